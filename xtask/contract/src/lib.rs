@@ -1,0 +1,28 @@
+//! What the engine and a scenario say to each other.
+//!
+//! A scenario is a child process of the engine. It connects to the Unix socket named by [`SOCKET_VARIABLE`]
+//! and speaks JSON-RPC 2.0, one message a line. Requests may overlap: answers are matched by `id`.
+//! The first request is `hello`. This crate holds types only: it does no I/O.
+
+mod method;
+mod rpc;
+mod stream;
+
+pub use method::*;
+pub use rpc::*;
+pub use stream::Stream;
+
+/// Environment variable that names the engine's socket.
+pub const SOCKET_VARIABLE: &str = "E2E_SOCKET";
+
+/// Version of the protocol: the scenario sends it with `hello`, the engine refuses another one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest line either side accepts, in bytes. A longer one ends the session with an error.
+pub const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// A stream of an `exec` that grows over this many bytes goes to a file, see [`Stream::File`].
+pub const STREAM_BYTES_MAX: usize = 16 << 20;
+
+/// Exit status of a Rust program that panicked.
+pub const PANIC_EXIT_STATUS: i32 = 101;

@@ -1,0 +1,325 @@
+//! The methods a scenario may call, with their parameters and answers.
+//!
+//! Durations are in milliseconds and their names say so; every method that waits has a deadline.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Stream;
+
+/// A request's parameters, with the method's name and the shape of its answer.
+pub trait Method: Serialize + DeserializeOwned {
+    /// The method's name in a request.
+    const NAME: &'static str;
+    /// What the method returns.
+    type Answer: Serialize + DeserializeOwned;
+}
+
+macro_rules! method {
+    ($params:ty, $name:literal, $answer:ty) => {
+        impl Method for $params {
+            const NAME: &'static str = $name;
+            type Answer = $answer;
+        }
+    };
+}
+
+/// An answer without content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// `hello`: the first request of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// [`crate::PROTOCOL_VERSION`] of the scenario's SDK.
+    pub protocol: u32,
+}
+method!(Hello, "hello", Welcome);
+
+/// What a scenario learns with `hello`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// `category/name`.
+    pub scenario: String,
+    /// Name of the case.
+    pub case: String,
+    /// The case's parameters from `scenario.toml`.
+    pub params: Map<String, Value>,
+    /// The lab's containers, in the order of `scenario.toml`.
+    pub containers: Vec<ContainerInfo>,
+    /// The scenario's `fixtures/` folder.
+    pub fixtures: PathBuf,
+    /// The folder for files the scenario wants kept; it belongs to the scenario's user.
+    pub artifacts: PathBuf,
+}
+
+/// One container of the lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerInfo {
+    /// Name in the lab, such as `db`; peers resolve it to the address.
+    pub name: String,
+    /// LXC's name on the host, such as `mancer-e2e-db`.
+    pub host_name: String,
+    /// Address in the lab's network.
+    pub address: Ipv4Addr,
+    /// The template it was made from.
+    pub template: String,
+}
+
+/// `exec`: runs a program in a container and waits for its end. A status other than 0 is no error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// Name in the lab.
+    pub container: String,
+    /// Program and arguments; no shell in between.
+    pub argv: Vec<String>,
+    /// What it reads on stdin; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Stream>,
+    /// Added to the container's environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<(String, String)>,
+    /// User inside the container, by name; root if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Past this it is killed inside the container, with its children, and the answer says so.
+    pub deadline_ms: u64,
+}
+method!(Exec, "exec", ExecResult);
+
+/// How an `exec` ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecResult {
+    /// Exit status, or 128 + the signal's number, as a shell gives it.
+    pub status: i32,
+    /// What it wrote to stdout.
+    pub stdout: Stream,
+    /// What it wrote to stderr.
+    pub stderr: Stream,
+    /// From the start of the attach to the end of the program.
+    pub duration_ms: f64,
+    /// The deadline passed and it was killed.
+    pub timed_out: bool,
+}
+
+/// `put`: writes a file in a container, atomically: the old file or the new one, never a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    /// Name in the lab.
+    pub container: String,
+    /// Absolute path in the container; missing folders are made.
+    pub path: String,
+    /// The content; a [`Stream::File`] is read with the rights of the scenario's user.
+    pub content: Stream,
+    /// Permission bits, such as `0o644`.
+    pub mode: u32,
+    /// `user` or `user:group` by name inside the container; root if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Past this the answer is an error.
+    pub deadline_ms: u64,
+}
+method!(Put, "put", Done);
+
+/// `get`: reads a file of a container. A missing file is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Get {
+    /// Name in the lab.
+    pub container: String,
+    /// Absolute path in the container.
+    pub path: String,
+    /// Past this the answer is an error.
+    pub deadline_ms: u64,
+}
+method!(Get, "get", Stream);
+
+/// `wait`: waits until a condition holds in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// Name in the lab.
+    pub container: String,
+    /// What to wait for.
+    pub condition: Condition,
+    /// Past this, or as soon as the container has died, the answer is an error with the last observation.
+    pub deadline_ms: u64,
+}
+method!(Wait, "wait", Waited);
+
+/// How long a `wait` took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Waited {
+    /// Until the condition held.
+    pub duration_ms: f64,
+}
+
+/// A condition that a probe can observe; templates use the same ones for readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Something accepts TCP connections at this port of the container's address, seen from the lab's network.
+    Tcp(u16),
+    /// A GET of this path (`:port/path` or `/path`) at the container's address gives a status of 200 to 399.
+    Http(String),
+    /// This command exits with 0.
+    Exec(Vec<String>),
+    /// This path exists.
+    File(String),
+    /// This systemd unit is active.
+    Unit(String),
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(port) => write!(f, "tcp port {port}"),
+            Self::Http(path) => write!(f, "http {path}"),
+            Self::Exec(argv) => write!(f, "exec {}", argv.join(" ")),
+            Self::File(path) => write!(f, "file {path}"),
+            Self::Unit(unit) => write!(f, "systemd unit {unit}"),
+        }
+    }
+}
+
+/// `step`: a named stretch of a case begins or ends; steps may nest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// For people, such as "load 20,000 rows".
+    pub name: String,
+    /// Which end of it this is.
+    pub edge: Edge,
+}
+method!(Step, "step", Done);
+
+/// The begin or the end of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// It begins.
+    Begin,
+    /// It ended as it should.
+    Passed,
+    /// It ended with an error.
+    Failed,
+}
+
+/// `measure.begin`: one repetition of a measured operation begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureBegin {
+    /// The operation's name, unique in its scenario, snake_case.
+    pub operation: String,
+    /// How many repetitions are planned; 1 for a one-shot operation.
+    pub repetitions: u32,
+}
+method!(MeasureBegin, "measure.begin", Measurement);
+
+/// Names one open measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Chosen by the engine.
+    pub measurement: u64,
+}
+
+/// `measure.end`: the repetition ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureEnd {
+    /// From `measure.begin`.
+    pub measurement: u64,
+    /// It did what it should; a failed repetition is no sample.
+    pub succeeded: bool,
+    /// From just before the operation to just after it, by the scenario's monotonic clock: the sample, since it has
+    /// none of the socket's and the engine's own time in it.
+    pub duration_ms: f64,
+}
+method!(MeasureEnd, "measure.end", Done);
+
+/// `check`: the result of one condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// It holds.
+    pub passed: bool,
+    /// The condition as it stands in the scenario, such as `rows == 20_000`.
+    pub condition: String,
+    /// Its values, such as `rows = 19999`; what a person needs to see why it failed.
+    pub values: String,
+    /// What the author says it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Source file of the check.
+    pub file: String,
+    /// Line in that file, from 1.
+    pub line: u32,
+}
+method!(Check, "check", Done);
+
+/// `log`: a line for the run's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How much it matters.
+    pub level: Level,
+    /// One or more lines.
+    pub message: String,
+}
+method!(Log, "log", Done);
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For the author.
+    Debug,
+    /// For the reader of a run.
+    Info,
+    /// Something to look at.
+    Warning,
+    /// Something is wrong.
+    Error,
+}
+
+/// `abort`: the scenario is about to end because of something it did not expect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Abort {
+    /// What kind of end.
+    pub kind: AbortKind,
+    /// The error with its causes, or the panic's message.
+    pub message: String,
+    /// `file:line` where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+method!(Abort, "abort", Done);
+
+/// What made a scenario give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortKind {
+    /// An error that the scenario's main function returned.
+    Error,
+    /// A panic, or an uncaught exception.
+    Panic,
+}
+
+/// `artifact`: a file of the scenario to keep with the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// File name to keep it under: no folders.
+    pub name: String,
+    /// The content; a [`Stream::File`] is read with the rights of the scenario's user.
+    pub content: Stream,
+}
+method!(Artifact, "artifact", Done);

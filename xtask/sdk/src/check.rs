@@ -1,0 +1,260 @@
+//! `check!`: a condition that passes or fails, with its values.
+
+use std::fmt::{self, Write as _};
+
+use e2e_contract::Check;
+
+use crate::connection::OF_THIS_PROCESS;
+use crate::{RequestError, Result};
+
+/// Checks a condition, records it with its values, and returns from the surrounding function when it does not hold.
+///
+/// ```no_run
+/// # use e2e::{Result, check};
+/// # fn scenario(rows: u64, text: &str, list: &[u64]) -> Result {
+/// check!(rows == 20_000, "every row of the fixture was loaded");
+/// check!(text.contains("done"));
+/// check!(rows < 30_000, "{} lists give at most {rows} rows", list.len());
+/// check!(list.len() == text.chars().map(|c| c as usize).sum::<usize>());
+/// check!((1.0..2.0).contains(&1.5) && !list.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A comparison (`==`, `!=`, `<`, `<=`, `>`, `>=`) evaluates each side once and shows both values, which need
+/// `Debug`; a longer value is cut after 2,000 characters. Anything else is a `bool`, also what has `&&` or `||` at its
+/// top level. The message is a format string. Passed checks are recorded too. It may be used in any function that
+/// returns `Result<_, anyhow::Error>`, in any thread, and needs no lab.
+///
+/// Limits, all of which parentheses lift: a condition in parentheses of its own, `check!((a == b))`, is a plain `bool`
+/// and needs no `Debug`; so is what the macro should not take apart. A path such as `<T as Trait>::f()` is understood
+/// at the start of a side, not behind a `&` or `!`. A comma that is followed by a literal starts the message, so
+/// `f::<A, 3>()` wants parentheses. More than about a hundred words at the top level exceed the compiler's recursion
+/// limit.
+#[macro_export]
+macro_rules! check {
+    ($($tokens:tt)+) => { $crate::__check!(@scan [] [] [] [] ($($tokens)+) ($($tokens)+)) };
+}
+
+/// Splits a condition: `@scan [left side] [operator] [tokens since then] [open angle brackets] (rest) (rest)`.
+/// The rest stands there twice: one to match a token in, one to take the author's own token from, whose spacing the
+/// record then shows.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __check {
+    // Inside angle brackets nothing is an operator.
+    (@scan $l:tt $o:tt [$($now:tt)*] [< < $($open:tt)*] (>> $($rest:tt)*) ($this:tt $($same:tt)*)) => {
+        $crate::__check!(@scan $l $o [$($now)* $this] [$($open)*] ($($rest)*) ($($same)*))
+    };
+    (@scan $l:tt $o:tt [$($now:tt)*] [< $($open:tt)*] (> $($rest:tt)*) ($this:tt $($same:tt)*)) => {
+        $crate::__check!(@scan $l $o [$($now)* $this] [$($open)*] ($($rest)*) ($($same)*))
+    };
+    (@scan $l:tt $o:tt [$($now:tt)*] [< $($open:tt)*] (< $($rest:tt)*) ($this:tt $($same:tt)*)) => {
+        $crate::__check!(@scan $l $o [$($now)* $this] [< < $($open)*] ($($rest)*) ($($same)*))
+    };
+    (@scan $l:tt $o:tt [$($now:tt)*] [< $($open:tt)*] ($next:tt $($rest:tt)*) $same:tt) => {
+        $crate::__check!(@scan $l $o [$($now)* $next] [< $($open)*] ($($rest)*) ($($rest)*))
+    };
+    // The end, with or without a message.
+    (@scan $l:tt $o:tt $now:tt [] ($(,)?) $same:tt) => {
+        $crate::__check!(@finish $l $o $now (::core::option::Option::None))
+    };
+    (@scan $l:tt $o:tt $now:tt [] (, $format:literal $($arguments:tt)*) $same:tt) => {
+        $crate::__check!(@finish $l $o $now (::core::option::Option::Some(::std::format!($format $($arguments)*))))
+    };
+    // Angle brackets open after `::` and at the start of a side.
+    (@scan $l:tt $o:tt [$($now:tt)*] [] (:: < $($rest:tt)*) ($path:tt $this:tt $($same:tt)*)) => {
+        $crate::__check!(@scan $l $o [$($now)* $path $this] [<] ($($rest)*) ($($same)*))
+    };
+    (@scan $l:tt $o:tt [] [] (< $($rest:tt)*) ($this:tt $($same:tt)*)) => {
+        $crate::__check!(@scan $l $o [$this] [<] ($($rest)*) ($($same)*))
+    };
+    // `&&` at the start of a side is a reference; elsewhere it binds less than a comparison, so this is a bool.
+    (@scan $l:tt $o:tt [] [] (&& $($rest:tt)*) ($this:tt $($same:tt)*)) => {
+        $crate::__check!(@scan $l $o [$this] [] ($($rest)*) ($($same)*))
+    };
+    (@scan [$($l:tt)*] [$($o:tt)?] [$($now:tt)+] [] (&& $($rest:tt)*) $same:tt) => {
+        $crate::__check!(@bool [$($l)* $($o)? $($now)+ &&] $($rest)*)
+    };
+    (@scan [$($l:tt)*] [$($o:tt)?] [$($now:tt)+] [] (|| $($rest:tt)*) $same:tt) => {
+        $crate::__check!(@bool [$($l)* $($o)? $($now)+ ||] $($rest)*)
+    };
+    // The operator. There is one at most: Rust does not chain comparisons.
+    (@scan [] [] [$($now:tt)+] [] (== $($rest:tt)+) $same:tt) => {
+        $crate::__check!(@scan [$($now)+] [==] [] [] ($($rest)+) ($($rest)+))
+    };
+    (@scan [] [] [$($now:tt)+] [] (!= $($rest:tt)+) $same:tt) => {
+        $crate::__check!(@scan [$($now)+] [!=] [] [] ($($rest)+) ($($rest)+))
+    };
+    (@scan [] [] [$($now:tt)+] [] (<= $($rest:tt)+) $same:tt) => {
+        $crate::__check!(@scan [$($now)+] [<=] [] [] ($($rest)+) ($($rest)+))
+    };
+    (@scan [] [] [$($now:tt)+] [] (>= $($rest:tt)+) $same:tt) => {
+        $crate::__check!(@scan [$($now)+] [>=] [] [] ($($rest)+) ($($rest)+))
+    };
+    (@scan [] [] [$($now:tt)+] [] (< $($rest:tt)+) $same:tt) => {
+        $crate::__check!(@scan [$($now)+] [<] [] [] ($($rest)+) ($($rest)+))
+    };
+    (@scan [] [] [$($now:tt)+] [] (> $($rest:tt)+) $same:tt) => {
+        $crate::__check!(@scan [$($now)+] [>] [] [] ($($rest)+) ($($rest)+))
+    };
+    // Any other token.
+    (@scan $l:tt $o:tt [$($now:tt)*] [] ($next:tt $($rest:tt)*) $same:tt) => {
+        $crate::__check!(@scan $l $o [$($now)* $next] [] ($($rest)*) ($($rest)*))
+    };
+
+    // The rest of a bool: only the message is still to be found.
+    (@bool $all:tt $(,)?) => {
+        $crate::__check!(@finish [] [] $all (::core::option::Option::None))
+    };
+    (@bool $all:tt , $format:literal $($arguments:tt)*) => {
+        $crate::__check!(@finish [] [] $all (::core::option::Option::Some(::std::format!($format $($arguments)*))))
+    };
+    (@bool [$($all:tt)*] $next:tt $($rest:tt)*) => {
+        $crate::__check!(@bool [$($all)* $next] $($rest)*)
+    };
+
+    (@finish [] [] [$($condition:tt)+] $message:tt) => {
+        $crate::__check!(@evaluate ($($condition)+) $message)
+    };
+    (@finish [$($left:tt)+] [$operator:tt] [$($right:tt)+] $message:tt) => {
+        $crate::__check!(@compare ($($left)+) $operator ($($right)+) $message)
+    };
+
+    (@evaluate ($condition:expr) $message:tt) => {{
+        let passed = $crate::__private::holds(&$condition);
+        $crate::__private::record(
+            passed,
+            ::core::stringify!($condition),
+            ::std::string::String::new(),
+            $message,
+            ::core::file!(),
+            ::core::line!(),
+        )?;
+    }};
+    (@compare ($left:expr) $operator:tt ($right:expr) $message:tt) => {{
+        let (passed, values) = match (&$left, &$right) {
+            (left, right) => (
+                *left $operator *right,
+                $crate::__private::values(
+                    (::core::stringify!($left), left),
+                    (::core::stringify!($right), right),
+                ),
+            ),
+        };
+        $crate::__private::record(
+            passed,
+            ::core::concat!(
+                ::core::stringify!($left),
+                " ",
+                ::core::stringify!($operator),
+                " ",
+                ::core::stringify!($right)
+            ),
+            values,
+            $message,
+            ::core::file!(),
+            ::core::line!(),
+        )?;
+    }};
+}
+
+/// The error of a check that did not hold. The engine has recorded it already.
+#[derive(Debug, Clone)]
+pub struct CheckFailed(Check);
+
+impl fmt::Display for CheckFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Check { condition, values, message, file, line, .. } = &self.0;
+        write!(f, "check failed at {file}:{line}: {condition}")?;
+        if !values.is_empty() {
+            write!(f, "; {values}")?;
+        }
+        if let Some(message) = message {
+            write!(f, "; {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CheckFailed {}
+
+/// A condition by reference, so that parentheses around it are no needless ones to the compiler.
+pub fn holds(condition: &bool) -> bool {
+    *condition
+}
+
+/// Tells the engine of a check.
+pub fn record(passed: bool, condition: &str, values: String, message: Option<String>, file: &str, line: u32) -> Result {
+    let check = Check { passed, condition: one_line(condition), values, message, file: file.into(), line };
+    let connection =
+        OF_THIS_PROCESS.get().ok_or_else(|| RequestError::new("check", "check! works inside e2e::run only".into()))?;
+    connection.call(&check)?;
+    if passed { Ok(()) } else { Err(CheckFailed(check).into()) }
+}
+
+/// `left = 1, right = 2`, without the sides that say their value themselves.
+pub fn values<L: fmt::Debug + ?Sized, R: fmt::Debug + ?Sized>(left: (&str, &L), right: (&str, &R)) -> String {
+    let sides = [(one_line(left.0), shown(left.1)), (one_line(right.0), shown(right.1))];
+    let telling = sides.iter().filter(|(text, value)| text.replace('_', "") != value.replace('_', ""));
+    telling.map(|(text, value)| format!("{text} = {value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `stringify!` breaks long conditions.
+fn one_line(condition: &str) -> String {
+    condition.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+fn shown<T: fmt::Debug + ?Sized>(value: &T) -> String {
+    let mut cut = Cut { text: String::new(), room: VALUE_CHARACTERS_MAX };
+    match write!(cut, "{value:?}") {
+        Ok(()) => cut.text,
+        Err(fmt::Error) => format!("{} [... cut after {VALUE_CHARACTERS_MAX} characters]", cut.text),
+    }
+}
+
+const VALUE_CHARACTERS_MAX: usize = 2000;
+
+/// Takes this many characters and then fails, so that a large value costs no time.
+struct Cut {
+    text: String,
+    room: usize,
+}
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            self.room = self.room.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(character);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_that_says_its_value_is_left_out() {
+        assert_eq!(values(("rows", &19_999), ("20_000", &20_000)), "rows = 19999");
+        assert_eq!(values(("name", &"a"), ("\"b\"", &"b")), "name = \"a\"");
+        assert_eq!(values(("a", &1), ("b", &2)), "a = 1, b = 2");
+        assert_eq!(values(("1", &1), ("2", &2)), "");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_with_a_note() {
+        let fits = "x".repeat(VALUE_CHARACTERS_MAX - 2);
+        assert_eq!(shown(&fits), format!("{fits:?}"));
+        let long = shown(&"ö".repeat(1 << 20));
+        assert!(long.ends_with("ö [... cut after 2000 characters]"), "{long}");
+        assert!(long.chars().count() < 2100);
+    }
+
+    #[test]
+    fn outside_of_a_run_it_says_so() {
+        let error = record(true, "true", String::new(), None, "x.rs", 1).unwrap_err();
+        assert_eq!(error.to_string(), "check: check! works inside e2e::run only");
+    }
+}

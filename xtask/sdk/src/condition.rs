@@ -1,0 +1,53 @@
+//! What a scenario can wait for, written the way one says it: `db.wait_for(Port(5432))`.
+
+use e2e_contract::Condition;
+
+/// Something accepts TCP connections at this port of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port(pub u16);
+
+/// A GET of this path (`/path`, or `:8080/path`) at the container gives a status of 200 to 399.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http<S: Into<String>>(pub S);
+
+/// This systemd unit is active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit<S: Into<String>>(pub S);
+
+/// This path exists in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File<S: Into<String>>(pub S);
+
+/// This command exits with 0 in the container: program and arguments, no shell in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command<I: IntoIterator<Item: Into<String>>>(pub I);
+
+impl From<Port> for Condition {
+    fn from(Port(port): Port) -> Self {
+        Self::Tcp(port)
+    }
+}
+
+impl<S: Into<String>> From<Http<S>> for Condition {
+    fn from(Http(path): Http<S>) -> Self {
+        Self::Http(path.into())
+    }
+}
+
+impl<S: Into<String>> From<Unit<S>> for Condition {
+    fn from(Unit(unit): Unit<S>) -> Self {
+        Self::Unit(unit.into())
+    }
+}
+
+impl<S: Into<String>> From<File<S>> for Condition {
+    fn from(File(path): File<S>) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl<I: IntoIterator<Item: Into<String>>> From<Command<I>> for Condition {
+    fn from(Command(argv): Command<I>) -> Self {
+        Self::Exec(argv.into_iter().map(Into::into).collect())
+    }
+}

@@ -1,0 +1,177 @@
+//! One container of the lab: programs, files, waits.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use e2e_contract::{Condition, ContainerInfo, Get, Method, Put, Wait};
+
+use crate::bytes::{host_file, incoming, outgoing};
+use crate::connection::Connection;
+use crate::exec::milliseconds;
+use crate::{Exec, Finished, RequestError, Result};
+
+/// Long enough for a file of some hundred megabytes, and for a service to start on a busy machine.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// A container of the lab. Clones are cheap and any thread may use them.
+#[derive(Debug, Clone)]
+pub struct Container {
+    connection: Arc<Connection>,
+    info: Arc<ContainerInfo>,
+}
+
+/// Who may do what with a file that is put into a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    mode: u32,
+    owner: Option<String>,
+}
+
+impl Access {
+    /// Root's, with these permission bits, such as `0o600`.
+    #[must_use]
+    pub fn mode(mode: u32) -> Self {
+        Self { mode, owner: None }
+    }
+
+    /// The same bits, for `user` or `user:group` of the container.
+    #[must_use]
+    pub fn owner(self, owner: impl Into<String>) -> Self {
+        Self { owner: Some(owner.into()), ..self }
+    }
+}
+
+/// Root's and readable by all: `0o644`.
+impl Default for Access {
+    fn default() -> Self {
+        Self::mode(0o644)
+    }
+}
+
+impl Container {
+    pub(crate) fn new(connection: Arc<Connection>, info: ContainerInfo) -> Self {
+        Self { connection, info: Arc::new(info) }
+    }
+
+    /// Its name in the lab, such as `db`; the other containers resolve it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Its name on the host, such as `mancer-e2e-db`.
+    #[must_use]
+    pub fn host_name(&self) -> &str {
+        &self.info.host_name
+    }
+
+    /// Its address in the lab's network.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.info.address
+    }
+
+    /// The template it was made from.
+    #[must_use]
+    pub fn template(&self) -> &str {
+        &self.info.template
+    }
+
+    /// Runs a program as root with the default deadline of 60 s: `db.exec(["psql", "-c", "select 1"])?`.
+    ///
+    /// # Errors
+    /// [`RequestError`] when it could not be run. A status other than 0 is no error: see [`Finished::success`].
+    pub fn exec(&self, argv: impl IntoIterator<Item: Into<String>>) -> Result<Finished> {
+        self.command(argv).run()
+    }
+
+    /// Runs a line of POSIX shell: `/bin/sh -c LINE`.
+    ///
+    /// # Errors
+    /// Those of [`Container::exec`].
+    pub fn sh(&self, line: impl Into<String>) -> Result<Finished> {
+        self.command(["/bin/sh".to_owned(), "-c".to_owned(), line.into()]).run()
+    }
+
+    /// A program to run with a user, an environment, a stdin or a deadline of its own.
+    pub fn command(&self, argv: impl IntoIterator<Item: Into<String>>) -> Exec<'_> {
+        Exec::new(self, argv.into_iter().map(Into::into).collect())
+    }
+
+    /// Copies a file of the host to an absolute path in the container, for root and readable by all.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn put(&self, host_path: impl AsRef<Path>, path: impl Into<String>) -> Result {
+        self.put_with(host_path, path, Access::default())
+    }
+
+    /// Like [`Container::put`], with permissions and an owner.
+    ///
+    /// # Errors
+    /// Those of [`Container::put`].
+    pub fn put_with(&self, host_path: impl AsRef<Path>, path: impl Into<String>, access: Access) -> Result {
+        self.send_file(host_file(host_path.as_ref())?, path.into(), access)
+    }
+
+    /// Writes bytes to an absolute path in the container, for root and readable by all.
+    /// Readers see the old file or the new one, never a part.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: impl Into<String>, bytes: impl AsRef<[u8]>) -> Result {
+        self.write_with(path, bytes, Access::default())
+    }
+
+    /// Like [`Container::write`], with permissions and an owner.
+    ///
+    /// # Errors
+    /// Those of [`Container::write`].
+    pub fn write_with(&self, path: impl Into<String>, bytes: impl AsRef<[u8]>, access: Access) -> Result {
+        let sent = outgoing(bytes.as_ref())?;
+        self.send_file(sent.stream.clone(), path.into(), access)
+    }
+
+    /// Reads a file of the container, of any size.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, path: impl Into<String>) -> Result<Vec<u8>> {
+        let deadline_ms = milliseconds(DEADLINE_DEFAULT);
+        let stream = self.ask(&Get { container: self.name().to_owned(), path: path.into(), deadline_ms })?;
+        incoming(&stream)
+    }
+
+    /// Waits until a condition holds, at most 60 s; returns how long that took. See [`Port`](crate::Port),
+    /// [`Http`](crate::Http), [`Unit`](crate::Unit), [`File`](crate::File), [`Command`](crate::Command).
+    ///
+    /// # Errors
+    /// [`RequestError`] with the last observation when the deadline passed or the container died.
+    pub fn wait_for(&self, condition: impl Into<Condition>) -> Result<Duration> {
+        self.wait_for_within(condition, DEADLINE_DEFAULT)
+    }
+
+    /// Like [`Container::wait_for`], with a deadline.
+    ///
+    /// # Errors
+    /// Those of [`Container::wait_for`].
+    pub fn wait_for_within(&self, condition: impl Into<Condition>, deadline: Duration) -> Result<Duration> {
+        let deadline_ms = milliseconds(deadline);
+        let wait = Wait { container: self.name().to_owned(), condition: condition.into(), deadline_ms };
+        let waited = self.ask(&wait)?;
+        Ok(Duration::try_from_secs_f64(waited.duration_ms / 1e3).unwrap_or_default())
+    }
+
+    pub(crate) fn ask<M: Method>(&self, params: &M) -> Result<M::Answer, RequestError> {
+        self.connection.call(params).map_err(|error| error.in_container(self.name()))
+    }
+
+    fn send_file(&self, content: e2e_contract::Stream, path: String, access: Access) -> Result {
+        let deadline_ms = milliseconds(DEADLINE_DEFAULT);
+        let Access { mode, owner } = access;
+        self.ask(&Put { container: self.name().to_owned(), path, content, mode, owner, deadline_ms })?;
+        Ok(())
+    }
+}

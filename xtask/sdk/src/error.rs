@@ -1,0 +1,59 @@
+//! What the engine answered instead of a result.
+
+use std::fmt;
+
+use e2e_contract::{ErrorCode, RpcError};
+
+/// A request that the engine could not fulfil, or that never reached it.
+///
+/// A program that ends with another status than 0 is none: see [`Finished::success`](crate::Finished::success).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestError {
+    method: &'static str,
+    container: Option<String>,
+    code: Option<i64>,
+    message: String,
+}
+
+impl RequestError {
+    pub(crate) fn new(method: &'static str, message: String) -> Self {
+        Self { method, container: None, code: None, message }
+    }
+
+    pub(crate) fn answered(method: &'static str, error: RpcError) -> Self {
+        Self { method, container: None, code: Some(error.code), message: error.message }
+    }
+
+    pub(crate) fn in_container(self, container: &str) -> Self {
+        Self { container: Some(container.to_owned()), ..self }
+    }
+
+    /// The contract's name of the method, such as `wait`.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method
+    }
+
+    /// The container it was about, if it was about one.
+    #[must_use]
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
+    /// Whether a deadline passed: a scenario that expects it can tell it from other errors.
+    #[must_use]
+    pub fn is_deadline(&self) -> bool {
+        self.code == Some(ErrorCode::Deadline as i64)
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.container {
+            Some(container) => write!(f, "{} in {container}: {}", self.method, self.message),
+            None => write!(f, "{}: {}", self.method, self.message),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}

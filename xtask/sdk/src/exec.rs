@@ -1,0 +1,200 @@
+//! Programs in a container: what to run, how it ended.
+
+use std::fmt;
+use std::time::Duration;
+
+use e2e_contract as contract;
+
+use crate::bytes::{incoming, outgoing};
+use crate::{Container, Result};
+
+/// Long enough for a program that does not wait for anything.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// A program to run in a container; [`Exec::run`] runs it.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before run()"]
+pub struct Exec<'a> {
+    container: &'a Container,
+    argv: Vec<String>,
+    stdin: Option<Vec<u8>>,
+    environment: Vec<(String, String)>,
+    user: Option<String>,
+    deadline: Duration,
+}
+
+impl<'a> Exec<'a> {
+    pub(crate) fn new(container: &'a Container, argv: Vec<String>) -> Self {
+        Self { container, argv, stdin: None, environment: Vec::new(), user: None, deadline: DEADLINE_DEFAULT }
+    }
+
+    /// Runs it as this user of the container; root otherwise.
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// What it reads on stdin, of any size; nothing otherwise.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Past this, 60 s otherwise, it is killed in the container with all its children.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it and waits for its end, of whatever kind: see [`Finished::success`].
+    ///
+    /// # Errors
+    /// [`RequestError`](crate::RequestError) when it could not be run.
+    pub fn run(self) -> Result<Finished> {
+        let stdin = self.stdin.as_deref().map(outgoing).transpose()?;
+        let request = contract::Exec {
+            container: self.container.name().to_owned(),
+            argv: self.argv,
+            stdin: stdin.as_ref().map(|stdin| stdin.stream.clone()),
+            environment: self.environment,
+            user: self.user,
+            deadline_ms: milliseconds(self.deadline),
+        };
+        let result = self.container.ask(&request)?;
+        Ok(Finished {
+            status: result.status,
+            duration: Duration::try_from_secs_f64(result.duration_ms / 1e3).unwrap_or_default(),
+            timed_out: result.timed_out,
+            container: request.container,
+            argv: request.argv,
+            deadline: self.deadline,
+            stdout: incoming(&result.stdout)?,
+            stderr: incoming(&result.stderr)?,
+        })
+    }
+}
+
+/// Whole milliseconds, at least one: a deadline of 0 would have passed already.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// How a program in a container ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Exit status, or 128 + the signal's number, as a shell gives it.
+    pub status: i32,
+    /// From its start to its end.
+    pub duration: Duration,
+    /// Its deadline passed and it was killed.
+    pub timed_out: bool,
+    container: String,
+    argv: Vec<String>,
+    deadline: Duration,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Finished {
+    /// What it wrote to stdout.
+    #[must_use]
+    pub fn stdout(&self) -> &[u8] {
+        &self.stdout
+    }
+
+    /// What it wrote to stderr.
+    #[must_use]
+    pub fn stderr(&self) -> &[u8] {
+        &self.stderr
+    }
+
+    /// stdout as text, as it is: not trimmed.
+    ///
+    /// # Errors
+    /// When it is no UTF-8.
+    pub fn stdout_text(&self) -> Result<&str> {
+        self.text("stdout", &self.stdout)
+    }
+
+    /// stderr as text, as it is: not trimmed.
+    ///
+    /// # Errors
+    /// When it is no UTF-8.
+    pub fn stderr_text(&self) -> Result<&str> {
+        self.text("stderr", &self.stderr)
+    }
+
+    /// Itself if it ended in time and with status 0.
+    ///
+    /// # Errors
+    /// [`ExecFailed`], with the command line, the status and the end of both streams.
+    pub fn success(self) -> Result<Self> {
+        if self.status == 0 && !self.timed_out { Ok(self) } else { Err(ExecFailed(Box::new(self)).into()) }
+    }
+
+    fn text<'a>(&self, name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+        std::str::from_utf8(bytes).map_err(|error| {
+            anyhow::anyhow!("{name} of `{}` in {} is no text: {error}", command_line(&self.argv), self.container)
+        })
+    }
+}
+
+/// A program that was expected to succeed and did not.
+#[derive(Debug)]
+pub struct ExecFailed(Box<Finished>);
+
+impl ExecFailed {
+    /// How it ended.
+    #[must_use]
+    pub fn finished(&self) -> &Finished {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExecFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finished { argv, container, status, deadline, .. } = &*self.0;
+        write!(f, "`{}` in {container} ", command_line(argv))?;
+        if self.0.timed_out {
+            write!(f, "did not end within {deadline:?} and was killed")?;
+        } else {
+            write!(f, "ended with status {status}")?;
+        }
+        for (name, bytes) in [("stdout", &self.0.stdout), ("stderr", &self.0.stderr)] {
+            let text = tail(bytes);
+            if !text.is_empty() {
+                write!(f, "\n  {name}: {}", text.replace('\n', "\n          "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ExecFailed {}
+
+fn tail(bytes: &[u8]) -> String {
+    const TAIL_BYTES: usize = 2000;
+    let cut = bytes.len().saturating_sub(TAIL_BYTES);
+    let text = String::from_utf8_lossy(&bytes[cut..]);
+    let text = text.trim_end();
+    if cut > 0 { format!("[...] {text}") } else { text.to_owned() }
+}
+
+/// As one would type it in a POSIX shell.
+fn command_line(argv: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quote = |word: &String| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    argv.iter().map(quote).collect::<Vec<_>>().join(" ")
+}

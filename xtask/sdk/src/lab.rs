@@ -1,0 +1,410 @@
+//! The lab a scenario runs in: its containers, its case, its steps and measured operations.
+
+use std::fmt::Display;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow, ensure};
+use e2e_contract::{Artifact, Edge, Hello, Level, Log, MeasureBegin, MeasureEnd, PROTOCOL_VERSION, Step, Welcome};
+use serde::de::DeserializeOwned;
+
+use crate::bytes::outgoing;
+use crate::connection::Connection;
+use crate::{Container, Result};
+
+/// The lab of this case, made fresh for it. Any thread may use it.
+#[derive(Debug)]
+pub struct Lab {
+    connection: Arc<Connection>,
+    welcome: Welcome,
+}
+
+impl Lab {
+    /// Says hello on a connected socket.
+    pub(crate) fn join(socket: UnixStream, on_lost: impl FnOnce(&str) + Send + 'static) -> Result<Self> {
+        let connection = Arc::new(Connection::over(socket, on_lost).context("listening to the engine")?);
+        let welcome = connection.call(&Hello { protocol: PROTOCOL_VERSION })?;
+        Ok(Self { connection, welcome })
+    }
+
+    pub(crate) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
+    /// `category/name` of this scenario.
+    #[must_use]
+    pub fn scenario(&self) -> &str {
+        &self.welcome.scenario
+    }
+
+    /// The case's name in `scenario.toml`; `default` where it lists none.
+    #[must_use]
+    pub fn case(&self) -> &str {
+        &self.welcome.case
+    }
+
+    /// A parameter of the case in `scenario.toml`: `let rows: u64 = lab.param("rows")?`.
+    ///
+    /// # Errors
+    /// When the case has no such parameter, or one of another type.
+    pub fn param<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let Welcome { scenario, case, params, .. } = &self.welcome;
+        let value = params.get(name).ok_or_else(|| {
+            let known = listed(params.keys());
+            anyhow!(
+                "case {case} of {scenario} has no parameter {name} (it has: {known}): write `{name} = ...` \
+                 below its name in scenario.toml"
+            )
+        })?;
+        T::deserialize(value)
+            .with_context(|| format!("parameter {name} of case {case} of {scenario} is {value} in scenario.toml"))
+    }
+
+    /// A container by its name in `scenario.toml`.
+    ///
+    /// # Errors
+    /// When the scenario has no such container.
+    pub fn container(&self, name: &str) -> Result<Container> {
+        self.containers().find(|container| container.name() == name).ok_or_else(|| {
+            let known = listed(self.welcome.containers.iter().map(|info| &info.name));
+            anyhow!(
+                "{} has no container {name} (it has: {known}): write `[containers.{name}]` in scenario.toml",
+                self.scenario()
+            )
+        })
+    }
+
+    /// All containers, in the order of `scenario.toml`.
+    pub fn containers(&self) -> impl Iterator<Item = Container> {
+        self.welcome.containers.iter().map(|info| Container::new(self.connection(), info.clone()))
+    }
+
+    /// The path of a file in the scenario's `fixtures/` folder.
+    pub fn fixture(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.welcome.fixtures.join(name)
+    }
+
+    /// The folder whose files are kept with the run's record; this process may write there.
+    #[must_use]
+    pub fn artifacts(&self) -> &Path {
+        &self.welcome.artifacts
+    }
+
+    /// Keeps bytes with the run's record, as a file of this name.
+    ///
+    /// # Errors
+    /// When the name has folders in it, or the file cannot be written.
+    pub fn artifact(&self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Result {
+        let sent = outgoing(bytes.as_ref())?;
+        self.connection.call(&Artifact { name: name.into(), content: sent.stream.clone() })?;
+        Ok(())
+    }
+
+    /// Writes a line to the run's log. A lost connection ends the scenario anyway, so this returns no error.
+    pub fn log(&self, message: impl Into<String>) {
+        self.log_at(Level::Info, message);
+    }
+
+    /// Like [`Lab::log`], for something more or less important.
+    pub fn log_at(&self, level: Level, message: impl Into<String>) {
+        let _ = self.connection.call(&Log { level, message: message.into() });
+    }
+
+    /// Runs a named stretch of the case: the log and the report show when it began and how it ended. Steps may nest.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn step<T>(&self, name: impl Into<String>, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let name = name.into();
+        self.connection.call(&Step { name: name.clone(), edge: Edge::Begin })?;
+        let end = |succeeded| {
+            let edge = if succeeded { Edge::Passed } else { Edge::Failed };
+            self.connection.call(&Step { name, edge })?;
+            Ok(())
+        };
+        told(body, end)
+    }
+
+    /// Measures one operation that runs once; its name is unique in the scenario and in `snake_case`.
+    ///
+    /// # Errors
+    /// Those of `body`; the operation then counts as failed.
+    pub fn measure<T>(&self, operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.measure_one(operation, 1, body)
+    }
+
+    /// Measures an operation this many times. `body` must be repeatable on the same state: verdicts compare its
+    /// samples with each other. The first error ends it.
+    ///
+    /// # Errors
+    /// Those of `body`; that repetition then counts as failed.
+    pub fn measure_n(&self, operation: &str, repetitions: u32, mut body: impl FnMut() -> Result) -> Result {
+        ensure!(repetitions > 0, "operation {operation} is to be measured 0 times");
+        for repetition in 1..=repetitions {
+            self.measure_one(operation, repetitions, &mut body)
+                .with_context(|| format!("repetition {repetition} of {repetitions} of {operation}"))?;
+        }
+        Ok(())
+    }
+
+    fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let begin = MeasureBegin { operation: operation.to_owned(), repetitions };
+        let measurement = self.connection.call(&begin)?.measurement;
+        let started = Instant::now();
+        let end = move |succeeded| {
+            let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+            self.connection.call(&MeasureEnd { measurement, succeeded, duration_ms })?;
+            Ok(())
+        };
+        told(body, end)
+    }
+}
+
+/// Runs `body` and then tells `end` whether it succeeded, also when it panics. The error of `body` comes first.
+fn told<T, E: FnOnce(bool) -> Result>(body: impl FnOnce() -> Result<T>, end: E) -> Result<T> {
+    struct FailedUnlessTold<E: FnOnce(bool) -> Result>(Option<E>);
+
+    impl<E: FnOnce(bool) -> Result> Drop for FailedUnlessTold<E> {
+        fn drop(&mut self) {
+            if let Some(end) = self.0.take() {
+                let _ = end(false);
+            }
+        }
+    }
+
+    let mut unless_told = FailedUnlessTold(Some(end));
+    let value = body()?;
+    match unless_told.0.take() {
+        Some(end) => end(true).map(|()| value),
+        None => Ok(value),
+    }
+}
+
+fn listed(names: impl Iterator<Item = impl Display>) -> String {
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use e2e_contract::{ErrorCode, RpcError, STREAM_BYTES_MAX, Stream};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{Access, ExecFailed, Finished, Port, RequestError, peer};
+
+    type Seen = Arc<Mutex<Vec<(String, Value)>>>;
+
+    /// A lab whose engine keeps every request and answers with `answer`.
+    fn lab(answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static) -> (Lab, Seen) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let seen = Seen::default();
+        let kept = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            peer::serve(theirs, |method, params| {
+                kept.lock().unwrap().push((method.to_owned(), params.clone()));
+                answer(method, params)
+            });
+        });
+        (Lab::join(ours, |_| {}).unwrap(), seen)
+    }
+
+    fn plain(method: &str, _: &Value) -> Result<Value, RpcError> {
+        Ok(if method == "measure.begin" { json!({"measurement": 7}) } else { json!({}) })
+    }
+
+    fn told_of(seen: &Seen) -> Vec<String> {
+        let shown = |(method, params): &(String, Value)| {
+            let mut params = params.clone();
+            params.as_object_mut().unwrap().remove("duration_ms");
+            format!("{method} {params}")
+        };
+        seen.lock().unwrap().iter().map(shown).collect()
+    }
+
+    #[test]
+    fn steps_tell_how_they_ended_also_by_a_panic() {
+        let (lab, seen) = lab(plain);
+        let answer: u8 = lab.step("outer", || lab.step("inner", || Ok(42))).unwrap();
+        assert_eq!(answer, 42);
+        let error = lab.step::<()>("bad", || Err(anyhow!("no"))).unwrap_err();
+        assert_eq!(error.to_string(), "no");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            lab.step::<()>("worse", || panic!("expected by this test"))
+        }));
+        assert!(panicked.is_err());
+        let step = |name: &str, edge: &str| format!(r#"step {{"name":"{name}","edge":"{edge}"}}"#);
+        assert_eq!(
+            told_of(&seen),
+            [
+                step("outer", "begin"),
+                step("inner", "begin"),
+                step("inner", "passed"),
+                step("outer", "passed"),
+                step("bad", "begin"),
+                step("bad", "failed"),
+                step("worse", "begin"),
+                step("worse", "failed"),
+            ]
+        );
+    }
+
+    #[test]
+    fn measured_operations_end_at_the_first_error() {
+        let (lab, seen) = lab(plain);
+        let mut left = 2;
+        let error = lab
+            .measure_n("query", 5, || {
+                left -= 1;
+                ensure!(left > 0, "empty");
+                Ok(())
+            })
+            .unwrap_err();
+        assert_eq!(format!("{error:#}"), "repetition 2 of 5 of query: empty");
+        let begin = r#"measure.begin {"operation":"query","repetitions":5}"#;
+        let end = |succeeded: bool| format!(r#"measure.end {{"measurement":7,"succeeded":{succeeded}}}"#);
+        assert_eq!(told_of(&seen), [begin.to_owned(), end(true), begin.to_owned(), end(false)]);
+        assert!(lab.measure_n("query", 0, || Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_measurement_has_the_time_of_its_body() {
+        let (lab, seen) = lab(plain);
+        let before = Instant::now();
+        let body_ms = lab
+            .measure("spin", || {
+                let started = Instant::now();
+                while started.elapsed() < Duration::from_millis(5) {
+                    std::hint::spin_loop();
+                }
+                Ok(started.elapsed().as_secs_f64() * 1e3)
+            })
+            .unwrap();
+        let all_ms = before.elapsed().as_secs_f64() * 1e3;
+        let told_ms = seen.lock().unwrap()[1].1["duration_ms"].as_f64().unwrap();
+        assert!((body_ms..=all_ms).contains(&told_ms), "{body_ms} {told_ms} {all_ms}");
+    }
+
+    #[test]
+    fn parameters_and_containers_that_are_missing_or_of_another_type() {
+        let (lab, _) = lab(plain);
+        assert_eq!((lab.scenario(), lab.case()), ("smoke/peer", "large"));
+        assert_eq!(lab.param::<u64>("rows").unwrap(), 20_000);
+        let error = lab.param::<u64>("columns").unwrap_err().to_string();
+        assert!(error.contains("case large of smoke/peer has no parameter columns (it has: rows, kind)"), "{error}");
+        let error = format!("{:#}", lab.param::<u64>("kind").unwrap_err());
+        assert!(error.contains("kind of case large") && error.contains("expected u64"), "{error}");
+
+        assert_eq!(lab.container("db").unwrap().address().to_string(), "10.77.0.12");
+        let error = lab.container("bd").unwrap_err().to_string();
+        assert!(error.starts_with("smoke/peer has no container bd (it has: app, db)"), "{error}");
+        assert_eq!(lab.fixture("rows.csv"), Path::new("/fixtures/rows.csv"));
+    }
+
+    /// An engine whose programs write their stdin to stdout and `oh` to stderr, and end with their first argument.
+    fn echoing(method: &str, params: &Value) -> Result<Value, RpcError> {
+        assert_eq!(method, "exec");
+        let stdin = params.get("stdin").cloned().unwrap_or(json!({"text": ""}));
+        let status: i32 = params["argv"][1].as_str().map_or(0, |status| status.parse().unwrap());
+        let timed_out = status == 137;
+        Ok(json!({
+            "status": status, "stdout": stdin, "stderr": {"text": "oh\n"}, "duration_ms": 12.5, "timed_out": timed_out
+        }))
+    }
+
+    #[test]
+    fn streams_of_any_kind_and_size_survive() {
+        let (lab, seen) = lab(echoing);
+        let db = lab.container("db").unwrap();
+        let large: Vec<u8> = (0..=STREAM_BYTES_MAX).map(|i| (i % 251) as u8).collect();
+        for bytes in [b"text\n".to_vec(), vec![0xff, 0, 1], Vec::new(), large] {
+            let finished = db.command(["cat"]).stdin(bytes.clone()).run().unwrap();
+            assert!(finished.stdout() == bytes, "{} bytes", bytes.len());
+        }
+        let finished = db.exec(["true"]).unwrap().success().unwrap();
+        assert_eq!(finished.stderr_text().unwrap(), "oh\n");
+        assert_eq!(finished.duration, Duration::from_micros(12_500));
+        let seen = seen.lock().unwrap();
+        let stream = |index: usize| -> Stream { serde_json::from_value(seen[index].1["stdin"].clone()).unwrap() };
+        assert!(matches!(stream(0), Stream::Text(_)));
+        assert!(matches!(stream(1), Stream::Base64(_)));
+        let Stream::File { path, .. } = stream(3) else { panic!("a large stream went inline") };
+        assert!(!path.exists(), "the temporary file is left over");
+    }
+
+    #[test]
+    fn a_failed_program_says_everything() {
+        let (lab, seen) = lab(echoing);
+        let db = lab.container("db").unwrap();
+        let run = |status: &str| -> Finished {
+            db.command(["psql", status, "it's"])
+                .user("postgres")
+                .env("A", "b c")
+                .stdin("out")
+                .deadline(Duration::from_millis(1500))
+                .run()
+                .unwrap()
+        };
+        let error = run("3").success().unwrap_err();
+        assert_eq!(error.to_string(), "`psql 3 'it'\\''s'` in db ended with status 3\n  stdout: out\n  stderr: oh");
+        assert_eq!(error.downcast_ref::<ExecFailed>().unwrap().finished().status, 3);
+        let error = run("137").success().unwrap_err();
+        assert!(error.to_string().contains("did not end within 1.5s and was killed"), "{error}");
+        let params = &seen.lock().unwrap()[0].1;
+        let expected = json!({
+            "container": "db", "argv": ["psql", "3", "it's"], "stdin": {"text": "out"},
+            "environment": [["A", "b c"]], "user": "postgres", "deadline_ms": 1500,
+        });
+        assert_eq!(*params, expected);
+    }
+
+    #[test]
+    fn an_engine_error_names_method_and_container() {
+        let (lab, _) = lab(|_, _| Err(RpcError::new(ErrorCode::Deadline, "tcp port 5432: connection refused")));
+        let error = lab.container("db").unwrap().wait_for(Port(5432)).unwrap_err();
+        assert_eq!(error.to_string(), "wait in db: tcp port 5432: connection refused");
+        let error: &RequestError = error.downcast_ref().unwrap();
+        assert!(error.is_deadline());
+        assert_eq!((error.method(), error.container()), ("wait", Some("db")));
+    }
+
+    #[test]
+    fn conditions_and_files_as_the_contract_has_them() {
+        let (lab, seen) = lab(|method, _| Ok(if method == "wait" { json!({"duration_ms": 1.0}) } else { json!({}) }));
+        let db = lab.container("db").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let host_path = folder.path().join("rows.csv");
+        std::fs::write(&host_path, "a,b").unwrap();
+        db.wait_for(crate::Http("/status")).unwrap();
+        db.wait_for(crate::Unit("x.service")).unwrap();
+        db.wait_for(crate::File("/x")).unwrap();
+        db.wait_for_within(crate::Command(["true"]), Duration::ZERO).unwrap();
+        db.put(&host_path, "/tmp/rows.csv").unwrap();
+        db.write_with("/key", [0xff], Access::mode(0o600).owner("postgres")).unwrap();
+        lab.artifact("out.json", "{}").unwrap();
+        let wait = |condition: &str, deadline: &str| {
+            format!(r#"wait {{"container":"db","condition":{condition},"deadline_ms":{deadline}}}"#)
+        };
+        let put = |rest: &str| format!(r#"put {{"container":"db",{rest},"deadline_ms":60000}}"#);
+        let host_path = host_path.display();
+        assert_eq!(
+            told_of(&seen),
+            [
+                wait(r#"{"http":"/status"}"#, "60000"),
+                wait(r#"{"unit":"x.service"}"#, "60000"),
+                wait(r#"{"file":"/x"}"#, "60000"),
+                wait(r#"{"exec":["true"]}"#, "1"),
+                put(&format!(
+                    r#""path":"/tmp/rows.csv","content":{{"file":{{"path":"{host_path}","bytes":3}}}},"mode":420"#
+                )),
+                put(r#""path":"/key","content":{"base64":"/w=="},"mode":384,"owner":"postgres""#),
+                r#"artifact {"name":"out.json","content":{"text":"{}"}}"#.to_owned(),
+            ]
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! What the author of a scenario uses. A scenario reads like a story:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use std::time::Duration;
+//!
+//! use e2e::{Lab, Port, Result, check};
+//!
+//! fn main() -> ExitCode {
+//!     e2e::run(scenario)
+//! }
+//!
+//! fn scenario(lab: &Lab) -> Result {
+//!     let db = lab.container("db")?;
+//!     let app = lab.container("app")?;
+//!     db.wait_for(Port(5432))?;
+//!     app.wait_for_within(e2e::Http("/status"), Duration::from_secs(10))?;
+//!
+//!     lab.step("load", || {
+//!         db.put(lab.fixture("rows.csv"), "/tmp/rows.csv")?;
+//!         db.sh("psql -f /tmp/load.sql")?.success()?;
+//!         Ok(())
+//!     })?;
+//!     let rows: u64 = lab.measure("data_setup", || {
+//!         let counted = db.command(["psql", "-Atc", "select count(*) from rows"]).user("postgres").run()?;
+//!         Ok(counted.success()?.stdout_text()?.trim().parse()?)
+//!     })?;
+//!     lab.measure_n("query", 30, || {
+//!         app.exec(["query-all"])?.success()?;
+//!         Ok(())
+//!     })?;
+//!
+//!     let expected: u64 = lab.param("rows")?;
+//!     check!(rows == expected, "every row of the fixture was loaded");
+//!     if lab.case() == "large" {
+//!         lab.log(format!("{rows} rows"));
+//!     }
+//!     lab.artifact("rows.csv", db.get("/tmp/rows.csv")?)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! One process has one connection to the engine, found through `E2E_SOCKET`. Everything here may be used from several
+//! threads at once (`std::thread::scope`): their requests overlap. Every request has a deadline that the engine keeps;
+//! when the engine goes away, the process ends.
+
+mod bytes;
+mod check;
+mod condition;
+mod connection;
+mod container;
+mod error;
+mod exec;
+mod lab;
+#[cfg(test)]
+mod peer;
+mod run;
+
+pub use anyhow::Error;
+pub use check::CheckFailed;
+pub use condition::{Command, File, Http, Port, Unit};
+pub use container::{Access, Container};
+pub use e2e_contract::{Condition, Level};
+pub use error::RequestError;
+pub use exec::{Exec, ExecFailed, Finished};
+pub use lab::Lab;
+pub use run::run;
+
+/// What a scenario and its parts return: any error may be passed up with `?`.
+pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+
+/// For the macros of this crate only.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::check::{holds, record, values};
+}
+
+/// The scenario in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,110 @@
+//! A scenario's process from its first line to its exit status.
+
+use std::os::unix::net::UnixStream;
+use std::panic::PanicHookInfo;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS, SOCKET_VARIABLE};
+
+use crate::check::CheckFailed;
+use crate::connection::OF_THIS_PROCESS;
+use crate::{Error, Lab, Result};
+
+/// A dying process waits no longer than this for the engine to note why.
+const ABORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Status of a scenario that was started by hand.
+const EXIT_NO_ENGINE: u8 = 2;
+
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Runs a scenario in the lab that the engine made for it. Call it once, from `main`.
+///
+/// Exit status: 0 when the scenario returned `Ok` and no thread panicked; 1 for an error, a failed
+/// [`check!`](crate::check) or a lost engine; 101 for a panic; 2 when there is no engine, because the program was
+/// started by hand. When the engine goes away, the process ends at once.
+pub fn run(scenario: impl FnOnce(&Lab) -> Result) -> ExitCode {
+    let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else {
+        say(&format!(
+            "this is a scenario of the e2e engine and needs a lab: run it with `cargo xtask e2e {}`",
+            program_name()
+        ));
+        return ExitCode::from(EXIT_NO_ENGINE);
+    };
+    let lab = match join(Path::new(&socket)) {
+        Ok(lab) => lab,
+        Err(error) => {
+            say(&format!("the engine did not accept this scenario: {}", chain(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
+    let _ = OF_THIS_PROCESS.set(lab.connection());
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tell_of_panic(info);
+        default_hook(info);
+    }));
+    match scenario(&lab) {
+        Ok(()) if PANICKED.load(Ordering::SeqCst) => ExitCode::from(PANIC_EXIT_STATUS as u8),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&chain(&error));
+            if !error.chain().any(<dyn std::error::Error>::is::<CheckFailed>) {
+                abort(AbortKind::Error, chain(&error), None);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn join(socket: &Path) -> Result<Lab> {
+    let stream = UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
+    Lab::join(stream, end_at_once)
+}
+
+/// Without the engine the lab is going away: nothing that this process could still do means anything.
+fn end_at_once(reason: &str) {
+    say(&format!("the scenario ends here, the engine is gone: {reason}"));
+    std::process::exit(1);
+}
+
+/// Tells the engine of the first panic; those that follow from it (a scope whose thread panicked) say nothing new.
+fn tell_of_panic(info: &PanicHookInfo<'_>) {
+    if PANICKED.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let payload = info.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic whose payload is no text".into());
+    let location = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
+    abort(AbortKind::Panic, message, location);
+}
+
+/// Best effort: without an engine there is nobody to tell, and stderr has it too.
+fn abort(kind: AbortKind, message: String, location: Option<String>) {
+    if let Some(connection) = OF_THIS_PROCESS.get() {
+        let _ = connection.call_within(&Abort { kind, message, location }, ABORT_PATIENCE);
+    }
+}
+
+/// The error and its causes, one a line.
+fn chain(error: &Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: ")
+}
+
+fn program_name() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    Path::new(&program).file_name().map_or_else(|| "NAME".into(), |name| name.to_string_lossy().into_owned())
+}
+
+#[expect(clippy::print_stderr, reason = "stderr is the scenario's log")]
+fn say(message: &str) {
+    eprintln!("{message}");
+}
