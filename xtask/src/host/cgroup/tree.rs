@@ -1,0 +1,119 @@
+//! One group and all below it, in every hierarchy.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use walkdir::WalkDir;
+
+use super::{hierarchies, v1, v2};
+
+/// The groups of one name, relative to the top of each hierarchy, such as `mancer-e2e-1/app`.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    name: String,
+    hierarchies: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// Names the tree; it need not exist.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), hierarchies: hierarchies() }
+    }
+
+    /// The folders of this tree that exist, one a hierarchy.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        self.hierarchies.iter().map(|top| top.join(&self.name)).filter(|path| path.is_dir()).collect()
+    }
+
+    /// Makes the group in the hierarchy through which processes are found and killed, and answers with the file that
+    /// a process writes its number to in order to join.
+    ///
+    /// # Errors
+    /// When the folder cannot be made: no root, or a read-only cgroup file system.
+    pub fn make(&self) -> anyhow::Result<PathBuf> {
+        let unified = |top: &&PathBuf| top.join("cgroup.controllers").exists();
+        let freezer = |top: &&PathBuf| top.ends_with("freezer");
+        let top = self.hierarchies.iter().find(unified).or_else(|| self.hierarchies.iter().find(freezer));
+        let Some(top) = top.or(self.hierarchies.first()) else { bail!("no cgroup file system is mounted") };
+        let folder = top.join(&self.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("making the cgroup {}", folder.display()))?;
+        Ok(folder.join("cgroup.procs"))
+    }
+
+    /// The processes of the group and all below it, in any hierarchy, without repetition.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = Vec::new();
+        for folder in self.folders() {
+            for group in groups(&folder) {
+                let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+                pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+            }
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Lets every frozen group of the tree run again.
+    pub fn thaw(&self) {
+        for folder in self.folders() {
+            for group in groups(&folder) {
+                v1::thaw(&group);
+                v2::thaw(&group);
+            }
+        }
+    }
+
+    /// Thaws the tree, kills every process in it and removes its folders, deepest first, hidden ones too.
+    /// `reap` is called while it waits: a parent collects its dead children there.
+    ///
+    /// # Errors
+    /// When processes or folders are left after the deadline; the message names them.
+    pub fn kill_and_remove(&self, deadline: Duration, mut reap: impl FnMut()) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            self.thaw();
+            let pids = self.pids();
+            for pid in &pids {
+                match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(error) => bail!("killing process {pid} of cgroup {}: {error}", self.name),
+                }
+            }
+            reap();
+            if pids.is_empty() && self.remove_folders() {
+                return Ok(());
+            }
+            if started.elapsed() > deadline {
+                let folders = self.folders();
+                bail!(
+                    "cgroup {} is still there after {deadline:?}: processes {pids:?}, folders {folders:?}",
+                    self.name
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2)); // the kernel has no event for a process that is gone from a v1 group
+        }
+    }
+
+    fn remove_folders(&self) -> bool {
+        for folder in self.folders() {
+            for group in groups(&folder) {
+                let _ = std::fs::remove_dir(group); // busy while a process of it is still dying: the caller comes again
+            }
+        }
+        self.folders().is_empty()
+    }
+}
+
+/// The group and all below it, deepest first.
+fn groups(folder: &Path) -> Vec<PathBuf> {
+    let walk = WalkDir::new(folder).contents_first(true).into_iter().filter_map(Result::ok);
+    walk.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect()
+}

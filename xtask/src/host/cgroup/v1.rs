@@ -1,0 +1,24 @@
+//! Version 1: one hierarchy a controller.
+
+use std::path::Path;
+
+use super::Limits;
+
+pub const PERIOD_US: u32 = 100_000;
+
+pub fn limit_lines(limits: &Limits) -> Vec<(&'static str, String)> {
+    vec![
+        ("lxc.cgroup.memory.limit_in_bytes", limits.memory_bytes.to_string()),
+        ("lxc.cgroup.cpu.cfs_period_us", PERIOD_US.to_string()),
+        ("lxc.cgroup.cpu.cfs_quota_us", format!("{:.0}", limits.cpus * f64::from(PERIOD_US))),
+        ("lxc.cgroup.pids.max", limits.pids.to_string()),
+    ]
+}
+
+/// Lets a frozen group run again; does nothing where the hierarchy has no freezer.
+pub fn thaw(group: &Path) {
+    let state = group.join("freezer.state");
+    if state.exists() {
+        let _ = std::fs::write(state, "THAWED");
+    }
+}

@@ -1,0 +1,108 @@
+//! Which version this machine has, and how limits are written in it.
+
+use std::path::PathBuf;
+
+use super::{v1, v2};
+
+/// Which version holds the controllers for memory and CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// One hierarchy a controller; a version 2 tree without controllers may stand beside them (hybrid).
+    V1,
+    /// One hierarchy for all.
+    V2,
+}
+
+/// What a group may use at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// CPUs, in fractions of one.
+    pub cpus: f64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// Where the hierarchies are mounted, each once, in the order of the mounts.
+#[must_use]
+pub fn hierarchies() -> Vec<PathBuf> {
+    parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect()
+}
+
+/// Which version this machine has.
+#[must_use]
+pub fn version() -> Version {
+    let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    if mounts.iter().any(|(_, version)| *version == Version::V1) { Version::V1 } else { Version::V2 }
+}
+
+/// The limits as lines of an LXC configuration, key and value.
+#[must_use]
+pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, String)> {
+    match version {
+        Version::V1 => v1::limit_lines(limits),
+        Version::V2 => v2::limit_lines(limits),
+    }
+}
+
+fn parse_mounts(mountinfo: &str) -> Vec<(PathBuf, Version)> {
+    let mut found: Vec<(PathBuf, Version)> = Vec::new();
+    for line in mountinfo.lines() {
+        let mut fields = line.split(' ');
+        let (Some(path), Some(kind)) = (fields.nth(4), fields.skip_while(|field| *field != "-").nth(1)) else {
+            continue;
+        };
+        let version = match kind {
+            "cgroup" => Version::V1,
+            "cgroup2" => Version::V2,
+            _ => continue,
+        };
+        if !found.iter().any(|(known, _)| known.as_os_str() == path) {
+            found.push((path.into(), version));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_both_versions_are_found() {
+        let hybrid = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                      31 30 0:27 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
+                      32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let found = parse_mounts(hybrid);
+        assert_eq!(
+            found,
+            [("/sys/fs/cgroup/memory".into(), Version::V1), ("/sys/fs/cgroup/unified".into(), Version::V2)]
+        );
+        assert_eq!(parse_mounts("30 25 0:26 / / rw - ext4 /dev/x rw\nshort"), []);
+    }
+
+    #[test]
+    fn limits_in_both_versions() {
+        let limits = Limits { memory_bytes: 64 << 20, cpus: 0.5, pids: 30 };
+        let text = |version| {
+            limit_lines(version, &limits)
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            text(Version::V1),
+            "lxc.cgroup.memory.limit_in_bytes=67108864 lxc.cgroup.cpu.cfs_period_us=100000 \
+             lxc.cgroup.cpu.cfs_quota_us=50000 lxc.cgroup.pids.max=30"
+        );
+        assert_eq!(
+            text(Version::V2),
+            "lxc.cgroup2.memory.max=67108864 lxc.cgroup2.cpu.max=50000 100000 lxc.cgroup2.pids.max=30"
+        );
+    }
+}

@@ -1,0 +1,368 @@
+//! From facts to findings. Pure: the same facts give the same findings. One file a group of checks; here is what they share.
+
+use super::facts::{Facts, Subject};
+use super::finding::{Finding, Group};
+use super::kernel::version;
+use super::trial::Trial;
+use super::{containers, machine, network, optional, permission, resources};
+use crate::host::packages::WayToRoot;
+
+/// Looks at this machine and says what the engine will meet there, in the order of reading.
+#[must_use]
+pub fn examine(subject: &Subject) -> Vec<Finding> {
+    diagnose(&Facts::gather(subject))
+}
+
+fn diagnose(facts: &Facts) -> Vec<Finding> {
+    let groups = [
+        machine::findings,
+        containers::findings,
+        network::findings,
+        permission::findings,
+        resources::findings,
+        optional::findings,
+    ];
+    groups.iter().flat_map(|findings| findings(facts)).collect()
+}
+
+/// A container around the engine, or a chroot, refuses them whatever the kernel has.
+pub const NAMESPACES_CURE: &str = "run on the machine itself, or in a privileged container, and not in a chroot";
+
+impl Facts {
+    pub fn as_root(&self, command: &str) -> String {
+        self.way_to_root.prefix().map_or_else(|| command.to_owned(), |sudo| format!("{sudo} {command}"))
+    }
+
+    /// A finding about items of which some are missing.
+    pub fn lacks(&self, group: Group, check: &'static str, missing: &[&'static str]) -> Finding {
+        let cure = self.supply.cure(missing, self.way_to_root);
+        Finding::failure(group, check, format!("missing: {}", missing.join(", ")), cure).installing(missing)
+    }
+
+    pub fn has_tools(&self, group: Group, check: &'static str, names: &[&'static str]) -> Finding {
+        let missing = self.tools.missing(names);
+        if !missing.is_empty() {
+            return self.lacks(group, check, &missing);
+        }
+        let seen = match names {
+            [name] => self.tools.find(name).map(|path| path.display().to_string()).unwrap_or_default(),
+            names => names.join(", "),
+        };
+        Finding::ok(group, check, seen)
+    }
+
+    pub fn has_version(&self, group: Group, check: &'static str, name: &'static str, least: (u32, u32)) -> Finding {
+        if self.tools.find(name).is_none() {
+            return self.lacks(group, check, &[name]);
+        }
+        let said = self.versions.get(name).cloned().unwrap_or_default();
+        match version(&said) {
+            None => {
+                let cure = self.supply.cure(&[name], self.way_to_root);
+                Finding::failure(group, check, format!("{name} does not say its version: {said:?}"), cure)
+            }
+            Some(found) if found < least => {
+                let seen = format!("{said}: {}.{} or newer is needed", least.0, least.1);
+                let cure = self.supply.cure(&[name], self.way_to_root);
+                Finding::failure(group, check, seen, cure)
+            }
+            Some(_) => Finding::ok(group, check, said),
+        }
+    }
+
+    /// A part of the kernel: tried where it could be, else as the kernel's files say.
+    pub fn has_part(&self, group: Group, check: &'static str, part: &str, module: &str) -> Finding {
+        let load = self.as_root(&format!("modprobe {module}"));
+        match (self.trials.get(part), self.parts.get(part).copied().flatten()) {
+            (Trial::Works, _) => Finding::ok(group, check, "tried: works"),
+            (Trial::Fails(words), _) if words.starts_with("unshare:") => {
+                Finding::failure(group, check, format!("tried: {words}"), NAMESPACES_CURE)
+            }
+            (Trial::Fails(words), Some(false)) => {
+                Finding::failure(group, check, format!("tried: {words}"), format!("boot a kernel with {module}"))
+            }
+            (Trial::Fails(words), _) => {
+                let cure = format!("{load}  (where that fails: boot a kernel with {module})");
+                Finding::failure(group, check, format!("tried: {words}"), cure)
+            }
+            (Trial::NotTried, Some(true)) => Finding::ok(group, check, "the kernel has it (not tried)"),
+            (Trial::NotTried, Some(false)) => {
+                Finding::failure(group, check, "not in this kernel", format!("boot a kernel with {module}"))
+            }
+            (Trial::NotTried, None) => self.untried(group, check),
+        }
+    }
+
+    pub fn untried(&self, group: Group, check: &'static str) -> Finding {
+        let cure = match self.way_to_root {
+            // With a fresh password doctor's own `sudo -n` gets through.
+            WayToRoot::Sudo => "sudo --validate && cargo xtask doctor",
+            WayToRoot::Direct => "install the tools above, then look again: cargo xtask doctor",
+        };
+        Finding::warning(group, check, "could not be tried", cure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::host::doctor::Status;
+    use crate::host::doctor::facts::{Place, Sudo};
+    use crate::host::doctor::kernel::Cgroups;
+    use crate::host::doctor::tools::Tools;
+    use crate::host::packages::{ITEMS, Manager, Need, Supply};
+
+    const GB: u64 = 1_000_000_000;
+    const MB: u64 = 1_000_000;
+    const ALL_TRIALS: [&str; 10] = [
+        "namespaces",
+        "user-namespace",
+        "network-namespace",
+        "bridge",
+        "veth",
+        "nft",
+        "netem",
+        "nfqueue",
+        "overlay",
+        "loop",
+    ];
+
+    /// A machine on which all is well.
+    fn healthy() -> Facts {
+        let place = Place { free_bytes: 50 * GB, free_inodes: Some(1_000_000), ..Place::default() };
+        let versions = [
+            ("lxc-start", "5.0.2"),
+            ("ip", "iproute2-6.1.0"),
+            ("nft", "nftables v1.0.6"),
+            ("mmdebstrap", "mmdebstrap 1.3.5"),
+            ("python3", "Python 3.11.2"),
+        ];
+        Facts {
+            kernel_release: "6.1.0-28-amd64".to_owned(),
+            distribution: "Debian GNU/Linux 12".to_owned(),
+            supply: Supply::Packages(Manager::Apt),
+            way_to_root: WayToRoot::Sudo,
+            sudo: Sudo::Silent,
+            user: "alice".to_owned(),
+            tools: Tools::look_up(|item| Some(PathBuf::from("/usr/bin").join(item.name))),
+            versions: versions.map(|(name, said)| (name, said.to_owned())).into(),
+            namespaces: ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"].map(str::to_owned).into(),
+            user_namespaces_max: Some(15000),
+            cgroups: Cgroups { unified: Some("/sys/fs/cgroup".to_owned()), ..Cgroups::default() },
+            unified_controllers: ["cpuset", "cpu", "io", "memory", "pids"].map(str::to_owned).into(),
+            parts: [].into(),
+            trials: ALL_TRIALS.into_iter().map(|name| (name, Trial::Works)).collect(),
+            memory_total_bytes: 8 * GB,
+            memory_available_bytes: 6 * GB,
+            processors: 4,
+            load: 0.3,
+            inotify_instances_max: Some(128),
+            layers: place.clone(),
+            state: place.clone(),
+            target: place,
+            map_helpers: Vec::new(),
+            ids_first: 100_000,
+            ids_count: 65536,
+            subuid_allows: false,
+            subgid_allows: false,
+            has_pressure: true,
+        }
+    }
+
+    /// What goes wrong on a machine that is healthy but for one change: check, status, part of what was seen, and
+    /// part of the cure.
+    fn check(change: impl Fn(&mut Facts), expected: &[(&str, Status, &str, &str)]) {
+        let mut facts = healthy();
+        change(&mut facts);
+        let findings: Vec<_> = diagnose(&facts).into_iter().filter(|finding| finding.status != Status::Ok).collect();
+        let names = |findings: &[Finding]| findings.iter().map(|finding| finding.check).collect::<Vec<_>>();
+        assert_eq!(names(&findings), expected.iter().map(|expected| expected.0).collect::<Vec<_>>(), "{findings:#?}");
+        for (finding, (_, status, seen, cure)) in findings.iter().zip(expected) {
+            assert_eq!(finding.status, *status, "{finding:?}");
+            assert!(finding.seen.contains(seen), "{finding:?} lacks {seen:?}");
+            assert!(finding.cure.as_ref().is_some_and(|text| text.contains(cure)), "{finding:?} lacks {cure:?}");
+        }
+    }
+
+    use Status::{Failure, Warning};
+
+    #[test]
+    fn a_healthy_machine_has_no_complaint() {
+        check(|_| (), &[]);
+    }
+
+    #[test]
+    fn every_check_has_a_name_of_its_own_and_every_complaint_a_cure() {
+        let nothing = Facts {
+            tools: Tools::default(),
+            versions: [].into(),
+            namespaces: Vec::new(),
+            user_namespaces_max: None,
+            cgroups: Cgroups::default(),
+            unified_controllers: Vec::new(),
+            trials: [].into_iter().collect(),
+            memory_total_bytes: 0,
+            memory_available_bytes: 0,
+            inotify_instances_max: None,
+            has_pressure: false,
+            layers: Place::default(),
+            state: Place::default(),
+            target: Place::default(),
+            ..healthy()
+        };
+        for facts in [healthy(), nothing] {
+            let findings = diagnose(&facts);
+            let mut names: Vec<_> = findings.iter().map(|finding| finding.check).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), findings.len(), "a name is used twice");
+            for finding in findings {
+                assert_eq!(finding.status == Status::Ok, finding.cure.is_none(), "{finding:?}");
+                assert!(!finding.seen.is_empty(), "{finding:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_required_tool_that_is_missing_is_a_failure_with_a_cure() {
+        for missing in ITEMS.iter().filter(|item| item.need == Need::Required) {
+            let path = |name: &str| (name != missing.name).then(|| PathBuf::from(name));
+            let facts = Facts { tools: Tools::look_up(|item| path(item.name)), ..healthy() };
+            let failures: Vec<_> = diagnose(&facts).into_iter().filter(|finding| finding.status == Failure).collect();
+            let [failure] = &failures[..] else { panic!("{} gives {failures:#?}", missing.name) };
+            assert_eq!(failure.items, [missing.name]);
+            assert!(failure.seen.contains(missing.name), "{failure:?}");
+            let cure = failure.cure.clone().unwrap();
+            assert!(cure.starts_with("sudo apt-get install --no-install-recommends "), "{cure}");
+        }
+    }
+
+    #[test]
+    fn on_an_empty_path_all_that_is_required_fails() {
+        let tools = Tools::look_up(|_| None);
+        let facts = Facts { tools, ..healthy() };
+        let installed: Vec<_> = diagnose(&facts).into_iter().flat_map(|finding| finding.items).collect();
+        for item in ITEMS {
+            assert!(installed.contains(&item.name), "{} is not asked for", item.name);
+        }
+    }
+
+    #[test]
+    fn trouble_with_containers() {
+        let fails_with = |name: &'static str, words: &'static str| {
+            move |facts: &mut Facts| {
+                let trial = |each| if each == name { Trial::Fails(words.to_owned()) } else { Trial::Works };
+                facts.trials = ALL_TRIALS.into_iter().map(|each| (each, trial(each))).collect();
+            }
+        };
+        let fails = |name| fails_with(name, "no way");
+        let refused = "unshare: unshare failed: Operation not permitted";
+        let too_many = "unshare: unshare failed: No space left on device";
+        check(fails_with("overlay", refused), &[("overlayfs", Failure, refused, "privileged")]);
+        check(fails_with("user-namespace", too_many), &[("user-namespaces", Failure, too_many, "sysctl -w user.")]);
+        check(fails("overlay"), &[("overlayfs", Failure, "tried: no way", "sudo modprobe overlay")]);
+        check(fails("namespaces"), &[("namespaces", Failure, "tried: no way", "privileged")]);
+        check(fails("user-namespace"), &[("user-namespaces", Failure, "no way", "privileged")]);
+        check(fails("network-namespace"), &[("network-namespace", Failure, "no way", "privileged")]);
+        check(fails("bridge"), &[("bridge", Failure, "no way", "modprobe bridge")]);
+        check(fails("nft"), &[("nft", Failure, "nftables v1.0.6; tried: no way", "modprobe nf_tables")]);
+        check(fails("netem"), &[("netem", Warning, "no way: delays go through NFQUEUE", "modprobe sch_netem")]);
+        check(
+            |facts| drop(facts.versions.insert("lxc-start", "3.0.4".to_owned())),
+            &[("lxc", Failure, "3.0.4: 4.0 or newer", "apt-get install --no-install-recommends lxc")],
+        );
+        check(|facts| facts.user_namespaces_max = Some(0), &[("user-namespaces", Failure, "is 0", "sysctl")]);
+        check(
+            |facts| facts.cgroups.read_only = vec!["/sys/fs/cgroup".to_owned()],
+            &[("cgroup", Failure, "read-only", "sudo mount -o remount,rw /sys/fs/cgroup")],
+        );
+    }
+
+    #[test]
+    fn trouble_with_controllers() {
+        let unified = |names: &'static [&str]| {
+            move |facts: &mut Facts| {
+                facts.unified_controllers = names.iter().map(|name| (*name).to_owned()).collect();
+            }
+        };
+        let name = "cgroup-controllers";
+        check(unified(&["cpu", "cpuset", "io", "pids"]), &[(name, Failure, "missing: memory", "cgroup_enable=memory")]);
+        check(unified(&["cpu", "memory", "pids"]), &[(name, Warning, "missing: cpuset, io", "cgroup_disable=cpuset")]);
+        let v1 = |names: &'static [&str]| {
+            move |facts: &mut Facts| {
+                let v1_controllers = names.iter().map(|name| (*name).to_owned()).collect();
+                facts.cgroups = Cgroups { v1_controllers, ..Cgroups::default() };
+                facts.unified_controllers.clear();
+            }
+        };
+        check(v1(&["cpu", "memory", "pids", "freezer", "cpuset", "blkio"]), &[]);
+        check(
+            v1(&["cpu", "memory", "pids", "cpuset", "blkio"]),
+            &[(name, Failure, "missing: freezer", "mount -t cgroup -o freezer cgroup /sys/fs/cgroup/freezer")],
+        );
+    }
+
+    #[test]
+    fn trouble_with_rights() {
+        check(|facts| facts.sudo = Sudo::Missing, &[("root", Failure, "alice, without sudo", "as root")]);
+        check(|facts| facts.sudo = Sudo::Doubtful, &[("root", Warning, "alice is in none", "--groups sudo alice")]);
+        check(|facts| facts.sudo = Sudo::Asks, &[]);
+        let helper = |facts: &mut Facts| facts.map_helpers = vec![PathBuf::from("/usr/sbin/newuidmap")];
+        let allow_uid = |facts: &mut Facts| {
+            helper(facts);
+            facts.subuid_allows = true;
+        };
+        check(
+            helper,
+            &[
+                ("subuid", Warning, "/usr/sbin/newuidmap", "sudo usermod --add-subuids 100000-165535 root"),
+                ("subgid", Warning, "100000-165535", "sudo usermod --add-subgids 100000-165535 root"),
+            ],
+        );
+        check(allow_uid, &[("subgid", Warning, "100000-165535", "--add-subgids")]);
+    }
+
+    #[test]
+    fn trouble_with_room() {
+        check(|facts| facts.memory_total_bytes = 3 * GB, &[("memory", Warning, "3.0 GB in all", "4 GB")]);
+        check(|facts| facts.memory_available_bytes = GB, &[("memory-available", Warning, "1.0 GB", "ps -e")]);
+        check(|facts| facts.memory_available_bytes = GB / 3, &[("memory-available", Failure, "333 MB", "ps -e")]);
+        check(|facts| facts.layers.free_bytes = 2 * GB, &[("disk-layers", Warning, "2.0 GB free", "image prune")]);
+        check(|facts| facts.layers.free_bytes = GB / 2, &[("disk-layers", Failure, "500 MB free", "5.0 GB")]);
+        check(|facts| facts.layers.free_inodes = Some(7), &[("disk-layers", Warning, "only 7 inodes", "free files")]);
+        check(|facts| facts.layers.free_inodes = None, &[]);
+        let small_tmpfs = |facts: &mut Facts| {
+            facts.state = Place {
+                path: "/run/lock".into(),
+                mount_point: "/run".into(),
+                free_bytes: 10 * MB,
+                used_bytes: 30 * MB,
+                free_inodes: Some(9),
+                is_tmpfs: true,
+            };
+        };
+        let cure = "sudo mount -o remount,size=94M /run";
+        check(small_tmpfs, &[("disk-state", Warning, "10 MB free in /run/lock (tmpfs)", cure)]);
+        check(|facts| facts.load = 9.0, &[("processors", Warning, "4, load 9.0", "ps -e")]);
+        check(|facts| facts.inotify_instances_max = Some(64), &[("inotify", Warning, "64", "sysctl -w fs.inotify")]);
+    }
+
+    #[test]
+    fn without_root_the_kernels_files_decide() {
+        let untried = |facts: &mut Facts, has: Option<bool>| {
+            facts.trials = [].into_iter().collect();
+            facts.parts = ["bridge", "veth", "overlay", "loop", "nft", "netem", "nfqueue"].map(|it| (it, has)).into();
+        };
+        check(|facts| untried(facts, Some(true)), &[]);
+        check(
+            |facts| {
+                untried(facts, Some(true));
+                facts.parts.insert("veth", Some(false));
+                facts.parts.insert("bridge", None);
+            },
+            &[("bridge", Warning, "could not be tried", "sudo --validate"), ("veth", Failure, "not in this", "veth")],
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! What is so on this machine: gathered here, judged elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{Group, geteuid, getgroups};
+
+use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, root_may_use};
+use super::tools::Tools;
+use super::trial::Trials;
+use crate::host::memory::Memory;
+use crate::host::packages::{Supply, WayToRoot};
+use crate::host::shell::{Command, user_name, which};
+
+/// What the project asks of the machine.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Where a run writes: the project's target folder.
+    pub target_dir: PathBuf,
+    /// The host's id of root inside the containers.
+    pub ids_first: u32,
+    /// How many ids the containers take.
+    pub ids_count: u32,
+}
+
+/// What is so on this machine.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub kernel_release: String,
+    pub distribution: String,
+    pub supply: Supply,
+    pub way_to_root: WayToRoot,
+    pub sudo: Sudo,
+    pub user: String,
+    pub tools: Tools,
+    /// What each program says of its version; empty where it says nothing.
+    pub versions: BTreeMap<&'static str, String>,
+    /// The kinds under `/proc/self/ns`.
+    pub namespaces: Vec<String>,
+    pub user_namespaces_max: Option<u64>,
+    pub cgroups: Cgroups,
+    /// Controllers of cgroup v2.
+    pub unified_controllers: Vec<String>,
+    /// Whether the kernel has these parts, as its files say; `None` where they say nothing.
+    pub parts: BTreeMap<&'static str, Option<bool>>,
+    pub trials: Trials,
+    pub memory_total_bytes: u64,
+    pub memory_available_bytes: u64,
+    pub processors: usize,
+    /// Mean count of running processes over the last minute.
+    pub load: f64,
+    pub inotify_instances_max: Option<u64>,
+    pub layers: Place,
+    pub state: Place,
+    pub target: Place,
+    /// `newuidmap` and `newgidmap` where `lxc-start` would find them.
+    pub map_helpers: Vec<PathBuf>,
+    pub ids_first: u32,
+    pub ids_count: u32,
+    pub subuid_allows: bool,
+    pub subgid_allows: bool,
+    pub has_pressure: bool,
+}
+
+/// How a user becomes root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sudo {
+    /// It answers without a question.
+    Silent,
+    /// It asks for a password; the user's groups say that it will then obey.
+    Asks,
+    /// It asks for a password, and nothing says that it will then obey.
+    Doubtful,
+    /// It is not there.
+    Missing,
+}
+
+/// A folder that the engine writes to, and the room there.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The folder, or the nearest one above it that exists.
+    pub path: PathBuf,
+    /// Where its file system is mounted.
+    pub mount_point: PathBuf,
+    pub free_bytes: u64,
+    pub used_bytes: u64,
+    /// `None` where the file system counts none.
+    pub free_inodes: Option<u64>,
+    pub is_tmpfs: bool,
+}
+
+/// Parts that LXC and the lab need: name, module, option of the kernel's configuration.
+const PARTS: &[(&str, &str, &str)] = &[
+    ("bridge", "bridge", "CONFIG_BRIDGE"),
+    ("veth", "veth", "CONFIG_VETH"),
+    ("overlay", "overlay", "CONFIG_OVERLAY_FS"),
+    ("loop", "loop", "CONFIG_BLK_DEV_LOOP"),
+    ("nft", "nf_tables", "CONFIG_NF_TABLES"),
+    ("netem", "sch_netem", "CONFIG_NET_SCH_NETEM"),
+    ("nfqueue", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE"),
+];
+
+/// The PATH that the engine gives `lxc-start`.
+const LXC_PATH: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Facts {
+    /// Looks at everything; tries what can be tried. Changes nothing, and takes at most a minute.
+    pub fn gather(subject: &Subject) -> Self {
+        let way_to_root = WayToRoot::of_this_process();
+        let sudo = Sudo::of_this_user(way_to_root);
+        let os_release = text("/etc/os-release");
+        let kernel_release = text("/proc/sys/kernel/osrelease").trim().to_owned();
+        let cgroups = Cgroups::parse(&text("/proc/self/mountinfo"));
+        let unified = cgroups.unified.as_ref().map(|point| text(format!("{point}/cgroup.controllers")));
+        let memory = Memory::now();
+        let load = text("/proc/loadavg").split(' ').next().and_then(|word| word.parse().ok());
+        let allows = |path: &str| root_may_use(&text(path), subject.ids_first, subject.ids_count);
+        let tools = Tools::of_this_machine();
+        let helpers =
+            LXC_PATH.iter().flat_map(|folder| ["newuidmap", "newgidmap"].map(|name| Path::new(folder).join(name)));
+        Self {
+            distribution: pretty_name(&os_release),
+            supply: Supply::of_this_machine(),
+            way_to_root,
+            trials: Trials::run(way_to_root, sudo == Sudo::Silent),
+            sudo,
+            user: user_name(geteuid().as_raw()),
+            versions: versions(&tools),
+            tools,
+            namespaces: names_in("/proc/self/ns"),
+            user_namespaces_max: number("/proc/sys/user/max_user_namespaces"),
+            unified_controllers: unified.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+            cgroups,
+            parts: parts(&kernel_release),
+            kernel_release,
+            memory_total_bytes: memory.total_bytes,
+            memory_available_bytes: memory.available_bytes,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            load: load.unwrap_or(0.0),
+            inotify_instances_max: number("/proc/sys/fs/inotify/max_user_instances"),
+            layers: Place::of(Path::new("/var/lib/mancer-e2e")),
+            state: Place::of(Path::new("/run/mancer-e2e")),
+            target: Place::of(&subject.target_dir),
+            map_helpers: helpers.filter(|path| path.is_file()).collect(),
+            ids_first: subject.ids_first,
+            ids_count: subject.ids_count,
+            subuid_allows: allows("/etc/subuid"),
+            subgid_allows: allows("/etc/subgid"),
+            // A kernel booted with psi=0 has the files and refuses to read them.
+            has_pressure: fs::read("/proc/pressure/cpu").is_ok(),
+        }
+    }
+}
+
+impl Sudo {
+    fn of_this_user(way_to_root: WayToRoot) -> Self {
+        if way_to_root == WayToRoot::Direct {
+            return Self::Silent;
+        }
+        if which("sudo").is_none() {
+            return Self::Missing;
+        }
+        let silent = Command::new("sudo").args(["-n", "true"]).deadline(VERSION_DEADLINE).run();
+        if silent.is_ok() {
+            return Self::Silent;
+        }
+        let groups = getgroups().unwrap_or_default().into_iter().filter_map(|group| Group::from_gid(group).ok()?);
+        let may = groups.into_iter().any(|group| matches!(group.name.as_str(), "sudo" | "wheel" | "admin"));
+        if may { Self::Asks } else { Self::Doubtful }
+    }
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let path = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
+        let Ok(counts) = statvfs(&path) else { return Self { path, ..Self::default() } };
+        Self {
+            free_bytes: counts.blocks_available() * counts.fragment_size(),
+            used_bytes: counts.blocks().saturating_sub(counts.blocks_free()) * counts.fragment_size(),
+            free_inodes: (counts.files() > 0).then(|| counts.files_available()),
+            is_tmpfs: statfs(&path).is_ok_and(|kind| kind.filesystem_type() == TMPFS_MAGIC),
+            mount_point: mount_point(&path),
+            path,
+        }
+    }
+}
+
+/// The highest folder above that lies on the same file system.
+fn mount_point(path: &Path) -> PathBuf {
+    let device = |path: &Path| fs::metadata(path).ok().map(|data| data.dev());
+    let own = device(path);
+    path.ancestors().take_while(|above| device(above) == own).last().unwrap_or(path).to_owned()
+}
+
+/// A file that cannot be read says nothing.
+fn text(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn number(path: &str) -> Option<u64> {
+    text(path).trim().parse().ok()
+}
+
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+fn pretty_name(os_release: &str) -> String {
+    let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "an unnamed Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+fn versions(tools: &Tools) -> BTreeMap<&'static str, String> {
+    let asks = [
+        ("lxc-start", "--version"),
+        ("ip", "-V"),
+        ("nft", "--version"),
+        ("mmdebstrap", "--version"),
+        ("python3", "--version"),
+    ];
+    let answer = |(name, flag): (&'static str, &str)| {
+        let output = Command::new(tools.find(name)?).arg(flag).deadline(VERSION_DEADLINE).run().ok()?;
+        Some((name, output.text().lines().next().unwrap_or_default().to_owned()))
+    };
+    asks.into_iter().filter_map(answer).collect()
+}
+
+fn parts(kernel_release: &str) -> BTreeMap<&'static str, Option<bool>> {
+    let filesystems = text("/proc/filesystems");
+    let folder = Path::new("/lib/modules").join(kernel_release);
+    let modules = text(folder.join("modules.dep")) + &text(folder.join("modules.builtin"));
+    let config = kernel_config(kernel_release);
+    let part = |&(name, module, option): &(&'static str, &str, &str)| {
+        let is_there = lists_filesystem(&filesystems, name)
+            || Path::new("/sys/module").join(module).exists()
+            || lists_module(&modules, module)
+            || configures(&config, option);
+        let is_known = !modules.is_empty() || !config.is_empty();
+        (name, if is_there { Some(true) } else { is_known.then_some(false) })
+    };
+    PARTS.iter().map(part).collect()
+}
+
+fn kernel_config(kernel_release: &str) -> String {
+    let beside_the_kernel = text(Path::new("/boot").join(format!("config-{kernel_release}")));
+    if !beside_the_kernel.is_empty() || !Path::new("/proc/config.gz").exists() {
+        return beside_the_kernel;
+    }
+    let unpack = Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).deadline(VERSION_DEADLINE);
+    unpack.run().map(|output| output.text()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_does_not_exist_yet_is_judged_by_what_is_above_it() {
+        let place = Place::of(Path::new("/proc/nothing/here"));
+        assert_eq!((place.path.as_path(), place.mount_point.as_path()), (Path::new("/proc"), Path::new("/proc")));
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::of(&folder.path().join("a/b"));
+        assert_eq!(place.path, folder.path());
+        assert!(place.free_bytes > 0);
+        assert!(folder.path().starts_with(&place.mount_point), "{place:?}");
+    }
+}

@@ -1,0 +1,22 @@
+//! Doctor: what this machine has and lacks for the engine, and the command that mends each lack.
+//! `facts` gathers, `trial` tries kernel parts in throw-away namespaces, `diagnosis` decides and is pure.
+//! Changes nothing on the host; knows nothing of the project but where it lies and which ids its containers take.
+
+mod containers;
+mod diagnosis;
+mod elf;
+mod facts;
+mod finding;
+mod kernel;
+mod machine;
+mod network;
+mod optional;
+mod permission;
+mod resources;
+mod tools;
+mod trial;
+
+pub use diagnosis::examine;
+pub use facts::Subject;
+pub use finding::{Finding, Group, Status};
+pub use tools::{MissingTool, require_tools, required_tools_missing, static_busybox};

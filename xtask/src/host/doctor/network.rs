@@ -1,0 +1,35 @@
+//! What it takes to connect containers.
+
+use super::diagnosis::NAMESPACES_CURE;
+use super::facts::Facts;
+use super::finding::{Finding, Group};
+use super::trial::Trial;
+
+pub fn findings(facts: &Facts) -> Vec<Finding> {
+    let group = Group::Network;
+    let iproute2 = facts.has_tools(group, "iproute2", &["ip", "tc"]);
+    let iproute2 = if iproute2.cure.is_some() { iproute2 } else { facts.has_version(group, "iproute2", "ip", (0, 0)) };
+    let nft = facts.has_version(group, "nft", "nft", (0, 0));
+    let nft_rules = facts.has_part(group, "nft", "nft", "nf_tables");
+    let seen = format!("{}; {}", nft.seen, nft_rules.seen);
+    vec![
+        iproute2,
+        facts.network_namespace(),
+        facts.has_part(group, "bridge", "bridge", "bridge"),
+        facts.has_part(group, "veth", "veth", "veth"),
+        if nft.cure.is_some() { nft } else { Finding { seen, ..nft_rules } },
+    ]
+}
+
+impl Facts {
+    fn network_namespace(&self) -> Finding {
+        let (group, check) = (Group::Network, "network-namespace");
+        let has_kind = self.namespaces.iter().any(|name| name == "net");
+        match self.trials.get("network-namespace") {
+            Trial::Works => Finding::ok(group, check, "tried: works"),
+            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), NAMESPACES_CURE),
+            Trial::NotTried if has_kind => Finding::ok(group, check, "the kernel has it (not tried)"),
+            Trial::NotTried => Finding::failure(group, check, "not in this kernel", "boot a kernel with CONFIG_NET_NS"),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Abilities that the engine can do without, and what is lost then.
+
+use super::facts::Facts;
+use super::finding::{Finding, Group};
+
+pub fn findings(facts: &Facts) -> Vec<Finding> {
+    let group = Group::Optional;
+    let pressure = if facts.has_pressure {
+        Finding::ok(group, "psi", "the kernel counts waiting for processor, memory and disk")
+    } else {
+        let cure = "boot with psi=1 on the kernel's command line";
+        Finding::warning(group, "psi", "no /proc/pressure: waiting cannot be told from working", cure)
+    };
+    vec![
+        facts.netem(),
+        facts.nfqueue(),
+        pressure,
+        facts.has_extra("sudo", "sudo", "no runs by an ordinary user, and the engine's own tests need it"),
+        facts.has_extra("strace", "strace", "no errors or delays of single system calls"),
+        facts.has_extra("libfaketime", "libfaketime", "no faults of the clock"),
+        facts.has_extra("chromium", "chromium", "no pictures of web pages by the host's browser"),
+    ]
+}
+
+impl Facts {
+    fn has_extra(&self, check: &'static str, item: &'static str, lost: &str) -> Finding {
+        match self.tools.find(item) {
+            Some(path) => Finding::ok(Group::Optional, check, path.display().to_string()),
+            None => {
+                let cure = self.supply.cure(&[item], self.way_to_root);
+                Finding::warning(Group::Optional, check, format!("missing: {lost}"), cure).installing(&[item])
+            }
+        }
+    }
+
+    fn netem(&self) -> Finding {
+        let found = self.has_part(Group::Optional, "netem", "netem", "sch_netem");
+        self.without_failure(found, "delays go through NFQUEUE, where that is to be had")
+    }
+
+    fn nfqueue(&self) -> Finding {
+        let missing = self.tools.missing(&["iptables"]);
+        let lost = "no corrupted packets; without netem no delays either";
+        if !missing.is_empty() {
+            let cure = self.supply.cure(&missing, self.way_to_root);
+            let seen = format!("missing: iptables: {lost}");
+            return Finding::warning(Group::Optional, "nfqueue", seen, cure).installing(&missing);
+        }
+        let found = self.has_part(Group::Optional, "nfqueue", "nfqueue", "xt_NFQUEUE");
+        self.without_failure(found, lost)
+    }
+
+    /// What is optional cannot fail: it warns, and says what is lost.
+    fn without_failure(&self, found: Finding, lost: &str) -> Finding {
+        match found.cure {
+            None => found,
+            Some(cure) => Finding::warning(
+                found.group,
+                found.check,
+                format!("{}: {lost}", found.seen.trim_end_matches('.')),
+                cure,
+            ),
+        }
+    }
+}

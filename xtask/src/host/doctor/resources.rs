@@ -1,0 +1,119 @@
+//! Memory, disk and processors.
+
+use super::facts::{Facts, Place};
+use super::finding::{Finding, Group};
+
+const GB: u64 = 1_000_000_000;
+const MB: u64 = 1_000_000;
+/// SEED's 4 GB, less what firmware and kernel keep for themselves.
+const MEMORY_TOTAL_MIN_BYTES: u64 = 3_600 * MB;
+/// One small lab.
+const MEMORY_AVAILABLE_LEAST_BYTES: u64 = 500 * MB;
+/// A lab of three with a database and a web server.
+const MEMORY_AVAILABLE_MIN_BYTES: u64 = 1_500 * MB;
+/// The kernel's usual setting. All containers share it: their root is one user.
+const INOTIFY_MIN: u64 = 128;
+/// Layers are trees of many small files.
+const INODES_MIN: u64 = 200_000;
+
+pub fn findings(facts: &Facts) -> Vec<Finding> {
+    let layers = Room { least_bytes: GB, enough_bytes: 5 * GB, what: "layers" };
+    let state = Room { least_bytes: 4 * MB, enough_bytes: 64 * MB, what: "locks, ledgers and sockets" };
+    let target = Room { least_bytes: GB / 2, enough_bytes: 3 * GB, what: "builds and runs" };
+    vec![
+        facts.memory(),
+        facts.memory_available(),
+        facts.processors(),
+        facts.room("disk-layers", &facts.layers, &layers),
+        facts.room("disk-state", &facts.state, &state),
+        facts.room("disk-target", &facts.target, &target),
+        facts.inotify(),
+    ]
+}
+
+/// How much a folder must hold.
+struct Room {
+    /// Below this nothing works.
+    least_bytes: u64,
+    /// From here on nothing will lack.
+    enough_bytes: u64,
+    what: &'static str,
+}
+
+/// Decimal, as SEED and disks count.
+fn size(bytes: u64) -> String {
+    if bytes >= GB { format!("{}.{} GB", bytes / GB, bytes % GB / (GB / 10)) } else { format!("{} MB", bytes / MB) }
+}
+
+impl Facts {
+    fn memory(&self) -> Finding {
+        let (group, check, total) = (Group::Resources, "memory", self.memory_total_bytes);
+        if total < MEMORY_TOTAL_MIN_BYTES {
+            let cure = "give the machine 4 GB, or lower the limits in containers/*/template.toml";
+            return Finding::warning(group, check, format!("{} in all: less than 4 GB", size(total)), cure);
+        }
+        Finding::ok(group, check, format!("{} in all", size(total)))
+    }
+
+    fn memory_available(&self) -> Finding {
+        let (group, check) = (Group::Resources, "memory-available");
+        let seen = format!("{} available", size(self.memory_available_bytes));
+        let cure = "end what holds the memory: ps -e -o pid,rss,comm --sort -rss | head";
+        if self.memory_available_bytes < MEMORY_AVAILABLE_LEAST_BYTES {
+            Finding::failure(group, check, seen, cure)
+        } else if self.memory_available_bytes < MEMORY_AVAILABLE_MIN_BYTES {
+            Finding::warning(group, check, seen, cure)
+        } else {
+            Finding::ok(group, check, seen)
+        }
+    }
+
+    fn processors(&self) -> Finding {
+        let (group, check) = (Group::Resources, "processors");
+        let seen = format!("{}, load {:.1}", self.processors, self.load);
+        #[expect(clippy::cast_precision_loss, reason = "a count of processors is small")]
+        let is_busy = self.load > 2.0 * self.processors as f64;
+        if is_busy {
+            let cure = "end what runs beside: ps -e -o pid,pcpu,comm --sort -pcpu | head";
+            return Finding::warning(group, check, format!("{seen}: times will be long"), cure);
+        }
+        Finding::ok(group, check, seen)
+    }
+
+    fn room(&self, check: &'static str, place: &Place, room: &Room) -> Finding {
+        let group = Group::Resources;
+        let path = place.path.display();
+        let kind = if place.is_tmpfs { " (tmpfs)" } else { "" };
+        let seen = format!("{} free in {path}{kind} for {}", size(place.free_bytes), room.what);
+        let cure = if place.is_tmpfs {
+            let size_megabytes = (place.used_bytes + room.enough_bytes) / MB;
+            self.as_root(&format!("mount -o remount,size={size_megabytes}M {}", place.mount_point.display()))
+        } else if check == "disk-layers" {
+            format!("cargo xtask image prune, or free {} in {path}", size(room.enough_bytes))
+        } else {
+            format!("free {} in {path}", size(room.enough_bytes))
+        };
+        if place.free_bytes < room.least_bytes {
+            Finding::failure(group, check, seen, cure)
+        } else if place.free_bytes < room.enough_bytes {
+            Finding::warning(group, check, seen, cure)
+        } else if let Some(inodes) = place.free_inodes.filter(|inodes| *inodes < INODES_MIN && !place.is_tmpfs) {
+            let seen = format!("only {inodes} inodes free in {path}");
+            Finding::warning(group, check, seen, format!("free files in {path}"))
+        } else {
+            Finding::ok(group, check, seen)
+        }
+    }
+
+    fn inotify(&self) -> Finding {
+        let (group, check) = (Group::Resources, "inotify");
+        match self.inotify_instances_max {
+            Some(max) if max < INOTIFY_MIN => {
+                let seen = format!("at most {max} instances a user: few containers with systemd will start");
+                Finding::warning(group, check, seen, self.as_root("sysctl -w fs.inotify.max_user_instances=1024"))
+            }
+            Some(max) => Finding::ok(group, check, format!("at most {max} instances a user")),
+            None => Finding::warning(group, check, "this kernel has none", "boot a kernel with CONFIG_INOTIFY_USER"),
+        }
+    }
+}

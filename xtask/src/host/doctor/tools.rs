@@ -1,0 +1,124 @@
+//! Which of the engine's tools are there: look-ups of files only, no process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::elf;
+use crate::error::Error;
+use crate::host::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, KEYRING_FILES, Need, Supply, WayToRoot};
+use crate::host::shell::which;
+
+/// A tool that the engine cannot do without and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingTool {
+    /// Its name in [`ITEMS`].
+    pub tool: &'static str,
+    /// The command that installs it.
+    pub cure: String,
+}
+
+/// Required tools that are not there. Takes well under 3 ms: files are looked up, nothing is run.
+#[must_use]
+pub fn required_tools_missing() -> Vec<MissingTool> {
+    let tools = Tools::of_this_machine();
+    let missing = ITEMS.iter().filter(|item| item.need == Need::Required && tools.find(item.name).is_none());
+    let missing: Vec<_> = missing.map(|item| item.name).collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let (supply, way_to_root) = (Supply::of_this_machine(), WayToRoot::of_this_process());
+    missing.into_iter().map(|tool| MissingTool { tool, cure: supply.cure(&[tool], way_to_root) }).collect()
+}
+
+/// Stops a run that would fail later for want of a tool.
+///
+/// # Errors
+/// [`Error::Host`] that names all that is missing and the cure.
+pub fn require_tools() -> Result<(), Error> {
+    let missing = required_tools_missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|missing| missing.tool).collect();
+    Err(Error::Host {
+        problem: format!("this machine lacks {}", names.join(", ")),
+        cure: "`cargo xtask setup` installs what is missing; `cargo xtask doctor` says more".to_owned(),
+    })
+}
+
+/// A busybox that runs without any library, for containers that have nothing else.
+#[must_use]
+pub fn static_busybox() -> Option<PathBuf> {
+    BUSYBOX_PROGRAMS.iter().find_map(|name| static_program(&which(name)?))
+}
+
+fn static_program(path: &Path) -> Option<PathBuf> {
+    elf::is_static(path).unwrap_or(false).then(|| path.to_owned())
+}
+
+/// Where each item of the table lies; what is not there is not in the map.
+#[derive(Debug, Clone, Default)]
+pub struct Tools {
+    found: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Tools {
+    /// What a look-up finds.
+    pub fn look_up(find: impl Fn(&Item) -> Option<PathBuf>) -> Self {
+        Self { found: ITEMS.iter().filter_map(|item| Some((item.name, find(item)?))).collect() }
+    }
+
+    /// What this machine has.
+    pub fn of_this_machine() -> Self {
+        let first_file = |paths: &[&str]| paths.iter().map(PathBuf::from).find(|path| path.is_file());
+        Self::look_up(|item| match item.name {
+            "busybox" => static_busybox(),
+            "debian-archive-keyring" => first_file(KEYRING_FILES),
+            "libfaketime" => libfaketime(),
+            _ => item.programs.iter().find_map(|program| which(program)),
+        })
+    }
+
+    /// Where this item lies.
+    pub fn find(&self, name: &str) -> Option<&Path> {
+        debug_assert_eq!(Item::named(name).name, name);
+        self.found.get(name).map(PathBuf::as_path)
+    }
+
+    /// Those of these items that are not there.
+    pub fn missing(&self, names: &[&'static str]) -> Vec<&'static str> {
+        names.iter().copied().filter(|name| self.find(name).is_none()).collect()
+    }
+}
+
+/// The library lies in a folder named for the architecture (Debian) or in one of the common ones.
+fn libfaketime() -> Option<PathBuf> {
+    let by_architecture = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders = by_architecture.chain(["/usr/lib64", "/usr/lib"].map(PathBuf::from));
+    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn looking_for_the_required_tools_is_quick() {
+        let quickest = (0..5).map(|_| {
+            let started = Instant::now();
+            let _ = required_tools_missing();
+            started.elapsed()
+        });
+        let quickest = quickest.min().unwrap();
+        assert!(quickest < Duration::from_millis(3), "{quickest:?}");
+    }
+
+    #[test]
+    fn a_busybox_with_a_loader_does_not_count() {
+        let dynamic = std::env::current_exe().unwrap();
+        assert_eq!(static_program(&dynamic).is_some(), cfg!(target_feature = "crt-static"));
+        assert_eq!(static_program(Path::new("/nonexistent")), None);
+    }
+}

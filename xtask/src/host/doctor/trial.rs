@@ -1,0 +1,192 @@
+//! Trying kernel parts for real, in throw-away namespaces that end with the process that tries.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::host::packages::WayToRoot;
+use crate::host::shell::Command;
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trial {
+    /// It worked.
+    Works,
+    /// It failed, with these words.
+    Fails(String),
+    /// It was not tried: that takes root, or a tool that is not there.
+    NotTried,
+}
+
+/// All tries by name.
+#[derive(Debug, Clone, Default)]
+pub struct Trials {
+    results: BTreeMap<String, Trial>,
+}
+
+/// A try that takes longer is a failure. Killed from inside, as a user cannot kill what runs under sudo.
+const DEADLINE_SECONDS: u64 = 10;
+
+/// Prints `NAME ok`, or `NAME no` and the command's words, for each try. Tools of administration are not in
+/// everybody's PATH.
+const PRELUDE: &str = r#"
+PATH="$PATH:/usr/sbin:/sbin:/usr/bin:/bin"
+LC_ALL=C
+export PATH LC_ALL
+have() { command -v "$1" >/dev/null 2>&1; }
+try() {
+    name=$1
+    shift
+    if words=$("$@" 2>&1); then
+        echo "$name ok"
+    else
+        echo "$name no" $(printf '%s' "$words" | head -c 300)
+    fi
+}
+"#;
+
+const NAMESPACES: &str = r"
+have unshare || exit 0
+try namespaces unshare --pid --uts --ipc --mount --net --cgroup --fork true
+try user-namespace unshare --user true
+";
+
+const NETWORK: &str = r#"
+echo "network-namespace ok"
+veth() {
+    ip link add e2e-v0 type veth peer name e2e-v1 && ip link set e2e-v0 up
+}
+port() {
+    ip link set e2e-v0 master e2e-br0
+}
+nft_rules() {
+    nft add table bridge e2e &&
+        nft add chain bridge e2e forward '{ type filter hook forward priority 0; }' &&
+        nft add rule bridge e2e forward iifname "e2e-v0" numgen random mod 100 '<' 50 drop
+}
+if have ip; then
+    try bridge ip link add e2e-br0 type bridge
+    try veth veth
+    try bridge-port port
+fi
+have nft && try nft nft_rules
+have tc && try netem tc qdisc add dev lo root netem delay 1ms
+have iptables && try nfqueue iptables -t mangle -A FORWARD -j NFQUEUE --queue-num 1 --queue-bypass
+:
+"#;
+
+/// The lower layer is where the project's layers lie, so that its file system is tried as well.
+const MOUNTS: &str = r"
+mount -t tmpfs -o size=32m tmpfs /tmp && cd /tmp || exit 1
+mkdir upper work merged volume
+overlay() {
+    mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/tmp/upper,workdir=/tmp/work /tmp/merged &&
+        : >/tmp/merged/e2e-doctor
+}
+loop() {
+    truncate -s 4M image && mkfs.ext4 -q -F image && mount -o loop image volume && umount volume
+}
+try overlay overlay
+have mkfs.ext4 && try loop loop
+:
+";
+
+impl Trials {
+    /// Tries everything, as root or through a sudo that asks no questions; where neither is to be had, nothing.
+    pub fn run(way_to_root: WayToRoot, sudo_is_silent: bool) -> Self {
+        let mut trials = Self::default();
+        if way_to_root == WayToRoot::Sudo && !sudo_is_silent {
+            return trials;
+        }
+        trials.add(way_to_root, &[], NAMESPACES, "namespaces");
+        trials.add(way_to_root, &["unshare", "--net"], NETWORK, "network-namespace");
+        trials.add(way_to_root, &["unshare", "--mount", "--propagation", "private"], MOUNTS, "overlay");
+        trials
+    }
+
+    /// What became of one; [`Trial::NotTried`] for whatever has no result.
+    pub fn get(&self, name: &str) -> &Trial {
+        self.results.get(name).unwrap_or(&Trial::NotTried)
+    }
+
+    /// `first` is the try that failed when the script could not even begin.
+    fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &str, first: &str) {
+        if enter.first().is_some_and(|program| crate::host::shell::which(program).is_none()) {
+            return;
+        }
+        let sudo: &[&str] = if way_to_root == WayToRoot::Sudo { &["sudo", "-n"] } else { &[] };
+        let deadline = DEADLINE_SECONDS.to_string();
+        let whole = format!("{PRELUDE}{script}");
+        let words = [sudo, &["timeout", "-s", "KILL", &deadline], enter, &["sh", "-c", &whole]].concat();
+        let command = Command::new(words[0]).args(&words[1..]).deadline(Duration::from_secs(DEADLINE_SECONDS + 5));
+        match command.output() {
+            Ok(output) => {
+                self.results.extend(parse(&output.text()));
+                if output.status != 0 && !self.results.contains_key(first) {
+                    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                    let words = if words.is_empty() { format!("ended with status {}", output.status) } else { words };
+                    self.results.insert(first.to_owned(), Trial::Fails(words));
+                }
+            }
+            // The script is a page long: the problem alone is for people.
+            Err(error) => drop(self.results.insert(first.to_owned(), Trial::Fails(format!("{:?}", error.problem)))),
+        }
+    }
+}
+
+fn parse(text: &str) -> Vec<(String, Trial)> {
+    let result = |line: &str| {
+        let mut words = line.splitn(3, ' ');
+        let (name, verdict) = (words.next()?, words.next()?);
+        let trial = match verdict {
+            "ok" => Trial::Works,
+            "no" => Trial::Fails(words.next().unwrap_or("without a word").trim().to_owned()),
+            _ => return None,
+        };
+        Some((name.to_owned(), trial))
+    };
+    text.lines().filter_map(result).collect()
+}
+
+#[cfg(test)]
+impl FromIterator<(&'static str, Trial)> for Trials {
+    fn from_iter<T: IntoIterator<Item = (&'static str, Trial)>>(trials: T) -> Self {
+        Self { results: trials.into_iter().map(|(name, trial)| (name.to_owned(), trial)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_is_a_result() {
+        let fails = |words: &str| Trial::Fails(words.to_owned());
+        let check = |text: &str, expected: &[(&str, Trial)]| {
+            let expected: Vec<_> = expected.iter().map(|(name, trial)| ((*name).to_owned(), trial.clone())).collect();
+            assert_eq!(parse(text), expected, "{text}");
+        };
+        check(
+            "bridge ok\nveth no Error: Unknown device type.\n",
+            &[("bridge", Trial::Works), ("veth", fails("Error: Unknown device type."))],
+        );
+        check("loop no", &[("loop", fails("without a word"))]);
+        check("a stray line\n\n", &[]);
+    }
+
+    #[test]
+    fn the_script_tells_success_from_failure_and_keeps_the_words() {
+        let mut trials = Trials::default();
+        let script = "try good true\ntry bad sh -c 'echo first; echo second >&2; exit 3'\n";
+        trials.add(WayToRoot::Direct, &[], script, "good");
+        assert_eq!(trials.get("good"), &Trial::Works);
+        assert_eq!(trials.get("bad"), &Trial::Fails("first second".to_owned()));
+        assert_eq!(trials.get("never"), &Trial::NotTried);
+    }
+
+    #[test]
+    fn a_script_that_cannot_begin_fails_its_first_try() {
+        let mut trials = Trials::default();
+        trials.add(WayToRoot::Direct, &["sh", "-c", "echo no room >&2; exit 1"], "", "first");
+        assert_eq!(trials.get("first"), &Trial::Fails("no room".to_owned()));
+    }
+}

@@ -1,0 +1,261 @@
+//! The user who started the engine: scenarios run as that user, and what is written for people belongs to them.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, lchown};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::libc;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
+
+/// The largest file that [`Invoker::read`] takes, in bytes: it is held in memory.
+pub const READ_BYTES_MAX: u64 = 1 << 30;
+
+/// A user of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoker {
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// All groups, the primary one among them.
+    pub groups: Vec<u32>,
+    /// Login name, or the number where there is none.
+    pub name: String,
+    /// Home folder, where the user has one.
+    pub home: Option<String>,
+}
+
+impl Invoker {
+    /// The user who called sudo, if sudo started this process as root; else this process's own user.
+    #[must_use]
+    pub fn find() -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let sudo = if geteuid().is_root() { number("SUDO_UID").zip(number("SUDO_GID")) } else { None };
+        let (uid, gid) = sudo.unwrap_or((geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+        let groups = user
+            .as_ref()
+            .and_then(|user| CString::new(user.name.as_str()).ok())
+            .and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok())
+            .map_or_else(|| vec![gid], |groups| groups.into_iter().map(Gid::as_raw).collect());
+        let name = user.as_ref().map_or_else(|| uid.to_string(), |user| user.name.clone());
+        Self { uid, gid, groups, name, home: user.map(|user| user.dir.display().to_string()) }
+    }
+
+    /// Whether it is root itself.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// Gives a file or folder, not what a link leads to, to the user.
+    ///
+    /// # Errors
+    /// When it does not exist, or without root.
+    pub fn own(&self, path: &Path) -> anyhow::Result<()> {
+        if geteuid().as_raw() == self.uid {
+            return Ok(());
+        }
+        lchown(path, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("giving {} to {}", path.display(), self.name))
+    }
+
+    /// Does something with the user's rights and none of root's: what it makes is the user's, and where the user
+    /// plants a link, it leads no further than the user could go. Root's own doings are done as they are.
+    ///
+    /// # Errors
+    /// Those of the action, or when the rights cannot be taken: then it was not done.
+    pub fn act<T: Send>(&self, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        if self.is_root() || !geteuid().is_root() {
+            return action();
+        }
+        // Rights belong to a thread; this one ends with the action, so none of them ever comes back.
+        std::thread::scope(|scope| {
+            let acting = scope.spawn(|| {
+                self.take_rights().with_context(|| format!("taking the rights of {}", self.name))?;
+                action()
+            });
+            acting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Makes a new file with the user's rights, in place of what stood there; a link is replaced, not followed.
+    ///
+    /// # Errors
+    /// When the user may not make it, or a folder stands there.
+    pub fn create(&self, path: &Path) -> anyhow::Result<File> {
+        let make = || {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+            // An exclusive open follows no link, and whatever it opens is a regular file that was not there before.
+            Ok(File::options().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)?)
+        };
+        self.act(make).with_context(|| format!("making {} as {}", path.display(), self.name))
+    }
+
+    /// Reads a regular file with the user's rights to files, whatever this process may do.
+    ///
+    /// # Errors
+    /// When the user may not read it, it is no regular file (a device, a pipe), one of /proc (where the engine's own
+    /// affairs lie), or larger than 1 GiB.
+    pub fn read(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        self.act(|| read_regular(path)).with_context(|| format!("reading {} as {}", path.display(), self.name))
+    }
+
+    /// Takes the user's rights for the calling thread alone, by the system calls themselves: the functions of libc and
+    /// nix would change all threads of the process.
+    ///
+    /// Changing the effective user, where `setfsuid` seems to be enough: /proc/sys asks for the effective user, and
+    /// would let a thread of root's write there. It drops all effective capabilities too. The real user stays root,
+    /// so that the user can neither trace nor signal the thread.
+    fn take_rights(&self) -> nix::Result<()> {
+        const KEEP: libc::uid_t = libc::uid_t::MAX;
+        // SAFETY: three system calls on numbers; the first reads as many groups as it is told, and the vector has them.
+        unsafe {
+            Errno::result(libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()))?;
+            Errno::result(libc::syscall(libc::SYS_setresgid, KEEP, self.gid, KEEP))?;
+            Errno::result(libc::syscall(libc::SYS_setresuid, KEEP, self.uid, KEEP))?;
+        }
+        Ok(())
+    }
+}
+
+fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
+    // Without waiting: a pipe that nobody writes to would hold the engine. Without links such as /proc/self/fd/3: they
+    // lead to what the engine has open, past the folders on the way there.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = openat2(AT_FDCWD, path, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))?;
+    if fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC {
+        bail!("it lies in /proc, which looks different for each process: the scenario itself can read it");
+    }
+    let file = File::from(file);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        bail!("it is no regular file");
+    }
+    let mut bytes = Vec::new();
+    if metadata.len() <= READ_BYTES_MAX {
+        file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    }
+    if metadata.len().max(bytes.len() as u64) > READ_BYTES_MAX {
+        bail!("it is larger than {} MiB, the most that one request takes", READ_BYTES_MAX >> 20);
+    }
+    Ok(bytes)
+}
+
+/// Whether this process may do what the engine needs.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn user(uid: u32, groups: &[u32]) -> Invoker {
+        Invoker { uid, gid: uid, groups: groups.to_vec(), name: format!("user {uid}"), home: None }
+    }
+
+    fn nobody() -> Invoker {
+        user(65534, &[65534])
+    }
+
+    fn file(path: &Path, mode: u32, group: u32) {
+        std::fs::write(path, "x").unwrap();
+        lchown(path, None, Some(group)).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    /// A folder where everybody may write, as /tmp but without its sticky bit.
+    fn open_folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_file_is_read_with_the_users_rights() {
+        if !is_root() {
+            return; // only root can take another user's rights; CI runs as root
+        }
+        let folder = open_folder();
+        let path = folder.path().join("secret");
+        file(&path, 0o600, 0);
+        assert!(nobody().read(&path).is_err(), "root's file, by root's right to pass over permissions");
+        file(&path, 0o440, 0);
+        assert!(nobody().read(&path).is_err(), "root's file, by root's group");
+        assert_eq!(user(0, &[0]).read(&path).unwrap(), b"x");
+        file(&path, 0o440, 4321);
+        assert!(nobody().read(&path).is_err());
+        assert_eq!(user(65534, &[65534, 4321]).read(&path).unwrap(), b"x", "by a further group of the user's");
+    }
+
+    #[test]
+    fn the_rights_are_the_threads_and_go_with_it() {
+        if !is_root() {
+            return;
+        }
+        let seen = nobody().act(|| Ok(std::fs::read_to_string("/proc/thread-self/status")?)).unwrap();
+        let line = |name: &str| seen.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        assert_eq!(line("Uid:"), "0\t65534\t0\t65534");
+        assert_eq!(line("CapEff:"), "0000000000000000", "no right to pass over permissions is left");
+        assert_eq!(line("Groups:"), "65534");
+        // The kernel lets the effective user root write there, whatever the file system user is.
+        let kernel = Path::new("/proc/sys/kernel/core_pattern");
+        assert!(nobody().act(|| Ok(File::options().write(true).open(kernel)?)).is_err());
+        assert!(geteuid().is_root());
+        let other = std::thread::spawn(|| geteuid().is_root());
+        assert!(other.join().unwrap());
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_no_pipe_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let huge = folder.path().join("huge");
+        File::create(&huge).unwrap().set_len(READ_BYTES_MAX + 1).unwrap();
+        let me = Invoker::find();
+        for (path, reason) in [
+            (Path::new("/dev/zero"), "no regular file"),
+            (&pipe, "no regular file"),
+            (folder.path(), "no regular file"),
+            (&huge, "larger than 1024 MiB"),
+            (Path::new("/proc/self/environ"), "/proc"),
+            (Path::new("/proc/self/fd/0"), "/proc/self/fd/0"),
+        ] {
+            let error = format!("{:#}", me.read(path).unwrap_err());
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_file_is_the_users_and_no_link_is_followed() {
+        if !is_root() {
+            return;
+        }
+        let folder = open_folder();
+        let (prey, planted, roots) =
+            (folder.path().join("prey"), folder.path().join("planted"), folder.path().join("roots"));
+        file(&prey, 0o644, 0);
+        symlink(&prey, &planted).unwrap();
+        nobody().create(&planted).unwrap();
+        assert_eq!(std::fs::read(&prey).unwrap(), b"x");
+        assert_eq!(std::fs::symlink_metadata(&planted).unwrap().uid(), 65534);
+        assert!(planted.symlink_metadata().unwrap().is_file());
+        std::fs::create_dir(&roots).unwrap();
+        assert!(nobody().create(&roots.join("new")).is_err(), "root's folder");
+        assert!(nobody().create(&roots).is_err(), "a folder stands there");
+    }
+}

@@ -1,0 +1,99 @@
+//! LXC's own programs and files: where they lie, and how they are called.
+
+use std::path::{Path, PathBuf};
+
+use super::shell::{Command, which};
+
+/// The default lxcpath: `lxc-attach -n NAME` finds a container here without further words.
+pub const LXC_PATH: &str = "/var/lib/lxc";
+
+/// Where the live logs of containers lie.
+pub const LOG_PATH: &str = "/var/log/lxc";
+
+/// The folder of a container's configuration.
+#[must_use]
+pub fn container_dir(name: &str) -> PathBuf {
+    Path::new(LXC_PATH).join(name)
+}
+
+/// The folder of a container's logs.
+#[must_use]
+pub fn log_dir(name: &str) -> PathBuf {
+    Path::new(LOG_PATH).join(name)
+}
+
+/// The command that runs a container in the foreground: it ends when the container ends.
+#[must_use]
+pub fn start_command(name: &str) -> Vec<String> {
+    // By its own path: in the PATH of `start_environment` it does not stand.
+    let program = which("lxc-start").map_or_else(|| "/usr/bin/lxc-start".to_owned(), |path| path.display().to_string());
+    vec![program, "-F".into(), "-n".into(), name.into()]
+}
+
+/// The environment for [`start_command`]. Without newuidmap in its PATH, LXC as root writes the id map itself and asks
+/// no /etc/subuid.
+#[must_use]
+pub fn start_environment() -> Vec<(String, String)> {
+    vec![("PATH".into(), "/usr/sbin:/sbin".into()), ("HOME".into(), "/".into())]
+}
+
+/// A program in a container.
+#[derive(Debug, Clone)]
+pub struct Attach<'a> {
+    /// The container.
+    pub name: &'a str,
+    /// Program and arguments.
+    pub argv: &'a [String],
+    /// Its whole environment.
+    pub environment: &'a [(String, String)],
+    /// User and group inside; root if absent.
+    pub user: Option<(u32, u32)>,
+}
+
+impl Attach<'_> {
+    /// The command on the host. Its status is the program's own.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let log = format!("--logfile={}", log_dir(self.name).join("attach.log").display());
+        let mut command = Command::new("lxc-attach").args(["--quiet", &log, "-n", self.name, "--clear-env"]).dir("/");
+        for (name, value) in self.environment {
+            command = command.arg(format!("--set-var={name}={value}"));
+        }
+        if let Some((uid, gid)) = self.user {
+            command = command.arg(format!("--uid={uid}")).arg(format!("--gid={gid}"));
+        }
+        command.arg("--").args(self.argv)
+    }
+}
+
+/// Whether the kernel confines programs with AppArmor.
+#[must_use]
+pub fn apparmor_enabled() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y")
+}
+
+/// The last lines of one of LXC's logs that say what went wrong: no warnings, and not the one error that LXC writes
+/// whenever it is asked for a setting that this build of it does not have.
+#[must_use]
+pub fn error_lines(log: &str, most: usize) -> Vec<&str> {
+    let severe = |line: &&str| {
+        let harmless = [" WARN ", " INFO ", " NOTICE ", " DEBUG ", " TRACE ", "get_config_unsupported_key"];
+        !line.trim().is_empty() && !harmless.iter().any(|word| line.contains(word))
+    };
+    let lines: Vec<&str> = log.lines().filter(severe).collect();
+    lines[lines.len().saturating_sub(most)..].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_are_shown() {
+        let log = "lxc-start a 20261122 WARN conf - no newuidmap\n\
+                   lxc-start a 20261122 ERROR confile - get_config_unsupported_key:170 - lxc.seccomp\n\
+                   lxc-start a 20261122 ERROR start - Failed to spawn\n\n";
+        assert_eq!(error_lines(log, 9), ["lxc-start a 20261122 ERROR start - Failed to spawn"]);
+        assert_eq!(error_lines("a\nb\nc", 2), ["b", "c"]);
+    }
+}

@@ -1,0 +1,19 @@
+//! The machine: the only module that starts processes, mounts, makes system calls or edits cgroups.
+//! Knows nothing of templates, scenarios or runs.
+
+pub mod cargo;
+pub mod cgroup;
+pub mod doctor;
+pub mod inventory;
+pub mod invoker;
+pub mod lxc;
+pub mod memory;
+pub mod mount;
+pub mod netns;
+pub mod packages;
+pub mod process;
+pub mod rooted;
+pub mod setup;
+pub mod shell;
+pub mod undo;
+pub mod userns;

@@ -1,0 +1,67 @@
+//! Mounts, made with mount(2) in the caller's mount namespace.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+/// Puts the calling process in a mount namespace of its own, whose mounts never show on the host.
+///
+/// # Errors
+/// Without root.
+pub fn leave_the_hosts_namespace() -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+        .context("making the mounts private")
+}
+
+/// Mounts a tmpfs of bounded size.
+///
+/// # Errors
+/// When the folder does not exist, or without root.
+pub fn tmpfs(path: &Path, size_bytes: u64, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
+    let options = format!("size={size_bytes},mode={mode:o},uid={},gid={}", owner.0, owner.1);
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .with_context(|| format!("mounting a tmpfs of {size_bytes} bytes at {}", path.display()))
+}
+
+/// Mounts an overlay; `lowers` lowest first.
+///
+/// # Errors
+/// When a folder does not exist, a path has a ':' or ',', or without root.
+pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> anyhow::Result<()> {
+    let mut options = String::from("lowerdir=");
+    for (place, lower) in lowers.iter().rev().enumerate() {
+        let _ = write!(options, "{}{}", if place == 0 { "" } else { ":" }, lower.display());
+    }
+    let _ = write!(options, ",upperdir={},workdir={}", upper.display(), work.display());
+    let unusable = |path: &&Path| path.to_string_lossy().contains([':', ',', '\\']);
+    if let Some(path) = lowers.iter().map(PathBuf::as_path).chain([upper, work]).find(unusable) {
+        bail!("{}: an overlay cannot use a path with ':', ',' or '\\'", path.display());
+    }
+    mount(Some("overlay"), path, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .with_context(|| format!("mounting an overlay at {} ({options})", path.display()))
+}
+
+/// Detaches a mount; a path that is no mount point, or does not exist, is fine.
+///
+/// # Errors
+/// Without root.
+pub fn detach(path: &Path) -> anyhow::Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("unmounting {}", path.display())),
+    }
+}
+
+/// Shows a file or folder at another place too.
+///
+/// # Errors
+/// When one of the two does not exist, or without root.
+pub fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("binding {} to {}", source.display(), target.display()))
+}

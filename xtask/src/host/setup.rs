@@ -1,0 +1,237 @@
+//! Setup: installs what doctor misses.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::doctor::{Finding, Status, Subject, examine};
+use super::packages::{Item, Manager, Need, Order, Supply, WayToRoot};
+use super::shell::run_interactive;
+use crate::error::Error;
+
+/// What would be done to this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Commands in order, without the way to root.
+    pub commands: Vec<Vec<String>>,
+    /// What a person has to do, where the package manager has no package.
+    pub by_hand: Vec<&'static str>,
+    /// How the commands get root's rights.
+    pub way_to_root: WayToRoot,
+}
+
+/// Which of the missing items to install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// What the engine cannot do without.
+    Required,
+    /// That, and what the engine's own tests need.
+    Tests,
+    /// All that, and what its optional abilities need.
+    Everything,
+}
+
+/// A package manager that needs longer than this hangs.
+const DEADLINE_SECONDS: u32 = 1800;
+/// Held while apt refreshes its lists. `DPkg::Lock::Timeout` does not cover it: a second `apt-get update` fails at once.
+const APT_LISTS_LOCK: &str = "/var/lib/apt/lists/lock";
+const APT_LISTS_DEADLINE: Duration = Duration::from_secs(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+impl Plan {
+    /// What mends these findings.
+    ///
+    /// # Errors
+    /// [`Error::Host`] where this machine's tools come from elsewhere: Nix, or a package manager that is not known.
+    pub fn new(findings: &[Finding], scope: Scope) -> Result<Self, Error> {
+        Self::with(findings, scope, Supply::of_this_machine(), WayToRoot::of_this_process())
+    }
+
+    fn with(findings: &[Finding], scope: Scope, supply: Supply, way_to_root: WayToRoot) -> Result<Self, Error> {
+        let items = missing_items(findings, scope);
+        let none = Self { commands: Vec::new(), by_hand: Vec::new(), way_to_root };
+        if items.is_empty() {
+            return Ok(none);
+        }
+        match supply {
+            Supply::Packages(manager) => Ok(none.filled(manager, &items)),
+            Supply::Nix => Err(Error::Host {
+                problem: format!("missing: {}. Under Nix nothing is installed into the system", items.join(", ")),
+                cure: "nix develop".to_owned(),
+            }),
+            Supply::Unknown => Err(Error::Host {
+                problem: "there is neither apt-get nor dnf, pacman or zypper".to_owned(),
+                cure: supply.cure(&items, way_to_root),
+            }),
+        }
+    }
+
+    fn filled(self, manager: Manager, items: &[&str]) -> Self {
+        let Order { packages, by_hand } = Order::new(manager, items);
+        let commands = if packages.is_empty() { Vec::new() } else { manager.install(&packages) };
+        Self { commands, by_hand, ..self }
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.by_hand.is_empty()
+    }
+
+    /// The commands as one types them.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.commands.iter().map(|command| self.way_to_root.line(command)).collect()
+    }
+
+    /// Runs the commands on the caller's terminal, so that sudo can ask for a password and Ctrl-C reaches them.
+    /// What they print goes to stderr. Can be run twice.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when the last command fails. An earlier one only refreshes lists: the last one shows
+    /// whether that mattered.
+    pub fn carry_out(&self) -> anyhow::Result<()> {
+        let lines = self.lines();
+        let deadline = Instant::now() + APT_LISTS_DEADLINE;
+        while !lines.is_empty() && is_locked(Path::new(APT_LISTS_LOCK)) && Instant::now() < deadline {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        for (index, line) in lines.iter().enumerate() {
+            let guarded = format!("exec timeout --foreground --kill-after=10 {DEADLINE_SECONDS} {line} >&2");
+            let status = run_interactive("sh", &["-c".to_owned(), guarded])?;
+            if status != 0 && index + 1 == lines.len() {
+                return Err(Error::Host {
+                    problem: format!("`{line}` ended with status {status}; it says above why"),
+                    cure: "mend that, then run `cargo xtask setup` again".to_owned(),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Installs what is missing of a scope, asking nothing, and looks again.
+/// `announce` is given each command before any of them runs.
+///
+/// # Errors
+/// [`Error::Host`] when a command fails or the machine still does not do.
+pub fn install_missing(subject: &Subject, scope: Scope, announce: impl Fn(&str)) -> anyhow::Result<()> {
+    let plan = Plan::new(&examine(subject), scope)?;
+    plan.lines().iter().for_each(|line| announce(line));
+    plan.carry_out()?;
+    let failures: Vec<_> = examine(subject).into_iter().filter(|finding| finding.status == Status::Failure).collect();
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(still_failing(&failures).into())
+}
+
+/// The error for what setup could not mend.
+#[must_use]
+pub fn still_failing(failures: &[Finding]) -> Error {
+    let seen: Vec<_> = failures.iter().map(|finding| format!("{}: {}", finding.check, finding.seen)).collect();
+    let cures: Vec<_> = failures.iter().filter_map(|finding| finding.cure.clone()).collect();
+    Error::Host {
+        problem: format!("this machine does not do yet\n  {}", seen.join("\n  ")),
+        cure: cures.join("\n        "),
+    }
+}
+
+/// Whether some process holds a lock on this file; seen from outside, as a user may not open apt's.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = path.metadata() else { return false };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let (major, minor) = (nix::sys::stat::major(file.dev()), nix::sys::stat::minor(file.dev()));
+    let name = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    locks.lines().any(|line| line.split_whitespace().any(|word| word == name))
+}
+
+fn missing_items(findings: &[Finding], scope: Scope) -> Vec<&'static str> {
+    let items = findings.iter().flat_map(|finding| finding.items.iter().copied());
+    let wanted = |need: Need| match need {
+        Need::Required => true,
+        Need::Tests => scope != Scope::Required,
+        Need::Optional => scope == Scope::Everything,
+    };
+    items.filter(|item| wanted(Item::named(item).need)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::Group;
+
+    fn lacking(items: &[&'static str]) -> Vec<Finding> {
+        let finding = Finding {
+            check: "test",
+            group: Group::Machine,
+            status: Status::Failure,
+            seen: "missing".to_owned(),
+            cure: Some("install it".to_owned()),
+            items: items.to_vec(),
+        };
+        vec![finding]
+    }
+
+    const APT: Supply = Supply::Packages(Manager::Apt);
+
+    #[test]
+    fn optional_items_are_installed_only_when_asked_for() {
+        let findings = lacking(&["lxc-start", "strace"]);
+        let plan = |scope| Plan::with(&findings, scope, APT, WayToRoot::Sudo).unwrap().lines().pop().unwrap();
+        assert!(plan(Scope::Required).ends_with("--no-install-recommends lxc"), "{}", plan(Scope::Required));
+        assert!(plan(Scope::Everything).ends_with("--no-install-recommends lxc strace"));
+        assert!(plan(Scope::Everything).starts_with("sudo env DEBIAN_FRONTEND=noninteractive apt-get "));
+    }
+
+    #[test]
+    fn where_nothing_is_missing_nothing_is_done() {
+        for supply in [APT, Supply::Nix, Supply::Unknown] {
+            let plan = Plan::with(&lacking(&["strace"]), Scope::Required, supply, WayToRoot::Direct).unwrap();
+            assert!(plan.is_empty(), "{plan:?}");
+            plan.carry_out().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_has_no_package_is_left_to_a_person() {
+        let pacman = Supply::Packages(Manager::Pacman);
+        let plan = Plan::with(&lacking(&["mmdebstrap"]), Scope::Required, pacman, WayToRoot::Direct).unwrap();
+        assert!(plan.commands.is_empty());
+        assert_eq!(plan.by_hand.len(), 1);
+    }
+
+    #[test]
+    fn nix_and_unknown_systems_are_told_what_to_do() {
+        let error = |supply| {
+            Plan::with(&lacking(&["lxc-start"]), Scope::Required, supply, WayToRoot::Direct).unwrap_err().to_string()
+        };
+        assert!(error(Supply::Nix).ends_with("cure: nix develop"), "{}", error(Supply::Nix));
+        assert!(error(Supply::Unknown).contains("install lxc-start with the system's package manager"));
+    }
+
+    #[test]
+    fn a_lock_is_seen_from_outside_while_it_is_held() {
+        // On tmpfs, where the kernel's list of locks and stat name the same device.
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        assert!(!is_locked(file.path()));
+        file.as_file().lock().unwrap();
+        assert!(is_locked(file.path()));
+        file.as_file().unlock().unwrap();
+        assert!(!is_locked(file.path()));
+        assert!(!is_locked(Path::new("/nonexistent")));
+    }
+
+    #[test]
+    fn only_the_last_command_must_succeed() {
+        let plan = |commands: &[&str]| Plan {
+            commands: commands.iter().map(|program| vec![(*program).to_owned()]).collect(),
+            by_hand: Vec::new(),
+            way_to_root: WayToRoot::Direct,
+        };
+        plan(&["false", "true"]).carry_out().unwrap();
+        let error = plan(&["true", "false"]).carry_out().unwrap_err().to_string();
+        assert!(error.contains("`false` ended with status 1"), "{error}");
+    }
+}

@@ -1,0 +1,570 @@
+//! The seam through which every process of the engine starts.
+//!
+//! A failed command's error carries the command line, the status and the end of both streams; every command has a
+//! deadline, past which its whole process group is killed and reaped.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use command_fds::{CommandFdExt as _, FdMapping};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, Uid, User};
+
+use super::invoker::Invoker;
+
+/// Long enough for any command that talks to the kernel alone.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// A command to run to its end.
+#[derive(Debug, Clone)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    removed_environment: Vec<OsString>,
+    inherits_environment: bool,
+    dir: Option<PathBuf>,
+    stdin: Option<Vec<u8>>,
+    deadline: Duration,
+    user: Option<(u32, u32)>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Exit status, or 128 + the signal's number.
+    pub status: i32,
+    /// Empty where the stream went to a file.
+    pub stdout: Vec<u8>,
+    /// Empty where the stream went to a file.
+    pub stderr: Vec<u8>,
+    /// From start to end.
+    pub duration: Duration,
+    /// The deadline passed and it was killed.
+    pub timed_out: bool,
+}
+
+impl Output {
+    /// stdout as text, trimmed; bytes that are no UTF-8 are replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+}
+
+/// A command that could not be started, failed, or passed its deadline.
+#[derive(Debug, thiserror::Error)]
+pub struct CommandError {
+    /// As one would type it.
+    pub command_line: String,
+    /// What happened.
+    pub problem: Problem,
+    /// The end of stdout.
+    pub stdout: String,
+    /// The end of stderr.
+    pub stderr: String,
+}
+
+/// What happened to a command.
+#[derive(Debug)]
+pub enum Problem {
+    /// It could not be started.
+    Start(io::Error),
+    /// It ended with this status.
+    Status(i32),
+    /// It did not end within its deadline.
+    Deadline(Duration),
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ", self.command_line)?;
+        match &self.problem {
+            Problem::Start(error) if error.kind() == io::ErrorKind::NotFound => {
+                f.write_str(
+                    "is not installed: `cargo xtask doctor` says what is missing, `cargo xtask setup` installs it",
+                )?;
+            }
+            Problem::Start(error) => write!(f, "could not be started: {error}")?,
+            Problem::Status(status) => write!(f, "ended with status {status}")?,
+            Problem::Deadline(deadline) => write!(f, "did not end within {}", humantime::format_duration(*deadline))?,
+        }
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !text.is_empty() {
+                write!(f, "\n  {name}: {}", text.replace('\n', "\n          "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Command {
+    /// A command found by `PATH`, with nothing on stdin and the default deadline of 30 s.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            environment: Vec::new(),
+            removed_environment: Vec::new(),
+            inherits_environment: true,
+            dir: None,
+            stdin: None,
+            deadline: DEADLINE_DEFAULT,
+            user: None,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets environment variables.
+    #[must_use]
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Self {
+        variables.into_iter().fold(self, |command, (name, value)| command.env(name, value))
+    }
+
+    /// Gives it none of this process's environment, only what is set.
+    #[must_use]
+    pub fn clear_env(mut self) -> Self {
+        self.inherits_environment = false;
+        self
+    }
+
+    /// Removes an environment variable.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.removed_environment.push(name.as_ref().to_owned());
+        self
+    }
+
+    /// The folder it runs in.
+    #[must_use]
+    pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.dir = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// What it reads on stdin.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// How long it may take.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it with the rights of this user and group and no others.
+    #[must_use]
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// Runs it; a status other than 0 is an error.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn run(&self) -> Result<Output, CommandError> {
+        let output = self.output()?;
+        match self.problem(&output) {
+            None => Ok(output),
+            Some(problem) => Err(self.error(problem, &output)),
+        }
+    }
+
+    /// Runs it; any status is fine, passing the deadline is not.
+    ///
+    /// # Errors
+    /// [`CommandError`] when it cannot be started or does not end.
+    pub fn output(&self) -> Result<Output, CommandError> {
+        let output = self.start_and_wait(&self.expression().stdout_capture().stderr_capture())?;
+        if output.timed_out {
+            return Err(self.error(Problem::Deadline(self.deadline), &output));
+        }
+        Ok(output)
+    }
+
+    /// Runs it with both streams in files; any end is fine, also at the deadline.
+    ///
+    /// # Errors
+    /// [`CommandError`] when it cannot be started.
+    pub fn output_to_files(&self, stdout: File, stderr: File) -> Result<Output, CommandError> {
+        self.start_and_wait(&self.expression().stdout_file(stdout).stderr_file(stderr))
+    }
+
+    fn problem(&self, output: &Output) -> Option<Problem> {
+        if output.timed_out {
+            Some(Problem::Deadline(self.deadline))
+        } else {
+            (output.status != 0).then_some(Problem::Status(output.status))
+        }
+    }
+
+    fn error(&self, problem: Problem, output: &Output) -> CommandError {
+        CommandError {
+            command_line: self.to_string(),
+            problem,
+            stdout: tail(&output.stdout),
+            stderr: tail(&output.stderr),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn expression(&self) -> duct::Expression {
+        let mut expression = duct::cmd(&self.program, &self.args).unchecked();
+        for (name, value) in &self.environment {
+            expression = expression.env(name, value);
+        }
+        if !self.inherits_environment {
+            // What stands further out is applied first: the variables above survive this.
+            expression = expression.full_env(std::iter::empty::<(OsString, OsString)>());
+        }
+        for name in &self.removed_environment {
+            expression = expression.env_remove(name);
+        }
+        if let Some(dir) = &self.dir {
+            expression = expression.dir(dir);
+        }
+        expression = match &self.stdin {
+            Some(bytes) => expression.stdin_bytes(bytes.clone()),
+            None => expression.stdin_null(),
+        };
+        let user = self.user;
+        let caller = Pid::this();
+        expression.before_spawn(move |command| {
+            command.process_group(0);
+            // SAFETY: between fork and exec only system calls that are safe there.
+            unsafe {
+                command.pre_exec(move || die_with(caller));
+            }
+            if let Some((uid, gid)) = user {
+                command.uid(uid).gid(gid);
+            }
+            Ok(())
+        })
+    }
+
+    fn start_and_wait(&self, expression: &duct::Expression) -> Result<Output, CommandError> {
+        let started = Instant::now();
+        let handle = expression.start().map_err(|error| CommandError {
+            command_line: self.to_string(),
+            problem: Problem::Start(error),
+            stdout: String::new(),
+            stderr: String::new(),
+        })?;
+        let mut timed_out = false;
+        if !matches!(handle.wait_timeout(self.deadline), Ok(Some(_))) {
+            timed_out = true;
+            for pid in handle.pids() {
+                let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            }
+        }
+        let ended = handle.wait().map(|output| (output.status, output.stdout.clone(), output.stderr.clone()));
+        let (status, stdout, stderr) = ended.map_err(|error| CommandError {
+            command_line: self.to_string(),
+            problem: Problem::Start(error),
+            stdout: String::new(),
+            stderr: String::new(),
+        })?;
+        Ok(Output { status: shell_status(status), stdout, stderr, duration: started.elapsed(), timed_out })
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quote(&self.program.to_string_lossy()))?;
+        for arg in &self.args {
+            write!(f, " {}", quote(&arg.to_string_lossy()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+#[must_use]
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The status as a shell gives it: 128 + the signal's number for a program that was killed.
+#[must_use]
+pub fn shell_status(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+fn tail(bytes: &[u8]) -> String {
+    const TAIL_BYTES: usize = 2000;
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_end();
+    if text.len() <= TAIL_BYTES {
+        return text.to_owned();
+    }
+    let start = text.ceil_char_boundary(text.len() - TAIL_BYTES);
+    format!("[...] {}", &text[start..])
+}
+
+/// Whether a program of this name stands in `PATH` or in one of the folders of administration.
+#[must_use]
+pub fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// A user's login name; its number where it has none.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Replaces this process by a command; comes back only when that failed.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
+    std::process::Command::new(program).args(args).exec()
+}
+
+/// Runs a command on the caller's terminal and waits for it as long as the user likes.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_interactive(program: &str, args: &[String]) -> anyhow::Result<i32> {
+    run_interactive_in(Path::new("/"), program, args)
+}
+
+/// Like [`run_interactive`], in a folder.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow::Result<i32> {
+    let status = std::process::Command::new(program).args(args).current_dir(dir).status();
+    status.map(shell_status).with_context(|| format!("starting {program} {}", args.join(" ")))
+}
+
+/// A child of this process that runs beside it.
+#[derive(Debug)]
+pub struct BoundProcess {
+    child: std::process::Child,
+}
+
+impl BoundProcess {
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the kernel does not know it.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Leaves it to itself.
+    pub fn let_go(self) {}
+}
+
+/// Starts this program again as a helper process, with one end of a socket at a file descriptor of a fixed number.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow::Result<BoundProcess> {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command.fd_mappings(vec![FdMapping { parent_fd: socket, child_fd: socket_fd }])?;
+    let last = u32::try_from(socket_fd).context("a file descriptor is no negative number")?;
+    // SAFETY: one system call, after the socket has been put in its place.
+    unsafe {
+        command.pre_exec(move || {
+            keep_no_files_above(last);
+            Ok(())
+        });
+    }
+    let child =
+        command.spawn().with_context(|| format!("starting a helper process of the engine ({})", args.join(" ")))?;
+    Ok(BoundProcess { child })
+}
+
+/// Starts a process that is killed when the calling thread ends, in a cgroup, with both streams appended to a log.
+/// The caller reaps it.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn spawn_bound(
+    argv: &[String],
+    environment: &[(String, String)],
+    log: File,
+    cgroup_procs: &Path,
+) -> anyhow::Result<i32> {
+    let (program, args) = argv.split_first().context("no program to start")?;
+    let mut command = std::process::Command::new(program);
+    command.args(args).env_clear().envs(environment.iter().map(|(name, value)| (name, value))).current_dir("/");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    bind_to_parent(&mut command, cgroup_procs)?;
+    let child = command.spawn()?;
+    Ok(child.id().cast_signed())
+}
+
+/// A process that runs with a user's rights.
+#[derive(Debug)]
+pub struct UserProcess<'a> {
+    /// Program by its absolute path, and arguments.
+    pub argv: &'a [String],
+    /// Added to this process's environment.
+    pub environment: &'a [(String, String)],
+    /// The folder it runs in.
+    pub dir: &'a Path,
+    /// Takes both streams, appended.
+    pub log: File,
+    /// The file of the cgroup it joins.
+    pub cgroup_procs: &'a Path,
+    /// Whose rights.
+    pub invoker: &'a Invoker,
+}
+
+/// Starts a process as a user, in a process group and a cgroup of its own. It dies with the calling thread.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> {
+    let (program, args) = process.argv.split_first().context("no program to start")?;
+    let invoker = process.invoker;
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir(process.dir).envs(process.environment.iter().map(|(name, value)| (name, value)));
+    if !invoker.is_root() {
+        // Setting the user drops root's supplementary groups too.
+        command.uid(invoker.uid).gid(invoker.gid).env("USER", &invoker.name).env("LOGNAME", &invoker.name);
+        if let Some(home) = &invoker.home {
+            command.env("HOME", home);
+        }
+        for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(process.log.try_clone()?).stderr(process.log.try_clone()?).process_group(0);
+    bind_to_parent(&mut command, process.cgroup_procs)?;
+    let child = command.spawn()?;
+    Ok(BoundProcess { child })
+}
+
+/// The child is killed when the calling thread ends, and joins a cgroup before it runs its program.
+fn bind_to_parent(command: &mut std::process::Command, cgroup_procs: &Path) -> anyhow::Result<()> {
+    let join = File::options()
+        .write(true)
+        .open(cgroup_procs)
+        .with_context(|| format!("opening {}", cgroup_procs.display()))?;
+    let parent = Pid::this();
+    // SAFETY: between fork and exec only system calls that are safe there: prctl, getppid and write.
+    unsafe {
+        command.pre_exec(move || {
+            die_with(parent)?;
+            nix::unistd::write(&join, b"0").map_err(io::Error::from)?;
+            keep_no_files_above(2);
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+/// Has the kernel kill the calling process when the thread that started it ends. Safe between fork and exec.
+fn die_with(parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::from(io::ErrorKind::BrokenPipe)) // it died before the line above
+    }
+}
+
+/// Has the kernel close every file above this number when the program starts: what the engine was itself handed by
+/// whoever started it must not stay open in what outlives it. A kernel before 5.11 cannot; it then stays open.
+fn keep_no_files_above(last: u32) {
+    // SAFETY: a system call on numbers; it touches no memory.
+    unsafe {
+        nix::libc::syscall(nix::libc::SYS_close_range, last + 1, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_carries_the_command_the_status_and_both_streams() {
+        let error = Command::new("sh").args(["-c", "echo out; echo 'a b' >&2; exit 3"]).run().unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("`sh -c 'echo out;"), "{text}");
+        for part in ["status 3", "stdout: out", "stderr: a b"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_program_names_the_cure() {
+        let error = Command::new("no-such-program-here").run().unwrap_err();
+        assert!(error.to_string().contains("cargo xtask setup"), "{error}");
+    }
+
+    #[test]
+    fn past_the_deadline_the_whole_group_is_killed() {
+        let started = Instant::now();
+        let error = Command::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(100)).run();
+        assert!(matches!(error.unwrap_err().problem, Problem::Deadline(_)));
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_cleared_environment_has_only_what_is_set() {
+        let output = Command::new("/usr/bin/env").env("A", "1").clear_env().envs([("B", "2")]).run().unwrap();
+        assert_eq!(output.text(), "A=1\nB=2");
+    }
+
+    #[test]
+    fn words_are_quoted_as_a_shell_reads_them() {
+        for word in ["", "plain", "a b", "it's", "$HOME", "*"] {
+            let echoed = Command::new("sh").arg("-c").arg(format!("printf %s {}", quote(word))).run().unwrap();
+            assert_eq!(String::from_utf8(echoed.stdout).unwrap(), word);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Steps that take back what was made on the host, as data: written to a ledger before the thing is made, executed by
+//! whoever cleans up. Executing one twice, or for a thing that was never made, is fine.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Tree;
+use super::mount;
+
+/// How long the processes of a group may take to die.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The folders below which trees may be removed: a damaged ledger must not lead anywhere else.
+const REMOVABLE_BELOW: [&str; 4] = ["/run/mancer-e2e", "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undo {
+    /// Kill the processes of this cgroup tree, frozen ones too, and remove its folders in all hierarchies.
+    KillCgroup {
+        /// Relative to the top of a hierarchy.
+        name: String,
+    },
+    /// Detach this mount, if it is one in the mount namespace of whoever executes this.
+    Unmount {
+        /// Mount point.
+        path: PathBuf,
+    },
+    /// Remove this folder or file.
+    RemoveTree {
+        /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
+        path: PathBuf,
+    },
+}
+
+impl Undo {
+    /// Takes the thing back. `reap` is called while processes are waited for.
+    ///
+    /// # Errors
+    /// When the thing is still there afterwards.
+    pub fn execute(&self, reap: impl FnMut()) -> anyhow::Result<()> {
+        match self {
+            Self::KillCgroup { name } => Tree::named(name).kill_and_remove(KILL_DEADLINE, reap),
+            Self::Unmount { path } => mount::detach(path),
+            Self::RemoveTree { path } => remove_tree(path),
+        }
+    }
+}
+
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    let state_dir = std::env::var_os("E2E_STATE_DIR").map(PathBuf::from);
+    let mut allowed = REMOVABLE_BELOW.iter().map(Path::new).chain(state_dir.as_deref());
+    let clean = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+    if !clean || !allowed.any(|top| path.starts_with(top) && path != top) {
+        bail!("{} is not below one of the engine's own folders: not removed", path.display());
+    }
+    let removed = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("removing {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_are_removed_only_below_our_own_folders() {
+        for path in ["/", "/etc", "/var/lib/lxc", "/run/mancer-e2e/../../etc/x", "/var/lib/lxcfs/x", "relative"] {
+            let error = Undo::RemoveTree { path: path.into() }.execute(|| ()).unwrap_err();
+            assert!(error.to_string().contains("not removed"), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn undoing_what_was_never_made_is_fine() {
+        Undo::RemoveTree { path: "/run/mancer-e2e/never-made/x".into() }.execute(|| ()).unwrap();
+        Undo::KillCgroup { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
+        Undo::Unmount { path: "/run/mancer-e2e/never-made".into() }.execute(|| ()).unwrap();
+    }
+}

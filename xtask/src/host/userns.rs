@@ -1,0 +1,71 @@
+//! User namespaces: root inside is an ordinary id outside.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork, pipe, read, write};
+
+use super::shell::which;
+
+/// A user namespace, alive as long as this value.
+#[derive(Debug)]
+pub struct UserNamespace {
+    file: File,
+}
+
+impl UserNamespace {
+    /// Makes one whose ids 0.. are `first`.. outside, `count` of them. Needs root.
+    ///
+    /// # Errors
+    /// When the kernel has no user namespaces or the range cannot be written.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the child runs no program: it holds the namespace open for a moment"
+    )]
+    pub fn new(first: u32, count: u32) -> io::Result<Self> {
+        let (ready_read, ready_write) = pipe()?;
+        let (end_read, end_write) = pipe()?;
+        // SAFETY: the child makes system calls only and leaves by _exit: nothing of a thread that held a lock at the
+        // time of the fork is touched.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(end_write);
+                let made = unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+                let _ = write(&ready_write, if made { b"y" } else { b"n" });
+                let _ = read(&end_read, &mut [0]);
+                // SAFETY: ends this process only.
+                unsafe { nix::libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                drop((ready_write, end_read));
+                let opened = open_mapped(&ready_read, child.as_raw(), first, count);
+                drop(end_write);
+                waitpid(child, None)?;
+                Ok(Self { file: opened? })
+            }
+        }
+    }
+
+    /// The words that run what follows them as root of this namespace; to be started by this process or below it.
+    #[must_use]
+    pub fn enter_words(&self) -> Vec<String> {
+        let place = format!("--user=/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
+        let program = which("nsenter").map_or_else(|| "nsenter".to_owned(), |path| path.display().to_string());
+        [&program, &place, "--setuid", "0", "--setgid", "0"].map(str::to_owned).to_vec()
+    }
+}
+
+fn open_mapped(ready: &OwnedFd, child: i32, first: u32, count: u32) -> io::Result<File> {
+    let mut answer = [0];
+    read(ready, &mut answer)?;
+    if answer != *b"y" {
+        return Err(io::Error::other("the kernel gives no user namespace: see `cargo xtask doctor`"));
+    }
+    let map = format!("0 {first} {count}\n");
+    std::fs::write(format!("/proc/{child}/uid_map"), &map)?;
+    std::fs::write(format!("/proc/{child}/gid_map"), &map)?;
+    File::open(format!("/proc/{child}/ns/user"))
+}
