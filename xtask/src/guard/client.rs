@@ -1,0 +1,320 @@
+//! The engine's side of a guard.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::process::SOCKET_FD;
+use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Wait};
+use super::reclaim::{Reclaimed, reclaim};
+use super::slot::Slot;
+use crate::error::Error;
+use crate::host::shell::{self, BoundProcess};
+use crate::host::undo::Undo;
+
+/// How long one request may take: making a volume is the slowest.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running guard. Dropped without [`Guard::down`], it takes everything down by itself.
+#[derive(Debug)]
+pub struct Guard {
+    slot: Slot,
+    socket: UnixStream,
+    shared: Arc<Shared>,
+    process: Mutex<Option<BoundProcess>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_id: u64,
+    pending: HashMap<u64, Sender<Result<Answer, String>>>,
+    exits: HashMap<i32, i32>,
+    gone: bool,
+}
+
+/// A process that the guard started.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pid: i32,
+    shared: Arc<Shared>,
+}
+
+impl Process {
+    /// Its number on the host.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its exit status if it has ended, as a shell gives it; 137 if the guard itself is gone.
+    #[must_use]
+    pub fn exited(&self) -> Option<i32> {
+        let state = lock(&self.shared.state);
+        state.exits.get(&self.pid).copied().or(state.gone.then_some(137))
+    }
+
+    /// Waits for its end; `None` when the deadline passed first.
+    #[must_use]
+    pub fn wait(&self, deadline: Duration) -> Option<i32> {
+        let end = Instant::now() + deadline;
+        let mut state = lock(&self.shared.state);
+        loop {
+            if let Some(status) = state.exits.get(&self.pid).copied().or(state.gone.then_some(137)) {
+                return Some(status);
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Guard {
+    /// Starts the guard of a slot and waits until it holds it; `waiting` is called once if another process has it.
+    /// `interrupted` is asked now and then while it waits, and ends the wait.
+    ///
+    /// # Errors
+    /// When the slot cannot be had, or what an earlier holder left cannot be taken back.
+    pub fn start(
+        slot: Slot,
+        purpose: &str,
+        wait: Wait,
+        mut waiting: impl FnMut(Option<&Owner>) -> anyhow::Result<()>,
+        interrupted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Self> {
+        let (ours, theirs) = UnixStream::pair().context("making a socket pair")?;
+        let mut args =
+            vec!["guard".to_owned(), "--slot".into(), slot.name().into(), "--purpose".into(), purpose.into()];
+        if wait == Wait::Never {
+            args.push("--no-wait".into());
+        }
+        let process = shell::spawn_engine(&args, theirs.into(), SOCKET_FD)?;
+        let shared = Arc::new(Shared::default());
+        let (opening, opened) = channel();
+        let reader = ours.try_clone()?;
+        let for_reader = Arc::clone(&shared);
+        std::thread::Builder::new().name("guard".into()).spawn(move || read_messages(reader, &for_reader, &opening))?;
+        let guard = Self { slot, socket: ours, shared, process: Mutex::new(Some(process)) };
+        loop {
+            match opened.recv_timeout(Duration::from_millis(50)) {
+                Ok(Message::Held { failures }) if failures.is_empty() => return Ok(guard),
+                Ok(Message::Held { failures }) => {
+                    bail!(
+                        "slot {} has leftovers that cannot be taken back:\n{}",
+                        guard.slot.name(),
+                        failures.join("\n")
+                    );
+                }
+                Ok(Message::Refused { reason }) => {
+                    let cure =
+                        "wait for it, end it, remove a kept lab with `cargo xtask clean`, or take another `--slot N`";
+                    return Err(Error::Host { problem: reason, cure: cure.into() }.into());
+                }
+                Ok(Message::Failed { reason }) => bail!("the guard of slot {}: {reason}", guard.slot.name()),
+                Ok(Message::Waiting { holder }) => waiting(holder.as_ref())?,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) if interrupted() => return Err(Error::Interrupted.into()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = guard.reap();
+                    bail!("the guard of slot {} ended with status {status:?} before it began", guard.slot.name());
+                }
+            }
+        }
+    }
+
+    /// Whether its process has ended: a new one has to be started.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        lock(&self.shared.state).gone
+    }
+
+    /// The slot it holds.
+    #[must_use]
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// The guard's process number.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        lock(&self.process).as_ref().map(BoundProcess::pid)
+    }
+
+    /// Makes things, in order, each with its undo step in the ledger first.
+    ///
+    /// # Errors
+    /// For the first thing that cannot be made; those before it stay until the guard goes down.
+    pub fn make(&self, things: Vec<Make>) -> anyhow::Result<()> {
+        self.ask(Command::Make(things)).map(drop)
+    }
+
+    /// Makes a network namespace, configured by lines for `ip -batch`; the answer is a path that leads to it.
+    ///
+    /// # Errors
+    /// With what `ip` said.
+    pub fn make_network(&self, ip_batch: String) -> anyhow::Result<PathBuf> {
+        match self.ask(Command::Network { ip_batch })? {
+            Answer::Network { path } => Ok(path),
+            other => bail!("the guard answered {other:?} to a request for a network"),
+        }
+    }
+
+    /// Starts a process that dies with the guard.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, spawn: Spawn) -> anyhow::Result<Process> {
+        match self.ask(Command::Spawn(spawn))? {
+            Answer::Spawned { pid } => Ok(Process { pid, shared: Arc::clone(&self.shared) }),
+            other => bail!("the guard answered {other:?} to a request for a process"),
+        }
+    }
+
+    /// Writes undo steps down for things that others make.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn undo_on_end(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
+        self.ask(Command::UndoOnEnd(steps)).map(drop)
+    }
+
+    /// Takes back all that was made, and keeps the slot.
+    ///
+    /// # Errors
+    /// With everything that could not be taken back.
+    pub fn reset(&self) -> anyhow::Result<()> {
+        match self.ask(Command::Reset) {
+            Ok(answer) => undone(answer),
+            Err(error) => self.reclaim_if_dead(error),
+        }
+    }
+
+    /// Lets go of the guard: everything stays until it is told to go down with SIGTERM.
+    ///
+    /// # Errors
+    /// When the guard is gone.
+    pub fn keep(&self) -> anyhow::Result<()> {
+        self.ask(Command::Keep)?;
+        if let Some(process) = lock(&self.process).take() {
+            process.let_go();
+        }
+        Ok(())
+    }
+
+    /// Takes everything down and ends the guard.
+    ///
+    /// # Errors
+    /// With everything that could not be taken back.
+    pub fn down(&self) -> anyhow::Result<()> {
+        match self.ask(Command::Down) {
+            Ok(answer) => {
+                self.reap();
+                undone(answer)
+            }
+            Err(error) => self.reclaim_if_dead(error),
+        }
+    }
+
+    fn reclaim_if_dead(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        if !lock(&self.shared.state).gone {
+            return Err(error);
+        }
+        self.reap();
+        match reclaim(&self.slot)? {
+            Reclaimed::Cleaned { failures } if failures.is_empty() => Ok(()),
+            Reclaimed::Cleaned { failures } => bail!("slot {}: {}", self.slot.name(), failures.join("\n")),
+            Reclaimed::InUse => Ok(()), // another run took the slot, and takes back what it finds
+        }
+    }
+
+    fn reap(&self) -> Option<ExitStatus> {
+        lock(&self.process).take().and_then(|process| process.wait().ok())
+    }
+
+    fn ask(&self, command: Command) -> anyhow::Result<Answer> {
+        let (sender, receiver): (_, Receiver<Result<Answer, String>>) = channel();
+        let request = {
+            let mut state = lock(&self.shared.state);
+            if state.gone {
+                bail!("the guard of slot {} is gone", self.slot.name());
+            }
+            state.next_id += 1;
+            let id = state.next_id;
+            state.pending.insert(id, sender);
+            let mut line = serde_json::to_vec(&Request { id, command })?;
+            line.push(b'\n');
+            (&self.socket).write_all(&line).map(|()| id) // under the lock: lines of two threads must not mix
+        };
+        let id = request.with_context(|| format!("talking to the guard of slot {}", self.slot.name()))?;
+        match receiver.recv_timeout(ANSWER_DEADLINE) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(message)) => Err(anyhow!(message)),
+            Err(RecvTimeoutError::Disconnected) => bail!("the guard of slot {} is gone", self.slot.name()),
+            Err(RecvTimeoutError::Timeout) => {
+                lock(&self.shared.state).pending.remove(&id);
+                bail!("the guard of slot {} did not answer within {ANSWER_DEADLINE:?}", self.slot.name())
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    /// Hangs up, so that the guard takes everything back, and waits for its end; a kept or ended one is left alone.
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.reap();
+    }
+}
+
+fn undone(answer: Answer) -> anyhow::Result<()> {
+    match answer {
+        Answer::Undone { failures } if failures.is_empty() => Ok(()),
+        Answer::Undone { failures } => bail!("could not be taken back:\n{}", failures.join("\n")),
+        other => bail!("the guard answered {other:?} to a request to take everything back"),
+    }
+}
+
+fn read_messages(socket: UnixStream, shared: &Shared, opening: &Sender<Message>) {
+    for line in BufReader::new(socket).lines() {
+        let Ok(line) = line else { break };
+        let Ok(message) = serde_json::from_str(&line) else { break };
+        let mut state = lock(&shared.state);
+        match message {
+            Message::Answer { id, result } => {
+                if let Some(sender) = state.pending.remove(&id) {
+                    let _ = sender.send(result); // the asker may have given up
+                }
+            }
+            Message::Exited { pid, status } => {
+                state.exits.insert(pid, status);
+                shared.changed.notify_all();
+            }
+            other => {
+                let _ = opening.send(other); // heard until the slot is held
+            }
+        }
+    }
+    let mut state = lock(&shared.state);
+    state.gone = true;
+    state.pending.clear();
+    shared.changed.notify_all();
+}
+
+/// A panic in another thread does not make these tables wrong: each change is whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

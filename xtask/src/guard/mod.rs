@@ -1,0 +1,16 @@
+//! The guard: a small process that owns what one lab, or one build of a layer, makes on the host, and takes it back
+//! when it is told to, when the engine ends in whatever way, or, by the next holder of the slot, when it was itself killed.
+//! Knows mounts, processes, cgroups and undo steps; nothing of templates, containers or scenarios.
+
+mod client;
+mod ledger;
+mod process;
+mod protocol;
+mod reclaim;
+mod slot;
+
+pub use client::{Guard, Process};
+pub use process::serve;
+pub use protocol::{Make, Owner, Spawn, Wait};
+pub use reclaim::{Reclaimed, reclaim_dead};
+pub use slot::{Slot, slots, state_dir};

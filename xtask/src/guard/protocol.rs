@@ -1,0 +1,172 @@
+//! What the engine and a guard say to each other: one JSON object a line on a socket pair.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::undo::Undo;
+
+/// What to do when another process holds the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Wait until it is free.
+    UntilFree,
+    /// Fail at once.
+    Never,
+}
+
+/// A thing to make, each with its undo step written first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Make {
+    /// A folder, with missing parents; undone with all it holds.
+    Dir {
+        /// Absolute.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// User and group on the host.
+        owner: (u32, u32),
+    },
+    /// A file; it goes with the folder it lies in.
+    File {
+        /// Absolute.
+        path: PathBuf,
+        /// What it holds.
+        content: String,
+        /// Permission bits.
+        mode: u32,
+        /// User and group on the host.
+        owner: (u32, u32),
+    },
+    /// A shared lock on a folder that others must not remove meanwhile.
+    Share {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file below a container's root, where links never lead out; it goes with the root.
+    FileInRoot {
+        /// The root on the host.
+        root: PathBuf,
+        /// Absolute in the container; its folder exists, or the folder's parent does.
+        path: String,
+        /// What it holds.
+        content: String,
+        /// Permission bits.
+        mode: u32,
+        /// User and group on the host.
+        owner: (u32, u32),
+    },
+    /// A tmpfs of bounded size on an existing folder.
+    Tmpfs {
+        /// Mount point.
+        path: PathBuf,
+        /// Bound.
+        size_bytes: u64,
+        /// Permission bits of its top.
+        mode: u32,
+        /// User and group of its top.
+        owner: (u32, u32),
+    },
+    /// An overlay on an existing folder.
+    Overlay {
+        /// Mount point.
+        path: PathBuf,
+        /// Read-only, lowest first.
+        lowers: Vec<PathBuf>,
+        /// Takes the writes.
+        upper: PathBuf,
+        /// Beside `upper`, on the same file system.
+        work: PathBuf,
+    },
+    /// An ext4 file system on a loop image, on an existing folder.
+    Ext4 {
+        /// The image's file, made sparse.
+        image: PathBuf,
+        /// Size of the image.
+        size_bytes: u64,
+        /// Mount point.
+        path: PathBuf,
+        /// User and group of its top.
+        owner: (u32, u32),
+    },
+    /// What a folder holds, copied into another one with owners, modes and attributes.
+    Copy {
+        /// Copied from; nothing happens where it does not exist.
+        from: PathBuf,
+        /// An existing folder.
+        to: PathBuf,
+    },
+}
+
+/// A process to start in the guard's mount namespace and in the slot's cgroup; it dies with the guard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawn {
+    /// For messages, and the name of its cgroup below the slot's.
+    pub name: String,
+    /// Program by its absolute path, and arguments.
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// Takes stdout and stderr, appended.
+    pub log: PathBuf,
+}
+
+/// Who holds a slot: `owner.json` in the slot's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The guard.
+    pub guard_pid: i32,
+    /// The engine that started it.
+    pub engine_pid: i32,
+    /// What it is for, such as the run's id.
+    pub purpose: String,
+    /// The engine has let go of it: it stays until it is told to go.
+    pub kept: bool,
+}
+
+/// A line from the engine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub id: u64,
+    pub command: Command,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Command {
+    Make(Vec<Make>),
+    Network { ip_batch: String },
+    Spawn(Spawn),
+    UndoOnEnd(Vec<Undo>),
+    Reset,
+    Keep,
+    Down,
+}
+
+/// A line from the guard.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Message {
+    /// Another process holds the slot.
+    Waiting { holder: Option<Owner> },
+    /// The slot is ours; what an earlier holder left was taken back, as far as the failures say.
+    Held { failures: Vec<String> },
+    /// The slot cannot be had.
+    Refused { reason: String },
+    /// The guard could not begin.
+    Failed { reason: String },
+    /// The answer to a request.
+    Answer { id: u64, result: Result<Answer, String> },
+    /// A spawned process ended.
+    Exited { pid: i32, status: i32 },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    Done,
+    Network { path: PathBuf },
+    Spawned { pid: i32 },
+    Undone { failures: Vec<String> },
+}

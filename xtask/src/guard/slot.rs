@@ -1,0 +1,155 @@
+//! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::protocol::Owner;
+
+/// Where slots have their folders.
+const RUN_DIR: &str = "/run/mancer-e2e";
+
+/// A slot by its name: `1`, `2` ... for labs, `build-HASH` for builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    name: String,
+}
+
+/// The lock of a slot; let go of when it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: Flock<File>,
+}
+
+/// Where layers and logs of builds lie: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
+#[must_use]
+pub fn state_dir() -> PathBuf {
+    std::env::var_os("E2E_STATE_DIR").map_or_else(|| PathBuf::from("/var/lib/mancer-e2e"), PathBuf::from)
+}
+
+/// Every slot that has a folder now.
+#[must_use]
+pub fn slots() -> Vec<Slot> {
+    let entries = std::fs::read_dir(RUN_DIR).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<Slot> = entries.map(|entry| Slot::named(&entry.file_name().to_string_lossy())).collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+impl Slot {
+    /// The slot of this name; nothing is made.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        Path::new(RUN_DIR).join(&self.name)
+    }
+
+    /// Its cgroup, relative to the top of each hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("mancer-e2e-{}", self.name)
+    }
+
+    /// Who holds it, if it was written down.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        serde_json::from_str(&std::fs::read_to_string(self.dir().join("owner.json")).ok()?).ok()
+    }
+
+    /// Whether some process holds it now.
+    ///
+    /// # Errors
+    /// When the lock file cannot be looked at.
+    pub fn is_held(&self) -> anyhow::Result<bool> {
+        let path = self.lock_path();
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            other => other.with_context(|| format!("opening {}", path.display()))?,
+        };
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(false),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+            Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+        }
+    }
+
+    pub(super) fn ledger_path(&self) -> PathBuf {
+        self.dir().join("ledger.jsonl")
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.dir().join("lock")
+    }
+
+    /// Takes the lock if it is free. The folder goes when its holder lets go, so the file that was locked may not be
+    /// the one at the path any more: then another try is made.
+    pub(super) fn try_lock(&self) -> anyhow::Result<Option<Lock>> {
+        let path = self.lock_path();
+        loop {
+            std::fs::create_dir_all(self.dir()).with_context(|| format!("making {}", self.dir().display()))?;
+            let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            let file = match opened {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue, // its holder has just removed the folder
+                other => other.with_context(|| format!("opening {}", path.display()))?,
+            };
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => {
+                    let ours = file.metadata()?.ino();
+                    if std::fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
+                        return Ok(Some(Lock { _file: file }));
+                    }
+                }
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, error)) => return Err(error).with_context(|| format!("locking {}", path.display())),
+            }
+        }
+    }
+
+    /// Removes the folder while the lock is held, the lock's file last: from then on another process may make a new one.
+    pub(super) fn remove(&self, lock: Lock) -> anyhow::Result<()> {
+        let dir = self.dir();
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
+            let path = entry?.path();
+            if path != self.lock_path() {
+                let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                removed.with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        std::fs::remove_file(self.lock_path()).with_context(|| format!("removing {}", self.lock_path().display()))?;
+        let _ = std::fs::remove_dir(&dir); // stays where the next holder has come already
+        let _ = std::fs::remove_dir(RUN_DIR); // stays while another slot is in use
+        drop(lock);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_one_holder_and_leaves_nothing() {
+        let slot = Slot::named("test-one-holder");
+        let lock = slot.try_lock().unwrap().expect("nobody else uses this name");
+        assert!(slot.try_lock().unwrap().is_none());
+        assert!(slot.is_held().unwrap());
+        slot.remove(lock).unwrap();
+        assert!(!slot.dir().exists());
+        assert!(!slot.is_held().unwrap());
+    }
+}
