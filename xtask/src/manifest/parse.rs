@@ -1,0 +1,134 @@
+//! Reading a TOML file into a type, with errors that point into the file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::error::Error;
+
+/// A manifest's text, kept for the places of its errors.
+#[derive(Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Source {
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        toml::from_str(&self.text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            Error::bad_file(&self.path, &self.text, offset, error.message().trim_end())
+        })
+    }
+
+    /// An error at the place of a value.
+    pub fn error_at<T>(&self, value: &Spanned<T>, message: impl Into<String>) -> Error {
+        Error::bad_file(&self.path, &self.text, value.span().start, message)
+    }
+}
+
+/// `"512M"`, `"1.5G"` or `"64k"`: binary multiples, in bytes.
+pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bytes(&text)
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is no size: write for example \"512M\" or \"1G\"")))
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].trim_end_matches("iB").to_ascii_lowercase().as_str() {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return None,
+    };
+    let number: f64 = digits.parse().ok()?;
+    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "checked to be positive and in range")]
+    (number > 0.0 && number < 1e12).then_some((number * f64::from(1u32 << shift)) as u64)
+}
+
+/// `"30s"`, `"2m"`, `"1h 30m"`.
+pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let duration = humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format!("{text:?} is no duration ({error}): write for example \"30s\" or \"2m\""))
+    })?;
+    if duration.is_zero() { Err(D::Error::custom("a deadline of zero can never be met")) } else { Ok(duration) }
+}
+
+/// `"0644"`: permission bits, octal.
+pub fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match u32::from_str_radix(&text, 8) {
+        Ok(bits) if bits <= 0o7777 => Ok(bits),
+        _ => Err(D::Error::custom(format!("{text:?} is no file mode: write for example \"0644\""))),
+    }
+}
+
+/// A name of ours: it becomes part of host names, paths and interface names.
+pub fn is_name(text: &str) -> bool {
+    let mut characters = text.chars();
+    characters.next().is_some_and(|c| c.is_ascii_lowercase())
+        && text.len() <= 32
+        && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+}
+
+/// The known name that `text` was most likely meant to be.
+pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(text, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 3)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("512M", Some(512 << 20)),
+            ("1.5G", Some(3 << 29)),
+            ("64k", Some(64 << 10)),
+            ("10", Some(10)),
+            ("1GiB", Some(1 << 30)),
+            ("", None),
+            ("M", None),
+            ("0M", None),
+            ("-1M", None),
+            ("5X", None),
+            ("inf", None),
+        ] {
+            assert_eq!(parse_bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for good in ["app", "data_ingestion", "db-2"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "-a", "2a", "A", "a/b", "a b", "../x", &"a".repeat(33)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested_only_when_it_is_near() {
+        assert_eq!(nearest("data_ingesion", ["data_ingestion", "backup"]), Some("data_ingestion"));
+        assert_eq!(nearest("zebra", ["data_ingestion", "backup"]), None);
+    }
+}

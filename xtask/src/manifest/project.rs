@@ -1,0 +1,237 @@
+//! `e2e.toml`: the project's name and defaults; and the project as a whole, all manifests read and checked.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::parse::{Source, duration, is_name, nearest};
+use super::{Scenario, Template};
+use crate::error::Error;
+
+/// A project: `e2e.toml` with everything it leads to.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The folder of `e2e.toml`.
+    pub root: PathBuf,
+    /// Prefix of container names, cgroup folders and state folders.
+    pub name: String,
+    /// Names that have a place of their own: they fix the address, and `--e2e-containers` renames them by position.
+    pub container_order: Vec<String>,
+    /// A case's deadline unless its scenario says otherwise.
+    pub timeout: Duration,
+    /// The network that every lab has, each in a namespace of its own.
+    pub network: Network,
+    /// Where the ids of containers lie on the host.
+    pub ids: IdRange,
+    /// The folder of templates.
+    pub containers_dir: PathBuf,
+    /// The folder of scenarios.
+    pub scenarios_dir: PathBuf,
+    /// The Cargo package that has the scenarios' binaries.
+    pub scenarios_package: String,
+    /// All templates by name.
+    pub templates: BTreeMap<String, Template>,
+    /// All scenarios, by category and name.
+    pub scenarios: Vec<Scenario>,
+}
+
+/// An IPv4 network of 256 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// The network's address; its last octet is 0.
+    pub base: Ipv4Addr,
+}
+
+impl Network {
+    /// Length of the network's prefix, in bits.
+    pub const PREFIX_BITS: u8 = 24;
+
+    /// The address with this last octet.
+    #[must_use]
+    pub fn host(self, last: u8) -> Ipv4Addr {
+        let [a, b, c, _] = self.base.octets();
+        Ipv4Addr::new(a, b, c, last)
+    }
+
+    /// The bridge's own address.
+    #[must_use]
+    pub fn gateway(self) -> Ipv4Addr {
+        self.host(1)
+    }
+}
+
+/// A range of ids on the host that stands for 0.. inside the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdRange {
+    /// The host's id of root inside.
+    pub first: u32,
+    /// How many ids.
+    pub count: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: Spanned<String>,
+    #[serde(default)]
+    containers: Vec<Spanned<String>>,
+    #[serde(deserialize_with = "duration", default = "default_timeout")]
+    timeout: Duration,
+    #[serde(default = "default_network")]
+    network: Spanned<String>,
+    #[serde(default = "default_ids")]
+    ids: Spanned<IdRange>,
+    #[serde(default)]
+    paths: Paths,
+    #[serde(default = "default_package")]
+    scenarios_package: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Paths {
+    containers: PathBuf,
+    scenarios: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { containers: "containers".into(), scenarios: "scenarios".into() }
+    }
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn default_network() -> Spanned<String> {
+    Spanned::new(0..0, "10.77.0.0/24".into())
+}
+
+fn default_ids() -> Spanned<IdRange> {
+    Spanned::new(0..0, IdRange { first: 100_000, count: 65_536 })
+}
+
+fn default_package() -> String {
+    "scenarios".into()
+}
+
+impl Project {
+    /// Reads and checks every manifest below `root`.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for the first manifest that cannot be used, [`Error::Usage`] when there is no project.
+    pub fn read(root: &Path) -> anyhow::Result<Self> {
+        let path = root.join("e2e.toml");
+        if !path.exists() {
+            return Err(Error::Usage(format!(
+                "{} does not exist: run this in the folder of a project, or name it with --root DIR",
+                path.display()
+            ))
+            .into());
+        }
+        let source = Source::read(&path)?;
+        let file: File = source.parse()?;
+        let name = file.name.get_ref().clone();
+        if !is_name(&name) || name.len() > 20 {
+            return Err(source
+                .error_at(&file.name, "a project's name is up to 20 of a-z, 0-9, '-' and '_', a letter first")
+                .into());
+        }
+        for container in &file.containers {
+            if !is_name(container.get_ref()) {
+                return Err(source.error_at(container, "a container's name is made of a-z, 0-9, '-' and '_'").into());
+            }
+        }
+        let network = parse_network(file.network.get_ref()).ok_or_else(|| {
+            source.error_at(&file.network, "a network is written \"10.77.0.0/24\": 256 private addresses")
+        })?;
+        let ids = *file.ids.get_ref();
+        if ids.count < 65_536 || ids.first < 1000 || ids.first.checked_add(ids.count).is_none() {
+            return Err(source.error_at(&file.ids, "ids need first >= 1000 and count >= 65536").into());
+        }
+        let containers_dir = root.join(&file.paths.containers);
+        let scenarios_dir = root.join(&file.paths.scenarios);
+        let templates = Template::read_all(&containers_dir)?;
+        let scenarios = Scenario::read_all(&scenarios_dir, &templates, file.timeout)?;
+        Ok(Self {
+            root: root.to_owned(),
+            name,
+            container_order: file.containers.into_iter().map(Spanned::into_inner).collect(),
+            timeout: file.timeout,
+            network,
+            ids,
+            containers_dir,
+            scenarios_dir,
+            scenarios_package: file.scenarios_package,
+            templates,
+            scenarios,
+        })
+    }
+
+    /// The template of this name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the nearest name when there is none.
+    pub fn template(&self, name: &str) -> Result<&Template, Error> {
+        self.templates.get(name).ok_or_else(|| {
+            let hint = nearest(name, self.templates.keys().map(String::as_str))
+                .map_or_else(String::new, |near| format!(": did you mean {near}?"));
+            Error::Usage(format!("there is no template {name} in {}{hint}", self.containers_dir.display()))
+        })
+    }
+
+    /// The last octet of a container's address: fixed for the well-known names, by position for others.
+    #[must_use]
+    pub fn address_octet(&self, container: &str, position: usize) -> u8 {
+        let known = self.container_order.iter().position(|name| name == container);
+        let octet = known.map_or(100 + position, |place| 11 + place);
+        u8::try_from(octet).unwrap_or(254)
+    }
+}
+
+fn parse_network(text: &str) -> Option<Network> {
+    let base: Ipv4Addr = text.strip_suffix("/24")?.parse().ok()?;
+    (base.is_private() && base.octets()[3] == 0).then_some(Network { base })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(e2e_toml: &str, expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("containers")).unwrap();
+        std::fs::create_dir_all(folder.path().join("scenarios")).unwrap();
+        std::fs::write(folder.path().join("e2e.toml"), e2e_toml).unwrap();
+        let shown = match Project::read(folder.path()) {
+            Ok(project) => format!("ok {} {}", project.name, project.network.host(11)),
+            Err(error) => error.to_string().replace(&format!("{}/", folder.path().display()), ""),
+        };
+        assert!(shown.starts_with(expected), "{e2e_toml}\n  gave     {shown}\n  expected {expected}");
+    }
+
+    #[test]
+    fn project_files() {
+        check("name = 'mancer-e2e'", "ok mancer-e2e 10.77.0.11");
+        check("name = 'x'\nnetwork = '192.168.7.0/24'", "ok x 192.168.7.11");
+        check("", "e2e.toml:1:1: missing field `name`");
+        check("name = 'a b'", "e2e.toml:1:8: a project's name");
+        check("name = 'x'\nnet = 1", "e2e.toml:2:1: unknown field `net`");
+        check("name = 'x'\nnetwork = '8.8.8.0/24'", "e2e.toml:2:11: a network is written");
+        check("name = 'x'\ntimeout = '0s'", "e2e.toml:2:11: a deadline of zero");
+        check("name = 'x'\nids = {first = 10, count = 65536}", "e2e.toml:2:7: ids need");
+        check("name = 'x", "e2e.toml:1:");
+    }
+
+    #[test]
+    fn a_folder_without_a_project_says_how_to_name_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Project::read(folder.path()).unwrap_err().to_string().contains("--root DIR"));
+    }
+}

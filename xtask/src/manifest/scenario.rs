@@ -1,0 +1,244 @@
+//! `scenarios/CATEGORY/NAME/scenario.toml`: what a scenario needs and which cases it has.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use toml::Spanned;
+
+use super::Template;
+use super::parse::{Source, duration, is_name, nearest};
+use crate::error::Error;
+
+/// One scenario, read and checked.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The folder above its own.
+    pub category: String,
+    /// The name of its folder, of its binary, and unique in the project.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it tests, in a line.
+    pub description: String,
+    /// Words to choose it by: `tag:slow`.
+    pub tags: Vec<String>,
+    /// Deadline of one case, from the lab's readiness to the program's end.
+    pub timeout: Duration,
+    /// Its containers, in the order of the file.
+    pub containers: Vec<ContainerUse>,
+    /// Its cases, at least one; each gets a lab in its first state.
+    pub cases: Vec<Case>,
+}
+
+/// A container that a scenario asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerUse {
+    /// Name in the lab.
+    pub name: String,
+    /// Template it is made from.
+    pub template: String,
+}
+
+/// One parameter set of a scenario.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// `default` where the scenario lists none.
+    pub name: String,
+    /// What `hello` hands to the scenario.
+    pub params: Map<String, Value>,
+}
+
+impl Scenario {
+    /// `category/name`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.category, self.name)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    description: String,
+    #[serde(default)]
+    tags: Vec<Spanned<String>>,
+    #[serde(default, deserialize_with = "optional_duration")]
+    timeout: Option<Duration>,
+    containers: Spanned<toml::Table>,
+    #[serde(default)]
+    cases: Vec<CaseTable>,
+}
+
+fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+#[derive(Debug, Deserialize)]
+struct CaseTable {
+    name: Spanned<String>,
+    #[serde(flatten)]
+    params: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContainerTable {
+    template: Option<String>,
+}
+
+impl Scenario {
+    /// Reads every scenario below `dir`, sorted by category and name.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for the first one that cannot be used.
+    pub fn read_all(
+        dir: &Path,
+        templates: &BTreeMap<String, Template>,
+        timeout: Duration,
+    ) -> anyhow::Result<Vec<Self>> {
+        let mut found: Vec<Self> = Vec::new();
+        for category in folders(dir)? {
+            for folder in folders(&category)? {
+                let path = folder.join("scenario.toml");
+                if path.exists() {
+                    let scenario = Self::read(&category, &folder, &path, templates, timeout)?;
+                    if let Some(twin) = found.iter().find(|other| other.name == scenario.name) {
+                        let message = format!("{} has the same name: a scenario's name is unique", twin.dir.display());
+                        return Err(Error::BadFile { path, line: 1, column: 1, message }.into());
+                    }
+                    found.push(scenario);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(
+        category: &Path,
+        dir: &Path,
+        path: &Path,
+        templates: &BTreeMap<String, Template>,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let source = Source::read(path)?;
+        let file: File = source.parse()?;
+        let start = Spanned::new(0..0, ());
+        let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (category, name) = (name_of(category), name_of(dir));
+        if !is_name(&category) || !is_name(&name) {
+            return Err(source.error_at(&start, "category and scenario are named with a-z, 0-9, '-' and '_'").into());
+        }
+        for tag in &file.tags {
+            if !is_name(tag.get_ref()) {
+                return Err(source.error_at(tag, "a tag is made of a-z, 0-9, '-' and '_'").into());
+            }
+        }
+        let mut containers = Vec::new();
+        for (container, value) in file.containers.get_ref() {
+            let fail = |message: String| source.error_at(&file.containers, message);
+            if !is_name(container) || container.len() > 10 {
+                return Err(
+                    fail(format!("{container:?}: a container's name is up to 10 of a-z, 0-9, '-' and '_'")).into()
+                );
+            }
+            let table: ContainerTable = value
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| fail(format!("{container}: {}", error.message())))?;
+            let template = table.template.unwrap_or_else(|| container.clone());
+            if !templates.contains_key(&template) {
+                let hint = nearest(&template, templates.keys().map(String::as_str))
+                    .map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+                return Err(fail(format!("{container}: there is no template {template:?}{hint}")).into());
+            }
+            containers.push(ContainerUse { name: container.clone(), template });
+        }
+        if containers.is_empty() {
+            return Err(source.error_at(&file.containers, "a scenario has at least one container").into());
+        }
+        let mut cases: Vec<Case> = Vec::new();
+        for case in file.cases {
+            let known = cases.iter().any(|other| other.name == *case.name.get_ref());
+            if !is_name(case.name.get_ref()) || known {
+                return Err(source
+                    .error_at(&case.name, "a case's name is made of a-z, 0-9, '-' and '_', and unique")
+                    .into());
+            }
+            cases.push(Case { name: case.name.into_inner(), params: case.params });
+        }
+        if cases.is_empty() {
+            cases.push(Case { name: "default".into(), params: Map::new() });
+        }
+        Ok(Self {
+            category,
+            name,
+            dir: dir.to_owned(),
+            description: file.description,
+            tags: file.tags.into_iter().map(Spanned::into_inner).collect(),
+            timeout: file.timeout.unwrap_or(timeout),
+            containers,
+            cases,
+        })
+    }
+}
+
+fn folders(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let template = folder.path().join("containers/mini");
+        let scenario = folder.path().join("scenarios/cat/one");
+        std::fs::create_dir_all(&template).unwrap();
+        std::fs::create_dir_all(&scenario).unwrap();
+        std::fs::write(template.join("template.toml"), "from = 'scratch'\ninit = ['/init']").unwrap();
+        std::fs::write(scenario.join("scenario.toml"), text).unwrap();
+        let templates = Template::read_all(&folder.path().join("containers")).unwrap();
+        let shown = match Scenario::read_all(&folder.path().join("scenarios"), &templates, Duration::from_secs(9)) {
+            Ok(found) => {
+                let names = |s: &Scenario| s.cases.iter().map(|case| case.name.clone()).collect::<Vec<_>>().join(" ");
+                found.iter().map(|s| format!("ok {} {:?} {}", s.id(), s.timeout, names(s))).collect()
+            }
+            Err(error) => error.to_string().replace(&format!("{}/scenarios/cat/one/", folder.path().display()), ""),
+        };
+        assert!(shown.starts_with(expected), "{text}\n  gave     {shown}\n  expected {expected}");
+    }
+
+    #[test]
+    fn scenario_files() {
+        check("description='x'\n[containers.a]\ntemplate='mini'", "ok cat/one 9s default");
+        check(
+            "description='x'\ntimeout='1m'\n[containers.mini]\n[[cases]]\nname='small'\nrows=3\n[[cases]]\nname='big'",
+            "ok cat/one 60s small big",
+        );
+        check("description='x'", "scenario.toml:1:1: missing field `containers`");
+        check("description='x'\n[containers]", "scenario.toml:2:1: a scenario has at least one container");
+        check(
+            "description='x'\n[containers.mni]",
+            "scenario.toml:2:2: mni: there is no template \"mni\": did you mean \"mini\"?",
+        );
+        check("description='x'\n[containers.a]\ntemplat='mini'", "scenario.toml:2:2: a: unknown field `templat`");
+        check(
+            "description='x'\n[containers.mini]\n[[cases]]\nname='a'\n[[cases]]\nname='a'",
+            "scenario.toml:6:6: a case's name",
+        );
+        check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
+    }
+}

@@ -1,0 +1,610 @@
+//! `containers/NAME/template.toml`: the recipe of a container's root filesystem, and how the container runs.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use e2e_contract::Condition;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::parse::{Source, bytes, duration, is_name, mode, nearest};
+use crate::error::Error;
+
+/// One template, read and checked.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// The name of its folder.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it starts from.
+    pub from: Origin,
+    /// Debian packages added to it.
+    pub packages: Vec<String>,
+    /// Python packages added to it.
+    pub pip: Option<Pip>,
+    /// Files copied into it.
+    pub files: Vec<FileEntry>,
+    /// Users made in it, before the files are copied.
+    pub users: Vec<UserEntry>,
+    /// Commands run in it, after everything else was put there.
+    pub run: Vec<RunStep>,
+    /// systemd units enabled in it.
+    pub enable: Vec<String>,
+    /// systemd units masked in it.
+    pub mask: Vec<String>,
+    /// What runs as process 1.
+    pub init: Init,
+    /// File systems of their own.
+    pub volumes: Vec<Volume>,
+    /// What one container may use at most.
+    pub limits: Limits,
+    /// When a container counts as ready: all of these pass.
+    pub probes: Vec<Probe>,
+    /// Files to collect after a case, by shell pattern.
+    pub logs: Vec<String>,
+    /// Environment of every program started in a container.
+    pub environment: Vec<(String, String)>,
+    /// Keys and host keys the lab hands out.
+    pub ssh: Ssh,
+    /// Root inside is root outside: an explicit, reported choice.
+    pub privileged: bool,
+}
+
+/// What a template starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing: an empty tree.
+    Scratch,
+    /// Another template.
+    Template(String),
+    /// A root filesystem in a tar file, as `docker export` writes it.
+    Tar(PathBuf),
+    /// A Debian release, by its code name, installed with mmdebstrap's minbase variant.
+    Debian(String),
+}
+
+/// Python packages, installed from a requirements file with hashes into a folder of the root filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pip {
+    /// Absolute path on the host.
+    pub requirements: PathBuf,
+    /// Folder in the container that the packages are put in.
+    pub target: String,
+    /// Python version of the container, such as `3.11`.
+    pub python: String,
+}
+
+/// A file or folder copied into the root filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Where it comes from.
+    pub source: FileSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Permission bits of every file; absent: 0755 for files that somebody may execute, 0644 for others. A
+    /// checkout's other bits depend on its user's umask, and layers must not.
+    pub mode: Option<u32>,
+    /// `user:group` by name or number inside the container.
+    pub owner: Option<String>,
+}
+
+/// Where a copied file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    /// A file or folder, by its absolute path on the host.
+    Path(PathBuf),
+    /// A program of the host, found by `PATH`: where it lies differs from one distribution to the next.
+    Program(String),
+}
+
+/// A command that is part of a template.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "a command is a line for the shell, or a list of a program and its arguments")]
+pub enum RunStep {
+    /// A line for the template's own `/bin/sh`.
+    Shell(String),
+    /// A program with its arguments, for a tree that has no shell yet.
+    Program(Vec<String>),
+}
+
+/// A user in the root filesystem.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserEntry {
+    /// Login name.
+    pub name: String,
+    /// Fixed, so that layers are equal wherever they are built.
+    pub uid: u32,
+    /// Login shell.
+    #[serde(default = "default_shell")]
+    pub shell: String,
+    /// Further groups, which exist already.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// What runs as process 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// systemd, as `/sbin/init`.
+    Systemd,
+    /// Another program with its arguments.
+    Command(Vec<String>),
+}
+
+/// A file system of its own, mounted in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Absolute path in the container; what the template has there is copied into the fresh volume.
+    pub path: String,
+    /// Bytes.
+    #[serde(deserialize_with = "bytes")]
+    pub size: u64,
+    /// On what it lies.
+    #[serde(default = "default_kind")]
+    pub kind: VolumeKind,
+}
+
+/// On what a volume lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeKind {
+    /// ext4 on a loop image.
+    Ext4,
+    /// Memory.
+    Tmpfs,
+}
+
+/// What one container may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of memory.
+    #[serde(deserialize_with = "bytes")]
+    pub memory: u64,
+    /// CPUs, in fractions of one.
+    pub cpus: f64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Bytes it may write outside its volumes.
+    #[serde(deserialize_with = "bytes")]
+    pub disk: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 512 << 20, cpus: 1.0, pids: 512, disk: 256 << 20 }
+    }
+}
+
+/// A condition that must hold before a container counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The condition.
+    pub condition: Condition,
+    /// How long it may take, from the container's start.
+    pub timeout: Duration,
+}
+
+/// What the lab hands out at a container's first start; nothing of it is ever in a layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ssh {
+    /// Users that get a key pair of their own and know the host keys of all servers of the lab.
+    pub clients: Vec<String>,
+    /// Users that every client of the lab may log in as. The container gets a host key.
+    pub accepts: Vec<String>,
+}
+
+fn default_shell() -> String {
+    "/bin/sh".into()
+}
+
+fn default_kind() -> VolumeKind {
+    VolumeKind::Ext4
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    from: Spanned<FromKey>,
+    #[serde(default)]
+    packages: Vec<Spanned<String>>,
+    pip: Option<PipTable>,
+    #[serde(default)]
+    files: Vec<Spanned<FileTable>>,
+    #[serde(default)]
+    users: Vec<UserEntry>,
+    #[serde(default)]
+    run: Vec<Spanned<RunStep>>,
+    #[serde(default)]
+    services: Services,
+    init: Spanned<InitKey>,
+    #[serde(default)]
+    volumes: Vec<Spanned<Volume>>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    probes: Vec<Spanned<ProbeTable>>,
+    #[serde(default)]
+    logs: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    ssh: Ssh,
+    #[serde(default)]
+    privileged: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`from` is a template's name, \"scratch\", { tar = \"FILE\" } or { debian = \"RELEASE\" }"
+)]
+enum FromKey {
+    Name(String),
+    Table(FromTable),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FromTable {
+    Tar(PathBuf),
+    Debian(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipTable {
+    requirements: Spanned<PathBuf>,
+    target: Spanned<String>,
+    python: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileTable {
+    source: Option<Spanned<PathBuf>>,
+    program: Option<Spanned<String>>,
+    target: Spanned<String>,
+    #[serde(default, deserialize_with = "optional_mode")]
+    mode: Option<u32>,
+    owner: Option<String>,
+}
+
+fn optional_mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    mode(deserializer).map(Some)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Services {
+    enable: Vec<String>,
+    mask: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "`init` is \"systemd\" or a program with its arguments, [\"/sbin/init\"]")]
+enum InitKey {
+    Name(String),
+    Command(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeTable {
+    tcp: Option<u16>,
+    http: Option<String>,
+    exec: Option<Vec<String>>,
+    file: Option<String>,
+    unit: Option<String>,
+    #[serde(deserialize_with = "duration", default = "default_probe_timeout")]
+    timeout: Duration,
+}
+
+fn default_probe_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl Template {
+    /// Reads every template below `dir`, and checks that each `from` leads to a root without a cycle.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for the first one that cannot be used.
+    pub fn read_all(dir: &Path) -> anyhow::Result<BTreeMap<String, Self>> {
+        let mut found = BTreeMap::new();
+        let entries = std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() && path.join("template.toml").exists() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                found.insert(name.clone(), Self::read(&name, &path)?);
+            }
+        }
+        let names: Vec<String> = found.keys().cloned().collect();
+        for (template, from, source) in found.values() {
+            Self::check_ancestry(template, from, source, &found, &names)?;
+        }
+        Ok(found.into_iter().map(|(name, (template, _, _))| (name, template)).collect())
+    }
+
+    fn check_ancestry(
+        template: &Self,
+        from: &Spanned<()>,
+        source: &Source,
+        all: &BTreeMap<String, (Self, Spanned<()>, Source)>,
+        names: &[String],
+    ) -> Result<(), Error> {
+        let mut chain = vec![template.name.as_str()];
+        let mut current = template;
+        while let Origin::Template(parent) = &current.from {
+            let Some((next, _, _)) = all.get(parent) else {
+                if current.name != template.name {
+                    return Ok(()); // reported at the template that names it
+                }
+                let hint = nearest(parent, names.iter().map(String::as_str)).map_or_else(
+                    || format!("there are {}", names.join(", ")),
+                    |near| format!("did you mean {near:?}?"),
+                );
+                return Err(source.error_at(from, format!("there is no template {parent:?}: {hint}")));
+            };
+            if chain.contains(&parent.as_str()) {
+                chain.push(parent);
+                return Err(source.error_at(from, format!("the templates form a cycle: {}", chain.join(" from "))));
+            }
+            chain.push(parent);
+            current = next;
+        }
+        Ok(())
+    }
+
+    fn read(name: &str, dir: &Path) -> anyhow::Result<(Self, Spanned<()>, Source)> {
+        let source = Source::read(&dir.join("template.toml"))?;
+        let file: File = source.parse()?;
+        if !is_name(name) {
+            let start = Spanned::new(0..0, ());
+            return Err(source.error_at(&start, "a template's folder is named with a-z, 0-9, '-' and '_'").into());
+        }
+        for package in &file.packages {
+            let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+            if package.get_ref().is_empty()
+                || !package.get_ref().chars().all(good)
+                || package.get_ref().starts_with('-')
+            {
+                return Err(source
+                    .error_at(package, format!("{:?} is no name of a package", package.get_ref()))
+                    .into());
+            }
+        }
+        let pip = file.pip.map(|pip| check_pip(pip, dir, &source)).transpose()?;
+        let files = file.files.into_iter().map(|entry| check_file(entry, dir, &source)).collect::<Result<_, _>>()?;
+        let run = file.run.into_iter().map(|step| check_run(step, &source)).collect::<Result<_, _>>()?;
+        let probes = file.probes.into_iter().map(|probe| check_probe(&probe, &source)).collect::<Result<_, _>>()?;
+        let mut volumes = Vec::new();
+        for volume in file.volumes {
+            if !is_absolute(&volume.get_ref().path) || volume.get_ref().path == "/" {
+                return Err(source.error_at(&volume, "a volume's path is absolute and not /").into());
+            }
+            volumes.push(volume.into_inner());
+        }
+        let from = Spanned::new(file.from.span(), ());
+        let template = Self {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+            from: check_origin(&file.from, dir, &source)?,
+            packages: file.packages.into_iter().map(Spanned::into_inner).collect(),
+            pip,
+            files,
+            users: file.users,
+            run,
+            enable: file.services.enable,
+            mask: file.services.mask,
+            init: check_init(&file.init, &source)?,
+            volumes,
+            limits: file.limits,
+            probes,
+            logs: file.logs,
+            environment: file.environment.into_iter().collect(),
+            ssh: file.ssh,
+            privileged: file.privileged,
+        };
+        Ok((template, from, source))
+    }
+}
+
+fn is_absolute(path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+}
+
+fn check_origin(from: &Spanned<FromKey>, dir: &Path, source: &Source) -> Result<Origin, Error> {
+    Ok(match from.get_ref() {
+        FromKey::Name(name) if name == "scratch" => Origin::Scratch,
+        FromKey::Name(name) => Origin::Template(name.clone()),
+        FromKey::Table(FromTable::Debian(release)) if is_name(release) => Origin::Debian(release.clone()),
+        FromKey::Table(FromTable::Debian(release)) => {
+            return Err(source.error_at(from, format!("{release:?} is no code name of a Debian release")));
+        }
+        FromKey::Table(FromTable::Tar(path)) => {
+            let path = dir.join(path);
+            if !path.is_file() {
+                return Err(source.error_at(from, format!("there is no file {}", path.display())));
+            }
+            Origin::Tar(path)
+        }
+    })
+}
+
+fn check_pip(pip: PipTable, dir: &Path, source: &Source) -> Result<Pip, Error> {
+    let requirements = dir.join(pip.requirements.get_ref());
+    if !requirements.is_file() {
+        return Err(source.error_at(&pip.requirements, format!("there is no file {}", requirements.display())));
+    }
+    if !is_absolute(pip.target.get_ref()) {
+        return Err(source.error_at(&pip.target, "the target is an absolute path in the container"));
+    }
+    Ok(Pip { requirements, target: pip.target.into_inner(), python: pip.python })
+}
+
+fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<FileEntry, Error> {
+    let span = entry.span();
+    let entry = entry.into_inner();
+    let origin = match (entry.source, entry.program) {
+        (Some(path), None) => FileSource::Path(check_source(&path, dir, source)?),
+        (None, Some(program)) if is_program_name(program.get_ref()) => FileSource::Program(program.into_inner()),
+        (None, Some(program)) => {
+            return Err(source.error_at(&program, "a program is named without its folder: it is found by PATH"));
+        }
+        _ => return Err(source.error_at(&Spanned::new(span, ()), "a file has exactly one of source and program")),
+    };
+    if !is_absolute(entry.target.get_ref()) {
+        return Err(source.error_at(&entry.target, "the target is an absolute path in the container"));
+    }
+    Ok(FileEntry { source: origin, target: entry.target.into_inner(), mode: entry.mode, owner: entry.owner })
+}
+
+/// A path of the project must be there; one of the host is looked for when the layer is built, so that a machine
+/// without it can still list, check and set up the project.
+fn check_source(path: &Spanned<PathBuf>, dir: &Path, source: &Source) -> Result<PathBuf, Error> {
+    let joined = dir.join(path.get_ref());
+    if path.get_ref().is_relative() && !joined.exists() {
+        return Err(source.error_at(path, format!("there is no file {}", joined.display())));
+    }
+    Ok(joined)
+}
+
+fn is_program_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('-') && !name.contains('/')
+}
+
+fn check_run(step: Spanned<RunStep>, source: &Source) -> Result<RunStep, Error> {
+    match step.get_ref() {
+        RunStep::Program(argv) if !argv.first().is_some_and(|program| is_absolute(program)) => {
+            Err(source.error_at(&step, "a program is run by its absolute path in the container"))
+        }
+        _ => Ok(step.into_inner()),
+    }
+}
+
+/// Characters that mean themselves to every reader of a command line.
+fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_./:=,@%+".contains(character)
+}
+
+fn check_init(init: &Spanned<InitKey>, source: &Source) -> Result<Init, Error> {
+    match init.get_ref() {
+        InitKey::Name(name) if name == "systemd" => Ok(Init::Systemd),
+        InitKey::Command(argv) if argv.iter().any(|word| word.is_empty() || !word.chars().all(is_plain)) => {
+            Err(source.error_at(init, "LXC splits `init` at blanks and knows no quotes: put such words into a script"))
+        }
+        InitKey::Command(argv) if argv.first().is_some_and(|program| is_absolute(program)) => {
+            Ok(Init::Command(argv.clone()))
+        }
+        _ => Err(source.error_at(init, "`init` is \"systemd\" or a program by its absolute path with its arguments")),
+    }
+}
+
+fn check_probe(probe: &Spanned<ProbeTable>, source: &Source) -> Result<Probe, Error> {
+    let table = probe.get_ref();
+    let conditions = [
+        table.tcp.map(Condition::Tcp),
+        table.http.clone().map(Condition::Http),
+        table.exec.clone().map(Condition::Exec),
+        table.file.clone().map(Condition::File),
+        table.unit.clone().map(Condition::Unit),
+    ];
+    let mut given = conditions.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(condition), None) => Ok(Probe { condition, timeout: table.timeout }),
+        _ => Err(source.error_at(probe, "a probe has exactly one of tcp, http, exec, file and unit")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "from = 'scratch'\ninit = ['/bin/init']\n";
+
+    fn check(files: &[(&str, &str)], expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let shown = match Template::read_all(folder.path()) {
+            Ok(found) => format!("ok {}", found.into_keys().collect::<Vec<_>>().join(" ")),
+            Err(error) => error.to_string().replace(&format!("{}/", folder.path().display()), ""),
+        };
+        assert!(shown.starts_with(expected), "gave     {shown}\nexpected {expected}");
+    }
+
+    fn check_one(text: &str, expected: &str) {
+        check(&[("a/template.toml", text)], expected);
+    }
+
+    #[test]
+    fn good_templates() {
+        check(&[("a/template.toml", GOOD), ("b/template.toml", "from = 'a'\ninit = 'systemd'")], "ok a b");
+        check(
+            &[
+                ("a/files/x", ""),
+                ("a/template.toml", &format!("{GOOD}[[files]]\nsource='files/x'\ntarget='/etc/x'\nmode='0600'")),
+            ],
+            "ok a",
+        );
+        check_one(&format!("{GOOD}[[files]]\nprogram='busybox'\ntarget='/bin/busybox'"), "ok a");
+        check_one(&format!("{GOOD}[[files]]\nsource='/no/such/file'\ntarget='/x'"), "ok a");
+        check_one(&format!("{GOOD}run = ['true', ['/bin/true', '-x']]"), "ok a");
+        check_one(&format!("{GOOD}[[probes]]\ntcp = 80\ntimeout = '5s'\n[limits]\nmemory = '1G'"), "ok a");
+    }
+
+    #[test]
+    fn bad_templates_name_the_place() {
+        check_one("init = 'systemd'", "a/template.toml:1:1: missing field `from`");
+        check_one("from = 3\ninit = 'systemd'", "a/template.toml:1:8: `from` is a template's name");
+        check_one("from = 'scratch'\ninit = 'sysv'", "a/template.toml:2:8: `init` is \"systemd\"");
+        check_one(
+            "from = 'scratch'\ninit = ['/bin/sh', '-c', 'a b']",
+            "a/template.toml:2:8: LXC splits `init` at blanks",
+        );
+        check_one("from = 'scratch'\ninit = ['init']", "a/template.toml:2:8: `init` is \"systemd\"");
+        check_one(&format!("{GOOD}package = []"), "a/template.toml:3:1: unknown field `package`");
+        check_one(&format!("{GOOD}packages = ['-x']"), "a/template.toml:3:13: \"-x\" is no name of a package");
+        check_one(&format!("{GOOD}[limits]\nmemory = '1X'"), "a/template.toml:4:10: \"1X\" is no size");
+        check_one(&format!("{GOOD}[[files]]\nsource='no'\ntarget='/x'"), "a/template.toml:4:8: there is no file a/no");
+        check_one(&format!("{GOOD}[[probes]]\ntcp=1\nfile='/x'"), "a/template.toml:3:1: a probe has exactly one");
+        check_one(
+            &format!("{GOOD}[[volumes]]\npath='x'\nsize='1M'"),
+            "a/template.toml:3:1: a volume's path is absolute",
+        );
+        check_one("from = { tar = 'x.tar' }\ninit = 'systemd'", "a/template.toml:1:8: there is no file a/x.tar");
+        check_one(&format!("{GOOD}[[files]]\ntarget='/x'"), "a/template.toml:3:1: a file has exactly one of");
+        check_one(
+            &format!("{GOOD}[[files]]\nprogram='/bin/x'\ntarget='/x'"),
+            "a/template.toml:4:9: a program is named without its folder",
+        );
+        check_one(&format!("{GOOD}run = [['sh']]"), "a/template.toml:3:8: a program is run by its absolute path");
+        check_one(&format!("{GOOD}run = [3]"), "a/template.toml:3:7: a command is a line for the shell");
+        check_one("from = {debian = '../x'}\ninit = 'systemd'", "a/template.toml:1:8: \"../x\" is no code name");
+    }
+
+    #[test]
+    fn ancestry() {
+        check_one("from = 'b'\ninit = 'systemd'", "a/template.toml:1:8: there is no template \"b\"");
+        let from = |parent: &str| format!("from = '{parent}'\ninit = 'systemd'");
+        check(
+            &[("app/template.toml", &from("bse")), ("base/template.toml", GOOD)],
+            "app/template.toml:1:8: there is no template \"bse\": did you mean \"base\"?",
+        );
+        check(
+            &[("a/template.toml", &from("b")), ("b/template.toml", &from("a"))],
+            "a/template.toml:1:8: the templates form a cycle: a from b from a",
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! What a run is going to do: filters and manifests in, a plan out. Pure: nothing is touched.
+
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_pcg::Pcg64;
+
+use crate::error::Error;
+use crate::manifest::{Case, Project, Scenario, nearest};
+
+/// What to run, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The cases, repetitions included.
+    pub cases: Vec<PlannedCase>,
+    /// The seed of the order, where it was shuffled.
+    pub shuffle_seed: Option<u64>,
+}
+
+/// One case, once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedCase {
+    /// `category/scenario:case`, and `#2` for the second repetition.
+    pub id: String,
+    /// Its folder below the run's: `category/scenario`, and the case where there is more than one.
+    pub folder: String,
+    /// Which scenario of the project.
+    pub scenario: usize,
+    /// Its parameters.
+    pub case: Case,
+    /// Memory its containers may use together, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// How often and in which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Each case this many times.
+    pub repeat: u32,
+    /// In the order that this seed gives, instead of by name.
+    pub shuffle_seed: Option<u64>,
+}
+
+impl Plan {
+    /// Plans the cases that match any of the filters; all of them without a filter.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a filter that matches nothing, with the nearest name.
+    pub fn make(project: &Project, filters: &[String], order: Order) -> Result<Self, Error> {
+        let filters: Vec<Filter> = filters.iter().map(|text| Filter::parse(text, project)).collect::<Result<_, _>>()?;
+        let mut cases = Vec::new();
+        for repetition in 1..=order.repeat {
+            for (index, scenario) in project.scenarios.iter().enumerate() {
+                for case in &scenario.cases {
+                    if filters.is_empty() || filters.iter().any(|filter| filter.matches(scenario, &case.name)) {
+                        cases.push(planned(project, index, scenario, case, repetition));
+                    }
+                }
+            }
+        }
+        if let Some(seed) = order.shuffle_seed {
+            cases.shuffle(&mut Pcg64::seed_from_u64(seed));
+        }
+        Ok(Self { cases, shuffle_seed: order.shuffle_seed })
+    }
+
+    /// The templates that the plan's containers are made from, each once.
+    #[must_use]
+    pub fn templates(&self, project: &Project) -> Vec<String> {
+        let containers = self.cases.iter().flat_map(|case| &project.scenarios[case.scenario].containers);
+        let mut names: Vec<String> = containers.map(|container| container.template.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn planned(project: &Project, index: usize, scenario: &Scenario, case: &Case, repetition: u32) -> PlannedCase {
+    let suffix = if repetition == 1 { String::new() } else { format!("#{repetition}") };
+    let folder = match scenario.cases.len() {
+        1 => format!("{}{suffix}", scenario.id()),
+        _ => format!("{}/{}{suffix}", scenario.id(), case.name),
+    };
+    let memory = scenario.containers.iter().filter_map(|container| project.templates.get(&container.template));
+    PlannedCase {
+        id: format!("{}:{}{suffix}", scenario.id(), case.name),
+        folder,
+        scenario: index,
+        case: case.clone(),
+        memory_bytes: memory.map(|template| template.limits.memory).sum(),
+    }
+}
+
+/// One filter of the command line.
+#[derive(Debug, PartialEq, Eq)]
+enum Filter {
+    Tag(String),
+    Category(String),
+    Scenario { id: String, case: Option<String> },
+    Substring(String),
+}
+
+impl Filter {
+    fn parse(text: &str, project: &Project) -> Result<Self, Error> {
+        if let Some(tag) = text.strip_prefix("tag:") {
+            return Self::parse_tag(tag, project);
+        }
+        let (word, case) = match text.rsplit_once(':') {
+            Some((word, case)) => (word, Some(case.to_owned())),
+            None => (text, None),
+        };
+        let word = word.trim_end_matches('/');
+        let word = word.strip_prefix("./").unwrap_or(word);
+        let word = word.strip_prefix("scenarios/").unwrap_or(word);
+        let word = word.strip_suffix("/main.rs").or(word.strip_suffix("/scenario.toml")).unwrap_or(word);
+        if word == "scenarios" {
+            return Ok(Self::Substring(String::new()));
+        }
+        let scenarios = &project.scenarios;
+        if let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == word || scenario.id() == word) {
+            if let Some(case) = &case
+                && !scenario.cases.iter().any(|known| known.name == *case)
+            {
+                let known: Vec<&str> = scenario.cases.iter().map(|known| known.name.as_str()).collect();
+                return Err(Error::Usage(format!(
+                    "{} has no case {case:?}: it has {}",
+                    scenario.id(),
+                    known.join(", ")
+                )));
+            }
+            return Ok(Self::Scenario { id: scenario.id(), case });
+        }
+        if case.is_none() && scenarios.iter().any(|scenario| scenario.category == word) {
+            return Ok(Self::Category(word.to_owned()));
+        }
+        if case.is_none() && !word.is_empty() && scenarios.iter().any(|scenario| scenario.id().contains(word)) {
+            return Ok(Self::Substring(word.to_owned()));
+        }
+        let ids: Vec<String> = scenarios.iter().map(Scenario::id).collect();
+        let known =
+            scenarios.iter().flat_map(|s| [s.name.as_str(), s.category.as_str()]).chain(ids.iter().map(String::as_str));
+        let hint = nearest(word, known).map_or_else(
+            || "`cargo xtask e2e --list` shows them all".to_owned(),
+            |near| format!("did you mean {near}?"),
+        );
+        Err(Error::Usage(format!("no scenario matches {text:?}: {hint}")))
+    }
+
+    fn parse_tag(tag: &str, project: &Project) -> Result<Self, Error> {
+        let mut known: Vec<&str> = project.scenarios.iter().flat_map(|s| &s.tags).map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        if known.contains(&tag) {
+            return Ok(Self::Tag(tag.to_owned()));
+        }
+        let hint = nearest(tag, known.iter().copied())
+            .map_or_else(|| format!("the tags are {}", known.join(", ")), |near| format!("did you mean tag:{near}?"));
+        Err(Error::Usage(format!("no scenario has the tag {tag:?}: {hint}")))
+    }
+
+    fn matches(&self, scenario: &Scenario, case: &str) -> bool {
+        match self {
+            Self::Tag(tag) => scenario.tags.contains(tag),
+            Self::Category(category) => scenario.category == *category,
+            Self::Scenario { id, case: wanted } => {
+                scenario.id() == *id && wanted.as_ref().is_none_or(|wanted| wanted == case)
+            }
+            Self::Substring(part) => scenario.id().contains(part.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::manifest::{IdRange, Network};
+
+    fn project() -> Project {
+        let case = |name: &str| Case { name: name.into(), params: serde_json::Map::new() };
+        let scenario = |category: &str, name: &str, tags: &[&str], cases: &[&str]| Scenario {
+            category: category.into(),
+            name: name.into(),
+            dir: "x".into(),
+            description: "x".into(),
+            tags: tags.iter().map(|tag| (*tag).into()).collect(),
+            timeout: Duration::from_secs(1),
+            containers: Vec::new(),
+            cases: cases.iter().map(|name| case(name)).collect(),
+        };
+        Project {
+            root: "x".into(),
+            name: "x".into(),
+            container_order: Vec::new(),
+            timeout: Duration::from_secs(1),
+            network: Network { base: [10, 77, 0, 0].into() },
+            ids: IdRange { first: 100_000, count: 65_536 },
+            containers_dir: "x".into(),
+            scenarios_dir: "x".into(),
+            scenarios_package: "x".into(),
+            templates: BTreeMap::new(),
+            scenarios: vec![
+                scenario("data_pipeline", "data_ingestion", &["slow"], &["small", "large"]),
+                scenario("data_pipeline", "data_quality", &[], &["default"]),
+                scenario("error_handling", "data_recovery", &["slow"], &["default"]),
+            ],
+        }
+    }
+
+    fn check(filters: &[&str], expected: &str) {
+        let filters: Vec<String> = filters.iter().map(|text| (*text).to_owned()).collect();
+        let shown = match Plan::make(&project(), &filters, Order { repeat: 1, shuffle_seed: None }) {
+            Ok(plan) => plan.cases.iter().map(|case| case.id.clone()).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(shown, expected, "{filters:?}");
+    }
+
+    #[test]
+    fn filters() {
+        let all = "data_pipeline/data_ingestion:small data_pipeline/data_ingestion:large \
+                   data_pipeline/data_quality:default error_handling/data_recovery:default";
+        check(&[], all);
+        check(&["scenarios/"], all);
+        check(&["error_handling"], "error_handling/data_recovery:default");
+        check(&["scenarios/error_handling/"], "error_handling/data_recovery:default");
+        check(&["scenarios/data_pipeline/data_quality/main.rs"], "data_pipeline/data_quality:default");
+        check(&["data_ingestion:large"], "data_pipeline/data_ingestion:large");
+        check(&["data_pipeline/data_quality"], "data_pipeline/data_quality:default");
+        check(&["recover"], "error_handling/data_recovery:default");
+        check(&["tag:slow", "data_quality"], all);
+        check(&["data_ingesion"], "no scenario matches \"data_ingesion\": did you mean data_ingestion?");
+        check(&["zzz"], "no scenario matches \"zzz\": `cargo xtask e2e --list` shows them all");
+        check(&["tag:slov"], "no scenario has the tag \"slov\": did you mean tag:slow?");
+        check(&["data_ingestion:big"], "data_pipeline/data_ingestion has no case \"big\": it has small, large");
+    }
+
+    #[test]
+    fn a_shuffled_plan_is_the_same_for_the_same_seed() {
+        let order = |seed| Plan::make(&project(), &[], Order { repeat: 5, shuffle_seed: Some(seed) }).unwrap();
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1).cases, order(2).cases);
+        assert_eq!(order(1).cases.len(), 20);
+    }
+
+    #[test]
+    fn repetitions_have_folders_of_their_own() {
+        let plan = Plan::make(&project(), &["data_quality".into()], Order { repeat: 2, shuffle_seed: None }).unwrap();
+        let folders: Vec<&str> = plan.cases.iter().map(|case| case.folder.as_str()).collect();
+        assert_eq!(folders, ["data_pipeline/data_quality", "data_pipeline/data_quality#2"]);
+    }
+}
