@@ -1,0 +1,289 @@
+//! Building one layer: the slot of its hash, a guard, the worker under it, and the rename that makes it a layer.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::statvfs::statvfs;
+
+use super::ensure::Progress;
+use super::recipe::{Base, Recipe, Sources};
+use super::store::{self, Removal, Store, StoredLayer};
+use super::worker::{BuildSpec, STEP_MARK};
+use crate::error::Error;
+use crate::guard::{Guard, Make, Owner, Slot, Spawn, Wait};
+use crate::host::memory::Memory;
+
+/// How often the log is looked at for the next step while the worker runs.
+const LOG_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longer than any step may take: a worker that hangs ends.
+const WORKER_DEADLINE: Duration = Duration::from_secs(3600);
+
+/// Memory that stays free for everything else while a layer is built on a tmpfs.
+const MEMORY_KEPT_BYTES: u64 = 3 << 30;
+
+/// What one build may take on a tmpfs: at least, and at most.
+const MEMORY_BYTES: (u64, u64) = (2 << 30, 6 << 30);
+
+/// Disk that a layer with packages may need, with what is downloaded on the way.
+const DISK_BYTES: u64 = 2 << 30;
+
+/// Lines of the log that an error shows.
+const TAIL_LINES: usize = 30;
+
+/// A layer to build.
+#[derive(Debug)]
+pub struct Job<'a> {
+    pub template: &'a str,
+    pub hash: &'a str,
+    pub recipe: &'a Recipe,
+    pub sources: &'a Sources,
+    /// Trees of the layers below, lowest first.
+    pub lowers: Vec<PathBuf>,
+    /// The bound of a tmpfs to build on.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A template that does not build.
+#[derive(Debug, thiserror::Error)]
+pub struct BuildFailed {
+    /// The template.
+    pub template: String,
+    /// What was being done.
+    pub step: String,
+    /// The worker's exit status.
+    pub status: i32,
+    /// The whole log.
+    pub log: PathBuf,
+    /// The end of the log.
+    pub tail: String,
+}
+
+impl fmt::Display for BuildFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { template, step, status, log, tail } = self;
+        writeln!(f, "the template {template} does not build: step `{step}` failed (status {status})")?;
+        if let Some(cure) = cure(tail) {
+            writeln!(f, "  cure: {cure}")?;
+        }
+        writeln!(f, "  the end of {}:", log.display())?;
+        write!(f, "    {}", tail.replace('\n', "\n    "))
+    }
+}
+
+/// What mends a build, where its log says a known thing.
+fn cure(tail: &str) -> Option<&'static str> {
+    let known = [
+        ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses"),
+        ("Cannot allocate memory", "free memory, or build fewer templates at once: `cargo xtask image build NAME`"),
+        ("Temporary failure resolving", "this machine resolves no names: mend its network and build again"),
+        ("Temporary failure in name resolution", "this machine resolves no names: mend its network and build again"),
+        ("Unable to locate package", "the release has no package of this name: correct `packages` in template.toml"),
+        ("No module named pip", "install uv or pip for python3: `cargo xtask setup` does"),
+        ("NO_PUBKEY", "this machine lacks the Debian archive's keyring: `cargo xtask setup` installs it"),
+        ("`mmdebstrap` is not installed", "`cargo xtask setup` installs it"),
+        ("mmdebstrap: No such file or directory", "mmdebstrap is not installed: `cargo xtask setup` installs it"),
+    ];
+    known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, cure)| cure)
+}
+
+/// Builds a layer, unless another process did while its slot was waited for. `unchanged` says whether the recipe's
+/// files are still what they were.
+///
+/// # Errors
+/// [`BuildFailed`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
+pub fn build(
+    store: &Store,
+    job: &Job<'_>,
+    unchanged: &dyn Fn() -> anyhow::Result<bool>,
+    observe: &(dyn Fn(Progress) + Sync),
+    interrupted: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<(StoredLayer, bool)> {
+    store.create()?;
+    let slot = Slot::named(&format!("build-{}", &job.hash[..12]));
+    let waiting = |owner: Option<&Owner>| {
+        let what = owner.map_or_else(
+            || "another process that builds the same layer".to_owned(),
+            |owner| format!("process {}, which builds the same layer", owner.engine_pid),
+        );
+        observe(Progress::Waiting { template: job.template.to_owned(), what });
+        Ok(())
+    };
+    let purpose = format!("layer of the template {}", job.template);
+    let guard = Guard::start(slot, &purpose, Wait::UntilFree, waiting, &interrupted)?;
+    let outcome = match store.find(job.hash) {
+        Ok(Some(layer)) => Ok((layer, false)),
+        Ok(None) => under_guard(store, job, unchanged, &guard, observe, interrupted).map(|layer| (layer, true)),
+        Err(error) => Err(error),
+    };
+    let down = guard.down();
+    let layer = outcome?;
+    down?;
+    Ok(layer)
+}
+
+fn under_guard(
+    store: &Store,
+    job: &Job<'_>,
+    unchanged: &dyn Fn() -> anyhow::Result<bool>,
+    guard: &Guard,
+    observe: &(dyn Fn(Progress) + Sync),
+    interrupted: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<StoredLayer> {
+    let started = Instant::now();
+    check_room(store, job)?;
+    let _parents = store::lock_shared(&job.lowers)?;
+    let staging = store.staging_dir(job.hash);
+    super::tree::remove(&staging).with_context(|| format!("removing {}", staging.display()))?;
+    guard.make(vec![Make::Dir { path: staging.clone(), mode: 0o711, owner: (0, 0) }])?;
+    let log = store.log(job.template);
+    fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
+    let process = guard.spawn(worker(job, staging, guard, &log)?)?;
+
+    let end = started + WORKER_DEADLINE;
+    let mut last_step = String::new();
+    let status = loop {
+        let ended = process.wait(LOG_INTERVAL);
+        if let Some(step) = current_step(&log).filter(|step| *step != last_step) {
+            observe(Progress::Building { template: job.template.to_owned(), step: step.clone() });
+            last_step = step;
+        }
+        if let Some(status) = ended {
+            break status;
+        }
+        if interrupted() {
+            return Err(Error::Interrupted.into());
+        }
+        if Instant::now() > end {
+            last_step += " (it did not end within an hour)";
+            break 124;
+        }
+    };
+    if status != 0 {
+        let tail = tail(&log);
+        return Err(BuildFailed { template: job.template.to_owned(), step: last_step, status, log, tail }.into());
+    }
+    if !unchanged()? {
+        anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);
+    }
+    if store.remove_children(job.hash)? == Removal::InUse {
+        anyhow::bail!(
+            "layers that were built on an earlier layer of {} are in use: end those labs first",
+            job.template
+        );
+    }
+    store.publish(job.hash)?;
+    let layer = store
+        .find(job.hash)?
+        .with_context(|| format!("the layer of {} vanished as soon as it was built", job.template))?;
+    observe(Progress::Built {
+        template: job.template.to_owned(),
+        duration: started.elapsed(),
+        bytes: layer.record.size_bytes,
+    });
+    Ok(layer)
+}
+
+/// The one place where a worker is started.
+fn worker(job: &Job<'_>, staging: PathBuf, guard: &Guard, log: &Path) -> anyhow::Result<Spawn> {
+    let spec = BuildSpec {
+        template: job.template.to_owned(),
+        hash: job.hash.to_owned(),
+        staging,
+        lowers: job.lowers.clone(),
+        memory_bytes: job.memory_bytes,
+        recipe: job.recipe.clone(),
+        sources: job.sources.clone(),
+    };
+    let path = guard.slot().dir().join("spec.json");
+    fs::write(&path, serde_json::to_string(&spec)?).with_context(|| format!("writing {}", path.display()))?;
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Spawn {
+        name: "worker".into(),
+        argv: vec!["/proc/self/exe".into(), "build-layer".into(), path.display().to_string()],
+        environment: environment.collect(),
+        log: log.to_owned(),
+    })
+}
+
+fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
+    if job.recipe.base == Base::Nothing {
+        return Ok(());
+    }
+    let layers = store.layers();
+    let disk = statvfs(&layers).with_context(|| format!("asking for the free space of {}", layers.display()))?;
+    let free_bytes = disk.blocks_available() * disk.fragment_size();
+    if free_bytes < DISK_BYTES {
+        return Err(Error::Host {
+            problem: format!(
+                "{} has {} MiB free; building {} may take {} MiB",
+                layers.display(),
+                free_bytes >> 20,
+                job.template,
+                DISK_BYTES >> 20
+            ),
+            cure: "free space there: `cargo xtask image prune` removes layers that nothing uses".into(),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// The bound of a tmpfs for each of some builds side by side, where memory allows.
+pub fn memory_for_each(builds: usize) -> Option<u64> {
+    share_of_memory(Memory::now().available_bytes, builds)
+}
+
+fn share_of_memory(available_bytes: u64, builds: usize) -> Option<u64> {
+    let share = available_bytes.checked_sub(MEMORY_KEPT_BYTES)? / u64::try_from(builds.max(1)).ok()?;
+    (share >= MEMORY_BYTES.0).then_some(share.min(MEMORY_BYTES.1))
+}
+
+fn current_step(log: &Path) -> Option<String> {
+    let text = String::from_utf8_lossy(&fs::read(log).ok()?).into_owned();
+    text.lines().rev().find_map(|line| line.strip_prefix(STEP_MARK)).map(str::to_owned)
+}
+
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tmpfs_is_used_only_where_memory_is_left_for_others() {
+        for (gib, builds, expected) in [
+            (4, 1, None),
+            (5, 1, Some(2 << 30)),
+            (5, 2, None),
+            (7, 2, Some(2 << 30)),
+            (64, 1, Some(6 << 30)),
+            (2, 1, None),
+        ] {
+            assert_eq!(share_of_memory(gib << 30, builds), expected, "{gib} GiB, {builds} builds");
+        }
+    }
+
+    #[test]
+    fn a_failed_build_says_the_step_the_cure_and_the_logs_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("t.log");
+        let lines: String = (0..50).map(|number| format!("line {number}\n")).collect();
+        fs::write(&log, format!("==> packages\n{lines}E: Unable to locate package nosuch\n")).unwrap();
+        assert_eq!(current_step(&log).as_deref(), Some("packages"));
+        let (step, tail) = (current_step(&log).unwrap(), tail(&log));
+        let error = BuildFailed { template: "t".into(), step, status: 100, log, tail }.to_string();
+        assert!(error.contains("the template t does not build: step `packages` failed (status 100)"), "{error}");
+        assert!(error.contains("cure: the release has no package"), "{error}");
+        assert!(error.contains("line 49") && !error.contains("line 5\n"), "{error}");
+    }
+}

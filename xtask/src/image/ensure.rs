@@ -1,0 +1,233 @@
+//! The layers that templates need: which there are, and building those that there are not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::build::{Job, build, memory_for_each};
+use super::recipe::{Base, Recipe, Sources};
+use super::replacement::Replacement;
+use super::store::{self, LayerLocks, LayerRecord, Store, StoredLayer};
+use crate::manifest::{Origin, Project, Template};
+
+/// A template's tree, ready to be used read-only.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The template.
+    pub template: String,
+    /// Absolute folders, lowest (base) first.
+    pub layers: Vec<PathBuf>,
+    /// Of the highest layer, which stands for all of them.
+    pub hash: String,
+    /// This call built at least one of the layers.
+    pub built: bool,
+}
+
+impl Image {
+    /// Keeps the layers from being removed for as long as the answer lives.
+    ///
+    /// # Errors
+    /// When one was removed in the meantime.
+    pub fn lock_shared(&self) -> anyhow::Result<LayerLocks> {
+        store::lock_shared(&self.layers)
+    }
+}
+
+/// What a build tells whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Another process is building the same layer.
+    Waiting {
+        /// The template.
+        template: String,
+        /// For what.
+        what: String,
+    },
+    /// A step began.
+    Building {
+        /// The template.
+        template: String,
+        /// The step.
+        step: String,
+    },
+    /// A layer was built.
+    Built {
+        /// The template.
+        template: String,
+        /// How long it took.
+        duration: Duration,
+        /// What it takes on disk.
+        bytes: u64,
+    },
+}
+
+/// One layer that templates need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerStatus {
+    /// The template that it belongs to.
+    pub template: String,
+    /// Its name.
+    pub hash: String,
+    /// Nothing in it comes from outside the project, so the hash is the same in every checkout.
+    pub is_portable: bool,
+    /// What is in the store; `None` when it has to be built.
+    pub stored: Option<LayerRecord>,
+}
+
+/// One layer of the plan.
+#[derive(Debug)]
+struct Planned<'a> {
+    template: &'a Template,
+    parent: Option<&'a str>,
+    recipe: Recipe,
+    sources: Sources,
+    hash: String,
+    is_portable: bool,
+    depth: usize,
+}
+
+/// Sees to it that every wanted template's layers are there. Missing layers that do not depend on each other are built
+/// side by side. With everything there, nothing but the templates' own files and one record a layer is read.
+///
+/// # Errors
+/// [`super::BuildFailed`] for the first template that does not build; or for a file of the
+/// project that cannot be read.
+pub fn ensure(
+    project: &Project,
+    wanted: &[String],
+    replacements: &[Replacement],
+    observe: &(dyn Fn(Progress) + Sync),
+    interrupted: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<BTreeMap<String, Image>> {
+    let store = Store::of_this_machine();
+    let plan = plan(project, wanted, replacements)?;
+    let mut layers: BTreeMap<&str, (StoredLayer, bool)> = BTreeMap::new();
+    for depth in 0..=plan.iter().map(|planned| planned.depth).max().unwrap_or(0) {
+        let mut missing = Vec::new();
+        for planned in plan.iter().filter(|planned| planned.depth == depth) {
+            let parent_is_new =
+                planned.parent.is_some_and(|parent| layers.get(parent).is_some_and(|(_, built)| *built));
+            match store.find(&planned.hash)? {
+                Some(layer) if !parent_is_new => drop(layers.insert(&planned.template.name, (layer, false))),
+                _ => missing.push(planned),
+            }
+        }
+        for (planned, layer) in build_all(&store, project, replacements, &missing, &layers, observe, interrupted)? {
+            layers.insert(&planned.template.name, layer);
+        }
+    }
+    wanted.iter().map(|name| Ok((name.clone(), image(project, name, &layers)?))).collect()
+}
+
+/// Which layers the wanted templates need, lowest first, and which of them are there. Touches nothing.
+///
+/// # Errors
+/// When a file that goes into a layer is missing or unreadable.
+pub fn status(project: &Project, wanted: &[String], replacements: &[Replacement]) -> anyhow::Result<Vec<LayerStatus>> {
+    let store = Store::of_this_machine();
+    let mut statuses = Vec::new();
+    for planned in plan(project, wanted, replacements)? {
+        statuses.push(LayerStatus {
+            template: planned.template.name.clone(),
+            stored: store.find(&planned.hash)?.map(|layer| layer.record),
+            is_portable: planned.is_portable,
+            hash: planned.hash,
+        });
+    }
+    Ok(statuses)
+}
+
+fn plan<'a>(project: &'a Project, wanted: &[String], replacements: &[Replacement]) -> anyhow::Result<Vec<Planned<'a>>> {
+    let mut plan: Vec<Planned<'a>> = Vec::new();
+    for name in wanted {
+        for template in chain(project, name)? {
+            if plan.iter().any(|planned| planned.template.name == template.name) {
+                continue;
+            }
+            let parent = match &template.from {
+                Origin::Template(parent) => plan.iter().find(|planned| planned.template.name == *parent),
+                _ => None,
+            };
+            let (recipe, sources) =
+                Recipe::of(project, template, parent.map(|parent| parent.hash.as_str()), replacements)?;
+            let planned = Planned {
+                template,
+                parent: parent.map(|parent| parent.template.name.as_str()),
+                hash: recipe.hash(),
+                is_portable: Recipe::is_portable(project, &sources) && parent.is_none_or(|parent| parent.is_portable),
+                depth: parent.map_or(0, |parent| parent.depth + 1),
+                recipe,
+                sources,
+            };
+            plan.push(planned);
+        }
+    }
+    Ok(plan)
+}
+
+/// A template with those it is built on, lowest first.
+fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
+    let mut chain = vec![project.template(name)?];
+    while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
+        chain.push(project.template(parent)?);
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bool)>) -> anyhow::Result<Image> {
+    let mut image = Image { template: name.to_owned(), layers: Vec::new(), hash: String::new(), built: false };
+    for template in chain(project, name)? {
+        let (layer, built) = layers.get(template.name.as_str()).context("every layer of the plan is there")?;
+        image.layers.push(layer.root());
+        image.hash.clone_from(&layer.record.hash);
+        image.built |= built;
+    }
+    Ok(image)
+}
+
+type Built<'p, 'a> = Vec<(&'p Planned<'a>, (StoredLayer, bool))>;
+
+/// Builds layers of one depth side by side; the first failure is the answer, after all have ended.
+fn build_all<'p, 'a>(
+    store: &Store,
+    project: &Project,
+    replacements: &[Replacement],
+    missing: &[&'p Planned<'a>],
+    below: &BTreeMap<&str, (StoredLayer, bool)>,
+    observe: &(dyn Fn(Progress) + Sync),
+    interrupted: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<Built<'p, 'a>> {
+    let heavy = missing.iter().filter(|planned| planned.recipe.base != Base::Nothing).count();
+    let memory_bytes = memory_for_each(heavy);
+    let build_one = |planned: &Planned<'_>| {
+        let mut lowers = Vec::new();
+        for template in chain(project, &planned.template.name)? {
+            lowers.extend(below.get(template.name.as_str()).map(|(layer, _)| layer.root()));
+        }
+        let job = Job {
+            template: &planned.template.name,
+            hash: &planned.hash,
+            recipe: &planned.recipe,
+            sources: &planned.sources,
+            lowers,
+            memory_bytes: memory_bytes.filter(|_| planned.recipe.base != Base::Nothing),
+        };
+        let parent_hash = if let Base::Layer(hash) = &planned.recipe.base { Some(hash.as_str()) } else { None };
+        let unchanged = || Ok(Recipe::of(project, planned.template, parent_hash, replacements)?.0 == planned.recipe);
+        build(store, &job, &unchanged, observe, interrupted)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = missing.iter().map(|planned| (*planned, scope.spawn(|| build_one(planned)))).collect();
+        let outcomes: Vec<_> = threads.into_iter().map(|(planned, thread)| (planned, thread.join())).collect();
+        let mut built = Vec::new();
+        for (planned, outcome) in outcomes {
+            let layer = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            built.push((planned, layer));
+        }
+        Ok(built)
+    })
+}

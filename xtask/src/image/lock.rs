@@ -1,0 +1,251 @@
+//! `containers/lock.json`: what the templates were last built to, so that a change of a package is seen in review.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::ensure::LayerStatus;
+use crate::error::Error;
+use crate::manifest::Project;
+
+/// Of the file.
+const FORMAT_VERSION: u32 = 1;
+
+/// The lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockFile {
+    format_version: u32,
+    templates: BTreeMap<String, Locked>,
+}
+
+/// One template in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Locked {
+    /// The layer's hash; absent where something of it comes from outside the project, such as a program of the host,
+    /// and differs from machine to machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// Debian packages that it adds to its parent or changes, as `name=version`.
+    pub packages: Vec<String>,
+    /// Python packages, as `name=version`.
+    pub python_packages: Vec<String>,
+}
+
+/// One difference between the lock file and what there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The template.
+    pub template: String,
+    /// What the lock file says; `None` where it says nothing.
+    pub locked: Option<String>,
+    /// What there is; `None` where there is nothing.
+    pub found: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { template, locked, found } = self;
+        match (locked, found) {
+            (Some(locked), Some(found)) => write!(f, "{template}: locked {locked}, found {found}"),
+            (Some(locked), None) => write!(f, "{template}: locked {locked}, found nothing of it"),
+            (None, Some(found)) => write!(f, "{template}: found {found}, which is not locked"),
+            (None, None) => write!(f, "{template}: no difference"),
+        }
+    }
+}
+
+impl LockFile {
+    /// Where a project has it.
+    #[must_use]
+    pub fn path(project: &Project) -> PathBuf {
+        project.containers_dir.join("lock.json")
+    }
+
+    /// Reads it; a file that is not there is an empty one.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] when it cannot be understood.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Self { format_version: FORMAT_VERSION, templates: BTreeMap::new() });
+            }
+            other => other.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let bad = |line, column, message| Error::BadFile { path: path.to_owned(), line, column, message };
+        let file: Self = serde_json::from_str(&text).map_err(|error| {
+            bad(error.line(), error.column(), format!("{error}: `cargo xtask image build` writes it"))
+        })?;
+        if file.format_version != FORMAT_VERSION {
+            let message = format!("format version {}, this engine knows {FORMAT_VERSION}", file.format_version);
+            return Err(bad(1, 1, message).into());
+        }
+        Ok(file)
+    }
+
+    /// Takes over what was built; templates that the project no longer has go.
+    pub fn update(&mut self, project: &Project, built: &[LayerStatus]) {
+        for status in built {
+            if status.stored.is_some() {
+                self.templates.insert(status.template.clone(), Locked::of(status));
+            }
+        }
+        self.templates.retain(|name, _| project.templates.contains_key(name));
+    }
+
+    /// Where layers and the lock file differ; what has not been built yet is compared by its hash alone.
+    #[must_use]
+    pub fn compare(&self, layers: &[LayerStatus]) -> Vec<Difference> {
+        layers.iter().flat_map(|status| self.compare_one(status)).collect()
+    }
+
+    /// Writes the whole file at once; it belongs to whom the folder belongs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let failed = || format!("writing {}", path.display());
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+        file.write_all((serde_json::to_string_pretty(self)? + "\n").as_bytes()).with_context(failed)?;
+        let owner = fs::metadata(folder).with_context(failed)?;
+        chown(file.path(), Some(owner.uid()), Some(owner.gid())).with_context(failed)?;
+        fs::set_permissions(file.path(), Permissions::from_mode(0o644)).with_context(failed)?;
+        file.persist(path).with_context(failed)?;
+        Ok(())
+    }
+
+    fn compare_one(&self, status: &LayerStatus) -> Vec<Difference> {
+        let difference = |locked: Option<String>, found: Option<String>| Difference {
+            template: status.template.clone(),
+            locked,
+            found,
+        };
+        let found = Locked::of(status);
+        let Some(locked) = self.templates.get(&status.template) else {
+            return vec![difference(None, Some(format!("layer {}", status.hash)))];
+        };
+        let mut differences = Vec::new();
+        if locked.layer != found.layer {
+            let name = |hash: &Option<String>| hash.as_ref().map(|hash| format!("layer {hash}"));
+            differences.push(difference(name(&locked.layer), name(&found.layer)));
+        }
+        if status.stored.is_some() {
+            for (locked, found) in
+                [(&locked.packages, &found.packages), (&locked.python_packages, &found.python_packages)]
+            {
+                let changes = compare_versions(locked, found);
+                differences.extend(changes.into_iter().map(|(locked, found)| difference(locked, found)));
+            }
+        }
+        differences
+    }
+}
+
+impl Locked {
+    fn of(status: &LayerStatus) -> Self {
+        let record = status.stored.as_ref();
+        Self {
+            layer: status.is_portable.then(|| status.hash.clone()),
+            packages: record.map_or_else(Vec::new, |record| record.packages.clone()),
+            python_packages: record.map_or_else(Vec::new, |record| record.python_packages.clone()),
+        }
+    }
+}
+
+fn compare_versions(locked: &[String], found: &[String]) -> Vec<(Option<String>, Option<String>)> {
+    let by_name = |list: &[String]| -> BTreeMap<String, String> {
+        list.iter().map(|package| (package.split('=').next().unwrap_or_default().to_owned(), package.clone())).collect()
+    };
+    let (locked, found) = (by_name(locked), by_name(found));
+    let mut names: Vec<&String> = locked.keys().chain(found.keys()).collect();
+    names.sort();
+    names.dedup();
+    let pairs = names.into_iter().map(|name| (locked.get(name).cloned(), found.get(name).cloned()));
+    pairs.filter(|(locked, found)| locked != found).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::store::LayerRecord;
+
+    fn status(hash: &str, is_portable: bool, packages: &[&str]) -> LayerStatus {
+        let record = LayerRecord {
+            format_version: 1,
+            template: "t".into(),
+            hash: hash.into(),
+            parent: None,
+            size_bytes: 0,
+            created_unix_s: 0,
+            duration_ms: 0,
+            packages: packages.iter().map(|&package| package.to_owned()).collect(),
+            python_packages: Vec::new(),
+        };
+        LayerStatus { template: "t".into(), hash: hash.into(), is_portable, stored: Some(record) }
+    }
+
+    fn locked(status: &LayerStatus) -> LockFile {
+        let templates = BTreeMap::from([("t".to_owned(), Locked::of(status))]);
+        LockFile { format_version: FORMAT_VERSION, templates }
+    }
+
+    fn check(locked_as: &LayerStatus, found: &LayerStatus, expected: &[&str]) {
+        let shown: Vec<String> =
+            locked(locked_as).compare(std::slice::from_ref(found)).iter().map(ToString::to_string).collect();
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let first = status("1", true, &["a=1", "b=1"]);
+        check(&first, &first, &[]);
+        check(
+            &first,
+            &status("2", true, &["a=2", "c=1"]),
+            &[
+                "t: locked layer 1, found layer 2",
+                "t: locked a=1, found a=2",
+                "t: locked b=1, found nothing of it",
+                "t: found c=1, which is not locked",
+            ],
+        );
+        let unbuilt = LayerStatus { stored: None, ..first.clone() };
+        check(&first, &unbuilt, &[]);
+        check(
+            &first,
+            &LayerStatus { template: "u".into(), ..first.clone() },
+            &["u: found layer 1, which is not locked"],
+        );
+    }
+
+    #[test]
+    fn a_layer_of_this_machine_is_locked_by_its_versions_alone() {
+        check(&status("1", false, &["a=1"]), &status("2", false, &["a=1"]), &[]);
+        check(&status("1", false, &["a=1"]), &status("2", false, &["a=2"]), &["t: locked a=1, found a=2"]);
+    }
+
+    #[test]
+    fn the_first_version_is_read_and_a_later_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock.json");
+        let text = r#"{"format_version":1,"templates":{"t":{"layer":"1","packages":["a=1"],"python_packages":[]}}}"#;
+        fs::write(&path, text).unwrap();
+        let first = LockFile::read(&path).unwrap();
+        assert_eq!(first, locked(&status("1", true, &["a=1"])));
+        first.write(&path).unwrap();
+        assert_eq!(LockFile::read(&path).unwrap(), first);
+        fs::write(&path, text.replace(":1,", ":2,")).unwrap();
+        assert!(LockFile::read(&path).unwrap_err().to_string().contains("format version 2"));
+        fs::write(&path, "{").unwrap();
+        assert!(LockFile::read(&path).unwrap_err().to_string().contains("lock.json:1:1"));
+    }
+}

@@ -1,0 +1,21 @@
+//! Templates become layers: directory trees, cached by the hash of everything that went into them, used read-only.
+//! Knows how a tree is built, kept, shared and removed, and what the lock file says of it.
+//! Knows nothing of labs, scenarios or runs.
+
+mod build;
+mod content;
+mod ensure;
+mod lock;
+mod recipe;
+mod replacement;
+mod requirements;
+mod store;
+mod tree;
+mod worker;
+
+pub use build::BuildFailed;
+pub use ensure::{Image, LayerStatus, Progress, ensure, status};
+pub use lock::{Difference, LockFile, Locked};
+pub use replacement::Replacement;
+pub use store::{LayerLocks, LayerRecord, Removal, Store, StoredLayer, lock_shared};
+pub use worker::{BuildSpec, build_layer};

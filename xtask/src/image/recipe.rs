@@ -1,0 +1,308 @@
+//! What a layer is made of: everything that decides its tree, and nothing else. Its hash names the layer.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::replacement::Replacement;
+use super::{content, requirements};
+use crate::error::Error;
+use crate::host::doctor::static_busybox;
+use crate::host::shell;
+use crate::manifest::{FileEntry, FileSource, IdRange, Origin, Project, RunStep, Template, UserEntry};
+
+/// Raised with every change of the builder that gives other trees from the same recipe.
+const BUILDER_VERSION: u32 = 2;
+
+/// Everything that decides a layer's tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Of the code that builds.
+    pub builder_version: u32,
+    /// Where root inside lies outside.
+    pub ids: IdRange,
+    /// What it starts from.
+    pub base: Base,
+    /// Debian packages.
+    pub packages: Vec<String>,
+    /// Python packages.
+    pub python: Option<Python>,
+    /// Users made.
+    pub users: Vec<UserEntry>,
+    /// Files copied.
+    pub files: Vec<CopiedFile>,
+    /// Commands run.
+    pub run: Vec<RunStep>,
+    /// systemd units enabled.
+    pub enable: Vec<String>,
+    /// systemd units masked.
+    pub mask: Vec<String>,
+}
+
+/// What a layer starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// An empty tree.
+    Nothing,
+    /// The layer of this hash.
+    Layer(String),
+    /// A tar file of this hash.
+    Tar(String),
+    /// A Debian release.
+    Debian(String),
+}
+
+/// Python packages of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Python {
+    /// pip's requirements with hashes, without what is replaced.
+    pub requirements: String,
+    /// Folder in the container.
+    pub target: String,
+    /// Version of the container's Python.
+    pub version: String,
+    /// Hashes of the wheels and trees installed in place of pinned packages.
+    pub replacements: Vec<String>,
+}
+
+/// A file or folder of a layer that was copied from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedFile {
+    /// Of its content.
+    pub hash: String,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Permission bits of every file.
+    pub mode: Option<u32>,
+    /// `user:group`.
+    pub owner: Option<String>,
+}
+
+/// Where the things lie whose hashes a recipe holds, in the recipe's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// Of the base.
+    pub tar: Option<PathBuf>,
+    /// Of the files.
+    pub files: Vec<PathBuf>,
+    /// Of the replacements.
+    pub replacements: Vec<PathBuf>,
+}
+
+impl Recipe {
+    /// The recipe of a template on a parent layer, and where its parts lie. Reads every file that goes into it.
+    ///
+    /// # Errors
+    /// When a file or program of the host is missing or unreadable.
+    pub fn of(
+        project: &Project,
+        template: &Template,
+        parent_hash: Option<&str>,
+        replacements: &[Replacement],
+    ) -> anyhow::Result<(Self, Sources)> {
+        let mut sources = Sources::default();
+        let base = match (&template.from, parent_hash) {
+            (Origin::Template(_), Some(hash)) => Base::Layer(hash.to_owned()),
+            (Origin::Template(parent), None) => anyhow::bail!("{} needs the layer of {parent} first", template.name),
+            (Origin::Scratch, _) => Base::Nothing,
+            (Origin::Debian(release), _) => Base::Debian(release.clone()),
+            (Origin::Tar(path), _) => {
+                sources.tar = Some(path.clone());
+                Base::Tar(content::hash_path(path)?)
+            }
+        };
+        let mut files = Vec::new();
+        for entry in &template.files {
+            let source = locate(template, entry)?;
+            files.push(CopiedFile {
+                hash: content::hash_path(&source)?,
+                target: entry.target.clone(),
+                mode: entry.mode,
+                owner: entry.owner.clone(),
+            });
+            sources.files.push(source);
+        }
+        let recipe = Self {
+            builder_version: BUILDER_VERSION,
+            ids: project.ids,
+            base,
+            packages: template.packages.clone(),
+            python: python(template, replacements, &mut sources)?,
+            users: template.users.clone(),
+            files,
+            run: template.run.clone(),
+            enable: template.enable.clone(),
+            mask: template.mask.clone(),
+        };
+        Ok((recipe, sources))
+    }
+
+    /// The layer's name: 16 hex digits.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        // A struct of strings and numbers in declaration order: it always serializes, and always the same way.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        content::hash_bytes(text.as_bytes())[..16].to_owned()
+    }
+
+    /// Whether the hash is the same in every checkout: nothing in it comes from outside the project.
+    #[must_use]
+    pub fn is_portable(project: &Project, sources: &Sources) -> bool {
+        let inside = |path: &PathBuf| path.starts_with(&project.root);
+        sources.replacements.is_empty() && sources.tar.iter().chain(&sources.files).all(inside)
+    }
+}
+
+fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
+    let missing = |what: String| Error::Host {
+        problem: format!("the template {} copies {what}, which this machine does not have", template.name),
+        cure: "cargo xtask doctor says which package is missing, cargo xtask setup installs it".into(),
+    };
+    match &entry.source {
+        FileSource::Path(path) if path.exists() => Ok(path.clone()),
+        FileSource::Path(path) => Err(missing(path.display().to_string()).into()),
+        // A busybox may be there twice, and only one without libraries runs where there are none.
+        FileSource::Program(name) if name == "busybox" => {
+            static_busybox().ok_or_else(|| missing("a static busybox".into()).into())
+        }
+        FileSource::Program(name) => shell::which(name).ok_or_else(|| missing(format!("the program {name}")).into()),
+    }
+}
+
+fn python(template: &Template, replacements: &[Replacement], sources: &mut Sources) -> anyhow::Result<Option<Python>> {
+    let Some(pip) = &template.pip else { return Ok(None) };
+    let mut text = std::fs::read_to_string(&pip.requirements)
+        .with_context(|| format!("reading {}", pip.requirements.display()))?;
+    let mut hashes = Vec::new();
+    for replacement in replacements.iter().filter(|replacement| replacement.template == template.name) {
+        text = requirements::without(&text, &replacement.package);
+        hashes.push(content::hash_path(&replacement.path)?);
+        sources.replacements.push(replacement.path.clone());
+    }
+    Ok(Some(Python {
+        requirements: text,
+        target: pip.target.clone(),
+        version: pip.python.clone(),
+        replacements: hashes,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    const TEMPLATE: &str = "
+from = 'scratch'
+packages = ['a']
+run = ['true']
+init = ['/i']
+users = [{ name = 'u', uid = 1000 }]
+services = { enable = ['a'], mask = ['b'] }
+limits = { memory = '1G' }
+pip = { requirements = 'r.txt', target = '/opt', python = '3.11' }
+files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
+";
+
+    fn project(root: &Path, template: &str) -> Project {
+        for (name, text) in [
+            ("e2e.toml", "name = 'x'"),
+            ("containers/t/f", "1"),
+            ("containers/t/r.txt", "a==1 \\\n  --hash=sha256:aa\nb==2 \\\n  --hash=sha256:bb\n"),
+            ("containers/t/template.toml", template),
+            ("scenarios/.keep", ""),
+            ("local/pyproject.toml", "1"),
+        ] {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Project::read(root).unwrap()
+    }
+
+    fn hash(project: &Project, parent: Option<&str>, replacements: &[Replacement]) -> String {
+        Recipe::of(project, &project.templates["t"], parent, replacements).unwrap().0.hash()
+    }
+
+    #[test]
+    fn every_input_of_the_tree_changes_the_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let mut seen = vec![hash(&project(root, TEMPLATE), None, &[])];
+        assert_eq!(seen[0].len(), 16);
+        let mut changed = |what: &str, hash: String| {
+            assert!(!seen.contains(&hash), "{what} changed nothing");
+            seen.push(hash);
+        };
+        for (from, to) in [
+            ("'scratch'", "{ debian = 'bookworm' }"),
+            ("'scratch'", "{ debian = 'trixie' }"),
+            ("'scratch'", "{ tar = 'f' }"),
+            ("['a']\nrun", "['a', 'b']\nrun"),
+            ("run = ['true']", "run = ['false']"),
+            ("run = ['true']", "run = [['/bin/true']]"),
+            ("uid = 1000", "uid = 1001"),
+            ("uid = 1000", "uid = 1000, shell = '/bin/bash'"),
+            ("enable = ['a']", "enable = []"),
+            ("mask = ['b']", "mask = ['c']"),
+            ("'/opt'", "'/usr/local'"),
+            ("'3.11'", "'3.12'"),
+            ("'r.txt'", "'f'"),
+            ("target = '/f'", "target = '/g'"),
+            ("'0600'", "'0644'"),
+            ("'u:u'", "'root:u'"),
+        ] {
+            assert!(TEMPLATE.contains(from), "{from}");
+            changed(to, hash(&project(root, &TEMPLATE.replace(from, to)), None, &[]));
+        }
+        let mut same = project(root, TEMPLATE);
+        same.ids.first += 65536;
+        changed("the id range", hash(&same, None, &[]));
+        let same = project(root, TEMPLATE);
+        let replacement = Replacement { template: "t".into(), package: "a".into(), path: root.join("local") };
+        changed("a replacement", hash(&same, None, std::slice::from_ref(&replacement)));
+        fs::write(root.join("local/pyproject.toml"), "2").unwrap();
+        changed("a replacement's content", hash(&same, None, std::slice::from_ref(&replacement)));
+        fs::write(root.join("containers/t/f"), "2").unwrap();
+        changed("a file's content", hash(&same, None, &[]));
+    }
+
+    #[test]
+    fn the_parent_changes_the_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut project = project(folder.path(), TEMPLATE);
+        project.templates.get_mut("t").unwrap().from = Origin::Template("p".into());
+        assert_ne!(hash(&project, Some("1"), &[]), hash(&project, Some("2"), &[]));
+    }
+
+    #[test]
+    fn how_a_container_runs_does_not_change_the_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let expected = hash(&project(folder.path(), TEMPLATE), None, &[]);
+        for (from, to) in [("'1G'", "'2G'"), ("['/i']", "'systemd'")] {
+            assert_eq!(hash(&project(folder.path(), &TEMPLATE.replace(from, to)), None, &[]), expected, "{to}");
+        }
+        let more = format!(
+            "{TEMPLATE}\nlogs = ['/x']\nprivileged = true\n[environment]\nA = 'b'\n[ssh]\nclients = ['u']\n[[volumes]]\n\
+             path = '/v'\nsize = '1M'\n[[probes]]\ntcp = 1\n"
+        );
+        assert_eq!(hash(&project(folder.path(), &more), None, &[]), expected);
+    }
+
+    #[test]
+    fn a_layer_with_something_of_this_machine_is_not_portable() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |from: &str, to: &str, expected: bool| {
+            let project = project(folder.path(), &TEMPLATE.replace(from, to));
+            let (_, sources) = Recipe::of(&project, &project.templates["t"], None, &[]).unwrap();
+            assert_eq!(Recipe::is_portable(&project, &sources), expected, "{to}");
+        };
+        check("", "", true);
+        check("source = 'f'", "program = 'sh'", false);
+        check("source = 'f'", "source = '/etc/passwd'", false);
+    }
+}

@@ -1,0 +1,110 @@
+//! `--set app.mancer=PATH`: a pinned Python package replaced by a local wheel or working tree.
+
+use std::path::{Path, PathBuf};
+
+use super::requirements;
+use crate::error::Error;
+use crate::manifest::Project;
+
+/// A Python package of a template, replaced by a local wheel or source tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The template that installs the package.
+    pub template: String,
+    /// The package, as the template's requirements write it.
+    pub package: String,
+    /// A wheel, or a folder with a pyproject.toml or setup.py; absolute.
+    pub path: PathBuf,
+}
+
+impl Replacement {
+    /// Reads `TEMPLATE.PACKAGE=PATH`; the path is relative to the working directory.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the text, the template, the package or the path does not fit, with what would.
+    pub fn parse(text: &str, project: &Project) -> anyhow::Result<Self> {
+        let Some(((template, package), path)) =
+            text.split_once('=').and_then(|(left, path)| Some((left.split_once('.')?, path)))
+        else {
+            return Err(usage(format!(
+                "--set {text}: write --set TEMPLATE.PACKAGE=PATH, for example --set app.mancer=../mancer"
+            )));
+        };
+        let Some(pip) = &project.template(template)?.pip else {
+            return Err(usage(format!("--set {text}: the template {template} installs no Python packages")));
+        };
+        let pinned = std::fs::read_to_string(&pip.requirements)
+            .map_err(|error| anyhow::anyhow!("reading {}: {error}", pip.requirements.display()))?;
+        let names = requirements::names(&pinned);
+        let Some(name) = names.iter().find(|name| requirements::same_package(name, package)) else {
+            return Err(usage(format!(
+                "--set {text}: {} pins no package {package}: it has {}",
+                pip.requirements.display(),
+                names.join(", ")
+            )));
+        };
+        let path = std::path::absolute(path)?;
+        check_installable(text, &path)?;
+        Ok(Self { template: template.to_owned(), package: (*name).to_owned(), path })
+    }
+}
+
+fn check_installable(text: &str, path: &Path) -> anyhow::Result<()> {
+    let is_wheel = path.is_file() && path.extension().is_some_and(|extension| extension == "whl");
+    let is_tree = path.join("pyproject.toml").is_file() || path.join("setup.py").is_file();
+    if is_wheel || is_tree {
+        return Ok(());
+    }
+    let problem =
+        if path.exists() { "is no wheel and no folder with a pyproject.toml or setup.py" } else { "is not there" };
+    Err(usage(format!("--set {text}: {} {problem}", path.display())))
+}
+
+fn usage(message: String) -> anyhow::Error {
+    Error::Usage(message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_replaced_and_what_cannot() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (name, text) in [
+            ("e2e.toml", "name = 'x'"),
+            ("containers/base/template.toml", "from = 'scratch'\ninit = ['/i']"),
+            (
+                "containers/app/template.toml",
+                "from = 'base'\ninit = ['/i']\n[pip]\nrequirements='r.txt'\ntarget='/opt'\npython='3.11'",
+            ),
+            ("containers/app/r.txt", "mancer==0.1.4 \\\n  --hash=sha256:aa\n"),
+            ("tree/pyproject.toml", ""),
+            ("plain/file", ""),
+            ("scenarios/.keep", ""),
+        ] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let project = Project::read(root).unwrap();
+        let parse = |left: &str, path: &str| {
+            let text = format!("{left}{}", root.join(path).display());
+            Replacement::parse(&text, &project).map_err(|error| error.to_string())
+        };
+        let good = parse("app.Mancer=", "tree").unwrap();
+        assert_eq!((good.template.as_str(), good.package.as_str()), ("app", "mancer"));
+        for (left, path, expected) in [
+            ("app", "", "write --set TEMPLATE.PACKAGE=PATH"),
+            ("ap.mancer=", "tree", "did you mean app?"),
+            ("base.mancer=", "tree", "installs no Python packages"),
+            ("app.flask=", "tree", "it has mancer"),
+            ("app.mancer=", "none", "is not there"),
+            ("app.mancer=", "plain", "is no wheel and no folder"),
+        ] {
+            let error = parse(left, path).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

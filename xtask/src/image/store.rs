@@ -1,0 +1,334 @@
+//! The store of layers: `/var/lib/mancer-e2e/layers/HASH/{root,layer.json}`, shared by all checkouts.
+//!
+//! A layer appears by one rename and is never changed. Who uses it holds a shared lock on its folder; who removes it
+//! holds an exclusive one, renames it out of sight and removes it then.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::tree;
+use crate::error::Error;
+use crate::guard;
+
+/// Of `layer.json`.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What `layer.json` says of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Version of this file's form.
+    pub format_version: u32,
+    /// The template it was first built for.
+    pub template: String,
+    /// Its name.
+    pub hash: String,
+    /// The layer below it.
+    pub parent: Option<String>,
+    /// What its files take on disk, without its parent's.
+    pub size_bytes: u64,
+    /// When it was finished.
+    pub created_unix_s: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Debian packages that it adds to its parent or changes, as `name=version`, sorted.
+    pub packages: Vec<String>,
+    /// Python packages installed by the template, as `name=version`, sorted.
+    pub python_packages: Vec<String>,
+}
+
+/// A layer as it lies in the store.
+#[derive(Debug, Clone)]
+pub struct StoredLayer {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What is known of it.
+    pub record: LayerRecord,
+}
+
+impl StoredLayer {
+    /// The folder of its tree.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+}
+
+/// Keeps layers from being removed, for as long as it lives.
+#[derive(Debug)]
+pub struct LayerLocks {
+    _folders: Vec<Flock<File>>,
+}
+
+/// The outcome of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// A lab or a build uses it.
+    InUse,
+}
+
+/// A folder of layers and logs.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The machine's store, or the one that `E2E_STATE_DIR` names.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        Self::at(&guard::state_dir())
+    }
+
+    /// The store in this folder; nothing is made.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Makes the store's folders. Others may pass through (root of a container is an ordinary user outside) but see
+    /// no names.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn create(&self) -> anyhow::Result<()> {
+        for folder in [self.dir.clone(), self.layers(), self.logs()] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(&folder)
+                .map_err(|error| unwritable(&folder, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The folder on whose file system layers lie.
+    #[must_use]
+    pub fn layers(&self) -> PathBuf {
+        self.dir.join("layers")
+    }
+
+    /// The log of a template's last build.
+    #[must_use]
+    pub fn log(&self, template: &str) -> PathBuf {
+        self.logs().join(format!("{template}.log"))
+    }
+
+    /// Where a layer lies once it is built.
+    #[must_use]
+    pub fn layer_dir(&self, hash: &str) -> PathBuf {
+        self.layers().join(hash)
+    }
+
+    /// Where it lies while it is being built.
+    #[must_use]
+    pub fn staging_dir(&self, hash: &str) -> PathBuf {
+        self.layers().join(format!(".building-{hash}"))
+    }
+
+    /// A layer, if it is there.
+    ///
+    /// # Errors
+    /// When its record cannot be read.
+    pub fn find(&self, hash: &str) -> anyhow::Result<Option<StoredLayer>> {
+        let dir = self.layer_dir(hash);
+        let path = dir.join("layer.json");
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let record: LayerRecord = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: remove its folder, the layer is built again", path.display()))?;
+        if record.format_version != FORMAT_VERSION {
+            return Ok(None); // written by another version of the engine: built again beside it
+        }
+        Ok(Some(StoredLayer { dir, record }))
+    }
+
+    /// Every layer in the store, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn list(&self) -> anyhow::Result<Vec<StoredLayer>> {
+        let entries = match fs::read_dir(self.layers()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| format!("reading {}", self.layers().display()))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                found.extend(self.find(&name)?);
+            }
+        }
+        found.sort_by_key(|layer| (std::cmp::Reverse(layer.record.created_unix_s), layer.record.hash.clone()));
+        Ok(found)
+    }
+
+    /// Makes a finished staging folder the layer. Nothing is at the place: whoever builds holds the slot of its hash.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn publish(&self, hash: &str) -> anyhow::Result<()> {
+        let (from, to) = (self.staging_dir(hash), self.layer_dir(hash));
+        fs::rename(&from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))
+    }
+
+    /// Removes a layer and what was built on it, unless one of them is in use. One that is not there is fine.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, hash: &str) -> anyhow::Result<Removal> {
+        if self.remove_children(hash)? == Removal::InUse {
+            return Ok(Removal::InUse);
+        }
+        let dir = self.layer_dir(hash);
+        let Some(folder) = open_folder(&dir)? else { return Ok(Removal::Removed) };
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(_lock) => {
+                let hidden = self.layers().join(format!(".removing-{hash}"));
+                tree::remove(&hidden).with_context(|| format!("removing {}", hidden.display()))?;
+                fs::rename(&dir, &hidden).with_context(|| format!("renaming {}", dir.display()))?;
+                tree::remove(&hidden).with_context(|| format!("removing {}", hidden.display()))?;
+                Ok(Removal::Removed)
+            }
+            Err((_, Errno::EWOULDBLOCK)) => Ok(Removal::InUse),
+            Err((_, error)) => Err(error).with_context(|| format!("locking {}", dir.display())),
+        }
+    }
+
+    /// Removes what was built on a layer: it fits the tree it was built on and no other, not even the next tree of the
+    /// same recipe.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn remove_children(&self, hash: &str) -> anyhow::Result<Removal> {
+        for layer in self.list()? {
+            if layer.record.parent.as_deref() == Some(hash) && self.remove(&layer.record.hash)? == Removal::InUse {
+                return Ok(Removal::InUse);
+            }
+        }
+        Ok(Removal::Removed)
+    }
+
+    /// Removes what a removal that was killed left half done.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn finish_removals(&self) -> anyhow::Result<()> {
+        for entry in fs::read_dir(self.layers()).into_iter().flatten().filter_map(Result::ok) {
+            if entry.file_name().to_string_lossy().starts_with(".removing-") {
+                tree::remove(&entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+}
+
+/// Locks layers against removal, by their trees.
+///
+/// # Errors
+/// When one was removed in the meantime.
+pub fn lock_shared(roots: &[PathBuf]) -> anyhow::Result<LayerLocks> {
+    let mut folders = Vec::new();
+    for dir in roots.iter().filter_map(|root| root.parent()) {
+        let gone = || format!("the layer {} was removed in the meantime: start again", dir.display());
+        let folder = open_folder(dir)?.with_context(gone)?;
+        let locked = Flock::lock(folder, FlockArg::LockShared)
+            .map_err(|(_, error)| error)
+            .with_context(|| format!("locking {}", dir.display()))?;
+        let ours = locked.metadata()?.ino();
+        if !fs::metadata(dir).is_ok_and(|there| there.ino() == ours) {
+            anyhow::bail!(gone());
+        }
+        folders.push(locked);
+    }
+    Ok(LayerLocks { _folders: folders })
+}
+
+fn open_folder(dir: &Path) -> anyhow::Result<Option<File>> {
+    match File::open(dir) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("opening {}", dir.display())),
+    }
+}
+
+fn unwritable(folder: &Path, error: &std::io::Error) -> Error {
+    let cure = match error.kind() {
+        ErrorKind::PermissionDenied => "run it as root: sudo",
+        ErrorKind::StorageFull => "free space there: `cargo xtask image prune` removes layers that nothing uses",
+        _ => "name another folder with E2E_STATE_DIR",
+    };
+    Error::Host { problem: format!("{} cannot be made: {error}", folder.display()), cure: cure.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store_with(hash: &str) -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        store.create().unwrap();
+        fs::create_dir_all(store.staging_dir(hash).join("root")).unwrap();
+        let record = LayerRecord {
+            format_version: FORMAT_VERSION,
+            template: "t".into(),
+            hash: hash.into(),
+            parent: None,
+            size_bytes: 1,
+            created_unix_s: 2,
+            duration_ms: 3,
+            packages: vec!["a=1".into()],
+            python_packages: Vec::new(),
+        };
+        fs::write(store.staging_dir(hash).join("layer.json"), serde_json::to_string(&record).unwrap()).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_layer_is_there_only_once_it_is_published() {
+        let (_folder, store) = store_with("0123");
+        assert!(store.find("0123").unwrap().is_none());
+        assert!(store.list().unwrap().is_empty());
+        store.publish("0123").unwrap();
+        assert_eq!(store.find("0123").unwrap().unwrap().record.packages, ["a=1"]);
+        assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_layer_in_use_stays() {
+        let (_folder, store) = store_with("0123");
+        store.publish("0123").unwrap();
+        let roots = [store.layer_dir("0123").join("root")];
+        let (one, two) = (lock_shared(&roots).unwrap(), lock_shared(&roots).unwrap());
+        assert_eq!(store.remove("0123").unwrap(), Removal::InUse);
+        drop(one);
+        assert_eq!(store.remove("0123").unwrap(), Removal::InUse);
+        drop(two);
+        assert_eq!(store.remove("0123").unwrap(), Removal::Removed);
+        assert!(lock_shared(&roots).unwrap_err().to_string().contains("removed in the meantime"));
+        assert_eq!(fs::read_dir(store.layers()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_record_of_the_first_version_is_read() {
+        let text = r#"{"format_version":1,"template":"app","hash":"00","parent":"11","size_bytes":5,
+            "created_unix_s":6,"duration_ms":7,"packages":["a=1"],"python_packages":["b=2"]}"#;
+        let record: LayerRecord = serde_json::from_str(text).unwrap();
+        assert_eq!((record.parent.as_deref(), record.size_bytes), (Some("11"), 5));
+    }
+}

@@ -1,0 +1,94 @@
+//! Debian trees: the first tree of a release, packages added to one, and what is installed.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox};
+use crate::host::shell::Command;
+use crate::host::userns::UserNamespace;
+use crate::image::tree;
+
+/// A container has nobody who reads manuals: less to unpack, copy and keep. Copyright files stay.
+const DPKG_OPTIONS: [&str; 5] = [
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+];
+
+/// Installs a release's smallest tree with some packages into an empty folder, from the tool's own default mirror.
+/// Everything belongs to the containers' range from the start.
+pub fn bootstrap(
+    release: &str,
+    packages: &[String],
+    root: &Path,
+    scratch: &Path,
+    namespace: &UserNamespace,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let temporary = scratch.join("mmdebstrap");
+    std::fs::create_dir(&temporary)
+        .and_then(|()| std::fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o1777)))
+        .with_context(|| format!("making {}", temporary.display()))?;
+    let mut words = namespace.enter_words();
+    words.extend(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"].map(str::to_owned));
+    words.extend(
+        ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--verbose"].map(str::to_owned),
+    );
+    words.extend(DPKG_OPTIONS.iter().map(|option| format!("--dpkgopt={option}")));
+    words.extend(
+        ["Acquire::Languages \"none\"", "APT::Install-Recommends \"false\""].map(|option| format!("--aptopt={option}")),
+    );
+    words.extend(packages.iter().map(|package| format!("--include={package}")));
+    words.extend([release.to_owned(), root.display().to_string()]);
+    let command = Command::new(&words[0])
+        .args(&words[1..])
+        .env("TMPDIR", &temporary)
+        .env("HOME", "/nonexistent") // root's folder on the host is closed to root inside
+        .env("LC_ALL", "C.UTF-8")
+        .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
+        .dir("/");
+    log.run(command)
+}
+
+/// Adds packages from the tree's own sources.
+pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()> {
+    if !tree::resolve(sandbox.root(), Path::new("/usr/bin/apt-get"))?.is_file() {
+        bail!("the tree has no apt-get: `packages` needs a Debian tree below it");
+    }
+    let forbid = Path::new("/usr/sbin/policy-rc.d");
+    let policy = tree::resolve_parent(sandbox.root(), forbid)?;
+    std::fs::write(&policy, "#!/bin/sh\nexit 101\n")
+        .and_then(|()| std::fs::set_permissions(&policy, std::os::unix::fs::PermissionsExt::from_mode(0o755)))
+        .with_context(|| format!("writing {}", policy.display()))?;
+    sandbox.run(["/usr/bin/apt-get", "-q", "update"])?;
+    let options = [
+        "/usr/bin/apt-get",
+        "-q",
+        "-y",
+        "--no-install-recommends",
+        "-oDpkg::Use-Pty=0",
+        "-oDpkg::Options::=--force-unsafe-io",
+        "-oDpkg::Options::=--force-confold",
+        "-oAcquire::Retries=3",
+        "install",
+        "--",
+    ];
+    sandbox.run(options.into_iter().chain(packages.iter().map(String::as_str)))?;
+    std::fs::remove_file(&policy).with_context(|| format!("removing {}", policy.display()))
+}
+
+/// What is installed, as sorted `name=version`; nothing where there is no dpkg.
+pub fn versions(sandbox: &Sandbox<'_>) -> anyhow::Result<Vec<String>> {
+    if !tree::resolve(sandbox.root(), Path::new("/usr/bin/dpkg-query"))?.is_file() {
+        return Ok(Vec::new());
+    }
+    let format = "--showformat=${db:Status-Abbrev}${binary:Package}=${Version}\\n";
+    let listed = sandbox.command(["/usr/bin/dpkg-query", "--show", format]).run()?.text();
+    let installed = listed.lines().filter_map(|line| line.strip_prefix("ii "));
+    let mut versions: Vec<String> = installed.map(|line| line.trim().to_owned()).collect();
+    versions.sort();
+    Ok(versions)
+}

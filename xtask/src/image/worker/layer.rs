@@ -1,0 +1,220 @@
+//! One layer from its recipe, step by step, into its staging folder.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+use super::sandbox::{Log, Sandbox};
+use super::{clean, debian, files, python, users};
+use crate::host::mount;
+use crate::host::shell::Command;
+use crate::host::userns::UserNamespace;
+use crate::image::recipe::{Base, Recipe, Sources};
+use crate::image::store::{FORMAT_VERSION, LayerRecord};
+use crate::manifest::{IdRange, RunStep};
+
+/// Begins the line of the log that names the step which follows.
+pub const STEP_MARK: &str = "==> ";
+
+/// A step's name is one line on a terminal.
+const STEP_BYTES_MAX: usize = 80;
+
+/// How long copying a tree may take.
+const COPY_DEADLINE: Duration = Duration::from_secs(600);
+
+/// What the engine tells the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildSpec {
+    /// For the record.
+    pub template: String,
+    /// The layer's name.
+    pub hash: String,
+    /// An existing empty folder; `root/` and `layer.json` are put there.
+    pub staging: PathBuf,
+    /// Trees of the layers below, lowest first.
+    pub lowers: Vec<PathBuf>,
+    /// The bound of a tmpfs to work on; without one the work is done in the staging folder.
+    pub memory_bytes: Option<u64>,
+    /// What to build.
+    pub recipe: Recipe,
+    /// Where its parts lie.
+    pub sources: Sources,
+}
+
+/// Where the tree is made: `root` shows it whole, `upper` has what this layer adds.
+#[derive(Debug)]
+struct Workplace {
+    scratch: PathBuf,
+    root: PathBuf,
+    upper: PathBuf,
+    on_tmpfs: bool,
+}
+
+/// Builds a layer; what happens is written to standard error, each step begun by a line with a mark of its own.
+///
+/// # Errors
+/// For the first step that fails.
+pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
+    let started = Instant::now();
+    mount::leave_the_hosts_namespace()?;
+    let log = Log::of_this_process()?;
+    let recipe = &spec.recipe;
+    let place = Workplace::prepare(spec)?;
+    let namespace = UserNamespace::new(recipe.ids.first, recipe.ids.count).context("making a user namespace")?;
+    fill_base(spec, &place, &namespace, &log)?;
+
+    let sandbox = Sandbox::open(&place.root, &place.scratch, &namespace, recipe.ids, &log)?;
+    let parent = if let Base::Layer(hash) = &recipe.base { Some(hash.clone()) } else { None };
+    let below = if parent.is_some() { debian::versions(&sandbox)? } else { Vec::new() };
+    fill(spec, &place, &sandbox)?;
+    let mut packages = debian::versions(&sandbox)?;
+    packages.retain(|package| !below.contains(package));
+    drop(sandbox);
+
+    step(&log, "clean")?;
+    clean::clean(&place.root)?;
+    step(&log, "store")?;
+    let tree = place.store(&spec.staging)?;
+    let record = LayerRecord {
+        format_version: FORMAT_VERSION,
+        template: spec.template.clone(),
+        hash: spec.hash.clone(),
+        parent,
+        size_bytes: size(&tree)?,
+        created_unix_s: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        duration_ms: u64::try_from(started.elapsed().as_millis())?,
+        packages,
+        python_packages: recipe.python.as_ref().map_or_else(Vec::new, |python| python::versions(&tree, python)),
+    };
+    write_record(&spec.staging, &record)
+}
+
+fn fill_base(spec: &BuildSpec, place: &Workplace, namespace: &UserNamespace, log: &Log) -> anyhow::Result<()> {
+    match &spec.recipe.base {
+        Base::Nothing | Base::Layer(_) => Ok(()),
+        Base::Debian(release) => {
+            step(log, &format!("debian {release}"))?;
+            debian::bootstrap(release, &spec.recipe.packages, &place.root, &place.scratch, namespace, log)
+        }
+        Base::Tar(_) => {
+            let tar = spec.sources.tar.as_deref().context("a recipe with a tar file comes with its place")?;
+            step(log, &format!("unpack {}", tar.display()))?;
+            files::unpack(tar, &place.root, &place.scratch, namespace, log)
+        }
+    }
+}
+
+fn fill(spec: &BuildSpec, place: &Workplace, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
+    let recipe = &spec.recipe;
+    if !recipe.packages.is_empty() && !matches!(recipe.base, Base::Debian(_)) {
+        step(sandbox.log(), "packages")?;
+        debian::install(sandbox, &recipe.packages)?;
+    }
+    if let Some(wanted) = &recipe.python {
+        step(sandbox.log(), "python packages")?;
+        python::install(wanted, &spec.sources.replacements, &place.scratch, sandbox, recipe.ids)?;
+    }
+    if !recipe.users.is_empty() {
+        step(sandbox.log(), "users")?;
+        users::add(&place.root, &recipe.users, recipe.ids)?;
+    }
+    if !recipe.files.is_empty() {
+        step(sandbox.log(), "files")?;
+        for (file, source) in recipe.files.iter().zip(&spec.sources.files) {
+            files::place(&place.root, source, file, recipe.ids)?;
+        }
+    }
+    for command in &recipe.run {
+        match command {
+            RunStep::Shell(line) => {
+                step(sandbox.log(), &format!("run {line}"))?;
+                sandbox.run(["/bin/sh", "-ec", line])?;
+            }
+            RunStep::Program(argv) => {
+                step(sandbox.log(), &format!("run {}", argv.join(" ")))?;
+                sandbox.run(argv)?;
+            }
+        }
+    }
+    for (verb, units) in [("enable", &recipe.enable), ("mask", &recipe.mask)] {
+        if !units.is_empty() {
+            step(sandbox.log(), &format!("{verb} {}", units.join(" ")))?;
+            sandbox.run(["/usr/bin/systemctl", verb, "--"].into_iter().chain(units.iter().map(String::as_str)))?;
+        }
+    }
+    Ok(())
+}
+
+fn step(log: &Log, name: &str) -> anyhow::Result<()> {
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = name.floor_char_boundary(STEP_BYTES_MAX.min(name.len()));
+    writeln!(log.file()?, "{STEP_MARK}{}", &name[..end]).context("writing the build's log")
+}
+
+impl Workplace {
+    fn prepare(spec: &BuildSpec) -> anyhow::Result<Self> {
+        let IdRange { first, .. } = spec.recipe.ids;
+        let scratch = spec.staging.join("work");
+        make_dir(&scratch, 0)?;
+        if let Some(bytes) = spec.memory_bytes {
+            mount::tmpfs(&scratch, bytes, 0o755, (0, 0))?;
+        }
+        let upper = scratch.join("tree");
+        make_dir(&upper, first)?;
+        let root = if spec.lowers.is_empty() {
+            upper.clone()
+        } else {
+            let (root, work) = (scratch.join("root"), scratch.join("overlay"));
+            make_dir(&root, first)?;
+            make_dir(&work, 0)?;
+            mount::overlay(&root, &spec.lowers, &upper, &work)?;
+            root
+        };
+        Ok(Self { scratch, root, upper, on_tmpfs: spec.memory_bytes.is_some() })
+    }
+
+    /// Brings the layer's own tree to its place on disk and removes everything else.
+    fn store(self, staging: &Path) -> anyhow::Result<PathBuf> {
+        let tree = staging.join("root");
+        if self.root != self.upper {
+            mount::detach(&self.root)?;
+        }
+        if self.on_tmpfs {
+            // -a keeps what an overlay needs below another one: whiteouts and trusted.overlay.opaque.
+            Command::new("cp").arg("-a").arg("--").arg(&self.upper).arg(&tree).deadline(COPY_DEADLINE).run()?;
+            mount::detach(&self.scratch)?;
+        } else {
+            fs::rename(&self.upper, &tree)
+                .with_context(|| format!("moving {} to {}", self.upper.display(), tree.display()))?;
+        }
+        fs::remove_dir_all(&self.scratch).with_context(|| format!("removing {}", self.scratch.display()))?;
+        Ok(tree)
+    }
+}
+
+fn make_dir(path: &Path, owner: u32) -> anyhow::Result<()> {
+    fs::create_dir(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| chown(path, Some(owner), Some(owner)))
+        .with_context(|| format!("making {}", path.display()))
+}
+
+fn size(tree: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in WalkDir::new(tree) {
+        bytes += entry?.metadata()?.blocks() * 512;
+    }
+    Ok(bytes)
+}
+
+fn write_record(staging: &Path, record: &LayerRecord) -> anyhow::Result<()> {
+    let path = staging.join("layer.json");
+    let text = serde_json::to_string_pretty(record)? + "\n";
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,201 @@
+//! Running a program inside the tree that is being built: as root of the containers' user namespace, with processes,
+//! /proc, /dev, /tmp and /run of its own, so that nothing of it can touch the host or stays in the layer.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::host::mount;
+use crate::host::shell::{Command, Output, which};
+use crate::host::userns::UserNamespace;
+use crate::image::tree;
+use crate::manifest::IdRange;
+
+/// Enough for the largest set of packages on a slow line; a build that hangs ends.
+const DEADLINE: Duration = Duration::from_secs(1800);
+
+/// The device nodes that programs count on.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Gives files the same time stamp in every build, for the tools that heed it.
+pub const SOURCE_DATE_EPOCH: u64 = 1_700_000_000;
+
+/// The build's log: this process's standard error, for the programs it starts.
+#[derive(Debug)]
+pub struct Log {
+    file: File,
+}
+
+impl Log {
+    pub fn of_this_process() -> anyhow::Result<Self> {
+        let file = std::io::stderr().as_fd().try_clone_to_owned().context("duplicating standard error")?;
+        Ok(Self { file: file.into() })
+    }
+
+    /// A handle of one's own.
+    pub fn file(&self) -> anyhow::Result<File> {
+        self.file.try_clone().context("duplicating the log")
+    }
+
+    /// Runs a command with both streams in the log; the error has the command and its status, the log the rest.
+    pub fn run(&self, command: Command) -> anyhow::Result<()> {
+        let command = command.deadline(DEADLINE);
+        let Output { status, timed_out, .. } = command.output_to_files(self.file()?, self.file()?)?;
+        if timed_out {
+            bail!("`{command}` did not end within {}", humantime::format_duration(DEADLINE));
+        }
+        if status != 0 {
+            bail!("`{command}` ended with status {status}");
+        }
+        Ok(())
+    }
+}
+
+/// A tree made ready for running programs in it.
+#[derive(Debug)]
+pub struct Sandbox<'a> {
+    root: &'a Path,
+    namespace: &'a UserNamespace,
+    log: &'a Log,
+    mounts: Vec<PathBuf>,
+}
+
+impl<'a> Sandbox<'a> {
+    pub fn open(
+        root: &'a Path,
+        scratch: &Path,
+        namespace: &'a UserNamespace,
+        ids: IdRange,
+        log: &'a Log,
+    ) -> anyhow::Result<Self> {
+        let mut sandbox = Self { root, namespace, log, mounts: Vec::new() };
+        for (name, mode) in [("dev", 0o755), ("proc", 0o755), ("run", 0o755), ("sys", 0o755), ("tmp", 0o1777)] {
+            sandbox.check_mount_point(name, mode, ids)?;
+        }
+        sandbox.mount_devices(scratch)?;
+        for (name, mode) in [("tmp", 0o1777), ("run", 0o755)] {
+            let folder = sandbox.make_scratch(scratch, name, mode, ids)?;
+            sandbox.bind(&folder, &root.join(name))?;
+        }
+        // apt's lists and downloads never enter the layer, and parallel builds do not share them.
+        for (name, place) in [("apt-lists", "var/lib/apt/lists"), ("apt-cache", "var/cache/apt")] {
+            let target = tree::resolve(root, Path::new(place))?;
+            if target.is_dir() {
+                let folder = sandbox.make_scratch(scratch, name, 0o755, ids)?;
+                sandbox.bind(&folder, &target)?;
+            }
+        }
+        sandbox.show_resolver()?;
+        Ok(sandbox)
+    }
+
+    pub fn log(&self) -> &Log {
+        self.log
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root
+    }
+
+    /// Runs a program of the tree, its output in the log.
+    pub fn run<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> anyhow::Result<()> {
+        self.log.run(self.command(argv))
+    }
+
+    /// A program of the tree with its arguments, to be run.
+    pub fn command<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Command {
+        let proc = format!("--mount-proc={}", self.root.join("proc").display());
+        let root = format!("--root={}", self.root.display());
+        let wd = format!("--wd={}", self.root.display());
+        Command::new(which("unshare").unwrap_or("unshare".into()))
+            .args(["--pid", "--fork", "--kill-child", &proc, "--"])
+            .args(self.namespace.enter_words())
+            .args([root, wd])
+            .arg("--")
+            .args(argv)
+            .clear_env()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/root")
+            .env("LANG", "C.UTF-8")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("SYSTEMD_OFFLINE", "1")
+            .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
+            .envs(proxies())
+    }
+
+    /// A link there would lead the mount out of the tree.
+    fn check_mount_point(&self, name: &str, mode: u32, ids: IdRange) -> anyhow::Result<()> {
+        let path = self.root.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => bail!("/{name} of the tree is no folder: a container cannot run on it"),
+            Err(_) => tree::make_dirs(self.root, &path, ids.first)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
+                .with_context(|| format!("making {}", path.display())),
+        }
+    }
+
+    fn mount_devices(&mut self, scratch: &Path) -> anyhow::Result<()> {
+        let folder = scratch.join("dev");
+        fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
+        for name in DEVICES {
+            File::create(folder.join(name)).with_context(|| format!("making {name} in {}", folder.display()))?;
+        }
+        for (target, name) in [("/proc/self/fd", "fd"), ("fd/0", "stdin"), ("fd/1", "stdout"), ("fd/2", "stderr")] {
+            symlink(target, folder.join(name)).with_context(|| format!("linking {name} in {}", folder.display()))?;
+        }
+        let target = self.root.join("dev");
+        self.bind(&folder, &target)?;
+        for name in DEVICES {
+            self.bind(&Path::new("/dev").join(name), &target.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn make_scratch(&self, scratch: &Path, name: &str, mode: u32, ids: IdRange) -> anyhow::Result<PathBuf> {
+        let folder = scratch.join(name);
+        tree::make_dirs(self.root, &folder, ids.first)
+            .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)))
+            .with_context(|| format!("making {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Lets programs resolve names as the host does, where the tree has a place for it.
+    fn show_resolver(&mut self) -> anyhow::Result<()> {
+        let target = tree::resolve(self.root, Path::new("/etc/resolv.conf"))?;
+        let host = fs::canonicalize("/etc/resolv.conf").context("looking for /etc/resolv.conf")?;
+        if target.is_file() {
+            self.bind(&host, &target)?;
+        } else if target.starts_with(self.root.join("run")) {
+            let folder = target.parent().unwrap_or(self.root);
+            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+            fs::copy(&host, &target).with_context(|| format!("copying {} to {}", host.display(), target.display()))?;
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, source: &Path, target: &Path) -> anyhow::Result<()> {
+        mount::bind(source, target)?;
+        self.mounts.push(target.to_owned());
+        Ok(())
+    }
+}
+
+impl Drop for Sandbox<'_> {
+    fn drop(&mut self) {
+        for target in self.mounts.iter().rev() {
+            let _ = mount::detach(target); // what stays mounted goes with the worker's mount namespace
+        }
+    }
+}
+
+/// What the host says of its way out to the network.
+fn proxies() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    let names = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+    names.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+}
