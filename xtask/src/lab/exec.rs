@@ -1,0 +1,191 @@
+//! Running a program in a container.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::unix::fs::fchown;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tempfile::NamedTempFile;
+
+use super::container::Container;
+use super::ssh::Passwd;
+use crate::host::cgroup::Tree;
+use crate::host::lxc::Attach;
+use crate::host::process::kill_marked;
+use crate::host::rooted;
+
+/// How long the processes of an exec that passed its deadline may take to die.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The variable by which the processes of one exec are told from all others.
+const MARK_VARIABLE: &str = "E2E_EXEC";
+
+const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// What it reads on stdin.
+    pub stdin: Vec<u8>,
+    /// Added to the container's environment.
+    pub environment: Vec<(String, String)>,
+    /// User inside, by name; root if absent.
+    pub user: Option<String>,
+    /// Past this it is killed with its children.
+    pub deadline: Duration,
+    /// Where its streams are kept while it runs, and for good where they are large.
+    pub streams_dir: PathBuf,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct ExecOutput {
+    /// Its status, or 128 + the signal's number.
+    pub status: i32,
+    /// From the start of the attach to the end.
+    pub duration: Duration,
+    /// The deadline passed and it was killed.
+    pub timed_out: bool,
+    /// What it wrote to stdout; removed when dropped unless kept.
+    pub stdout: NamedTempFile,
+    /// What it wrote to stderr; removed when dropped unless kept.
+    pub stderr: NamedTempFile,
+}
+
+impl ExecOutput {
+    /// The end of both streams as text, for messages.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let read = |file: &NamedTempFile| tail_of(file.path(), 2000);
+        [read(&self.stdout), read(&self.stderr)]
+            .iter()
+            .filter(|text| !text.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// The last bytes of a file as text; nothing where it cannot be read.
+pub(super) fn tail_of(path: &Path, bytes_max: u64) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(std::io::SeekFrom::Start(length.saturating_sub(bytes_max)))?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()).unwrap_or_default()
+}
+
+impl Container {
+    /// Runs a program to its end, or to the deadline: then it is killed inside the container with all its children.
+    ///
+    /// # Errors
+    /// When the container is not running, the user does not exist, or the host fails. A status other than 0 is none.
+    pub fn exec(&self, request: &ExecRequest) -> anyhow::Result<ExecOutput> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        self.fail_if_dead()?;
+        let user = request.user.as_deref().map(|name| self.user(name)).transpose()?;
+        let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let environment = self.environment(request, user.as_ref(), &mark);
+        let owner = self.machine().host_ids(user.as_ref().map_or(0, |u| u.uid), user.as_ref().map_or(0, |u| u.gid));
+        let (stdout, stderr) = (stream_file(&request.streams_dir, owner)?, stream_file(&request.streams_dir, owner)?);
+        let attach = Attach {
+            name: &self.machine().host_name,
+            argv: &request.argv,
+            environment: &environment,
+            user: user.as_ref().map(|user| (user.uid, user.gid)),
+        };
+        let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
+        let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
+        if ended.timed_out {
+            kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE)
+                .with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
+        } else if ended.status != 0 {
+            self.fail_if_dead()?;
+        }
+        Ok(ExecOutput { status: ended.status, duration: ended.duration, timed_out: ended.timed_out, stdout, stderr })
+    }
+
+    /// Writes a file: the old one or the new one is there at any moment, never a part.
+    ///
+    /// # Errors
+    /// When the container's shell cannot write it; the message has what it said.
+    pub fn put(
+        &self,
+        path: &str,
+        content: Vec<u8>,
+        mode: u32,
+        owner: Option<&str>,
+        request: ExecRequest,
+    ) -> anyhow::Result<()> {
+        const SCRIPT: &str = r#"set -e
+            umask 077
+            mkdir -m 755 -p "${1%/*}/"
+            cat > "$1.e2e-new"
+            chmod "$2" "$1.e2e-new"
+            if [ -n "$3" ]; then chown "$3" "$1.e2e-new"; fi
+            mv -f "$1.e2e-new" "$1""#;
+        if !path.starts_with('/') {
+            bail!("{path:?} is no absolute path");
+        }
+        let mode = format!("{mode:o}");
+        let argv = ["/bin/sh", "-c", SCRIPT, "put", path, &mode, owner.unwrap_or_default()].map(String::from).to_vec();
+        let output = self.exec(&ExecRequest { argv, stdin: content, ..request })?;
+        if output.timed_out || output.status != 0 {
+            bail!("writing {path} in {} ended with status {}: {}", self.machine().name, output.status, output.tail());
+        }
+        Ok(())
+    }
+
+    /// Reads a file; the content is on the answer's stdout.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message has what the container said.
+    pub fn get(&self, path: &str, request: ExecRequest) -> anyhow::Result<ExecOutput> {
+        let argv = ["cat", "--", path].map(String::from).to_vec();
+        let output = self.exec(&ExecRequest { argv, ..request })?;
+        if output.timed_out || output.status != 0 {
+            bail!("reading {path} in {} ended with status {}: {}", self.machine().name, output.status, output.tail());
+        }
+        Ok(output)
+    }
+
+    fn environment(&self, request: &ExecRequest, user: Option<&Passwd>, mark: &str) -> Vec<(String, String)> {
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let name = request.user.as_deref().unwrap_or("root");
+        let home = user.map_or("/root", |user| user.home.as_str());
+        let mut environment =
+            vec![own("PATH", PATH_INSIDE), own("HOME", home), own("USER", name), own("LOGNAME", name)];
+        environment.push(own("LANG", "C.UTF-8"));
+        environment.extend(self.machine().template.environment.iter().cloned());
+        environment.extend(request.environment.iter().cloned());
+        environment.push(own(MARK_VARIABLE, mark));
+        environment
+    }
+
+    fn user(&self, name: &str) -> anyhow::Result<Passwd> {
+        let passwd = rooted::read(&self.root()?, "/etc/passwd")?;
+        Passwd::find(&passwd, name).with_context(|| format!("there is no user {name:?} in {}", self.machine().name))
+    }
+
+    fn cgroup(&self) -> Tree {
+        Tree::named(&self.cgroup_name())
+    }
+}
+
+/// A stream's file belongs to the user inside, so that a program may open /dev/stdout again.
+fn stream_file(dir: &Path, owner: (u32, u32)) -> anyhow::Result<NamedTempFile> {
+    let file = NamedTempFile::with_prefix_in(".stream-", dir)
+        .with_context(|| format!("making a file in {}", dir.display()))?;
+    fchown(&file, Some(owner.0), Some(owner.1))
+        .with_context(|| format!("giving {} its owner", file.path().display()))?;
+    Ok(file)
+}

@@ -1,0 +1,113 @@
+//! What a container logged, brought to the host after a case.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use super::container::Container;
+use super::exec::ExecRequest;
+use crate::manifest::Init;
+
+/// How long one file may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much of one file is kept, from its end, in bytes.
+const BYTES_MAX: u64 = 8 << 20;
+
+/// What of the journal is a warning or worse.
+pub const JOURNAL_WARNINGS: &str = "journal-warnings.log";
+
+/// One log of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectedLog {
+    /// File name in the record.
+    pub name: String,
+    /// What it holds, or why it could not be had.
+    pub content: Result<Vec<u8>, String>,
+}
+
+impl Container {
+    /// Collects the host's logs of this container, its journal where it has one, and the files its template names.
+    #[must_use]
+    pub fn collect_logs(&self, streams_dir: &Path) -> Vec<CollectedLog> {
+        let mut found = Vec::new();
+        for name in ["lxc.log", "console.log", "start.log"] {
+            let path = self.machine().log_dir().join(name);
+            if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                let content = File::open(&path).and_then(|file| end_of(&file));
+                let content = content.map_err(|error| format!("reading {}: {error}", path.display()));
+                found.push(CollectedLog { name: name.into(), content });
+            }
+        }
+        let template = &self.machine().template;
+        if self.is_dead() {
+            return found;
+        }
+        if template.init == Init::Systemd {
+            let journal = ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", "--lines=20000"];
+            found.push(self.log_by_exec("journal.log", &journal, streams_dir));
+            let warnings = [&journal[..], &["--priority=warning"]].concat();
+            found.push(self.log_by_exec(JOURNAL_WARNINGS, &warnings, streams_dir));
+        }
+        for pattern in &template.logs {
+            let list = format!("for file in {pattern}; do if [ -f \"$file\" ]; then echo \"$file\"; fi; done");
+            let listed = self.log_by_exec(pattern, &["/bin/sh", "-c", &list], streams_dir);
+            match listed.content {
+                Ok(names) => {
+                    for path in String::from_utf8_lossy(&names).lines() {
+                        let bytes = BYTES_MAX.to_string();
+                        let name = path.trim_start_matches('/').replace('/', "-");
+                        found.push(self.log_by_exec(&name, &["tail", "-c", &bytes, path], streams_dir));
+                    }
+                }
+                Err(_) => found.push(CollectedLog { name: "collect.log".into(), content: listed.content }),
+            }
+        }
+        found
+    }
+
+    fn log_by_exec(&self, name: &str, argv: &[&str], streams_dir: &Path) -> CollectedLog {
+        let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
+        let request =
+            ExecRequest { argv, deadline: DEADLINE, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
+        let content = self.exec(&request).and_then(|output| {
+            if output.status == 0 && !output.timed_out {
+                Ok(end_of(output.stdout.as_file())?)
+            } else {
+                anyhow::bail!("`{}` ended with status {}: {}", request.argv.join(" "), output.status, output.tail())
+            }
+        });
+        CollectedLog { name: name.to_owned(), content: content.map_err(|error| format!("{error:#}")) }
+    }
+}
+
+/// The last bytes of a file, whatever its length: a console's log may fill a disk.
+fn end_of(mut file: &File) -> std::io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(BYTES_MAX)))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_the_end_is_kept() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(3 * BYTES_MAX).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(b"last words").unwrap();
+        let kept = end_of(&file).unwrap();
+        assert_eq!(kept.len() as u64, BYTES_MAX);
+        assert!(kept.ends_with(b"last words"));
+        let mut short = tempfile::tempfile().unwrap();
+        short.write_all(b"short").unwrap();
+        assert_eq!(end_of(&short).unwrap(), b"short");
+    }
+}

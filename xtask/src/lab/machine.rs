@@ -1,0 +1,58 @@
+//! One container of a lab, before it is made.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use crate::host::lxc;
+use crate::manifest::{IdRange, Network, Template};
+
+/// What a container is made from, and its place in the lab.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Name in the lab: peers resolve it.
+    pub name: String,
+    /// LXC's name on the host.
+    pub host_name: String,
+    /// How it runs.
+    pub template: Template,
+    /// Its root filesystem, lowest layer first.
+    pub layers: Vec<PathBuf>,
+    /// The lab's network.
+    pub network: Network,
+    /// Last octet of its address; it fixes the card's name and address too.
+    pub octet: u8,
+    /// Where its ids lie on the host.
+    pub ids: IdRange,
+}
+
+impl Machine {
+    /// Its address in the lab's network.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.network.host(self.octet)
+    }
+
+    /// Its card's hardware address: fixed, so that peers know it again after a restart.
+    #[must_use]
+    pub fn mac(&self) -> String {
+        format!("02:e2:e0:00:00:{:02x}", self.octet)
+    }
+
+    /// The name of its port on the lab's bridge.
+    #[must_use]
+    pub fn port(&self) -> String {
+        format!("port{}", self.octet)
+    }
+
+    /// The host's ids of a user inside.
+    #[must_use]
+    pub fn host_ids(&self, uid: u32, gid: u32) -> (u32, u32) {
+        if self.template.privileged { (uid, gid) } else { (self.ids.first + uid, self.ids.first + gid) }
+    }
+
+    /// The folder of its logs on the host.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        lxc::log_dir(&self.host_name)
+    }
+}

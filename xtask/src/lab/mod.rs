@@ -1,0 +1,21 @@
+//! One set of containers and their network, made fresh for one case, then destroyed.
+//! Knows LXC, images and the guard; nothing of scenarios, checks or reports.
+
+mod config;
+mod container;
+mod exec;
+mod live;
+mod logs;
+mod machine;
+mod network;
+mod readiness;
+mod ssh;
+mod up;
+
+pub use container::Container;
+pub use exec::{ExecOutput, ExecRequest};
+pub use live::{LiveLab, LiveMachine};
+pub use logs::CollectedLog;
+pub use machine::Machine;
+pub use readiness::WaitError;
+pub use up::{LOG_MARK, Lab, Moment};

@@ -1,0 +1,209 @@
+//! Waiting until a condition holds in a container: with a deadline, and no longer than the container lives.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e_contract::Condition;
+
+use super::container::Container;
+use super::exec::ExecRequest;
+use crate::host::netns::NetworkNamespace;
+use crate::manifest::{Probe, Template};
+
+/// How long one look may take.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Between two looks: short at first, because most things are ready soon.
+const PAUSE_FIRST: Duration = Duration::from_millis(2);
+const PAUSE_LAST: Duration = Duration::from_millis(50);
+
+/// How long the first look over the network may take; each further one twice as long. A connection that was begun
+/// before the container's card was up would otherwise wait a second until its first packet is sent again.
+const NETWORK_LOOK_FIRST: Duration = Duration::from_millis(50);
+
+/// Why a condition will not be waited for any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// The deadline passed.
+    #[error("{container}: {condition} did not come true within {}: {last}", humantime::format_duration(*.deadline))]
+    Deadline {
+        /// Name in the lab.
+        container: String,
+        /// What was waited for.
+        condition: Condition,
+        /// How long.
+        deadline: Duration,
+        /// What the last look saw.
+        last: String,
+    },
+    /// The container ended first.
+    #[error("{container} ended while it was waited for: {condition}{words}")]
+    Dead {
+        /// Name in the lab.
+        container: String,
+        /// What was waited for.
+        condition: Condition,
+        /// The ends of its logs.
+        words: String,
+    },
+    /// The run was interrupted, or another container failed.
+    #[error("the wait was broken off")]
+    Interrupted,
+}
+
+impl WaitError {
+    /// The smaller, the nearer to the cause.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Dead { .. } => 0,
+            Self::Deadline { .. } => 1,
+            Self::Interrupted => 2,
+        }
+    }
+
+    /// The same error, with the deadline that was asked for instead of what was left of it.
+    #[must_use]
+    pub(super) fn with_deadline(mut self, asked: Duration) -> Self {
+        if let Self::Deadline { deadline, .. } = &mut self {
+            *deadline = asked;
+        }
+        self
+    }
+}
+
+/// The probes of a template; without any, a container is ready when it runs a program.
+pub fn probes(template: &Template) -> Vec<Probe> {
+    if template.probes.is_empty() {
+        let condition = Condition::Exec(vec!["/bin/true".into()]);
+        vec![Probe { condition, timeout: Duration::from_secs(30) }]
+    } else {
+        template.probes.clone()
+    }
+}
+
+impl Container {
+    /// Waits for a condition.
+    ///
+    /// # Errors
+    /// [`WaitError`], with what the last look saw.
+    pub fn wait_for(
+        &self,
+        condition: &Condition,
+        deadline: Duration,
+        network: &NetworkNamespace,
+        streams_dir: &Path,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Duration, WaitError> {
+        let started = Instant::now();
+        let container = self.machine().name.clone();
+        let mut pause = PAUSE_FIRST;
+        let mut network_look = NETWORK_LOOK_FIRST;
+        loop {
+            let left = deadline.saturating_sub(started.elapsed());
+            let longest = match condition {
+                Condition::Tcp(_) | Condition::Http(_) => network_look.min(LOOK_DEADLINE),
+                Condition::Exec(_) | Condition::File(_) | Condition::Unit(_) => LOOK_DEADLINE,
+            };
+            // Before its card is there, a look could only take time from the container's start.
+            let last = if self.init_pid().is_err() {
+                pause = PAUSE_FIRST;
+                "it has not started yet".to_owned()
+            } else {
+                network_look = longest * 2;
+                match self.look(condition, left.clamp(PAUSE_LAST, longest), network, streams_dir) {
+                    Ok(()) => return Ok(started.elapsed()),
+                    Err(error) => format!("{error:#}"),
+                }
+            };
+            if self.is_dead() {
+                return Err(WaitError::Dead { container, condition: condition.clone(), words: self.last_words() });
+            }
+            if interrupted() {
+                return Err(WaitError::Interrupted);
+            }
+            if started.elapsed() >= deadline {
+                return Err(WaitError::Deadline { container, condition: condition.clone(), deadline, last });
+            }
+            std::thread::sleep(pause); // between two looks at a condition that gives no sign of its own
+            pause = (pause * 2).min(PAUSE_LAST);
+        }
+    }
+
+    fn look(
+        &self,
+        condition: &Condition,
+        deadline: Duration,
+        network: &NetworkNamespace,
+        streams_dir: &Path,
+    ) -> anyhow::Result<()> {
+        let address = |port: u16| SocketAddr::new(IpAddr::V4(self.machine().address()), port);
+        let exec = |argv: &[&str]| {
+            let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+            self.look_by_exec(argv, deadline, streams_dir)
+        };
+        match condition {
+            Condition::Tcp(port) => Ok(network.connect(address(*port), deadline).map(drop)?),
+            Condition::Http(path) => {
+                let (port, path) = split_http(path)?;
+                let status = http_status(network, address(port), &self.machine().name, path, deadline)?;
+                if (200..400).contains(&status) { Ok(()) } else { anyhow::bail!("the answer's status is {status}") }
+            }
+            Condition::Exec(argv) => self.look_by_exec(argv.clone(), deadline, streams_dir),
+            Condition::File(path) => exec(&["test", "-e", path]),
+            Condition::Unit(unit) => exec(&["systemctl", "is-active", unit]),
+        }
+    }
+
+    fn look_by_exec(&self, argv: Vec<String>, deadline: Duration, streams_dir: &Path) -> anyhow::Result<()> {
+        let request = ExecRequest { argv, deadline, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
+        let output = self.exec(&request)?;
+        if output.timed_out {
+            anyhow::bail!("it did not end within {}", humantime::format_duration(deadline));
+        }
+        if output.status != 0 {
+            anyhow::bail!("status {} {}", output.status, output.tail());
+        }
+        Ok(())
+    }
+}
+
+/// `/path` and `:8080/path`.
+fn split_http(text: &str) -> anyhow::Result<(u16, &str)> {
+    let Some(rest) = text.strip_prefix(':') else { return Ok((80, text)) };
+    let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let port = port.parse().map_err(|_| anyhow::anyhow!("{text:?}: write \"/path\" or \":8080/path\""))?;
+    Ok((port, if path.is_empty() { "/" } else { path }))
+}
+
+fn http_status(
+    network: &NetworkNamespace,
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    deadline: Duration,
+) -> anyhow::Result<u16> {
+    let mut stream = network.connect(address, deadline)?;
+    stream.set_read_timeout(Some(deadline))?;
+    stream.set_write_timeout(Some(deadline))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let mut head = [0; 64];
+    let count = stream.read(&mut head)?;
+    let line = String::from_utf8_lossy(&head[..count]).into_owned();
+    let status = line.split(' ').nth(1).and_then(|word| word.get(..3)).and_then(|word| word.parse().ok());
+    status.ok_or_else(|| anyhow::anyhow!("this is no HTTP answer: {line:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_conditions_name_a_port_or_mean_80() {
+        assert_eq!(split_http("/status").unwrap(), (80, "/status"));
+        assert_eq!(split_http(":8080/x").unwrap(), (8080, "/x"));
+        assert_eq!(split_http(":8080").unwrap(), (8080, "/"));
+        assert!(split_http(":x/").is_err());
+    }
+}

@@ -1,0 +1,290 @@
+//! Bringing a lab up and down.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::config::{HostTraits, Places, lxc_config};
+use super::container::Container;
+use super::live::LiveMachine;
+use super::machine::Machine;
+use super::readiness::WaitError;
+use super::{network, readiness, ssh};
+use crate::error::Error;
+use crate::guard::{Guard, Make, Spawn, state_dir};
+use crate::host::lxc;
+use crate::host::netns::NetworkNamespace;
+use crate::host::undo::Undo;
+use crate::manifest::VolumeKind;
+
+/// Room on the volumes' tmpfs beside the images themselves, in bytes.
+const VOLUME_SLACK_BYTES: u64 = 4 << 20;
+
+/// The file in a container's log folder that says a lab made it: `clean` removes no other.
+pub const LOG_MARK: &str = ".mancer-e2e";
+
+/// Something that happened while a lab came up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Moment {
+    /// LXC was told to start this container.
+    Started {
+        /// Name in the lab.
+        container: String,
+    },
+    /// All probes of this container have passed.
+    Ready {
+        /// Name in the lab.
+        container: String,
+        /// From the lab's begin.
+        after: Duration,
+    },
+}
+
+/// A lab whose containers were started.
+#[derive(Debug)]
+pub struct Lab {
+    guard: Arc<Guard>,
+    containers: Vec<Container>,
+    network: NetworkNamespace,
+    streams_dir: PathBuf,
+    begun: Instant,
+}
+
+impl Lab {
+    /// Makes the network and the containers and starts them all. When that fails, all that was made is taken back.
+    ///
+    /// # Errors
+    /// For the first container that cannot be made.
+    pub fn start(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
+        Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
+            Ok(()) => error,
+            Err(reset) => error.context(format!("and it could not all be taken back: {reset:#}")),
+        })
+    }
+
+    /// Its containers, in the order of the machines.
+    #[must_use]
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+
+    /// The container of this name.
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.machine().name == name)
+    }
+
+    /// Where the streams of programs are kept while these run; it goes with the lab.
+    #[must_use]
+    pub fn streams_dir(&self) -> &Path {
+        &self.streams_dir
+    }
+
+    /// The lab's network namespace.
+    #[must_use]
+    pub fn network(&self) -> &NetworkNamespace {
+        &self.network
+    }
+
+    /// Since its making began.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Takes the lab down; the guard keeps the slot.
+    ///
+    /// # Errors
+    /// With everything that could not be taken back.
+    pub fn down(&self) -> anyhow::Result<()> {
+        self.guard.reset()
+    }
+
+    fn make(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        let slot = guard.slot().clone();
+        // Only root may look in here: a scenario that could put a link in the place of a stream would be shown any file.
+        let streams_dir = state_dir().join("streams").join(slot.name());
+        guard.make(vec![Make::Dir { path: streams_dir.clone(), mode: 0o700, owner: (0, 0) }])?;
+        let host = HostTraits::of_this_host();
+        let places: Vec<Places> = machines
+            .iter()
+            .map(|machine| Places {
+                dir: slot.dir().join("containers").join(&machine.name),
+                slot_cgroup: slot.cgroup(),
+            })
+            .collect();
+        let namespace = guard.make_network(network::bridge_lines(first(machines)?.network, machines))?;
+        let network = NetworkNamespace::open(&namespace)?;
+        guard.make(vec![live_file(&slot.dir(), machines)?])?;
+        let roots: Vec<PathBuf> = places.iter().map(Places::root).collect();
+        let keys = ssh::key_files(machines, &roots)?;
+        let hosts = network::hosts_file(machines);
+        let mut containers = Vec::new();
+        for ((machine, places), keys) in machines.iter().zip(places).zip(keys) {
+            let name = &machine.host_name;
+            if lxc::container_dir(name).exists() {
+                return Err(Error::Host {
+                    problem: format!("a container {name} that is not of this engine's making exists already"),
+                    cure: format!("remove it (`lxc-destroy -n {name}`), or choose other names with --e2e-containers"),
+                }
+                .into());
+            }
+            let hook = network::start_hook(machine, &places, &namespace)?;
+            let mut things = root_and_volumes(machine, &places);
+            things.push(file_in_root(machine, &places, "/etc/hosts", hosts.clone()));
+            things.push(file_in_root(machine, &places, "/etc/hostname", format!("{}\n", machine.name)));
+            things.extend(keys);
+            things.push(root_file(places.hook(), hook));
+            things.extend(lxc_folders(machine, &lxc_config(machine, &places, host))?);
+            guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
+            let process = guard.spawn(Spawn {
+                name: machine.name.clone(),
+                argv: lxc::start_command(name),
+                environment: lxc::start_environment(),
+                log: machine.log_dir().join("start.log"),
+            })?;
+            observe(Moment::Started { container: machine.name.clone() });
+            containers.push(Container::new(machine.clone(), places, process));
+        }
+        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, begun })
+    }
+
+    /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.
+    ///
+    /// # Errors
+    /// [`WaitError`] of a container that died, else of one whose time ran out; [`Error::Interrupted`].
+    pub fn wait_until_ready(
+        &self,
+        observe: &(dyn Fn(Moment) + Sync),
+        interrupted: &(dyn Fn() -> bool + Sync),
+    ) -> anyhow::Result<()> {
+        let failed = AtomicBool::new(false);
+        let failed = &failed;
+        let mut errors: Vec<WaitError> = std::thread::scope(|scope| {
+            let wait = |container| {
+                scope.spawn(move || {
+                    let stop = || interrupted() || failed.load(Ordering::SeqCst);
+                    let ready = self.wait_for_one(container, &stop);
+                    match ready {
+                        Ok(()) => observe(Moment::Ready {
+                            container: container.machine().name.clone(),
+                            after: self.begun.elapsed(),
+                        }),
+                        Err(_) => failed.store(true, Ordering::SeqCst),
+                    }
+                    ready.err()
+                })
+            };
+            let threads: Vec<_> = self.containers.iter().map(wait).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap_or(None)).collect()
+        });
+        // Those that were only told to stop come last.
+        errors.sort_by_key(WaitError::rank);
+        match errors.into_iter().next() {
+            None => Ok(()),
+            Some(WaitError::Interrupted) => Err(Error::Interrupted.into()),
+            Some(error) => Err(error.into()),
+        }
+    }
+
+    fn wait_for_one(&self, container: &Container, stop: &dyn Fn() -> bool) -> Result<(), WaitError> {
+        for probe in readiness::probes(&container.machine().template) {
+            let left = probe.timeout.saturating_sub(self.begun.elapsed());
+            container
+                .wait_for(&probe.condition, left, &self.network, &self.streams_dir, stop)
+                .map_err(|error| error.with_deadline(probe.timeout))?;
+        }
+        Ok(())
+    }
+}
+
+fn first(machines: &[Machine]) -> anyhow::Result<&Machine> {
+    machines.first().context("a lab has at least one container")
+}
+
+fn live_file(slot_dir: &Path, machines: &[Machine]) -> anyhow::Result<Make> {
+    let live: Vec<LiveMachine> = machines
+        .iter()
+        .map(|machine| LiveMachine {
+            name: machine.name.clone(),
+            host_name: machine.host_name.clone(),
+            address: machine.address(),
+            template: machine.template.name.clone(),
+        })
+        .collect();
+    Ok(root_file(slot_dir.join("lab.json"), serde_json::to_string(&live)?))
+}
+
+/// The container's root, an overlay on its layers whose writes lie on a tmpfs of bounded size; and its volumes.
+fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
+    let owner = machine.host_ids(0, 0);
+    let dir = |path: PathBuf, owner| Make::Dir { path, mode: 0o755, owner };
+    let writes = places.dir.join("writes");
+    let (upper, work) = (writes.join("upper"), writes.join("work"));
+    // A layer's tree lies in the folder that its lock is on.
+    let shared = machine.layers.iter().filter_map(|tree| tree.parent());
+    let mut things: Vec<Make> = shared.map(|path| Make::Share { path: path.to_owned() }).collect();
+    things.extend([
+        dir(places.dir.clone(), (0, 0)),
+        dir(writes.clone(), (0, 0)),
+        Make::Tmpfs { path: writes, size_bytes: machine.template.limits.disk, mode: 0o755, owner },
+        dir(upper.clone(), owner),
+        dir(work.clone(), owner),
+        dir(places.root(), (0, 0)),
+        Make::Overlay { path: places.root(), lowers: machine.layers.clone(), upper, work },
+    ]);
+    let images = places.dir.join("images");
+    let images_bytes: u64 = machine.template.volumes.iter().map(|volume| volume.size).sum();
+    if images_bytes > 0 {
+        let size_bytes = images_bytes + VOLUME_SLACK_BYTES;
+        things.push(dir(images.clone(), (0, 0)));
+        things.push(Make::Tmpfs { path: images.clone(), size_bytes, mode: 0o700, owner: (0, 0) });
+    }
+    for (index, volume) in machine.template.volumes.iter().enumerate() {
+        let path = places.volume(index);
+        things.push(dir(path.clone(), (0, 0)));
+        things.push(match volume.kind {
+            VolumeKind::Tmpfs => Make::Tmpfs { path: path.clone(), size_bytes: volume.size, mode: 0o755, owner },
+            VolumeKind::Ext4 => {
+                let image = images.join(format!("{index}.img"));
+                Make::Ext4 { image, size_bytes: volume.size, path: path.clone(), owner }
+            }
+        });
+        things.push(Make::Copy { from: places.root().join(volume.path.trim_start_matches('/')), to: path });
+    }
+    things
+}
+
+/// LXC's folder with the configuration, and a fresh folder for the live logs. The logs stay after the lab is gone.
+fn lxc_folders(machine: &Machine, config: &str) -> anyhow::Result<Vec<Make>> {
+    let logs = machine.log_dir();
+    if logs.exists() && !logs.join(LOG_MARK).exists() {
+        return Err(Error::Host {
+            problem: format!("{} holds logs that are not of this engine's making", logs.display()),
+            cure: "move them away, or choose other names with --e2e-containers".into(),
+        }
+        .into());
+    }
+    Undo::RemoveTree { path: logs.clone() }.execute(|| ()).context("removing the logs of an earlier lab")?;
+    std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
+    let mark = logs.join(LOG_MARK);
+    std::fs::write(&mark, "").with_context(|| format!("writing {}", mark.display()))?;
+    let folder = lxc::container_dir(&machine.host_name);
+    Ok(vec![
+        Make::Dir { path: folder.clone(), mode: 0o755, owner: (0, 0) },
+        root_file(folder.join("config"), config.to_owned()),
+    ])
+}
+
+fn root_file(path: PathBuf, content: String) -> Make {
+    Make::File { path, content, mode: 0o644, owner: (0, 0) }
+}
+
+fn file_in_root(machine: &Machine, places: &Places, path: &str, content: String) -> Make {
+    let owner = machine.host_ids(0, 0);
+    Make::FileInRoot { root: places.root(), path: path.into(), content, mode: 0o644, owner }
+}
