@@ -1,0 +1,249 @@
+//! What happens in a run, as a closed enum: the whole interface between the run and its reports.
+
+use std::fmt;
+
+use e2e_contract::{AbortKind, Check, Level};
+use serde::{Deserialize, Serialize};
+
+use super::{Counts, Outcome, Verdict};
+
+/// One line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Since the run's begin, in milliseconds.
+    pub at_ms: f64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Names one case: `category/scenario:case`, and `#2` for a repetition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CaseId(pub String);
+
+impl fmt::Display for CaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run began.
+    RunStarted {
+        /// [`super::FORMAT_VERSION`].
+        format_version: u32,
+        /// Name of the run and of its folder.
+        run_id: String,
+        /// RFC 3339, UTC.
+        started_at: String,
+        /// How many cases are planned.
+        cases: u32,
+        /// The seed of the order, where it was shuffled.
+        shuffle_seed: Option<u64>,
+        /// The user the scenarios run as.
+        user: String,
+    },
+    /// Something holds the run up.
+    Waiting {
+        /// What is waited for.
+        reason: String,
+    },
+    /// A step of preparing a template's layer.
+    LayerStep {
+        /// The template.
+        template: String,
+        /// What is being done.
+        step: String,
+    },
+    /// A layer was built.
+    LayerBuilt {
+        /// The template.
+        template: String,
+        /// How long it took.
+        duration_ms: f64,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// A case began.
+    CaseStarted {
+        /// The case.
+        case: CaseId,
+        /// From 1; more after a failure with retries.
+        attempt: u32,
+    },
+    /// LXC was told to start a container.
+    ContainerStarted {
+        /// The case.
+        case: CaseId,
+        /// Name in the lab.
+        container: String,
+    },
+    /// A container's probes have passed.
+    ContainerReady {
+        /// The case.
+        case: CaseId,
+        /// Name in the lab.
+        container: String,
+        /// Since the lab's begin.
+        after_ms: f64,
+    },
+    /// All containers are ready.
+    LabReady {
+        /// The case.
+        case: CaseId,
+        /// Since the lab's begin.
+        after_ms: f64,
+    },
+    /// The scenario's program was started.
+    ScenarioStarted {
+        /// The case.
+        case: CaseId,
+        /// Its process number.
+        pid: i32,
+        /// The user it runs as.
+        user: String,
+    },
+    /// A step began.
+    StepStarted {
+        /// The case.
+        case: CaseId,
+        /// The step.
+        name: String,
+        /// How many steps it stands in.
+        depth: u32,
+    },
+    /// A step ended.
+    StepEnded {
+        /// The case.
+        case: CaseId,
+        /// The step.
+        name: String,
+        /// How many steps it stands in.
+        depth: u32,
+        /// It ended as it should.
+        passed: bool,
+        /// How long it took.
+        duration_ms: f64,
+    },
+    /// A check was made.
+    Check {
+        /// The case.
+        case: CaseId,
+        /// The condition, its values and its place.
+        #[serde(flatten)]
+        check: Check,
+    },
+    /// A program ran in a container.
+    Exec {
+        /// The case.
+        case: CaseId,
+        /// Name in the lab.
+        container: String,
+        /// The command, shortened.
+        command: String,
+        /// Its status, or 128 + the signal's number.
+        status: i32,
+        /// How long it took.
+        duration_ms: f64,
+        /// Its deadline passed and it was killed.
+        timed_out: bool,
+    },
+    /// A repetition of a measured operation ended.
+    Operation {
+        /// The case.
+        case: CaseId,
+        /// The operation.
+        operation: String,
+        /// From 0.
+        repetition: u32,
+        /// How long it took.
+        duration_ms: f64,
+        /// It did what it should.
+        succeeded: bool,
+    },
+    /// The scenario wrote a line for the log.
+    Log {
+        /// The case.
+        case: CaseId,
+        /// How much it matters.
+        level: Level,
+        /// One or more lines.
+        message: String,
+    },
+    /// The scenario gave up.
+    Aborted {
+        /// The case.
+        case: CaseId,
+        /// In which way.
+        kind: AbortKind,
+        /// The error with its causes, or the panic's message.
+        message: String,
+        /// `file:line` where it is known.
+        location: Option<String>,
+    },
+    /// A file was kept.
+    Artifact {
+        /// The case.
+        case: CaseId,
+        /// Path below the run's folder.
+        path: String,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// The lab stays for a look.
+    Kept {
+        /// The case.
+        case: CaseId,
+        /// Commands that lead into each container.
+        enter: Vec<String>,
+        /// The command that removes it.
+        remove: String,
+    },
+    /// The lab is gone.
+    LabDown {
+        /// The case.
+        case: CaseId,
+        /// How long that took.
+        duration_ms: f64,
+    },
+    /// An attempt at a case ended.
+    CaseEnded {
+        /// The case.
+        case: CaseId,
+        /// From 1.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+        /// From the begin of its lab to the end of it.
+        duration_ms: f64,
+        /// The last lines of its containers' and its own logs, when it failed.
+        last_words: Vec<String>,
+        /// Its folder below the run's.
+        folder: String,
+    },
+    /// All attempts at a case are over.
+    CaseJudged {
+        /// The case.
+        case: CaseId,
+        /// What came of it.
+        verdict: Verdict,
+    },
+    /// Something a reader should know that fails nothing.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// The run ended.
+    RunEnded {
+        /// How many cases ended how.
+        counts: Counts,
+        /// How long it took.
+        duration_ms: f64,
+        /// The exit code it leads to.
+        exit_code: u8,
+    },
+}

@@ -1,0 +1,223 @@
+//! Events as lines for people: what the terminal shows and what `e2e_test.log` holds.
+
+use std::time::Duration;
+
+use e2e_contract::Level;
+
+use super::{Counts, Event, Outcome, Stamped, Verdict};
+
+/// How much an event's lines matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// For the log alone.
+    Detail,
+    /// For whoever watches.
+    Progress,
+    /// Must be seen.
+    Alarm,
+}
+
+/// The lines of an event, without a time stamp.
+#[must_use]
+pub fn lines(event: &Event) -> (Weight, Vec<String>) {
+    let one = |weight: Weight, line: String| (weight, line.lines().map(str::to_owned).collect());
+    match event {
+        Event::RunStarted { run_id, cases, shuffle_seed, user, started_at, .. } => {
+            let order =
+                shuffle_seed.map_or_else(String::new, |seed| format!(", shuffled with seed {seed} (--shuffle={seed})"));
+            let plural = if *cases == 1 { "case" } else { "cases" };
+            one(
+                Weight::Progress,
+                format!("run {run_id}: {cases} {plural}{order}, scenarios run as {user}, {started_at}"),
+            )
+        }
+        Event::Waiting { reason } => one(Weight::Alarm, format!("waiting: {reason}")),
+        Event::LayerStep { template, step } => one(Weight::Progress, format!("template {template}: {step}")),
+        Event::LayerBuilt { template, duration_ms, size_bytes } => {
+            let size = size_bytes >> 20;
+            one(Weight::Progress, format!("template {template}: built in {}, {size} MiB", seconds(*duration_ms)))
+        }
+        Event::CaseStarted { case, attempt } => {
+            let attempt = if *attempt == 1 { String::new() } else { format!(" (attempt {attempt})") };
+            one(Weight::Progress, format!("{case}{attempt}"))
+        }
+        Event::ContainerStarted { container, .. } => one(Weight::Detail, format!("  {container} starts")),
+        Event::ContainerReady { container, after_ms, .. } => {
+            one(Weight::Progress, format!("  {container} ready after {}", seconds(*after_ms)))
+        }
+        Event::LabReady { after_ms, .. } => one(Weight::Detail, format!("  lab ready after {}", seconds(*after_ms))),
+        Event::ScenarioStarted { pid, user, .. } => {
+            one(Weight::Detail, format!("  the scenario's program runs as {user}, process {pid}"))
+        }
+        Event::StepStarted { name, depth, .. } => one(Weight::Progress, format!("  {}> {name}", indent(*depth))),
+        Event::StepEnded { name, depth, passed, duration_ms, .. } => {
+            let end = if *passed { "ok" } else { "FAILED" };
+            one(Weight::Progress, format!("  {}< {name}: {end} {}", indent(*depth), seconds(*duration_ms)))
+        }
+        Event::Check { check, .. } => {
+            let meaning = check.message.as_ref().map_or_else(String::new, |message| format!(" ({message})"));
+            let place = format!("{}:{}", check.file, check.line);
+            let values = |before: &str, after: &str| {
+                if check.values.is_empty() { String::new() } else { format!("{before}{}{after}", check.values) }
+            };
+            if check.passed {
+                let text = format!("  check ok: {}{meaning}{} at {place}", check.condition, values(" [", "]"));
+                one(Weight::Detail, text)
+            } else {
+                let text =
+                    format!("  check FAILED: {}{meaning}{}\n    at {place}", check.condition, values("\n    ", ""));
+                one(Weight::Alarm, text)
+            }
+        }
+        Event::Exec { container, command, status, duration_ms, timed_out, .. } => {
+            let end = if *timed_out { "killed at its deadline".into() } else { format!("status {status}") };
+            one(Weight::Detail, format!("  {container}: {command}: {end} {}", seconds(*duration_ms)))
+        }
+        Event::Operation { operation, repetition, duration_ms, succeeded, .. } => {
+            let end = if *succeeded { "" } else { " FAILED" };
+            let weight = if *repetition == 0 { Weight::Progress } else { Weight::Detail };
+            one(weight, format!("  operation {operation}{end} {}", seconds(*duration_ms)))
+        }
+        Event::Log { level, message, .. } => {
+            let weight = if *level >= Level::Warning { Weight::Alarm } else { Weight::Detail };
+            one(weight, format!("  {}: {message}", format!("{level:?}").to_lowercase()))
+        }
+        Event::Aborted { message, location, .. } => {
+            let place = location.as_ref().map_or_else(String::new, |location| format!(" at {location}"));
+            one(Weight::Alarm, format!("  the scenario gives up: {message}{place}"))
+        }
+        Event::Artifact { path, size_bytes, .. } => {
+            one(Weight::Detail, format!("  artifact {path}, {size_bytes} bytes"))
+        }
+        Event::Kept { enter, remove, .. } => {
+            let mut text = String::from("  the lab is kept; enter it with");
+            for command in enter {
+                text.push_str(&format!("\n    {command}"));
+            }
+            one(Weight::Alarm, format!("{text}\n  remove it with\n    {remove}"))
+        }
+        Event::LabDown { duration_ms, .. } => one(Weight::Detail, format!("  lab down in {}", seconds(*duration_ms))),
+        Event::CaseEnded { case, outcome, duration_ms, last_words, folder, .. } => {
+            case_ended(&case.0, outcome, *duration_ms, last_words, folder)
+        }
+        Event::CaseJudged { case, verdict } => match verdict {
+            Verdict::Flaky => one(Weight::Alarm, format!("{case}: FLAKY, it passed after it had failed")),
+            Verdict::Skipped => one(Weight::Progress, format!("{case}: skipped")),
+            verdict => one(Weight::Detail, format!("{case}: {}", verdict_word(*verdict))),
+        },
+        Event::Warning { message } => one(Weight::Alarm, format!("warning: {message}")),
+        Event::RunEnded { counts, duration_ms, .. } => one(Weight::Detail, summary(counts, *duration_ms)),
+    }
+}
+
+fn case_ended(
+    case: &str,
+    outcome: &Outcome,
+    duration_ms: f64,
+    last_words: &[String],
+    folder: &str,
+) -> (Weight, Vec<String>) {
+    let time = seconds(duration_ms);
+    let (weight, mut lines) = match outcome {
+        Outcome::Passed => (Weight::Progress, vec![format!("  passed in {time}")]),
+        Outcome::Failed { cause } => (Weight::Alarm, vec![format!("FAILED {case} in {time}: {cause}")]),
+        Outcome::Infrastructure { message } => {
+            (Weight::Alarm, vec![format!("INFRASTRUCTURE {case} in {time}, nothing is said of the product: {message}")])
+        }
+        Outcome::Interrupted => (Weight::Alarm, vec![format!("INTERRUPTED {case} after {time}")]),
+    };
+    lines.extend(last_words.iter().map(|line| format!("  | {line}")));
+    if weight == Weight::Alarm {
+        lines.push(format!("  logs and artifacts: {folder}/ in the run's folder"));
+    }
+    (weight, lines.iter().flat_map(|line| line.lines()).map(str::to_owned).collect())
+}
+
+/// The counts of a run in a line; kinds that did not occur are left out, but for passed and failed.
+#[must_use]
+pub fn summary(counts: &Counts, duration_ms: f64) -> String {
+    let mut text = format!("{} passed, {} failed", counts.passed, counts.failed);
+    let others = [
+        (counts.flaky, "flaky"),
+        (counts.infrastructure, "without a lab"),
+        (counts.interrupted, "interrupted"),
+        (counts.skipped, "skipped"),
+    ];
+    for (count, word) in others {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
+        }
+    }
+    format!("{text}; {}", seconds(duration_ms))
+}
+
+/// The event's line for the log: with its time in seconds since the run's begin.
+#[must_use]
+pub fn log_text(stamped: &Stamped) -> String {
+    lines(&stamped.event).1.iter().map(|line| format!("[{}] {line}\n", stamp(stamped.at_ms))).collect()
+}
+
+/// A time since the run's begin, in seconds.
+#[must_use]
+pub fn stamp(at_ms: f64) -> String {
+    format!("{:8.3}", at_ms / 1e3)
+}
+
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Failed => "failed",
+        Verdict::Flaky => "flaky",
+        Verdict::Infrastructure => "no lab could be had",
+        Verdict::Interrupted => "interrupted",
+        Verdict::Skipped => "skipped",
+    }
+}
+
+fn indent(depth: u32) -> String {
+    "  ".repeat(depth.min(20) as usize)
+}
+
+/// A duration in milliseconds as people read it.
+#[must_use]
+pub fn seconds(milliseconds: f64) -> String {
+    let duration = Duration::from_secs_f64((milliseconds / 1e3).max(0.0));
+    if duration < Duration::from_secs(60) {
+        format!("{:.3} s", duration.as_secs_f64())
+    } else {
+        format!("{} min {:02} s", duration.as_secs() / 60, duration.as_secs() % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{CaseId, Cause};
+
+    #[test]
+    fn a_failure_says_what_where_and_how_long() {
+        let event = Event::CaseEnded {
+            case: CaseId("a/b:c".into()),
+            attempt: 1,
+            outcome: Outcome::Failed { cause: Cause::Check { message: "rows == 3 [rows = 2] at main.rs:9".into() } },
+            duration_ms: 1234.5,
+            last_words: vec!["scenario.log:".into(), "  bye".into()],
+            folder: "a/b".into(),
+        };
+        assert_eq!(
+            log_text(&Stamped { at_ms: 2000.0, event }),
+            "[   2.000] FAILED a/b:c in 1.234 s: check failed: rows == 3 [rows = 2] at main.rs:9\n\
+             [   2.000]   | scenario.log:\n\
+             [   2.000]   |   bye\n\
+             [   2.000]   logs and artifacts: a/b/ in the run's folder\n"
+        );
+    }
+
+    #[test]
+    fn a_summary_leaves_out_what_did_not_occur() {
+        let counts = Counts { passed: 2, ..Counts::default() };
+        assert_eq!(summary(&counts, 61_500.0), "2 passed, 0 failed; 1 min 01 s");
+        let counts = Counts { failed: 1, flaky: 1, skipped: 3, ..Counts::default() };
+        assert_eq!(summary(&counts, 500.0), "0 passed, 1 failed, 1 flaky, 3 skipped; 0.500 s");
+    }
+}

@@ -1,0 +1,18 @@
+//! Everything one run writes: events, results, logs and artifacts, versioned, in the run's folder.
+//! Every report is made from it. Knows nothing of how a lab or a scenario works.
+
+mod event;
+pub mod human;
+mod outcome;
+mod performance;
+mod recorder;
+mod run_dir;
+
+pub use event::{CaseId, Event, Stamped};
+pub use outcome::{Attempt, CaseResult, Cause, Counts, Outcome, RunRecord, Verdict};
+pub use performance::{OperationSamples, Performance};
+pub use recorder::{Recorder, milliseconds};
+pub use run_dir::RunDir;
+
+/// Version of the events and of `run.json`: raised when a reader of the old form would misread the new one.
+pub const FORMAT_VERSION: u32 = 1;

@@ -1,0 +1,253 @@
+//! How attempts, cases and runs end.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::CaseId;
+use crate::error;
+
+/// How one attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every check held and the scenario ended with 0.
+    Passed,
+    /// The product, or the scenario, is at fault.
+    Failed {
+        /// In which way.
+        cause: Cause,
+    },
+    /// The lab could not be made or kept: nothing is said of the product.
+    Infrastructure {
+        /// What failed.
+        message: String,
+    },
+    /// The run was interrupted.
+    Interrupted,
+}
+
+/// In which way a scenario failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Cause {
+    /// A check did not hold.
+    Check {
+        /// The first one, with its values and place.
+        message: String,
+    },
+    /// It returned an error.
+    Error {
+        /// With its causes.
+        message: String,
+    },
+    /// It panicked.
+    Panic {
+        /// The panic's message and place.
+        message: String,
+    },
+    /// It ended with a status other than 0 and said nothing.
+    ExitStatus {
+        /// The status.
+        status: i32,
+    },
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// It did not end within its deadline, and was killed.
+    TimedOut {
+        /// The deadline.
+        deadline_ms: u64,
+    },
+    /// It broke the protocol of its socket.
+    Protocol {
+        /// How.
+        message: String,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Check { message } => write!(f, "check failed: {message}"),
+            Self::Error { message } => write!(f, "error: {message}"),
+            Self::Panic { message } => write!(f, "panic: {message}"),
+            Self::ExitStatus { status } => write!(f, "the scenario's program ended with status {status}"),
+            Self::Signal { signal } => write!(f, "the scenario's program was ended by signal {signal}"),
+            Self::TimedOut { deadline_ms } => {
+                let deadline = std::time::Duration::from_millis(*deadline_ms);
+                write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))
+            }
+            Self::Protocol { message } => write!(f, "the scenario broke the protocol: {message}"),
+        }
+    }
+}
+
+/// What came of a case over all its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It passed at once.
+    Passed,
+    /// It failed in every attempt.
+    Failed,
+    /// It passed after it had failed.
+    Flaky,
+    /// No lab could be had for it.
+    Infrastructure,
+    /// The run was interrupted in it.
+    Interrupted,
+    /// It was not run.
+    Skipped,
+}
+
+/// One attempt at a case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// From the begin of its lab to the end of it.
+    pub duration_ms: f64,
+    /// Its folder below the run's.
+    pub folder: String,
+}
+
+/// A case with its attempts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseResult {
+    /// The case.
+    pub case: CaseId,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// In order.
+    pub attempts: Vec<Attempt>,
+}
+
+impl CaseResult {
+    /// Judges a case by its attempts. An infrastructure's failure before a pass or a failure does not count.
+    #[must_use]
+    pub fn judge(case: CaseId, attempts: Vec<Attempt>) -> Self {
+        let any = |want: fn(&Outcome) -> bool| attempts.iter().any(|attempt| want(&attempt.outcome));
+        let passed = any(|outcome| matches!(outcome, Outcome::Passed));
+        let failed = any(|outcome| matches!(outcome, Outcome::Failed { .. }));
+        let verdict = match (passed, failed) {
+            (true, false) => Verdict::Passed,
+            (true, true) => Verdict::Flaky,
+            (false, true) => Verdict::Failed,
+            (false, false) if any(|outcome| matches!(outcome, Outcome::Interrupted)) => Verdict::Interrupted,
+            (false, false) if attempts.is_empty() => Verdict::Skipped,
+            (false, false) => Verdict::Infrastructure,
+        };
+        Self { case, verdict, attempts }
+    }
+}
+
+/// How many cases ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// At once.
+    pub passed: u32,
+    /// In every attempt.
+    pub failed: u32,
+    /// After a failure.
+    pub flaky: u32,
+    /// For want of a lab.
+    pub infrastructure: u32,
+    /// In the middle.
+    pub interrupted: u32,
+    /// Not run.
+    pub skipped: u32,
+}
+
+impl Counts {
+    /// Counts the cases' verdicts.
+    #[must_use]
+    pub fn of(cases: &[CaseResult]) -> Self {
+        let mut counts = Self::default();
+        for case in cases {
+            *match case.verdict {
+                Verdict::Passed => &mut counts.passed,
+                Verdict::Failed => &mut counts.failed,
+                Verdict::Flaky => &mut counts.flaky,
+                Verdict::Infrastructure => &mut counts.infrastructure,
+                Verdict::Interrupted => &mut counts.interrupted,
+                Verdict::Skipped => &mut counts.skipped,
+            } += 1;
+        }
+        counts
+    }
+
+    /// The exit code: interrupted before failed before infrastructure before passed.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.interrupted > 0 {
+            error::EXIT_INTERRUPTED
+        } else if self.failed > 0 {
+            error::EXIT_FAILED
+        } else if self.infrastructure > 0 {
+            error::EXIT_INFRASTRUCTURE
+        } else {
+            error::EXIT_PASSED
+        }
+    }
+}
+
+/// `run.json`: what a run came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`super::FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Name of the run and of its folder.
+    pub run_id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// The engine's version.
+    pub engine_version: String,
+    /// The user the scenarios ran as.
+    pub user: String,
+    /// The seed of the order, where it was shuffled.
+    pub shuffle_seed: Option<u64>,
+    /// Layer hashes by template.
+    pub layers: std::collections::BTreeMap<String, String>,
+    /// Templates whose containers run as root of the host.
+    pub privileged: Vec<String>,
+    /// The cases.
+    pub cases: Vec<CaseResult>,
+    /// How many ended how.
+    pub counts: Counts,
+    /// What could not be taken back on the host.
+    pub cleanup_failures: Vec<String>,
+    /// What the command ended with.
+    pub exit_code: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(outcomes: &[Outcome], verdict: Verdict, exit_code: u8) {
+        let attempt = |outcome: &Outcome| Attempt { outcome: outcome.clone(), duration_ms: 1.0, folder: String::new() };
+        let result = CaseResult::judge(CaseId("c".into()), outcomes.iter().map(attempt).collect());
+        assert_eq!(result.verdict, verdict, "{outcomes:?}");
+        assert_eq!(Counts::of(&[result]).exit_code(), exit_code, "{outcomes:?}");
+    }
+
+    #[test]
+    fn verdicts_and_exit_codes() {
+        let failed = Outcome::Failed { cause: Cause::ExitStatus { status: 7 } };
+        let infrastructure = Outcome::Infrastructure { message: "no memory".into() };
+        check(&[Outcome::Passed], Verdict::Passed, 0);
+        check(std::slice::from_ref(&failed), Verdict::Failed, 1);
+        check(&[failed.clone(), Outcome::Passed], Verdict::Flaky, 0);
+        check(&[infrastructure.clone(), Outcome::Passed], Verdict::Passed, 0);
+        check(&[infrastructure.clone(), infrastructure.clone()], Verdict::Infrastructure, 3);
+        check(&[infrastructure, failed], Verdict::Failed, 1);
+        check(&[Outcome::Interrupted], Verdict::Interrupted, 5);
+        check(&[], Verdict::Skipped, 0);
+    }
+}

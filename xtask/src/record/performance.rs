@@ -1,0 +1,45 @@
+//! `performance.json`: the raw samples of a case's measured operations.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::FORMAT_VERSION;
+
+/// All operations of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Performance {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// By name.
+    pub operations: BTreeMap<String, OperationSamples>,
+}
+
+/// One operation's repetitions, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperationSamples {
+    /// Wall time of each repetition that succeeded.
+    pub wall_ms: Vec<f64>,
+    /// How many did not.
+    pub failed: u32,
+}
+
+impl Default for Performance {
+    fn default() -> Self {
+        Self { format_version: FORMAT_VERSION, operations: BTreeMap::new() }
+    }
+}
+
+impl Performance {
+    /// Adds a repetition; the answer is its number, from 0.
+    pub fn add(&mut self, operation: &str, wall_ms: f64, succeeded: bool) -> u32 {
+        let samples = self.operations.entry(operation.to_owned()).or_default();
+        let number = u32::try_from(samples.wall_ms.len()).unwrap_or(u32::MAX) + samples.failed;
+        if succeeded {
+            samples.wall_ms.push(wall_ms);
+        } else {
+            samples.failed += 1;
+        }
+        number
+    }
+}

@@ -1,0 +1,92 @@
+//! Takes events from all threads, stamps them on the run's clock, writes them down and hands them to listeners.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Event, RunDir, Stamped, human};
+
+/// Something that wants to hear every event as it happens.
+type Listener = Box<dyn FnMut(&Stamped) + Send>;
+
+/// The one place through which a run's events go.
+pub struct Recorder {
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    files: Option<Files>,
+    listeners: Vec<Listener>,
+    failure: Option<std::io::Error>,
+}
+
+struct Files {
+    events: File,
+    log: File,
+}
+
+impl Files {
+    fn write(&mut self, stamped: &Stamped) -> std::io::Result<()> {
+        let mut line = serde_json::to_string(stamped)?;
+        line.push('\n');
+        self.events.write_all(line.as_bytes())?;
+        self.log.write_all(human::log_text(stamped).as_bytes())
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// A recorder whose clock starts now. Events before [`Recorder::write_to`] go to the listeners alone.
+    #[must_use]
+    pub fn new(listeners: Vec<Listener>) -> Self {
+        Self { begun: Instant::now(), state: Mutex::new(State { files: None, listeners, failure: None }) }
+    }
+
+    /// From now on events are written to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn write_to(&self, dir: &RunDir) -> anyhow::Result<()> {
+        let files = Files { events: dir.file("events.jsonl")?, log: dir.file("e2e_test.log")? };
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).files = Some(files);
+        Ok(())
+    }
+
+    /// The run's clock.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Records an event.
+    pub fn record(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamped = Stamped { at_ms: milliseconds(self.begun.elapsed()), event };
+        let State { files, listeners, failure } = &mut *state;
+        if let Some(Err(error)) = files.as_mut().map(|files| files.write(&stamped)) {
+            failure.get_or_insert(error);
+        }
+        for listener in listeners {
+            listener(&stamped);
+        }
+    }
+
+    /// The first error that writing the events met, once.
+    #[must_use]
+    pub fn take_failure(&self) -> Option<std::io::Error> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
+    }
+}
+
+/// A duration in milliseconds, to the microsecond.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,112 @@
+//! The scenario's connection: lines in, requests carried out side by side, lines out.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use e2e_contract::{ErrorCode, LINE_BYTES_MAX, Request, Response, RpcError};
+
+use super::requests::Session;
+
+/// How many requests may be under way at once; a further line is read when one has ended.
+const REQUESTS_MAX: usize = 64;
+
+/// How often a wait looks whether the session is over.
+const CLOSED_POLL: Duration = Duration::from_millis(20);
+
+/// Serves the scenario's connection until it closes. One process makes one connection.
+pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
+    let Ok((stream, _)) = listener.accept() else { return };
+    if session.is_closed() {
+        return;
+    }
+    let Ok(output) = stream.try_clone() else { return };
+    session.keep_connection(stream.try_clone().ok());
+    if session.is_closed() {
+        return; // closed in between: nobody would shut this connection any more
+    }
+    let output = Arc::new(Mutex::new(output));
+    let places = Arc::new((Mutex::new(0_usize), Condvar::new()));
+    let mut input = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        match input.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return drain(session, &places),
+            Ok(_) => {}
+        }
+        if line.len() > LINE_BYTES_MAX {
+            return break_off(session, &output, &format!("a line of more than {LINE_BYTES_MAX} bytes"));
+        }
+        let request: Request = match serde_json::from_slice(&line) {
+            Ok(request) => request,
+            Err(error) => {
+                let shown: String = String::from_utf8_lossy(&line).chars().take(80).collect();
+                return break_off(session, &output, &format!("{shown:?} is no request: {error}"));
+            }
+        };
+        if !take_place(session, &places) {
+            return;
+        }
+        let (session, output, places) = (Arc::clone(session), Arc::clone(&output), Arc::clone(&places));
+        let id = request.id;
+        let served = std::thread::Builder::new().name(format!("request {id}")).spawn(move || {
+            let answer = session.answer(&request.method, request.params);
+            send(
+                &output,
+                &match answer {
+                    Ok(result) => Response::success(id, result),
+                    Err(error) => Response::failure(Some(id), error),
+                },
+            );
+            free_place(&places);
+        });
+        if served.is_err() {
+            return; // no thread to be had: the scenario sees the connection close
+        }
+    }
+}
+
+/// Ends [`serve`] where it still waits for a connection that will never come.
+pub fn release(socket: &Path) {
+    let _ = UnixStream::connect(socket);
+}
+
+fn break_off(session: &Session, output: &Mutex<UnixStream>, violation: &str) {
+    session.break_off(violation);
+    send(output, &Response::failure(None, RpcError::new(ErrorCode::Parse, violation)));
+}
+
+fn send(output: &Mutex<UnixStream>, response: &Response) {
+    let Ok(mut line) = serde_json::to_vec(response) else { return };
+    line.push(b'\n');
+    let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = output.write_all(&line); // the scenario may have ended in between
+}
+
+/// Waits for a place among the requests under way; none is given once the session is over.
+fn take_place(session: &Session, places: &(Mutex<usize>, Condvar)) -> bool {
+    let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while *taken >= REQUESTS_MAX {
+        if session.is_closed() {
+            return false;
+        }
+        taken = places.1.wait_timeout(taken, CLOSED_POLL).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    *taken += 1;
+    true
+}
+
+/// Waits until the requests under way have ended, or the session is over.
+fn drain(session: &Session, places: &(Mutex<usize>, Condvar)) {
+    let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while *taken > 0 && !session.is_closed() {
+        taken = places.1.wait_timeout(taken, CLOSED_POLL).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+fn free_place(places: &(Mutex<usize>, Condvar)) {
+    *places.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    places.1.notify_all();
+}

@@ -1,0 +1,143 @@
+//! What the end of a scenario's process means.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS};
+
+use crate::record::{Cause, Outcome};
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By somebody's signal.
+    Signaled(i32),
+    /// It did not end in time and was killed.
+    TimedOut(Duration),
+    /// It wrote something on the socket that is no request, and was killed.
+    BrokeProtocol,
+    /// The run was interrupted, and it was killed.
+    Interrupted,
+}
+
+impl End {
+    /// The end of a process that was waited for.
+    pub fn of(status: ExitStatus) -> Self {
+        status.code().map_or_else(|| Self::Signaled(status.signal().unwrap_or(0)), Self::Exited)
+    }
+}
+
+/// What the session saw before the end.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// It introduced itself.
+    pub hello: bool,
+    /// The first check that did not hold.
+    pub failed_check: Option<String>,
+    /// What it had begun and not ended: steps and measured operations.
+    pub open: Vec<String>,
+    /// Its last words.
+    pub abort: Option<Abort>,
+    /// The first breach of the protocol.
+    pub violation: Option<String>,
+    /// The first failure of the lab under it.
+    pub infrastructure: Option<String>,
+}
+
+/// Judges an attempt. The lab's own failure comes first: what a scenario does on broken ground says nothing.
+pub fn judge(end: End, seen: Seen) -> Outcome {
+    let failed = |cause| Outcome::Failed { cause };
+    if end == End::Interrupted {
+        return Outcome::Interrupted;
+    }
+    if let Some(message) = seen.infrastructure {
+        return Outcome::Infrastructure { message };
+    }
+    if let Some(message) = seen.violation {
+        return failed(Cause::Protocol { message });
+    }
+    let status = match end {
+        End::Exited(status) => status,
+        End::Signaled(signal) => return failed(Cause::Signal { signal }),
+        End::TimedOut(deadline) => {
+            return failed(Cause::TimedOut { deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) });
+        }
+        End::BrokeProtocol => {
+            return failed(Cause::Protocol { message: "it said something that is no request".into() });
+        }
+        End::Interrupted => return Outcome::Interrupted,
+    };
+    if let Some(abort) = seen.abort.as_ref().filter(|abort| abort.kind == AbortKind::Panic) {
+        return failed(Cause::Panic { message: with_place(abort) });
+    }
+    if let Some(message) = seen.failed_check {
+        return failed(Cause::Check { message });
+    }
+    if let Some(abort) = &seen.abort {
+        return failed(Cause::Error { message: with_place(abort) });
+    }
+    match status {
+        0 if !seen.hello => failed(Cause::Protocol { message: "it ended without having said hello".into() }),
+        0 if !seen.open.is_empty() => {
+            failed(Cause::Protocol { message: format!("it ended in the middle of {}", seen.open.join(", ")) })
+        }
+        0 => Outcome::Passed,
+        PANIC_EXIT_STATUS => failed(Cause::Panic { message: "see its log".into() }),
+        status => failed(Cause::ExitStatus { status }),
+    }
+}
+
+fn with_place(abort: &Abort) -> String {
+    match &abort.location {
+        Some(location) => format!("{} at {location}", abort.message),
+        None => abort.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(end: End, change: impl FnOnce(&mut Seen), expected: &str) {
+        let mut seen = Seen { hello: true, ..Seen::default() };
+        change(&mut seen);
+        let shown = match judge(end, seen) {
+            Outcome::Passed => "passed".to_owned(),
+            Outcome::Failed { cause } => cause.to_string(),
+            Outcome::Infrastructure { message } => format!("infrastructure: {message}"),
+            Outcome::Interrupted => "interrupted".to_owned(),
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn each_end_is_told_apart() {
+        let abort = |kind| Some(Abort { kind, message: "no".into(), location: Some("main.rs:3".into()) });
+        check(End::Exited(0), |_| (), "passed");
+        check(End::Exited(7), |_| (), "the scenario's program ended with status 7");
+        check(End::Signaled(9), |_| (), "the scenario's program was ended by signal 9");
+        check(End::Exited(137), |_| (), "the scenario's program ended with status 137");
+        check(End::Exited(101), |_| (), "panic: see its log");
+        check(End::Exited(101), |seen| seen.abort = abort(AbortKind::Panic), "panic: no at main.rs:3");
+        check(End::Exited(1), |seen| seen.abort = abort(AbortKind::Error), "error: no at main.rs:3");
+        check(End::Exited(1), |seen| seen.failed_check = Some("a == b".into()), "check failed: a == b");
+        check(End::Exited(0), |seen| seen.failed_check = Some("a == b".into()), "check failed: a == b");
+        check(
+            End::Exited(0),
+            |seen| seen.hello = false,
+            "the scenario broke the protocol: it ended without having said hello",
+        );
+        check(
+            End::Exited(0),
+            |seen| seen.open = vec!["step load".into()],
+            "the scenario broke the protocol: it ended in the middle of step load",
+        );
+        check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
+        check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");
+        check(End::Exited(1), |seen| seen.infrastructure = Some("db ended".into()), "infrastructure: db ended");
+        check(End::Interrupted, |seen| seen.infrastructure = Some("x".into()), "interrupted");
+    }
+}

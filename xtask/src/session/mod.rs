@@ -1,0 +1,9 @@
+//! One scenario process: its start as the invoking user, its socket, its requests, its end and what that means.
+//! Knows labs and the record; nothing of plans, retries or reports.
+
+mod connection;
+mod ending;
+mod requests;
+mod scenario;
+
+pub use scenario::{SessionSpec, run};

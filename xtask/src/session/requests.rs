@@ -1,0 +1,457 @@
+//! What each request does.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Seek as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use e2e_contract::{
+    Abort, Artifact, Check, ContainerInfo, Done, Edge, ErrorCode, Exec, ExecResult, Get, Hello, Log, MeasureBegin,
+    MeasureEnd, Measurement, Method, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Step, Stream, Wait, Waited,
+    Welcome,
+};
+use nix::errno::Errno;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::ending::{End, Seen, judge};
+use super::scenario::SessionSpec;
+use crate::host::rooted;
+use crate::host::shell::{CommandError, Problem, quote};
+use crate::lab::{Container, ExecRequest, Lab, WaitError};
+use crate::record::{Event, Outcome, Performance, Recorder, milliseconds};
+
+/// The longest command line in the record, in characters.
+const COMMAND_CHARS_MAX: usize = 200;
+
+/// One scenario's session.
+pub struct Session {
+    spec: SessionSpec,
+    lab: Arc<Lab>,
+    recorder: Arc<Recorder>,
+    interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+    closed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Seen,
+    steps: Vec<(String, Instant)>,
+    measurements: HashMap<u64, String>,
+    measurements_begun: u64,
+    performance: Performance,
+    streams_kept: u32,
+    connection: Option<UnixStream>,
+}
+
+type Answer<T> = Result<T, RpcError>;
+
+impl Session {
+    pub fn new(
+        spec: SessionSpec,
+        lab: Arc<Lab>,
+        recorder: Arc<Recorder>,
+        interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Self {
+        Self { spec, lab, recorder, interrupted, closed: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    /// Carries out one request.
+    pub fn answer(&self, method: &str, params: Value) -> Answer<Value> {
+        if self.is_closed() {
+            return Err(RpcError::new(ErrorCode::Interrupted, "the session is over"));
+        }
+        if !self.state().seen.hello && method != Hello::NAME {
+            return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
+        }
+        match method {
+            Hello::NAME => serve(params, |request| self.hello(&request)),
+            Exec::NAME => serve(params, |request| self.exec(request)),
+            Put::NAME => serve(params, |request| self.put(&request)),
+            Get::NAME => serve(params, |request| self.get(&request)),
+            Wait::NAME => serve(params, |request| self.wait(&request)),
+            Step::NAME => serve(params, |request| self.step(&request)),
+            MeasureBegin::NAME => serve(params, |request| self.measure_begin(request)),
+            MeasureEnd::NAME => serve(params, |request| self.measure_end(&request)),
+            Check::NAME => serve(params, |request| self.check(request)),
+            Log::NAME => serve(params, |request| self.log(request)),
+            Abort::NAME => serve(params, |request| self.abort(request)),
+            Artifact::NAME => serve(params, |request| self.artifact(&request)),
+            other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {other:?}"))),
+        }
+    }
+
+    /// The first breach of the protocol.
+    pub fn violation(&self) -> Option<String> {
+        self.state().seen.violation.clone()
+    }
+
+    pub fn break_off(&self, violation: &str) {
+        self.state().seen.violation.get_or_insert_with(|| violation.to_owned());
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub fn keep_connection(&self, connection: Option<UnixStream>) {
+        self.state().connection = connection;
+    }
+
+    /// No request is carried out from now on, and the connection is shut.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        if let Some(connection) = self.state().connection.take() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// What came of it.
+    pub fn finish(&self, end: End) -> (Outcome, Performance) {
+        let mut state = self.state();
+        // Requests that were under way when a container died may not have come back yet: the lab itself is asked.
+        if state.seen.infrastructure.is_none() && end != End::Interrupted {
+            let dead = self.lab.containers().iter().find_map(|container| container.fail_if_dead().err());
+            state.seen.infrastructure = dead.map(|error| format!("{error:#}"));
+        }
+        let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
+        let operations = state.measurements.values().map(|name| format!("operation {name:?}"));
+        let open = steps.chain(operations).collect();
+        let seen = Seen { open, ..std::mem::take(&mut state.seen) };
+        (judge(end, seen), std::mem::take(&mut state.performance))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hello(&self, hello: &Hello) -> Answer<Welcome> {
+        if hello.protocol != PROTOCOL_VERSION {
+            let message =
+                format!("it speaks version {} of the protocol, the engine {PROTOCOL_VERSION}", hello.protocol);
+            self.break_off(&message);
+            return Err(RpcError::new(ErrorCode::InvalidRequest, message));
+        }
+        self.state().seen.hello = true;
+        let info = |container: &Container| ContainerInfo {
+            name: container.machine().name.clone(),
+            host_name: container.machine().host_name.clone(),
+            address: container.machine().address(),
+            template: container.machine().template.name.clone(),
+        };
+        Ok(Welcome {
+            scenario: self.spec.scenario.clone(),
+            case: self.spec.case_name.clone(),
+            params: self.spec.params.clone(),
+            containers: self.lab.containers().iter().map(info).collect(),
+            fixtures: self.spec.fixtures.clone(),
+            artifacts: self.spec.artifacts.clone(),
+        })
+    }
+
+    fn exec(&self, exec: Exec) -> Answer<ExecResult> {
+        let container = self.container(&exec.container)?;
+        if exec.argv.is_empty() {
+            return Err(RpcError::new(ErrorCode::InvalidParams, "argv is empty"));
+        }
+        let settings = exec.environment.iter().flat_map(|(name, value)| [name, value]);
+        if let Some(word) = exec.argv.iter().chain(settings).find(|word| word.contains('\0')) {
+            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{:?} has a zero byte", shorten(word))));
+        }
+        if let Some((name, _)) = exec.environment.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
+            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no name of a variable")));
+        }
+        if let Some(user) = &exec.user {
+            self.require_user(container, user)?;
+        }
+        let stdin = exec.stdin.as_ref().map(|stream| self.bytes_of(stream)).transpose()?.unwrap_or_default();
+        let command = shorten(&exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "));
+        let request = ExecRequest {
+            argv: exec.argv,
+            stdin,
+            environment: exec.environment,
+            user: exec.user,
+            ..self.exec_request(exec.deadline_ms)
+        };
+        let output = container
+            .exec(&request)
+            .map_err(|error| if is_too_long(&error) { self.refusal(&error) } else { self.infrastructure(&error) })?;
+        let duration_ms = milliseconds(output.duration);
+        self.recorder.record(Event::Exec {
+            case: self.spec.case.clone(),
+            container: exec.container,
+            command,
+            status: output.status,
+            duration_ms,
+            timed_out: output.timed_out,
+        });
+        Ok(ExecResult {
+            status: output.status,
+            duration_ms,
+            timed_out: output.timed_out,
+            stdout: self.stream(output.stdout, "stdout")?,
+            stderr: self.stream(output.stderr, "stderr")?,
+        })
+    }
+
+    fn put(&self, put: &Put) -> Answer<Done> {
+        let container = self.container(&put.container)?;
+        let content = self.bytes_of(&put.content)?;
+        let request = self.exec_request(put.deadline_ms);
+        container
+            .put(&put.path, content, put.mode, put.owner.as_deref(), request)
+            .map_err(|error| self.refusal(&error))?;
+        Ok(Done {})
+    }
+
+    fn get(&self, get: &Get) -> Answer<Stream> {
+        let container = self.container(&get.container)?;
+        let output =
+            container.get(&get.path, self.exec_request(get.deadline_ms)).map_err(|error| self.refusal(&error))?;
+        self.stream(output.stdout, "get")
+    }
+
+    fn wait(&self, wait: &Wait) -> Answer<Waited> {
+        let container = self.container(&wait.container)?;
+        let deadline = Duration::from_millis(wait.deadline_ms);
+        let stop = || (self.interrupted)() || self.is_closed();
+        match container.wait_for(&wait.condition, deadline, self.lab.network(), self.lab.streams_dir(), &stop) {
+            Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
+            Err(error @ WaitError::Deadline { .. }) => Err(RpcError::new(ErrorCode::Deadline, error.to_string())),
+            Err(error @ WaitError::Interrupted) => Err(RpcError::new(ErrorCode::Interrupted, error.to_string())),
+            Err(error @ WaitError::Dead { .. }) => Err(self.infrastructure(&anyhow::Error::new(error))),
+        }
+    }
+
+    fn step(&self, step: &Step) -> Answer<Done> {
+        let mut state = self.state();
+        let case = self.spec.case.clone();
+        let event = if step.edge == Edge::Begin {
+            let depth = u32::try_from(state.steps.len()).unwrap_or(u32::MAX);
+            state.steps.push((step.name.clone(), Instant::now()));
+            Event::StepStarted { case, name: step.name.clone(), depth }
+        } else {
+            let place = state.steps.iter().rposition(|(name, _)| *name == step.name).ok_or_else(|| {
+                RpcError::new(ErrorCode::InvalidParams, format!("the step {:?} ends but never began", step.name))
+            })?;
+            let (name, begun) = state.steps.remove(place);
+            let depth = u32::try_from(place).unwrap_or(u32::MAX);
+            let passed = step.edge == Edge::Passed;
+            Event::StepEnded { case, name, depth, passed, duration_ms: milliseconds(begun.elapsed()) }
+        };
+        drop(state);
+        self.recorder.record(event);
+        Ok(Done {})
+    }
+
+    fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
+        let mut state = self.state();
+        state.measurements_begun += 1;
+        let measurement = state.measurements_begun;
+        state.measurements.insert(measurement, begin.operation);
+        Ok(Measurement { measurement })
+    }
+
+    fn measure_end(&self, end: &MeasureEnd) -> Answer<Done> {
+        let mut state = self.state();
+        let operation = state.measurements.remove(&end.measurement).ok_or_else(|| {
+            RpcError::new(ErrorCode::InvalidParams, format!("measurement {} is not open", end.measurement))
+        })?;
+        let duration_ms = end.duration_ms;
+        let repetition = state.performance.add(&operation, duration_ms, end.succeeded);
+        drop(state);
+        let case = self.spec.case.clone();
+        self.recorder.record(Event::Operation { case, operation, repetition, duration_ms, succeeded: end.succeeded });
+        Ok(Done {})
+    }
+
+    fn check(&self, check: Check) -> Answer<Done> {
+        if !check.passed {
+            let meaning = check.message.as_ref().map_or_else(String::new, |message| format!("{message}: "));
+            let values = if check.values.is_empty() { String::new() } else { format!(" [{}]", check.values) };
+            let message = format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line);
+            self.state().seen.failed_check.get_or_insert(message);
+        }
+        self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
+        Ok(Done {})
+    }
+
+    fn log(&self, log: Log) -> Answer<Done> {
+        self.recorder.record(Event::Log { case: self.spec.case.clone(), level: log.level, message: log.message });
+        Ok(Done {})
+    }
+
+    fn abort(&self, abort: Abort) -> Answer<Done> {
+        self.recorder.record(Event::Aborted {
+            case: self.spec.case.clone(),
+            kind: abort.kind,
+            message: abort.message.clone(),
+            location: abort.location.clone(),
+        });
+        self.state().seen.abort.get_or_insert(abort);
+        Ok(Done {})
+    }
+
+    fn artifact(&self, artifact: &Artifact) -> Answer<Done> {
+        let name = &artifact.name;
+        if name.is_empty() || name.starts_with('.') || name.contains('/') || name.contains('\0') {
+            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no plain file name")));
+        }
+        let bytes = self.bytes_of(&artifact.content)?;
+        let path = self.spec.artifacts.join(name);
+        self.keep(&path, &mut bytes.as_slice())?;
+        let path = format!("{}/{name}", self.spec.artifacts_in_run);
+        let size_bytes = bytes.len() as u64;
+        self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });
+        Ok(Done {})
+    }
+
+    fn container(&self, name: &str) -> Answer<&Container> {
+        self.lab.container(name).ok_or_else(|| {
+            let known: Vec<&str> = self.lab.containers().iter().map(|c| c.machine().name.as_str()).collect();
+            let message = format!("there is no container {name:?} in this lab: there are {}", known.join(", "));
+            RpcError::new(ErrorCode::InvalidParams, message)
+        })
+    }
+
+    fn require_user(&self, container: &Container, name: &str) -> Answer<()> {
+        let passwd = container.root().and_then(|root| rooted::read(&root, "/etc/passwd"));
+        let passwd = passwd.map_err(|error| self.refusal(&error))?;
+        if !name.is_empty() && passwd.lines().any(|line| line.split(':').next() == Some(name)) {
+            return Ok(());
+        }
+        let message = format!("there is no user {name:?} in {}", container.machine().name);
+        Err(RpcError::new(ErrorCode::InvalidParams, message))
+    }
+
+    fn exec_request(&self, deadline_ms: u64) -> ExecRequest {
+        let deadline = Duration::from_millis(deadline_ms);
+        ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
+    }
+
+    fn bytes_of(&self, stream: &Stream) -> Answer<Vec<u8>> {
+        let bad = |error: String| RpcError::new(ErrorCode::InvalidParams, error);
+        match stream {
+            Stream::File { path, .. } => self.spec.invoker.read(path).map_err(|error| bad(format!("{error:#}"))),
+            inline => Ok(inline.inline_bytes().map_err(|error| bad(error.to_string()))?.unwrap_or_default()),
+        }
+    }
+
+    /// A stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user.
+    /// It is read by its descriptor: the file's folder is root's, and another file system than the artifacts'.
+    fn stream(&self, mut file: NamedTempFile, what: &str) -> Answer<Stream> {
+        let start = |file: &mut NamedTempFile| -> std::io::Result<u64> {
+            file.rewind()?;
+            Ok(file.as_file().metadata()?.len())
+        };
+        let broken = |error: std::io::Error| {
+            self.infrastructure(&anyhow::Error::new(error).context("reading a program's output"))
+        };
+        // What it left running may still write: no more is taken than there was at its end.
+        let bytes = start(&mut file).map_err(broken)?;
+        let mut content = file.as_file().take(bytes);
+        if bytes <= STREAM_BYTES_MAX as u64 {
+            let mut inline = Vec::new();
+            content.read_to_end(&mut inline).map_err(broken)?;
+            return Ok(Stream::from_bytes(inline));
+        }
+        let number = {
+            let mut state = self.state();
+            state.streams_kept += 1;
+            state.streams_kept
+        };
+        let path = self.spec.artifacts.join(format!("stream-{number}-{what}"));
+        let bytes = self.keep(&path, &mut content)?;
+        Ok(Stream::File { path, bytes })
+    }
+
+    /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
+    fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+        let invoker = &self.spec.invoker;
+        let written = invoker.create(path).and_then(|mut file| {
+            let bytes = invoker.act(|| Ok(std::io::copy(content, &mut file)?));
+            bytes.with_context(|| format!("writing {}", path.display()))
+        });
+        written.map_err(|error| if is_hosts(&error) { self.infrastructure(&error) } else { self.refusal(&error) })
+    }
+
+    /// An error that is the container's or the scenario's affair, unless the container has died under it.
+    fn refusal(&self, error: &anyhow::Error) -> RpcError {
+        if self.lab.containers().iter().any(Container::is_dead) {
+            return self.infrastructure(error);
+        }
+        RpcError::new(ErrorCode::InvalidParams, format!("{error:#}"))
+    }
+
+    fn infrastructure(&self, error: &anyhow::Error) -> RpcError {
+        let message = format!("{error:#}");
+        if !self.is_closed() {
+            self.state().seen.infrastructure.get_or_insert_with(|| message.clone());
+        }
+        RpcError::new(ErrorCode::Infrastructure, message)
+    }
+}
+
+fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer>) -> Answer<Value> {
+    let request = serde_json::from_value(params)
+        .map_err(|error| RpcError::new(ErrorCode::InvalidParams, format!("parameters of {}: {error}", M::NAME)))?;
+    let answer = carry_out(request)?;
+    serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
+}
+
+/// Whether the kernel refused a command line or an environment for its length.
+fn is_too_long(error: &anyhow::Error) -> bool {
+    let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
+    matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
+}
+
+/// Whether a file could not be written for the host's sake, not for what the scenario asked for or did to its folder.
+fn is_hosts(error: &anyhow::Error) -> bool {
+    let number = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    let number = number.map(Errno::from_raw);
+    matches!(
+        number,
+        None | Some(
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EIO | Errno::EROFS | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM
+        )
+    )
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= COMMAND_CHARS_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(COMMAND_CHARS_MAX).chain(" [...]".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::shell::Command;
+
+    #[test]
+    fn a_command_line_that_is_too_long_is_told_from_a_host_that_fails() {
+        let start = |program: &str, argument: String| Command::new(program).arg(argument).run().unwrap_err();
+        assert!(is_too_long(&start("true", "x".repeat(1 << 20)).into()));
+        assert!(!is_too_long(&start("no-such-program-here", String::new()).into()));
+        assert!(!is_too_long(&start("false", String::new()).into()));
+    }
+
+    #[test]
+    fn a_full_disk_is_the_hosts_and_a_bad_name_the_scenarios() {
+        let error = |errno: Errno| anyhow::Error::new(std::io::Error::from(errno)).context("making a file");
+        for errno in [Errno::ENAMETOOLONG, Errno::EISDIR, Errno::ENOENT, Errno::EACCES, Errno::EEXIST, Errno::ELOOP] {
+            assert!(!is_hosts(&error(errno)), "{errno}");
+        }
+        for errno in [Errno::ENOSPC, Errno::EIO] {
+            assert!(is_hosts(&error(errno)), "{errno}");
+        }
+        assert!(is_hosts(&anyhow::anyhow!("no system call failed")));
+    }
+}

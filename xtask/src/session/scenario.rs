@@ -1,0 +1,142 @@
+//! Runs one scenario process from start to end.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use e2e_contract::SOCKET_VARIABLE;
+use serde_json::{Map, Value};
+
+use super::connection;
+use super::ending::End;
+use super::requests::Session;
+use crate::host::cgroup::Tree;
+use crate::host::invoker::Invoker;
+use crate::host::shell::{self, BoundProcess, UserProcess};
+use crate::lab::Lab;
+use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
+
+/// How often the session looks for an interrupt while the scenario runs.
+const INTERRUPT_POLL: Duration = Duration::from_millis(50);
+
+/// How long the processes of a scenario may take to die.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long requests that were written before the scenario's end may take to be carried out.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What one session needs.
+#[derive(Debug)]
+pub struct SessionSpec {
+    /// The case, for the record.
+    pub case: CaseId,
+    /// `category/name`.
+    pub scenario: String,
+    /// Name of the case.
+    pub case_name: String,
+    /// The case's parameters.
+    pub params: Map<String, Value>,
+    /// The scenario's program with its arguments.
+    pub argv: Vec<String>,
+    /// The folder it runs in.
+    pub working_dir: PathBuf,
+    /// The scenario's `fixtures/`.
+    pub fixtures: PathBuf,
+    /// For files the scenario wants kept.
+    pub artifacts: PathBuf,
+    /// The artifacts' folder below the run's, for the record.
+    pub artifacts_in_run: String,
+    /// Takes the program's stdout and stderr.
+    pub log: File,
+    /// The user it runs as.
+    pub invoker: Invoker,
+    /// From its start to its end.
+    pub timeout: Duration,
+    /// Where the session may put its socket, and the slot's cgroup.
+    pub slot_dir: PathBuf,
+    /// The slot's cgroup, relative to the top of each hierarchy.
+    pub slot_cgroup: String,
+}
+
+/// Runs a scenario in a lab and says how it ended.
+///
+/// # Errors
+/// When the machine fails: the socket cannot be made, or the program not be started.
+pub fn run(
+    spec: SessionSpec,
+    lab: &Arc<Lab>,
+    recorder: &Arc<Recorder>,
+    interrupted: &Arc<dyn Fn() -> bool + Send + Sync>,
+) -> anyhow::Result<(Outcome, Performance)> {
+    let socket = spec.slot_dir.join("socket");
+    let listener = listen(&socket, &spec.invoker)?;
+    let process = start(&spec, &socket)?;
+    let (pid, started, timeout) = (process.pid(), Instant::now(), spec.timeout);
+    recorder.record(Event::ScenarioStarted { case: spec.case.clone(), pid, user: spec.invoker.name.clone() });
+    let cgroup = Tree::named(&scenario_cgroup(&spec.slot_cgroup));
+    let session = Arc::new(Session::new(spec, Arc::clone(lab), Arc::clone(recorder), Arc::clone(interrupted)));
+    let serving = Arc::clone(&session);
+    let (done, served) = channel::<()>();
+    std::thread::Builder::new().name("session".into()).spawn(move || {
+        connection::serve(&listener, &serving);
+        drop(done);
+    })?;
+
+    let (sender, ended) = channel();
+    std::thread::Builder::new().name("scenario".into()).spawn(move || {
+        let _ = sender.send(process.wait()); // nobody listens any more after a kill
+    })?;
+    let end = loop {
+        let left = timeout.saturating_sub(started.elapsed());
+        match ended.recv_timeout(left.min(INTERRUPT_POLL)) {
+            Ok(status) => break End::of(status.context("waiting for the scenario's end")?),
+            Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for the scenario is gone"),
+            Err(RecvTimeoutError::Timeout) if interrupted() => break End::Interrupted,
+            Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
+            Err(RecvTimeoutError::Timeout) if started.elapsed() >= timeout => break End::TimedOut(timeout),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    };
+    // What the scenario started and left behind goes with it.
+    let killed = cgroup.kill_and_remove(KILL_DEADLINE, || ());
+    connection::release(&socket);
+    // What it wrote before its end counts; what is still under way after that does not.
+    let _ = served.recv_timeout(DRAIN_DEADLINE);
+    session.close();
+    let _ = std::fs::remove_file(&socket);
+    killed.context("ending the scenario's processes")?;
+    Ok(session.finish(end))
+}
+
+fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {
+    let make = || -> anyhow::Result<UnixListener> {
+        let _ = std::fs::remove_file(socket); // of an earlier session in this lab
+        let listener = UnixListener::bind(socket)?;
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+        invoker.own(socket)?;
+        Ok(listener)
+    };
+    make().with_context(|| format!("making the scenario's socket {}", socket.display()))
+}
+
+fn start(spec: &SessionSpec, socket: &Path) -> anyhow::Result<BoundProcess> {
+    let join = Tree::named(&scenario_cgroup(&spec.slot_cgroup)).make()?;
+    shell::spawn_as_user(&UserProcess {
+        argv: &spec.argv,
+        environment: &[(SOCKET_VARIABLE.into(), socket.display().to_string())],
+        dir: &spec.working_dir,
+        log: spec.log.try_clone()?,
+        cgroup_procs: &join,
+        invoker: &spec.invoker,
+    })
+    .with_context(|| format!("starting the scenario {}", spec.argv.join(" ")))
+}
+
+fn scenario_cgroup(slot_cgroup: &str) -> String {
+    format!("{slot_cgroup}/_scenario") // no container is named like this
+}
