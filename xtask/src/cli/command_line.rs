@@ -1,0 +1,101 @@
+//! The verbs, and what all of them share.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::{build_layer, clean, doctor, e2e, guard, image, live, setup, test};
+use crate::error::Error;
+
+/// Multi-machine end-to-end tests on LXC containers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+pub struct Cli {
+    /// The project's folder: the one with e2e.toml; looked for from here upwards if not given.
+    #[arg(long, global = true, value_name = "DIR", env = "E2E_ROOT")]
+    root: Option<PathBuf>,
+    /// How results are printed on stdout.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// Stable and versioned, for programs.
+    Json,
+}
+
+/// What every verb is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The project's folder, absolute.
+    pub root: PathBuf,
+    /// How results are printed.
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    E2e(Box<e2e::Args>),
+    Test(test::Args),
+    /// Say what this machine has and lacks, and how to mend it
+    Doctor(doctor::Args),
+    /// Install what doctor misses, with the system's package manager
+    Setup(setup::Args),
+    Ps(live::PsArgs),
+    Shell(live::ShellArgs),
+    Logs(live::LogsArgs),
+    Clean(clean::Args),
+    Image(image::Args),
+    #[command(hide = true)]
+    Guard(guard::Args),
+    #[command(hide = true)]
+    BuildLayer(build_layer::Args),
+}
+
+impl Cli {
+    /// Carries the command line out; the answer is the exit code.
+    ///
+    /// # Errors
+    /// Whatever the verb meets; [`crate::error::Error::exit_code`] says which exit code it means.
+    pub fn run(self) -> anyhow::Result<u8> {
+        let root = match self.root {
+            Some(root) => root,
+            None => project_above(&std::env::current_dir()?),
+        };
+        if self.format == Format::Json && !self.verb.has_json() {
+            let message = "--format json: what this verb prints is other programs' own words; it has no such form";
+            return Err(Error::Usage(message.into()).into());
+        }
+        let context = Context { root: std::path::absolute(root)?, format: self.format };
+        match &self.verb {
+            Verb::E2e(args) => e2e::run(args, &context),
+            Verb::Test(args) => test::run(args, &context),
+            Verb::Doctor(args) => doctor::run(args, &context),
+            Verb::Setup(args) => setup::run(args, &context),
+            Verb::Ps(args) => live::ps(args, &context),
+            Verb::Shell(args) => live::open_shell(args, &context),
+            Verb::Logs(args) => live::logs(args, &context),
+            Verb::Clean(args) => clean::run(args, &context),
+            Verb::Image(args) => image::run(args, &context),
+            Verb::BuildLayer(args) => build_layer::run(args),
+            Verb::Guard(args) => guard::run(args),
+        }
+    }
+}
+
+impl Verb {
+    fn has_json(&self) -> bool {
+        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Logs(_) | Self::Clean(_))
+    }
+}
+
+/// The folder of the project that this folder lies in; the folder itself where there is none.
+fn project_above(folder: &Path) -> PathBuf {
+    folder.ancestors().find(|folder| folder.join("e2e.toml").is_file()).unwrap_or(folder).to_owned()
+}

@@ -1,0 +1,165 @@
+//! `cargo xtask doctor`: says what this machine has and lacks, and how to mend it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Context, Format};
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
+use crate::host::doctor::{Finding, Status, Subject, examine};
+use crate::manifest::Project;
+
+/// No flags of its own.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// The JSON format; a change of meaning raises the version.
+#[derive(Serialize)]
+struct Document<'a> {
+    format_version: u32,
+    findings: &'a [Finding],
+}
+
+/// Prints one line a check; 3 when a check failed.
+///
+/// # Errors
+/// When stdout cannot be written to.
+pub fn run(_args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let findings = examine(&subject(&context.root));
+    let text = match context.format {
+        Format::Human => human(&findings),
+        Format::Json => serde_json::to_string_pretty(&Document { format_version: 1, findings: &findings })? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    let has_failed = findings.iter().any(|finding| finding.status == Status::Failure);
+    Ok(if has_failed { EXIT_INFRASTRUCTURE } else { EXIT_PASSED })
+}
+
+/// What the project in this folder asks of the machine; the usual where there is none, so that doctor works anywhere.
+pub(super) fn subject(root: &Path) -> Subject {
+    let (ids_first, ids_count) = Project::read(root).map_or((100_000, 65_536), |it| (it.ids.first, it.ids.count));
+    let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+    Subject { target_dir, ids_first, ids_count }
+}
+
+const WIDTH_COLUMNS: usize = 80;
+const STATUS_COLUMNS: usize = 9;
+const CHECK_COLUMNS: usize = 20;
+
+pub(super) fn human(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    let mut group = None;
+    for finding in findings {
+        if group != Some(finding.group) {
+            let gap = if group.is_some() { "\n" } else { "" };
+            let _ = writeln!(text, "{gap}{}", finding.group.name());
+            group = Some(finding.group);
+        }
+        text.push_str(&line(finding));
+    }
+    let _ = writeln!(text, "\n{}", summary(findings));
+    text
+}
+
+/// Status, check, and what was seen, wrapped; then the cure, never wrapped, so that it can be copied.
+fn line(finding: &Finding) -> String {
+    let status = match finding.status {
+        Status::Ok => "ok",
+        Status::Warning => "warning",
+        Status::Failure => "failure",
+    };
+    let indent = " ".repeat(2 + STATUS_COLUMNS + CHECK_COLUMNS);
+    let mut text = format!("  {status:STATUS_COLUMNS$}{:CHECK_COLUMNS$}", finding.check);
+    text += &wrap(&finding.seen, WIDTH_COLUMNS - indent.len()).join(&format!("\n{indent}"));
+    if let Some(cure) = &finding.cure {
+        let _ = write!(text, "\n  {:STATUS_COLUMNS$}cure: {cure}", "");
+    }
+    text + "\n"
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let count = |status| findings.iter().filter(|finding| finding.status == status).count();
+    let (warnings, failures) = (count(Status::Warning), count(Status::Failure));
+    let plural = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let counts = format!("{} ok, {}, {}", count(Status::Ok), plural(warnings, "warning"), plural(failures, "failure"));
+    let can_install = |status| findings.iter().any(|it| it.status == status && !it.items.is_empty());
+    if can_install(Status::Failure) {
+        format!("{counts}\n`cargo xtask setup` installs what is missing")
+    } else if can_install(Status::Warning) {
+        format!("{counts}\n`cargo xtask setup --optional` installs what is missing")
+    } else {
+        counts
+    }
+}
+
+/// Lines of at most `columns` characters, broken between words; a longer word has a line of its own.
+fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is always a line");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.chars().count() + 1 + word.chars().count() <= columns {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::doctor::Group;
+
+    fn finding(check: &'static str, group: Group, status: Status, seen: &str) -> Finding {
+        let cure = (status != Status::Ok).then(|| "sudo mend it".to_owned());
+        Finding { check, group, status, seen: seen.to_owned(), cure, items: Vec::new() }
+    }
+
+    #[test]
+    fn the_report_is_aligned_and_eighty_columns_wide() {
+        let long = "no netem in this kernel, and this goes on for longer than what a terminal has room for";
+        let text = human(&[
+            finding("kernel", Group::Machine, Status::Ok, "Linux 6.1"),
+            finding("lxc", Group::Containers, Status::Failure, "missing: lxc-start"),
+            finding("cgroup-controllers", Group::Containers, Status::Warning, long),
+        ]);
+        let expected = "\
+machine
+  ok       kernel              Linux 6.1
+
+containers
+  failure  lxc                 missing: lxc-start
+           cure: sudo mend it
+  warning  cgroup-controllers  no netem in this kernel, and this goes on for
+                               longer than what a terminal has room for
+           cure: sudo mend it
+
+1 ok, 1 warning, 1 failure
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn words_are_never_cut() {
+        let check = |text: &str, columns: usize, expected: &[&str]| assert_eq!(wrap(text, columns), expected);
+        check("a bb ccc", 4, &["a bb", "ccc"]);
+        check("/a/very/long/path x", 4, &["/a/very/long/path", "x"]);
+        check("", 4, &[""]);
+    }
+
+    #[test]
+    fn the_json_has_five_keys_a_finding() {
+        let findings = [finding("lxc", Group::Containers, Status::Failure, "missing: lxc-start")];
+        let document = serde_json::to_value(Document { format_version: 1, findings: &findings }).unwrap();
+        assert_eq!(
+            document.to_string(),
+            r#"{"format_version":1,"findings":[{"check":"lxc","group":"containers","status":"failure","seen":"missing: lxc-start","cure":"sudo mend it"}]}"#
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! `cargo xtask e2e`: plans, runs and reports scenarios.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{Context, Format, doctor, sudo};
+use crate::error::Error;
+use crate::guard::Wait;
+use crate::host::doctor::require_tools;
+use crate::host::invoker::is_root;
+use crate::host::setup::{self, Scope};
+use crate::image::{self, Replacement};
+use crate::manifest::Project;
+use crate::plan::{Order, Plan};
+use crate::record::Recorder;
+use crate::report::terminal;
+use crate::run::{self, Interrupt, Keep, Options, ScenarioBinaries};
+
+/// Run scenarios on fresh labs of containers.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Filters: a category, a scenario, category/scenario, scenario:case, part of a name, a path \
+                        (scenarios/data_pipeline/), or tag:NAME. Several filters add up.\n\n\
+                        Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, \
+                        3 no lab could be had, 5 interrupted.")]
+pub struct Args {
+    /// Which scenarios; all of them if none is given.
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Show the scenarios that match, and run none.
+    #[arg(long)]
+    list: bool,
+    /// Show what would be done, and touch nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Install what the machine lacks first, without asking.
+    #[arg(long)]
+    setup: bool,
+    /// Stop after N failed cases.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_fail: Option<u32>,
+    /// Deadline of a case, such as 90s or 5m, instead of its scenario's own.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// Run each case N times.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
+    /// Run in random order; the seed is printed, and SEED repeats an order.
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
+    shuffle: Option<Option<u64>>,
+    /// Try a failed case again up to N times; a pass after a failure is reported as flaky.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// Keep the lab after a failure, or always, and print how to enter and remove it.
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
+    keep_containers: Option<KeepWhen>,
+    /// Names of the containers on the host, by position: app, db, worker as e2e.toml orders them.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    e2e_containers: Vec<String>,
+    /// Replace a pinned package of a template by a local wheel or source tree: app.mancer=PATH.
+    #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH")]
+    replacements: Vec<String>,
+    /// Fail at once when another run holds the slot, instead of waiting for it.
+    #[arg(long)]
+    no_wait: bool,
+    /// The slot whose names and folders the labs take: another one runs beside.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    slot: u32,
+    /// Accepted for those who know it from pytest; running is what this verb does.
+    #[arg(long, hide = true)]
+    run_e2e: bool,
+    /// The folder of the scenarios' programs, built already.
+    #[arg(long, hide = true, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+/// When a lab stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum KeepWhen {
+    Failure,
+    Always,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Bad usage, a bad project, or a run that cannot begin or be recorded.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(|| u64::from(rand::random::<u32>())));
+    let plan = Plan::make(&project, &args.filters, Order { repeat: args.repeat, shuffle_seed })?;
+    let replacements =
+        args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
+    let host_names = host_names(args, &project)?;
+    if args.list {
+        super::plan_view::list(&project, &plan, context.format);
+        return Ok(0);
+    }
+    if args.dry_run {
+        super::plan_view::dry_run(
+            &project,
+            &plan,
+            &image::status(&project, &plan.templates(&project), &replacements)?,
+            args.timeout,
+            context.format,
+        );
+        return Ok(0);
+    }
+    if plan.cases.is_empty() {
+        return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
+    }
+    if !is_root() {
+        return become_root(args, &project);
+    }
+    if args.setup {
+        setup::install_missing(&doctor::subject(&context.root), Scope::Required, terminal::show_progress)?;
+    }
+    require_tools()?;
+    let interrupt = Interrupt::listen()?;
+    let binaries = match &args.binaries {
+        Some(dir) => ScenarioBinaries::in_folder(&project, dir),
+        None => ScenarioBinaries::build(&project),
+    };
+    let listener: Box<dyn FnMut(&crate::record::Stamped) + Send> = match context.format {
+        Format::Human => Box::new(terminal::show_event),
+        Format::Json => Box::new(terminal::show_event_as_json),
+    };
+    let recorder = Arc::new(Recorder::new(vec![listener]));
+    let options = Options {
+        slot: args.slot.to_string(),
+        wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
+        keep: match args.keep_containers {
+            None => Keep::Never,
+            Some(KeepWhen::Failure) => Keep::OnFailure,
+            Some(KeepWhen::Always) => Keep::Always,
+        },
+        failures_max: args.max_fail,
+        retries: args.retries,
+        timeout: args.timeout,
+        host_names,
+        replacements,
+        working_dir: std::env::current_dir().context("finding the working directory")?,
+    };
+    let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
+    if context.format == Format::Human {
+        terminal::show_result(&record, &project.root.join("target/e2e").join(&record.run_id));
+    }
+    Ok(record.exit_code)
+}
+
+/// Builds the scenarios as the user, then runs this program again as root: what needs root asks for it once.
+fn become_root(args: &Args, project: &Project) -> anyhow::Result<u8> {
+    if args.binaries.is_some() {
+        return sudo::again();
+    }
+    let built = ScenarioBinaries::build(project);
+    let first = project.scenarios.first().map(|scenario| built.get(&scenario.name, &|| false)).transpose()?;
+    let folder =
+        first.and_then(|program| program.parent().map(PathBuf::from)).context("finding the scenarios' programs")?;
+    sudo::again_with(vec!["--binaries".into(), folder.into()])
+}
+
+fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>, Error> {
+    if args.e2e_containers.len() > project.container_order.len() {
+        return Err(Error::Usage(format!(
+            "--e2e-containers has {} names, but e2e.toml orders only {} containers ({})",
+            args.e2e_containers.len(),
+            project.container_order.len(),
+            project.container_order.join(", ")
+        )));
+    }
+    for (place, name) in args.e2e_containers.iter().enumerate() {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 60 || !name.chars().all(good) || name.starts_with('-') {
+            return Err(Error::Usage(format!(
+                "--e2e-containers: {name:?} is no name for a container: use letters, digits, '-', '_'"
+            )));
+        }
+        if args.e2e_containers[..place].contains(name) {
+            return Err(Error::Usage(format!("--e2e-containers names {name:?} twice")));
+        }
+    }
+    Ok(project.container_order.iter().cloned().zip(args.e2e_containers.iter().cloned()).collect())
+}

@@ -1,0 +1,192 @@
+//! `cargo xtask image`: the layers of the templates.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::unistd::Uid;
+use serde_json::json;
+
+use super::{Context, Format, sudo};
+use crate::error::Error;
+use crate::image::{
+    Difference, LayerStatus, LockFile, Progress, Removal, Replacement, Store, StoredLayer, ensure, status,
+};
+use crate::manifest::Project;
+use crate::run::Interrupt;
+
+/// Of everything printed with `--format json`.
+const FORMAT_VERSION: u32 = 1;
+
+/// Build, list and remove the layers of templates.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// The templates with their layers, and whether they are built.
+    List,
+    /// Builds what is missing, and writes containers/lock.json.
+    Build(BuildArgs),
+    /// Removes the layers of templates, and of those built on them.
+    Rm {
+        /// Templates.
+        #[arg(required = true, value_name = "TEMPLATE")]
+        names: Vec<String>,
+    },
+    /// Removes every layer that no template of the project uses, unless a lab does.
+    Prune,
+}
+
+#[derive(Debug, clap::Args)]
+struct BuildArgs {
+    /// Templates; without any, all.
+    #[arg(value_name = "TEMPLATE")]
+    names: Vec<String>,
+    /// Fail where layers or versions differ from containers/lock.json, and leave it as it is.
+    #[arg(long, conflicts_with = "set")]
+    locked: bool,
+    /// Install a local wheel or working tree in place of a pinned Python package.
+    #[arg(long, value_name = "TEMPLATE.PACKAGE=PATH")]
+    set: Vec<String>,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Whatever reading the project or building its layers meets.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    if !matches!(args.verb, Verb::List) && !Uid::effective().is_root() {
+        return sudo::again();
+    }
+    match &args.verb {
+        Verb::List => list(&project, context.format),
+        Verb::Build(args) => build(&project, args, context.format),
+        Verb::Rm { names } => remove(&project, names),
+        Verb::Prune => prune(&project),
+    }
+}
+
+fn list(project: &Project, format: Format) -> anyhow::Result<u8> {
+    let layers = status(project, &all(project), &[])?;
+    show(&layers, format)?;
+    Ok(0)
+}
+
+fn build(project: &Project, args: &BuildArgs, format: Format) -> anyhow::Result<u8> {
+    let replacements = args.set.iter().map(|text| Replacement::parse(text, project)).collect::<Result<Vec<_>, _>>()?;
+    let names = if args.names.is_empty() { all(project) } else { args.names.clone() };
+    let path = LockFile::path(project);
+    let mut lock = LockFile::read(&path)?;
+    if args.locked {
+        refuse(&lock.compare(&status(project, &names, &replacements)?))?; // before minutes are spent on the wrong layers
+    }
+    let interrupt = Interrupt::listen()?;
+    ensure(project, &names, &replacements, &report_progress, &|| interrupt.is_set())?;
+    let layers = status(project, &names, &replacements)?;
+    if args.locked {
+        refuse(&lock.compare(&layers))?;
+    } else if replacements.is_empty() {
+        let before = lock.clone();
+        lock.update(project, &layers);
+        if lock != before {
+            lock.write(&path)?;
+        }
+    }
+    show(&layers, format)?;
+    Ok(0)
+}
+
+fn remove(project: &Project, names: &[String]) -> anyhow::Result<u8> {
+    for name in names {
+        project.template(name)?;
+    }
+    let store = Store::of_this_machine();
+    let layers = status(project, names, &[])?;
+    let wanted = layers.iter().filter(|layer| names.contains(&layer.template) && layer.stored.is_some());
+    remove_layers(&store, wanted.map(|layer| (layer.hash.as_str(), layer.template.as_str())))
+}
+
+fn prune(project: &Project) -> anyhow::Result<u8> {
+    let store = Store::of_this_machine();
+    store.finish_removals()?;
+    let used = status(project, &all(project), &[])?;
+    let stored = store.list()?;
+    let unused = stored.iter().filter(|layer| !used.iter().any(|status| status.hash == layer.record.hash));
+    remove_layers(&store, unused.map(|StoredLayer { record, .. }| (record.hash.as_str(), record.template.as_str())))
+}
+
+fn remove_layers<'a>(store: &Store, layers: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::Result<u8> {
+    let mut in_use = Vec::new();
+    for (hash, template) in layers {
+        match store.remove(hash)? {
+            Removal::Removed => say(&format!("removed {hash} ({template})")),
+            Removal::InUse => in_use.push(format!("{hash} ({template})")),
+        }
+    }
+    if in_use.is_empty() {
+        return Ok(0);
+    }
+    let problem = format!("in use by a lab or a build, not removed: {}", in_use.join(", "));
+    Err(Error::Host { problem, cure: "cargo xtask ps says who runs; cargo xtask clean removes kept labs".into() }
+        .into())
+}
+
+fn all(project: &Project) -> Vec<String> {
+    project.templates.keys().cloned().collect()
+}
+
+fn refuse(differences: &[Difference]) -> anyhow::Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    let cure = "`cargo xtask image build` without --locked writes what there is to containers/lock.json";
+    Err(Error::Usage(format!("containers/lock.json differs:\n  {}\n  cure: {cure}", lines.join("\n  "))).into())
+}
+
+#[expect(clippy::print_stdout, reason = "results go to stdout")]
+fn show(layers: &[LayerStatus], format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        println!("{}", serde_json::to_string(&json!({ "format_version": FORMAT_VERSION, "layers": layers }))?);
+        return Ok(());
+    }
+    println!("{:<16} {:<16} {:<6} {:>9} {:>9}", "TEMPLATE", "LAYER", "CACHED", "SIZE", "AGE");
+    for LayerStatus { template, hash, stored, .. } in layers {
+        let (cached, size, age) = match stored {
+            Some(record) => ("yes", mebibytes(record.size_bytes), age(record.created_unix_s)),
+            None => ("no", "-".to_owned(), "-".to_owned()),
+        };
+        println!("{template:<16} {hash:<16} {cached:<6} {size:>9} {age:>9}");
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
+fn report_progress(progress: Progress) {
+    match progress {
+        Progress::Waiting { template, what } => eprintln!("{template}: waiting for {what}"),
+        Progress::Building { template, step } => eprintln!("{template}: {step}"),
+        Progress::Built { template, duration, bytes } => {
+            eprintln!("{template}: built in {:.1} s, {}", duration.as_secs_f64(), mebibytes(bytes));
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// In its largest unit: `3days`, `5h`, `12m`.
+fn age(created_unix_s: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let age = Duration::from_secs(now.saturating_sub(created_unix_s));
+    humantime::format_duration(age).to_string().split(' ').next().unwrap_or("0s").to_owned()
+}

@@ -1,0 +1,17 @@
+//! The command line: one file a verb, each with its `Args` and a `run` that returns the exit code.
+//! Parsing, printing and calling; the work is done elsewhere.
+
+mod build_layer;
+mod clean;
+mod command_line;
+mod doctor;
+mod e2e;
+mod guard;
+mod image;
+mod live;
+mod plan_view;
+mod setup;
+mod sudo;
+mod test;
+
+pub use command_line::{Cli, Context, Format};

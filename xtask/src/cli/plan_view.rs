@@ -1,0 +1,108 @@
+//! A plan, shown: `e2e --list` and `e2e --dry-run`.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Format;
+use crate::image::LayerStatus;
+use crate::manifest::Project;
+use crate::plan::Plan;
+
+/// Shows the scenarios of a plan with their cases and tags.
+pub fn list(project: &Project, plan: &Plan, format: Format) {
+    let scenarios = project.scenarios.iter().enumerate();
+    let chosen = scenarios.filter(|(index, _)| plan.cases.iter().any(|case| case.scenario == *index));
+    if format == Format::Json {
+        let rows: Vec<_> = chosen
+            .map(|(index, scenario)| {
+                json!({
+                    "scenario": scenario.id(),
+                    "description": scenario.description,
+                    "tags": scenario.tags,
+                    "cases": cases_of(plan, index),
+                    "containers": scenario.containers.iter().map(|used| &used.name).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        println!("{:#}", json!({ "format_version": 1, "scenarios": rows }));
+        return;
+    }
+    for (index, scenario) in chosen {
+        println!("{}", scenario.id());
+        println!("    {}", scenario.description);
+        let cases = cases_of(plan, index);
+        let containers: Vec<&str> = scenario.containers.iter().map(|used| used.name.as_str()).collect();
+        println!(
+            "    cases: {}; containers: {}; tags: {}",
+            cases.join(", "),
+            containers.join(", "),
+            scenario.tags.join(", ")
+        );
+    }
+}
+
+/// The names of a scenario's cases in a plan, each once.
+fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for case in plan.cases.iter().filter(|case| case.scenario == scenario) {
+        if !names.contains(&case.case.name.as_str()) {
+            names.push(&case.case.name);
+        }
+    }
+    names
+}
+
+/// Shows what a run would do.
+pub fn dry_run(project: &Project, plan: &Plan, layers: &[LayerStatus], timeout: Option<Duration>, format: Format) {
+    if format == Format::Json {
+        let cases: Vec<_> = plan
+            .cases
+            .iter()
+            .map(|case| {
+                let scenario = &project.scenarios[case.scenario];
+                json!({
+                    "case": case.id,
+                    "containers": scenario.containers.iter().map(|used| json!({"name": used.name, "template": used.template}))
+                        .collect::<Vec<_>>(),
+                    "memory_bytes": case.memory_bytes,
+                    "timeout_ms": u64::try_from(timeout.unwrap_or(scenario.timeout).as_millis()).unwrap_or(u64::MAX),
+                })
+            })
+            .collect();
+        println!(
+            "{:#}",
+            json!({ "format_version": 1, "layers": layers, "cases": cases, "shuffle_seed": plan.shuffle_seed })
+        );
+        return;
+    }
+    println!("images");
+    for layer in layers {
+        let state = match &layer.stored {
+            Some(record) => format!("cached, {} MiB", record.size_bytes >> 20),
+            None => "to be built".to_owned(),
+        };
+        println!("    {:<12} {}  {state}", layer.template, layer.hash);
+    }
+    println!("cases, each in a fresh lab");
+    for (number, case) in plan.cases.iter().enumerate() {
+        let scenario = &project.scenarios[case.scenario];
+        let timeout = humantime::format_duration(timeout.unwrap_or(scenario.timeout));
+        println!(
+            "{:>4}. {}   up to {} MiB of memory, deadline {timeout}",
+            number + 1,
+            case.id,
+            case.memory_bytes >> 20
+        );
+        for (position, used) in scenario.containers.iter().enumerate() {
+            let address = project.network.host(project.address_octet(&used.name, position));
+            println!("        start {} from template {} at {address}", used.name, used.template);
+        }
+        println!("        wait for their probes, run {}, collect logs, take the lab down", scenario.name);
+    }
+    if let Some(seed) = plan.shuffle_seed {
+        println!("order: shuffled with seed {seed}");
+    }
+}

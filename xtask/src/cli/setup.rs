@@ -1,0 +1,87 @@
+//! `cargo xtask setup`: installs what doctor misses, with the system's package manager.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use super::doctor::subject;
+use super::{Context, Format};
+use crate::error::{EXIT_INTERRUPTED, EXIT_PASSED, Error};
+use crate::host::doctor::{Finding, Status, examine};
+use crate::host::setup::{Plan, Scope, still_failing};
+
+/// What to install, and whether to ask.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Install without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Install what optional abilities need, too.
+    #[arg(long)]
+    optional: bool,
+}
+
+/// The JSON format; a change of meaning raises the version.
+#[derive(Serialize)]
+struct Document {
+    format_version: u32,
+    /// What was run, in order.
+    commands: Vec<String>,
+    /// What doctor still finds wanting.
+    findings: Vec<Finding>,
+}
+
+/// Shows what it will run, asks, runs it, and looks again; 3 when the machine still does not do.
+///
+/// # Errors
+/// Where it must ask and cannot, where a command fails, or where this machine's tools come from elsewhere.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let subject = subject(&context.root);
+    let before = examine(&subject);
+    let plan = Plan::new(&before, if args.optional { Scope::Everything } else { Scope::Required })?;
+    show(&plan)?;
+    if !plan.commands.is_empty() && !args.yes && !ask()? {
+        writeln!(io::stderr(), "nothing was changed")?;
+        return Ok(EXIT_INTERRUPTED);
+    }
+    plan.carry_out()?;
+    let after = if plan.commands.is_empty() { before } else { examine(&subject) };
+    let wanting = after.into_iter().filter(|finding| finding.status != Status::Ok).collect::<Vec<_>>();
+    let failures: Vec<_> = wanting.iter().filter(|finding| finding.status == Status::Failure).cloned().collect();
+    match context.format {
+        Format::Json => {
+            let document = Document { format_version: 1, commands: plan.lines(), findings: wanting };
+            writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&document)?)?;
+        }
+        Format::Human if failures.is_empty() => {
+            let done = if plan.is_empty() { "nothing to install" } else { "done" };
+            writeln!(io::stdout(), "{done}: this machine has what the engine needs")?;
+        }
+        Format::Human => {}
+    }
+    if failures.is_empty() { Ok(EXIT_PASSED) } else { Err(still_failing(&failures).into()) }
+}
+
+fn show(plan: &Plan) -> io::Result<()> {
+    let mut stderr = io::stderr();
+    if !plan.commands.is_empty() {
+        writeln!(stderr, "these commands install what is missing:\n")?;
+        plan.lines().iter().try_for_each(|line| writeln!(stderr, "  {line}"))?;
+        writeln!(stderr)?;
+    }
+    plan.by_hand.iter().try_for_each(|what| writeln!(stderr, "no package has what this brings; by hand: {what}"))
+}
+
+/// # Errors
+/// [`Error::Usage`] where nobody is there to answer.
+fn ask() -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        let message =
+            "stdin is no terminal, so nobody can say yes: run `cargo xtask setup --yes`, or the commands above";
+        return Err(Error::Usage(message.to_owned()).into());
+    }
+    write!(io::stderr(), "run them? [y/N] ")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

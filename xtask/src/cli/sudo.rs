@@ -1,0 +1,97 @@
+//! Root, asked for once: the program runs itself again under sudo.
+
+use std::ffi::{OsStr, OsString};
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use super::Cli;
+use crate::error::Error;
+use crate::host::shell;
+
+/// Variables that mean something to the engine or its tests.
+const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR";
+
+/// Where root looks for programs first: what stands in a folder of the user's must not take their place.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs this program again under sudo, with the same arguments. Comes back only when that fails.
+///
+/// # Errors
+/// When there is no sudo.
+pub fn again() -> anyhow::Result<u8> {
+    again_with(Vec::new())
+}
+
+/// Like [`again`], with further arguments for the verb.
+///
+/// # Errors
+/// When there is no sudo.
+pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
+    if shell::which("sudo").is_none() {
+        return Err(Error::Host {
+            problem: "containers need root, this is an ordinary user, and sudo is not installed".into(),
+            cure: "run it as root, or install sudo".into(),
+        }
+        .into());
+    }
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut words: Vec<OsString> = vec![KEPT.into(), "--".into(), "env".into()];
+    words.push(path_setting(std::env::var_os("PATH").as_deref()));
+    words.push(program.into());
+    words.extend(with_more(std::env::args_os().skip(1).collect(), more));
+    Err(shell::replace_process("sudo".as_ref(), &words)).context("running this program again under sudo")
+}
+
+/// The system's folders, then the user's, where pip or uv may be: sudo's own PATH lacks those.
+fn path_setting(of_user: Option<&OsStr>) -> OsString {
+    let mut setting = OsString::from("PATH=");
+    setting.push(SYSTEM_PATH);
+    if let Some(path) = of_user.filter(|path| !path.is_empty()) {
+        setting.push(":");
+        setting.push(path);
+    }
+    setting
+}
+
+/// Puts arguments right after the verb: at the end, after a `--`, they would be filters.
+fn with_more(mut args: Vec<OsString>, more: Vec<OsString>) -> Vec<OsString> {
+    let cli = Cli::command();
+    let with_value: Vec<String> = cli
+        .get_arguments()
+        .filter(|argument| argument.get_action().takes_values())
+        .filter_map(|argument| argument.get_long().map(|name| format!("--{name}")))
+        .collect();
+    let mut verb = 0;
+    while args.get(verb).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        verb += 1 + usize::from(with_value.iter().any(|name| args[verb] == name.as_str()));
+    }
+    let after = (verb + 1).min(args.len());
+    args.splice(after..after, more);
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: &str) {
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(with_more(words(line), words("--binaries DIR")), words(expected), "{line}");
+    }
+
+    #[test]
+    fn more_arguments_stand_right_after_the_verb() {
+        check("e2e", "e2e --binaries DIR");
+        check("e2e -- x", "e2e --binaries DIR -- x");
+        check("--root e2e e2e --slot 2", "--root e2e e2e --binaries DIR --slot 2");
+        check("--root=p --format json e2e x", "--root=p --format json e2e --binaries DIR x");
+    }
+
+    #[test]
+    fn root_finds_the_systems_programs_first() {
+        let path = path_setting(Some("/home/me/bin:/usr/bin".as_ref()));
+        assert_eq!(path, OsString::from(format!("PATH={SYSTEM_PATH}:/home/me/bin:/usr/bin")));
+        assert_eq!(path_setting(Some("".as_ref())), path_setting(None), "an empty part would be the working folder");
+    }
+}

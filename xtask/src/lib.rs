@@ -1,0 +1,16 @@
+//! mancer-e2e: several machines, real services, real failures, in LXC containers on one host.
+//!
+//! The modules in reading order; ARCHITECTURE.md says what each may use, and `tests/tidy.rs` holds them to it.
+
+pub mod cli;
+pub mod error;
+pub mod guard;
+pub mod host;
+pub mod image;
+pub mod lab;
+pub mod manifest;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod session;

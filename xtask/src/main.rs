@@ -1,0 +1,20 @@
+//! Parses the command line, calls the verb, prints the error, exits.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use xtask::cli::Cli;
+use xtask::error::Error;
+
+#[expect(clippy::print_stderr, reason = "the last word on an error belongs to main")]
+fn main() -> ExitCode {
+    // Whatever the user's own is: the scenario's user must find the way through the folders below /run.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    match Cli::parse().run() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(Error::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Reports of a run: one file a format, each made from the record alone.
+
+pub mod terminal;

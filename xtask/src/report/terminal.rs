@@ -1,0 +1,58 @@
+//! The run as it goes, on stderr, and its result, on stdout.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
+
+use std::path::Path;
+
+use crate::record::human::{Weight, lines, stamp, summary};
+use crate::record::{Outcome, RunRecord, Stamped, Verdict};
+
+/// Prints an event as it happens.
+pub fn show_event(stamped: &Stamped) {
+    let (weight, lines) = lines(&stamped.event);
+    if weight >= Weight::Progress {
+        for line in lines {
+            eprintln!("[{}] {line}", stamp(stamped.at_ms));
+        }
+    }
+}
+
+/// Prints a line of progress that belongs to no run.
+pub fn show_progress(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Prints an event as a line of JSON.
+pub fn show_event_as_json(stamped: &Stamped) {
+    if let Ok(line) = serde_json::to_string(stamped) {
+        println!("{line}");
+    }
+}
+
+/// Prints what the run came to: what failed and why, where its record lies, the counts.
+pub fn show_result(record: &RunRecord, folder: &Path) {
+    println!();
+    for case in &record.cases {
+        let last = case.attempts.last();
+        let why = match last.map(|attempt| &attempt.outcome) {
+            Some(Outcome::Failed { cause }) => cause.to_string(),
+            Some(Outcome::Infrastructure { message }) => message.clone(),
+            _ => String::new(),
+        };
+        let word = match case.verdict {
+            Verdict::Failed => "FAILED",
+            Verdict::Infrastructure => "NO LAB",
+            Verdict::Flaky => "FLAKY",
+            Verdict::Passed | Verdict::Interrupted | Verdict::Skipped => continue,
+        };
+        println!("{word}  {}", case.case);
+        for line in why.lines() {
+            println!("        {line}");
+        }
+        if let Some(attempt) = last {
+            println!("        {}", folder.join(&attempt.folder).display());
+        }
+    }
+    println!("record: {}", folder.display());
+    println!("{}", summary(&record.counts, record.duration_ms));
+}

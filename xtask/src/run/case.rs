@@ -1,0 +1,293 @@
+//! One attempt at one case: lab, session, logs, end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::build::ScenarioBinaries;
+use super::engine::{Keep, Options};
+use super::ground::Ground;
+use super::interrupt::Interrupt;
+use crate::error::Error;
+use crate::guard::Guard;
+use crate::host::invoker::Invoker;
+use crate::host::lxc;
+use crate::host::memory::Memory;
+use crate::host::shell::which;
+use crate::image::Image;
+use crate::lab::{Lab, Machine, Moment};
+use crate::manifest::{Project, Scenario};
+use crate::plan::PlannedCase;
+use crate::record::{Attempt, CaseId, Event, Outcome, Performance, Recorder, RunDir, milliseconds};
+use crate::session::{self, SessionSpec};
+
+/// How many lines of each log are shown after a failure.
+const LAST_LINES: usize = 8;
+
+/// What all cases of a run share.
+pub(super) struct CaseContext<'a> {
+    pub project: &'a Project,
+    pub options: &'a Options,
+    pub images: &'a BTreeMap<String, Image>,
+    pub binaries: &'a ScenarioBinaries,
+    pub dir: &'a RunDir,
+    pub invoker: &'a Invoker,
+    pub recorder: &'a Arc<Recorder>,
+    pub interrupt: &'a Interrupt,
+}
+
+/// How often a case may still be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    /// After a failure.
+    pub failures: u32,
+    /// After a failure of the infrastructure.
+    pub infrastructure: u32,
+}
+
+impl Left {
+    /// Whether there is another try after this outcome.
+    pub fn after(self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Passed | Outcome::Interrupted => false,
+            Outcome::Failed { .. } => self.failures > 0,
+            Outcome::Infrastructure { .. } => self.infrastructure > 0,
+        }
+    }
+}
+
+/// Runs one attempt, from a lab's first state to its end.
+pub(super) fn run_case(
+    context: &CaseContext<'_>,
+    planned: &PlannedCase,
+    number: u32,
+    left: Left,
+    ground: &mut Ground<'_>,
+) -> anyhow::Result<Attempt> {
+    let guard = ground.guard()?;
+    let begun = Instant::now();
+    let case = CaseId(planned.id.clone());
+    let folder = if number == 1 { planned.folder.clone() } else { format!("{}/attempt-{number}", planned.folder) };
+    let recorder = context.recorder;
+    recorder.record(Event::CaseStarted { case: case.clone(), attempt: number });
+    let path = context.dir.folder(&folder)?;
+    context.dir.folder(&format!("{folder}/artifacts"))?;
+    let started = require_memory(planned).map_err(anyhow::Error::from);
+    let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
+    let (outcome, lab) = match started {
+        Ok(lab) => {
+            let ended = wait_for_lab(context, &case, &lab)
+                .and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab))
+                .and_then(|(outcome, performance)| {
+                    let file = format!("{folder}/performance.json");
+                    context.dir.write(&file, &serde_json::to_vec_pretty(&performance)?)?;
+                    Ok(outcome)
+                });
+            let kept = keep_logs(context, &folder, &lab);
+            (ended.and_then(|outcome| kept.map(|()| outcome)).or_else(as_outcome), Some(lab))
+        }
+        Err(error) => (as_outcome(error), None),
+    };
+    drop(guard);
+    end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
+    let outcome = outcome?;
+    let duration_ms = milliseconds(begun.elapsed());
+    let failed = matches!(outcome, Outcome::Failed { .. } | Outcome::Infrastructure { .. });
+    recorder.record(Event::CaseEnded {
+        case,
+        attempt: number,
+        outcome: outcome.clone(),
+        duration_ms,
+        last_words: if failed { last_words(context, &path) } else { Vec::new() },
+        folder: folder.clone(),
+    });
+    Ok(Attempt { outcome, duration_ms, folder })
+}
+
+/// An error of the machine is an outcome of the case; a bad project or an interrupt ends the run.
+fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+        Some(Error::Interrupted) => Ok(Outcome::Interrupted),
+        Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
+        Some(Error::Host { .. }) | None => Ok(Outcome::Infrastructure { message: format!("{error:#}") }),
+    }
+}
+
+/// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.
+fn require_memory(planned: &PlannedCase) -> Result<(), Error> {
+    let (needed, available) = (planned.memory_bytes / 4, Memory::now().available_bytes);
+    if available >= needed {
+        return Ok(());
+    }
+    Err(Error::Host {
+        problem: format!(
+            "not enough memory: the limits of the lab's containers add up to {} MiB, and {} MiB are available",
+            planned.memory_bytes >> 20,
+            available >> 20
+        ),
+        cure: "end other programs, or lower `memory` under [limits] in the templates".into(),
+    })
+}
+
+fn machines(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<Machine> {
+    let project = context.project;
+    let prefix = match context.options.slot.as_str() {
+        "1" => project.name.clone(),
+        slot => format!("{}-{slot}", project.name),
+    };
+    let mut machines = Vec::new();
+    for (position, used) in scenario.containers.iter().enumerate() {
+        let (Some(template), Some(image)) = (project.templates.get(&used.template), context.images.get(&used.template))
+        else {
+            continue; // the manifests were checked, and every template of the plan has an image
+        };
+        let given = context.options.host_names.get(&used.name);
+        machines.push(Machine {
+            name: used.name.clone(),
+            host_name: given.cloned().unwrap_or_else(|| format!("{prefix}-{}", used.name)),
+            template: template.clone(),
+            layers: image.layers.clone(),
+            network: project.network,
+            octet: project.address_octet(&used.name, position),
+            ids: project.ids,
+        });
+    }
+    machines
+}
+
+fn start_lab(
+    context: &CaseContext<'_>,
+    planned: &PlannedCase,
+    case: &CaseId,
+    guard: &Arc<Guard>,
+) -> anyhow::Result<Arc<Lab>> {
+    let machines = machines(context, &context.project.scenarios[planned.scenario]);
+    let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
+    Lab::start(guard, &machines, &observe).map(Arc::new)
+}
+
+fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> anyhow::Result<()> {
+    let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
+    lab.wait_until_ready(&observe, &|| context.interrupt.is_set())?;
+    let after_ms = milliseconds(lab.age());
+    context.recorder.record(Event::LabReady { case: case.clone(), after_ms });
+    Ok(())
+}
+
+fn lab_event(case: &CaseId, moment: Moment) -> Event {
+    let case = case.clone();
+    match moment {
+        Moment::Started { container } => Event::ContainerStarted { case, container },
+        Moment::Ready { container, after } => Event::ContainerReady { case, container, after_ms: milliseconds(after) },
+    }
+}
+
+fn run_session(
+    context: &CaseContext<'_>,
+    planned: &PlannedCase,
+    case: &CaseId,
+    folder: &str,
+    guard: &Guard,
+    lab: &Arc<Lab>,
+) -> anyhow::Result<(Outcome, Performance)> {
+    let scenario = &context.project.scenarios[planned.scenario];
+    let program = context.binaries.get(&scenario.name, &|| context.interrupt.is_set())?;
+    let interrupt = context.interrupt.clone();
+    let interrupted: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || interrupt.is_set());
+    let artifacts_in_run = format!("{folder}/artifacts");
+    let spec = SessionSpec {
+        case: case.clone(),
+        scenario: scenario.id(),
+        case_name: planned.case.name.clone(),
+        params: planned.case.params.clone(),
+        argv: vec![program.display().to_string()],
+        working_dir: scenario.dir.clone(),
+        fixtures: scenario.dir.join("fixtures"),
+        artifacts: context.dir.path().join(&artifacts_in_run),
+        artifacts_in_run,
+        log: context.dir.file(&format!("{folder}/scenario.log"))?,
+        invoker: context.invoker.clone(),
+        timeout: context.options.timeout.unwrap_or(scenario.timeout),
+        slot_dir: guard.slot().dir(),
+        slot_cgroup: guard.slot().cgroup(),
+    };
+    session::run(spec, lab, context.recorder, &interrupted)
+}
+
+fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Result<()> {
+    for container in lab.containers() {
+        let logs = format!("{folder}/containers/{}", container.machine().name);
+        for log in container.collect_logs(lab.streams_dir()) {
+            let content = log.content.unwrap_or_else(|error| format!("not collected: {error}\n").into_bytes());
+            context.dir.write(&format!("{logs}/{}", log.name), &content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the lab down, or keeps it and says how to enter it. Without an outcome the run ends with an error.
+fn end_lab(
+    context: &CaseContext<'_>,
+    case: &CaseId,
+    outcome: Option<&Outcome>,
+    left: Left,
+    ground: &mut Ground<'_>,
+    lab: Option<Arc<Lab>>,
+) {
+    let begun = Instant::now();
+    let Some(lab) = lab else { return };
+    let keep = match (context.options.keep, outcome) {
+        (Keep::Never, _) | (_, None | Some(Outcome::Interrupted)) => false,
+        (Keep::OnFailure, Some(outcome)) => *outcome != Outcome::Passed && !left.after(outcome),
+        (Keep::Always, Some(outcome)) => !left.after(outcome),
+    };
+    if keep {
+        match ground.keep() {
+            Ok(()) => return context.recorder.record(kept_event(context, case, &lab)),
+            Err(error) => {
+                let message = format!("the lab could not be kept: {error:#}");
+                context.recorder.record(Event::Warning { message });
+            }
+        }
+    }
+    drop(lab);
+    ground.clear();
+    context.recorder.record(Event::LabDown { case: case.clone(), duration_ms: milliseconds(begun.elapsed()) });
+}
+
+fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
+    let sudo = if which("sudo").is_some() { "sudo " } else { "" };
+    let names = lab.containers().iter().map(|container| &container.machine().host_name);
+    let names = names.zip(lab.containers().iter().map(|container| &container.machine().name));
+    let enter = names.map(|(name, short)| {
+        // Of two live labs with an `app`, the short name means the one in the first slot.
+        let short = if context.options.slot == "1" { short } else { name };
+        format!("{sudo}lxc-attach -n {name} -- /bin/bash   or   cargo xtask shell {short}")
+    });
+    Event::Kept {
+        case: case.clone(),
+        enter: enter.collect(),
+        remove: format!("cargo xtask clean --slot {}", context.options.slot),
+    }
+}
+
+/// The last lines of the scenario's log and of each container's logs.
+fn last_words(context: &CaseContext<'_>, folder: &Path) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut logs = vec![folder.join("scenario.log")];
+    let walk = walkdir::WalkDir::new(folder.join("containers")).sort_by_file_name().into_iter().filter_map(Result::ok);
+    // Of a journal, its warnings say more than its last lines.
+    let telling = |entry: &walkdir::DirEntry| entry.file_type().is_file() && entry.file_name() != "journal.log";
+    logs.extend(walk.filter(telling).map(walkdir::DirEntry::into_path));
+    for log in logs {
+        let text = String::from_utf8_lossy(&context.invoker.read(&log).unwrap_or_default()).into_owned();
+        let lines = lxc::error_lines(&text, LAST_LINES);
+        if !lines.is_empty() {
+            let shown = log.strip_prefix(folder).unwrap_or(&log).display().to_string();
+            words.push(format!("{shown}:"));
+            words.extend(lines.iter().map(|line| format!("  {line}")));
+        }
+    }
+    words
+}

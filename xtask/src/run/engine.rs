@@ -1,0 +1,216 @@
+//! A run from its plan to its record.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::build::ScenarioBinaries;
+use super::case::{CaseContext, Left, run_case};
+use super::ground::Ground;
+use super::interrupt::Interrupt;
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, Error};
+use crate::guard::Wait;
+use crate::host::invoker::Invoker;
+use crate::image::{self, Image, Progress, Replacement};
+use crate::manifest::Project;
+use crate::plan::{Plan, PlannedCase};
+use crate::record::{
+    Attempt, CaseId, CaseResult, Counts, Event, FORMAT_VERSION, Outcome, Recorder, RunDir, RunRecord, Verdict,
+    milliseconds,
+};
+
+/// When a lab stays after its case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Never.
+    Never,
+    /// After a failure.
+    OnFailure,
+    /// In any case.
+    Always,
+}
+
+/// How a plan is carried out.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The slot that the labs take.
+    pub slot: String,
+    /// What to do when another run holds it.
+    pub wait: Wait,
+    /// When a lab stays.
+    pub keep: Keep,
+    /// Stop after this many failed cases.
+    pub failures_max: Option<u32>,
+    /// How often a failed case is tried again.
+    pub retries: u32,
+    /// Deadline of a case instead of its scenario's own.
+    pub timeout: Option<Duration>,
+    /// Names on the host by name in the lab, instead of the project's.
+    pub host_names: BTreeMap<String, String>,
+    /// Packages that are replaced by local ones.
+    pub replacements: Vec<Replacement>,
+    /// The folder that `e2e_test.log` is linked from.
+    pub working_dir: PathBuf,
+}
+
+/// Carries a plan out; what happens is told to the recorder as it happens.
+///
+/// # Errors
+/// When the run cannot begin or be recorded. Failed cases are no error: they stand in the record.
+pub fn execute(
+    project: &Project,
+    plan: &Plan,
+    options: &Options,
+    binaries: &ScenarioBinaries,
+    recorder: &Arc<Recorder>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<RunRecord> {
+    let invoker = Invoker::find();
+    let dir = RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?;
+    recorder.write_to(&dir)?;
+    let started_at = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
+    recorder.record(Event::RunStarted {
+        format_version: FORMAT_VERSION,
+        run_id: dir.run_id().to_owned(),
+        started_at: started_at.clone(),
+        cases: u32::try_from(plan.cases.len()).unwrap_or(u32::MAX),
+        shuffle_seed: plan.shuffle_seed,
+        user: invoker.name.clone(),
+    });
+    link_log(&dir, options, recorder);
+    let images = make_images(project, plan, options, recorder, interrupt)?;
+    let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    let privileged = report_privileged(project, plan, recorder);
+    let context =
+        CaseContext { project, options, images: &images, binaries, dir: &dir, invoker: &invoker, recorder, interrupt };
+    let Cases { results: cases, cleanup_failures, error } = run_cases(&context, plan);
+    let counts = Counts::of(&cases);
+    let exit_code = match &error {
+        Some(error) => Error::exit_code(error),
+        None if interrupt.is_set() => EXIT_INTERRUPTED,
+        None if counts.exit_code() == EXIT_PASSED && !cleanup_failures.is_empty() => EXIT_INFRASTRUCTURE,
+        None => counts.exit_code(),
+    };
+    let record = RunRecord {
+        format_version: FORMAT_VERSION,
+        run_id: dir.run_id().to_owned(),
+        started_at,
+        duration_ms: milliseconds(recorder.elapsed()),
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        user: invoker.name.clone(),
+        shuffle_seed: plan.shuffle_seed,
+        layers: images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect(),
+        privileged,
+        cases,
+        counts,
+        cleanup_failures,
+        exit_code,
+    };
+    dir.write("run.json", &serde_json::to_vec_pretty(&record)?)?;
+    recorder.record(Event::RunEnded { counts, duration_ms: record.duration_ms, exit_code: record.exit_code });
+    if let Some(error) = error {
+        return Err(error);
+    }
+    match recorder.take_failure() {
+        Some(error) => Err(error).with_context(|| format!("writing events to {}", dir.path().display())),
+        None => Ok(record),
+    }
+}
+
+fn link_log(dir: &RunDir, options: &Options, recorder: &Recorder) {
+    if let Err(error) = dir.link(&options.working_dir.join("e2e_test.log"), &dir.path().join("e2e_test.log")) {
+        recorder.record(Event::Warning { message: format!("{error:#}") });
+    }
+}
+
+fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec<String> {
+    let mut names = plan.templates(project);
+    names.retain(|name| project.templates.get(name).is_some_and(|template| template.privileged));
+    for name in &names {
+        let message = format!("containers of template {name} are privileged: root inside is root of this host");
+        recorder.record(Event::Warning { message });
+    }
+    names
+}
+
+fn make_images(
+    project: &Project,
+    plan: &Plan,
+    options: &Options,
+    recorder: &Recorder,
+    interrupt: &Interrupt,
+) -> anyhow::Result<BTreeMap<String, Image>> {
+    let observe = |progress: Progress| {
+        recorder.record(match progress {
+            Progress::Waiting { template, what } => Event::Waiting { reason: format!("template {template}: {what}") },
+            Progress::Building { template, step } => Event::LayerStep { template, step },
+            Progress::Built { template, duration, bytes } => {
+                Event::LayerBuilt { template, duration_ms: milliseconds(duration), size_bytes: bytes }
+            }
+        });
+    };
+    image::ensure(project, &plan.templates(project), &options.replacements, &observe, &|| interrupt.is_set())
+}
+
+/// Runs the cases one after the other. Where a case cannot even be tried, the error ends the run: those after it count
+/// as skipped, and what stands on the slot is taken down first.
+fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
+    let mut ground = Ground::new(context);
+    let mut cases = Cases::default();
+    for planned in &plan.cases {
+        let failed = |result: &&CaseResult| matches!(result.verdict, Verdict::Failed | Verdict::Infrastructure);
+        let failures = cases.results.iter().filter(failed).count();
+        let enough = context.options.failures_max.is_some_and(|most| failures >= most as usize);
+        let mut attempts = Vec::new();
+        if !enough && !ground.is_kept() && !context.interrupt.is_set() && cases.error.is_none() {
+            cases.error = run_attempts(context, planned, &mut ground, &mut attempts).err();
+        }
+        let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
+        context.recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
+        cases.results.push(result);
+    }
+    let skipped = cases.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
+    if ground.is_kept() && skipped > 0 {
+        let message = format!("{skipped} cases were not run: the kept lab holds the slot");
+        context.recorder.record(Event::Warning { message });
+    }
+    cases.cleanup_failures = ground.end();
+    cases
+}
+
+/// What came of a run's cases.
+#[derive(Default)]
+struct Cases {
+    results: Vec<CaseResult>,
+    cleanup_failures: Vec<String>,
+    error: Option<anyhow::Error>,
+}
+
+/// Tries a case until it passes, as often as retries allow. An infrastructure's failure is tried again once for free.
+fn run_attempts(
+    context: &CaseContext<'_>,
+    planned: &PlannedCase,
+    ground: &mut Ground<'_>,
+    attempts: &mut Vec<Attempt>,
+) -> anyhow::Result<()> {
+    loop {
+        let count = |want: fn(&Outcome) -> bool| attempts.iter().filter(|attempt| want(&attempt.outcome)).count();
+        let failed = u32::try_from(count(|outcome| matches!(outcome, Outcome::Failed { .. }))).unwrap_or(u32::MAX);
+        let left = Left {
+            failures: context.options.retries.saturating_sub(failed),
+            infrastructure: 1_u32.saturating_sub(
+                u32::try_from(count(|outcome| matches!(outcome, Outcome::Infrastructure { .. }))).unwrap_or(u32::MAX),
+            ),
+        };
+        let number = u32::try_from(attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let attempt = run_case(context, planned, number, left, ground)?;
+        let again = left.after(&attempt.outcome);
+        attempts.push(attempt);
+        if !again || context.interrupt.is_set() || ground.is_kept() {
+            return Ok(());
+        }
+    }
+}

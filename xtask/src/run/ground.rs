@@ -1,0 +1,112 @@
+//! The slot that a run's labs stand on: its guard, started when it is first needed and again when it was killed.
+
+use std::sync::Arc;
+
+use super::case::CaseContext;
+use crate::error::Error;
+use crate::guard::{Guard, Owner, Slot};
+use crate::record::Event;
+
+/// A run's slot.
+pub(super) struct Ground<'a> {
+    context: &'a CaseContext<'a>,
+    state: State,
+    failures: Vec<String>,
+}
+
+enum State {
+    /// Nobody holds it for this run.
+    Free,
+    /// This guard does.
+    Held(Arc<Guard>),
+    /// A lab stays on it after the run: no other can be made.
+    Kept,
+}
+
+impl<'a> Ground<'a> {
+    pub fn new(context: &'a CaseContext<'a>) -> Self {
+        Self { context, state: State::Free, failures: Vec::new() }
+    }
+
+    /// The guard that holds the slot; waits where another run does.
+    pub fn guard(&mut self) -> anyhow::Result<Arc<Guard>> {
+        if let State::Held(guard) = &self.state
+            && !guard.is_gone()
+        {
+            return Ok(Arc::clone(guard));
+        }
+        self.release();
+        let guard = Arc::new(self.start()?);
+        self.state = State::Held(Arc::clone(&guard));
+        Ok(guard)
+    }
+
+    /// Whether a lab was kept.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.state, State::Kept)
+    }
+
+    /// Lets the lab that stands on it stay after the run.
+    pub fn keep(&mut self) -> anyhow::Result<()> {
+        if let State::Held(guard) = &self.state {
+            guard.keep()?;
+            self.state = State::Kept;
+        }
+        Ok(())
+    }
+
+    /// Takes down what stands on it, and keeps the slot for the next lab.
+    pub fn clear(&mut self) {
+        if let State::Held(guard) = &self.state
+            && let Err(error) = guard.reset()
+        {
+            self.fail(&error);
+            // A guard that could not clean up is not used again: the next one tries what is left.
+            self.state = State::Free;
+        }
+    }
+
+    /// Gives the slot back.
+    pub fn release(&mut self) {
+        if let State::Held(guard) = std::mem::replace(&mut self.state, State::Free)
+            && let Err(error) = guard.down()
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// Gives the slot back unless a lab stays on it; the answer is everything that could not be taken back.
+    pub fn end(mut self) -> Vec<String> {
+        if !self.is_kept() {
+            self.release();
+        }
+        self.failures
+    }
+
+    fn fail(&mut self, error: &anyhow::Error) {
+        let message = format!("cleaning up slot {}: {error:#}", self.context.options.slot);
+        self.context.recorder.record(Event::Warning { message: message.clone() });
+        self.failures.push(message);
+    }
+
+    fn start(&self) -> anyhow::Result<Guard> {
+        let context = self.context;
+        let slot = Slot::named(&context.options.slot);
+        let purpose = format!("run {}", context.dir.run_id());
+        let name = slot.name().to_owned();
+        let waiting = |owner: Option<&Owner>| {
+            if let Some(owner) = owner.filter(|owner| owner.kept) {
+                return Err(Error::Host {
+                    problem: format!("slot {name} holds a lab: {owner}"),
+                    cure: format!("remove it with `cargo xtask clean --slot {name}`, or take another with --slot N"),
+                }
+                .into());
+            }
+            let holder = owner.map_or_else(|| "another process".to_owned(), ToString::to_string);
+            let reason = format!("slot {name} is held by {holder}; --no-wait fails instead, --slot N takes another");
+            context.recorder.record(Event::Waiting { reason });
+            Ok(())
+        };
+        Guard::start(slot, &purpose, context.options.wait, waiting, &|| context.interrupt.is_set())
+    }
+}

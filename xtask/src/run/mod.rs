@@ -1,0 +1,12 @@
+//! The whole of one run: images, labs, sessions, retries; what a case is, from its lab's first state to its record.
+//! Knows every module below it; nothing of the command line and of reports.
+
+mod build;
+mod case;
+mod engine;
+mod ground;
+mod interrupt;
+
+pub use build::{Binaries, ScenarioBinaries};
+pub use engine::{Keep, Options, execute};
+pub use interrupt::Interrupt;
