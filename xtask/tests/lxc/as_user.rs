@@ -1,0 +1,131 @@
+//! A user with sudo: the engine asks for root once, the scenario does not have it, and what comes back is the user's.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::common::{Host, SLOT, binaries, record, said, selftest};
+use xtask::host::shell::Command;
+
+/// A user made for one test, with a sudo that asks for no password.
+struct TestUser {
+    name: &'static str,
+    sudoers: &'static str,
+}
+
+impl TestUser {
+    fn make() -> Self {
+        let user = Self { name: "e2e-test-user", sudoers: "/etc/sudoers.d/e2e-test-user" };
+        user.remove(); // of a test that was killed
+        Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", user.name]).run().unwrap();
+        std::fs::write(user.sudoers, format!("{} ALL=(ALL) NOPASSWD: ALL\n", user.name)).unwrap();
+        user
+    }
+
+    fn remove(&self) {
+        let _ = std::fs::remove_file(self.sudoers);
+        let _ = Command::new("userdel").args(["--remove", self.name]).output();
+    }
+
+    fn uid(&self) -> u32 {
+        Command::new("id").args(["-u", self.name]).run().unwrap().text().parse().unwrap()
+    }
+}
+
+impl Drop for TestUser {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// A file or folder as it is.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    path: PathBuf,
+    owner: (u32, u32),
+    mode: u32,
+    content: Option<Vec<u8>>,
+}
+
+/// Things of root's that the scenario tries to read and to write with the engine's help.
+struct Prey {
+    folder: PathBuf,
+    before: Vec<Seen>,
+}
+
+impl Prey {
+    fn make(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder.join("folder")).unwrap();
+        for name in ["file", "folder/f"] {
+            let path = folder.join(name);
+            std::fs::write(&path, "root's\n").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+        }
+        let before = Self::look(folder);
+        assert_eq!(before.len(), 4);
+        Self { folder: folder.to_owned(), before }
+    }
+
+    fn look(folder: &Path) -> Vec<Seen> {
+        let seen = |entry: walkdir::DirEntry| {
+            let metadata = entry.path().symlink_metadata().unwrap();
+            let content = metadata.is_file().then(|| std::fs::read(entry.path()).unwrap());
+            Seen { path: entry.into_path(), owner: (metadata.uid(), metadata.gid()), mode: metadata.mode(), content }
+        };
+        walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().map(|entry| seen(entry.unwrap())).collect()
+    }
+
+    fn expect_untouched(&self) {
+        assert_eq!(Self::look(&self.folder), self.before);
+    }
+}
+
+#[test]
+fn a_user_runs_it_through_sudo() {
+    let _host = Host::take();
+    let user = TestUser::make();
+    let home = Path::new("/home").join(user.name);
+    // A checkout of the user's own, with the programs built already: the user has no Cargo here.
+    let checkout = home.join("checkout");
+    for folder in ["checkout/engine", "checkout/project/scenarios/smoke", "checkout/containers"] {
+        std::fs::create_dir_all(home.join(folder)).unwrap();
+    }
+    let copy = |from: &Path, to: &Path| Command::new("cp").arg("-r").arg(from).arg(to).run().unwrap();
+    copy(Path::new(env!("CARGO_BIN_EXE_xtask")), &checkout.join("engine/xtask"));
+    copy(&binaries().join("who_am_i"), &checkout.join("engine/who_am_i"));
+    copy(&selftest().join("scenarios/smoke/who_am_i"), &checkout.join("project/scenarios/smoke/who_am_i"));
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers/mini"), &checkout.join("containers/mini"));
+    let manifest = "name = \"e2e-selftest\"\n[paths]\ncontainers = \"../containers\"\n";
+    std::fs::write(checkout.join("project/e2e.toml"), manifest).unwrap();
+    Command::new("chown").args(["-R", user.name]).arg(&home).run().unwrap();
+
+    let prey = Prey::make(&checkout.join("roots"));
+
+    let engine = checkout.join("engine");
+    let line = format!(
+        "cd {0}/project && {1}/xtask --root {0}/project e2e who_am_i --slot {2} --binaries {1}",
+        checkout.display(),
+        engine.display(),
+        SLOT
+    );
+    let output =
+        Command::new("su").args(["-", user.name, "-c", &line]).deadline(std::time::Duration::from_secs(120)).output();
+    let output = output.unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+
+    let uid = user.uid();
+    let run = checkout.join("project/target/e2e/latest");
+    let who = std::fs::read_to_string(run.join("smoke/who_am_i/artifacts/who_am_i.txt")).unwrap();
+    assert!(who.starts_with(&format!("uid [{uid}, {uid}, {uid}, {uid}]")), "{who}");
+    assert!(run.join("smoke/who_am_i/artifacts/attacks.txt").exists(), "the scenario made no attack");
+    prey.expect_untouched();
+    let run_record = record(&checkout.join("project"));
+    assert_eq!(run_record["user"], user.name);
+    let mut files = 0;
+    for entry in walkdir::WalkDir::new(checkout.join("project")) {
+        let entry = entry.unwrap();
+        let owner = std::fs::symlink_metadata(entry.path()).unwrap().uid();
+        assert_eq!(owner, uid, "{} belongs to {owner}", entry.path().display());
+        files += 1;
+    }
+    assert!(files > 15, "only {files} files were looked at");
+}

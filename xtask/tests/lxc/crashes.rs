@@ -1,0 +1,115 @@
+//! The engine and its guard killed at random moments: nothing is left, and the next run works.
+//!
+//! `E2E_TEST_KILLS` sets how often; the seed is printed, and `E2E_TEST_SEED` repeats a series.
+
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use super::common::{Host, SLOT, e2e, e2e_in_background, said, selftest};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64;
+use xtask::host::shell::Command;
+
+/// What a run of three machines, twice, takes at most on this kind of machine: kills fall within it.
+const RUN_MS: u64 = 450;
+
+fn kills(default: u32) -> u32 {
+    std::env::var("E2E_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn random() -> Pcg64 {
+    let seed = std::env::var("E2E_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(rand::random);
+    println!("seed {seed}: E2E_TEST_SEED={seed} repeats this series");
+    Pcg64::seed_from_u64(seed)
+}
+
+fn start() -> Child {
+    e2e_in_background(&selftest(), &["three_machines", "--repeat", "2"])
+}
+
+fn expect_the_next_run_to_work() {
+    let output = e2e(&selftest(), &["three_machines"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+}
+
+/// Starts an engine, kills it at a random moment of its run, and expects the host to be clean soon after.
+fn kill_the_engine(host: &Host, random: &mut Pcg64, run_ms: u64, start: impl Fn() -> Child) {
+    let delay = Duration::from_millis(random.random_range(0..run_ms));
+    let mut engine = start();
+    std::thread::sleep(delay); // the moment of the kill is the test's input
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    println!("engine killed after {delay:?}");
+    host.expect_clean_within(Duration::from_secs(2));
+}
+
+#[test]
+fn the_engine_killed_leaves_nothing() {
+    let host = Host::take();
+    let mut random = random();
+    for _ in 0..kills(8) {
+        kill_the_engine(&host, &mut random, RUN_MS, start);
+    }
+    expect_the_next_run_to_work();
+}
+
+#[test]
+fn the_engine_killed_while_real_services_run_leaves_nothing() {
+    let host = Host::take();
+    let mut random = random();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    // The templates are built first: a build has its own test.
+    let output = e2e(&project, &["data_ingestion:small"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+    for _ in 0..kills(3) {
+        kill_the_engine(&host, &mut random, 2200, || e2e_in_background(&project, &["data_ingestion:small"]));
+    }
+    let output = e2e(&project, &["data_ingestion:small"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+}
+
+#[test]
+fn the_guard_killed_leaves_nothing_once_it_is_reclaimed() {
+    let host = Host::take();
+    let mut random = random();
+    for round in 0..kills(8) {
+        let delay = Duration::from_millis(random.random_range(0..RUN_MS));
+        let engine = start();
+        std::thread::sleep(delay); // the moment of the kill is the test's input
+        let killed = guard_pid().is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+        println!("round {round}: guard killed after {delay:?}: {killed}");
+        // The engine sees its guard go, takes the slot back, starts another and tries the case again. Only a guard that
+        // died before it had answered leaves nothing to try with.
+        let output = engine.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        let tried = output.status.code() == Some(0) || text.contains("before it began");
+        assert!(tried, "{}: {text}", output.status);
+        host.expect_clean_within(Duration::from_secs(2));
+    }
+    expect_the_next_run_to_work();
+}
+
+#[test]
+fn both_killed_with_a_frozen_container_leave_nothing_once_reclaimed() {
+    let host = Host::take();
+    for _ in 0..kills(3) {
+        let output = e2e(&selftest(), &["three_machines", "--keep-containers=always"]).output().unwrap();
+        assert_eq!(output.status, 0, "{}", said(&output));
+        Command::new("lxc-freeze").args(["-n", &format!("e2e-selftest-{SLOT}-b")]).dir("/").run().unwrap();
+        kill(Pid::from_raw(guard_pid().expect("the lab is kept")), Signal::SIGKILL).unwrap();
+        // A frozen container outlives its guard: that is what reclaiming is for.
+        Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+        host.expect_clean_within(Duration::ZERO);
+    }
+    expect_the_next_run_to_work();
+}
+
+fn guard_pid() -> Option<i32> {
+    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(SLOT).join("owner.json")).ok()?;
+    let owner: serde_json::Value = serde_json::from_str(&text).ok()?;
+    i32::try_from(owner["guard_pid"].as_i64()?).ok()
+}

@@ -1,0 +1,267 @@
+//! Layers, built for real on the busybox template in a store of the test's own. Needs root, as every build does.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use xtask::host::shell::{Command, Output};
+
+use super::common::Host;
+
+/// Root inside, in the test's project.
+const FIRST_ID: u32 = 200_000;
+
+const MINI: &str = "
+from = 'scratch'
+init = ['/bin/init']
+run = [['/bin/busybox', '--install', '-s', '/bin'], 'id -u > /etc/built-as; id -u user >> /etc/built-as', COMMAND]
+users = [{ name = 'user', uid = 1000 }]
+files = [
+  { program = 'busybox', target = '/bin/busybox', mode = '4755' },
+  { source = 'files', target = '/srv/files', owner = 'user' },
+]
+";
+
+/// A project with one template and a store, both of this test alone.
+struct Fixture {
+    project: tempfile::TempDir,
+    store: tempfile::TempDir,
+    /// Last, so that it looks at the host when the folders are gone.
+    _host: Host,
+}
+
+impl Fixture {
+    fn new(command: &str) -> Self {
+        let host = Host::take();
+        let (project, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::set_permissions(project.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        // Root of a container passes through as an ordinary user.
+        fs::set_permissions(store.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let fixture = Self { project, store, _host: host };
+        fixture.write("e2e.toml", &format!("name = 'x'\nids = {{ first = {FIRST_ID}, count = 65536 }}\n"));
+        fixture.write("scenarios/.keep", "");
+        fixture.write("containers/mini/files/a", "1");
+        fixture.write_template(command);
+        fixture
+    }
+
+    fn write_template(&self, command: &str) {
+        self.write("containers/mini/template.toml", &MINI.replace("COMMAND", &format!("{command:?}")));
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.project.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["--root", self.project.path().to_str().unwrap(), "--format", "json", "image"])
+            .args(args)
+            .env("E2E_STATE_DIR", self.store.path())
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs it and takes its one layer out of the answer.
+    fn layer(&self, args: &[&str]) -> Value {
+        let output = self.command(args).run().unwrap_or_else(|error| panic!("{error}"));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["format_version"], 1);
+        answer["layers"][0].clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.store.path().join("layers")).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn root(&self, layer: &Value) -> PathBuf {
+        self.store.path().join("layers").join(layer["hash"].as_str().unwrap()).join("root")
+    }
+}
+
+fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: not within {deadline:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The mounts of this process, and the processes whose command line has this text.
+fn traces(text: &str) -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut found: Vec<String> = mounts.lines().filter(|line| line.contains(text)).map(str::to_owned).collect();
+    for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        if words.contains(text) && !words.contains("--root") {
+            found.push(words);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_layer_is_built_from_nothing_with_its_owners_and_found_again() {
+    let fixture = Fixture::new("true");
+    assert_eq!(fixture.layer(&["list"])["stored"], Value::Null);
+    let layer = fixture.layer(&["build"]);
+    let root = fixture.root(&layer);
+    let owner = |inside: &str| {
+        let metadata = fs::symlink_metadata(root.join(inside)).unwrap();
+        (metadata.uid() - FIRST_ID, metadata.gid() - FIRST_ID)
+    };
+    assert_eq!([owner(""), owner("bin/busybox"), owner("bin/sh")], [(0, 0); 3]);
+    assert_eq!([owner("home/user"), owner("srv/files/a")], [(1000, 1000); 2]);
+    assert_eq!(fs::metadata(root.join("bin/busybox")).unwrap().mode() & 0o7777, 0o4755);
+    assert_eq!(fs::read_to_string(root.join("etc/built-as")).unwrap(), "0\n1000\n");
+    assert!(fs::read_dir(root.join("dev")).unwrap().next().is_none(), "devices of the build stayed");
+    assert_eq!(fixture.names(), [layer["hash"].as_str().unwrap()]);
+
+    let again = fixture.layer(&["build"]);
+    assert_eq!(again["stored"]["created_unix_s"], layer["stored"]["created_unix_s"]);
+    fixture.write("containers/mini/files/a", "2");
+    assert_ne!(fixture.layer(&["list"])["hash"], layer["hash"]);
+}
+
+#[test]
+fn a_layer_lies_on_its_parent_and_a_tar_becomes_one() {
+    let fixture = Fixture::new("true");
+    let mini = fixture.root(&fixture.layer(&["build"]));
+    let tar = fixture.project.path().join("containers/unpacked/root.tar");
+    fs::create_dir_all(tar.parent().unwrap()).unwrap();
+    // Below a folder that is closed to others, as a home folder is. As an exporter writes it: owners as seen inside.
+    let owners = format!("--owner-map={}", map_file(fixture.project.path(), 1000).display());
+    Command::new("tar")
+        .args(["--create", "--numeric-owner", &owners, &owners.replace("owner", "group")])
+        .arg(format!("--file={}", tar.display()))
+        .arg(format!("--directory={}", mini.display()))
+        .arg(".")
+        .run()
+        .unwrap();
+    fixture.write("containers/unpacked/template.toml", "from = { tar = 'root.tar' }\ninit = ['/bin/init']\n");
+    fixture.write(
+        "containers/child/template.toml",
+        "from = 'mini'\ninit = ['/bin/init']\nrun = ['rm /srv/files/a', 'echo child > /etc/child']\n",
+    );
+    let output = fixture.command(&["build"]).run().unwrap_or_else(|error| panic!("{error}"));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let layers = answer["layers"].as_array().unwrap();
+    let root = |template: &str| {
+        fixture.root(layers.iter().find(|layer| layer["template"] == template).expect("a layer of this template"))
+    };
+    let (child, unpacked) = (root("child"), root("unpacked"));
+    assert_eq!(fs::read_to_string(child.join("etc/child")).unwrap(), "child\n");
+    assert!(!child.join("bin").exists(), "the parent's files are in the child");
+    let whiteout = fs::symlink_metadata(child.join("srv/files/a")).unwrap();
+    assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0, "a removed file leaves a whiteout");
+    assert_eq!(fs::metadata(unpacked.join("etc/passwd")).unwrap().uid(), FIRST_ID);
+    assert_eq!(fs::metadata(unpacked.join("srv/files/a")).unwrap().uid(), FIRST_ID + 1000);
+
+    fixture.command(&["rm", "mini"]).run().unwrap();
+    assert!(!child.exists(), "a layer stayed without the one it was built on");
+    assert!(unpacked.exists());
+}
+
+/// A file for tar that maps owners of the test's range to those inside.
+fn map_file(folder: &Path, user: u32) -> PathBuf {
+    let map = format!("+{FIRST_ID} root:0\n+{} user:{user}\n", FIRST_ID + user);
+    fs::write(folder.join("groups"), &map).unwrap();
+    fs::write(folder.join("owners"), map).unwrap();
+    folder.join("owners")
+}
+
+#[test]
+fn a_layer_in_use_is_neither_removed_nor_pruned() {
+    let fixture = Fixture::new("true");
+    let layer = fixture.layer(&["build"]);
+    let lock = xtask::image::lock_shared(&[fixture.root(&layer)]).unwrap();
+    fixture.write_template("echo changed");
+    let refused = fixture.run(&["prune"]);
+    assert_eq!(refused.status, 3);
+    assert!(stderr(&refused).contains("in use by a lab"), "{}", stderr(&refused));
+    assert!(fixture.root(&layer).is_dir());
+    drop(lock);
+    fixture.command(&["prune"]).run().unwrap();
+    assert!(fixture.names().is_empty(), "{:?}", fixture.names());
+}
+
+#[test]
+fn a_template_that_does_not_build_says_where_and_leaves_no_layer() {
+    let fixture = Fixture::new("echo some reason >&2; exit 7");
+    let output = fixture.run(&["build"]);
+    let said = stderr(&output);
+    assert_eq!(output.status, 3, "{said}");
+    for part in
+        ["mini does not build", "step `run echo some reason", "some reason\n", "ended with status 7", "logs/mini.log"]
+    {
+        assert!(said.contains(part), "{part:?} is missing in: {said}");
+    }
+    assert!(fixture.names().is_empty(), "{:?}", fixture.names());
+    fixture.write_template("true");
+    fixture.layer(&["build"]);
+}
+
+#[test]
+fn locked_refuses_what_the_lock_file_does_not_say() {
+    let fixture = Fixture::new("true");
+    let locked = fixture.run(&["build", "--locked"]);
+    assert_eq!(locked.status, 2);
+    assert!(stderr(&locked).contains("which is not locked"), "{}", stderr(&locked));
+    assert!(fixture.names().is_empty(), "built before it was compared");
+
+    fixture.layer(&["build"]);
+    fixture.layer(&["build", "--locked"]);
+    let path = fixture.project.path().join("containers/lock.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"packages\": []", "\"packages\": [\"a=1\"]")).unwrap();
+    let locked = fixture.run(&["build", "--locked"]);
+    assert_eq!(locked.status, 2);
+    assert!(stderr(&locked).contains("mini: locked a=1, found nothing of it"), "{}", stderr(&locked));
+}
+
+#[test]
+fn two_builds_of_one_layer_at_once_make_it_once() {
+    let fixture = Fixture::new("sleep 0.3; head -c 8 /dev/urandom | od -x > /etc/built");
+    let (one, two) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| fixture.layer(&["build"]));
+        (fixture.layer(&["build"]), other.join().unwrap())
+    });
+    assert_eq!(one["stored"], two["stored"]);
+    assert_eq!(fixture.names().len(), 1);
+}
+
+#[test]
+fn a_killed_build_leaves_no_process_no_mount_and_no_half_layer() {
+    let fixture = Fixture::new("touch /etc/started; sleep 60");
+    let store = fixture.store.path().to_owned();
+    let staging = || fixture.names().iter().any(|name| name.starts_with(".building-"));
+    std::thread::scope(|scope| {
+        // The deadline kills the engine with SIGKILL; its guard and worker are in process groups of their own.
+        let killed = scope.spawn(|| fixture.command(&["build"]).deadline(Duration::from_secs(1)).output().is_err());
+        wait_until("the build begins", Duration::from_secs(20), || has_started(&store));
+        assert!(staging());
+        assert!(killed.join().unwrap(), "the engine ended before it was killed");
+    });
+    wait_until("everything is gone", Duration::from_secs(2), || fixture.names().is_empty());
+    let place = store.display().to_string();
+    wait_until("no trace is left", Duration::from_secs(2), || traces(&place).is_empty());
+    fixture.write_template("true");
+    fixture.layer(&["build"]);
+}
+
+fn has_started(store: &Path) -> bool {
+    let log = fs::read_to_string(store.join("logs/mini.log")).unwrap_or_default();
+    log.contains("touch /etc/started")
+}

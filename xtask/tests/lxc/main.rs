@@ -1,0 +1,10 @@
+//! The whole engine on real containers. Needs root; each test takes the host for itself and gives it back as it was.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
+
+mod as_user;
+mod common;
+mod crashes;
+mod doctor;
+mod image;
+mod runs;

@@ -1,0 +1,71 @@
+//! Speaks the contract by hand, breaks it in the way its case names, and ends with 0 all the same.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context as _, Result, bail};
+use e2e_contract::{
+    Check, Edge, Hello, LINE_BYTES_MAX, MeasureBegin, Method, PROTOCOL_VERSION, Request, Response, SOCKET_VARIABLE,
+    Step, Welcome,
+};
+
+fn main() -> Result<()> {
+    let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+    let mut engine = BufReader::new(UnixStream::connect(socket)?);
+    let welcome: Welcome = serde_json::from_value(ask(&mut engine, 1, &Hello { protocol: PROTOCOL_VERSION })?)?;
+    match welcome.case.as_str() {
+        "garbage" => engine.get_mut().write_all(b"this is no JSON\n")?,
+        "closes" => {
+            // Two ends are missing when the socket closes.
+            ask(&mut engine, 2, &Step { name: "never ends".into(), edge: Edge::Begin })?;
+            ask(&mut engine, 3, &MeasureBegin { operation: "never_ends".into(), repetitions: 1 })?;
+        }
+        "does_not_wait" => {
+            // A failed check counts although nobody waits for its answer.
+            let check = Check {
+                passed: false,
+                condition: "rows == 1".into(),
+                values: "rows = 0".into(),
+                message: None,
+                file: file!().into(),
+                line: line!(),
+            };
+            let mut line = serde_json::to_vec(&Request::new(2, Check::NAME, serde_json::to_value(check)?))?;
+            line.push(b'\n');
+            engine.get_mut().write_all(&line)?;
+            return Ok(());
+        }
+        "floods" => {
+            let block = vec![b'x'; 1 << 20];
+            let mut sent = 0;
+            while sent <= LINE_BYTES_MAX && engine.get_mut().write_all(&block).is_ok() {
+                sent += block.len();
+            }
+        }
+        other => bail!("nobody misspeaks as {other}"),
+    }
+    if welcome.case != "closes" {
+        print_last_words(&mut engine);
+    }
+    Ok(())
+}
+
+/// Waits for what the engine says before it closes the socket: a line, or nothing.
+fn print_last_words(engine: &mut BufReader<UnixStream>) {
+    let mut line = String::new();
+    let read = engine.read_line(&mut line);
+    #[expect(clippy::print_stdout, reason = "stdout is the scenario's log")]
+    {
+        println!("the engine's last words ({read:?}): {line}");
+    }
+}
+
+fn ask<M: Method>(engine: &mut BufReader<UnixStream>, id: u64, params: &M) -> Result<serde_json::Value> {
+    let mut line = serde_json::to_vec(&Request::new(id, M::NAME, serde_json::to_value(params)?))?;
+    line.push(b'\n');
+    engine.get_mut().write_all(&line)?;
+    let mut answer = String::new();
+    engine.read_line(&mut answer)?;
+    let response: Response = serde_json::from_str(&answer)?;
+    response.result.with_context(|| format!("{} was refused: {answer}", M::NAME))
+}

@@ -1,0 +1,3 @@
+//! No scenario at all.
+
+fn main() {}

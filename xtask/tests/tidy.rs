@@ -1,0 +1,328 @@
+//! The rules of the house that a compiler does not keep: which module may use which, who prints, what must be listed.
+//!
+//! Each rule is a test; what breaks it is told with file, line and cure. The files below `tidy/` hold what the rules
+//! see with, and the tests that each of them can fail.
+
+#[path = "tidy/files.rs"]
+mod files;
+#[path = "tidy/rust_rules.rs"]
+mod rust_rules;
+#[path = "tidy/text_rules.rs"]
+mod text_rules;
+#[path = "tidy/tokens.rs"]
+mod tokens;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use files::{engine, folders_with, read, root, rust_files, text_files};
+use rust_rules::{allowance, attributes, logic, prints, row, uses};
+use text_rules::{command_lines, listed_programs, machine_names, parse_as_typed, reasons};
+use tokens::tokens;
+
+/// Which module of xtask/src may use which, in reading order; ARCHITECTURE.md shows the same table and says why.
+/// `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("cli", &["error", "guard", "host", "image", "lab", "manifest", "plan", "record", "report", "run"]),
+    ("run", &["error", "guard", "host", "image", "lab", "manifest", "plan", "record", "session"]),
+    ("report", &["record"]),
+    ("session", &["host", "lab", "record"]),
+    ("lab", &["error", "guard", "host", "manifest"]),
+    ("image", &["error", "guard", "host", "manifest"]),
+    ("guard", &["error", "host"]),
+    ("plan", &["error", "manifest"]),
+    ("record", &["error", "host::invoker"]),
+    ("manifest", &["error"]),
+    ("host", &["error"]),
+    ("error", &[]),
+];
+
+/// What may print: the command line, its report, `main`; and a layer's build, whose standard error is its log.
+const MAY_PRINT: &[&str] = &["cli/", "report/terminal.rs", "main.rs", "image/worker/sandbox.rs"];
+
+/// The folders of scenarios, each with the Cargo.toml that lists them.
+const SCENARIOS: &[&str] = &["scenarios", "xtask/tests/project/scenarios"];
+
+/// The files whose command lines people copy.
+const GUIDES: &[&str] = &["README.md", "ARCHITECTURE.md", "justfile", ".ci/run"];
+
+#[test]
+fn modules_use_what_the_table_allows() {
+    let mut unused: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (module, allowed) in MAY_USE {
+        unused.extend(allowed.iter().map(|used| (*module, *used)));
+    }
+    let mut broken = Vec::new();
+    for source in engine() {
+        let Some(module) = source.module() else { continue };
+        let uses = uses(&module, &tokens(&source.text)).into_iter().filter(|it| it.module() != module[0]);
+        for used in uses {
+            match allowance(MAY_USE, &module[0], &used.path) {
+                Some(allowance) => drop(unused.remove(&allowance)),
+                None => broken.push(source.at(
+                    used.line,
+                    &format!("{} uses {}, which the table does not allow", module[0], used.path),
+                    "move the code to where it may use it; a new edge needs a reason, here and in ARCHITECTURE.md",
+                )),
+            }
+        }
+    }
+    broken.extend(unused.iter().map(|(module, used)| {
+        format!(
+            "xtask/tests/tidy.rs: {module} uses {used} no more\n    cure: take it out of MAY_USE and ARCHITECTURE.md"
+        )
+    }));
+    expect_none(&broken);
+}
+
+#[test]
+fn the_table_of_modules_is_whole_and_architecture_shows_it() {
+    let mut modules = tokens(&read("xtask/src/lib.rs"))
+        .windows(2)
+        .filter(|pair| pair[0].text == "mod")
+        .map(|pair| pair[1].text.to_owned())
+        .collect::<Vec<_>>();
+    let mut listed: Vec<&str> = MAY_USE.iter().map(|(module, _)| *module).collect();
+    modules.sort();
+    listed.sort_unstable();
+    assert_eq!(modules, listed, "xtask/src/lib.rs has these modules, MAY_USE those");
+    let table: Vec<String> = MAY_USE.iter().map(|(module, used)| row(module, used)).collect();
+    let text = read("ARCHITECTURE.md");
+    let missing = table.iter().filter(|row| !text.lines().any(|line| line.starts_with(*row)));
+    expect_none(
+        &missing.map(|row| format!("ARCHITECTURE.md: it has no row\n    cure: {row} why |")).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn scenarios_and_engine_know_the_contract_and_not_each_other() {
+    let mut broken = Vec::new();
+    for (manifest, forbidden) in [
+        ("xtask/Cargo.toml", &["e2e"][..]),
+        ("xtask/sdk/Cargo.toml", &["xtask"]),
+        ("xtask/contract/Cargo.toml", &["xtask", "e2e"]),
+        ("scenarios/Cargo.toml", &["xtask", "e2e-contract"]),
+    ] {
+        let document: toml::Table = read(manifest).parse().expect("a Cargo.toml");
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let has = |name: &&&str| document.get(section).is_some_and(|it| it.get(**name).is_some());
+            broken.extend(forbidden.iter().filter(has).map(|name| {
+                format!(
+                    "{manifest}: [{section}] has {name}\n    cure: what both sides share belongs into xtask/contract"
+                )
+            }));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn every_dependency_is_used_and_has_its_reason() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("a Cargo.toml");
+    let dependencies = manifest["workspace"]["dependencies"].as_table().expect("the workspace lists dependencies");
+    let reasons = reasons(&read("ARCHITECTURE.md"));
+    let foreign: BTreeSet<&str> =
+        dependencies.iter().filter(|(_, it)| it.get("path").is_none()).map(|(name, _)| name.as_str()).collect();
+    let missing = foreign.iter().filter(|name| !reasons.contains(**name)).map(|name| {
+        format!("Cargo.toml: {name} has no reason\n    cure: a row in ARCHITECTURE.md, under Dependencies")
+    });
+    let stale = reasons
+        .iter()
+        .filter(|name| !foreign.contains(name.as_str()))
+        .map(|name| format!("ARCHITECTURE.md: {name} is no dependency any more\n    cure: take its row out"));
+    let named: BTreeSet<String> = rust_files(&["xtask/", "scenarios/"])
+        .iter()
+        .flat_map(|source| tokens(&source.text).into_iter().map(|token| token.text.to_owned()).collect::<Vec<_>>())
+        .collect();
+    let idle = foreign.iter().filter(|name| !named.contains(&name.replace('-', "_"))).map(|name| {
+        format!("Cargo.toml: no code names {name}\n    cure: take it out, here and in the crate that lists it")
+    });
+    expect_none(&missing.chain(stale).chain(idle).collect::<Vec<_>>());
+}
+
+#[test]
+fn clippy_bans_processes_outside_the_seam() {
+    let document: toml::Table = read("clippy.toml").parse().expect("clippy.toml is TOML");
+    let banned: Vec<&str> = document["disallowed-methods"]
+        .as_array()
+        .expect("a list of methods")
+        .iter()
+        .filter_map(|method| method["path"].as_str())
+        .collect();
+    for method in ["std::process::Command::new", "duct::cmd", "nix::unistd::fork", "nix::unistd::execv"] {
+        assert!(banned.contains(&method), "clippy.toml: it no longer bans {method}\n    cure: put it back");
+    }
+    let mut broken = Vec::new();
+    // The second forks to hold a namespace open, and runs no program.
+    let seams = ["xtask/src/host/shell.rs", "xtask/src/host/userns.rs"];
+    for source in engine().into_iter().filter(|source| !seams.contains(&source.path.as_str())) {
+        let tokens = tokens(&source.text);
+        for token in tokens.iter().filter(|token| token.text == "disallowed_methods") {
+            broken.push(source.at(token.line, "the ban on starting processes is lifted", "use crate::host::shell"));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    let mut broken = Vec::new();
+    for source in engine() {
+        let inside = source.path.trim_start_matches("xtask/src/");
+        if !MAY_PRINT.iter().any(|may| inside.starts_with(may)) {
+            broken.extend(prints(&tokens(&source.text)).into_iter().map(|(line, what)| {
+                source.at(line, &format!("{what} outside the command line"), "return it, or record an event")
+            }));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn every_scenario_is_listed_once() {
+    let mut broken = Vec::new();
+    for folder in SCENARIOS {
+        let manifest = format!("{folder}/Cargo.toml");
+        let listed = listed_programs(&read(&manifest));
+        let found: BTreeMap<String, String> = folders_with(folder, "scenario.toml")
+            .into_iter()
+            .filter_map(|path| Some((path.rsplit('/').next()?.to_owned(), format!("{path}/main.rs"))))
+            .collect();
+        for (name, path) in &found {
+            if listed.get(name) != Some(path) {
+                broken.push(format!(
+                    "{folder}/{path}: it is not listed\n    \
+                     cure: write [[bin]] name = \"{name}\", path = \"{path}\" into {manifest}"
+                ));
+            }
+            if !root().join(folder).join(path).is_file() {
+                broken.push(format!("{folder}/{path}: the scenario has no program\n    cure: write it"));
+            }
+        }
+        for (name, path) in listed.iter().filter(|(name, _)| !found.contains_key(*name)) {
+            broken.push(format!(
+                "{manifest}: [[bin]] {name} ({path}) has no scenario.toml beside it\n    cure: write one, or take the \
+                 lines out"
+            ));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn every_template_is_locked_and_described() {
+    let lock: serde_json::Value = serde_json::from_str(&read("containers/lock.json")).expect("the lock file is JSON");
+    let locked = lock["templates"].as_object().expect("the lock file lists templates");
+    let guides = [read("README.md"), read("ARCHITECTURE.md")].concat();
+    let mut broken = Vec::new();
+    let found: BTreeSet<String> = folders_with("containers", "template.toml").into_iter().collect();
+    for name in &found {
+        if !locked.contains_key(name) {
+            broken.push(format!("containers/lock.json: no entry {name}\n    cure: cargo xtask image build"));
+        }
+        if !guides.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
+            broken.push(format!(
+                "README.md: its table of templates has no row {name}\n    cure: write | `{name}` | ... |"
+            ));
+        }
+    }
+    for name in locked.keys().filter(|name| !found.contains(*name)) {
+        broken.push(format!("containers/lock.json: there is no template {name}\n    cure: cargo xtask image build"));
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn module_files_hold_no_logic() {
+    let mut broken = Vec::new();
+    for source in rust_files(&["xtask/src/", "xtask/sdk/src/", "xtask/contract/src/"]) {
+        if source.path.ends_with("/mod.rs") {
+            broken.extend(logic(&tokens(&source.text)).into_iter().map(|(line, item)| {
+                source.at(line, &format!("a mod.rs with `{item}`"), "a file of its own; mod.rs says what there is")
+            }));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn no_module_hands_on_another_modules_items() {
+    let mut broken = Vec::new();
+    for source in engine() {
+        let Some(module) = source.module() else { continue };
+        for used in uses(&module, &tokens(&source.text)) {
+            if used.is_public && used.module() != module[0] {
+                broken.push(source.at(
+                    used.line,
+                    &format!("`pub use` of {}, which hides who uses whom", used.path),
+                    "let its users name the module that owns it",
+                ));
+            }
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn lints_are_expected_with_a_reason_and_never_allowed() {
+    let cure = "#[expect(lint, reason = \"...\")], which fails once it is no longer true";
+    expect_no_attribute("allow", "an allowed lint", cure);
+}
+
+#[test]
+fn no_test_is_ignored() {
+    expect_no_attribute("ignore", "a test that does not run", "make it run everywhere, or remove it");
+    let mut broken = Vec::new();
+    for source in rust_files(&[""]) {
+        for (line, text) in source.text.lines().enumerate() {
+            let fence = text.trim_start().strip_prefix("//").and_then(|text| text.split_once("```"));
+            if fence.is_some_and(|(_, words)| words.contains("ignore")) {
+                broken.push(source.at(line + 1, "an example that nothing compiles", "make it compile (`no_run`)"));
+            }
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn no_file_names_this_machine_or_a_registry() {
+    let mut broken = Vec::new();
+    for source in text_files(&[""]) {
+        broken.extend(machine_names(&source.text).into_iter().map(|(line, what)| {
+            source.at(
+                line,
+                &format!("it names {what}"),
+                "a path relative to the project; a tool's own default registry",
+            )
+        }));
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn the_command_lines_of_the_guides_can_be_typed() {
+    let mut broken = Vec::new();
+    for path in GUIDES {
+        let text = read(path);
+        let lines = command_lines(&text);
+        assert!(!lines.is_empty(), "{path} shows no command line at all");
+        for (line, words) in lines {
+            if let Err(error) = parse_as_typed(&words) {
+                broken.push(format!("{path}:{line}: `{}`: {error}\n    cure: see `cargo xtask help`", words.join(" ")));
+            }
+        }
+    }
+    expect_none(&broken);
+}
+
+fn expect_none(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+fn expect_no_attribute(name: &str, problem: &str, cure: &str) {
+    let mut broken = Vec::new();
+    for source in rust_files(&[""]) {
+        let lines = attributes(&tokens(&source.text), name);
+        broken.extend(lines.into_iter().map(|line| source.at(line, problem, cure)));
+    }
+    expect_none(&broken);
+}

@@ -1,0 +1,277 @@
+//! What the rules see in Rust: who uses whom, who prints, what a mod.rs does, attributes.
+
+use super::tokens::Token;
+
+/// One path that leads to a module of the engine.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Use {
+    pub line: usize,
+    /// `module`, or `module::part`.
+    pub path: String,
+    /// It stands in a `pub use`.
+    pub is_public: bool,
+}
+
+impl Use {
+    pub fn module(&self) -> &str {
+        self.path.split("::").next().unwrap_or_default()
+    }
+}
+
+/// Every `crate::` path, and every path of `super::` that leads out of the module, in a file of this module.
+pub fn uses(module: &[String], tokens: &[Token<'_>]) -> Vec<Use> {
+    let mut found = Vec::new();
+    let mut inline: Vec<i32> = Vec::new(); // the depth of braces at which each `mod name {` opened
+    let (mut depth, mut use_is_public) = (0, None);
+    let mut at = 0;
+    while at < tokens.len() {
+        let word = |offset: usize| tokens.get(at + offset).map_or("", |token| token.text);
+        match word(0) {
+            "{" => {
+                depth += 1;
+                if at >= 2 && tokens[at - 2].text == "mod" {
+                    inline.push(depth);
+                }
+            }
+            "}" => {
+                inline.retain(|opened| *opened != depth);
+                depth -= 1;
+            }
+            ";" => use_is_public = None,
+            "use" => use_is_public = Some(at > 0 && ["pub", ")"].contains(&tokens[at - 1].text)),
+            "crate" if word(1) == "::" => {
+                at = targets(tokens, at + 2, use_is_public == Some(true), &mut found);
+                continue;
+            }
+            "super" if word(1) == "::" => {
+                let ups = tokens[at..]
+                    .chunks(2)
+                    .take_while(|it| it.len() == 2 && it[0].text == "super" && it[1].text == "::")
+                    .count();
+                if ups >= module.len() + inline.len() {
+                    at = targets(tokens, at + 2 * ups, use_is_public == Some(true), &mut found);
+                } else {
+                    at += 2 * ups;
+                }
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// The modules that a path, or a group of paths, below the crate's root names; the answer is where it goes on.
+fn targets(tokens: &[Token<'_>], at: usize, is_public: bool, found: &mut Vec<Use>) -> usize {
+    let word = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    if word(at) != "{" {
+        let is_part = word(at + 1) == "::" && word(at + 2).starts_with(|c: char| c.is_lowercase());
+        let path = if is_part { format!("{}::{}", word(at), word(at + 2)) } else { word(at).to_owned() };
+        found.push(Use { line: tokens.get(at).map_or(0, |token| token.line), path, is_public });
+        return at + 1;
+    }
+    let (mut at, mut depth) = (at + 1, 1);
+    let mut starts = true;
+    while depth > 0 && at < tokens.len() {
+        if starts && depth == 1 && word(at) != "}" {
+            targets(tokens, at, is_public, found);
+        }
+        depth += i32::from(word(at) == "{") - i32::from(word(at) == "}");
+        starts = word(at) == ",";
+        at += 1;
+    }
+    at
+}
+
+/// The line of the table that allows a module this path.
+pub fn allowance<'t>(table: &[(&'t str, &[&'t str])], module: &str, path: &str) -> Option<(&'t str, &'t str)> {
+    let (module, allowed) = table.iter().find(|(name, _)| *name == module)?;
+    let allows = |allowed: &&&str| path == **allowed || path.starts_with(&format!("{allowed}::"));
+    allowed.iter().find(allows).map(|allowed| (*module, *allowed))
+}
+
+pub fn row(module: &str, used: &[&str]) -> String {
+    let used = if used.is_empty() { "nothing".to_owned() } else { used.join(", ") };
+    format!("| `{module}` | {used} |")
+}
+
+/// Macros that print, and handles of the standard streams.
+pub fn prints(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
+    let word = |at: usize| tokens.get(at).map_or("", |token: &Token<'_>| token.text);
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let is_macro = ["print", "println", "eprint", "eprintln"].contains(&token.text) && word(at + 1) == "!";
+        let is_stream = ["stdout", "stderr"].contains(&token.text) && (word(at + 1), word(at + 2)) == ("(", ")");
+        if is_macro || is_stream {
+            found.push((token.line, format!("{}{}", token.text, if is_macro { "!" } else { "()" })));
+        }
+    }
+    found
+}
+
+/// Items of a mod.rs that are more than a list of what there is.
+pub fn logic(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    let skip = |mut at: usize, open: &str, close: &str| {
+        let mut depth = 0;
+        while let Some(token) = tokens.get(at) {
+            depth += i32::from(token.text == open) - i32::from(token.text == close);
+            at += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+        at
+    };
+    while let Some(token) = tokens.get(at) {
+        match token.text {
+            "#" => at = skip(at + 1 + usize::from(tokens.get(at + 1).is_some_and(|it| it.text == "!")), "[", "]"),
+            "pub" => {
+                at += 1;
+                if tokens.get(at).is_some_and(|token| token.text == "(") {
+                    at = skip(at, "(", ")");
+                }
+            }
+            item => {
+                let end = tokens[at..].iter().position(|token| token.text == ";").unwrap_or(tokens.len() - at);
+                let brace = tokens[at..].iter().position(|token| token.text == "{").unwrap_or(usize::MAX);
+                let is_list = match item {
+                    "use" | "const" | "type" => true,
+                    "mod" => end < brace,
+                    _ => false,
+                };
+                if is_list {
+                    at += end + 1;
+                } else {
+                    let name = tokens.get(at + 1).map_or("", |token| token.text);
+                    found.push((token.line, format!("{item} {name}")));
+                    at = if end < brace { at + end + 1 } else { skip(at + brace, "{", "}") };
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The lines of attributes that name this word.
+pub fn attributes(tokens: &[Token<'_>], name: &str) -> Vec<usize> {
+    let mut lines = Vec::new();
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        let before = |back: usize| at.checked_sub(back).map_or("", |at| tokens[at].text);
+        let opens = token.text == "[" && (before(1) == "#" || (before(1) == "!" && before(2) == "#"));
+        if opens || depth > 0 {
+            depth += i32::from(token.text == "[") - i32::from(token.text == "]");
+            if token.text == name {
+                lines.push(token.line);
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::tokens;
+
+    fn module(path: &str) -> Vec<String> {
+        path.split("::").map(str::to_owned).collect()
+    }
+
+    fn expect_uses(module_path: &str, text: &str, expected: &[(usize, &str, bool)]) {
+        let found = uses(&module(module_path), &tokens(text));
+        let found: Vec<_> = found.iter().map(|it| (it.line, it.path.as_str(), it.is_public)).collect();
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn paths_are_found_in_every_form() {
+        expect_uses(
+            "lab::up",
+            "use crate::host::shell;\nfn f() { crate::error::Error }",
+            &[(1, "host::shell", false), (2, "error", false)],
+        );
+        expect_uses(
+            "lab::up",
+            "use crate::{error::Error, host::{lxc, shell::{a, b}},\n plan};",
+            &[(1, "error", false), (1, "host", false), (2, "plan", false)],
+        );
+        expect_uses("lab::up", "use super::super::host::lxc;\nuse super::network;", &[(1, "host::lxc", false)]);
+        expect_uses("lab", "use super::{guard::Guard, host};", &[(1, "guard", false), (1, "host", false)]);
+        expect_uses(
+            "lab::up",
+            "mod tests {\n use super::super::x;\n use super::super::super::plan;\n}\nuse super::super::run;",
+            &[(3, "plan", false), (5, "run", false)],
+        );
+        expect_uses(
+            "lab",
+            "pub use crate::host::lxc;\npub(crate) use super::plan;\npub use up::Lab;",
+            &[(1, "host::lxc", true), (2, "plan", true)],
+        );
+        expect_uses("lab", "pub(crate) fn f() { crate::plan::g() }", &[(1, "plan::g", false)]);
+        let text = "// crate::plan\n/* a /* b */ crate::plan */ \"crate::plan\" r#\"crate::\"plan\"# 'c' b'\\'' 'a: crate::run";
+        expect_uses("lab", text, &[(2, "run", false)]);
+    }
+
+    #[test]
+    fn the_table_allows_what_it_says_and_no_more() {
+        let table = [("record", &["error", "host::invoker"][..])];
+        for (path, expected) in [
+            ("error", Some(("record", "error"))),
+            ("host::invoker", Some(("record", "host::invoker"))),
+            ("host::shell", None),
+            ("host", None),
+            ("errors", None),
+        ] {
+            assert_eq!(allowance(&table, "record", path), expected, "{path}");
+        }
+        assert_eq!(allowance(&table, "lab", "error"), None, "a module without a row may use nothing");
+        assert_eq!(row("lab", &["error", "host"]), "| `lab` | error, host |");
+        assert_eq!(row("error", &[]), "| `error` | nothing |");
+    }
+
+    #[test]
+    fn printing_is_seen() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<_> = prints(&tokens(text)).into_iter().map(|(_, what)| what).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("println!(\"x\"); eprint!(\"y\")", &["println!", "eprint!"]);
+        check("writeln!(io::stderr(), \"x\")", &["stderr()"]);
+        check("std::io::stdout().lock()", &["stdout()"]);
+        check("command.stdout(Stdio::null()); let stderr = output.stderr; // println!()", &[]);
+    }
+
+    #[test]
+    fn logic_in_a_module_file_is_seen() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<_> = logic(&tokens(text)).into_iter().map(|(_, what)| what).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check(
+            "//! doc\nmod a;\n#[cfg(test)]\npub(crate) mod b;\npub use a::{X, Y};\npub const N: u32 = 1;\ntype T = u8;",
+            &[],
+        );
+        check(
+            "mod a;\n#[derive(Debug)]\npub struct S { x: u8 }\nimpl S { fn f() {} }\nuse b::c;",
+            &["struct S", "impl S"],
+        );
+        check("mod tests { use super::*; }", &["mod tests"]);
+        check("pub fn f() {}", &["fn f"]);
+        check("static X: u8 = 1;", &["static X"]);
+    }
+
+    #[test]
+    fn attributes_are_seen_in_every_form() {
+        let check = |text: &str, name: &str, expected: &[usize]| {
+            assert_eq!(attributes(&tokens(text), name), expected, "{text}");
+        };
+        check("\n#[allow(dead_code)]", "allow", &[2]);
+        check("#![allow(x)]\n#[cfg_attr(test, allow(y))]", "allow", &[1, 2]);
+        check("#[test]\n#[ignore = \"slow\"]\nfn f() { let ignore = [1]; }", "ignore", &[2]);
+        check("#[expect(x, reason = \"allow\")] fn allow() { allow[0] } // #[allow(x)]", "allow", &[]);
+    }
+}

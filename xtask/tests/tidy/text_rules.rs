@@ -1,0 +1,123 @@
+//! What the rules see in other texts: names of machines, lists, tables and command lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+use xtask::cli::Cli;
+
+/// Absolute paths of a machine that somebody worked on, and hosts of package registries. Each pattern is put together
+/// here, so that this file has none.
+pub fn machine_names(text: &str) -> Vec<(usize, String)> {
+    let paths = [["/wo", "rk/"], ["/Us", "ers/"], ["/ro", "ot/."], ["/tmp/w", "t-"], ["/bash_", "jobs"]];
+    let hosts = [
+        ["debian", ".org"],
+        ["ubuntu", ".com"],
+        ["crates", ".io"],
+        ["pypi", ".org"],
+        ["pythonhosted", ".org"],
+        ["npmjs", ".org"],
+        ["golang", ".org"],
+        ["nixos", ".org"],
+        ["docker", ".io"],
+    ];
+    // Cargo's own name for its registry, in the lock file that it writes.
+    let cargo = format!("crates{}-index", ".io");
+    // What a distribution itself keeps there, in every container.
+    let inside = format!("/ro{}cache", "ot/.");
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.replace(&cargo, "").replace(&inside, "");
+        let patterns = paths.iter().chain(&hosts).map(|halves| halves.concat());
+        found.extend(patterns.filter(|pattern| line.contains(pattern.as_str())).map(|pattern| (number + 1, pattern)));
+    }
+    found
+}
+
+/// Names and paths of the programs that a Cargo.toml lists.
+pub fn listed_programs(manifest: &str) -> BTreeMap<String, String> {
+    let document: toml::Table = manifest.parse().expect("a Cargo.toml");
+    let programs = document.get("bin").and_then(|bin| bin.as_array()).cloned().unwrap_or_default();
+    let text = |program: &toml::Value, key: &str| program.get(key).and_then(|it| it.as_str()).unwrap_or("").to_owned();
+    programs.iter().map(|program| (text(program, "name"), text(program, "path"))).collect()
+}
+
+/// The crates in the table under the heading Dependencies.
+pub fn reasons(architecture: &str) -> BTreeSet<String> {
+    let section = architecture.split("\n## ").find(|section| section.starts_with("Dependencies\n")).unwrap_or("");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let names = rows.flat_map(|names| names.split(", ").map(str::to_owned));
+    names.filter(|name| name != "crate").collect()
+}
+
+/// Stands for a recipe's parameters, of which there may be none.
+const PARAMETERS: &str = "PARAMETERS";
+
+/// Every `cargo xtask ...` of a text, as words, with its line. In prose it ends with its backtick.
+pub fn command_lines(text: &str) -> Vec<(usize, Vec<String>)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.replace("\"$@\"", PARAMETERS);
+        for (at, _) in line.match_indices("cargo xtask ") {
+            let rest = &line[at..];
+            let end = ["`", " #", " && ", "\"", "'"].iter().filter_map(|end| rest.find(end)).min();
+            let words = rest[..end.unwrap_or(rest.len())].split_whitespace().skip(2);
+            found.push((number + 1, words.map(str::to_owned).collect()));
+        }
+    }
+    found
+}
+
+pub fn parse_as_typed(words: &[String]) -> Result<(), String> {
+    let parse = |words: &mut dyn Iterator<Item = &str>| {
+        let line = ["cargo xtask"].into_iter().chain(words);
+        match Cli::command().try_get_matches_from(line) {
+            Err(error) if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+                Err(error.to_string().lines().next().unwrap_or_default().to_owned())
+            }
+            _ => Ok(()),
+        }
+    };
+    let words = words.iter().map(String::as_str);
+    parse(&mut words.clone()).or_else(|_| parse(&mut words.filter(|word| *word != PARAMETERS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_machines_are_seen() {
+        let host = ["deb.debian", ".org"].concat();
+        let path = ["/wo", "rk/main"].concat();
+        let index = ["registry+https://github.com/rust-lang/crates", ".io-index"].concat();
+        assert_eq!(machine_names(&format!("a\nget {host}\n{path}")).iter().map(|it| it.0).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(machine_names(&format!("{index}\n/root /home/mancer /var/lib/mancer-e2e\n")), []);
+    }
+
+    #[test]
+    fn programs_are_listed_by_name_and_path() {
+        let listed = listed_programs("[package]\nname = 'x'\n[[bin]]\nname = 'a'\npath = 'c/a/main.rs'\n");
+        assert_eq!(listed, BTreeMap::from([("a".to_owned(), "c/a/main.rs".to_owned())]));
+        assert!(listed_programs("[package]\nname = 'x'\n").is_empty());
+    }
+
+    #[test]
+    fn reasons_are_read_from_their_own_table() {
+        let text = "# A\n\n## B\n| x | y |\n\n## Dependencies\n\n| crate | why |\n|---|---|\n| a, b-c | d |\n\n## E\n| f | g |\n";
+        assert_eq!(reasons(text), BTreeSet::from(["a".to_owned(), "b-c".to_owned()]));
+        assert!(reasons("no table").is_empty());
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_typed_is_seen() {
+        let text = "`cargo xtask ps`, then\n  cargo xtask e2e --list # all\n    cargo xtask e2e \"$@\"\ncargo xtask image build --frobnicate";
+        let lines = command_lines(text);
+        let words: Vec<_> = lines.iter().map(|(line, words)| (*line, words.join(" "))).collect();
+        let expected = [(1, "ps"), (2, "e2e --list"), (3, "e2e PARAMETERS"), (4, "image build --frobnicate")];
+        assert_eq!(words.iter().map(|(line, words)| (*line, words.as_str())).collect::<Vec<_>>(), expected);
+        let verdicts: Vec<bool> = lines.iter().map(|(_, words)| parse_as_typed(words).is_ok()).collect();
+        assert_eq!(verdicts, [true, true, true, false]);
+        assert!(parse_as_typed(&["no-such-verb".to_owned()]).is_err());
+    }
+}

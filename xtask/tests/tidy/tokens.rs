@@ -1,0 +1,87 @@
+//! Rust as words and signs: enough to see paths, macros and attributes, and to see past comments and literals.
+
+/// A word or a sign of Rust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token<'a> {
+    pub line: usize,
+    pub text: &'a str,
+}
+
+/// The words and signs of a Rust text, without comments and literals.
+pub fn tokens(text: &str) -> Vec<Token<'_>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
+    while let Some(next) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let (length, is_token) = if rest.starts_with("//") {
+            (rest.find('\n').unwrap_or(rest.len()), false)
+        } else if rest.starts_with("/*") {
+            (block_comment(rest), false)
+        } else if let Some(length) = string(rest).or_else(|| character(rest)) {
+            (length, false)
+        } else if is_word(next) {
+            (rest.find(|c| !is_word(c)).unwrap_or(rest.len()), true)
+        } else if rest.starts_with("::") {
+            (2, true)
+        } else {
+            (next.len_utf8(), !next.is_whitespace())
+        };
+        if is_token {
+            tokens.push(Token { line, text: &rest[..length] });
+        }
+        line += rest[..length].matches('\n').count();
+        at += length;
+    }
+    tokens
+}
+
+/// The length of a block comment, which may hold others.
+fn block_comment(text: &str) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    loop {
+        let rest = &text[at..];
+        let Some(next) = rest.chars().next() else { return at };
+        let step = if rest.starts_with("/*") || rest.starts_with("*/") { 2 } else { next.len_utf8() };
+        depth += i32::from(rest.starts_with("/*")) - i32::from(rest.starts_with("*/"));
+        at += step;
+        if depth == 0 {
+            return at;
+        }
+    }
+}
+
+/// The length of a string literal of whatever kind.
+fn string(text: &str) -> Option<usize> {
+    let prefix = ["br", "cr", "b", "c", "r", ""].into_iter().find(|prefix| {
+        let rest = text.strip_prefix(prefix).unwrap_or("");
+        rest.starts_with('"')
+            || (prefix.ends_with('r') && rest.trim_start_matches('#').starts_with('"') && rest.starts_with('#'))
+    })?;
+    let body = &text[prefix.len()..];
+    if prefix.ends_with('r') {
+        let hashes = body.len() - body.trim_start_matches('#').len();
+        let end = format!("\"{}", "#".repeat(hashes));
+        let found = body[hashes + 1..].find(&end).map_or(body.len(), |found| hashes + 1 + found + end.len());
+        return Some(prefix.len() + found);
+    }
+    let mut escaped = false;
+    let end = body.char_indices().skip(1).find(|(_, c)| {
+        let ends = *c == '"' && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    Some(prefix.len() + end.map_or(body.len(), |(at, _)| at + 1))
+}
+
+/// The length of a character literal; a lifetime is none.
+fn character(text: &str) -> Option<usize> {
+    let body = text.strip_prefix("b'").or_else(|| text.strip_prefix('\''))?;
+    let prefix = text.len() - body.len();
+    let mut chars = body.char_indices();
+    let (_, first) = chars.next()?;
+    if first == '\\' {
+        return Some(prefix + 2 + body[2..].find('\'')? + 1);
+    }
+    let (at, second) = chars.next()?;
+    (second == '\'').then_some(prefix + at + 1)
+}
