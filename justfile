@@ -1,0 +1,73 @@
+# Every recipe is one line over `cargo xtask`, which has more options: `cargo xtask help`, `cargo xtask e2e --help`.
+
+set positional-arguments
+
+# Show the recipes
+[private]
+default:
+    @just --list
+
+# Run scenarios on fresh labs: just e2e, just e2e data_ingestion, just e2e tag:data_pipeline --repeat 3
+[group('run')]
+e2e *args:
+    cargo xtask e2e "$@"
+
+# Show the scenarios, or those that match
+[group('run')]
+list *filters:
+    cargo xtask e2e --list "$@"
+
+# Show what a run would do, and touch nothing
+[group('run')]
+plan *filters:
+    cargo xtask e2e --dry-run "$@"
+
+# Check everything: format, lints, unit tests, tests on real containers, the scenarios
+[group('run')]
+test *args:
+    cargo xtask test "$@"
+
+# Say what this machine has and lacks, and how to mend it
+[group('machine')]
+doctor:
+    cargo xtask doctor
+
+# Install what doctor misses
+[group('machine')]
+setup *args:
+    cargo xtask setup "$@"
+
+# Show the labs and containers that exist now
+[group('lab')]
+ps:
+    cargo xtask ps
+
+# Open a shell in a container of a kept lab, or run a command there: just shell db, just shell db -- hostname
+[group('lab')]
+shell container *command:
+    cargo xtask shell "$@"
+
+# Show the logs of a container of a kept lab
+[group('lab')]
+logs container:
+    cargo xtask logs "$@"
+
+# Remove kept labs, leftovers of killed runs and old container logs
+[group('lab')]
+clean:
+    cargo xtask clean
+
+# Show the templates with their layers
+[group('image')]
+images:
+    cargo xtask image list
+
+# Build the layers that are missing, of some templates or all, and write containers/lock.json
+[group('image')]
+image-build *templates:
+    cargo xtask image build "$@"
+
+# Remove the layers that no template of this project uses
+[group('image')]
+image-prune:
+    cargo xtask image prune
