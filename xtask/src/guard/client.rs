@@ -23,6 +23,9 @@ use crate::host::undo::Undo;
 /// How long one request may take: making a volume is the slowest.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long after a failed request the guard's end may take to be heard.
+const GONE_DEADLINE: Duration = Duration::from_secs(1);
+
 /// A running guard. Dropped without [`Guard::down`], it takes everything down by itself.
 #[derive(Debug)]
 pub struct Guard {
@@ -230,7 +233,7 @@ impl Guard {
     }
 
     fn reclaim_if_dead(&self, error: anyhow::Error) -> anyhow::Result<()> {
-        if !lock(&self.shared.state).gone {
+        if !self.is_gone_within(GONE_DEADLINE) {
             return Err(error);
         }
         self.reap();
@@ -239,6 +242,13 @@ impl Guard {
             Reclaimed::Cleaned { failures } => bail!("slot {}: {}", self.slot.name(), failures.join("\n")),
             Reclaimed::InUse => Ok(()), // another run took the slot, and takes back what it finds
         }
+    }
+
+    /// A request fails a moment before the end of the line is heard.
+    fn is_gone_within(&self, deadline: Duration) -> bool {
+        let state = lock(&self.shared.state);
+        let waited = self.shared.changed.wait_timeout_while(state, deadline, |state| !state.gone);
+        waited.unwrap_or_else(PoisonError::into_inner).0.gone
     }
 
     fn reap(&self) -> Option<ExitStatus> {

@@ -154,7 +154,7 @@ fn only_a_failure_keeps_the_lab_by_default() {
 fn two_runs_at_once_both_pass_and_no_wait_fails() {
     let _host = Host::take();
     let project = selftest();
-    let runs: Vec<_> = (0..2).map(|_| e2e_in_background(&project, &["three_machines", "--repeat", "2"])).collect();
+    let runs: Vec<_> = (0..2).map(|_| e2e_in_background(&project, &["three_machines", "--repeat", "4"])).collect();
     let texts: Vec<String> = runs
         .into_iter()
         .map(|run| {
