@@ -18,7 +18,6 @@ use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
 use crate::host::shell::{self, BoundProcess};
-use crate::host::undo::Undo;
 
 /// How long one request may take: making a volume is the slowest.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -185,14 +184,6 @@ impl Guard {
             Answer::Spawned { pid } => Ok(Process { pid, shared: Arc::clone(&self.shared) }),
             other => bail!("the guard answered {other:?} to a request for a process"),
         }
-    }
-
-    /// Writes undo steps down for things that others make.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub fn undo_on_end(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
-        self.ask(Command::UndoOnEnd(steps)).map(drop)
     }
 
     /// Takes back all that was made, and keeps the slot.

@@ -296,12 +296,6 @@ impl GuardProcess {
                 Ok(Answer::Network { path })
             }
             Command::Spawn(spawn) => self.spawn(&spawn),
-            Command::UndoOnEnd(steps) => {
-                for step in steps {
-                    self.ledger.write(step)?;
-                }
-                Ok(Answer::Done)
-            }
             Command::Reset => Ok(Answer::Undone { failures: self.take_back() }),
             Command::Keep => {
                 self.owner.kept = true;

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::undo::Undo;
-
 /// What to do when another process holds the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -138,7 +136,6 @@ pub(super) enum Command {
     Make(Vec<Make>),
     Network { ip_batch: String },
     Spawn(Spawn),
-    UndoOnEnd(Vec<Undo>),
     Reset,
     Keep,
     Down,

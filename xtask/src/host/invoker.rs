@@ -151,6 +151,12 @@ fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A user's login name; its number where it has none.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
 /// Whether this process may do what the engine needs.
 #[must_use]
 pub fn is_root() -> bool {

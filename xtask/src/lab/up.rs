@@ -1,7 +1,6 @@
-//! Bringing a lab up and down.
+//! Bringing a lab up. It goes when its guard takes back what it made.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -46,7 +45,6 @@ pub enum Moment {
 /// A lab whose containers were started.
 #[derive(Debug)]
 pub struct Lab {
-    guard: Arc<Guard>,
     containers: Vec<Container>,
     network: NetworkNamespace,
     streams_dir: PathBuf,
@@ -58,7 +56,7 @@ impl Lab {
     ///
     /// # Errors
     /// For the first container that cannot be made.
-    pub fn start(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
+    pub fn start(guard: &Guard, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
             Ok(()) => error,
             Err(reset) => error.context(format!("and it could not all be taken back: {reset:#}")),
@@ -95,15 +93,7 @@ impl Lab {
         self.begun.elapsed()
     }
 
-    /// Takes the lab down; the guard keeps the slot.
-    ///
-    /// # Errors
-    /// With everything that could not be taken back.
-    pub fn down(&self) -> anyhow::Result<()> {
-        self.guard.reset()
-    }
-
-    fn make(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
+    fn make(guard: &Guard, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let slot = guard.slot().clone();
         // Only root may look in here: a scenario that could put a link in the place of a stream would be shown any file.
@@ -150,7 +140,7 @@ impl Lab {
             observe(Moment::Started { container: machine.name.clone() });
             containers.push(Container::new(machine.clone(), places, process));
         }
-        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, begun })
+        Ok(Self { containers, network, streams_dir, begun })
     }
 
     /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.

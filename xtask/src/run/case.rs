@@ -160,7 +160,7 @@ fn start_lab(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
     case: &CaseId,
-    guard: &Arc<Guard>,
+    guard: &Guard,
 ) -> anyhow::Result<Arc<Lab>> {
     let machines = machines(context, &context.project.scenarios[planned.scenario]);
     let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));

@@ -13,9 +13,10 @@ use nix::unistd::{Group, geteuid, getgroups};
 use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, root_may_use};
 use super::tools::Tools;
 use super::trial::Trials;
+use crate::host::invoker::user_name;
 use crate::host::memory::Memory;
 use crate::host::packages::{Supply, WayToRoot};
-use crate::host::shell::{Command, user_name, which};
+use crate::host::shell::{Command, which};
 
 /// What the project asks of the machine.
 #[derive(Debug, Clone)]
