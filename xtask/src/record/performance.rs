@@ -18,6 +18,8 @@ pub struct Performance {
 /// One operation's repetitions, in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperationSamples {
+    /// How many repetitions the scenario announced; 1 for a one-shot operation.
+    pub planned: u32,
     /// Wall time of each repetition that succeeded.
     pub wall_ms: Vec<f64>,
     /// How many did not.
@@ -32,8 +34,9 @@ impl Default for Performance {
 
 impl Performance {
     /// Adds a repetition; the answer is its number, from 0.
-    pub fn add(&mut self, operation: &str, wall_ms: f64, succeeded: bool) -> u32 {
+    pub fn add(&mut self, operation: &str, planned: u32, wall_ms: f64, succeeded: bool) -> u32 {
         let samples = self.operations.entry(operation.to_owned()).or_default();
+        samples.planned = planned;
         let number = u32::try_from(samples.wall_ms.len()).unwrap_or(u32::MAX) + samples.failed;
         if succeeded {
             samples.wall_ms.push(wall_ms);

@@ -43,7 +43,7 @@ pub struct Session {
 struct State {
     seen: Seen,
     steps: Vec<(String, Instant)>,
-    measurements: HashMap<u64, String>,
+    measurements: HashMap<u64, MeasureBegin>,
     measurements_begun: u64,
     performance: Performance,
     streams_kept: u32,
@@ -121,7 +121,7 @@ impl Session {
             state.seen.infrastructure = dead.map(|error| format!("{error:#}"));
         }
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
-        let operations = state.measurements.values().map(|name| format!("operation {name:?}"));
+        let operations = state.measurements.values().map(|begin| format!("operation {:?}", begin.operation));
         let open = steps.chain(operations).collect();
         let seen = Seen { open, ..std::mem::take(&mut state.seen) };
         (judge(end, seen), std::mem::take(&mut state.performance))
@@ -254,17 +254,17 @@ impl Session {
         let mut state = self.state();
         state.measurements_begun += 1;
         let measurement = state.measurements_begun;
-        state.measurements.insert(measurement, begin.operation);
+        state.measurements.insert(measurement, begin);
         Ok(Measurement { measurement })
     }
 
     fn measure_end(&self, end: &MeasureEnd) -> Answer<Done> {
         let mut state = self.state();
-        let operation = state.measurements.remove(&end.measurement).ok_or_else(|| {
+        let MeasureBegin { operation, repetitions } = state.measurements.remove(&end.measurement).ok_or_else(|| {
             RpcError::new(ErrorCode::InvalidParams, format!("measurement {} is not open", end.measurement))
         })?;
         let duration_ms = end.duration_ms;
-        let repetition = state.performance.add(&operation, duration_ms, end.succeeded);
+        let repetition = state.performance.add(&operation, repetitions, duration_ms, end.succeeded);
         drop(state);
         let case = self.spec.case.clone();
         self.recorder.record(Event::Operation { case, operation, repetition, duration_ms, succeeded: end.succeeded });
