@@ -4,10 +4,12 @@
 //! and speaks JSON-RPC 2.0, one message a line. Requests may overlap: answers are matched by `id`.
 //! The first request is `hello`. This crate holds types only: it does no I/O.
 
+mod fault;
 mod method;
 mod rpc;
 mod stream;
 
+pub use fault::Fault;
 pub use method::*;
 pub use rpc::*;
 pub use stream::Stream;

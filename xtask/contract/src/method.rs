@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Stream;
+use crate::{Fault, Stream};
 
 /// A request's parameters, with the method's name and the shape of its answer.
 pub trait Method: Serialize + DeserializeOwned {
@@ -323,3 +323,104 @@ pub struct Artifact {
     pub content: Stream,
 }
 method!(Artifact, "artifact", Done);
+
+/// `fault.inject`: breaks something on purpose. The answer comes when the damage was seen to bite; what cannot be done on
+/// this host, or does not bite, is an error of the infrastructure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultInject {
+    /// Name in the lab of the container it is done to.
+    pub container: String,
+    /// What.
+    pub fault: Fault,
+}
+method!(FaultInject, "fault.inject", Injected);
+
+/// A fault that bites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Injected {
+    /// Chosen by the engine.
+    pub fault: u64,
+    /// What was observed, for people.
+    pub evidence: String,
+}
+
+/// `fault.heal`: takes the damage back. The answer comes when the effect was seen to be gone. Healing twice is fine. What
+/// a scenario leaves is healed at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultHeal {
+    /// From `fault.inject`.
+    pub fault: u64,
+}
+method!(FaultHeal, "fault.heal", Healed);
+
+/// A fault that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healed {
+    /// What was observed, for people.
+    pub evidence: String,
+}
+
+/// `defect`: what came of a stretch of the case that is expected to fail, because the product has a known defect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defect {
+    /// Its name, listed under `defects` in `scenario.toml`, such as `mancer-0.1.4/df-table`.
+    pub defect: String,
+    /// What the failure must contain.
+    pub failing_with: String,
+    /// What was seen.
+    pub outcome: DefectOutcome,
+    /// The failure, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Source file of the mark.
+    pub file: String,
+    /// Line in that file, from 1.
+    pub line: u32,
+}
+method!(Defect, "defect", Done);
+
+/// What came of a stretch that is expected to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefectOutcome {
+    /// It failed as expected: the defect is still there.
+    Known,
+    /// It failed in another way: that is a failure of the scenario.
+    Different,
+    /// It did not fail: the mark has to go, and the scenario fails until it has.
+    Fixed,
+}
+
+/// `screenshot`: a picture of a web page of the lab, taken by a browser inside the lab's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Screenshot {
+    /// File name without `.png`: no folders.
+    pub name: String,
+    /// Such as `http://app/status`; the names of the lab's containers resolve.
+    pub url: String,
+    /// Past this the answer is an error.
+    pub deadline_ms: u64,
+}
+method!(Screenshot, "screenshot", Picture);
+
+/// What came of a `screenshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Picture {
+    /// It was taken.
+    Taken {
+        /// The PNG, among the record's files; its owner is the scenario's user.
+        path: PathBuf,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// This host has no browser. The record says so; it is no pass.
+    Skipped {
+        /// What is missing, and how to get it.
+        reason: String,
+    },
+}

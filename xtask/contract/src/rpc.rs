@@ -97,4 +97,6 @@ pub enum ErrorCode {
     Deadline = -32001,
     /// The run was interrupted.
     Interrupted = -32002,
+    /// A fault has taken the container down or frozen it: expected, and over when the fault is healed.
+    Unavailable = -32003,
 }

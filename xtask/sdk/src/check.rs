@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use e2e_contract::Check;
 
 use crate::connection::OF_THIS_PROCESS;
-use crate::{RequestError, Result};
+use crate::{RequestError, Result, defect};
 
 /// Checks a condition, records it with its values, and returns from the surrounding function when it does not hold.
 ///
@@ -187,6 +187,9 @@ pub fn holds(condition: &bool) -> bool {
 /// Tells the engine of a check.
 pub fn record(passed: bool, condition: &str, values: String, message: Option<String>, file: &str, line: u32) -> Result {
     let check = Check { passed, condition: one_line(condition), values, message, file: file.into(), line };
+    if !passed && defect::is_marked() {
+        return Err(CheckFailed(check).into());
+    }
     let connection =
         OF_THIS_PROCESS.get().ok_or_else(|| RequestError::new("check", "check! works inside e2e::run only".into()))?;
     connection.call(&check)?;

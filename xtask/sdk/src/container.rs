@@ -164,6 +164,10 @@ impl Container {
         Ok(Duration::try_from_secs_f64(waited.duration_ms / 1e3).unwrap_or_default())
     }
 
+    pub(crate) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
     pub(crate) fn ask<M: Method>(&self, params: &M) -> Result<M::Answer, RequestError> {
         self.connection.call(params).map_err(|error| error.in_container(self.name()))
     }

@@ -45,6 +45,12 @@ impl RequestError {
     pub fn is_deadline(&self) -> bool {
         self.code == Some(ErrorCode::Deadline as i64)
     }
+
+    /// Whether a fault has taken the container down or frozen it.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.code == Some(ErrorCode::Unavailable as i64)
+    }
 }
 
 impl fmt::Display for RequestError {

@@ -2,9 +2,10 @@
 
 use std::fmt::Display;
 use std::os::unix::net::UnixStream;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use e2e_contract::{Artifact, Edge, Hello, Level, Log, MeasureBegin, MeasureEnd, PROTOCOL_VERSION, Step, Welcome};
@@ -12,7 +13,10 @@ use serde::de::DeserializeOwned;
 
 use crate::bytes::outgoing;
 use crate::connection::Connection;
-use crate::{Container, Result};
+use crate::{Container, Result, check};
+
+/// Between two looks of [`Lab::eventually`].
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lab of this case, made fresh for it. Any thread may use it.
 #[derive(Debug)]
@@ -147,6 +151,36 @@ impl Lab {
                 .with_context(|| format!("repetition {repetition} of {repetitions} of {operation}"))?;
         }
         Ok(())
+    }
+
+    /// Asks again and again until the answer is true, and records that as a check with how long it took. `name` says what
+    /// has to come true, such as "the alert is raised".
+    ///
+    /// # Errors
+    /// [`CheckFailed`](crate::CheckFailed) when it has not come true within the deadline; at once an error of `holds`.
+    #[track_caller]
+    pub fn eventually(
+        &self,
+        name: &str,
+        deadline: Duration,
+        mut holds: impl FnMut() -> Result<bool>,
+    ) -> Result<Duration> {
+        let place = Location::caller();
+        let started = Instant::now();
+        let passed = loop {
+            if holds().with_context(|| format!("waiting until {name}"))? {
+                break true;
+            }
+            if started.elapsed() >= deadline {
+                break false;
+            }
+            std::thread::sleep(PAUSE); // between two looks at something that gives no sign of its own
+        };
+        let took = started.elapsed();
+        let values =
+            format!("within {deadline:?}: {} {:.3} s", if passed { "took" } else { "not after" }, took.as_secs_f64());
+        check::record(passed, name, values, None, place.file(), place.line())?;
+        Ok(took)
     }
 
     fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -49,21 +49,27 @@ mod check;
 mod condition;
 mod connection;
 mod container;
+mod defect;
 mod error;
 mod exec;
+mod fault;
 mod lab;
 #[cfg(test)]
 mod peer;
+mod picture;
 mod run;
 
 pub use anyhow::Error;
 pub use check::CheckFailed;
 pub use condition::{Command, File, Http, Port, Unit};
 pub use container::{Access, Container};
-pub use e2e_contract::{Condition, Level};
+pub use defect::{FailingWith, failing_with};
+pub use e2e_contract::{Condition, Fault, Level};
 pub use error::RequestError;
 pub use exec::{Exec, ExecFailed, Finished};
+pub use fault::InjectedFault;
 pub use lab::Lab;
+pub use picture::Picture;
 pub use run::run;
 
 /// What a scenario and its parts return: any error may be passed up with `?`.

@@ -95,7 +95,7 @@ fn abort(kind: AbortKind, message: String, location: Option<String>) {
 }
 
 /// The error and its causes, one a line.
-fn chain(error: &Error) -> String {
+pub(crate) fn chain(error: &Error) -> String {
     error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: ")
 }
 

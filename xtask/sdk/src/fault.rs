@@ -1,0 +1,58 @@
+//! Damage that a scenario does on purpose, and its end.
+
+use std::sync::Arc;
+
+use e2e_contract::{Fault, FaultHeal, FaultInject};
+
+use crate::connection::Connection;
+use crate::{Container, Result};
+
+/// A fault that bites: the engine has observed its effect. Dropped, it is healed; an error of that fails the case.
+#[derive(Debug)]
+#[must_use = "dropped, it is healed at once"]
+pub struct InjectedFault {
+    connection: Arc<Connection>,
+    number: u64,
+    evidence: String,
+    healed: bool,
+}
+
+impl InjectedFault {
+    /// What was observed, for people.
+    #[must_use]
+    pub fn evidence(&self) -> &str {
+        &self.evidence
+    }
+
+    /// Takes the damage back and waits until its effect was seen to be gone; returns what was observed. A container that
+    /// is started again runs programs then; its services may take longer: wait for those.
+    ///
+    /// # Errors
+    /// When the effect stays.
+    pub fn heal(mut self) -> Result<String> {
+        self.healed = true;
+        Ok(self.connection.call(&FaultHeal { fault: self.number })?.evidence)
+    }
+}
+
+impl Drop for InjectedFault {
+    fn drop(&mut self) {
+        if !self.healed {
+            // The engine records what it cannot heal.
+            let _ = self.connection.call(&FaultHeal { fault: self.number });
+        }
+    }
+}
+
+impl Container {
+    /// Breaks something in, or around, this container: `let cut = db.inject(Fault::NetIsolate)?`. It bites when this
+    /// returns.
+    ///
+    /// # Errors
+    /// When this host cannot do it, or it was seen to have no effect.
+    pub fn inject(&self, fault: Fault) -> Result<InjectedFault> {
+        let injected = self.ask(&FaultInject { container: self.name().to_owned(), fault })?;
+        let (number, evidence) = (injected.fault, injected.evidence);
+        Ok(InjectedFault { connection: self.connection(), number, evidence, healed: false })
+    }
+}
