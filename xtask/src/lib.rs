@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod error;
+pub mod fault;
 pub mod guard;
 pub mod host;
 pub mod image;

@@ -185,6 +185,7 @@ mod tests {
             dir: "x".into(),
             description: "x".into(),
             tags: tags.iter().map(|tag| (*tag).into()).collect(),
+            defects: Vec::new(),
             timeout: Duration::from_secs(1),
             containers: Vec::new(),
             cases: cases.iter().map(|name| case(name)).collect(),

@@ -18,6 +18,7 @@ use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
 use crate::host::shell::{self, BoundProcess};
+use crate::host::undo::Undo;
 
 /// How long one request may take: making a volume is the slowest.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -186,6 +187,22 @@ impl Guard {
         }
     }
 
+    /// Writes undo steps down for something that is about to be changed by somebody else.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written: then nothing may be changed.
+    pub fn note(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
+        self.ask(Command::Note(steps)).map(drop)
+    }
+
+    /// Executes undo steps now, in order, in the guard's own mount namespace, and strikes them out.
+    ///
+    /// # Errors
+    /// For the first that fails; it stays in the ledger, and those after it too.
+    pub fn undo(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
+        self.ask(Command::Undo(steps)).map(drop)
+    }
+
     /// Takes back all that was made, and keeps the slot.
     ///
     /// # Errors
@@ -296,6 +313,9 @@ fn read_messages(socket: UnixStream, shared: &Shared, opening: &Sender<Message>)
         let mut state = lock(&shared.state);
         match message {
             Message::Answer { id, result } => {
+                if let Ok(Answer::Spawned { pid }) = &result {
+                    state.exits.remove(pid); // of an earlier process that had this number
+                }
                 if let Some(sender) = state.pending.remove(&id) {
                     let _ = sender.send(result); // the asker may have given up
                 }

@@ -43,6 +43,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// Executes steps now and strikes them out. One that fails stays, and those after it are not tried.
+    pub fn undo(&mut self, steps: &[Undo], mut reap: impl FnMut()) -> anyhow::Result<()> {
+        for step in steps {
+            step.execute(&mut reap)?;
+            self.steps.retain(|known| known != step);
+        }
+        self.rewrite()
+    }
+
     /// Executes all steps, last first, and goes on past each failure. What failed stays in the ledger.
     pub fn undo_all(&mut self, mut reap: impl FnMut()) -> Vec<String> {
         let mut left = Vec::new();
@@ -53,12 +62,20 @@ impl Ledger {
                 left.insert(0, step);
             }
         }
-        let text: String =
-            left.iter().filter_map(|step| serde_json::to_string(step).ok()).map(|line| line + "\n").collect();
-        if let Err(error) = std::fs::write(self.slot.ledger_path(), text) {
-            failures.push(format!("rewriting the ledger of slot {}: {error}", self.slot.name()));
-        }
         self.steps = left;
+        failures.extend(self.rewrite().err().map(|error| format!("{error:#}")));
         failures
+    }
+
+    /// Makes the file say what is still to be undone, by one rename: a reader finds the old steps or the new ones.
+    fn rewrite(&mut self) -> anyhow::Result<()> {
+        let (path, new) = (self.slot.ledger_path(), self.slot.ledger_path().with_extension("new"));
+        let lines = self.steps.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let context = || format!("rewriting the ledger of slot {}", self.slot.name());
+        std::fs::write(&new, text).with_context(context)?;
+        std::fs::rename(&new, &path).with_context(context)?;
+        self.file = OpenOptions::new().append(true).open(&path).with_context(context)?;
+        Ok(())
     }
 }

@@ -260,7 +260,12 @@ impl GuardProcess {
         if self.signals.told_to_end.load(Ordering::SeqCst) {
             self.ending = Some(Ending::Alone);
         }
-        for (pid, status) in reap() {
+        self.tell_of(reap());
+    }
+
+    /// Tells the engine which of the processes that it asked for have ended.
+    fn tell_of(&mut self, ended: Vec<(i32, i32)>) {
+        for (pid, status) in ended {
             if let Some(place) = self.children.iter().position(|child| *child == pid) {
                 self.children.swap_remove(place);
                 if self.link.alive {
@@ -296,6 +301,18 @@ impl GuardProcess {
                 Ok(Answer::Network { path })
             }
             Command::Spawn(spawn) => self.spawn(&spawn),
+            Command::Note(steps) => {
+                for step in steps {
+                    self.ledger.write(step)?;
+                }
+                Ok(Answer::Done)
+            }
+            Command::Undo(steps) => {
+                let mut ended = Vec::new();
+                let undone = self.ledger.undo(&steps, || ended.extend(reap()));
+                self.tell_of(ended);
+                undone.map(|()| Answer::Done)
+            }
             Command::Reset => Ok(Answer::Undone { failures: self.take_back() }),
             Command::Keep => {
                 self.owner.kept = true;
@@ -375,12 +392,10 @@ impl GuardProcess {
     fn take_back(&mut self) -> Vec<String> {
         let mut ended = Vec::new();
         let failures = self.ledger.undo_all(|| ended.extend(reap()));
+        self.tell_of(ended);
         self.children.clear();
         self.networks.clear();
         self.shared.clear();
-        for (pid, status) in ended {
-            self.link.send(&Message::Exited { pid, status });
-        }
         failures
     }
 

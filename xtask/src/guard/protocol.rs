@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::undo::Undo;
+
 /// What to do when another process holds the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -136,6 +138,8 @@ pub(super) enum Command {
     Make(Vec<Make>),
     Network { ip_batch: String },
     Spawn(Spawn),
+    Note(Vec<Undo>),
+    Undo(Vec<Undo>),
     Reset,
     Keep,
     Down,

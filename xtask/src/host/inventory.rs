@@ -9,7 +9,7 @@ use walkdir::WalkDir;
 
 use super::cgroup::hierarchies;
 use super::lxc::LXC_PATH;
-use super::process::parent_and_state;
+use super::process::Stat;
 use super::shell::Command;
 
 /// Everything on the host that a lab or a build could leave behind, a line each.
@@ -86,8 +86,8 @@ fn processes(add: &mut impl FnMut(&str, &str)) {
     let (mounts, network) = (own("self", "mnt"), own("self", "net"));
     for name in names(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
         let Ok(metadata) = fs::metadata(format!("/proc/{name}")) else { continue };
-        match name.parse().ok().and_then(parent_and_state) {
-            Some((_, state)) if state != 'Z' && state != 'X' => {}
+        match name.parse().ok().and_then(Stat::of) {
+            Some(stat) if !matches!(stat.state, 'Z' | 'X') => {}
             _ => continue, // dead: whoever inherited it reaps it
         }
         let command = fs::read(format!("/proc/{name}/cmdline")).unwrap_or_default();

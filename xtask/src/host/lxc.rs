@@ -1,11 +1,17 @@
 //! LXC's own programs and files: where they lie, and how they are called.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
 
 use super::shell::{Command, which};
 
 /// The default lxcpath: `lxc-attach -n NAME` finds a container here without further words.
 pub const LXC_PATH: &str = "/var/lib/lxc";
+
+/// How long LXC may take beyond the time that a container is given to shut down.
+const STOP_SLACK: Duration = Duration::from_secs(20);
 
 /// Where the live logs of containers lie.
 pub const LOG_PATH: &str = "/var/log/lxc";
@@ -64,6 +70,26 @@ impl Attach<'_> {
         }
         command.arg("--").args(self.argv)
     }
+}
+
+/// Shuts a container down as an operator would, and kills what has not ended within `grace` (whole seconds, rounded up).
+///
+/// # Errors
+/// With what LXC said.
+pub fn stop(name: &str, grace: Duration) -> anyhow::Result<()> {
+    let seconds = grace.as_millis().div_ceil(1000).max(1).to_string();
+    let command = Command::new("lxc-stop").args(["-n", name, "-t", &seconds]).dir("/");
+    command.deadline(grace + STOP_SLACK).run().with_context(|| format!("stopping {name}"))?;
+    Ok(())
+}
+
+/// Freezes the processes of a container.
+///
+/// # Errors
+/// With what LXC said.
+pub fn freeze(name: &str) -> anyhow::Result<()> {
+    Command::new("lxc-freeze").args(["-n", name]).dir("/").run().with_context(|| format!("freezing {name}"))?;
+    Ok(())
 }
 
 /// Whether the kernel confines programs with AppArmor.

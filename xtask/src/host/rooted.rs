@@ -34,6 +34,22 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Opens a regular file below `root` to read and change it.
+///
+/// # Errors
+/// When it does not exist, or is no regular file.
+pub fn open_to_change(root: &Path, path: &str) -> anyhow::Result<File> {
+    let context = || format!("opening {path} in {}", root.display());
+    let top = File::open(root).with_context(context)?;
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let file = File::from(openat2(&top, path, how).with_context(context)?);
+    if !file.metadata().with_context(context)?.is_file() {
+        return Err(anyhow!("it is no regular file")).with_context(context);
+    }
+    Ok(file)
+}
+
 /// Writes a file below `root` in a folder that exists there, or whose parent does; an older file goes first.
 ///
 /// # Errors

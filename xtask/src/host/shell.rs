@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -208,7 +208,7 @@ impl Command {
     /// # Errors
     /// [`CommandError`] when it cannot be started or does not end.
     pub fn output(&self) -> Result<Output, CommandError> {
-        let output = self.start_and_wait(&self.expression().stdout_capture().stderr_capture())?;
+        let output = self.start_and_wait(|expression| expression.stdout_capture().stderr_capture())?;
         if output.timed_out {
             return Err(self.error(Problem::Deadline(self.deadline), &output));
         }
@@ -220,7 +220,7 @@ impl Command {
     /// # Errors
     /// [`CommandError`] when it cannot be started.
     pub fn output_to_files(&self, stdout: File, stderr: File) -> Result<Output, CommandError> {
-        self.start_and_wait(&self.expression().stdout_file(stdout).stderr_file(stderr))
+        self.start_and_wait(|expression| expression.stdout_file(stdout).stderr_file(stderr))
     }
 
     fn problem(&self, output: &Output) -> Option<Problem> {
@@ -241,7 +241,7 @@ impl Command {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-    fn expression(&self) -> duct::Expression {
+    fn expression(&self) -> io::Result<duct::Expression> {
         let mut expression = duct::cmd(&self.program, &self.args).unchecked();
         for (name, value) in &self.environment {
             expression = expression.env(name, value);
@@ -256,13 +256,14 @@ impl Command {
         if let Some(dir) = &self.dir {
             expression = expression.dir(dir);
         }
+        // By a file, not a pipe: nobody waits for a reader that is frozen.
         expression = match &self.stdin {
-            Some(bytes) => expression.stdin_bytes(bytes.clone()),
+            Some(bytes) => expression.stdin_file(unnamed_file(bytes)?),
             None => expression.stdin_null(),
         };
         let user = self.user;
         let caller = Pid::this();
-        expression.before_spawn(move |command| {
+        Ok(expression.before_spawn(move |command| {
             command.process_group(0);
             // SAFETY: between fork and exec only system calls that are safe there.
             unsafe {
@@ -272,17 +273,21 @@ impl Command {
                 command.uid(uid).gid(gid);
             }
             Ok(())
-        })
+        }))
     }
 
-    fn start_and_wait(&self, expression: &duct::Expression) -> Result<Output, CommandError> {
+    fn start_and_wait(
+        &self,
+        streams: impl FnOnce(duct::Expression) -> duct::Expression,
+    ) -> Result<Output, CommandError> {
         let started = Instant::now();
-        let handle = expression.start().map_err(|error| CommandError {
-            command_line: self.to_string(),
-            problem: Problem::Start(error),
-            stdout: String::new(),
-            stderr: String::new(),
-        })?;
+        let handle =
+            self.expression().and_then(|expression| streams(expression).start()).map_err(|error| CommandError {
+                command_line: self.to_string(),
+                problem: Problem::Start(error),
+                stdout: String::new(),
+                stderr: String::new(),
+            })?;
         let mut timed_out = false;
         if !matches!(handle.wait_timeout(self.deadline), Ok(Some(_))) {
             timed_out = true;
@@ -299,6 +304,14 @@ impl Command {
         })?;
         Ok(Output { status: shell_status(status), stdout, stderr, duration: started.elapsed(), timed_out })
     }
+}
+
+/// An open file that holds these bytes and goes when it is closed.
+fn unnamed_file(bytes: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 impl fmt::Display for Command {

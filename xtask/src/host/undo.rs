@@ -26,6 +26,11 @@ pub enum Undo {
         /// Relative to the top of a hierarchy.
         name: String,
     },
+    /// Let the frozen processes of this cgroup tree run again.
+    Thaw {
+        /// Relative to the top of a hierarchy.
+        name: String,
+    },
     /// Detach this mount, if it is one in the mount namespace of whoever executes this.
     Unmount {
         /// Mount point.
@@ -46,6 +51,10 @@ impl Undo {
     pub fn execute(&self, reap: impl FnMut()) -> anyhow::Result<()> {
         match self {
             Self::KillCgroup { name } => Tree::named(name).kill_and_remove(KILL_DEADLINE, reap),
+            Self::Thaw { name } => {
+                Tree::named(name).thaw();
+                Ok(())
+            }
             Self::Unmount { path } => mount::detach(path),
             Self::RemoveTree { path } => remove_tree(path),
         }
@@ -87,6 +96,7 @@ mod tests {
     fn undoing_what_was_never_made_is_fine() {
         Undo::RemoveTree { path: "/run/mancer-e2e/never-made/x".into() }.execute(|| ()).unwrap();
         Undo::KillCgroup { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
+        Undo::Thaw { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Unmount { path: "/run/mancer-e2e/never-made".into() }.execute(|| ()).unwrap();
     }
 }

@@ -1,6 +1,7 @@
-//! A running container.
+//! A container of a lab: running, or taken down or frozen by a fault.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
 
@@ -8,19 +9,77 @@ use super::config::Places;
 use super::exec::tail_of;
 use super::machine::Machine;
 use crate::guard::Process;
+use crate::host::cgroup::Tree;
 use crate::host::lxc;
+use crate::host::process::Running;
 
 /// A container of a lab that was started.
 #[derive(Debug, Clone)]
 pub struct Container {
     machine: Machine,
     places: Places,
+    life: Arc<Mutex<Life>>,
+}
+
+/// What changes about a container.
+#[derive(Debug)]
+struct Life {
+    /// The `lxc-start` of its last start.
     process: Process,
+    /// What keeps programs from running in it on purpose.
+    outage: Option<Outage>,
+}
+
+/// A container runs no programs, and that is meant to be so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{container} is {}: {cause}", if *.frozen { "frozen" } else { "down" })]
+pub struct Outage {
+    /// Name in the lab.
+    pub container: String,
+    /// The fault that did it.
+    pub cause: String,
+    /// Its processes stand still; otherwise there are none.
+    pub frozen: bool,
 }
 
 impl Container {
     pub(super) fn new(machine: Machine, places: Places, process: Process) -> Self {
-        Self { machine, places, process }
+        Self { machine, places, life: Arc::new(Mutex::new(Life { process, outage: None })) }
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why no program can run in it, where that is meant to be so.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.life().outage.clone()
+    }
+
+    /// Notes an outage, unless there is one already.
+    pub(super) fn begin_outage(&self, outage: Outage) -> Result<(), Outage> {
+        let mut life = self.life();
+        match &life.outage {
+            Some(other) => Err(other.clone()),
+            None => {
+                life.outage = Some(outage);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn set_outage(&self, outage: Option<Outage>) {
+        self.life().outage = outage;
+    }
+
+    /// The `lxc-start` of its last start.
+    pub(super) fn process(&self) -> Process {
+        self.life().process.clone()
+    }
+
+    pub(super) fn started_again(&self, process: Process) {
+        *self.life() = Life { process, outage: None };
     }
 
     /// What it was made from.
@@ -29,18 +88,24 @@ impl Container {
         &self.machine
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended, and no fault has done that.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.process.exited().is_some()
+        self.death().is_some()
     }
 
-    /// Fails with LXC's own error lines and the end of the console when the container has ended.
+    /// LXC's status, where it has ended and no fault has done that.
+    fn death(&self) -> Option<i32> {
+        let life = self.life();
+        life.process.exited().filter(|_| life.outage.is_none())
+    }
+
+    /// Fails with LXC's own error lines and the end of the console when the container has ended by itself.
     ///
     /// # Errors
     /// When it has.
     pub fn fail_if_dead(&self) -> anyhow::Result<()> {
-        let Some(status) = self.process.exited() else { return Ok(()) };
+        let Some(status) = self.death() else { return Ok(()) };
         bail!("container {} has ended (lxc-start's status {status}){}", self.machine.host_name, self.last_words())
     }
 
@@ -66,6 +131,35 @@ impl Container {
     #[must_use]
     pub fn cgroup_name(&self) -> String {
         format!("{}/{}", self.places.slot_cgroup, self.machine.name)
+    }
+
+    /// How many processes run in it.
+    #[must_use]
+    pub fn running_processes(&self) -> usize {
+        self.payload().len()
+    }
+
+    /// Its processes that have this piece in their command line.
+    #[must_use]
+    pub fn processes_of(&self, command: &str) -> Vec<Running> {
+        let inside = self.payload();
+        Running::find(&self.cgroup(), command).into_iter().filter(|process| inside.contains(&process.pid)).collect()
+    }
+
+    /// Where the volume of this place in its template is mounted, in the guard's mount namespace.
+    #[must_use]
+    pub fn volume_dir(&self, index: usize) -> PathBuf {
+        self.places.volume(index)
+    }
+
+    pub(super) fn cgroup(&self) -> Tree {
+        Tree::named(&self.cgroup_name())
+    }
+
+    /// The numbers of the processes inside; `lxc-start` itself, which is in the same group, is none.
+    fn payload(&self) -> Vec<i32> {
+        let monitor = self.life().process.pid();
+        self.cgroup().pids().into_iter().filter(|pid| *pid != monitor).collect()
     }
 
     /// The ends of its logs on the host, for an error message.

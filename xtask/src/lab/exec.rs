@@ -12,7 +12,6 @@ use tempfile::NamedTempFile;
 
 use super::container::Container;
 use super::ssh::Passwd;
-use crate::host::cgroup::Tree;
 use crate::host::lxc::Attach;
 use crate::host::process::kill_marked;
 use crate::host::rooted;
@@ -88,10 +87,14 @@ impl Container {
     /// Runs a program to its end, or to the deadline: then it is killed inside the container with all its children.
     ///
     /// # Errors
-    /// When the container is not running, the user does not exist, or the host fails. A status other than 0 is none.
+    /// When the container is not running ([`Outage`](super::Outage) where a fault has seen to that), the user does not
+    /// exist, or the host fails. A status other than 0 is none.
     pub fn exec(&self, request: &ExecRequest) -> anyhow::Result<ExecOutput> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         self.fail_if_dead()?;
+        if let Some(outage) = self.outage() {
+            return Err(outage.into());
+        }
         let user = request.user.as_deref().map(|name| self.user(name)).transpose()?;
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let environment = self.environment(request, user.as_ref(), &mark);
@@ -106,8 +109,10 @@ impl Container {
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
         let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
         if ended.timed_out {
-            kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE)
-                .with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
+            let killed = kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE, &|| {
+                self.outage().is_some() // what is frozen dies when it thaws
+            });
+            killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
             self.fail_if_dead()?;
         }
@@ -174,10 +179,6 @@ impl Container {
     fn user(&self, name: &str) -> anyhow::Result<Passwd> {
         let passwd = rooted::read(&self.root()?, "/etc/passwd")?;
         Passwd::find(&passwd, name).with_context(|| format!("there is no user {name:?} in {}", self.machine().name))
-    }
-
-    fn cgroup(&self) -> Tree {
-        Tree::named(&self.cgroup_name())
     }
 }
 

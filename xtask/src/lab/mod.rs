@@ -8,11 +8,12 @@ mod live;
 mod logs;
 mod machine;
 mod network;
+mod power;
 mod readiness;
 mod ssh;
 mod up;
 
-pub use container::Container;
+pub use container::{Container, Outage};
 pub use exec::{ExecOutput, ExecRequest};
 pub use live::{LiveLab, LiveMachine};
 pub use logs::CollectedLog;

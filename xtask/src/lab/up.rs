@@ -1,6 +1,7 @@
 //! Bringing a lab up. It goes when its guard takes back what it made.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::machine::Machine;
 use super::readiness::WaitError;
 use super::{network, readiness, ssh};
 use crate::error::Error;
-use crate::guard::{Guard, Make, Spawn, state_dir};
+use crate::guard::{Guard, Make, Process, Spawn, state_dir};
 use crate::host::lxc;
 use crate::host::netns::NetworkNamespace;
 use crate::host::undo::Undo;
@@ -45,6 +46,7 @@ pub enum Moment {
 /// A lab whose containers were started.
 #[derive(Debug)]
 pub struct Lab {
+    guard: Arc<Guard>,
     containers: Vec<Container>,
     network: NetworkNamespace,
     streams_dir: PathBuf,
@@ -56,11 +58,17 @@ impl Lab {
     ///
     /// # Errors
     /// For the first container that cannot be made.
-    pub fn start(guard: &Guard, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
+    pub fn start(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
             Ok(()) => error,
             Err(reset) => error.context(format!("and it could not all be taken back: {reset:#}")),
         })
+    }
+
+    /// The guard that owns it.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Its containers, in the order of the machines.
@@ -93,7 +101,7 @@ impl Lab {
         self.begun.elapsed()
     }
 
-    fn make(guard: &Guard, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
+    fn make(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let slot = guard.slot().clone();
         // Only root may look in here: a scenario that could put a link in the place of a stream would be shown any file.
@@ -131,16 +139,11 @@ impl Lab {
             things.push(root_file(places.hook(), hook));
             things.extend(lxc_folders(machine, &lxc_config(machine, &places, host))?);
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
-            let process = guard.spawn(Spawn {
-                name: machine.name.clone(),
-                argv: lxc::start_command(name),
-                environment: lxc::start_environment(),
-                log: machine.log_dir().join("start.log"),
-            })?;
+            let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });
             containers.push(Container::new(machine.clone(), places, process));
         }
-        Ok(Self { containers, network, streams_dir, begun })
+        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, begun })
     }
 
     /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.
@@ -190,6 +193,16 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// Runs the container of a machine whose root, configuration and log folder are there.
+pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process> {
+    guard.spawn(Spawn {
+        name: machine.name.clone(),
+        argv: lxc::start_command(&machine.host_name),
+        environment: lxc::start_environment(),
+        log: machine.log_dir().join("start.log"),
+    })
 }
 
 fn first(machines: &[Machine]) -> anyhow::Result<&Machine> {

@@ -26,6 +26,8 @@ pub struct Scenario {
     pub description: String,
     /// Words to choose it by: `tag:slow`.
     pub tags: Vec<String>,
+    /// The product's known defects that every case comes by.
+    pub defects: Vec<String>,
     /// Deadline of one case, from the lab's readiness to the program's end.
     pub timeout: Duration,
     /// Its containers, in the order of the file.
@@ -66,6 +68,8 @@ struct File {
     description: String,
     #[serde(default)]
     tags: Vec<Spanned<String>>,
+    #[serde(default)]
+    defects: Vec<Spanned<String>>,
     #[serde(default, deserialize_with = "optional_duration")]
     timeout: Option<Duration>,
     containers: Spanned<toml::Table>,
@@ -179,6 +183,7 @@ impl Scenario {
             dir: dir.to_owned(),
             description: file.description,
             tags: file.tags.into_iter().map(Spanned::into_inner).collect(),
+            defects: file.defects.into_iter().map(Spanned::into_inner).collect(),
             timeout: file.timeout.unwrap_or(timeout),
             containers,
             cases,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use e2e_contract::{AbortKind, Check, Level};
+use e2e_contract::{AbortKind, Check, Defect, Fault, Level};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Outcome, Verdict};
@@ -164,6 +164,44 @@ pub enum Event {
         duration_ms: f64,
         /// It did what it should.
         succeeded: bool,
+    },
+    /// A fault was seen to bite.
+    FaultInjected {
+        /// The case.
+        case: CaseId,
+        /// Its number in the case, from 1.
+        fault: u64,
+        /// The container it was done to.
+        container: String,
+        /// What it is.
+        description: Fault,
+        /// What was observed.
+        evidence: String,
+        /// From the request to the observation.
+        duration_ms: f64,
+    },
+    /// A fault was seen to be gone.
+    FaultHealed {
+        /// The case.
+        case: CaseId,
+        /// Its number in the case, from 1.
+        fault: u64,
+        /// The container it was done to.
+        container: String,
+        /// What it is.
+        description: Fault,
+        /// What was observed.
+        evidence: String,
+        /// From the request to the observation.
+        duration_ms: f64,
+    },
+    /// What is expected to fail, because of a known defect of the product, was looked at.
+    Defect {
+        /// The case.
+        case: CaseId,
+        /// Which, what came of it, and where it stands.
+        #[serde(flatten)]
+        defect: Defect,
     },
     /// The scenario wrote a line for the log.
     Log {

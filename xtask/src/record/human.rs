@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e_contract::Level;
+use e2e_contract::{DefectOutcome, Level};
 
 use super::{Counts, Event, Outcome, Stamped, Verdict};
 
@@ -77,6 +77,31 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
             let end = if *succeeded { "" } else { " FAILED" };
             let weight = if *repetition == 0 { Weight::Progress } else { Weight::Detail };
             one(weight, format!("  operation {operation}{end} {}", seconds(*duration_ms)))
+        }
+        Event::FaultInjected { container, description, evidence, duration_ms, .. } => one(
+            Weight::Progress,
+            format!("  fault {description} on {container} bites after {}: {evidence}", seconds(*duration_ms)),
+        ),
+        Event::FaultHealed { container, description, evidence, duration_ms, .. } => one(
+            Weight::Progress,
+            format!("  fault {} on {container} healed after {}: {evidence}", description.name(), seconds(*duration_ms)),
+        ),
+        Event::Defect { defect, .. } => {
+            let (name, place) = (&defect.defect, format!("{}:{}", defect.file, defect.line));
+            match defect.outcome {
+                DefectOutcome::Known => one(Weight::Progress, format!("  known defect {name}")),
+                DefectOutcome::Fixed => {
+                    one(Weight::Alarm, format!("  defect {name} is FIXED: remove this mark at {place}"))
+                }
+                DefectOutcome::Different => one(
+                    Weight::Alarm,
+                    format!(
+                        "  defect {name} at {place} fails in ANOTHER WAY than with {:?}: {}",
+                        defect.failing_with,
+                        defect.failure.as_deref().unwrap_or_default()
+                    ),
+                ),
+            }
         }
         Event::Log { level, message, .. } => {
             let weight = if *level >= Level::Warning { Weight::Alarm } else { Weight::Detail };

@@ -160,7 +160,7 @@ fn start_lab(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
     case: &CaseId,
-    guard: &Guard,
+    guard: &Arc<Guard>,
 ) -> anyhow::Result<Arc<Lab>> {
     let machines = machines(context, &context.project.scenarios[planned.scenario]);
     let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
@@ -201,6 +201,7 @@ fn run_session(
         scenario: scenario.id(),
         case_name: planned.case.name.clone(),
         params: planned.case.params.clone(),
+        defects: scenario.defects.clone(),
         argv: vec![program.display().to_string()],
         working_dir: scenario.dir.clone(),
         fixtures: scenario.dir.join("fixtures"),

@@ -39,6 +39,10 @@ pub struct Seen {
     pub failed_check: Option<String>,
     /// What it had begun and not ended: steps and measured operations.
     pub open: Vec<String>,
+    /// The known defects it looked at.
+    pub defects: Vec<String>,
+    /// Those that it should have looked at and did not.
+    pub unseen_defects: Vec<String>,
     /// Its last words.
     pub abort: Option<Abort>,
     /// The first breach of the protocol.
@@ -83,6 +87,10 @@ pub fn judge(end: End, seen: Seen) -> Outcome {
         0 if !seen.hello => failed(Cause::Protocol { message: "it ended without having said hello".into() }),
         0 if !seen.open.is_empty() => {
             failed(Cause::Protocol { message: format!("it ended in the middle of {}", seen.open.join(", ")) })
+        }
+        0 if !seen.unseen_defects.is_empty() => {
+            let list = seen.unseen_defects.join(", ");
+            failed(Cause::Protocol { message: format!("scenario.toml lists defects that it never looked at: {list}") })
         }
         0 => Outcome::Passed,
         PANIC_EXIT_STATUS => failed(Cause::Panic { message: "see its log".into() }),
@@ -134,6 +142,11 @@ mod tests {
             End::Exited(0),
             |seen| seen.open = vec!["step load".into()],
             "the scenario broke the protocol: it ended in the middle of step load",
+        );
+        check(
+            End::Exited(0),
+            |seen| seen.unseen_defects = vec!["x-1/y".into()],
+            "the scenario broke the protocol: scenario.toml lists defects that it never looked at: x-1/y",
         );
         check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
         check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");

@@ -3,6 +3,7 @@
 
 mod connection;
 mod ending;
+mod faults;
 mod requests;
 mod scenario;
 

@@ -11,19 +11,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use e2e_contract::{
-    Abort, Artifact, Check, ContainerInfo, Done, Edge, ErrorCode, Exec, ExecResult, Get, Hello, Log, MeasureBegin,
-    MeasureEnd, Measurement, Method, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Step, Stream, Wait, Waited,
-    Welcome,
+    Abort, Artifact, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult, FaultHeal,
+    FaultInject, Get, Hello, Log, MeasureBegin, MeasureEnd, Measurement, Method, PROTOCOL_VERSION, Put, RpcError,
+    STREAM_BYTES_MAX, Step, Stream, Wait, Waited, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::ending::{End, Seen, judge};
+use super::faults::{self, Faults};
 use super::scenario::SessionSpec;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
-use crate::lab::{Container, ExecRequest, Lab, WaitError};
+use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
 use crate::record::{Event, Outcome, Performance, Recorder, milliseconds};
 
 /// The longest command line in the record, in characters.
@@ -34,6 +35,7 @@ pub struct Session {
     spec: SessionSpec,
     lab: Arc<Lab>,
     recorder: Arc<Recorder>,
+    faults: Faults,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
     state: Mutex<State>,
@@ -59,7 +61,8 @@ impl Session {
         recorder: Arc<Recorder>,
         interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
-        Self { spec, lab, recorder, interrupted, closed: AtomicBool::new(false), state: Mutex::default() }
+        let faults = Faults::new(spec.case.clone(), Arc::clone(&lab), Arc::clone(&recorder));
+        Self { spec, lab, recorder, faults, interrupted, closed: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Carries out one request.
@@ -80,6 +83,12 @@ impl Session {
             MeasureBegin::NAME => serve(params, |request| self.measure_begin(request)),
             MeasureEnd::NAME => serve(params, |request| self.measure_end(&request)),
             Check::NAME => serve(params, |request| self.check(request)),
+            FaultInject::NAME => serve(params, |request: FaultInject| {
+                let container = self.container(&request.container)?;
+                self.of_fault(self.faults.inject(container, &request))
+            }),
+            FaultHeal::NAME => serve(params, |request| self.of_fault(self.faults.heal(request))),
+            Defect::NAME => serve(params, |request| self.defect(request)),
             Log::NAME => serve(params, |request| self.log(request)),
             Abort::NAME => serve(params, |request| self.abort(request)),
             Artifact::NAME => serve(params, |request| self.artifact(&request)),
@@ -112,18 +121,21 @@ impl Session {
         }
     }
 
-    /// What came of it.
+    /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
     pub fn finish(&self, end: End) -> (Outcome, Performance) {
+        let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
         let mut state = self.state();
         // Requests that were under way when a container died may not have come back yet: the lab itself is asked.
         if state.seen.infrastructure.is_none() && end != End::Interrupted {
             let dead = self.lab.containers().iter().find_map(|container| container.fail_if_dead().err());
-            state.seen.infrastructure = dead.map(|error| format!("{error:#}"));
+            let unhealed = (!unhealed.is_empty()).then(|| unhealed.join("\n"));
+            state.seen.infrastructure = dead.map(|error| format!("{error:#}")).or(unhealed);
         }
+        let unseen = self.spec.defects.iter().filter(|defect| !state.seen.defects.contains(defect)).cloned().collect();
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|begin| format!("operation {:?}", begin.operation));
         let open = steps.chain(operations).collect();
-        let seen = Seen { open, ..std::mem::take(&mut state.seen) };
+        let seen = Seen { open, unseen_defects: unseen, ..std::mem::take(&mut state.seen) };
         (judge(end, seen), std::mem::take(&mut state.performance))
     }
 
@@ -181,7 +193,7 @@ impl Session {
         };
         let output = container
             .exec(&request)
-            .map_err(|error| if is_too_long(&error) { self.refusal(&error) } else { self.infrastructure(&error) })?;
+            .map_err(|error| if is_too_long(&error) { self.refusal(&error) } else { self.of_outage(&error) })?;
         let duration_ms = milliseconds(output.duration);
         self.recorder.record(Event::Exec {
             case: self.spec.case.clone(),
@@ -279,6 +291,36 @@ impl Session {
             self.state().seen.failed_check.get_or_insert(message);
         }
         self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
+        Ok(Done {})
+    }
+
+    fn of_fault<T>(&self, result: anyhow::Result<T>) -> Answer<T> {
+        result.map_err(|error| self.of_outage(&error))
+    }
+
+    fn defect(&self, defect: Defect) -> Answer<Done> {
+        if !self.spec.defects.contains(&defect.defect) {
+            let message = format!(
+                "scenario.toml does not list the defect {:?}: write it under `defects` there, and describe it where the \
+                 project's defects are described",
+                defect.defect
+            );
+            return Err(RpcError::new(ErrorCode::InvalidParams, message));
+        }
+        {
+            let mut state = self.state();
+            if defect.outcome == DefectOutcome::Fixed {
+                let message = format!(
+                    "{} is fixed: remove this mark at {}:{}, and its name from scenario.toml",
+                    defect.defect, defect.file, defect.line
+                );
+                state.seen.failed_check.get_or_insert(message);
+            }
+            if !state.seen.defects.contains(&defect.defect) {
+                state.seen.defects.push(defect.defect.clone());
+            }
+        }
+        self.recorder.record(Event::Defect { case: self.spec.case.clone(), defect });
         Ok(Done {})
     }
 
@@ -381,8 +423,16 @@ impl Session {
         written.map_err(|error| if is_hosts(&error) { self.infrastructure(&error) } else { self.refusal(&error) })
     }
 
+    /// An error that is expected where a fault has taken the container away, and otherwise the lab's failure.
+    fn of_outage(&self, error: &anyhow::Error) -> RpcError {
+        faults::refusal(error).unwrap_or_else(|| self.infrastructure(error))
+    }
+
     /// An error that is the container's or the scenario's affair, unless the container has died under it.
     fn refusal(&self, error: &anyhow::Error) -> RpcError {
+        if error.chain().any(<dyn std::error::Error>::is::<Outage>) {
+            return self.of_outage(error);
+        }
         if self.lab.containers().iter().any(Container::is_dead) {
             return self.infrastructure(error);
         }

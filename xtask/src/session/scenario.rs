@@ -41,6 +41,8 @@ pub struct SessionSpec {
     pub case_name: String,
     /// The case's parameters.
     pub params: Map<String, Value>,
+    /// The known defects that it has to come by.
+    pub defects: Vec<String>,
     /// The scenario's program with its arguments.
     pub argv: Vec<String>,
     /// The folder it runs in.

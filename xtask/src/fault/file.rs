@@ -1,0 +1,140 @@
+//! Bytes of files, changed behind the back of whoever wrote them.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use anyhow::{Context as _, bail};
+
+use super::effect::{Effect, Site};
+use super::injection::usage;
+use crate::host::rooted;
+
+/// The longest piece of a file that is kept to be put back, in bytes.
+const SAVED_BYTES_MAX: u64 = 64 << 20;
+
+/// A piece of a file that is no longer what was written.
+pub struct Damage {
+    path: String,
+    kind: Kind,
+    done: Option<Done>,
+}
+
+enum Kind {
+    Bitflip { offset: u64, bit: u8 },
+    Truncate { size: u64 },
+}
+
+/// What was there, and what is there since.
+struct Done {
+    offset: u64,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Damage {
+    pub fn bitflip(path: &str, offset: u64, bit: u8) -> Self {
+        Self { path: path.to_owned(), kind: Kind::Bitflip { offset, bit }, done: None }
+    }
+
+    pub fn truncate(path: &str, size: u64) -> Self {
+        Self { path: path.to_owned(), kind: Kind::Truncate { size }, done: None }
+    }
+
+    fn open(&self, site: &Site<'_>) -> anyhow::Result<File> {
+        if let Some(outage) = site.container.outage().filter(|outage| !outage.frozen) {
+            return Err(outage.into());
+        }
+        rooted::open_to_change(&site.container.root()?, &self.path)
+    }
+
+    /// What the file holds from the damaged place on, as a program in the container reads it: one byte more than what
+    /// the damage left there.
+    fn seen_inside(&self, site: &Site<'_>, done: &Done) -> anyhow::Result<Vec<u8>> {
+        let first = format!("+{}", done.offset + 1);
+        let count = (done.before.len() + 1).to_string();
+        site.ask(&["/bin/sh", "-c", r#"tail -c "$2" "$1" | head -c "$3""#, "read", &self.path, &first, &count])
+    }
+}
+
+impl Effect for Damage {
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let file = self.open(site).map_err(|error| usage(format!("{error:#}")))?;
+        let length = file.metadata()?.len();
+        let done = match self.kind {
+            Kind::Bitflip { offset, bit } => {
+                if offset >= length || bit > 7 {
+                    let message = format!(
+                        "file.bitflip: {} has {length} bytes of 8 bits: no bit {bit} of byte {offset}",
+                        self.path
+                    );
+                    return Err(usage(message));
+                }
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, offset).with_context(|| format!("reading {}", self.path))?;
+                Done { offset, before: byte.to_vec(), after: vec![byte[0] ^ (1 << bit)] }
+            }
+            Kind::Truncate { size } => {
+                if size >= length || length - size > SAVED_BYTES_MAX {
+                    let message = format!(
+                        "file.truncate: {} has {length} bytes: from 1 to {SAVED_BYTES_MAX} can be cut off, not {}",
+                        self.path,
+                        i128::from(length) - i128::from(size)
+                    );
+                    return Err(usage(message));
+                }
+                let mut before = vec![0; usize::try_from(length - size)?];
+                file.read_exact_at(&mut before, size).with_context(|| format!("reading {}", self.path))?;
+                Done { offset: size, before, after: Vec::new() }
+            }
+        };
+        let done = self.done.insert(done);
+        match self.kind {
+            Kind::Bitflip { .. } => file.write_all_at(&done.after, done.offset),
+            Kind::Truncate { size } => file.set_len(size),
+        }
+        .with_context(|| format!("changing {}", self.path))
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(done) = &self.done else { bail!("it was not injected") };
+        let seen = self.seen_inside(site, done)?;
+        match (&self.kind, seen.as_slice()) {
+            (Kind::Bitflip { offset, .. }, [byte, ..]) if *byte == done.after[0] => {
+                Ok(format!("a program there reads {byte:#04x} at byte {offset}, where it was {:#04x}", done.before[0]))
+            }
+            (Kind::Truncate { size }, []) => Ok(format!("a program there reads no byte after {size}")),
+            _ => bail!("a program there reads {} bytes as they were", seen.len()),
+        }
+    }
+
+    /// Only what is still as it was damaged is put back: a repaired or replaced file is nobody's to change.
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let Some(done) = &self.done else { return Ok(()) };
+        let Ok(file) = self.open(site) else { return Ok(()) };
+        let length = file.metadata()?.len();
+        let damaged = match self.kind {
+            Kind::Bitflip { .. } => {
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, done.offset).is_ok() && byte[..] == done.after[..]
+            }
+            Kind::Truncate { size } => length == size,
+        };
+        if damaged {
+            file.write_all_at(&done.before, done.offset).with_context(|| format!("putting back {}", self.path))?;
+        }
+        Ok(())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(done) = &self.done else { bail!("it was not injected") };
+        if self.open(site).is_err() {
+            return Ok("the file is gone".into());
+        }
+        let seen = self.seen_inside(site, done)?;
+        if seen.starts_with(&done.before) {
+            Ok("a program there reads what was there before".into())
+        } else {
+            Ok("a program there reads other bytes, of whoever has repaired it".into())
+        }
+    }
+}

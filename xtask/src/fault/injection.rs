@@ -1,0 +1,122 @@
+//! One fault from its injection to its end, whatever kind it is.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use e2e_contract::Fault;
+
+use super::catalogue::effect_of;
+use super::effect::{Effect, Site};
+use crate::error::Error;
+use crate::lab::{Container, Lab};
+
+/// A fault that bites, or has.
+pub struct Injection {
+    container: Container,
+    fault: Fault,
+    effect: Box<dyn Effect>,
+    healed: Option<String>,
+}
+
+impl std::fmt::Debug for Injection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let container = &self.container.machine().name;
+        f.debug_struct("Injection").field("container", container).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+/// What was observed, and how long it took until then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// For people.
+    pub evidence: String,
+    /// From the request to the observation.
+    pub duration: Duration,
+}
+
+impl Injection {
+    /// Does the damage and waits until it was seen to bite. What was begun is taken back when it does not.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do; another one
+    /// when it could not be done, or does not bite.
+    pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> anyhow::Result<(Self, Observed)> {
+        let begun = Instant::now();
+        let site = Site { lab, container };
+        let mut effect = effect_of(fault)?;
+        effect.supported(&site)?;
+        let bitten = effect.inject(&site).and_then(|()| effect.bites(&site).context("it does not bite"));
+        match bitten {
+            Ok(evidence) => {
+                let injection = Self { container: container.clone(), fault: fault.clone(), effect, healed: None };
+                Ok((injection, Observed { evidence, duration: begun.elapsed() }))
+            }
+            Err(error) => {
+                let error = match effect.heal(&site) {
+                    Ok(()) => error,
+                    Err(healing) => error.context(format!("and it could not be taken back: {healing:#}")),
+                };
+                Err(error.context(format!("{fault} on {}", site.name())))
+            }
+        }
+    }
+
+    /// Takes the damage back and waits until it was seen to be gone. The second time nothing happens.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub fn heal(&mut self, lab: &Lab) -> anyhow::Result<Observed> {
+        let begun = Instant::now();
+        let site = Site { lab, container: &self.container };
+        let evidence = match &self.healed {
+            Some(evidence) => evidence.clone(),
+            None => {
+                let healed = self.effect.heal(&site).and_then(|()| self.effect.healed(&site));
+                healed.with_context(|| format!("healing {} on {}", self.fault, site.name()))?
+            }
+        };
+        self.healed = Some(evidence.clone());
+        Ok(Observed { evidence, duration: begun.elapsed() })
+    }
+
+    /// Its container was started again: does again what that has undone.
+    ///
+    /// # Errors
+    /// When it could not be done.
+    pub fn restore(&mut self, lab: &Lab) -> anyhow::Result<()> {
+        if self.healed.is_some() {
+            return Ok(());
+        }
+        let site = Site { lab, container: &self.container };
+        self.effect.restore(&site).with_context(|| format!("restoring {} on {}", self.fault, site.name()))
+    }
+
+    /// Whether it was taken back.
+    #[must_use]
+    pub fn is_healed(&self) -> bool {
+        self.healed.is_some()
+    }
+
+    /// Whether its healing starts its container again.
+    #[must_use]
+    pub fn starts_container(&self) -> bool {
+        self.effect.starts_container()
+    }
+
+    /// The container it is done to.
+    #[must_use]
+    pub fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+/// An error about a parameter, such as a path that does not exist.
+pub(super) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Error::Usage(message.into()).into()
+}

@@ -1,0 +1,97 @@
+//! Whole machines: killed, stopped, frozen.
+
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::effect::{Effect, Site};
+use crate::host::lxc::Attach;
+
+/// How long a program may be without a sign of life before its machine counts as frozen.
+const STILL_FOR: Duration = Duration::from_millis(150);
+
+/// How long a thawed machine may take to run a program.
+const THAW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A machine without processes, until it is started again.
+pub struct Down {
+    grace: Option<Duration>,
+}
+
+impl Down {
+    pub fn kill() -> Self {
+        Self { grace: None }
+    }
+
+    pub fn stop(grace: Duration) -> Self {
+        Self { grace: Some(grace) }
+    }
+}
+
+impl Effect for Down {
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        match self.grace {
+            None => site.lab.kill(site.container, "node.kill"),
+            Some(grace) => site.lab.stop(site.container, grace, "node.stop"),
+        }
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let left = site.container.running_processes();
+        if left > 0 {
+            bail!("{left} processes of {} still run", site.name());
+        }
+        Ok("none of its processes is left".into())
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.lab.start_again(site.container)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let output = site.exec(&["/bin/true"])?;
+        Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
+    }
+
+    fn starts_container(&self) -> bool {
+        true
+    }
+}
+
+/// A machine whose processes stand still, with their memory and connections.
+pub struct Freeze;
+
+impl Effect for Freeze {
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.lab.freeze(site.container, "node.freeze")
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if runs_a_program(site, STILL_FOR)? {
+            bail!("a program that was started in it ran");
+        }
+        Ok(format!("a program that was started in it did nothing for {} ms", STILL_FOR.as_millis()))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.lab.thaw(site.container)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if !runs_a_program(site, THAW_DEADLINE)? {
+            bail!("a program that was started in it did nothing for {} s", THAW_DEADLINE.as_secs());
+        }
+        Ok("a program runs in it again".into())
+    }
+}
+
+/// Whether a program comes to its end in the container, past the check that keeps scenarios from trying it.
+fn runs_a_program(site: &Site<'_>, deadline: Duration) -> anyhow::Result<bool> {
+    let name = &site.container.machine().host_name;
+    let attach = Attach { name, argv: &["/bin/true".to_owned()], environment: &[], user: None };
+    // Into files: what is frozen would hold a pipe open.
+    let nowhere = || File::options().write(true).open("/dev/null").context("opening /dev/null");
+    let output = attach.command().deadline(deadline).output_to_files(nowhere()?, nowhere()?)?;
+    Ok(!output.timed_out && output.status == 0)
+}

@@ -1,0 +1,137 @@
+//! Taking a container down and starting it again, freezing it and letting it go on: what faults do to whole machines.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::container::{Container, Outage};
+use super::exec::ExecRequest;
+use super::up::{Lab, spawn};
+use crate::host::lxc;
+use crate::host::undo::Undo;
+
+/// How long LXC may take to notice the end of a container.
+const END_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a started container may take until it runs a program.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two tries to run a program in a container that starts.
+const START_POLL: Duration = Duration::from_millis(5);
+
+impl Lab {
+    /// Kills the first process of a container, and with it all others. `cause` is named to whoever wants to use it.
+    ///
+    /// # Errors
+    /// [`Outage`] when it is down or frozen already; when it does not end.
+    pub fn kill(&self, container: &Container, cause: &str) -> anyhow::Result<()> {
+        self.take_down(container, cause, || {
+            let init = Pid::from_raw(container.init_pid()?);
+            match kill(init, Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => Ok(()),
+                Err(error) => Err(error).with_context(|| format!("killing process {init}")),
+            }
+        })
+    }
+
+    /// Shuts a container down as an operator would; what has not ended after `grace` is killed.
+    ///
+    /// # Errors
+    /// Those of [`Lab::kill`].
+    pub fn stop(&self, container: &Container, grace: Duration, cause: &str) -> anyhow::Result<()> {
+        self.take_down(container, cause, || lxc::stop(&container.machine().host_name, grace))
+    }
+
+    /// Starts a container again that was taken down, with the disk it had; returns when it runs programs. Nothing
+    /// happens to one that runs.
+    ///
+    /// # Errors
+    /// When it does not come up, with its last words.
+    pub fn start_again(&self, container: &Container) -> anyhow::Result<()> {
+        if container.outage().is_none_or(|outage| outage.frozen) {
+            return Ok(());
+        }
+        container.started_again(spawn(self.guard(), container.machine())?);
+        self.wait_for_programs(container, START_DEADLINE)
+    }
+
+    /// Freezes the processes of a container.
+    ///
+    /// # Errors
+    /// [`Outage`] when it is down or frozen already; what LXC said.
+    pub fn freeze(&self, container: &Container, cause: &str) -> anyhow::Result<()> {
+        begin_outage(container, cause, true)?;
+        let frozen =
+            self.guard().note(vec![thaw_step(container)]).and_then(|()| lxc::freeze(&container.machine().host_name));
+        if frozen.is_err() {
+            container.set_outage(None);
+        }
+        frozen
+    }
+
+    /// Lets the processes of a frozen container go on. Nothing happens to one that runs.
+    ///
+    /// # Errors
+    /// When the guard is gone.
+    pub fn thaw(&self, container: &Container) -> anyhow::Result<()> {
+        if container.outage().is_none_or(|outage| !outage.frozen) {
+            return Ok(());
+        }
+        self.guard().undo(vec![thaw_step(container)])?;
+        container.set_outage(None);
+        Ok(())
+    }
+
+    fn take_down(
+        &self,
+        container: &Container,
+        cause: &str,
+        end: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        // First, so that whoever meets the end knows that it is meant.
+        begin_outage(container, cause, false)?;
+        let ended = end().and_then(|()| match container.process().wait(END_DEADLINE) {
+            Some(_) => Ok(()),
+            None => bail!("{} has not ended {END_DEADLINE:?} after it was told to", container.machine().host_name),
+        });
+        if ended.is_err() && container.process().exited().is_none() {
+            container.set_outage(None);
+        }
+        ended
+    }
+
+    fn wait_for_programs(&self, container: &Container, deadline: Duration) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            container.fail_if_dead()?;
+            let request = ExecRequest {
+                argv: vec!["/bin/true".into()],
+                deadline: deadline.saturating_sub(started.elapsed()),
+                streams_dir: self.streams_dir().to_owned(),
+                ..ExecRequest::default()
+            };
+            let last = match container.exec(&request) {
+                Ok(output) if output.status == 0 && !output.timed_out => return Ok(()),
+                Ok(output) => output.tail(),
+                Err(error) => format!("{error:#}"),
+            };
+            if started.elapsed() >= deadline {
+                bail!("{} runs no program {deadline:?} after its start: {last}", container.machine().host_name);
+            }
+            std::thread::sleep(START_POLL); // LXC gives no sign when a container can be attached to
+        }
+    }
+}
+
+fn begin_outage(container: &Container, cause: &str, frozen: bool) -> anyhow::Result<()> {
+    let name = container.machine().name.clone();
+    container.begin_outage(Outage { container: name, cause: cause.to_owned(), frozen })?;
+    Ok(())
+}
+
+fn thaw_step(container: &Container) -> Undo {
+    Undo::Thaw { name: container.cgroup_name() }
+}

@@ -1,0 +1,160 @@
+//! Every fault that a machine of busybox can have, and what a scenario sees of it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use e2e::{Container, Fault, Lab, Port, RequestError, Result, check, failing_with};
+
+/// Longer than any of these answers takes when nothing is wrong.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> Result {
+    let (a, b) = (lab.container("a")?, lab.container("b")?);
+    lab.known_defect("selftest-1/known", failing_with("1 + 1 == 3"), || {
+        check!(1 + 1 == 3);
+        Ok(())
+    })?;
+    serve(&b)?;
+    if lab.case() == "left_to_the_engine" {
+        return leave_broken(&a, &b);
+    }
+    lab.step("machines", || machines(lab, &a, &b))?;
+    lab.step("processes", || processes(lab, &b))?;
+    lab.step("files and volumes", || files(&b))?;
+    lab.step("network", || network(lab, &a, &b))?;
+    lab.step("bad parameters", || refused(&b))
+}
+
+/// A page on b that a can read.
+fn serve(b: &Container) -> Result {
+    b.write("/tmp/pages/page.txt", "a page of b\n")?;
+    b.exec(["httpd", "-p", "80", "-h", "/tmp/pages"])?.success()?;
+    b.wait_for(Port(80))?;
+    Ok(())
+}
+
+fn reads(a: &Container) -> Result<bool> {
+    let read = a.command(["wget", "-q", "-O", "-", "http://b/page.txt"]).deadline(Duration::from_secs(1)).run()?;
+    Ok(read.status == 0 && read.stdout() == b"a page of b\n")
+}
+
+fn machines(lab: &Lab, a: &Container, b: &Container) -> Result {
+    b.write("/root/kept", "on its disk")?;
+    for fault in [Fault::NodeKill, Fault::NodeStop { grace_ms: 1000 }] {
+        let down = b.inject(fault)?;
+        check!(unavailable(b)?, "no program runs in a machine that is down");
+        check!(!reads(a)?, "what is down serves nothing");
+        let again = b.inject(Fault::NodeKill).err().map(|error| error.to_string()).unwrap_or_default();
+        check!(again.contains("b is down"), "what is down cannot be killed");
+        down.heal()?;
+        check!(b.get("/root/kept")? == b"on its disk", "it comes back with its disk");
+        serve(b)?;
+        lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
+    }
+    let frozen = b.inject(Fault::NodeFreeze)?;
+    check!(unavailable(b)?, "no program runs in a machine that is frozen");
+    check!(!reads(a)?, "what is frozen serves nothing");
+    frozen.heal()?;
+    check!(reads(a)?, "what was thawed goes on where it was");
+    Ok(())
+}
+
+fn unavailable(container: &Container) -> Result<bool> {
+    match container.exec(["true"]) {
+        Ok(_) => Ok(false),
+        Err(error) => match error.downcast_ref::<RequestError>() {
+            Some(request) => Ok(request.is_unavailable()),
+            None => Err(error),
+        },
+    }
+}
+
+fn processes(lab: &Lab, b: &Container) -> Result {
+    b.sh("sleep 1234 & sleep 1234 &")?.success()?;
+    let killed = b.inject(Fault::ProcessKill { command: "sleep 1234".into() })?;
+    check!(killed.evidence() == "2 processes are gone");
+    killed.heal()?;
+    lab.eventually("no process is left", PATIENCE, || Ok(b.exec(["pgrep", "-f", "sleep 1234"])?.status != 0))?;
+    Ok(())
+}
+
+fn files(b: &Container) -> Result {
+    let full = b.inject(Fault::DiskFull { path: "/data/x".into(), free_bytes: 0 })?;
+    let written = b.sh("echo more > /data/more")?;
+    check!(written.status != 0, "nothing more can be written");
+    full.heal()?;
+    b.sh("echo more > /data/more")?.success()?;
+
+    b.write("/data/file", "0123456789")?;
+    let flipped = b.inject(Fault::FileBitflip { path: "/data/file".into(), offset: 3, bit: 0 })?;
+    check!(b.get("/data/file")? == b"0122456789");
+    flipped.heal()?;
+    check!(b.get("/data/file")? == b"0123456789");
+    let cut = b.inject(Fault::FileTruncate { path: "/data/file".into(), size_bytes: 4 })?;
+    check!(b.get("/data/file")? == b"0123");
+    b.write("/data/file", "repaired by somebody")?;
+    cut.heal()?;
+    check!(b.get("/data/file")? == b"repaired by somebody", "what was repaired is left alone");
+    Ok(())
+}
+
+fn network(lab: &Lab, a: &Container, b: &Container) -> Result {
+    let cut = b.inject(Fault::NetIsolate)?;
+    check!(!reads(a)?, "no packet goes through");
+    let down = b.inject(Fault::NodeKill)?;
+    down.heal()?;
+    serve_again(b)?;
+    check!(!reads(a)?, "a cut outlives a restart of the machine");
+    cut.heal()?;
+    lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
+
+    let delayed = b.inject(Fault::NetDelay { delay_ms: 80, jitter_ms: 0 })?;
+    let slow = ping(a)?;
+    check!(slow >= 80.0, "a round trip takes at least the delay");
+    delayed.heal()?;
+    check!(ping(a)? < 80.0);
+
+    let slow = b.inject(Fault::NetRate { kilobits_per_second: 1000 })?;
+    check!(reads(a)?, "a slow link is a link");
+    slow.heal()?;
+    Ok(())
+}
+
+/// The service of a machine that cannot be reached by its peers.
+fn serve_again(b: &Container) -> Result {
+    b.exec(["httpd", "-p", "80", "-h", "/tmp/pages"])?.success()?;
+    Ok(())
+}
+
+/// The round trip from a to b in milliseconds, the shortest of three.
+fn ping(a: &Container) -> Result<f64> {
+    let said = a.exec(["ping", "-c", "3", "-i", "0.2", "-W", "2", "b"])?.success()?;
+    let line = said.stdout_text()?.lines().last().unwrap_or_default().to_owned();
+    // round-trip min/avg/max = 0.051/0.062/0.081 ms
+    let shortest = line.rsplit(" = ").next().and_then(|numbers| numbers.split('/').next());
+    Ok(shortest.unwrap_or_default().parse()?)
+}
+
+fn refused(b: &Container) -> Result {
+    let refusal = |fault: Fault| b.inject(fault).err().map(|error| error.to_string()).unwrap_or_default();
+    let message = refusal(Fault::DiskFull { path: "/tmp".into(), free_bytes: 0 });
+    check!(message.contains("lies on no volume; it has: /data"));
+    let message = refusal(Fault::FileBitflip { path: "/no/such/file".into(), offset: 0, bit: 0 });
+    check!(message.contains("/no/such/file"));
+    let message = refusal(Fault::FileBitflip { path: "/data/file".into(), offset: 1 << 20, bit: 0 });
+    check!(message.contains("no bit 0 of byte 1048576"));
+    let message = refusal(Fault::ProcessKill { command: "no such process".into() });
+    check!(message.contains("no process of b has \"no such process\" in its command"));
+    Ok(())
+}
+
+/// Faults that nobody heals: the engine does, before it collects the logs.
+fn leave_broken(a: &Container, b: &Container) -> Result {
+    std::mem::forget(a.inject(Fault::NodeKill)?);
+    std::mem::forget(b.inject(Fault::NodeFreeze)?);
+    Ok(())
+}
