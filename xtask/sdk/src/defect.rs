@@ -85,3 +85,49 @@ fn marked(body: impl FnOnce() -> Result) -> Result {
     let _unmark = Unmark;
     body()
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use serde_json::json;
+
+    use super::*;
+    use crate::lab::told;
+
+    fn check(body: impl FnOnce() -> Result, outcome: &str, error: Option<&str>) {
+        let (lab, seen) = told::lab(|_, _| Ok(json!({})));
+        let result = lab.known_defect("product-1/bug", failing_with("no table"), body);
+        let asked = seen.lock().unwrap().clone();
+        let [(method, params)] = asked.as_slice() else { panic!("one request, not {asked:?}") };
+        assert_eq!((method.as_str(), &params["outcome"]), ("defect", &json!(outcome)));
+        assert_eq!(params["defect"], "product-1/bug");
+        assert!(params["file"].as_str().unwrap().ends_with("defect.rs"));
+        let shown = result.err().map(|error| chain(&error));
+        match error {
+            None => assert_eq!(shown, None),
+            Some(text) => assert!(shown.as_deref().unwrap_or_default().contains(text), "{shown:?}"),
+        }
+    }
+
+    #[test]
+    fn a_defect_is_known_different_or_fixed() {
+        check(|| Err(anyhow!("df has no table").context("probing df")), "known", None);
+        check(|| Err(anyhow!("ssh failed")), "different", Some("ssh failed"));
+        check(|| Ok(()), "fixed", None);
+    }
+
+    #[test]
+    fn a_check_in_a_mark_is_no_failure_of_the_case() {
+        check(
+            || {
+                crate::check!(1 + 1 == 3, "there is no table");
+                Ok(())
+            },
+            "known",
+            None,
+        );
+        assert!(!is_marked());
+        let panicked = std::panic::catch_unwind(|| marked(|| panic!("expected by this test")));
+        assert!(panicked.is_err() && !is_marked());
+    }
+}

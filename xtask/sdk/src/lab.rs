@@ -221,21 +221,22 @@ fn listed(names: impl Iterator<Item = impl Display>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
+/// Labs for the tests, with an engine that only listens.
 #[cfg(test)]
-mod tests {
+pub(crate) mod told {
     use std::sync::Mutex;
-    use std::time::Duration;
 
-    use e2e_contract::{ErrorCode, RpcError, STREAM_BYTES_MAX, Stream};
-    use serde_json::{Value, json};
+    use e2e_contract::RpcError;
+    use serde_json::Value;
 
     use super::*;
-    use crate::{Access, ExecFailed, Finished, Port, RequestError, peer};
+    use crate::peer;
 
-    type Seen = Arc<Mutex<Vec<(String, Value)>>>;
+    /// What an engine was asked, in order: method and parameters.
+    pub type Seen = Arc<Mutex<Vec<(String, Value)>>>;
 
     /// A lab whose engine keeps every request and answers with `answer`.
-    fn lab(answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static) -> (Lab, Seen) {
+    pub fn lab(answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static) -> (Lab, Seen) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let seen = Seen::default();
         let kept = Arc::clone(&seen);
@@ -247,6 +248,17 @@ mod tests {
         });
         (Lab::join(ours, |_| {}).unwrap(), seen)
     }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use e2e_contract::{ErrorCode, RpcError, STREAM_BYTES_MAX, Stream};
+    use serde_json::{Value, json};
+
+    use super::told::{Seen, lab};
+    use super::*;
+    use crate::{Access, ExecFailed, Finished, Port, RequestError};
 
     fn plain(method: &str, _: &Value) -> Result<Value, RpcError> {
         Ok(if method == "measure.begin" { json!({"measurement": 7}) } else { json!({}) })
