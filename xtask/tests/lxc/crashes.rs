@@ -16,6 +16,9 @@ use xtask::host::shell::Command;
 /// What a run of three machines, twice, takes at most on this kind of machine: kills fall within it.
 const RUN_MS: u64 = 450;
 
+/// What it takes until everything that `stays_broken` breaks is broken.
+const BREAKING_MS: u64 = 1500;
+
 fn kills(default: u32) -> u32 {
     std::env::var("E2E_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -70,6 +73,35 @@ fn the_engine_killed_while_real_services_run_leaves_nothing() {
     }
     let output = e2e(&project, &["data_ingestion:small"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
+}
+
+#[test]
+fn the_engine_killed_amid_faults_leaves_nothing() {
+    let host = Host::take();
+    let mut random = random();
+    for _ in 0..kills(6) {
+        kill_the_engine(&host, &mut random, BREAKING_MS, || e2e_in_background(&selftest(), &["stays_broken"]));
+    }
+    expect_the_next_run_to_work();
+}
+
+#[test]
+fn both_killed_amid_faults_leave_nothing_once_reclaimed() {
+    let host = Host::take();
+    let mut random = random();
+    for _ in 0..kills(3) {
+        let mut engine = e2e_in_background(&selftest(), &["stays_broken"]);
+        std::thread::sleep(Duration::from_millis(random.random_range(0..BREAKING_MS))); // the test's input
+        let guard = guard_pid();
+        engine.kill().unwrap();
+        if let Some(pid) = guard {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL); // it may have gone by itself, after the engine
+        }
+        engine.wait().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+        host.expect_clean_within(Duration::from_secs(2));
+    }
+    expect_the_next_run_to_work();
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod as_user;
 mod common;
 mod crashes;
 mod doctor;
+mod faults;
 mod image;
 mod runs;

@@ -53,7 +53,8 @@ fn a_good_run_passes_and_leaves_a_record() {
 fn each_way_to_fail_is_told_apart() {
     let _host = Host::take();
     let project = selftest();
-    let output = e2e(&project, &["misbehaves", "misspeaks", "never_connects", "wrong_protocol"]).output().unwrap();
+    let output =
+        e2e(&project, &["marks", "misbehaves", "misspeaks", "never_connects", "wrong_protocol"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
     let causes: BTreeMap<String, String> = record(&project)["cases"]
         .as_array()
@@ -66,6 +67,10 @@ fn each_way_to_fail_is_told_apart() {
         })
         .collect();
     let expected = [
+        ("smoke/marks:different", "error"),
+        ("smoke/marks:fixed", "check"),
+        ("smoke/marks:not_listed", "error"),
+        ("smoke/marks:not_looked_at", "protocol"),
         ("smoke/misbehaves:check_fails", "check"),
         ("smoke/misbehaves:error", "error"),
         ("smoke/misbehaves:exit_7", "exit_status"),
@@ -87,6 +92,14 @@ fn each_way_to_fail_is_told_apart() {
         text.contains("rows = 19999") && text.contains("misbehaves/main.rs:"),
         "a check shows values and place:\n{text}"
     );
+    for message in [
+        "selftest-1/listed is fixed: remove this mark at",
+        "selftest-1/listed fails in another way than expected",
+        "does not list the defect \"selftest-1/new\"",
+        "lists defects that it never looked at: selftest-1/listed",
+    ] {
+        assert!(text.contains(message), "{message}:\n{text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! The catalogue of faults on real containers: the scenario checks each one from inside, this the record.
+
+use super::common::{Host, e2e, events, said, selftest};
+
+#[test]
+fn every_fault_bites_is_recorded_and_is_healed() {
+    let _host = Host::take();
+    let project = selftest();
+    let output = e2e(&project, &["faults"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+    let of = |kind: &str| -> Vec<(String, u64)> {
+        let events = events(&project).into_iter().filter(|event| event["event"] == kind);
+        let key = |event: &serde_json::Value| {
+            assert!(!event["evidence"].as_str().unwrap().is_empty(), "{event}");
+            (event["case"].as_str().unwrap().to_owned(), event["fault"].as_u64().unwrap())
+        };
+        let mut keys: Vec<_> = events.map(|event| key(&event)).collect();
+        keys.sort();
+        keys
+    };
+    let (injected, healed) = (of("fault_injected"), of("fault_healed"));
+    assert_eq!(injected, healed, "each is healed once, those too that the scenario left");
+    let names: std::collections::BTreeSet<String> = events(&project)
+        .iter()
+        .filter(|event| event["event"] == "fault_injected")
+        .map(|event| event["description"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    let of_busybox = [
+        "disk.full",
+        "file.bitflip",
+        "file.truncate",
+        "net.delay",
+        "net.isolate",
+        "net.rate",
+        "node.freeze",
+        "node.kill",
+        "node.stop",
+        "process.kill",
+    ];
+    assert_eq!(names, of_busybox.map(String::from).into(), "all but those that need systemd");
+}

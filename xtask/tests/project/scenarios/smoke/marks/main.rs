@@ -1,0 +1,30 @@
+//! Marks of known defects, wrong in the way the case names.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use e2e::{Lab, Result, failing_with};
+
+fn main() -> ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> Result {
+    let a = lab.container("a")?;
+    let fails_as_expected = || {
+        a.sh("echo 'as ever' >&2; exit 1")?.success()?;
+        Ok(())
+    };
+    if lab.case() == "not_looked_at" {
+        return Ok(());
+    }
+    match lab.case() {
+        "fixed" => lab.known_defect("selftest-1/listed", failing_with("as ever"), || Ok(())),
+        "different" => lab.known_defect("selftest-1/listed", failing_with("as never"), fails_as_expected),
+        "not_listed" => {
+            lab.known_defect("selftest-1/listed", failing_with("as ever"), fails_as_expected)?;
+            lab.known_defect("selftest-1/new", failing_with("as ever"), fails_as_expected)
+        }
+        other => bail!("no mark is wrong as {other}"),
+    }
+}
