@@ -1,12 +1,10 @@
 //! Whole machines: killed, stopped, frozen.
 
-use std::fs::File;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::effect::{Effect, Site};
-use crate::host::lxc::Attach;
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
 const STILL_FOR: Duration = Duration::from_millis(150);
@@ -68,7 +66,7 @@ impl Effect for Freeze {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if runs_a_program(site, STILL_FOR)? {
+        if site.container.runs_a_program(STILL_FOR)? {
             bail!("a program that was started in it ran");
         }
         Ok(format!("a program that was started in it did nothing for {} ms", STILL_FOR.as_millis()))
@@ -79,19 +77,9 @@ impl Effect for Freeze {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if !runs_a_program(site, THAW_DEADLINE)? {
+        if !site.container.runs_a_program(THAW_DEADLINE)? {
             bail!("a program that was started in it did nothing for {} s", THAW_DEADLINE.as_secs());
         }
         Ok("a program runs in it again".into())
     }
-}
-
-/// Whether a program comes to its end in the container, past the check that keeps scenarios from trying it.
-fn runs_a_program(site: &Site<'_>, deadline: Duration) -> anyhow::Result<bool> {
-    let name = &site.container.machine().host_name;
-    let attach = Attach { name, argv: &["/bin/true".to_owned()], environment: &[], user: None };
-    // Into files: what is frozen would hold a pipe open.
-    let nowhere = || File::options().write(true).open("/dev/null").context("opening /dev/null");
-    let output = attach.command().deadline(deadline).output_to_files(nowhere()?, nowhere()?)?;
-    Ok(!output.timed_out && output.status == 0)
 }

@@ -69,8 +69,8 @@ impl Container {
         }
     }
 
-    pub(super) fn set_outage(&self, outage: Option<Outage>) {
-        self.life().outage = outage;
+    pub(super) fn end_outage(&self) {
+        self.life().outage = None;
     }
 
     /// The `lxc-start` of its last start.
@@ -78,8 +78,9 @@ impl Container {
         self.life().process.clone()
     }
 
+    /// The outage goes on until the container runs programs.
     pub(super) fn started_again(&self, process: Process) {
-        *self.life() = Life { process, outage: None };
+        self.life().process = process;
     }
 
     /// What it was made from.

@@ -119,6 +119,19 @@ impl Container {
         Ok(ExecOutput { status: ended.status, duration: ended.duration, timed_out: ended.timed_out, stdout, stderr })
     }
 
+    /// Whether a program comes to its end in the container, outage or not: the sign of life itself.
+    ///
+    /// # Errors
+    /// When the host fails.
+    pub fn runs_a_program(&self, deadline: Duration) -> anyhow::Result<bool> {
+        let name = &self.machine().host_name;
+        let attach = Attach { name, argv: &["/bin/true".to_owned()], environment: &[], user: None };
+        // Into files: what is frozen would hold a pipe open.
+        let nowhere = || File::options().write(true).open("/dev/null").context("opening /dev/null");
+        let output = attach.command().deadline(deadline).output_to_files(nowhere()?, nowhere()?)?;
+        Ok(!output.timed_out && output.status == 0)
+    }
+
     /// Writes a file: the old one or the new one is there at any moment, never a part.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::container::{Container, Outage};
-use super::exec::ExecRequest;
 use super::up::{Lab, spawn};
 use crate::host::lxc;
 use crate::host::undo::Undo;
@@ -54,8 +53,21 @@ impl Lab {
         if container.outage().is_none_or(|outage| outage.frozen) {
             return Ok(());
         }
-        container.started_again(spawn(self.guard(), container.machine())?);
-        self.wait_for_programs(container, START_DEADLINE)
+        let process = spawn(self.guard(), container.machine())?;
+        container.started_again(process.clone());
+        let started = Instant::now();
+        while !container.runs_a_program(START_DEADLINE.saturating_sub(started.elapsed()))? {
+            let name = &container.machine().host_name;
+            if let Some(status) = process.exited() {
+                bail!("{name} ended while it was started again (status {status}){}", container.last_words());
+            }
+            if started.elapsed() >= START_DEADLINE {
+                bail!("{name} runs no program {START_DEADLINE:?} after its start{}", container.last_words());
+            }
+            std::thread::sleep(START_POLL); // LXC gives no sign when a container can be attached to
+        }
+        container.end_outage();
+        Ok(())
     }
 
     /// Freezes the processes of a container.
@@ -67,7 +79,7 @@ impl Lab {
         let frozen =
             self.guard().note(vec![thaw_step(container)]).and_then(|()| lxc::freeze(&container.machine().host_name));
         if frozen.is_err() {
-            container.set_outage(None);
+            container.end_outage();
         }
         frozen
     }
@@ -81,7 +93,7 @@ impl Lab {
             return Ok(());
         }
         self.guard().undo(vec![thaw_step(container)])?;
-        container.set_outage(None);
+        container.end_outage();
         Ok(())
     }
 
@@ -98,31 +110,9 @@ impl Lab {
             None => bail!("{} has not ended {END_DEADLINE:?} after it was told to", container.machine().host_name),
         });
         if ended.is_err() && container.process().exited().is_none() {
-            container.set_outage(None);
+            container.end_outage();
         }
         ended
-    }
-
-    fn wait_for_programs(&self, container: &Container, deadline: Duration) -> anyhow::Result<()> {
-        let started = Instant::now();
-        loop {
-            container.fail_if_dead()?;
-            let request = ExecRequest {
-                argv: vec!["/bin/true".into()],
-                deadline: deadline.saturating_sub(started.elapsed()),
-                streams_dir: self.streams_dir().to_owned(),
-                ..ExecRequest::default()
-            };
-            let last = match container.exec(&request) {
-                Ok(output) if output.status == 0 && !output.timed_out => return Ok(()),
-                Ok(output) => output.tail(),
-                Err(error) => format!("{error:#}"),
-            };
-            if started.elapsed() >= deadline {
-                bail!("{} runs no program {deadline:?} after its start: {last}", container.machine().host_name);
-            }
-            std::thread::sleep(START_POLL); // LXC gives no sign when a container can be attached to
-        }
     }
 }
 
