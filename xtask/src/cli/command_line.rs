@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{build_layer, clean, doctor, e2e, guard, image, live, setup, test};
+use super::{build_layer, clean, doctor, e2e, guard, image, live, netqueue, setup, test};
 use crate::error::Error;
 
 /// Multi-machine end-to-end tests on LXC containers.
@@ -56,6 +56,8 @@ enum Verb {
     Guard(guard::Args),
     #[command(hide = true)]
     BuildLayer(build_layer::Args),
+    #[command(hide = true)]
+    Netqueue(netqueue::Args),
 }
 
 impl Cli {
@@ -85,6 +87,7 @@ impl Cli {
             Verb::Image(args) => image::run(args, &context),
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
+            Verb::Netqueue(args) => netqueue::run(args),
         }
     }
 }

@@ -9,6 +9,7 @@ mod e2e;
 mod guard;
 mod image;
 mod live;
+mod netqueue;
 mod plan_view;
 mod setup;
 mod sudo;

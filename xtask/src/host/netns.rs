@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns, unshare};
+use serde::{Deserialize, Serialize};
 
-use super::shell::Command;
+use super::shell::{Command, which};
 
 /// A network namespace: it lives as long as this value, or a process in it.
 #[derive(Debug)]
@@ -60,24 +62,95 @@ impl NetworkNamespace {
         Ok(())
     }
 
-    /// Connects to an address of this namespace, from a thread that enters it.
+    /// A command that will run in this namespace, found as [`which`] finds programs.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let path = which(program).unwrap_or_else(|| program.into());
+        Command::new("nsenter").arg(format!("--net={}", self.path().display())).arg(path)
+    }
+
+    /// Does something in a thread that enters this namespace.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or cannot enter.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("inside".into()).spawn_scoped(scope, || {
+                setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
+                Ok(work())
+            })?;
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread in a network namespace panicked")))
+        })
+    }
+
+    /// Moves the calling thread into this namespace for good.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn enter(&self) -> anyhow::Result<()> {
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).context("entering a network namespace")
+    }
+
+    /// Connects to an address of this namespace.
     ///
     /// # Errors
     /// Those of [`TcpStream::connect_timeout`].
     pub fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let file = self.file.try_clone()?;
-        let thread = std::thread::Builder::new().name("connect".into()).spawn(move || {
-            setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
-            TcpStream::connect_timeout(&address, timeout)
-        })?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the connecting thread panicked")))
+        self.inside(|| TcpStream::connect_timeout(&address, timeout))?
+    }
+
+    /// How another process finds it, as long as this one holds it.
+    ///
+    /// # Errors
+    /// When the kernel says nothing of it.
+    pub fn place(&self) -> anyhow::Result<NetworkPlace> {
+        let inode = self.file.metadata().context("looking at a network namespace")?.ino();
+        Ok(NetworkPlace { path: self.path(), inode })
     }
 
     fn of_this_thread() -> anyhow::Result<Self> {
         Self::open(Path::new("/proc/thread-self/ns/net"))
     }
+}
 
-    fn enter(&self) -> anyhow::Result<()> {
-        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).context("entering a network namespace")
+/// Where a network namespace was, as data: a path below /proc, and the number that tells whether it still leads there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlace {
+    /// Such as `/proc/PID/fd/N`.
+    pub path: PathBuf,
+    /// The namespace's own number.
+    pub inode: u64,
+}
+
+impl NetworkPlace {
+    /// The namespace, unless it is gone, or the path leads to another one by now.
+    ///
+    /// # Errors
+    /// When it is the caller's own: what is done to a lab's network must never be done to the host's.
+    pub fn find(&self) -> anyhow::Result<Option<NetworkNamespace>> {
+        let host = NetworkNamespace::of_this_thread()?.file.metadata()?;
+        let Ok(found) = NetworkNamespace::open(&self.path) else { return Ok(None) };
+        let metadata = found.file.metadata()?;
+        if metadata.dev() != host.dev() || metadata.ino() != self.inode {
+            return Ok(None);
+        }
+        anyhow::ensure!(metadata.ino() != host.ino(), "{} is the host's own network: left alone", self.path.display());
+        Ok(Some(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_found_only_while_it_leads_to_the_same_namespace() {
+        let own = NetworkNamespace::of_this_thread().unwrap().place().unwrap();
+        let gone = |place: &NetworkPlace| place.find().unwrap().is_none();
+        assert!(gone(&NetworkPlace { path: "/proc/self/fd/9999".into(), ..own.clone() }));
+        assert!(gone(&NetworkPlace { inode: own.inode + 1, path: "/proc/self/ns/net".into() }));
+        assert!(gone(&NetworkPlace { inode: own.inode, path: "/proc/self/ns/uts".into() }));
+        let error = NetworkPlace { path: "/proc/self/ns/net".into(), ..own }.find().unwrap_err().to_string();
+        assert!(error.contains("the host's own network"), "{error}");
     }
 }

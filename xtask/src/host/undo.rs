@@ -9,7 +9,9 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Tree;
-use super::mount;
+use super::netns::NetworkPlace;
+use super::nft::Table;
+use super::{iptables, mount, tc};
 
 /// How long the processes of a group may take to die.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -41,6 +43,29 @@ pub enum Undo {
         /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
         path: PathBuf,
     },
+    /// Remove this table of packet filters.
+    DeleteTable {
+        /// The network namespace it is in; gone with it.
+        network: NetworkPlace,
+        /// Such as `bridge`.
+        family: String,
+        /// Its name in that family.
+        table: String,
+    },
+    /// Remove what delays or slows the packets that leave through a network device.
+    DeleteQdisc {
+        /// The network namespace it is in; gone with it.
+        network: NetworkPlace,
+        /// The device; gone with it.
+        device: String,
+    },
+    /// Remove the rules that hand packets to a program.
+    DeleteQueueRules {
+        /// The network namespace they are in; gone with it.
+        network: NetworkPlace,
+        /// The queue's number.
+        queue: u16,
+    },
 }
 
 impl Undo {
@@ -57,6 +82,18 @@ impl Undo {
             }
             Self::Unmount { path } => mount::detach(path),
             Self::RemoveTree { path } => remove_tree(path),
+            Self::DeleteTable { network, family, table } => match network.find()? {
+                Some(network) => Table { family, name: table }.delete(&network),
+                None => Ok(()),
+            },
+            Self::DeleteQdisc { network, device } => match network.find()? {
+                Some(network) => tc::delete_root(&network, device),
+                None => Ok(()),
+            },
+            Self::DeleteQueueRules { network, queue } => match network.find()? {
+                Some(network) => iptables::delete_queue_rules(&network, *queue),
+                None => Ok(()),
+            },
         }
     }
 }
@@ -98,5 +135,9 @@ mod tests {
         Undo::KillCgroup { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Thaw { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Unmount { path: "/run/mancer-e2e/never-made".into() }.execute(|| ()).unwrap();
+        let network = NetworkPlace { path: "/proc/self/fd/9999".into(), inode: 1 };
+        Undo::DeleteQdisc { network: network.clone(), device: "port1".into() }.execute(|| ()).unwrap();
+        Undo::DeleteQueueRules { network: network.clone(), queue: 1 }.execute(|| ()).unwrap();
+        Undo::DeleteTable { network, family: "bridge".into(), table: "x".into() }.execute(|| ()).unwrap();
     }
 }

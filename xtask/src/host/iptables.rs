@@ -1,0 +1,125 @@
+//! Handing packets to a queue that a program reads: what nft can do on few kernels only, iptables can on most.
+
+use std::net::Ipv4Addr;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+
+use super::netns::NetworkNamespace;
+
+/// Whether packets that pass a bridge are shown to iptables. Every network namespace has its own.
+const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// Which packets go into a queue: all that a bridge sends out through one port.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueRules<'a> {
+    /// The queue's number: one for each set of rules in a namespace.
+    pub queue: u16,
+    /// The bridge.
+    pub bridge: &'a str,
+    /// Its port, which need not be there yet.
+    pub port: &'a str,
+    /// Who is behind that port: what the bridge's own machine sends is told by address.
+    pub address: Ipv4Addr,
+}
+
+impl QueueRules<'_> {
+    /// Puts the rules in place. Where no program reads the queue, packets pass.
+    ///
+    /// # Errors
+    /// With what iptables said; no rule is there then.
+    pub fn insert(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
+        let script = self.script();
+        network.command("iptables-restore").args(["--wait", "5", "--noflush"]).stdin(script).run()?;
+        let shown = network.inside(|| std::fs::write(SHOW_BRIDGED, "1")).and_then(|written| written);
+        shown.with_context(|| format!("writing {SHOW_BRIDGED}"))
+    }
+
+    /// What is sent from one port to another is forwarded; what the bridge's own machine sends is not.
+    fn script(&self) -> String {
+        let Self { queue, bridge, port, address } = self;
+        let target = format!("-j NFQUEUE --queue-num {queue} --queue-bypass");
+        format!(
+            "*mangle\n\
+             -I FORWARD -m physdev --physdev-is-bridged --physdev-out {port} {target}\n\
+             -I OUTPUT -o {bridge} -d {address} {target}\n\
+             COMMIT\n"
+        )
+    }
+}
+
+/// Removes the rules that fill a queue; none is fine.
+///
+/// # Errors
+/// When one is there afterwards.
+pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<()> {
+    let rules = queue_rules(network, queue)?;
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let lines: String = rules.iter().map(|rule| format!("{}\n", rule.replacen("-A ", "-D ", 1))).collect();
+    let script = format!("*mangle\n{lines}COMMIT\n");
+    network.command("iptables-restore").args(["--wait", "5", "--noflush"]).stdin(script).run()?;
+    let left = queue_rules(network, queue)?;
+    anyhow::ensure!(left.is_empty(), "iptables still has the rules\n{}", left.join("\n"));
+    Ok(())
+}
+
+/// The rules that fill a queue, as `iptables -S` shows them. Without iptables there are none.
+///
+/// # Errors
+/// When iptables cannot be asked.
+pub fn queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<Vec<String>> {
+    if super::shell::which("iptables").is_none() {
+        return Ok(Vec::new());
+    }
+    let listing = network.command("iptables").args(["--wait", "5", "-t", "mangle", "-S"]).run()?.text();
+    Ok(rules_of(&listing, queue))
+}
+
+/// What keeps iptables from filling a queue; `None` when it can. Tried once, in a namespace of its own.
+pub fn queue_problem() -> Option<String> {
+    static PROBLEM: OnceLock<Option<String>> = OnceLock::new();
+    let tried = || {
+        let rules = QueueRules { queue: 1, bridge: "br0", port: "port0", address: Ipv4Addr::new(192, 0, 2, 1) };
+        NetworkNamespace::make().and_then(|network| rules.insert(&network)).err().map(|error| format!("{error:#}"))
+    };
+    PROBLEM.get_or_init(tried).clone()
+}
+
+fn rules_of(listing: &str, queue: u16) -> Vec<String> {
+    let queue = queue.to_string();
+    let fills = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.first() == Some(&"-A") && words.windows(2).any(|pair| pair == ["--queue-num", &queue])
+    };
+    listing.lines().filter(fills).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_the_port_are_covered_and_a_dead_reader_lets_packets_pass() {
+        let rules =
+            QueueRules { queue: 12, bridge: "br0", port: "port12", address: Ipv4Addr::new(10, 77, 0, 12) }.script();
+        let lines: Vec<&str> = rules.lines().filter(|line| line.starts_with("-I")).collect();
+        assert!(lines[0].starts_with("-I FORWARD ") && lines[0].contains("--physdev-out port12 "), "{rules}");
+        assert!(lines[1].starts_with("-I OUTPUT ") && lines[1].contains("-d 10.77.0.12 "), "{rules}");
+        assert!(lines.iter().all(|line| line.ends_with("--queue-num 12 --queue-bypass")), "{rules}");
+    }
+
+    #[test]
+    fn only_rules_of_the_queue_itself_are_found() {
+        let listing = "-P FORWARD ACCEPT\n\
+            -A FORWARD -m physdev --physdev-out port12 --physdev-is-bridged -j NFQUEUE --queue-num 12 --queue-bypass\n\
+            -A FORWARD -m physdev --physdev-out port1 --physdev-is-bridged -j NFQUEUE --queue-num 1 --queue-bypass\n\
+            -A OUTPUT -d 10.77.0.12/32 -o br0 -j NFQUEUE --queue-num 12 --queue-bypass\n";
+        let found = rules_of(listing, 12);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].starts_with("-A OUTPUT"), "{found:?}");
+        assert_eq!(rules_of(listing, 1).len(), 1);
+        assert_eq!(rules_of(listing, 2), Vec::<String>::new());
+    }
+}

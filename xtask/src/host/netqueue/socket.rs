@@ -1,0 +1,260 @@
+//! The kernel's packet queues, as netlink speaks of them (linux/netfilter/nfnetlink_queue.h).
+
+use std::io::{Error, ErrorKind, Result};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
+};
+
+/// Kinds of messages: those of netlink itself, and those of the subsystem 3, the queues.
+const ERROR: u16 = 2;
+const PACKET: u16 = 3 << 8;
+const VERDICT: u16 = 3 << 8 | 1;
+const CONFIG: u16 = 3 << 8 | 2;
+
+/// What a message says of itself.
+const REQUEST: u16 = 1;
+const ACKNOWLEDGE: u16 = 4;
+
+/// Attributes of a configuration.
+const COMMAND: u16 = 1;
+const COPY: u16 = 2;
+const LENGTH_MAX: u16 = 3;
+const FLAGS_MASK: u16 = 4;
+const FLAGS: u16 = 5;
+
+/// Attributes of a packet and of what becomes of it.
+const PACKET_HEADER: u16 = 1;
+const VERDICT_HEADER: u16 = 2;
+
+const COMMAND_BIND: u8 = 1;
+const COPY_NOTHING_OF_PACKET: u8 = 1;
+const FLAG_PASS_WHEN_FULL: u32 = 1;
+/// Large segments stay whole, and checksums are left to the network card.
+const FLAG_WHOLE_SEGMENTS: u32 = 4;
+const ACCEPT: u32 = 1;
+
+/// So many packets may wait at once; more pass at once.
+const PACKETS_MAX: u32 = 65_536;
+
+/// Room for what the kernel tells of packets that have not been read yet: less than 1 KiB each.
+const SOCKET_BYTES: usize = 64 << 20;
+
+const HEADER_BYTES: usize = 16;
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// A queue that this process reads. Packets stay in the kernel; here they are numbers.
+#[derive(Debug)]
+pub struct PacketQueue {
+    socket: OwnedFd,
+    number: u16,
+    buffer: Vec<u8>,
+}
+
+impl PacketQueue {
+    /// Becomes the reader of a queue of the calling thread's network namespace.
+    pub fn open(number: u16) -> Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BYTES)?;
+        let mut queue = Self { socket, number, buffer: vec![0; BUFFER_BYTES] };
+        let mut copy = 0_u32.to_be_bytes().to_vec();
+        copy.push(COPY_NOTHING_OF_PACKET);
+        let flags = (FLAG_PASS_WHEN_FULL | FLAG_WHOLE_SEGMENTS).to_be_bytes();
+        let mut config = Vec::new();
+        message(
+            &mut config,
+            CONFIG,
+            REQUEST | ACKNOWLEDGE,
+            number,
+            &[
+                (COMMAND, &[COMMAND_BIND, 0, 0, 0]),
+                (COPY, &copy),
+                (LENGTH_MAX, &PACKETS_MAX.to_be_bytes()),
+                (FLAGS_MASK, &flags),
+                (FLAGS, &flags),
+            ],
+        );
+        send(queue.socket.as_raw_fd(), &config, MsgFlags::empty())?;
+        // The kernel answers before send returns; no rule fills the queue before it has a reader.
+        if !queue.read(|_| ())? {
+            return Err(Error::new(ErrorKind::WouldBlock, "the kernel did not answer"));
+        }
+        Ok(queue)
+    }
+
+    /// Reads what there is to read at once, at most one buffer; `false` if there is nothing.
+    pub fn read(&mut self, mut packet: impl FnMut(u32)) -> Result<bool> {
+        match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+            Ok(count) => {
+                for event in events(&self.buffer[..count]) {
+                    match event {
+                        Event::Packet(number) => packet(number),
+                        // A packet goes with the device it would have left through.
+                        Event::Answer(Errno::ENOENT) => {}
+                        Event::Answer(errno) if errno as i32 == 0 => {}
+                        Event::Answer(errno) => return Err(errno.into()),
+                    }
+                }
+                Ok(true)
+            }
+            Err(Errno::EAGAIN) => Ok(false),
+            // More came than the socket could hold: the queue let those pass.
+            Err(Errno::EINTR | Errno::ENOBUFS) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Lets packets go on.
+    pub fn accept(&self, packets: &[u32]) -> Result<()> {
+        for some in packets.chunks(256) {
+            let mut verdicts = Vec::new();
+            for packet in some {
+                let verdict = [ACCEPT.to_be_bytes(), packet.to_be_bytes()].concat();
+                message(&mut verdicts, VERDICT, REQUEST, self.number, &[(VERDICT_HEADER, &verdict)]);
+            }
+            let sent = send(self.socket.as_raw_fd(), &verdicts, MsgFlags::empty())?;
+            if sent != verdicts.len() {
+                return Err(Error::new(ErrorKind::WriteZero, "the kernel took only a part of the verdicts"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for PacketQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What the kernel says.
+#[derive(Debug, PartialEq, Eq)]
+enum Event {
+    /// A packet of this number waits.
+    Packet(u32),
+    /// How a request ended; 0 is success.
+    Answer(Errno),
+}
+
+/// Appends a message with its attributes.
+fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, queue: u16, attributes: &[(u16, &[u8])]) {
+    let start = bytes.len();
+    bytes.extend([0; 4]); // the length, known at the end
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 8]); // sequence and sender: not used
+    bytes.extend([0, 0]); // any protocol family, version 0
+    bytes.extend(queue.to_be_bytes());
+    for (kind, value) in attributes {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(*value);
+        bytes.resize(start + aligned(bytes.len() - start), 0);
+    }
+    let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
+    bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+}
+
+/// The messages in what was received; what cannot be understood is passed over.
+fn events(mut bytes: &[u8]) -> Vec<Event> {
+    let mut found = Vec::new();
+    while let Some(length) = u32_at(bytes, 0).and_then(|length| usize::try_from(length).ok()) {
+        let Some(message) = bytes.get(..length).filter(|message| message.len() >= HEADER_BYTES) else { break };
+        match u16_at(message, 4) {
+            Some(PACKET) => found.extend(packet_number(&message[HEADER_BYTES..]).map(Event::Packet)),
+            Some(ERROR) => found.extend(
+                u32_at(message, HEADER_BYTES)
+                    .map(|code| Event::Answer(Errno::from_raw(code.cast_signed().wrapping_neg()))),
+            ),
+            _ => {}
+        }
+        bytes = bytes.get(aligned(length)..).unwrap_or_default();
+    }
+    found
+}
+
+/// The number in a packet's message: the first field of one of its attributes.
+fn packet_number(body: &[u8]) -> Option<u32> {
+    let mut rest = body.get(4..)?; // past the family, the version and the queue's number
+    loop {
+        let (length, kind) = (usize::from(u16_at(rest, 0)?), u16_at(rest, 2)?);
+        if kind == PACKET_HEADER {
+            return Some(u32::from_be_bytes(rest.get(4..8)?.try_into().ok()?));
+        }
+        rest = rest.get(aligned(length.max(4))..)?;
+    }
+}
+
+fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+fn u16_at(bytes: &[u8], place: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(place..place + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(place..place + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet's message as the kernel writes it, with an attribute before the one that counts.
+    fn packet(number: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let header = [&number.to_be_bytes()[..], &[8, 0, 2]].concat();
+        message(&mut bytes, PACKET, 0, 12, &[(5, &7_u32.to_be_bytes()), (PACKET_HEADER, &header)]);
+        bytes
+    }
+
+    fn answer(code: i32) -> Vec<u8> {
+        let mut bytes = [36_u32.to_ne_bytes().to_vec(), ERROR.to_ne_bytes().to_vec()].concat();
+        bytes.resize(HEADER_BYTES, 0);
+        bytes.extend(code.to_ne_bytes());
+        bytes.resize(36, 0);
+        bytes
+    }
+
+    #[test]
+    fn messages_are_laid_out_as_the_kernel_reads_them() {
+        let mut bytes = Vec::new();
+        message(&mut bytes, CONFIG, REQUEST, 12, &[(COPY, &[0, 0, 0, 0, 1]), (LENGTH_MAX, &[0, 0, 1, 0])]);
+        assert_eq!(bytes.len(), 20 + 12 + 8);
+        assert_eq!(u32_at(&bytes, 0), Some(40));
+        assert_eq!((u16_at(&bytes, 4), u16_at(&bytes, 6)), (Some(0x302), Some(1)));
+        assert_eq!(bytes[16..20], [0, 0, 0, 12]);
+        assert_eq!((u16_at(&bytes, 20), u16_at(&bytes, 22)), (Some(9), Some(COPY)), "without its padding");
+        assert_eq!(bytes[24..32], [0, 0, 0, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn packets_and_answers_are_read_from_one_buffer() {
+        let bytes = [packet(3), answer(-(Errno::ENOENT as i32)), packet(0x0102_0304), answer(0)].concat();
+        let expected = [
+            Event::Packet(3),
+            Event::Answer(Errno::ENOENT),
+            Event::Packet(0x0102_0304),
+            Event::Answer(Errno::from_raw(0)),
+        ];
+        assert_eq!(events(&bytes), expected);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_passed_over() {
+        for length in 0..packet(3).len() {
+            assert_eq!(events(&packet(3)[..length]), [], "{length} bytes");
+        }
+        assert_eq!(events(&[[3, 0, 0, 0].as_slice(), &[0; 20]].concat()), []);
+        let mut lying = packet(3);
+        lying[20..22].copy_from_slice(&60000_u16.to_ne_bytes());
+        assert_eq!(events(&lying), []);
+    }
+}

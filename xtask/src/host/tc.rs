@@ -1,0 +1,140 @@
+//! What a network device does with the packets that leave through it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::netns::NetworkNamespace;
+
+/// A queueing discipline for the root of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qdisc {
+    /// A token bucket.
+    Rate {
+        /// Bits per second.
+        bits_per_second: u64,
+        /// So many bytes pass at once after a pause.
+        burst_bytes: u64,
+        /// So many bytes wait; more are dropped.
+        limit_bytes: u64,
+    },
+    /// Each packet waits.
+    Delay {
+        /// So long.
+        delay: Duration,
+        /// Give or take so much, drawn for each packet.
+        jitter: Duration,
+    },
+}
+
+impl Qdisc {
+    /// Puts it on a device that has none of its own.
+    ///
+    /// # Errors
+    /// With what `tc` said: there is no such device, it has one already, or the kernel cannot do it.
+    pub fn set(&self, network: &NetworkNamespace, device: &str) -> anyhow::Result<()> {
+        network.command("tc").args(["qdisc", "add", "dev", device, "root"]).args(self.words()).run()?;
+        Ok(())
+    }
+
+    fn words(&self) -> Vec<String> {
+        match self {
+            Self::Rate { bits_per_second, burst_bytes, limit_bytes } => vec![
+                "tbf".into(),
+                "rate".into(),
+                format!("{bits_per_second}bit"),
+                "burst".into(),
+                format!("{burst_bytes}b"),
+                "limit".into(),
+                format!("{limit_bytes}b"),
+            ],
+            Self::Delay { delay, jitter } => {
+                let mut words = vec!["netem".into(), "limit".into(), "65536".into(), "delay".into(), micros(*delay)];
+                if !jitter.is_zero() {
+                    words.push(micros(*jitter));
+                }
+                words
+            }
+        }
+    }
+}
+
+fn micros(duration: Duration) -> String {
+    format!("{}us", duration.as_micros())
+}
+
+/// The kind of the discipline at a device's root, such as `tbf`; `None` where there is none, or no such device.
+///
+/// # Errors
+/// When `tc` cannot be asked.
+pub fn root_kind(network: &NetworkNamespace, device: &str) -> anyhow::Result<Option<String>> {
+    let list = network.command("tc").args(["-json", "qdisc", "show"]).run()?.text();
+    root_kind_in(&list, device)
+}
+
+/// Removes what stands at a device's root; nothing there, or no such device, is fine.
+///
+/// # Errors
+/// With what `tc` said.
+pub fn delete_root(network: &NetworkNamespace, device: &str) -> anyhow::Result<()> {
+    if root_kind(network, device)?.is_some() {
+        let deleted = network.command("tc").args(["qdisc", "delete", "dev", device, "root"]).run();
+        // A container that ends meanwhile takes its port along.
+        if let Err(error) = deleted
+            && root_kind(network, device)?.is_some()
+        {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// What keeps `tc` from delaying packets by itself; `None` when it can. Tried once, in a namespace of its own.
+pub fn netem_problem() -> Option<String> {
+    static PROBLEM: OnceLock<Option<String>> = OnceLock::new();
+    let tried = || {
+        let delay = Qdisc::Delay { delay: Duration::from_millis(1), jitter: Duration::ZERO };
+        NetworkNamespace::make().and_then(|network| delay.set(&network, "lo")).err().map(|error| format!("{error:#}"))
+    };
+    PROBLEM.get_or_init(tried).clone()
+}
+
+fn root_kind_in(list: &str, device: &str) -> anyhow::Result<Option<String>> {
+    #[derive(serde::Deserialize)]
+    struct Listed {
+        kind: String,
+        dev: String,
+        #[serde(default)]
+        root: bool,
+    }
+    let listed: Vec<Listed> = serde_json::from_str(list).context("understanding `tc -json qdisc show`")?;
+    let at_root = listed.into_iter().find(|qdisc| qdisc.root && qdisc.dev == device);
+    Ok(at_root.map(|qdisc| qdisc.kind).filter(|kind| kind != "noqueue"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disciplines_are_said_in_tcs_words() {
+        let rate = Qdisc::Rate { bits_per_second: 64_000, burst_bytes: 4000, limit_bytes: 20_000 };
+        assert_eq!(rate.words().join(" "), "tbf rate 64000bit burst 4000b limit 20000b");
+        let delay = |jitter| Qdisc::Delay { delay: Duration::from_millis(50), jitter: Duration::from_millis(jitter) };
+        assert_eq!(delay(0).words().join(" "), "netem limit 65536 delay 50000us");
+        assert_eq!(delay(5).words().join(" "), "netem limit 65536 delay 50000us 5000us");
+    }
+
+    #[test]
+    fn only_a_devices_own_root_counts() {
+        let list = r#"[{"kind":"noqueue","handle":"0:","dev":"port11","root":true,"refcnt":2,"options":{}},
+            {"kind":"tbf","handle":"8001:","dev":"port12","root":true,"refcnt":2,"options":{"rate":125000}},
+            {"kind":"pfifo","handle":"8002:","dev":"port13","parent":"8001:1","options":{}}]"#;
+        assert_eq!(root_kind_in(list, "port11").unwrap(), None);
+        assert_eq!(root_kind_in(list, "port12").unwrap().as_deref(), Some("tbf"));
+        assert_eq!(root_kind_in(list, "port13").unwrap(), None);
+        assert_eq!(root_kind_in(list, "gone").unwrap(), None);
+        assert!(root_kind_in("", "port11").is_err());
+    }
+}
