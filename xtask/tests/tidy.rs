@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("run", &["error", "guard", "host", "image", "lab", "manifest", "plan", "record", "session"]),
     ("report", &["record"]),
     ("session", &["error", "fault", "host", "lab", "record"]),
-    ("fault", &["error", "host", "lab"]),
+    ("fault", &["error", "guard", "host", "lab"]),
     ("lab", &["error", "guard", "host", "manifest"]),
     ("image", &["error", "guard", "host", "manifest"]),
     ("guard", &["error", "host"]),

@@ -5,8 +5,7 @@ use std::time::Duration;
 use e2e_contract::Fault;
 
 use super::effect::Effect;
-use super::injection::usage;
-use super::{disk, file, node, process, service};
+use super::{disk, file, net, node, process, service};
 
 pub fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
     Ok(match fault {
@@ -15,9 +14,9 @@ pub fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::NodeFreeze => Box::new(node::Freeze),
         Fault::ProcessKill { command } => Box::new(process::Kill::new(command)),
         Fault::ServiceStop { unit } => Box::new(service::Stop::new(unit)),
-        Fault::NetIsolate | Fault::NetRate { .. } | Fault::NetDelay { .. } => {
-            return Err(usage(format!("{fault} is not there yet")));
-        }
+        Fault::NetIsolate => Box::new(net::Isolate::default()),
+        Fault::NetRate { kilobits_per_second } => Box::new(net::Rate::new(*kilobits_per_second)),
+        Fault::NetDelay { delay_ms, jitter_ms } => Box::new(net::Delay::new(*delay_ms, *jitter_ms)),
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),

@@ -1,11 +1,11 @@
 //! Handing packets to a queue that a program reads: what nft can do on few kernels only, iptables can on most.
 
 use std::net::Ipv4Addr;
-use std::sync::OnceLock;
 
 use anyhow::Context as _;
 
 use super::netns::NetworkNamespace;
+use super::shell::which;
 
 /// Whether packets that pass a bridge are shown to iptables. Every network namespace has its own.
 const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -70,21 +70,21 @@ pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Res
 /// # Errors
 /// When iptables cannot be asked.
 pub fn queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<Vec<String>> {
-    if super::shell::which("iptables").is_none() {
+    if which("iptables").is_none() {
         return Ok(Vec::new());
     }
     let listing = network.command("iptables").args(["--wait", "5", "-t", "mangle", "-S"]).run()?.text();
     Ok(rules_of(&listing, queue))
 }
 
-/// What keeps iptables from filling a queue; `None` when it can. Tried once, in a namespace of its own.
+/// What keeps iptables from filling a queue; `None` when nothing does. Tried in a namespace of its own.
+#[must_use]
 pub fn queue_problem() -> Option<String> {
-    static PROBLEM: OnceLock<Option<String>> = OnceLock::new();
-    let tried = || {
-        let rules = QueueRules { queue: 1, bridge: "br0", port: "port0", address: Ipv4Addr::new(192, 0, 2, 1) };
-        NetworkNamespace::make().and_then(|network| rules.insert(&network)).err().map(|error| format!("{error:#}"))
-    };
-    PROBLEM.get_or_init(tried).clone()
+    if which("iptables-restore").is_none() {
+        return Some("iptables is not installed".into());
+    }
+    let rules = QueueRules { queue: 1, bridge: "br0", port: "port0", address: Ipv4Addr::new(192, 0, 2, 1) };
+    NetworkNamespace::make().and_then(|network| rules.insert(&network)).err().map(|error| format!("{error:#}"))
 }
 
 fn rules_of(listing: &str, queue: u16) -> Vec<String> {

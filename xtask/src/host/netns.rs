@@ -113,6 +113,22 @@ impl NetworkNamespace {
     }
 }
 
+/// How many bytes a device has received, as the network namespace of a process counts them.
+///
+/// # Errors
+/// When the process is gone, or has no such device.
+pub fn received_bytes(pid: i32, device: &str) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/net/dev");
+    let table = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    received_in(&table, device).with_context(|| format!("{path} has no device {device}"))
+}
+
+fn received_in(table: &str, device: &str) -> Option<u64> {
+    let lines = table.lines().filter_map(|line| line.split_once(':'));
+    let counts = lines.filter(|(name, _)| name.trim() == device).map(|(_, counts)| counts);
+    counts.flat_map(str::split_whitespace).next()?.parse().ok()
+}
+
 /// Where a network namespace was, as data: a path below /proc, and the number that tells whether it still leads there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlace {
@@ -152,5 +168,12 @@ mod tests {
         assert!(gone(&NetworkPlace { inode: own.inode, path: "/proc/self/ns/uts".into() }));
         let error = NetworkPlace { path: "/proc/self/ns/net".into(), ..own }.find().unwrap_err().to_string();
         assert!(error.contains("the host's own network"), "{error}");
+    }
+
+    #[test]
+    fn received_bytes_stand_first_after_the_name() {
+        let table = "Inter-|   Receive                   |  Transmit\n face |bytes packets\n    lo:  5 1 0\n  eth0: 1234  10 0\n";
+        assert_eq!(received_in(table, "eth0"), Some(1234));
+        assert_eq!(received_in(table, "eth1"), None);
     }
 }

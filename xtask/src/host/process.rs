@@ -60,12 +60,24 @@ impl Running {
     /// # Errors
     /// When the kernel refuses.
     pub fn kill(&self) -> anyhow::Result<()> {
+        self.send(Signal::SIGKILL)
+    }
+
+    /// Tells it to end; one that has ended already is fine.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn tell_to_end(&self) -> anyhow::Result<()> {
+        self.send(Signal::SIGTERM)
+    }
+
+    fn send(&self, signal: Signal) -> anyhow::Result<()> {
         if self.is_gone() {
             return Ok(());
         }
-        match kill(Pid::from_raw(self.pid), Signal::SIGKILL) {
+        match kill(Pid::from_raw(self.pid), signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
-            Err(error) => anyhow::bail!("killing process {}: {error}", self.pid),
+            Err(error) => anyhow::bail!("sending {signal} to process {}: {error}", self.pid),
         }
     }
 

@@ -1,11 +1,11 @@
 //! What a network device does with the packets that leave through it.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::netns::NetworkNamespace;
+use super::shell::which;
 
 /// A queueing discipline for the root of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,16 @@ impl Qdisc {
     pub fn set(&self, network: &NetworkNamespace, device: &str) -> anyhow::Result<()> {
         network.command("tc").args(["qdisc", "add", "dev", device, "root"]).args(self.words()).run()?;
         Ok(())
+    }
+
+    /// What keeps this host from it; `None` when nothing does. Tried in a namespace of its own.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        if which("tc").is_none() {
+            return Some("tc is not installed".into());
+        }
+        let tried = NetworkNamespace::make().and_then(|network| self.set(&network, "lo"));
+        tried.err().map(|error| format!("{error:#}"))
     }
 
     fn words(&self) -> Vec<String> {
@@ -88,16 +98,6 @@ pub fn delete_root(network: &NetworkNamespace, device: &str) -> anyhow::Result<(
         }
     }
     Ok(())
-}
-
-/// What keeps `tc` from delaying packets by itself; `None` when it can. Tried once, in a namespace of its own.
-pub fn netem_problem() -> Option<String> {
-    static PROBLEM: OnceLock<Option<String>> = OnceLock::new();
-    let tried = || {
-        let delay = Qdisc::Delay { delay: Duration::from_millis(1), jitter: Duration::ZERO };
-        NetworkNamespace::make().and_then(|network| delay.set(&network, "lo")).err().map(|error| format!("{error:#}"))
-    };
-    PROBLEM.get_or_init(tried).clone()
 }
 
 fn root_kind_in(list: &str, device: &str) -> anyhow::Result<Option<String>> {

@@ -18,5 +18,6 @@ pub use exec::{ExecOutput, ExecRequest};
 pub use live::{LiveLab, LiveMachine};
 pub use logs::CollectedLog;
 pub use machine::Machine;
+pub use network::BRIDGE;
 pub use readiness::WaitError;
 pub use up::{LOG_MARK, Lab, Moment};

@@ -8,19 +8,26 @@ use super::machine::Machine;
 use crate::host::shell::{quote, which};
 use crate::manifest::Network;
 
+/// The bridge that joins a lab's containers, in its namespace.
+pub const BRIDGE: &str = "br0";
+
 /// Lines for `ip -batch` that make the bridge. It knows the machines' hardware addresses from the start: a question for
 /// one that is not up yet would be repeated only after a second.
 pub fn bridge_lines(network: Network, machines: &[Machine]) -> String {
     let mut lines = format!(
         "link set lo up\n\
-         link add br0 address 02:e2:e0:00:00:01 type bridge forward_delay 0\n\
-         address add {}/{} dev br0\n\
-         link set br0 up\n",
+         link add {BRIDGE} address 02:e2:e0:00:00:01 type bridge forward_delay 0\n\
+         address add {}/{} dev {BRIDGE}\n\
+         link set {BRIDGE} up\n",
         network.gateway(),
         Network::PREFIX_BITS
     );
     for machine in machines {
-        lines.push_str(&format!("neigh add {} lladdr {} nud permanent dev br0\n", machine.address(), machine.mac()));
+        lines.push_str(&format!(
+            "neigh add {} lladdr {} nud permanent dev {BRIDGE}\n",
+            machine.address(),
+            machine.mac()
+        ));
     }
     lines
 }
@@ -42,7 +49,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
          fi\n\
          echo \"$LXC_PID\" > {pid}\n\
          {nsenter} --net={namespace} {ip} -batch - <<END\n\
-         link add {port} master br0 type veth peer name eth0 address {mac} netns $LXC_PID\n\
+         link add {port} master {BRIDGE} type veth peer name eth0 address {mac} netns $LXC_PID\n\
          link set {port} up\n\
          END\n\
          {nsenter} --net=/proc/$LXC_PID/ns/net {ip} -batch - <<END\n\

@@ -1,5 +1,7 @@
 //! What the kernel says of a queue.
 
+use std::io::ErrorKind;
+
 use anyhow::Context as _;
 
 use crate::host::netns::NetworkNamespace;
@@ -18,12 +20,16 @@ pub struct QueueState {
 /// What the kernel says of a queue of this namespace; `None` while no program reads it.
 ///
 /// # Errors
-/// When the kernel has no such queues, or cannot be asked.
+/// When the kernel cannot be asked.
 pub fn state(network: &NetworkNamespace, number: u16) -> anyhow::Result<Option<QueueState>> {
     // That of the thread: `/proc/net` is that of the whole process.
     let path = "/proc/thread-self/net/netfilter/nfnetlink_queue";
-    let read = network.inside(|| std::fs::read_to_string(path)).and_then(|text| text);
-    Ok(state_in(&read.with_context(|| format!("reading {path}"))?, number))
+    match network.inside(|| std::fs::read_to_string(path)).and_then(|text| text) {
+        Ok(table) => Ok(state_in(&table, number)),
+        // The first reader of a queue makes it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {path}")),
+    }
 }
 
 fn state_in(table: &str, number: u16) -> Option<QueueState> {

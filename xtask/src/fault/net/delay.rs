@@ -1,0 +1,338 @@
+//! Each packet to the container takes longer.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::peer::{Peer, is_down, ms, side_by_side};
+use crate::error::Error;
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::guard::{Process, Spawn};
+use crate::host::cgroup::Tree;
+use crate::host::iptables::{QueueRules, queue_problem, queue_rules};
+use crate::host::netqueue;
+use crate::host::process::Running;
+use crate::host::tc::{self, Qdisc};
+use crate::host::undo::Undo;
+use crate::lab::BRIDGE;
+
+/// More is better done by cutting the link.
+const DELAY_MAX_MS: u32 = 10_000;
+
+/// How many packets are timed at once: enough for a mean that jitter does not spoil.
+const KNOCKS: usize = 8;
+
+/// How often they are.
+const ROUNDS: usize = 3;
+
+/// How long an answer may take beside the delay itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the helper may take to read its queue, or to end.
+const HELPER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether it reads.
+const HELPER_POLL: Duration = Duration::from_millis(2);
+
+/// How long a healed link may take to be fast again.
+const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A longer way to the container.
+pub struct Delay {
+    delay_ms: u32,
+    jitter_ms: u32,
+    means: Option<Means>,
+    before: Vec<(Peer, Trips)>,
+    undo: Vec<Undo>,
+}
+
+/// How packets are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// By a process of the engine, which can be seeded, outlives the container's restart, and stands beside `net.rate`.
+    Queue,
+    /// By the kernel, where packets cannot be handed to a process.
+    Netem,
+}
+
+/// Some round trips: how long the fastest took, one in the middle, and all of them on average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trips {
+    shortest: Duration,
+    middle: Duration,
+    mean: Duration,
+}
+
+impl Trips {
+    /// Of the times in order; `None` when more than half of them are missing.
+    fn of(times: &[Duration]) -> Option<Self> {
+        if times.len() * 2 <= KNOCKS {
+            return None;
+        }
+        let sum: Duration = times.iter().sum();
+        let count = u32::try_from(times.len()).ok()?;
+        Some(Self { shortest: *times.first()?, middle: times[times.len() / 2], mean: sum / count })
+    }
+}
+
+impl Means {
+    fn of_this_host() -> anyhow::Result<Self> {
+        let Some(queue) = queue_problem() else { return Ok(Self::Queue) };
+        let netem = Qdisc::Delay { delay: Duration::from_millis(1), jitter: Duration::ZERO };
+        let Some(netem) = netem.problem() else { return Ok(Self::Netem) };
+        let problem =
+            format!("net.delay: no packets can be handed to a process ({queue}), and tc has no netem ({netem})");
+        let cure = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter xt_physdev \
+                    xt_NFQUEUE` or `modprobe sch_netem`";
+        Err(Error::Host { problem, cure: cure.into() }.into())
+    }
+}
+
+impl Delay {
+    pub fn new(delay_ms: u32, jitter_ms: u32) -> Self {
+        Self { delay_ms, jitter_ms, means: None, before: Vec::new(), undo: Vec::new() }
+    }
+
+    fn delay(&self) -> Duration {
+        Duration::from_millis(u64::from(self.delay_ms))
+    }
+
+    fn jitter(&self) -> Duration {
+        Duration::from_millis(u64::from(self.jitter_ms))
+    }
+
+    fn qdisc(&self) -> Qdisc {
+        Qdisc::Delay { delay: self.delay(), jitter: self.jitter() }
+    }
+
+    fn patience(&self) -> Duration {
+        self.delay() + self.jitter() + PATIENCE
+    }
+
+    fn hold_by_kernel(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (network, port) = (site.lab.network(), site.container.machine().port());
+        if let Some(kind) = tc::root_kind(network, &port)? {
+            let message = format!(
+                "net.delay: something slows {} already, by {kind}: heal that first, or have both by installing iptables \
+                 (`cargo xtask setup --optional`)",
+                site.name()
+            );
+            return Err(usage(message));
+        }
+        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
+        site.note(undo.clone())?;
+        self.undo = undo;
+        self.qdisc().set(network, &port)
+    }
+
+    fn hold_by_process(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (network, machine) = (site.lab.network(), site.container.machine());
+        let queue = u16::from(machine.octet);
+        if !queue_rules(network, queue)?.is_empty() {
+            return Err(usage(format!("net.delay: {} is delayed already", site.name())));
+        }
+        let undo = vec![
+            Undo::DeleteQueueRules { network: network.place()?, queue },
+            Undo::KillCgroup { name: helper_cgroup(site) },
+        ];
+        site.note(undo.clone())?;
+        self.undo = undo;
+        let log = machine.log_dir().join("delay.log");
+        let helper = site.lab.guard().spawn(Spawn {
+            name: helper_name(site),
+            argv: self.helper_command(site, queue),
+            environment: Vec::new(),
+            log: log.clone(),
+        })?;
+        wait_for_reader(site, &helper, queue, &log)?;
+        let (port, address) = (machine.port(), machine.address());
+        QueueRules { queue, bridge: BRIDGE, port: &port, address }.insert(network)
+    }
+
+    fn helper_command(&self, site: &Site<'_>, queue: u16) -> Vec<String> {
+        // By its process: the file may have been built anew meanwhile.
+        let engine = format!("/proc/{}/exe", std::process::id());
+        let namespace = site.lab.network().path().display().to_string();
+        let mut words = vec![engine, "netqueue".to_owned(), "--namespace".into(), namespace];
+        // The same draws in every run.
+        let seed = u64::from(queue);
+        let numbers = [
+            ("--queue", u64::from(queue)),
+            ("--delay-ms", self.delay_ms.into()),
+            ("--jitter-ms", self.jitter_ms.into()),
+            ("--seed", seed),
+        ];
+        words.extend(numbers.into_iter().flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]));
+        words
+    }
+
+    /// The round trips of each peer, compared with those before; the error says which one did not become longer.
+    fn compare(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+        let measured = side_by_side(&self.before, |(peer, _)| peer.knock_times(site, KNOCKS, self.patience()))?;
+        let mut seen = Vec::new();
+        for ((peer, before), times) in self.before.iter().zip(measured) {
+            let Some(after) = Trips::of(&times) else {
+                return Ok(Err(format!("only {} of {KNOCKS} packets from {} were answered", times.len(), peer.name())));
+            };
+            let trip =
+                format!("a round trip from {} takes {} instead of {}", peer.name(), ms(after.mean), ms(before.middle));
+            if !self.is_longer(*before, after) {
+                return Ok(Err(format!("{trip}, the shortest {}", ms(after.shortest))));
+            }
+            seen.push(trip);
+        }
+        Ok(Ok(seen.join(", ")))
+    }
+
+    /// No packet is faster than the delay, and on average they are slower than before by much of it.
+    fn is_longer(&self, before: Trips, after: Trips) -> bool {
+        after.shortest >= self.delay().saturating_sub(self.jitter()) && after.mean >= before.shortest + self.delay() / 2
+    }
+}
+
+impl Effect for Delay {
+    fn supported(&self, _site: &Site<'_>) -> anyhow::Result<()> {
+        Means::of_this_host().map(drop)
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.delay_ms == 0 || self.delay_ms > DELAY_MAX_MS || self.jitter_ms > self.delay_ms {
+            let message = format!("net.delay: a delay of 1 to {DELAY_MAX_MS} ms, and a jitter that is no larger");
+            return Err(usage(message));
+        }
+        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+            return Err(outage.into());
+        }
+        for peer in Peer::of(site)? {
+            let times = peer.knock_times(site, KNOCKS, PATIENCE)?;
+            let trips = Trips::of(&times).with_context(|| format!("{} does not answer reliably", site.name()))?;
+            self.before.push((peer, trips));
+        }
+        let means = Means::of_this_host()?;
+        self.means = Some(means);
+        match means {
+            Means::Queue => self.hold_by_process(site),
+            Means::Netem => self.hold_by_kernel(site),
+        }
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let mut last = String::new();
+        for _ in 0..ROUNDS {
+            match self.compare(site)? {
+                Ok(evidence) => return Ok(evidence),
+                Err(problem) => last = problem,
+            }
+        }
+        bail!(last)
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        // The rules first: what the helper then still holds goes on when it is told to end.
+        let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
+        site.undo(vec![first.clone()])?;
+        for helper in Running::find(&Tree::named(&helper_cgroup(site)), "netqueue") {
+            helper.tell_to_end()?;
+            let _ = helper.wait_for_end(HELPER_DEADLINE); // the next step kills it
+        }
+        site.undo(rest.to_vec())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        loop {
+            if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+                return Ok(format!("{outage}; nothing delays its packets any more"));
+            }
+            let measured = side_by_side(&self.before, |(peer, _)| peer.knock_times(site, KNOCKS, self.patience()))?;
+            let mut seen = Vec::new();
+            let mut slow = None;
+            for ((peer, before), times) in self.before.iter().zip(measured) {
+                match Trips::of(&times) {
+                    Some(after) if after.middle < before.middle + self.delay() / 2 => {
+                        seen.push(format!("a round trip from {} takes {}", peer.name(), ms(after.middle)));
+                    }
+                    // Whoever is cut off itself hears nothing, and that is another fault's affair.
+                    None if !peer.is_there(site)? => {}
+                    after => {
+                        let took =
+                            after.map_or_else(|| "has no end".to_owned(), |it| format!("takes {}", ms(it.middle)));
+                        slow = Some(format!("a round trip from {} still {took}", peer.name()));
+                    }
+                }
+            }
+            match slow {
+                None => return Ok(seen.join(", ")),
+                Some(slow) if begun.elapsed() > HEAL_DEADLINE => bail!(slow),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let port = site.container.machine().port();
+        match self.means {
+            Some(Means::Netem) if tc::root_kind(site.lab.network(), &port)?.is_none() => {
+                self.qdisc().set(site.lab.network(), &port)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// No container's name has a dot.
+fn helper_name(site: &Site<'_>) -> String {
+    format!("{}.delay", site.name())
+}
+
+fn helper_cgroup(site: &Site<'_>) -> String {
+    format!("{}/{}", site.lab.guard().slot().cgroup(), helper_name(site))
+}
+
+fn wait_for_reader(site: &Site<'_>, helper: &Process, queue: u16, log: &PathBuf) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while netqueue::state(site.lab.network(), queue)?.is_none() {
+        let said = || std::fs::read_to_string(log).unwrap_or_default();
+        if let Some(status) = helper.exited() {
+            bail!("the process that delays packets ended with status {status}: {}", said().trim());
+        }
+        if begun.elapsed() > HELPER_DEADLINE {
+            bail!("the process that delays packets reads none after {}: {}", ms(HELPER_DEADLINE), said().trim());
+        }
+        std::thread::sleep(HELPER_POLL); // the kernel gives no sign of a new reader
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trips(times: &[u64]) -> Trips {
+        let times: Vec<Duration> = times.iter().map(|time| Duration::from_millis(*time)).collect();
+        Trips::of(&times).unwrap()
+    }
+
+    #[test]
+    fn trips_are_told_from_most_of_them() {
+        let five = trips(&[1, 2, 3, 4, 90]);
+        let expected = [five.shortest, five.middle, five.mean].map(|time| time.as_millis());
+        assert_eq!(expected, [1, 3, 20]);
+        assert_eq!(Trips::of(&[Duration::from_millis(1); 4]), None, "half of them went missing");
+    }
+
+    #[test]
+    fn a_trip_is_longer_only_by_the_delay() {
+        let before = trips(&[0, 0, 0, 0, 9]);
+        let check = |delay, jitter, after: &[u64], longer: bool| {
+            assert_eq!(Delay::new(delay, jitter).is_longer(before, trips(after)), longer, "{after:?}");
+        };
+        check(50, 0, &[50, 50, 50, 51, 60], true);
+        check(50, 0, &[49, 90, 90, 90, 90], false);
+        check(50, 5, &[45, 46, 50, 54, 55], true);
+        check(50, 50, &[1, 2, 3, 4, 5], false);
+        check(50, 50, &[1, 20, 50, 80, 99], true);
+    }
+}

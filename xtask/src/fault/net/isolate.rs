@@ -1,0 +1,116 @@
+//! No packet goes to the container or comes from it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::peer::{Peer, is_down, ms, side_by_side};
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::nft::Table;
+use crate::host::undo::Undo;
+
+const FAMILY: &str = "bridge";
+
+/// How long no answer has to come at least, before there counts as being none.
+const SILENCE: Duration = Duration::from_millis(50);
+
+/// So many times longer than an answer took before: the slower the machine, the longer one listens.
+const SILENCE_TIMES: u32 = 5;
+
+/// How long a healed link may take to carry packets: a peer that found nobody asks for the hardware address again once a
+/// second.
+const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long one knock at a healed link waits.
+const KNOCK: Duration = Duration::from_millis(100);
+
+/// A cut link: its packets are dropped on the bridge, so that a restart of the container does not mend it.
+#[derive(Default)]
+pub struct Isolate {
+    peers: Vec<Peer>,
+    undo: Vec<Undo>,
+}
+
+impl Effect for Isolate {
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+            return Err(outage.into());
+        }
+        let (network, name) = (site.lab.network(), table_name(site));
+        let table = Table { family: FAMILY, name: &name };
+        if table.exists(network)? {
+            return Err(usage(format!("net.isolate: {} is isolated already", site.name())));
+        }
+        self.peers = Peer::of(site)?;
+        let undo = vec![Undo::DeleteTable { network: network.place()?, family: FAMILY.into(), table: name.clone() }];
+        site.note(undo.clone())?;
+        self.undo = undo;
+        table.make(network, &rules(&site.container.machine().port()))
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let patience = |peer: &Peer| SILENCE.max(peer.usual() * SILENCE_TIMES);
+        let answers = side_by_side(&self.peers, |peer| peer.knock(site, patience(peer)))?;
+        if let Some((peer, took)) = self.peers.iter().zip(answers).find_map(|(peer, took)| Some((peer, took?))) {
+            bail!("{} still had an answer from {} after {}", peer.name(), site.name(), ms(took));
+        }
+        let dropped = Table { family: FAMILY, name: &table_name(site) }.packets(site.lab.network())?;
+        if dropped == 0 {
+            bail!("nobody had an answer from {}, but no packet was dropped either", site.name());
+        }
+        let silence = |peer| format!("{} had no answer for {}", Peer::name(peer), ms(patience(peer)));
+        let silences: Vec<String> = self.peers.iter().map(silence).collect();
+        Ok(format!("{}; {dropped} packets dropped", silences.join(", ")))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.undo(self.undo.clone())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        loop {
+            if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+                return Ok(format!("{outage}; nothing cuts its link any more"));
+            }
+            let answers = side_by_side(&self.peers, |peer| peer.knock(site, KNOCK))?;
+            let (answered, silent): (Vec<_>, Vec<_>) =
+                self.peers.iter().zip(&answers).partition(|(_, took)| took.is_some());
+            // Whoever is cut off itself hears nothing, and that is another fault's affair.
+            let silent = silent.into_iter().map(|(peer, _)| peer).find(|peer| peer.is_there(site).unwrap_or(true));
+            let Some(silent) = silent else {
+                let names: Vec<&str> = answered.iter().map(|(peer, _)| peer.name()).collect();
+                return Ok(format!("it answers {}", names.join(" and ")));
+            };
+            if begun.elapsed() > HEAL_DEADLINE {
+                bail!("{} has no answer from {} after {}", silent.name(), site.name(), ms(HEAL_DEADLINE));
+            }
+        }
+    }
+}
+
+fn table_name(site: &Site<'_>) -> String {
+    format!("isolate_{}", site.container.machine().port())
+}
+
+/// All that passes the port, from other ports and from the bridge's own machine.
+fn rules(port: &str) -> String {
+    let from = format!("iifname \"{port}\" counter drop\n");
+    let to = format!("oifname \"{port}\" counter drop\n");
+    let chain = |hook: &str, rules: &str| format!("chain {hook} {{\ntype filter hook {hook} priority 0\n{rules}}}\n");
+    chain("forward", &format!("{from}{to}")) + &chain("input", &from) + &chain("output", &to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_through_the_port_is_shut() {
+        let rules = rules("port12");
+        assert_eq!(rules.matches("iifname \"port12\" counter drop").count(), 2, "{rules}");
+        assert_eq!(rules.matches("oifname \"port12\" counter drop").count(), 2, "{rules}");
+        assert!(rules.lines().all(|line| !line.contains('}') || line == "}"), "nft 1.0.6 wants it on its own: {rules}");
+    }
+}

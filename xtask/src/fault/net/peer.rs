@@ -1,0 +1,142 @@
+//! Those who send packets to a container, and what comes of it.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::fault::effect::Site;
+use crate::host::netns::NetworkNamespace;
+use crate::lab::Container;
+
+/// Nothing listens here: the kernel itself answers that it is closed, whatever the machine's processes do.
+const CLOSED_PORT: u16 = 1;
+
+/// How long an undisturbed machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One who sends to the container.
+#[derive(Debug)]
+pub struct Peer {
+    /// Another container; without one it is the bridge's own machine.
+    container: Option<Container>,
+    usual: Duration,
+}
+
+impl Peer {
+    /// The bridge's own machine, which is the engine, and the first other container that runs: those of them that the
+    /// container answers.
+    ///
+    /// # Errors
+    /// When it answers nobody: then no effect could be seen.
+    pub fn of(site: &Site<'_>) -> anyhow::Result<Vec<Self>> {
+        let others = site.lab.containers().iter().filter(|it| it.machine().name != site.name());
+        let other = others.into_iter().find(|it| !is_down(it)).cloned();
+        let mut peers = Vec::new();
+        for container in [Some(None), other.map(Some)].into_iter().flatten() {
+            let mut peer = Self { container, usual: Duration::ZERO };
+            if let Some(usual) = peer.knock(site, PATIENCE)? {
+                peer.usual = usual;
+                peers.push(peer);
+            }
+        }
+        anyhow::ensure!(!peers.is_empty(), "{} answers nobody: no effect could be seen", site.name());
+        Ok(peers)
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &str {
+        self.container.as_ref().map_or("the bridge", |container| &container.machine().name)
+    }
+
+    /// How long an answer took before anything was done.
+    pub fn usual(&self) -> Duration {
+        self.usual
+    }
+
+    /// Whether it can be asked now. A container cannot that is down or cut off itself.
+    ///
+    /// # Errors
+    /// When it could not be tried.
+    pub fn is_there(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+        match &self.container {
+            None => Ok(true),
+            Some(container) if is_down(container) => Ok(false),
+            Some(container) => Ok(knock(site.lab.network(), container, PATIENCE)?.is_some()),
+        }
+    }
+
+    /// Knocks at a closed port of the site's container; how long the answer took, or `None` when none came in time.
+    ///
+    /// # Errors
+    /// When it could not be tried.
+    pub fn knock(&self, site: &Site<'_>, patience: Duration) -> anyhow::Result<Option<Duration>> {
+        match &self.container {
+            None => knock(site.lab.network(), site.container, patience),
+            Some(container) if is_down(container) => Ok(None),
+            Some(container) => {
+                let path = PathBuf::from(format!("/proc/{}/ns/net", container.init_pid()?));
+                knock(&NetworkNamespace::open(&path)?, site.container, patience)
+            }
+        }
+        .with_context(|| format!("sending from {} to {}", self.name(), site.name()))
+    }
+
+    /// Knocks several times at once: how long the answers took, shortest first.
+    ///
+    /// # Errors
+    /// When one could not be tried.
+    pub fn knock_times(&self, site: &Site<'_>, count: usize, patience: Duration) -> anyhow::Result<Vec<Duration>> {
+        let mut took: Vec<_> = side_by_side(&vec![self; count], |peer| peer.knock(site, patience))?;
+        took.sort();
+        Ok(took.into_iter().flatten().collect())
+    }
+}
+
+/// Whether it has no processes, and so no network, on purpose.
+pub fn is_down(container: &Container) -> bool {
+    container.outage().is_some_and(|outage| !outage.frozen)
+}
+
+fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow::Result<Option<Duration>> {
+    let address = SocketAddr::from((at.machine().address(), CLOSED_PORT));
+    let knock = || {
+        let begun = Instant::now();
+        (TcpStream::connect_timeout(&address, patience), begun.elapsed())
+    };
+    let (answer, took) = from.inside(knock)?;
+    match answer {
+        Ok(_) => Ok(Some(took)),
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => Ok(Some(took)),
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Ok(None),
+            _ => Err(error).with_context(|| format!("knocking at {address}")),
+        },
+    }
+}
+
+/// Does the same for each, all at once.
+///
+/// # Errors
+/// The first one's.
+pub fn side_by_side<P: Sync, T: Send>(
+    peers: &[P],
+    work: impl Fn(&P) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = peers.iter().map(|peer| scope.spawn(|| work(peer))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<T>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that looked at the network panicked")))
+        };
+        threads.into_iter().map(join).collect()
+    })
+}
+
+/// Milliseconds with a sense of proportion.
+pub fn ms(duration: Duration) -> String {
+    let ms = duration.as_secs_f64() * 1e3;
+    let digits = if ms < 1.0 { 2 } else { usize::from(ms < 10.0) };
+    format!("{ms:.digits$} ms")
+}

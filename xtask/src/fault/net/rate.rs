@@ -1,0 +1,218 @@
+//! What is sent to the container waits at its port until a rate allows it.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::peer::{is_down, ms};
+use crate::error::Error;
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::netns::received_bytes;
+use crate::host::tc::{self, Qdisc};
+use crate::host::undo::Undo;
+
+/// Less cannot be seen in a reasonable time.
+const KILOBITS_MIN: u32 = 8;
+
+/// How long the rate alone is watched.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// So many bytes are watched at least: a few packets.
+const WATCH_BYTES_MIN: u64 = 1000;
+
+/// What passes at once after a pause is what the rate allows in this time, at least one packet of full size.
+const BURST: Duration = Duration::from_millis(10);
+const BURST_BYTES_MIN: u64 = 1600;
+
+/// What may wait is what the rate allows in this time, at least some packets of full size; more is dropped.
+const QUEUE: Duration = Duration::from_millis(400);
+const QUEUE_BYTES_MIN: u64 = 16 << 10;
+
+/// Packets that are sent to watch: the smaller, the slower the link.
+const FRAME_BYTES: std::ops::RangeInclusive<u64> = 100..=1514;
+const FRAMES: u64 = 16;
+
+/// What of a frame is Ethernet, IP and UDP.
+const HEADER_BYTES: u64 = 14 + 20 + 8;
+
+/// Nothing listens here; the container's kernel answers some packets with an error that nobody reads.
+const CLOSED_PORT: u16 = 1;
+
+/// How long a healed link may take to be fast again.
+const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A token bucket at the container's port.
+pub struct Rate {
+    kilobits_per_second: u32,
+    undo: Vec<Undo>,
+}
+
+/// How fast some bytes arrived.
+struct Flow {
+    bytes: u64,
+    took: Duration,
+}
+
+impl Rate {
+    pub fn new(kilobits_per_second: u32) -> Self {
+        Self { kilobits_per_second, undo: Vec::new() }
+    }
+
+    fn bytes_in(&self, time: Duration) -> u64 {
+        let bytes = u128::from(self.kilobits_per_second) * 125 * time.as_millis() / 1000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
+    fn burst_bytes(&self) -> u64 {
+        self.bytes_in(BURST).max(BURST_BYTES_MIN)
+    }
+
+    fn qdisc(&self) -> Qdisc {
+        Qdisc::Rate {
+            bits_per_second: u64::from(self.kilobits_per_second) * 1000,
+            burst_bytes: self.burst_bytes(),
+            limit_bytes: self.burst_bytes() + self.bytes_in(QUEUE).max(QUEUE_BYTES_MIN),
+        }
+    }
+
+    /// Bytes to send, and the shortest time in which the rate lets them through.
+    fn watched(&self) -> (u64, Duration) {
+        let bytes = self.bytes_in(WATCH).max(WATCH_BYTES_MIN);
+        let shortest = Duration::from_secs_f64(bytes as f64 / (f64::from(self.kilobits_per_second) * 125.0));
+        (self.burst_bytes() + bytes, shortest)
+    }
+
+    /// Sends so many bytes to the container and watches them arrive there.
+    fn send(&self, site: &Site<'_>) -> anyhow::Result<Flow> {
+        let (bytes, shortest) = self.watched();
+        let patience = shortest * 3 + Duration::from_secs(1);
+        let frame = (bytes / FRAMES).clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end());
+        let payload = vec![0; usize::try_from(frame - HEADER_BYTES)?];
+        let target = SocketAddr::from((site.container.machine().address(), CLOSED_PORT));
+        let init = site.container.init_pid()?;
+        let arrived = || received_bytes(init, "eth0");
+        let before = arrived()?;
+        let begun = Instant::now();
+        let sent = site.lab.network().inside(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_write_timeout(Some(patience))?;
+            (0..bytes.div_ceil(frame)).try_for_each(|_| socket.send_to(&payload, target).map(drop))
+        });
+        sent.and_then(|sent| sent).context("sending packets to it")?;
+        loop {
+            let flow = Flow { bytes: arrived()?.saturating_sub(before), took: begun.elapsed() };
+            if flow.bytes >= bytes || flow.took > patience {
+                return Ok(flow);
+            }
+            std::thread::sleep(Duration::from_millis(1)); // until the kernel has counted more
+        }
+    }
+
+    /// What a flow says of the link: the rate in kilobits per second past what passes at once.
+    fn kilobits(&self, flow: &Flow) -> f64 {
+        flow.bytes.saturating_sub(self.burst_bytes()) as f64 / 125.0 / flow.took.as_secs_f64()
+    }
+}
+
+impl Effect for Rate {
+    fn supported(&self, _site: &Site<'_>) -> anyhow::Result<()> {
+        let problem = Qdisc::Rate { bits_per_second: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 }.problem();
+        let Some(problem) = problem else { return Ok(()) };
+        let cure = "`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`";
+        Err(Error::Host { problem: format!("net.rate: {problem}"), cure: cure.into() }.into())
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.kilobits_per_second < KILOBITS_MIN {
+            return Err(usage(format!("net.rate: at least {KILOBITS_MIN} kilobits per second")));
+        }
+        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+            return Err(outage.into());
+        }
+        let (network, port) = (site.lab.network(), site.container.machine().port());
+        if let Some(kind) = tc::root_kind(network, &port)? {
+            let message = format!("net.rate: something slows {} already, by {kind}: heal that first", site.name());
+            return Err(usage(message));
+        }
+        let (_, shortest) = self.watched();
+        let flow = self.send(site)?;
+        if flow.took * 2 > shortest {
+            let rate = self.kilobits(&flow);
+            let message =
+                format!("net.rate: {} takes in {rate:.0} kilobits per second at best: choose less", site.name());
+            return Err(usage(message));
+        }
+        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
+        site.note(undo.clone())?;
+        self.undo = undo;
+        self.qdisc().set(network, &port)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (bytes, shortest) = self.watched();
+        let flow = self.send(site)?;
+        let seen = format!("{} of {bytes} bytes arrived within {}", flow.bytes, ms(flow.took));
+        // A bucket lets no more through than it holds; a little is lost to the clock's grain.
+        if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
+            bail!("{seen}: that takes {} at this rate", ms(shortest));
+        }
+        if flow.bytes < bytes {
+            bail!("{seen}: more is kept back than the rate does");
+        }
+        Ok(format!("{seen}: {:.0} kilobits per second", self.kilobits(&flow)))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.undo(self.undo.clone())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (begun, (bytes, shortest)) = (Instant::now(), self.watched());
+        loop {
+            if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+                return Ok(format!("{outage}; nothing slows its link any more"));
+            }
+            let flow = self.send(site)?;
+            let seen = format!("{} of {bytes} bytes arrived within {}", flow.bytes, ms(flow.took));
+            if flow.bytes >= bytes && flow.took * 2 <= shortest {
+                return Ok(seen);
+            }
+            if begun.elapsed() > HEAL_DEADLINE {
+                bail!("{seen}: that is as slow as before");
+            }
+        }
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let port = site.container.machine().port();
+        match tc::root_kind(site.lab.network(), &port)? {
+            Some(_) => Ok(()),
+            None => self.qdisc().set(site.lab.network(), &port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_takes_a_moment_at_each_rate_and_finds_room_to_wait() {
+        for kilobits in [8, 64, 1000, 100_000, 1_000_000] {
+            let rate = Rate::new(kilobits);
+            let (bytes, shortest) = rate.watched();
+            let Qdisc::Rate { limit_bytes, burst_bytes, .. } = rate.qdisc() else { panic!("a rate") };
+            assert!(bytes <= limit_bytes && bytes > burst_bytes, "{kilobits}: {bytes} of {limit_bytes}");
+            assert!(shortest >= Duration::from_millis(249) && shortest <= Duration::from_secs(1), "{shortest:?}");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_told_without_what_passes_at_once() {
+        let rate = Rate::new(1000);
+        let flow = Flow { bytes: 1600 + 31_250, took: Duration::from_millis(250) };
+        assert!((rate.kilobits(&flow) - 1000.0).abs() < 1e-6);
+    }
+}
