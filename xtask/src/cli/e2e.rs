@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
-use crate::host::setup::{self, Scope};
+use crate::host::setup;
 use crate::image::{self, Replacement};
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
@@ -36,7 +36,7 @@ pub struct Args {
     /// Show what would be done, and touch nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Install what the machine lacks first, without asking.
+    /// Install what the machine lacks first, what is optional too, without asking.
     #[arg(long)]
     setup: bool,
     /// Stop after N failed cases.
@@ -116,7 +116,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return become_root(args, &project);
     }
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), Scope::Required, terminal::show_progress)?;
+        setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
     }
     require_tools()?;
     let interrupt = Interrupt::listen()?;

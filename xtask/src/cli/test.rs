@@ -12,7 +12,7 @@ use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::cargo::{self, Program};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
-use crate::host::setup::{self, Scope};
+use crate::host::setup;
 use crate::host::shell;
 use crate::record::human::seconds;
 use crate::report::terminal::show_progress;
@@ -20,7 +20,7 @@ use crate::report::terminal::show_progress;
 /// Formatting, lints, unit tests, integration tests on real LXC, and the scenarios.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Install what the machine lacks first, without asking.
+    /// Install what the machine lacks first, what is optional too, without asking.
     #[arg(long)]
     setup: bool,
 }
@@ -31,7 +31,7 @@ pub struct Args {
 /// When a stage cannot even be started.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), Scope::Tests, show_progress)?;
+        setup::install_missing(&doctor::subject(&context.root), show_progress)?;
     }
     require_tools()?;
     let tests = Tests { root: context.root.clone(), cargo: cargo::program().to_string_lossy().into_owned() };

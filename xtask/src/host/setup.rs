@@ -25,9 +25,7 @@ pub struct Plan {
 pub enum Scope {
     /// What the engine cannot do without.
     Required,
-    /// That, and what the engine's own tests need.
-    Tests,
-    /// All that, and what its optional abilities need.
+    /// That, and what its optional abilities and its own tests need.
     Everything,
 }
 
@@ -44,24 +42,27 @@ impl Plan {
     /// # Errors
     /// [`Error::Host`] where this machine's tools come from elsewhere: Nix, or a package manager that is not known.
     pub fn new(findings: &[Finding], scope: Scope) -> Result<Self, Error> {
-        Self::with(findings, scope, Supply::of_this_machine(), WayToRoot::of_this_process())
+        Self::of_items(&missing_items(findings, scope))
     }
 
-    fn with(findings: &[Finding], scope: Scope, supply: Supply, way_to_root: WayToRoot) -> Result<Self, Error> {
-        let items = missing_items(findings, scope);
+    fn of_items(items: &[&'static str]) -> Result<Self, Error> {
+        Self::with(items, Supply::of_this_machine(), WayToRoot::of_this_process())
+    }
+
+    fn with(items: &[&'static str], supply: Supply, way_to_root: WayToRoot) -> Result<Self, Error> {
         let none = Self { commands: Vec::new(), by_hand: Vec::new(), way_to_root };
         if items.is_empty() {
             return Ok(none);
         }
         match supply {
-            Supply::Packages(manager) => Ok(none.filled(manager, &items)),
+            Supply::Packages(manager) => Ok(none.filled(manager, items)),
             Supply::Nix => Err(Error::Host {
                 problem: format!("missing: {}. Under Nix nothing is installed into the system", items.join(", ")),
                 cure: "nix develop".to_owned(),
             }),
             Supply::Unknown => Err(Error::Host {
                 problem: "there is neither apt-get nor dnf, pacman or zypper".to_owned(),
-                cure: supply.cure(&items, way_to_root),
+                cure: supply.cure(items, way_to_root),
             }),
         }
     }
@@ -111,20 +112,47 @@ impl Plan {
     }
 }
 
-/// Installs what is missing of a scope, asking nothing, and looks again.
-/// `announce` is given each command before any of them runs.
+/// Installs all that is missing, asking nothing, and looks again. What is optional may stay missing.
+/// `announce` is given each command before it runs, and what is still missing after that.
 ///
 /// # Errors
-/// [`Error::Host`] when a command fails or the machine still does not do.
-pub fn install_missing(subject: &Subject, scope: Scope, announce: impl Fn(&str)) -> anyhow::Result<()> {
-    let plan = Plan::new(&examine(subject), scope)?;
-    plan.lines().iter().for_each(|line| announce(line));
-    plan.carry_out()?;
-    let failures: Vec<_> = examine(subject).into_iter().filter(|finding| finding.status == Status::Failure).collect();
-    if failures.is_empty() {
-        return Ok(());
+/// [`Error::Host`] when a command for what is required fails, or the machine still does not do.
+pub fn install_missing(subject: &Subject, announce: impl Fn(&str)) -> anyhow::Result<()> {
+    let before = examine(subject);
+    install(&before, Plan::of_items, |plan| {
+        plan.lines().iter().for_each(|line| announce(line));
+        plan.carry_out()
+    })?;
+    let after = examine(subject);
+    for finding in after.iter().filter(|it| it.status == Status::Warning && !it.items.is_empty()) {
+        let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("; cure: {cure}"));
+        announce(&format!("warning: {}: {}{cure}", finding.check, finding.seen));
     }
-    Err(still_failing(&failures).into())
+    let failures: Vec<_> = after.into_iter().filter(|finding| finding.status == Status::Failure).collect();
+    if failures.is_empty() { Ok(()) } else { Err(still_failing(&failures).into()) }
+}
+
+/// All in one order. Where that fails and some of it is optional, the rest must not suffer: what is required alone,
+/// then each optional item alone, of which any may fail.
+fn install(
+    findings: &[Finding],
+    plan: impl Fn(&[&'static str]) -> Result<Plan, Error>,
+    mut carry_out: impl FnMut(&Plan) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (required, all) = (missing_items(findings, Scope::Required), missing_items(findings, Scope::Everything));
+    let mut try_all = || carry_out(&plan(&all)?);
+    match try_all() {
+        Err(_) if all.len() > required.len() => {}
+        done => return done,
+    }
+    carry_out(&plan(&required)?)?;
+    for item in all.into_iter().filter(|item| !required.contains(item)) {
+        if let Ok(mut alone) = plan(&[item]) {
+            alone.commands.drain(..alone.commands.len().saturating_sub(1)); // its lists were refreshed just now
+            let _ = carry_out(&alone); // the look afterwards says what is still missing
+        }
+    }
+    Ok(())
 }
 
 /// The error for what setup could not mend.
@@ -151,8 +179,7 @@ fn missing_items(findings: &[Finding], scope: Scope) -> Vec<&'static str> {
     let items = findings.iter().flat_map(|finding| finding.items.iter().copied());
     let wanted = |need: Need| match need {
         Need::Required => true,
-        Need::Tests => scope != Scope::Required,
-        Need::Optional => scope == Scope::Everything,
+        Need::Tests | Need::Optional => scope == Scope::Everything,
     };
     items.filter(|item| wanted(Item::named(item).need)).collect()
 }
@@ -176,19 +203,53 @@ mod tests {
 
     const APT: Supply = Supply::Packages(Manager::Apt);
 
+    fn apt(items: &[&'static str]) -> Result<Plan, Error> {
+        Plan::with(items, APT, WayToRoot::Sudo)
+    }
+
     #[test]
     fn optional_items_are_installed_only_when_asked_for() {
         let findings = lacking(&["lxc-start", "strace"]);
-        let plan = |scope| Plan::with(&findings, scope, APT, WayToRoot::Sudo).unwrap().lines().pop().unwrap();
+        let plan = |scope| apt(&missing_items(&findings, scope)).unwrap().lines().pop().unwrap();
         assert!(plan(Scope::Required).ends_with("--no-install-recommends lxc"), "{}", plan(Scope::Required));
         assert!(plan(Scope::Everything).ends_with("--no-install-recommends lxc strace"));
         assert!(plan(Scope::Everything).starts_with("sudo env DEBIAN_FRONTEND=noninteractive apt-get "));
     }
 
+    /// The packages of each order that was given, where orders with one of `unknown` fail.
+    fn orders(lacking_items: &[&'static str], unknown: &[&str]) -> (Vec<String>, anyhow::Result<()>) {
+        let mut given = Vec::new();
+        let done = install(&lacking(lacking_items), apt, |plan| {
+            let last = plan.lines().pop().unwrap_or_default();
+            let packages = last.split_once("--no-install-recommends ").map_or("", |(_, packages)| packages).to_owned();
+            let fails = packages.split(' ').any(|package| unknown.contains(&package));
+            given.push(format!("{}: {packages}", plan.commands.len()));
+            if fails { Err(anyhow::anyhow!("no package")) } else { Ok(()) }
+        });
+        (given, done)
+    }
+
+    #[test]
+    fn what_is_optional_holds_nothing_else_up() {
+        let missing = &["lxc-start", "tar", "strace", "chromium", "sudo"];
+        let (given, done) = orders(missing, &[]);
+        assert_eq!((given, done.is_ok()), (vec!["2: lxc tar sudo strace chromium".to_owned()], true));
+        let (given, done) = orders(missing, &["chromium"]);
+        let expected = ["2: lxc tar sudo strace chromium", "2: lxc tar", "1: strace", "1: chromium", "1: sudo"];
+        assert_eq!((given, done.is_ok()), (expected.map(str::to_owned).into(), true));
+        let (given, done) = orders(missing, &["lxc"]);
+        assert_eq!((given.len(), done.is_ok()), (2, false), "what is required fails after one more try");
+        let (given, done) = orders(&["tar"], &["tar"]);
+        assert_eq!((given.len(), done.is_ok()), (1, false), "there is nothing to leave out");
+        let (given, done) = orders(&["chromium"], &["chromium"]);
+        assert_eq!((given, done.is_ok()), (["2: chromium", "0: ", "1: chromium"].map(str::to_owned).into(), true));
+    }
+
     #[test]
     fn where_nothing_is_missing_nothing_is_done() {
         for supply in [APT, Supply::Nix, Supply::Unknown] {
-            let plan = Plan::with(&lacking(&["strace"]), Scope::Required, supply, WayToRoot::Direct).unwrap();
+            let items = missing_items(&lacking(&["strace"]), Scope::Required);
+            let plan = Plan::with(&items, supply, WayToRoot::Direct).unwrap();
             assert!(plan.is_empty(), "{plan:?}");
             plan.carry_out().unwrap();
         }
@@ -197,18 +258,21 @@ mod tests {
     #[test]
     fn what_has_no_package_is_left_to_a_person() {
         let pacman = Supply::Packages(Manager::Pacman);
-        let plan = Plan::with(&lacking(&["mmdebstrap"]), Scope::Required, pacman, WayToRoot::Direct).unwrap();
+        let plan = Plan::with(&["mmdebstrap"], pacman, WayToRoot::Direct).unwrap();
         assert!(plan.commands.is_empty());
         assert_eq!(plan.by_hand.len(), 1);
     }
 
     #[test]
     fn nix_and_unknown_systems_are_told_what_to_do() {
-        let error = |supply| {
-            Plan::with(&lacking(&["lxc-start"]), Scope::Required, supply, WayToRoot::Direct).unwrap_err().to_string()
-        };
+        let error = |supply| Plan::with(&["lxc-start"], supply, WayToRoot::Direct).unwrap_err().to_string();
         assert!(error(Supply::Nix).ends_with("cure: nix develop"), "{}", error(Supply::Nix));
         assert!(error(Supply::Unknown).contains("install lxc-start with the system's package manager"));
+        let optional = |supply| {
+            install(&lacking(&["chromium"]), |items| Plan::with(items, supply, WayToRoot::Direct), Plan::carry_out)
+        };
+        optional(Supply::Nix).unwrap();
+        optional(Supply::Unknown).unwrap();
     }
 
     #[test]
