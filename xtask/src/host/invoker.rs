@@ -48,6 +48,13 @@ impl Invoker {
         Self { uid, gid, groups, name, home: user.map(|user| user.dir.display().to_string()) }
     }
 
+    /// The user to whom nothing belongs.
+    #[must_use]
+    pub fn nobody() -> Self {
+        const ID: u32 = 65534;
+        Self { uid: ID, gid: ID, groups: vec![ID], name: "nobody".into(), home: None }
+    }
+
     /// Whether it is root itself.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -173,10 +180,6 @@ mod tests {
         Invoker { uid, gid: uid, groups: groups.to_vec(), name: format!("user {uid}"), home: None }
     }
 
-    fn nobody() -> Invoker {
-        user(65534, &[65534])
-    }
-
     fn file(path: &Path, mode: u32, group: u32) {
         std::fs::write(path, "x").unwrap();
         lchown(path, None, Some(group)).unwrap();
@@ -198,12 +201,12 @@ mod tests {
         let folder = open_folder();
         let path = folder.path().join("secret");
         file(&path, 0o600, 0);
-        assert!(nobody().read(&path).is_err(), "root's file, by root's right to pass over permissions");
+        assert!(Invoker::nobody().read(&path).is_err(), "root's file, by root's right to pass over permissions");
         file(&path, 0o440, 0);
-        assert!(nobody().read(&path).is_err(), "root's file, by root's group");
+        assert!(Invoker::nobody().read(&path).is_err(), "root's file, by root's group");
         assert_eq!(user(0, &[0]).read(&path).unwrap(), b"x");
         file(&path, 0o440, 4321);
-        assert!(nobody().read(&path).is_err());
+        assert!(Invoker::nobody().read(&path).is_err());
         assert_eq!(user(65534, &[65534, 4321]).read(&path).unwrap(), b"x", "by a further group of the user's");
     }
 
@@ -212,14 +215,14 @@ mod tests {
         if !is_root() {
             return;
         }
-        let seen = nobody().act(|| Ok(std::fs::read_to_string("/proc/thread-self/status")?)).unwrap();
+        let seen = Invoker::nobody().act(|| Ok(std::fs::read_to_string("/proc/thread-self/status")?)).unwrap();
         let line = |name: &str| seen.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         assert_eq!(line("Uid:"), "0\t65534\t0\t65534");
         assert_eq!(line("CapEff:"), "0000000000000000", "no right to pass over permissions is left");
         assert_eq!(line("Groups:"), "65534");
         // The kernel lets the effective user root write there, whatever the file system user is.
         let kernel = Path::new("/proc/sys/kernel/core_pattern");
-        assert!(nobody().act(|| Ok(File::options().write(true).open(kernel)?)).is_err());
+        assert!(Invoker::nobody().act(|| Ok(File::options().write(true).open(kernel)?)).is_err());
         assert!(geteuid().is_root());
         let other = std::thread::spawn(|| geteuid().is_root());
         assert!(other.join().unwrap());
@@ -256,12 +259,12 @@ mod tests {
             (folder.path().join("prey"), folder.path().join("planted"), folder.path().join("roots"));
         file(&prey, 0o644, 0);
         symlink(&prey, &planted).unwrap();
-        nobody().create(&planted).unwrap();
+        Invoker::nobody().create(&planted).unwrap();
         assert_eq!(std::fs::read(&prey).unwrap(), b"x");
         assert_eq!(std::fs::symlink_metadata(&planted).unwrap().uid(), 65534);
         assert!(planted.symlink_metadata().unwrap().is_file());
         std::fs::create_dir(&roots).unwrap();
-        assert!(nobody().create(&roots.join("new")).is_err(), "root's folder");
-        assert!(nobody().create(&roots).is_err(), "a folder stands there");
+        assert!(Invoker::nobody().create(&roots.join("new")).is_err(), "root's folder");
+        assert!(Invoker::nobody().create(&roots).is_err(), "a folder stands there");
     }
 }

@@ -4,6 +4,7 @@
 pub mod ballast;
 pub mod cargo;
 pub mod cgroup;
+pub mod chromium;
 pub mod doctor;
 pub mod inventory;
 pub mod invoker;

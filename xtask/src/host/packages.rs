@@ -1,6 +1,6 @@
 //! Package managers: which package gives which tool, and the commands that install it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::shell::{quote, which};
 
@@ -154,6 +154,12 @@ impl Item {
     #[must_use]
     pub fn named(name: &str) -> &'static Self {
         ITEMS.iter().find(|item| item.name == name).unwrap_or_else(|| panic!("no item {name} in the table of packages"))
+    }
+
+    /// Where the best of its programs lies on this machine.
+    #[must_use]
+    pub fn program(&self) -> Option<PathBuf> {
+        self.programs.iter().find_map(|program| which(program))
     }
 
     /// How this package manager provides it.

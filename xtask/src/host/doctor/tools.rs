@@ -75,7 +75,7 @@ impl Tools {
             "busybox" => static_busybox(),
             "debian-archive-keyring" => first_file(KEYRING_FILES),
             "libfaketime" => libfaketime(),
-            _ => item.programs.iter().find_map(|program| which(program)),
+            _ => item.program(),
         })
     }
 
