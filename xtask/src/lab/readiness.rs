@@ -177,16 +177,20 @@ fn split_http(text: &str) -> anyhow::Result<(u16, &str)> {
     Ok((port, if path.is_empty() { "/" } else { path }))
 }
 
-fn http_status(
+/// The status with which a page is answered, all within the deadline.
+pub(super) fn http_status(
     network: &NetworkNamespace,
     address: SocketAddr,
     host: &str,
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<u16> {
-    let mut stream = network.connect(address, deadline)?;
-    stream.set_read_timeout(Some(deadline))?;
-    stream.set_write_timeout(Some(deadline))?;
+    const SHORTEST: Duration = Duration::from_millis(1); // the system calls do not take none
+    let started = Instant::now();
+    let mut stream = network.connect(address, deadline.max(SHORTEST))?;
+    let left = deadline.saturating_sub(started.elapsed()).max(SHORTEST);
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut head = [0; 64];
     let count = stream.read(&mut head)?;

@@ -11,6 +11,7 @@ use super::config::{HostTraits, Places, lxc_config};
 use super::container::Container;
 use super::live::LiveMachine;
 use super::machine::Machine;
+use super::picture::Turn;
 use super::readiness::WaitError;
 use super::{network, readiness, ssh};
 use crate::error::Error;
@@ -50,6 +51,7 @@ pub struct Lab {
     containers: Vec<Container>,
     network: NetworkNamespace,
     streams_dir: PathBuf,
+    pub(super) turn: Turn,
     begun: Instant,
 }
 
@@ -143,7 +145,7 @@ impl Lab {
             observe(Moment::Started { container: machine.name.clone() });
             containers.push(Container::new(machine.clone(), places, process));
         }
-        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, begun })
+        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, turn: Turn::default(), begun })
     }
 
     /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use e2e_contract::{AbortKind, Check, Defect, Fault, Level};
+use e2e_contract::{AbortKind, Check, Defect, Fault, Level, Picture};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Outcome, Verdict};
@@ -231,6 +231,17 @@ pub enum Event {
         path: String,
         /// Its size.
         size_bytes: u64,
+    },
+    /// A picture of a page was asked for.
+    Screenshot {
+        /// The case.
+        case: CaseId,
+        /// Its name.
+        name: String,
+        /// The page.
+        url: String,
+        /// The file, by its path below the run's folder, or why there is none.
+        picture: Picture,
     },
     /// The lab stays for a look.
     Kept {

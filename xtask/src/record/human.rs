@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e_contract::{DefectOutcome, Level};
+use e2e_contract::{DefectOutcome, Level, Picture};
 
 use super::{Counts, Event, Outcome, Stamped, Verdict};
 
@@ -114,6 +114,12 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
         Event::Artifact { path, size_bytes, .. } => {
             one(Weight::Detail, format!("  artifact {path}, {size_bytes} bytes"))
         }
+        Event::Screenshot { name, url, picture, .. } => match picture {
+            Picture::Taken { path, size_bytes } => {
+                one(Weight::Progress, format!("  picture {name} of {url}: {}, {size_bytes} bytes", path.display()))
+            }
+            Picture::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
+        },
         Event::Kept { enter, remove, .. } => {
             let mut text = String::from("  the lab is kept; enter it with");
             for command in enter {

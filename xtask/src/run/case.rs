@@ -196,6 +196,7 @@ fn run_session(
     let interrupt = context.interrupt.clone();
     let interrupted: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || interrupt.is_set());
     let artifacts_in_run = format!("{folder}/artifacts");
+    let screenshots_in_run = format!("{folder}/screenshots");
     let spec = SessionSpec {
         case: case.clone(),
         scenario: scenario.id(),
@@ -207,6 +208,8 @@ fn run_session(
         fixtures: scenario.dir.join("fixtures"),
         artifacts: context.dir.path().join(&artifacts_in_run),
         artifacts_in_run,
+        screenshots: context.dir.path().join(&screenshots_in_run),
+        screenshots_in_run,
         log: context.dir.file(&format!("{folder}/scenario.log"))?,
         invoker: context.invoker.clone(),
         timeout: context.options.timeout.unwrap_or(scenario.timeout),

@@ -4,6 +4,7 @@
 mod connection;
 mod ending;
 mod faults;
+mod pictures;
 mod requests;
 mod scenario;
 

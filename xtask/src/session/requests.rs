@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use e2e_contract::{
     Abort, Artifact, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult, FaultHeal,
     FaultInject, Get, Hello, Log, MeasureBegin, MeasureEnd, Measurement, Method, PROTOCOL_VERSION, Put, RpcError,
-    STREAM_BYTES_MAX, Step, Stream, Wait, Waited, Welcome,
+    STREAM_BYTES_MAX, Screenshot, Step, Stream, Wait, Waited, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
@@ -32,9 +32,9 @@ const COMMAND_CHARS_MAX: usize = 200;
 
 /// One scenario's session.
 pub struct Session {
-    spec: SessionSpec,
-    lab: Arc<Lab>,
-    recorder: Arc<Recorder>,
+    pub(super) spec: SessionSpec,
+    pub(super) lab: Arc<Lab>,
+    pub(super) recorder: Arc<Recorder>,
     faults: Faults,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
@@ -52,7 +52,7 @@ struct State {
     connection: Option<UnixStream>,
 }
 
-type Answer<T> = Result<T, RpcError>;
+pub(super) type Answer<T> = Result<T, RpcError>;
 
 impl Session {
     pub fn new(
@@ -92,6 +92,7 @@ impl Session {
             Log::NAME => serve(params, |request| self.log(request)),
             Abort::NAME => serve(params, |request| self.abort(request)),
             Artifact::NAME => serve(params, |request| self.artifact(&request)),
+            Screenshot::NAME => serve(params, |request| self.screenshot(&request)),
             other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {other:?}"))),
         }
     }
@@ -107,6 +108,11 @@ impl Session {
 
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Whether whoever still waits for something is to give up.
+    pub(super) fn shall_stop(&self) -> bool {
+        (self.interrupted)() || self.is_closed()
     }
 
     pub fn keep_connection(&self, connection: Option<UnixStream>) {
@@ -232,7 +238,7 @@ impl Session {
     fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
         let deadline = Duration::from_millis(wait.deadline_ms);
-        let stop = || (self.interrupted)() || self.is_closed();
+        let stop = || self.shall_stop();
         match container.wait_for(&wait.condition, deadline, self.lab.network(), self.lab.streams_dir(), &stop) {
             Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
             Err(error @ WaitError::Deadline { .. }) => Err(RpcError::new(ErrorCode::Deadline, error.to_string())),
@@ -342,9 +348,7 @@ impl Session {
 
     fn artifact(&self, artifact: &Artifact) -> Answer<Done> {
         let name = &artifact.name;
-        if name.is_empty() || name.starts_with('.') || name.contains('/') || name.contains('\0') {
-            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no plain file name")));
-        }
+        require_plain_name(name)?;
         let bytes = self.bytes_of(&artifact.content)?;
         let path = self.spec.artifacts.join(name);
         self.keep(&path, &mut bytes.as_slice())?;
@@ -414,22 +418,27 @@ impl Session {
     }
 
     /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
-    fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+    pub(super) fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
         let invoker = &self.spec.invoker;
         let written = invoker.create(path).and_then(|mut file| {
             let bytes = invoker.act(|| Ok(std::io::copy(content, &mut file)?));
             bytes.with_context(|| format!("writing {}", path.display()))
         });
-        written.map_err(|error| if is_hosts(&error) { self.infrastructure(&error) } else { self.refusal(&error) })
+        written.map_err(|error| self.not_written(&error))
+    }
+
+    /// What was to be kept could not be written.
+    pub(super) fn not_written(&self, error: &anyhow::Error) -> RpcError {
+        if is_hosts(error) { self.infrastructure(error) } else { self.refusal(error) }
     }
 
     /// An error that is expected where a fault has taken the container away, and otherwise the lab's failure.
-    fn of_outage(&self, error: &anyhow::Error) -> RpcError {
+    pub(super) fn of_outage(&self, error: &anyhow::Error) -> RpcError {
         faults::refusal(error).unwrap_or_else(|| self.infrastructure(error))
     }
 
     /// An error that is the container's or the scenario's affair, unless the container has died under it.
-    fn refusal(&self, error: &anyhow::Error) -> RpcError {
+    pub(super) fn refusal(&self, error: &anyhow::Error) -> RpcError {
         if error.chain().any(<dyn std::error::Error>::is::<Outage>) {
             return self.of_outage(error);
         }
@@ -453,6 +462,14 @@ fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer
         .map_err(|error| RpcError::new(ErrorCode::InvalidParams, format!("parameters of {}: {error}", M::NAME)))?;
     let answer = carry_out(request)?;
     serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
+}
+
+/// A name of a file in a folder, not a way out of it.
+pub(super) fn require_plain_name(name: &str) -> Answer<()> {
+    if name.is_empty() || name.starts_with('.') || name.contains('/') || name.contains('\0') {
+        return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no plain file name")));
+    }
+    Ok(())
 }
 
 /// Whether the kernel refused a command line or an environment for its length.

@@ -53,6 +53,10 @@ pub struct SessionSpec {
     pub artifacts: PathBuf,
     /// The artifacts' folder below the run's, for the record.
     pub artifacts_in_run: String,
+    /// For pictures of pages; made for the first one.
+    pub screenshots: PathBuf,
+    /// The pictures' folder below the run's, for the record.
+    pub screenshots_in_run: String,
     /// Takes the program's stdout and stderr.
     pub log: File,
     /// The user it runs as.
@@ -110,6 +114,7 @@ pub fn run(
     // What it wrote before its end counts; what is still under way after that does not.
     let _ = served.recv_timeout(DRAIN_DEADLINE);
     session.close();
+    lab.wait_for_pictures(KILL_DEADLINE); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
     killed.context("ending the scenario's processes")?;
     Ok(session.finish(end))

@@ -8,4 +8,5 @@ mod crashes;
 mod doctor;
 mod faults;
 mod image;
+mod pictures;
 mod runs;

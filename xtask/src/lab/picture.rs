@@ -1,0 +1,312 @@
+//! Pictures of pages that the lab serves, taken by the host's browser inside the lab's network. The browser is a process
+//! of the guard's: it is in the slot's cgroup and ends with the lab at the latest.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::container::Container;
+use super::exec::tail_of;
+use super::readiness::http_status;
+use super::up::Lab;
+use crate::guard::{Make, Spawn};
+use crate::host::chromium::{self, Browser, Shot};
+use crate::host::invoker::Invoker;
+use crate::host::undo::Undo;
+
+/// Name of the browser's cgroup below the slot's; no container is named like this.
+const CGROUP: &str = "_browser";
+
+/// How often whoever waits looks whether it shall go on waiting.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// The URL leads to no page of the lab.
+    #[error("{url:?} is no page of this lab: {problem}")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The page could not be loaded.
+    #[error("{url} cannot be loaded: {problem}")]
+    Page {
+        /// As it was given.
+        url: String,
+        /// The answer's status, or why there was none.
+        problem: String,
+    },
+    /// The deadline passed.
+    #[error("there was no picture of {url} within {}: {reached}", humantime::format_duration(*.deadline))]
+    Deadline {
+        /// As it was given.
+        url: String,
+        /// How long.
+        deadline: Duration,
+        /// How far it had come.
+        reached: &'static str,
+    },
+    /// The run was interrupted, or the scenario ended.
+    #[error("the picture was broken off")]
+    Interrupted,
+    /// The host failed, or a fault has taken the container away.
+    #[error(transparent)]
+    Host(#[from] anyhow::Error),
+}
+
+/// A page that a container of the lab serves by HTTP.
+#[derive(Debug, Clone)]
+pub struct Page<'a> {
+    url: &'a str,
+    container: &'a Container,
+    port: u16,
+    /// With the query, without the fragment.
+    path: String,
+}
+
+impl Page<'_> {
+    fn problem(&self, problem: impl Into<String>) -> PictureError {
+        PictureError::Page { url: self.url.to_owned(), problem: problem.into() }
+    }
+
+    fn deadline(&self, deadline: Duration, reached: &'static str) -> PictureError {
+        PictureError::Deadline { url: self.url.to_owned(), deadline, reached }
+    }
+}
+
+impl Lab {
+    /// The page of a URL, such as `http://app/status` or `http://10.77.0.11:8080/?all`.
+    ///
+    /// # Errors
+    /// [`PictureError::Url`] when it is none of this lab's; nothing is loaded yet.
+    pub fn page<'a>(&'a self, url: &'a str) -> Result<Page<'a>, PictureError> {
+        let bad = |problem: String| PictureError::Url { url: url.to_owned(), problem };
+        let (host, port, path) = split_url(url).map_err(|problem| bad(problem.to_owned()))?;
+        let is_meant = |it: &&Container| it.machine().name == host || it.machine().address().to_string() == host;
+        let container = self.containers().iter().find(is_meant).ok_or_else(|| {
+            let known: Vec<&str> = self.containers().iter().map(|it| it.machine().name.as_str()).collect();
+            bad(format!("there is no container {host:?}, there are {}", known.join(", ")))
+        })?;
+        Ok(Page { url, container, port, path })
+    }
+
+    /// Loads a page once, as a browser would ask for it: a browser takes pictures of its own error messages, too.
+    ///
+    /// # Errors
+    /// [`PictureError::Page`] when there is no answer, or its status is not one of 200 to 399;
+    /// [`PictureError::Deadline`].
+    pub fn load(&self, page: &Page<'_>, deadline: Duration) -> Result<(), PictureError> {
+        if let Some(outage) = page.container.outage() {
+            return Err(PictureError::Host(outage.into()));
+        }
+        let machine = page.container.machine();
+        let address = SocketAddr::new(IpAddr::V4(machine.address()), page.port);
+        match http_status(self.network(), address, &machine.name, &page.path, deadline) {
+            Ok(200..400) => Ok(()),
+            Ok(status) => Err(page.problem(format!("the answer's status is {status}"))),
+            Err(error) if is_timeout(&error) => Err(page.deadline(deadline, "it did not answer")),
+            Err(error) => Err(page.problem(format!("{error:#}"))),
+        }
+    }
+
+    /// Takes a picture of a page: a PNG of [`chromium::SIZE`]. One at a time; `stop` is asked now and then, and ends it.
+    /// The browser runs as `user`, and nothing of it is left afterwards.
+    ///
+    /// # Errors
+    /// [`PictureError::Page`] when the browser says that it cannot load the page, [`PictureError::Deadline`] when the
+    /// page has not loaded by then (a picture that never comes, a script that does not end), [`PictureError::Host`]
+    /// when the browser does not run.
+    pub fn picture(
+        &self,
+        browser: &Browser,
+        page: &Page<'_>,
+        user: &Invoker,
+        deadline: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>, PictureError> {
+        let left = time_left(deadline);
+        let turn = match self.turn.take(&left, stop) {
+            None if stop() => return Err(PictureError::Interrupted),
+            None => return Err(page.deadline(deadline, "other pictures were taken before it")),
+            Some(turn) => turn,
+        };
+        let machines = self.containers().iter().map(Container::machine);
+        let hosts: Vec<_> = machines.map(|machine| (machine.name.clone(), machine.address())).collect();
+        let dir = self.guard().slot().dir().join("picture");
+        let shot = Shot { network: &self.network().path(), hosts: &hosts, url: page.url, user, dir: &dir };
+        let taken = self.run_browser(browser, &shot, &left, stop).and_then(|ended| match ended {
+            Some(status) => read_picture(&shot, page, status),
+            None if stop() => Err(PictureError::Interrupted),
+            None => Err(page.deadline(deadline, "the browser has not loaded it, or not all that belongs to it")),
+        });
+        let name = format!("{}/{CGROUP}", self.guard().slot().cgroup());
+        // What it started itself ends with it; then nobody writes to the folder any more.
+        let undone = self.guard().undo(vec![Undo::KillCgroup { name }, Undo::RemoveTree { path: dir }]);
+        drop(turn);
+        let bytes = taken?;
+        undone.context("removing what the browser left")?;
+        Ok(bytes)
+    }
+
+    /// Waits until no picture is under way: what is still to be told to stop must have been told.
+    pub fn wait_for_pictures(&self, deadline: Duration) {
+        drop(self.turn.take(&time_left(deadline), &|| false));
+    }
+
+    /// The browser's exit status; none when the time is over or it shall stop.
+    fn run_browser(
+        &self,
+        browser: &Browser,
+        shot: &Shot<'_>,
+        left: &dyn Fn() -> Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<i32>, PictureError> {
+        let argv = browser.command(shot)?;
+        let root = |path| Make::Dir { path, mode: 0o755, owner: (0, 0) };
+        let mut things: Vec<Make> = shot.folders().into_iter().map(root).collect();
+        let files = shot.policy_files().into_iter();
+        things.extend(files.map(|(path, content)| Make::File { path, content, mode: 0o644, owner: (0, 0) }));
+        things.push(Make::Dir { path: shot.home(), mode: 0o700, owner: (shot.user.uid, shot.user.gid) });
+        self.guard().make(things).context("making a folder for the browser")?;
+        let spawn = Spawn { name: CGROUP.into(), argv, environment: shot.environment(), log: shot.log() };
+        let process = self.guard().spawn(spawn)?;
+        loop {
+            let ended = process.wait(left().min(STOP_POLL));
+            if ended.is_some() || left().is_zero() || stop() {
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+/// The folder is the user's, who may have put anything there: it is read with that user's rights.
+fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>, PictureError> {
+    let log = tail_of(&shot.log(), 16_000);
+    match shot.user.read(&shot.picture()) {
+        Ok(bytes) => {
+            chromium::check_picture(&bytes).with_context(|| format!("the browser's picture of {}", page.url))?;
+            Ok(bytes)
+        }
+        Err(error) => match chromium::page_error(&log) {
+            Some(problem) => Err(page.problem(format!("the browser says {problem}"))),
+            None => {
+                let cure = chromium::cure(&log).map_or_else(String::new, |cure| format!("\n  cure: {cure}"));
+                let said = chromium::words(&log).replace('\n', "\n  ");
+                let message = format!("the browser took no picture and ended with status {status}:\n  {said}{cure}");
+                Err(PictureError::Host(error.context(message)))
+            }
+        },
+    }
+}
+
+/// Host, port and path with query of an `http` URL.
+fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("it has blanks, or characters that are not ASCII: write them as %20 and the like");
+    }
+    let rest = url.strip_prefix("http://").ok_or("write http://CONTAINER/PATH")?;
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (host, port) = match authority.split_once(':') {
+        None => (authority, 80),
+        Some((host, port)) => (host, port.parse().map_err(|_| "its port is no number")?),
+    };
+    let tail = tail.split('#').next().unwrap_or_default();
+    Ok((host, port, if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") }))
+}
+
+fn is_timeout(error: &anyhow::Error) -> bool {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::WouldBlock))
+}
+
+/// How much of a time that begins now is left; the end of it may lie past what a clock can say.
+fn time_left(deadline: Duration) -> impl Fn() -> Duration {
+    let started = Instant::now();
+    move || deadline.saturating_sub(started.elapsed())
+}
+
+/// Lets one at a time through.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    taken: Mutex<bool>,
+    given_back: Condvar,
+}
+
+struct Taken<'a>(&'a Turn);
+
+impl Turn {
+    /// None when the time is over, or it shall stop.
+    fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<Taken<'_>> {
+        let mut taken = self.lock();
+        while *taken {
+            if left().is_zero() || stop() {
+                return None;
+            }
+            let waited = self.given_back.wait_timeout(taken, left().min(STOP_POLL));
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken = true;
+        Some(Taken(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = false;
+        self.0.given_back.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let parts = |url| split_url(url).map(|(host, port, path)| format!("{host} {port} {path}"));
+        for (url, expected) in [
+            ("http://app", "app 80 /"),
+            ("http://app/status?all=1#top", "app 80 /status?all=1"),
+            ("http://app:8080?x", "app 8080 /?x"),
+            ("http://10.77.0.11/#x", "10.77.0.11 80 /"),
+        ] {
+            assert_eq!(parts(url).as_deref(), Ok(expected));
+        }
+        for (url, reason) in [
+            ("app/status", "http://"),
+            ("https://app/", "http://"),
+            ("http://app/a b", "%20"),
+            ("http://app/\r\nX: y", "%20"),
+            ("http://app:x/", "no number"),
+            ("http://user:80@app/", "no number"),
+            ("--version", "http://"),
+        ] {
+            let error = split_url(url).unwrap_err();
+            assert!(error.contains(reason), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_and_nobody_waits_for_ever() {
+        let turn = Turn::default();
+        let soon = || time_left(Duration::from_millis(20));
+        let first = turn.take(&soon(), &|| false).expect("it is free");
+        assert!(turn.take(&soon(), &|| false).is_none(), "its time is over");
+        assert!(turn.take(&time_left(Duration::MAX), &|| true).is_none(), "it is told to stop");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| turn.take(&time_left(Duration::from_secs(60)), &|| false).is_some());
+            drop(first);
+            assert!(second.join().unwrap(), "it is handed on");
+        });
+    }
+}

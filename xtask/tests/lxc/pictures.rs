@@ -1,0 +1,104 @@
+//! Pictures of pages by the host's browser: they are real, it is stopped, and without it nothing is made up.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use xtask::host::chromium::Browser;
+use xtask::host::packages::Item;
+use xtask::host::shell::{Command, which};
+
+use super::common::{Host, SLOT, e2e, e2e_in_background, events, guard_pid, said, selftest};
+
+/// Fails, and does not pass, where there is nothing to test with.
+fn require_browser() {
+    if let Err(reason) = Browser::find() {
+        panic!("{reason}");
+    }
+}
+
+fn picture_dir() -> PathBuf {
+    Path::new("/run/mancer-e2e").join(SLOT).join("picture")
+}
+
+/// What browsers like to leave in folders for temporary files.
+fn traces() -> Vec<PathBuf> {
+    let folders = ["/tmp", "/dev/shm", "/var/tmp"].into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let paths = folders.map(|entry| entry.unwrap().path());
+    paths.filter(|path| ["chrom", "Chrom"].iter().any(|name| path.display().to_string().contains(name))).collect()
+}
+
+#[test]
+fn pictures_show_pages_and_nothing_else_is_a_picture() {
+    require_browser();
+    let host = Host::take();
+    let project = selftest();
+    let before = traces();
+    let output = e2e(&project, &["pictures:taken"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+    host.expect_clean_within(Duration::ZERO);
+    assert_eq!(traces(), before);
+    let pictures: Vec<_> = events(&project).into_iter().filter(|event| event["event"] == "screenshot").collect();
+    assert_eq!(pictures.len(), 5, "{pictures:?}");
+    for event in &pictures {
+        let file = project.join("target/e2e/latest").join(event["picture"]["taken"]["path"].as_str().unwrap());
+        let size_bytes = event["picture"]["taken"]["size_bytes"].as_u64().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), size_bytes, "{}", file.display());
+    }
+    assert!(said(&output).contains("picture status of http://app/status.html: smoke/pictures"), "{}", said(&output));
+}
+
+#[test]
+fn without_a_browser_the_run_says_that_a_picture_is_missing() {
+    let _host = Host::take();
+    let project = selftest();
+    // In a mount namespace of its own, each program of this kind is hidden by a device.
+    let programs: Vec<PathBuf> = Item::named("chromium").programs.iter().filter_map(|name| which(name)).collect();
+    let hide = "while [ \"$1\" != -- ]; do mount --bind /dev/null \"$1\" || exit 99; shift; done; shift; exec \"$@\"";
+    let engine = e2e(&project, &["pictures:skipped"]);
+    let hidden = Command::new("unshare").args(["--mount", "sh", "-c", hide, "sh"]).args(programs).arg("--");
+    let output = hidden.args(engine.words()).dir(&project).deadline(Duration::from_secs(120)).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+    assert!(said(&output).contains("picture status SKIPPED: this host has no browser"), "{}", said(&output));
+    let skipped = events(&project).into_iter().find(|event| event["event"] == "screenshot").unwrap();
+    assert!(skipped["picture"]["skipped"]["reason"].as_str().unwrap().contains("cargo xtask setup --optional"));
+}
+
+#[test]
+fn a_scenario_that_ends_takes_its_browser_with_it() {
+    require_browser();
+    let host = Host::take();
+    let project = selftest();
+    let output = e2e(&project, &["pictures:hangs", "--timeout", "8s", "--keep-containers=always"]).output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    assert!(said(&output).contains("did not end within 8s"), "{}", said(&output));
+    let left: Vec<String> = host.leftovers().into_iter().filter(|it| it.contains("chrom")).collect();
+    assert!(left.is_empty() && !picture_dir().exists(), "a browser runs in the kept lab:\n{}", left.join("\n"));
+    Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+}
+
+#[test]
+fn killed_in_the_middle_of_a_picture_nothing_is_left() {
+    require_browser();
+    let host = Host::take();
+    let before = traces();
+    for guard_too in [false, true] {
+        let mut engine = e2e_in_background(&selftest(), &["pictures:hangs"]);
+        let started = Instant::now();
+        while !picture_dir().join("home/profile").exists() {
+            assert!(started.elapsed() < Duration::from_secs(60), "no browser was started");
+            std::thread::sleep(Duration::from_millis(5)); // a path gives no sign of its own
+        }
+        if guard_too {
+            kill(Pid::from_raw(guard_pid().expect("there is a lab")), Signal::SIGKILL).unwrap();
+        }
+        engine.kill().unwrap();
+        engine.wait().unwrap();
+        if guard_too {
+            Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+        }
+        host.expect_clean_within(Duration::from_secs(if guard_too { 0 } else { 10 }));
+        assert_eq!(traces(), before);
+    }
+}
