@@ -60,7 +60,7 @@ pub enum PictureError {
     Host(#[from] anyhow::Error),
 }
 
-/// A page that a container of the lab serves by HTTP.
+/// A page that a container of the lab serves by HTTP, and how long its picture may take in all.
 #[derive(Debug, Clone)]
 pub struct Page<'a> {
     url: &'a str,
@@ -68,24 +68,31 @@ pub struct Page<'a> {
     port: u16,
     /// With the query, without the fragment.
     path: String,
+    asked: Instant,
+    deadline: Duration,
 }
 
 impl Page<'_> {
+    /// How much of its time is left; the end of it may lie past what a clock can say.
+    fn left(&self) -> Duration {
+        self.deadline.saturating_sub(self.asked.elapsed())
+    }
+
     fn problem(&self, problem: impl Into<String>) -> PictureError {
         PictureError::Page { url: self.url.to_owned(), problem: problem.into() }
     }
 
-    fn deadline(&self, deadline: Duration, reached: &'static str) -> PictureError {
-        PictureError::Deadline { url: self.url.to_owned(), deadline, reached }
+    fn late(&self, reached: &'static str) -> PictureError {
+        PictureError::Deadline { url: self.url.to_owned(), deadline: self.deadline, reached }
     }
 }
 
 impl Lab {
-    /// The page of a URL, such as `http://app/status` or `http://10.77.0.11:8080/?all`.
+    /// The page of a URL, such as `http://app/status` or `http://10.77.0.11:8080/?all`. From now on its time runs.
     ///
     /// # Errors
     /// [`PictureError::Url`] when it is none of this lab's; nothing is loaded yet.
-    pub fn page<'a>(&'a self, url: &'a str) -> Result<Page<'a>, PictureError> {
+    pub fn page<'a>(&'a self, url: &'a str, deadline: Duration) -> Result<Page<'a>, PictureError> {
         let bad = |problem: String| PictureError::Url { url: url.to_owned(), problem };
         let (host, port, path) = split_url(url).map_err(|problem| bad(problem.to_owned()))?;
         let is_meant = |it: &&Container| it.machine().name == host || it.machine().address().to_string() == host;
@@ -93,7 +100,7 @@ impl Lab {
             let known: Vec<&str> = self.containers().iter().map(|it| it.machine().name.as_str()).collect();
             bad(format!("there is no container {host:?}, there are {}", known.join(", ")))
         })?;
-        Ok(Page { url, container, port, path })
+        Ok(Page { url, container, port, path, asked: Instant::now(), deadline })
     }
 
     /// Loads a page once, as a browser would ask for it: a browser takes pictures of its own error messages, too.
@@ -101,16 +108,16 @@ impl Lab {
     /// # Errors
     /// [`PictureError::Page`] when there is no answer, or its status is not one of 200 to 399;
     /// [`PictureError::Deadline`].
-    pub fn load(&self, page: &Page<'_>, deadline: Duration) -> Result<(), PictureError> {
+    pub fn load(&self, page: &Page<'_>) -> Result<(), PictureError> {
         if let Some(outage) = page.container.outage() {
             return Err(PictureError::Host(outage.into()));
         }
         let machine = page.container.machine();
         let address = SocketAddr::new(IpAddr::V4(machine.address()), page.port);
-        match http_status(self.network(), address, &machine.name, &page.path, deadline) {
+        match http_status(self.network(), address, &machine.name, &page.path, page.left()) {
             Ok(200..400) => Ok(()),
             Ok(status) => Err(page.problem(format!("the answer's status is {status}"))),
-            Err(error) if is_timeout(&error) => Err(page.deadline(deadline, "it did not answer")),
+            Err(error) if is_timeout(&error) => Err(page.late("it did not answer")),
             Err(error) => Err(page.problem(format!("{error:#}"))),
         }
     }
@@ -127,13 +134,12 @@ impl Lab {
         browser: &Browser,
         page: &Page<'_>,
         user: &Invoker,
-        deadline: Duration,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<u8>, PictureError> {
-        let left = time_left(deadline);
+        let left = || page.left();
         let turn = match self.turn.take(&left, stop) {
             None if stop() => return Err(PictureError::Interrupted),
-            None => return Err(page.deadline(deadline, "other pictures were taken before it")),
+            None => return Err(page.late("other pictures were taken before it")),
             Some(turn) => turn,
         };
         let machines = self.containers().iter().map(Container::machine);
@@ -143,7 +149,7 @@ impl Lab {
         let taken = self.run_browser(browser, &shot, &left, stop).and_then(|ended| match ended {
             Some(status) => read_picture(&shot, page, status),
             None if stop() => Err(PictureError::Interrupted),
-            None => Err(page.deadline(deadline, "the browser has not loaded it, or not all that belongs to it")),
+            None => Err(page.late("the browser has not loaded it, or not all that belongs to it")),
         });
         let name = format!("{}/{CGROUP}", self.guard().slot().cgroup());
         // What it started itself ends with it; then nobody writes to the folder any more.
@@ -156,7 +162,8 @@ impl Lab {
 
     /// Waits until no picture is under way: what is still to be told to stop must have been told.
     pub fn wait_for_pictures(&self, deadline: Duration) {
-        drop(self.turn.take(&time_left(deadline), &|| false));
+        let started = Instant::now();
+        drop(self.turn.take(&|| deadline.saturating_sub(started.elapsed()), &|| false));
     }
 
     /// The browser's exit status; none when the time is over or it shall stop.
@@ -223,12 +230,6 @@ fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
 fn is_timeout(error: &anyhow::Error) -> bool {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::WouldBlock))
-}
-
-/// How much of a time that begins now is left; the end of it may lie past what a clock can say.
-fn time_left(deadline: Duration) -> impl Fn() -> Duration {
-    let started = Instant::now();
-    move || deadline.saturating_sub(started.elapsed())
 }
 
 /// Lets one at a time through.
@@ -299,12 +300,12 @@ mod tests {
     #[test]
     fn one_at_a_time_and_nobody_waits_for_ever() {
         let turn = Turn::default();
-        let soon = || time_left(Duration::from_millis(20));
-        let first = turn.take(&soon(), &|| false).expect("it is free");
-        assert!(turn.take(&soon(), &|| false).is_none(), "its time is over");
-        assert!(turn.take(&time_left(Duration::MAX), &|| true).is_none(), "it is told to stop");
+        let (none, much) = (|| Duration::ZERO, || Duration::MAX);
+        let first = turn.take(&none, &|| false).expect("it is free");
+        assert!(turn.take(&none, &|| false).is_none(), "its time is over");
+        assert!(turn.take(&much, &|| true).is_none(), "it is told to stop");
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| turn.take(&time_left(Duration::from_secs(60)), &|| false).is_some());
+            let second = scope.spawn(|| turn.take(&much, &|| false).is_some());
             drop(first);
             assert!(second.join().unwrap(), "it is handed on");
         });

@@ -1,7 +1,7 @@
 //! A scenario's pictures: taken in the lab and kept with the record, or skipped where the host has no browser.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use e2e_contract::{ErrorCode, Picture, RpcError, Screenshot};
@@ -16,16 +16,15 @@ impl Session {
     /// Takes a picture. That the page answers as it should is asked before, so that this fails without a browser, too.
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
-        let started = Instant::now();
-        let left = || Duration::from_millis(request.deadline_ms).saturating_sub(started.elapsed());
-        let page = self.lab.page(&request.url).map_err(|error| self.of_picture(error))?;
-        self.lab.load(&page, left()).map_err(|error| self.of_picture(error))?;
+        let deadline = Duration::from_millis(request.deadline_ms);
+        let page = self.lab.page(&request.url, deadline).map_err(|error| self.of_picture(error))?;
+        self.lab.load(&page).map_err(|error| self.of_picture(error))?;
         let (picture, recorded) = match Browser::find() {
             Err(reason) => (Picture::Skipped { reason: reason.clone() }, Picture::Skipped { reason }),
             Ok(browser) => {
                 let invoker = &self.spec.invoker;
                 let user = if invoker.is_root() { Invoker::nobody() } else { invoker.clone() };
-                let taken = self.lab.picture(&browser, &page, &user, left(), &|| self.shall_stop());
+                let taken = self.lab.picture(&browser, &page, &user, &|| self.shall_stop());
                 let bytes = taken.map_err(|error| self.of_picture(error))?;
                 let file = format!("{}.png", request.name);
                 let path = self.spec.screenshots.join(&file);

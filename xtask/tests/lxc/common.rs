@@ -91,7 +91,8 @@ pub fn e2e(project: &Path, args: &[&str]) -> Command {
     Command::new(env!("CARGO_BIN_EXE_xtask")).args(e2e_args(project, args)).dir(project).deadline(DEADLINE)
 }
 
-fn e2e_args(project: &Path, args: &[&str]) -> Vec<String> {
+/// The arguments of `e2e` as [`e2e`] gives them.
+pub fn e2e_args(project: &Path, args: &[&str]) -> Vec<String> {
     let mut words: Vec<String> = ["--root", &project.display().to_string(), "e2e"].map(String::from).to_vec();
     words.extend(["--slot", SLOT, "--binaries", &binaries().display().to_string()].map(String::from));
     words.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -105,6 +106,13 @@ pub fn e2e_in_background(project: &Path, args: &[&str]) -> Child {
     command.args(e2e_args(project, args)).current_dir(project);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
+}
+
+/// The process of the guard that holds the tests' slot.
+pub fn guard_pid() -> Option<i32> {
+    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(SLOT).join("owner.json")).ok()?;
+    let owner: Value = serde_json::from_str(&text).ok()?;
+    i32::try_from(owner["guard_pid"].as_i64()?).ok()
 }
 
 /// The record of the project's last run.

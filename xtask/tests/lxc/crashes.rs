@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use super::common::{Host, SLOT, e2e, e2e_in_background, said, selftest};
+use super::common::{Host, SLOT, e2e, e2e_in_background, guard_pid, said, selftest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::{RngExt as _, SeedableRng as _};
@@ -138,10 +138,4 @@ fn both_killed_with_a_frozen_container_leave_nothing_once_reclaimed() {
         host.expect_clean_within(Duration::ZERO);
     }
     expect_the_next_run_to_work();
-}
-
-fn guard_pid() -> Option<i32> {
-    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(SLOT).join("owner.json")).ok()?;
-    let owner: serde_json::Value = serde_json::from_str(&text).ok()?;
-    i32::try_from(owner["guard_pid"].as_i64()?).ok()
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use xtask::guard::Slot;
 use xtask::host::chromium::Browser;
 use xtask::host::packages::Item;
 use xtask::host::shell::{Command, which};
 
-use super::common::{Host, SLOT, e2e, e2e_in_background, events, guard_pid, said, selftest};
+use super::common::{Host, SLOT, e2e, e2e_args, e2e_in_background, events, guard_pid, said, selftest};
 
 /// Fails, and does not pass, where there is nothing to test with.
 fn require_browser() {
@@ -56,9 +57,9 @@ fn without_a_browser_the_run_says_that_a_picture_is_missing() {
     // In a mount namespace of its own, each program of this kind is hidden by a device.
     let programs: Vec<PathBuf> = Item::named("chromium").programs.iter().filter_map(|name| which(name)).collect();
     let hide = "while [ \"$1\" != -- ]; do mount --bind /dev/null \"$1\" || exit 99; shift; done; shift; exec \"$@\"";
-    let engine = e2e(&project, &["pictures:skipped"]);
     let hidden = Command::new("unshare").args(["--mount", "sh", "-c", hide, "sh"]).args(programs).arg("--");
-    let output = hidden.args(engine.words()).dir(&project).deadline(Duration::from_secs(120)).output().unwrap();
+    let engine = hidden.arg(env!("CARGO_BIN_EXE_xtask")).args(e2e_args(&project, &["pictures:skipped"]));
+    let output = engine.dir(&project).deadline(Duration::from_secs(120)).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
     assert!(said(&output).contains("picture status SKIPPED: this host has no browser"), "{}", said(&output));
     let skipped = events(&project).into_iter().find(|event| event["event"] == "screenshot").unwrap();
@@ -96,6 +97,11 @@ fn killed_in_the_middle_of_a_picture_nothing_is_left() {
         engine.kill().unwrap();
         engine.wait().unwrap();
         if guard_too {
+            // A lock goes with the last of its process, and that is not this test's child.
+            while Slot::named(SLOT).is_held().unwrap() {
+                assert!(started.elapsed() < Duration::from_secs(60), "the guard does not end");
+                std::thread::sleep(Duration::from_millis(5));
+            }
             Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
         }
         host.expect_clean_within(Duration::from_secs(if guard_too { 0 } else { 10 }));
