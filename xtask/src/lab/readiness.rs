@@ -188,12 +188,17 @@ pub(super) fn http_status(
     const SHORTEST: Duration = Duration::from_millis(1); // the system calls do not take none
     let started = Instant::now();
     let mut stream = network.connect(address, deadline.max(SHORTEST))?;
-    let left = deadline.saturating_sub(started.elapsed()).max(SHORTEST);
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))?;
+    let left = || deadline.saturating_sub(started.elapsed()).max(SHORTEST);
+    stream.set_write_timeout(Some(left()))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-    let mut head = [0; 64];
-    let count = stream.read(&mut head)?;
+    let (mut head, mut count) = ([0; 64], 0);
+    while count < head.len() && !head[..count].contains(&b'\n') {
+        stream.set_read_timeout(Some(left()))?;
+        match stream.read(&mut head[count..])? {
+            0 => break,
+            more => count += more, // a server may write its first line in pieces
+        }
+    }
     let line = String::from_utf8_lossy(&head[..count]).into_owned();
     let status = line.split(' ').nth(1).and_then(|word| word.get(..3)).and_then(|word| word.parse().ok());
     status.ok_or_else(|| anyhow::anyhow!("this is no HTTP answer: {line:?}"))

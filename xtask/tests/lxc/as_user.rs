@@ -91,8 +91,11 @@ fn a_user_runs_it_through_sudo() {
     }
     let copy = |from: &Path, to: &Path| Command::new("cp").arg("-r").arg(from).arg(to).run().unwrap();
     copy(Path::new(env!("CARGO_BIN_EXE_xtask")), &checkout.join("engine/xtask"));
-    copy(&binaries().join("who_am_i"), &checkout.join("engine/who_am_i"));
-    copy(&selftest().join("scenarios/smoke/who_am_i"), &checkout.join("project/scenarios/smoke/who_am_i"));
+    for name in ["who_am_i", "pictures"] {
+        copy(&binaries().join(name), &checkout.join("engine").join(name));
+        let scenario = Path::new("scenarios/smoke").join(name);
+        copy(&selftest().join(&scenario), &checkout.join("project").join(&scenario));
+    }
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers/mini"), &checkout.join("containers/mini"));
     let manifest = "name = \"e2e-selftest\"\n[paths]\ncontainers = \"../containers\"\n";
     std::fs::write(checkout.join("project/e2e.toml"), manifest).unwrap();
@@ -102,7 +105,7 @@ fn a_user_runs_it_through_sudo() {
 
     let engine = checkout.join("engine");
     let line = format!(
-        "cd {0}/project && {1}/xtask --root {0}/project e2e who_am_i --slot {2} --binaries {1}",
+        "cd {0}/project && {1}/xtask --root {0}/project e2e who_am_i pictures:kept --slot {2} --binaries {1}",
         checkout.display(),
         engine.display(),
         SLOT
@@ -117,6 +120,7 @@ fn a_user_runs_it_through_sudo() {
     let who = std::fs::read_to_string(run.join("smoke/who_am_i/artifacts/who_am_i.txt")).unwrap();
     assert!(who.starts_with(&format!("uid [{uid}, {uid}, {uid}, {uid}]")), "{who}");
     assert!(run.join("smoke/who_am_i/artifacts/attacks.txt").exists(), "the scenario made no attack");
+    assert!(run.join("smoke/pictures/kept/screenshots/blank.png").is_file());
     prey.expect_untouched();
     let run_record = record(&checkout.join("project"));
     assert_eq!(run_record["user"], user.name);
