@@ -36,6 +36,7 @@
 //!         lab.log(format!("{rows} rows"));
 //!     }
 //!     lab.artifact("rows.csv", db.get("/tmp/rows.csv")?)?;
+//!     lab.screenshot("status", "http://app/status")?;
 //!     Ok(())
 //! }
 //! ```
