@@ -63,6 +63,12 @@ impl Plan {
         Ok(Self { cases, shuffle_seed: order.shuffle_seed })
     }
 
+    /// The scenarios of the plan's cases, each once, in the project's order.
+    pub fn scenarios<'a>(&'a self, project: &'a Project) -> impl Iterator<Item = &'a Scenario> {
+        let planned = |index: usize| self.cases.iter().any(|case| case.scenario == index);
+        project.scenarios.iter().enumerate().filter(move |(index, _)| planned(*index)).map(|(_, scenario)| scenario)
+    }
+
     /// The templates that the plan's containers are made from, each once.
     #[must_use]
     pub fn templates(&self, project: &Project) -> Vec<String> {
@@ -111,12 +117,14 @@ impl Filter {
         let word = word.trim_end_matches('/');
         let word = word.strip_prefix("./").unwrap_or(word);
         let word = word.strip_prefix("scenarios/").unwrap_or(word);
-        let word = word.strip_suffix("/main.rs").or(word.strip_suffix("/scenario.toml")).unwrap_or(word);
         if word == "scenarios" {
             return Ok(Self::Substring(String::new()));
         }
         let scenarios = &project.scenarios;
-        if let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == word || scenario.id() == word) {
+        let is_inside = |id: &str| word.strip_prefix(id).is_some_and(|file| file.starts_with('/'));
+        let is_meant =
+            |scenario: &&Scenario| scenario.name == word || scenario.id() == word || is_inside(&scenario.id());
+        if let Some(scenario) = scenarios.iter().find(is_meant) {
             if let Some(case) = &case
                 && !scenario.cases.iter().any(|known| known.name == *case)
             {
@@ -186,6 +194,7 @@ mod tests {
             description: "x".into(),
             tags: tags.iter().map(|tag| (*tag).into()).collect(),
             defects: Vec::new(),
+            command: None,
             timeout: Duration::from_secs(1),
             containers: Vec::new(),
             cases: cases.iter().map(|name| case(name)).collect(),
@@ -227,6 +236,7 @@ mod tests {
         check(&["error_handling"], "error_handling/data_recovery:default");
         check(&["scenarios/error_handling/"], "error_handling/data_recovery:default");
         check(&["scenarios/data_pipeline/data_quality/main.rs"], "data_pipeline/data_quality:default");
+        check(&["./scenarios/data_pipeline/data_quality/fixtures/a.csv"], "data_pipeline/data_quality:default");
         check(&["data_ingestion:large"], "data_pipeline/data_ingestion:large");
         check(&["data_pipeline/data_quality"], "data_pipeline/data_quality:default");
         check(&["recover"], "error_handling/data_recovery:default");

@@ -113,7 +113,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        return become_root(args, &project);
+        return become_root(args, &project, &plan);
     }
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
@@ -121,8 +121,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let binaries = match &args.binaries {
-        Some(dir) => ScenarioBinaries::in_folder(&project, dir),
-        None => ScenarioBinaries::build(&project),
+        Some(dir) => ScenarioBinaries::in_folder(&project, &plan, dir)?,
+        None => ScenarioBinaries::build(&project, &plan)?,
     };
     let listener: Box<dyn FnMut(&crate::record::Stamped) + Send> = match context.format {
         Format::Human => Box::new(terminal::show_event),
@@ -152,14 +152,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// Builds the scenarios as the user, then runs this program again as root: what needs root asks for it once.
-fn become_root(args: &Args, project: &Project) -> anyhow::Result<u8> {
-    if args.binaries.is_some() {
-        return sudo::again();
-    }
-    let built = ScenarioBinaries::build(project);
-    let first = project.scenarios.first().map(|scenario| built.get(&scenario.name, &|| false)).transpose()?;
-    let folder =
-        first.and_then(|program| program.parent().map(PathBuf::from)).context("finding the scenarios' programs")?;
+fn become_root(args: &Args, project: &Project, plan: &Plan) -> anyhow::Result<u8> {
+    let built = plan.scenarios(project).find(|scenario| scenario.command.is_none());
+    let Some(scenario) = built.filter(|_| args.binaries.is_none()) else { return sudo::again() };
+    let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &|| false)?;
+    let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
     sudo::again_with(vec!["--binaries".into(), folder.into()])
 }
 

@@ -1,6 +1,7 @@
 //! `scenarios/CATEGORY/NAME/scenario.toml`: what a scenario needs and which cases it has.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::error::Error;
 pub struct Scenario {
     /// The folder above its own.
     pub category: String,
-    /// The name of its folder, of its binary, and unique in the project.
+    /// The name of its folder, of its binary if it has one, and unique in the project.
     pub name: String,
     /// Its folder.
     pub dir: PathBuf,
@@ -28,6 +29,9 @@ pub struct Scenario {
     pub tags: Vec<String>,
     /// The product's known defects that every case comes by.
     pub defects: Vec<String>,
+    /// The words that start it, in its folder; without them it is the binary of its name in the scenarios' Cargo package.
+    /// A program with a '/' in it is an absolute path of a file that can be executed, any other is looked for in `PATH`.
+    pub command: Option<Vec<String>>,
     /// Deadline of one case, from the lab's readiness to the program's end.
     pub timeout: Duration,
     /// Its containers, in the order of the file.
@@ -70,6 +74,7 @@ struct File {
     tags: Vec<Spanned<String>>,
     #[serde(default)]
     defects: Vec<Spanned<String>>,
+    command: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default, deserialize_with = "optional_duration")]
     timeout: Option<Duration>,
     containers: Spanned<toml::Table>,
@@ -141,6 +146,7 @@ impl Scenario {
                 return Err(source.error_at(tag, "a tag is made of a-z, 0-9, '-' and '_'").into());
             }
         }
+        let command = file.command.as_ref().map(|words| read_command(&source, dir, words)).transpose()?;
         let mut containers = Vec::new();
         for (container, value) in file.containers.get_ref() {
             let fail = |message: String| source.error_at(&file.containers, message);
@@ -184,11 +190,47 @@ impl Scenario {
             description: file.description,
             tags: file.tags.into_iter().map(Spanned::into_inner).collect(),
             defects: file.defects.into_iter().map(Spanned::into_inner).collect(),
+            command,
             timeout: file.timeout.unwrap_or(timeout),
             containers,
             cases,
         })
     }
+}
+
+/// A program and its arguments; a program that is named by a path is looked at.
+fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, Error> {
+    let Some(program) = words.get_ref().first() else {
+        return Err(source.error_at(words, "a command has a program: write for example [\"python3\", \"main.py\"]"));
+    };
+    if let Some(bad) = words.get_ref().iter().find(|word| word.get_ref().contains('\0')) {
+        return Err(source.error_at(bad, "a word of a command has no zero byte in it"));
+    }
+    if dir.join("main.rs").exists() {
+        let message = "this scenario has a command and a main.rs, and only one of them can be run: remove the other";
+        return Err(source.error_at(words, message));
+    }
+    let mut argv: Vec<String> = words.get_ref().iter().map(|word| word.get_ref().clone()).collect();
+    let name = program.get_ref();
+    if name.is_empty() {
+        return Err(source.error_at(program, "a program has a name: write for example \"python3\" or \"./main.py\""));
+    }
+    if name.contains('/') {
+        let fail = |message: String| source.error_at(program, message);
+        let path = dir.join(name.strip_prefix("./").unwrap_or(name));
+        let shown = path.display();
+        let metadata = path.metadata().map_err(|error| {
+            fail(format!("{shown}: {error}: write it, or name a program without a '/' to have it found in PATH"))
+        })?;
+        if !metadata.is_file() {
+            return Err(fail(format!("{shown} is no file: name the program in it")));
+        }
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err(fail(format!("{shown} cannot be executed: chmod +x {shown}")));
+        }
+        argv[0] = shown.to_string();
+    }
+    Ok(argv)
 }
 
 fn folders(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -208,6 +250,11 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
+        check_with(text, &[], expected);
+    }
+
+    /// With these files, by name and mode, beside the scenario.toml.
+    fn check_with(text: &str, files: &[(&str, u32)], expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         let template = folder.path().join("containers/mini");
         let scenario = folder.path().join("scenarios/cat/one");
@@ -215,14 +262,20 @@ mod tests {
         std::fs::create_dir_all(&scenario).unwrap();
         std::fs::write(template.join("template.toml"), "from = 'scratch'\ninit = ['/init']").unwrap();
         std::fs::write(scenario.join("scenario.toml"), text).unwrap();
+        for (name, mode) in files {
+            std::fs::write(scenario.join(name), "").unwrap();
+            std::fs::set_permissions(scenario.join(name), std::fs::Permissions::from_mode(*mode)).unwrap();
+        }
         let templates = Template::read_all(&folder.path().join("containers")).unwrap();
         let shown = match Scenario::read_all(&folder.path().join("scenarios"), &templates, Duration::from_secs(9)) {
             Ok(found) => {
                 let names = |s: &Scenario| s.cases.iter().map(|case| case.name.clone()).collect::<Vec<_>>().join(" ");
-                found.iter().map(|s| format!("ok {} {:?} {}", s.id(), s.timeout, names(s))).collect()
+                let command = |s: &Scenario| s.command.clone().map_or_else(String::new, |words| format!(" {words:?}"));
+                found.iter().map(|s| format!("ok {} {:?} {}{}", s.id(), s.timeout, names(s), command(s))).collect()
             }
-            Err(error) => error.to_string().replace(&format!("{}/scenarios/cat/one/", folder.path().display()), ""),
+            Err(error) => error.to_string(),
         };
+        let shown: String = shown.replace(&format!("{}/scenarios/cat/one/", folder.path().display()), "");
         assert!(shown.starts_with(expected), "{text}\n  gave     {shown}\n  expected {expected}");
     }
 
@@ -245,5 +298,31 @@ mod tests {
             "scenario.toml:6:6: a case's name",
         );
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
+    }
+    #[test]
+    fn commands() {
+        let head = "description='x'\n[containers.mini]\n";
+        let with = |command: &str| format!("command={command}\n{head}");
+        check(
+            &with("['python3', 'main.py', '--fast']"),
+            "ok cat/one 9s default [\"python3\", \"main.py\", \"--fast\"]",
+        );
+        check_with(&with("['./main.py']"), &[("main.py", 0o755)], "ok cat/one 9s default [\"main.py\"]");
+        check(&with("[]"), "scenario.toml:1:9: a command has a program");
+        check(&with("['']"), "scenario.toml:1:10: a program has a name");
+        check(&with("['sh', \"a\\u0000b\"]"), "scenario.toml:1:16: a word of a command has no zero byte");
+        check(&with("'python3 main.py'"), "scenario.toml:1:9: invalid type: string");
+        check(&with("['./main.py']"), "scenario.toml:1:10: main.py: No such file or directory (os error 2): write it");
+        check_with(
+            &with("['./main.py']"),
+            &[("main.py", 0o644)],
+            "scenario.toml:1:10: main.py cannot be executed: chmod +x main.py",
+        );
+        check(&with("['../one']"), "scenario.toml:1:10: ../one is no file");
+        check_with(
+            &with("['python3', 'main.py']"),
+            &[("main.rs", 0o644)],
+            "scenario.toml:1:9: this scenario has a command and a main.rs",
+        );
     }
 }

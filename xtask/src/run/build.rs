@@ -1,4 +1,5 @@
-//! The scenarios' programs: built by Cargo, beside the making of images and the first lab.
+//! The scenarios' programs: commands of any language as they are, the others built by Cargo, beside the making of images
+//! and the first lab.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use anyhow::{Context as _, bail};
 
 use crate::error::Error;
 use crate::host::cargo;
-use crate::manifest::Project;
+use crate::host::shell::which;
+use crate::manifest::{Project, Scenario};
+use crate::plan::Plan;
 
 /// How often the wait for a build looks for an interrupt.
 const BUILD_POLL: Duration = Duration::from_millis(5);
@@ -18,9 +21,11 @@ const BUILD_POLL: Duration = Duration::from_millis(5);
 /// Programs by scenario name.
 pub type Binaries = BTreeMap<String, PathBuf>;
 
-/// Programs that may still be in the making.
+/// Programs of a plan's scenarios; those that Cargo builds may still be in the making.
 #[derive(Debug)]
 pub struct ScenarioBinaries {
+    /// Command lines by scenario name, programs by absolute paths.
+    commands: BTreeMap<String, Vec<String>>,
     state: Mutex<State>,
 }
 
@@ -32,25 +37,46 @@ enum State {
 }
 
 impl ScenarioBinaries {
-    /// Starts to build them.
-    #[must_use]
-    pub fn build(project: &Project) -> Self {
-        let (root, package) = (project.root.clone(), project.scenarios_package.clone());
-        Self { state: Mutex::new(State::Building(std::thread::spawn(move || build(&root, &package)))) }
+    /// Starts to build what Cargo has to build; nothing where every scenario of the plan has a command.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when a command's program is not in `PATH`.
+    pub fn build(project: &Project, plan: &Plan) -> Result<Self, Error> {
+        let commands = commands(project, plan)?;
+        let state = if plan.scenarios(project).all(|scenario| scenario.command.is_some()) {
+            State::Ready(Binaries::new())
+        } else {
+            let (root, package) = (project.root.clone(), project.scenarios_package.clone());
+            State::Building(std::thread::spawn(move || build(&root, &package)))
+        };
+        Ok(Self { commands, state: Mutex::new(state) })
     }
 
     /// Those of a folder, built earlier.
-    #[must_use]
-    pub fn in_folder(project: &Project, dir: &Path) -> Self {
-        let programs = project.scenarios.iter().map(|scenario| (scenario.name.clone(), dir.join(&scenario.name)));
-        Self { state: Mutex::new(State::Ready(programs.collect())) }
+    ///
+    /// # Errors
+    /// Those of [`ScenarioBinaries::build`].
+    pub fn in_folder(project: &Project, plan: &Plan, dir: &Path) -> Result<Self, Error> {
+        let programs = plan.scenarios(project).map(|scenario| (scenario.name.clone(), dir.join(&scenario.name)));
+        Ok(Self { commands: commands(project, plan)?, state: Mutex::new(State::Ready(programs.collect())) })
     }
 
-    /// The program of a scenario; waits for the build where it is not over.
+    /// The words that start a scenario; waits for the build where it is not over.
     ///
     /// # Errors
     /// [`Error::Usage`] when the build failed, or there is no such program; [`Error::Interrupted`].
-    pub fn get(&self, scenario: &str, interrupted: &dyn Fn() -> bool) -> anyhow::Result<PathBuf> {
+    pub fn get(&self, scenario: &str, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Vec<String>> {
+        match self.commands.get(scenario) {
+            Some(words) => Ok(words.clone()),
+            None => Ok(vec![self.built(scenario, interrupted)?.display().to_string()]),
+        }
+    }
+
+    /// The program of a scenario that Cargo builds.
+    ///
+    /// # Errors
+    /// Those of [`ScenarioBinaries::get`].
+    pub fn built(&self, scenario: &str, interrupted: &dyn Fn() -> bool) -> anyhow::Result<PathBuf> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while matches!(&*state, State::Building(thread) if !thread.is_finished()) {
             if interrupted() {
@@ -70,11 +96,39 @@ impl ScenarioBinaries {
             Some(program) if program.is_file() => Ok(program.clone()),
             _ => Err(Error::Usage(format!(
                 "the scenario {scenario} has no program: list it in the scenarios' Cargo.toml, \
-                 [[bin]] name = \"{scenario}\", path = \"CATEGORY/{scenario}/main.rs\""
+                 [[bin]] name = \"{scenario}\", path = \"CATEGORY/{scenario}/main.rs\", or write a `command` into its \
+                 scenario.toml"
             ))
             .into()),
         }
     }
+}
+
+/// The command lines of a plan's scenarios that have one, with programs that exist.
+fn commands(project: &Project, plan: &Plan) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    let mut commands = BTreeMap::new();
+    for scenario in plan.scenarios(project) {
+        if let Some(words) = &scenario.command {
+            commands.insert(scenario.name.clone(), with_program(scenario, words)?);
+        }
+    }
+    Ok(commands)
+}
+
+/// The words with the program's path in place of its name.
+fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Error> {
+    let mut words = words.to_vec();
+    if let Some(program) = words.first_mut().filter(|program| !program.contains('/')) {
+        let found = which(program).ok_or_else(|| Error::Host {
+            problem: format!(
+                "{}: its command starts {program:?}, and PATH has no such program",
+                scenario.dir.join("scenario.toml").display()
+            ),
+            cure: format!("install {program}, or correct the command"),
+        })?;
+        *program = found.display().to_string();
+    }
+    Ok(words)
 }
 
 fn build(root: &Path, package: &str) -> anyhow::Result<Binaries> {

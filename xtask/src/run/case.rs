@@ -192,7 +192,7 @@ fn run_session(
     lab: &Arc<Lab>,
 ) -> anyhow::Result<(Outcome, Performance)> {
     let scenario = &context.project.scenarios[planned.scenario];
-    let program = context.binaries.get(&scenario.name, &|| context.interrupt.is_set())?;
+    let argv = context.binaries.get(&scenario.name, &|| context.interrupt.is_set())?;
     let interrupt = context.interrupt.clone();
     let interrupted: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || interrupt.is_set());
     let artifacts_in_run = format!("{folder}/artifacts");
@@ -203,7 +203,7 @@ fn run_session(
         case_name: planned.case.name.clone(),
         params: planned.case.params.clone(),
         defects: scenario.defects.clone(),
-        argv: vec![program.display().to_string()],
+        argv,
         working_dir: scenario.dir.clone(),
         fixtures: scenario.dir.join("fixtures"),
         artifacts: context.dir.path().join(&artifacts_in_run),

@@ -42,6 +42,11 @@ pub fn listed_programs(manifest: &str) -> BTreeMap<String, String> {
     programs.iter().map(|program| (text(program, "name"), text(program, "path"))).collect()
 }
 
+/// Whether a scenario.toml names a command, so that Cargo has nothing to build.
+pub fn has_command(scenario: &str) -> bool {
+    scenario.parse::<toml::Table>().expect("a scenario.toml").contains_key("command")
+}
+
 /// The crates in the table under the heading Dependencies.
 pub fn reasons(architecture: &str) -> BTreeSet<String> {
     let section = architecture.split("\n## ").find(|section| section.starts_with("Dependencies\n")).unwrap_or("");
@@ -100,6 +105,8 @@ mod tests {
         let listed = listed_programs("[package]\nname = 'x'\n[[bin]]\nname = 'a'\npath = 'c/a/main.rs'\n");
         assert_eq!(listed, BTreeMap::from([("a".to_owned(), "c/a/main.rs".to_owned())]));
         assert!(listed_programs("[package]\nname = 'x'\n").is_empty());
+        assert!(has_command("command = ['python3', 'main.py']\n[containers.a]\n"));
+        assert!(!has_command("description = 'a command'\n[containers.command]\n"));
     }
 
     #[test]
