@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One kind of damage. It is done to one container of the lab; [`crate::FaultInject`] names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "name", deny_unknown_fields)]
 pub enum Fault {
     /// The first process is killed, and all others with it. Healed by a start.

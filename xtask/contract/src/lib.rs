@@ -6,6 +6,8 @@
 
 mod fault;
 mod method;
+#[cfg(test)]
+mod reference;
 mod rpc;
 mod stream;
 

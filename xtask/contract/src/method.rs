@@ -30,10 +30,12 @@ macro_rules! method {
 
 /// An answer without content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {}
 
 /// `hello`: the first request of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
     /// [`crate::PROTOCOL_VERSION`] of the scenario's SDK.
@@ -43,6 +45,7 @@ method!(Hello, "hello", Welcome);
 
 /// What a scenario learns with `hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Welcome {
     /// `category/name`.
     pub scenario: String,
@@ -60,6 +63,7 @@ pub struct Welcome {
 
 /// One container of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ContainerInfo {
     /// Name in the lab, such as `db`; peers resolve it to the address.
     pub name: String,
@@ -73,6 +77,7 @@ pub struct ContainerInfo {
 
 /// `exec`: runs a program in a container and waits for its end. A status other than 0 is no error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
     /// Name in the lab.
@@ -95,6 +100,7 @@ method!(Exec, "exec", ExecResult);
 
 /// How an `exec` ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExecResult {
     /// Exit status, or 128 + the signal's number, as a shell gives it.
     pub status: i32,
@@ -110,6 +116,7 @@ pub struct ExecResult {
 
 /// `put`: writes a file in a container, atomically: the old file or the new one, never a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Put {
     /// Name in the lab.
@@ -130,6 +137,7 @@ method!(Put, "put", Done);
 
 /// `get`: reads a file of a container. A missing file is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Get {
     /// Name in the lab.
@@ -143,6 +151,7 @@ method!(Get, "get", Stream);
 
 /// `wait`: waits until a condition holds in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wait {
     /// Name in the lab.
@@ -156,6 +165,7 @@ method!(Wait, "wait", Waited);
 
 /// How long a `wait` took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Waited {
     /// Until the condition held.
     pub duration_ms: f64,
@@ -163,6 +173,7 @@ pub struct Waited {
 
 /// A condition that a probe can observe; templates use the same ones for readiness.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Something accepts TCP connections at this port of the container's address, seen from the lab's network.
@@ -191,6 +202,7 @@ impl std::fmt::Display for Condition {
 
 /// `step`: a named stretch of a case begins or ends; steps may nest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// For people, such as "load 20,000 rows".
@@ -202,6 +214,7 @@ method!(Step, "step", Done);
 
 /// The begin or the end of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
     /// It begins.
@@ -214,6 +227,7 @@ pub enum Edge {
 
 /// `measure.begin`: one repetition of a measured operation begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MeasureBegin {
     /// The operation's name, unique in its scenario, snake_case.
@@ -225,6 +239,7 @@ method!(MeasureBegin, "measure.begin", Measurement);
 
 /// Names one open measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measurement {
     /// Chosen by the engine.
     pub measurement: u64,
@@ -232,6 +247,7 @@ pub struct Measurement {
 
 /// `measure.end`: the repetition ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MeasureEnd {
     /// From `measure.begin`.
@@ -246,6 +262,7 @@ method!(MeasureEnd, "measure.end", Done);
 
 /// `check`: the result of one condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// It holds.
@@ -266,6 +283,7 @@ method!(Check, "check", Done);
 
 /// `log`: a line for the run's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// How much it matters.
@@ -277,6 +295,7 @@ method!(Log, "log", Done);
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// For the author.
@@ -291,6 +310,7 @@ pub enum Level {
 
 /// `abort`: the scenario is about to end because of something it did not expect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Abort {
     /// What kind of end.
@@ -305,6 +325,7 @@ method!(Abort, "abort", Done);
 
 /// What made a scenario give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AbortKind {
     /// An error that the scenario's main function returned.
@@ -315,6 +336,7 @@ pub enum AbortKind {
 
 /// `artifact`: a file of the scenario to keep with the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {
     /// File name to keep it under: no folders.
@@ -327,6 +349,7 @@ method!(Artifact, "artifact", Done);
 /// `fault.inject`: breaks something on purpose. The answer comes when the damage was seen to bite; what cannot be done on
 /// this host, or does not bite, is an error of the infrastructure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultInject {
     /// Name in the lab of the container it is done to.
@@ -338,6 +361,7 @@ method!(FaultInject, "fault.inject", Injected);
 
 /// A fault that bites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Injected {
     /// Chosen by the engine.
     pub fault: u64,
@@ -348,6 +372,7 @@ pub struct Injected {
 /// `fault.heal`: takes the damage back. The answer comes when the effect was seen to be gone. Healing twice is fine. What
 /// a scenario leaves is healed at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultHeal {
     /// From `fault.inject`.
@@ -357,6 +382,7 @@ method!(FaultHeal, "fault.heal", Healed);
 
 /// A fault that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Healed {
     /// What was observed, for people.
     pub evidence: String,
@@ -364,6 +390,7 @@ pub struct Healed {
 
 /// `defect`: what came of a stretch of the case that is expected to fail, because the product has a known defect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Defect {
     /// Its name, listed under `defects` in `scenario.toml`, such as `mancer-0.1.4/df-table`.
@@ -384,6 +411,7 @@ method!(Defect, "defect", Done);
 
 /// What came of a stretch that is expected to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DefectOutcome {
     /// It failed as expected: the defect is still there.
@@ -396,6 +424,7 @@ pub enum DefectOutcome {
 
 /// `screenshot`: a picture of a web page of the lab, taken by a browser inside the lab's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Screenshot {
     /// File name without `.png`: no folders.
@@ -409,6 +438,7 @@ method!(Screenshot, "screenshot", Picture);
 
 /// What came of a `screenshot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Picture {
     /// It was taken.

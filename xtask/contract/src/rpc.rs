@@ -5,6 +5,7 @@ use serde_json::Value;
 
 /// A request from a scenario; `method` and `params` are those of [`crate::Method`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Request {
     /// Always `"2.0"`.
     pub jsonrpc: String,
@@ -27,6 +28,7 @@ impl Request {
 
 /// The engine's answer: `result` or `error`, never both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Response {
     /// Always `"2.0"`.
     pub jsonrpc: String,
@@ -56,6 +58,7 @@ impl Response {
 
 /// An error as JSON-RPC 2.0 carries it. Codes: see [`ErrorCode`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RpcError {
     /// One of [`ErrorCode`]'s numbers.
     pub code: i64,
@@ -81,6 +84,7 @@ impl std::error::Error for RpcError {}
 
 /// The codes of the contract: JSON-RPC's own and ours from -32000 down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[repr(i64)]
 pub enum ErrorCode {
     /// The line is no JSON.

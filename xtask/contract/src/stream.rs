@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Either side sends up to [`crate::STREAM_BYTES_MAX`] bytes inline and anything larger as a file. So two inline
 /// streams always fit into a line of [`crate::LINE_BYTES_MAX`], whatever bytes they have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// UTF-8 text.

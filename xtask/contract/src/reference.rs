@@ -1,0 +1,119 @@
+//! The contract as JSON Schema, for authors of clients in other languages: `reference.json`, made from the types.
+//!
+//! It is a test, so that neither engine nor scenarios are ever built with what makes it.
+
+use std::path::Path;
+
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::*;
+
+/// Set to anything, it makes `reference.json` anew.
+const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
+
+const CODES: [ErrorCode; 8] = [
+    ErrorCode::Parse,
+    ErrorCode::InvalidRequest,
+    ErrorCode::MethodNotFound,
+    ErrorCode::InvalidParams,
+    ErrorCode::Infrastructure,
+    ErrorCode::Deadline,
+    ErrorCode::Interrupted,
+    ErrorCode::Unavailable,
+];
+
+macro_rules! methods {
+    ($generator:expr, $($params:ty),+ $(,)?) => {
+        Map::from_iter([$((<$params>::NAME.to_owned(), method::<$params>($generator))),+])
+    };
+}
+
+fn reference() -> Value {
+    let generator = &mut SchemaSettings::draft2020_12().into_generator();
+    let methods = methods!(
+        generator,
+        Hello,
+        Exec,
+        Put,
+        Get,
+        Wait,
+        Step,
+        MeasureBegin,
+        MeasureEnd,
+        Check,
+        Log,
+        Abort,
+        Artifact,
+        FaultInject,
+        FaultHeal,
+        Defect,
+        Screenshot,
+    );
+    let envelope = json!({
+        "request": generator.subschema_for::<Request>(),
+        "response": generator.subschema_for::<Response>(),
+    });
+    let codes = codes(generator);
+    let mut types = generator.take_definitions(true);
+    types.sort_keys();
+    json!({
+        "title": "What the engine and a scenario say to each other",
+        "description": format!(
+            "Made from the types in xtask/contract/src: {WRITE_VARIABLE}=1 cargo test -p e2e-contract. A scenario \
+             connects to the Unix socket that the environment variable names, and both sides write JSON-RPC 2.0, one \
+             message a line. The first request is hello. Requests may overlap: answers are matched by id."
+        ),
+        "protocol_version": PROTOCOL_VERSION,
+        "socket_variable": SOCKET_VARIABLE,
+        "line_bytes_max": LINE_BYTES_MAX,
+        "stream_bytes_max": STREAM_BYTES_MAX,
+        "envelope": envelope,
+        "methods": methods,
+        "error_codes": codes,
+        "$defs": types,
+    })
+}
+
+fn method<M: Method<Answer: schemars::JsonSchema> + schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    json!({ "params": generator.subschema_for::<M>(), "answer": generator.subschema_for::<M::Answer>() })
+}
+
+/// The codes by name, each with its number and what its documentation says.
+fn codes(generator: &mut SchemaGenerator) -> Value {
+    let schema = <ErrorCode as schemars::JsonSchema>::json_schema(generator).to_value();
+    let documented = schema["oneOf"].as_array().expect("an enum of documented variants");
+    assert_eq!(documented.len(), CODES.len(), "CODES lacks one");
+    let described = CODES.iter().zip(documented).map(|(code, variant)| {
+        assert_eq!(variant["const"], format!("{code:?}"), "CODES is in the order of the type");
+        (format!("{code:?}"), json!({ "code": *code as i64, "description": variant["description"] }))
+    });
+    Value::Object(described.collect())
+}
+
+#[test]
+fn the_reference_is_what_the_types_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference.json");
+    let made = format!("{:#}\n", reference());
+    if std::env::var_os(WRITE_VARIABLE).is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
+    assert!(
+        made == written,
+        "xtask/contract/reference.json:{}: the types say something else\n    \
+         cure: {WRITE_VARIABLE}=1 cargo test -p e2e-contract",
+        differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1
+    );
+}
+
+#[test]
+fn every_method_is_in_the_reference() {
+    let reference = reference();
+    let listed: Vec<&str> = reference["methods"].as_object().unwrap().keys().map(String::as_str).collect();
+    let source = include_str!("method.rs");
+    let declared: Vec<&str> =
+        source.lines().filter_map(|line| line.strip_prefix("method!(")?.split('"').nth(1)).collect();
+    assert_eq!(listed, declared, "the list in reference.rs and the types in method.rs, in their order");
+}
