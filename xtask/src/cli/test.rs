@@ -35,13 +35,14 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     require_tools()?;
     let tests = Tests { root: context.root.clone(), cargo: cargo::program().to_string_lossy().into_owned() };
-    let stages: [(&str, Stage); 7] = [
+    let stages: [(&str, Stage); 8] = [
         ("formatting", |it| it.cargo(&["fmt", "--all", "--check"])),
         ("lints", |it| it.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("documentation", |it| {
             it.cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--config", "build.rustdocflags=['-Dwarnings']"])
         }),
         ("unit tests", |it| it.cargo(&["test", "--quiet", "--workspace", "--lib", "--bins"])),
+        ("the Python client", Tests::python),
         ("documentation's examples", |it| it.cargo(&["test", "--quiet", "--workspace", "--doc"])),
         ("integration tests, on real LXC", Tests::integration),
         ("scenarios, on the real templates", Tests::scenarios),
@@ -74,6 +75,11 @@ impl Tests {
     fn cargo(&self, args: &[&str]) -> anyhow::Result<bool> {
         let words: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         Ok(shell::run_interactive_in(&self.root, &self.cargo, &words)? == 0)
+    }
+
+    fn python(&self) -> anyhow::Result<bool> {
+        let words = ["-B", "-m", "unittest", "discover", "--start-directory", "xtask/sdk/python"].map(str::to_owned);
+        Ok(shell::run_interactive_in(&self.root, "python3", &words)? == 0)
     }
 
     /// Builds as the invoking user, runs as root: the tests make labs.

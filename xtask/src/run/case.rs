@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::ScenarioBinaries;
+use super::clients;
 use super::engine::{Keep, Options};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
@@ -204,6 +205,7 @@ fn run_session(
         params: planned.case.params.clone(),
         defects: scenario.defects.clone(),
         argv,
+        environment: if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() },
         working_dir: scenario.dir.clone(),
         fixtures: scenario.dir.join("fixtures"),
         artifacts: context.dir.path().join(&artifacts_in_run),

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::build::ScenarioBinaries;
 use super::case::{CaseContext, Left, run_case};
+use super::clients;
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, Error};
@@ -81,6 +82,9 @@ pub fn execute(
         user: invoker.name.clone(),
     });
     link_log(&dir, options, recorder);
+    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
+        clients::write(&dir)?;
+    }
     let images = make_images(project, plan, options, recorder, interrupt)?;
     let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
     let privileged = report_privileged(project, plan, recorder);

@@ -3,6 +3,7 @@
 
 mod build;
 mod case;
+mod clients;
 mod engine;
 mod ground;
 mod interrupt;

@@ -45,6 +45,8 @@ pub struct SessionSpec {
     pub defects: Vec<String>,
     /// The scenario's program with its arguments.
     pub argv: Vec<String>,
+    /// Added to this process's environment for it.
+    pub environment: Vec<(String, String)>,
     /// The folder it runs in.
     pub working_dir: PathBuf,
     /// The scenario's `fixtures/`.
@@ -132,10 +134,12 @@ fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {
 }
 
 fn start(spec: &SessionSpec, socket: &Path) -> anyhow::Result<BoundProcess> {
+    let mut environment = spec.environment.clone();
+    environment.push((SOCKET_VARIABLE.into(), socket.display().to_string()));
     let join = Tree::named(&scenario_cgroup(&spec.slot_cgroup)).make()?;
     shell::spawn_as_user(&UserProcess {
         argv: &spec.argv,
-        environment: &[(SOCKET_VARIABLE.into(), socket.display().to_string())],
+        environment: &environment,
         dir: &spec.working_dir,
         log: spec.log.try_clone()?,
         cgroup_procs: &join,

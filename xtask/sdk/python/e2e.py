@@ -1,0 +1,844 @@
+"""What the author of a scenario in Python uses. A scenario reads like a story::
+
+    import e2e
+
+
+    def scenario(lab: e2e.Lab) -> None:
+        app, db = lab.container("app"), lab.container("db")
+        db.wait_for_port(5432)
+        app.wait_for_http("/status", deadline=10)
+
+        with lab.step("load"):
+            db.put(lab.fixture("rows.csv"), "/tmp/rows.csv")
+            db.sh("psql -f /tmp/load.sql", user="postgres").success()
+        with lab.measure("data_setup"):
+            counted = db.exec(["psql", "-Atc", "select count(*) from rows"], user="postgres").success()
+        lab.measure_n("query", 30, lambda: app.exec(["query-all"]).success())
+
+        rows = int(counted.stdout_text)
+        lab.check_equal(rows, lab.param("rows", int), "every row of the fixture was loaded")
+        lab.check(rows % 2 == 0, "rows come in pairs", rows=rows)
+        with db.inject("net.delay", delay_ms=50):
+            lab.eventually("the status page answers", 10, lambda: app.exec(["query-all"]).status == 0)
+        lab.artifact("rows.csv", db.get("/tmp/rows.csv"))
+
+
+    if __name__ == "__main__":
+        e2e.run(scenario)
+
+Its folder has a ``scenario.toml`` with ``command = ["python3", "main.py"]``. The engine writes this file, as it was
+built with it, into each run's folder and puts that into ``PYTHONPATH``; editors find it in ``xtask/sdk/python``.
+
+One process has one connection to the engine, found through ``E2E_SOCKET``. Everything here may be used from several
+threads at once: their requests overlap. Every request has a deadline that the engine keeps; when the engine goes away,
+the process ends. Times are in seconds. This is one file for Python 3.9 and later and needs no package.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import functools
+import itertools
+import json
+import os
+import shlex
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswer
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Callable, NoReturn, Union
+
+__all__ = [
+    "CheckFailed",
+    "Container",
+    "Error",
+    "ExecFailed",
+    "Fault",
+    "Finished",
+    "Lab",
+    "Picture",
+    "RequestError",
+    "run",
+]
+
+# The contract's constants; xtask/contract/reference.json has them too, and a test compares.
+SOCKET_VARIABLE = "E2E_SOCKET"
+PROTOCOL_VERSION = 1
+LINE_BYTES_MAX = 64 << 20
+STREAM_BYTES_MAX = 16 << 20
+CODE_DEADLINE = -32001
+CODE_UNAVAILABLE = -32003
+
+#: Long enough for a program that does not wait, a file of some hundred megabytes, a service that starts.
+DEADLINE = 60.0
+_SCREENSHOT_DEADLINE = 30.0
+#: Between two looks of `Lab.eventually`.
+_PAUSE = 0.02
+#: A dying process waits no longer than this for the engine to note why.
+_ABORT_PATIENCE = 5.0
+_VALUE_CHARACTERS_MAX = 2000
+_TAIL_BYTES = 2000
+
+Bytes = Union[bytes, bytearray, memoryview, str]
+
+
+class Error(Exception):
+    """What a scenario may expect to go wrong. Raised by a scenario itself, it is reported as its error."""
+
+
+class RequestError(Error):
+    """A request that the engine could not fulfil, or that never reached it.
+
+    A program that ends with another status than 0 is none: see `Finished.success`.
+    """
+
+    def __init__(self, method: str, message: str, container: str | None = None, code: int | None = None) -> None:
+        super().__init__(f"{method} in {container}: {message}" if container else f"{method}: {message}")
+        #: The contract's name of the method, such as `wait`.
+        self.method = method
+        #: The container it was about, if it was about one.
+        self.container = container
+        #: The contract's number of the error; None where the engine gave no answer.
+        self.code = code
+        self.message = message
+
+    @property
+    def is_deadline(self) -> bool:
+        """Whether a deadline passed."""
+        return self.code == CODE_DEADLINE
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether a fault has taken the container down or frozen it."""
+        return self.code == CODE_UNAVAILABLE
+
+
+class CheckFailed(Error):
+    """A check that did not hold. The engine has recorded it already."""
+
+
+class ExecFailed(Error):
+    """A program that was expected to succeed and did not."""
+
+    def __init__(self, finished: Finished) -> None:
+        #: How it ended.
+        self.finished = finished
+        how = f"ended with status {finished.status}"
+        if finished.timed_out:
+            how = f"did not end within {finished.deadline:g} s and was killed"
+        text = f"`{shlex.join(finished.argv)}` in {finished.container} {how}"
+        for name, stream in (("stdout", finished.stdout), ("stderr", finished.stderr)):
+            tail = stream[-_TAIL_BYTES:].decode(errors="replace").rstrip()
+            if tail:
+                cut = "[...] " if len(stream) > _TAIL_BYTES else ""
+                text += f"\n  {name}: {cut}" + tail.replace("\n", "\n          ")
+        super().__init__(text)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program in a container ended."""
+
+    #: Exit status, or 128 + the signal's number, as a shell gives it.
+    status: int
+    stdout: bytes
+    stderr: bytes
+    #: From its start to its end, in seconds.
+    duration: float
+    #: Its deadline passed and it was killed.
+    timed_out: bool
+    container: str
+    argv: list[str]
+    deadline: float
+
+    @property
+    def stdout_text(self) -> str:
+        """stdout as text, as it is: not stripped. Bytes that are no UTF-8 are an error."""
+        return self._text("stdout", self.stdout)
+
+    @property
+    def stderr_text(self) -> str:
+        """stderr as text, as it is: not stripped. Bytes that are no UTF-8 are an error."""
+        return self._text("stderr", self.stderr)
+
+    def success(self) -> Finished:
+        """Itself if it ended in time and with status 0; raises `ExecFailed` otherwise."""
+        if self.status != 0 or self.timed_out:
+            raise ExecFailed(self)
+        return self
+
+    def _text(self, name: str, stream: bytes) -> str:
+        try:
+            return stream.decode()
+        except UnicodeDecodeError as error:
+            raise Error(f"{name} of `{shlex.join(self.argv)}` in {self.container} is no text: {error}") from None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What came of `Lab.screenshot`."""
+
+    #: The PNG; None where this host has no browser.
+    path: Path | None
+    size_bytes: int
+    #: Why there is none, and how to get it.
+    reason: str | None
+
+
+class Fault:
+    """A fault that bites: the engine has observed its effect. As a context manager it is healed at the end."""
+
+    def __init__(self, connection: _Connection, number: int, evidence: str) -> None:
+        self._connection = connection
+        self._number = number
+        #: What was observed, for people.
+        self.evidence = evidence
+
+    def heal(self) -> str:
+        """Takes the damage back and waits until its effect was seen to be gone; returns what was observed.
+
+        Healing twice is fine. A container that is started again runs programs then; wait for its services.
+        """
+        return str(self._connection.call("fault.heal", {"fault": self._number})["evidence"])
+
+    def __enter__(self) -> Fault:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.heal()
+        except RequestError:
+            # The engine records what it cannot heal; what the body raised says more.
+            if error is None:
+                raise
+
+
+class Container:
+    """A container of the lab. Any thread may use it."""
+
+    def __init__(self, connection: _Connection, info: Mapping[str, Any]) -> None:
+        self._connection = connection
+        #: Its name in the lab, such as `db`; the other containers resolve it.
+        self.name: str = info["name"]
+        #: Its name on the host, such as `mancer-e2e-db`.
+        self.host_name: str = info["host_name"]
+        #: Its address in the lab's network.
+        self.address: str = info["address"]
+        #: The template it was made from.
+        self.template: str = info["template"]
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: Bytes | None = None,
+        deadline: float = DEADLINE,
+    ) -> Finished:
+        """Runs a program and waits for its end, of whatever kind: see `Finished.success`. No shell is in between.
+
+        It runs as root unless `user` names another, with `env` added to its environment, and reads `stdin`, of any
+        size. Past the deadline it is killed in the container with all its children.
+        """
+        if isinstance(argv, str):
+            raise TypeError(f"{argv!r} is no list of words: a line of shell is for sh()")
+        request: dict[str, Any] = {"argv": list(argv), "deadline_ms": _milliseconds(deadline)}
+        if env:
+            request["environment"] = [[name, value] for name, value in env.items()]
+        if user is not None:
+            request["user"] = user
+        with contextlib.ExitStack() as files:
+            if stdin is not None:
+                request["stdin"] = files.enter_context(_outgoing(stdin))
+            result = self._ask("exec", request)
+        return Finished(
+            status=result["status"],
+            stdout=_incoming(result["stdout"]),
+            stderr=_incoming(result["stderr"]),
+            duration=result["duration_ms"] / 1e3,
+            timed_out=result["timed_out"],
+            container=self.name,
+            argv=request["argv"],
+            deadline=deadline,
+        )
+
+    def sh(self, line: str, **options: Any) -> Finished:
+        """Runs a line of POSIX shell, `/bin/sh -c LINE`, with the options of `exec`."""
+        return self.exec(["/bin/sh", "-c", line], **options)
+
+    def put(self, host_path: str | Path, path: str, *, mode: int = 0o644, owner: str | None = None) -> None:
+        """Copies a file of the host to an absolute path in the container; `owner` is `user` or `user:group`."""
+        host_path = Path(host_path).absolute()
+        if not host_path.is_file():
+            raise Error(f"{host_path} is no file")
+        content = {"file": {"path": str(host_path), "bytes": host_path.stat().st_size}}
+        self._put(path, content, mode, owner)
+
+    def write(self, path: str, content: Bytes, *, mode: int = 0o644, owner: str | None = None) -> None:
+        """Writes a file in the container. Readers see the old one or the new one, never a part."""
+        with _outgoing(content) as stream:
+            self._put(path, stream, mode, owner)
+
+    def get(self, path: str) -> bytes:
+        """Reads a file of the container, of any size. A missing one is an error."""
+        return _incoming(self._ask("get", {"path": path, "deadline_ms": _milliseconds(DEADLINE)}))
+
+    def wait_for_port(self, port: int, deadline: float = DEADLINE) -> float:
+        """Waits until something accepts TCP connections at this port; returns how long that took.
+
+        Like every wait it raises a `RequestError` with the last observation when the deadline has passed, or when the
+        container has died.
+        """
+        return self._wait({"tcp": port}, deadline)
+
+    def wait_for_http(self, path: str, deadline: float = DEADLINE) -> float:
+        """Waits until a GET of `/path` or `:8080/path` gives a status of 200 to 399."""
+        return self._wait({"http": path}, deadline)
+
+    def wait_for_unit(self, unit: str, deadline: float = DEADLINE) -> float:
+        """Waits until this systemd unit is active."""
+        return self._wait({"unit": unit}, deadline)
+
+    def wait_for_file(self, path: str, deadline: float = DEADLINE) -> float:
+        """Waits until this path exists."""
+        return self._wait({"file": path}, deadline)
+
+    def wait_for_command(self, argv: Sequence[str], deadline: float = DEADLINE) -> float:
+        """Waits until this program, without a shell in between, ends with status 0."""
+        return self._wait({"exec": list(argv)}, deadline)
+
+    def inject(self, fault: str, **parameters: Any) -> Fault:
+        """Breaks something in, or around, this container: `with db.inject("net.delay", delay_ms=50): ...`.
+
+        It bites when this returns. The names and parameters are those of `Fault` in xtask/contract/reference.json.
+        """
+        injected = self._ask("fault.inject", {"fault": {"name": fault, **parameters}})
+        return Fault(self._connection, injected["fault"], injected["evidence"])
+
+    def _put(self, path: str, content: Mapping[str, Any], mode: int, owner: str | None) -> None:
+        request = {"path": path, "content": content, "mode": mode, "deadline_ms": _milliseconds(DEADLINE)}
+        if owner is not None:
+            request["owner"] = owner
+        self._ask("put", request)
+
+    def _wait(self, condition: Mapping[str, Any], deadline: float) -> float:
+        waited = self._ask("wait", {"condition": condition, "deadline_ms": _milliseconds(deadline)})
+        return float(waited["duration_ms"]) / 1e3
+
+    def _ask(self, method: str, params: Mapping[str, Any]) -> Any:
+        return self._connection.call(method, {"container": self.name, **params}, container=self.name)
+
+
+class Lab:
+    """The lab of this case, made fresh for it. Any thread may use it."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self._welcome = connection.call("hello", {"protocol": PROTOCOL_VERSION})
+        self._marks = threading.local()
+        #: `category/name` of this scenario.
+        self.scenario: str = self._welcome["scenario"]
+        #: The case's name in scenario.toml; `default` where it lists none.
+        self.case: str = self._welcome["case"]
+        #: The folder whose files are kept with the run's record; this process may write there.
+        self.artifacts = Path(self._welcome["artifacts"])
+        #: All containers, in the order of scenario.toml.
+        self.containers: list[Container] = [Container(connection, info) for info in self._welcome["containers"]]
+
+    def container(self, name: str) -> Container:
+        """A container by its name in scenario.toml."""
+        for container in self.containers:
+            if container.name == name:
+                return container
+        known = ", ".join(container.name for container in self.containers)
+        raise Error(
+            f"{self.scenario} has no container {name} (it has: {known}): write `[containers.{name}]` in scenario.toml"
+        )
+
+    def param(self, name: str, kind: type | None = None) -> Any:
+        """A parameter of the case in scenario.toml, which must be of this type: `lab.param("rows", int)`."""
+        params: dict[str, Any] = self._welcome["params"]
+        if name not in params:
+            known = ", ".join(params) or "none"
+            raise Error(
+                f"case {self.case} of {self.scenario} has no parameter {name} (it has: {known}): write `{name} = ...` "
+                "below its name in scenario.toml"
+            )
+        value = params[name]
+        if kind is not None and type(value) is not kind:
+            raise Error(
+                f"parameter {name} of case {self.case} of {self.scenario} is {value!r} in scenario.toml, "
+                f"no {kind.__name__}"
+            )
+        return value
+
+    def fixture(self, name: str) -> Path:
+        """The path of a file in the scenario's `fixtures/` folder."""
+        return Path(self._welcome["fixtures"]) / name
+
+    def artifact(self, name: str, content: Bytes) -> None:
+        """Keeps bytes with the run's record, as a file of this name; no folders."""
+        with _outgoing(content) as stream:
+            self._connection.call("artifact", {"name": name, "content": stream})
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Writes a line to the run's log; the level is `debug`, `info`, `warning` or `error`."""
+        self._connection.call("log", {"level": level, "message": message})
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A named stretch of the case, `with lab.step("load"): ...`; the record has when it began and how it ended."""
+        self._connection.call("step", {"name": name, "edge": "begin"})
+
+        def end(succeeded: bool) -> None:
+            self._connection.call("step", {"name": name, "edge": "passed" if succeeded else "failed"})
+
+        with _told(end):
+            yield
+
+    @contextlib.contextmanager
+    def measure(self, operation: str) -> Iterator[None]:
+        """Measures one operation that runs once; its name is unique in the scenario and in snake_case."""
+        with self._measured(operation, 1):
+            yield
+
+    def measure_n(self, operation: str, repetitions: int, body: Callable[[], Any]) -> None:
+        """Measures an operation this many times.
+
+        `body` must be repeatable on the same state: verdicts compare its samples with each other. The first error ends
+        it, and that repetition counts as failed.
+        """
+        if repetitions < 1:
+            raise Error(f"operation {operation} is to be measured {repetitions} times")
+        for _ in range(repetitions):
+            with self._measured(operation, repetitions):
+                body()
+
+    def check(self, condition: object, message: str | None = None, /, **values: object) -> None:
+        """Records whether a condition holds, and raises `CheckFailed` when it does not.
+
+        `lab.check(rows < most, "no row came twice", rows=rows, most=most)`: the message says what it means; the values
+        are what a person needs to see why it failed.
+        """
+        place = _Place.of_caller()
+        self._check(bool(condition), place.argument(0) or message or "a check", values, message, place)
+
+    def check_equal(self, left: object, right: object, message: str | None = None) -> None:
+        """Like `check(left == right, message)`, and shows both values."""
+        place = _Place.of_caller()
+        sides = [place.argument(0) or "left", place.argument(1) or "right"]
+        values = {text: value for text, value in zip(sides, (left, right)) if not _is_literal(text)}
+        self._check(left == right, " == ".join(sides), values, message, place)
+
+    def eventually(self, name: str, deadline: float, holds: Callable[[], object]) -> float:
+        """Asks again and again until the answer is true, and records that as a check; returns how long it took.
+
+        `name` says what has to come true, such as "the alert is raised". What `holds` raises ends it at once.
+        """
+        place = _Place.of_caller()
+        started = time.monotonic()
+        while True:
+            passed = bool(holds())
+            took = time.monotonic() - started
+            if passed or took >= deadline:
+                break
+            time.sleep(_PAUSE)  # between two looks at something that gives no sign of its own
+        values = f"within {deadline:g} s: {'took' if passed else 'not after'} {took:.3f} s"
+        self._record(passed, name, values, None, place)
+        return took
+
+    @contextlib.contextmanager
+    def known_defect(self, name: str, failing_with: str) -> Iterator[None]:
+        """A body that a known defect of the product makes fail: `with lab.known_defect("p-1.0/df", "no table"): ...`
+
+        While it fails and the failure's text, with its causes, contains `failing_with`, the run reports a known defect
+        and goes on after the body. When it fails in another way, that is a failure of this case; when it does not fail
+        any more, the case fails with "fixed: remove this mark".
+
+        The name stands under `defects` in scenario.toml, and the case has to come by here. A check in the body that
+        does not hold counts as the body's failure only in the thread that runs the body.
+        """
+        place = _Place.of_caller(skip=1)  # the frame of contextlib lies between
+        failure: Exception | None = None
+        self._marks.depth = self._depth() + 1
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        finally:
+            self._marks.depth -= 1
+        told: dict[str, Any] = {"defect": name, "failing_with": failing_with, "outcome": "fixed"}
+        if failure is not None:
+            told["failure"] = _chain(failure)
+            told["outcome"] = "known" if failing_with in told["failure"] else "different"
+        self._connection.call("defect", {**told, "file": self._shown(place.file), "line": place.line})
+        if told["outcome"] == "different":
+            raise Error(f"{name} fails in another way than expected") from failure
+
+    def screenshot(self, name: str, url: str) -> Picture:
+        """Takes a picture of a web page with a browser inside the lab's network, kept as `screenshots/NAME.png`.
+
+        Where the host has no browser, the record says that the picture was skipped, and why.
+        """
+        request = {"name": name, "url": url, "deadline_ms": _milliseconds(_SCREENSHOT_DEADLINE)}
+        answer = self._connection.call("screenshot", request)
+        if "taken" in answer:
+            return Picture(Path(answer["taken"]["path"]), answer["taken"]["size_bytes"], None)
+        return Picture(None, 0, answer["skipped"]["reason"])
+
+    @contextlib.contextmanager
+    def _measured(self, operation: str, repetitions: int) -> Iterator[None]:
+        begin = {"operation": operation, "repetitions": repetitions}
+        measurement = self._connection.call("measure.begin", begin)["measurement"]
+        started = time.perf_counter()
+
+        def end(succeeded: bool) -> None:
+            duration_ms = (time.perf_counter() - started) * 1e3
+            request = {"measurement": measurement, "succeeded": succeeded, "duration_ms": duration_ms}
+            self._connection.call("measure.end", request)
+
+        with _told(end):
+            yield
+
+    def _check(
+        self, passed: bool, condition: str, values: Mapping[str, object], message: str | None, place: _Place
+    ) -> None:
+        shown = ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
+        self._record(passed, condition, shown, message, place)
+
+    def _record(self, passed: bool, condition: str, values: str, message: str | None, place: _Place) -> None:
+        file = self._shown(place.file)
+        check = {"passed": passed, "condition": condition, "values": values, "file": file, "line": place.line}
+        if message is not None:
+            check["message"] = message
+        # What the surrounding mark expects is no failure of the case by itself.
+        if passed or self._depth() == 0:
+            self._connection.call("check", check)
+        if not passed:
+            parts = [f"check failed at {file}:{place.line}: {condition}", values, message]
+            raise CheckFailed("; ".join(part for part in parts if part))
+
+    def _depth(self) -> int:
+        """How many marks the current thread stands in."""
+        return getattr(self._marks, "depth", 0)
+
+    def _shown(self, file: str) -> str:
+        """A source file from the project's folder, where it lies in there."""
+        project = Path(os.path.abspath(self.fixture("../../../..")))
+        path = Path(file).absolute()
+        return str(path.relative_to(project)) if project in path.parents else str(path)
+
+
+def run(scenario: Callable[[Lab], Any]) -> NoReturn:
+    """Runs a scenario in the lab that the engine made for it, and ends the process. Call it once, last in main.py.
+
+    Exit status: 0 when the scenario returned and no thread ended with an exception; 1 for an exception, a failed check
+    or a lost engine; 2 when there is no engine, because the program was started by hand.
+    """
+    _end(_run(scenario))
+
+
+def _run(scenario: Callable[[Lab], Any]) -> int:
+    path = os.environ.get(SOCKET_VARIABLE)
+    if path is None:
+        _say(f"this is a scenario of the e2e engine and needs a lab: run it with `cargo xtask e2e {Path.cwd().name}`")
+        return 2
+    try:
+        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connecting.connect(path)
+        lab = Lab(_Connection(connecting, _end_at_once))
+    except (OSError, Error) as error:
+        _say(f"the engine did not accept this scenario: {_chain(error)} (socket {path})")
+        return 1
+    failed_threads: list[threading.Thread | None] = []
+    default_hook = threading.excepthook
+
+    def tell_of_thread(info: Any) -> None:
+        if info.exc_type is not SystemExit:
+            failed_threads.append(info.thread)
+            # Those that follow from the first one say nothing new.
+            if len(failed_threads) == 1 and info.exc_value is not None:
+                _abort(lab, info.exc_value)
+        default_hook(info)
+
+    threading.excepthook = tell_of_thread
+    try:
+        scenario(lab)
+    except Exception as error:
+        if isinstance(error, Error):
+            _say(_chain(error))
+        else:
+            traceback.print_exc()
+        _abort(lab, error)
+        return 1
+    return 1 if failed_threads else 0
+
+
+def _abort(lab: Lab, error: BaseException) -> None:
+    """Tells the engine why the scenario ends. Best effort: stderr has it too, and a check has told it already."""
+    if any(isinstance(cause, CheckFailed) for cause in _causes(error)):
+        return
+    message = _chain(error).encode(errors="replace").decode()
+    request = {"kind": "error" if isinstance(error, Error) else "panic", "message": message}
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = lab.fixture("").absolute().parent
+    frames = [frame for frame in frames if own in Path(frame[0]).absolute().parents] or frames
+    if frames:
+        request["location"] = f"{lab._shown(frames[-1][0])}:{frames[-1][1]}"
+    with contextlib.suppress(RequestError):
+        lab._connection.call("abort", request, patience=_ABORT_PATIENCE)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the process, also when threads of the scenario still run: it would wait for them until the deadline."""
+    left = [
+        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.current_thread()
+    ]
+    if left:
+        _say("it ends although these threads still run: " + ", ".join(thread.name for thread in left))
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _end_at_once(reason: str) -> None:
+    """Without the engine the lab is going away: nothing that this process could still do means anything."""
+    _say(f"the scenario ends here, the engine is gone: {reason}")
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+class _Connection:
+    """The connection to the engine: requests overlap, a reader thread matches the answers by id."""
+
+    def __init__(self, connected: socket.socket, on_lost: Callable[[str], None]) -> None:
+        self._socket = connected
+        self._writing = threading.Lock()
+        self._ids = itertools.count(1)
+        #: Guards the two below.
+        self._waiting_lock = threading.Lock()
+        self._waiting: dict[int, Future[tuple[Any, dict[str, Any] | None]]] = {}
+        self._lost: str | None = None
+        threading.Thread(target=self._read, args=(on_lost,), name="e2e answers", daemon=True).start()
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        container: str | None = None,
+        patience: float | None = None,
+    ) -> Any:
+        """Asks and waits for the answer, unless `patience` is given as long as the engine takes: it keeps deadlines."""
+        request_id = next(self._ids)
+        request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        try:
+            line = json.dumps(request, ensure_ascii=False).encode() + b"\n"
+        except UnicodeEncodeError as error:
+            raise RequestError(method, f"the request has a text that is no Unicode: {error}", container) from None
+        if len(line) > LINE_BYTES_MAX:
+            message = f"the request has {len(line)} bytes, a line has at most {LINE_BYTES_MAX}"
+            raise RequestError(method, message, container)
+        answered: Future[tuple[Any, dict[str, Any] | None]] = Future()
+        with self._waiting_lock:
+            if self._lost is not None:
+                raise RequestError(method, self._lost, container)
+            self._waiting[request_id] = answered
+        with self._writing:
+            try:
+                self._socket.sendall(line)
+            except OSError:
+                # The engine often said why before it closed: the reader still gets that, then the end.
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            result, failure = answered.result(patience)
+        except ConnectionError as lost:
+            raise RequestError(method, str(lost), container) from None
+        except NoAnswer:
+            with self._waiting_lock:
+                self._waiting.pop(request_id, None)
+            raise RequestError(method, f"no answer within {patience} s", container) from None
+        if failure is not None:
+            raise RequestError(method, failure["message"], container, failure["code"])
+        return result
+
+    def _read(self, on_lost: Callable[[str], None]) -> None:
+        reason = self._deliver_answers()
+        with self._waiting_lock:
+            self._lost = reason
+            waiting, self._waiting = self._waiting, {}
+        for answered in waiting.values():
+            answered.set_exception(ConnectionError(reason))
+        on_lost(reason)
+
+    def _deliver_answers(self) -> str:
+        """Hands answers to who waits for them, until the connection is of no more use; returns why it is not."""
+        with self._socket.makefile("rb") as lines:
+            while True:
+                try:
+                    line = lines.readline(LINE_BYTES_MAX)
+                except OSError as error:
+                    return f"reading from the engine: {error}"
+                if not line:
+                    return "the engine closed the connection"
+                if not line.endswith(b"\n"):
+                    if len(line) == LINE_BYTES_MAX:
+                        return f"the engine sent a line of more than {LINE_BYTES_MAX} bytes"
+                    return "the engine closed the connection in the middle of a line"
+                try:
+                    response = json.loads(line)
+                    request_id, failure = response["id"], response.get("error")
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    return f"the engine sent a line that is no answer: {line[:80]!r}"
+                if request_id is None:
+                    message = failure["message"] if failure else "an answer without an id"
+                    return f"the engine could not read a request: {message}"
+                with self._waiting_lock:
+                    answered = self._waiting.pop(request_id, None)
+                if answered is not None:
+                    answered.set_result((response.get("result"), failure))
+
+
+class _Place:
+    """Where a call stands in the scenario."""
+
+    def __init__(self, frame: FrameType | None) -> None:
+        self.file = frame.f_code.co_filename if frame else "unknown"
+        self.line = frame.f_lineno if frame else 0
+        self._method = ""
+
+    @classmethod
+    def of_caller(cls, skip: int = 0) -> _Place:
+        """Of who called the method that calls this."""
+        method = sys._getframe(1)
+        frame: FrameType | None = method.f_back
+        for _ in range(skip):
+            frame = frame.f_back if frame else None
+        place = cls(frame)
+        place._method = method.f_code.co_name
+        return place
+
+    def argument(self, number: int) -> str | None:
+        """An argument of the call as it stands in the source; None where the source cannot be read."""
+        return _argument(self.file, self.line, self._method, number)
+
+
+@functools.cache
+def _source(file: str) -> tuple[str, list[ast.Call]]:
+    """A source file, and its calls of methods in the order in which they begin."""
+    text = Path(file).read_text(encoding="utf-8")
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    return text, sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+
+
+@functools.cache
+def _argument(file: str, line: int, method: str, number: int) -> str | None:
+    try:
+        text, calls = _source(file)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    for call in reversed(calls):
+        is_meant = isinstance(call.func, ast.Attribute) and call.func.attr == method
+        if is_meant and call.lineno <= line <= (call.end_lineno or 0) and number < len(call.args):
+            segment = ast.get_source_segment(text, call.args[number])
+            return " ".join(segment.split()) if segment else None
+    return None
+
+
+@contextlib.contextmanager
+def _told(end: Callable[[bool], None]) -> Iterator[None]:
+    """Runs a body and then tells whether it succeeded. The error of the body comes first."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RequestError):
+            end(False)
+        raise
+    end(True)
+
+
+@contextlib.contextmanager
+def _outgoing(content: Bytes) -> Iterator[dict[str, Any]]:
+    """A stream to send: inline, or where it is large in a file that lives until the answer is there."""
+    data = content.encode() if isinstance(content, str) else bytes(content)
+    if len(data) <= STREAM_BYTES_MAX:
+        yield _inline(data)
+        return
+    with tempfile.NamedTemporaryFile(prefix="e2e-") as file:
+        file.write(data)
+        file.flush()
+        yield {"file": {"path": file.name, "bytes": len(data)}}
+
+
+def _inline(data: bytes) -> dict[str, Any]:
+    """As text where that loses nothing and is no longer than base 64: control characters take six bytes in JSON."""
+    with contextlib.suppress(UnicodeDecodeError):
+        text = data.decode()
+        if len(json.dumps(text, ensure_ascii=False).encode()) - 2 <= len(data) // 3 * 4 + 4:
+            return {"text": text}
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def _incoming(stream: Mapping[str, Any]) -> bytes:
+    """The bytes of a stream that came."""
+    if "file" in stream:
+        return Path(stream["file"]["path"]).read_bytes()
+    if "base64" in stream:
+        return base64.b64decode(stream["base64"], validate=True)
+    return bytes(stream["text"].encode())
+
+
+def _milliseconds(seconds: float) -> int:
+    """Whole milliseconds, at least one: a deadline of 0 would have passed already."""
+    return max(1, int(seconds * 1e3))
+
+
+def _is_literal(text: str) -> bool:
+    """Whether an expression says its value itself."""
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    if len(text) <= _VALUE_CHARACTERS_MAX:
+        return text
+    return f"{text[:_VALUE_CHARACTERS_MAX]} [... cut after {_VALUE_CHARACTERS_MAX} characters]"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, the last one first."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _chain(error: BaseException) -> str:
+    """An exception and its causes, one a line. Errors of this file say all in their text, others in their type too."""
+    texts = []
+    for cause in _causes(error):
+        name = "" if isinstance(cause, Error) else type(cause).__name__
+        texts.append(": ".join(part for part in (name, str(cause)) if part))
+    return "\n  caused by: ".join(texts)

@@ -1,0 +1,28 @@
+//! The clients of the contract in other languages, as this engine was built with them: each run has them in its folder, so
+//! that scenario and engine always speak the same version.
+
+use anyhow::Context as _;
+
+use crate::record::RunDir;
+
+const PYTHON: (&str, &str) = ("sdk/e2e.py", include_str!("../../sdk/python/e2e.py"));
+
+/// Writes them into a run's folder, with the rights of its owner.
+pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
+    let (name, text) = PYTHON;
+    dir.write(name, text.as_bytes()).context("writing the clients of scenarios")
+}
+
+/// What lets a scenario find them, and Python tell what happens at once and leave nothing beside the sources.
+pub(super) fn environment(dir: &RunDir) -> Vec<(String, String)> {
+    let mut path = dir.path().join("sdk").display().to_string();
+    if let Some(more) = std::env::var("PYTHONPATH").ok().filter(|more| !more.is_empty()) {
+        path = format!("{path}:{more}");
+    }
+    let set = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        set("PYTHONPATH", path),
+        set("PYTHONUNBUFFERED", "1".to_owned()),
+        set("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+    ]
+}
