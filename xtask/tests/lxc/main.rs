@@ -8,5 +8,6 @@ mod crashes;
 mod doctor;
 mod faults;
 mod image;
+mod languages;
 mod pictures;
 mod runs;

@@ -21,7 +21,7 @@ fn a_good_run_passes_and_leaves_a_record() {
     assert_eq!(output.status, 0, "{}", said(&output));
     let record = record(&project);
     assert_eq!(record["format_version"], 1);
-    assert_eq!(record["counts"]["passed"], 4);
+    assert_eq!(record["counts"]["passed"], 5);
     let run = project.join("target/e2e/latest");
     for file in ["events.jsonl", "e2e_test.log", "smoke/three_machines/performance.json", "smoke/programs/scenario.log"]
     {

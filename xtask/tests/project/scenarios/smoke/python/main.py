@@ -17,6 +17,8 @@ def scenario(lab: e2e.Lab) -> None:
         page(lab, a, b)
     with lab.step("requests overlap"):
         requests_overlap(lab, a)
+    with lab.step("faults and known defects"):
+        faults_and_defects(lab, a, b)
     with lab.step("this process is what scenario.toml says"):
         # The client is the engine's own, below the run's folder; what runs is a process of the scenario's folder.
         lab.check(os.path.dirname(e2e.__file__).endswith("/sdk"), file=e2e.__file__)
@@ -81,6 +83,20 @@ def requests_overlap(lab, a):
         both = [pool.submit(meet, "romeo", "juliet"), pool.submit(meet, "juliet", "romeo")]
         lab.check(all(met.result() < 10 for met in both), "they met")
     lab.eventually("the file is there", 10, lambda: a.exec(["test", "-e", "/tmp/romeo"]).status == 0)
+
+
+def faults_and_defects(lab, a, b):
+    with b.inject("node.freeze") as frozen:
+        lab.check("did nothing" in frozen.evidence, "what was observed", evidence=frozen.evidence)
+        try:
+            b.exec(["true"], deadline=5)
+            unavailable = False
+        except e2e.RequestError as error:
+            unavailable = error.is_unavailable
+        lab.check(unavailable, "no program runs in a frozen machine")
+    lab.check_equal(b.exec(["hostname"]).stdout_text, "b\n")
+    with lab.known_defect("selftest-1/python", failing_with="1 + 1 == 3"):
+        lab.check_equal(1 + 1, 3)
 
 
 if __name__ == "__main__":
