@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use files::{engine, folders_with, read, root, rust_files, text_files};
 use rust_rules::{allowance, attributes, logic, prints, row, uses};
-use text_rules::{command_lines, has_command, listed_programs, machine_names, parse_as_typed, reasons};
+use text_rules::{
+    command_lines, has_command, headings, listed_programs, machine_names, parse_as_typed, reasons, words,
+};
 use tokens::tokens;
 
 /// Which module of xtask/src may use which, in reading order; ARCHITECTURE.md shows the same table and says why.
@@ -42,6 +44,9 @@ const MAY_PRINT: &[&str] = &["cli/", "report/terminal.rs", "main.rs", "image/wor
 
 /// The folders of scenarios, each with the Cargo.toml that lists them.
 const SCENARIOS: &[&str] = &["scenarios", "xtask/tests/project/scenarios"];
+
+/// The words that choose among Mancer's scenarios; README.md shows them.
+const TAGS: &[&str] = &["data_pipeline", "automation", "error_handling", "performance", "multi_container", "slow"];
 
 /// The files whose command lines people copy.
 const GUIDES: &[&str] = &["README.md", "ARCHITECTURE.md", "justfile", ".ci/run"];
@@ -208,6 +213,49 @@ fn every_scenario_is_listed_once() {
         }
     }
     expect_none(&broken);
+}
+
+#[test]
+fn every_scenario_is_described_and_its_tags_are_known() {
+    let readme = read("README.md");
+    let mut broken = Vec::new();
+    for name in folders_with("scenarios", "scenario.toml") {
+        if !readme.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
+            broken.push(format!(
+                "README.md: its table of scenarios has no row {name}\n    \
+                 cure: write | `{name}` | what happens; what is checked |"
+            ));
+        }
+        let path = format!("scenarios/{name}/scenario.toml");
+        for tag in words(&read(&path), "tags").iter().filter(|tag| !TAGS.contains(&tag.as_str())) {
+            broken.push(format!("{path}: there is no tag {tag}\n    cure: take one of {}", TAGS.join(", ")));
+        }
+    }
+    broken.extend(TAGS.iter().filter(|tag| !readme.contains(&format!("`{tag}`"))).map(|tag| {
+        format!("README.md: it does not show the tag {tag}\n    cure: write it beside the table of scenarios")
+    }));
+    expect_none(&broken);
+}
+
+#[test]
+fn every_known_defect_is_described() {
+    let path = "scenarios/DEFECTS.md";
+    let described = if root().join(path).is_file() { headings(&read(path)) } else { Vec::new() };
+    let mut listed: BTreeMap<String, String> = BTreeMap::new();
+    for name in folders_with("scenarios", "scenario.toml") {
+        let manifest = format!("scenarios/{name}/scenario.toml");
+        listed.extend(words(&read(&manifest), "defects").into_iter().map(|defect| (defect, manifest.clone())));
+    }
+    let undescribed = listed.iter().filter(|(defect, _)| !described.contains(defect)).map(|(defect, manifest)| {
+        format!("{manifest}: {path} does not describe {defect}\n    cure: write ## {defect} there, with a reproduction")
+    });
+    let unlisted = described
+        .iter()
+        .filter(|defect| !listed.contains_key(*defect))
+        .map(|defect| format!("{path}: no scenario lists {defect}\n    cure: mark it in one, or take its section out"));
+    let twice = described.iter().enumerate().filter(|(place, defect)| described[..*place].contains(defect));
+    let twice = twice.map(|(_, defect)| format!("{path}: it describes {defect} twice\n    cure: make one of them"));
+    expect_none(&undescribed.chain(unlisted).chain(twice).collect::<Vec<_>>());
 }
 
 #[test]

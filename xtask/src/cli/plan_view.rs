@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,10 +12,12 @@ use crate::image::LayerStatus;
 use crate::manifest::Project;
 use crate::plan::Plan;
 
-/// Shows the scenarios of a plan with their cases and tags.
+/// Shows the scenarios of a plan with their cases, tags and known defects.
 pub fn list(project: &Project, plan: &Plan, format: Format) {
     let scenarios = project.scenarios.iter().enumerate();
     let chosen = scenarios.filter(|(index, _)| plan.cases.iter().any(|case| case.scenario == *index));
+    // Two scenarios may come by the same one.
+    let defects: BTreeSet<&String> = plan.scenarios(project).flat_map(|scenario| &scenario.defects).collect();
     if format == Format::Json {
         let rows: Vec<_> = chosen
             .map(|(index, scenario)| {
@@ -22,12 +25,14 @@ pub fn list(project: &Project, plan: &Plan, format: Format) {
                     "scenario": scenario.id(),
                     "description": scenario.description,
                     "tags": scenario.tags,
+                    "defects": scenario.defects,
                     "cases": cases_of(plan, index),
                     "containers": scenario.containers.iter().map(|used| &used.name).collect::<Vec<_>>(),
                 })
             })
             .collect();
-        println!("{:#}", json!({ "format_version": 1, "scenarios": rows }));
+        let counts = json!({ "scenarios": rows.len(), "defects": defects.len() });
+        println!("{:#}", json!({ "format_version": 1, "scenarios": rows, "counts": counts }));
         return;
     }
     for (index, scenario) in chosen {
@@ -36,12 +41,14 @@ pub fn list(project: &Project, plan: &Plan, format: Format) {
         let cases = cases_of(plan, index);
         let containers: Vec<&str> = scenario.containers.iter().map(|used| used.name.as_str()).collect();
         println!(
-            "    cases: {}; containers: {}; tags: {}",
+            "    cases: {}; containers: {}; tags: {}; known defects: {}",
             cases.join(", "),
             containers.join(", "),
-            scenario.tags.join(", ")
+            scenario.tags.join(", "),
+            scenario.defects.len()
         );
     }
+    println!("in all: scenarios: {}; known defects: {}", plan.scenarios(project).count(), defects.len());
 }
 
 /// The names of a scenario's cases in a plan, each once.

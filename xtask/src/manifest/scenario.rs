@@ -27,7 +27,7 @@ pub struct Scenario {
     pub description: String,
     /// Words to choose it by: `tag:slow`.
     pub tags: Vec<String>,
-    /// The product's known defects that every case comes by.
+    /// The product's known defects that every case comes by, such as `mancer-0.1.4/df-table`, each once.
     pub defects: Vec<String>,
     /// The words that start it, in its folder; without them it is the binary of its name in the scenarios' Cargo package.
     /// A program with a '/' in it is an absolute path of a file that can be executed, any other is looked for in `PATH`.
@@ -146,6 +146,15 @@ impl Scenario {
                 return Err(source.error_at(tag, "a tag is made of a-z, 0-9, '-' and '_'").into());
             }
         }
+        for (place, defect) in file.defects.iter().enumerate() {
+            if !is_defect(defect.get_ref()) {
+                let message = "a defect is named PRODUCT/NAME with a-z, 0-9, '-' and '.': mancer-0.1.4/df-table";
+                return Err(source.error_at(defect, message).into());
+            }
+            if file.defects[..place].iter().any(|other| other.get_ref() == defect.get_ref()) {
+                return Err(source.error_at(defect, "this defect is listed twice").into());
+            }
+        }
         let command = file.command.as_ref().map(|words| read_command(&source, dir, words)).transpose()?;
         let mut containers = Vec::new();
         for (container, value) in file.containers.get_ref() {
@@ -196,6 +205,13 @@ impl Scenario {
             cases,
         })
     }
+}
+
+/// `product/name`.
+fn is_defect(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let part = |part: &str| !part.is_empty() && part.chars().all(good);
+    text.split_once('/').is_some_and(|(product, name)| part(product) && part(name))
 }
 
 /// A program and its arguments; a program that is named by a path is looked at.
@@ -297,6 +313,12 @@ mod tests {
             "description='x'\n[containers.mini]\n[[cases]]\nname='a'\n[[cases]]\nname='a'",
             "scenario.toml:6:6: a case's name",
         );
+        let defects = |list: &str| format!("description='x'\ndefects={list}\n[containers.mini]");
+        check(&defects("['mancer-0.1.4/df-table', 'x/y']"), "ok cat/one 9s default");
+        for bad in ["df-table", "x/y/z", "/y", "x/", "X/y", "x/y_z", "x/y z", ""] {
+            check(&defects(&format!("['a/b', '{bad}']")), "scenario.toml:2:17: a defect is named PRODUCT/NAME");
+        }
+        check(&defects("['x/y', 'x/z', 'x/y']"), "scenario.toml:2:24: this defect is listed twice");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
     }
     #[test]

@@ -47,6 +47,19 @@ pub fn has_command(scenario: &str) -> bool {
     scenario.parse::<toml::Table>().expect("a scenario.toml").contains_key("command")
 }
 
+/// The words of a list in a manifest; none where it has no such list.
+pub fn words(manifest: &str, list: &str) -> Vec<String> {
+    let document: toml::Table = manifest.parse().expect("a manifest");
+    let list = document.get(list).and_then(|list| list.as_array()).cloned().unwrap_or_default();
+    list.iter().map(|word| word.as_str().expect("a list of words").to_owned()).collect()
+}
+
+/// The headings of the second level, which no fenced block has any of.
+pub fn headings(text: &str) -> Vec<String> {
+    let blocks = text.split("\n```").step_by(2); // every other piece is inside a fence
+    blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("## ")).map(|line| line.trim().to_owned()).collect()
+}
+
 /// The crates in the table under the heading Dependencies.
 pub fn reasons(architecture: &str) -> BTreeSet<String> {
     let section = architecture.split("\n## ").find(|section| section.starts_with("Dependencies\n")).unwrap_or("");
@@ -107,6 +120,14 @@ mod tests {
         assert!(listed_programs("[package]\nname = 'x'\n").is_empty());
         assert!(has_command("command = ['python3', 'main.py']\n[containers.a]\n"));
         assert!(!has_command("description = 'a command'\n[containers.command]\n"));
+    }
+
+    #[test]
+    fn lists_and_headings_are_read() {
+        assert_eq!(words("tags = ['slow', 'b']\n", "tags"), ["slow", "b"]);
+        assert!(words("description = 'x'\n", "tags").is_empty());
+        let text = "# A\n## x-1/a\nwords\n```python\n## no heading\n```\n### B\n## x-1/b \n";
+        assert_eq!(headings(text), ["x-1/a", "x-1/b"]);
     }
 
     #[test]
