@@ -22,6 +22,11 @@ list *filters:
 plan *filters:
     cargo xtask e2e --dry-run "$@"
 
+# Make a scenario that runs and passes at once: just new data_pipeline/first_query, --language python, --container db
+[group('run')]
+new *args:
+    cargo xtask new "$@"
+
 # Check everything: format, lints, unit tests, tests on real containers, the scenarios
 [group('run')]
 test *args:

@@ -10,6 +10,7 @@ mod guard;
 mod image;
 mod live;
 mod netqueue;
+mod new;
 mod plan_view;
 mod setup;
 mod sudo;

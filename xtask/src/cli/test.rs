@@ -90,8 +90,11 @@ impl Tests {
         for program in self.integration_tests()? {
             println!("--> {}", program.name);
             // One at a time: they share one host.
-            let mut words =
-                vec!["E2E_TEST_BUILT=1".to_owned(), program.path.display().to_string(), "--test-threads=1".into()];
+            let mut words = vec!["E2E_TEST_BUILT=1".to_owned(), format!("CARGO={}", self.cargo)];
+            // A test that builds something does so with the user's own Cargo.
+            let kept = ["CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var(name)));
+            words.extend(kept.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
+            words.extend([program.path.display().to_string(), "--test-threads=1".into()]);
             if !is_root() {
                 words.splice(0..0, ["sudo".to_owned(), "--".into(), "env".into()]);
             } else {

@@ -1,15 +1,18 @@
 //! What a project's files say: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`.
 //! Parsed strictly: an unknown key, a wrong type or a dangling name is an error with file, line and column.
-//! Knows nothing of LXC, layers or processes; reads these files and looks whether others exist, no more.
+//! Knows nothing of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new
+//! scenario, no more.
 
 mod parse;
 mod project;
 mod scenario;
+mod skeleton;
 mod template;
 
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
+pub use skeleton::{Language, Skeleton};
 pub use template::{
     FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,
 };

@@ -9,5 +9,6 @@ mod doctor;
 mod faults;
 mod image;
 mod languages;
+mod new;
 mod pictures;
 mod runs;

@@ -1,0 +1,58 @@
+//! `cargo xtask new`: a scenario that runs and passes at once.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Context, Format};
+use crate::error::EXIT_PASSED;
+use crate::manifest::{Language, Project, Skeleton};
+
+/// Make a scenario that runs and passes at once, to be changed into one's own.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its folder below scenarios/, such as data_pipeline/first_query.
+    #[arg(value_name = "CATEGORY/NAME")]
+    scenario: String,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value_t = Written::Rust)]
+    language: Written,
+    /// Its machines, named after their templates; the project's first one if not given.
+    #[arg(long = "container", value_name = "NAME", value_delimiter = ',')]
+    containers: Vec<String>,
+}
+
+/// What a scenario is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Written {
+    Rust,
+    Python,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// When such a scenario cannot be made, or its files not be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let language = match args.language {
+        Written::Rust => Language::Rust,
+        Written::Python => Language::Python,
+    };
+    let skeleton = Skeleton::plan(&project, &args.scenario, language, &args.containers)?;
+    let written = skeleton.make()?;
+    let shown = |path: &Path| path.strip_prefix(&project.root).unwrap_or(path).display().to_string();
+    let files: Vec<String> = written.iter().map(|path| shown(path)).collect();
+    if context.format == Format::Json {
+        println!("{:#}", json!({ "format_version": 1, "scenario": args.scenario, "files": files }));
+        return Ok(EXIT_PASSED);
+    }
+    let name = skeleton.dir().file_name().unwrap_or_default().to_string_lossy();
+    let container = skeleton.containers().first().map_or("", String::as_str);
+    println!("written: {}", files.join("\n         "));
+    println!("run it:  cargo xtask e2e {name}");
+    println!("look in: cargo xtask e2e {name} --keep-containers=always, then cargo xtask shell {container}");
+    Ok(EXIT_PASSED)
+}
