@@ -203,10 +203,11 @@ fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>
         Err(error) => match chromium::page_error(&log) {
             Some(problem) => Err(page.problem(format!("the browser says {problem}"))),
             None => {
-                let cure = chromium::cure(&log).map_or_else(String::new, |cure| format!("\n  cure: {cure}"));
-                let said = chromium::words(&log).replace('\n', "\n  ");
-                let message = format!("the browser took no picture and ended with status {status}:\n  {said}{cure}");
-                Err(PictureError::Host(error.context(message)))
+                let cure = chromium::cure(&log).map(|cure| format!("cure: {cure}"));
+                let said: String =
+                    chromium::words(&log).lines().chain(cure.as_deref()).map(|it| format!("\n  {it}")).collect();
+                let message = format!("the browser ended with status {status} and without a picture: {error:#}{said}");
+                Err(PictureError::Host(anyhow::anyhow!(message)))
             }
         },
     }
