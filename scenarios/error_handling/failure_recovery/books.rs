@@ -1,0 +1,149 @@
+//! What must be in the books on db: each transfer worked out from its number alone, and the balances from the transfers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+
+/// Transfers that the program sends together.
+pub const BATCH: u64 = 20;
+const ACCOUNTS: u64 = 10;
+/// A list of differences ends here.
+const SHOWN: usize = 5;
+
+/// A row of the table `transfers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    pub number: u64,
+    pub source: u64,
+    pub target: u64,
+    pub amount_cents: i64,
+}
+
+/// What is on db.
+#[derive(Debug)]
+pub struct Booked {
+    pub transfers: Vec<Transfer>,
+    /// Cents, by account.
+    pub balances: BTreeMap<u64, i64>,
+}
+
+impl Transfer {
+    /// The one transfer that may have this number.
+    fn of(number: u64) -> Self {
+        let source = number % ACCOUNTS;
+        let target = (source + 1 + number / ACCOUNTS % (ACCOUNTS - 1)) % ACCOUNTS;
+        Self { number, source, target, amount_cents: (number * 7919 % 10_007) as i64 + 1 }
+    }
+
+    /// From a line of psql's, its fields parted by '|'.
+    fn parse(line: &str) -> e2e::Result<Self> {
+        let fields = line.split('|').map(str::parse).collect::<Result<Vec<i64>, _>>();
+        match fields.with_context(|| format!("{line:?} is no transfer"))?[..] {
+            [number, source, target, amount_cents] => {
+                Ok(Self { number: number as u64, source: source as u64, target: target as u64, amount_cents })
+            }
+            _ => anyhow::bail!("{line:?} is no transfer"),
+        }
+    }
+}
+
+impl Booked {
+    /// From psql's output: transfers, then balances.
+    ///
+    /// # Errors
+    /// When a line is neither.
+    pub fn parse(transfers: &str, balances: &str) -> e2e::Result<Self> {
+        let transfers = transfers.lines().map(Transfer::parse).collect::<e2e::Result<_>>()?;
+        let balance = |line: &str| {
+            let (account, cents) = line.split_once('|')?;
+            Some((account.parse().ok()?, cents.parse().ok()?))
+        };
+        let balances = balances.lines().map(|line| balance(line).with_context(|| format!("{line:?} is no balance")));
+        Ok(Self { transfers, balances: balances.collect::<e2e::Result<_>>()? })
+    }
+}
+
+/// The numbers in acknowledged.log.
+///
+/// # Errors
+/// When a line is no number.
+pub fn numbers(log: &[u8]) -> e2e::Result<Vec<u64>> {
+    let text = std::str::from_utf8(log).context("acknowledged.log")?;
+    text.lines().map(|line| line.parse().with_context(|| format!("{line:?} in acknowledged.log"))).collect()
+}
+
+/// Acknowledged transfers that are not on db, or not as they were sent.
+pub fn lost(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
+    let booked: BTreeMap<u64, &Transfer> = transfers.iter().map(|transfer| (transfer.number, transfer)).collect();
+    let fault = |number: &u64| match booked.get(number) {
+        None => Some(format!("{number} was acknowledged and is not on db")),
+        Some(found) if **found != Transfer::of(*number) => Some(format!("{number} is {found:?} on db")),
+        Some(_) => None,
+    };
+    acknowledged.iter().filter_map(fault).take(SHOWN).collect()
+}
+
+/// Transfers on db that are there twice, or that neither were acknowledged nor belong to the batch after those.
+pub fn unexpected(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
+    let end = acknowledged.last().unwrap_or(&0) + BATCH;
+    let mut seen = BTreeSet::new();
+    let fault = |transfer: &Transfer| {
+        let number = transfer.number;
+        if !seen.insert(number) {
+            Some(format!("{number} is on db twice"))
+        } else if !(1..=end).contains(&number) {
+            Some(format!("{number} is on db and was never sent"))
+        } else if *transfer != Transfer::of(number) {
+            Some(format!("{transfer:?} was never sent"))
+        } else {
+            None
+        }
+    };
+    transfers.iter().filter_map(fault).take(SHOWN).collect()
+}
+
+/// What the accounts hold after these transfers, each done once.
+pub fn balances(transfers: &[Transfer]) -> BTreeMap<u64, i64> {
+    let mut balances: BTreeMap<u64, i64> = (0..ACCOUNTS).map(|account| (account, 0)).collect();
+    for transfer in transfers {
+        *balances.entry(transfer.source).or_default() -= transfer.amount_cents;
+        *balances.entry(transfer.target).or_default() += transfer.amount_cents;
+    }
+    balances
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(numbers: impl IntoIterator<Item = u64>) -> Vec<Transfer> {
+        numbers.into_iter().map(Transfer::of).collect()
+    }
+
+    #[test]
+    fn an_account_never_pays_itself() {
+        assert!(whole(1..1000).iter().all(|transfer| transfer.source != transfer.target && transfer.amount_cents > 0));
+    }
+
+    #[test]
+    fn what_is_lost_changed_doubled_or_invented_is_named() {
+        let log: Vec<u64> = (1..=40).collect();
+        assert!(lost(&log, &whole(1..=40)).is_empty() && unexpected(&log, &whole(1..=60)).is_empty());
+        assert_eq!(lost(&log, &whole((1..=40).filter(|n| *n != 7))), ["7 was acknowledged and is not on db"]);
+        assert_eq!(unexpected(&log, &whole((1..=40).chain([9]))), ["9 is on db twice"]);
+        assert_eq!(unexpected(&log, &whole((1..=40).chain([61]))), ["61 is on db and was never sent"]);
+        let mut changed = whole(1..=40);
+        changed[11].amount_cents += 1;
+        assert!(lost(&log, &changed)[0].starts_with("12 is Transfer"), "{:?}", lost(&log, &changed));
+        assert_eq!(unexpected(&log, &changed).len(), 1);
+    }
+
+    #[test]
+    fn money_is_moved_and_not_made() {
+        let booked = Booked::parse("1|1|2|7920\n", "0|0\n1|-7920\n2|7920\n").unwrap();
+        let balances = balances(&booked.transfers);
+        assert_eq!((balances[&1], balances[&2]), (booked.balances[&1], booked.balances[&2]));
+        assert_eq!(balances.values().sum::<i64>(), 0);
+        assert!(Booked::parse("1|2\n", "").is_err());
+    }
+}

@@ -1,0 +1,185 @@
+//! Two streams of work go on through five failures: transfers that a program on app books on db with Mancer, and jobs
+//! that workers take from Redis on db and whose results they store in PostgreSQL there.
+//!
+//! `fixtures/transfer.py` is the program. This scenario breaks things, reads what program and workers say of themselves
+//! in their state files, and compares at the end what is on db with `books.rs` and `jobs.rs`, which work it out anew.
+
+mod books;
+mod defects;
+mod jobs;
+mod site;
+
+use std::time::Duration;
+
+use e2e::{Container, Fault, InjectedFault, Lab, check};
+use site::{AppState, Site};
+
+/// What meets a failure says so within this; it takes 1 s of patience, and a start of Python, on an idle machine.
+const DETECTION_DEADLINE: Duration = Duration::from_secs(10);
+/// Work goes on within this after a failure has ended; it takes 1 s on an idle machine.
+const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
+const NONE: &[String] = &[];
+
+fn main() -> std::process::ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> e2e::Result {
+    let site = Site::of(lab)?;
+    std::thread::scope(|scope| {
+        let defects = scope.spawn(|| defects::show(lab, &site.app));
+        lab.measure("data_setup", || site.set_up(lab))?;
+        app_crash(lab, &site)?;
+        db_kill(lab, &site)?;
+        app_cut_off(lab, &site)?;
+        volume_full(lab, &site)?;
+        all_at_once(lab, &site)?;
+        defects.join().map_err(|_| anyhow::anyhow!("showing the known defects panicked"))?
+    })?;
+    lab.step("stop", || site.stop())?;
+    lab.measure_n("reconciliation", 5, || site.reconcile())?;
+    verify(lab, &site)
+}
+
+/// The program is killed while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock
+/// goes: nobody was told of it.
+fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
+    site.queue_jobs(1)?;
+    let before = site.app_state()?;
+    let lock = site.lock()?;
+    site.wait_until_work_waits(lab)?;
+    let killed = lab.measure("app_crash_detection", || {
+        let killed = site.app.inject(transfer_process())?;
+        lock.release()?;
+        notices(lab, site, "the program finds that it was killed", |app| app.crashes == before.crashes + 1)?;
+        Ok(killed)
+    })?;
+    recovers(lab, site, "app_crash_recovery", vec![killed])?;
+    let found = site.app_state()?.found_again - before.found_again;
+    check!(found == books::BATCH, "what was committed without an answer was sent again, and was there already");
+    Ok(())
+}
+
+/// The machine of PostgreSQL and Redis dies while a batch of the program and a chunk of each worker are half done.
+fn db_kill(lab: &Lab, site: &Site) -> e2e::Result {
+    site.queue_jobs(2)?;
+    let _gone_with_the_machine = site.lock()?;
+    site.wait_until_work_waits(lab)?;
+    let killed = lab.measure("db_kill_detection", || {
+        let killed = site.db.inject(Fault::NodeKill)?;
+        notices(lab, site, "the program has no database", AppState::lacks_the_database)?;
+        workers_lack(lab, site, "redis")?;
+        Ok(killed)
+    })?;
+    recovers(lab, site, "db_kill_recovery", vec![killed])
+}
+
+/// The program cannot reach db; the workers can, and are not disturbed.
+fn app_cut_off(lab: &Lab, site: &Site) -> e2e::Result {
+    let cut = lab.measure("cut_detection", || {
+        let cut = site.app.inject(Fault::NetIsolate)?;
+        notices(lab, site, "the program gets no answer", |app| app.is_degraded_by("no answer"))?;
+        Ok(cut)
+    })?;
+    site.queue_jobs(3)?;
+    lab.eventually("the workers go on during the cut", RECOVERY_DEADLINE, || site.all_jobs_done())?;
+    let lacking = site.lacking()?;
+    check!(lacking.concat() == NONE, "the workers lack nothing while only app is cut off");
+    recovers(lab, site, "cut_recovery", vec![cut])
+}
+
+/// PostgreSQL has no room for another page.
+fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
+    let full = lab.measure("full_volume_detection", || {
+        let full = site.db.inject(Fault::DiskFull { path: "/var/lib/postgresql".into(), free_bytes: 0 })?;
+        site.queue_jobs(4)?;
+        notices(lab, site, "the program names the full disk", |app| app.is_degraded_by("disk full"))?;
+        workers_lack(lab, site, "postgresql")?;
+        Ok(full)
+    })?;
+    recovers(lab, site, "full_volume_recovery", vec![full])
+}
+
+/// db dies, worker is cut off, and the program is killed, together.
+fn all_at_once(lab: &Lab, site: &Site) -> e2e::Result {
+    site.queue_jobs(5)?;
+    let before = site.app_state()?;
+    let faults = lab.measure("all_detection", || {
+        let faults = inject_together(&[
+            (&site.db, Fault::NodeKill),
+            (&site.worker, Fault::NetIsolate),
+            (&site.app, transfer_process()),
+        ])?;
+        let noticed = |app: &AppState| app.crashes == before.crashes + 1 && app.lacks_the_database();
+        notices(lab, site, "the program knows of its death and of the database's", noticed)?;
+        workers_lack(lab, site, "redis")?;
+        Ok(faults)
+    })?;
+    recovers(lab, site, "all_recovery", faults)
+}
+
+fn transfer_process() -> Fault {
+    Fault::ProcessKill { command: "/srv/transfer/transfer.py".into() }
+}
+
+fn inject_together(faults: &[(&Container, Fault)]) -> e2e::Result<Vec<InjectedFault>> {
+    std::thread::scope(|scope| {
+        let injections: Vec<_> =
+            faults.iter().map(|(container, fault)| scope.spawn(move || container.inject(fault.clone()))).collect();
+        injections
+            .into_iter()
+            .map(|injection| injection.join().unwrap_or_else(|_| panic!("an injection panicked")))
+            .collect()
+    })
+}
+
+/// Waits until the program itself says what has happened to it.
+fn notices(lab: &Lab, site: &Site, what: &str, noticed: impl Fn(&AppState) -> bool) -> e2e::Result {
+    lab.eventually(what, DETECTION_DEADLINE, || Ok(noticed(&site.app_state()?)))?;
+    Ok(())
+}
+
+/// Waits until each worker says that it lacks this.
+fn workers_lack(lab: &Lab, site: &Site, service: &str) -> e2e::Result {
+    lab.eventually(&format!("each worker lacks {service}"), DETECTION_DEADLINE, || {
+        Ok(site.lacking()?.iter().all(|lacking| lacking.iter().any(|lacks| lacks == service)))
+    })?;
+    Ok(())
+}
+
+/// Ends the faults and waits until transfers are acknowledged again and every job is done, without anybody's help.
+fn recovers(lab: &Lab, site: &Site, operation: &str, faults: Vec<InjectedFault>) -> e2e::Result {
+    let acknowledged = site.app_state()?.acknowledged;
+    lab.measure(operation, || {
+        for fault in faults {
+            fault.heal()?;
+        }
+        lab.eventually("transfers are acknowledged again", RECOVERY_DEADLINE, || {
+            let app = site.app_state()?;
+            Ok(app.state == "working" && app.acknowledged > acknowledged)
+        })?;
+        lab.eventually("every job is done", RECOVERY_DEADLINE, || site.all_jobs_done())?;
+        lab.eventually("no worker lacks anything", RECOVERY_DEADLINE, || Ok(site.lacking()?.concat() == NONE))?;
+        Ok(())
+    })
+}
+
+/// Nothing that was acknowledged is lost, nothing is there twice, and every job has its one right result.
+fn verify(lab: &Lab, site: &Site) -> e2e::Result {
+    let booked = site.booked()?;
+    lab.artifact("acknowledged.log", site.acknowledged_log()?)?;
+    let acknowledged = books::numbers(&site.acknowledged_log()?)?;
+    let known: Vec<u64> = (1..=acknowledged.len() as u64).collect();
+    check!(acknowledged == known, "the log has each number once, in order");
+    check!(acknowledged.len() as u64 >= 10 * books::BATCH, "there were transfers");
+    check!(
+        books::lost(&acknowledged, &booked.transfers) == NONE,
+        "every acknowledged transfer is on db as it was sent"
+    );
+    check!(books::unexpected(&acknowledged, &booked.transfers) == NONE, "nothing else is on db but a batch under way");
+    check!(booked.balances == books::balances(&booked.transfers), "each transfer has moved money once");
+    check!(jobs::differences(&site.results()?, site::JOB_BATCHES) == NONE, "each job has one result, the right one");
+    check!(site.left_in_the_queue()? == 0, "no job is left in Redis");
+    lab.log(format!("{} transfers acknowledged, {} on db", acknowledged.len(), booked.transfers.len()));
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The three machines: what is laid out on them, and what can be seen on them from outside.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use e2e::{Container, File, Finished, Lab, Port, check};
+use serde::Deserialize;
+
+use crate::books::Booked;
+use crate::jobs;
+
+/// Batches of jobs that are queued in all.
+pub const JOB_BATCHES: u32 = 5;
+const WORKERS: [&str; 2] = ["1", "2"];
+const SETUP_DEADLINE: Duration = Duration::from_secs(20);
+
+pub struct Site {
+    pub app: Container,
+    pub db: Container,
+    pub worker: Container,
+}
+
+/// What transfer.py says of itself; its head describes the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AppState {
+    pub state: String,
+    pub reasons: Vec<String>,
+    pub acknowledged: u64,
+    pub found_again: u64,
+    pub crashes: u64,
+}
+
+impl AppState {
+    pub fn is_degraded_by(&self, reason: &str) -> bool {
+        self.state == "degraded" && self.reasons.iter().any(|given| given == reason)
+    }
+
+    /// Whether it knows that nobody is there: in which words depends on the moment the machine died.
+    pub fn lacks_the_database(&self) -> bool {
+        ["no answer", "refused", "connection lost"].iter().any(|reason| self.is_degraded_by(reason))
+    }
+}
+
+/// Rows on db that a transaction of the scenario keeps from everybody else.
+pub struct Lock<'a>(&'a Site);
+
+impl Lock<'_> {
+    pub fn release(self) -> e2e::Result {
+        let ended = self.0.psql(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'scenario_lock'",
+        )?;
+        check!(ended.trim() == "1", "the lock was held, and goes");
+        Ok(())
+    }
+}
+
+impl Site {
+    pub fn of(lab: &Lab) -> e2e::Result<Self> {
+        Ok(Self { app: lab.container("app")?, db: lab.container("db")?, worker: lab.container("worker")? })
+    }
+
+    /// Tables, the program as a service, two workers; ends when the first transfers are acknowledged.
+    pub fn set_up(&self, lab: &Lab) -> e2e::Result {
+        self.db.wait_for(Port(5432))?;
+        self.db.put(lab.fixture("schema.sql"), "/srv/transfer/schema.sql")?;
+        self.psql("\\i /srv/transfer/schema.sql")?;
+        self.app.put(lab.fixture("transfer.py"), "/srv/transfer/transfer.py")?;
+        self.app.put(lab.fixture("transfer.service"), "/etc/systemd/system/transfer.service")?;
+        self.app.exec(["systemctl", "start", "transfer.service"])?.success()?;
+        self.worker.exec(["systemctl", "start", "batch-worker@1", "batch-worker@2"])?.success()?;
+        self.app.wait_for(File("/var/lib/transfer/state.json"))?;
+        lab.eventually("the first transfers are acknowledged", SETUP_DEADLINE, || {
+            Ok(self.app_state()?.acknowledged > 0)
+        })?;
+        Ok(())
+    }
+
+    /// Ends the program the way systemd does; what it says last is that it stopped.
+    pub fn stop(&self) -> e2e::Result {
+        self.app.exec(["systemctl", "stop", "transfer.service"])?.success()?;
+        let state = self.app_state()?.state;
+        check!(state == "stopped", "the program ended as it was asked to");
+        Ok(())
+    }
+
+    pub fn app_state(&self) -> e2e::Result<AppState> {
+        let text = self.app.get("/var/lib/transfer/state.json")?;
+        serde_json::from_slice(&text).with_context(|| format!("state.json on app: {}", String::from_utf8_lossy(&text)))
+    }
+
+    pub fn acknowledged_log(&self) -> e2e::Result<Vec<u8>> {
+        self.app.get("/var/lib/transfer/acknowledged.log")
+    }
+
+    /// What each worker says that it lacks.
+    pub fn lacking(&self) -> e2e::Result<Vec<Vec<String>>> {
+        #[derive(Deserialize)]
+        struct State {
+            lacking: Vec<String>,
+        }
+        let lacking = |name: &str| {
+            let path = format!("/run/batch-worker-{name}/state.json");
+            let state: State = serde_json::from_slice(&self.worker.get(&path)?).with_context(|| path)?;
+            Ok(state.lacking)
+        };
+        WORKERS.into_iter().map(lacking).collect()
+    }
+
+    /// Queues a batch of jobs. Batches have numbers from 1 without gaps.
+    pub fn queue_jobs(&self, batch: u32) -> e2e::Result {
+        let queued = self.db.command(["redis-cli"]).stdin(jobs::commands(batch)).run()?.success()?;
+        let numbers = queued.stdout_text()?.lines().filter(|line| line.parse::<u64>().is_ok()).count();
+        check!(numbers == jobs::JOBS as usize, "Redis has taken every job of batch {batch}");
+        Ok(())
+    }
+
+    /// Whether Redis holds no job any more, neither queued nor taken; false while it does not answer.
+    pub fn all_jobs_done(&self) -> e2e::Result<bool> {
+        Ok(self.jobs_in_redis()? == Some(0))
+    }
+
+    /// Jobs in Redis that are not done.
+    pub fn left_in_the_queue(&self) -> e2e::Result<u64> {
+        self.jobs_in_redis()?.context("Redis does not answer")
+    }
+
+    fn jobs_in_redis(&self) -> e2e::Result<Option<u64>> {
+        let lists = "LLEN jobs\nLLEN processing:1\nLLEN processing:2\n";
+        let answer = self.db.command(["redis-cli"]).stdin(lists).run()?;
+        let lengths: Vec<u64> = answer.stdout_text()?.lines().filter_map(|line| line.parse().ok()).collect();
+        Ok((lengths.len() == 3).then(|| lengths.iter().sum()))
+    }
+
+    /// From now on each batch of transfers waits when its rows are inserted, and each chunk of jobs when its results are.
+    pub fn lock(&self) -> e2e::Result<Lock<'_>> {
+        let hold = "BEGIN; SELECT FROM accounts WHERE account = 0 FOR UPDATE; LOCK TABLE results IN SHARE MODE; \
+                    SELECT pg_sleep(60)";
+        let run = ["systemd-run", "--quiet", "--collect", "--uid=postgres", "--setenv=PGAPPNAME=scenario_lock"];
+        self.db.exec(run.into_iter().chain(["psql", "-qX", "-d", "mancer", "-c", hold]))?.success()?;
+        Ok(Lock(self))
+    }
+
+    /// Until the program and both workers stand in the middle of their work, waiting for the lock.
+    pub fn wait_until_work_waits(&self, lab: &Lab) -> e2e::Result {
+        let waiting = "SELECT count(*) FILTER (WHERE query LIKE '%INSERT INTO transfers%') > 0 \
+                       AND count(*) FILTER (WHERE query LIKE 'INSERT INTO results%') = 2 \
+                       FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        lab.eventually("a batch of transfers and two chunks of jobs wait for the lock", SETUP_DEADLINE, || {
+            Ok(self.psql(waiting)?.trim() == "t")
+        })?;
+        Ok(())
+    }
+
+    /// What an operator looks at after an incident: accounts whose balance is not what their transfers say.
+    pub fn reconcile(&self) -> e2e::Result {
+        let unlike = self.psql(
+            "SELECT count(*) FROM accounts LEFT JOIN (
+               SELECT account, sum(cents) AS cents FROM (
+                 SELECT source AS account, -amount_cents AS cents FROM transfers
+                 UNION ALL SELECT target, amount_cents FROM transfers
+               ) AS sides GROUP BY account
+             ) AS moved USING (account) WHERE balance_cents <> coalesce(cents, 0)",
+        )?;
+        check!(unlike.trim() == "0", "accounts whose balance is not what their transfers say");
+        Ok(())
+    }
+
+    pub fn booked(&self) -> e2e::Result<Booked> {
+        let transfers = self.psql("SELECT number, source, target, amount_cents FROM transfers ORDER BY number")?;
+        Booked::parse(&transfers, &self.psql("SELECT account, balance_cents FROM accounts")?)
+    }
+
+    pub fn results(&self) -> e2e::Result<String> {
+        self.psql("SELECT batch, id, amount_cents, digest FROM results ORDER BY batch, id")
+    }
+
+    fn psql(&self, command: &str) -> e2e::Result<String> {
+        let argv = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", "mancer", "-c", command];
+        let answer: Finished = self.db.command(argv).user("postgres").run()?;
+        Ok(answer.success()?.stdout_text()?.to_owned())
+    }
+}
