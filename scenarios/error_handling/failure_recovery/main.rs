@@ -44,9 +44,9 @@ fn scenario(lab: &Lab) -> e2e::Result {
 /// The program is killed while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock
 /// goes: nobody was told of it.
 fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
-    site.queue_jobs(1)?;
     let before = site.app_state()?;
     let lock = site.lock()?;
+    site.queue_jobs(1)?;
     site.wait_until_work_waits(lab)?;
     let killed = lab.measure("app_crash_detection", || {
         let killed = site.app.inject(transfer_process())?;
@@ -62,13 +62,15 @@ fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
 
 /// The machine of PostgreSQL and Redis dies while a batch of the program and a chunk of each worker are half done.
 fn db_kill(lab: &Lab, site: &Site) -> e2e::Result {
-    site.queue_jobs(2)?;
     let _gone_with_the_machine = site.lock()?;
+    site.queue_jobs(2)?;
     site.wait_until_work_waits(lab)?;
     let killed = lab.measure("db_kill_detection", || {
         let killed = site.db.inject(Fault::NodeKill)?;
         notices(lab, site, "the program has no database", AppState::lacks_the_database)?;
-        workers_lack(lab, site, "redis")?;
+        lab.eventually("each worker lacks PostgreSQL", DETECTION_DEADLINE, || {
+            Ok(site.lacking()?.iter().all(|lacking| lacking.contains(&"postgresql".to_owned())))
+        })?;
         Ok(killed)
     })?;
     recovers(lab, site, "db_kill_recovery", vec![killed])
@@ -94,7 +96,9 @@ fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
         let full = site.db.inject(Fault::DiskFull { path: "/var/lib/postgresql".into(), free_bytes: 0 })?;
         site.queue_jobs(4)?;
         notices(lab, site, "the program names the full disk", |app| app.is_degraded_by("disk full"))?;
-        workers_lack(lab, site, "postgresql")?;
+        lab.eventually("a worker cannot store its results", DETECTION_DEADLINE, || {
+            Ok(site.lacking()?.concat().contains(&"postgresql".to_owned()))
+        })?;
         Ok(full)
     })?;
     recovers(lab, site, "full_volume_recovery", vec![full])
@@ -112,7 +116,9 @@ fn all_at_once(lab: &Lab, site: &Site) -> e2e::Result {
         ])?;
         let noticed = |app: &AppState| app.crashes == before.crashes + 1 && app.lacks_the_database();
         notices(lab, site, "the program knows of its death and of the database's", noticed)?;
-        workers_lack(lab, site, "redis")?;
+        lab.eventually("each worker lacks something", DETECTION_DEADLINE, || {
+            Ok(site.lacking()?.iter().all(|lacking| !lacking.is_empty()))
+        })?;
         Ok(faults)
     })?;
     recovers(lab, site, "all_recovery", faults)
@@ -136,14 +142,6 @@ fn inject_together(faults: &[(&Container, Fault)]) -> e2e::Result<Vec<InjectedFa
 /// Waits until the program itself says what has happened to it.
 fn notices(lab: &Lab, site: &Site, what: &str, noticed: impl Fn(&AppState) -> bool) -> e2e::Result {
     lab.eventually(what, DETECTION_DEADLINE, || Ok(noticed(&site.app_state()?)))?;
-    Ok(())
-}
-
-/// Waits until each worker says that it lacks this.
-fn workers_lack(lab: &Lab, site: &Site, service: &str) -> e2e::Result {
-    lab.eventually(&format!("each worker lacks {service}"), DETECTION_DEADLINE, || {
-        Ok(site.lacking()?.iter().all(|lacking| lacking.iter().any(|lacks| lacks == service)))
-    })?;
     Ok(())
 }
 
