@@ -5,7 +5,6 @@
 //! in their state files, and compares at the end what is on db with `books.rs` and `jobs.rs`, which work it out anew.
 
 mod books;
-mod defects;
 mod jobs;
 mod site;
 
@@ -19,6 +18,13 @@ const DETECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Work goes on within this after a failure has ended; it takes 1 s on an idle machine.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 const NONE: &[String] = &[];
+/// What `fixtures/defects.py` shows that the program cannot use of Mancer.
+const DEFECTS: [(&str, &str); 4] = [
+    ("backend-timeout", "a time-out of 0.2 s acted when the command had ended by itself"),
+    ("cache-keeps-failures", "the failure of a moment ago is given out again"),
+    ("enforcer-on-error", "the handler of a failed command was not called"),
+    ("enforcer-validator", "a result that its validator refuses is a success"),
+];
 
 fn main() -> std::process::ExitCode {
     e2e::run(scenario)
@@ -27,7 +33,7 @@ fn main() -> std::process::ExitCode {
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
     std::thread::scope(|scope| {
-        let defects = scope.spawn(|| defects::show(lab, &site.app));
+        let defects = scope.spawn(|| show_defects(lab, &site.app));
         lab.measure("data_setup", || site.set_up(lab))?;
         app_crash(lab, &site)?;
         db_kill(lab, &site)?;
@@ -39,6 +45,11 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("stop", || site.stop())?;
     lab.measure_n("reconciliation", 5, || site.reconcile())?;
     verify(lab, &site)
+}
+
+fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
+    app.put(lab.fixture("defects.py"), "/srv/transfer/defects.py")?;
+    common::mancer::known_defects(lab, app, "/srv/transfer/defects.py", &DEFECTS)
 }
 
 /// The program is killed while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock

@@ -1,0 +1,3 @@
+//! What Mancer's scenarios have in common.
+
+pub mod mancer;

@@ -1,0 +1,46 @@
+//! Programs that use Mancer on app, and what Mancer is known to do wrong there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use e2e::{Container, Lab, Result, failing_with};
+
+/// Probes take about a second alone; the rest is for company.
+const PROBES_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs `python3 ARGV` as the user mancer. What it prints goes to a file, because Mancer prints every row it reads;
+/// results go to files as well.
+///
+/// # Errors
+/// When it fails, with the end of what it printed, or takes longer than `deadline`.
+pub fn run(app: &Container, argv: &[&str], deadline: Duration) -> Result {
+    // Several of them may run at once.
+    const LINE: &str =
+        "python3 \"$@\" > /tmp/mancer.$$.log 2>&1 || { tail -n 5 /tmp/mancer.$$.log | tail -c 2000 >&2; exit 1; }";
+    let argv = ["/bin/sh", "-c", LINE, "sh"].iter().chain(argv).copied();
+    app.command(argv).user("mancer").deadline(deadline).run()?.success()?;
+    Ok(())
+}
+
+/// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first and writes for each, by the
+/// defect's name, what went wrong, or null, as JSON. Reports each as the known defect that it shows; `defects` are names
+/// without `mancer-0.1.4/`, and what the failure of each must contain.
+///
+/// # Errors
+/// When the probes break down, one is missing, or one fails in another way.
+pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
+    const RESULT: &str = "/tmp/probes.json";
+    run(app, &[probes, RESULT], PROBES_DEADLINE)?;
+    let found = app.get(RESULT)?;
+    lab.artifact("probes.json", &found)?;
+    let found: BTreeMap<String, Option<String>> = serde_json::from_slice(&found).context("reading probes.json")?;
+    for (name, failure) in defects {
+        let outcome = found.get(*name).with_context(|| format!("{probes} has no probe {name}"))?;
+        lab.known_defect(&format!("mancer-0.1.4/{name}"), failing_with(*failure), || match outcome {
+            Some(failure) => Err(anyhow!("{failure}")),
+            None => Ok(()),
+        })?;
+    }
+    Ok(())
+}
