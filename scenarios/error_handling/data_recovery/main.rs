@@ -1,1 +1,170 @@
-fn main() {}
+//! Books on db are damaged in every way that a person and a disk can, and a program on app brings them back with Mancer:
+//! from a base backup, PostgreSQL's log, and its own log of what was acknowledged.
+//!
+//! `fixtures/recover.py` is the program. This scenario does the damage, reads which damage the program has found, and
+//! compares the books with `books.rs`, which works every row out from its number. Meanwhile a reader on worker asks for
+//! rows all the time: what it was given may be an error or too little, but never wrong.
+
+mod books;
+mod served;
+mod site;
+
+use std::time::Duration;
+
+use e2e::{Container, Fault, Lab, check};
+use site::{Incident, Site};
+
+/// Damage is found and repaired within this; it takes 3 s on an idle machine.
+const REPAIR_DEADLINE: Duration = Duration::from_secs(40);
+const LEDGER_CONF: &str = "/etc/postgresql/15/main/conf.d/ledger.conf";
+const LEDGER_JSON: &str = "/srv/ledger/ledger.json";
+/// Payments whose pages are damaged: of two pages, and among those that the reader asks for.
+const DAMAGED_PAYMENTS: [u64; 2] = [100, 250];
+const NONE: &[String] = &[];
+/// What `fixtures/defects.py` shows that the program cannot use of Mancer.
+const DEFECTS: [(&str, &str); 4] = [
+    ("bash-command-forgets", "what would run is 'sudo echo'"),
+    ("chain-hides-failure", "a chain whose first command failed is a success"),
+    ("pipe-to-bash-command", "the checksum is that of nothing"),
+    ("ssh-bytes", "'SSH Error occurred'"),
+];
+
+fn main() -> std::process::ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> e2e::Result {
+    let site = Site::of(lab)?;
+    std::thread::scope(|scope| {
+        let defects = scope.spawn(|| show_defects(lab, &site.app));
+        lab.measure("data_setup", || site.set_up(lab))?;
+        settings_damaged(lab, &site)?;
+        rows_deleted_and_table_dropped(lab, &site)?;
+        pages_damaged(lab, &site)?;
+        defects.join().map_err(|_| anyhow::anyhow!("showing the known defects panicked"))?
+    })?;
+    lab.step("stop", || site.stop())?;
+    verify(lab, &site)
+}
+
+fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
+    app.put(lab.fixture("defects.py"), "/srv/ledger/defects.py")?;
+    common::mancer::known_defects(lab, app, "/srv/ledger/defects.py", &DEFECTS)
+}
+
+/// PostgreSQL's settings end early, and in the program's own a 20 becomes a 21: both are noticed before anybody uses them.
+fn settings_damaged(lab: &Lab, site: &Site) -> e2e::Result {
+    let (conf, json) = (site.db.get(LEDGER_CONF)?, site.app.get(LEDGER_JSON)?);
+    let digit = books::position(&json, b"20")?;
+    let files = [format!("app:{LEDGER_JSON}"), format!("db:{LEDGER_CONF}")];
+    let (known, mut named) = (site.incidents()?.len(), Vec::new());
+    let faults = lab.measure("settings_repair", || {
+        let cut = site.db.inject(Fault::FileTruncate { path: LEDGER_CONF.into(), size_bytes: 40 })?;
+        let flip = site.app.inject(Fault::FileBitflip { path: LEDGER_JSON.into(), offset: digit, bit: 0 })?;
+        lab.eventually("both files are named", REPAIR_DEADLINE, || {
+            named = site.incidents()?.into_iter().skip(known).flat_map(|incident| incident.files).collect();
+            named.sort();
+            Ok(named.len() >= files.len())
+        })?;
+        Ok([cut, flip])
+    })?;
+    check!(named == files, "the damaged files, and no others, are named");
+    check!(site.db.get(LEDGER_CONF)? == conf, "{LEDGER_CONF} is what it was");
+    check!(site.app.get(LEDGER_JSON)? == json, "{LEDGER_JSON} is what it was");
+    for fault in faults {
+        fault.heal()?;
+    }
+    let acknowledged = site.state()?.acknowledged;
+    check!(acknowledged % books::BATCH == 0, "no batch was sent with damaged settings");
+    Ok(())
+}
+
+/// Somebody deletes every seventh payment and drops the customers. The cluster goes back to where all was well, and what
+/// was acknowledged since is sent again.
+fn rows_deleted_and_table_dropped(lab: &Lab, site: &Site) -> e2e::Result {
+    site.wait_for_a_look(lab)?;
+    let before = site.incidents()?.len();
+    let (deleted, incident) = lab.measure("deletion_and_drop_recovery", || {
+        let deleted = site.psql("DELETE FROM payments WHERE number % 7 = 0 RETURNING number; DROP TABLE customers")?;
+        let incident = repaired(lab, site, before)?;
+        Ok((deleted, incident))
+    })?;
+    let mut deleted = deleted.lines().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    deleted.sort_unstable();
+    check!(incident.tables == ["customers"], "the table that is gone is named");
+    check!(incident.rows.keys().collect::<Vec<_>>() == ["payments"], "the table with missing rows is named");
+    check!(incident.rows["payments"] == deleted, "every row that is gone is named");
+    check!(incident.restored_to.contains('/'), "the cluster went back to a position before the damage");
+    check!(incident.replayed >= books::BATCH, "what was acknowledged after that position was sent again");
+    lab.log(format!("deletion and drop: {} rows; {} sent again", deleted.len(), incident.replayed));
+    all_acknowledged_is_there(site)
+}
+
+/// A bit of a payment turns over in each of two pages, and PostgreSQL restarts, so that it must read them from the disk.
+fn pages_damaged(lab: &Lab, site: &Site) -> e2e::Result {
+    site.wait_for_a_look(lab)?;
+    site.psql("CHECKPOINT")?;
+    let before = site.incidents()?.len();
+    let file = site.psql("SELECT pg_relation_filepath('payments')")?.trim().to_owned();
+    let path = format!("/var/lib/postgresql/15/main/{file}");
+    let content = site.db.get(&path)?;
+    let offsets = DAMAGED_PAYMENTS.map(|number| books::position(&content, books::memo(number).as_bytes()));
+    let mut blocks = Vec::new();
+    let mut faults = Vec::new();
+    for offset in offsets {
+        let offset = offset?;
+        faults.push(site.db.inject(Fault::FileBitflip { path: path.clone(), offset, bit: 0 })?);
+        blocks.push((file.clone(), offset / site::BLOCK_BYTES));
+    }
+    check!(blocks[0] != blocks[1], "two pages are damaged");
+    let incident = lab.measure("page_recovery", || {
+        site.db.exec(["systemctl", "restart", site::POSTGRESQL])?.success()?;
+        repaired(lab, site, before)
+    })?;
+    check!(incident.blocks == blocks, "file and block of each damaged page are named, and no others");
+    check!(incident.restored_to == "the end of the log", "nothing of the log was left out");
+    check!(incident.replayed == 0, "all that was acknowledged was in PostgreSQL's log");
+    for fault in faults {
+        fault.heal()?;
+    }
+    all_acknowledged_is_there(site)
+}
+
+/// Waits until the program has repaired what it found, and works; what it found.
+fn repaired(lab: &Lab, site: &Site, before: usize) -> e2e::Result<Incident> {
+    lab.eventually("the program has found the damage and repaired it", REPAIR_DEADLINE, || {
+        Ok(site.incidents()?.len() > before && site.state()?.state == "working")
+    })?;
+    let mut new = site.incidents()?.split_off(before);
+    check!(new.len() == 1, "one incident came of it");
+    Ok(new.remove(0))
+}
+
+/// While the program goes on: there may be a batch more on db than is acknowledged.
+fn all_acknowledged_is_there(site: &Site) -> e2e::Result {
+    let acknowledged = site.state()?.acknowledged;
+    let missing = books::missing(&site.rows()?, acknowledged);
+    check!(missing == NONE, "all that was acknowledged is on db as it was sent, up to {acknowledged}");
+    Ok(())
+}
+
+/// The books are what the acknowledged transactions make, and nobody was ever given anything else.
+fn verify(lab: &Lab, site: &Site) -> e2e::Result {
+    let acknowledged = site.state()?.acknowledged;
+    let mut rows = Vec::new();
+    lab.measure_n("read_back", 5, || {
+        rows = site.rows()?;
+        Ok(())
+    })?;
+    check!(site.lines_of_the_log()? == acknowledged, "the log has a line for each acknowledged transaction");
+    check!(books::missing(&rows, acknowledged) == NONE, "nothing that was acknowledged is lost");
+    check!(books::unexpected(&rows, acknowledged) == NONE, "nothing else is there");
+    let kept = site.psql("SELECT setting FROM pg_file_settings WHERE name = 'wal_keep_size' AND applied")?;
+    check!(kept.trim() == "64MB", "PostgreSQL has started with the settings that were put back");
+
+    let answers = served::read(lab, &site.worker)?;
+    check!(served::wrong(&answers) == NONE, "no answer had a wrong row");
+    check!(served::complete(&answers) > 0, "the reader was served");
+    check!(served::errors(&answers, "invalid page in block") > 0, "it asked for a damaged page and was given an error");
+    Ok(())
+}

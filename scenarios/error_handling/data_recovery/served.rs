@@ -1,0 +1,85 @@
+//! What the reader on worker was given, one entry for each different answer.
+
+use anyhow::Context as _;
+use e2e::{Container, Lab};
+use serde::Deserialize;
+
+use crate::books;
+
+/// `fixtures/reader.py` writes these.
+pub const FILE: &str = "/srv/data/served.json";
+/// A list of wrong answers ends here.
+const SHOWN: usize = 5;
+
+#[derive(Debug, Deserialize)]
+pub struct Answer {
+    /// First and last number that was asked for.
+    first: u64,
+    last: u64,
+    /// Rows as PostgreSQL shows them, in their order; empty with an error.
+    rows: Vec<String>,
+    error: Option<String>,
+    /// How often it was given.
+    count: u64,
+}
+
+impl Answer {
+    fn is_complete(&self) -> bool {
+        self.error.is_none() && self.rows.len() as u64 == self.last - self.first + 1
+    }
+}
+
+/// What the reader has written down, kept as an artifact too.
+///
+/// # Errors
+/// When there is nothing, or nothing that can be read.
+pub fn read(lab: &Lab, worker: &Container) -> e2e::Result<Vec<Answer>> {
+    let text = worker.get(FILE)?;
+    lab.artifact("served.json", &text)?;
+    let answers: Vec<Answer> = serde_json::from_slice(&text).context("reading served.json as the reader wrote it")?;
+    for answer in &answers {
+        let what = answer.error.clone().unwrap_or_else(|| format!("{} rows", answer.rows.len()));
+        lab.log(format!("reader: {} times for {} to {}: {what}", answer.count, answer.first, answer.last));
+    }
+    Ok(answers)
+}
+
+/// Rows that were given to the reader, and are not what was acknowledged.
+pub fn wrong(answers: &[Answer]) -> Vec<String> {
+    let wrong = |answer: &Answer| books::unexpected_between(&answer.rows, answer.first, answer.last);
+    answers.iter().flat_map(wrong).take(SHOWN).collect()
+}
+
+/// How many answers had all that was asked for.
+pub fn complete(answers: &[Answer]) -> u64 {
+    answers.iter().filter(|answer| answer.is_complete()).map(|answer| answer.count).sum()
+}
+
+/// How many answers were errors with these words.
+pub fn errors(answers: &[Answer], words: &str) -> u64 {
+    let has = |answer: &&Answer| answer.error.as_deref().is_some_and(|error| error.contains(words));
+    answers.iter().filter(has).map(|answer| answer.count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(rows: Vec<String>, error: Option<&str>) -> Answer {
+        Answer { first: 61, last: 63, rows, error: error.map(Into::into), count: 2 }
+    }
+
+    #[test]
+    fn too_little_is_not_wrong_and_a_changed_row_is() {
+        let whole: Vec<String> = (61..=63).map(books::row).collect();
+        let changed = vec![whole[0].replace("memo", "memp")];
+        let given = [
+            answer(whole.clone(), None),
+            answer(whole[1..].to_vec(), None),
+            answer(Vec::new(), Some("invalid page in block 0 of relation base/5/1")),
+        ];
+        assert!(wrong(&given).is_empty());
+        assert_eq!((complete(&given), errors(&given, "invalid page")), (2, 2));
+        assert_eq!(wrong(&[answer(changed.clone(), None)]), changed);
+    }
+}
