@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-/// Jobs of a batch: three chunks of a worker and more, and more results than one page of a table holds.
+/// Jobs of a batch: three chunks of a worker and more.
 pub const JOBS: u32 = 80;
 /// How often each digest is hashed: 25 jobs take a worker a few milliseconds.
 const ROUNDS: u32 = 200;

@@ -56,7 +56,7 @@ fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
 /// goes: nobody was told of it.
 fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
     let before = site.app_state()?;
-    let lock = site.lock()?;
+    let lock = site.lock(lab)?;
     site.queue_jobs(1)?;
     site.wait_until_work_waits(lab)?;
     let killed = lab.measure("app_crash_detection", || {
@@ -73,7 +73,7 @@ fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
 
 /// The machine of PostgreSQL and Redis dies while a batch of the program and a chunk of each worker are half done.
 fn db_kill(lab: &Lab, site: &Site) -> e2e::Result {
-    let _gone_with_the_machine = site.lock()?;
+    let _gone_with_the_machine = site.lock(lab)?;
     site.queue_jobs(2)?;
     site.wait_until_work_waits(lab)?;
     let killed = lab.measure("db_kill_detection", || {
@@ -101,15 +101,12 @@ fn app_cut_off(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "cut_recovery", vec![cut])
 }
 
-/// PostgreSQL has no room for another page.
+/// PostgreSQL has no room for another page. The workers' results may still fit into the pages that it has.
 fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
     let full = lab.measure("full_volume_detection", || {
         let full = site.db.inject(Fault::DiskFull { path: "/var/lib/postgresql".into(), free_bytes: 0 })?;
         site.queue_jobs(4)?;
         notices(lab, site, "the program names the full disk", |app| app.is_degraded_by("disk full"))?;
-        lab.eventually("a worker cannot store its results", DETECTION_DEADLINE, || {
-            Ok(site.lacking()?.concat().contains(&"postgresql".to_owned()))
-        })?;
         Ok(full)
     })?;
     recovers(lab, site, "full_volume_recovery", vec![full])

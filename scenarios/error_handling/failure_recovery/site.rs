@@ -132,11 +132,14 @@ impl Site {
     }
 
     /// From now on each batch of transfers waits when its rows are inserted, and each chunk of jobs when its results are.
-    pub fn lock(&self) -> e2e::Result<Lock<'_>> {
+    pub fn lock(&self, lab: &Lab) -> e2e::Result<Lock<'_>> {
         let hold = "BEGIN; SELECT FROM accounts WHERE account = 0 FOR UPDATE; LOCK TABLE results IN SHARE MODE; \
                     SELECT pg_sleep(60)";
         let run = ["systemd-run", "--quiet", "--collect", "--uid=postgres", "--setenv=PGAPPNAME=scenario_lock"];
         self.db.exec(run.into_iter().chain(["psql", "-qX", "-d", "mancer", "-c", hold]))?.success()?;
+        let held =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scenario_lock' AND wait_event = 'PgSleep'";
+        lab.eventually("the lock is held", SETUP_DEADLINE, || Ok(self.psql(held)?.trim() == "1"))?;
         Ok(Lock(self))
     }
 
