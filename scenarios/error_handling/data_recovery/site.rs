@@ -15,7 +15,7 @@ pub const POSTGRESQL: &str = "postgresql@15-main.service";
 pub const BLOCK_BYTES: u64 = 8192;
 const PROGRAM: [&str; 6] = ["machines.py", "ledger.py", "config.py", "archive.py", "watch.py", "recover.py"];
 /// The last number that the reader asks for.
-const READ_UP_TO: u64 = 300;
+const READ_UP_TO: u64 = 200;
 const SETUP_DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct Site {
