@@ -122,7 +122,7 @@ impl Site {
     /// The program gives up on what it cannot repair: there is nothing to wait for then.
     fn fails_no_more(&self) -> e2e::Result {
         if self.app.exec(["systemctl", "is-failed", "--quiet", "ledger.service"])?.status == 0 {
-            let end = self.app.sh("tail -c 1500 /var/log/ledger.log")?;
+            let end = self.app.sh("tail -n 3 /var/log/ledger.log | tail -c 1000")?;
             bail!("the program on app has given up: {}", end.stdout_text()?);
         }
         Ok(())
