@@ -61,7 +61,7 @@ fn settings_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     let faults = lab.measure("settings_repair", || {
         let cut = site.db.inject(Fault::FileTruncate { path: LEDGER_CONF.into(), size_bytes: 40 })?;
         let flip = site.app.inject(Fault::FileBitflip { path: LEDGER_JSON.into(), offset: digit, bit: 0 })?;
-        lab.eventually("both files are named", REPAIR_DEADLINE, || {
+        lab.eventually("ledger.conf on db and ledger.json on app are named", REPAIR_DEADLINE, || {
             named = site.incidents()?.into_iter().skip(known).flat_map(|incident| incident.files).collect();
             named.sort();
             Ok(named.len() >= files.len())
