@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn rows_as_they_are_shown() {
         assert_eq!(row(3), "(3,customer-4e07408562bedb8b60ce05c1)");
-        assert_eq!(row(61), "(61,2,2744,memo-d029fa3a95e174a19934857f)");
+        assert_eq!(row(61), "(61,2,2724,memo-d029fa3a95e174a19934857f)");
     }
 
     #[test]
