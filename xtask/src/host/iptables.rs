@@ -10,6 +10,9 @@ use super::shell::which;
 /// Whether packets that pass a bridge are shown to iptables. Every network namespace has its own.
 const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
+/// The mark of packets that the bridge's own machine sends past every queue, to see what else the link does to them.
+pub const UNDELAYED: u32 = 0xe2e;
+
 /// Which packets go into a queue: all that a bridge sends out through one port.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueRules<'a> {
@@ -42,7 +45,7 @@ impl QueueRules<'_> {
         format!(
             "*mangle\n\
              -I FORWARD -m physdev --physdev-is-bridged --physdev-out {port} {target}\n\
-             -I OUTPUT -o {bridge} -d {address} {target}\n\
+             -I OUTPUT -o {bridge} -d {address} -m mark ! --mark {UNDELAYED:#x} {target}\n\
              COMMIT\n"
         )
     }

@@ -6,6 +6,7 @@ pub mod cargo;
 pub mod cgroup;
 pub mod chromium;
 pub mod doctor;
+pub mod flood;
 pub mod inventory;
 pub mod invoker;
 pub mod iptables;

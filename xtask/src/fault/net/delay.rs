@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::peer::{Peer, is_down, ms, side_by_side};
+use super::peer::{Peer, is_cut_off, is_down, ms, side_by_side};
 use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
@@ -263,10 +263,16 @@ impl Effect for Delay {
                     }
                 }
             }
-            match slow {
-                None => return Ok(seen.join(", ")),
-                Some(slow) if begun.elapsed() > HEAL_DEADLINE => bail!(slow),
-                Some(_) => {}
+            let Some(slow) = slow else { return Ok(seen.join(", ")) };
+            // What cuts it off, or holds packets back behind others, is another fault's affair.
+            if is_cut_off(site)? {
+                return Ok("it is cut off; nothing delays its packets any more".into());
+            }
+            if let Some(kind) = tc::root_kind(site.lab.network(), &site.container.machine().port())? {
+                return Ok(format!("{slow}, in its port's queue ({kind}); nothing else delays its packets any more"));
+            }
+            if begun.elapsed() > HEAL_DEADLINE {
+                bail!(slow);
             }
         }
     }

@@ -16,14 +16,15 @@ const FAMILY: &str = "bridge";
 const SILENCE: Duration = Duration::from_millis(50);
 
 /// So many times longer than an answer took before: the slower the machine, the longer one listens.
-const SILENCE_TIMES: u32 = 5;
+const SILENCE_TIMES: u32 = 2;
 
 /// How long a healed link may take to carry packets: a peer that found nobody asks for the hardware address again once a
 /// second.
 const HEAL_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long one knock at a healed link waits.
-const KNOCK: Duration = Duration::from_millis(100);
+/// How long the first knock at a healed link waits, and the longest: each waits twice as long as the one before.
+const KNOCK_FIRST: Duration = Duration::from_millis(100);
+const KNOCK_LONGEST: Duration = Duration::from_secs(2);
 
 /// A cut link: its packets are dropped on the bridge, so that a restart of the container does not mend it.
 #[derive(Default)]
@@ -69,12 +70,13 @@ impl Effect for Isolate {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let begun = Instant::now();
+        let (begun, mut patience) = (Instant::now(), KNOCK_FIRST);
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
                 return Ok(format!("{outage}; nothing cuts its link any more"));
             }
-            let answers = side_by_side(&self.peers, |peer| peer.knock(site, KNOCK))?;
+            let answers =
+                side_by_side(&self.peers, |peer| peer.knock(site, patience.max(peer.usual() * SILENCE_TIMES)))?;
             let (answered, silent): (Vec<_>, Vec<_>) =
                 self.peers.iter().zip(&answers).partition(|(_, took)| took.is_some());
             // Whoever is cut off itself hears nothing, and that is another fault's affair.
@@ -86,6 +88,7 @@ impl Effect for Isolate {
             if begun.elapsed() > HEAL_DEADLINE {
                 bail!("{} has no answer from {} after {}", silent.name(), site.name(), ms(HEAL_DEADLINE));
             }
+            patience = (patience * 2).min(KNOCK_LONGEST);
         }
     }
 }

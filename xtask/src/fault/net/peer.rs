@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::fault::effect::Site;
+use crate::fault::injection::usage;
 use crate::host::netns::NetworkNamespace;
 use crate::lab::Container;
 
 /// Nothing listens here: the kernel itself answers that it is closed, whatever the machine's processes do.
 const CLOSED_PORT: u16 = 1;
 
-/// How long an undisturbed machine may take to answer.
+/// How long a machine may take to answer that is not cut off, perhaps behind another slow link.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long one may take that is delayed on purpose.
+const PATIENCE_LONG: Duration = Duration::from_secs(12);
 
 /// One who sends to the container.
 #[derive(Debug)]
@@ -26,24 +30,22 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The bridge's own machine, which is the engine, and the first other container that runs: those of them that the
-    /// container answers.
+    /// The bridge's own machine, which is the engine, and the first other container that runs, if it is answered.
     ///
     /// # Errors
-    /// When it answers nobody: then no effect could be seen.
+    /// When not even the bridge is answered.
     pub fn of(site: &Site<'_>) -> anyhow::Result<Vec<Self>> {
-        let others = site.lab.containers().iter().filter(|it| it.machine().name != site.name());
-        let other = others.into_iter().find(|it| !is_down(it)).cloned();
-        let mut peers = Vec::new();
-        for container in [Some(None), other.map(Some)].into_iter().flatten() {
-            let mut peer = Self { container, usual: Duration::ZERO };
-            if let Some(usual) = peer.knock(site, PATIENCE)? {
-                peer.usual = usual;
-                peers.push(peer);
+        let mut bridge = Self { container: None, usual: Duration::ZERO };
+        bridge.usual = bridge.knock(site, PATIENCE_LONG)?.ok_or_else(|| cut_off(site))?;
+        let other = site.lab.containers().iter().find(|it| it.machine().name != site.name() && !is_down(it));
+        let mut other = other.map(|other| Self { container: Some(other.clone()), usual: Duration::ZERO });
+        if let Some(peer) = &mut other {
+            match peer.knock(site, PATIENCE.max(bridge.usual * 3))? {
+                Some(usual) => peer.usual = usual,
+                None => other = None, // cut off itself
             }
         }
-        anyhow::ensure!(!peers.is_empty(), "{} answers nobody: no effect could be seen", site.name());
-        Ok(peers)
+        Ok([Some(bridge), other].into_iter().flatten().collect())
     }
 
     /// Who it is.
@@ -98,6 +100,19 @@ impl Peer {
 /// Whether it has no processes, and so no network, on purpose.
 pub fn is_down(container: &Container) -> bool {
     container.outage().is_some_and(|outage| !outage.frozen)
+}
+
+/// Whether not even the bridge has an answer from it.
+///
+/// # Errors
+/// When it could not be tried.
+pub fn is_cut_off(site: &Site<'_>) -> anyhow::Result<bool> {
+    Ok(knock(site.lab.network(), site.container, PATIENCE)?.is_none())
+}
+
+/// Nothing more can be seen of a container that is cut off already.
+pub fn cut_off(site: &Site<'_>) -> anyhow::Error {
+    usage(format!("{} answers nobody: cut off as it is, nothing more could be seen", site.name()))
 }
 
 fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow::Result<Option<Duration>> {

@@ -1,20 +1,22 @@
 //! What is sent to the container waits at its port until a rate allows it.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::peer::{is_down, ms};
+use super::peer::{cut_off, is_cut_off, is_down, ms};
 use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
+use crate::host::flood::{Flood, HEADER_BYTES};
+use crate::host::iptables::UNDELAYED;
 use crate::host::netns::received_bytes;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
-/// Less cannot be seen in a reasonable time.
-const KILOBITS_MIN: u32 = 8;
+/// Less cannot be seen in a reasonable time, and more cannot be told from what a busy machine does by itself.
+const KILOBITS: std::ops::RangeInclusive<u32> = 8..=1_000_000;
 
 /// How long the rate alone is watched.
 const WATCH: Duration = Duration::from_millis(250);
@@ -34,9 +36,6 @@ const QUEUE_BYTES_MIN: u64 = 16 << 10;
 const FRAME_BYTES: std::ops::RangeInclusive<u64> = 100..=1514;
 const FRAMES: u64 = 16;
 
-/// What of a frame is Ethernet, IP and UDP.
-const HEADER_BYTES: u64 = 14 + 20 + 8;
-
 /// Nothing listens here; the container's kernel answers some packets with an error that nobody reads.
 const CLOSED_PORT: u16 = 1;
 
@@ -49,10 +48,18 @@ pub struct Rate {
     undo: Vec<Undo>,
 }
 
-/// How fast some bytes arrived.
+/// How fast what was sent arrived.
 struct Flow {
     bytes: u64,
+    is_whole: bool,
     took: Duration,
+}
+
+impl std::fmt::Display for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part = if self.is_whole { "" } else { "no more than " };
+        write!(f, "{part}{} bytes arrived within {}", self.bytes, ms(self.took))
+    }
 }
 
 impl Rate {
@@ -89,22 +96,20 @@ impl Rate {
         let (bytes, shortest) = self.watched();
         let patience = shortest * 3 + Duration::from_secs(1);
         let frame = (bytes / FRAMES).clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end());
-        let payload = vec![0; usize::try_from(frame - HEADER_BYTES)?];
+        let flood =
+            Flood { packets: bytes.div_ceil(frame), payload_bytes: frame - HEADER_BYTES, mark: Some(UNDELAYED) };
         let target = SocketAddr::from((site.container.machine().address(), CLOSED_PORT));
         let init = site.container.init_pid()?;
         let arrived = || received_bytes(init, "eth0");
         let before = arrived()?;
         let begun = Instant::now();
-        let sent = site.lab.network().inside(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
-            socket.set_write_timeout(Some(patience))?;
-            (0..bytes.div_ceil(frame)).try_for_each(|_| socket.send_to(&payload, target).map(drop))
-        });
+        let sent = site.lab.network().inside(|| flood.send(target, patience));
         sent.and_then(|sent| sent).context("sending packets to it")?;
         loop {
-            let flow = Flow { bytes: arrived()?.saturating_sub(before), took: begun.elapsed() };
-            if flow.bytes >= bytes || flow.took > patience {
-                return Ok(flow);
+            let (bytes, took) = (arrived()?.saturating_sub(before), begun.elapsed());
+            let is_whole = bytes >= flood.counted_bytes();
+            if is_whole || took > patience {
+                return Ok(Flow { bytes, is_whole, took });
             }
             std::thread::sleep(Duration::from_millis(1)); // until the kernel has counted more
         }
@@ -125,8 +130,9 @@ impl Effect for Rate {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.kilobits_per_second < KILOBITS_MIN {
-            return Err(usage(format!("net.rate: at least {KILOBITS_MIN} kilobits per second")));
+        if !KILOBITS.contains(&self.kilobits_per_second) {
+            let message = format!("net.rate: {} to {} kilobits per second", KILOBITS.start(), KILOBITS.end());
+            return Err(usage(message));
         }
         if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
             return Err(outage.into());
@@ -138,11 +144,14 @@ impl Effect for Rate {
         }
         let (_, shortest) = self.watched();
         let flow = self.send(site)?;
+        if !flow.is_whole {
+            return Err(cut_off(site));
+        }
         if flow.took * 2 > shortest {
             let rate = self.kilobits(&flow);
-            let message =
-                format!("net.rate: {} takes in {rate:.0} kilobits per second at best: choose less", site.name());
-            return Err(usage(message));
+            let problem = format!("net.rate: {} takes in {rate:.0} kilobits per second at best now", site.name());
+            let cure = "choose less, or a machine with less to do";
+            return Err(Error::Host { problem, cure: cure.into() }.into());
         }
         let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
         site.note(undo.clone())?;
@@ -151,17 +160,16 @@ impl Effect for Rate {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (bytes, shortest) = self.watched();
+        let (_, shortest) = self.watched();
         let flow = self.send(site)?;
-        let seen = format!("{} of {bytes} bytes arrived within {}", flow.bytes, ms(flow.took));
         // A bucket lets no more through than it holds; a little is lost to the clock's grain.
         if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
-            bail!("{seen}: that takes {} at this rate", ms(shortest));
+            bail!("{flow}: that takes {} at this rate", ms(shortest));
         }
-        if flow.bytes < bytes {
-            bail!("{seen}: more is kept back than the rate does");
+        if !flow.is_whole {
+            bail!("{flow}: something else keeps packets back");
         }
-        Ok(format!("{seen}: {:.0} kilobits per second", self.kilobits(&flow)))
+        Ok(format!("{flow}: {:.0} kilobits per second", self.kilobits(&flow)))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -169,18 +177,22 @@ impl Effect for Rate {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (begun, (bytes, shortest)) = (Instant::now(), self.watched());
+        let (begun, (_, shortest)) = (Instant::now(), self.watched());
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
                 return Ok(format!("{outage}; nothing slows its link any more"));
             }
             let flow = self.send(site)?;
-            let seen = format!("{} of {bytes} bytes arrived within {}", flow.bytes, ms(flow.took));
-            if flow.bytes >= bytes && flow.took * 2 <= shortest {
-                return Ok(seen);
+            if flow.is_whole && flow.took * 2 <= shortest {
+                return Ok(flow.to_string());
+            }
+            let (network, port) = (site.lab.network(), site.container.machine().port());
+            // What cuts it off is another fault's affair.
+            if is_cut_off(site)? && tc::root_kind(network, &port)?.is_none() {
+                return Ok("it is cut off; nothing slows its link any more".into());
             }
             if begun.elapsed() > HEAL_DEADLINE {
-                bail!("{seen}: that is as slow as before");
+                bail!("{flow}: that is as slow as before");
             }
         }
     }
@@ -212,7 +224,7 @@ mod tests {
     #[test]
     fn the_rate_is_told_without_what_passes_at_once() {
         let rate = Rate::new(1000);
-        let flow = Flow { bytes: 1600 + 31_250, took: Duration::from_millis(250) };
+        let flow = Flow { bytes: 1600 + 31_250, is_whole: true, took: Duration::from_millis(250) };
         assert!((rate.kilobits(&flow) - 1000.0).abs() < 1e-6);
     }
 }

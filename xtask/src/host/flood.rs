@@ -1,0 +1,90 @@
+//! Many packets at once, to see what a link does to them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// What of a packet on a wire is Ethernet, IP and UDP.
+pub const HEADER_BYTES: u64 = 14 + 20 + 8;
+
+/// Packets that carry so much are handed to the kernel in one piece, which it cuts: a call for each would be slower than
+/// many a link.
+const PIECES_FROM_BYTES: u64 = 1000;
+const PACKETS_IN_PIECE: u64 = 40;
+
+/// Packets of one size.
+#[derive(Debug, Clone, Copy)]
+pub struct Flood {
+    /// How many.
+    pub packets: u64,
+    /// What each carries.
+    pub payload_bytes: u64,
+    /// How rules tell them; root alone may mark packets.
+    pub mark: Option<u32>,
+}
+
+impl Flood {
+    /// The fewest bytes that a device counts for all of them. In one piece they have one header.
+    #[must_use]
+    pub fn counted_bytes(&self) -> u64 {
+        self.packets * self.payload_bytes + self.packets.div_ceil(self.packets_in_piece()) * HEADER_BYTES
+    }
+
+    fn packets_in_piece(&self) -> u64 {
+        if self.payload_bytes < PIECES_FROM_BYTES { 1 } else { PACKETS_IN_PIECE }
+    }
+
+    /// Sends them from the calling thread's network namespace, as fast as the link takes them.
+    ///
+    /// # Errors
+    /// When the kernel cannot, or the link takes none for this long.
+    pub fn send(self, target: SocketAddr, patience: Duration) -> io::Result<()> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_write_timeout(Some(patience))?;
+        if let Some(mark) = self.mark {
+            setsockopt(&socket, sockopt::Mark, &mark)?;
+        }
+        let at_once = self.packets_in_piece();
+        if at_once > 1 {
+            let segment = i32::try_from(self.payload_bytes).map_err(io::Error::other)?;
+            setsockopt(&socket, sockopt::UdpGsoSegment, &segment)?;
+        }
+        let piece = vec![0; usize::try_from(at_once * self.payload_bytes).map_err(io::Error::other)?];
+        let mut left = self.packets;
+        while left > 0 {
+            let packets = left.min(at_once);
+            let bytes = usize::try_from(packets * self.payload_bytes).map_err(io::Error::other)?;
+            socket.send_to(&piece[..bytes], target)?;
+            left -= packets;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_packet_has_its_size_in_pieces_and_alone() {
+        for payload_bytes in [100, 1472] {
+            let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let flood = Flood { packets: 45, payload_bytes, mark: None };
+            flood.send(receiver.local_addr().unwrap(), Duration::from_secs(10)).unwrap();
+            let mut buffer = [0; 2000];
+            for packet in 0..45 {
+                assert_eq!(receiver.recv(&mut buffer).unwrap() as u64, payload_bytes, "packet {packet}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_has_one_header() {
+        let counted = |payload_bytes| Flood { packets: 45, payload_bytes, mark: None }.counted_bytes();
+        assert_eq!(counted(100), 45 * 142);
+        assert_eq!(counted(1472), 45 * 1472 + 2 * 42);
+    }
+}
