@@ -51,6 +51,7 @@
               staticBusybox
 
               # what doctor calls optional
+              pkgs.chromium
               pkgs.iptables
               pkgs.libfaketime
               pkgs.strace

@@ -6,6 +6,7 @@
     let
       names = [
         "cargo"
+        "chromium"
         "clippy"
         "debian-archive-keyring"
         "e2fsprogs"
