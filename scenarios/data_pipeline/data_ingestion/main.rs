@@ -9,6 +9,8 @@ mod fixture;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use common::mancer;
+use common::postgres::psql;
 use e2e::{Container, Lab, Port, check};
 use expectation::{Outcome, Summary};
 use fixture::{Expected, Source};
@@ -33,12 +35,13 @@ fn scenario(lab: &Lab) -> e2e::Result {
     db.wait_for(Port(22))?;
 
     lab.measure("data_setup", || load(lab, &db, &source))?;
-    let loaded = psql(&db, "SELECT (SELECT count(*) FROM staging.customers) + (SELECT count(*) FROM staging.orders)")?;
+    let loaded =
+        psql(&db, DATABASE, "SELECT (SELECT count(*) FROM staging.customers) + (SELECT count(*) FROM staging.orders)")?;
     let rows: u64 = loaded.trim().parse().with_context(|| format!("psql counted {loaded:?} rows"))?;
     check!(rows == expected.summary.customers_read + expected.summary.orders_read, "every row is in the database");
 
     lab.step("prepare the pipeline", || app.put(lab.fixture("ingest.py"), "/srv/ingestion/ingest.py"))?;
-    lab.measure("data_processing", || ingest(&app))?;
+    lab.measure("data_processing", || mancer::run(&app, &["/srv/ingestion/ingest.py", OUTPUT], PIPELINE_DEADLINE))?;
 
     lab.measure("result_validation", || {
         let found = output(lab, &app)?;
@@ -76,7 +79,7 @@ fn load(lab: &Lab, db: &Container, source: &Source) -> e2e::Result {
     db.put(lab.fixture("schema.sql"), "/srv/ingestion/schema.sql")?;
     let create = format!("CREATE DATABASE {DATABASE} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
     db.command(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c", &create]).user("postgres").run()?.success()?;
-    psql(db, "\\i /srv/ingestion/schema.sql")?;
+    psql(db, DATABASE, "\\i /srv/ingestion/schema.sql")?;
     for (table, csv) in [("customers", &source.customers), ("orders", &source.orders)] {
         let columns = csv.lines().next().unwrap_or_default();
         let copy = format!("COPY staging.{table} ({columns}) FROM STDIN (FORMAT csv, HEADER, ENCODING 'UTF8')");
@@ -86,17 +89,6 @@ fn load(lab: &Lab, db: &Container, source: &Source) -> e2e::Result {
             .run()?
             .success()?;
     }
-    Ok(())
-}
-
-/// Runs the pipeline. What it prints goes to a file: Mancer prints every row it reads, twice.
-fn ingest(app: &Container) -> e2e::Result {
-    let run = format!("python3 /srv/ingestion/ingest.py {OUTPUT} > {OUTPUT}.log 2>&1");
-    app.command(["/bin/sh", "-c", &format!("{run} || {{ tail -n 5 {OUTPUT}.log | tail -c 2000 >&2; exit 1; }}")])
-        .user("mancer")
-        .deadline(PIPELINE_DEADLINE)
-        .run()?
-        .success()?;
     Ok(())
 }
 
@@ -123,10 +115,4 @@ fn json<T: serde::de::DeserializeOwned>(lab: &Lab, app: &Container, name: &str) 
     let text = app.get(format!("{OUTPUT}/{name}"))?;
     lab.artifact(name, &text)?;
     serde_json::from_slice(&text).with_context(|| format!("reading {name} as the pipeline wrote it"))
-}
-
-/// What a command of psql's prints on db, unaligned and without headers.
-fn psql(db: &Container, command: &str) -> e2e::Result<String> {
-    let argv = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-c", command];
-    Ok(db.command(argv).user("postgres").run()?.success()?.stdout_text()?.to_owned())
 }
