@@ -1,0 +1,228 @@
+//! The three machines, and what this scenario does with them: arrange, start Mancer, look.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use common::mancer;
+use common::postgres::psql;
+use e2e::{Container, Fault, Lab, check};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::expectation::Sum;
+use crate::resources::processor_time;
+
+/// Time for what takes a moment, also on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+/// A run takes about 3 s alone; the rest is for company.
+const RUN_DEADLINE: Duration = Duration::from_secs(100);
+const SUMS: &str = "SELECT batch, count(*), sum(amount_cents) FROM results GROUP BY batch ORDER BY batch";
+
+/// The lab, and how much work a record is.
+pub struct Site<'lab> {
+    lab: &'lab Lab,
+    pub app: Container,
+    db: Container,
+    pub worker: Container,
+    /// How often each record is hashed.
+    pub rounds: u32,
+}
+
+/// What one run of the driver did.
+pub struct Run {
+    pub workers: u32,
+    pub jobs: usize,
+    /// From the first look at the file to the empty queue.
+    drained: Duration,
+    pub batches: Vec<Sum>,
+    /// How many records each worker has the result of, by its name.
+    pub by_worker: Vec<(String, u64)>,
+    /// Processor time of all workers.
+    processor_time: Duration,
+    /// From Mancer's start to its end.
+    wall: Duration,
+}
+
+impl Run {
+    /// How fast the queue was drained.
+    pub fn records_per_second(&self) -> f64 {
+        self.jobs as f64 / self.drained.as_secs_f64()
+    }
+
+    /// How many processors the workers used, on average.
+    pub fn processors_used(&self) -> f64 {
+        self.processor_time.as_secs_f64() / self.wall.as_secs_f64()
+    }
+
+    /// For the record.
+    pub fn report(&self) -> serde_json::Value {
+        json!({
+            "drained_ms": self.drained.as_millis(), "wall_ms": self.wall.as_millis(),
+            "processor_time_ms": self.processor_time.as_millis(),
+            "records_per_second": self.records_per_second(), "records_by_worker": self.by_worker,
+        })
+    }
+}
+
+impl<'lab> Site<'lab> {
+    /// # Errors
+    /// When the scenario has not these containers.
+    pub fn of(lab: &'lab Lab) -> e2e::Result<Self> {
+        let container = |name| lab.container(name);
+        let (app, db, worker) = (container("app")?, container("db")?, container("worker")?);
+        Ok(Self { lab, app, db, worker, rounds: lab.param("rounds")? })
+    }
+
+    /// The programs and their input on app, the table on db.
+    pub fn prepare(&self, fixtures: &Path) -> e2e::Result {
+        for name in ["batch.py", "probes.py", "transactions.csv"] {
+            self.app.put(fixtures.join(name), format!("/srv/batch/{name}"))?;
+        }
+        self.psql(
+            "CREATE TABLE results (batch int, id int, amount_cents bigint, digest text, worker text, \
+             PRIMARY KEY (batch, id)); ALTER TABLE results OWNER TO mancer",
+        )?;
+        Ok(())
+    }
+
+    /// Forgets the results of the run before.
+    pub fn clear(&self) -> e2e::Result {
+        self.psql("TRUNCATE results").map(drop)
+    }
+
+    /// Has Mancer process all transactions with this many workers.
+    pub fn process(&self, workers: u32) -> e2e::Result<Run> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            workers: u32,
+            jobs: usize,
+            drained_ms: u64,
+            batches: Vec<Sum>,
+        }
+        let (started, time_before) = (Instant::now(), processor_time(&self.worker)?);
+        let file = "/tmp/result.json";
+        self.batch(&["process", &workers.to_string(), &self.rounds.to_string(), file])?;
+        let (wall, time_after) = (started.elapsed(), processor_time(&self.worker)?);
+        let text = self.app.get(file)?;
+        let written: Written = serde_json::from_slice(&text).context("reading what batch.py wrote")?;
+        Ok(Run {
+            workers: written.workers,
+            jobs: written.jobs,
+            drained: Duration::from_millis(written.drained_ms),
+            batches: written.batches,
+            by_worker: self.by_worker()?,
+            processor_time: time_after.saturating_sub(time_before),
+            wall,
+        })
+    }
+
+    /// Once more with one worker, and with this many.
+    pub fn process_again(&self, workers: u32) -> e2e::Result<[Run; 2]> {
+        self.stop()?;
+        self.clear()?;
+        let one = self.process(1)?;
+        self.clear()?;
+        Ok([one, self.process(workers)?])
+    }
+
+    /// Like [`Site::process`] with all three, of which the second is killed while it has jobs of its own.
+    pub fn process_with_a_kill(&self) -> e2e::Result<Run> {
+        thread::scope(|scope| {
+            let run = scope.spawn(|| self.process(3));
+            let killed = self.kill_at_work("2");
+            // Without a run there is nothing to kill: its error comes first.
+            let run = run.join().map_err(|_| anyhow::anyhow!("the run panicked"))??;
+            killed.map(|()| run)
+        })
+    }
+
+    /// Stops a worker in the middle of the run and of a chunk, and kills it.
+    fn kill_at_work(&self, name: &str) -> e2e::Result {
+        self.lab.eventually("a tenth of the results is there", SOON, || Ok(self.count("results")? >= 500))?;
+        let command = format!("batch_worker.py {name}");
+        let signal = |signal: &str| self.worker.exec(["pkill", signal, "-f", &command])?.success();
+        let mut held = 0;
+        self.lab.eventually("the worker to kill has jobs", SOON, || {
+            signal("-STOP")?;
+            held = self.redis(&["LLEN", &format!("processing:{name}")])?.parse()?;
+            if held == 0 {
+                signal("-CONT")?;
+            }
+            Ok(held > 0)
+        })?;
+        let fault = self.worker.inject(Fault::ProcessKill { command: command.clone() })?;
+        let waiting: u64 = self.redis(&["LLEN", "jobs"])?.parse()?;
+        check!(waiting > 0, "it was killed in the middle of the run");
+        self.lab.log(format!("worker {name} was killed with {held} jobs, {waiting} were waiting"));
+        fault.heal()?;
+        Ok(())
+    }
+
+    /// Has Mancer stop the workers.
+    pub fn stop(&self) -> e2e::Result {
+        self.batch(&["stop", "3"])
+    }
+
+    fn batch(&self, arguments: &[&str]) -> e2e::Result {
+        mancer::run(&self.app, &[&["/srv/batch/batch.py"], arguments].concat(), RUN_DEADLINE)
+    }
+
+    /// The table, as lines of `batch,id,amount_cents,digest`.
+    pub fn results(&self) -> e2e::Result<String> {
+        self.psql("COPY (SELECT batch, id, amount_cents, digest FROM results) TO STDOUT (FORMAT csv)")
+    }
+
+    /// The sums by batch, as anybody on app can read them.
+    pub fn sums(&self) -> e2e::Result<Vec<Sum>> {
+        let query = self.app.command(["psql", "-h", "db", "--csv", "-tc", SUMS]).user("mancer");
+        let answer = query.run()?.success()?;
+        let sum = |line: &str| {
+            let mut fields = line.split(',');
+            let mut field = || fields.next().with_context(|| format!("a sum: {line:?}"));
+            Ok(Sum { batch: field()?.parse()?, records: field()?.parse()?, amount_cents: field()?.parse()? })
+        };
+        answer.stdout_text()?.lines().map(sum).collect()
+    }
+
+    /// How many connections other machines have to PostgreSQL.
+    pub fn database_clients(&self) -> e2e::Result<u64> {
+        self.count("pg_stat_activity WHERE client_addr IS NOT NULL")
+    }
+
+    /// The connections that other machines have to Redis.
+    pub fn redis_clients(&self) -> e2e::Result<Vec<String>> {
+        let clients = self.redis(&["CLIENT", "LIST"])?;
+        Ok(clients.lines().filter(|client| !client.contains(" addr=127.0.0.1:")).map(str::to_owned).collect())
+    }
+
+    /// Every key that Redis has.
+    pub fn redis_keys(&self) -> e2e::Result<Vec<String>> {
+        Ok(self.redis(&["KEYS", "*"])?.lines().map(str::to_owned).collect())
+    }
+
+    fn by_worker(&self) -> e2e::Result<Vec<(String, u64)>> {
+        let rows = self.psql("SELECT worker, count(*) FROM results GROUP BY worker ORDER BY worker")?;
+        let row = |line: &str| {
+            let (name, count) = line.split_once('|').with_context(|| format!("a worker's results: {line:?}"))?;
+            Ok((name.to_owned(), count.parse()?))
+        };
+        rows.lines().map(row).collect()
+    }
+
+    fn count(&self, what: &str) -> e2e::Result<u64> {
+        Ok(self.psql(&format!("SELECT count(*) FROM {what}"))?.trim().parse()?)
+    }
+
+    fn psql(&self, command: &str) -> e2e::Result<String> {
+        psql(&self.db, "mancer", command)
+    }
+
+    /// What a command of redis-cli's prints on db, without the line end.
+    fn redis(&self, command: &[&str]) -> e2e::Result<String> {
+        let argv = ["redis-cli"].into_iter().chain(command.iter().copied());
+        Ok(self.db.exec(argv)?.success()?.stdout_text()?.trim_end().to_owned())
+    }
+}
