@@ -29,6 +29,7 @@ pub fn run(app: &Container, argv: &[&str], deadline: Duration) -> Result {
 ///
 /// # Errors
 /// When the probes break down, one is missing, or one fails in another way.
+#[track_caller]
 pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
     const RESULT: &str = "/tmp/probes.json";
     run(app, &[probes, RESULT], PROBES_DEADLINE)?;

@@ -1,0 +1,250 @@
+//! What must come of the deliveries, worked out from their files alone: nothing here looks at the product.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use common::calendar::is_date;
+use serde::Deserialize;
+
+use crate::csv;
+
+const COLUMNS: [&str; 6] = ["sku", "name", "size", "price", "since", "stock"];
+const DIFFERENCES_SHOWN: usize = 6;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Something bad.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// Its name in the folder of deliveries.
+    pub file: String,
+    /// From 1; a file that ends too early does so in its last one.
+    pub line: usize,
+    /// The column, where one is to blame.
+    pub field: Option<String>,
+    /// In a word.
+    pub reason: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, field, reason } = self;
+        write!(f, "{file}:{line}: {}{reason}", field.as_ref().map(|field| format!("{field} ")).unwrap_or_default())
+    }
+}
+
+/// How good a delivery is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// Its name in the folder of deliveries. The file of articles has the same one, but for the end.
+    pub manifest: String,
+    /// How many rows it says there are; 0 where it cannot be read.
+    pub announced: u64,
+    /// How many were good.
+    pub accepted: u64,
+    /// Accepted of announced rows, in ten thousandths, rounded down.
+    pub score: u64,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { manifest, announced, accepted, score } = self;
+        write!(f, "{manifest}: {accepted} of {announced} rows, score {score}")
+    }
+}
+
+/// `expected.json`: what the generator planted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    version: u32,
+    pub deliveries: Vec<Delivery>,
+    pub findings: Vec<Finding>,
+}
+
+impl Expected {
+    /// Reads it from a scenario's `fixtures` folder.
+    ///
+    /// # Errors
+    /// The file is missing, has another form, or another version.
+    pub fn read(fixtures: &Path) -> anyhow::Result<Self> {
+        let path = fixtures.join("expected.json");
+        let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let expected: Self = serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
+        ensure!(expected.version == 1, "{}: version {} is not known, only 1", path.display(), expected.version);
+        Ok(expected)
+    }
+}
+
+/// What the gate must say and load.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub deliveries: Vec<Delivery>,
+    pub findings: Vec<Finding>,
+    /// The good rows as CSV, every field in quotes.
+    pub articles: Vec<String>,
+    /// What the deliveries consist of.
+    pub files: Vec<String>,
+}
+
+impl Outcome {
+    /// What must come of the files in this folder. That a manifest cannot be read is taken from what was planted, and so
+    /// is what the others announce: no code here reads manifests.
+    ///
+    /// # Errors
+    /// A file is missing.
+    pub fn of(incoming: &Path, planted: &Expected) -> anyhow::Result<Self> {
+        let mut outcome = Self::default();
+        let mut seen = BTreeSet::new();
+        for Delivery { manifest, announced, .. } in &planted.deliveries {
+            let (stem, _) = manifest.rsplit_once('.').with_context(|| format!("the manifest {manifest:?}"))?;
+            let file = format!("{stem}.csv");
+            let path = incoming.join(&file);
+            let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            let before = outcome.articles.len();
+            let broken = planted.findings.iter().filter(|finding| finding.file == *manifest);
+            outcome.findings.extend(broken.cloned());
+            if *announced > 0 {
+                outcome.add(&file, &content, *announced, &mut seen);
+            }
+            let accepted = (outcome.articles.len() - before) as u64;
+            let score = (accepted * 10_000).checked_div(*announced).unwrap_or(0);
+            outcome.deliveries.push(Delivery { manifest: manifest.clone(), announced: *announced, accepted, score });
+            outcome.files.extend([manifest.clone(), file]);
+        }
+        Ok(outcome)
+    }
+
+    /// The rows of one file. `seen` are the articles accepted so far.
+    fn add(&mut self, file: &str, content: &[u8], announced: u64, seen: &mut BTreeSet<String>) {
+        let mut find = |line: usize, field: Option<&str>, reason: &str| {
+            let (file, field, reason) = (file.to_owned(), field.map(str::to_owned), reason.to_owned());
+            self.findings.push(Finding { file, line, field, reason });
+        };
+        let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+        let is_ended = content.ends_with(b"\n");
+        let lines: Vec<&[u8]> = content.strip_suffix(b"\n").unwrap_or(content).split(|byte| *byte == b'\n').collect();
+        let lines: Vec<&[u8]> = lines.into_iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+        if lines[0] != COLUMNS.join(",").as_bytes() {
+            return find(1, None, "header");
+        }
+        let is_short = ((lines.len() - 1) as u64) < announced;
+        for (number, line) in (1..).zip(&lines).skip(1) {
+            if is_short && !is_ended && number == lines.len() {
+                find(number, None, "truncated");
+                continue;
+            }
+            match article(line) {
+                Ok([sku, ..]) if seen.contains(&sku) => find(number, Some("sku"), "duplicate"),
+                Ok(fields) => {
+                    self.articles.push(csv::line(&fields));
+                    seen.insert(fields.into_iter().next().unwrap_or_default());
+                }
+                Err((field, reason)) => find(number, field, reason),
+            }
+        }
+        if is_short {
+            find(lines.len(), None, "rows_missing");
+        }
+    }
+}
+
+/// The fields of a good row; or the field that is to blame, and why.
+fn article(line: &[u8]) -> Result<[String; 6], (Option<&'static str>, &'static str)> {
+    let text = std::str::from_utf8(line).map_err(|_| (None, "encoding"))?;
+    if text.chars().any(|c| c.is_ascii_control()) {
+        return Err((None, "malformed"));
+    }
+    let fields = csv::fields(text).ok_or((None, "malformed"))?;
+    let fields: [String; 6] = fields.try_into().map_err(|_| (None, "field_count"))?;
+    for (column, field) in COLUMNS.iter().zip(&fields) {
+        if *column != "size" && field.trim().is_empty() {
+            return Err((Some(column), "missing"));
+        }
+    }
+    let [sku, _, _, price, since, stock] = &fields;
+    let price_cents = price.split_once('.').filter(|(_, cents)| cents.len() == 2).map(|(units, cents)| {
+        let is_number = is_digits(units.strip_prefix('-').unwrap_or(units)) && is_digits(cents);
+        is_number.then(|| format!("{units}{cents}"))
+    });
+    let price_cents = price_cents.flatten().ok_or((Some("price"), "type"));
+    let is_integer = is_digits(stock.strip_prefix('-').unwrap_or(stock));
+    match () {
+        () if sku.len() != 5 || !is_digits(sku) => return Err((Some("sku"), "type")),
+        () if price_cents.is_err() => return Err((Some("price"), "type")),
+        () if !is_date(since) => return Err((Some("since"), "type")),
+        () if !is_integer => return Err((Some("stock"), "type")),
+        () => {}
+    }
+    // What is too long for a number is out of range.
+    let price_cents: i64 = price_cents?.parse().unwrap_or(i64::MAX);
+    let stock: i64 = stock.parse().unwrap_or(i64::MAX);
+    match () {
+        () if !(1..=999_999).contains(&price_cents) => Err((Some("price"), "range")),
+        () if !("2000-01-01"..="2025-12-31").contains(&since.as_str()) => Err((Some("since"), "range")),
+        () if !(0..=100_000).contains(&stock) => Err((Some("stock"), "range")),
+        () => Ok(fields),
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What is in one of the two and not in the other, or in another number. The order does not matter.
+#[must_use]
+pub fn differences<T: Ord + fmt::Display>(expected: &[T], found: &[T]) -> Vec<String> {
+    let mut balance: BTreeMap<&T, i64> = BTreeMap::new();
+    expected.iter().for_each(|item| *balance.entry(item).or_default() += 1);
+    found.iter().for_each(|item| *balance.entry(item).or_default() -= 1);
+    let described = |(item, count): (&T, i64)| match count {
+        0 => None,
+        1.. => Some(format!("missing {item}")),
+        _ => Some(format!("not expected {item}")),
+    };
+    let mut all: Vec<String> = balance.into_iter().filter_map(described).collect();
+    let hidden = all.len().saturating_sub(DIFFERENCES_SHOWN);
+    all.truncate(DIFFERENCES_SHOWN);
+    all.extend((hidden > 0).then(|| format!("{hidden} more")));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> (Expected, Outcome) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data_pipeline/data_quality/fixtures");
+        let planted = Expected::read(&fixtures).unwrap();
+        let outcome = Outcome::of(&fixtures.join("incoming"), &planted).unwrap();
+        (planted, outcome)
+    }
+
+    #[test]
+    fn agrees_with_the_generator() {
+        let (planted, outcome) = outcome();
+        assert_eq!(differences(&planted.findings, &outcome.findings), Vec::<String>::new());
+        assert_eq!(differences(&planted.deliveries, &outcome.deliveries), Vec::<String>::new());
+        let accepted: u64 = planted.deliveries.iter().map(|delivery| delivery.accepted).sum();
+        assert_eq!(outcome.articles.len() as u64, accepted);
+    }
+
+    #[test]
+    fn good_rows_stay_as_they_are() {
+        let row = r#"00042,"Hinge, 3""",007,0.01,2024-02-29,007"#;
+        let expected = ["00042", "Hinge, 3\"", "007", "0.01", "2024-02-29", "007"];
+        assert_eq!(article(row.as_bytes()).unwrap(), expected.map(str::to_owned));
+        assert_eq!(article(b"00042,x,,9999.99,2000-01-01,0").unwrap()[2], "");
+        assert_eq!(article("00042,x,,1.00,2000-01-01,٣".as_bytes()).unwrap_err(), (Some("stock"), "type"));
+    }
+
+    #[test]
+    fn differences_count() {
+        assert_eq!(differences(&[1, 2, 2], &[2, 1, 2]), Vec::<String>::new());
+        assert_eq!(differences(&[1, 2], &[2, 2, 3]), ["missing 1", "not expected 2", "not expected 3"]);
+        assert_eq!(differences(&[1, 2, 3, 4, 5, 6, 7, 8], &[])[5..], ["missing 6", "2 more"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! Deliveries of articles on db: clean ones, dirty ones, and some that are broken as a whole.
+//!
+//! The gate is `fixtures/quality.py`: Mancer on app reads them over SSH, refuses what is bad with file, line, field and
+//! reason, scores each delivery and loads the rest. This program compares that with what `fixtures/generate.py` planted
+//! and with what `expectation.rs` works out from the files, and the table with the good rows, field by field.
+
+mod csv;
+mod expectation;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use common::mancer;
+use common::postgres::psql;
+use e2e::{Container, Lab, Port, check};
+use expectation::{Delivery, Expected, Finding, Outcome, differences};
+use serde::Deserialize;
+
+const DATABASE: &str = "mancer";
+const RESULT: &str = "/tmp/quality.json";
+const NONE: &[&str] = &[];
+/// The gate takes 2 s alone; the rest is for company.
+const GATE_DEADLINE: Duration = Duration::from_secs(60);
+/// The ways around them are in `fixtures/quality.py`.
+const DEFECTS: [(&str, &str); 7] = [
+    ("dataframe-changes-values", "'007' became 7.0"),
+    ("enforcer-ignores-validator", "a validator refused the result, and success is True"),
+    ("head-bytes", "unrecognized option '--c=3'"),
+    ("logging-off-still-logs", "with its logging off a command printed what it read"),
+    ("ls-cuts-names", "'north 2024.csv' is listed as ['north']"),
+    ("validator-not-detected", "JSON without a named format: Brak odpowiedniego walidatora"),
+    ("wrong-byte-loses-output", "exit code -1, output ''"),
+];
+
+fn main() -> std::process::ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> e2e::Result {
+    let (app, db) = (lab.container("app")?, lab.container("db")?);
+    let expected = lab.step("work out what must come of the deliveries", || expectation(lab))?;
+    db.wait_for(Port(5432))?;
+    lab.step("prepare", || prepare(lab, &app, &db, &expected))?;
+    mancer::known_defects(lab, &app, "/srv/quality/probes.py", &DEFECTS)?;
+
+    lab.measure("quality_gate", || mancer::run(&app, &["/srv/quality/quality.py", RESULT], GATE_DEADLINE))?;
+    let found: Found = serde_json::from_slice(&app.get(RESULT)?).context("reading what quality.py wrote")?;
+    lab.artifact("quality.json", app.get(RESULT)?)?;
+    let unlike = differences(&expected.findings, &found.findings);
+    check!(unlike == NONE, "each bad row and file is found and named, and no other");
+    let unlike = differences(&expected.deliveries, &found.deliveries);
+    check!(unlike == NONE, "how many rows of each delivery are accepted, and its score");
+
+    let unlike = differences(&expected.articles, &table(&db)?);
+    check!(unlike == NONE, "the table has every good row as it was delivered, and no bad one");
+    check!(found.loaded == expected.articles.len(), "what the gate says it has loaded");
+    lab.measure_n("read_articles", 8, || {
+        let query = "SELECT sku, name, size, price, since, stock FROM articles ORDER BY sku";
+        let read = app.command(["psql", "-h", "db", "--csv", "-tc", query]).user("mancer").run()?.success()?;
+        check!(read.stdout_text()?.lines().count() == expected.articles.len(), "what a reader on app gets");
+        Ok(())
+    })
+}
+
+/// What quality.py wrote.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Found {
+    deliveries: Vec<Delivery>,
+    findings: Vec<Finding>,
+    loaded: usize,
+}
+
+/// What must come of the fixtures. What was planted in them must be what is there.
+fn expectation(lab: &Lab) -> e2e::Result<Outcome> {
+    let fixtures = lab.fixture("");
+    let planted = Expected::read(&fixtures)?;
+    let outcome = Outcome::of(&fixtures.join("incoming"), &planted)?;
+    let unlike = differences(&planted.findings, &outcome.findings);
+    check!(unlike == NONE, "expected.json names what is wrong in the fixtures");
+    let unlike = differences(&planted.deliveries, &outcome.deliveries);
+    check!(unlike == NONE, "expected.json counts and scores the fixtures right");
+    Ok(outcome)
+}
+
+/// The deliveries and an empty table on db, the programs on app.
+fn prepare(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
+    db.put(lab.fixture("schema.sql"), "/srv/quality/schema.sql")?;
+    psql(db, DATABASE, "\\i /srv/quality/schema.sql")?;
+    for file in &expected.files {
+        db.put(lab.fixture("incoming").join(file), format!("/srv/quality/incoming/{file}"))?;
+    }
+    for program in ["quality.py", "probes.py"] {
+        app.put(lab.fixture(program), format!("/srv/quality/{program}"))?;
+    }
+    Ok(())
+}
+
+/// The rows of the table as CSV with every field in quotes; a missing value has none.
+fn table(db: &Container) -> e2e::Result<Vec<String>> {
+    let rows = psql(db, DATABASE, "COPY articles TO STDOUT (FORMAT csv, FORCE_QUOTE *)")?;
+    Ok(rows.lines().map(str::to_owned).collect())
+}
