@@ -23,6 +23,21 @@ pub fn run(app: &Container, argv: &[&str], deadline: Duration) -> Result {
     Ok(())
 }
 
+/// Starts `python3 ARGV` as the user mancer, as a unit of this name. What it prints goes to /tmp/UNIT.log, what it
+/// complains about to the journal.
+///
+/// # Errors
+/// When it cannot be started. One that ends soon after is no error.
+pub fn start(app: &Container, unit: &str, argv: &[&str]) -> Result {
+    let unit = [format!("--unit={unit}"), format!("--property=StandardOutput=file:/tmp/{unit}.log")];
+    let words = ["--quiet", "--uid=mancer", "--setenv=PYTHONPATH", "--property=StandardError=journal"];
+    // Threads count too, and by default a unit gets few in a small container.
+    let words = words.iter().chain(&["--property=TasksMax=300", "python3"]).chain(argv).copied();
+    let line = ["systemd-run".to_owned()].into_iter().chain(unit).chain(words.map(str::to_owned));
+    app.exec(line)?.success()?;
+    Ok(())
+}
+
 /// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first and writes for each, by the
 /// defect's name, what went wrong, or null, as JSON. Reports each as the known defect that it shows; `defects` are names
 /// without `mancer-0.1.4/`, and what the failure of each must contain.

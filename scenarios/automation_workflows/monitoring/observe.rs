@@ -1,0 +1,120 @@
+//! What can be seen of the monitor from outside: its tables on db, and its page as another machine gets it.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use common::http;
+use common::postgres::rows;
+use e2e::{Container, Result};
+use serde::Deserialize;
+
+/// A row of the table `alerts`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Alert {
+    machine: String,
+    subject: String,
+    cause: String,
+    #[serde(deserialize_with = "moment")]
+    pub raised_at: SystemTime,
+    #[serde(deserialize_with = "moment_if_any")]
+    pub cleared_at: Option<SystemTime>,
+}
+
+impl Alert {
+    /// As the page has it: `worker cron.service is not running`.
+    pub fn line(&self) -> String {
+        format!("{} {} {}", self.machine, self.subject, self.cause)
+    }
+}
+
+/// All alerts so far, by machine, kind and subject.
+pub fn alerts(db: &Container) -> Result<Vec<Alert>> {
+    rows(
+        db,
+        "mancer",
+        "SELECT machine, subject, cause, extract(epoch FROM raised_at)::float8 AS raised_at,
+                extract(epoch FROM cleared_at)::float8 AS cleared_at
+         FROM alerts ORDER BY machine, kind, subject",
+    )
+}
+
+/// Rounds in which a machine was not sampled, as `round 7: db`.
+pub fn gaps(db: &Container) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Gap {
+        round: u64,
+        machine: String,
+    }
+    let gaps: Vec<Gap> = rows(
+        db,
+        "mancer",
+        "SELECT round, machine FROM generate_series(1, (SELECT max(round) FROM samples)) AS round,
+                (VALUES ('app'), ('db'), ('worker')) AS machines (machine)
+         EXCEPT SELECT round, machine FROM samples WHERE kind = 'load' ORDER BY round, machine",
+    )?;
+    Ok(gaps.iter().map(|gap| format!("round {}: {}", gap.round, gap.machine)).collect())
+}
+
+/// The status page for programs.
+#[derive(Debug, Deserialize)]
+pub struct Status {
+    pub round: u64,
+    /// `ok` or `alarm`.
+    pub state: String,
+    alerts: Vec<Standing>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Standing {
+    machine: String,
+    subject: String,
+    cause: String,
+}
+
+impl Status {
+    /// The alerts that stand, each as [`Alert::line`] has it.
+    pub fn alarms(&self) -> Vec<String> {
+        self.alerts.iter().map(|it| format!("{} {} {}", it.machine, it.subject, it.cause)).collect()
+    }
+}
+
+/// The page for programs as the file that it is: quick enough to look at again and again.
+pub fn status(app: &Container) -> Result<Status> {
+    serde_json::from_slice(&app.get("/srv/monitor/page/status.json")?).context("reading the status file")
+}
+
+/// The status page in both its forms.
+#[derive(Debug)]
+pub struct Page {
+    pub status: Status,
+    /// `ok` or `alarm`, by the class that gives the headline its colour.
+    pub html_state: String,
+    pub html_alarms: Vec<String>,
+    pub html: String,
+}
+
+/// Gets the page by HTTP, as `http://app/status.json` and `http://app/status`.
+pub fn page(from: &Container) -> Result<Page> {
+    let [json, html] = http::get(from, ["http://app/status.json", "http://app/status"])?;
+    let status = serde_json::from_str(&json).with_context(|| format!("reading {json}"))?;
+    let headline = between(&html, "<h1 class=\"", "\"").next();
+    let html_state = headline.with_context(|| format!("no headline in {html}"))?.to_owned();
+    let html_alarms = between(&html, "<li>", "</li>").map(str::to_owned).collect();
+    Ok(Page { status, html_state, html_alarms, html })
+}
+
+fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(before).skip(1).filter_map(move |rest| rest.split(after).next())
+}
+
+fn moment<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+    Ok(after_epoch(f64::deserialize(from)?))
+}
+
+fn moment_if_any<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.map(after_epoch))
+}
+
+fn after_epoch(seconds: f64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)
+}

@@ -1,0 +1,17 @@
+//! Pages as a machine of the lab gets them.
+
+use anyhow::anyhow;
+use e2e::{Container, Result};
+
+const GET: &str = "import json, sys, urllib.request
+print(json.dumps([urllib.request.urlopen(url, timeout=10).read().decode() for url in sys.argv[1:]]))";
+
+/// What a GET of each URL gives on this container, which needs Python.
+///
+/// # Errors
+/// When one answers with an error, not within 10 s, or with something that is no text.
+pub fn get<const N: usize>(from: &Container, urls: [&str; N]) -> Result<[String; N]> {
+    let got = from.exec(["python3", "-c", GET].into_iter().chain(urls))?.success()?;
+    let pages: Vec<String> = serde_json::from_slice(got.stdout())?;
+    pages.try_into().map_err(|pages| anyhow!("{urls:?} gave {pages:?}"))
+}

@@ -1,0 +1,22 @@
+//! Two things at once.
+
+use std::panic::resume_unwind;
+
+use e2e::Result;
+
+/// What both give, done side by side.
+///
+/// # Errors
+/// That of the second, otherwise that of the first, when both have ended.
+pub fn together<A: Send, B>(
+    first: impl FnOnce() -> Result<A> + Send,
+    second: impl FnOnce() -> Result<B>,
+) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        let first = first.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let second = second?;
+        Ok((first?, second))
+    })
+}
