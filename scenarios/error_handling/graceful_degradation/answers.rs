@@ -1,0 +1,138 @@
+//! The client's record, and whether each answer in it was a good one.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use e2e::Result;
+use serde::Deserialize;
+
+use crate::jobs;
+use crate::outage::Outage;
+
+/// What the client asked for, see `fixtures/client.py`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Health,
+    Known,
+    New,
+    Jobs,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Health, Self::Known, Self::New, Self::Jobs];
+
+    /// The part without which the service cannot do it.
+    fn needs(self) -> Option<&'static str> {
+        match self {
+            Self::Health | Self::Known => None,
+            Self::New => Some("postgresql"),
+            Self::Jobs => Some("redis"),
+        }
+    }
+}
+
+/// One answer of the service.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub kind: Kind,
+    pub id: Option<u64>,
+    pub began: SystemTime,
+    pub took: Duration,
+    pub status: u16,
+    body: Body,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Body {
+    degraded: Vec<String>,
+    digest: Option<String>,
+    needs: Option<String>,
+}
+
+/// Reads the record; a line that is still being written is left out.
+pub fn read(record: &[u8]) -> Result<Vec<Answer>> {
+    #[derive(Deserialize)]
+    struct Line {
+        kind: Kind,
+        id: Option<u64>,
+        began: f64,
+        took_ms: u64,
+        status: u16,
+        body: Body,
+    }
+    let text = std::str::from_utf8(record)?;
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole
+        .map(|line| {
+            let Line { kind, id, began, took_ms, status, body } =
+                serde_json::from_str(line).with_context(|| format!("reading the client's line {line}"))?;
+            let began = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(began);
+            Ok(Answer { kind, id, began, took: Duration::from_millis(took_ms), status, body })
+        })
+        .collect()
+}
+
+/// What is wrong with these answers, a line each; empty when nothing is.
+pub fn complaints(answers: &[Answer], outages: &[Outage]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for answer in answers {
+        let when = outages.iter().find(|outage| answer.touches(outage));
+        let complaint = answer.fault(when);
+        complaints.extend(complaint.map(|complaint| {
+            let Answer { kind, id, status, .. } = answer;
+            let name = when.map_or("no outage", |outage| outage.name);
+            format!("{name}: {kind:?} {}: {status}: {complaint}", id.unwrap_or_default())
+        }));
+    }
+    complaints
+}
+
+impl Answer {
+    /// What it says is degraded, sorted.
+    pub fn degraded(&self) -> &[String] {
+        &self.body.degraded
+    }
+
+    /// Whether any part of the outage fell into the time from the question to the answer.
+    fn touches(&self, outage: &Outage) -> bool {
+        self.began < outage.over && self.began + self.took > outage.began
+    }
+
+    /// Whether all of that time was between the moment when the outage was noticed and the begin of the healing.
+    fn is_within(&self, outage: &Outage) -> bool {
+        self.began >= outage.noticed && self.began + self.took <= outage.mended
+    }
+
+    fn fault(&self, outage: Option<&Outage>) -> Option<String> {
+        let broken = outage.map_or(&[][..], |outage| &outage.degraded);
+        let needed = self.kind.needs();
+        let lacks = |part: Option<&str>| part.is_some_and(|part| broken.iter().any(|broken| broken == part));
+        let said = &self.body.degraded;
+        if let Some(stray) = said.iter().find(|part| !broken.contains(part)) {
+            return Some(format!("says that {stray} is degraded, and it is not"));
+        }
+        match self.status {
+            200 | 202 => {
+                let digest = self.body.digest.as_deref();
+                let is_lookup = matches!(self.kind, Kind::Known | Kind::New);
+                if is_lookup && digest != self.id.map(|id| jobs::expected(1, id).digest).as_deref() {
+                    return Some(format!("the result is {digest:?}"));
+                }
+            }
+            503 if !lacks(needed) || self.body.needs.as_deref() != needed => {
+                return Some(format!("refused for want of {:?}", self.body.needs));
+            }
+            503 if !said.iter().any(|part| Some(part.as_str()) == needed) => {
+                return Some(format!("refused, and says that {said:?} is degraded"));
+            }
+            503 => {}
+            _ => return Some("no such answer is known".into()),
+        }
+        let within = outage.filter(|outage| self.is_within(outage))?;
+        if *said != within.degraded {
+            return Some(format!("says that {said:?} is degraded and not {:?}", within.degraded));
+        }
+        (lacks(needed) && self.status != 503).then(|| format!("done without {needed:?}"))
+    }
+}

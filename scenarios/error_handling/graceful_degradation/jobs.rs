@@ -1,0 +1,92 @@
+//! The jobs, and what their results must be, worked out here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::postgres::rows;
+use e2e::{Container, Result};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// Jobs of batch 1, and of a list of batch 2: see `fixtures/client.py`.
+const PREPARED: u64 = 400;
+const LIST: u64 = 10;
+/// How often a digest is hashed, by batch.
+const ROUNDS: [u32; 2] = [20, 400];
+
+/// A job's result.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Outcome {
+    amount_cents: u64,
+    pub digest: String,
+}
+
+/// What a job's result must be.
+pub fn expected(batch: u64, id: u64) -> Outcome {
+    let amount_cents = 7 * id % 1000 + 1;
+    let rounds = ROUNDS[usize::from(batch == 2)];
+    let mut digest = format!("{batch}:{id}:{amount_cents}").into_bytes();
+    for _ in 0..rounds {
+        digest = Sha256::digest(&digest).to_vec();
+    }
+    Outcome { amount_cents, digest: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+}
+
+#[derive(Deserialize)]
+struct Row {
+    batch: u64,
+    id: u64,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// Whether batch 1 is done.
+pub fn is_prepared(db: &Container) -> Result<bool> {
+    Ok(ids(db, 1)?.len() as u64 == PREPARED)
+}
+
+/// Whether each job of these lists of batch 2, given by their first ids, has a result.
+pub fn are_done(db: &Container, lists: &[u64]) -> Result<bool> {
+    let done = ids(db, 2)?;
+    Ok(of_lists(lists).iter().all(|id| done.contains(id)))
+}
+
+/// How the results differ from what both batches must give; empty when they do not.
+pub fn wrong(db: &Container, lists: &[u64]) -> Result<Vec<String>> {
+    let found: Vec<Row> = rows(db, "mancer", "SELECT batch, id, amount_cents, digest FROM results")?;
+    let jobs = (1..=PREPARED).map(|id| (1, id)).chain(of_lists(lists).into_iter().map(|id| (2, id)));
+    let mut missing: BTreeMap<_, _> = jobs.map(|(batch, id)| ((batch, id), expected(batch, id))).collect();
+    let mut wrong = Vec::new();
+    for Row { batch, id, outcome } in found {
+        match missing.remove(&(batch, id)) {
+            None => wrong.push(format!("job {batch}:{id}: done twice, or never handed in")),
+            Some(expected) if expected != outcome => wrong.push(format!("job {batch}:{id}: {outcome:?}")),
+            Some(_) => {}
+        }
+    }
+    wrong.extend(missing.keys().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
+    Ok(wrong)
+}
+
+fn of_lists(lists: &[u64]) -> BTreeSet<u64> {
+    lists.iter().flat_map(|first| *first..first + LIST).collect()
+}
+
+fn ids(db: &Container, batch: u64) -> Result<BTreeSet<u64>> {
+    #[derive(Deserialize)]
+    struct Id {
+        id: u64,
+    }
+    let found: Vec<Id> = rows(db, "mancer", &format!("SELECT id FROM results WHERE batch = {batch}"))?;
+    Ok(found.into_iter().map(|found| found.id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_what_python_made_of_it() {
+        let digest = "d7591a277d166aad38bfa5d2926c481d8024399a040f47e6387ced12552e8777".into();
+        assert_eq!(expected(2, 3), Outcome { amount_cents: 22, digest });
+    }
+}

@@ -1,0 +1,114 @@
+//! A service on app, written with Mancer (`fixtures/frontend.py`), answers a client without a pause while one part after
+//! the other fails: Redis, the machine db, one of three workers, the speed of the network. It must go on with what is
+//! left, quickly, say what is degraded, and come back by itself; in the end every job was done once.
+//!
+//! This program breaks things and looks from outside: at what the client (`fixtures/client.py` on worker) wrote down, at
+//! what service and workers say of themselves, and at the results in the database.
+
+mod answers;
+mod jobs;
+mod outage;
+
+use std::time::Duration;
+
+use answers::{Answer, Kind, complaints};
+use common::threads::together;
+use common::{http, mancer};
+use e2e::{Container, Fault, Http, Lab, Unit, check};
+use outage::{Outage, Site};
+
+const NONE: &[&str] = &[];
+/// No answer takes longer: 2.5 s of time limits, and what the machine needs besides.
+const BOUND: Duration = Duration::from_secs(4);
+/// How Mancer's own limits fail, which is why the service brings its own. `scenarios/DEFECTS.md` says more.
+const DEFECTS: &[(&str, &str)] = &[
+    ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
+    ("enforcer-timeout", "sleep 2 succeeded with_timeout(1)"),
+    ("enforcer-validator", "the validator wants PONG, the output is LOADING, and it is a success"),
+    ("timeout-of-connect-only", "sleep 2 on db succeeded with timeout=1"),
+];
+
+fn main() -> std::process::ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> e2e::Result {
+    let (app, db, worker) = (lab.container("app")?, lab.container("db")?, lab.container("worker")?);
+    lab.step("lay things out", || lay_out(lab, &app, &worker))?;
+    let site = Site { lab, db: &db, worker: &worker };
+
+    let probes = || mancer::known_defects(lab, &app, "/srv/frontend/probes.py", DEFECTS);
+    let (_, outages) = together(probes, || {
+        lab.measure("service_start", || start(lab, &app, &db, &worker))?;
+        lab.measure_n("lookup", 5, || http::get(&worker, ["http://app:8080/result?batch=1&id=1"]).map(drop))?;
+        lab.step("one part after the other fails", || one_after_the_other(&site))
+    })?;
+
+    lab.measure("last_jobs", || {
+        // It ends when all its jobs were accepted.
+        worker.exec(["systemctl", "stop", "client.service"])?.success()?;
+        site.all_accepted_are_done()
+    })?;
+    lab.artifact("answers.jsonl", worker.get(outage::RECORD)?)?;
+    let answers = site.answers()?;
+    lab.step("look at every answer", || judge(lab, &answers, &outages))?;
+    lab.step("look at every job", || {
+        let wrong = jobs::wrong(&db, &accepted(&answers))?;
+        check!(wrong == NONE, "each job has one result, and the right one");
+        Ok(())
+    })
+}
+
+/// The programs on their machines, the table, and three workers.
+fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
+    for name in ["frontend.py", "probes.py", "schema.sql"] {
+        app.put(lab.fixture(name), format!("/srv/frontend/{name}"))?;
+    }
+    let table = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-h", "db", "-f", "/srv/frontend/schema.sql"];
+    app.command(table).user("mancer").run()?.success()?;
+    worker.put(lab.fixture("client.py"), outage::CLIENT)?;
+    worker.exec(["systemctl", "start", "batch-worker@1", "batch-worker@2", "batch-worker@3"])?.success()?;
+    Ok(())
+}
+
+/// Starts the service, has the workers do the jobs of batch 1 through it, and lets the client loose.
+fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e::Result {
+    mancer::start(app, "frontend", &["/srv/frontend/frontend.py"])?;
+    app.wait_for(Http(":8080/health"))?;
+    worker.exec(["python3", outage::CLIENT, "prepare"])?.success()?;
+    lab.eventually("the workers have done batch 1", Duration::from_secs(30), || jobs::is_prepared(db))?;
+    let unit = ["systemd-run", "--quiet", "--unit=client", "--property=TimeoutStopSec=30"];
+    worker.exec([&unit[..], &["python3", outage::CLIENT, "run", outage::RECORD]].concat())?.success()?;
+    worker.wait_for(Unit("client.service"))?;
+    Ok(())
+}
+
+/// The four outages, each from its beginning until nothing is degraded any more.
+fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
+    let redis = Fault::ServiceStop { unit: "redis-server.service".into() };
+    let third = Fault::ServiceStop { unit: "batch-worker@3.service".into() };
+    let slow = Fault::NetDelay { delay_ms: 100, jitter_ms: 10 };
+    Ok(vec![
+        site.outage("redis_gone", site.db, redis, &["redis"], || site.workers_lack(&["redis"]))?,
+        site.outage("db_frozen", site.db, Fault::NodeFreeze, &["postgresql", "redis"], || {
+            site.workers_lack(&["postgresql", "redis"])
+        })?,
+        site.outage("worker_gone", site.worker, third, &["batch-worker@3.service"], || site.all_accepted_are_done())?,
+        site.outage("network_slow", site.db, slow, &["network to db"], || site.all_accepted_are_done())?,
+    ])
+}
+
+/// Every answer came in time, was right or said what it lacked, and said nothing else.
+fn judge(lab: &Lab, answers: &[Answer], outages: &[Outage]) -> e2e::Result {
+    let slowest = answers.iter().map(|answer| answer.took).max().unwrap_or_default();
+    lab.log(format!("{} answers, the slowest took {slowest:?}", answers.len()));
+    check!(slowest <= BOUND, "no answer keeps the client waiting");
+    check!(complaints(answers, outages) == NONE, "every answer is right, or says truly what it lacks");
+    Ok(())
+}
+
+/// The first ids of the lists of jobs that were accepted.
+fn accepted(answers: &[Answer]) -> Vec<u64> {
+    let accepted = answers.iter().filter(|answer| answer.kind == Kind::Jobs && answer.status == 202);
+    accepted.filter_map(|answer| answer.id).collect()
+}

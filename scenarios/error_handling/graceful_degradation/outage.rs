@@ -1,0 +1,131 @@
+//! One part that fails for a while, and what is seen of it from outside.
+
+use std::time::{Duration, SystemTime};
+
+use e2e::{Container, Fault, Lab, Result};
+use serde::Deserialize;
+
+use crate::answers::{Answer, Kind, read};
+use crate::{accepted, jobs};
+
+/// The client and its record, on worker.
+pub const CLIENT: &str = "/srv/client/client.py";
+pub const RECORD: &str = "/srv/client/answers.jsonl";
+
+/// Until the service says what is degraded, and until it is not any more: time limits and looks add up to 2 s.
+const NOTICED: Duration = Duration::from_secs(10);
+
+/// One outage, with its moments.
+#[derive(Debug)]
+pub struct Outage {
+    pub name: &'static str,
+    /// What is degraded, sorted.
+    pub degraded: Vec<String>,
+    pub began: SystemTime,
+    /// The service has said what is degraded.
+    pub noticed: SystemTime,
+    /// The healing began.
+    pub mended: SystemTime,
+    /// The service has said that nothing is degraded.
+    pub over: SystemTime,
+}
+
+/// Where the outages happen.
+pub struct Site<'a> {
+    pub lab: &'a Lab,
+    pub db: &'a Container,
+    pub worker: &'a Container,
+}
+
+/// The state.json of a worker.
+#[derive(Debug, Deserialize)]
+struct WorkerState {
+    state: String,
+    lacking: Vec<String>,
+}
+
+impl Site<'_> {
+    /// Breaks something and mends it again. The service must say that exactly `degraded` is, then that nothing is any
+    /// more; `meanwhile` looks at what else must be so during the outage.
+    pub fn outage(
+        &self,
+        name: &'static str,
+        container: &Container,
+        fault: Fault,
+        degraded: &[&str],
+        meanwhile: impl FnOnce() -> Result,
+    ) -> Result<Outage> {
+        self.lab.step(name, || {
+            let began = SystemTime::now();
+            let fault = self.lab.measure(&format!("notice_{name}"), || {
+                let fault = container.inject(fault)?;
+                self.says(degraded)?;
+                Ok(fault)
+            })?;
+            let noticed = SystemTime::now();
+            meanwhile()?;
+            self.answered(2, noticed)?;
+            let mended = SystemTime::now();
+            self.lab.measure(&format!("recover_{name}"), || {
+                fault.heal()?;
+                self.says(&[])?;
+                self.workers_lack(&[])
+            })?;
+            let over = SystemTime::now();
+            self.answered(1, over)?;
+            let degraded = degraded.iter().map(ToString::to_string).collect();
+            Ok(Outage { name, degraded, began, noticed, mended, over })
+        })
+    }
+
+    /// Waits until the service tells the client, who asks all the time, that exactly this is degraded.
+    fn says(&self, degraded: &[&str]) -> Result {
+        let began = SystemTime::now();
+        self.lab.eventually(&format!("the service says that this is degraded: {degraded:?}"), NOTICED, || {
+            let answers = self.answers()?;
+            let last = answers.iter().rfind(|answer| answer.kind == Kind::Health && answer.began >= began);
+            Ok(last.is_some_and(|last| last.degraded() == degraded))
+        })?;
+        Ok(())
+    }
+
+    /// Waits until every worker says that it lacks some of this and nothing else; with an empty list, nothing at all. A
+    /// worker that waits for one service does not look at the other.
+    pub fn workers_lack(&self, lacking: &[&str]) -> Result {
+        self.lab.eventually(&format!("the workers say that they lack: {lacking:?}"), NOTICED, || {
+            for number in 1..=3 {
+                let state = self.worker.get(format!("/run/batch-worker-{number}/state.json"))?;
+                let state: WorkerState = serde_json::from_slice(&state)?;
+                let is_known = state.lacking.iter().all(|service| lacking.contains(&service.as_str()));
+                let is_degraded = state.state == "degraded" && !state.lacking.is_empty();
+                if !is_known || is_degraded == lacking.is_empty() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(())
+    }
+
+    /// Waits until what was accepted so far has results.
+    pub fn all_accepted_are_done(&self) -> Result {
+        let accepted = accepted(&self.answers()?);
+        self.lab.eventually("every accepted job is done", NOTICED, || jobs::are_done(self.db, &accepted))?;
+        Ok(())
+    }
+
+    /// Waits until the client has had this many answers of each kind to what it asked after that moment.
+    fn answered(&self, count: usize, after: SystemTime) -> Result {
+        self.lab.eventually("the client goes on and is answered", NOTICED, || {
+            let answers = self.answers()?;
+            let so_far = |kind| answers.iter().filter(|it| it.kind == kind && it.began >= after).count();
+            Ok(Kind::ALL.into_iter().all(|kind| so_far(kind) >= count))
+        })?;
+        Ok(())
+    }
+
+    /// What the client has written down so far.
+    pub fn answers(&self) -> Result<Vec<Answer>> {
+        read(&self.worker.get(RECORD)?)
+    }
+}
