@@ -38,15 +38,15 @@ pub enum Fault {
     /// What is sent to it waits at its port on the bridge until the rate allows it.
     #[serde(rename = "net.rate")]
     NetRate {
-        /// Bound, in kilobits (1000 bits) per second.
+        /// Bound, in kilobits (1000 bits) per second: 8 to 1,000,000.
         kilobits_per_second: u32,
     },
     /// Each packet to it takes longer.
     #[serde(rename = "net.delay")]
     NetDelay {
-        /// By this much.
+        /// By this much: 1 to 10,000 ms.
         delay_ms: u32,
-        /// Give or take this much, drawn for each packet.
+        /// Give or take this much, no more than the delay, drawn for each packet: one may overtake another.
         #[serde(default)]
         jitter_ms: u32,
     },
