@@ -58,15 +58,18 @@ fn settings_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     let digit = books::position(&json, b"20")?;
     let files = [format!("app:{LEDGER_JSON}"), format!("db:{LEDGER_CONF}")];
     let (known, mut named) = (site.incidents()?.len(), Vec::new());
-    let faults = lab.measure("settings_repair", || {
-        let cut = site.db.inject(Fault::FileTruncate { path: LEDGER_CONF.into(), size_bytes: 40 })?;
-        let flip = site.app.inject(Fault::FileBitflip { path: LEDGER_JSON.into(), offset: digit, bit: 0 })?;
+    site.signal_program("STOP")?; // it would put the files back before anybody has seen that they are damaged
+    let faults = [
+        site.db.inject(Fault::FileTruncate { path: LEDGER_CONF.into(), size_bytes: 40 })?,
+        site.app.inject(Fault::FileBitflip { path: LEDGER_JSON.into(), offset: digit, bit: 0 })?,
+    ];
+    lab.measure("settings_repair", || {
+        site.signal_program("CONT")?;
         lab.eventually("ledger.conf on db and ledger.json on app are named", REPAIR_DEADLINE, || {
             named = site.incidents()?.into_iter().skip(known).flat_map(|incident| incident.files).collect();
             named.sort();
             Ok(named.len() >= files.len())
-        })?;
-        Ok([cut, flip])
+        })
     })?;
     check!(named == files, "the damaged files, and no others, are named");
     check!(site.db.get(LEDGER_CONF)? == conf, "{LEDGER_CONF} is what it was");

@@ -98,6 +98,12 @@ impl Site {
         Ok(())
     }
 
+    /// Sends a signal to every process of the program.
+    pub fn signal_program(&self, signal: &str) -> e2e::Result {
+        self.app.exec(["systemctl", "kill", "--signal", signal, "ledger.service"])?.success()?;
+        Ok(())
+    }
+
     /// Ends the program and the reader the way systemd does.
     pub fn stop(&self) -> e2e::Result {
         self.app.exec(["systemctl", "stop", "ledger.service"])?.success()?;
