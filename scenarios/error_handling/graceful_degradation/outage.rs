@@ -13,7 +13,7 @@ pub const CLIENT: &str = "/srv/client/client.py";
 pub const RECORD: &str = "/srv/client/answers.jsonl";
 
 /// Until the service says what is degraded, and until it is not any more: time limits and looks add up to 2 s.
-const NOTICED: Duration = Duration::from_secs(10);
+const NOTICED: Duration = Duration::from_secs(15);
 
 /// One outage, with its moments.
 #[derive(Debug)]
