@@ -54,16 +54,19 @@ pub fn are_done(db: &Container, lists: &[u64]) -> Result<bool> {
 pub fn wrong(db: &Container, lists: &[u64]) -> Result<Vec<String>> {
     let found: Vec<Row> = rows(db, "mancer", "SELECT batch, id, amount_cents, digest FROM results")?;
     let jobs = (1..=PREPARED).map(|id| (1, id)).chain(of_lists(lists).into_iter().map(|id| (2, id)));
-    let mut missing: BTreeMap<_, _> = jobs.map(|(batch, id)| ((batch, id), expected(batch, id))).collect();
+    let jobs: BTreeMap<_, _> = jobs.map(|(batch, id)| ((batch, id), expected(batch, id))).collect();
+    let mut missing: BTreeSet<_> = jobs.keys().copied().collect();
     let mut wrong = Vec::new();
     for Row { batch, id, outcome } in found {
-        match missing.remove(&(batch, id)) {
-            None => wrong.push(format!("job {batch}:{id}: done twice, or never handed in")),
-            Some(expected) if expected != outcome => wrong.push(format!("job {batch}:{id}: {outcome:?}")),
+        let is_first = missing.remove(&(batch, id));
+        match jobs.get(&(batch, id)) {
+            None => wrong.push(format!("job {batch}:{id}: never handed in")),
+            Some(_) if !is_first => wrong.push(format!("job {batch}:{id}: done twice")),
+            Some(expected) if *expected != outcome => wrong.push(format!("job {batch}:{id}: {outcome:?}")),
             Some(_) => {}
         }
     }
-    wrong.extend(missing.keys().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
+    wrong.extend(missing.iter().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
     Ok(wrong)
 }
 
