@@ -1,6 +1,8 @@
 //! What Mancer's scenarios have in common.
 
 pub mod calendar;
+pub mod differences;
+pub mod files;
 pub mod http;
 pub mod mancer;
 pub mod postgres;

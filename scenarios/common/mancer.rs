@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use e2e::{Container, Lab, Result, failing_with};
+use serde::de::DeserializeOwned;
 
 /// Probes take about a second alone; the rest is for company.
 const PROBES_DEADLINE: Duration = Duration::from_secs(60);
@@ -38,6 +39,25 @@ pub fn start(app: &Container, unit: &str, argv: &[&str]) -> Result {
     Ok(())
 }
 
+/// Like [`run`], for a program whose last argument is a JSON file that it writes, whatever came of its work: returns what it
+/// wrote, and keeps it as the artifact `NAME.json`.
+///
+/// # Errors
+/// Those of [`run`], or when it wrote something else.
+pub fn report<T: DeserializeOwned>(
+    lab: &Lab,
+    app: &Container,
+    argv: &[&str],
+    name: &str,
+    deadline: Duration,
+) -> Result<T> {
+    let path = format!("/tmp/{name}.json");
+    run(app, &[argv, &[path.as_str()]].concat(), deadline)?;
+    let found = app.get(&path)?;
+    lab.artifact(format!("{name}.json"), &found)?;
+    serde_json::from_slice(&found).with_context(|| format!("reading {name}.json"))
+}
+
 /// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first and writes for each, by the
 /// defect's name, what went wrong, or null, as JSON. Reports each as the known defect that it shows; `defects` are names
 /// without `mancer-0.1.4/`, and what the failure of each must contain.
@@ -46,11 +66,7 @@ pub fn start(app: &Container, unit: &str, argv: &[&str]) -> Result {
 /// When the probes break down, one is missing, or one fails in another way.
 #[track_caller]
 pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
-    const RESULT: &str = "/tmp/probes.json";
-    run(app, &[probes, RESULT], PROBES_DEADLINE)?;
-    let found = app.get(RESULT)?;
-    lab.artifact("probes.json", &found)?;
-    let found: BTreeMap<String, Option<String>> = serde_json::from_slice(&found).context("reading probes.json")?;
+    let found: BTreeMap<String, Option<String>> = report(lab, app, &[probes], "probes", PROBES_DEADLINE)?;
     for (name, failure) in defects {
         let outcome = found.get(*name).with_context(|| format!("{probes} has no probe {name}"))?;
         lab.known_defect(&format!("mancer-0.1.4/{name}"), failing_with(*failure), || match outcome {

@@ -1,6 +1,6 @@
 //! What must come of the deliveries, worked out from their files alone: nothing here looks at the product.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -11,7 +11,6 @@ use serde::Deserialize;
 use crate::csv;
 
 const COLUMNS: [&str; 6] = ["sku", "name", "size", "price", "since", "stock"];
-const DIFFERENCES_SHOWN: usize = 6;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Something bad.
@@ -194,26 +193,10 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What is in one of the two and not in the other, or in another number. The order does not matter.
-#[must_use]
-pub fn differences<T: Ord + fmt::Display>(expected: &[T], found: &[T]) -> Vec<String> {
-    let mut balance: BTreeMap<&T, i64> = BTreeMap::new();
-    expected.iter().for_each(|item| *balance.entry(item).or_default() += 1);
-    found.iter().for_each(|item| *balance.entry(item).or_default() -= 1);
-    let described = |(item, count): (&T, i64)| match count {
-        0 => None,
-        1.. => Some(format!("missing {item}")),
-        _ => Some(format!("not expected {item}")),
-    };
-    let mut all: Vec<String> = balance.into_iter().filter_map(described).collect();
-    let hidden = all.len().saturating_sub(DIFFERENCES_SHOWN);
-    all.truncate(DIFFERENCES_SHOWN);
-    all.extend((hidden > 0).then(|| format!("{hidden} more")));
-    all
-}
-
 #[cfg(test)]
 mod tests {
+    use common::differences::differences;
+
     use super::*;
 
     fn outcome() -> (Expected, Outcome) {
@@ -239,12 +222,5 @@ mod tests {
         assert_eq!(article(row.as_bytes()).unwrap(), expected.map(str::to_owned));
         assert_eq!(article(b"00042,x,,9999.99,2000-01-01,0").unwrap()[2], "");
         assert_eq!(article("00042,x,,1.00,2000-01-01,٣".as_bytes()).unwrap_err(), (Some("stock"), "type"));
-    }
-
-    #[test]
-    fn differences_count() {
-        assert_eq!(differences(&[1, 2, 2], &[2, 1, 2]), Vec::<String>::new());
-        assert_eq!(differences(&[1, 2], &[2, 2, 3]), ["missing 1", "not expected 2", "not expected 3"]);
-        assert_eq!(differences(&[1, 2, 3, 4, 5, 6, 7, 8], &[])[5..], ["missing 6", "2 more"]);
     }
 }

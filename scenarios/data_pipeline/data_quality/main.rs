@@ -10,10 +10,11 @@ mod expectation;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use common::differences::differences;
 use common::mancer;
 use common::postgres::psql;
 use e2e::{Container, Lab, Port, check};
-use expectation::{Delivery, Expected, Finding, Outcome, differences};
+use expectation::{Delivery, Expected, Finding, Outcome};
 use serde::Deserialize;
 
 const DATABASE: &str = "mancer";

@@ -1,0 +1,19 @@
+//! Files of a scenario on its machines.
+
+use anyhow::Context as _;
+use e2e::{Container, Lab, Result};
+
+/// Puts every file of the scenario's `fixtures/` into this folder of a container.
+///
+/// # Errors
+/// When one cannot be read or written.
+pub fn install(lab: &Lab, container: &Container, folder: &str) -> Result {
+    let fixtures = lab.fixture("");
+    for entry in fixtures.read_dir().with_context(|| format!("reading {}", fixtures.display()))? {
+        let path = entry?.path();
+        if path.is_file() {
+            container.put(&path, format!("{folder}/{}", path.file_name().unwrap_or_default().to_string_lossy()))?;
+        }
+    }
+    Ok(())
+}
