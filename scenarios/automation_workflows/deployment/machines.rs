@@ -1,0 +1,87 @@
+//! The machines of the deployment, seen from outside.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use common::differences::differences;
+use e2e::{Container, Lab, Port, check};
+
+use crate::client::served;
+use crate::release::{LOOK, Releases};
+
+const NONE: &[String] = &[];
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The machines, and what must lie there.
+#[derive(Debug)]
+pub struct Machines {
+    pub app: Container,
+    pub db: Container,
+    pub worker: Container,
+    releases: Releases,
+}
+
+impl Machines {
+    /// Those of the lab, once their sshd answers.
+    ///
+    /// # Errors
+    /// One is missing or does not come up, or the fixtures cannot be read.
+    pub fn of(lab: &Lab) -> e2e::Result<Self> {
+        let (app, db, worker) = (lab.container("app")?, lab.container("db")?, lab.container("worker")?);
+        db.wait_for(Port(22))?;
+        worker.wait_for(Port(22))?;
+        Ok(Self { app, db, worker, releases: Releases::read(&lab.fixture(""))? })
+    }
+
+    /// Checks that everything is as it must be when the release `current` is in use and `kept` lie there: each file's
+    /// content, mode and owner, and who answers. `starts` are the versions that the service was started in, on worker
+    /// and on db: one for each restart by a deployment, and none besides.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_state(&self, current: u32, kept: &[u32], starts: [&[u32]; 2]) -> e2e::Result {
+        for (host, starts) in [&self.worker, &self.db].into_iter().zip(starts) {
+            self.check_files(host, "/srv/greeter", current, kept)?;
+            let name = host.name();
+            let unit = host.sh("cat /var/lib/greeter/starts; systemctl show -p ActiveState,NRestarts greeter")?;
+            let unit = unit.success()?.stdout_text()?.split_whitespace().collect::<Vec<_>>().join(" ");
+            let starts = starts.iter().map(|version| format!("{version} ")).collect::<String>();
+            let expected = format!("{starts}NRestarts=0 ActiveState=active");
+            check!(
+                unit == expected,
+                "the releases that {name} was started in: one start a deployment; none by systemd"
+            );
+        }
+        self.check_files(&self.app, "/srv/site", current, kept)?;
+        self.check_answers(current)
+    }
+
+    fn check_answers(&self, current: u32) -> e2e::Result {
+        let expected = [
+            format!("http://app/: release {current}, site {current}"),
+            format!("http://db:8080/: release {current} on db"),
+            format!("http://worker:8080/: release {current} on worker"),
+        ];
+        // After a reload, nginx lets its former processes answer for a moment longer.
+        let started = Instant::now();
+        let mut answers = served(&self.app)?;
+        while answers != expected && started.elapsed() < ANSWER_DEADLINE {
+            answers = served(&self.app)?;
+        }
+        check!(answers == expected, "what is in use is what answers, directly and through nginx");
+        Ok(())
+    }
+
+    fn check_files(&self, machine: &Container, root: &str, current: u32, kept: &[u32]) -> e2e::Result {
+        let name = machine.name();
+        let found = machine.exec(["/bin/sh", "-c", LOOK, root])?.success()?;
+        let found: Vec<String> = found.stdout_text()?.lines().map(str::to_owned).collect();
+        let expected = self.releases.lines(name, current, kept).context("working out what a release is made of")?;
+        let wrong = differences(&expected, &found);
+        check!(
+            wrong == NONE,
+            "every file of every release on {name}: content, mode and owner, and which one is in use"
+        );
+        Ok(())
+    }
+}

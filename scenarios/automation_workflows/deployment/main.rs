@@ -1,0 +1,100 @@
+//! Releases of a small service come to worker and db, and of the nginx site in front of them to app: a first one, an
+//! update, one that works on worker only, and one that never answers. The last two must be gone again by themselves,
+//! and a client that asks all the time must hardly notice any of it.
+//!
+//! The deployment is `fixtures/deploy.py`. This program starts it, looks at the machines from outside, and compares what
+//! lies there with what `release.rs` works out from the fixtures.
+
+mod client;
+mod machines;
+mod release;
+mod report;
+
+use std::time::Duration;
+
+use client::Seen;
+use common::threads::together;
+use common::{files, mancer};
+use e2e::{Http, Lab, check};
+use machines::Machines;
+use report::deploy;
+
+/// How long a client may go without a good answer, whatever is deployed meanwhile.
+const BUDGET: Duration = Duration::from_secs(2);
+/// For `probes.py`: a unit that counts its starts and fails each time.
+const NEVER_STARTS: &str = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >> /tmp/never-starts; exit 1'\n";
+
+/// What `deploy.py` does without, and how that fails.
+const DEFECTS: [(&str, &str); 8] = [
+    ("upload-runs-remotely", "upload_file: exit code 255: Host key verification failed"),
+    ("download-runs-remotely", "download_file: exit code 255: Host key verification failed"),
+    ("config-sync", "sync_config_file: Błąd zapisu do pliku docelowego"),
+    ("empty-input-is-stdin", "execute with empty input_data wrote 'what was on stdin'"),
+    ("nginx-conf-is-ini", "validate_config: Błąd walidacji INI: File contains no section headers"),
+    ("restart-without-sudo", "manage_systemd_service: Failed to "),
+    ("restart-runs-twice", "restart_unit started the service 2 times"),
+    ("imports-paramiko", "No module named 'paramiko'"),
+];
+
+fn main() -> std::process::ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> e2e::Result {
+    let machines = Machines::of(lab)?;
+    let app = &machines.app;
+    files::install(lab, app, "/srv/deployment")?;
+    machines.worker.write("/run/systemd/system/never-starts.service", NEVER_STARTS)?;
+
+    let ((), first) = lab.step("the first release, and what Mancer does wrong meanwhile", || {
+        let probes = || mancer::known_defects(lab, app, "/srv/deployment/probes.py", &DEFECTS);
+        together(probes, || deploy(lab, app, 1))
+    })?;
+    let (outcome, states) = (first.outcome(), first.states());
+    check!(outcome == "deployed");
+    check!(states == ["worker: deployed, restarts: 1", "db: deployed, restarts: 1", "app: deployed, restarts: 0"]);
+    machines.check_state(1, &[1], [&[1], &[1]])?;
+
+    let (requests, ()) = together(
+        || client::poll(app, "/tmp/requests.jsonl"),
+        || {
+            let deployed = update_and_break(lab, &machines);
+            client::stop(app)?;
+            deployed
+        },
+    )?;
+    let seen = Seen::of(&requests);
+    lab.artifact("requests.jsonl", app.get("/tmp/requests.jsonl")?)?;
+    lab.log(format!("a client that asked every {:?}: {seen:?}", client::INTERVAL));
+    check!(seen.longest_gap <= BUDGET, "the client asked all the time");
+    check!(seen.longest_outage <= BUDGET, "no client was without a good answer for longer than the budget");
+    check!(seen.slowest <= BUDGET, "no client waited for a good answer for longer than the budget");
+    check!(!seen.versions.contains(&4), "release 4 answers nobody");
+    Ok(())
+}
+
+/// All that happens while the client asks.
+fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
+    let app = &machines.app;
+    let update = lab.measure("update", || deploy(lab, app, 2))?;
+    let (outcome, states) = (update.outcome(), update.states());
+    check!(outcome == "deployed");
+    check!(states == ["worker: deployed, restarts: 1", "db: deployed, restarts: 1", "app: deployed, restarts: 0"]);
+    machines.check_state(2, &[1, 2], [&[1, 2], &[1, 2]])?;
+    lab.measure_n("request_through_nginx", 10, || app.wait_for(Http("/")).map(drop))?;
+
+    let broken = lab.measure("rollback_of_two", || deploy(lab, app, 3))?;
+    let (outcome, states) = (broken.outcome(), broken.states());
+    check!(outcome.starts_with("rolled back: health of db: 3 bad answers in a row: status 503"), "{outcome}");
+    check!(outcome.contains("/srv/data is missing"), "release 3 needs a folder that db does not have: {outcome}");
+    check!(
+        states == ["worker: rolled back, restarts: 2", "db: rolled back, restarts: 2", "app: untouched, restarts: 0"]
+    );
+    machines.check_state(2, &[1, 2], [&[1, 2, 3, 2], &[1, 2, 3, 2]])?;
+
+    let silent = lab.measure("rollback_at_deadline", || deploy(lab, app, 4))?;
+    let (outcome, states) = (silent.outcome(), silent.states());
+    check!(outcome.starts_with("rolled back: health of worker: not healthy within 0.5 s"), "{outcome}");
+    check!(states == ["worker: rolled back, restarts: 2", "db: untouched, restarts: 0", "app: untouched, restarts: 0"]);
+    machines.check_state(2, &[1, 2], [&[1, 2, 3, 2, 4, 2], &[1, 2, 3, 2]])
+}

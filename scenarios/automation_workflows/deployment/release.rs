@@ -1,0 +1,81 @@
+//! What a release must look like where it lies, worked out from the fixtures alone: nothing here looks at what the
+//! product wrote, and the templates are filled in here a second time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+/// Name, permission bits, owner.
+type File = (&'static str, &'static str, &'static str);
+
+const SERVICE: &[File] = &[
+    ("greeter.json", "640", "root:www-data"),
+    ("greeter.py", "755", "root:root"),
+    ("greeter.service", "644", "root:root"),
+    ("logo.png", "644", "root:root"),
+];
+const SITE: &[File] = &[("site.conf", "644", "root:root")];
+
+/// The releases of `releases.json`.
+#[derive(Debug)]
+pub struct Releases {
+    fixtures: PathBuf,
+    settings: BTreeMap<String, Map<String, Value>>,
+}
+
+impl Releases {
+    /// Reads them from the scenario's `fixtures` folder.
+    ///
+    /// # Errors
+    /// The file is missing or is not made of releases with settings.
+    pub fn read(fixtures: &Path) -> anyhow::Result<Self> {
+        let path = fixtures.join("releases.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let settings = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+        Ok(Self { fixtures: fixtures.to_owned(), settings })
+    }
+
+    /// The lines that [`LOOK`] prints on a machine which has these releases, in this order, and uses `current`.
+    ///
+    /// # Errors
+    /// A fixture cannot be read, or there is no such release.
+    pub fn lines(&self, machine: &str, current: u32, releases: &[u32]) -> anyhow::Result<Vec<String>> {
+        let mut lines = vec![format!("current -> releases/{current}")];
+        for version in releases {
+            lines.push(format!("releases/{version} 755 root:root"));
+            for (name, mode, owner) in if machine == "app" { SITE } else { SERVICE } {
+                let sum: String = Sha256::digest(self.content(machine, *version, name)?)
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                lines.push(format!("releases/{version}/{name} {mode} {owner} {sum}"));
+            }
+        }
+        Ok(lines)
+    }
+
+    fn content(&self, machine: &str, version: u32, name: &str) -> anyhow::Result<Vec<u8>> {
+        let template = self.fixtures.join(format!("{name}.template"));
+        if !template.exists() {
+            let path = self.fixtures.join(name);
+            return std::fs::read(&path).with_context(|| format!("reading {}", path.display()));
+        }
+        let mut text = std::fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
+        let settings = self.settings.get(&version.to_string()).with_context(|| format!("no release {version}"))?;
+        for (key, value) in settings {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text = text.replace(&format!("{{{{%{key}%}}}}"), &value);
+        }
+        Ok(text.replace("{{%version%}}", &version.to_string()).replace("{{%host%}}", machine).into_bytes())
+    }
+}
+
+/// Prints what lies in the folder `$0`: the current release, then every folder and file with mode, owner and checksum.
+pub const LOOK: &str = r#"
+cd "$0" && echo "current -> $(readlink current)" && find releases -mindepth 1 | LC_ALL=C sort | while read -r path; do
+  echo "$path $(stat -c '%a %U:%G' "$path")$(test -d "$path" || { printf ' '; sha256sum < "$path" | cut -c 1-64; })"
+done
+"#;

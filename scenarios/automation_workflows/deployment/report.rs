@@ -1,0 +1,58 @@
+//! What the deployment says it did: the file that `fixtures/deploy.py` writes.
+
+use std::time::Duration;
+
+use common::mancer;
+use e2e::{Container, Lab, check};
+use serde::Deserialize;
+
+/// A deployment takes 2 s at most when alone on two cores; the rest is for company.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What came of one deployment.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    version: String,
+    outcome: String,
+    stage: Option<String>,
+    target: Option<String>,
+    reason: Option<String>,
+    rollback: Option<String>,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    target: String,
+    state: String,
+    restarts: u32,
+}
+
+/// Deploys a release. That the product refuses it, or takes it back, is an answer.
+///
+/// # Errors
+/// The program broke down.
+pub fn deploy(lab: &Lab, app: &Container, version: u32) -> e2e::Result<Report> {
+    let version = version.to_string();
+    let argv = ["/srv/deployment/deploy.py", &version];
+    let report: Report = mancer::report(lab, app, &argv, &format!("deployment-{version}"), DEADLINE)?;
+    check!(report.version == version);
+    Ok(report)
+}
+
+impl Report {
+    /// In a line: `deployed`, or what went wrong where and why.
+    pub fn outcome(&self) -> String {
+        let Self { outcome, stage, target, reason, rollback, .. } = self;
+        let (Some(stage), Some(reason)) = (stage, reason) else { return outcome.clone() };
+        let target = target.as_ref().map(|target| format!(" of {target}")).unwrap_or_default();
+        let rollback = rollback.as_ref().map(|rollback| format!("; the way back: {rollback}")).unwrap_or_default();
+        format!("{outcome}: {stage}{target}: {reason}{rollback}")
+    }
+
+    /// A line a machine, in the order of the deployment.
+    pub fn states(&self) -> Vec<String> {
+        let shown = |Target { target, state, restarts }: &Target| format!("{target}: {state}, restarts: {restarts}");
+        self.targets.iter().map(shown).collect()
+    }
+}
