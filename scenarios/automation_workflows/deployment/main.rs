@@ -31,7 +31,7 @@ const DEFECTS: [(&str, &str); 8] = [
     ("config-sync", "sync_config_file: Błąd zapisu do pliku docelowego"),
     ("empty-input-is-stdin", "execute with empty input_data wrote 'what was on stdin'"),
     ("nginx-conf-is-ini", "validate_config: Błąd walidacji INI: File contains no section headers"),
-    ("restart-without-sudo", "manage_systemd_service: Failed to "),
+    ("restart-without-sudo", "manage_systemd_service: Failed to restart cron.service: Access denied"),
     ("restart-runs-twice", "restart_unit started the service 2 times"),
     ("imports-paramiko", "No module named 'paramiko'"),
 ];

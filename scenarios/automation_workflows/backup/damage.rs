@@ -1,0 +1,80 @@
+//! Damage to the files of a backup, and how it is found.
+
+use anyhow::Context as _;
+use e2e::{Container, Fault, InjectedFault, Lab, check};
+
+use crate::report::{FOLDER, run};
+use crate::world::Place;
+
+/// A file of the backup that is as it was written.
+pub struct Whole<'a> {
+    app: &'a Container,
+    name: &'static str,
+    bytes: u64,
+}
+
+/// A file of the backup that is not.
+pub struct Damaged {
+    name: &'static str,
+    fault: InjectedFault,
+}
+
+impl<'a> Whole<'a> {
+    /// # Errors
+    /// There is none.
+    pub fn of(app: &'a Container, name: &'static str) -> e2e::Result<Self> {
+        let size = app.exec(["stat", "-c", "%s", &format!("{FOLDER}/{name}")])?.success()?;
+        let bytes = size.stdout_text()?.trim().parse().with_context(|| format!("the size of {name}"))?;
+        Ok(Self { app, name, bytes })
+    }
+
+    /// One bit in its middle is turned over.
+    ///
+    /// # Errors
+    /// It could not be done.
+    pub fn flip(&self) -> e2e::Result<Damaged> {
+        let path = format!("{FOLDER}/{}", self.name);
+        let fault = self.app.inject(Fault::FileBitflip { path, offset: self.bytes / 2, bit: 3 })?;
+        Ok(Damaged { name: self.name, fault })
+    }
+
+    /// Its second half is lost.
+    ///
+    /// # Errors
+    /// It could not be done.
+    pub fn truncate(&self) -> e2e::Result<Damaged> {
+        let path = format!("{FOLDER}/{}", self.name);
+        let fault = self.app.inject(Fault::FileTruncate { path, size_bytes: self.bytes / 2 })?;
+        Ok(Damaged { name: self.name, fault })
+    }
+}
+
+/// Checks that the verification refuses exactly these files, each for this reason, that nothing of the backup was
+/// restored, and heals them.
+///
+/// # Errors
+/// It does not.
+pub fn refused(
+    lab: &Lab,
+    app: &Container,
+    clean: &Place<'_>,
+    action: &str,
+    name: &str,
+    damaged: impl IntoIterator<Item = (Damaged, &'static str)>,
+) -> e2e::Result {
+    let (damaged, reasons): (Vec<Damaged>, Vec<&str>) = damaged.into_iter().unzip();
+    let report = run(lab, app, action, name)?;
+    let named: Vec<&str> = report.problems.keys().map(String::as_str).collect();
+    let names: Vec<&str> = damaged.iter().map(|one| one.name).collect();
+    check!(report.outcome == "refused by the verification");
+    check!(named == names, "the damaged files are named, and no other");
+    for ((name, problems), reason) in report.problems.iter().zip(reasons) {
+        let is_named = problems.iter().any(|problem| problem.contains(reason));
+        check!(is_named, "{name} is refused, and a reason is {reason:?}: {problems:?}");
+    }
+    clean.check_nothing()?;
+    for one in damaged {
+        one.fault.heal()?;
+    }
+    Ok(())
+}

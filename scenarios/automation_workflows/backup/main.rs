@@ -1,0 +1,74 @@
+//! A database of db and a folder of worker are saved on app, damaged backups are told from whole ones, everything is
+//! lost, and comes back on a machine that never had any of it.
+//!
+//! The backup is `fixtures/backup.py`. This program makes what is saved, damages and destroys, and compares what is on
+//! the machines before and after, with SQL and a listing of its own.
+
+mod damage;
+mod report;
+mod world;
+
+use common::differences::differences;
+use common::files::install;
+use common::mancer;
+use common::postgres::psql;
+use common::threads::together;
+use damage::{Whole, refused};
+use e2e::{Lab, Port, check};
+use report::done;
+use world::Place;
+
+const NONE: &[String] = &[];
+/// What `backup.py` does without, and how that fails.
+const DEFECTS: [(&str, &str); 7] = [
+    ("remote-restore", "restore_from_backup to another machine is False"),
+    ("backup-text-only", "backup_file: Failed to read local file: 'utf-8' codec can't decode byte 0xff"),
+    ("backup-changes-line-ends", r"b'one\r\ntwo\r\n' came back as b'one\ntwo\n'"),
+    ("backup-opens-secrets", "the backup of a file of mode 600 has mode 644"),
+    ("backup-same-second", r"the backup of db's file holds b'of worker\n'"),
+    ("backup-splits-names", "backup_file: Failed to read remote file: cat: /tmp/two: No such file or directory"),
+    ("hash-of-other-bytes", "calculate_file_hash is c3f9c8c2 where sha256sum is 6f4792b2"),
+];
+
+fn main() -> std::process::ExitCode {
+    e2e::run(scenario)
+}
+
+fn scenario(lab: &Lab) -> e2e::Result {
+    let [app, db, worker, spare] = ["app", "db", "worker", "spare"].map(|name| lab.container(name));
+    let (app, db, worker, spare) = (app?, db?, worker?, spare?);
+    for (machine, port) in [(&db, 22), (&db, 5432), (&worker, 22), (&spare, 22), (&spare, 5432)] {
+        machine.wait_for(Port(port))?;
+    }
+    let before = Place { database: &db, files: &worker, parent: "/srv/data" };
+    let after = Place { database: &spare, files: &spare, parent: "/srv" };
+    install(lab, &app, "/srv/drivers")?;
+    app.exec(["install", "-d", "-o", "mancer", "/srv/backup"])?.success()?;
+
+    let ((), saved) = lab.step("make what is to be saved, and try what Mancer does wrong meanwhile", || {
+        let probes = || mancer::known_defects(lab, &app, "/srv/drivers/probes.py", &DEFECTS);
+        let fill = || before.fill(lab).and_then(|()| before.check_all(lab));
+        together(probes, fill)
+    })?;
+    lab.measure("backup", || done(lab, &app, "create"))?;
+
+    lab.step("damaged backups", || {
+        let whole = |name| Whole::of(&app, name);
+        let (dump, files, manifest) = (whole("database.dump")?, whole("files.tar.gz")?, whole("manifest.json")?);
+        let (size, sum) = ("bytes instead of", "checksum");
+        refused(lab, &app, &after, "restore", "damage-1", [(dump.truncate()?, size), (files.flip()?, sum)])?;
+        refused(lab, &app, &after, "restore", "damage-2", [(dump.flip()?, sum), (files.truncate()?, size)])?;
+        refused(lab, &app, &after, "verify", "damage-3", [(manifest.flip()?, sum)])
+    })?;
+    lab.measure_n("verification", 3, || done(lab, &app, "verify"))?;
+
+    lab.step("the disaster", || before.destroy())?;
+    lab.measure("restore", || done(lab, &app, "restore"))?;
+    let wrong = differences(&saved, &after.check_all(lab)?);
+    check!(wrong == NONE, "tables, rows and all that hangs on them are what they were");
+    let order =
+        "INSERT INTO orders (customer, total, placed, items, tags) VALUES (1, 1, now(), '{}', '{}') RETURNING id";
+    let order = psql(&spare, "shop", order)?;
+    check!(order.trim() == "20001", "the restored database goes on where the other stopped");
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! What the backup says it did: the file that `fixtures/backup.py` writes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::mancer;
+use e2e::{Container, Lab, check};
+use serde::Deserialize;
+
+/// Where the backup lies on app.
+pub const FOLDER: &str = "/srv/backup/first";
+/// An action takes 2 s at most when alone on two cores; the rest is for company.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What came of one action.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    action: String,
+    /// `done`, or how it was refused.
+    pub outcome: String,
+    /// What is wrong with each file that was refused.
+    pub problems: BTreeMap<String, Vec<String>>,
+}
+
+/// Runs an action of `backup.py`; its report is kept under `name`.
+///
+/// # Errors
+/// The program broke down.
+pub fn run(lab: &Lab, app: &Container, action: &str, name: &str) -> e2e::Result<Report> {
+    let report: Report = mancer::report(lab, app, &["/srv/drivers/backup.py", action, FOLDER], name, DEADLINE)?;
+    check!(report.action == action);
+    Ok(report)
+}
+
+/// Like [`run`], for an action that must succeed.
+///
+/// # Errors
+/// Those of [`run`], or it was refused.
+pub fn done(lab: &Lab, app: &Container, action: &str) -> e2e::Result {
+    let Report { outcome, problems, .. } = run(lab, app, action, action)?;
+    check!(outcome == "done", "{action} of {FOLDER}: {problems:?}");
+    Ok(())
+}
