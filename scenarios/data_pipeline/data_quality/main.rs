@@ -25,9 +25,9 @@ const GATE_DEADLINE: Duration = Duration::from_secs(60);
 /// The ways around them are in `fixtures/quality.py`.
 const DEFECTS: [(&str, &str); 7] = [
     ("dataframe-changes-values", "'007' became 7.0"),
-    ("enforcer-ignores-validator", "a validator refused the result, and success is True"),
+    ("enforcer-validator", "a validator refused the result, and success is True"),
     ("head-bytes", "unrecognized option '--c=3'"),
-    ("logging-off-still-logs", "with its logging off a command printed what it read"),
+    ("logging-flood", "with its logging off a command printed what it read"),
     ("ls-cuts-names", "'north 2024.csv' is listed as ['north']"),
     ("validator-not-detected", "JSON without a named format: Brak odpowiedniego walidatora"),
     ("wrong-byte-loses-output", "exit code -1, output ''"),

@@ -25,7 +25,7 @@ const NONE: &[String] = &[];
 const DEFECTS: [(&str, &str); 4] = [
     ("bash-command-forgets", "what would run is 'sudo echo'"),
     ("chain-hides-failure", "a chain whose first command failed is a success"),
-    ("pipe-to-bash-command", "the checksum is that of nothing"),
+    ("pipe-into-bash", "the checksum is that of nothing"),
     ("ssh-bytes", "'SSH Error occurred'"),
 ];
 
