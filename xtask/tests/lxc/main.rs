@@ -5,6 +5,7 @@
 mod as_user;
 mod common;
 mod crashes;
+mod defects;
 mod doctor;
 mod faults;
 mod image;
