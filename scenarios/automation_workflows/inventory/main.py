@@ -1,0 +1,142 @@
+"""Mancer on app takes stock of app, db and worker; what it finds is compared with what the machines themselves say.
+
+`fixtures/inventory.py` is written the way Mancer's users write Python, `observe.py` looks at the same machines without
+Mancer, from the files and the kernel. `fixtures/defects.py` shows what Mancer's commands are known to do wrong.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import e2e
+import observe
+
+FOLDER = "/srv/inventory"
+#: Both programs take about 3 s alone on two cores; the rest is for company.
+DEADLINE = 60
+
+#: What the templates promise, whatever the machines say now.
+PORTS = {"app": {22, 80}, "db": {22, 5432, 6379}, "worker": {22}}
+SERVICES = {
+    "app": {"nginx.service", "ssh.service"},
+    "db": {"postgresql@15-main.service", "redis-server.service", "ssh.service"},
+    "worker": {"cron.service", "ssh.service"},
+}
+VOLUMES = {"app": set(), "db": {"/var/lib/postgresql"}, "worker": {"/srv/data"}}
+
+#: A piece of how each fails. Their listing in scenario.toml is held to these, name by name.
+DEFECTS = {
+    "apt-is-installed": "whether nginx-l, which does not exist, is installed: TRUE",
+    "bash-command-clone": "with sudo it said '\\n', by its alias '\\n'",
+    "bash-environment": "COLOUR is '' in the command",
+    "bash-timeout": "`sleep 2` with a time-out of 1 s came back after 2 s",
+    "cache-evict": "storing 'c': KeyError: 'a'",
+    "cache-failures": "the file is there and `cat` still fails",
+    "cache-toggle": "no attribute 'set_max_size'; 'CommandCache' object has no attribute 'disable_auto_refresh'",
+    "cat-last-line": "a file of one line has 2 rows",
+    "dataframe-numbers": "became {'id': 7.0, 'size': 5242880.0, 'share': 7.0}",
+    "dataframe-strings": "hostname: 'str' object has no attribute 'items'; find: 'str' object has no attribute 'items'",
+    "df-options": "it runs `df -h`",
+    "echo-constructor": "echo said '\\n'",
+    "find-in-path": "find: paths must precede expression: `/etc/ssh'",
+    "grep-fields": "the file is 'root'",
+    "grep-file-pattern": "it runs `grep app`",
+    "head-bytes": "head: unrecognized option '--c=4'",
+    "history-empty": "steps recorded: {'hostname': 0, 'ls': 0, 'echo': 0}",
+    "hostname-set": "hostname: unrecognized option '--name=app'",
+    "import-pkg-resources": "import of pkg_resources halted",
+    "logging-flood": "with logging off, one command logs",
+    "ls-spaces": "the file is 'two'",
+    "pipe-empty": "of nothing, grep found 'words of the caller'",
+    "ps-search": "it runs `ps -e grep systemd`",
+    "ps-user": "it runs `ps --u=mancer`",
+    "quoting": "echo said 'a\\nmancer\\n'",
+    "ssh-backend-type": "without a host to go to, it ran on app",
+    "systemctl-legend": "units: ['LOAD', 'ACTIVE', 'SUB', ",
+    "version-warnings": "a version that is not allowed goes without a warning",
+}
+
+
+def scenario(lab: e2e.Lab) -> None:
+    app = lab.container("app")
+    for program in ("inventory.py", "defects.py"):
+        app.put(lab.fixture(program), f"{FOLDER}/{program}")
+    app.exec(["chown", "mancer:", FOLDER]).success()
+
+    with ThreadPoolExecutor() as pool:
+        shown = pool.submit(mancer, app, "defects.py", f"{FOLDER}/defects.json")
+        before = list(pool.map(observe.machine, lab.containers))
+        with lab.measure("take_inventory"):
+            mancer(app, "inventory.py", f"{FOLDER}/inventory.json")
+        after = list(pool.map(observe.machine, lab.containers))
+        shown.result()
+
+    inventory = json.loads(kept(lab, app, "inventory.json"))
+    lab.check_equal(list(inventory), [machine.name for machine in lab.containers], "every machine, and no other")
+    for machine, first, last in zip(lab.containers, before, after):
+        with lab.step(f"what Mancer says of {machine.name}"):
+            compare(lab, machine, inventory[machine.name], first, last)
+    with lab.step("what its commands are known to do wrong"):
+        known_defects(lab, json.loads(kept(lab, app, "defects.json")))
+
+    lab.measure_n("ask_a_name", 5, lambda: ask_a_name(lab, app))
+
+
+def mancer(app: e2e.Container, program: str, *arguments: str) -> None:
+    """Runs a program that uses Mancer. Mancer prints every command and line, so its streams go to a file."""
+    log = f"{FOLDER}/{program}.{arguments[0].rpartition('/')[2]}.log"
+    line = f'python3 {FOLDER}/{program} "$@" > {log} 2>&1 || {{ tail -n 5 {log} | tail -c 2000 >&2; exit 1; }}'
+    app.exec(["/bin/sh", "-c", line, "sh", *arguments], user="mancer", deadline=DEADLINE).success()
+
+
+def kept(lab: e2e.Lab, app: e2e.Container, name: str) -> str:
+    content = app.get(f"{FOLDER}/{name}")
+    lab.artifact(name, content)
+    return content.decode()
+
+
+def compare(lab, machine, found, before, after):
+    """What stays as it is must be equal; of what comes and goes, Mancer must have what was there before and after."""
+    name = machine.name
+    for what in ("name", "system", "users", "packages", "ssh_files", "ssh_config"):
+        lab.check(found[what] == before[what], f"{what} of {name}", difference=difference(found[what], before[what]))
+    for what, promised in (("ports", PORTS), ("services", SERVICES)):
+        missing = (before[what] & after[what] | promised[name]) - set(found[what])
+        invented = set(found[what]) - (before[what] | after[what])
+        lab.check(not missing and not invented, f"{what} of {name}", missing=missing, invented=invented)
+    stayed = {command for pid, command in before["processes"].items() if after["processes"].get(pid) == command}
+    missing = stayed - set(found["processes"])
+    lab.check(not missing, f"processes of {name} that lived all the time", missing=missing)
+
+    missing = ({"/", "/run"} | VOLUMES[name]) - found["disks"].keys()
+    lab.check(not missing, f"disks of {name}", missing=missing)
+    sizes = observe.disks(machine, found["disks"])
+    wrong = difference(found["disks"], sizes)
+    lab.check(found["disks"] == sizes, f"sizes of the disks of {name}, in bytes", difference=wrong)
+    lab.check_equal(found["mounts"], sorted(found["disks"]), f"Mancer's df lists the disks of {name}")
+    stamp = machine.get("/tmp/inventory.stamp").decode()
+    lab.check_equal(stamp, f"stock taken by mancer; {name} & all\n", "the note that Mancer left there, word for word")
+
+
+def difference(found, expected):
+    """Short for what is long: only what differs."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        names = [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]
+        return {name: (found.get(name), expected.get(name)) for name in sorted(names)}
+    return None if found == expected else (found, expected)
+
+
+def known_defects(lab, shown):
+    lab.check_equal(sorted(shown), sorted(DEFECTS), "defects.py shows what is listed here")
+    for name, failure in DEFECTS.items():
+        with lab.known_defect(f"mancer-0.1.4/{name}", failing_with=failure):
+            if shown[name] is not None:
+                raise e2e.Error(shown[name])
+
+
+def ask_a_name(lab, app):
+    mancer(app, "inventory.py", "--who", "db", f"{FOLDER}/name")
+    lab.check_equal(app.get(f"{FOLDER}/name"), b"db")
+
+
+if __name__ == "__main__":
+    e2e.run(scenario)
