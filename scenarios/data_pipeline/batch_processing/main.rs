@@ -8,8 +8,8 @@ mod expectation;
 mod resources;
 mod site;
 
-use anyhow::anyhow;
 use common::mancer;
+use common::threads::together;
 use e2e::{Lab, check};
 use expectation::Results;
 use resources::{Machine, restarts};
@@ -40,10 +40,10 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let expected = lab.step("prepare", || prepare(lab, &site))?;
     let before = Machine::of(&site.worker)?;
 
-    let one = lab.measure("process_with_one_worker", || site.process(1))?;
+    let one = lab.measure("process_with_one_worker", || site.process("one_worker", 1))?;
     check_run(&site, &one, &expected)?;
     site.clear()?;
-    let three = lab.measure("process_with_three_workers", || site.process(WORKERS))?;
+    let three = lab.measure("process_with_three_workers", || site.process("three_workers", WORKERS))?;
     check_run(&site, &three, &expected)?;
     check!(three.by_worker.len() == 3, "each of the three took part");
     check!(restarts(&site.worker, WORKERS)? == [0, 0, 0], "no worker failed");
@@ -58,22 +58,19 @@ fn scenario(lab: &Lab) -> e2e::Result {
     check_run(&site, &killed, &expected)?;
     check!(restarts(&site.worker, WORKERS)? == [0, 1, 0], "the killed worker is back, the others never left");
 
-    std::thread::scope(|scope| {
-        // While the machines have nothing to do.
-        let shown = scope.spawn(|| mancer::known_defects(lab, &site.app, "/srv/batch/probes.py", &DEFECTS));
-        lab.measure("stop_workers", || site.stop())?;
-        shown.join().map_err(|_| anyhow!("the probes panicked"))?
-    })?;
+    // The defects are shown while the machines have nothing else to do.
+    together(
+        || mancer::known_defects(lab, &site.app, "/srv/batch/probes.py", &DEFECTS),
+        || lab.measure("stop_workers", || site.stop()),
+    )?;
     lab.step("see what is left", || check_returned(lab, &site, &before))
 }
 
 /// Arranges everything; returns what must come of the transactions.
 fn prepare(lab: &Lab, site: &Site) -> e2e::Result<Results> {
-    std::thread::scope(|scope| {
-        let expected = scope.spawn(|| Results::of(&lab.fixture("transactions.csv"), site.rounds));
-        site.prepare(&lab.fixture(""))?;
-        expected.join().map_err(|_| anyhow!("the expectation panicked"))?
-    })
+    let transactions = lab.fixture("transactions.csv");
+    let (expected, ()) = together(|| Results::of(&transactions, site.rounds), || site.prepare(&lab.fixture("")))?;
+    Ok(expected)
 }
 
 /// Every record exactly once, with the right result, the sums that Mancer read, and nothing left in Redis but the
@@ -104,7 +101,7 @@ fn judge(lab: &Lab, site: &Site, one: &Run, three: &Run) -> e2e::Result {
             if best[1] > best[0] * SPEEDUP_MIN {
                 break;
             }
-            let again = site.process_again(WORKERS)?;
+            let again = site.process_again()?;
             best = [best[0].max(again[0].records_per_second()), best[1].max(again[1].records_per_second())];
         }
     }

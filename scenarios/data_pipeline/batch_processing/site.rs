@@ -1,12 +1,12 @@
 //! The three machines, and what this scenario does with them: arrange, start Mancer, look.
 
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use common::mancer;
 use common::postgres::psql;
+use common::threads::together;
 use e2e::{Container, Fault, Lab, check};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +18,7 @@ use crate::resources::processor_time;
 pub const SOON: Duration = Duration::from_secs(30);
 /// A run takes about 3 s alone; the rest is for company.
 const RUN_DEADLINE: Duration = Duration::from_secs(100);
+const BATCH: &str = "/srv/batch/batch.py";
 const SUMS: &str = "SELECT batch, count(*), sum(amount_cents) FROM results GROUP BY batch ORDER BY batch";
 
 /// The lab, and how much work a record is.
@@ -92,8 +93,8 @@ impl<'lab> Site<'lab> {
         self.psql("TRUNCATE results").map(drop)
     }
 
-    /// Has Mancer process all transactions with this many workers.
-    pub fn process(&self, workers: u32) -> e2e::Result<Run> {
+    /// Has Mancer process all transactions with this many workers. What it says is kept as `NAME.json`.
+    pub fn process(&self, name: &str, workers: u32) -> e2e::Result<Run> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Written {
@@ -103,11 +104,9 @@ impl<'lab> Site<'lab> {
             batches: Vec<Sum>,
         }
         let (started, time_before) = (Instant::now(), processor_time(&self.worker)?);
-        let file = "/tmp/result.json";
-        self.batch(&["process", &workers.to_string(), &self.rounds.to_string(), file])?;
+        let argv = [BATCH, "process", &workers.to_string(), &self.rounds.to_string()];
+        let written: Written = mancer::report(self.lab, &self.app, &argv, name, RUN_DEADLINE)?;
         let (wall, time_after) = (started.elapsed(), processor_time(&self.worker)?);
-        let text = self.app.get(file)?;
-        let written: Written = serde_json::from_slice(&text).context("reading what batch.py wrote")?;
         Ok(Run {
             workers: written.workers,
             jobs: written.jobs,
@@ -119,24 +118,20 @@ impl<'lab> Site<'lab> {
         })
     }
 
-    /// Once more with one worker, and with this many.
-    pub fn process_again(&self, workers: u32) -> e2e::Result<[Run; 2]> {
+    /// Once more with one worker, and with three.
+    pub fn process_again(&self) -> e2e::Result<[Run; 2]> {
         self.stop()?;
         self.clear()?;
-        let one = self.process(1)?;
+        let one = self.process("one_worker_again", 1)?;
         self.clear()?;
-        Ok([one, self.process(workers)?])
+        Ok([one, self.process("three_workers_again", 3)?])
     }
 
     /// Like [`Site::process`] with all three, of which the second is killed while it has jobs of its own.
     pub fn process_with_a_kill(&self) -> e2e::Result<Run> {
-        thread::scope(|scope| {
-            let run = scope.spawn(|| self.process(3));
-            let killed = self.kill_at_work("2");
-            // Without a run there is nothing to kill: its error comes first.
-            let run = run.join().map_err(|_| anyhow::anyhow!("the run panicked"))??;
-            killed.map(|()| run)
-        })
+        // Without a run there is nothing to kill: its error comes first.
+        let ((), run) = together(|| self.kill_at_work("2"), || self.process("killed_worker", 3))?;
+        Ok(run)
     }
 
     /// Stops a worker in the middle of the run and of a chunk, and kills it.
@@ -163,11 +158,7 @@ impl<'lab> Site<'lab> {
 
     /// Has Mancer stop the workers.
     pub fn stop(&self) -> e2e::Result {
-        self.batch(&["stop", "3"])
-    }
-
-    fn batch(&self, arguments: &[&str]) -> e2e::Result {
-        mancer::run(&self.app, &[&["/srv/batch/batch.py"], arguments].concat(), RUN_DEADLINE)
+        mancer::run(&self.app, &[BATCH, "stop", "3"], RUN_DEADLINE)
     }
 
     /// The table, as lines of `batch,id,amount_cents,digest`.
