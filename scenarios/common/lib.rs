@@ -4,6 +4,7 @@ pub mod calendar;
 pub mod differences;
 pub mod files;
 pub mod http;
+pub mod jobs;
 pub mod mancer;
 pub mod postgres;
 pub mod threads;

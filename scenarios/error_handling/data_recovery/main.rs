@@ -11,6 +11,7 @@ mod site;
 
 use std::time::Duration;
 
+use common::threads::together;
 use e2e::{Container, Fault, Lab, check};
 use site::{Incident, Site};
 
@@ -35,14 +36,10 @@ fn main() -> std::process::ExitCode {
 
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
-    std::thread::scope(|scope| {
-        let defects = scope.spawn(|| show_defects(lab, &site.app));
-        lab.measure("data_setup", || site.set_up(lab))?;
-        settings_damaged(lab, &site)?;
-        rows_deleted_and_table_dropped(lab, &site)?;
-        pages_damaged(lab, &site)?;
-        defects.join().map_err(|_| anyhow::anyhow!("showing the known defects panicked"))?
-    })?;
+    together(|| show_defects(lab, &site.app), || lab.measure("data_setup", || site.set_up(lab)))?;
+    settings_damaged(lab, &site)?;
+    rows_deleted_and_table_dropped(lab, &site)?;
+    pages_damaged(lab, &site)?;
     lab.step("stop", || site.stop())?;
     verify(lab, &site)
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use common::postgres;
+use common::threads::together;
 use e2e::{Access, Container, Lab, Port, check};
 use serde::Deserialize;
 
@@ -54,12 +56,8 @@ impl Site {
 
     /// A cluster with checksums, the program as a service, a reader; ends when there is a base backup and some payments.
     pub fn set_up(&self, lab: &Lab) -> e2e::Result {
-        std::thread::scope(|scope| {
-            let cluster = scope.spawn(|| self.prepare_cluster(lab));
-            self.prepare_program(lab)?;
-            self.worker.put(lab.fixture("reader.py"), "/srv/ledger/reader.py")?;
-            cluster.join().map_err(|_| anyhow::anyhow!("preparing the cluster panicked"))?
-        })?;
+        together(|| self.prepare_cluster(lab), || self.prepare_program(lab))?;
+        self.worker.put(lab.fixture("reader.py"), "/srv/ledger/reader.py")?;
         self.app.exec(["systemctl", "start", "ledger.service"])?.success()?;
         self.wait_until(lab, "there are a base backup and payments to read", |state| {
             state.generation == 1 && state.acknowledged >= READ_UP_TO
@@ -160,7 +158,6 @@ impl Site {
     }
 
     pub fn psql(&self, command: &str) -> e2e::Result<String> {
-        let argv = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", "mancer", "-c", command];
-        Ok(self.db.command(argv).user("postgres").run()?.success()?.stdout_text()?.to_owned())
+        postgres::psql(&self.db, "mancer", command)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
+use serde::Deserialize;
 
 /// Transfers that the program sends together.
 pub const BATCH: u64 = 20;
@@ -11,7 +12,7 @@ const ACCOUNTS: u64 = 10;
 const SHOWN: usize = 5;
 
 /// A row of the table `transfers`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Transfer {
     pub number: u64,
     pub source: u64,
@@ -19,12 +20,18 @@ pub struct Transfer {
     pub amount_cents: i64,
 }
 
-/// What is on db.
+/// A row of the table `accounts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Balance {
+    pub account: u64,
+    pub balance_cents: i64,
+}
+
+/// What is on db, in order.
 #[derive(Debug)]
 pub struct Booked {
     pub transfers: Vec<Transfer>,
-    /// Cents, by account.
-    pub balances: BTreeMap<u64, i64>,
+    pub balances: Vec<Balance>,
 }
 
 impl Transfer {
@@ -33,33 +40,6 @@ impl Transfer {
         let source = number % ACCOUNTS;
         let target = (source + 1 + number / ACCOUNTS % (ACCOUNTS - 1)) % ACCOUNTS;
         Self { number, source, target, amount_cents: (number * 7919 % 10_007) as i64 + 1 }
-    }
-
-    /// From a line of psql's, its fields parted by '|'.
-    fn parse(line: &str) -> e2e::Result<Self> {
-        let fields = line.split('|').map(str::parse).collect::<Result<Vec<i64>, _>>();
-        match fields.with_context(|| format!("{line:?} is no transfer"))?[..] {
-            [number, source, target, amount_cents] => {
-                Ok(Self { number: number as u64, source: source as u64, target: target as u64, amount_cents })
-            }
-            _ => anyhow::bail!("{line:?} is no transfer"),
-        }
-    }
-}
-
-impl Booked {
-    /// From psql's output: transfers, then balances.
-    ///
-    /// # Errors
-    /// When a line is neither.
-    pub fn parse(transfers: &str, balances: &str) -> e2e::Result<Self> {
-        let transfers = transfers.lines().map(Transfer::parse).collect::<e2e::Result<_>>()?;
-        let balance = |line: &str| {
-            let (account, cents) = line.split_once('|')?;
-            Some((account.parse().ok()?, cents.parse().ok()?))
-        };
-        let balances = balances.lines().map(|line| balance(line).with_context(|| format!("{line:?} is no balance")));
-        Ok(Self { transfers, balances: balances.collect::<e2e::Result<_>>()? })
     }
 }
 
@@ -103,13 +83,13 @@ pub fn unexpected(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
 }
 
 /// What the accounts hold after these transfers, each done once.
-pub fn balances(transfers: &[Transfer]) -> BTreeMap<u64, i64> {
-    let mut balances: BTreeMap<u64, i64> = (0..ACCOUNTS).map(|account| (account, 0)).collect();
+pub fn balances(transfers: &[Transfer]) -> Vec<Balance> {
+    let mut cents: BTreeMap<u64, i64> = (0..ACCOUNTS).map(|account| (account, 0)).collect();
     for transfer in transfers {
-        *balances.entry(transfer.source).or_default() -= transfer.amount_cents;
-        *balances.entry(transfer.target).or_default() += transfer.amount_cents;
+        *cents.entry(transfer.source).or_default() -= transfer.amount_cents;
+        *cents.entry(transfer.target).or_default() += transfer.amount_cents;
     }
-    balances
+    cents.into_iter().map(|(account, balance_cents)| Balance { account, balance_cents }).collect()
 }
 
 #[cfg(test)]
@@ -140,10 +120,9 @@ mod tests {
 
     #[test]
     fn money_is_moved_and_not_made() {
-        let booked = Booked::parse("1|1|2|7920\n", "0|0\n1|-7920\n2|7920\n").unwrap();
-        let balances = balances(&booked.transfers);
-        assert_eq!((balances[&1], balances[&2]), (booked.balances[&1], booked.balances[&2]));
-        assert_eq!(balances.values().sum::<i64>(), 0);
-        assert!(Booked::parse("1|2\n", "").is_err());
+        let balances = balances(&whole([1]));
+        let cents = |account: usize| balances[account].balance_cents;
+        assert_eq!((cents(0), cents(1), cents(2)), (0, -7920, 7920));
+        assert_eq!(balances.iter().map(|balance| balance.balance_cents).sum::<i64>(), 0);
     }
 }

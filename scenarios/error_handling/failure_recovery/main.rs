@@ -10,6 +10,8 @@ mod site;
 
 use std::time::Duration;
 
+use common::differences::differences;
+use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
 use site::{AppState, Site};
 
@@ -32,19 +34,19 @@ fn main() -> std::process::ExitCode {
 
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
-    std::thread::scope(|scope| {
-        let defects = scope.spawn(|| show_defects(lab, &site.app));
-        lab.measure("data_setup", || site.set_up(lab))?;
-        app_crash(lab, &site)?;
-        db_kill(lab, &site)?;
-        app_cut_off(lab, &site)?;
-        volume_full(lab, &site)?;
-        all_at_once(lab, &site)?;
-        defects.join().map_err(|_| anyhow::anyhow!("showing the known defects panicked"))?
-    })?;
+    together(|| show_defects(lab, &site.app), || failures(lab, &site))?;
     lab.step("stop", || site.stop())?;
     lab.measure_n("reconciliation", 5, || site.reconcile())?;
     verify(lab, &site)
+}
+
+fn failures(lab: &Lab, site: &Site) -> e2e::Result {
+    lab.measure("data_setup", || site.set_up(lab))?;
+    app_crash(lab, site)?;
+    db_kill(lab, site)?;
+    app_cut_off(lab, site)?;
+    volume_full(lab, site)?;
+    all_at_once(lab, site)
 }
 
 fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
@@ -183,7 +185,8 @@ fn verify(lab: &Lab, site: &Site) -> e2e::Result {
     );
     check!(books::unexpected(&acknowledged, &booked.transfers) == NONE, "nothing else is on db but a batch under way");
     check!(booked.balances == books::balances(&booked.transfers), "each transfer has moved money once");
-    check!(jobs::differences(&site.results()?, site::JOB_BATCHES) == NONE, "each job has one result, the right one");
+    let results = differences(&jobs::results(site::JOB_BATCHES), &site.results()?);
+    check!(results == NONE, "each job has one result, the right one");
     check!(site.left_in_the_queue()? == 0, "no job is left in Redis");
     lab.log(format!("{} transfers acknowledged, {} on db", acknowledged.len(), booked.transfers.len()));
     Ok(())

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{Container, File, Finished, Lab, Port, check};
+use common::postgres::{psql, rows};
+use e2e::{Container, File, Lab, Port, check};
 use serde::Deserialize;
 
 use crate::books::Booked;
 use crate::jobs;
 
 /// Batches of jobs that are queued in all.
-pub const JOB_BATCHES: u32 = 5;
+pub const JOB_BATCHES: u64 = 5;
+const DATABASE: &str = "mancer";
 const WORKERS: [&str; 2] = ["1", "2"];
 const SETUP_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -107,10 +109,10 @@ impl Site {
     }
 
     /// Queues a batch of jobs. Batches have numbers from 1 without gaps.
-    pub fn queue_jobs(&self, batch: u32) -> e2e::Result {
+    pub fn queue_jobs(&self, batch: u64) -> e2e::Result {
         let queued = self.db.command(["redis-cli"]).stdin(jobs::commands(batch)).run()?.success()?;
-        let numbers = queued.stdout_text()?.lines().filter(|line| line.parse::<u64>().is_ok()).count();
-        check!(numbers == jobs::JOBS as usize, "Redis has taken every job of batch {batch}");
+        let numbers = queued.stdout_text()?.lines().filter(|line| line.parse::<u64>().is_ok()).count() as u64;
+        check!(numbers == jobs::JOBS, "Redis has taken every job of batch {batch}");
         Ok(())
     }
 
@@ -136,7 +138,7 @@ impl Site {
         let hold = "BEGIN; SELECT FROM accounts WHERE account = 0 FOR UPDATE; LOCK TABLE results IN SHARE MODE; \
                     SELECT pg_sleep(60)";
         let run = ["systemd-run", "--quiet", "--collect", "--uid=postgres", "--setenv=PGAPPNAME=scenario_lock"];
-        self.db.exec(run.into_iter().chain(["psql", "-qX", "-d", "mancer", "-c", hold]))?.success()?;
+        self.db.exec(run.into_iter().chain(["psql", "-qX", "-d", DATABASE, "-c", hold]))?.success()?;
         let held =
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scenario_lock' AND wait_event = 'PgSleep'";
         lab.eventually("the lock is held", SETUP_DEADLINE, || Ok(self.psql(held)?.trim() == "1"))?;
@@ -169,17 +171,17 @@ impl Site {
     }
 
     pub fn booked(&self) -> e2e::Result<Booked> {
-        let transfers = self.psql("SELECT number, source, target, amount_cents FROM transfers ORDER BY number")?;
-        Booked::parse(&transfers, &self.psql("SELECT account, balance_cents FROM accounts")?)
+        let transfers = rows(&self.db, DATABASE, "SELECT * FROM transfers ORDER BY number")?;
+        Ok(Booked { transfers, balances: rows(&self.db, DATABASE, "SELECT * FROM accounts ORDER BY account")? })
     }
 
-    pub fn results(&self) -> e2e::Result<String> {
-        self.psql("SELECT batch, id, amount_cents, digest FROM results ORDER BY batch, id")
+    /// Lines of `batch|id|amount_cents|digest`.
+    pub fn results(&self) -> e2e::Result<Vec<String>> {
+        let results = self.psql("SELECT batch, id, amount_cents, digest FROM results")?;
+        Ok(results.lines().map(str::to_owned).collect())
     }
 
     fn psql(&self, command: &str) -> e2e::Result<String> {
-        let argv = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", "mancer", "-c", command];
-        let answer: Finished = self.db.command(argv).user("postgres").run()?;
-        Ok(answer.success()?.stdout_text()?.to_owned())
+        psql(&self.db, DATABASE, command)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::jobs::digest;
 use common::postgres::rows;
 use e2e::{Container, Result};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 /// Jobs of batch 1, and of a list of batch 2: see `fixtures/client.py`.
 const PREPARED: u64 = 400;
@@ -24,11 +24,7 @@ pub struct Outcome {
 pub fn expected(batch: u64, id: u64) -> Outcome {
     let amount_cents = 7 * id % 1000 + 1;
     let rounds = ROUNDS[usize::from(batch == 2)];
-    let mut digest = format!("{batch}:{id}:{amount_cents}").into_bytes();
-    for _ in 0..rounds {
-        digest = Sha256::digest(&digest).to_vec();
-    }
-    Outcome { amount_cents, digest: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    Outcome { amount_cents, digest: digest(batch, id, amount_cents as i64, rounds) }
 }
 
 #[derive(Deserialize)]

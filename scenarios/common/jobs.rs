@@ -1,0 +1,25 @@
+//! The jobs of `containers/worker/files/batch_worker.py`.
+
+use sha2::{Digest as _, Sha256};
+
+/// The digest that a job's one right result has: of the job in words, hashed `rounds` times in all, in lower-case hex.
+#[must_use]
+pub fn digest(batch: u64, id: u64, amount_cents: i64, rounds: u32) -> String {
+    let mut digest = Sha256::digest(format!("{batch}:{id}:{amount_cents}"));
+    for _ in 1..rounds {
+        digest = Sha256::digest(digest);
+    }
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digest;
+
+    /// `printf 1:1:1 | sha256sum`, and that hashed again as bytes.
+    #[test]
+    fn digests_are_what_the_workers_make() {
+        assert_eq!(digest(1, 1, 1, 1), "9b4e3fa42a8278e688d94a5da4358b2f67e70c32a5e27253f5e8a8c869db0906");
+        assert_eq!(digest(1, 1, 1, 2), "44a427398c3dc069b1c3712934ae5ee755e66fdcb7e7db86f9641af831d76184");
+    }
+}
