@@ -7,7 +7,7 @@ pub const DEFECTS: &[(&str, &str)] = &[
     ("df-table", "df as a DataFrame: None, success=False"),
     ("inspector-drops-options", "connected with the profile's ssh_options, and then not one unit"),
     ("inspector-failed-unit", "doomed.service has failed; failed units are []"),
-    ("inspector-legend", "words of systemctl's legend as units: ['ACTIVE', 'LOAD', 'SUB']"),
+    ("systemctl-legend", "words of systemctl's legend as units: ['ACTIVE', 'LOAD', 'SUB']"),
     ("inspector-stopped-unit", "the status of systemd-tmpfiles-clean.service, which is known and stopped, is None"),
     ("logger-threads", "of two threads one got IndexError from its first command"),
     ("ps-columns", "' in the row and '"),
