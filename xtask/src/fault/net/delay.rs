@@ -45,6 +45,8 @@ pub struct Delay {
     jitter_ms: u32,
     means: Option<Means>,
     before: Vec<(Peer, Trips)>,
+    helper: Option<Process>,
+    ended_early: Option<i32>,
     undo: Vec<Undo>,
 }
 
@@ -92,7 +94,8 @@ impl Means {
 
 impl Delay {
     pub fn new(delay_ms: u32, jitter_ms: u32) -> Self {
-        Self { delay_ms, jitter_ms, means: None, before: Vec::new(), undo: Vec::new() }
+        let (means, before, undo) = (None, Vec::new(), Vec::new());
+        Self { delay_ms, jitter_ms, means, before, helper: None, ended_early: None, undo }
     }
 
     fn delay(&self) -> Duration {
@@ -147,6 +150,7 @@ impl Delay {
             log: log.clone(),
         })?;
         wait_for_reader(site, &helper, queue, &log)?;
+        self.helper = Some(helper);
         let (port, address) = (machine.port(), machine.address());
         QueueRules { queue, bridge: BRIDGE, port: &port, address }.insert(network)
     }
@@ -233,6 +237,9 @@ impl Effect for Delay {
         // The rules first: what the helper then still holds goes on when it is told to end.
         let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
         site.undo(vec![first.clone()])?;
+        if let Some(helper) = self.helper.take() {
+            self.ended_early = helper.exited();
+        }
         for helper in Running::find(&Tree::named(&helper_cgroup(site)), "netqueue") {
             helper.tell_to_end()?;
             let _ = helper.wait_for_end(HELPER_DEADLINE); // the next step kills it
@@ -241,6 +248,9 @@ impl Effect for Delay {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(status) = self.ended_early {
+            bail!("the process that delays packets had ended by itself (status {status}): they were no longer delayed");
+        }
         let begun = Instant::now();
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
