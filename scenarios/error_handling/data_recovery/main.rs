@@ -22,7 +22,7 @@ const LEDGER_JSON: &str = "/srv/ledger/ledger.json";
 /// Payments whose pages are damaged: of two pages, and among those that the reader asks for.
 const DAMAGED_PAYMENTS: [u64; 2] = [100, 190];
 const NONE: &[String] = &[];
-/// What `fixtures/defects.py` shows that the program cannot use of Mancer.
+/// What `fixtures/probes.py` shows that the program cannot use of Mancer.
 const DEFECTS: [(&str, &str); 4] = [
     ("bash-command-forgets", "what would run is 'sudo echo'"),
     ("chain-hides-failure", "a chain whose first command failed is a success"),
@@ -45,8 +45,8 @@ fn scenario(lab: &Lab) -> e2e::Result {
 }
 
 fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
-    app.put(lab.fixture("defects.py"), "/srv/ledger/defects.py")?;
-    common::mancer::known_defects(lab, app, "/srv/ledger/defects.py", &DEFECTS)
+    app.put(lab.fixture("probes.py"), "/srv/ledger/probes.py")?;
+    common::mancer::known_defects(lab, app, "/srv/ledger/probes.py", &DEFECTS)
 }
 
 /// PostgreSQL's settings end early, and in the program's own a 20 becomes a 21: both are noticed before anybody uses them.

@@ -20,7 +20,7 @@ const DETECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Work goes on within this after a failure has ended; it takes 1 s on an idle machine.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 const NONE: &[String] = &[];
-/// What `fixtures/defects.py` shows that the program cannot use of Mancer.
+/// What `fixtures/probes.py` shows that the program cannot use of Mancer.
 const DEFECTS: [(&str, &str); 4] = [
     ("backend-timeout", "a time-out of 0.2 s acted when the command had ended by itself"),
     ("cache-keeps-failures", "the failure of a moment ago is given out again"),
@@ -50,8 +50,8 @@ fn failures(lab: &Lab, site: &Site) -> e2e::Result {
 }
 
 fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
-    app.put(lab.fixture("defects.py"), "/srv/transfer/defects.py")?;
-    common::mancer::known_defects(lab, app, "/srv/transfer/defects.py", &DEFECTS)
+    app.put(lab.fixture("probes.py"), "/srv/transfer/probes.py")?;
+    common::mancer::known_defects(lab, app, "/srv/transfer/probes.py", &DEFECTS)
 }
 
 /// The program is killed while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock
