@@ -18,8 +18,8 @@ use e2e::{Container, Fault, Http, Lab, Unit, check};
 use outage::{Outage, Site};
 
 const NONE: &[&str] = &[];
-/// No answer takes longer: 3 s of time limits, and what the machine needs besides.
-const BOUND: Duration = Duration::from_secs(5);
+/// No answer takes longer: 2.5 s of time limits, and what the machine needs besides.
+const BOUND: Duration = Duration::from_secs(4);
 /// How Mancer's own limits fail, which is why the service brings its own. `scenarios/DEFECTS.md` says more.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
