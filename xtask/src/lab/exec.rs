@@ -145,8 +145,9 @@ impl Container {
         request: ExecRequest,
     ) -> anyhow::Result<()> {
         const SCRIPT: &str = r#"set -e
+            umask 022
+            mkdir -p "${1%/*}/"
             umask 077
-            mkdir -m 755 -p "${1%/*}/"
             cat > "$1.e2e-new"
             chmod "$2" "$1.e2e-new"
             if [ -n "$3" ]; then chown "$3" "$1.e2e-new"; fi

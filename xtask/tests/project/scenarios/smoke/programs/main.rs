@@ -34,6 +34,10 @@ fn files(a: &Container) -> Result {
     let every_byte: Vec<u8> = (0..=255).collect();
     a.write_with("/tmp/new/folder/bytes", &every_byte, Access::mode(0o640).owner("user"))?;
     check!(a.get("/tmp/new/folder/bytes")? == every_byte);
+    check!(
+        a.exec(["stat", "-c", "%a", "/tmp/new"])?.stdout_text()? == "755\n",
+        "folders that were missing are for all"
+    );
     check!(a.exec(["stat", "-c", "%a %U", "/tmp/new/folder/bytes"])?.stdout_text()? == "640 user\n");
     check!(a.get("/tmp/nowhere").is_err(), "a missing file is an error");
 
