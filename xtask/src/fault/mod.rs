@@ -11,4 +11,4 @@ mod node;
 mod process;
 mod service;
 
-pub use injection::Injection;
+pub use injection::{Injection, Observed};

@@ -28,6 +28,23 @@ impl fmt::Display for CaseId {
     }
 }
 
+/// What was observed of a fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultObserved {
+    /// The case.
+    pub case: CaseId,
+    /// Its number in the case, from 1.
+    pub fault: u64,
+    /// The container it was done to.
+    pub container: String,
+    /// What it is.
+    pub description: Fault,
+    /// What was observed.
+    pub evidence: String,
+    /// From the request to the observation.
+    pub duration_ms: f64,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -166,35 +183,9 @@ pub enum Event {
         succeeded: bool,
     },
     /// A fault was seen to bite.
-    FaultInjected {
-        /// The case.
-        case: CaseId,
-        /// Its number in the case, from 1.
-        fault: u64,
-        /// The container it was done to.
-        container: String,
-        /// What it is.
-        description: Fault,
-        /// What was observed.
-        evidence: String,
-        /// From the request to the observation.
-        duration_ms: f64,
-    },
+    FaultInjected(FaultObserved),
     /// A fault was seen to be gone.
-    FaultHealed {
-        /// The case.
-        case: CaseId,
-        /// Its number in the case, from 1.
-        fault: u64,
-        /// The container it was done to.
-        container: String,
-        /// What it is.
-        description: Fault,
-        /// What was observed.
-        evidence: String,
-        /// From the request to the observation.
-        duration_ms: f64,
-    },
+    FaultHealed(FaultObserved),
     /// What is expected to fail, because of a known defect of the product, was looked at.
     Defect {
         /// The case.

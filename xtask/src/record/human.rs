@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e_contract::{DefectOutcome, Level, Picture};
 
-use super::{Counts, Event, Outcome, Stamped, Verdict};
+use super::{Counts, Event, FaultObserved, Outcome, Stamped, Verdict};
 
 /// How much an event's lines matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,11 +78,11 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
             let weight = if *repetition == 0 { Weight::Progress } else { Weight::Detail };
             one(weight, format!("  operation {operation}{end} {}", seconds(*duration_ms)))
         }
-        Event::FaultInjected { container, description, evidence, duration_ms, .. } => one(
+        Event::FaultInjected(FaultObserved { container, description, evidence, duration_ms, .. }) => one(
             Weight::Progress,
             format!("  fault {description} on {container} bites after {}: {evidence}", seconds(*duration_ms)),
         ),
-        Event::FaultHealed { container, description, evidence, duration_ms, .. } => one(
+        Event::FaultHealed(FaultObserved { container, description, evidence, duration_ms, .. }) => one(
             Weight::Progress,
             format!("  fault {} on {container} healed after {}: {evidence}", description.name(), seconds(*duration_ms)),
         ),

@@ -8,7 +8,7 @@ mod performance;
 mod recorder;
 mod run_dir;
 
-pub use event::{CaseId, Event, Stamped};
+pub use event::{CaseId, Event, FaultObserved, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, Outcome, RunRecord, Verdict};
 pub use performance::{OperationSamples, Performance};
 pub use recorder::{Recorder, milliseconds};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use e2e_contract::{ErrorCode, FaultHeal, FaultInject, Healed, Injected, RpcError};
+use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
 
 use crate::error::Error;
-use crate::fault::Injection;
+use crate::fault::{Injection, Observed};
 use crate::lab::{Container, Lab, Outage};
-use crate::record::{CaseId, Event, Recorder, milliseconds};
+use crate::record::{CaseId, Event, FaultObserved, Recorder, milliseconds};
 
 /// Every fault of one session.
 pub struct Faults {
@@ -40,14 +40,7 @@ impl Faults {
             state.injected.insert(number, Arc::new(Mutex::new(injection)));
             number
         };
-        self.recorder.record(Event::FaultInjected {
-            case: self.case.clone(),
-            fault: number,
-            container: request.container.clone(),
-            description: request.fault.clone(),
-            evidence: observed.evidence.clone(),
-            duration_ms: milliseconds(observed.duration),
-        });
+        self.recorder.record(Event::FaultInjected(self.observed(number, container, &request.fault, &observed)));
         Ok(Injected { fault: number, evidence: observed.evidence })
     }
 
@@ -73,21 +66,25 @@ impl Faults {
             return Ok(injection.heal(&self.lab)?.evidence);
         }
         let observed = injection.heal(&self.lab)?;
-        let container = injection.container().machine().name.clone();
+        let container = injection.container().clone();
         let (description, starts) = (injection.fault().clone(), injection.starts_container());
         drop(injection);
-        self.recorder.record(Event::FaultHealed {
-            case: self.case.clone(),
-            fault: number,
-            container: container.clone(),
-            description,
-            evidence: observed.evidence.clone(),
-            duration_ms: milliseconds(observed.duration),
-        });
+        self.recorder.record(Event::FaultHealed(self.observed(number, &container, &description, &observed)));
         if starts {
-            self.restore_on(&container, number)?;
+            self.restore_on(&container.machine().name, number)?;
         }
         Ok(observed.evidence)
+    }
+
+    fn observed(&self, number: u64, container: &Container, fault: &Fault, observed: &Observed) -> FaultObserved {
+        FaultObserved {
+            case: self.case.clone(),
+            fault: number,
+            container: container.machine().name.clone(),
+            description: fault.clone(),
+            evidence: observed.evidence.clone(),
+            duration_ms: milliseconds(observed.duration),
+        }
     }
 
     /// A container was started again: its other faults go on.
