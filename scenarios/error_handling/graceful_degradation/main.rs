@@ -87,7 +87,7 @@ fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e:
 fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     let redis = Fault::ServiceStop { unit: "redis-server.service".into() };
     let third = Fault::ServiceStop { unit: "batch-worker@3.service".into() };
-    let slow = Fault::NetDelay { delay_ms: 100, jitter_ms: 10 };
+    let slow = Fault::NetDelay { delay_ms: 100, jitter_ms: 10, reorder_percent: 0 };
     Ok(vec![
         site.outage("redis_gone", site.db, redis, &["redis"], || site.workers_lack(&["redis"]))?,
         site.outage("db_frozen", site.db, Fault::NodeFreeze, &["postgresql", "redis"], || {

@@ -1,5 +1,7 @@
 //! What can be broken on purpose, with parameters and units in their names.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 /// One kind of damage. It is done to one container of the lab; [`crate::FaultInject`] names it.
@@ -19,12 +21,32 @@ pub enum Fault {
     /// No process of it runs, and its memory and connections stay. Healed by a thaw.
     #[serde(rename = "node.freeze")]
     NodeFreeze,
+    /// It is killed and started again several times in a row, and is down at last. Healed by a start.
+    #[serde(rename = "node.restart-storm")]
+    NodeRestartStorm {
+        /// How often it comes up in between: 1 to 20.
+        times: u32,
+        /// How long it stays up each time, once it runs programs: up to 10,000 ms.
+        up_ms: u64,
+    },
     /// All processes whose command is this one are killed. Healed by whoever starts it again: a supervisor, or the
     /// scenario.
     #[serde(rename = "process.kill")]
     ProcessKill {
         /// A piece of the command line, as `pgrep -f` takes it, but literally.
         command: String,
+    },
+    /// All processes whose command is this one stand still, and nothing else does. Healed by letting them go on.
+    #[serde(rename = "process.pause")]
+    ProcessPause {
+        /// A piece of the command line, as `pgrep -f` takes it, but literally.
+        command: String,
+    },
+    /// A program ends at once with an error, however often it is started; what runs of it is killed. Healed by the program.
+    #[serde(rename = "process.crashloop")]
+    ProcessCrashloop {
+        /// Absolute path of the program's file in the container.
+        program: String,
     },
     /// A systemd unit is stopped. Healed by its start.
     #[serde(rename = "service.stop")]
@@ -35,11 +57,28 @@ pub enum Fault {
     /// No packet goes to it or comes from it. Healed by the link.
     #[serde(rename = "net.isolate")]
     NetIsolate,
-    /// What is sent to it waits at its port on the bridge until the rate allows it.
-    #[serde(rename = "net.rate")]
-    NetRate {
-        /// Bound, in kilobits (1000 bits) per second: 8 to 1,000,000.
-        kilobits_per_second: u32,
+    /// The lab's network falls apart, seen from this container.
+    #[serde(rename = "net.partition")]
+    NetPartition {
+        /// Who still hears whom.
+        shape: Partition,
+    },
+    /// Packets pass in one direction only.
+    #[serde(rename = "net.oneway")]
+    NetOneway {
+        /// Which ones are lost.
+        lost: Direction,
+        /// Only those of this other container; without it everybody's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+    },
+    /// The link is cut and whole in turns.
+    #[serde(rename = "net.flap")]
+    NetFlap {
+        /// How long it is cut each time: 50 to 60,000 ms.
+        down_ms: u32,
+        /// How long it is whole in between: 50 to 60,000 ms.
+        up_ms: u32,
     },
     /// Each packet to it takes longer.
     #[serde(rename = "net.delay")]
@@ -49,6 +88,76 @@ pub enum Fault {
         /// Give or take this much, no more than the delay, drawn for each packet: one may overtake another.
         #[serde(default)]
         jitter_ms: u32,
+        /// So many of a hundred packets do not wait, and overtake all that do.
+        #[serde(default)]
+        reorder_percent: u8,
+    },
+    /// Packets to it get lost at random.
+    #[serde(rename = "net.loss")]
+    NetLoss {
+        /// So many of a hundred: 1 to 100.
+        percent: u8,
+    },
+    /// Every so-many-eth packet to it gets lost, exactly.
+    #[serde(rename = "net.nth-loss")]
+    NetNthLoss {
+        /// 2 loses every other one.
+        every: u32,
+    },
+    /// Packets to it arrive twice.
+    #[serde(rename = "net.duplicate")]
+    NetDuplicate {
+        /// So many of a hundred: 1 to 100.
+        percent: u8,
+    },
+    /// Packets to it arrive with a byte changed, so that their checksum is wrong.
+    #[serde(rename = "net.corrupt")]
+    NetCorrupt {
+        /// So many of a hundred: 1 to 100.
+        percent: u8,
+    },
+    /// Packets to it wait until it is healed, and then all arrive.
+    #[serde(rename = "net.stall")]
+    NetStall,
+    /// What is sent to it waits at its port on the bridge until the rate allows it.
+    #[serde(rename = "net.rate")]
+    NetRate {
+        /// Bound, in kilobits (1000 bits) per second: 8 to 1,000,000.
+        kilobits_per_second: u32,
+    },
+    /// Packets to it that are longer get lost, without a word to the sender.
+    #[serde(rename = "net.mtu-hole")]
+    NetMtuHole {
+        /// The longest that passes, with its IP header: 68 to 1,499.
+        bytes: u32,
+    },
+    /// TCP segments to it are answered with a reset: connections break, and no new one comes about.
+    #[serde(rename = "net.reset")]
+    NetReset {
+        /// Only those to this port of it; without it all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+    /// Packets to one TCP port of it get lost.
+    #[serde(rename = "net.port-block")]
+    NetPortBlock {
+        /// The port.
+        port: u16,
+    },
+    /// Its questions to name servers (port 53) get no answer.
+    #[serde(rename = "dns.drop")]
+    DnsDrop,
+    /// Its questions to name servers are refused: nothing listens there.
+    #[serde(rename = "dns.refuse")]
+    DnsRefuse,
+    /// Its questions to name servers are answered with SERVFAIL.
+    #[serde(rename = "dns.servfail")]
+    DnsServfail,
+    /// Its questions to name servers are answered with a wrong address.
+    #[serde(rename = "dns.spoof")]
+    DnsSpoof {
+        /// The address that each name gets.
+        address: Ipv4Addr,
     },
     /// A volume has no room left but this. Healed by room.
     #[serde(rename = "disk.full")]
@@ -58,6 +167,61 @@ pub enum Fault {
         /// How much stays free.
         #[serde(default)]
         free_bytes: u64,
+    },
+    /// A volume takes no more files but these, though it has room. Healed by room for more.
+    #[serde(rename = "disk.inodes")]
+    DiskInodes {
+        /// A path on a volume of the container's template.
+        path: String,
+        /// How many more files it takes.
+        #[serde(default)]
+        free_inodes: u64,
+    },
+    /// What is written to a volume past the page cache, and read from it, takes its time.
+    #[serde(rename = "disk.slow")]
+    DiskSlow {
+        /// A path on an ext4 volume of the container's template.
+        path: String,
+        /// Bound, in kilobytes (1000 bytes) per second, for reading and for writing.
+        kilobytes_per_second: u32,
+    },
+    /// Nothing can be written to a volume that nobody has open for writing.
+    #[serde(rename = "disk.readonly")]
+    DiskReadonly {
+        /// A path on a volume of the container's template.
+        path: String,
+    },
+    /// A volume's file system has met an error, and stops: nothing can be written. Healed by a check and a mount.
+    #[serde(rename = "disk.fs-error")]
+    DiskFsError {
+        /// A path on an ext4 volume of the container's template.
+        path: String,
+    },
+    /// A volume is gone as if its cable was pulled: reading and writing give errors. Healed by a mount.
+    #[serde(rename = "disk.dead")]
+    DiskDead {
+        /// A path on an ext4 volume of the container's template.
+        path: String,
+    },
+    /// A system call of running processes fails.
+    #[serde(rename = "io.error")]
+    IoError {
+        /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
+        command: String,
+        /// The system call, such as `fdatasync`.
+        call: String,
+        /// What it fails with, such as `EIO`.
+        error: String,
+    },
+    /// A system call of running processes takes longer.
+    #[serde(rename = "io.delay")]
+    IoDelay {
+        /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
+        command: String,
+        /// The system call, such as `fdatasync`.
+        call: String,
+        /// By this much: 1 to 60,000 ms.
+        delay_ms: u32,
     },
     /// One bit of a file is turned over. Healed by the bytes that were there, unless somebody repaired them.
     #[serde(rename = "file.bitflip")]
@@ -78,6 +242,99 @@ pub enum Fault {
         /// What is left of it.
         size_bytes: u64,
     },
+    /// It may use less memory.
+    #[serde(rename = "memory.limit")]
+    MemoryLimit {
+        /// The bound.
+        bytes: u64,
+    },
+    /// A process inside takes memory and keeps it.
+    #[serde(rename = "memory.pressure")]
+    MemoryPressure {
+        /// How much.
+        bytes: u64,
+    },
+    /// It uses more memory than it may, until the kernel kills a process in it. Healed by memory.
+    #[serde(rename = "memory.oom")]
+    MemoryOom,
+    /// It may use less processor time.
+    #[serde(rename = "cpu.quota")]
+    CpuQuota {
+        /// Of one processor: 1 to 10,000.
+        percent: u32,
+    },
+    /// It may use some processors only.
+    #[serde(rename = "cpu.pin")]
+    CpuPin {
+        /// Their numbers, such as `0` or `0-1,3`.
+        cpus: String,
+    },
+    /// Processes inside use all the processor time they get.
+    #[serde(rename = "cpu.burn")]
+    CpuBurn {
+        /// How many: 1 to 64.
+        processes: u32,
+    },
+    /// It may have no more processes but these.
+    #[serde(rename = "pids.cap")]
+    PidsCap {
+        /// How many more.
+        #[serde(default)]
+        free: u32,
+    },
+    /// Running processes may open no more files but these.
+    #[serde(rename = "fd.cap")]
+    FdCap {
+        /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
+        command: String,
+        /// How many more.
+        #[serde(default)]
+        free: u32,
+    },
+    /// The clock of a systemd unit's processes jumps. The unit is restarted before the jump, to get a clock of its own, and
+    /// again when it is healed.
+    #[serde(rename = "clock.jump")]
+    ClockJump {
+        /// Such as `postgresql.service`.
+        unit: String,
+        /// Forwards, or backwards where it is negative.
+        offset_ms: i64,
+    },
+    /// The clock of a systemd unit's processes is too fast or too slow. The unit is restarted before, to get a clock of its
+    /// own, and again when it is healed.
+    #[serde(rename = "clock.rate")]
+    ClockRate {
+        /// Such as `postgresql.service`.
+        unit: String,
+        /// Of the right rate: 200 is twice as fast.
+        percent: u32,
+    },
+}
+
+/// In which pieces a network falls apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Partition {
+    /// Containers of different groups do not hear each other; one in no group hears everybody.
+    Groups(Vec<Vec<String>>),
+    /// This container is in the smaller part: the larger one has more than half of the lab.
+    Majority,
+    /// The others fall into two halves, and this container alone hears both.
+    Bridge,
+    /// Each hears its two neighbours in the lab's order only: at least four containers.
+    Ring,
+}
+
+/// A way of packets, seen from the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// What is sent to it.
+    Inbound,
+    /// What it sends.
+    Outbound,
 }
 
 impl Fault {
@@ -88,32 +345,70 @@ impl Fault {
             Self::NodeKill => "node.kill",
             Self::NodeStop { .. } => "node.stop",
             Self::NodeFreeze => "node.freeze",
+            Self::NodeRestartStorm { .. } => "node.restart-storm",
             Self::ProcessKill { .. } => "process.kill",
+            Self::ProcessPause { .. } => "process.pause",
+            Self::ProcessCrashloop { .. } => "process.crashloop",
             Self::ServiceStop { .. } => "service.stop",
             Self::NetIsolate => "net.isolate",
-            Self::NetRate { .. } => "net.rate",
+            Self::NetPartition { .. } => "net.partition",
+            Self::NetOneway { .. } => "net.oneway",
+            Self::NetFlap { .. } => "net.flap",
             Self::NetDelay { .. } => "net.delay",
+            Self::NetLoss { .. } => "net.loss",
+            Self::NetNthLoss { .. } => "net.nth-loss",
+            Self::NetDuplicate { .. } => "net.duplicate",
+            Self::NetCorrupt { .. } => "net.corrupt",
+            Self::NetStall => "net.stall",
+            Self::NetRate { .. } => "net.rate",
+            Self::NetMtuHole { .. } => "net.mtu-hole",
+            Self::NetReset { .. } => "net.reset",
+            Self::NetPortBlock { .. } => "net.port-block",
+            Self::DnsDrop => "dns.drop",
+            Self::DnsRefuse => "dns.refuse",
+            Self::DnsServfail => "dns.servfail",
+            Self::DnsSpoof { .. } => "dns.spoof",
             Self::DiskFull { .. } => "disk.full",
+            Self::DiskInodes { .. } => "disk.inodes",
+            Self::DiskSlow { .. } => "disk.slow",
+            Self::DiskReadonly { .. } => "disk.readonly",
+            Self::DiskFsError { .. } => "disk.fs-error",
+            Self::DiskDead { .. } => "disk.dead",
+            Self::IoError { .. } => "io.error",
+            Self::IoDelay { .. } => "io.delay",
             Self::FileBitflip { .. } => "file.bitflip",
             Self::FileTruncate { .. } => "file.truncate",
+            Self::MemoryLimit { .. } => "memory.limit",
+            Self::MemoryPressure { .. } => "memory.pressure",
+            Self::MemoryOom => "memory.oom",
+            Self::CpuQuota { .. } => "cpu.quota",
+            Self::CpuPin { .. } => "cpu.pin",
+            Self::CpuBurn { .. } => "cpu.burn",
+            Self::PidsCap { .. } => "pids.cap",
+            Self::FdCap { .. } => "fd.cap",
+            Self::ClockJump { .. } => "clock.jump",
+            Self::ClockRate { .. } => "clock.rate",
         }
+    }
+
+    /// The family of the catalogue that it belongs to, such as `net`.
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        self.name().split('.').next().unwrap_or_default()
     }
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())?;
-        match self {
-            Self::NodeKill | Self::NodeFreeze | Self::NetIsolate => Ok(()),
-            Self::NodeStop { grace_ms } => write!(f, " grace_ms={grace_ms}"),
-            Self::ProcessKill { command } => write!(f, " command={command:?}"),
-            Self::ServiceStop { unit } => write!(f, " unit={unit}"),
-            Self::NetRate { kilobits_per_second } => write!(f, " kilobits_per_second={kilobits_per_second}"),
-            Self::NetDelay { delay_ms, jitter_ms } => write!(f, " delay_ms={delay_ms} jitter_ms={jitter_ms}"),
-            Self::DiskFull { path, free_bytes } => write!(f, " path={path} free_bytes={free_bytes}"),
-            Self::FileBitflip { path, offset, bit } => write!(f, " path={path} offset={offset} bit={bit}"),
-            Self::FileTruncate { path, size_bytes } => write!(f, " path={path} size_bytes={size_bytes}"),
+        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(self) else { return Ok(()) };
+        for (name, value) in fields.iter().filter(|(name, _)| *name != "name") {
+            match value.as_str().filter(|text| !text.is_empty() && !text.contains(char::is_whitespace)) {
+                Some(text) => write!(f, " {name}={text}")?,
+                None => write!(f, " {name}={value}")?,
+            }
         }
+        Ok(())
     }
 }
 
@@ -124,10 +419,22 @@ mod tests {
     #[test]
     fn a_fault_is_read_by_its_name_and_refused_with_a_stray_parameter() {
         let fault: Fault = serde_json::from_str(r#"{"name":"net.delay","delay_ms":50}"#).unwrap();
-        assert_eq!(fault, Fault::NetDelay { delay_ms: 50, jitter_ms: 0 });
-        assert_eq!(fault.to_string(), "net.delay delay_ms=50 jitter_ms=0");
+        assert_eq!(fault, Fault::NetDelay { delay_ms: 50, jitter_ms: 0, reorder_percent: 0 });
+        assert_eq!(fault.to_string(), "net.delay delay_ms=50 jitter_ms=0 reorder_percent=0");
         assert_eq!(serde_json::to_value(&fault).unwrap()["name"], fault.name());
         assert!(serde_json::from_str::<Fault>(r#"{"name":"net.delay","delay_ms":50,"rate":1}"#).is_err());
         assert!(serde_json::from_str::<Fault>(r#"{"name":"net.dely"}"#).is_err());
+    }
+
+    #[test]
+    fn parameters_are_shown_as_they_are_given() {
+        let shown = |text: &str| serde_json::from_str::<Fault>(text).unwrap().to_string();
+        assert_eq!(shown(r#"{"name":"process.kill","command":"sleep 5"}"#), r#"process.kill command="sleep 5""#);
+        assert_eq!(
+            shown(r#"{"name":"net.partition","shape":{"groups":[["a"],["b","c"]]}}"#),
+            r#"net.partition shape={"groups":[["a"],["b","c"]]}"#
+        );
+        assert_eq!(shown(r#"{"name":"net.oneway","lost":"inbound"}"#), "net.oneway lost=inbound");
+        assert_eq!(shown(r#"{"name":"net.isolate"}"#), "net.isolate");
     }
 }

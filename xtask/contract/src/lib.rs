@@ -11,7 +11,7 @@ mod reference;
 mod rpc;
 mod stream;
 
-pub use fault::Fault;
+pub use fault::{Direction, Fault, Partition};
 pub use method::*;
 pub use rpc::*;
 pub use stream::Stream;

@@ -6,6 +6,7 @@ mod clean;
 mod command_line;
 mod doctor;
 mod e2e;
+mod fault;
 mod guard;
 mod image;
 mod live;

@@ -59,6 +59,14 @@ impl Full {
 }
 
 impl Effect for Full {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let volume = self.volume(site)?;
+        match Self::try_to_write(site, &volume, PROBE_BYTES)? {
+            Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
+            Err(said) => Err(usage(format!("disk.full: nothing can be written to {} as it is: {said}", volume.inside))),
+        }
+    }
+
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let volume = self.volume(site)?;
         let top = site.container.root()?.join(volume.inside.trim_start_matches('/'));

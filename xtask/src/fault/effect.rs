@@ -19,9 +19,16 @@ pub trait Effect: Send {
     ///
     /// # Errors
     /// What is missing, and the cure.
-    fn supported(&self, _site: &Site<'_>) -> anyhow::Result<()> {
+    fn supported(&self) -> anyhow::Result<()> {
         Ok(())
     }
+
+    /// Looks at its parameters, and at what is there before anything is done, in the way in which the effect is observed
+    /// then; says what was seen.
+    ///
+    /// # Errors
+    /// When it cannot be done to this container, or to the state that it is in; when it is as if it was done already.
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
 
     /// Does it. What would outlive the lab has its undo step in the ledger first.
     ///

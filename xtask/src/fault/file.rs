@@ -57,7 +57,7 @@ impl Damage {
 }
 
 impl Effect for Damage {
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let file = self.open(site).map_err(|error| usage(format!("{error:#}")))?;
         let length = file.metadata()?.len();
         let done = match self.kind {
@@ -87,7 +87,17 @@ impl Effect for Damage {
                 Done { offset: size, before, after: Vec::new() }
             }
         };
-        let done = self.done.insert(done);
+        let seen = match self.kind {
+            Kind::Bitflip { offset, .. } => format!("byte {offset} is {:#04x}", done.before[0]),
+            Kind::Truncate { .. } => format!("the file has {length} bytes"),
+        };
+        self.done = Some(done);
+        Ok(seen)
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let Some(done) = &self.done else { bail!("nothing was looked at before") };
+        let file = self.open(site)?;
         match self.kind {
             Kind::Bitflip { .. } => file.write_all_at(&done.after, done.offset),
             Kind::Truncate { size } => file.set_len(size),

@@ -28,7 +28,9 @@ impl std::fmt::Debug for Injection {
 /// What was observed, and how long it took until then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    /// For people.
+    /// What was seen before the damage was done, for people; nothing for its end.
+    pub before: Option<String>,
+    /// What was seen then.
     pub evidence: String,
     /// From the request to the observation.
     pub duration: Duration,
@@ -44,12 +46,13 @@ impl Injection {
         let begun = Instant::now();
         let site = Site { lab, container };
         let mut effect = effect_of(fault)?;
-        effect.supported(&site)?;
+        effect.supported()?;
+        let before = effect.before(&site).with_context(|| format!("{fault} on {}", site.name()))?;
         let bitten = effect.inject(&site).and_then(|()| effect.bites(&site).context("it does not bite"));
         match bitten {
             Ok(evidence) => {
                 let injection = Self { container: container.clone(), fault: fault.clone(), effect, healed: None };
-                Ok((injection, Observed { evidence, duration: begun.elapsed() }))
+                Ok((injection, Observed { before: Some(before), evidence, duration: begun.elapsed() }))
             }
             Err(error) => {
                 let error = match effect.heal(&site) {
@@ -76,7 +79,7 @@ impl Injection {
             }
         };
         self.healed = Some(evidence.clone());
-        Ok(Observed { evidence, duration: begun.elapsed() })
+        Ok(Observed { before: None, evidence, duration: begun.elapsed() })
     }
 
     /// Its container was started again: does again what that has undone.

@@ -11,4 +11,5 @@ mod node;
 mod process;
 mod service;
 
+pub use catalogue::{Entry, Needs, catalogue};
 pub use injection::{Injection, Observed};

@@ -28,6 +28,10 @@ impl Down {
 }
 
 impl Effect for Down {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        Ok(format!("{} processes run in it", site.container.running_processes()))
+    }
+
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         match self.grace {
             None => site.lab.kill(site.container, "node.kill"),
@@ -61,6 +65,16 @@ impl Effect for Down {
 pub struct Freeze;
 
 impl Effect for Freeze {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        if !site.container.runs_a_program(THAW_DEADLINE)? {
+            bail!("no program runs in it");
+        }
+        Ok("a program runs in it".into())
+    }
+
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         site.lab.freeze(site.container, "node.freeze")
     }

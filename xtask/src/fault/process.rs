@@ -24,7 +24,7 @@ impl Kill {
 }
 
 impl Effect for Kill {
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if self.command.is_empty() {
             return Err(usage("process.kill: `command` is empty: name a piece of the command line"));
         }
@@ -36,6 +36,10 @@ impl Effect for Kill {
             let message = format!("process.kill: no process of {} has {:?} in its command", site.name(), self.command);
             return Err(usage(message));
         }
+        Ok(format!("{} with this command run", counted(self.killed.len())))
+    }
+
+    fn inject(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
         for process in &self.killed {
             process.kill()?;
         }
@@ -49,7 +53,7 @@ impl Effect for Kill {
             }
         }
         let count = self.killed.len();
-        Ok(format!("{count} {} gone", if count == 1 { "process is" } else { "processes are" }))
+        Ok(format!("{} {} gone", counted(count), if count == 1 { "is" } else { "are" }))
     }
 
     fn heal(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
@@ -57,6 +61,10 @@ impl Effect for Kill {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        Ok(format!("{} with this command run now", site.container.processes_of(&self.command).len()))
+        Ok(format!("{} with this command run now", counted(site.container.processes_of(&self.command).len())))
     }
+}
+
+fn counted(processes: usize) -> String {
+    format!("{processes} {}", if processes == 1 { "process" } else { "processes" })
 }

@@ -29,12 +29,16 @@ impl Stop {
 }
 
 impl Effect for Stop {
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let (state, _) = self.state(site)?;
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (state, pid) = self.state(site)?;
         if state != "active" {
             let message = format!("service.stop: the unit {} of {} is {state}, not active", self.unit, site.name());
             return Err(usage(message));
         }
+        Ok(format!("it is active, process {pid}"))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.begun = true;
         site.ask(&["systemctl", "stop", "--", &self.unit]).map(drop)
     }

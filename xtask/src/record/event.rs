@@ -39,6 +39,9 @@ pub struct FaultObserved {
     pub container: String,
     /// What it is.
     pub description: Fault,
+    /// What was seen before it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
     /// What was observed.
     pub evidence: String,
     /// From the request to the observation.

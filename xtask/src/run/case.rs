@@ -10,6 +10,7 @@ use super::clients;
 use super::engine::{Keep, Options};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
+use super::machines::{Position, machine};
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::host::invoker::Invoker;
@@ -18,7 +19,7 @@ use crate::host::memory::Memory;
 use crate::host::shell::which;
 use crate::image::Image;
 use crate::lab::{Lab, Machine, Moment};
-use crate::manifest::{Project, Scenario};
+use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::plan::PlannedCase;
 use crate::record::{Attempt, CaseId, Event, Outcome, Performance, Recorder, RunDir, milliseconds};
 use crate::session::{self, SessionSpec};
@@ -131,30 +132,13 @@ fn require_memory(planned: &PlannedCase) -> Result<(), Error> {
     })
 }
 
-fn machines(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<Machine> {
-    let project = context.project;
-    let prefix = match context.options.slot.as_str() {
-        "1" => project.name.clone(),
-        slot => format!("{}-{slot}", project.name),
+fn machines(context: &CaseContext<'_>, scenario: &Scenario) -> anyhow::Result<Vec<Machine>> {
+    let one = |(index, used): (usize, &ContainerUse)| {
+        let host_name = context.options.host_names.get(&used.name);
+        let position = Position { name: &used.name, index, slot: &context.options.slot, host_name };
+        machine(context.project, context.images, &used.template, position)
     };
-    let mut machines = Vec::new();
-    for (position, used) in scenario.containers.iter().enumerate() {
-        let (Some(template), Some(image)) = (project.templates.get(&used.template), context.images.get(&used.template))
-        else {
-            continue; // the manifests were checked, and every template of the plan has an image
-        };
-        let given = context.options.host_names.get(&used.name);
-        machines.push(Machine {
-            name: used.name.clone(),
-            host_name: given.cloned().unwrap_or_else(|| format!("{prefix}-{}", used.name)),
-            template: template.clone(),
-            layers: image.layers.clone(),
-            network: project.network,
-            octet: project.address_octet(&used.name, position),
-            ids: project.ids,
-        });
-    }
-    machines
+    scenario.containers.iter().enumerate().map(one).collect()
 }
 
 fn start_lab(
@@ -163,7 +147,7 @@ fn start_lab(
     case: &CaseId,
     guard: &Arc<Guard>,
 ) -> anyhow::Result<Arc<Lab>> {
-    let machines = machines(context, &context.project.scenarios[planned.scenario]);
+    let machines = machines(context, &context.project.scenarios[planned.scenario])?;
     let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
     Lab::start(guard, &machines, &observe).map(Arc::new)
 }

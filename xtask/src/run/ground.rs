@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::case::CaseContext;
 use crate::error::Error;
-use crate::guard::{Guard, Owner, Slot};
+use crate::guard::{Guard, Owner, Slot, Wait};
 use crate::record::Event;
 
 /// A run's slot.
@@ -91,22 +91,36 @@ impl<'a> Ground<'a> {
 
     fn start(&self) -> anyhow::Result<Guard> {
         let context = self.context;
-        let slot = Slot::named(&context.options.slot);
+        let waiting = |reason: String| context.recorder.record(Event::Waiting { reason });
         let purpose = format!("run {}", context.dir.run_id());
-        let name = slot.name().to_owned();
-        let waiting = |owner: Option<&Owner>| {
-            if let Some(owner) = owner.filter(|owner| owner.kept) {
-                return Err(Error::Host {
-                    problem: format!("slot {name} holds a lab: {owner}"),
-                    cure: format!("remove it with `cargo xtask clean --slot {name}`, or take another with --slot N"),
-                }
-                .into());
-            }
-            let holder = owner.map_or_else(|| "another process".to_owned(), ToString::to_string);
-            let reason = format!("slot {name} is held by {holder}; --no-wait fails instead, --slot N takes another");
-            context.recorder.record(Event::Waiting { reason });
-            Ok(())
-        };
-        Guard::start(slot, &purpose, context.options.wait, waiting, &|| context.interrupt.is_set())
+        let slot = Slot::named(&context.options.slot);
+        take(&slot, &purpose, context.options.wait, &waiting, &|| context.interrupt.is_set())
     }
+}
+
+/// Starts the guard of a slot; says what it waits for where another process holds it.
+///
+/// # Errors
+/// When the slot cannot be had.
+pub(super) fn take(
+    slot: &Slot,
+    purpose: &str,
+    wait: Wait,
+    waiting: &dyn Fn(String),
+    interrupted: &dyn Fn() -> bool,
+) -> anyhow::Result<Guard> {
+    let name = slot.name().to_owned();
+    let tell = |owner: Option<&Owner>| {
+        if let Some(owner) = owner.filter(|owner| owner.kept) {
+            return Err(Error::Host {
+                problem: format!("slot {name} holds a lab: {owner}"),
+                cure: format!("remove it with `cargo xtask clean --slot {name}`, or take another with --slot N"),
+            }
+            .into());
+        }
+        let holder = owner.map_or_else(|| "another process".to_owned(), ToString::to_string);
+        waiting(format!("slot {name} is held by {holder}; --no-wait fails instead, --slot N takes another"));
+        Ok(())
+    };
+    Guard::start(slot.clone(), purpose, wait, tell, interrupted)
 }

@@ -7,7 +7,10 @@ mod clients;
 mod engine;
 mod ground;
 mod interrupt;
+mod machines;
+mod trial;
 
 pub use build::{Binaries, ScenarioBinaries};
 pub use engine::{Keep, Options, execute};
 pub use interrupt::Interrupt;
+pub use trial::{Trial, Trials, Tried};

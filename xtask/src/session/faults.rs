@@ -82,6 +82,7 @@ impl Faults {
             fault: number,
             container: container.machine().name.clone(),
             description: fault.clone(),
+            before: observed.before.clone(),
             evidence: observed.evidence.clone(),
             duration_ms: milliseconds(observed.duration),
         }

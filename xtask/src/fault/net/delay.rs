@@ -197,11 +197,11 @@ impl Delay {
 }
 
 impl Effect for Delay {
-    fn supported(&self, _site: &Site<'_>) -> anyhow::Result<()> {
+    fn supported(&self) -> anyhow::Result<()> {
         Means::of_this_host().map(drop)
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if self.delay_ms == 0 || self.delay_ms > DELAY_MAX_MS || self.jitter_ms > self.delay_ms {
             let message = format!("net.delay: a delay of 1 to {DELAY_MAX_MS} ms, and a jitter that is no larger");
             return Err(usage(message));
@@ -214,6 +214,12 @@ impl Effect for Delay {
             let trips = Trips::of(&times).with_context(|| format!("{} does not answer reliably", site.name()))?;
             self.before.push((peer, trips));
         }
+        let trip =
+            |(peer, trips): &(Peer, Trips)| format!("a round trip from {} takes {}", peer.name(), ms(trips.middle));
+        Ok(self.before.iter().map(trip).collect::<Vec<_>>().join(", "))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let means = Means::of_this_host()?;
         self.means = Some(means);
         match means {

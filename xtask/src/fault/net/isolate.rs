@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::peer::{Peer, is_down, ms, side_by_side};
+use super::peer::{Peer, answers, is_down, ms, side_by_side};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::nft::Table;
@@ -34,7 +34,7 @@ pub struct Isolate {
 }
 
 impl Effect for Isolate {
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
             return Err(outage.into());
         }
@@ -44,10 +44,15 @@ impl Effect for Isolate {
             return Err(usage(format!("net.isolate: {} is isolated already", site.name())));
         }
         self.peers = Peer::of(site)?;
+        Ok(answers(&self.peers))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (network, name) = (site.lab.network(), table_name(site));
         let undo = vec![Undo::DeleteTable { network: network.place()?, family: FAMILY.into(), table: name.clone() }];
         site.note(undo.clone())?;
         self.undo = undo;
-        table.make(network, &rules(&site.container.machine().port()))
+        Table { family: FAMILY, name: &name }.make(network, &rules(&site.container.machine().port()))
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

@@ -149,6 +149,12 @@ pub fn side_by_side<P: Sync, T: Send>(
     })
 }
 
+/// How long each had to wait for an answer before anything was done.
+pub fn answers(peers: &[Peer]) -> String {
+    let one = |peer: &Peer| format!("{} has an answer after {}", peer.name(), ms(peer.usual()));
+    peers.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// Milliseconds with a sense of proportion.
 pub fn ms(duration: Duration) -> String {
     let ms = duration.as_secs_f64() * 1e3;

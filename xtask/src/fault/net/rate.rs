@@ -122,14 +122,14 @@ impl Rate {
 }
 
 impl Effect for Rate {
-    fn supported(&self, _site: &Site<'_>) -> anyhow::Result<()> {
+    fn supported(&self) -> anyhow::Result<()> {
         let problem = Qdisc::Rate { bits_per_second: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 }.problem();
         let Some(problem) = problem else { return Ok(()) };
         let cure = "`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`";
         Err(Error::Host { problem: format!("net.rate: {problem}"), cure: cure.into() }.into())
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if !KILOBITS.contains(&self.kilobits_per_second) {
             let message = format!("net.rate: {} to {} kilobits per second", KILOBITS.start(), KILOBITS.end());
             return Err(usage(message));
@@ -153,6 +153,11 @@ impl Effect for Rate {
             let cure = "choose less, or a machine with less to do";
             return Err(Error::Host { problem, cure: cure.into() }.into());
         }
+        Ok(flow.to_string())
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (network, port) = (site.lab.network(), site.container.machine().port());
         let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
         site.note(undo.clone())?;
         self.undo = undo;

@@ -112,7 +112,7 @@ fn network(lab: &Lab, a: &Container, b: &Container) -> Result {
     cut.heal()?;
     lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
 
-    let delayed = b.inject(Fault::NetDelay { delay_ms: 80, jitter_ms: 0 })?;
+    let delayed = b.inject(Fault::NetDelay { delay_ms: 80, jitter_ms: 0, reorder_percent: 0 })?;
     let slow = ping(a)?;
     check!(slow >= 80.0, "a round trip takes at least the delay");
     delayed.heal()?;
