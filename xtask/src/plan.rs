@@ -51,7 +51,10 @@ impl Plan {
         for repetition in 1..=order.repeat {
             for (index, scenario) in project.scenarios.iter().enumerate() {
                 for case in &scenario.cases {
-                    if filters.is_empty() || filters.iter().any(|filter| filter.matches(scenario, &case.name)) {
+                    let asked = filters.iter().any(|filter| filter.names(scenario, &case.name));
+                    let matches =
+                        filters.is_empty() || filters.iter().any(|filter| filter.matches(scenario, &case.name));
+                    if asked || matches && !case.on_request {
                         cases.push(planned(project, index, scenario, case, repetition));
                     }
                 }
@@ -165,6 +168,11 @@ impl Filter {
         Err(Error::Usage(format!("no scenario has the tag {tag:?}: {hint}")))
     }
 
+    /// Whether it names this very case.
+    fn names(&self, scenario: &Scenario, case: &str) -> bool {
+        matches!(self, Self::Scenario { case: Some(_), .. }) && self.matches(scenario, case)
+    }
+
     fn matches(&self, scenario: &Scenario, case: &str) -> bool {
         match self {
             Self::Tag(tag) => scenario.tags.contains(tag),
@@ -186,7 +194,8 @@ mod tests {
     use crate::manifest::{IdRange, Network};
 
     fn project() -> Project {
-        let case = |name: &str| Case { name: name.into(), params: serde_json::Map::new() };
+        let case =
+            |name: &str| Case { name: name.into(), params: serde_json::Map::new(), on_request: name == "planted" };
         let scenario = |category: &str, name: &str, tags: &[&str], cases: &[&str]| Scenario {
             category: category.into(),
             name: name.into(),
@@ -198,6 +207,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             containers: Vec::new(),
             cases: cases.iter().map(|name| case(name)).collect(),
+            chaos: None,
         };
         Project {
             root: "x".into(),
@@ -212,7 +222,7 @@ mod tests {
             templates: BTreeMap::new(),
             scenarios: vec![
                 scenario("data_pipeline", "data_ingestion", &["slow"], &["small", "large"]),
-                scenario("data_pipeline", "data_quality", &[], &["default"]),
+                scenario("data_pipeline", "data_quality", &[], &["default", "planted"]),
                 scenario("error_handling", "data_recovery", &["slow"], &["default"]),
             ],
         }
@@ -239,6 +249,7 @@ mod tests {
         check(&["./scenarios/data_pipeline/data_quality/fixtures/a.csv"], "data_pipeline/data_quality:default");
         check(&["data_ingestion:large"], "data_pipeline/data_ingestion:large");
         check(&["data_pipeline/data_quality"], "data_pipeline/data_quality:default");
+        check(&["data_quality:planted"], "data_pipeline/data_quality:planted");
         check(&["recover"], "error_handling/data_recovery:default");
         check(&["tag:slow", "data_quality"], all);
         check(&["data_ingesion"], "no scenario matches \"data_ingesion\": did you mean data_ingestion?");
@@ -259,6 +270,6 @@ mod tests {
     fn repetitions_have_folders_of_their_own() {
         let plan = Plan::make(&project(), &["data_quality".into()], Order { repeat: 2, shuffle_seed: None }).unwrap();
         let folders: Vec<&str> = plan.cases.iter().map(|case| case.folder.as_str()).collect();
-        assert_eq!(folders, ["data_pipeline/data_quality", "data_pipeline/data_quality#2"]);
+        assert_eq!(folders, ["data_pipeline/data_quality/default", "data_pipeline/data_quality/default#2"]);
     }
 }

@@ -338,6 +338,56 @@ pub enum Direction {
 }
 
 impl Fault {
+    /// All names, family by family.
+    pub const NAMES: [&'static str; 46] = [
+        "node.kill",
+        "node.stop",
+        "node.freeze",
+        "node.restart-storm",
+        "process.kill",
+        "process.pause",
+        "process.crashloop",
+        "service.stop",
+        "net.isolate",
+        "net.partition",
+        "net.oneway",
+        "net.flap",
+        "net.delay",
+        "net.loss",
+        "net.nth-loss",
+        "net.duplicate",
+        "net.corrupt",
+        "net.stall",
+        "net.rate",
+        "net.mtu-hole",
+        "net.reset",
+        "net.port-block",
+        "dns.drop",
+        "dns.refuse",
+        "dns.servfail",
+        "dns.spoof",
+        "disk.full",
+        "disk.inodes",
+        "disk.slow",
+        "disk.readonly",
+        "disk.fs-error",
+        "disk.dead",
+        "io.error",
+        "io.delay",
+        "file.bitflip",
+        "file.truncate",
+        "memory.limit",
+        "memory.pressure",
+        "memory.oom",
+        "cpu.quota",
+        "cpu.pin",
+        "cpu.burn",
+        "pids.cap",
+        "fd.cap",
+        "clock.jump",
+        "clock.rate",
+    ];
+
     /// Its name in the catalogue, such as `net.delay`.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -424,6 +474,16 @@ mod tests {
         assert_eq!(serde_json::to_value(&fault).unwrap()["name"], fault.name());
         assert!(serde_json::from_str::<Fault>(r#"{"name":"net.delay","delay_ms":50,"rate":1}"#).is_err());
         assert!(serde_json::from_str::<Fault>(r#"{"name":"net.dely"}"#).is_err());
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let source = include_str!("fault.rs");
+        let declared: Vec<&str> = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("#[serde(rename = \"")?.strip_suffix("\")]"))
+            .collect();
+        assert_eq!(declared, Fault::NAMES);
     }
 
     #[test]

@@ -388,6 +388,113 @@ pub struct Healed {
     pub evidence: String,
 }
 
+/// `chaos.begin`: the faults of this case's schedule are played from now on. Without `--chaos` there are none, and the
+/// answer says so. Once in a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChaosBegin {}
+method!(ChaosBegin, "chaos.begin", ChaosPlaying);
+
+/// What is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ChaosPlaying {
+    /// Whether there is a schedule.
+    pub playing: bool,
+    /// How long it lasts from now on; 0 without one.
+    pub length_ms: u64,
+}
+
+/// `settle`: what is still broken is healed, whatever the schedule says, all probes of all containers have passed again
+/// within the recovery deadline of `scenario.toml`, and its quiet period is over. Without `chaos.begin` before it, or
+/// without a schedule, it answers at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Settle {}
+method!(Settle, "settle", Settled);
+
+/// What came of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Settled {
+    /// How many faults were seen to bite.
+    pub bit: u32,
+    /// How many could not be done as things stood.
+    pub refused: u32,
+}
+
+/// `invariant`: what came of a condition that was looked at again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Invariant {
+    /// When it has to hold.
+    pub kind: InvariantKind,
+    /// For people, such as "no row is there twice".
+    pub name: String,
+    /// It did.
+    pub held: bool,
+    /// How often it was looked at.
+    pub looks: u32,
+    /// How often it could not be looked at, because what was asked did not answer.
+    pub missed: u32,
+    /// What was seen, where there is something to tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub values: String,
+    /// Source file.
+    pub file: String,
+    /// Line in that file, from 1.
+    pub line: u32,
+}
+method!(Invariant, "invariant", Done);
+
+/// When a condition has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum InvariantKind {
+    /// Whenever it is looked at, while faults are played too.
+    Always,
+    /// When everything is healed and quiet.
+    AtEnd,
+    /// At least once in a run with faults; listed in `scenario.toml`, so that one that is never reached is missed.
+    Sometimes,
+}
+
+/// `history`: an operation on the system under test begins or ends. One without an end is as unknown as one that ended so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Who does it: one operation at a time.
+    pub process: String,
+    /// What, such as `transfer`.
+    pub operation: String,
+    /// Begin or end.
+    pub phase: Phase,
+    /// Its input, result or error.
+    #[serde(default)]
+    pub value: Value,
+}
+method!(History, "history", Done);
+
+/// Begin or end of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It begins.
+    Invoke,
+    /// It took place.
+    Ok,
+    /// It did not take place, and never will.
+    Fail,
+    /// Nobody knows: its answer did not come. It is neither a success nor a failure.
+    Unknown,
+}
+
 /// `defect`: what came of a stretch of the case that is expected to fail, because the product has a known defect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -47,6 +47,10 @@ fn reference() -> Value {
         Artifact,
         FaultInject,
         FaultHeal,
+        ChaosBegin,
+        Settle,
+        Invariant,
+        History,
         Defect,
         Screenshot,
     );

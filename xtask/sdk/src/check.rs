@@ -163,6 +163,14 @@ macro_rules! __check {
 #[derive(Debug, Clone)]
 pub struct CheckFailed(Check);
 
+impl CheckFailed {
+    /// Of a condition that has a name and no values.
+    pub(crate) fn of(name: &str, file: &str, line: u32) -> Self {
+        let (condition, file) = (name.to_owned(), file.to_owned());
+        Self(Check { passed: false, condition, values: String::new(), message: None, file, line })
+    }
+}
+
 impl fmt::Display for CheckFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Check { condition, values, message, file, line, .. } = &self.0;

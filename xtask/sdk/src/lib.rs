@@ -46,6 +46,7 @@
 //! when the engine goes away, the process ends.
 
 mod bytes;
+mod chaos;
 mod check;
 mod condition;
 mod connection;
@@ -54,6 +55,7 @@ mod defect;
 mod error;
 mod exec;
 mod fault;
+mod history;
 mod lab;
 #[cfg(test)]
 mod peer;
@@ -61,14 +63,16 @@ mod picture;
 mod run;
 
 pub use anyhow::Error;
+pub use chaos::Chaos;
 pub use check::CheckFailed;
 pub use condition::{Command, File, Http, Port, Unit};
 pub use container::{Access, Container};
 pub use defect::{FailingWith, failing_with};
-pub use e2e_contract::{Condition, Fault, Level};
+pub use e2e_contract::{Condition, Direction, Fault, Level, Partition};
 pub use error::RequestError;
 pub use exec::{Exec, ExecFailed, Finished};
 pub use fault::InjectedFault;
+pub use history::Invocation;
 pub use lab::Lab;
 pub use picture::Picture;
 pub use run::run;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::{Context, Format, doctor, sudo};
 use crate::error::Error;
+use crate::fault::Profile;
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
@@ -18,7 +19,7 @@ use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::Recorder;
 use crate::report::terminal;
-use crate::run::{self, Interrupt, Keep, Options, ScenarioBinaries};
+use crate::run::{self, Interrupt, Keep, Options, ScenarioBinaries, Schedules};
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,17 @@ pub struct Args {
     /// Try a failed case again up to N times; a pass after a failure is reported as flaky.
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
+    /// Break things on purpose, as far as each scenario endures it: light, default, heavy, or families and faults such as
+    /// net,process.kill.
+    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
+          value_parser = Profile::parse)]
+    chaos: Option<Profile>,
+    /// The seed of what is broken when; a new one, which is printed, if not given.
+    #[arg(long, value_name = "N", requires = "chaos")]
+    seed: Option<u64>,
+    /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
+    #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"])]
+    chaos_replay: Option<String>,
     /// Keep the lab after a failure, or always, and print how to enter and remove it.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
     keep_containers: Option<KeepWhen>,
@@ -91,7 +103,7 @@ enum KeepWhen {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(|| u64::from(rand::random::<u32>())));
-    let plan = Plan::make(&project, &args.filters, Order { repeat: args.repeat, shuffle_seed })?;
+    let mut plan = Plan::make(&project, &args.filters, Order { repeat: args.repeat, shuffle_seed })?;
     let replacements =
         args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
     let host_names = host_names(args, &project)?;
@@ -119,6 +131,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
     }
     require_tools()?;
+    let schedules = schedules(args, &project, &mut plan)?;
     let interrupt = Interrupt::listen()?;
     let binaries = match &args.binaries {
         Some(dir) => ScenarioBinaries::in_folder(&project, &plan, dir)?,
@@ -140,6 +153,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         failures_max: args.max_fail,
         retries: args.retries,
         timeout: args.timeout,
+        schedules,
         host_names,
         replacements,
         working_dir: std::env::current_dir().context("finding the working directory")?,
@@ -149,6 +163,17 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         terminal::show_result(&record, &project.root.join("target/e2e").join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// The faults that the arguments ask for, by case.
+fn schedules(args: &Args, project: &Project, plan: &mut Plan) -> anyhow::Result<Option<Schedules>> {
+    if let Some(from) = &args.chaos_replay {
+        return Schedules::replay(project, plan, from).map(Some);
+    }
+    let Some(profile) = &args.chaos else { return Ok(None) };
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    terminal::show_progress(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
+    Ok(Some(Schedules::draw(project, plan, profile, seed)?))
 }
 
 /// Builds the scenarios as the user, then runs this program again as root: what needs root asks for it once.

@@ -2,14 +2,19 @@
 //! Knows labs; nothing of scenarios, plans or reports.
 
 mod catalogue;
+mod dice;
 mod disk;
 mod effect;
 mod file;
 mod injection;
+mod nemesis;
 mod net;
 mod node;
 mod process;
+mod schedule;
 mod service;
 
 pub use catalogue::{Entry, Needs, catalogue};
 pub use injection::{Injection, Observed};
+pub use nemesis::{Fate, Nemesis, Played, Stage};
+pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};

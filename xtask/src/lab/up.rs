@@ -157,21 +157,48 @@ impl Lab {
         observe: &(dyn Fn(Moment) + Sync),
         interrupted: &(dyn Fn() -> bool + Sync),
     ) -> anyhow::Result<()> {
+        let moment = |container: &Container| {
+            observe(Moment::Ready { container: container.machine().name.clone(), after: self.begun.elapsed() });
+        };
+        match self.wait_for_probes(self.begun, None, &moment, interrupted) {
+            Ok(()) => Ok(()),
+            Err(WaitError::Interrupted) => Err(Error::Interrupted.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the probes of every container have passed again, all within this time.
+    ///
+    /// # Errors
+    /// [`WaitError`] of a container that died, else of one whose time ran out.
+    pub fn wait_until_recovered(
+        &self,
+        deadline: Duration,
+        interrupted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), WaitError> {
+        self.wait_for_probes(Instant::now(), Some(deadline), &|_| (), interrupted)
+    }
+
+    /// Waits for the probes of all containers at once, each for its own time, or all for a given one.
+    fn wait_for_probes(
+        &self,
+        begun: Instant,
+        deadline: Option<Duration>,
+        ready: &(dyn Fn(&Container) + Sync),
+        interrupted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), WaitError> {
         let failed = AtomicBool::new(false);
         let failed = &failed;
         let mut errors: Vec<WaitError> = std::thread::scope(|scope| {
             let wait = |container| {
                 scope.spawn(move || {
                     let stop = || interrupted() || failed.load(Ordering::SeqCst);
-                    let ready = self.wait_for_one(container, &stop);
-                    match ready {
-                        Ok(()) => observe(Moment::Ready {
-                            container: container.machine().name.clone(),
-                            after: self.begun.elapsed(),
-                        }),
+                    let passed = self.wait_for_one(container, begun, deadline, &stop);
+                    match passed {
+                        Ok(()) => ready(container),
                         Err(_) => failed.store(true, Ordering::SeqCst),
                     }
-                    ready.err()
+                    passed.err()
                 })
             };
             let threads: Vec<_> = self.containers.iter().map(wait).collect();
@@ -179,19 +206,22 @@ impl Lab {
         });
         // Those that were only told to stop come last.
         errors.sort_by_key(WaitError::rank);
-        match errors.into_iter().next() {
-            None => Ok(()),
-            Some(WaitError::Interrupted) => Err(Error::Interrupted.into()),
-            Some(error) => Err(error.into()),
-        }
+        errors.into_iter().next().map_or(Ok(()), Err)
     }
 
-    fn wait_for_one(&self, container: &Container, stop: &dyn Fn() -> bool) -> Result<(), WaitError> {
+    fn wait_for_one(
+        &self,
+        container: &Container,
+        begun: Instant,
+        deadline: Option<Duration>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), WaitError> {
         for probe in readiness::probes(&container.machine().template) {
-            let left = probe.timeout.saturating_sub(self.begun.elapsed());
+            let deadline = deadline.unwrap_or(probe.timeout);
+            let left = deadline.saturating_sub(begun.elapsed());
             container
                 .wait_for(&probe.condition, left, &self.network, &self.streams_dir, stop)
-                .map_err(|error| error.with_deadline(probe.timeout))?;
+                .map_err(|error| error.with_deadline(deadline))?;
         }
         Ok(())
     }

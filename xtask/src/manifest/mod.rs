@@ -3,12 +3,14 @@
 //! Knows nothing of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new
 //! scenario, no more.
 
+mod chaos;
 mod parse;
 mod project;
 mod scenario;
 mod skeleton;
 mod template;
 
+pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 
 use super::Template;
+use super::chaos::{Chaos, ChaosTable};
 use super::parse::{Source, duration, is_name, nearest};
 use crate::error::Error;
 
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub containers: Vec<ContainerUse>,
     /// Its cases, at least one; each gets a lab in its first state.
     pub cases: Vec<Case>,
+    /// Which faults it endures; nothing where nobody has said yet.
+    pub chaos: Option<Chaos>,
 }
 
 /// A container that a scenario asks for.
@@ -56,6 +59,8 @@ pub struct Case {
     pub name: String,
     /// What `hello` hands to the scenario.
     pub params: Map<String, Value>,
+    /// It runs only when it is asked for by its name.
+    pub on_request: bool,
 }
 
 impl Scenario {
@@ -80,6 +85,7 @@ struct File {
     containers: Spanned<toml::Table>,
     #[serde(default)]
     cases: Vec<CaseTable>,
+    chaos: Option<Spanned<ChaosTable>>,
 }
 
 fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -89,6 +95,8 @@ fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resul
 #[derive(Debug, Deserialize)]
 struct CaseTable {
     name: Spanned<String>,
+    #[serde(default)]
+    on_request: bool,
     #[serde(flatten)]
     params: Map<String, Value>,
 }
@@ -187,11 +195,19 @@ impl Scenario {
                     .error_at(&case.name, "a case's name is made of a-z, 0-9, '-' and '_', and unique")
                     .into());
             }
-            cases.push(Case { name: case.name.into_inner(), params: case.params });
+            cases.push(Case { name: case.name.into_inner(), params: case.params, on_request: case.on_request });
         }
         if cases.is_empty() {
-            cases.push(Case { name: "default".into(), params: Map::new() });
+            cases.push(Case { name: "default".into(), params: Map::new(), on_request: false });
         }
+        let names: Vec<&str> = containers.iter().map(|used| used.name.as_str()).collect();
+        let chaos = match file.chaos {
+            None => None,
+            Some(table) => {
+                let place = Spanned::new(table.span(), ());
+                Some(table.into_inner().check(&source, &place, &names)?)
+            }
+        };
         Ok(Self {
             category,
             name,
@@ -203,6 +219,7 @@ impl Scenario {
             timeout: file.timeout.unwrap_or(timeout),
             containers,
             cases,
+            chaos,
         })
     }
 }
@@ -319,6 +336,34 @@ mod tests {
             check(&defects(&format!("['a/b', '{bad}']")), "scenario.toml:2:17: a defect is named PRODUCT/NAME");
         }
         check(&defects("['x/y', 'x/z', 'x/y']"), "scenario.toml:2:24: this defect is listed twice");
+        let chaos = |text: &str| format!("description='x'\n[containers.mini]\n[chaos]\n{text}");
+        check(&chaos("nothing_because='it is a test'"), "ok cat/one 9s default");
+        check(&chaos("length='5s'\n[[chaos.faults]]\nfault='net.delay'\ndelay_ms=[5,50]"), "ok cat/one 9s default");
+        check(&chaos("length='5s'"), "scenario.toml:3:1: [[chaos.faults]] names what the scenario endures");
+        check(
+            &chaos("[[chaos.faults]]\nfault='net.dely'"),
+            "scenario.toml:5:7: there is no fault and no family \"net.dely\": did you mean \"net.delay\"?",
+        );
+        check(
+            &chaos("[[chaos.faults]]\nfault='net'\ndelay_ms=5"),
+            "scenario.toml:5:7: the faults of a family have different",
+        );
+        check(
+            &chaos("[[chaos.faults]]\nfault='net.delay'\ndelay=5"),
+            "scenario.toml:5:7: net.delay: unknown field `delay`",
+        );
+        check(
+            &chaos("[[chaos.faults]]\nfault='net.delay'\ndelay_ms=[9,5]"),
+            "scenario.toml:5:7: net.delay: delay_ms: a range",
+        );
+        check(
+            &chaos("[[chaos.faults]]\nfault='net.delay'\non=['x']"),
+            "scenario.toml:6:5: there is no container \"x\": the scenario has mini",
+        );
+        check(
+            &chaos("nothing_because='x'\n[[chaos.faults]]\nfault='net'"),
+            "scenario.toml:4:17: this scenario endures faults",
+        );
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
     }
     #[test]

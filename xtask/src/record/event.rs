@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use e2e_contract::{AbortKind, Check, Defect, Fault, Level, Picture};
+use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Picture};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Outcome, Verdict};
@@ -35,6 +35,9 @@ pub struct FaultObserved {
     pub case: CaseId,
     /// Its number in the case, from 1.
     pub fault: u64,
+    /// Its number in the schedule, where it comes from there and not from the scenario.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<u32>,
     /// The container it was done to.
     pub container: String,
     /// What it is.
@@ -189,6 +192,51 @@ pub enum Event {
     FaultInjected(FaultObserved),
     /// A fault was seen to be gone.
     FaultHealed(FaultObserved),
+    /// A fault of the schedule could not be done as things stood.
+    FaultRefused {
+        /// The case.
+        case: CaseId,
+        /// Its number in the schedule.
+        scheduled: u32,
+        /// The container it was meant for.
+        container: String,
+        /// What it is.
+        description: Fault,
+        /// Why not.
+        reason: String,
+    },
+    /// The faults of a schedule are played from now on.
+    ChaosBegan {
+        /// The case.
+        case: CaseId,
+        /// What the schedule was made by.
+        profile: String,
+        /// What it was made from.
+        seed: Option<u64>,
+        /// How many faults it has.
+        faults: u32,
+        /// How long it lasts.
+        length_ms: u64,
+    },
+    /// Everything is healed, works again, and the quiet period is over.
+    Settled {
+        /// The case.
+        case: CaseId,
+        /// How many faults of the schedule bit.
+        bit: u32,
+        /// How many could not be done.
+        refused: u32,
+        /// How long all of it took.
+        duration_ms: f64,
+    },
+    /// What came of a condition that was looked at again and again.
+    Invariant {
+        /// The case.
+        case: CaseId,
+        /// Which, and what was seen.
+        #[serde(flatten)]
+        invariant: Invariant,
+    },
     /// What is expected to fail, because of a known defect of the product, was looked at.
     Defect {
         /// The case.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e_contract::{DefectOutcome, Level, Picture};
+use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Picture};
 
 use super::{Counts, Event, FaultObserved, Outcome, Stamped, Verdict};
 
@@ -86,6 +86,19 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
             Weight::Progress,
             format!("  fault {} on {container} healed after {}: {evidence}", description.name(), seconds(*duration_ms)),
         ),
+        Event::FaultRefused { container, description, reason, .. } => {
+            one(Weight::Progress, format!("  fault {} on {container} could not be done: {reason}", description.name()))
+        }
+        Event::ChaosBegan { profile, seed, faults, length_ms, .. } => {
+            let seed = seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
+            let length = seconds(*length_ms as f64);
+            one(Weight::Progress, format!("  chaos begins: {faults} faults in {length}, profile {profile}{seed}"))
+        }
+        Event::Settled { bit, refused, duration_ms, .. } => one(
+            Weight::Progress,
+            format!("  settled after {}: {bit} faults bit, {refused} could not be done", seconds(*duration_ms)),
+        ),
+        Event::Invariant { invariant, .. } => invariant_lines(invariant),
         Event::Defect { defect, .. } => {
             let (name, place) = (&defect.defect, format!("{}:{}", defect.file, defect.line));
             match defect.outcome {
@@ -139,6 +152,23 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
         Event::Warning { message } => one(Weight::Alarm, format!("warning: {message}")),
         Event::RunEnded { counts, duration_ms, .. } => one(Weight::Detail, summary(counts, *duration_ms)),
     }
+}
+
+fn invariant_lines(invariant: &Invariant) -> (Weight, Vec<String>) {
+    let Invariant { kind, name, held, looks, missed, values, file, line } = invariant;
+    let kind = match kind {
+        InvariantKind::Always => "always",
+        InvariantKind::AtEnd => "at the end",
+        InvariantKind::Sometimes => "sometimes",
+    };
+    let values = if values.is_empty() { String::new() } else { format!(" [{values}]") };
+    let looks = format!("{looks} looks, {missed} not answered");
+    let (weight, word) = match (held, invariant.kind) {
+        (true, _) => (Weight::Detail, "ok"),
+        (false, InvariantKind::Sometimes) => (Weight::Detail, "not now"),
+        (false, _) => (Weight::Alarm, "FAILED"),
+    };
+    (weight, vec![format!("  {kind} {word}: {name}{values} ({looks}) at {file}:{line}")])
 }
 
 fn case_ended(

@@ -9,7 +9,7 @@ mod recorder;
 mod run_dir;
 
 pub use event::{CaseId, Event, FaultObserved, Stamped};
-pub use outcome::{Attempt, CaseResult, Cause, Counts, Outcome, RunRecord, Verdict};
+pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use performance::{OperationSamples, Performance};
 pub use recorder::{Recorder, milliseconds};
 pub use run_dir::RunDir;

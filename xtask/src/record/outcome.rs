@@ -61,6 +61,11 @@ pub enum Cause {
         /// The deadline.
         deadline_ms: u64,
     },
+    /// It passed, but the faults that were to be played were not, or what has to come true with them did not.
+    Chaos {
+        /// What was missing.
+        message: String,
+    },
     /// It broke the protocol of its socket.
     Protocol {
         /// How.
@@ -80,6 +85,7 @@ impl fmt::Display for Cause {
                 let deadline = std::time::Duration::from_millis(*deadline_ms);
                 write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))
             }
+            Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
             Self::Protocol { message } => write!(f, "the scenario broke the protocol: {message}"),
         }
     }
@@ -113,6 +119,20 @@ pub struct Attempt {
     pub duration_ms: f64,
     /// Its folder below the run's.
     pub folder: String,
+    /// What became of the faults of its schedule, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultCounts>,
+}
+
+/// How many faults of a schedule were what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultCounts {
+    /// In the schedule.
+    pub planned: u32,
+    /// Seen to bite, and to be gone.
+    pub bit: u32,
+    /// Not possible as things stood.
+    pub refused: u32,
 }
 
 /// A case with its attempts.
@@ -212,6 +232,9 @@ pub struct RunRecord {
     pub user: String,
     /// The seed of the order, where it was shuffled.
     pub shuffle_seed: Option<u64>,
+    /// The seed of its faults, where they were drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos_seed: Option<u64>,
     /// Layer hashes by template.
     pub layers: std::collections::BTreeMap<String, String>,
     /// Templates whose containers run as root of the host.
@@ -231,7 +254,12 @@ mod tests {
     use super::*;
 
     fn check(outcomes: &[Outcome], verdict: Verdict, exit_code: u8) {
-        let attempt = |outcome: &Outcome| Attempt { outcome: outcome.clone(), duration_ms: 1.0, folder: String::new() };
+        let attempt = |outcome: &Outcome| Attempt {
+            outcome: outcome.clone(),
+            duration_ms: 1.0,
+            folder: String::new(),
+            faults: None,
+        };
         let result = CaseResult::judge(CaseId("c".into()), outcomes.iter().map(attempt).collect());
         assert_eq!(result.verdict, verdict, "{outcomes:?}");
         assert_eq!(Counts::of(&[result]).exit_code(), exit_code, "{outcomes:?}");

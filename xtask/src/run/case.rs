@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::ScenarioBinaries;
+use super::chaos::{CHAOS_FILE, ChaosFile};
 use super::clients;
 use super::engine::{Keep, Options};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine};
 use crate::error::Error;
+use crate::fault::{Fate, Played};
 use crate::guard::Guard;
 use crate::host::invoker::Invoker;
 use crate::host::lxc;
@@ -21,8 +23,8 @@ use crate::image::Image;
 use crate::lab::{Lab, Machine, Moment};
 use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::plan::PlannedCase;
-use crate::record::{Attempt, CaseId, Event, Outcome, Performance, Recorder, RunDir, milliseconds};
-use crate::session::{self, SessionSpec};
+use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds};
+use crate::session::{self, Ended, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -75,16 +77,22 @@ pub(super) fn run_case(
     recorder.record(Event::CaseStarted { case: case.clone(), attempt: number });
     let path = context.dir.folder(&folder)?;
     context.dir.folder(&format!("{folder}/artifacts"))?;
+    write_chaos(context, planned, &folder, Vec::new())?;
     let started = require_memory(planned).map_err(anyhow::Error::from);
     let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
+    let mut faults = None;
     let (outcome, lab) = match started {
         Ok(lab) => {
             let ended = wait_for_lab(context, &case, &lab)
                 .and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab))
-                .and_then(|(outcome, performance)| {
+                .and_then(|ended| {
                     let file = format!("{folder}/performance.json");
-                    context.dir.write(&file, &serde_json::to_vec_pretty(&performance)?)?;
-                    Ok(outcome)
+                    context.dir.write(&file, &serde_json::to_vec_pretty(&ended.performance)?)?;
+                    faults = ended.played.as_deref().map(counted);
+                    if let Some(played) = ended.played {
+                        write_chaos(context, planned, &folder, played)?;
+                    }
+                    Ok(ended.outcome)
                 });
             let kept = keep_logs(context, &folder, &lab);
             (ended.and_then(|outcome| kept.map(|()| outcome)).or_else(as_outcome), Some(lab))
@@ -104,7 +112,31 @@ pub(super) fn run_case(
         last_words: if failed { last_words(context, &path) } else { Vec::new() },
         folder: folder.clone(),
     });
-    Ok(Attempt { outcome, duration_ms, folder })
+    Ok(Attempt { outcome, duration_ms, folder, faults })
+}
+
+fn counted(played: &[Played]) -> FaultCounts {
+    let count = |want: fn(&Fate) -> bool| {
+        u32::try_from(played.iter().filter(|one| want(&one.fate)).count()).unwrap_or(u32::MAX)
+    };
+    FaultCounts {
+        planned: u32::try_from(played.len()).unwrap_or(u32::MAX),
+        bit: count(|fate| matches!(fate, Fate::Bit { .. })),
+        refused: count(|fate| matches!(fate, Fate::Refused { .. })),
+    }
+}
+
+/// Keeps the schedule of a case, where it has one, and what was played of it.
+fn write_chaos(
+    context: &CaseContext<'_>,
+    planned: &PlannedCase,
+    folder: &str,
+    played: Vec<Played>,
+) -> anyhow::Result<()> {
+    let schedules = context.options.schedules.as_ref();
+    let Some(schedule) = schedules.and_then(|schedules| schedules.of(&planned.id)).cloned() else { return Ok(()) };
+    let file = ChaosFile { schedule, played };
+    context.dir.write(&format!("{folder}/{CHAOS_FILE}"), &serde_json::to_vec_pretty(&file)?)
 }
 
 /// An error of the machine is an outcome of the case; a bad project or an interrupt ends the run.
@@ -175,7 +207,7 @@ fn run_session(
     folder: &str,
     guard: &Guard,
     lab: &Arc<Lab>,
-) -> anyhow::Result<(Outcome, Performance)> {
+) -> anyhow::Result<Ended> {
     let scenario = &context.project.scenarios[planned.scenario];
     let argv = context.binaries.get(&scenario.name, &|| context.interrupt.is_set())?;
     let interrupt = context.interrupt.clone();
@@ -196,6 +228,9 @@ fn run_session(
         artifacts_in_run,
         screenshots: context.dir.path().join(&screenshots_in_run),
         screenshots_in_run,
+        chaos: context.options.schedules.as_ref().and_then(|schedules| schedules.spec(scenario, &planned.id)),
+        sometimes: scenario.chaos.as_ref().map(|chaos| chaos.sometimes.clone()).unwrap_or_default(),
+        history: context.dir.path().join(format!("{folder}/history.jsonl")),
         log: context.dir.file(&format!("{folder}/scenario.log"))?,
         invoker: context.invoker.clone(),
         timeout: context.options.timeout.unwrap_or(scenario.timeout),

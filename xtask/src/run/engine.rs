@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::build::ScenarioBinaries;
 use super::case::{CaseContext, Left, run_case};
+use super::chaos::Schedules;
 use super::clients;
 use super::ground::Ground;
 use super::interrupt::Interrupt;
@@ -49,6 +50,8 @@ pub struct Options {
     pub retries: u32,
     /// Deadline of a case instead of its scenario's own.
     pub timeout: Option<Duration>,
+    /// The faults that are played, by case.
+    pub schedules: Option<Schedules>,
     /// Names on the host by name in the lab, instead of the project's.
     pub host_names: BTreeMap<String, String>,
     /// Packages that are replaced by local ones.
@@ -82,6 +85,9 @@ pub fn execute(
         user: invoker.name.clone(),
     });
     link_log(&dir, options, recorder);
+    for message in options.schedules.iter().flat_map(|schedules| &schedules.notes) {
+        recorder.record(Event::Warning { message: message.clone() });
+    }
     if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
         clients::write(&dir)?;
     }
@@ -106,6 +112,7 @@ pub fn execute(
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         user: invoker.name.clone(),
         shuffle_seed: plan.shuffle_seed,
+        chaos_seed: options.schedules.as_ref().and_then(|schedules| schedules.seed),
         layers: images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect(),
         privileged,
         cases,

@@ -3,6 +3,7 @@
 
 mod build;
 mod case;
+mod chaos;
 mod clients;
 mod engine;
 mod ground;
@@ -11,6 +12,7 @@ mod machines;
 mod trial;
 
 pub use build::{Binaries, ScenarioBinaries};
+pub use chaos::{CHAOS_FILE, ChaosFile, Schedules};
 pub use engine::{Keep, Options, execute};
 pub use interrupt::Interrupt;
 pub use trial::{Trial, Trials, Tried};

@@ -43,6 +43,8 @@ pub struct Seen {
     pub defects: Vec<String>,
     /// Those that it should have looked at and did not.
     pub unseen_defects: Vec<String>,
+    /// What a run with faults is owed and did not get.
+    pub chaos_owed: Option<String>,
     /// Its last words.
     pub abort: Option<Abort>,
     /// The first breach of the protocol.
@@ -92,7 +94,7 @@ pub fn judge(end: End, seen: Seen) -> Outcome {
             let list = seen.unseen_defects.join(", ");
             failed(Cause::Protocol { message: format!("scenario.toml lists defects that it never looked at: {list}") })
         }
-        0 => Outcome::Passed,
+        0 => seen.chaos_owed.map_or(Outcome::Passed, |message| failed(Cause::Chaos { message })),
         PANIC_EXIT_STATUS => failed(Cause::Panic { message: "see its log".into() }),
         status => failed(Cause::ExitStatus { status }),
     }
@@ -147,6 +149,11 @@ mod tests {
             End::Exited(0),
             |seen| seen.unseen_defects = vec!["x-1/y".into()],
             "the scenario broke the protocol: scenario.toml lists defects that it never looked at: x-1/y",
+        );
+        check(
+            End::Exited(0),
+            |seen| seen.chaos_owed = Some("no fault bit".into()),
+            "the run with faults says nothing: no fault bit",
         );
         check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
         check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");

@@ -1,6 +1,7 @@
 //! One scenario process: its start as the invoking user, its socket, its requests, its end and what that means.
 //! Knows labs and the record; nothing of plans, retries or reports.
 
+mod chaos;
 mod connection;
 mod ending;
 mod faults;
@@ -8,4 +9,5 @@ mod pictures;
 mod requests;
 mod scenario;
 
-pub use scenario::{SessionSpec, run};
+pub use chaos::ChaosSpec;
+pub use scenario::{Ended, SessionSpec, run};

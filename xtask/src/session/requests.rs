@@ -11,21 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use e2e_contract::{
-    Abort, Artifact, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult, FaultHeal,
-    FaultInject, Get, Hello, Log, MeasureBegin, MeasureEnd, Measurement, Method, PROTOCOL_VERSION, Put, RpcError,
-    STREAM_BYTES_MAX, Screenshot, Step, Stream, Wait, Waited, Welcome,
+    Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
+    FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Measurement, Method,
+    PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, Settle, Step, Stream, Wait, Waited, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use super::chaos::Chaos;
 use super::ending::{End, Seen, judge};
 use super::faults::{self, Faults};
-use super::scenario::SessionSpec;
+use super::scenario::{Ended, SessionSpec};
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
 use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
-use crate::record::{Event, Outcome, Performance, Recorder, milliseconds};
+use crate::record::{Event, Performance, Recorder, milliseconds};
 
 /// The longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
@@ -35,7 +36,8 @@ pub struct Session {
     pub(super) spec: SessionSpec,
     pub(super) lab: Arc<Lab>,
     pub(super) recorder: Arc<Recorder>,
-    faults: Faults,
+    pub(super) faults: Arc<Faults>,
+    pub(super) chaos: Chaos,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
     state: Mutex<State>,
@@ -61,8 +63,18 @@ impl Session {
         recorder: Arc<Recorder>,
         interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
-        let faults = Faults::new(spec.case.clone(), Arc::clone(&lab), Arc::clone(&recorder));
-        Self { spec, lab, recorder, faults, interrupted, closed: AtomicBool::new(false), state: Mutex::default() }
+        let faults = Arc::new(Faults::new(spec.case.clone(), Arc::clone(&lab), Arc::clone(&recorder)));
+        let chaos = Chaos::default();
+        Self {
+            spec,
+            lab,
+            recorder,
+            faults,
+            chaos,
+            interrupted,
+            closed: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
     }
 
     /// Carries out one request.
@@ -85,9 +97,13 @@ impl Session {
             Check::NAME => serve(params, |request| self.check(request)),
             FaultInject::NAME => serve(params, |request: FaultInject| {
                 let container = self.container(&request.container)?;
-                self.of_fault(self.faults.inject(container, &request))
+                self.of_fault(self.faults.inject(container, &request, None))
             }),
             FaultHeal::NAME => serve(params, |request| self.of_fault(self.faults.heal(request))),
+            ChaosBegin::NAME => serve(params, |_: ChaosBegin| self.chaos_begin()),
+            Settle::NAME => serve(params, |_: Settle| self.settle()),
+            Invariant::NAME => serve(params, |request| self.invariant(request)),
+            History::NAME => serve(params, |request| self.history(&request)),
             Defect::NAME => serve(params, |request| self.defect(request)),
             Log::NAME => serve(params, |request| self.log(request)),
             Abort::NAME => serve(params, |request| self.abort(request)),
@@ -128,21 +144,24 @@ impl Session {
     }
 
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
-    pub fn finish(&self, end: End) -> (Outcome, Performance) {
+    pub fn finish(&self, end: End) -> Ended {
+        self.end_nemesis();
+        self.end_history();
+        let (broken, owed, played) = self.judge_chaos();
         let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
         let mut state = self.state();
         // Requests that were under way when a container died may not have come back yet: the lab itself is asked.
         if state.seen.infrastructure.is_none() && end != End::Interrupted {
             let dead = self.lab.containers().iter().find_map(|container| container.fail_if_dead().err());
             let unhealed = (!unhealed.is_empty()).then(|| unhealed.join("\n"));
-            state.seen.infrastructure = dead.map(|error| format!("{error:#}")).or(unhealed);
+            state.seen.infrastructure = dead.map(|error| format!("{error:#}")).or(broken).or(unhealed);
         }
         let unseen = self.spec.defects.iter().filter(|defect| !state.seen.defects.contains(defect)).cloned().collect();
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|begin| format!("operation {:?}", begin.operation));
         let open = steps.chain(operations).collect();
-        let seen = Seen { open, unseen_defects: unseen, ..std::mem::take(&mut state.seen) };
-        (judge(end, seen), std::mem::take(&mut state.performance))
+        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, ..std::mem::take(&mut state.seen) };
+        Ended { outcome: judge(end, seen), performance: std::mem::take(&mut state.performance), played }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -300,6 +319,11 @@ impl Session {
         Ok(Done {})
     }
 
+    /// The scenario has failed, unless it has already.
+    pub(super) fn fail_check(&self, message: &str) {
+        self.state().seen.failed_check.get_or_insert_with(|| message.to_owned());
+    }
+
     fn of_fault<T>(&self, result: anyhow::Result<T>) -> Answer<T> {
         result.map_err(|error| self.of_outage(&error))
     }
@@ -448,7 +472,7 @@ impl Session {
         RpcError::new(ErrorCode::InvalidParams, format!("{error:#}"))
     }
 
-    fn infrastructure(&self, error: &anyhow::Error) -> RpcError {
+    pub(super) fn infrastructure(&self, error: &anyhow::Error) -> RpcError {
         let message = format!("{error:#}");
         if !self.is_closed() {
             self.state().seen.infrastructure.get_or_insert_with(|| message.clone());

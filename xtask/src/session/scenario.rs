@@ -12,9 +12,11 @@ use anyhow::{Context as _, bail};
 use e2e_contract::SOCKET_VARIABLE;
 use serde_json::{Map, Value};
 
+use super::chaos::ChaosSpec;
 use super::connection;
 use super::ending::End;
 use super::requests::Session;
+use crate::fault::Played;
 use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
 use crate::host::shell::{self, BoundProcess, UserProcess};
@@ -59,6 +61,12 @@ pub struct SessionSpec {
     pub screenshots: PathBuf,
     /// The pictures' folder below the run's, for the record.
     pub screenshots_in_run: String,
+    /// What is played while it runs.
+    pub chaos: Option<ChaosSpec>,
+    /// What has to come true at least once in a run with faults.
+    pub sometimes: Vec<String>,
+    /// Where the history of its operations is written; made for the first one.
+    pub history: PathBuf,
     /// Takes the program's stdout and stderr.
     pub log: File,
     /// The user it runs as.
@@ -71,6 +79,17 @@ pub struct SessionSpec {
     pub slot_cgroup: String,
 }
 
+/// What came of a session.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was measured.
+    pub performance: Performance,
+    /// What became of the faults of its schedule, where it has one.
+    pub played: Option<Vec<Played>>,
+}
+
 /// Runs a scenario in a lab and says how it ended.
 ///
 /// # Errors
@@ -80,7 +99,7 @@ pub fn run(
     lab: &Arc<Lab>,
     recorder: &Arc<Recorder>,
     interrupted: &Arc<dyn Fn() -> bool + Send + Sync>,
-) -> anyhow::Result<(Outcome, Performance)> {
+) -> anyhow::Result<Ended> {
     let socket = spec.slot_dir.join("socket");
     let listener = listen(&socket, &spec.invoker)?;
     let process = start(&spec, &socket)?;

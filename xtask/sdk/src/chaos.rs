@@ -1,0 +1,233 @@
+//! A stretch of the case in which the engine breaks things, and what has to hold meanwhile and afterwards.
+
+use std::panic::Location;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use e2e_contract::{ChaosBegin, Invariant, InvariantKind, Settle};
+
+use crate::run::chain;
+use crate::{CheckFailed, Lab, Result};
+
+/// Between two looks of [`Chaos::always`].
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The stretch in which faults are played: see [`Lab::chaos`].
+#[derive(Debug)]
+pub struct Chaos<'scope, 'env: 'scope> {
+    lab: &'env Lab,
+    scope: &'scope Scope<'scope, 'env>,
+    ends: Option<Instant>,
+    over: Arc<Over>,
+    watches: Mutex<Vec<ScopedJoinHandle<'scope, Result>>>,
+}
+
+/// Whether the stretch is over.
+#[derive(Debug, Default)]
+struct Over {
+    over: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Over {
+    fn set(&self) {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it is by then.
+    fn within(&self, time: Duration) -> bool {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.changed.wait_timeout_while(over, time, |over| !*over).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Sets it when the body ends, also by a panic: the scope waits for those who watch.
+struct SetWhenDropped(Arc<Over>);
+
+impl Drop for SetWhenDropped {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// What came of a condition that was looked at again and again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Looks {
+    held: u32,
+    missed: u32,
+    broken: bool,
+    last_error: Option<String>,
+}
+
+impl Lab {
+    /// Runs `body` while the engine plays the faults of `cargo xtask e2e --chaos`, as far as `[chaos]` in `scenario.toml`
+    /// allows it. Then everything is healed, the probes of all containers have passed again, and a quiet period is over:
+    /// when this returns, what a user may expect of the system is there again, and the case's last checks follow, those
+    /// of [`Lab::at_end`] too. In a run without `--chaos`, `body` runs and nothing else happens. Once in a case.
+    ///
+    /// What `body` asks of the system may fail while it is broken: an answer that does not come is neither a success nor a
+    /// failure. [`Lab::invoke`] keeps such a history.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result, check};
+    /// # fn submit(lab: &Lab) -> Result<bool> { Ok(true) }
+    /// # fn missing(lab: &Lab) -> Result<u64> { Ok(0) }
+    /// # fn doubled(lab: &Lab) -> Result<u64> { Ok(0) }
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let accepted = lab.chaos(|chaos| {
+    ///     chaos.always("no row is there twice", move || Ok(doubled(lab)? == 0));
+    ///     let mut accepted = 0;
+    ///     while accepted < 1000 || chaos.lasts() {
+    ///         accepted += u64::from(submit(lab)?);
+    ///     }
+    ///     Ok(accepted)
+    /// })?;
+    /// lab.sometimes("something was accepted", accepted > 0)?;
+    /// lab.at_end("no accepted row is missing", || Ok(missing(lab)? == 0))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `body`; a condition of [`Chaos::always`] that did not hold, or could never be looked at; when the system
+    /// does not recover in time.
+    pub fn chaos<'env, T>(&'env self, body: impl for<'scope> FnOnce(&Chaos<'scope, 'env>) -> Result<T>) -> Result<T> {
+        let playing = self.connection().call(&ChaosBegin {})?;
+        let ends = playing.playing.then(|| Instant::now() + Duration::from_millis(playing.length_ms));
+        let over = Arc::<Over>::default();
+        std::thread::scope(|scope| {
+            let end = SetWhenDropped(Arc::clone(&over));
+            let chaos = Chaos { lab: self, scope, ends, over, watches: Mutex::default() };
+            let result = body(&chaos)?;
+            self.connection().call(&Settle {})?;
+            drop(end);
+            for watch in chaos.watches.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                watch.join().map_err(|_| anyhow!("a thread that watched a condition panicked"))??;
+            }
+            Ok(result)
+        })
+    }
+
+    /// Says whether something has come true that has to come true at least once in a run with faults, such as "a job was
+    /// done again". Its name stands under `sometimes` in `[chaos]` of `scenario.toml`, so that it is missed too where the
+    /// case never comes by here.
+    ///
+    /// # Errors
+    /// When the name does not stand there.
+    #[track_caller]
+    pub fn sometimes(&self, name: &str, came_true: bool) -> Result {
+        let place = Location::caller();
+        self.tell(InvariantKind::Sometimes, name, came_true, 1, 0, String::new(), place)
+    }
+
+    /// Checks what has to hold when everything is healed and quiet: after [`Lab::chaos`].
+    ///
+    /// # Errors
+    /// [`CheckFailed`] when it does not hold; an error of `holds`.
+    #[track_caller]
+    pub fn at_end(&self, name: &str, holds: impl FnOnce() -> Result<bool>) -> Result {
+        let place = Location::caller();
+        let held = holds().map_err(|error| error.context(format!("looking whether {name}")))?;
+        self.tell(InvariantKind::AtEnd, name, held, 1, 0, String::new(), place)?;
+        if held { Ok(()) } else { Err(CheckFailed::of(name, place.file(), place.line()).into()) }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one field each")]
+    fn tell(
+        &self,
+        kind: InvariantKind,
+        name: &str,
+        held: bool,
+        looks: u32,
+        missed: u32,
+        values: String,
+        place: &Location<'_>,
+    ) -> Result {
+        let (file, line) = (place.file().to_owned(), place.line());
+        self.connection().call(&Invariant { kind, name: name.to_owned(), held, looks, missed, values, file, line })?;
+        Ok(())
+    }
+}
+
+impl<'scope, 'env> Chaos<'scope, 'env> {
+    /// Whether faults are still to come: a load that is to meet them all goes on so long. Never in a run without any.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.ends.is_some_and(|ends| Instant::now() < ends)
+    }
+
+    /// Whether faults are played in this run.
+    #[must_use]
+    pub fn is_playing(&self) -> bool {
+        self.ends.is_some()
+    }
+
+    /// Watches a condition from now on, ten times a second, until everything is healed and quiet. It fails the case when
+    /// a look finds that it does not hold, or when none could be made. A look that ends with an error could not be made:
+    /// whoever was asked did not answer.
+    #[track_caller]
+    pub fn always(&self, name: &str, mut holds: impl FnMut() -> Result<bool> + Send + 'scope) {
+        let (name, place, lab, over) = (name.to_owned(), Location::caller(), self.lab, Arc::clone(&self.over));
+        let watch = self.scope.spawn(move || {
+            let looks = watch(&mut holds, |time| over.within(time));
+            let held = !looks.broken && looks.held > 0;
+            let values = match looks.last_error {
+                Some(error) if looks.held == 0 && !looks.broken => format!("it could not be looked at: {error}"),
+                _ => String::new(),
+            };
+            let Looks { held: good, missed, .. } = looks;
+            let all = good + missed + u32::from(looks.broken);
+            lab.tell(InvariantKind::Always, &name, held, all, missed, values, place)?;
+            if held { Ok(()) } else { Err(CheckFailed::of(&name, place.file(), place.line()).into()) }
+        });
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
+    }
+}
+
+/// Looks until it does not hold, or `over` says so; once after that.
+fn watch(holds: &mut dyn FnMut() -> Result<bool>, over: impl Fn(Duration) -> bool) -> Looks {
+    let mut looks = Looks::default();
+    loop {
+        let last = over(Duration::ZERO);
+        match holds() {
+            Ok(true) => looks.held += 1,
+            Ok(false) => looks.broken = true,
+            Err(error) => {
+                looks.missed += 1;
+                looks.last_error = Some(chain(&error));
+            }
+        }
+        if last || looks.broken {
+            return looks;
+        }
+        over(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn watched(answers: &[Result<bool>]) -> Looks {
+        let next = Cell::new(0);
+        let mut holds = || {
+            let answer = &answers[next.replace(next.get() + 1)];
+            answer.as_ref().copied().map_err(|error| anyhow!("{error}"))
+        };
+        watch(&mut holds, |_| next.get() + 1 >= answers.len())
+    }
+
+    #[test]
+    fn one_look_that_does_not_hold_is_enough_and_one_without_an_answer_says_nothing() {
+        let looks = watched(&[Ok(true), Err(anyhow!("down")), Ok(true)]);
+        assert_eq!((looks.held, looks.missed, looks.broken), (2, 1, false));
+        let looks = watched(&[Ok(true), Ok(false), Ok(true)]);
+        assert_eq!((looks.held, looks.missed, looks.broken), (1, 0, true));
+        let looks = watched(&[Err(anyhow!("down"))]);
+        assert_eq!((looks.held, looks.missed, looks.last_error.as_deref()), (0, 1, Some("down")));
+    }
+}

@@ -1,0 +1,81 @@
+//! What was asked of the system under test, and what is known of its end.
+
+use std::sync::Arc;
+
+use e2e_contract::{History, Phase};
+use serde_json::Value;
+
+use crate::connection::Connection;
+use crate::{Lab, Result};
+
+/// An operation on the system that has begun. Dropped, its end is unknown.
+#[derive(Debug)]
+#[must_use = "dropped, its end is unknown"]
+pub struct Invocation {
+    connection: Arc<Connection>,
+    process: String,
+    operation: String,
+    ended: bool,
+}
+
+impl Lab {
+    /// Writes into the case's history (`history.jsonl`) that an operation begins: `process` does one at a time. Its end
+    /// follows, as far as it is known: [`Invocation::ok`], [`Invocation::fail`], [`Invocation::unknown`].
+    ///
+    /// # Errors
+    /// When the process is in the middle of another operation.
+    pub fn invoke(&self, process: &str, operation: &str, input: impl Into<Value>) -> Result<Invocation> {
+        let connection = self.connection();
+        let (process, operation) = (process.to_owned(), operation.to_owned());
+        let mut invocation = Invocation { connection, process, operation, ended: true };
+        invocation.tell(Phase::Invoke, input.into())?;
+        invocation.ended = false;
+        Ok(invocation)
+    }
+}
+
+impl Invocation {
+    /// It took place.
+    ///
+    /// # Errors
+    /// When the engine is gone.
+    pub fn ok(self, result: impl Into<Value>) -> Result {
+        self.end(Phase::Ok, result.into())
+    }
+
+    /// It did not take place, and never will: the system has said so.
+    ///
+    /// # Errors
+    /// When the engine is gone.
+    pub fn fail(self, error: impl Into<Value>) -> Result {
+        self.end(Phase::Fail, error.into())
+    }
+
+    /// Nobody knows: its answer did not come in time, or was lost. It may still take place.
+    ///
+    /// # Errors
+    /// When the engine is gone.
+    pub fn unknown(self, error: impl Into<Value>) -> Result {
+        self.end(Phase::Unknown, error.into())
+    }
+
+    fn end(mut self, phase: Phase, value: Value) -> Result {
+        self.ended = true;
+        self.tell(phase, value)
+    }
+
+    fn tell(&self, phase: Phase, value: Value) -> Result {
+        let Self { process, operation, .. } = self;
+        self.connection.call(&History { process: process.clone(), operation: operation.clone(), phase, value })?;
+        Ok(())
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        if !self.ended {
+            // The engine ends it as unknown by itself when this cannot be told.
+            let _ = self.tell(Phase::Unknown, "it was given up".into());
+        }
+    }
+}

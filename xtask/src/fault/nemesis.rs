@@ -1,0 +1,328 @@
+//! Plays a schedule on the run's clock: does each fault when its time has come, takes it back when it is over.
+//!
+//! Every fault has a thread of its own, so that one that takes long does not delay the others. One that clashes with an
+//! earlier one waits until that is gone. What cannot be seen to be healed because its machine is down is healed when the
+//! machine is back.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{Planned, Schedule};
+use crate::error::Error;
+use crate::lab::Outage;
+
+/// How long a fault may wait for its machine to be back before it counts as not healed.
+const HEAL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Who does the faults, and tells of them.
+pub trait Stage: Send + Sync {
+    /// Does a fault; the answer is what it is called from now on, and what was seen of it.
+    ///
+    /// # Errors
+    /// Those of [`super::Injection::inject`].
+    fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)>;
+
+    /// Takes one back; the answer is what was seen.
+    ///
+    /// # Errors
+    /// Those of [`super::Injection::heal`].
+    fn heal(&self, fault: u64) -> anyhow::Result<String>;
+
+    /// A fault could not be done as things stood.
+    fn refused(&self, planned: &Planned, reason: &str);
+}
+
+/// What became of one fault of a schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Played {
+    /// Its number in the schedule.
+    pub number: u32,
+    /// What became of it.
+    #[serde(flatten)]
+    pub fate: Fate,
+}
+
+/// What became of a fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fate", rename_all = "snake_case")]
+pub enum Fate {
+    /// It was seen to bite, and to be gone. Times are since the begin of the chaos.
+    Bit {
+        /// When it was begun.
+        begun_ms: u64,
+        /// When it was seen to bite.
+        bitten_ms: u64,
+        /// When it was seen to be gone.
+        healed_ms: u64,
+        /// What was seen when it bit.
+        evidence: String,
+        /// What was seen when it was gone.
+        healed: String,
+    },
+    /// It could not be done as things stood: its machine was down, or had no such process.
+    Refused {
+        /// When it was tried.
+        begun_ms: u64,
+        /// Why.
+        reason: String,
+    },
+    /// It did not bite, or is not gone: the infrastructure's failure.
+    Failed {
+        /// When it was begun.
+        begun_ms: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The scenario was done before its time came.
+    NotReached,
+}
+
+/// A schedule that is being played.
+pub struct Nemesis {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Played>>,
+}
+
+struct Shared {
+    begun: Instant,
+    stage: Arc<dyn Stage>,
+    schedule: Schedule,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    stopped: bool,
+    /// One for each fault of the schedule.
+    over: Vec<bool>,
+}
+
+impl std::fmt::Debug for Nemesis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nemesis").field("schedule", &self.shared.schedule).finish_non_exhaustive()
+    }
+}
+
+impl Nemesis {
+    /// Begins to play a schedule: its clock starts now.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn begin(schedule: Schedule, stage: Arc<dyn Stage>) -> anyhow::Result<Self> {
+        let state = Mutex::new(State { stopped: false, over: vec![false; schedule.faults.len()] });
+        let shared = Arc::new(Shared { begun: Instant::now(), stage, schedule, state, changed: Condvar::new() });
+        let mut nemesis = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        for place in 0..shared.schedule.faults.len() {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("nemesis".into()).spawn(move || shared.play(place));
+            nemesis.threads.push(thread.inspect_err(|_| nemesis.shared.stop())?);
+        }
+        Ok(nemesis)
+    }
+
+    /// Ends it: what is broken is healed, what has not begun never does. The answer is in the schedule's order.
+    #[must_use]
+    pub fn settle(self) -> Vec<Played> {
+        self.shared.stop();
+        let faults = self.shared.schedule.faults.iter();
+        let join = |(thread, planned): (JoinHandle<Played>, &Planned)| {
+            let reason = "the thread that played it panicked".to_owned();
+            let panicked = Played { number: planned.number, fate: Fate::Failed { begun_ms: planned.at_ms, reason } };
+            thread.join().unwrap_or(panicked)
+        };
+        self.threads.into_iter().zip(faults).map(join).collect()
+    }
+}
+
+impl Shared {
+    fn play(&self, place: usize) -> Played {
+        let planned = &self.schedule.faults[place];
+        let fate = self.play_one(place, planned);
+        self.state().over[place] = true;
+        self.changed.notify_all();
+        Played { number: planned.number, fate }
+    }
+
+    fn play_one(&self, place: usize, planned: &Planned) -> Fate {
+        let before: Vec<usize> =
+            (0..place).filter(|other| self.schedule.faults[*other].clashes_with(planned)).collect();
+        if self.wait_until(planned.at_ms) || self.wait_for(&before) {
+            return Fate::NotReached;
+        }
+        let begun_ms = self.now_ms();
+        let (fault, evidence) = match self.stage.inject(planned) {
+            Ok(injected) => injected,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                if is_refusal(&error) {
+                    self.stage.refused(planned, &reason);
+                    return Fate::Refused { begun_ms, reason };
+                }
+                return Fate::Failed { begun_ms, reason };
+            }
+        };
+        let bitten_ms = self.now_ms();
+        self.wait_until(planned.end_ms());
+        match self.heal(fault) {
+            Ok(healed) => Fate::Bit { begun_ms, bitten_ms, healed_ms: self.now_ms(), evidence, healed },
+            Err(error) => Fate::Failed { begun_ms, reason: format!("{error:#}") },
+        }
+    }
+
+    /// Heals a fault; while its machine is down or frozen by another one, until that is over.
+    fn heal(&self, fault: u64) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        loop {
+            let over = self.over();
+            match self.stage.heal(fault) {
+                Err(error) if is_outage(&error) && begun.elapsed() < HEAL_DEADLINE => self.wait_for_change(over),
+                healed => return healed,
+            }
+        }
+    }
+
+    /// Waits until then, or until the end; true where the end came first.
+    fn wait_until(&self, at_ms: u64) -> bool {
+        let mut state = self.state();
+        loop {
+            let left = Duration::from_millis(at_ms).saturating_sub(self.begun.elapsed());
+            if state.stopped || left.is_zero() {
+                return state.stopped;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until these are over, or until the end; true where the end came first.
+    fn wait_for(&self, places: &[usize]) -> bool {
+        let waits = |state: &mut State| !state.stopped && places.iter().any(|place| !state.over[*place]);
+        self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner).stopped
+    }
+
+    /// Waits until another fault is over than those that were, or a moment.
+    fn wait_for_change(&self, over: usize) {
+        const MOMENT: Duration = Duration::from_millis(200); // a machine may come back by other means too
+        let same = |state: &mut State| state.over.iter().filter(|over| **over).count() == over;
+        let _ = self.changed.wait_timeout_while(self.state(), MOMENT, same);
+    }
+
+    fn over(&self) -> usize {
+        self.state().over.iter().filter(|over| **over).count()
+    }
+
+    fn stop(&self) {
+        self.state().stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A panic in another thread does not make it wrong: each change is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_outage(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn std::error::Error>::is::<Outage>)
+}
+
+/// Whether it could not be done because of the state that the container is in, or of a parameter that names nothing.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    is_outage(error) || error.chain().any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Usage(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use e2e_contract::Fault;
+
+    use super::super::schedule::SCHEDULE_VERSION;
+    use super::*;
+
+    /// Does nothing, and writes it down.
+    #[derive(Default)]
+    struct Paper {
+        lines: Mutex<Vec<String>>,
+    }
+
+    impl Paper {
+        fn write(&self, line: String) {
+            self.lines.lock().unwrap().push(line);
+        }
+    }
+
+    impl Stage for Paper {
+        fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)> {
+            match planned.container.as_str() {
+                "broken" => anyhow::bail!("it does not bite"),
+                "down" => Err(Error::Usage("it is down".into()).into()),
+                name => {
+                    self.write(format!("{} {name}", planned.fault.name()));
+                    Ok((planned.number.into(), "seen".into()))
+                }
+            }
+        }
+
+        fn heal(&self, fault: u64) -> anyhow::Result<String> {
+            self.write(format!("heal {fault}"));
+            Ok("gone".into())
+        }
+
+        fn refused(&self, planned: &Planned, reason: &str) {
+            self.write(format!("{} refused: {reason}", planned.fault.name()));
+        }
+    }
+
+    fn played(faults: &[(u64, u64, &str, Fault)], settle_after: Duration) -> (Vec<Played>, Vec<String>) {
+        let planned = |(index, (at_ms, duration_ms, container, fault)): (usize, &(u64, u64, &str, Fault))| Planned {
+            number: u32::try_from(index).unwrap() + 1,
+            at_ms: *at_ms,
+            duration_ms: *duration_ms,
+            container: (*container).to_owned(),
+            fault: fault.clone(),
+        };
+        let faults: Vec<Planned> = faults.iter().enumerate().map(planned).collect();
+        let (case, profile) = ("x".to_owned(), "default".to_owned());
+        let schedule =
+            Schedule { format_version: SCHEDULE_VERSION, case, seed: None, profile, length_ms: 1000, faults };
+        let paper = Arc::new(Paper::default());
+        let nemesis = Nemesis::begin(schedule, Arc::clone(&paper) as Arc<dyn Stage>).unwrap();
+        std::thread::sleep(settle_after); // the schedule's own clock
+        let played = nemesis.settle();
+        let lines = paper.lines.lock().unwrap().clone();
+        (played, lines)
+    }
+
+    #[test]
+    fn faults_are_played_in_their_order_and_clashing_ones_one_after_the_other() {
+        let faults =
+            [(0, 60, "a", Fault::NetIsolate), (20, 20, "a", Fault::NetStall), (0, 200, "b", Fault::NodeFreeze)];
+        let (played, lines) = played(&faults, Duration::from_millis(600));
+        let of_a: Vec<&String> = lines.iter().filter(|line| !line.contains("node") && *line != "heal 3").collect();
+        assert_eq!(of_a, ["net.isolate a", "heal 1", "net.stall a", "heal 2"]);
+        assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
+    }
+
+    #[test]
+    fn the_end_heals_what_is_broken_and_begins_nothing() {
+        let faults = [(0, 60_000, "a", Fault::NetIsolate), (50_000, 10, "b", Fault::NodeKill)];
+        let (played, lines) = played(&faults, Duration::from_millis(100));
+        assert_eq!(lines, ["net.isolate a", "heal 1"]);
+        assert!(matches!(played[0].fate, Fate::Bit { healed_ms, .. } if healed_ms < 30_000), "{played:?}");
+        assert_eq!(played[1].fate, Fate::NotReached);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told_from_what_does_not_bite() {
+        let faults = [(0, 1, "down", Fault::NetIsolate), (0, 1, "broken", Fault::NodeKill)];
+        let (played, lines) = played(&faults, Duration::from_millis(200));
+        assert_eq!(lines, ["net.isolate refused: it is down"]);
+        assert!(matches!(&played[0].fate, Fate::Refused { reason, .. } if reason == "it is down"), "{played:?}");
+        assert!(matches!(&played[1].fate, Fate::Failed { reason, .. } if reason == "it does not bite"), "{played:?}");
+    }
+}

@@ -1,0 +1,219 @@
+//! `[chaos]` in a `scenario.toml`: which faults a scenario endures, on which machines, and what it owes after them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use e2e_contract::Fault;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use toml::Spanned;
+
+use super::parse::{Source, duration, nearest};
+use crate::error::Error;
+
+/// What a scenario endures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chaos {
+    /// What may be done to it. Where it is empty, `nothing_because` says why.
+    pub faults: Vec<FaultRule>,
+    /// Why no fault may be done to it.
+    pub nothing_because: Option<String>,
+    /// How many faults may be there at once.
+    pub max_concurrent: u32,
+    /// How long faults are played.
+    pub length: Duration,
+    /// No fault lasts longer.
+    pub longest: Duration,
+    /// After everything was healed and works again, nothing happens for so long.
+    pub quiet: Duration,
+    /// How long the machines may take to work again, after everything was healed.
+    pub recovery: Duration,
+    /// What has to come true at least once in a run with faults.
+    pub sometimes: Vec<String>,
+}
+
+/// A fault, or a family of them, that a scenario endures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FaultRule {
+    /// Such as `net.delay` or `net`.
+    pub fault: String,
+    /// The containers that it may be done to, by their names in the lab.
+    pub on: Vec<String>,
+    /// Parameters that it has, or the ranges that they are drawn from.
+    pub parameters: BTreeMap<String, ParameterRule>,
+}
+
+/// What a fault's parameter may be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParameterRule {
+    /// This.
+    Fixed(Value),
+    /// A whole number from this to that.
+    Range(i64, i64),
+}
+
+impl FaultRule {
+    /// Whether it means this fault.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        name == self.fault || name.split('.').next() == Some(self.fault.as_str())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChaosTable {
+    nothing_because: Option<Spanned<String>>,
+    #[serde(default)]
+    faults: Vec<Spanned<FaultTable>>,
+    #[serde(default = "default_concurrent")]
+    max_concurrent: Spanned<u32>,
+    #[serde(default = "default_length", deserialize_with = "duration")]
+    length: Duration,
+    #[serde(default = "default_longest", deserialize_with = "duration")]
+    longest: Duration,
+    #[serde(default = "default_quiet", deserialize_with = "duration")]
+    quiet: Duration,
+    #[serde(default = "default_recovery", deserialize_with = "duration")]
+    recovery: Duration,
+    #[serde(default)]
+    sometimes: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FaultTable {
+    fault: Spanned<String>,
+    on: Option<Vec<Spanned<String>>>,
+    #[serde(flatten)]
+    parameters: Map<String, Value>,
+}
+
+fn default_concurrent() -> Spanned<u32> {
+    Spanned::new(0..0, 2)
+}
+
+fn default_length() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_longest() -> Duration {
+    Duration::from_secs(3)
+}
+
+fn default_quiet() -> Duration {
+    Duration::from_millis(500)
+}
+
+fn default_recovery() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl ChaosTable {
+    /// Checks it against the scenario's containers.
+    pub fn check(self, source: &Source, whole: &Spanned<()>, containers: &[&str]) -> Result<Chaos, Error> {
+        match (&self.nothing_because, self.faults.is_empty()) {
+            (None, true) => {
+                let message = "[[chaos.faults]] names what the scenario endures, or `nothing_because` says why nothing";
+                return Err(source.error_at(whole, message));
+            }
+            (Some(reason), false) => {
+                return Err(source.error_at(reason, "this scenario endures faults: one of the two has to go"));
+            }
+            (Some(reason), true) if reason.get_ref().trim().is_empty() => {
+                return Err(source.error_at(reason, "say why no fault may be done to it"));
+            }
+            _ => {}
+        }
+        if *self.max_concurrent.get_ref() == 0 {
+            return Err(source.error_at(&self.max_concurrent, "at least one fault is there at a time"));
+        }
+        let mut sometimes: Vec<String> = Vec::new();
+        for name in &self.sometimes {
+            if name.get_ref().trim().is_empty() || sometimes.contains(name.get_ref()) {
+                return Err(source.error_at(name, "each of these has a name of its own"));
+            }
+            sometimes.push(name.get_ref().clone());
+        }
+        let faults = self.faults.iter().map(|fault| check_fault(source, fault, containers));
+        Ok(Chaos {
+            faults: faults.collect::<Result<_, _>>()?,
+            nothing_because: self.nothing_because.map(Spanned::into_inner),
+            max_concurrent: self.max_concurrent.into_inner(),
+            length: self.length,
+            longest: self.longest,
+            quiet: self.quiet,
+            recovery: self.recovery,
+            sometimes,
+        })
+    }
+}
+
+fn check_fault(source: &Source, table: &Spanned<FaultTable>, containers: &[&str]) -> Result<FaultRule, Error> {
+    let FaultTable { fault, on, parameters } = table.get_ref();
+    let name = fault.get_ref();
+    let families: BTreeSet<&str> = Fault::NAMES.iter().filter_map(|name| name.split('.').next()).collect();
+    if !Fault::NAMES.contains(&name.as_str()) && !families.contains(name.as_str()) {
+        let hint = nearest(name, Fault::NAMES.into_iter().chain(families)).map_or_else(
+            || "`cargo xtask fault list` shows them all".to_owned(),
+            |near| format!("did you mean {near:?}?"),
+        );
+        return Err(source.error_at(fault, format!("there is no fault and no family {name:?}: {hint}")));
+    }
+    if families_own(name) && !parameters.is_empty() {
+        let message = "the faults of a family have different parameters: give them to one fault, such as \"net.delay\"";
+        return Err(source.error_at(fault, message));
+    }
+    let rules: BTreeMap<String, ParameterRule> =
+        parameters.iter().map(|(name, value)| (name.clone(), parameter(value))).collect();
+    if !families_own(name) {
+        check_parameters(name, &rules).map_err(|message| source.error_at(fault, format!("{name}: {message}")))?;
+    }
+    for container in on.iter().flatten() {
+        if !containers.contains(&container.get_ref().as_str()) {
+            let known = containers.join(", ");
+            let message = format!("there is no container {:?}: the scenario has {known}", container.get_ref());
+            return Err(source.error_at(container, message));
+        }
+    }
+    let on = match on {
+        Some(on) if on.is_empty() => return Err(source.error_at(fault, "`on` names at least one container")),
+        Some(on) => on.iter().map(|container| container.get_ref().clone()).collect(),
+        None => containers.iter().map(|container| (*container).to_owned()).collect(),
+    };
+    Ok(FaultRule { fault: name.clone(), on, parameters: rules })
+}
+
+fn families_own(name: &str) -> bool {
+    !name.contains('.')
+}
+
+/// `[5, 100]` is a range; all else is what it is.
+fn parameter(value: &Value) -> ParameterRule {
+    match value.as_array().map(Vec::as_slice) {
+        Some([from, to]) => match (from.as_i64(), to.as_i64()) {
+            (Some(from), Some(to)) => ParameterRule::Range(from, to),
+            _ => ParameterRule::Fixed(value.clone()),
+        },
+        _ => ParameterRule::Fixed(value.clone()),
+    }
+}
+
+/// Whether the fault has such parameters. Those that are missing are drawn.
+fn check_parameters(name: &str, rules: &BTreeMap<String, ParameterRule>) -> Result<(), String> {
+    let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
+    for (parameter, rule) in rules {
+        let value = match rule {
+            ParameterRule::Range(from, to) if from > to => {
+                return Err(format!("{parameter}: a range goes from the smaller to the larger number"));
+            }
+            ParameterRule::Range(from, _) => Value::from(*from),
+            ParameterRule::Fixed(value) => value.clone(),
+        };
+        fields.insert(parameter.clone(), value);
+    }
+    match serde_json::from_value::<Fault>(Value::Object(fields)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.to_string().starts_with("missing field") => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,239 @@
+//! The schedules of a run: drawn from a seed, or read from what an earlier run has kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::fault::{Played, Profile, SCHEDULE_VERSION, Schedule, catalogue};
+use crate::manifest::{Project, Scenario};
+use crate::plan::Plan;
+use crate::session::ChaosSpec;
+
+/// The file of a case's folder that holds its schedule, as planned and as played.
+pub const CHAOS_FILE: &str = "chaos.json";
+
+/// The schedules of a run, by case.
+#[derive(Debug, Clone, Default)]
+pub struct Schedules {
+    /// By `category/scenario:case`, whatever the repetition.
+    by_case: BTreeMap<String, Schedule>,
+    /// What a reader should know of those that have none.
+    pub notes: Vec<String>,
+    /// The seed of all, where they were drawn.
+    pub seed: Option<u64>,
+}
+
+/// `chaos.json`: a schedule as planned and as played.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChaosFile {
+    /// As planned: the same for the same seed.
+    pub schedule: Schedule,
+    /// As played, in the same order; empty until the case has ended.
+    pub played: Vec<Played>,
+}
+
+impl Schedules {
+    /// Draws one for each case of a plan whose scenario endures anything.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is none at all: then the run would say nothing about faults.
+    pub fn draw(project: &Project, plan: &Plan, profile: &Profile, seed: u64) -> Result<Self, Error> {
+        let mut schedules = Self { seed: Some(seed), ..Self::default() };
+        let mut notes = BTreeSet::new();
+        let mut host = Host::default();
+        for planned in &plan.cases {
+            let scenario = &project.scenarios[planned.scenario];
+            let case = format!("{}:{}", scenario.id(), planned.case.name);
+            if schedules.by_case.contains_key(&case) {
+                continue;
+            }
+            match schedule(scenario, &case, profile, seed, &mut host) {
+                Ok(schedule) => {
+                    schedules.by_case.insert(case, schedule);
+                }
+                Err(reason) => {
+                    notes.insert(format!("{} runs without faults: {reason}", scenario.id()));
+                }
+            }
+        }
+        schedules.notes = notes.into_iter().chain(host.notes()).collect();
+        if schedules.by_case.is_empty() {
+            let message =
+                format!("--chaos={profile}: no fault could be done in this run:\n  {}", schedules.notes.join("\n  "));
+            return Err(Error::Usage(message));
+        }
+        Ok(schedules)
+    }
+
+    /// Reads what an earlier run has kept: one file, or all those of a run, by its name or folder. The plan is cut down to
+    /// the cases that they are for.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for a file that is no schedule or from another version, [`Error::Usage`] when there is none, or
+    /// none of this plan's.
+    pub fn replay(project: &Project, plan: &mut Plan, from: &str) -> anyhow::Result<Self> {
+        let files = files_of(project, from)?;
+        let mut schedules = Self::default();
+        for file in &files {
+            let schedule = read(file)?;
+            check(project, file, &schedule)?;
+            schedules.by_case.insert(schedule.case.clone(), schedule);
+        }
+        let names: Vec<String> = schedules.by_case.keys().cloned().collect();
+        plan.cases.retain(|case| schedules.of(&case.id).is_some());
+        if plan.cases.is_empty() {
+            let message = format!("--chaos-replay {from}: it is for {}, which this run has not", names.join(", "));
+            return Err(Error::Usage(message).into());
+        }
+        Ok(schedules)
+    }
+
+    /// One schedule for the case it was made for.
+    #[must_use]
+    pub fn of_one(schedule: Schedule) -> Self {
+        Self { by_case: BTreeMap::from([(schedule.case.clone(), schedule)]), ..Self::default() }
+    }
+
+    /// That of a planned case.
+    #[must_use]
+    pub fn of(&self, id: &str) -> Option<&Schedule> {
+        self.by_case.get(id.split('#').next().unwrap_or(id))
+    }
+
+    /// All of them, in the order of their cases.
+    pub fn all(&self) -> impl Iterator<Item = &Schedule> {
+        self.by_case.values()
+    }
+
+    /// What a session is given of it.
+    pub(super) fn spec(&self, scenario: &Scenario, id: &str) -> Option<ChaosSpec> {
+        let (schedule, chaos) = (self.of(id)?.clone(), scenario.chaos.as_ref()?);
+        let (quiet, recovery, sometimes) = (chaos.quiet, chaos.recovery, chaos.sometimes.clone());
+        Some(ChaosSpec { schedule, quiet, recovery, sometimes })
+    }
+}
+
+/// What this host can do, each looked at once.
+#[derive(Default)]
+struct Host {
+    known: BTreeMap<String, Option<String>>,
+}
+
+impl Host {
+    fn can(&mut self, name: &str) -> bool {
+        if let Some(problem) = self.known.get(name) {
+            return problem.is_none();
+        }
+        let entry = catalogue().into_iter().find(|entry| entry.example.name() == name);
+        let problem = match entry {
+            Some(entry) => entry.supported().err().map(|error| format!("{error:#}")),
+            None => Some("it is not in the catalogue".to_owned()),
+        };
+        self.known.insert(name.to_owned(), problem.clone());
+        problem.is_none()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let problems = self.known.iter().filter_map(|(name, problem)| Some((name, problem.as_ref()?)));
+        problems.map(|(name, problem)| format!("{name} is not played on this host: {problem}")).collect()
+    }
+}
+
+fn schedule(
+    scenario: &Scenario,
+    case: &str,
+    profile: &Profile,
+    seed: u64,
+    host: &mut Host,
+) -> Result<Schedule, String> {
+    let Some(chaos) = &scenario.chaos else {
+        return Err("its scenario.toml has no [chaos]".into());
+    };
+    if let Some(reason) = &chaos.nothing_because {
+        return Err(reason.clone());
+    }
+    for rule in &chaos.faults {
+        for name in e2e_contract::Fault::NAMES.into_iter().filter(|name| rule.covers(name)) {
+            host.can(name);
+        }
+    }
+    let can = |name: &str| host.known.get(name).is_some_and(Option::is_none);
+    let drawn = Schedule::draw(case, chaos, profile, seed, &can);
+    drawn.ok_or_else(|| format!("nothing that it endures is in --chaos={profile}, or can be done on this host"))
+}
+
+fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let (path, run) = (PathBuf::from(from), project.root.join("target/e2e").join(from));
+    let folder = if path.is_file() {
+        return Ok(vec![path]);
+    } else if path.is_dir() {
+        path
+    } else if run.is_dir() {
+        run
+    } else {
+        return Err(Error::Usage(format!("{from} is no file, no folder, and no run below target/e2e")).into());
+    };
+    // The link to the latest run is followed.
+    let folder = folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?;
+    let walk = walkdir::WalkDir::new(&folder).sort_by_file_name().into_iter().filter_map(Result::ok);
+    let files: Vec<PathBuf> =
+        walk.filter(|entry| entry.file_name() == CHAOS_FILE).map(walkdir::DirEntry::into_path).collect();
+    if files.is_empty() {
+        return Err(
+            Error::Usage(format!("{} holds no {CHAOS_FILE}: it was no run with --chaos", folder.display())).into()
+        );
+    }
+    Ok(files)
+}
+
+/// A schedule: alone in a file, or with what was played.
+fn read(path: &Path) -> anyhow::Result<Schedule> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let bad =
+        |line: usize, column: usize, message: String| Error::BadFile { path: path.to_owned(), line, column, message };
+    let unreadable = |error: serde_json::Error| bad(error.line().max(1), error.column().max(1), error.to_string());
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(unreadable)?;
+    let schedule = value.get("schedule").unwrap_or(&value);
+    match schedule.get("format_version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(SCHEDULE_VERSION) => {}
+        Some(version) => {
+            let message = format!(
+                "a schedule of version {version}; this engine plays version {SCHEDULE_VERSION}: draw it anew from its seed"
+            );
+            return Err(bad(1, 1, message).into());
+        }
+        None => return Err(bad(1, 1, "this is no schedule: it has no `format_version`".into()).into()),
+    }
+    // From the text, so that errors have a place.
+    let read = match value.get("schedule") {
+        Some(_) => serde_json::from_str::<ChaosFile>(&text).map(|file| file.schedule),
+        None => serde_json::from_str::<Schedule>(&text),
+    };
+    Ok(read.map_err(unreadable)?)
+}
+
+/// Whether the project has what a schedule names.
+fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<()> {
+    let bad = |message: String| Error::BadFile { path: path.to_owned(), line: 1, column: 1, message };
+    let (id, case) = schedule.case.split_once(':').unwrap_or((&schedule.case, ""));
+    let found = project.scenarios.iter().find(|scenario| scenario.id() == id);
+    let Some(scenario) = found.filter(|scenario| scenario.cases.iter().any(|known| known.name == case)) else {
+        return Err(bad(format!("it is for {}, which this project has not", schedule.case)).into());
+    };
+    if scenario.chaos.is_none() {
+        return Err(bad(format!("{id} endures no faults: its scenario.toml has no [chaos]")).into());
+    }
+    for planned in &schedule.faults {
+        if !scenario.containers.iter().any(|used| used.name == planned.container) {
+            let names: Vec<&str> = scenario.containers.iter().map(|used| used.name.as_str()).collect();
+            let message =
+                format!("fault {} is for {}: {id} has {}", planned.number, planned.container, names.join(", "));
+            return Err(bad(message).into());
+        }
+    }
+    Ok(())
+}

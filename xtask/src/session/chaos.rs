@@ -1,0 +1,251 @@
+//! The chaos of a case: its schedule from the scenario's word to the last healing, and what has to come true in it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use e2e_contract::{ChaosPlaying, ErrorCode, History, Invariant, InvariantKind, Phase, RpcError, Settled};
+use serde::Serialize;
+
+use super::faults::Faults;
+use super::requests::{Answer, Session};
+use crate::fault::{Fate, Nemesis, Played, Schedule, Stage};
+use crate::lab::WaitError;
+use crate::record::{Event, milliseconds};
+
+/// Between two looks whether the quiet period has to end early.
+const QUIET_POLL: Duration = Duration::from_millis(50);
+
+/// What a case is given of chaos.
+#[derive(Debug, Clone)]
+pub struct ChaosSpec {
+    /// What is played.
+    pub schedule: Schedule,
+    /// How long nothing happens after everything works again.
+    pub quiet: Duration,
+    /// How long the machines may take until they work again.
+    pub recovery: Duration,
+    /// What has to come true at least once.
+    pub sometimes: Vec<String>,
+}
+
+/// What is known of a case's chaos.
+#[derive(Default)]
+pub(super) struct Chaos {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    begun: bool,
+    settled: bool,
+    nemesis: Option<Nemesis>,
+    played: Vec<Played>,
+    came_true: Vec<String>,
+    history: Option<std::fs::File>,
+    /// The operation that each process is in.
+    open: BTreeMap<String, String>,
+}
+
+/// A line of `history.jsonl`.
+#[derive(Serialize)]
+struct HistoryLine<'a> {
+    at_ms: f64,
+    #[serde(flatten)]
+    history: &'a History,
+}
+
+/// How many faults bit, and how many could not be done.
+fn counted(played: &[Played]) -> Settled {
+    let count = |want: fn(&Fate) -> bool| u32::try_from(played.iter().filter(|one| want(&one.fate)).count());
+    Settled {
+        bit: count(|fate| matches!(fate, Fate::Bit { .. })).unwrap_or(u32::MAX),
+        refused: count(|fate| matches!(fate, Fate::Refused { .. })).unwrap_or(u32::MAX),
+    }
+}
+
+fn bad(message: impl Into<String>) -> RpcError {
+    RpcError::new(ErrorCode::InvalidParams, message)
+}
+
+impl Chaos {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// `chaos.begin`
+    pub(super) fn chaos_begin(&self) -> Answer<ChaosPlaying> {
+        let mut state = self.chaos.state();
+        if std::mem::replace(&mut state.begun, true) {
+            return Err(bad("the chaos of a case begins once"));
+        }
+        let Some(spec) = &self.spec.chaos else { return Ok(ChaosPlaying { playing: false, length_ms: 0 }) };
+        let schedule = spec.schedule.clone();
+        let length_ms = schedule.length_ms;
+        self.recorder.record(Event::ChaosBegan {
+            case: self.spec.case.clone(),
+            profile: schedule.profile.clone(),
+            seed: schedule.seed,
+            faults: u32::try_from(schedule.faults.len()).unwrap_or(u32::MAX),
+            length_ms: schedule.length_ms,
+        });
+        let stage: Arc<dyn Stage> = Arc::<Faults>::clone(&self.faults);
+        let nemesis = Nemesis::begin(schedule, stage).map_err(|error| self.infrastructure(&error))?;
+        state.nemesis = Some(nemesis);
+        Ok(ChaosPlaying { playing: true, length_ms })
+    }
+
+    /// `settle`
+    pub(super) fn settle(&self) -> Answer<Settled> {
+        let begun = Instant::now();
+        self.end_nemesis();
+        let settled = counted(&self.chaos.state().played);
+        if let Some(spec) = self.spec.chaos.as_ref().filter(|_| self.chaos.state().begun) {
+            let stop = || self.shall_stop();
+            match self.lab.wait_until_recovered(spec.recovery, &stop) {
+                Ok(()) => {}
+                Err(error @ WaitError::Deadline { .. }) => {
+                    let message = format!("after the last fault was healed: {error}");
+                    self.fail_check(&message);
+                    return Err(RpcError::new(ErrorCode::Deadline, message));
+                }
+                Err(error @ WaitError::Interrupted) => {
+                    return Err(RpcError::new(ErrorCode::Interrupted, error.to_string()));
+                }
+                Err(error @ WaitError::Dead { .. }) => return Err(self.infrastructure(&anyhow::Error::new(error))),
+            }
+            let quiet = Instant::now();
+            while quiet.elapsed() < spec.quiet && !stop() {
+                std::thread::sleep(QUIET_POLL.min(spec.quiet.saturating_sub(quiet.elapsed()))); // that is what quiet is
+            }
+            self.recorder.record(Event::Settled {
+                case: self.spec.case.clone(),
+                bit: settled.bit,
+                refused: settled.refused,
+                duration_ms: milliseconds(begun.elapsed()),
+            });
+        }
+        self.chaos.state().settled = true;
+        Ok(settled)
+    }
+
+    /// Ends what is being played; the second time nothing happens.
+    pub(super) fn end_nemesis(&self) {
+        let nemesis = self.chaos.state().nemesis.take();
+        if let Some(nemesis) = nemesis {
+            let played = nemesis.settle();
+            self.chaos.state().played = played;
+        }
+    }
+
+    /// `invariant`
+    pub(super) fn invariant(&self, invariant: Invariant) -> Answer<e2e_contract::Done> {
+        {
+            let mut state = self.chaos.state();
+            match invariant.kind {
+                InvariantKind::AtEnd if state.begun && !state.settled => {
+                    return Err(bad("what has to hold at the end is looked at after `settle`"));
+                }
+                InvariantKind::Sometimes => {
+                    let listed = self.spec.sometimes.contains(&invariant.name);
+                    if !listed {
+                        let message = format!(
+                            "scenario.toml does not list {:?} under `sometimes` in [chaos]: without that nobody would miss it",
+                            invariant.name
+                        );
+                        return Err(bad(message));
+                    }
+                    if invariant.held && !state.came_true.contains(&invariant.name) {
+                        state.came_true.push(invariant.name.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !invariant.held && invariant.kind != InvariantKind::Sometimes {
+            let values = if invariant.values.is_empty() { String::new() } else { format!(" [{}]", invariant.values) };
+            self.fail_check(&format!("{}{values} at {}:{}", invariant.name, invariant.file, invariant.line));
+        }
+        self.recorder.record(Event::Invariant { case: self.spec.case.clone(), invariant });
+        Ok(e2e_contract::Done {})
+    }
+
+    /// `history`
+    pub(super) fn history(&self, history: &History) -> Answer<e2e_contract::Done> {
+        let mut state = self.chaos.state();
+        match (history.phase, state.open.get(&history.process)) {
+            (Phase::Invoke, Some(open)) => {
+                return Err(bad(format!("{} is in the middle of {open}: one operation at a time", history.process)));
+            }
+            (Phase::Invoke, None) => {
+                state.open.insert(history.process.clone(), history.operation.clone());
+            }
+            (_, Some(open)) if *open == history.operation => {
+                state.open.remove(&history.process);
+            }
+            (_, _) => {
+                let History { process, operation, .. } = history;
+                return Err(bad(format!("{operation} of {process} ends but never began")));
+            }
+        }
+        self.write_history(&mut state, history)?;
+        Ok(e2e_contract::Done {})
+    }
+
+    fn write_history(&self, state: &mut State, history: &History) -> Answer<()> {
+        let line = HistoryLine { at_ms: milliseconds(self.recorder.elapsed()), history };
+        let mut line = serde_json::to_vec(&line).map_err(|error| self.infrastructure(&error.into()))?;
+        line.push(b'\n');
+        let spec = &self.spec;
+        let mut write = || -> anyhow::Result<()> {
+            let file = match &mut state.history {
+                Some(file) => file,
+                none => none.insert(spec.invoker.create(&spec.history)?),
+            };
+            Ok(std::io::Write::write_all(file, &line)?)
+        };
+        write().map_err(|error| self.not_written(&error))
+    }
+
+    /// What is still open has an end that nobody knows.
+    pub(super) fn end_history(&self) {
+        let mut state = self.chaos.state();
+        for (process, operation) in std::mem::take(&mut state.open) {
+            let value = "the scenario ended before its answer came".into();
+            let history = History { process, operation, phase: Phase::Unknown, value };
+            let _ = self.write_history(&mut state, &history); // a line less in the history; the verdict stands
+        }
+    }
+
+    /// What the infrastructure owes of the schedule, what the scenario owes, and what was played.
+    pub(super) fn judge_chaos(&self) -> (Option<String>, Option<String>, Option<Vec<Played>>) {
+        let Some(spec) = &self.spec.chaos else { return (None, None, None) };
+        let state = self.chaos.state();
+        let failed = |one: &Played| match &one.fate {
+            Fate::Failed { reason, .. } => Some(format!("fault {} of the schedule: {reason}", one.number)),
+            _ => None,
+        };
+        let infrastructure: Vec<String> = state.played.iter().filter_map(failed).collect();
+        let infrastructure = (!infrastructure.is_empty()).then(|| infrastructure.join("\n"));
+        let never: Vec<&str> =
+            spec.sometimes.iter().filter(|name| !state.came_true.contains(name)).map(String::as_str).collect();
+        let settled = counted(&state.played);
+        let owed = if !state.begun {
+            Some("the scenario endures faults, says scenario.toml, but never began to: `lab.chaos`".to_owned())
+        } else if settled.bit == 0 && !spec.schedule.faults.is_empty() {
+            let refused = state.played.iter().find_map(|one| match &one.fate {
+                Fate::Refused { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            });
+            let why = refused.map_or_else(|| "the scenario was done before the first".to_owned(), str::to_owned);
+            Some(format!("none of the {} faults of its schedule bit: {why}", spec.schedule.faults.len()))
+        } else if never.is_empty() {
+            None
+        } else {
+            Some(format!("never came true while faults were played: {}", never.join("; ")))
+        };
+        (infrastructure, owed, Some(state.played.clone()))
+    }
+}
