@@ -1,6 +1,6 @@
 //! Whole machines: killed, stopped, frozen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -8,6 +8,10 @@ use super::effect::{Effect, Site};
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
 const STILL_FOR: Duration = Duration::from_millis(150);
+
+/// How long the last processes of a machine may take to be gone, and between two looks.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+const END_POLL: Duration = Duration::from_millis(1);
 
 /// How long a thawed machine may take to run a program.
 const THAW_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,11 +44,18 @@ impl Effect for Down {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let left = site.container.running_processes();
-        if left > 0 {
-            bail!("{left} processes of {} still run", site.name());
+        let begun = Instant::now();
+        loop {
+            // A program that was being started in it from the outside at that moment belongs to it for an instant.
+            let left = site.container.running_processes();
+            if left == 0 {
+                return Ok("none of its processes is left".into());
+            }
+            if begun.elapsed() > END_DEADLINE {
+                bail!("{left} processes of {} still run", site.name());
+            }
+            std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
         }
-        Ok("none of its processes is left".into())
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
