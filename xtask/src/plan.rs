@@ -40,6 +40,11 @@ pub struct Order {
     pub shuffle_seed: Option<u64>,
 }
 
+impl Order {
+    /// Each case once, by name.
+    pub const ONCE: Self = Self { repeat: 1, shuffle_seed: None };
+}
+
 impl Plan {
     /// Plans the cases that match any of the filters; all of them without a filter.
     ///

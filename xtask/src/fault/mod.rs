@@ -13,8 +13,10 @@ mod node;
 mod process;
 mod schedule;
 mod service;
+mod shrink;
 
 pub use catalogue::{Entry, Needs, catalogue};
 pub use injection::{Injection, Observed};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};
+pub use shrink::Shrink;
