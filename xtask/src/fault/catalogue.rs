@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e_contract::Fault;
 
 use super::effect::Effect;
-use super::{disk, file, net, node, process, service};
+use super::{cpu, disk, file, net, node, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -99,6 +99,9 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::DiskFull { path: volume(), free_bytes: 0 }).needs(Needs::Volume),
         Entry::new(Fault::FileBitflip { path: hostname(), offset: 0, bit: 0 }),
         Entry::new(Fault::FileTruncate { path: hostname(), size_bytes: 1 }),
+        Entry::new(Fault::CpuQuota { percent: 20 }),
+        Entry::new(Fault::CpuPin { cpus: "0".into() }),
+        Entry::new(Fault::CpuBurn { processes: 2 }),
     ]
 }
 
@@ -119,6 +122,9 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),
+        Fault::CpuQuota { percent } => Box::new(cpu::Quota::new(*percent)),
+        Fault::CpuPin { cpus } => Box::new(cpu::Pin::new(cpus)),
+        Fault::CpuBurn { processes } => Box::new(cpu::Burn::new(*processes)),
         other => anyhow::bail!("{} is not built yet", other.name()),
     })
 }

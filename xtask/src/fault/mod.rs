@@ -1,10 +1,13 @@
 //! Damage on purpose: what can be broken, how its effect is observed, how it is taken back. One file a family.
 //! Knows labs; nothing of scenarios, plans or reports.
 
+mod bound;
 mod catalogue;
+mod cpu;
 mod disk;
 mod effect;
 mod file;
+mod hog;
 mod injection;
 mod net;
 mod node;
