@@ -190,8 +190,8 @@ impl Effect for Quota {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        Self::PROBE.end(site)?;
-        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
+        Self::PROBE.end(site)
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -349,8 +349,8 @@ impl Effect for Pin {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        Self::PROBE.end(site)?;
-        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
+        Self::PROBE.end(site)
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

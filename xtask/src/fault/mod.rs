@@ -9,6 +9,7 @@ mod effect;
 mod file;
 mod hog;
 mod injection;
+mod memory;
 mod net;
 mod node;
 mod process;

@@ -245,6 +245,24 @@ impl Group {
         Ok(share_text(version, period_us * u64::from(percent) / 100, period_us))
     }
 
+    /// What is written to [`Setting::Swap`] so that a group with this bound of memory gets no swap beside it.
+    ///
+    /// # Errors
+    /// When the kernel counts no swap.
+    pub fn no_swap_text(&self, memory_bytes: u64) -> anyhow::Result<String> {
+        let (_, version) = self.file("memory", |version| Setting::Swap.place(version))?;
+        Ok(no_swap_text(version, memory_bytes))
+    }
+
+    /// Bytes of memory in use that the kernel cannot take back.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn held_bytes(&self) -> anyhow::Result<u64> {
+        let of_files = self.gauge(Gauge::FileBytesActive)? + self.gauge(Gauge::FileBytesInactive)?;
+        Ok(self.gauge(Gauge::MemoryBytes)?.saturating_sub(of_files))
+    }
+
     /// The file to which a process writes its number to be counted among those of this group, or of the group below
     /// it in which that process is.
     ///
@@ -358,6 +376,13 @@ fn share_text(version: Version, quota_us: u64, period_us: u64) -> String {
     }
 }
 
+fn no_swap_text(version: Version, memory_bytes: u64) -> String {
+    match version {
+        Version::V1 => memory_bytes.to_string(),
+        Version::V2 => "0".to_owned(),
+    }
+}
+
 fn child_in(paths: &str, name: &str) -> Option<String> {
     let paths = paths.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let below = paths.filter_map(|path| path.trim_start_matches('/').strip_prefix(name)?.strip_prefix('/'));
@@ -417,6 +442,12 @@ mod tests {
         assert_eq!(parse_share("50000"), None);
         assert_eq!(share_text(Version::V1, 20_000, 100_000), "20000");
         assert_eq!(share_text(Version::V2, 20_000, 100_000), "20000 100000");
+    }
+
+    #[test]
+    fn no_swap_in_both_versions() {
+        assert_eq!(no_swap_text(Version::V1, 4096), "4096", "memory and swap are counted together");
+        assert_eq!(no_swap_text(Version::V2, 4096), "0");
     }
 
     #[test]
