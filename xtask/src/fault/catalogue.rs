@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e_contract::Fault;
 
 use super::effect::Effect;
-use super::{cpu, disk, file, memory, net, node, process, service};
+use super::{cpu, crashloop, disk, fd, file, memory, net, node, pids, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -85,6 +85,9 @@ impl Entry {
 pub fn catalogue() -> Vec<Entry> {
     let command = || "sleep 1234".to_owned();
     let sleepers = "sleep 1234 & sleep 1234 &";
+    let supervised = "cp /bin/busybox /root/tail
+        while :; do /root/tail -f /dev/null; sleep 0.02; done &
+        until pidof tail; do :; done";
     let volume = || "/data".to_owned();
     let hostname = || "/etc/hostname".to_owned();
     vec![
@@ -94,6 +97,7 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::NodeRestartStorm { times: 3, up_ms: 100 }),
         Entry::new(Fault::ProcessKill { command: command() }).subject(sleepers),
         Entry::new(Fault::ProcessPause { command: command() }).subject(sleepers),
+        Entry::new(Fault::ProcessCrashloop { program: "/root/tail".into() }).subject(supervised),
         Entry::new(Fault::ServiceStop { unit: "ssh.service".into() }).needs(Needs::Systemd),
         Entry::new(Fault::NetIsolate),
         Entry::new(Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 }),
@@ -107,6 +111,8 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::CpuQuota { percent: 20 }),
         Entry::new(Fault::CpuPin { cpus: "0".into() }),
         Entry::new(Fault::CpuBurn { processes: 2 }),
+        Entry::new(Fault::PidsCap { free: 0 }),
+        Entry::new(Fault::FdCap { command: command(), free: 0 }).subject(sleepers),
     ]
 }
 
@@ -135,6 +141,9 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::MemoryOom => Box::new(memory::OutOfMemory::new()),
         Fault::NodeRestartStorm { times, up_ms } => Box::new(node::RestartStorm::new(*times, *up_ms)),
         Fault::ProcessPause { command } => Box::new(process::Pause::new(command)),
+        Fault::ProcessCrashloop { program } => Box::new(crashloop::Crashloop::new(program)),
+        Fault::FdCap { command, free } => Box::new(fd::Cap::new(command, *free)),
+        Fault::PidsCap { free } => Box::new(pids::Cap::new(*free)),
         other => anyhow::bail!("{} is not built yet", other.name()),
     })
 }

@@ -27,6 +27,11 @@ impl Hogs {
         Self(name)
     }
 
+    /// Name and value of the variable.
+    pub fn variable(self) -> (&'static str, &'static str) {
+        (VARIABLE, self.0)
+    }
+
     fn mark(self) -> String {
         format!("{VARIABLE}={}", self.0)
     }

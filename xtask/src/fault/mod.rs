@@ -4,14 +4,17 @@
 mod bound;
 mod catalogue;
 mod cpu;
+mod crashloop;
 mod disk;
 mod effect;
+mod fd;
 mod file;
 mod hog;
 mod injection;
 mod memory;
 mod net;
 mod node;
+mod pids;
 mod process;
 mod service;
 

@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use nix::errno::Errno;
+use nix::libc::rlimit;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -76,6 +78,14 @@ impl Running {
             running.is_ok_and(|found| (found.dev(), found.ino()) == file)
                 || words_of(pid).iter().take(INTERPRETER_WORDS_MAX).any(|word| word == path)
         })
+    }
+
+    /// The processes of the host with exactly this command line, its words set apart by blanks.
+    #[cfg(test)]
+    pub(super) fn of_command_line(line: &str) -> Vec<Self> {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| words_of(*pid).join(" ").trim_end() == line).filter_map(Self::seen).collect()
     }
 
     fn those(tree: &Tree, has: impl Fn(i32) -> bool) -> Vec<Self> {
@@ -157,6 +167,50 @@ impl Running {
         sched_setaffinity(Pid::from_raw(self.pid), &set)
     }
 
+    /// The systemd service that it belongs to, by its cgroup.
+    #[must_use]
+    pub fn systemd_unit(&self) -> Option<String> {
+        let paths = std::fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        service_in(&paths)
+    }
+
+    /// Changes how many files it may open, numbers from 0 to below this; all its threads share that.
+    ///
+    /// # Errors
+    /// When it has ended, or the kernel refuses.
+    pub fn bound_files(&self, bound: FileBound) -> anyhow::Result<()> {
+        let new = rlimit { rlim_cur: bound.soft, rlim_max: bound.hard };
+        self.file_limit(Some(&new)).map(drop)
+    }
+
+    /// How many files it may open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn file_bound(&self) -> anyhow::Result<FileBound> {
+        self.file_limit(None)
+    }
+
+    fn file_limit(&self, new: Option<&rlimit>) -> anyhow::Result<FileBound> {
+        anyhow::ensure!(!self.is_gone(), "process {} has ended", self.pid);
+        let mut old = rlimit { rlim_cur: 0, rlim_max: 0 };
+        let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: both structures live during the call; a null pointer for the new one changes nothing.
+        let result = unsafe { nix::libc::prlimit(self.pid, nix::libc::RLIMIT_NOFILE, new, &raw mut old) };
+        let context = || format!("looking at what files process {} may open", self.pid);
+        Errno::result(result).with_context(context)?;
+        Ok(FileBound { soft: old.rlim_cur, hard: old.rlim_max })
+    }
+
+    /// The numbers of its open files, in order; none once it has ended.
+    #[must_use]
+    pub fn open_files(&self) -> Vec<u64> {
+        let listed = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().filter_map(Result::ok);
+        let mut numbers: Vec<u64> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Bytes of memory that it holds, in memory and in swap.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
@@ -196,6 +250,15 @@ impl Running {
     pub fn is_gone(&self) -> bool {
         self.stat().is_none()
     }
+}
+
+/// How many files a process may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileBound {
+    /// What holds.
+    pub soft: u64,
+    /// What it may set itself.
+    pub hard: u64,
 }
 
 fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
@@ -270,6 +333,11 @@ fn words_of(pid: i32) -> Vec<String> {
     line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
+fn service_in(paths: &str) -> Option<String> {
+    let parts = paths.lines().flat_map(|line| line.rsplit('/'));
+    parts.into_iter().find(|part| part.ends_with(".service")).map(str::to_owned)
+}
+
 /// What /proc/PID/status says of memory and swap.
 fn held_bytes(status: &str) -> u64 {
     let kilobytes = |line: &str| {
@@ -290,6 +358,13 @@ mod tests {
         assert_eq!((stat.state, stat.parent, stat.cpu_ticks), ('R', 7, 42));
         assert_eq!((stat.started, stat.processor), (4711, 1));
         assert!(Stat::parse("42 (short) R 7").is_none());
+    }
+
+    #[test]
+    fn a_service_is_the_last_of_its_kind_in_a_path() {
+        let paths = "2:cpu:/mancer-e2e-1/a\n1:name=systemd:/mancer-e2e-1/a/system.slice/ssh.service\n0::/\n";
+        assert_eq!(service_in(paths).as_deref(), Some("ssh.service"));
+        assert_eq!(service_in("0::/init.scope\n"), None);
     }
 
     #[test]
