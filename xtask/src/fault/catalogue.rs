@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e_contract::Fault;
 
 use super::effect::Effect;
-use super::{disk, file, net, node, process, service};
+use super::{cpu, crashloop, disk, fd, file, memory, net, node, pids, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -85,13 +85,19 @@ impl Entry {
 pub fn catalogue() -> Vec<Entry> {
     let command = || "sleep 1234".to_owned();
     let sleepers = "sleep 1234 & sleep 1234 &";
+    let supervised = "cp /bin/busybox /root/tail
+        while :; do /root/tail -f /dev/null; sleep 0.02; done &
+        until pidof tail; do :; done";
     let volume = || "/data".to_owned();
     let hostname = || "/etc/hostname".to_owned();
     vec![
         Entry::new(Fault::NodeKill),
         Entry::new(Fault::NodeStop { grace_ms: 1000 }),
         Entry::new(Fault::NodeFreeze),
+        Entry::new(Fault::NodeRestartStorm { times: 3, up_ms: 100 }),
         Entry::new(Fault::ProcessKill { command: command() }).subject(sleepers),
+        Entry::new(Fault::ProcessPause { command: command() }).subject(sleepers),
+        Entry::new(Fault::ProcessCrashloop { program: "/root/tail".into() }).subject(supervised),
         Entry::new(Fault::ServiceStop { unit: "ssh.service".into() }).needs(Needs::Systemd),
         Entry::new(Fault::NetIsolate),
         Entry::new(Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 }),
@@ -99,6 +105,14 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::DiskFull { path: volume(), free_bytes: 0 }).needs(Needs::Volume),
         Entry::new(Fault::FileBitflip { path: hostname(), offset: 0, bit: 0 }),
         Entry::new(Fault::FileTruncate { path: hostname(), size_bytes: 1 }),
+        Entry::new(Fault::MemoryLimit { bytes: 32 << 20 }),
+        Entry::new(Fault::MemoryPressure { bytes: 32 << 20 }),
+        Entry::new(Fault::MemoryOom),
+        Entry::new(Fault::CpuQuota { percent: 20 }),
+        Entry::new(Fault::CpuPin { cpus: "0".into() }),
+        Entry::new(Fault::CpuBurn { processes: 2 }),
+        Entry::new(Fault::PidsCap { free: 0 }),
+        Entry::new(Fault::FdCap { command: command(), free: 0 }).subject(sleepers),
     ]
 }
 
@@ -119,6 +133,17 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),
+        Fault::CpuQuota { percent } => Box::new(cpu::Quota::new(*percent)),
+        Fault::CpuPin { cpus } => Box::new(cpu::Pin::new(cpus)),
+        Fault::CpuBurn { processes } => Box::new(cpu::Burn::new(*processes)),
+        Fault::MemoryLimit { bytes } => Box::new(memory::Limit::new(*bytes)),
+        Fault::MemoryPressure { bytes } => Box::new(memory::Pressure::new(*bytes)),
+        Fault::MemoryOom => Box::new(memory::OutOfMemory::new()),
+        Fault::NodeRestartStorm { times, up_ms } => Box::new(node::RestartStorm::new(*times, *up_ms)),
+        Fault::ProcessPause { command } => Box::new(process::Pause::new(command)),
+        Fault::ProcessCrashloop { program } => Box::new(crashloop::Crashloop::new(program)),
+        Fault::FdCap { command, free } => Box::new(fd::Cap::new(command, *free)),
+        Fault::PidsCap { free } => Box::new(pids::Cap::new(*free)),
         other => anyhow::bail!("{} is not built yet", other.name()),
     })
 }

@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod chromium;
 pub mod doctor;
 pub mod flood;
+pub mod foreign_call;
 pub mod inventory;
 pub mod invoker;
 pub mod iptables;

@@ -15,6 +15,7 @@ use super::ssh::Passwd;
 use crate::host::lxc::Attach;
 use crate::host::process::kill_marked;
 use crate::host::rooted;
+use crate::host::shell::Command;
 
 /// How long the processes of an exec that passed its deadline may take to die.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -130,6 +131,21 @@ impl Container {
         let nowhere = || File::options().write(true).open("/dev/null").context("opening /dev/null");
         let output = attach.command().deadline(deadline).output_to_files(nowhere()?, nowhere()?)?;
         Ok(!output.timed_out && output.status == 0)
+    }
+
+    /// A command that runs a program as root in the container's users, processes and mounts, and is itself counted in its
+    /// group of this controller only. Unlike an exec it needs nothing else of the container.
+    ///
+    /// # Errors
+    /// When the container is not running.
+    pub fn counted_command(&self, controller: &str, argv: &[&str]) -> anyhow::Result<Command> {
+        let init = self.init_pid()?;
+        let mut command = Command::new("nsenter").arg("--target").arg(init.to_string()).args(["--mount", "--pid"]);
+        if !self.machine().template.privileged {
+            command = command.args(["--user", "--setuid", "0", "--setgid", "0"]);
+        }
+        let entrance = self.group()?.entrance(controller, init)?;
+        Ok(command.arg("--").args(argv).clear_env().env("PATH", PATH_INSIDE).dir("/").group(entrance))
     }
 
     /// Writes a file: the old one or the new one is there at any moment, never a part.
