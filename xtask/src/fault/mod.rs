@@ -6,6 +6,7 @@ mod disk;
 mod effect;
 mod file;
 mod injection;
+mod io;
 mod net;
 mod node;
 mod process;
