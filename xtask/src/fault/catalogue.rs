@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e_contract::Fault;
 
 use super::effect::Effect;
-use super::{disk, file, io, net, node, process, service};
+use super::{clock, disk, file, io, net, node, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -108,6 +108,8 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::IoDelay { command: syncer(), call: "fsync".into(), delay_ms: 100 }).subject(syncing),
         Entry::new(Fault::FileBitflip { path: hostname(), offset: 0, bit: 0 }),
         Entry::new(Fault::FileTruncate { path: hostname(), size_bytes: 1 }),
+        Entry::new(Fault::ClockJump { unit: "ssh.service".into(), offset_ms: 3_600_000 }).needs(Needs::Systemd),
+        Entry::new(Fault::ClockRate { unit: "ssh.service".into(), percent: 200 }).needs(Needs::Systemd),
     ]
 }
 
@@ -135,6 +137,8 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::IoDelay { command, call, delay_ms } => Box::new(io::Calls::delayed(command, call, *delay_ms)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),
+        Fault::ClockJump { unit, offset_ms } => Box::new(clock::Clock::jump(unit, *offset_ms)),
+        Fault::ClockRate { unit, percent } => Box::new(clock::Clock::rate(unit, *percent)),
         other => anyhow::bail!("{} is not built yet", other.name()),
     })
 }

@@ -2,6 +2,7 @@
 //! Knows labs; nothing of scenarios, plans or reports.
 
 mod catalogue;
+mod clock;
 mod disk;
 mod effect;
 mod file;
