@@ -116,6 +116,12 @@ fn restart(container: &Container) -> Result {
     Ok(())
 }
 
+/// Ends the programs with this piece in their command line: busybox as Debian builds it has no `pkill`.
+fn end(container: &Container, command: &str) -> Result {
+    container.inject(Fault::ProcessKill { command: command.into() })?.heal()?;
+    Ok(())
+}
+
 fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
     let path = || "/data".to_owned();
     for container in [b, c] {
@@ -140,7 +146,7 @@ fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
             busy.contains("(sleep, file /data/held) has a file there open for writing"),
             "who is in the way is named"
         );
-        container.exec(["pkill", "-f", "sleep 1235"])?.success()?;
+        end(container, "sleep 1235")?;
     }
 
     let slow = c.inject(Fault::DiskSlow { path: path(), kilobytes_per_second: 500 })?;
@@ -167,7 +173,7 @@ fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
         broken.heal()?;
         check!(c.get("/data/kept")? == b"kept\n", "what was on the disk is there");
         check!(writes(c, "/data/more")?);
-        c.exec(["pkill", "-f", "/data/held"])?.success()?;
+        end(c, "/data/held")?;
 
         let broken = c.inject(fault)?;
         restart(c)?;
