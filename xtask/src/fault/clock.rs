@@ -69,12 +69,13 @@ if [ -e "$conf" ]; then
     systemctl restart -- "$1"
 fi"#;
 
-/// Prints the clock that it sees itself between two times of the right one, waits, and does so once more. A program of its
-/// own tells the right time: the library is not in it.
+/// Prints the clock that its programs see between two times of the right one, waits, and does so once more. Those that
+/// tell the right time are without the library; the others share the time at which the shell began.
 const LOOK: &str = r#"right() { env -u LD_PRELOAD date +%s.%N; }
-a=$(right); b=$EPOCHREALTIME; c=$(right)
+a=$(right); b=$(date +%s.%N); c=$(right)
 env -u LD_PRELOAD sleep "$1"
-d=$(right); e=$EPOCHREALTIME; f=$(right)
+d=$(right); e=$(date +%s.%N); f=$(right)
+env -u LD_PRELOAD rm -f "/dev/shm/faketime_shm_$$" "/dev/shm/sem.faketime_sem_$$"
 echo "$a $b $c $d $e $f""#;
 
 /// Another clock for a unit.
@@ -225,7 +226,7 @@ impl Clock {
         let watch = watch.as_secs().to_string();
         let mut argv: Vec<&str> = vec!["env"];
         argv.extend(environment.iter().map(String::as_str));
-        argv.extend(["bash", "-c", LOOK, "clock", &watch]);
+        argv.extend(["/bin/sh", "-c", LOOK, "clock", &watch]);
         let said = site.ask(&argv)?;
         let said = String::from_utf8_lossy(&said);
         seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
