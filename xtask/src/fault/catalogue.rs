@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e_contract::Fault;
 
 use super::effect::Effect;
-use super::{cpu, crashloop, disk, fd, file, memory, net, node, pids, process, service};
+use super::{clock, cpu, crashloop, disk, fd, file, io, memory, net, node, pids, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -88,6 +88,8 @@ pub fn catalogue() -> Vec<Entry> {
     let supervised = "cp /bin/busybox /root/tail
         while :; do /root/tail -f /dev/null; sleep 0.02; done &
         until pidof tail; do :; done";
+    let syncer = || "if=/dev/zero of=/tmp/synced".to_owned();
+    let syncing = "while sleep 0.02; do dd if=/dev/zero of=/tmp/synced bs=1 count=1 conv=fsync; done &";
     let volume = || "/data".to_owned();
     let hostname = || "/etc/hostname".to_owned();
     vec![
@@ -103,6 +105,13 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 }),
         Entry::new(Fault::NetRate { kilobits_per_second: 10_000 }),
         Entry::new(Fault::DiskFull { path: volume(), free_bytes: 0 }).needs(Needs::Volume),
+        Entry::new(Fault::DiskInodes { path: volume(), free_inodes: 0 }).needs(Needs::Volume),
+        Entry::new(Fault::DiskSlow { path: volume(), kilobytes_per_second: 1000 }).needs(Needs::Ext4Volume),
+        Entry::new(Fault::DiskReadonly { path: volume() }).needs(Needs::Volume),
+        Entry::new(Fault::DiskFsError { path: volume() }).needs(Needs::Ext4Volume),
+        Entry::new(Fault::DiskDead { path: volume() }).needs(Needs::Ext4Volume),
+        Entry::new(Fault::IoError { command: syncer(), call: "fsync".into(), error: "EIO".into() }).subject(syncing),
+        Entry::new(Fault::IoDelay { command: syncer(), call: "fsync".into(), delay_ms: 100 }).subject(syncing),
         Entry::new(Fault::FileBitflip { path: hostname(), offset: 0, bit: 0 }),
         Entry::new(Fault::FileTruncate { path: hostname(), size_bytes: 1 }),
         Entry::new(Fault::MemoryLimit { bytes: 32 << 20 }),
@@ -113,6 +122,8 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::CpuBurn { processes: 2 }),
         Entry::new(Fault::PidsCap { free: 0 }),
         Entry::new(Fault::FdCap { command: command(), free: 0 }).subject(sleepers),
+        Entry::new(Fault::ClockJump { unit: "ssh.service".into(), offset_ms: 3_600_000 }).needs(Needs::Systemd),
+        Entry::new(Fault::ClockRate { unit: "ssh.service".into(), percent: 200 }).needs(Needs::Systemd),
     ]
 }
 
@@ -131,6 +142,13 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::NetRate { kilobits_per_second } => Box::new(net::Rate::new(*kilobits_per_second)),
         Fault::NetDelay { delay_ms, jitter_ms, .. } => Box::new(net::Delay::new(*delay_ms, *jitter_ms)),
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
+        Fault::DiskInodes { path, free_inodes } => Box::new(disk::Inodes::new(path, *free_inodes)),
+        Fault::DiskSlow { path, kilobytes_per_second } => Box::new(disk::Slow::new(path, *kilobytes_per_second)),
+        Fault::DiskReadonly { path } => Box::new(disk::Readonly::new(path)),
+        Fault::DiskFsError { path } => Box::new(disk::Broken::fs_error(path)),
+        Fault::DiskDead { path } => Box::new(disk::Broken::dead(path)),
+        Fault::IoError { command, call, error } => Box::new(io::Calls::failing(command, call, error)),
+        Fault::IoDelay { command, call, delay_ms } => Box::new(io::Calls::delayed(command, call, *delay_ms)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),
         Fault::CpuQuota { percent } => Box::new(cpu::Quota::new(*percent)),
@@ -144,6 +162,8 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::ProcessCrashloop { program } => Box::new(crashloop::Crashloop::new(program)),
         Fault::FdCap { command, free } => Box::new(fd::Cap::new(command, *free)),
         Fault::PidsCap { free } => Box::new(pids::Cap::new(*free)),
+        Fault::ClockJump { unit, offset_ms } => Box::new(clock::Clock::jump(unit, *offset_ms)),
+        Fault::ClockRate { unit, percent } => Box::new(clock::Clock::rate(unit, *percent)),
         other => anyhow::bail!("{} is not built yet", other.name()),
     })
 }

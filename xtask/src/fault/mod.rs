@@ -3,6 +3,7 @@
 
 mod bound;
 mod catalogue;
+mod clock;
 mod cpu;
 mod crashloop;
 mod dice;
@@ -12,6 +13,7 @@ mod fd;
 mod file;
 mod hog;
 mod injection;
+mod io;
 mod memory;
 mod nemesis;
 mod net;

@@ -50,18 +50,8 @@ impl Effect for Down {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let begun = Instant::now();
-        loop {
-            // A program that was being started in it from the outside at that moment belongs to it for an instant.
-            let left = site.container.running_processes();
-            if left == 0 {
-                return Ok("none of its processes is left".into());
-            }
-            if begun.elapsed() > END_DEADLINE {
-                bail!("{left} processes of {} still run", site.name());
-            }
-            std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
-        }
+        wait_until_empty(site)?;
+        Ok("none of its processes is left".into())
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -69,8 +59,7 @@ impl Effect for Down {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let output = site.exec(&["/bin/true"])?;
-        Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
+        run_a_program(site)
     }
 
     fn starts_container(&self) -> bool {
@@ -130,10 +119,7 @@ impl Effect for RestartStorm {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let left = site.container.running_processes();
-        if left > 0 {
-            bail!("{left} processes of {} still run", site.name());
-        }
+        wait_until_empty(site)?;
         let times = if self.seen_up == 1 { "once".to_owned() } else { format!("{} times", self.seen_up) };
         Ok(format!("it ran a program {times} in between, and none of its processes is left"))
     }
@@ -143,13 +129,32 @@ impl Effect for RestartStorm {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let output = site.exec(&["/bin/true"])?;
-        Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
+        run_a_program(site)
     }
 
     fn starts_container(&self) -> bool {
         true
     }
+}
+
+/// A program that was being started in it from the outside when it ended belongs to it for an instant.
+fn wait_until_empty(site: &Site<'_>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let left = site.container.running_processes();
+        if left == 0 {
+            return Ok(());
+        }
+        if begun.elapsed() > END_DEADLINE {
+            bail!("{left} processes of {} still run", site.name());
+        }
+        std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
+    }
+}
+
+fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
+    let output = site.exec(&["/bin/true"])?;
+    Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
 /// A machine whose processes stand still, with their memory and connections.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 /// Puts the calling process in a mount namespace of its own, whose mounts never show on the host.
 ///
@@ -57,6 +58,27 @@ pub fn detach(path: &Path) -> anyhow::Result<()> {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("unmounting {}", path.display())),
     }
+}
+
+/// Whether something is mounted at a path in the caller's mount namespace, on another device than the folder it is in.
+#[must_use]
+pub fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+    device(path).is_some_and(|own| path.parent().and_then(device).is_some_and(|above| above != own))
+}
+
+/// Bounds how many files a tmpfs takes that is mounted at a path in the caller's mount namespace.
+///
+/// # Errors
+/// When it has more already, or another file system is mounted there, or none.
+pub fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
+    let context = || format!("giving {} room for {inodes} files", path.display());
+    if statfs(path).with_context(context)?.filesystem_type() != TMPFS_MAGIC {
+        return Err(anyhow!("it is no tmpfs")).with_context(context);
+    }
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = format!("nr_inodes={inodes}");
+    mount(None::<&str>, path, None::<&str>, flags, Some(options.as_str())).with_context(context)
 }
 
 /// Shows a file or folder at another place too.

@@ -122,6 +122,7 @@ pub const ITEMS: &[Item] = &[
     item("umount", Required, &["umount"], MOUNT),
     item("losetup", Required, &["losetup"], MOUNT),
     item("mkfs.ext4", Required, &["mkfs.ext4"], ["e2fsprogs"; 4]),
+    item("e2fsck", Required, &["e2fsck"], ["e2fsprogs"; 4]),
     item("busybox", Required, BUSYBOX_PROGRAMS, BUSYBOX),
     MMDEBSTRAP,
     KEYRING,

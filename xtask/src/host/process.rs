@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -245,11 +245,67 @@ impl Running {
         true
     }
 
+    /// The process that traces it, or one of its threads.
+    #[must_use]
+    pub fn tracer(&self) -> Option<i32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.filter_map(Result::ok);
+        let tracer =
+            |status: &str| status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
+        let mut of_threads =
+            threads.filter_map(|thread| tracer(&std::fs::read_to_string(thread.path().join("status")).ok()?));
+        of_threads.find(|pid: &i32| *pid != 0)
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.stat().is_none()
     }
+}
+
+/// A process that has a file open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number on the host.
+    pub pid: i32,
+    /// Its program's name.
+    pub name: String,
+    /// The file, as the process sees it.
+    pub file: PathBuf,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} ({}, file {})", self.pid, self.name, self.file.display())
+    }
+}
+
+/// Those of these processes that have a file of this device open for writing, each once.
+#[must_use]
+pub fn open_for_writing(pids: &[i32], device: u64) -> Vec<Holder> {
+    let holds = |pid: &i32| {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.filter_map(Result::ok);
+        let mut of_device = files.filter(|file| {
+            let on_device = file.path().metadata().is_ok_and(|metadata| metadata.dev() == device);
+            let info = format!("/proc/{pid}/fdinfo/{}", file.file_name().to_string_lossy());
+            on_device && writes(&std::fs::read_to_string(info).unwrap_or_default())
+        });
+        let file = std::fs::read_link(of_device.next()?.path()).ok()?;
+        Some(Holder { pid: *pid, name: name_of(*pid), file })
+    };
+    pids.iter().filter_map(holds).collect()
+}
+
+/// The name of a process's program, as the kernel keeps it.
+#[must_use]
+pub fn name_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// Whether the `flags` of a file descriptor's `fdinfo` allow writing.
+fn writes(fdinfo: &str) -> bool {
+    let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
 }
 
 /// How many files a process may open.
@@ -377,5 +433,19 @@ mod tests {
         let me = Running::seen(std::process::id().cast_signed()).unwrap();
         assert!(!me.is_paused() && !me.is_gone());
         assert!(me.memory_bytes() > 0 && me.cpu_time().is_some() && me.processor().is_some());
+    }
+
+    #[test]
+    fn a_file_is_open_for_writing_by_its_flags() {
+        for (flags, expected) in [("0100000", false), ("0100001", true), ("02100002", true), ("x", false)] {
+            assert_eq!(writes(&format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t1\n")), expected, "{flags}");
+        }
+    }
+
+    #[test]
+    fn who_has_a_file_open_for_writing_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (own, device) = (std::process::id().cast_signed(), file.path().metadata().unwrap().dev());
+        assert_eq!(open_for_writing(&[own, i32::MAX], device)[0].pid, own);
     }
 }

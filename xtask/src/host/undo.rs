@@ -41,6 +41,13 @@ pub enum Undo {
         /// Mount point.
         path: PathBuf,
     },
+    /// Let this tmpfs take so many files again, if it is one in the mount namespace of whoever executes this.
+    SetInodes {
+        /// Mount point, below one of the engine's own folders.
+        path: PathBuf,
+        /// As before.
+        inodes: u64,
+    },
     /// Remove this folder or file.
     RemoveTree {
         /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
@@ -93,6 +100,7 @@ impl Undo {
                 Ok(())
             }
             Self::Unmount { path } => mount::detach(path),
+            Self::SetInodes { path, inodes } => set_inodes(path, *inodes),
             Self::RemoveTree { path } => remove_tree(path),
             Self::DeleteTable { network, family, table } => match network.find()? {
                 Some(network) => Table { family, name: table }.delete(&network),
@@ -118,11 +126,23 @@ fn put_back(group: &str, setting: Setting, value: &str) -> anyhow::Result<()> {
     Group::named(group).put_back(setting, value)
 }
 
-fn remove_tree(path: &Path) -> anyhow::Result<()> {
+fn is_ours(path: &Path) -> bool {
     let state_dir = std::env::var_os("E2E_STATE_DIR").map(PathBuf::from);
     let mut allowed = REMOVABLE_BELOW.iter().map(Path::new).chain(state_dir.as_deref());
     let clean = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-    if !clean || !allowed.any(|top| path.starts_with(top) && path != top) {
+    clean && allowed.any(|top| path.starts_with(top) && path != top)
+}
+
+/// A tmpfs that is gone, or is not mounted here, needs no room for files.
+fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
+    if !is_ours(path) {
+        bail!("{} is not below one of the engine's own folders: not changed", path.display());
+    }
+    if mount::is_mount_point(path) { mount::set_inodes(path, inodes) } else { Ok(()) }
+}
+
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    if !is_ours(path) {
         bail!("{} is not below one of the engine's own folders: not removed", path.display());
     }
     let removed = match std::fs::symlink_metadata(path) {
@@ -159,6 +179,12 @@ mod tests {
     }
 
     #[test]
+    fn room_for_files_is_given_only_below_our_own_folders() {
+        let error = Undo::SetInodes { path: "/tmp".into(), inodes: 1000 }.execute(|| ()).unwrap_err();
+        assert!(error.to_string().contains("not changed"), "{error}");
+    }
+
+    #[test]
     fn undoing_what_was_never_made_is_fine() {
         Undo::RemoveTree { path: "/run/mancer-e2e/never-made/x".into() }.execute(|| ()).unwrap();
         Undo::KillCgroup { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
@@ -166,6 +192,7 @@ mod tests {
         Undo::Unmount { path: "/run/mancer-e2e/never-made".into() }.execute(|| ()).unwrap();
         let group = "mancer-e2e-never-made/a".to_owned();
         Undo::PutBack { group, setting: Setting::Processes, value: "max".into() }.execute(|| ()).unwrap();
+        Undo::SetInodes { path: "/run/mancer-e2e/never-made".into(), inodes: 1000 }.execute(|| ()).unwrap();
         let network = NetworkPlace { path: "/proc/self/fd/9999".into(), inode: 1 };
         Undo::DeleteQdisc { network: network.clone(), device: "port1".into() }.execute(|| ()).unwrap();
         Undo::DeleteQueueRules { network: network.clone(), queue: 1 }.execute(|| ()).unwrap();

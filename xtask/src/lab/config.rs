@@ -33,6 +33,14 @@ impl Places {
     pub fn volume(&self, index: usize) -> std::path::PathBuf {
         self.dir.join(format!("volume{index}"))
     }
+
+    pub fn images(&self) -> std::path::PathBuf {
+        self.dir.join("images")
+    }
+
+    pub fn image(&self, index: usize) -> std::path::PathBuf {
+        self.images().join(format!("{index}.img"))
+    }
 }
 
 /// What this host has that the configuration depends on.

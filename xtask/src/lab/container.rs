@@ -183,7 +183,24 @@ impl Container {
         self.places.volume(index)
     }
 
-    pub(super) fn cgroup(&self) -> Tree {
+    /// The image of the ext4 volume of this place in its template, in the guard's mount namespace.
+    #[must_use]
+    pub fn volume_image(&self, index: usize) -> PathBuf {
+        self.places.image(index)
+    }
+
+    /// The numbers of its processes on the host, the first one first.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids = self.payload();
+        let init = self.init_pid().ok();
+        pids.sort_by_key(|pid| (Some(*pid) != init, *pid));
+        pids
+    }
+
+    /// Its cgroup in every hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> Tree {
         Tree::named(&self.cgroup_name())
     }
 

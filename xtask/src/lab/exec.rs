@@ -12,13 +12,16 @@ use tempfile::NamedTempFile;
 
 use super::container::Container;
 use super::ssh::Passwd;
-use crate::host::lxc::Attach;
+use crate::host::lxc::{self, Attach};
 use crate::host::process::kill_marked;
 use crate::host::rooted;
 use crate::host::shell::Command;
 
 /// How long the processes of an exec that passed its deadline may take to die.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often lxc-attach is started when it ends before it has begun.
+const ATTACH_TRIES: usize = 3;
 
 /// The variable by which the processes of one exec are told from all others.
 const MARK_VARIABLE: &str = "E2E_EXEC";
@@ -100,7 +103,6 @@ impl Container {
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let environment = self.environment(request, user.as_ref(), &mark);
         let owner = self.machine().host_ids(user.as_ref().map_or(0, |u| u.uid), user.as_ref().map_or(0, |u| u.gid));
-        let (stdout, stderr) = (stream_file(&request.streams_dir, owner)?, stream_file(&request.streams_dir, owner)?);
         let attach = Attach {
             name: &self.machine().host_name,
             argv: &request.argv,
@@ -108,7 +110,19 @@ impl Container {
             user: user.as_ref().map(|user| (user.uid, user.gid)),
         };
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
-        let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
+        let run = || -> anyhow::Result<_> {
+            let stream = || stream_file(&request.streams_dir, owner);
+            let (stdout, stderr) = (stream()?, stream()?);
+            let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
+            Ok((stdout, stderr, ended))
+        };
+        let (mut stdout, mut stderr, mut ended) = run()?;
+        for _ in 1..ATTACH_TRIES {
+            if ended.timed_out || ended.status == 0 || !lxc::has_not_begun(&tail_of(stderr.path(), 2000)) {
+                break;
+            }
+            (stdout, stderr, ended) = run()?;
+        }
         if ended.timed_out {
             let killed = kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE, &|| {
                 self.outage().is_some() // what is frozen dies when it thaws

@@ -26,9 +26,16 @@ fn every_fault_bites_is_recorded_and_is_healed() {
         .map(|event| event["description"]["name"].as_str().unwrap().to_owned())
         .collect();
     let of_busybox = [
+        "disk.dead",
+        "disk.fs-error",
         "disk.full",
+        "disk.inodes",
+        "disk.readonly",
+        "disk.slow",
         "file.bitflip",
         "file.truncate",
+        "io.delay",
+        "io.error",
         "net.delay",
         "net.isolate",
         "net.rate",
