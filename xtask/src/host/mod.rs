@@ -12,6 +12,7 @@ pub mod foreign_call;
 pub mod inventory;
 pub mod invoker;
 pub mod iptables;
+pub mod kmsg;
 pub mod lxc;
 pub mod memory;
 pub mod mount;

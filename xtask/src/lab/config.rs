@@ -30,6 +30,14 @@ impl Places {
         self.dir.join("init.pid")
     }
 
+    pub fn writes(&self) -> std::path::PathBuf {
+        self.dir.join("writes")
+    }
+
+    pub fn upper(&self) -> std::path::PathBuf {
+        self.writes().join("upper")
+    }
+
     pub fn volume(&self, index: usize) -> std::path::PathBuf {
         self.dir.join(format!("volume{index}"))
     }

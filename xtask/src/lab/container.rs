@@ -183,6 +183,12 @@ impl Container {
         self.places.volume(index)
     }
 
+    /// Where everything is that it has written outside of its volumes, in the guard's mount namespace.
+    #[must_use]
+    pub fn writes_dir(&self) -> PathBuf {
+        self.places.upper()
+    }
+
     /// The image of the ext4 volume of this place in its template, in the guard's mount namespace.
     #[must_use]
     pub fn volume_image(&self, index: usize) -> PathBuf {

@@ -24,7 +24,7 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 const ATTACH_TRIES: usize = 3;
 
 /// The variable by which the processes of one exec are told from all others.
-const MARK_VARIABLE: &str = "E2E_EXEC";
+pub(super) const MARK_VARIABLE: &str = "E2E_EXEC";
 
 const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

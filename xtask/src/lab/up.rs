@@ -258,8 +258,8 @@ fn live_file(slot_dir: &Path, machines: &[Machine]) -> anyhow::Result<Make> {
 fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     let owner = machine.host_ids(0, 0);
     let dir = |path: PathBuf, owner| Make::Dir { path, mode: 0o755, owner };
-    let writes = places.dir.join("writes");
-    let (upper, work) = (writes.join("upper"), writes.join("work"));
+    let writes = places.writes();
+    let (upper, work) = (places.upper(), writes.join("work"));
     // A layer's tree lies in the folder that its lock is on.
     let shared = machine.layers.iter().filter_map(|tree| tree.parent());
     let mut things: Vec<Make> = shared.map(|path| Make::Share { path: path.to_owned() }).collect();
