@@ -115,7 +115,9 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::ServiceStop { unit } => Box::new(service::Stop::new(unit)),
         Fault::NetIsolate => Box::new(net::Isolate::default()),
         Fault::NetRate { kilobits_per_second } => Box::new(net::Rate::new(*kilobits_per_second)),
-        Fault::NetDelay { delay_ms, jitter_ms, .. } => Box::new(net::Delay::new(*delay_ms, *jitter_ms)),
+        Fault::NetDelay { delay_ms, jitter_ms, reorder_percent } => {
+            Box::new(net::Delay::new(*delay_ms, *jitter_ms, *reorder_percent))
+        }
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),

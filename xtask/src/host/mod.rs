@@ -24,3 +24,4 @@ pub mod shell;
 pub mod tc;
 pub mod undo;
 pub mod userns;
+pub mod volley;

@@ -2,6 +2,8 @@
 //! to it: the bridge's own machine, and another container where there is one.
 
 mod delay;
+mod filter;
+mod helper;
 mod isolate;
 mod peer;
 mod rate;
