@@ -95,7 +95,14 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::ServiceStop { unit: "ssh.service".into() }).needs(Needs::Systemd),
         Entry::new(Fault::NetIsolate),
         Entry::new(Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 }),
+        Entry::new(Fault::NetLoss { percent: 30 }),
+        Entry::new(Fault::NetNthLoss { every: 3 }),
+        Entry::new(Fault::NetDuplicate { percent: 30 }),
+        Entry::new(Fault::NetCorrupt { percent: 30 }),
+        Entry::new(Fault::NetStall),
         Entry::new(Fault::NetRate { kilobits_per_second: 10_000 }),
+        Entry::new(Fault::NetMtuHole { bytes: 1000 }),
+        Entry::new(Fault::NetPortBlock { port: 80 }),
         Entry::new(Fault::DiskFull { path: volume(), free_bytes: 0 }).needs(Needs::Volume),
         Entry::new(Fault::FileBitflip { path: hostname(), offset: 0, bit: 0 }),
         Entry::new(Fault::FileTruncate { path: hostname(), size_bytes: 1 }),
@@ -118,6 +125,13 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::NetDelay { delay_ms, jitter_ms, reorder_percent } => {
             Box::new(net::Delay::new(*delay_ms, *jitter_ms, *reorder_percent))
         }
+        Fault::NetLoss { percent } => Box::new(net::Loss::random(*percent)),
+        Fault::NetNthLoss { every } => Box::new(net::Loss::nth(*every)),
+        Fault::NetDuplicate { percent } => Box::new(net::Duplicate::new(*percent)),
+        Fault::NetCorrupt { percent } => Box::new(net::Corrupt::new(*percent)),
+        Fault::NetStall => Box::new(net::Stall::new()),
+        Fault::NetMtuHole { bytes } => Box::new(net::MtuHole::new(*bytes)),
+        Fault::NetPortBlock { port } => Box::new(net::PortBlock::new(*port)),
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),

@@ -32,9 +32,9 @@ impl Filter {
     ///
     /// # Errors
     /// What is missing, and the cure.
-    pub fn supported(&self, body: &str, modules: &str) -> anyhow::Result<()> {
-        let Some(problem) = (Table { family: self.family, name: "e2e_trial" }.problem(body)) else { return Ok(()) };
-        let cure = format!("`cargo xtask setup` installs nft; for the kernel, `modprobe -a {modules}`");
+    pub fn supported(&self, body: &str, kernel: &str) -> anyhow::Result<()> {
+        let Some(problem) = Table { family: self.family, name: "e2e_trial" }.problem(body) else { return Ok(()) };
+        let cure = format!("`cargo xtask setup` installs nft; of the kernel it takes {kernel}");
         Err(Error::Host { problem: format!("{}: {problem}", self.fault), cure }.into())
     }
 
