@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod disk;
+mod dns;
 mod effect;
 mod file;
 mod injection;

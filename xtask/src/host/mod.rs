@@ -5,6 +5,7 @@ pub mod ballast;
 pub mod cargo;
 pub mod cgroup;
 pub mod chromium;
+pub mod dns;
 pub mod doctor;
 pub mod flood;
 pub mod inventory;

@@ -156,6 +156,16 @@ pub struct NetworkPlace {
 }
 
 impl NetworkPlace {
+    /// That of a process, with which it may end.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_process(pid: i32) -> anyhow::Result<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let metadata = std::fs::metadata(&path).with_context(|| format!("looking at {}", path.display()))?;
+        Ok(Self { path, inode: metadata.ino() })
+    }
+
     /// The namespace, unless it is gone, or the path leads to another one by now.
     ///
     /// # Errors

@@ -209,7 +209,8 @@ impl Effect for Delay {
             return Err(usage(message));
         }
         let certain_ms = self.delay_ms - self.jitter_ms;
-        if self.reorder_percent > 0 && (self.reorder_percent > REORDER_PERCENT_MAX || certain_ms < REORDER_DELAY_MIN_MS) {
+        if self.reorder_percent > 0 && (self.reorder_percent > REORDER_PERCENT_MAX || certain_ms < REORDER_DELAY_MIN_MS)
+        {
             return Err(usage(format!(
                 "net.delay: reorder_percent is 0 to {REORDER_PERCENT_MAX}, and the delay then at least \
                  {REORDER_DELAY_MIN_MS} ms longer than the jitter: otherwise nobody could tell who overtakes whom"

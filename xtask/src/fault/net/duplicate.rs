@@ -20,7 +20,7 @@ pub struct Duplicate {
 impl Duplicate {
     pub fn new(percent: u8) -> Self {
         let tally = Tally::new(Happens::Doubled, f64::from(percent.max(1)) / 100.0, Some(UNDELAYED));
-        Self { percent, filter: Filter::of("netdev", "net.duplicate"), tally }
+        Self { percent, filter: Filter::in_lab("netdev", "net.duplicate"), tally }
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -31,12 +31,12 @@ impl Duplicate {
     }
 
     fn rules(&self, port: &str) -> String {
-        let percent = self.percent;
+        let last = self.percent - 1; // of as many as there are percents
         format!(
             "chain egress {{\n\
              type filter hook egress device \"{port}\" priority 0\n\
              meta mark {COPY_MARK} accept\n\
-             meta protocol {{ ip, ip6 }} numgen random mod 100 < {percent} meta mark set {COPY_MARK} counter \
+             meta protocol {{ ip, ip6 }} numgen random mod 100 <= {last} meta mark set {COPY_MARK} counter \
              dup to \"{port}\" meta mark set 0\n\
              }}\n"
         )
@@ -52,13 +52,13 @@ impl Effect for Duplicate {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.check()?;
         expect_up(site)?;
-        self.filter.expect_none(site, site.lab.network())?;
+        self.filter.expect_none(site)?;
         self.tally.before(site)
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, site.lab.network(), &rules)
+        self.filter.make(site, &rules)
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -70,14 +70,14 @@ impl Effect for Duplicate {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site, site.lab.network());
+        let is_left = || self.filter.exists(site);
         until_healed(site, "nothing copies its packets any more", is_left, || self.tally.healed(site))
     }
 
     /// The port was a new one, and its rules went with the old one.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let rules = self.rules(&site.container.machine().port());
-        self.filter.make_again(site, site.lab.network(), &rules)
+        self.filter.make_again(site, &rules)
     }
 }
 

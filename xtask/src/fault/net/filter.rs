@@ -1,9 +1,10 @@
 //! Packet filters that a fault makes, and takes back.
 
+use super::peer::{Network, network_of};
 use crate::error::Error;
 use crate::fault::effect::Site;
 use crate::fault::injection::usage;
-use crate::host::netns::NetworkNamespace;
+use crate::host::netns::NetworkPlace;
 use crate::host::nft::Table;
 use crate::host::undo::Undo;
 
@@ -14,18 +15,48 @@ pub const TRAVELS: &str = "ether type { ip, ip6 }";
 pub struct Filter {
     fault: &'static str,
     family: &'static str,
+    lies: Lies,
     undo: Vec<Undo>,
+}
+
+/// In which network namespace a table lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    /// In the lab's, which a restart of the container does not touch.
+    InLab,
+    /// In the container's own, which ends with its processes.
+    Inside,
 }
 
 impl Filter {
     /// On the lab's bridge, where a restart of the container does not undo it.
     pub fn on_bridge(fault: &'static str) -> Self {
-        Self::of("bridge", fault)
+        Self::in_lab("bridge", fault)
     }
 
-    /// Of another family of tables.
-    pub fn of(family: &'static str, fault: &'static str) -> Self {
-        Self { fault, family, undo: Vec::new() }
+    /// Of another family of tables in the lab.
+    pub fn in_lab(family: &'static str, fault: &'static str) -> Self {
+        Self { fault, family, lies: Lies::InLab, undo: Vec::new() }
+    }
+
+    /// In the container itself, where a restart of it undoes it.
+    pub fn inside(family: &'static str, fault: &'static str) -> Self {
+        Self { fault, family, lies: Lies::Inside, undo: Vec::new() }
+    }
+
+    fn network<'a>(&self, site: &Site<'a>) -> anyhow::Result<Network<'a>> {
+        Ok(match self.lies {
+            Lies::InLab => Network::Lab(site.lab.network()),
+            Lies::Inside => Network::Container(network_of(site.container)?),
+        })
+    }
+
+    /// Where that is for others. Nobody holds a container's network beside its processes: it would live on without them.
+    fn place(&self, site: &Site<'_>) -> anyhow::Result<NetworkPlace> {
+        match self.lies {
+            Lies::InLab => site.lab.network().place(),
+            Lies::Inside => NetworkPlace::of_process(site.container.init_pid()?),
+        }
     }
 
     /// Whether this host can make tables of these lines.
@@ -42,8 +73,8 @@ impl Filter {
     ///
     /// # Errors
     /// When there is one, or nft cannot be asked.
-    pub fn expect_none(&self, site: &Site<'_>, network: &NetworkNamespace) -> anyhow::Result<()> {
-        if self.exists(site, network)? {
+    pub fn expect_none(&self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.exists(site)? {
             return Err(usage(format!("{} is done to {} already: heal that first", self.fault, site.name())));
         }
         Ok(())
@@ -53,35 +84,35 @@ impl Filter {
     ///
     /// # Errors
     /// When nft cannot be asked.
-    pub fn exists(&self, site: &Site<'_>, network: &NetworkNamespace) -> anyhow::Result<bool> {
-        Table { family: self.family, name: &self.name(site) }.exists(network)
+    pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+        Table { family: self.family, name: &self.name(site) }.exists(&*self.network(site)?)
     }
 
     /// Makes it of these lines.
     ///
     /// # Errors
     /// With what nft said.
-    pub fn make(&mut self, site: &Site<'_>, network: &NetworkNamespace, body: &str) -> anyhow::Result<()> {
-        self.note(site, network)?;
-        Table { family: self.family, name: &self.name(site) }.make(network, body)
+    pub fn make(&mut self, site: &Site<'_>, body: &str) -> anyhow::Result<()> {
+        self.note(site)?;
+        Table { family: self.family, name: &self.name(site) }.make(&*self.network(site)?, body)
     }
 
     /// Makes it anew where it is not whole any more.
     ///
     /// # Errors
     /// With what nft said.
-    pub fn make_again(&mut self, site: &Site<'_>, network: &NetworkNamespace, body: &str) -> anyhow::Result<()> {
-        Table { family: self.family, name: &self.name(site) }.delete(network)?;
-        self.make(site, network, body)
+    pub fn make_again(&mut self, site: &Site<'_>, body: &str) -> anyhow::Result<()> {
+        Table { family: self.family, name: &self.name(site) }.delete(&*self.network(site)?)?;
+        self.make(site, body)
     }
 
     /// Writes down how it is taken back.
     ///
     /// # Errors
     /// When the guard is gone.
-    pub fn note(&mut self, site: &Site<'_>, network: &NetworkNamespace) -> anyhow::Result<()> {
+    pub fn note(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let undo =
-            Undo::DeleteTable { network: network.place()?, family: self.family.to_owned(), table: self.name(site) };
+            Undo::DeleteTable { network: self.place(site)?, family: self.family.to_owned(), table: self.name(site) };
         site.note(vec![undo.clone()])?;
         if !self.undo.contains(&undo) {
             self.undo.push(undo);

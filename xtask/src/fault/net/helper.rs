@@ -118,11 +118,7 @@ impl Helper {
                 bail!("the process that packets are handed to ended with status {status}: {}", said().trim());
             }
             if begun.elapsed() > DEADLINE {
-                bail!(
-                    "the process that packets are handed to reads none after {}: {}",
-                    ms(DEADLINE),
-                    said().trim()
-                );
+                bail!("the process that packets are handed to reads none after {}: {}", ms(DEADLINE), said().trim());
             }
             std::thread::sleep(POLL); // the kernel gives no sign of a new reader
         }

@@ -41,9 +41,7 @@ impl Loss {
 
     fn check(&self) -> anyhow::Result<()> {
         match self.which {
-            Which::Random { percent } if !(1..=100).contains(&percent) => {
-                Err(usage("net.loss: percent is 1 to 100"))
-            }
+            Which::Random { percent } if !(1..=100).contains(&percent) => Err(usage("net.loss: percent is 1 to 100")),
             Which::Nth { every } if !EVERY.contains(&every) => Err(usage(format!(
                 "net.nth-loss: every is {} to {}; net.loss percent=100 loses each packet",
                 EVERY.start(),
@@ -56,7 +54,7 @@ impl Loss {
     /// All that leaves through the port passes one chain, so that one counter counts it.
     fn rules(&self, port: &str) -> String {
         let lost = match self.which {
-            Which::Random { percent } => format!("numgen random mod 100 < {percent}"),
+            Which::Random { percent } => format!("numgen random mod 100 <= {}", percent - 1),
             Which::Nth { every } => format!("numgen inc mod {every} {}", every - 1),
         };
         chain("postrouting", &format!("oifname \"{port}\" {TRAVELS} {lost} counter drop\n"))
@@ -72,13 +70,13 @@ impl Effect for Loss {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.check()?;
         expect_up(site)?;
-        self.filter.expect_none(site, site.lab.network())?;
+        self.filter.expect_none(site)?;
         self.tally.before(site)
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, site.lab.network(), &rules)
+        self.filter.make(site, &rules)
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -90,7 +88,7 @@ impl Effect for Loss {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site, site.lab.network());
+        let is_left = || self.filter.exists(site);
         until_healed(site, "nothing loses its packets any more", is_left, || self.tally.healed(site))
     }
 }
@@ -102,8 +100,11 @@ mod tests {
     #[test]
     fn the_rule_says_which_packets_and_only_those_to_the_port() {
         let rules = Loss::random(30).rules("port12");
-        assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } numgen random mod 100 < 30 counter drop"));
-        assert!(Loss::nth(3).rules("port12").contains(" numgen inc mod 3 2 counter drop\n"), "the third, not the first");
+        assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } numgen random mod 100 <= 29 counter drop"));
+        assert!(
+            Loss::nth(3).rules("port12").contains(" numgen inc mod 3 2 counter drop\n"),
+            "the third, not the first"
+        );
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Effect for MtuHole {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.check()?;
         expect_up(site)?;
-        self.filter.expect_none(site, site.lab.network())?;
+        self.filter.expect_none(site)?;
         self.peers = Peer::of(site)?;
         let peers: Vec<&Peer> = self.peers.iter().collect();
         match self.look(site, &peers, |short, long| short > 0 && long > 0)? {
@@ -96,7 +96,7 @@ impl Effect for MtuHole {
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, site.lab.network(), &rules)
+        self.filter.make(site, &rules)
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -112,7 +112,7 @@ impl Effect for MtuHole {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site, site.lab.network());
+        let is_left = || self.filter.exists(site);
         until_healed(site, "nothing swallows its long packets any more", is_left, || {
             let mut present = Vec::new();
             for peer in &self.peers {

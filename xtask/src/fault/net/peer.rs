@@ -55,6 +55,23 @@ impl Peer {
         Ok([Some(bridge), other].into_iter().flatten().collect())
     }
 
+    /// Another container, if it is answered.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn at(site: &Site<'_>, other: &Container) -> anyhow::Result<Self> {
+        let mut peer = Self { container: Some(other.clone()), usual: Duration::ZERO };
+        peer.usual = peer.knock(site, PATIENCE_LONG)?.ok_or_else(|| {
+            usage(format!("{} has no answer from {} as it is: nothing more could be seen", peer.name(), site.name()))
+        })?;
+        Ok(peer)
+    }
+
+    /// Whether it has no processes, and so no network, on purpose.
+    pub fn is_gone(&self) -> bool {
+        self.container.as_ref().is_some_and(is_down)
+    }
+
     /// Who it is.
     pub fn name(&self) -> &str {
         self.container.as_ref().map_or("the bridge", |container| &container.machine().name)

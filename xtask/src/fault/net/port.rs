@@ -62,7 +62,7 @@ impl Effect for PortBlock {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.check()?;
         expect_up(site)?;
-        self.filter.expect_none(site, site.lab.network())?;
+        self.filter.expect_none(site)?;
         self.peers = Peer::of(site)?;
         let peers: Vec<&Peer> = self.peers.iter().collect();
         self.hear(site, &peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
@@ -70,7 +70,7 @@ impl Effect for PortBlock {
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, site.lab.network(), &rules)
+        self.filter.make(site, &rules)
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -104,7 +104,7 @@ impl Effect for PortBlock {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site, site.lab.network());
+        let is_left = || self.filter.exists(site);
         until_healed(site, "nothing blocks its port any more", is_left, || {
             let mut present = Vec::new();
             for peer in &self.peers {

@@ -101,15 +101,25 @@ impl Effect for Stall {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        // What was held for a machine that has ended since ended with it, and its network must not live on.
+        if site.container.outage().is_some_and(|outage| !outage.frozen)
+            || site.container.init_pid().ok() != self.init_pid
+        {
+            self.held.clear();
+        }
         self.helper.stop(site)
+    }
+
+    fn restore(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
+        self.held.clear();
+        Ok(())
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.helper.expect_lasted()?;
         let is_left = || self.helper.exists(site);
         let seen = until_healed(site, "nothing holds its packets any more", is_left, || self.look(site))?;
-        // What was held for a machine that has ended since ended with it.
-        if site.container.outage().is_some() || site.container.init_pid().ok() != self.init_pid {
+        if self.held.is_empty() {
             return Ok(seen);
         }
         let (arrived, sent) = (self.held_that_arrived()?, WATCHED * self.held.len());

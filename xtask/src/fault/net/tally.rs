@@ -66,7 +66,6 @@ impl Tally {
         ((EXPECTED / self.share).ceil() as usize).max(PACKETS_MIN)
     }
 
-
     fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<Seen> {
         let packets = self.packets();
         let sent = peer.lane(site, self.mark)?.send(packets, PAYLOAD_BYTES_MIN, peer.quiet());

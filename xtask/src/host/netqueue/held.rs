@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_share_of_them_does_not_wait() {
-        let mut held = Held::new(Delay { delay: ms(50), jitter: ms(5), reorder_percent: 25, seed: 1 });
+        let mut held: Held<u32> = Held::new(Delay { delay: ms(50), jitter: ms(5), reorder_percent: 25, seed: 1 });
         let draws: Vec<Duration> = (0..1000).map(|_| held.draw()).collect();
         let at_once = draws.iter().filter(|draw| draw.is_zero()).count();
         assert!((200..300).contains(&at_once), "{at_once}");
