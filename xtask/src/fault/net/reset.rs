@@ -103,7 +103,14 @@ impl Connection {
             Some(_) => self.near.write_all(b"?"),
             None => self.near.shutdown(Shutdown::Write),
         };
-        match sent.and_then(|()| self.near.read(&mut [0; 16])) {
+        let begun = Instant::now();
+        let mut said = [0; 1024];
+        let mut heard = sent.and_then(|()| self.near.read(&mut said));
+        // What came before is read first.
+        while matches!(heard, Ok(count) if count > 0) && begun.elapsed() < PATIENCE {
+            heard = self.near.read(&mut said);
+        }
+        match heard {
             Ok(_) => Ok(false),
             Err(error) if is_reset(error.kind()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
