@@ -1,11 +1,12 @@
 //! The catalogue: every fault, an example of it, what it needs, and the effect it has.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use e2e_contract::Fault;
+use e2e_contract::{Direction, Fault, Partition};
 
 use super::effect::Effect;
-use super::{clock, cpu, crashloop, disk, fd, file, io, memory, net, node, pids, process, service};
+use super::{clock, cpu, crashloop, disk, dns, fd, file, io, memory, net, node, pids, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -67,6 +68,10 @@ impl Entry {
         Self { needs, ..self }
     }
 
+    fn machines(self, machines: usize) -> Self {
+        Self { machines, ..self }
+    }
+
     fn subject(self, subject: &'static str) -> Self {
         Self { subject: Some(subject), ..self }
     }
@@ -102,8 +107,23 @@ pub fn catalogue() -> Vec<Entry> {
         Entry::new(Fault::ProcessCrashloop { program: "/root/tail".into() }).subject(supervised),
         Entry::new(Fault::ServiceStop { unit: "ssh.service".into() }).needs(Needs::Systemd),
         Entry::new(Fault::NetIsolate),
+        Entry::new(Fault::NetPartition { shape: Partition::Majority }).machines(4),
+        Entry::new(Fault::NetOneway { lost: Direction::Inbound, peer: None }),
+        Entry::new(Fault::NetFlap { down_ms: 200, up_ms: 300 }),
         Entry::new(Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 }),
+        Entry::new(Fault::NetLoss { percent: 30 }),
+        Entry::new(Fault::NetNthLoss { every: 3 }),
+        Entry::new(Fault::NetDuplicate { percent: 30 }),
+        Entry::new(Fault::NetCorrupt { percent: 30 }),
+        Entry::new(Fault::NetStall),
         Entry::new(Fault::NetRate { kilobits_per_second: 10_000 }),
+        Entry::new(Fault::NetMtuHole { bytes: 1000 }),
+        Entry::new(Fault::NetReset { port: None }),
+        Entry::new(Fault::NetPortBlock { port: 80 }),
+        Entry::new(Fault::DnsDrop),
+        Entry::new(Fault::DnsRefuse),
+        Entry::new(Fault::DnsServfail),
+        Entry::new(Fault::DnsSpoof { address: Ipv4Addr::new(192, 0, 2, 66) }),
         Entry::new(Fault::DiskFull { path: volume(), free_bytes: 0 }).needs(Needs::Volume),
         Entry::new(Fault::DiskInodes { path: volume(), free_inodes: 0 }).needs(Needs::Volume),
         Entry::new(Fault::DiskSlow { path: volume(), kilobytes_per_second: 1000 }).needs(Needs::Ext4Volume),
@@ -139,8 +159,25 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::ProcessKill { command } => Box::new(process::Kill::new(command)),
         Fault::ServiceStop { unit } => Box::new(service::Stop::new(unit)),
         Fault::NetIsolate => Box::new(net::Isolate::default()),
+        Fault::NetPartition { shape } => Box::new(net::Partition::new(shape)),
+        Fault::NetOneway { lost, peer } => Box::new(net::Oneway::new(*lost, peer.as_deref())),
+        Fault::NetFlap { down_ms, up_ms } => Box::new(net::Flap::new(*down_ms, *up_ms)),
+        Fault::NetReset { port } => Box::new(net::Reset::new(*port)),
         Fault::NetRate { kilobits_per_second } => Box::new(net::Rate::new(*kilobits_per_second)),
-        Fault::NetDelay { delay_ms, jitter_ms, .. } => Box::new(net::Delay::new(*delay_ms, *jitter_ms)),
+        Fault::NetDelay { delay_ms, jitter_ms, reorder_percent } => {
+            Box::new(net::Delay::new(*delay_ms, *jitter_ms, *reorder_percent))
+        }
+        Fault::NetLoss { percent } => Box::new(net::Loss::random(*percent)),
+        Fault::NetNthLoss { every } => Box::new(net::Loss::nth(*every)),
+        Fault::NetDuplicate { percent } => Box::new(net::Duplicate::new(*percent)),
+        Fault::NetCorrupt { percent } => Box::new(net::Corrupt::new(*percent)),
+        Fault::NetStall => Box::new(net::Stall::new()),
+        Fault::NetMtuHole { bytes } => Box::new(net::MtuHole::new(*bytes)),
+        Fault::NetPortBlock { port } => Box::new(net::PortBlock::new(*port)),
+        Fault::DnsDrop => Box::new(dns::Dns::drop()),
+        Fault::DnsRefuse => Box::new(dns::Dns::refuse()),
+        Fault::DnsServfail => Box::new(dns::Dns::servfail()),
+        Fault::DnsSpoof { address } => Box::new(dns::Dns::spoof(*address)),
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
         Fault::DiskInodes { path, free_inodes } => Box::new(disk::Inodes::new(path, *free_inodes)),
         Fault::DiskSlow { path, kilobytes_per_second } => Box::new(disk::Slow::new(path, *kilobytes_per_second)),
@@ -164,6 +201,5 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::PidsCap { free } => Box::new(pids::Cap::new(*free)),
         Fault::ClockJump { unit, offset_ms } => Box::new(clock::Clock::jump(unit, *offset_ms)),
         Fault::ClockRate { unit, percent } => Box::new(clock::Clock::rate(unit, *percent)),
-        other => anyhow::bail!("{} is not built yet", other.name()),
     })
 }

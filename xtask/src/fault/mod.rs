@@ -8,6 +8,7 @@ mod cpu;
 mod crashloop;
 mod dice;
 mod disk;
+mod dns;
 mod effect;
 mod fd;
 mod file;
