@@ -136,7 +136,6 @@ pub const ITEMS: &[Item] = &[
     item("sudo", Tests, &["sudo"], ["sudo"; 4]),
     item("iptables", Optional, &["iptables"], IPTABLES),
     item("strace", Optional, &["strace"], ["strace"; 4]),
-    item("libfaketime", Optional, &[], ["libfaketime"; 4]),
     item("chromium", Optional, CHROMIUM, ["chromium"; 4]),
 ];
 

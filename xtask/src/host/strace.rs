@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_change_is_one_word_of_the_command() {
-        let words = |change| command("fsync", &change, &[12, 13])[9..].join(" ");
+        let words = |change| command("fsync", &change, &[12, 13])[10..].join(" ");
         assert_eq!(words(Change::Nothing), "-p 12 -p 13");
         assert_eq!(words(Change::Error("EIO".into())), "-e inject=fsync:error=EIO -p 12 -p 13");
         let delay = Change::Delay(Duration::from_millis(50));
