@@ -12,6 +12,7 @@ use super::injection::usage;
 use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
 use crate::host::memory::{Memory, has_swap};
+use crate::host::process::Running;
 
 /// Takes `$1` bytes for a moment. The kernel kills it rather than anything else when they are not to be had.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
@@ -201,7 +202,7 @@ impl Pressure {
         let begun = Instant::now();
         loop {
             let hogs = Self::HOGS.running(site);
-            let (taken, held) = (hogs.iter().map(|hog| hog.memory_bytes()).sum(), group.held_bytes()?);
+            let (taken, held) = (hogs.iter().map(Running::memory_bytes).sum(), group.held_bytes()?);
             // What is in swap is not counted as held.
             if taken >= self.bytes && (held >= self.held_before + self.bytes * 4 / 5 || has_swap()) {
                 return Ok((taken, held));
@@ -249,7 +250,7 @@ impl Effect for Pressure {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let taken: u64 = Self::HOGS.running(site).iter().map(|hog| hog.memory_bytes()).sum();
+        let taken: u64 = Self::HOGS.running(site).iter().map(Running::memory_bytes).sum();
         let held = site.container.group()?.held_bytes()?;
         if taken < self.bytes {
             bail!("it holds {taken} bytes: the kernel has killed it");
