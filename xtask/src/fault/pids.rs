@@ -11,8 +11,9 @@ use super::hog::Hogs;
 use super::injection::usage;
 use crate::host::cgroup::{Gauge, Setting};
 
-/// A shell that starts `$1` processes side by side and tells of each.
-const START: &str = r#"n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & n=$((n + 1)); echo "$n"; done"#;
+/// A shell that starts `$1` processes side by side, tells of each, and collects them at its end, however that comes.
+const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
+n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
 /// More are not started to see that they can be.
 const FREE_MAX: u32 = 1000;
@@ -83,12 +84,12 @@ impl Cap {
         }
         let output = output.context("starting processes there")?;
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let refusal = said.lines().find(|line| line.to_lowercase().contains("fork")).map(str::to_owned);
         let count = u32::try_from(output.text().lines().count())?;
-        match output.status {
-            0 => Ok(Started { count, wanted, refusal: None }),
-            _ if said.to_lowercase().contains("fork") => Ok(Started { count, wanted, refusal: Some(said) }),
-            status => bail!("starting processes there ended with status {status}: {said}"),
+        if refusal.is_none() && (output.status != 0 || count != wanted) {
+            bail!("starting processes there ended with status {}: {said}", output.status);
         }
+        Ok(Started { count, wanted, refusal })
     }
 }
 

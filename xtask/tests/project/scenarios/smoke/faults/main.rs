@@ -31,7 +31,7 @@ fn scenario(lab: &Lab) -> Result {
     lab.step("memory", || memory(lab, &b))?;
     lab.step("processors", || processors(lab, &b))?;
     lab.step("counts", || counts(lab, &b))?;
-    lab.step("what outlives a restart", || outlives(&b))?;
+    lab.step("what outlives a restart", || outlives(lab, &b))?;
     lab.step("bad parameters", || refused(&b))
 }
 
@@ -238,6 +238,7 @@ fn starts(b: &Container, processes: u32) -> Result<bool> {
 fn counts(lab: &Lab, b: &Container) -> Result {
     let cap = b.inject(Fault::PidsCap { free: 8 })?;
     check!(!starts(b, 9)?, "there is no room for so many");
+    lab.eventually("they are gone", PATIENCE, || Ok(b.exec(["true"])?.status == 0))?;
     check!(refusal(b, Fault::PidsCap { free: 1 }).contains("heal that first"));
     cap.heal()?;
     check!(starts(b, 9)?);
@@ -259,7 +260,7 @@ fn counts(lab: &Lab, b: &Container) -> Result {
 }
 
 /// A machine that was started again has the bounds and the hogs that it had.
-fn outlives(b: &Container) -> Result {
+fn outlives(lab: &Lab, b: &Container) -> Result {
     let faults = [
         Fault::MemoryLimit { bytes: 48 << 20 },
         Fault::MemoryPressure { bytes: 16 << 20 },
@@ -273,6 +274,7 @@ fn outlives(b: &Container) -> Result {
     b.inject(Fault::NodeKill)?.heal()?;
     check!(!takes(b, 40)? && takes(b, 8)?, "memory is bounded, and some is taken");
     check!(!starts(b, 18)?, "so are processes");
+    lab.eventually("they are gone", PATIENCE, || Ok(b.exec(["true"])?.status == 0))?;
     check!(busy_seconds(b)? < 0.4, "and their time");
     check!(has_process(b, "while :; do :; done")?, "some of which is used up");
     for fault in injected {
