@@ -245,6 +245,8 @@ mod calls {
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::host::process::{FileBound, Running};
     use crate::host::shell::Command;
