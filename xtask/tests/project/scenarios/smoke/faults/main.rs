@@ -25,6 +25,10 @@ fn scenario(lab: &Lab) -> Result {
     if lab.case() == "links" {
         return links(lab, &a, &b);
     }
+    if lab.case() == "links_together" {
+        lab.step("several at once", || several_at_once(lab, &a, &b))?;
+        return lab.step("healed on a machine that does nothing", || healed_without_programs(lab, &a, &b));
+    }
     lab.step("machines", || machines(lab, &a, &b))?;
     lab.step("processes", || processes(lab, &b))?;
     lab.step("files and volumes", || files(&b))?;
@@ -260,6 +264,73 @@ fn name_servers(lab: &Lab, a: &Container, b: &Container) -> Result {
     }
     lab.eventually("b connects to a", PATIENCE, || Ok(connects()? == "a page of a\n"))?;
     check!(!asks()?.contains("192.0.2.66"));
+    Ok(())
+}
+
+/// A link that is bad in every way, and is mended in another order.
+fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
+    let mut faults = Vec::new();
+    for fault in [
+        Fault::NetDelay { delay_ms: 30, jitter_ms: 5, reorder_percent: 0 },
+        Fault::NetCorrupt { percent: 10 },
+        Fault::NetLoss { percent: 10 },
+        Fault::NetMtuHole { bytes: 1200 },
+        Fault::NetDuplicate { percent: 20 },
+        Fault::NetPortBlock { port: 81 },
+        Fault::DnsServfail,
+    ] {
+        faults.push(b.inject(fault)?);
+    }
+    let twice = b.inject(Fault::NetStall).err().map(|error| error.to_string()).unwrap_or_default();
+    check!(twice.contains("delayed or stalled already"));
+    let heard = pings(a, 100, 100)?;
+    check!(heard > 40 && heard < 99, "some are changed, and some are lost");
+    for index in [3, 0, 1, 0, 2, 0, 0] {
+        faults.remove(index).heal()?;
+    }
+    check!(pings(a, 1400, 20)? == 20);
+    lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
+    Ok(())
+}
+
+/// Each fault of links is taken back whether or not its machine runs programs, or any.
+fn healed_without_programs(lab: &Lab, a: &Container, b: &Container) -> Result {
+    let faults = || {
+        vec![
+            Fault::NetIsolate,
+            Fault::NetPartition { shape: Partition::Groups(vec![vec!["a".into()], vec!["b".into()]]) },
+            Fault::NetOneway { lost: Direction::Outbound, peer: None },
+            Fault::NetFlap { down_ms: 100, up_ms: 100 },
+            Fault::NetDelay { delay_ms: 50, jitter_ms: 0, reorder_percent: 20 },
+            Fault::NetLoss { percent: 50 },
+            Fault::NetNthLoss { every: 2 },
+            Fault::NetDuplicate { percent: 50 },
+            Fault::NetCorrupt { percent: 50 },
+            Fault::NetStall,
+            Fault::NetMtuHole { bytes: 100 },
+            Fault::NetReset { port: None },
+            Fault::NetPortBlock { port: 80 },
+            Fault::DnsDrop,
+            Fault::DnsRefuse,
+            Fault::DnsServfail,
+            Fault::DnsSpoof { address: [192, 0, 2, 66].into() },
+        ]
+    };
+    let frozen = b.inject(Fault::NodeFreeze)?;
+    for fault in faults() {
+        b.inject(fault)?.heal()?;
+    }
+    frozen.heal()?;
+    check!(reads(a)?, "what was thawed goes on where it was");
+    for fault in faults() {
+        let fault = b.inject(fault)?;
+        let down = b.inject(Fault::NodeKill)?;
+        fault.heal()?;
+        down.heal()?;
+    }
+    serve_again(b)?;
+    lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
+    check!(pings(a, 1400, 20)? == 20);
     Ok(())
 }
 
