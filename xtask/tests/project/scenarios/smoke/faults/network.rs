@@ -1,10 +1,21 @@
 //! Links and name servers.
 
+use std::time::Duration;
+
 use e2e::{Container, Direction, Fault, Lab, Partition, Result, check};
 
 use crate::{PATIENCE, reads, restart};
 
-pub fn network(lab: &Lab, a: &Container, b: &Container) -> Result {
+pub fn links(lab: &Lab, a: &Container, b: &Container) -> Result {
+    lab.step("network", || network(lab, a, b))?;
+    lab.step("cuts", || cuts(lab, a, b))?;
+    lab.step("lossy links", || lossy_links(a, b))?;
+    lab.step("held packets", || held_packets(lab, a, b))?;
+    lab.step("connections", || connections(lab, a, b))?;
+    lab.step("name servers", || name_servers(lab, a, b))
+}
+
+fn network(lab: &Lab, a: &Container, b: &Container) -> Result {
     let cut = b.inject(Fault::NetIsolate)?;
     check!(!reads(a)?, "no packet goes through");
     let down = b.inject(Fault::NodeKill)?;
@@ -41,7 +52,7 @@ fn ping(a: &Container) -> Result<f64> {
     Ok(shortest.unwrap_or_default().parse()?)
 }
 
-pub fn cuts(lab: &Lab, a: &Container, b: &Container) -> Result {
+fn cuts(lab: &Lab, a: &Container, b: &Container) -> Result {
     let apart = Partition::Groups(vec![vec!["a".into()], vec!["b".into()]]);
     let oneway = |lost, peer: Option<&str>| Fault::NetOneway { lost, peer: peer.map(str::to_owned) };
     for fault in
@@ -60,7 +71,7 @@ pub fn cuts(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-pub fn lossy_links(a: &Container, b: &Container) -> Result {
+fn lossy_links(a: &Container, b: &Container) -> Result {
     let lossy = b.inject(Fault::NetLoss { percent: 50 })?;
     let heard = pings(a, 100, 100)?;
     check!((20..80).contains(&heard), "about half of them come through");
@@ -85,7 +96,7 @@ pub fn lossy_links(a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-pub fn held_packets(lab: &Lab, a: &Container, b: &Container) -> Result {
+fn held_packets(lab: &Lab, a: &Container, b: &Container) -> Result {
     let shuffled = b.inject(Fault::NetDelay { delay_ms: 80, jitter_ms: 0, reorder_percent: 50 })?;
     let times = round_trips(&ping_said(a, 100, 40)?)?;
     check!(times.0 < 40.0 && times.1 >= 80.0, "some wait, and some do not");
@@ -101,7 +112,7 @@ pub fn held_packets(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-pub fn connections(lab: &Lab, a: &Container, b: &Container) -> Result {
+fn connections(lab: &Lab, a: &Container, b: &Container) -> Result {
     serve_again(b)?;
     lab.eventually("a reads from b", PATIENCE, || reads(a))?;
     let blocked = b.inject(Fault::NetPortBlock { port: 80 })?;
@@ -122,28 +133,102 @@ pub fn connections(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-pub fn name_servers(b: &Container) -> Result {
-    // Nothing listens there: that it is refused is what b hears without any fault.
+fn name_servers(lab: &Lab, a: &Container, b: &Container) -> Result {
+    // What listens at the name servers' port of a is none, but a connection to it can be told from a refusal.
+    a.write("/tmp/pages/page.txt", "a page of a\n")?;
+    a.exec(["httpd", "-p", "53", "-h", "/tmp/pages"])?.success()?;
+    let connects = || -> Result<String> {
+        let read = ["wget", "-q", "-O", "-", "http://a:53/page.txt"];
+        let read = b.command(read).deadline(Duration::from_secs(1)).run()?;
+        Ok(String::from_utf8_lossy(&[read.stdout(), read.stderr()].concat()).into_owned())
+    };
     let asks = || -> Result<String> {
-        let asked = b.command(["nslookup", "-type=a", "db.test", "10.77.0.1"]).deadline(PATIENCE).run()?;
+        let asked = b.exec(["nslookup", "-timeout=1", "-retry=1", "-type=a", "db.test", "10.77.0.1"])?;
         Ok(String::from_utf8_lossy(&[asked.stdout(), asked.stderr()].concat()).into_owned())
     };
-    for (fault, expected) in [
-        (Fault::DnsDrop, "timed out"),
-        (Fault::DnsRefuse, "refused"),
-        (Fault::DnsServfail, "SERVFAIL"),
-        (Fault::DnsSpoof { address: [192, 0, 2, 66].into() }, "192.0.2.66"),
+    for (fault, hears, is_refused) in [
+        (Fault::DnsDrop, "timed out", false),
+        (Fault::DnsRefuse, "", true),
+        (Fault::DnsServfail, "SERVFAIL", true),
+        (Fault::DnsSpoof { address: [192, 0, 2, 66].into() }, "192.0.2.66", true),
     ] {
+        lab.eventually("b connects to a", PATIENCE, || Ok(connects()? == "a page of a\n"))?;
         let fault = b.inject(fault)?;
-        let said = asks()?;
-        check!(said.contains(expected));
+        check!(asks()?.contains(hears) && connects()?.contains("refused") == is_refused);
         restart(b)?;
-        let said = asks()?;
-        check!(said.contains(expected), "it outlives a restart of the machine");
+        check!(asks()?.contains(hears) && connects()?.contains("refused") == is_refused, "a restart changes nothing");
+        check!(connects()? != "a page of a\n");
         fault.heal()?;
-        let said = asks()?;
-        check!(expected == "refused" || !said.contains(expected));
     }
+    lab.eventually("b connects to a", PATIENCE, || Ok(connects()? == "a page of a\n"))?;
+    check!(!asks()?.contains("192.0.2.66"));
+    Ok(())
+}
+
+/// A link that is bad in every way, and is mended in another order.
+pub fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
+    let mut faults = Vec::new();
+    for fault in [
+        Fault::NetDelay { delay_ms: 30, jitter_ms: 5, reorder_percent: 0 },
+        Fault::NetCorrupt { percent: 10 },
+        Fault::NetLoss { percent: 10 },
+        Fault::NetMtuHole { bytes: 1200 },
+        Fault::NetDuplicate { percent: 20 },
+        Fault::NetPortBlock { port: 81 },
+        Fault::DnsServfail,
+    ] {
+        faults.push(b.inject(fault)?);
+    }
+    let twice = b.inject(Fault::NetStall).err().map(|error| error.to_string()).unwrap_or_default();
+    check!(twice.contains("delayed or stalled already"));
+    let heard = pings(a, 100, 100)?;
+    check!(heard > 40 && heard < 99, "some are changed, and some are lost");
+    for index in [3, 0, 1, 0, 2, 0, 0] {
+        faults.remove(index).heal()?;
+    }
+    check!(pings(a, 1400, 20)? == 20);
+    lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
+    Ok(())
+}
+
+/// Each fault of links is taken back whether or not its machine runs programs, or any.
+pub fn healed_without_programs(lab: &Lab, a: &Container, b: &Container) -> Result {
+    let faults = || {
+        vec![
+            Fault::NetIsolate,
+            Fault::NetPartition { shape: Partition::Groups(vec![vec!["a".into()], vec!["b".into()]]) },
+            Fault::NetOneway { lost: Direction::Outbound, peer: None },
+            Fault::NetFlap { down_ms: 100, up_ms: 100 },
+            Fault::NetDelay { delay_ms: 50, jitter_ms: 0, reorder_percent: 20 },
+            Fault::NetLoss { percent: 50 },
+            Fault::NetNthLoss { every: 2 },
+            Fault::NetDuplicate { percent: 50 },
+            Fault::NetCorrupt { percent: 50 },
+            Fault::NetStall,
+            Fault::NetMtuHole { bytes: 100 },
+            Fault::NetReset { port: None },
+            Fault::NetPortBlock { port: 80 },
+            Fault::DnsDrop,
+            Fault::DnsRefuse,
+            Fault::DnsServfail,
+            Fault::DnsSpoof { address: [192, 0, 2, 66].into() },
+        ]
+    };
+    let frozen = b.inject(Fault::NodeFreeze)?;
+    for fault in faults() {
+        b.inject(fault)?.heal()?;
+    }
+    frozen.heal()?;
+    check!(reads(a)?, "what was thawed goes on where it was");
+    for fault in faults() {
+        let fault = b.inject(fault)?;
+        let down = b.inject(Fault::NodeKill)?;
+        fault.heal()?;
+        down.heal()?;
+    }
+    serve_again(b)?;
+    lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
+    check!(pings(a, 1400, 20)? == 20);
     Ok(())
 }
 
