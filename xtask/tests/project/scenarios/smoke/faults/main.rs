@@ -32,6 +32,7 @@ fn scenario(lab: &Lab) -> Result {
     lab.step("processors", || processors(lab, &b))?;
     lab.step("counts", || counts(lab, &b))?;
     lab.step("what outlives a restart", || outlives(lab, &b))?;
+    lab.step("what is healed in a machine that runs nothing", || healed_blindly(&b))?;
     lab.step("bad parameters", || refused(&b))
 }
 
@@ -210,14 +211,13 @@ fn processors(lab: &Lab, b: &Container) -> Result {
     lab.eventually("it gets more", PATIENCE, || Ok(busy_seconds(b)? > 0.25))?;
     check!(refusal(b, Fault::CpuQuota { percent: 60 }).contains("may use 50 % now"));
 
-    let number = || -> Result<u32> { Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?) };
-    let all = number()?;
+    let all = processors_of(b)?;
     if all > 1 {
         let pin = b.inject(Fault::CpuPin { cpus: "0".into() })?;
-        check!(number()? == 1);
+        check!(processors_of(b)? == 1);
         check!(refusal(b, Fault::CpuPin { cpus: "0".into() }).contains("heal that first"));
         pin.heal()?;
-        check!(number()? == all);
+        check!(processors_of(b)? == all);
         check!(refusal(b, Fault::CpuPin { cpus: "0-4000".into() }).contains("name some of them"));
     }
 
@@ -340,6 +340,52 @@ fn ping(a: &Container) -> Result<f64> {
     // round-trip min/avg/max = 0.051/0.062/0.081 ms
     let shortest = line.rsplit(" = ").next().and_then(|numbers| numbers.split('/').next());
     Ok(shortest.unwrap_or_default().parse()?)
+}
+
+/// Bounds, hogs and halted programs are healed in a machine that is frozen or down too, and come no more with its start.
+fn healed_blindly(b: &Container) -> Result {
+    for outage in [Fault::NodeFreeze, Fault::NodeKill] {
+        supervise(b)?;
+        b.sh("sleep 1234 >/dev/null 2>&1 &")?.success()?;
+        let mut faults = vec![
+            Fault::MemoryLimit { bytes: 48 << 20 },
+            Fault::MemoryPressure { bytes: 16 << 20 },
+            Fault::ProcessCrashloop { program: "/root/tail".into() },
+            Fault::FdCap { command: "sleep 1234".into(), free: 2 },
+            Fault::ProcessPause { command: "sleep 1234".into() },
+            Fault::CpuBurn { processes: 1 },
+            Fault::PidsCap { free: 16 },
+            Fault::CpuQuota { percent: 20 },
+        ];
+        let all = processors_of(b)?;
+        if all > 1 {
+            faults.push(Fault::CpuPin { cpus: "0".into() });
+        }
+        let injected = faults.into_iter().map(|fault| b.inject(fault)).collect::<Result<Vec<_>>>()?;
+        let outage = b.inject(outage)?;
+        for fault in injected {
+            fault.heal()?;
+        }
+        outage.heal()?;
+        check!(takes(b, 40)? && starts(b, 18)? && processors_of(b)? == all);
+        check!(!has_process(b, "while :; do :; done")? && !has_process(b, "sleep 2000000000")?);
+        check!(b.exec(["/root/tail", "-n", "1", "/root/kept"])?.stdout() == b"on its disk");
+        check!(b.sh("for state in /proc/[0-9]*/stat; do cat $state; done | grep -c ') T '")?.stdout() == b"0\n");
+    }
+    // A bound that a restart undoes is back with it.
+    if processors_of(b)? > 1 {
+        let pin = b.inject(Fault::CpuPin { cpus: "0".into() })?;
+        b.inject(Fault::NodeKill)?.heal()?;
+        check!(processors_of(b)? == 1);
+        pin.heal()?;
+        check!(processors_of(b)? > 1);
+    }
+    Ok(())
+}
+
+/// How many processors a program there sees.
+fn processors_of(b: &Container) -> Result<u32> {
+    Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?)
 }
 
 fn refused(b: &Container) -> Result {
