@@ -183,7 +183,7 @@ fn memory(lab: &Lab, b: &Container) -> Result {
     check!(takes(b, 40)?);
 
     let victim = "echo 1000 > /proc/self/oom_score_adj; (head -c 8000000 /dev/zero; exec sleep 4321) | tail -c 8000000";
-    b.sh(&format!("({victim}) >/dev/null 2>&1 & : victim"))?.success()?;
+    b.sh(format!("({victim}) >/dev/null 2>&1 & : victim"))?.success()?;
     let lives = || Ok(b.sh("ps -o args | grep -q '^tail -c 8000000'")?.status == 0);
     lab.eventually("it runs", PATIENCE, lives)?;
     let oom = b.inject(Fault::MemoryOom)?;
