@@ -3,7 +3,7 @@
 use e2e::{Container, Fault, Lab, Result, check};
 
 use crate::PATIENCE;
-use crate::machines::{has_process, refusal};
+use crate::machines::{has_process, refusal, supervise};
 
 /// Whether a program can take so many MiB; the kernel kills it rather than another when it cannot.
 fn takes(b: &Container, mebibytes: u32) -> Result<bool> {
@@ -56,14 +56,13 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
     lab.eventually("it gets more", PATIENCE, || Ok(busy_seconds(b)? > 0.25))?;
     check!(refusal(b, Fault::CpuQuota { percent: 60 }).contains("may use 50 % now"));
 
-    let number = || -> Result<u32> { Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?) };
-    let all = number()?;
+    let all = processors_of(b)?;
     if all > 1 {
         let pin = b.inject(Fault::CpuPin { cpus: "0".into() })?;
-        check!(number()? == 1);
+        check!(processors_of(b)? == 1);
         check!(refusal(b, Fault::CpuPin { cpus: "0".into() }).contains("heal that first"));
         pin.heal()?;
-        check!(number()? == all);
+        check!(processors_of(b)? == all);
         check!(refusal(b, Fault::CpuPin { cpus: "0-4000".into() }).contains("name some of them"));
     }
 
@@ -73,6 +72,11 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
     burn.heal()?;
     check!(!has_process(b, "while :; do :; done")?);
     Ok(())
+}
+
+/// How many processors a program there sees.
+fn processors_of(b: &Container) -> Result<u32> {
+    Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?)
 }
 
 /// Whether so many processes can be started side by side.
@@ -128,5 +132,47 @@ pub fn outlives(lab: &Lab, b: &Container) -> Result {
     }
     check!(takes(b, 40)? && starts(b, 18)?);
     check!(!has_process(b, "while :; do :; done")? && !has_process(b, "sleep 2000000000")?);
+    Ok(())
+}
+
+/// Bounds, hogs and halted programs are healed in a machine that is frozen or down too, and come no more with its start.
+pub fn healed_blindly(b: &Container) -> Result {
+    b.write("/root/kept", "on its disk")?;
+    for outage in [Fault::NodeFreeze, Fault::NodeKill] {
+        supervise(b)?;
+        b.sh("sleep 1234 >/dev/null 2>&1 &")?.success()?;
+        let mut faults = vec![
+            Fault::MemoryLimit { bytes: 48 << 20 },
+            Fault::MemoryPressure { bytes: 16 << 20 },
+            Fault::ProcessCrashloop { program: "/root/tail".into() },
+            Fault::FdCap { command: "sleep 1234".into(), free: 2 },
+            Fault::ProcessPause { command: "sleep 1234".into() },
+            Fault::CpuBurn { processes: 1 },
+            Fault::PidsCap { free: 16 },
+            Fault::CpuQuota { percent: 20 },
+        ];
+        let all = processors_of(b)?;
+        if all > 1 {
+            faults.push(Fault::CpuPin { cpus: "0".into() });
+        }
+        let injected = faults.into_iter().map(|fault| b.inject(fault)).collect::<Result<Vec<_>>>()?;
+        let outage = b.inject(outage)?;
+        for fault in injected {
+            fault.heal()?;
+        }
+        outage.heal()?;
+        check!(takes(b, 40)? && starts(b, 18)? && processors_of(b)? == all);
+        check!(!has_process(b, "while :; do :; done")? && !has_process(b, "sleep 2000000000")?);
+        check!(b.exec(["/root/tail", "-n", "1", "/root/kept"])?.stdout() == b"on its disk");
+        check!(b.sh("for state in /proc/[0-9]*/stat; do cat $state; done | grep -c ') T '")?.stdout() == b"0\n");
+    }
+    // A bound that a restart undoes is back with it.
+    if processors_of(b)? > 1 {
+        let pin = b.inject(Fault::CpuPin { cpus: "0".into() })?;
+        b.inject(Fault::NodeKill)?.heal()?;
+        check!(processors_of(b)? == 1);
+        pin.heal()?;
+        check!(processors_of(b)? > 1);
+    }
     Ok(())
 }

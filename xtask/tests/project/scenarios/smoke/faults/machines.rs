@@ -83,7 +83,7 @@ pub fn restarts(lab: &Lab, a: &Container, b: &Container) -> Result {
 }
 
 /// A program that somebody starts again whenever it ends.
-fn supervise(b: &Container) -> Result {
+pub fn supervise(b: &Container) -> Result {
     b.sh("cp /bin/busybox /root/tail; (while :; do /root/tail -f /dev/null; sleep 0.05; done) >/dev/null 2>&1 &")?;
     Ok(())
 }

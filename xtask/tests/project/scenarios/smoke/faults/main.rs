@@ -8,7 +8,7 @@ mod network;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bounds::{counts, memory, outlives, processors};
+use bounds::{counts, healed_blindly, memory, outlives, processors};
 use disks::{disks, files, system_calls};
 use e2e::{Container, Direction, Fault, Lab, Partition, Port, Result, check, failing_with};
 use machines::{machines, processes, programs, refusal, restarts};
@@ -43,7 +43,8 @@ fn scenario(lab: &Lab) -> Result {
             lab.step("memory", || memory(lab, &b))?;
             lab.step("processors", || processors(lab, &b))?;
             lab.step("counts", || counts(lab, &b))?;
-            lab.step("what outlives a restart", || outlives(lab, &b))
+            lab.step("what outlives a restart", || outlives(lab, &b))?;
+            lab.step("what is healed in a machine that runs nothing", || healed_blindly(&b))
         }
         "left_to_the_engine" => leave_broken(&a, &b),
         _ => {
