@@ -181,8 +181,10 @@ impl Shared {
         let begun = Instant::now();
         loop {
             let (over, alone) = (self.over(), self.is_alone(place));
-            match self.stage.heal(fault) {
-                Err(error) if (is_outage(&error) || !alone) && begun.elapsed() < HEAL_DEADLINE => {
+            let healed = self.stage.heal(fault);
+            let disturbed = !alone || !self.is_alone(place);
+            match healed {
+                Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE => {
                     self.wait_for_change(over);
                 }
                 healed => return healed,
