@@ -2,22 +2,25 @@
 //! meanwhile: a job that was accepted is done, each one's result is there once, and is the right one.
 
 use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{Container, Lab, Result};
+use e2e::{Container, Lab, Level, Result};
 use serde::Deserialize;
 
 use crate::jobs::digest;
 use crate::postgres::{psql, rows};
 
 /// Jobs that are handed in together: as many as a worker takes.
-pub const TOGETHER: u64 = 25;
+const TOGETHER: u64 = 25;
 /// Between two hand-ins.
 const PACE: Duration = Duration::from_millis(100);
 /// How long the answer to a hand-in is waited for, by redis-cli's own and by the scenario's clock.
 const PATIENCE_S: &str = "1";
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is left is worked off within this; it takes 1 s on an idle machine, 4 s where somebody's jobs are taken over.
+const DONE_DEADLINE: Duration = Duration::from_secs(30);
 const DATABASE: &str = "mancer";
 /// The table that the workers write to.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS results (batch int, id int, amount_cents bigint, digest text, worker text, \
@@ -42,7 +45,7 @@ pub struct Load {
     perhaps: u64,
 }
 
-/// What is wrong with the table, a line each; nothing where all is well.
+/// What is wrong with the table, a line each; empty where nothing is.
 #[derive(Debug, Default)]
 pub struct Complaints {
     /// Accepted, and not there.
@@ -151,15 +154,80 @@ impl Load {
     }
 }
 
-/// Makes the table where it is not there, and starts these workers, which a restart of their machine starts again.
-///
-/// # Errors
-/// When either cannot be done.
-pub fn start_workers(db: &Container, worker: &Container, workers: &[&str]) -> Result {
-    psql(db, DATABASE, TABLE)?;
-    let units = workers.iter().map(|name| format!("batch-worker@{name}"));
-    worker.exec(["systemctl", "enable", "--quiet", "--now"].map(str::to_owned).into_iter().chain(units))?.success()?;
-    Ok(())
+/// Where the jobs go: producers on app, Redis and PostgreSQL on db, workers on worker.
+#[derive(Debug)]
+pub struct Pipeline<'a> {
+    pub lab: &'a Lab,
+    pub app: &'a Container,
+    pub db: &'a Container,
+    pub worker: &'a Container,
+    /// The workers by their names.
+    pub workers: &'a [&'a str],
+}
+
+impl Pipeline<'_> {
+    /// Makes the table where it is not there, and starts the workers, which a restart of their machine starts again.
+    ///
+    /// # Errors
+    /// When either cannot be done.
+    pub fn start(&self) -> Result {
+        psql(self.db, DATABASE, TABLE)?;
+        let units = self.workers.iter().map(|name| format!("batch-worker@{name}"));
+        let enable = ["systemctl", "enable", "--quiet", "--now"].map(str::to_owned);
+        self.worker.exec(enable.into_iter().chain(units))?.success()?;
+        Ok(())
+    }
+
+    /// Hands all these in side by side while the engine plays its faults, a little where it plays none. In the end no
+    /// accepted job is lost, and each result is there once and right.
+    ///
+    /// # Errors
+    /// When that is not so.
+    pub fn endure(&self, mut loads: Vec<Load>) -> Result {
+        let lab = self.lab;
+        lab.chaos(|chaos| {
+            chaos.always("no result vanishes or is there twice", no_result_vanishes(self.db));
+            std::thread::scope(|scope| {
+                let run = |load| scope.spawn(|| Load::run(load, lab, self.app, || chaos.lasts()));
+                let running: Vec<_> = loads.iter_mut().map(run).collect();
+                running.into_iter().try_for_each(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            })
+        })?;
+        let accepted: u64 = loads.iter().map(Load::accepted).sum();
+        lab.log(format!("{accepted} jobs were accepted"));
+        lab.sometimes("jobs were accepted while faults were played", accepted > 0)?;
+        lab.eventually("every job is done", DONE_DEADLINE, || self.is_done())?;
+        let complaints: Vec<Complaints> =
+            loads.iter().map(|load| load.complaints(self.db)).collect::<Result<_, _>>()?;
+        for line in complaints.iter().flat_map(|of_one| of_one.lost.iter().chain(&of_one.wrong)) {
+            lab.log_at(Level::Error, line);
+        }
+        lab.at_end("no accepted job is lost", || Ok(complaints.iter().all(|of_one| of_one.lost.is_empty())))?;
+        lab.at_end("each result is there once, the right one, of a job that was handed in", || {
+            Ok(complaints.iter().all(|of_one| of_one.wrong.is_empty()))
+        })
+    }
+
+    /// Whether Redis holds no job any more, neither queued nor taken, and every worker is idle; false while anybody does
+    /// not answer.
+    fn is_done(&self) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct State {
+            state: String,
+        }
+        let unfinished = self.db.exec(["redis-cli", "EVAL", UNFINISHED, "0"])?;
+        // Afterwards: a worker that has taken its last jobs off its list is not idle before it is done with them.
+        let paths = self.workers.iter().map(|name| format!("/run/batch-worker-{name}/state.json"));
+        let states = self.worker.exec(["cat".to_owned()].into_iter().chain(paths))?;
+        if unfinished.stdout_text()?.trim() != "0" || states.status != 0 {
+            return Ok(false);
+        }
+        let states: Vec<State> = serde_json::Deserializer::from_slice(states.stdout())
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .context("the state files of the workers")?;
+        Ok(states.len() == self.workers.len() && states.iter().all(|worker| worker.state == "idle"))
+    }
 }
 
 /// A look for [`e2e::Chaos::always`]: no row is there twice, and none that was there is gone.
@@ -173,30 +241,6 @@ pub fn no_result_vanishes(db: &Container) -> impl FnMut() -> Result<bool> + Send
         seen = all;
         Ok(holds)
     }
-}
-
-/// Whether Redis holds no job any more, neither queued nor taken, and every worker is idle; false while anybody does not
-/// answer.
-///
-/// # Errors
-/// When the machines cannot be asked.
-pub fn all_done(db: &Container, worker: &Container, workers: &[&str]) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct State {
-        state: String,
-    }
-    let unfinished = db.exec(["redis-cli", "EVAL", UNFINISHED, "0"])?;
-    // Afterwards: a worker that has taken its last jobs off its list is not idle before it is done with them.
-    let paths = workers.iter().map(|name| format!("/run/batch-worker-{name}/state.json"));
-    let states = worker.exec(["cat".to_owned()].into_iter().chain(paths))?;
-    if unfinished.stdout_text()?.trim() != "0" || states.status != 0 {
-        return Ok(false);
-    }
-    let states: Vec<State> = serde_json::Deserializer::from_slice(states.stdout())
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .context("the state files of the workers")?;
-    Ok(states.len() == workers.len() && states.iter().all(|worker| worker.state == "idle"))
 }
 
 #[cfg(test)]
