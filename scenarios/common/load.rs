@@ -107,9 +107,9 @@ impl Load {
     fn hand_in(&self, app: &Container, ids: RangeInclusive<u64>) -> Result<u64> {
         let words = ["timeout", PATIENCE_S, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
         let push = app.command(words.into_iter().chain(ids.map(|id| self.job(id)))).deadline(PATIENCE);
-        let answer = push.run()?.success()?;
-        let answer = answer.stdout_text()?.trim();
-        answer.parse().with_context(|| format!("Redis answers {answer:?}"))
+        let ended = push.run()?;
+        let (status, answer, error) = (ended.status, ended.stdout_text()?.trim(), ended.stderr_text()?.trim());
+        answer.parse().with_context(|| format!("redis-cli ended with status {status}: {answer} {error}"))
     }
 
     /// A job as the worker reads it.

@@ -26,6 +26,8 @@ const NONE: &[&str] = &[];
 const PIPELINE_DEADLINE: Duration = Duration::from_secs(60);
 /// Amid faults an answer may never come.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
+/// From an attempt that failed to the next.
+const PAUSE: Duration = Duration::from_millis(200);
 
 fn main() -> std::process::ExitCode {
     e2e::run(scenario)
@@ -73,7 +75,10 @@ fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e
                     check!(differences == NONE, "a run that succeeded amid faults has written what the fixtures say");
                     attempt.ok(())?;
                 }
-                Err(error) => attempt.unknown(format!("{error:#}"))?,
+                Err(error) => {
+                    attempt.unknown(format!("{error:#}"))?;
+                    std::thread::sleep(PAUSE); // as whoever runs it would: perhaps its machine is down
+                }
             }
         }
         Ok(())
