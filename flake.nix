@@ -53,7 +53,6 @@
               # what doctor calls optional
               pkgs.chromium
               pkgs.iptables
-              pkgs.libfaketime
               pkgs.strace
             ];
           };

@@ -15,7 +15,6 @@
         "iproute2"
         "iptables"
         "just"
-        "libfaketime"
         "lxc"
         "mmdebstrap"
         "nftables"

@@ -40,6 +40,11 @@ pub struct Order {
     pub shuffle_seed: Option<u64>,
 }
 
+impl Order {
+    /// Each case once, by name.
+    pub const ONCE: Self = Self { repeat: 1, shuffle_seed: None };
+}
+
 impl Plan {
     /// Plans the cases that match any of the filters; all of them without a filter.
     ///
@@ -207,6 +212,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             containers: Vec::new(),
             cases: cases.iter().map(|name| case(name)).collect(),
+            expects: Vec::new(),
             chaos: None,
         };
         Project {

@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["error", "fault", "guard", "host", "image", "lab", "manifest", "plan", "record", "report", "run"]),
     ("run", &["error", "fault", "guard", "host", "image", "lab", "manifest", "plan", "record", "session"]),
     ("report", &["record"]),
-    ("session", &["error", "fault", "host", "lab", "record"]),
+    ("session", &["error", "fault", "host", "lab", "manifest", "record"]),
     ("fault", &["error", "guard", "host", "lab", "manifest"]),
     ("lab", &["error", "guard", "host", "manifest"]),
     ("image", &["error", "guard", "host", "manifest"]),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{build_layer, clean, doctor, e2e, fault, guard, image, live, netqueue, new, setup, test};
+use super::{build_layer, clean, doctor, e2e, fault, guard, image, live, netqueue, new, setup, shrink, test};
 use crate::error::Error;
 
 /// Multi-machine end-to-end tests on LXC containers.
@@ -43,6 +43,7 @@ pub struct Context {
 enum Verb {
     E2e(Box<e2e::Args>),
     Fault(fault::Args),
+    Shrink(shrink::Args),
     New(new::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
@@ -80,6 +81,7 @@ impl Cli {
         match &self.verb {
             Verb::E2e(args) => e2e::run(args, &context),
             Verb::Fault(args) => fault::run(args, &context),
+            Verb::Shrink(args) => shrink::run(args, &context),
             Verb::New(args) => new::run(args, &context),
             Verb::Test(args) => test::run(args, &context),
             Verb::Doctor(args) => doctor::run(args, &context),

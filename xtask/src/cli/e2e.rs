@@ -125,7 +125,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        return become_root(args, &project, &plan);
+        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
     }
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
@@ -174,15 +174,6 @@ fn schedules(args: &Args, project: &Project, plan: &mut Plan) -> anyhow::Result<
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     terminal::show_progress(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
     Ok(Some(Schedules::draw(project, plan, profile, seed)?))
-}
-
-/// Builds the scenarios as the user, then runs this program again as root: what needs root asks for it once.
-fn become_root(args: &Args, project: &Project, plan: &Plan) -> anyhow::Result<u8> {
-    let built = plan.scenarios(project).find(|scenario| scenario.command.is_none());
-    let Some(scenario) = built.filter(|_| args.binaries.is_none()) else { return sudo::again() };
-    let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &|| false)?;
-    let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
-    sudo::again_with(vec!["--binaries".into(), folder.into()])
 }
 
 fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>, Error> {

@@ -178,8 +178,8 @@ fn with_parameters(example: &Fault, given: &[String]) -> Result<Fault, Error> {
             return Err(bad(format!("{text:?} is no parameter: write NAME=VALUE")));
         };
         let is_text = fields.get(name).is_some_and(Value::is_string);
-        let value = match serde_json::from_str(value) {
-            Ok(value) if !is_text => value,
+        let value = match serde_json::from_str::<Value>(value) {
+            Ok(value) if !is_text || value.is_object() => value,
             _ => Value::String(value.to_owned()),
         };
         fields.insert(name.to_owned(), value);
@@ -290,6 +290,8 @@ fn indented(text: &str, columns: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use e2e_contract::Partition;
+
     use super::*;
 
     #[test]
@@ -308,6 +310,11 @@ mod tests {
             "net.rate kilobits_per_second=50",
         );
         check(Fault::ProcessKill { command: "x".into() }, &["command=5"], "process.kill command=5");
+        check(
+            Fault::NetPartition { shape: Partition::Ring },
+            &[r#"shape={"groups":[["a"],["b"]]}"#],
+            r#"net.partition shape={"groups":[["a"],["b"]]}"#,
+        );
         check(Fault::NetRate { kilobits_per_second: 1 }, &["x"], "net.rate: \"x\" is no parameter: write NAME=VALUE");
         check(Fault::NetRate { kilobits_per_second: 1 }, &["x=1"], "net.rate: unknown field `x`, expected `kilobits");
         check(Fault::NetRate { kilobits_per_second: 1 }, &["kilobits_per_second=a"], "net.rate: invalid type: string");

@@ -14,6 +14,7 @@ mod netqueue;
 mod new;
 mod plan_view;
 mod setup;
+mod shrink;
 mod sudo;
 mod test;
 

@@ -1,9 +1,9 @@
-//! The hidden verb that the engine delays packets with, in a lab's network namespace.
+//! The hidden verb that the engine treats packets with, in a lab's network namespace.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::host::netqueue::{Delay, serve};
+use crate::host::netqueue::{Damage, Delay, Treatment, serve};
 
 /// What the engine tells it on the command line.
 #[derive(Debug, clap::Args)]
@@ -12,21 +12,45 @@ pub struct Args {
     namespace: PathBuf,
     #[arg(long)]
     queue: u16,
-    #[arg(long)]
-    delay_ms: u32,
-    #[arg(long)]
-    jitter_ms: u32,
-    #[arg(long)]
-    seed: u64,
+    #[command(subcommand)]
+    treatment: What,
 }
 
-/// Delays packets until SIGTERM.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum What {
+    Delay {
+        #[arg(long)]
+        delay_ms: u32,
+        #[arg(long)]
+        jitter_ms: u32,
+        #[arg(long)]
+        reorder_percent: u8,
+        #[arg(long)]
+        seed: u64,
+    },
+    Stall,
+    Corrupt {
+        #[arg(long)]
+        percent: u8,
+        #[arg(long)]
+        seed: u64,
+    },
+}
+
+/// Treats packets until SIGTERM.
 ///
 /// # Errors
 /// When the namespace cannot be entered, or another program reads the queue.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
-    let delay = Delay { delay: milliseconds(args.delay_ms), jitter: milliseconds(args.jitter_ms), seed: args.seed };
-    serve(&args.namespace, args.queue, delay)?;
+    let treatment = match args.treatment {
+        What::Delay { delay_ms, jitter_ms, reorder_percent, seed } => {
+            let (delay, jitter) = (milliseconds(delay_ms), milliseconds(jitter_ms));
+            Treatment::Delay(Delay { delay, jitter, reorder_percent, seed })
+        }
+        What::Stall => Treatment::Stall,
+        What::Corrupt { percent, seed } => Treatment::Damage(Damage { percent, seed }),
+    };
+    serve(&args.namespace, args.queue, treatment)?;
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! Root, asked for once: the program runs itself again under sudo.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
@@ -8,6 +9,9 @@ use clap::CommandFactory as _;
 use super::Cli;
 use crate::error::Error;
 use crate::host::shell;
+use crate::manifest::Project;
+use crate::plan::Plan;
+use crate::run::ScenarioBinaries;
 
 /// Variables that mean something to the engine or its tests.
 const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR";
@@ -41,6 +45,18 @@ pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
     words.push(program.into());
     words.extend(with_more(std::env::args_os().skip(1).collect(), more));
     Err(shell::replace_process("sudo".as_ref(), &words)).context("running this program again under sudo")
+}
+
+/// Builds a plan's scenarios as the user, then runs this program again as root: what needs root asks for it once.
+///
+/// # Errors
+/// When they do not build, or there is no sudo.
+pub fn again_with_scenarios(project: &Project, plan: &Plan, are_built: bool) -> anyhow::Result<u8> {
+    let to_build = plan.scenarios(project).find(|scenario| scenario.command.is_none());
+    let Some(scenario) = to_build.filter(|_| !are_built) else { return again() };
+    let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &|| false)?;
+    let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
+    again_with(vec!["--binaries".into(), folder.into()])
 }
 
 /// The system's folders, then the user's, where pip or uv may be: sudo's own PATH lacks those.

@@ -1,11 +1,12 @@
 //! The catalogue: every fault, an example of it, what it needs, and the effect it has.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use e2e_contract::Fault;
+use e2e_contract::{Direction, Fault, Partition};
 
 use super::effect::Effect;
-use super::{disk, file, net, node, process, service};
+use super::{clock, cpu, crashloop, disk, dns, fd, file, io, memory, net, node, pids, process, service};
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -67,6 +68,10 @@ impl Entry {
         Self { needs, ..self }
     }
 
+    fn machines(self, machines: usize) -> Self {
+        Self { machines, ..self }
+    }
+
     fn subject(self, subject: &'static str) -> Self {
         Self { subject: Some(subject), ..self }
     }
@@ -85,20 +90,60 @@ impl Entry {
 pub fn catalogue() -> Vec<Entry> {
     let command = || "sleep 1234".to_owned();
     let sleepers = "sleep 1234 & sleep 1234 &";
+    let supervised = "cp /bin/busybox /root/tail
+        while :; do /root/tail -f /dev/null; sleep 0.02; done &
+        until pidof tail; do :; done";
+    let syncer = || "if=/dev/zero of=/tmp/synced".to_owned();
+    let syncing = "while sleep 0.02; do dd if=/dev/zero of=/tmp/synced bs=1 count=1 conv=fsync; done &";
     let volume = || "/data".to_owned();
     let hostname = || "/etc/hostname".to_owned();
     vec![
         Entry::new(Fault::NodeKill),
         Entry::new(Fault::NodeStop { grace_ms: 1000 }),
         Entry::new(Fault::NodeFreeze),
+        Entry::new(Fault::NodeRestartStorm { times: 3, up_ms: 100 }),
         Entry::new(Fault::ProcessKill { command: command() }).subject(sleepers),
+        Entry::new(Fault::ProcessPause { command: command() }).subject(sleepers),
+        Entry::new(Fault::ProcessCrashloop { program: "/root/tail".into() }).subject(supervised),
         Entry::new(Fault::ServiceStop { unit: "ssh.service".into() }).needs(Needs::Systemd),
         Entry::new(Fault::NetIsolate),
+        Entry::new(Fault::NetPartition { shape: Partition::Majority }).machines(4),
+        Entry::new(Fault::NetOneway { lost: Direction::Inbound, peer: None }),
+        Entry::new(Fault::NetFlap { down_ms: 200, up_ms: 300 }),
         Entry::new(Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 }),
+        Entry::new(Fault::NetLoss { percent: 30 }),
+        Entry::new(Fault::NetNthLoss { every: 3 }),
+        Entry::new(Fault::NetDuplicate { percent: 30 }),
+        Entry::new(Fault::NetCorrupt { percent: 30 }),
+        Entry::new(Fault::NetStall),
         Entry::new(Fault::NetRate { kilobits_per_second: 10_000 }),
+        Entry::new(Fault::NetMtuHole { bytes: 1000 }),
+        Entry::new(Fault::NetReset { port: None }),
+        Entry::new(Fault::NetPortBlock { port: 80 }),
+        Entry::new(Fault::DnsDrop),
+        Entry::new(Fault::DnsRefuse),
+        Entry::new(Fault::DnsServfail),
+        Entry::new(Fault::DnsSpoof { address: Ipv4Addr::new(192, 0, 2, 66) }),
         Entry::new(Fault::DiskFull { path: volume(), free_bytes: 0 }).needs(Needs::Volume),
+        Entry::new(Fault::DiskInodes { path: volume(), free_inodes: 0 }).needs(Needs::Volume),
+        Entry::new(Fault::DiskSlow { path: volume(), kilobytes_per_second: 1000 }).needs(Needs::Ext4Volume),
+        Entry::new(Fault::DiskReadonly { path: volume() }).needs(Needs::Volume),
+        Entry::new(Fault::DiskFsError { path: volume() }).needs(Needs::Ext4Volume),
+        Entry::new(Fault::DiskDead { path: volume() }).needs(Needs::Ext4Volume),
+        Entry::new(Fault::IoError { command: syncer(), call: "fsync".into(), error: "EIO".into() }).subject(syncing),
+        Entry::new(Fault::IoDelay { command: syncer(), call: "fsync".into(), delay_ms: 100 }).subject(syncing),
         Entry::new(Fault::FileBitflip { path: hostname(), offset: 0, bit: 0 }),
         Entry::new(Fault::FileTruncate { path: hostname(), size_bytes: 1 }),
+        Entry::new(Fault::MemoryLimit { bytes: 32 << 20 }),
+        Entry::new(Fault::MemoryPressure { bytes: 32 << 20 }),
+        Entry::new(Fault::MemoryOom),
+        Entry::new(Fault::CpuQuota { percent: 20 }),
+        Entry::new(Fault::CpuPin { cpus: "0".into() }),
+        Entry::new(Fault::CpuBurn { processes: 2 }),
+        Entry::new(Fault::PidsCap { free: 0 }),
+        Entry::new(Fault::FdCap { command: command(), free: 0 }).subject(sleepers),
+        Entry::new(Fault::ClockJump { unit: "ssh.service".into(), offset_ms: 3_600_000 }).needs(Needs::Systemd),
+        Entry::new(Fault::ClockRate { unit: "ssh.service".into(), percent: 200 }).needs(Needs::Systemd),
     ]
 }
 
@@ -114,11 +159,47 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
         Fault::ProcessKill { command } => Box::new(process::Kill::new(command)),
         Fault::ServiceStop { unit } => Box::new(service::Stop::new(unit)),
         Fault::NetIsolate => Box::new(net::Isolate::default()),
+        Fault::NetPartition { shape } => Box::new(net::Partition::new(shape)),
+        Fault::NetOneway { lost, peer } => Box::new(net::Oneway::new(*lost, peer.as_deref())),
+        Fault::NetFlap { down_ms, up_ms } => Box::new(net::Flap::new(*down_ms, *up_ms)),
+        Fault::NetReset { port } => Box::new(net::Reset::new(*port)),
         Fault::NetRate { kilobits_per_second } => Box::new(net::Rate::new(*kilobits_per_second)),
-        Fault::NetDelay { delay_ms, jitter_ms, .. } => Box::new(net::Delay::new(*delay_ms, *jitter_ms)),
+        Fault::NetDelay { delay_ms, jitter_ms, reorder_percent } => {
+            Box::new(net::Delay::new(*delay_ms, *jitter_ms, *reorder_percent))
+        }
+        Fault::NetLoss { percent } => Box::new(net::Loss::random(*percent)),
+        Fault::NetNthLoss { every } => Box::new(net::Loss::nth(*every)),
+        Fault::NetDuplicate { percent } => Box::new(net::Duplicate::new(*percent)),
+        Fault::NetCorrupt { percent } => Box::new(net::Corrupt::new(*percent)),
+        Fault::NetStall => Box::new(net::Stall::new()),
+        Fault::NetMtuHole { bytes } => Box::new(net::MtuHole::new(*bytes)),
+        Fault::NetPortBlock { port } => Box::new(net::PortBlock::new(*port)),
+        Fault::DnsDrop => Box::new(dns::Dns::drop()),
+        Fault::DnsRefuse => Box::new(dns::Dns::refuse()),
+        Fault::DnsServfail => Box::new(dns::Dns::servfail()),
+        Fault::DnsSpoof { address } => Box::new(dns::Dns::spoof(*address)),
         Fault::DiskFull { path, free_bytes } => Box::new(disk::Full::new(path, *free_bytes)),
+        Fault::DiskInodes { path, free_inodes } => Box::new(disk::Inodes::new(path, *free_inodes)),
+        Fault::DiskSlow { path, kilobytes_per_second } => Box::new(disk::Slow::new(path, *kilobytes_per_second)),
+        Fault::DiskReadonly { path } => Box::new(disk::Readonly::new(path)),
+        Fault::DiskFsError { path } => Box::new(disk::Broken::fs_error(path)),
+        Fault::DiskDead { path } => Box::new(disk::Broken::dead(path)),
+        Fault::IoError { command, call, error } => Box::new(io::Calls::failing(command, call, error)),
+        Fault::IoDelay { command, call, delay_ms } => Box::new(io::Calls::delayed(command, call, *delay_ms)),
         Fault::FileBitflip { path, offset, bit } => Box::new(file::Damage::bitflip(path, *offset, *bit)),
         Fault::FileTruncate { path, size_bytes } => Box::new(file::Damage::truncate(path, *size_bytes)),
-        other => anyhow::bail!("{} is not built yet", other.name()),
+        Fault::CpuQuota { percent } => Box::new(cpu::Quota::new(*percent)),
+        Fault::CpuPin { cpus } => Box::new(cpu::Pin::new(cpus)),
+        Fault::CpuBurn { processes } => Box::new(cpu::Burn::new(*processes)),
+        Fault::MemoryLimit { bytes } => Box::new(memory::Limit::new(*bytes)),
+        Fault::MemoryPressure { bytes } => Box::new(memory::Pressure::new(*bytes)),
+        Fault::MemoryOom => Box::new(memory::OutOfMemory::new()),
+        Fault::NodeRestartStorm { times, up_ms } => Box::new(node::RestartStorm::new(*times, *up_ms)),
+        Fault::ProcessPause { command } => Box::new(process::Pause::new(command)),
+        Fault::ProcessCrashloop { program } => Box::new(crashloop::Crashloop::new(program)),
+        Fault::FdCap { command, free } => Box::new(fd::Cap::new(command, *free)),
+        Fault::PidsCap { free } => Box::new(pids::Cap::new(*free)),
+        Fault::ClockJump { unit, offset_ms } => Box::new(clock::Clock::jump(unit, *offset_ms)),
+        Fault::ClockRate { unit, percent } => Box::new(clock::Clock::rate(unit, *percent)),
     })
 }

@@ -1,20 +1,32 @@
 //! Damage on purpose: what can be broken, how its effect is observed, how it is taken back. One file a family.
 //! Knows labs; nothing of scenarios, plans or reports.
 
+mod bound;
 mod catalogue;
+mod clock;
+mod cpu;
+mod crashloop;
 mod dice;
 mod disk;
+mod dns;
 mod effect;
+mod fd;
 mod file;
+mod hog;
 mod injection;
+mod io;
+mod memory;
 mod nemesis;
 mod net;
 mod node;
+mod pids;
 mod process;
 mod schedule;
 mod service;
+mod shrink;
 
 pub use catalogue::{Entry, Needs, catalogue};
 pub use injection::{Injection, Observed};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};
+pub use shrink::Shrink;

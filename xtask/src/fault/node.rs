@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::{Effect, Site};
+use super::injection::usage;
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
 const STILL_FOR: Duration = Duration::from_millis(150);
@@ -12,6 +13,11 @@ const STILL_FOR: Duration = Duration::from_millis(150);
 /// How long the last processes of a machine may take to be gone, and between two looks.
 const END_DEADLINE: Duration = Duration::from_secs(5);
 const END_POLL: Duration = Duration::from_millis(1);
+const STORM_TIMES: std::ops::RangeInclusive<u32> = 1..=20;
+const STORM_UP_MS_MAX: u64 = 10_000;
+
+/// Between two looks at a machine that is up for a while.
+const UP_POLL: Duration = Duration::from_millis(5);
 
 /// How long a thawed machine may take to run a program.
 const THAW_DEADLINE: Duration = Duration::from_secs(10);
@@ -44,18 +50,8 @@ impl Effect for Down {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let begun = Instant::now();
-        loop {
-            // A program that was being started in it from the outside at that moment belongs to it for an instant.
-            let left = site.container.running_processes();
-            if left == 0 {
-                return Ok("none of its processes is left".into());
-            }
-            if begun.elapsed() > END_DEADLINE {
-                bail!("{left} processes of {} still run", site.name());
-            }
-            std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
-        }
+        wait_until_empty(site)?;
+        Ok("none of its processes is left".into())
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -63,13 +59,102 @@ impl Effect for Down {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let output = site.exec(&["/bin/true"])?;
-        Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
+        run_a_program(site)
     }
 
     fn starts_container(&self) -> bool {
         true
     }
+}
+
+/// A machine that is killed and started again several times in a row, and is down at last.
+pub struct RestartStorm {
+    times: u32,
+    up: Duration,
+    seen_up: u32,
+}
+
+impl RestartStorm {
+    pub fn new(times: u32, up_ms: u64) -> Self {
+        Self { times, up: Duration::from_millis(up_ms), seen_up: 0 }
+    }
+
+    /// Waits until it has been up for as long as it shall be.
+    fn stay_up(&self, site: &Site<'_>) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.up {
+            site.container.fail_if_dead()?;
+            std::thread::sleep(UP_POLL.min(self.up.saturating_sub(begun.elapsed()))); // that it stays up is what is asked for
+        }
+        Ok(())
+    }
+}
+
+impl Effect for RestartStorm {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let up_ms = self.up.as_millis();
+        if !STORM_TIMES.contains(&self.times) || up_ms > u128::from(STORM_UP_MS_MAX) {
+            let message = format!(
+                "node.restart-storm: {} to {} times, up for at most {STORM_UP_MS_MAX} ms; not {} times for {up_ms} ms",
+                STORM_TIMES.start(),
+                STORM_TIMES.end(),
+                self.times
+            );
+            return Err(usage(message));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        Ok(format!("{} processes run in it", site.container.running_processes()))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        for _ in 0..self.times {
+            site.lab.kill(site.container, "node.restart-storm")?;
+            site.lab.start_again(site.container)?;
+            self.seen_up += 1;
+            self.stay_up(site)?;
+        }
+        site.lab.kill(site.container, "node.restart-storm")
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        wait_until_empty(site)?;
+        let times = if self.seen_up == 1 { "once".to_owned() } else { format!("{} times", self.seen_up) };
+        Ok(format!("it ran a program {times} in between, and none of its processes is left"))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.lab.start_again(site.container)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        run_a_program(site)
+    }
+
+    fn starts_container(&self) -> bool {
+        true
+    }
+}
+
+/// A program that was being started in it from the outside when it ended belongs to it for an instant.
+fn wait_until_empty(site: &Site<'_>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let left = site.container.running_processes();
+        if left == 0 {
+            return Ok(());
+        }
+        if begun.elapsed() > END_DEADLINE {
+            bail!("{left} processes of {} still run", site.name());
+        }
+        std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
+    }
+}
+
+fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
+    let output = site.exec(&["/bin/true"])?;
+    Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
 /// A machine whose processes stand still, with their memory and connections.

@@ -1,6 +1,6 @@
 //! Single processes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -62,6 +62,136 @@ impl Effect for Kill {
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         Ok(format!("{} with this command run now", counted(site.container.processes_of(&self.command).len())))
+    }
+}
+
+/// How often all processes of a command are looked for until none is new.
+const ROUNDS_MAX: usize = 50;
+
+/// How long a process is watched that must not use any processor time.
+const STILL_FOR: Duration = Duration::from_millis(100);
+
+/// How long processes may take to stand still, or to go on.
+const STATE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a supervisor in a container that was started again may take to start them.
+const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Between two looks at processes.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Processes that stand still, until they are let go on.
+pub struct Pause {
+    command: String,
+    paused: Vec<Running>,
+}
+
+impl Pause {
+    pub fn new(command: &str) -> Self {
+        Self { command: command.to_owned(), paused: Vec::new() }
+    }
+
+    /// Stops all there are, those too that they have started before they were stopped themselves.
+    fn pause(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            let running = site.container.processes_of(&self.command);
+            let fresh: Vec<Running> = running.into_iter().filter(|process| !self.paused.contains(process)).collect();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            for process in fresh {
+                process.pause()?;
+                self.paused.push(process);
+            }
+        }
+        bail!("there are ever new processes with {:?} in their command", self.command)
+    }
+
+    /// Those that have not ended meanwhile.
+    fn alive(&self) -> impl Iterator<Item = &Running> {
+        self.paused.iter().filter(|process| !process.is_gone())
+    }
+}
+
+impl Effect for Pause {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if self.command.is_empty() {
+            return Err(usage("process.pause: `command` is empty: name a piece of the command line"));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let running = site.container.processes_of(&self.command);
+        if running.is_empty() {
+            let message = format!("process.pause: no process of {} has {:?} in its command", site.name(), self.command);
+            return Err(usage(message));
+        }
+        if let Some(paused) = running.iter().find(|process| process.is_paused()) {
+            let message = format!("process.pause: process {} of {} stands still already", paused.pid, site.name());
+            return Err(usage(message));
+        }
+        Ok(format!("{} with this command run, none stands still", counted(running.len())))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.pause(site)
+    }
+
+    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        // Once each thread has come to a stop, none may use any more time.
+        while let Some(process) = self.alive().find(|process| !process.is_paused()) {
+            if begun.elapsed() > STATE_DEADLINE {
+                bail!("process {} does not stand still", process.pid);
+            }
+            std::thread::sleep(POLL); // until it has left the kernel
+        }
+        let used = || -> Vec<Option<Duration>> { self.paused.iter().map(Running::cpu_time).collect() };
+        let (still_since, before) = (Instant::now(), used());
+        while still_since.elapsed() < STILL_FOR {
+            std::thread::sleep(POLL); // this long nothing may happen
+        }
+        let count = self.alive().filter(|process| process.is_paused()).count();
+        if count == 0 || count < self.alive().count() || used() != before {
+            bail!("{count} of {} stood still", counted(self.paused.len()));
+        }
+        Ok(format!(
+            "{} stood still: no thread ran, and none used processor time in {} ms",
+            counted(count),
+            STILL_FOR.as_millis()
+        ))
+    }
+
+    fn heal(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
+        self.paused.iter().try_for_each(Running::go_on)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        while let Some(process) = self.alive().find(|process| process.is_paused()) {
+            if let Some(outage) = site.container.outage() {
+                return Ok(format!("{outage}; they go on with it"));
+            }
+            if begun.elapsed() > STATE_DEADLINE {
+                bail!("process {} still stands still", process.pid);
+            }
+            std::thread::sleep(POLL); // until it has its turn
+        }
+        Ok(match self.alive().count() {
+            0 => "none of those that stood still is left".to_owned(),
+            1 => "1 process goes on".to_owned(),
+            count => format!("{count} processes go on"),
+        })
+    }
+
+    /// Those that run again by then; what is started later is left alone.
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while site.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE {
+            std::thread::sleep(POLL); // until whoever supervises them has started them
+        }
+        self.paused.retain(|process| !process.is_gone());
+        self.pause(site)
     }
 }
 

@@ -28,7 +28,7 @@ use super::slot::{Lock, Slot};
 use crate::host::cgroup::Tree;
 use crate::host::netns::NetworkNamespace;
 use crate::host::undo::Undo;
-use crate::host::{mount, rooted, shell};
+use crate::host::{ext4, mount, rooted, shell};
 
 /// The file descriptor on which the engine hands the guard its end of the socket pair.
 pub(super) const SOCKET_FD: i32 = 3;
@@ -358,13 +358,20 @@ impl GuardProcess {
                 let file = std::fs::File::create(image).with_context(|| format!("making {}", image.display()))?;
                 file.set_len(*size_bytes).with_context(|| format!("making {}", image.display()))?;
                 let options = format!("root_owner={}:{},lazy_itable_init=1,lazy_journal_init=1", owner.0, owner.1);
-                shell::Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", &options]).arg(image).run()?;
+                let mkfs = shell::Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-e", "remount-ro"]);
+                mkfs.args(["-E", &options]).arg(image).run()?;
                 shell::Command::new("mount")
                     .args(["-t", "ext4", "-o", "loop,nosuid,nodev"])
                     .arg(image)
                     .arg(path)
                     .run()?;
                 Ok(())
+            }
+            Make::Ext4Anew { image, path } => {
+                self.ledger.write(Undo::Unmount { path: path.clone() })?;
+                mount::detach(path)?;
+                ext4::check(image)?;
+                ext4::mount_image(image, path)
             }
             Make::Copy { from, to } => {
                 if from.is_dir() {

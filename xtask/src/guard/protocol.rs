@@ -90,6 +90,13 @@ pub enum Make {
         /// User and group of its top.
         owner: (u32, u32),
     },
+    /// The ext4 file system of an image that was made before, checked and mounted anew in place of what is mounted there.
+    Ext4Anew {
+        /// The image's file.
+        image: PathBuf,
+        /// Mount point.
+        path: PathBuf,
+    },
     /// What a folder holds, copied into another one with owners, modes and attributes.
     Copy {
         /// Copied from; nothing happens where it does not exist.

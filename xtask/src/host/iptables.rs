@@ -13,11 +13,35 @@ const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// The mark of packets that the bridge's own machine sends past every queue, to see what else the link does to them.
 pub const UNDELAYED: u32 = 0xe2e;
 
+/// The tables in which rules fill queues, in the order in which packets meet them. A packet that comes back from a queue
+/// passes the rest of its table by: queues that are to see the same packets lie in different ones.
+const TABLES: [&str; 2] = ["mangle", "filter"];
+
+/// Where a queue lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Packets meet it first.
+    First,
+    /// They meet it after that.
+    Second,
+}
+
+impl Stage {
+    fn table(self) -> &'static str {
+        match self {
+            Self::First => TABLES[0],
+            Self::Second => TABLES[1],
+        }
+    }
+}
+
 /// Which packets go into a queue: all that a bridge sends out through one port.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueRules<'a> {
     /// The queue's number: one for each set of rules in a namespace.
     pub queue: u16,
+    /// Where it lies.
+    pub stage: Stage,
     /// The bridge.
     pub bridge: &'a str,
     /// Its port, which need not be there yet.
@@ -40,10 +64,11 @@ impl QueueRules<'_> {
 
     /// What is sent from one port to another is forwarded; what the bridge's own machine sends is not.
     fn script(&self) -> String {
-        let Self { queue, bridge, port, address } = self;
+        let Self { queue, stage, bridge, port, address } = self;
+        let table = stage.table();
         let target = format!("-j NFQUEUE --queue-num {queue} --queue-bypass");
         format!(
-            "*mangle\n\
+            "*{table}\n\
              -I FORWARD -m physdev --physdev-is-bridged --physdev-out {port} {target}\n\
              -I OUTPUT -o {bridge} -d {address} -m mark ! --mark {UNDELAYED:#x} {target}\n\
              COMMIT\n"
@@ -56,15 +81,17 @@ impl QueueRules<'_> {
 /// # Errors
 /// When one is there afterwards.
 pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<()> {
-    let rules = queue_rules(network, queue)?;
-    if rules.is_empty() {
-        return Ok(());
+    for table in TABLES {
+        let rules = queue_rules_in(network, table, queue)?;
+        if rules.is_empty() {
+            continue;
+        }
+        let lines: String = rules.iter().map(|rule| format!("{}\n", rule.replacen("-A ", "-D ", 1))).collect();
+        let script = format!("*{table}\n{lines}COMMIT\n");
+        network.command("iptables-restore").args(["--wait", "5", "--noflush"]).stdin(script).run()?;
+        let left = queue_rules_in(network, table, queue)?;
+        anyhow::ensure!(left.is_empty(), "iptables still has the rules\n{}", left.join("\n"));
     }
-    let lines: String = rules.iter().map(|rule| format!("{}\n", rule.replacen("-A ", "-D ", 1))).collect();
-    let script = format!("*mangle\n{lines}COMMIT\n");
-    network.command("iptables-restore").args(["--wait", "5", "--noflush"]).stdin(script).run()?;
-    let left = queue_rules(network, queue)?;
-    anyhow::ensure!(left.is_empty(), "iptables still has the rules\n{}", left.join("\n"));
     Ok(())
 }
 
@@ -73,10 +100,18 @@ pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Res
 /// # Errors
 /// When iptables cannot be asked.
 pub fn queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for table in TABLES {
+        found.extend(queue_rules_in(network, table, queue)?);
+    }
+    Ok(found)
+}
+
+fn queue_rules_in(network: &NetworkNamespace, table: &str, queue: u16) -> anyhow::Result<Vec<String>> {
     if which("iptables").is_none() {
         return Ok(Vec::new());
     }
-    let listing = network.command("iptables").args(["--wait", "5", "-t", "mangle", "-S"]).run()?.text();
+    let listing = network.command("iptables").args(["--wait", "5", "-t", table, "-S"]).run()?.text();
     Ok(rules_of(&listing, queue))
 }
 
@@ -86,8 +121,11 @@ pub fn queue_problem() -> Option<String> {
     if which("iptables-restore").is_none() {
         return Some("iptables is not installed".into());
     }
-    let rules = QueueRules { queue: 1, bridge: "br0", port: "port0", address: Ipv4Addr::new(192, 0, 2, 1) };
-    NetworkNamespace::make().and_then(|network| rules.insert(&network)).err().map(|error| format!("{error:#}"))
+    let (port, address) = ("port0", Ipv4Addr::new(192, 0, 2, 1));
+    let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port, address };
+    let tried = NetworkNamespace::make()
+        .and_then(|network| [Stage::First, Stage::Second].iter().try_for_each(|stage| rules(*stage).insert(&network)));
+    tried.err().map(|error| format!("{error:#}"))
 }
 
 fn rules_of(listing: &str, queue: u16) -> Vec<String> {
@@ -105,8 +143,9 @@ mod tests {
 
     #[test]
     fn both_ways_to_the_port_are_covered_and_a_dead_reader_lets_packets_pass() {
-        let rules =
-            QueueRules { queue: 12, bridge: "br0", port: "port12", address: Ipv4Addr::new(10, 77, 0, 12) }.script();
+        let address = Ipv4Addr::new(10, 77, 0, 12);
+        let rules = QueueRules { queue: 12, stage: Stage::Second, bridge: "br0", port: "port12", address }.script();
+        assert!(rules.starts_with("*filter\n"), "{rules}");
         let lines: Vec<&str> = rules.lines().filter(|line| line.starts_with("-I")).collect();
         assert!(lines[0].starts_with("-I FORWARD ") && lines[0].contains("--physdev-out port12 "), "{rules}");
         assert!(lines[1].starts_with("-I OUTPUT ") && lines[1].contains("-d 10.77.0.12 "), "{rules}");

@@ -72,6 +72,13 @@ impl Attach<'_> {
     }
 }
 
+/// Whether one of LXC's programs ended before it did anything, from what it wrote to stderr: it copies itself into memory
+/// first, and the kernel refuses to seal the copy while it happens to hold one of its pages.
+#[must_use]
+pub fn has_not_begun(stderr: &str) -> bool {
+    stderr.lines().next().is_some_and(|line| line.ends_with("Device or resource busy - Failed to rexec as memfd"))
+}
+
 /// Shuts a container down as an operator would, and kills what has not ended within `grace` (whole seconds, rounded up).
 ///
 /// # Errors
@@ -122,6 +129,12 @@ pub fn error_lines(log: &str, most: usize) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_could_not_copy_itself_has_not_begun() {
+        assert!(has_not_begun("Device or resource busy - Failed to rexec as memfd\nfree(): invalid pointer"));
+        assert!(!has_not_begun("sh: Device or resource busy") && !has_not_begun(""));
+    }
 
     #[test]
     fn only_errors_are_shown() {

@@ -24,6 +24,14 @@ impl Memory {
     }
 }
 
+/// Whether the machine moves memory to a disk when it gets short.
+#[must_use]
+pub fn has_swap() -> bool {
+    let memory = MemoryRefreshKind::nothing().with_swap();
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
+    system.is_ok_and(|system| system.total_swap() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

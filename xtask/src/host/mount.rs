@@ -1,12 +1,15 @@
 //! Mounts, made with mount(2) in the caller's mount namespace.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 /// Puts the calling process in a mount namespace of its own, whose mounts never show on the host.
 ///
@@ -57,6 +60,27 @@ pub fn detach(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Whether something is mounted at a path in the caller's mount namespace, on another device than the folder it is in.
+#[must_use]
+pub fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+    device(path).is_some_and(|own| path.parent().and_then(device).is_some_and(|above| above != own))
+}
+
+/// Bounds how many files a tmpfs takes that is mounted at a path in the caller's mount namespace.
+///
+/// # Errors
+/// When it has more already, or another file system is mounted there, or none.
+pub fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
+    let context = || format!("giving {} room for {inodes} files", path.display());
+    if statfs(path).with_context(context)?.filesystem_type() != TMPFS_MAGIC {
+        return Err(anyhow!("it is no tmpfs")).with_context(context);
+    }
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = format!("nr_inodes={inodes}");
+    mount(None::<&str>, path, None::<&str>, flags, Some(options.as_str())).with_context(context)
+}
+
 /// Shows a file or folder at another place too.
 ///
 /// # Errors
@@ -64,4 +88,63 @@ pub fn detach(path: &Path) -> anyhow::Result<()> {
 pub fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .with_context(|| format!("binding {} to {}", source.display(), target.display()))
+}
+
+/// Does something in a thread that has entered the mount namespace of another process: paths begin at its root there.
+///
+/// # Errors
+/// Those of the work; when the process is gone, or has the caller's own mounts: they are left alone.
+pub fn inside<T: Send>(pid: i32, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = File::open(&path).with_context(|| format!("opening {path}"))?;
+    let own = std::fs::metadata("/proc/self/ns/mnt").context("looking at the own mount namespace")?;
+    ensure!(namespace.metadata()?.ino() != own.ino(), "process {pid} has the host's own mounts: left alone");
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, || {
+            // A thread that shares its root and its folder with others may not enter.
+            unshare(CloneFlags::CLONE_FS).context("taking a thread's root apart")?;
+            setns(&namespace, CloneFlags::CLONE_NEWNS).context("entering a mount namespace")?;
+            work()
+        })?;
+        thread.join().unwrap_or_else(|_| Err(anyhow!("a thread in a mount namespace panicked")))
+    })
+}
+
+/// What is mounted at a path for a process: of each mount the path within its file system, the first one lowest.
+///
+/// # Errors
+/// When the process is gone.
+pub fn roots_at(pid: i32, path: &Path) -> anyhow::Result<Vec<String>> {
+    let table = format!("/proc/{pid}/mountinfo");
+    let text = std::fs::read_to_string(&table).with_context(|| format!("reading {table}"))?;
+    Ok(roots_in(&text, path))
+}
+
+fn roots_in(mountinfo: &str, path: &Path) -> Vec<String> {
+    let plain =
+        |field: &str| field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        Some((plain(fields.next()?), plain(fields.next()?)))
+    });
+    mounts.filter(|(_, at)| Path::new(at) == path).map(|(root, _)| root).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_at_a_path_are_found_with_what_they_show() {
+        let table = "1 0 0:1 / / rw - overlay overlay rw\n\
+                     2 1 0:1 /bin/.cover//deleted /opt/a\\040b rw shared:1 - overlay overlay rw\n";
+        assert_eq!(roots_in(table, Path::new("/opt/a b")), ["/bin/.cover//deleted"]);
+        assert_eq!(roots_in(table, Path::new("/opt/a")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_hosts_own_mounts_are_left_alone() {
+        let error = inside(std::process::id().cast_signed(), || Ok(())).unwrap_err().to_string();
+        assert!(error.contains("left alone"), "{error}");
+    }
 }

@@ -129,6 +129,23 @@ fn received_in(table: &str, device: &str) -> Option<u64> {
     counts.flat_map(str::split_whitespace).next()?.parse().ok()
 }
 
+/// How many UDP packets with a wrong checksum have come, as the network namespace of a process counts them.
+///
+/// # Errors
+/// When the process is gone, or the kernel does not count them.
+pub fn bad_udp_checksums(pid: i32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/net/snmp");
+    let table = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    counter_in(&table, "Udp:", "InCsumErrors").with_context(|| format!("{path} counts no wrong checksums of UDP"))
+}
+
+/// A counter of a protocol: the names stand in one line, and the numbers in the next.
+fn counter_in(table: &str, protocol: &str, name: &str) -> Option<u64> {
+    let mut lines = table.lines().filter(|line| line.starts_with(protocol)).map(str::split_whitespace);
+    let (mut names, mut numbers) = (lines.next()?, lines.next()?);
+    numbers.nth(names.position(|word| word == name)?)?.parse().ok()
+}
+
 /// Where a network namespace was, as data: a path below /proc, and the number that tells whether it still leads there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlace {
@@ -139,6 +156,16 @@ pub struct NetworkPlace {
 }
 
 impl NetworkPlace {
+    /// That of a process, with which it may end.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_process(pid: i32) -> anyhow::Result<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let metadata = std::fs::metadata(&path).with_context(|| format!("looking at {}", path.display()))?;
+        Ok(Self { path, inode: metadata.ino() })
+    }
+
     /// The namespace, unless it is gone, or the path leads to another one by now.
     ///
     /// # Errors
@@ -175,5 +202,13 @@ mod tests {
         let table = "Inter-|   Receive                   |  Transmit\n face |bytes packets\n    lo:  5 1 0\n  eth0: 1234  10 0\n";
         assert_eq!(received_in(table, "eth0"), Some(1234));
         assert_eq!(received_in(table, "eth1"), None);
+    }
+
+    #[test]
+    fn counters_stand_below_their_names() {
+        let table = "Tcp: InErrs InCsumErrors\nTcp: 1 2\nUdp: InDatagrams NoPorts InCsumErrors\nUdp: 3 4 5\n";
+        assert_eq!(counter_in(table, "Udp:", "InCsumErrors"), Some(5));
+        assert_eq!(counter_in(table, "Udp:", "None"), None);
+        assert_eq!(counter_in("", "Udp:", "InCsumErrors"), None);
     }
 }

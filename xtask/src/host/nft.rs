@@ -1,6 +1,7 @@
 //! Packet filters of a network namespace, by nftables.
 
 use super::netns::NetworkNamespace;
+use super::shell::which;
 
 /// A table: everything of one purpose, so that it goes in one step.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,16 @@ impl Table<'_> {
     /// With what `nft` said; nothing is made then.
     pub fn make(&self, network: &NetworkNamespace, body: &str) -> anyhow::Result<()> {
         run(network, &format!("table {} {} {{\n{body}\n}}\n", self.family, self.name))
+    }
+
+    /// What keeps this host from such a table; `None` when nothing does. Tried in a namespace of its own.
+    #[must_use]
+    pub fn problem(&self, body: &str) -> Option<String> {
+        if which("nft").is_none() {
+            return Some("nft is not installed".into());
+        }
+        let tried = NetworkNamespace::make().and_then(|network| self.make(&network, body));
+        tried.err().map(|error| format!("{error:#}"))
     }
 
     /// Removes it with all it holds; one that is not there is fine.

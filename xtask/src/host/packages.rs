@@ -123,6 +123,7 @@ pub const ITEMS: &[Item] = &[
     item("umount", Required, &["umount"], MOUNT),
     item("losetup", Required, &["losetup"], MOUNT),
     item("mkfs.ext4", Required, &["mkfs.ext4"], ["e2fsprogs"; 4]),
+    item("e2fsck", Required, &["e2fsck"], ["e2fsprogs"; 4]),
     item("busybox", Required, BUSYBOX_PROGRAMS, BUSYBOX),
     MMDEBSTRAP,
     KEYRING,
@@ -136,7 +137,6 @@ pub const ITEMS: &[Item] = &[
     item("sudo", Tests, &["sudo"], ["sudo"; 4]),
     item("iptables", Optional, &["iptables"], IPTABLES),
     item("strace", Optional, &["strace"], ["strace"; 4]),
-    item("libfaketime", Optional, &[], ["libfaketime"; 4]),
     item("chromium", Optional, CHROMIUM, ["chromium"; 4]),
 ];
 

@@ -1,13 +1,24 @@
 //! Processes of the host, found through /proc.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use nix::errno::Errno;
+use nix::libc::rlimit;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cgroup::Tree;
+
+/// Linux tells every program of ticks of this length, whatever its own are.
+const MILLISECONDS_PER_TICK: u64 = 10;
+
+/// An interpreter, a word for it, and the file it runs stand first in a command line.
+const INTERPRETER_WORDS_MAX: usize = 3;
 
 /// Kills every process of a cgroup tree that carries this variable in its environment, with all that descend from
 /// one, until none is left, or `give_up` says that they cannot die now.
@@ -46,13 +57,43 @@ impl Running {
     /// The processes of a cgroup tree that have this piece in their command line, its words set apart by blanks.
     #[must_use]
     pub fn find(tree: &Tree, command: &str) -> Vec<Self> {
-        let has = |pid: &i32| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-            words.join(" ").contains(command)
-        };
-        let seen = |pid: i32| Some(Self { pid, started: Stat::of(pid).filter(|stat| stat.state != 'Z')?.started });
-        tree.pids().into_iter().filter(has).filter_map(seen).collect()
+        Self::those(tree, |pid| words_of(pid).join(" ").contains(command))
+    }
+
+    /// The processes of a cgroup tree that carry this variable in their environment, `NAME=VALUE`.
+    #[must_use]
+    pub fn marked(tree: &Tree, mark: &str) -> Vec<Self> {
+        Self::those(tree, |pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+        })
+    }
+
+    /// The processes of a cgroup tree that run this file, by device and inode, or were given its path as what their
+    /// interpreter runs.
+    #[must_use]
+    pub fn of_program(tree: &Tree, file: (u64, u64), path: &str) -> Vec<Self> {
+        Self::those(tree, |pid| {
+            let running = std::fs::metadata(format!("/proc/{pid}/exe"));
+            running.is_ok_and(|found| (found.dev(), found.ino()) == file)
+                || words_of(pid).iter().take(INTERPRETER_WORDS_MAX).any(|word| word == path)
+        })
+    }
+
+    /// The processes of the host with exactly this command line, its words set apart by blanks.
+    #[cfg(test)]
+    pub(super) fn of_command_line(line: &str) -> Vec<Self> {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| words_of(*pid).join(" ").trim_end() == line).filter_map(Self::seen).collect()
+    }
+
+    fn those(tree: &Tree, has: impl Fn(i32) -> bool) -> Vec<Self> {
+        tree.pids().into_iter().filter(|pid| has(*pid)).filter_map(Self::seen).collect()
+    }
+
+    fn seen(pid: i32) -> Option<Self> {
+        Some(Self { pid, started: Stat::of(pid).filter(|stat| stat.state != 'Z')?.started })
     }
 
     /// Kills it; one that has ended already is fine.
@@ -69,6 +110,116 @@ impl Running {
     /// When the kernel refuses.
     pub fn tell_to_end(&self) -> anyhow::Result<()> {
         self.send(Signal::SIGTERM)
+    }
+
+    /// Lets it stand still; one that has ended is fine.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.send(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on after [`Running::pause`]; one that has ended is fine.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        self.send(Signal::SIGCONT)
+    }
+
+    /// Whether each of its threads stands still, by a signal or a tracer.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().filter_map(Result::ok);
+        let states: Vec<char> =
+            threads.filter_map(|thread| Stat::read(&thread.path())).map(|stat| stat.state).collect();
+        !states.is_empty() && states.iter().all(|state| matches!(state, 'T' | 't'))
+    }
+
+    /// Processor time that it has used, in whole ticks; nothing once it has ended.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.stat().map(|stat| Duration::from_millis(stat.cpu_ticks * MILLISECONDS_PER_TICK))
+    }
+
+    /// The processor it runs on, or ran on last.
+    #[must_use]
+    pub fn processor(&self) -> Option<usize> {
+        self.stat().map(|stat| stat.processor)
+    }
+
+    /// The processors that it may run on, in order; nothing once it has ended.
+    #[must_use]
+    pub fn processors(&self) -> Option<Vec<usize>> {
+        let allowed = sched_getaffinity(Pid::from_raw(self.pid)).ok()?;
+        Some((0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap_or(false)).collect())
+    }
+
+    /// Lets it run on this processor only.
+    ///
+    /// # Errors
+    /// `EINVAL` when its group may not use that one; `ESRCH` when it has ended.
+    pub fn bind_to(&self, processor: usize) -> nix::Result<()> {
+        let mut set = CpuSet::new();
+        set.set(processor)?;
+        sched_setaffinity(Pid::from_raw(self.pid), &set)
+    }
+
+    /// The systemd service that it belongs to, by its cgroup.
+    #[must_use]
+    pub fn systemd_unit(&self) -> Option<String> {
+        let paths = std::fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        service_in(&paths)
+    }
+
+    /// Changes how many files it may open, numbers from 0 to below this; all its threads share that.
+    ///
+    /// # Errors
+    /// When it has ended, or the kernel refuses.
+    pub fn bound_files(&self, bound: FileBound) -> anyhow::Result<()> {
+        let new = rlimit { rlim_cur: bound.soft, rlim_max: bound.hard };
+        self.file_limit(Some(&new)).map(drop)
+    }
+
+    /// How many files it may open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn file_bound(&self) -> anyhow::Result<FileBound> {
+        self.file_limit(None)
+    }
+
+    fn file_limit(&self, new: Option<&rlimit>) -> anyhow::Result<FileBound> {
+        anyhow::ensure!(!self.is_gone(), "process {} has ended", self.pid);
+        let mut old = rlimit { rlim_cur: 0, rlim_max: 0 };
+        let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: both structures live during the call; a null pointer for the new one changes nothing.
+        let result = unsafe { nix::libc::prlimit(self.pid, nix::libc::RLIMIT_NOFILE, new, &raw mut old) };
+        let context = || format!("looking at what files process {} may open", self.pid);
+        Errno::result(result).with_context(context)?;
+        Ok(FileBound { soft: old.rlim_cur, hard: old.rlim_max })
+    }
+
+    /// The numbers of its open files, in order; none once it has ended.
+    #[must_use]
+    pub fn open_files(&self) -> Vec<u64> {
+        let listed = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().filter_map(Result::ok);
+        let mut numbers: Vec<u64> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Bytes of memory that it holds, in memory and in swap.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        held_bytes(&status)
+    }
+
+    fn stat(&self) -> Option<Stat> {
+        Stat::of(self.pid).filter(|stat| stat.started == self.started && stat.state != 'Z')
     }
 
     fn send(&self, signal: Signal) -> anyhow::Result<()> {
@@ -94,9 +245,76 @@ impl Running {
         true
     }
 
-    fn is_gone(&self) -> bool {
-        Stat::of(self.pid).is_none_or(|stat| stat.started != self.started || stat.state == 'Z')
+    /// The process that traces it, or one of its threads.
+    #[must_use]
+    pub fn tracer(&self) -> Option<i32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.filter_map(Result::ok);
+        let tracer =
+            |status: &str| status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
+        let mut of_threads =
+            threads.filter_map(|thread| tracer(&std::fs::read_to_string(thread.path().join("status")).ok()?));
+        of_threads.find(|pid: &i32| *pid != 0)
     }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.stat().is_none()
+    }
+}
+
+/// A process that has a file open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number on the host.
+    pub pid: i32,
+    /// Its program's name.
+    pub name: String,
+    /// The file, as the process sees it.
+    pub file: PathBuf,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} ({}, file {})", self.pid, self.name, self.file.display())
+    }
+}
+
+/// Those of these processes that have a file of this device open for writing, each once.
+#[must_use]
+pub fn open_for_writing(pids: &[i32], device: u64) -> Vec<Holder> {
+    let holds = |pid: &i32| {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.filter_map(Result::ok);
+        let mut of_device = files.filter(|file| {
+            let on_device = file.path().metadata().is_ok_and(|metadata| metadata.dev() == device);
+            let info = format!("/proc/{pid}/fdinfo/{}", file.file_name().to_string_lossy());
+            on_device && writes(&std::fs::read_to_string(info).unwrap_or_default())
+        });
+        let file = std::fs::read_link(of_device.next()?.path()).ok()?;
+        Some(Holder { pid: *pid, name: name_of(*pid), file })
+    };
+    pids.iter().filter_map(holds).collect()
+}
+
+/// The name of a process's program, as the kernel keeps it.
+#[must_use]
+pub fn name_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// Whether the `flags` of a file descriptor's `fdinfo` allow writing.
+fn writes(fdinfo: &str) -> bool {
+    let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
+}
+
+/// How many files a process may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileBound {
+    /// What holds.
+    pub soft: u64,
+    /// What it may set itself.
+    pub hard: u64,
 }
 
 fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
@@ -136,14 +354,98 @@ pub(super) struct Stat {
     pub state: char,
     /// In ticks since the host's start.
     pub started: u64,
+    /// Of processor time.
+    pub cpu_ticks: u64,
+    /// Where it runs, or ran last.
+    pub processor: usize,
 }
 
 impl Stat {
     pub fn of(pid: i32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let parent = fields.next()?.parse().ok()?;
-        Some(Self { parent, state, started: fields.nth(17)?.parse().ok()? })
+        Self::read(&Path::new("/proc").join(pid.to_string()))
+    }
+
+    fn read(folder: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(folder.join("stat")).ok()?)
+    }
+
+    /// Fields are counted from the state, which is the third of the line.
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(Self {
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            cpu_ticks: number(11)? + number(12)?,
+            started: number(19)?,
+            processor: usize::try_from(number(36)?).ok()?,
+        })
+    }
+}
+
+/// The words of a command line.
+fn words_of(pid: i32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+fn service_in(paths: &str) -> Option<String> {
+    let parts = paths.lines().flat_map(|line| line.rsplit('/'));
+    parts.into_iter().find(|part| part.ends_with(".service")).map(str::to_owned)
+}
+
+/// What /proc/PID/status says of memory and swap.
+fn held_bytes(status: &str) -> u64 {
+    let kilobytes = |line: &str| {
+        let value = line.strip_prefix("VmRSS:").or_else(|| line.strip_prefix("VmSwap:"))?;
+        value.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    status.lines().filter_map(kilobytes).sum::<u64>() * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_proc_is_read_behind_the_name() {
+        let line = "42 (a) b) R 7 1 1 0 -1 4 9 0 0 0 30 12 0 0 20 0 1 0 4711 1 1 1 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.state, stat.parent, stat.cpu_ticks), ('R', 7, 42));
+        assert_eq!((stat.started, stat.processor), (4711, 1));
+        assert!(Stat::parse("42 (short) R 7").is_none());
+    }
+
+    #[test]
+    fn a_service_is_the_last_of_its_kind_in_a_path() {
+        let paths = "2:cpu:/mancer-e2e-1/a\n1:name=systemd:/mancer-e2e-1/a/system.slice/ssh.service\n0::/\n";
+        assert_eq!(service_in(paths).as_deref(), Some("ssh.service"));
+        assert_eq!(service_in("0::/init.scope\n"), None);
+    }
+
+    #[test]
+    fn memory_in_swap_is_held_too() {
+        assert_eq!(held_bytes("Name:\tx\nVmPeak:\t 9 kB\nVmRSS:\t   10 kB\nVmSwap:\t 2 kB\n"), 12 << 10);
+    }
+
+    #[test]
+    fn what_runs_is_not_paused_and_uses_something() {
+        let me = Running::seen(std::process::id().cast_signed()).unwrap();
+        assert!(!me.is_paused() && !me.is_gone());
+        assert!(me.memory_bytes() > 0 && me.cpu_time().is_some() && me.processor().is_some());
+    }
+
+    #[test]
+    fn a_file_is_open_for_writing_by_its_flags() {
+        for (flags, expected) in [("0100000", false), ("0100001", true), ("02100002", true), ("x", false)] {
+            assert_eq!(writes(&format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t1\n")), expected, "{flags}");
+        }
+    }
+
+    #[test]
+    fn who_has_a_file_open_for_writing_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (own, device) = (std::process::id().cast_signed(), file.path().metadata().unwrap().dev());
+        assert_eq!(open_for_writing(&[own, i32::MAX], device)[0].pid, own);
     }
 }

@@ -35,6 +35,7 @@ pub struct Command {
     stdin: Option<Vec<u8>>,
     deadline: Duration,
     user: Option<(u32, u32)>,
+    group: Option<PathBuf>,
 }
 
 /// How a command ended.
@@ -119,6 +120,7 @@ impl Command {
             stdin: None,
             deadline: DEADLINE_DEFAULT,
             user: None,
+            group: None,
         }
     }
 
@@ -188,6 +190,13 @@ impl Command {
     #[must_use]
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
+        self
+    }
+
+    /// Runs it in a cgroup, by the file of the group that takes the numbers of processes.
+    #[must_use]
+    pub fn group(mut self, cgroup_procs: impl AsRef<Path>) -> Self {
+        self.group = Some(cgroup_procs.as_ref().to_owned());
         self
     }
 
@@ -261,13 +270,18 @@ impl Command {
             Some(bytes) => expression.stdin_file(unnamed_file(bytes)?),
             None => expression.stdin_null(),
         };
-        let user = self.user;
+        let (user, group) = (self.user, self.group.clone());
         let caller = Pid::this();
         Ok(expression.before_spawn(move |command| {
             command.process_group(0);
+            let join = group.as_ref().map(|path| File::options().write(true).open(path)).transpose()?;
             // SAFETY: between fork and exec only system calls that are safe there.
             unsafe {
-                command.pre_exec(move || die_with(caller));
+                command.pre_exec(move || {
+                    die_with(caller)?;
+                    join.as_ref().map_or(Ok(0), |join| nix::unistd::write(join, b"0"))?;
+                    Ok(())
+                });
             }
             if let Some((uid, gid)) = user {
                 command.uid(uid).gid(gid);

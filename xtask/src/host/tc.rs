@@ -25,6 +25,8 @@ pub enum Qdisc {
         delay: Duration,
         /// Give or take so much, drawn for each packet.
         jitter: Duration,
+        /// So many of a hundred do not wait.
+        reorder_percent: u8,
     },
 }
 
@@ -59,10 +61,13 @@ impl Qdisc {
                 "limit".into(),
                 format!("{limit_bytes}b"),
             ],
-            Self::Delay { delay, jitter } => {
+            Self::Delay { delay, jitter, reorder_percent } => {
                 let mut words = vec!["netem".into(), "limit".into(), "65536".into(), "delay".into(), micros(*delay)];
                 if !jitter.is_zero() {
                     words.push(micros(*jitter));
+                }
+                if *reorder_percent > 0 {
+                    words.extend(["reorder".into(), format!("{reorder_percent}%")]);
                 }
                 words
             }
@@ -121,9 +126,13 @@ mod tests {
     fn disciplines_are_said_in_tcs_words() {
         let rate = Qdisc::Rate { bits_per_second: 64_000, burst_bytes: 4000, limit_bytes: 20_000 };
         assert_eq!(rate.words().join(" "), "tbf rate 64000bit burst 4000b limit 20000b");
-        let delay = |jitter| Qdisc::Delay { delay: Duration::from_millis(50), jitter: Duration::from_millis(jitter) };
-        assert_eq!(delay(0).words().join(" "), "netem limit 65536 delay 50000us");
-        assert_eq!(delay(5).words().join(" "), "netem limit 65536 delay 50000us 5000us");
+        let delay = |jitter, reorder_percent| {
+            let (delay, jitter) = (Duration::from_millis(50), Duration::from_millis(jitter));
+            Qdisc::Delay { delay, jitter, reorder_percent }.words().join(" ")
+        };
+        assert_eq!(delay(0, 0), "netem limit 65536 delay 50000us");
+        assert_eq!(delay(5, 0), "netem limit 65536 delay 50000us 5000us");
+        assert_eq!(delay(5, 25), "netem limit 65536 delay 50000us 5000us reorder 25%");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Tree;
+use super::cgroup::{Group, Setting, Tree};
 use super::netns::NetworkPlace;
 use super::nft::Table;
 use super::{iptables, mount, tc};
@@ -18,6 +18,9 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The folders below which trees may be removed: a damaged ledger must not lead anywhere else.
 const REMOVABLE_BELOW: [&str; 4] = ["/run/mancer-e2e", "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
+
+/// How the names of the engine's own groups begin.
+const GROUP_PREFIX: &str = "mancer-e2e-";
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,13 @@ pub enum Undo {
     Unmount {
         /// Mount point.
         path: PathBuf,
+    },
+    /// Let this tmpfs take so many files again, if it is one in the mount namespace of whoever executes this.
+    SetInodes {
+        /// Mount point, below one of the engine's own folders.
+        path: PathBuf,
+        /// As before.
+        inodes: u64,
     },
     /// Remove this folder or file.
     RemoveTree {
@@ -66,6 +76,15 @@ pub enum Undo {
         /// The queue's number.
         queue: u16,
     },
+    /// Let a group use what it could before.
+    PutBack {
+        /// One of the engine's own, relative to the top of a hierarchy.
+        group: String,
+        /// What was changed.
+        setting: Setting,
+        /// As the kernel wrote it.
+        value: String,
+    },
 }
 
 impl Undo {
@@ -81,6 +100,7 @@ impl Undo {
                 Ok(())
             }
             Self::Unmount { path } => mount::detach(path),
+            Self::SetInodes { path, inodes } => set_inodes(path, *inodes),
             Self::RemoveTree { path } => remove_tree(path),
             Self::DeleteTable { network, family, table } => match network.find()? {
                 Some(network) => Table { family, name: table }.delete(&network),
@@ -94,15 +114,35 @@ impl Undo {
                 Some(network) => iptables::delete_queue_rules(&network, *queue),
                 None => Ok(()),
             },
+            Self::PutBack { group, setting, value } => put_back(group, *setting, value),
         }
     }
 }
 
-fn remove_tree(path: &Path) -> anyhow::Result<()> {
+fn put_back(group: &str, setting: Setting, value: &str) -> anyhow::Result<()> {
+    if !group.starts_with(GROUP_PREFIX) || group.split('/').any(|part| part == "..") {
+        bail!("{group} is none of the engine's own groups: left alone");
+    }
+    Group::named(group).put_back(setting, value)
+}
+
+fn is_ours(path: &Path) -> bool {
     let state_dir = std::env::var_os("E2E_STATE_DIR").map(PathBuf::from);
     let mut allowed = REMOVABLE_BELOW.iter().map(Path::new).chain(state_dir.as_deref());
     let clean = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-    if !clean || !allowed.any(|top| path.starts_with(top) && path != top) {
+    clean && allowed.any(|top| path.starts_with(top) && path != top)
+}
+
+/// A tmpfs that is gone, or is not mounted here, needs no room for files.
+fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
+    if !is_ours(path) {
+        bail!("{} is not below one of the engine's own folders: not changed", path.display());
+    }
+    if mount::is_mount_point(path) { mount::set_inodes(path, inodes) } else { Ok(()) }
+}
+
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    if !is_ours(path) {
         bail!("{} is not below one of the engine's own folders: not removed", path.display());
     }
     let removed = match std::fs::symlink_metadata(path) {
@@ -130,11 +170,29 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_put_back_only_in_groups_of_ours() {
+        for group in ["", "system.slice", "mancer-e2e-1/../system.slice"] {
+            let step = Undo::PutBack { group: group.into(), setting: Setting::Memory, value: "max".into() };
+            let error = step.execute(|| ()).unwrap_err();
+            assert!(error.to_string().contains("left alone"), "{group}: {error}");
+        }
+    }
+
+    #[test]
+    fn room_for_files_is_given_only_below_our_own_folders() {
+        let error = Undo::SetInodes { path: "/tmp".into(), inodes: 1000 }.execute(|| ()).unwrap_err();
+        assert!(error.to_string().contains("not changed"), "{error}");
+    }
+
+    #[test]
     fn undoing_what_was_never_made_is_fine() {
         Undo::RemoveTree { path: "/run/mancer-e2e/never-made/x".into() }.execute(|| ()).unwrap();
         Undo::KillCgroup { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Thaw { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Unmount { path: "/run/mancer-e2e/never-made".into() }.execute(|| ()).unwrap();
+        let group = "mancer-e2e-never-made/a".to_owned();
+        Undo::PutBack { group, setting: Setting::Processes, value: "max".into() }.execute(|| ()).unwrap();
+        Undo::SetInodes { path: "/run/mancer-e2e/never-made".into(), inodes: 1000 }.execute(|| ()).unwrap();
         let network = NetworkPlace { path: "/proc/self/fd/9999".into(), inode: 1 };
         Undo::DeleteQdisc { network: network.clone(), device: "port1".into() }.execute(|| ()).unwrap();
         Undo::DeleteQueueRules { network: network.clone(), queue: 1 }.execute(|| ()).unwrap();

@@ -30,8 +30,24 @@ impl Places {
         self.dir.join("init.pid")
     }
 
+    pub fn writes(&self) -> std::path::PathBuf {
+        self.dir.join("writes")
+    }
+
+    pub fn upper(&self) -> std::path::PathBuf {
+        self.writes().join("upper")
+    }
+
     pub fn volume(&self, index: usize) -> std::path::PathBuf {
         self.dir.join(format!("volume{index}"))
+    }
+
+    pub fn images(&self) -> std::path::PathBuf {
+        self.dir.join("images")
+    }
+
+    pub fn image(&self, index: usize) -> std::path::PathBuf {
+        self.images().join(format!("{index}.img"))
     }
 }
 

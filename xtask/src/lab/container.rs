@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -9,9 +10,9 @@ use super::config::Places;
 use super::exec::tail_of;
 use super::machine::Machine;
 use crate::guard::Process;
-use crate::host::cgroup::Tree;
+use crate::host::cgroup::{Group, Tree};
 use crate::host::lxc;
-use crate::host::process::Running;
+use crate::host::process::{Running, kill_marked};
 
 /// A container of a lab that was started.
 #[derive(Debug, Clone)]
@@ -140,6 +141,35 @@ impl Container {
         self.payload().len()
     }
 
+    /// The group that all its processes are in, or below; its limits are those of the container. A restart makes it anew.
+    ///
+    /// # Errors
+    /// When no process runs in it.
+    pub fn group(&self) -> anyhow::Result<Group> {
+        let found = Group::named(&self.cgroup_name()).child_with(self.init_pid()?);
+        found.with_context(|| format!("no process of {} is in a group of its own", self.machine.name))
+    }
+
+    /// Its processes that run this file, or whose interpreter does; see [`Running::of_program`].
+    #[must_use]
+    pub fn processes_running(&self, file: (u64, u64), path: &str) -> Vec<Running> {
+        Running::of_program(&self.cgroup(), file, path)
+    }
+
+    /// Its processes that carry this variable, `NAME=VALUE`.
+    #[must_use]
+    pub fn processes_marked(&self, mark: &str) -> Vec<Running> {
+        Running::marked(&self.cgroup(), mark)
+    }
+
+    /// Kills its processes that carry this variable, with their children. What is frozen dies when it thaws.
+    ///
+    /// # Errors
+    /// When one is still there after the deadline.
+    pub fn kill_marked(&self, mark: &str, deadline: Duration) -> anyhow::Result<()> {
+        kill_marked(&self.cgroup(), mark, deadline, &|| self.outage().is_some())
+    }
+
     /// Its processes that have this piece in their command line.
     #[must_use]
     pub fn processes_of(&self, command: &str) -> Vec<Running> {
@@ -153,7 +183,30 @@ impl Container {
         self.places.volume(index)
     }
 
-    pub(super) fn cgroup(&self) -> Tree {
+    /// Where everything is that it has written outside of its volumes, in the guard's mount namespace.
+    #[must_use]
+    pub fn writes_dir(&self) -> PathBuf {
+        self.places.upper()
+    }
+
+    /// The image of the ext4 volume of this place in its template, in the guard's mount namespace.
+    #[must_use]
+    pub fn volume_image(&self, index: usize) -> PathBuf {
+        self.places.image(index)
+    }
+
+    /// The numbers of its processes on the host, the first one first.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids = self.payload();
+        let init = self.init_pid().ok();
+        pids.sort_by_key(|pid| (Some(*pid) != init, *pid));
+        pids
+    }
+
+    /// Its cgroup in every hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> Tree {
         Tree::named(&self.cgroup_name())
     }
 

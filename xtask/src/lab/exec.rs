@@ -12,15 +12,19 @@ use tempfile::NamedTempFile;
 
 use super::container::Container;
 use super::ssh::Passwd;
-use crate::host::lxc::Attach;
+use crate::host::lxc::{self, Attach};
 use crate::host::process::kill_marked;
 use crate::host::rooted;
+use crate::host::shell::Command;
 
 /// How long the processes of an exec that passed its deadline may take to die.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often lxc-attach is started when it ends before it has begun.
+const ATTACH_TRIES: usize = 3;
+
 /// The variable by which the processes of one exec are told from all others.
-const MARK_VARIABLE: &str = "E2E_EXEC";
+pub(super) const MARK_VARIABLE: &str = "E2E_EXEC";
 
 const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -99,7 +103,6 @@ impl Container {
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let environment = self.environment(request, user.as_ref(), &mark);
         let owner = self.machine().host_ids(user.as_ref().map_or(0, |u| u.uid), user.as_ref().map_or(0, |u| u.gid));
-        let (stdout, stderr) = (stream_file(&request.streams_dir, owner)?, stream_file(&request.streams_dir, owner)?);
         let attach = Attach {
             name: &self.machine().host_name,
             argv: &request.argv,
@@ -107,7 +110,19 @@ impl Container {
             user: user.as_ref().map(|user| (user.uid, user.gid)),
         };
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
-        let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
+        let run = || -> anyhow::Result<_> {
+            let stream = || stream_file(&request.streams_dir, owner);
+            let (stdout, stderr) = (stream()?, stream()?);
+            let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
+            Ok((stdout, stderr, ended))
+        };
+        let (mut stdout, mut stderr, mut ended) = run()?;
+        for _ in 1..ATTACH_TRIES {
+            if ended.timed_out || ended.status == 0 || !lxc::has_not_begun(&tail_of(stderr.path(), 2000)) {
+                break;
+            }
+            (stdout, stderr, ended) = run()?;
+        }
         if ended.timed_out {
             let killed = kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE, &|| {
                 self.outage().is_some() // what is frozen dies when it thaws
@@ -130,6 +145,21 @@ impl Container {
         let nowhere = || File::options().write(true).open("/dev/null").context("opening /dev/null");
         let output = attach.command().deadline(deadline).output_to_files(nowhere()?, nowhere()?)?;
         Ok(!output.timed_out && output.status == 0)
+    }
+
+    /// A command that runs a program as root in the container's users, processes and mounts, and is itself counted in its
+    /// group of this controller only. Unlike an exec it needs nothing else of the container.
+    ///
+    /// # Errors
+    /// When the container is not running.
+    pub fn counted_command(&self, controller: &str, argv: &[&str]) -> anyhow::Result<Command> {
+        let init = self.init_pid()?;
+        let mut command = Command::new("nsenter").arg("--target").arg(init.to_string()).args(["--mount", "--pid"]);
+        if !self.machine().template.privileged {
+            command = command.args(["--user", "--setuid", "0", "--setgid", "0"]);
+        }
+        let entrance = self.group()?.entrance(controller, init)?;
+        Ok(command.arg("--").args(argv).clear_env().env("PATH", PATH_INSIDE).dir("/").group(entrance))
     }
 
     /// Writes a file: the old one or the new one is there at any moment, never a part.

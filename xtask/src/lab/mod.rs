@@ -4,6 +4,7 @@
 mod config;
 mod container;
 mod exec;
+mod findings;
 mod live;
 mod logs;
 mod machine;
@@ -16,6 +17,7 @@ mod up;
 
 pub use container::{Container, Outage};
 pub use exec::{ExecOutput, ExecRequest};
+pub use findings::{Finding, FindingKind};
 pub use live::{LiveLab, LiveMachine};
 pub use logs::CollectedLog;
 pub use machine::Machine;

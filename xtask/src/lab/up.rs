@@ -258,8 +258,8 @@ fn live_file(slot_dir: &Path, machines: &[Machine]) -> anyhow::Result<Make> {
 fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     let owner = machine.host_ids(0, 0);
     let dir = |path: PathBuf, owner| Make::Dir { path, mode: 0o755, owner };
-    let writes = places.dir.join("writes");
-    let (upper, work) = (writes.join("upper"), writes.join("work"));
+    let writes = places.writes();
+    let (upper, work) = (places.upper(), writes.join("work"));
     // A layer's tree lies in the folder that its lock is on.
     let shared = machine.layers.iter().filter_map(|tree| tree.parent());
     let mut things: Vec<Make> = shared.map(|path| Make::Share { path: path.to_owned() }).collect();
@@ -272,12 +272,12 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
         dir(places.root(), (0, 0)),
         Make::Overlay { path: places.root(), lowers: machine.layers.clone(), upper, work },
     ]);
-    let images = places.dir.join("images");
+    let images = places.images();
     let images_bytes: u64 = machine.template.volumes.iter().map(|volume| volume.size).sum();
     if images_bytes > 0 {
         let size_bytes = images_bytes + VOLUME_SLACK_BYTES;
         things.push(dir(images.clone(), (0, 0)));
-        things.push(Make::Tmpfs { path: images.clone(), size_bytes, mode: 0o700, owner: (0, 0) });
+        things.push(Make::Tmpfs { path: images, size_bytes, mode: 0o700, owner: (0, 0) });
     }
     for (index, volume) in machine.template.volumes.iter().enumerate() {
         let path = places.volume(index);
@@ -285,8 +285,7 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
         things.push(match volume.kind {
             VolumeKind::Tmpfs => Make::Tmpfs { path: path.clone(), size_bytes: volume.size, mode: 0o755, owner },
             VolumeKind::Ext4 => {
-                let image = images.join(format!("{index}.img"));
-                Make::Ext4 { image, size_bytes: volume.size, path: path.clone(), owner }
+                Make::Ext4 { image: places.image(index), size_bytes: volume.size, path: path.clone(), owner }
             }
         });
         things.push(Make::Copy { from: places.root().join(volume.path.trim_start_matches('/')), to: path });

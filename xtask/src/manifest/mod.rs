@@ -4,6 +4,7 @@
 //! scenario, no more.
 
 mod chaos;
+mod expects;
 mod parse;
 mod project;
 mod scenario;
@@ -11,6 +12,7 @@ mod skeleton;
 mod template;
 
 pub use chaos::{Chaos, FaultRule, ParameterRule};
+pub use expects::{Expected, FINDINGS};
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::Template;
 use super::chaos::{Chaos, ChaosTable};
+use super::expects::{Expected, ExpectedTable};
 use super::parse::{Source, duration, is_name, nearest};
 use crate::error::Error;
 
@@ -39,6 +40,8 @@ pub struct Scenario {
     pub containers: Vec<ContainerUse>,
     /// Its cases, at least one; each gets a lab in its first state.
     pub cases: Vec<Case>,
+    /// Findings that are its own doing.
+    pub expects: Vec<Expected>,
     /// Which faults it endures; nothing where nobody has said yet.
     pub chaos: Option<Chaos>,
 }
@@ -85,6 +88,8 @@ struct File {
     containers: Spanned<toml::Table>,
     #[serde(default)]
     cases: Vec<CaseTable>,
+    #[serde(default)]
+    expects: Vec<ExpectedTable>,
     chaos: Option<Spanned<ChaosTable>>,
 }
 
@@ -201,6 +206,7 @@ impl Scenario {
             cases.push(Case { name: "default".into(), params: Map::new(), on_request: false });
         }
         let names: Vec<&str> = containers.iter().map(|used| used.name.as_str()).collect();
+        let expects = file.expects.into_iter().map(|table| table.check(&source, &names)).collect::<Result<_, _>>()?;
         let chaos = match file.chaos {
             None => None,
             Some(table) => {
@@ -219,6 +225,7 @@ impl Scenario {
             timeout: file.timeout.unwrap_or(timeout),
             containers,
             cases,
+            expects,
             chaos,
         })
     }
@@ -364,6 +371,13 @@ mod tests {
             &chaos("nothing_because='x'\n[[chaos.faults]]\nfault='net'"),
             "scenario.toml:4:17: this scenario endures faults",
         );
+        let expects = |text: &str| format!("description='x'\n[containers.mini]\n[[expects]]\n{text}");
+        check(&expects("finding='left_over'\non=['mini']\nabout='httpd*'"), "ok cat/one 9s default");
+        check(
+            &expects("finding='leftover'"),
+            "scenario.toml:4:9: there is no finding \"leftover\": did you mean \"left_over\"?",
+        );
+        check(&expects("finding='crash'\non=['x']"), "scenario.toml:5:5: there is no container \"x\"");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
     }
     #[test]

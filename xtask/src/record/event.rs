@@ -237,6 +237,21 @@ pub enum Event {
         #[serde(flatten)]
         invariant: Invariant,
     },
+    /// A lab showed something at the end of a case that nobody asked for.
+    Finding {
+        /// The case.
+        case: CaseId,
+        /// Such as `oom_kill`.
+        kind: String,
+        /// The container; nothing where the kernel does not say whose it is.
+        container: Option<String>,
+        /// The process or unit.
+        about: String,
+        /// What was seen.
+        detail: String,
+        /// The scenario says that it is its own doing.
+        expected: bool,
+    },
     /// What is expected to fail, because of a known defect of the product, was looked at.
     Defect {
         /// The case.

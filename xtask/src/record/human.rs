@@ -99,6 +99,12 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
             format!("  settled after {}: {bit} faults bit, {refused} could not be done", seconds(*duration_ms)),
         ),
         Event::Invariant { invariant, .. } => invariant_lines(invariant),
+        Event::Finding { kind, container, about, detail, expected, .. } => {
+            let weight = if *expected { Weight::Detail } else { Weight::Progress };
+            let place = container.as_ref().map_or_else(String::new, |container| format!(" on {container}"));
+            let expected = if *expected { ", as expected" } else { "" };
+            one(weight, format!("  finding {kind}{place}{expected}: {about}: {detail}"))
+        }
         Event::Defect { defect, .. } => {
             let (name, place) = (&defect.defect, format!("{}:{}", defect.file, defect.line));
             match defect.outcome {

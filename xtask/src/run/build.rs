@@ -57,6 +57,7 @@ impl ScenarioBinaries {
     /// # Errors
     /// Those of [`ScenarioBinaries::build`].
     pub fn in_folder(project: &Project, plan: &Plan, dir: &Path) -> Result<Self, Error> {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let programs = plan.scenarios(project).map(|scenario| (scenario.name.clone(), dir.join(&scenario.name)));
         Ok(Self { commands: commands(project, plan)?, state: Mutex::new(State::Ready(programs.collect())) })
     }

@@ -228,6 +228,7 @@ fn run_session(
         artifacts_in_run,
         screenshots: context.dir.path().join(&screenshots_in_run),
         screenshots_in_run,
+        expects: scenario.expects.clone(),
         chaos: context.options.schedules.as_ref().and_then(|schedules| schedules.spec(scenario, &planned.id)),
         sometimes: scenario.chaos.as_ref().map(|chaos| chaos.sometimes.clone()).unwrap_or_default(),
         history: context.dir.path().join(format!("{folder}/history.jsonl")),

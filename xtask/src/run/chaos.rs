@@ -191,7 +191,7 @@ fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A schedule: alone in a file, or with what was played.
-fn read(path: &Path) -> anyhow::Result<Schedule> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let bad =
         |line: usize, column: usize, message: String| Error::BadFile { path: path.to_owned(), line, column, message };

@@ -147,7 +147,7 @@ fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec
     names
 }
 
-fn make_images(
+pub(super) fn make_images(
     project: &Project,
     plan: &Plan,
     options: &Options,

@@ -5,6 +5,7 @@ mod chaos;
 mod connection;
 mod ending;
 mod faults;
+mod findings;
 mod pictures;
 mod requests;
 mod scenario;

@@ -23,6 +23,7 @@ use super::chaos::Chaos;
 use super::ending::{End, Seen, judge};
 use super::faults::{self, Faults};
 use super::scenario::{Ended, SessionSpec};
+use crate::host::kmsg::KernelLog;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
 use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
@@ -38,6 +39,7 @@ pub struct Session {
     pub(super) recorder: Arc<Recorder>,
     pub(super) faults: Arc<Faults>,
     pub(super) chaos: Chaos,
+    kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
     state: Mutex<State>,
@@ -65,12 +67,15 @@ impl Session {
     ) -> Self {
         let faults = Arc::new(Faults::new(spec.case.clone(), Arc::clone(&lab), Arc::clone(&recorder)));
         let chaos = Chaos::default();
+        // Where it cannot be read, its findings are missing and nothing else.
+        let kernel = Mutex::new(KernelLog::from_now().ok());
         Self {
             spec,
             lab,
             recorder,
             faults,
             chaos,
+            kernel,
             interrupted,
             closed: AtomicBool::new(false),
             state: Mutex::default(),
@@ -149,6 +154,9 @@ impl Session {
         self.end_history();
         let (broken, owed, played) = self.judge_chaos();
         let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
+        if end != End::Interrupted {
+            self.record_findings();
+        }
         let mut state = self.state();
         // Requests that were under way when a container died may not have come back yet: the lab itself is asked.
         if state.seen.infrastructure.is_none() && end != End::Interrupted {
@@ -162,6 +170,10 @@ impl Session {
         let open = steps.chain(operations).collect();
         let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, ..std::mem::take(&mut state.seen) };
         Ended { outcome: judge(end, seen), performance: std::mem::take(&mut state.performance), played }
+    }
+
+    pub(super) fn kernel(&self) -> MutexGuard<'_, Option<KernelLog>> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

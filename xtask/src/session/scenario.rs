@@ -21,6 +21,7 @@ use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
 use crate::host::shell::{self, BoundProcess, UserProcess};
 use crate::lab::Lab;
+use crate::manifest::Expected;
 use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
 
 /// How often the session looks for an interrupt while the scenario runs.
@@ -61,6 +62,8 @@ pub struct SessionSpec {
     pub screenshots: PathBuf,
     /// The pictures' folder below the run's, for the record.
     pub screenshots_in_run: String,
+    /// Findings that surprise nobody.
+    pub expects: Vec<Expected>,
     /// What is played while it runs.
     pub chaos: Option<ChaosSpec>,
     /// What has to come true at least once in a run with faults.

@@ -1,22 +1,18 @@
 //! Each packet to the container takes longer.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::helper::{CURE, Helper};
 use super::peer::{Peer, is_cut_off, is_down, ms, side_by_side};
 use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
-use crate::guard::{Process, Spawn};
-use crate::host::cgroup::Tree;
-use crate::host::iptables::{QueueRules, queue_problem, queue_rules};
-use crate::host::netqueue;
-use crate::host::process::Running;
+use crate::host::iptables::queue_problem;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
-use crate::lab::BRIDGE;
+use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
 /// More is better done by cutting the link.
 const DELAY_MAX_MS: u32 = 10_000;
@@ -30,11 +26,12 @@ const ROUNDS: usize = 3;
 /// How long an answer may take beside the delay itself.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the helper may take to read its queue, or to end.
-const HELPER_DEADLINE: Duration = Duration::from_secs(10);
+/// Packets that do not wait are told from the others only by much.
+const REORDER_DELAY_MIN_MS: u32 = 10;
+const REORDER_PERCENT_MAX: u8 = 90;
 
-/// Between two looks whether it reads.
-const HELPER_POLL: Duration = Duration::from_millis(2);
+/// How many packets are watched overtaking each other, so that there are some of each kind.
+const REORDERED: usize = 400;
 
 /// How long a healed link may take to be fast again.
 const HEAL_DEADLINE: Duration = Duration::from_secs(20);
@@ -43,10 +40,10 @@ const HEAL_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Delay {
     delay_ms: u32,
     jitter_ms: u32,
+    reorder_percent: u8,
     means: Option<Means>,
     before: Vec<(Peer, Trips)>,
-    helper: Option<Process>,
-    ended_early: Option<i32>,
+    helper: Helper,
     undo: Vec<Undo>,
 }
 
@@ -82,20 +79,21 @@ impl Trips {
 impl Means {
     fn of_this_host() -> anyhow::Result<Self> {
         let Some(queue) = queue_problem() else { return Ok(Self::Queue) };
-        let netem = Qdisc::Delay { delay: Duration::from_millis(1), jitter: Duration::ZERO };
+        let (delay, jitter) = (Duration::from_millis(1), Duration::ZERO);
+        let netem = Qdisc::Delay { delay, jitter, reorder_percent: 0 };
         let Some(netem) = netem.problem() else { return Ok(Self::Netem) };
         let problem =
             format!("net.delay: no packets can be handed to a process ({queue}), and tc has no netem ({netem})");
-        let cure = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter xt_physdev \
-                    xt_NFQUEUE` or `modprobe sch_netem`";
-        Err(Error::Host { problem, cure: cure.into() }.into())
+        let cure = format!("{CURE} or `modprobe sch_netem`");
+        Err(Error::Host { problem, cure }.into())
     }
 }
 
 impl Delay {
-    pub fn new(delay_ms: u32, jitter_ms: u32) -> Self {
+    pub fn new(delay_ms: u32, jitter_ms: u32, reorder_percent: u8) -> Self {
         let (means, before, undo) = (None, Vec::new(), Vec::new());
-        Self { delay_ms, jitter_ms, means, before, helper: None, ended_early: None, undo }
+        let helper = Helper::that_holds("delay");
+        Self { delay_ms, jitter_ms, reorder_percent, means, before, helper, undo }
     }
 
     fn delay(&self) -> Duration {
@@ -107,7 +105,7 @@ impl Delay {
     }
 
     fn qdisc(&self) -> Qdisc {
-        Qdisc::Delay { delay: self.delay(), jitter: self.jitter() }
+        Qdisc::Delay { delay: self.delay(), jitter: self.jitter(), reorder_percent: self.reorder_percent }
     }
 
     fn patience(&self) -> Duration {
@@ -131,45 +129,18 @@ impl Delay {
     }
 
     fn hold_by_process(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let (network, machine) = (site.lab.network(), site.container.machine());
-        let queue = u16::from(machine.octet);
-        if !queue_rules(network, queue)?.is_empty() {
-            return Err(usage(format!("net.delay: {} is delayed already", site.name())));
+        if self.helper.exists(site)? {
+            return Err(usage(format!("net.delay: {} is delayed or stalled already: heal that first", site.name())));
         }
-        let undo = vec![
-            Undo::DeleteQueueRules { network: network.place()?, queue },
-            Undo::KillCgroup { name: helper_cgroup(site) },
-        ];
-        site.note(undo.clone())?;
-        self.undo = undo;
-        let log = machine.log_dir().join("delay.log");
-        let helper = site.lab.guard().spawn(Spawn {
-            name: helper_name(site),
-            argv: self.helper_command(site, queue),
-            environment: Vec::new(),
-            log: log.clone(),
-        })?;
-        wait_for_reader(site, &helper, queue, &log)?;
-        self.helper = Some(helper);
-        let (port, address) = (machine.port(), machine.address());
-        QueueRules { queue, bridge: BRIDGE, port: &port, address }.insert(network)
-    }
-
-    fn helper_command(&self, site: &Site<'_>, queue: u16) -> Vec<String> {
-        // By its process: the file may have been built anew meanwhile.
-        let engine = format!("/proc/{}/exe", std::process::id());
-        let namespace = site.lab.network().path().display().to_string();
-        let mut words = vec![engine, "netqueue".to_owned(), "--namespace".into(), namespace];
-        // The same draws in every run.
-        let seed = u64::from(queue);
         let numbers = [
-            ("--queue", u64::from(queue)),
             ("--delay-ms", self.delay_ms.into()),
             ("--jitter-ms", self.jitter_ms.into()),
-            ("--seed", seed),
+            ("--reorder-percent", self.reorder_percent.into()),
+            ("--seed", self.helper.seed(site)),
         ];
-        words.extend(numbers.into_iter().flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]));
-        words
+        let mut words = vec!["delay".to_owned()];
+        words.extend(numbers.into_iter().flat_map(|(flag, number): (&str, u64)| [flag.to_owned(), number.to_string()]));
+        self.helper.start(site, &words)
     }
 
     /// The round trips of each peer, compared with those before; the error says which one did not become longer.
@@ -190,6 +161,37 @@ impl Delay {
         Ok(Ok(seen.join(", ")))
     }
 
+    /// Packets that wait and packets that overtake them, from each peer; the error says where they are not seen.
+    fn overtakers(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+        let send = |(peer, _): &(Peer, Trips)| {
+            let sent = peer.lane(site, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, self.patience());
+            sent.with_context(|| format!("sending packets from {}", peer.name()))
+        };
+        let mut seen = Vec::new();
+        for ((peer, _), arrivals) in self.before.iter().zip(side_by_side(&self.before, send)?) {
+            let (overtook, waited) = self.kinds(&arrivals);
+            let kinds = format!("{overtook} of {REORDERED} packets from {} overtook {waited}", peer.name());
+            if !self.is_reordered(overtook, waited) {
+                return Ok(Err(kinds));
+            }
+            seen.push(kinds);
+        }
+        Ok(Ok(seen.join(", ")))
+    }
+
+    /// How many packets did not wait, and how many did.
+    fn kinds(&self, arrivals: &Arrivals) -> (usize, usize) {
+        let shortest = self.delay().saturating_sub(self.jitter());
+        let (overtook, waited): (Vec<_>, Vec<_>) = arrivals.times().partition(|took| *took < shortest / 2);
+        (overtook.len(), waited.iter().filter(|took| **took >= shortest).count())
+    }
+
+    fn is_reordered(&self, overtook: usize, waited: usize) -> bool {
+        let percent = usize::from(self.reorder_percent);
+        let (expected, others) = (REORDERED * percent / 100, REORDERED * (100 - percent) / 100);
+        overtook * 2 >= expected && overtook <= expected * 2 && overtook > 0 && waited * 2 >= others && waited > 0
+    }
+
     /// No packet is faster than the delay, and on average they are slower than before by much of it.
     fn is_longer(&self, before: Trips, after: Trips) -> bool {
         after.shortest >= self.delay().saturating_sub(self.jitter()) && after.mean >= before.shortest + self.delay() / 2
@@ -205,6 +207,14 @@ impl Effect for Delay {
         if self.delay_ms == 0 || self.delay_ms > DELAY_MAX_MS || self.jitter_ms > self.delay_ms {
             let message = format!("net.delay: a delay of 1 to {DELAY_MAX_MS} ms, and a jitter that is no larger");
             return Err(usage(message));
+        }
+        let certain_ms = self.delay_ms - self.jitter_ms;
+        if self.reorder_percent > 0 && (self.reorder_percent > REORDER_PERCENT_MAX || certain_ms < REORDER_DELAY_MIN_MS)
+        {
+            return Err(usage(format!(
+                "net.delay: reorder_percent is 0 to {REORDER_PERCENT_MAX}, and the delay then at least \
+                 {REORDER_DELAY_MIN_MS} ms longer than the jitter: otherwise nobody could tell who overtakes whom"
+            )));
         }
         if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
             return Err(outage.into());
@@ -231,7 +241,8 @@ impl Effect for Delay {
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let mut last = String::new();
         for _ in 0..ROUNDS {
-            match self.compare(site)? {
+            let seen = if self.reorder_percent > 0 { self.overtakers(site)? } else { self.compare(site)? };
+            match seen {
                 Ok(evidence) => return Ok(evidence),
                 Err(problem) => last = problem,
             }
@@ -240,23 +251,12 @@ impl Effect for Delay {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        // The rules first: what the helper then still holds goes on when it is told to end.
-        let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
-        site.undo(vec![first.clone()])?;
-        if let Some(helper) = self.helper.take() {
-            self.ended_early = helper.exited();
-        }
-        for helper in Running::find(&Tree::named(&helper_cgroup(site)), "netqueue") {
-            helper.tell_to_end()?;
-            let _ = helper.wait_for_end(HELPER_DEADLINE); // the next step kills it
-        }
-        site.undo(rest.to_vec())
+        self.helper.stop(site)?;
+        site.undo(self.undo.clone())
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(status) = self.ended_early {
-            bail!("the process that delays packets had ended by itself (status {status}): they were no longer delayed");
-        }
+        self.helper.expect_lasted()?;
         let begun = Instant::now();
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
@@ -304,30 +304,6 @@ impl Effect for Delay {
     }
 }
 
-/// No container's name has a dot.
-fn helper_name(site: &Site<'_>) -> String {
-    format!("{}.delay", site.name())
-}
-
-fn helper_cgroup(site: &Site<'_>) -> String {
-    format!("{}/{}", site.lab.guard().slot().cgroup(), helper_name(site))
-}
-
-fn wait_for_reader(site: &Site<'_>, helper: &Process, queue: u16, log: &PathBuf) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    while netqueue::state(site.lab.network(), queue)?.is_none() {
-        let said = || std::fs::read_to_string(log).unwrap_or_default();
-        if let Some(status) = helper.exited() {
-            bail!("the process that delays packets ended with status {status}: {}", said().trim());
-        }
-        if begun.elapsed() > HELPER_DEADLINE {
-            bail!("the process that delays packets reads none after {}: {}", ms(HELPER_DEADLINE), said().trim());
-        }
-        std::thread::sleep(HELPER_POLL); // the kernel gives no sign of a new reader
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,12 +325,22 @@ mod tests {
     fn a_trip_is_longer_only_by_the_delay() {
         let before = trips(&[0, 0, 0, 0, 9]);
         let check = |delay, jitter, after: &[u64], longer: bool| {
-            assert_eq!(Delay::new(delay, jitter).is_longer(before, trips(after)), longer, "{after:?}");
+            assert_eq!(Delay::new(delay, jitter, 0).is_longer(before, trips(after)), longer, "{after:?}");
         };
         check(50, 0, &[50, 50, 50, 51, 60], true);
         check(50, 0, &[49, 90, 90, 90, 90], false);
         check(50, 5, &[45, 46, 50, 54, 55], true);
         check(50, 50, &[1, 2, 3, 4, 5], false);
         check(50, 50, &[1, 20, 50, 80, 99], true);
+    }
+
+    #[test]
+    fn overtaking_needs_both_who_waits_and_who_does_not() {
+        let delay = Delay::new(50, 5, 25);
+        for (overtook, waited, expected) in
+            [(100, 300, true), (60, 200, true), (0, 400, false), (400, 0, false), (100, 100, false), (250, 150, false)]
+        {
+            assert_eq!(delay.is_reordered(overtook, waited), expected, "{overtook} and {waited}");
+        }
     }
 }

@@ -1,11 +1,36 @@
-//! The container's link: cut, narrow, slow. Each is done at its port on the lab's bridge, and observed by those who send
-//! to it: the bridge's own machine, and another container where there is one.
+//! The container's link: cut, narrow, slow, lossy. Each is done at its port on the lab's bridge where that can be, and
+//! observed by those who send to it: the bridge's own machine, and other containers where there are some.
 
+mod corrupt;
 mod delay;
+mod duplicate;
+mod filter;
+mod flap;
+mod helper;
 mod isolate;
+mod loss;
+mod mtu;
+mod oneway;
+mod partition;
 mod peer;
+mod port;
 mod rate;
+mod reset;
+mod stall;
+mod tally;
 
+pub use corrupt::Corrupt;
 pub use delay::Delay;
+pub use duplicate::Duplicate;
+pub use filter::{Filter, chain};
+pub use flap::Flap;
 pub use isolate::Isolate;
+pub use loss::Loss;
+pub use mtu::MtuHole;
+pub use oneway::Oneway;
+pub use partition::Partition;
+pub use peer::{expect_up, network_of, until_healed};
+pub use port::PortBlock;
 pub use rate::Rate;
+pub use reset::Reset;
+pub use stall::Stall;

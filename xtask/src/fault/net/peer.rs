@@ -1,22 +1,29 @@
 //! Those who send packets to a container, and what comes of it.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::fault::effect::Site;
 use crate::fault::injection::usage;
 use crate::host::netns::NetworkNamespace;
+use crate::host::volley::Lane;
 use crate::lab::Container;
 
 /// Nothing listens here: the kernel itself answers that it is closed, whatever the machine's processes do.
-const CLOSED_PORT: u16 = 1;
+pub const CLOSED_PORT: u16 = 1;
 
 /// How long a machine may take to answer that is not cut off, perhaps behind another slow link.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long no packet has to come at least, before those that are missing count as lost.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How long a healed link may take to be as before.
+const HEAL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long one may take that is delayed on purpose.
 const PATIENCE_LONG: Duration = Duration::from_secs(12);
@@ -46,6 +53,23 @@ impl Peer {
             }
         }
         Ok([Some(bridge), other].into_iter().flatten().collect())
+    }
+
+    /// Another container, if it is answered.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn at(site: &Site<'_>, other: &Container) -> anyhow::Result<Self> {
+        let mut peer = Self { container: Some(other.clone()), usual: Duration::ZERO };
+        peer.usual = peer.knock(site, PATIENCE_LONG)?.ok_or_else(|| {
+            usage(format!("{} has no answer from {} as it is: nothing more could be seen", peer.name(), site.name()))
+        })?;
+        Ok(peer)
+    }
+
+    /// Whether it has no processes, and so no network, on purpose.
+    pub fn is_gone(&self) -> bool {
+        self.container.as_ref().is_some_and(is_down)
     }
 
     /// Who it is.
@@ -78,12 +102,64 @@ impl Peer {
         match &self.container {
             None => knock(site.lab.network(), site.container, patience),
             Some(container) if is_down(container) => Ok(None),
-            Some(container) => {
-                let path = PathBuf::from(format!("/proc/{}/ns/net", container.init_pid()?));
-                knock(&NetworkNamespace::open(&path)?, site.container, patience)
-            }
+            Some(container) => knock(&network_of(container)?, site.container, patience),
         }
         .with_context(|| format!("sending from {} to {}", self.name(), site.name()))
+    }
+
+    /// Like [`Peer::knock`], at any port; who listens there sees a connection that ends at once.
+    ///
+    /// # Errors
+    /// When it could not be tried.
+    pub fn knock_at(&self, site: &Site<'_>, port: u16, patience: Duration) -> anyhow::Result<Option<Duration>> {
+        knock_at(&*self.network(site)?, site.container, port, patience)
+            .with_context(|| format!("sending from {} to port {port} of {}", self.name(), site.name()))
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When it has none now.
+    pub fn network<'a>(&self, site: &Site<'a>) -> anyhow::Result<Network<'a>> {
+        match &self.container {
+            None => Ok(Network::Lab(site.lab.network())),
+            Some(container) => Ok(Network::Container(network_of(container)?)),
+        }
+    }
+
+    /// Its address.
+    pub fn address(&self, site: &Site<'_>) -> Ipv4Addr {
+        match &self.container {
+            None => site.container.machine().network.gateway(),
+            Some(container) => container.machine().address(),
+        }
+    }
+
+    /// The name of its port on the bridge; the bridge itself has none.
+    pub fn port(&self) -> Option<String> {
+        self.container.as_ref().map(|container| container.machine().port())
+    }
+
+    /// A way for packets to the site's container. What the bridge's own machine sends may have a mark.
+    ///
+    /// # Errors
+    /// When one of them has no network now.
+    pub fn lane(&self, site: &Site<'_>, mark: Option<u32>) -> anyhow::Result<Lane> {
+        let mark = mark.filter(|_| self.container.is_none());
+        Lane::between(&*self.network(site)?, mark, &network_of(site.container)?, site.container.machine().address())
+    }
+
+    /// A way for packets from the site's container.
+    ///
+    /// # Errors
+    /// When one of them has no network now.
+    pub fn lane_back(&self, site: &Site<'_>) -> anyhow::Result<Lane> {
+        Lane::between(&network_of(site.container)?, None, &*self.network(site)?, self.address(site))
+    }
+
+    /// How long one waits for packets from it, once none comes any more.
+    pub fn quiet(&self) -> Duration {
+        QUIET.max(self.usual * 3)
     }
 
     /// Knocks several times at once: how long the answers took, shortest first.
@@ -94,6 +170,70 @@ impl Peer {
         let mut took: Vec<_> = side_by_side(&vec![self; count], |peer| peer.knock(site, patience))?;
         took.sort();
         Ok(took.into_iter().flatten().collect())
+    }
+}
+
+/// A network namespace that packets are sent from.
+pub enum Network<'a> {
+    /// The lab's own, with the bridge.
+    Lab(&'a NetworkNamespace),
+    /// A container's.
+    Container(NetworkNamespace),
+}
+
+impl std::ops::Deref for Network<'_> {
+    type Target = NetworkNamespace;
+
+    fn deref(&self) -> &NetworkNamespace {
+        match self {
+            Self::Lab(network) => network,
+            Self::Container(network) => network,
+        }
+    }
+}
+
+/// The network namespace of a container, as long as it runs or stands still.
+///
+/// # Errors
+/// When it is down.
+pub fn network_of(container: &Container) -> anyhow::Result<NetworkNamespace> {
+    NetworkNamespace::open(&PathBuf::from(format!("/proc/{}/ns/net", container.init_pid()?)))
+}
+
+/// Waits until `look` sees that all is as before, as long as a healed link may take. `gone` is said of a container that
+/// is down, or cut off by another fault, and `is_left` whether it may be this one.
+///
+/// # Errors
+/// With what was seen last.
+pub fn until_healed(
+    site: &Site<'_>,
+    gone: &str,
+    is_left: impl Fn() -> anyhow::Result<bool>,
+    mut look: impl FnMut() -> anyhow::Result<Result<String, String>>,
+) -> anyhow::Result<String> {
+    let begun = Instant::now();
+    loop {
+        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+            return Ok(format!("{outage}; {gone}"));
+        }
+        match look()? {
+            Ok(evidence) => return Ok(evidence),
+            // What cuts it off is another fault's affair.
+            Err(_) if is_cut_off(site)? && !is_left()? => return Ok(format!("it is cut off; {gone}")),
+            Err(problem) if begun.elapsed() > HEAL_DEADLINE => bail!(problem),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Refuses a container that is down.
+///
+/// # Errors
+/// Its [`crate::lab::Outage`].
+pub fn expect_up(site: &Site<'_>) -> anyhow::Result<()> {
+    match site.container.outage().filter(|_| is_down(site.container)) {
+        Some(outage) => Err(outage.into()),
+        None => Ok(()),
     }
 }
 
@@ -115,8 +255,21 @@ pub fn cut_off(site: &Site<'_>) -> anyhow::Error {
     usage(format!("{} answers nobody: cut off as it is, nothing more could be seen", site.name()))
 }
 
-fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow::Result<Option<Duration>> {
-    let address = SocketAddr::from((at.machine().address(), CLOSED_PORT));
+/// Knocks at a container's closed port.
+///
+/// # Errors
+/// When it could not be tried.
+pub fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow::Result<Option<Duration>> {
+    knock_at(from, at, CLOSED_PORT, patience)
+}
+
+fn knock_at(
+    from: &NetworkNamespace,
+    at: &Container,
+    port: u16,
+    patience: Duration,
+) -> anyhow::Result<Option<Duration>> {
+    let address = SocketAddr::from((at.machine().address(), port));
     let knock = || {
         let begun = Instant::now();
         (TcpStream::connect_timeout(&address, patience), begun.elapsed())
@@ -125,7 +278,7 @@ fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow:
     match answer {
         Ok(_) => Ok(Some(took)),
         Err(error) => match error.kind() {
-            ErrorKind::ConnectionRefused => Ok(Some(took)),
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Ok(Some(took)),
             ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Ok(None),
             _ => Err(error).with_context(|| format!("knocking at {address}")),
         },

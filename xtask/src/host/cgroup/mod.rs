@@ -1,10 +1,14 @@
 //! Control groups, version 1 and 2 (and both at once), behind one set of names.
 //! Knows folders, processes and limits; nothing of containers.
 
+mod group;
+mod throttle;
 mod tree;
 mod v1;
 mod v2;
 mod version;
 
+pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};
+pub use throttle::throttle_problem;
 pub use tree::Tree;
 pub use version::{Limits, Version, hierarchies, limit_lines, version};

@@ -113,7 +113,7 @@ impl Tree {
 }
 
 /// The group and all below it, deepest first.
-fn groups(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn groups(folder: &Path) -> Vec<PathBuf> {
     let walk = WalkDir::new(folder).contents_first(true).into_iter().filter_map(Result::ok);
     walk.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect()
 }

@@ -22,3 +22,12 @@ pub fn thaw(group: &Path) {
         let _ = std::fs::write(state, "THAWED");
     }
 }
+
+/// The file that a bound for reading is written to.
+pub const THROTTLE: &str = "blkio.throttle.read_bps_device";
+
+/// Files and what to write to them; 0 is no bound.
+pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: u64) -> Vec<(&'static str, String)> {
+    let line = format!("{major}:{minor} {bytes_per_second}");
+    vec![(THROTTLE, line.clone()), ("blkio.throttle.write_bps_device", line)]
+}

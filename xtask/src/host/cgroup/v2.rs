@@ -20,3 +20,16 @@ pub fn thaw(group: &Path) {
         let _ = std::fs::write(freeze, "0");
     }
 }
+
+/// The file that bounds for block devices are written to.
+pub const THROTTLE: &str = "io.max";
+
+/// Files and what to write to them.
+pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: u64) -> Vec<(&'static str, String)> {
+    vec![(THROTTLE, format!("{major}:{minor} rbps={bytes_per_second} wbps={bytes_per_second}"))]
+}
+
+/// The same without a bound.
+pub fn free_lines((major, minor): (u64, u64)) -> Vec<(&'static str, String)> {
+    vec![(THROTTLE, format!("{major}:{minor} rbps=max wbps=max"))]
+}

@@ -49,6 +49,25 @@ pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, Stri
     }
 }
 
+/// Where the hierarchy of a controller is mounted, and of which version it is; nothing where the kernel lacks it.
+pub(super) fn controller(name: &str) -> Option<(PathBuf, Version)> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let listed = |path: &PathBuf| std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+    controller_in(&mountinfo, name, &|path| listed(path).split_whitespace().any(|listed| listed == name))
+}
+
+/// `has` says whether a hierarchy of version 2 has the controller.
+fn controller_in(mountinfo: &str, name: &str, has: &dyn Fn(&PathBuf) -> bool) -> Option<(PathBuf, Version)> {
+    let of_version_1 = mountinfo.lines().find_map(|line| {
+        let (mount, source) = line.split_once(" - cgroup ")?;
+        let options = source.split(' ').nth(1)?;
+        let path = mount.split(' ').nth(4)?;
+        options.split(',').any(|option| option == name).then(|| (PathBuf::from(path), Version::V1))
+    });
+    let of_version_2 = || parse_mounts(mountinfo).into_iter().find(|(path, kind)| *kind == Version::V2 && has(path));
+    of_version_1.or_else(of_version_2)
+}
+
 fn parse_mounts(mountinfo: &str) -> Vec<(PathBuf, Version)> {
     let mut found: Vec<(PathBuf, Version)> = Vec::new();
     for line in mountinfo.lines() {
@@ -83,6 +102,16 @@ mod tests {
             [("/sys/fs/cgroup/memory".into(), Version::V1), ("/sys/fs/cgroup/unified".into(), Version::V2)]
         );
         assert_eq!(parse_mounts("30 25 0:26 / / rw - ext4 /dev/x rw\nshort"), []);
+    }
+
+    #[test]
+    fn each_controller_is_looked_for_where_it_is() {
+        let hybrid = "31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let found = |name: &str, has: bool| controller_in(hybrid, name, &|_| has);
+        assert_eq!(found("cpuacct", true), Some(("/sys/fs/cgroup/cpu,cpuacct".into(), Version::V1)));
+        assert_eq!(found("memory", true), Some(("/sys/fs/cgroup/unified".into(), Version::V2)));
+        assert_eq!(found("memory", false), None);
     }
 
     #[test]

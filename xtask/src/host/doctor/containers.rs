@@ -18,7 +18,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.cgroup_controllers(),
         facts.has_part(group, "overlayfs", "overlay", "overlay"),
         facts.has_part(group, "loop", "loop", "loop"),
-        facts.has_tools(group, "e2fsprogs", &["mkfs.ext4"]),
+        facts.has_tools(group, "e2fsprogs", &["mkfs.ext4", "e2fsck"]),
         facts.has_tools(group, "busybox", &["busybox"]),
         facts.has_version(group, "mmdebstrap", "mmdebstrap", (0, 0)),
         facts.has_tools(group, "debian-keyring", &["debian-archive-keyring"]),

@@ -17,7 +17,6 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         pressure,
         facts.has_extra("sudo", "sudo", "no runs by an ordinary user, and the engine's own tests need it"),
         facts.has_extra("strace", "strace", "no errors or delays of single system calls"),
-        facts.has_extra("libfaketime", "libfaketime", "no faults of the clock"),
         facts.has_extra("chromium", "chromium", "no pictures of web pages by the host's browser"),
     ]
 }

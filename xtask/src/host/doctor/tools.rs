@@ -74,7 +74,6 @@ impl Tools {
         Self::look_up(|item| match item.name {
             "busybox" => static_busybox(),
             "debian-archive-keyring" => first_file(KEYRING_FILES),
-            "libfaketime" => libfaketime(),
             _ => item.program(),
         })
     }
@@ -89,13 +88,6 @@ impl Tools {
     pub fn missing(&self, names: &[&'static str]) -> Vec<&'static str> {
         names.iter().copied().filter(|name| self.find(name).is_none()).collect()
     }
-}
-
-/// The library lies in a folder named for the architecture (Debian) or in one of the common ones.
-fn libfaketime() -> Option<PathBuf> {
-    let by_architecture = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
-    let folders = by_architecture.chain(["/usr/lib64", "/usr/lib"].map(PathBuf::from));
-    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file())
 }
 
 #[cfg(test)]

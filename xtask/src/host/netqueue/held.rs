@@ -14,8 +14,16 @@ pub struct Delay {
     pub delay: Duration,
     /// Give or take so much, drawn for each packet: one may overtake another.
     pub jitter: Duration,
+    /// So many of a hundred do not wait at all.
+    pub reorder_percent: u8,
     /// Where the draws begin.
     pub seed: u64,
+}
+
+impl Delay {
+    /// Longer than any lab lives.
+    pub(super) const FOR_EVER: Self =
+        Self { delay: Duration::from_secs(10 * 365 * 86_400), jitter: Duration::ZERO, reorder_percent: 0, seed: 0 };
 }
 
 /// Things that wait, each until its own time.
@@ -47,7 +55,10 @@ impl<T> Held<T> {
     }
 
     fn draw(&mut self) -> Duration {
-        let Delay { delay, jitter, .. } = self.delay;
+        let Delay { delay, jitter, reorder_percent, .. } = self.delay;
+        if reorder_percent > 0 && self.draws.random_range(0..100) < reorder_percent {
+            return Duration::ZERO;
+        }
         if jitter.is_zero() {
             return delay;
         }
@@ -101,7 +112,7 @@ mod tests {
     }
 
     fn held(delay: u64, jitter: u64, seed: u64) -> Held<u32> {
-        Held::new(Delay { delay: ms(delay), jitter: ms(jitter), seed })
+        Held::new(Delay { delay: ms(delay), jitter: ms(jitter), reorder_percent: 0, seed })
     }
 
     #[test]
@@ -139,5 +150,17 @@ mod tests {
         let mut held = held(5, 50, 1);
         let draws: Vec<Duration> = (0..1000).map(|_| held.draw()).collect();
         assert!(draws.iter().all(|draw| *draw <= ms(55)));
+    }
+
+    #[test]
+    fn a_share_of_them_does_not_wait() {
+        let mut held: Held<u32> = Held::new(Delay { delay: ms(50), jitter: ms(5), reorder_percent: 25, seed: 1 });
+        let draws: Vec<Duration> = (0..1000).map(|_| held.draw()).collect();
+        let at_once = draws.iter().filter(|draw| draw.is_zero()).count();
+        assert!((200..300).contains(&at_once), "{at_once}");
+        assert!(draws.iter().all(|draw| draw.is_zero() || *draw >= ms(45)));
+        let mut held: Held<u32> = Held::new(Delay::FOR_EVER);
+        held.hold(1, Instant::now());
+        assert_eq!((held.due(Instant::now() + ms(1_000_000_000)), held.next()), (None, Some(1)));
     }
 }

@@ -1,11 +1,13 @@
-//! Delays packets where the kernel has no discipline for that: they wait in a queue of the kernel, and a process of
-//! the engine says of each when it may go on. Knows netlink and clocks; nothing of containers.
+//! Delays, holds and damages packets where the kernel cannot: they wait in a queue of the kernel, and a process of the
+//! engine says of each when it may go on, and as what. Knows netlink and clocks; nothing of containers.
 
+mod damage;
 mod held;
 mod serve;
 mod socket;
 mod state;
 
+pub use damage::Damage;
 pub use held::Delay;
-pub use serve::serve;
+pub use serve::{Treatment, serve};
 pub use state::{QueueState, state};

@@ -1,4 +1,4 @@
-//! The process that delays packets. It is one of its own so that it dies with the lab.
+//! The process that treats packets. It is one of its own so that it dies with the lab.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -14,30 +14,50 @@ use nix::sys::time::TimeSpec;
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level;
 
+use super::damage::{Damage, Dice};
 use super::held::{Delay, Held};
-use super::socket::PacketQueue;
+use super::socket::{Copy, PacketQueue};
 use crate::host::netns::NetworkNamespace;
 
 /// So many buffers of news are read before the clock is looked at again.
 const READS_AT_ONCE: usize = 64;
 
-/// Delays the packets of a queue until SIGTERM; those that wait then go on at once, in the order of their times.
+/// What becomes of the packets of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// Each goes on later.
+    Delay(Delay),
+    /// None goes on before the end.
+    Stall,
+    /// Some go on changed.
+    Damage(Damage),
+}
+
+/// Treats the packets of a queue until SIGTERM; those that wait then go on at once, in the order of their times.
 ///
 /// # Errors
 /// When the namespace cannot be entered, or another program reads the queue.
-pub fn serve(namespace: &Path, number: u16, delay: Delay) -> anyhow::Result<()> {
-    let (mut told_to_end, writer) = UnixStream::pair().context("making a socket pair")?;
+pub fn serve(namespace: &Path, number: u16, treatment: Treatment) -> anyhow::Result<()> {
+    let (told_to_end, writer) = UnixStream::pair().context("making a socket pair")?;
     told_to_end.set_nonblocking(true)?;
     low_level::pipe::register(SIGTERM, writer).context("listening to signals")?;
     NetworkNamespace::open(namespace)?.enter()?;
-    let mut queue = PacketQueue::open(number).with_context(|| format!("reading packet queue {number}"))?;
+    let open = |copy| PacketQueue::open(number, copy).with_context(|| format!("reading packet queue {number}"));
+    match treatment {
+        Treatment::Delay(delay) => hold(open(Copy::Nothing)?, delay, told_to_end),
+        Treatment::Stall => hold(open(Copy::Nothing)?, Delay::FOR_EVER, told_to_end),
+        Treatment::Damage(damage) => change(open(Copy::Whole)?, damage, told_to_end),
+    }
+}
+
+fn hold(mut queue: PacketQueue, delay: Delay, mut told_to_end: UnixStream) -> anyhow::Result<()> {
     let mut held = Held::new(delay);
     loop {
         take_in(&mut queue, &mut held)?;
         let now = Instant::now();
         let due: Vec<u32> = std::iter::from_fn(|| held.due(now)).collect();
         queue.accept(&due).context("letting packets go on")?;
-        if told_to_end.read(&mut [0; 16]).is_ok_and(|count| count > 0) {
+        if is_told_to_end(&mut told_to_end) {
             while take_in(&mut queue, &mut held)? {}
             let all: Vec<u32> = std::iter::from_fn(|| held.next()).collect();
             return queue.accept(&all).context("letting packets go on");
@@ -49,11 +69,37 @@ pub fn serve(namespace: &Path, number: u16, delay: Delay) -> anyhow::Result<()> 
 /// Takes in what has come; `true` if there may be more.
 fn take_in(queue: &mut PacketQueue, held: &mut Held<u32>) -> anyhow::Result<bool> {
     for _ in 0..READS_AT_ONCE {
-        if !queue.read(|packet| held.hold(packet, Instant::now())).context("reading a packet queue")? {
+        let read = queue.read(|packet, _| held.hold(packet, Instant::now()));
+        if !read.context("reading a packet queue")? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+fn change(mut queue: PacketQueue, damage: Damage, mut told_to_end: UnixStream) -> anyhow::Result<()> {
+    let mut dice = Dice::new(damage);
+    loop {
+        let ends = is_told_to_end(&mut told_to_end);
+        let (mut left_alone, mut changed) = (Vec::new(), Vec::new());
+        let mut sort = |number, packet: &[u8]| match dice.roll(packet) {
+            Some(bytes) if !ends => changed.push((number, bytes)),
+            _ => left_alone.push(number),
+        };
+        while queue.read(&mut sort).context("reading a packet queue")? {}
+        queue.accept(&left_alone).context("letting packets go on")?;
+        for (number, bytes) in changed {
+            queue.accept_as(number, &bytes).context("letting a changed packet go on")?;
+        }
+        if ends {
+            return Ok(());
+        }
+        wait(&queue, &told_to_end, None)?;
+    }
+}
+
+fn is_told_to_end(told_to_end: &mut UnixStream) -> bool {
+    told_to_end.read(&mut [0; 16]).is_ok_and(|count| count > 0)
 }
 
 fn wait(queue: &PacketQueue, told_to_end: &UnixStream, longest: Option<Duration>) -> anyhow::Result<()> {

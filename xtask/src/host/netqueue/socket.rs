@@ -29,9 +29,11 @@ const FLAGS: u16 = 5;
 /// Attributes of a packet and of what becomes of it.
 const PACKET_HEADER: u16 = 1;
 const VERDICT_HEADER: u16 = 2;
+const PAYLOAD: u16 = 10;
 
 const COMMAND_BIND: u8 = 1;
 const COPY_NOTHING_OF_PACKET: u8 = 1;
+const COPY_PACKET: u8 = 2;
 const FLAG_PASS_WHEN_FULL: u32 = 1;
 /// Large segments stay whole, and checksums are left to the network card.
 const FLAG_WHOLE_SEGMENTS: u32 = 4;
@@ -44,7 +46,17 @@ const PACKETS_MAX: u32 = 65_536;
 const SOCKET_BYTES: usize = 64 << 20;
 
 const HEADER_BYTES: usize = 16;
-const BUFFER_BYTES: usize = 32 << 10;
+/// A packet of the largest size, with what is said of it.
+const BUFFER_BYTES: usize = 72 << 10;
+
+/// What a queue's reader sees of its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copy {
+    /// Their numbers: they may be segments of any size.
+    Nothing,
+    /// Every byte from the IP header on, as it goes over a wire: cut to its size and with its checksum.
+    Whole,
+}
 
 /// A queue that this process reads. Packets stay in the kernel; here they are numbers.
 #[derive(Debug)]
@@ -56,15 +68,18 @@ pub struct PacketQueue {
 
 impl PacketQueue {
     /// Becomes the reader of a queue of the calling thread's network namespace.
-    pub fn open(number: u16) -> Result<Self> {
+    pub fn open(number: u16, copy: Copy) -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BYTES)?;
         let mut queue = Self { socket, number, buffer: vec![0; BUFFER_BYTES] };
-        let mut copy = 0_u32.to_be_bytes().to_vec();
-        copy.push(COPY_NOTHING_OF_PACKET);
-        let flags = (FLAG_PASS_WHEN_FULL | FLAG_WHOLE_SEGMENTS).to_be_bytes();
+        let (range, mode, flags) = match copy {
+            Copy::Nothing => (0_u32, COPY_NOTHING_OF_PACKET, FLAG_PASS_WHEN_FULL | FLAG_WHOLE_SEGMENTS),
+            Copy::Whole => (0xffff, COPY_PACKET, FLAG_PASS_WHEN_FULL),
+        };
+        let mut copy = range.to_be_bytes().to_vec();
+        copy.push(mode);
         let mut config = Vec::new();
         message(
             &mut config,
@@ -75,25 +90,25 @@ impl PacketQueue {
                 (COMMAND, &[COMMAND_BIND, 0, 0, 0]),
                 (COPY, &copy),
                 (LENGTH_MAX, &PACKETS_MAX.to_be_bytes()),
-                (FLAGS_MASK, &flags),
-                (FLAGS, &flags),
+                (FLAGS_MASK, &(FLAG_PASS_WHEN_FULL | FLAG_WHOLE_SEGMENTS).to_be_bytes()),
+                (FLAGS, &flags.to_be_bytes()),
             ],
         );
         send(queue.socket.as_raw_fd(), &config, MsgFlags::empty())?;
         // The kernel answers before send returns; no rule fills the queue before it has a reader.
-        if !queue.read(|_| ())? {
+        if !queue.read(|_, _| ())? {
             return Err(Error::new(ErrorKind::WouldBlock, "the kernel did not answer"));
         }
         Ok(queue)
     }
 
     /// Reads what there is to read at once, at most one buffer; `false` if there is nothing.
-    pub fn read(&mut self, mut packet: impl FnMut(u32)) -> Result<bool> {
+    pub fn read(&mut self, mut packet: impl FnMut(u32, &[u8])) -> Result<bool> {
         match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
             Ok(count) => {
                 for event in events(&self.buffer[..count]) {
                     match event {
-                        Event::Packet(number) => packet(number),
+                        Event::Packet(number, bytes) => packet(number, bytes),
                         // A packet goes with the device it would have left through.
                         Event::Answer(Errno::ENOENT) => {}
                         Event::Answer(errno) if errno as i32 == 0 => {}
@@ -124,6 +139,15 @@ impl PacketQueue {
         }
         Ok(())
     }
+
+    /// Lets a packet go on with these bytes instead of its own, as many.
+    pub fn accept_as(&self, packet: u32, bytes: &[u8]) -> Result<()> {
+        let header = [ACCEPT.to_be_bytes(), packet.to_be_bytes()].concat();
+        let mut verdict = Vec::new();
+        message(&mut verdict, VERDICT, REQUEST, self.number, &[(VERDICT_HEADER, &header), (PAYLOAD, bytes)]);
+        send(self.socket.as_raw_fd(), &verdict, MsgFlags::empty())?;
+        Ok(())
+    }
 }
 
 impl AsFd for PacketQueue {
@@ -134,9 +158,9 @@ impl AsFd for PacketQueue {
 
 /// What the kernel says.
 #[derive(Debug, PartialEq, Eq)]
-enum Event {
-    /// A packet of this number waits.
-    Packet(u32),
+enum Event<'a> {
+    /// A packet of this number waits; its bytes, as far as they are copied.
+    Packet(u32, &'a [u8]),
     /// How a request ended; 0 is success.
     Answer(Errno),
 }
@@ -162,12 +186,12 @@ fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, queue: u16, attributes: &
 }
 
 /// The messages in what was received; what cannot be understood is passed over.
-fn events(mut bytes: &[u8]) -> Vec<Event> {
+fn events(mut bytes: &[u8]) -> Vec<Event<'_>> {
     let mut found = Vec::new();
     while let Some(length) = u32_at(bytes, 0).and_then(|length| usize::try_from(length).ok()) {
         let Some(message) = bytes.get(..length).filter(|message| message.len() >= HEADER_BYTES) else { break };
         match u16_at(message, 4) {
-            Some(PACKET) => found.extend(packet_number(&message[HEADER_BYTES..]).map(Event::Packet)),
+            Some(PACKET) => found.extend(packet(&message[HEADER_BYTES..])),
             Some(ERROR) => found.extend(
                 u32_at(message, HEADER_BYTES)
                     .map(|code| Event::Answer(Errno::from_raw(code.cast_signed().wrapping_neg()))),
@@ -179,13 +203,19 @@ fn events(mut bytes: &[u8]) -> Vec<Event> {
     found
 }
 
-/// The number in a packet's message: the first field of one of its attributes.
-fn packet_number(body: &[u8]) -> Option<u32> {
+/// A packet's number, the first field of one of its attributes, and its bytes, another one.
+fn packet(body: &[u8]) -> Option<Event<'_>> {
+    let header = attribute(body, PACKET_HEADER)?;
+    let number = u32::from_be_bytes(header.get(..4)?.try_into().ok()?);
+    Some(Event::Packet(number, attribute(body, PAYLOAD).unwrap_or_default()))
+}
+
+fn attribute(body: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = body.get(4..)?; // past the family, the version and the queue's number
     loop {
         let (length, kind) = (usize::from(u16_at(rest, 0)?), u16_at(rest, 2)?);
-        if kind == PACKET_HEADER {
-            return Some(u32::from_be_bytes(rest.get(4..8)?.try_into().ok()?));
+        if kind == wanted {
+            return rest.get(4..length);
         }
         rest = rest.get(aligned(length.max(4))..)?;
     }
@@ -208,10 +238,11 @@ mod tests {
     use super::*;
 
     /// A packet's message as the kernel writes it, with an attribute before the one that counts.
-    fn packet(number: u32) -> Vec<u8> {
+    fn news(number: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let header = [&number.to_be_bytes()[..], &[8, 0, 2]].concat();
-        message(&mut bytes, PACKET, 0, 12, &[(5, &7_u32.to_be_bytes()), (PACKET_HEADER, &header)]);
+        let port = 7_u32.to_be_bytes();
+        message(&mut bytes, PACKET, 0, 12, &[(5, &port), (PACKET_HEADER, &header), (PAYLOAD, payload)]);
         bytes
     }
 
@@ -237,11 +268,11 @@ mod tests {
 
     #[test]
     fn packets_and_answers_are_read_from_one_buffer() {
-        let bytes = [packet(3), answer(-(Errno::ENOENT as i32)), packet(0x0102_0304), answer(0)].concat();
+        let bytes = [news(3, b""), answer(-(Errno::ENOENT as i32)), news(0x0102_0304, b"bytes"), answer(0)].concat();
         let expected = [
-            Event::Packet(3),
+            Event::Packet(3, b""),
             Event::Answer(Errno::ENOENT),
-            Event::Packet(0x0102_0304),
+            Event::Packet(0x0102_0304, b"bytes"),
             Event::Answer(Errno::from_raw(0)),
         ];
         assert_eq!(events(&bytes), expected);
@@ -249,11 +280,11 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_is_passed_over() {
-        for length in 0..packet(3).len() {
-            assert_eq!(events(&packet(3)[..length]), [], "{length} bytes");
+        for length in 0..news(3, b"x").len() {
+            assert_eq!(events(&news(3, b"x")[..length]), [], "{length} bytes");
         }
         assert_eq!(events(&[[3, 0, 0, 0].as_slice(), &[0; 20]].concat()), []);
-        let mut lying = packet(3);
+        let mut lying = news(3, b"x");
         lying[20..22].copy_from_slice(&60000_u16.to_ne_bytes());
         assert_eq!(events(&lying), []);
     }

@@ -1,0 +1,108 @@
+//! `cargo xtask shrink`: the smallest schedule that still makes a case fail.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{Context, Format, sudo};
+use crate::error::EXIT_PASSED;
+use crate::guard::Wait;
+use crate::host::doctor::require_tools;
+use crate::host::invoker::is_root;
+use crate::manifest::Project;
+use crate::plan::{Order, Plan};
+use crate::report::terminal;
+use crate::run::{self, Failure, Interrupt, Keep, Options, ScenarioBinaries, Tries};
+
+/// Find the few faults of a run with --chaos that make a case fail.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
+                        fails as it did. The result is a schedule for `cargo xtask e2e --chaos-replay`."
+)]
+pub struct Args {
+    /// The run: its name, its folder, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Which case, where several have failed.
+    #[arg(long, value_name = "CASE")]
+    case: Option<String>,
+    /// Run each candidate up to N times: one failure is enough.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    times: u32,
+    /// Run the result N times, to say how often it fails.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    verify: u32,
+    /// The slot whose names and folders the labs take.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    slot: u32,
+    /// The folder of the scenarios' programs, built already.
+    #[arg(long, hide = true, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Bad usage, a failure that does not come again, or no lab could be had.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let failure = Failure::find(&project, &args.run, args.case.as_deref())?;
+    let plan = Plan::make(&project, std::slice::from_ref(&failure.case), Order::ONCE)?;
+    if !is_root() {
+        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
+    }
+    require_tools()?;
+    let interrupt = Interrupt::listen()?;
+    let binaries = match &args.binaries {
+        Some(dir) => ScenarioBinaries::in_folder(&project, &plan, dir)?,
+        None => ScenarioBinaries::build(&project, &plan)?,
+    };
+    let options = Options {
+        slot: args.slot.to_string(),
+        wait: Wait::UntilFree,
+        keep: Keep::Never,
+        failures_max: None,
+        retries: 0,
+        timeout: None,
+        schedules: None,
+        host_names: std::collections::BTreeMap::new(),
+        replacements: Vec::new(),
+        working_dir: std::env::current_dir().context("finding the working directory")?,
+    };
+    terminal::show_progress(&format!("{}: {}", failure.case, failure.cause));
+    let tries = Tries { candidate: args.times, result: args.verify };
+    let observe = |line: String| terminal::show_progress(&line);
+    let shrunk = run::shrink(&project, &failure, tries, &options, &binaries, &interrupt, &observe)?;
+    let file = shrunk.file.strip_prefix(&project.root).unwrap_or(&shrunk.file).display().to_string();
+    let replay = format!("cargo xtask e2e {} --chaos-replay {file}", failure.case);
+    if context.format == Format::Json {
+        let mut value = json!({ "format_version": 1, "case": failure.case, "cause": failure.cause, "replay": replay });
+        if let (Some(all), Ok(serde_json::Value::Object(more))) = (value.as_object_mut(), serde_json::to_value(&shrunk))
+        {
+            all.extend(more);
+        }
+        println!("{value:#}");
+        return Ok(EXIT_PASSED);
+    }
+    println!(
+        "{} of {} faults are left, after {} candidates in {} runs; fails in {} of {} runs",
+        shrunk.schedule.faults.len(),
+        shrunk.faults_before,
+        shrunk.candidates,
+        shrunk.runs,
+        shrunk.failed,
+        shrunk.of
+    );
+    for planned in &shrunk.schedule.faults {
+        println!(
+            "    at {} ms for {} ms: {} on {}",
+            planned.at_ms, planned.duration_ms, planned.fault, planned.container
+        );
+    }
+    println!("replay: {replay}");
+    Ok(EXIT_PASSED)
+}

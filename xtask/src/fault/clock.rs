@@ -1,0 +1,442 @@
+//! The clock of a systemd unit's processes: ahead, behind, too fast, too slow. libfaketime, preloaded into the unit, tells
+//! them another time; everybody else's clock stays right.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::effect::{Effect, Site};
+use super::injection::usage;
+
+/// Less cannot be told from what a busy machine does by itself.
+const OFFSET_MS_MIN: u64 = 1000;
+
+/// Ten years.
+const OFFSET_MS_MAX: u64 = 315_360_000_000;
+
+/// Of the right rate.
+const PERCENT: std::ops::RangeInclusive<u32> = 10..=10_000;
+
+/// Closer to the right rate than this cannot be told from it.
+const PERCENT_OFF_MIN: u32 = 10;
+
+/// How long a clock's rate is watched.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How much a clock may be off by itself.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// How often a clock is looked at: a busy machine holds a program up in between.
+const ROUNDS: usize = 5;
+
+/// How long a unit may take to be restarted.
+const RESTART_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long systemd may take to have the unit running after the container's start.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks whether it runs.
+const START_POLL: Duration = Duration::from_millis(50);
+
+/// Prints where the library is. Its variant for programs with threads works for those without.
+const FIND: &str = r#"for file in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1; do
+    if [ -e "$file" ]; then echo "$file"; exit; fi
+done
+exit 3"#;
+
+/// Gives the unit `$1` the drop-in `$2`, and a clock as `$3` says. What lies in /run goes with the container's end.
+const BEGIN: &str = r#"set -e
+umask 022
+mkdir -p "/run/systemd/system/$1.d" /run/e2e-clock
+echo "$3" > "/run/e2e-clock/$1"
+printf '%s' "$2" > "/run/systemd/system/$1.d/e2e-clock.conf"
+systemctl daemon-reload
+systemctl restart -- "$1""#;
+
+/// Sets the clock of the unit `$1` as `$2` says, in one step.
+const SET: &str = r#"set -e
+umask 022
+echo "$2" > "/run/e2e-clock/$1.new"
+mv -f "/run/e2e-clock/$1.new" "/run/e2e-clock/$1""#;
+
+/// Gives the unit `$1` the right clock, if it has another.
+const END: &str = r#"set -e
+conf="/run/systemd/system/$1.d/e2e-clock.conf"
+if [ -e "$conf" ]; then
+    rm -f "$conf" "/run/e2e-clock/$1"
+    rmdir "/run/systemd/system/$1.d" 2>/dev/null || true
+    systemctl daemon-reload
+    systemctl restart -- "$1"
+fi"#;
+
+/// Prints the clock that its programs see between two times of the right one, waits, and does so once more. Those that
+/// tell the right time are without the library; the others share the time at which the shell began.
+const LOOK: &str = r#"right() { env -u LD_PRELOAD date +%s.%N; }
+a=$(right); b=$(date +%s.%N); c=$(right)
+env -u LD_PRELOAD sleep "$1"
+d=$(right); e=$(date +%s.%N); f=$(right)
+env -u LD_PRELOAD rm -f "/dev/shm/faketime_shm_$$" "/dev/shm/sem.faketime_sem_$$"
+echo "$a $b $c $d $e $f""#;
+
+/// Another clock for a unit.
+pub struct Clock {
+    unit: String,
+    kind: Kind,
+    library: String,
+    begun: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Jump { offset_ms: i64 },
+    Rate { percent: u32 },
+}
+
+/// How a clock goes, compared with the right one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Seen {
+    /// Ahead, in seconds.
+    ahead: f64,
+    /// How far that may be wrong.
+    unsure: f64,
+    /// Its rate in percent of the right one; nothing where it was not watched long enough.
+    percent: Option<f64>,
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.percent {
+            Some(percent) => write!(f, "a clock of {percent:.0} % of the right rate"),
+            None if self.ahead < 0.0 => write!(f, "a clock {:.3} s behind", -self.ahead),
+            None => write!(f, "a clock {:.3} s ahead", self.ahead),
+        }
+    }
+}
+
+impl Clock {
+    pub fn jump(unit: &str, offset_ms: i64) -> Self {
+        Self::new(unit, Kind::Jump { offset_ms })
+    }
+
+    pub fn rate(unit: &str, percent: u32) -> Self {
+        Self::new(unit, Kind::Rate { percent })
+    }
+
+    fn new(unit: &str, kind: Kind) -> Self {
+        Self { unit: unit.to_owned(), kind, library: String::new(), begun: false }
+    }
+
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Jump { .. } => "clock.jump",
+            Kind::Rate { .. } => "clock.rate",
+        }
+    }
+
+    fn check_parameters(&self) -> anyhow::Result<()> {
+        let may = |byte: u8| byte.is_ascii_alphanumeric() || b"@:_.-\\".contains(&byte);
+        let is_service = self.unit.len() > ".service".len() && self.unit.ends_with(".service");
+        if !is_service || !self.unit.bytes().all(may) {
+            let message = format!("{}: {:?} is no unit of a service, such as ssh.service", self.name(), self.unit);
+            return Err(usage(message));
+        }
+        match self.kind {
+            Kind::Jump { offset_ms } if !(OFFSET_MS_MIN..=OFFSET_MS_MAX).contains(&offset_ms.unsigned_abs()) => {
+                Err(usage(format!("clock.jump: {OFFSET_MS_MIN} to {OFFSET_MS_MAX} ms, forwards or backwards (-)")))
+            }
+            Kind::Rate { percent } if !PERCENT.contains(&percent) || percent.abs_diff(100) < PERCENT_OFF_MIN => {
+                let message = format!(
+                    "clock.rate: {} to {} percent, and at least {PERCENT_OFF_MIN} more or less than 100",
+                    PERCENT.start(),
+                    PERCENT.end()
+                );
+                Err(usage(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a program needs to have the unit's clock.
+    fn environment(&self) -> [String; 4] {
+        [
+            format!("LD_PRELOAD={}", self.library),
+            format!("FAKETIME_TIMESTAMP_FILE=/run/e2e-clock/{}", self.unit),
+            // A change counts at once.
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            // Waiting goes on as it should: it is the time of day that is wrong.
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ]
+    }
+
+    fn drop_in(&self) -> String {
+        let lines = self.environment().map(|entry| format!("Environment={}\n", entry.replace('%', "%%")));
+        format!("[Service]\n{}", lines.concat())
+    }
+
+    /// What the library is told, before the unit starts and then; a rate counts from a process's start.
+    fn settings(&self) -> (String, Option<String>) {
+        match self.kind {
+            Kind::Jump { offset_ms } => ("+0 x1".into(), Some(format!("{:+.3}", offset_ms as f64 / 1e3))),
+            Kind::Rate { percent } => (format!("+0 x{:.2}", f64::from(percent) / 100.0), None),
+        }
+    }
+
+    /// The unit's `ActiveState`, and the number of its first process in the container.
+    fn state(&self, site: &Site<'_>) -> anyhow::Result<(String, Option<u32>)> {
+        let shown = site.ask(&["systemctl", "show", "--property=ActiveState,MainPID", "--", &self.unit])?;
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let pid = value("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0);
+        Ok((value("ActiveState").unwrap_or_default().to_owned(), pid))
+    }
+
+    /// The unit's first process; the unit is active.
+    fn process(&self, site: &Site<'_>) -> anyhow::Result<Result<u32, String>> {
+        Ok(match self.state(site)? {
+            (state, _) if state != "active" => Err(format!("the unit {} is {state}, not active", self.unit)),
+            (_, None) => Err(format!("the unit {} has no process of its own", self.unit)),
+            (_, Some(pid)) => Ok(pid),
+        })
+    }
+
+    fn run(&self, site: &Site<'_>, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let argv = [&["/bin/sh", "-c", script, "clock", &self.unit], arguments].concat();
+        let output = site.exec_within(&argv, RESTART_DEADLINE)?;
+        if output.timed_out {
+            bail!(
+                "{} is not up {} s after its restart: a program with an allocator of its own, such as jemalloc in Redis, \
+                 does not start with libfaketime; {}",
+                self.unit,
+                RESTART_DEADLINE.as_secs(),
+                output.tail()
+            );
+        }
+        if output.status != 0 {
+            bail!("setting the clock of {} ended with status {}: {}", self.unit, output.status, output.tail());
+        }
+        Ok(())
+    }
+
+    fn begin(&self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (first, then) = self.settings();
+        self.run(site, BEGIN, &[&self.drop_in(), &first])?;
+        match then {
+            Some(then) => self.run(site, SET, &[&then]),
+            None => Ok(()),
+        }
+    }
+
+    /// How the clock goes that a program with this environment sees.
+    fn look(&self, site: &Site<'_>, environment: &[String]) -> anyhow::Result<Seen> {
+        let watch = match self.kind {
+            Kind::Jump { .. } => Duration::ZERO,
+            Kind::Rate { .. } => WATCH,
+        };
+        let watch = watch.as_secs().to_string();
+        let mut argv: Vec<&str> = vec!["env"];
+        argv.extend(environment.iter().map(String::as_str));
+        argv.extend(["/bin/sh", "-c", LOOK, "clock", &watch]);
+        let said = site.ask(&argv)?;
+        let said = String::from_utf8_lossy(&said);
+        seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
+    }
+
+    /// Whether a clock goes as it should while the damage lasts.
+    fn is_wrong(&self, seen: &Seen) -> bool {
+        match (self.kind, seen.percent) {
+            (Kind::Jump { offset_ms }, _) => {
+                (seen.ahead - offset_ms as f64 / 1e3).abs() <= seen.unsure + SLACK.as_secs_f64()
+            }
+            (Kind::Rate { percent }, Some(measured)) => {
+                (measured - f64::from(percent)).abs() < (f64::from(percent) - 100.0).abs() / 2.0
+            }
+            (Kind::Rate { .. }, None) => false,
+        }
+    }
+
+    /// Whether it goes as every clock should.
+    fn is_right(&self, seen: &Seen) -> bool {
+        let on_time = seen.ahead.abs() <= seen.unsure + SLACK.as_secs_f64();
+        match (self.kind, seen.percent) {
+            (Kind::Jump { .. }, _) => on_time,
+            (Kind::Rate { percent }, Some(measured)) => {
+                on_time && (measured - 100.0).abs() < (f64::from(percent) - 100.0).abs() / 2.0
+            }
+            (Kind::Rate { .. }, None) => false,
+        }
+    }
+
+    /// Looks until a clock is as it should be; the last one otherwise.
+    fn look_until(
+        &self,
+        site: &Site<'_>,
+        environment: &[String],
+        is_good: impl Fn(&Seen) -> bool,
+    ) -> anyhow::Result<Result<Seen, Seen>> {
+        let mut last = self.look(site, environment)?;
+        for _ in 1..ROUNDS {
+            if is_good(&last) {
+                break;
+            }
+            last = self.look(site, environment)?;
+        }
+        Ok(if is_good(&last) { Ok(last) } else { Err(last) })
+    }
+
+    /// Whether a process of the container has the library in its memory.
+    fn has_library(&self, site: &Site<'_>, pid: u32) -> anyhow::Result<bool> {
+        let maps = site.ask(&["cat", &format!("/proc/{pid}/maps")])?;
+        Ok(String::from_utf8_lossy(&maps).contains("/libfaketimeMT.so"))
+    }
+}
+
+impl Effect for Clock {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.check_parameters()?;
+        let name = self.name();
+        let found = site.exec(&["/bin/sh", "-c", FIND])?;
+        if found.status != 0 || found.timed_out {
+            let message = format!(
+                "{name}: {} has no libfaketime: write \"libfaketime\" into `packages` of its template {}",
+                site.name(),
+                site.container.machine().template.name
+            );
+            return Err(usage(message));
+        }
+        let library = std::fs::read_to_string(found.stdout.path()).context("reading a program's output")?;
+        self.library = library.trim().to_owned();
+        let pid = self.process(site)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
+        if self.has_library(site, pid)? {
+            return Err(usage(format!("{name}: {} has a clock of its own already: heal that first", self.unit)));
+        }
+        match self.look_until(site, &[], |seen| self.is_right(seen))? {
+            Ok(seen) => Ok(format!("process {pid} runs; a program there sees {seen}")),
+            Err(seen) => bail!("a program in {} sees {seen} before anything is done", site.name()),
+        }
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        // All of it lies in the container, below /run.
+        self.begun = true;
+        self.begin(site)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let pid = match self.process(site)? {
+            Ok(pid) => pid,
+            Err(problem) => bail!("{problem} after its restart"),
+        };
+        if !self.has_library(site, pid)? {
+            bail!("process {pid} of {} has not loaded {}: is its program a static one?", self.unit, self.library);
+        }
+        match self.look_until(site, &self.environment(), |seen| self.is_wrong(seen))? {
+            Ok(seen) => Ok(format!("process {pid} has loaded libfaketime; a program with its environment sees {seen}")),
+            Err(seen) => bail!("a program with the environment of process {pid} sees {seen}"),
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        // What is down has lost it already.
+        if !self.begun || site.container.outage().is_some_and(|outage| !outage.frozen) {
+            return Ok(());
+        }
+        self.run(site, END, &[])
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; {} has the right clock when it starts", self.unit));
+        }
+        let pid = match self.process(site)? {
+            Ok(pid) => pid,
+            Err(problem) => bail!("{problem} after its restart"),
+        };
+        if self.has_library(site, pid)? {
+            bail!("process {pid} of {} still has {} in its memory", self.unit, self.library);
+        }
+        match self.look_until(site, &self.environment(), |seen| self.is_right(seen))? {
+            Ok(seen) => Ok(format!("process {pid} runs without libfaketime; a program there sees {seen}")),
+            Err(seen) => bail!("a program there still sees {seen}"),
+        }
+    }
+
+    /// The restart has emptied /run. The unit has to run first, to be given a clock as it runs.
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let problem = match self.process(site) {
+                Ok(Ok(_)) => return self.begin(site),
+                Ok(Err(problem)) => problem,
+                Err(error) => format!("{error:#}"), // systemd does not answer yet
+            };
+            if begun.elapsed() > START_DEADLINE {
+                bail!("{} s after the start: {problem}", START_DEADLINE.as_secs());
+            }
+            std::thread::sleep(START_POLL); // nothing tells when a unit of a container runs
+        }
+    }
+}
+
+/// What six times say: the right one, that of a clock, and the right one again; and the same a while later.
+fn seen(times: &str) -> Option<Seen> {
+    let times: Vec<f64> = times.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [a, b, c, d, e, f] = times[..] else { return None };
+    let (first, second) = (f64::midpoint(a, c), f64::midpoint(d, f));
+    let passed = second - first;
+    let percent = (passed >= WATCH.as_secs_f64()).then(|| (e - b) / passed * 100.0);
+    Some(Seen { ahead: b - first, unsure: (c - a) / 2.0, percent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_told_by_six_times() {
+        let jumped = seen("1000.00 4600.01 1000.02 1000.03 4600.04 1000.05\n").unwrap();
+        assert!((jumped.ahead - 3600.0).abs() < 1e-6 && (jumped.unsure - 0.01).abs() < 1e-6, "{jumped:?}");
+        assert_eq!((jumped.percent, jumped.to_string()), (None, "a clock 3600.000 s ahead".into()));
+        let fast = seen("1000.00 1000.01 1000.02 1002.00 1004.01 1002.02").unwrap();
+        assert!((fast.percent.unwrap() - 200.0).abs() < 1e-6, "{fast:?}");
+        assert_eq!((seen("1 2 3"), seen("1 2 3 4 5 x")), (None, None));
+    }
+
+    #[test]
+    fn a_clock_is_right_or_wrong() {
+        let check = |clock: Clock, ahead, percent, is_right: bool, is_wrong: bool| {
+            let seen = Seen { ahead, unsure: 0.01, percent };
+            assert_eq!((clock.is_right(&seen), clock.is_wrong(&seen)), (is_right, is_wrong), "{seen:?}");
+        };
+        check(Clock::jump("x.service", -3_600_000), 0.05, None, true, false);
+        check(Clock::jump("x.service", -3_600_000), -3600.05, None, false, true);
+        check(Clock::jump("x.service", -3_600_000), 3600.0, None, false, false);
+        check(Clock::rate("x.service", 50), 0.0, Some(101.0), true, false);
+        check(Clock::rate("x.service", 50), 0.0, Some(52.0), false, true);
+        check(Clock::rate("x.service", 50), 0.0, None, false, false);
+    }
+
+    #[test]
+    fn bad_parameters_are_refused() {
+        let problem = |clock: Clock| clock.check_parameters().err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(problem(Clock::jump("postgresql@15-main.service", -1000)), "");
+        assert_eq!(problem(Clock::rate("ssh.service", 200)), "");
+        for unit in ["", ".service", "ssh", "ssh.socket", "../x.service", "a b.service", "-x/.service"] {
+            assert!(problem(Clock::jump(unit, 5000)).contains("is no unit of a service"), "{unit}");
+        }
+        assert!(problem(Clock::jump("x.service", 999)).contains("1000 to 315360000000 ms"));
+        assert!(problem(Clock::jump("x.service", i64::MIN)).contains("1000 to 315360000000 ms"));
+        for percent in [0, 9, 100, 95, 10_001] {
+            assert!(problem(Clock::rate("x.service", percent)).contains("10 to 10000 percent"), "{percent}");
+        }
+    }
+
+    #[test]
+    fn the_library_is_told_by_an_offset_or_a_rate() {
+        assert_eq!(Clock::jump("x.service", -1500).settings(), ("+0 x1".into(), Some("-1.500".into())));
+        assert_eq!(Clock::jump("x.service", 3_600_000).settings().1.unwrap(), "+3600.000");
+        assert_eq!(Clock::rate("x.service", 50).settings(), ("+0 x0.50".into(), None));
+        let drop_in = Clock::rate("x.service", 50).drop_in();
+        assert!(drop_in.starts_with("[Service]\nEnvironment=LD_PRELOAD="), "{drop_in}");
+        assert_eq!(drop_in.lines().count(), 5);
+    }
+}

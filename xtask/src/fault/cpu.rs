@@ -1,0 +1,509 @@
+//! Processor time: less of it, on fewer processors, or used up by others.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+
+use super::bound::Bound;
+use super::effect::{Effect, Site};
+use super::hog::Hogs;
+use super::injection::usage;
+use crate::error::Error;
+use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, parse_cpus};
+use crate::host::process::Running;
+
+/// A shell that starts `$1` busy programs.
+const BUSY: &str = r#"n=0; while [ "$n" -lt "$1" ]; do (while :; do :; done) & n=$((n + 1)); done"#;
+
+/// How long one look at what busy programs get takes at least.
+const WINDOW: Duration = Duration::from_millis(300);
+
+/// A look past which a bound has had its effect several times.
+const PERIODS: u64 = 8;
+
+/// How long something may take to be seen on a machine with much to do.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Between two looks at what a program has used.
+const POLL: Duration = Duration::from_millis(2);
+
+const PERCENT: std::ops::RangeInclusive<u32> = 1..=10_000;
+const BURNERS: std::ops::RangeInclusive<u32> = 1..=64;
+
+/// A bound that is not well below what the container gets already could not be seen.
+const SHARE_OF_NOW_MAX: f64 = 0.8;
+
+/// What is told apart differs by this factor at least.
+const MARGIN: f64 = 1.25;
+
+/// Less processor time.
+pub struct Quota {
+    percent: u32,
+    before: Option<CpuShare>,
+    bound: Option<Bound>,
+}
+
+/// What busy programs got.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    took: Duration,
+    used: Duration,
+    periods: u64,
+    throttled: u64,
+}
+
+impl Window {
+    fn percent(&self) -> f64 {
+        self.used.as_secs_f64() * 100.0 / self.took.as_secs_f64()
+    }
+}
+
+impl Quota {
+    const PROBE: Hogs = Hogs::named("cpu.quota-probe");
+
+    pub fn new(percent: u32) -> Self {
+        Self { percent, before: None, bound: None }
+    }
+
+    /// Runs busy programs until `is_enough` of one window, the last one if it never is.
+    fn watch(
+        &self,
+        site: &Site<'_>,
+        is_full: impl Fn(&Window) -> bool,
+        is_enough: impl Fn(&Window) -> bool,
+    ) -> anyhow::Result<Window> {
+        let group = site.container.group()?;
+        let busy = (self.percent.div_ceil(100) + 1).min(*BURNERS.end());
+        Self::PROBE.start(site, BUSY, &[&busy.to_string()])?;
+        let seen = self.windows(&group, is_full, is_enough);
+        Self::PROBE.end(site)?;
+        seen
+    }
+
+    fn windows(
+        &self,
+        group: &Group,
+        is_full: impl Fn(&Window) -> bool,
+        is_enough: impl Fn(&Window) -> bool,
+    ) -> anyhow::Result<Window> {
+        let gauges = || -> anyhow::Result<_> {
+            Ok((group.gauge(Gauge::CpuPeriods)?, group.gauge(Gauge::CpuThrottled)?, group.cpu_time()?))
+        };
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let (begun, (periods, throttled, used)) = (Instant::now(), gauges()?);
+            loop {
+                let now = gauges()?;
+                let window = Window {
+                    took: begun.elapsed(),
+                    used: now.2.saturating_sub(used),
+                    periods: now.0.saturating_sub(periods),
+                    throttled: now.1.saturating_sub(throttled),
+                };
+                let late = Instant::now() > deadline;
+                if is_full(&window) || late {
+                    if is_enough(&window) || late {
+                        return Ok(window);
+                    }
+                    break;
+                }
+                std::thread::sleep(POLL); // until the kernel has counted more
+            }
+        }
+    }
+
+    /// Whether busy programs get clearly more than the fault leaves them.
+    fn is_free(&self, window: &Window) -> bool {
+        window.percent() > f64::from(self.percent) * MARGIN
+    }
+
+    /// Whether no bound but this one explains a window: it was used up again and again, and programs got no more than it
+    /// allows, while so many periods of the bound before would have given them more.
+    fn is_bound(&self, before: &CpuShare, window: &Window) -> bool {
+        let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
+        let used_us = window.used.as_secs_f64() * 1e6;
+        // A period is begun at each end, and each processor keeps a little from one to the next.
+        let most_us = quota_us * (window.periods + 1) as f64 * 1.05 + 10_000.0;
+        let least_before_us =
+            before.quota_us.map_or(f64::INFINITY, |quota| quota as f64 * window.throttled as f64 * 0.9);
+        window.throttled >= 3 && used_us <= most_us && used_us < least_before_us
+    }
+}
+
+impl Effect for Quota {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("cpu.quota", Setting::CpuTime)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if !PERCENT.contains(&self.percent) {
+            let message = format!("cpu.quota: {} to {} percent of one processor", PERCENT.start(), PERCENT.end());
+            return Err(usage(message));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let share = site.container.group()?.cpu_share()?;
+        let configured = site.container.machine().template.limits.cpus * 100.0;
+        if share.percent().is_some_and(|now| now < configured * 0.99) {
+            let message = format!("cpu.quota: something bounds {} already: heal that first", site.name());
+            return Err(usage(message));
+        }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let now = share.percent().unwrap_or(f64::INFINITY).min(processors as f64 * 100.0);
+        if f64::from(self.percent) > now * SHARE_OF_NOW_MAX {
+            let most = now * SHARE_OF_NOW_MAX;
+            let message = format!("cpu.quota: {} may use {now:.0} % now: choose {most:.0} at most", site.name());
+            return Err(usage(message));
+        }
+        let window = self.watch(site, |window| window.took >= WINDOW, |window| self.is_free(window))?;
+        if !self.is_free(&window) {
+            let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", site.name(), window.percent());
+            let cure = "choose less, or a machine with less to do".into();
+            return Err(Error::Host { problem, cure }.into());
+        }
+        self.before = Some(share);
+        Ok(format!("busy programs there got {:.0} % of a processor", window.percent()))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let value = site.container.group()?.cpu_share_text(self.percent)?;
+        self.bound = Some(Bound::set(site, Setting::CpuTime, value)?);
+        Ok(())
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let before = self.before.context("nothing was looked at before")?;
+        let is_bound = |window: &Window| self.is_bound(&before, window);
+        let window = self.watch(site, |window| window.periods >= PERIODS, is_bound)?;
+        let seen = format!(
+            "busy programs there got {:.1} % of a processor, and used it up in {} of {} periods",
+            window.percent(),
+            window.throttled,
+            window.periods
+        );
+        if !is_bound(&window) {
+            bail!("{seen}");
+        }
+        Ok(seen)
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
+        Self::PROBE.end(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing bounds its processor time any more"));
+        }
+        let window = self.watch(site, |window| window.took >= WINDOW, |window| self.is_free(window))?;
+        let seen = format!("busy programs there got {:.0} % of a processor", window.percent());
+        if !self.is_free(&window) {
+            bail!("{seen}");
+        }
+        Ok(seen)
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
+    }
+}
+
+/// Fewer processors.
+pub struct Pin {
+    text: String,
+    cpus: Vec<usize>,
+    /// One that it may use without the fault only.
+    lost: usize,
+    bound: Option<Bound>,
+}
+
+/// How often a program is looked at, and how much time it has to use meanwhile, until it counts as running somewhere.
+const LOOKS_MIN: usize = 20;
+const LOOK_TIME: Duration = Duration::from_millis(50);
+
+impl Pin {
+    const PROBE: Hogs = Hogs::named("cpu.pin-probe");
+
+    pub fn new(cpus: &str) -> Self {
+        Self { text: cpus.to_owned(), cpus: Vec::new(), lost: 0, bound: None }
+    }
+
+    /// Runs a busy program in the container while `look` looks at it.
+    fn with_program<T>(site: &Site<'_>, look: impl Fn(&Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        Self::PROBE.start(site, BUSY, &["1"])?;
+        let looked = Self::PROBE.running(site).first().context("the busy program is gone").and_then(look);
+        Self::PROBE.end(site)?;
+        looked
+    }
+
+    /// Puts a program on the processor that is lost, and waits until it runs there.
+    fn runs_on_lost(&self, program: &Running) -> anyhow::Result<Result<(), Errno>> {
+        if let Err(error) = program.bind_to(self.lost) {
+            return Ok(Err(error));
+        }
+        let used = program.cpu_time().context("the busy program is gone")?;
+        let begun = Instant::now();
+        loop {
+            let now = program.cpu_time().context("the busy program is gone")?;
+            if now > used && program.processor() == Some(self.lost) {
+                return Ok(Ok(()));
+            }
+            if begun.elapsed() > DEADLINE {
+                bail!("a program that was put on processor {} does not run there", self.lost);
+            }
+            std::thread::sleep(POLL); // until it has its turn
+        }
+    }
+
+    /// The processors that a program is seen on.
+    fn seen_on(program: &Running) -> anyhow::Result<Vec<usize>> {
+        let gone = || "the busy program is gone".to_owned();
+        let (begun, used) = (Instant::now(), program.cpu_time().with_context(gone)?);
+        let (mut seen, mut looks) = (Vec::new(), 0);
+        loop {
+            let processor = program.processor().with_context(gone)?;
+            if !seen.contains(&processor) {
+                seen.push(processor);
+            }
+            looks += 1;
+            if looks >= LOOKS_MIN && program.cpu_time().with_context(gone)?.saturating_sub(used) >= LOOK_TIME {
+                seen.sort_unstable();
+                return Ok(seen);
+            }
+            if begun.elapsed() > DEADLINE {
+                bail!("a busy program there gets no processor time");
+            }
+            std::thread::sleep(POLL); // until it has its turn
+        }
+    }
+
+    /// The processors that the container may use now, and those that it may use without a fault.
+    fn allowed(site: &Site<'_>) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+        let now = Self::with_program(site, |program| program.processors().context("the busy program is gone"))?;
+        let slot = Group::named(&site.container.cgroup_name());
+        let above = slot.read(Setting::Cpus).ok().and_then(|list| parse_cpus(&list)).filter(|list| !list.is_empty());
+        Ok((now.clone(), above.unwrap_or(now)))
+    }
+}
+
+impl Effect for Pin {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("cpu.pin", Setting::Cpus)?;
+        if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+            return Ok(());
+        }
+        let problem =
+            "cpu.pin: this host has one processor, and a container that may use no other loses nothing".into();
+        Err(Error::Host { problem, cure: "a host with more processors".into() }.into())
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(cpus) = parse_cpus(&self.text).filter(|cpus| !cpus.is_empty()) else {
+            let message = format!("cpu.pin: {:?} is no list of processors such as 0 or 0-1,3", self.text);
+            return Err(usage(message));
+        };
+        let (now, above) = Self::allowed(site)?;
+        if now.len() < above.len() {
+            let message =
+                format!("cpu.pin: something bounds the processors of {} already: heal that first", site.name());
+            return Err(usage(message));
+        }
+        let stray = cpus.iter().find(|cpu| !now.contains(cpu));
+        let lost = now.iter().find(|cpu| !cpus.contains(cpu));
+        let (None, Some(lost)) = (stray, lost) else {
+            let message =
+                format!("cpu.pin: {} may use the processors {now:?}: name some of them, not all", site.name());
+            return Err(usage(message));
+        };
+        (self.cpus, self.lost) = (cpus, *lost);
+        match Self::with_program(site, |program| self.runs_on_lost(program))? {
+            Ok(()) => Ok(format!("a busy program there ran on processor {}", self.lost)),
+            Err(error) => bail!("a program of {} could not be put on processor {}: {error}", site.name(), self.lost),
+        }
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound = Some(Bound::set(site, Setting::Cpus, self.text.trim().to_owned())?);
+        Ok(())
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (seen, moved) =
+            Self::with_program(site, |program| Ok((Self::seen_on(program)?, program.bind_to(self.lost))))?;
+        if let Some(stray) = seen.iter().find(|processor| !self.cpus.contains(processor)) {
+            bail!("a busy program there ran on processor {stray}");
+        }
+        match moved {
+            Err(Errno::EINVAL) => Ok(format!(
+                "a busy program there ran on {seen:?} only, and could not be put on processor {}",
+                self.lost
+            )),
+            Err(error) => {
+                bail!("putting a program there on processor {} failed for another reason: {error}", self.lost)
+            }
+            Ok(()) => bail!("a program there could still be put on processor {}", self.lost),
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
+        Self::PROBE.end(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing bounds its processors any more"));
+        }
+        match Self::with_program(site, |program| self.runs_on_lost(program))? {
+            Ok(()) => Ok(format!("a busy program there ran on processor {} again", self.lost)),
+            Err(error) => bail!("a program there cannot be put on processor {}: {error}", self.lost),
+        }
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
+    }
+}
+
+/// Processes inside that use all the processor time they get.
+pub struct Burn {
+    processes: u32,
+}
+
+impl Burn {
+    const HOGS: Hogs = Hogs::named("cpu.burn");
+
+    pub fn new(processes: u32) -> Self {
+        Self { processes }
+    }
+
+    fn start(&self, site: &Site<'_>) -> anyhow::Result<()> {
+        Self::HOGS.start(site, BUSY, &[&self.processes.to_string()])
+    }
+
+    /// Processor time that the container uses in a window.
+    fn used(site: &Site<'_>) -> anyhow::Result<String> {
+        let group = site.container.group()?;
+        let (begun, used) = (Instant::now(), group.cpu_time()?);
+        while begun.elapsed() < WINDOW {
+            std::thread::sleep(POLL); // the window's length is what is measured over
+        }
+        let used = group.cpu_time()?.saturating_sub(used);
+        Ok(format!(
+            "its processes used {} ms of processor time in {} ms",
+            used.as_millis(),
+            begun.elapsed().as_millis()
+        ))
+    }
+}
+
+impl Effect for Burn {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("cpu.burn", Setting::CpuTime)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if !BURNERS.contains(&self.processes) {
+            return Err(usage(format!("cpu.burn: {} to {} processes", BURNERS.start(), BURNERS.end())));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let (there, group) = (Self::HOGS.running(site).len(), site.container.group()?);
+        if there > 0 {
+            let message = format!("cpu.burn: {there} processes of another one run in {}: heal that first", site.name());
+            return Err(usage(message));
+        }
+        let now = group.gauge(Gauge::Processes)?;
+        // One more for the shell that starts them, and one for what brings it there.
+        if let Some(most) = group.bound(Setting::Processes)?.filter(|most| now + u64::from(self.processes) + 2 > *most)
+        {
+            let message = format!("cpu.burn: {} has {now} processes of {most} that it may have", site.name());
+            return Err(usage(message));
+        }
+        Self::used(site)
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.start(site)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let group = site.container.group()?;
+        let (begun, used) = (Instant::now(), group.cpu_time()?);
+        loop {
+            let hogs = Self::HOGS.running(site);
+            let times: Vec<Duration> = hogs.iter().filter_map(Running::cpu_time).collect();
+            let all = times.iter().sum::<Duration>();
+            let counted = group.cpu_time()?.saturating_sub(used);
+            let each_runs = times.len() == self.processes as usize && times.iter().all(|time| !time.is_zero());
+            if each_runs && all >= LOOK_TIME && counted >= LOOK_TIME {
+                let took = begun.elapsed().as_millis();
+                return Ok(format!(
+                    "{} processes, and all with them used {} ms in {took} ms",
+                    times.len(),
+                    counted.as_millis()
+                ));
+            }
+            if begun.elapsed() > DEADLINE {
+                bail!("{} processes have used {} ms", times.len(), all.as_millis());
+            }
+            std::thread::sleep(POLL); // until each has had its turn
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        Self::HOGS.end(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing burns there when it goes on"));
+        }
+        let left = Self::HOGS.running(site).len();
+        if left > 0 {
+            bail!("{left} of the processes still run");
+        }
+        Self::used(site)
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if Self::HOGS.running(site).is_empty() { self.start(site) } else { Ok(()) }
+    }
+}
+
+/// Whether the kernel has what a fault changes.
+pub(super) fn controller(fault: &str, setting: Setting) -> anyhow::Result<()> {
+    let Some(name) = setting.missing_controller() else { return Ok(()) };
+    let problem = format!("{fault}: the kernel has no cgroup controller {name}");
+    let cure = format!("a kernel with it, started without cgroup_disable={name}; `cargo xtask doctor` says more");
+    Err(Error::Host { problem, cure }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_seen_only_where_no_other_bound_explains_it() {
+        let quota = Quota::new(20);
+        let before = CpuShare { quota_us: Some(50_000), period_us: 100_000 };
+        let free = CpuShare { quota_us: None, period_us: 100_000 };
+        let window = |used_ms: u64, throttled: u64| Window {
+            took: Duration::from_millis(800),
+            used: Duration::from_millis(used_ms),
+            periods: 8,
+            throttled,
+        };
+        assert!(quota.is_bound(&before, &window(160, 8)));
+        assert!(quota.is_bound(&before, &window(160, 4)));
+        assert!(!quota.is_bound(&before, &window(160, 3)), "three periods of the bound before are 150 ms");
+        assert!(!quota.is_bound(&before, &window(400, 8)), "that is what it got before");
+        assert!(!quota.is_bound(&before, &window(100, 0)), "something else kept it from running");
+        assert!(quota.is_bound(&free, &window(160, 3)));
+        assert!(!quota.is_bound(&free, &window(160, 0)));
+    }
+}

@@ -1,0 +1,293 @@
+//! A program that ends at once with an error, however often it is started.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::effect::{Effect, Site};
+use super::injection::usage;
+use crate::host::mount;
+use crate::host::process::Running;
+use crate::host::shell::quote;
+use crate::manifest::Init;
+
+/// How the names of the fault's own files begin; they lie beside the program for as long as they are needed.
+const OWN_PREFIX: &str = ".e2e-crashloop-";
+
+/// What the program ends with.
+const STATUS: i32 = 1;
+
+/// So many bytes of the program are looked at to tell it from what stands in its place.
+const HEAD: &str = "64";
+
+/// How long processes may take to end.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a supervisor may take to start a program again.
+const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A program that has not ended after this runs.
+const RUNS_AFTER: Duration = Duration::from_millis(50);
+
+/// Between two looks at processes.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A file that ends at once stands in the place of a program.
+pub struct Crashloop {
+    program: String,
+    found: Option<Found>,
+    killed: usize,
+    is_supervised: bool,
+}
+
+/// The program, as it is without the fault.
+struct Found {
+    /// Where it lies when all links are followed.
+    path: PathBuf,
+    /// Device and inode.
+    file: (u64, u64),
+    /// Its first bytes, as a program in the container reads them.
+    head: Vec<u8>,
+    /// The systemd units that ran it.
+    units: Vec<String>,
+    /// How often systemd had started them again.
+    restarts: u64,
+}
+
+impl Crashloop {
+    pub fn new(program: &str) -> Self {
+        Self { program: program.to_owned(), found: None, killed: 0, is_supervised: false }
+    }
+
+    fn found(&self) -> anyhow::Result<&Found> {
+        self.found.as_ref().context("nothing was looked at before")
+    }
+
+    fn bad(&self, what: &str) -> anyhow::Error {
+        usage(format!("process.crashloop: {} {what}", self.program))
+    }
+
+    /// Where the program lies and which file it is, of those that the machine does not need to run anything at all.
+    fn locate(&self, site: &Site<'_>) -> anyhow::Result<(PathBuf, (u64, u64))> {
+        let init = site.container.init_pid()?;
+        let program = PathBuf::from(&self.program);
+        let looked = mount::inside(init, || {
+            let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+            let path = std::fs::canonicalize(&program)?;
+            let metadata = std::fs::metadata(&path)?;
+            let is_program = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+            Ok((path.clone(), identity(&path)?, is_program, identity(Path::new("/bin/sh")).ok()))
+        });
+        let (path, file, is_program, shell) =
+            looked.map_err(|error| self.bad(&format!("cannot be found in {}: {error:#}", site.name())))?;
+        if !is_program {
+            return Err(self.bad("is no program"));
+        }
+        let first = std::fs::metadata(format!("/proc/{init}/exe")).map(|found| (found.dev(), found.ino())).ok();
+        if [shell, first].contains(&Some(file)) {
+            return Err(self.bad(&format!("is {}, which is its shell or its first process too", path.display())));
+        }
+        Ok((path, file))
+    }
+
+    fn running(&self, site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
+        let found = self.found()?;
+        let mut running = site.container.processes_running(found.file, &self.program);
+        running.extend(site.container.processes_running(found.file, &found.path.to_string_lossy()));
+        running.sort_by_key(|process| process.pid);
+        running.dedup();
+        Ok(running)
+    }
+
+    fn head(&self, site: &Site<'_>) -> anyhow::Result<Vec<u8>> {
+        site.ask(&["/bin/sh", "-c", r#"head -c "$2" "$1""#, "read", &self.program, HEAD])
+    }
+
+    fn counter(path: &Path) -> PathBuf {
+        own_file(path, "starts")
+    }
+
+    /// How often what stands in the program's place was started, as far as it could say so.
+    fn starts(&self, site: &Site<'_>) -> anyhow::Result<u64> {
+        let counter = Self::counter(&self.found()?.path);
+        mount::inside(site.container.init_pid()?, || Ok(std::fs::metadata(counter).map_or(0, |counter| counter.len())))
+    }
+
+    /// How often systemd has started units again.
+    fn restarts(site: &Site<'_>, units: &[String]) -> anyhow::Result<u64> {
+        if units.is_empty() {
+            return Ok(0);
+        }
+        let words = ["systemctl", "show", "--property=NRestarts", "--value", "--"].into_iter();
+        let shown = site.ask(&words.chain(units.iter().map(String::as_str)).collect::<Vec<_>>())?;
+        Ok(String::from_utf8_lossy(&shown).lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
+    }
+
+    /// Puts it into the program's place and kills what runs of it.
+    fn cover(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let running = self.running(site)?;
+        let path = self.found()?.path.clone();
+        mount::inside(site.container.init_pid()?, || cover(&path))?;
+        self.killed = running.len();
+        for process in &running {
+            process.kill()?;
+        }
+        match running.iter().find(|process| !process.wait_for_end(END_DEADLINE)) {
+            None => Ok(()),
+            Some(process) => bail!("process {} still runs", process.pid),
+        }
+    }
+
+    fn is_covered(&self, site: &Site<'_>, path: &Path) -> anyhow::Result<bool> {
+        let roots = mount::roots_at(site.container.init_pid()?, path)?;
+        Ok(roots.iter().any(|root| root.contains(OWN_PREFIX)))
+    }
+}
+
+impl Effect for Crashloop {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if !self.program.starts_with('/') {
+            return Err(self.bad("is no absolute path of a program's file"));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let (path, file) = self.locate(site)?;
+        if self.is_covered(site, &path)? {
+            return Err(self.bad(&format!("of {} crashes already: heal that first", site.name())));
+        }
+        let head = self.head(site)?;
+        self.found = Some(Found { path, file, head, units: Vec::new(), restarts: 0 });
+        let running = self.running(site)?;
+        if matches!(site.container.machine().template.init, Init::Systemd) {
+            let mut units: Vec<String> = running.iter().filter_map(Running::systemd_unit).collect();
+            units.sort();
+            units.dedup();
+            let restarts = Self::restarts(site, &units)?;
+            self.found = self.found.take().map(|found| Found { units, restarts, ..found });
+        }
+        Ok(format!("{} of it run", counted(running.len())))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.cover(site)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let output = site.exec_within(&[&self.program], END_DEADLINE)?;
+        if output.timed_out || output.status != STATUS {
+            bail!("started, it ended with status {}: {}", output.status, output.tail());
+        }
+        let seen = format!("started, it ended with status {STATUS} in {:.0} ms", output.duration.as_secs_f64() * 1e3);
+        if self.killed == 0 {
+            return Ok(format!("{seen}; nothing ran of it"));
+        }
+        // One start was ours.
+        let (begun, found) = (Instant::now(), self.found()?);
+        loop {
+            let by_file = self.starts(site)?.saturating_sub(1);
+            let by_systemd = Self::restarts(site, &found.units)?.saturating_sub(found.restarts);
+            let times = by_file.max(by_systemd);
+            let killed =
+                format!("{} of it {} killed", counted(self.killed), if self.killed == 1 { "was" } else { "were" });
+            if times > 0 {
+                self.is_supervised = true;
+                return match self.running(site)?.iter().find(|process| !process.wait_for_end(END_DEADLINE)) {
+                    Some(process) => bail!("process {} of it runs", process.pid),
+                    None => Ok(format!("{killed}, and it was started again {times} times since; {seen}")),
+                };
+            }
+            if begun.elapsed() > SUPERVISOR_DEADLINE {
+                return Ok(format!("{killed}, and nobody has started it again; {seen}"));
+            }
+            std::thread::sleep(POLL); // until its supervisor has noticed
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let down = site.container.outage().is_some_and(|outage| !outage.frozen);
+        let Some(found) = self.found.as_ref().filter(|_| !down) else { return Ok(()) };
+        let init = site.container.init_pid()?;
+        let (path, covered) = (found.path.clone(), self.is_covered(site, &found.path)?);
+        mount::inside(init, || {
+            if covered {
+                mount::detach(&path)?;
+            }
+            match std::fs::remove_file(Self::counter(&path)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; its file is as it was"));
+        }
+        if self.head(site)? != self.found()?.head {
+            bail!("a program there does not read what was there before");
+        }
+        let begun = Instant::now();
+        while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE {
+            let running = self.running(site)?;
+            if running.iter().any(|process| !process.wait_for_end(RUNS_AFTER)) {
+                return Ok(format!("{} of it run again", counted(running.len())));
+            }
+            std::thread::sleep(POLL); // until its supervisor has started it again
+        }
+        Ok("a program there reads what was there before; nothing runs of it yet".into())
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let path = self.found()?.path.clone();
+        if self.is_covered(site, &path)? { Ok(()) } else { self.cover(site) }
+    }
+}
+
+fn own_file(program: &Path, what: &str) -> PathBuf {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    program.with_file_name(format!("{OWN_PREFIX}{what}-{name}"))
+}
+
+/// What stands in the program's place: it counts its starts where whoever starts it may write.
+fn script(program: &Path) -> String {
+    let counter = quote(&own_file(program, "starts").to_string_lossy());
+    format!("#!/bin/sh\n{{ echo >> {counter}; }} 2>/dev/null\nexit {STATUS}\n")
+}
+
+/// Mounts the script over the program, in the namespace that the caller is in. Its file needs no name afterwards.
+fn cover(program: &Path) -> anyhow::Result<()> {
+    let make = |path: &Path, mode: u32, text: &str| -> std::io::Result<()> {
+        let _ = std::fs::remove_file(path); // of a fault that was broken off
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+    };
+    let (cover, counter) = (own_file(program, "cover"), own_file(program, "starts"));
+    let context = || format!("writing beside {}", program.display());
+    make(&counter, 0o666, "").with_context(context)?;
+    make(&cover, 0o755, &script(program)).with_context(context)?;
+    let bound = mount::bind(&cover, program);
+    std::fs::remove_file(&cover).with_context(context)?;
+    bound
+}
+
+fn counted(processes: usize) -> String {
+    format!("{processes} {}", if processes == 1 { "process" } else { "processes" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_its_place_is_a_script_beside_it() {
+        let text = script(Path::new("/opt/a b/run"));
+        assert!(text.starts_with("#!/bin/sh\n"), "{text}");
+        assert!(text.contains("echo >> '/opt/a b/.e2e-crashloop-starts-run'"), "{text}");
+        assert_eq!(own_file(Path::new("/bin/x"), "cover"), Path::new("/bin/.e2e-crashloop-cover-x"));
+    }
+}

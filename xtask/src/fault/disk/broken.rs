@@ -1,0 +1,168 @@
+//! A volume's file system has stopped: by an error that it has met, or because its device is gone.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::volume::{PROBE, PROBE_BYTES, Volume, line_with};
+use crate::error::Error;
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::guard::Make;
+use crate::host::ext4;
+use crate::host::mountns::MountNamespace;
+use crate::host::shell::which;
+
+/// A file system that has to be mounted anew.
+pub struct Broken {
+    path: String,
+    kind: Kind,
+    volume: Option<Volume>,
+    is_mended: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It has met an error: nothing is written any more.
+    Error,
+    /// Its device is gone: neither is anything read.
+    Dead,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "disk.fs-error",
+            Self::Dead => "disk.dead",
+        }
+    }
+
+    /// What a program gets that writes.
+    fn refusals(self) -> &'static [&'static str] {
+        match self {
+            Self::Error => &["Read-only file system", "Input/output error", "Structure needs cleaning"],
+            Self::Dead => &["Input/output error"],
+        }
+    }
+}
+
+impl Broken {
+    pub fn fs_error(path: &str) -> Self {
+        Self { path: path.to_owned(), kind: Kind::Error, volume: None, is_mended: false }
+    }
+
+    pub fn dead(path: &str) -> Self {
+        Self { kind: Kind::Dead, ..Self::fs_error(path) }
+    }
+
+    /// Has a program in the container write a file to its disk, and read it past the page cache.
+    fn write_and_read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
+        let script =
+            r#"dd if=/dev/zero of="$1" bs=4096 count="$2" conv=fsync && dd if="$1" of=/dev/null bs=4096 iflag=direct"#;
+        let blocks = (PROBE_BYTES / 4096).to_string();
+        let output = site.exec(&["/bin/sh", "-c", script, "probe", &volume.probe(), &blocks])?;
+        Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
+    }
+
+    /// Has a program read the file that was there before.
+    fn read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
+        let output = site.exec(&["cat", &volume.probe()])?;
+        Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
+    }
+
+    /// Shows the volume's file system, which was mounted anew, in every mount namespace of the container in which it is
+    /// not seen yet. What a process there still has open stays with the old one, and fails for good.
+    fn show_anew(site: &Site<'_>, volume: &Volume) -> anyhow::Result<()> {
+        let guard = volume.mounts()?;
+        let device = guard.device_of(&volume.dir)?;
+        let inside = Path::new(&volume.inside);
+        for namespace in MountNamespace::all_of(&site.container.pids()) {
+            // A service may have left the volume out of its own namespace.
+            if namespace.device_of(inside).is_ok_and(|found| found != device) {
+                guard.show_in(&volume.dir, &namespace, inside)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Effect for Broken {
+    fn supported(&self) -> anyhow::Result<()> {
+        if which("e2fsck").is_some() {
+            return Ok(());
+        }
+        let problem = format!("{}: e2fsck is not installed", self.kind.name());
+        Err(Error::Host { problem, cure: "`cargo xtask setup` installs e2fsprogs".into() }.into())
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let volume = Volume::on_device(self.kind.name(), &self.path, site)?;
+        match Self::write_and_read(site, &volume)? {
+            Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside)),
+            Err(said) => {
+                let message = format!(
+                    "{}: nothing can be written to {} and read as it is: {said}",
+                    self.kind.name(),
+                    volume.inside
+                );
+                Err(usage(message))
+            }
+        }
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let volume = Volume::on_device(self.kind.name(), &self.path, site)?;
+        let device = volume.device()?;
+        // The image and all mounts of it go with the lab: nothing of it outlives that.
+        self.volume = Some(volume.clone());
+        match self.kind {
+            Kind::Error => device.trigger_error(),
+            Kind::Dead => ext4::shut_down(&volume.top()),
+        }
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let refused = |said: Result<(), String>, what: &str| match said {
+            Ok(()) => bail!("{} can still be {what}", volume.inside),
+            Err(said) => match line_with(&said, self.kind.refusals()) {
+                Some(line) => Ok(line.to_owned()),
+                None => bail!("it failed for another reason: {said}"),
+            },
+        };
+        let writing = refused(Self::write_and_read(site, volume)?, "written")?;
+        match self.kind {
+            Kind::Error => Ok(writing),
+            Kind::Dead => Ok(format!("{}; {writing}", refused(Self::read(site, volume)?, "read")?)),
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let Some(volume) = self.volume.as_ref().filter(|_| !self.is_mended) else { return Ok(()) };
+        // What the kernel holds in memory of the old device must not be written over the new one's later.
+        if let Ok(device) = volume.device() {
+            device.flush();
+        }
+        let (image, path) = (volume.image.clone(), volume.dir.clone());
+        site.lab.guard().make(vec![Make::Ext4Anew { image, path }])?;
+        // From here on it is in use: a second check would be one of a living file system.
+        self.is_mended = true;
+        let _ = fs::remove_file(volume.top().join(PROBE)); // lost with the device, perhaps
+        Self::show_anew(site, volume)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; {} was mended and mounted anew", volume.inside));
+        }
+        match Self::write_and_read(site, volume)? {
+            Ok(()) => {
+                let _ = fs::remove_file(volume.top().join(PROBE));
+                Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside))
+            }
+            Err(said) => bail!("{} cannot be written and read: {said}", volume.inside),
+        }
+    }
+}

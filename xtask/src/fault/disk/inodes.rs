@@ -1,0 +1,164 @@
+//! A volume takes no more files, though it has room.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{fstatvfs, statvfs};
+
+use super::volume::{Volume, line_with};
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::undo::Undo;
+use crate::manifest::VolumeKind;
+
+/// The folder of the files that take the place of others, on an ext4 volume.
+const BALLAST: &str = ".e2e-inodes";
+
+/// More cannot be made in a short time to see that it is too many.
+const FREE_MAX: u64 = 10_000;
+
+/// So many files are made at most to take the place of others.
+const BALLAST_MAX: u64 = 1 << 20;
+
+/// How many more than allowed are tried.
+const EXCESS: u64 = 4;
+
+/// A volume without room for more files.
+pub struct Inodes {
+    path: String,
+    free: u64,
+    done: Option<(Volume, Vec<Undo>)>,
+}
+
+/// What came of making files in the container.
+struct Made {
+    count: u64,
+    said: String,
+}
+
+impl Inodes {
+    pub fn new(path: &str, free: u64) -> Self {
+        Self { path: path.to_owned(), free, done: None }
+    }
+
+    /// Makes empty files in the container, some more than are to be free, and removes them. A redirection that fails does
+    /// not end the shell unless it stands at a builtin of the special kind, as `:` is.
+    fn make_files(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Made> {
+        let script = r#"i=0; status=0
+            while [ $i -lt "$2" ] && [ $status = 0 ]; do
+                command true > "$1.$i" || status=$?
+                [ $status = 0 ] && i=$((i + 1))
+            done
+            rm -f "$1".*
+            echo $i"#;
+        let count = (self.free + EXCESS).to_string();
+        let output = site.exec(&["/bin/sh", "-c", script, "probe", &volume.probe(), &count])?;
+        let stdout = fs::read_to_string(output.stdout.path()).context("reading a program's output")?;
+        let said = fs::read_to_string(output.stderr.path()).unwrap_or_default().trim().to_owned();
+        if output.timed_out {
+            bail!("making {count} files in {} took too long", volume.inside);
+        }
+        let count = stdout.trim().parse().with_context(|| format!("making files in {}: {said}", volume.inside))?;
+        Ok(Made { count, said })
+    }
+}
+
+impl Effect for Inodes {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if self.free > FREE_MAX {
+            return Err(usage(format!("disk.inodes: `free_inodes` is 0 to {FREE_MAX}")));
+        }
+        let volume = Volume::of("disk.inodes", &self.path, site)?;
+        let made = self.make_files(site, &volume)?;
+        if made.count < self.free + EXCESS {
+            let message =
+                format!("disk.inodes: {} takes only {} more files as it is: {}", volume.inside, made.count, made.said);
+            return Err(usage(message));
+        }
+        Ok(format!("{} files were made in {}", made.count, volume.inside))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let volume = Volume::of("disk.inodes", &self.path, site)?;
+        let state = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
+        let undo = match volume.kind {
+            VolumeKind::Tmpfs => Undo::SetInodes { path: volume.dir.clone(), inodes: state.files() },
+            VolumeKind::Ext4 => Undo::RemoveTree { path: volume.dir.join(BALLAST) },
+        };
+        site.note(vec![undo.clone()])?;
+        self.done = Some((volume.clone(), vec![undo]));
+        match volume.kind {
+            VolumeKind::Tmpfs => {
+                let used = state.files().saturating_sub(state.files_free());
+                volume.mounts()?.set_inodes(&volume.dir, used + self.free)
+            }
+            VolumeKind::Ext4 => take_inodes(&volume.top(), self.free),
+        }
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let made = self.make_files(site, volume)?;
+        if made.count > self.free {
+            bail!("{} more files could be made in {}", made.count, volume.inside);
+        }
+        let Some(line) = line_with(&made.said, &["No space left"]) else {
+            bail!("making a file failed for another reason: {}", made.said);
+        };
+        let room = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
+        let room = room.blocks_available() * room.fragment_size();
+        Ok(format!("{} files could be made, then: {line}; {room} bytes are free", made.count))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        match &self.done {
+            Some((_, undo)) => site.undo(undo.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        if let Some(outage) = site.container.outage() {
+            let free = statvfs(&volume.top())?.files_free();
+            return Ok(format!("{outage}; {} has room for {free} files", volume.inside));
+        }
+        let made = self.make_files(site, volume)?;
+        if made.count < self.free + EXCESS {
+            bail!("only {} files could be made in {}: {}", made.count, volume.inside, made.said);
+        }
+        Ok(format!("{} files were made in {}", made.count, volume.inside))
+    }
+}
+
+/// Makes empty files below `top` until only this many more can be made.
+fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
+    let path = top.join(BALLAST);
+    let context = || format!("making files in {}", path.display());
+    fs::create_dir(&path).with_context(context)?;
+    // By the folder itself: the container may put a link in the place of its name.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let folder = open(&path, flags, Mode::empty()).with_context(context)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mut made = 0_u64;
+    loop {
+        let left = fstatvfs(&folder).with_context(context)?.files_free();
+        if left <= free {
+            return Ok(());
+        }
+        if made + left - free > BALLAST_MAX {
+            return Err(usage(format!("disk.inodes: the volume takes {left} files more: at most {BALLAST_MAX}")));
+        }
+        for _ in free..left {
+            match openat(&folder, made.to_string().as_str(), flags, Mode::S_IRUSR) {
+                Ok(_) => made += 1,
+                Err(Errno::ENOSPC) => return Ok(()),
+                Err(error) => return Err(error).with_context(context),
+            }
+        }
+    }
+}

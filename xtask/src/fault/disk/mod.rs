@@ -1,0 +1,15 @@
+//! Volumes of the container's template: full, slow, broken. A container's other files lie on memory of the host: no fault
+//! touches them, and none touches the host's own file systems.
+
+mod broken;
+mod full;
+mod inodes;
+mod readonly;
+mod slow;
+mod volume;
+
+pub use broken::Broken;
+pub use full::Full;
+pub use inodes::Inodes;
+pub use readonly::Readonly;
+pub use slow::Slow;

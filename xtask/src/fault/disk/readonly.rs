@@ -1,0 +1,118 @@
+//! Nothing can be written to a volume: its mount in the container is read-only, for every process there.
+
+use std::path::Path;
+
+use anyhow::bail;
+use nix::errno::Errno;
+
+use super::volume::{PROBE_BYTES, Volume, line_with};
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::mountns::MountNamespace;
+use crate::host::process::open_for_writing;
+
+/// A volume that can only be read.
+pub struct Readonly {
+    path: String,
+    volume: Option<Volume>,
+}
+
+impl Readonly {
+    pub fn new(path: &str) -> Self {
+        Self { path: path.to_owned(), volume: None }
+    }
+
+    /// Every mount namespace of the container in which the volume is mounted at its place: services may have their own.
+    fn mounts(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Vec<MountNamespace>> {
+        let device = volume.mounts()?.device_of(&volume.dir)?;
+        let all = MountNamespace::all_of(&site.container.pids());
+        let has_it = |it: &MountNamespace| it.device_of(Path::new(&volume.inside)).is_ok_and(|found| found == device);
+        Ok(all.into_iter().filter(has_it).collect())
+    }
+
+    fn forbid_writing(site: &Site<'_>, volume: &Volume) -> anyhow::Result<()> {
+        let mounts = Self::mounts(site, volume)?;
+        if mounts.is_empty() {
+            return Err(usage(format!("disk.readonly: {} is not mounted in {}", volume.inside, site.name())));
+        }
+        for namespace in mounts {
+            match namespace.forbid_writing(Path::new(&volume.inside)) {
+                Err(error) if error.downcast_ref() == Some(&Errno::EBUSY) => return Err(busy(site, volume)),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn busy(site: &Site<'_>, volume: &Volume) -> anyhow::Error {
+    let device = volume.mounts().and_then(|mounts| mounts.device_of(&volume.dir));
+    let holders = device.map(|device| open_for_writing(&site.container.pids(), device)).unwrap_or_default();
+    let who = holders.first().map_or_else(|| "a process".to_owned(), ToString::to_string);
+    usage(format!(
+        "disk.readonly: {} of {} cannot be made read-only: {who} has a file there open for writing: stop it first, or use \
+         disk.fs-error",
+        volume.inside,
+        site.name()
+    ))
+}
+
+impl Effect for Readonly {
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let volume = Volume::of("disk.readonly", &self.path, site)?;
+        match volume.write(site, PROBE_BYTES)? {
+            Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
+            Err(said) => {
+                Err(usage(format!("disk.readonly: nothing can be written to {} as it is: {said}", volume.inside)))
+            }
+        }
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let volume = Volume::of("disk.readonly", &self.path, site)?;
+        // It goes with the container's namespace: nothing of it outlives the lab.
+        self.volume = Some(volume.clone());
+        Self::forbid_writing(site, &volume)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        match volume.write(site, PROBE_BYTES)? {
+            Ok(()) => bail!("{PROBE_BYTES} bytes could still be written to {}", volume.inside),
+            Err(said) => match line_with(&said, &["Read-only file system"]) {
+                Some(line) => Ok(line.to_owned()),
+                None => bail!("writing failed for another reason: {said}"),
+            },
+        }
+    }
+
+    /// In each namespace that there is now. Whoever is root in the container may have done it before.
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let Some(volume) = &self.volume else { return Ok(()) };
+        if site.container.outage().is_some_and(|outage| !outage.frozen) {
+            return Ok(()); // when it is started again, the mount is new
+        }
+        for namespace in Self::mounts(site, volume)? {
+            namespace.allow_writing(Path::new(&volume.inside))?;
+        }
+        Ok(())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing keeps it from writing to {} any more", volume.inside));
+        }
+        match volume.write(site, PROBE_BYTES)? {
+            Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
+            Err(said) => bail!("{PROBE_BYTES} bytes could not be written to {}: {said}", volume.inside),
+        }
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        match &self.volume {
+            Some(volume) => Self::forbid_writing(site, volume),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What is read from a volume and written to it past the page cache takes its time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::sys::statvfs::statvfs;
+
+use super::volume::Volume;
+use crate::error::Error;
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::cgroup::throttle_problem;
+
+/// Less takes too long to watch; of more a small volume has no room to watch it.
+const KILOBYTES: std::ops::RangeInclusive<u32> = 100..=20_000;
+
+/// How long the rate is watched, each way.
+const WATCH: Duration = Duration::from_millis(400);
+
+/// What is written and read at once: no page cache takes part in it.
+const BLOCK_BYTES: u64 = 16 << 10;
+
+/// How often it is looked whether an undamaged disk is fast: a busy machine has slow moments.
+const ROUNDS: usize = 3;
+
+/// How long a healed disk may take to be fast again.
+const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much longer than the rate demands one look may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bound for the device of a volume in the container's control group.
+pub struct Slow {
+    path: String,
+    kilobytes_per_second: u32,
+    done: Option<(Volume, (u64, u64))>,
+}
+
+/// How long writing and reading took.
+#[derive(Debug, Clone, Copy)]
+struct Passage {
+    bytes: u64,
+    writing: Duration,
+    reading: Duration,
+}
+
+impl std::fmt::Display for Passage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |time: Duration| time.as_millis();
+        write!(f, "{} bytes were written in {} ms and read in {} ms", self.bytes, ms(self.writing), ms(self.reading))
+    }
+}
+
+impl Slow {
+    pub fn new(path: &str, kilobytes_per_second: u32) -> Self {
+        Self { path: path.to_owned(), kilobytes_per_second, done: None }
+    }
+
+    fn bytes_per_second(&self) -> u64 {
+        u64::from(self.kilobytes_per_second) * 1000
+    }
+
+    /// Bytes to write and read, and the shortest time that the rate allows for that, each way.
+    fn watched(&self) -> (u64, Duration) {
+        let bytes = self.bytes_per_second() * WATCH.as_millis() as u64 / 1000;
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES).max(4 * BLOCK_BYTES);
+        (bytes, Duration::from_secs_f64(bytes as f64 / self.bytes_per_second() as f64))
+    }
+
+    /// Has a program in the container write and read past the page cache. Its clock starts when it runs.
+    fn pass(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Passage> {
+        let (bytes, shortest) = self.watched();
+        let timed = |script: &str, deadline: Duration| -> anyhow::Result<Duration> {
+            let blocks = (bytes / BLOCK_BYTES).to_string();
+            let block = BLOCK_BYTES.to_string();
+            let argv = ["/bin/sh", "-c", script, "probe", &volume.probe(), &block, &blocks];
+            let output = site.exec_within(&argv, deadline)?;
+            if output.timed_out || output.status != 0 {
+                bail!("writing to {} past the page cache and reading it: {}", volume.inside, output.tail());
+            }
+            Ok(output.duration)
+        };
+        let deadline = shortest * 2 + PATIENCE;
+        // What must be allocated and written down beside the data is done before the clock starts.
+        timed(r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" conv=fsync"#, deadline)?;
+        let writing = timed(r#"dd if=/dev/zero of="$1" bs="$2" count="$3" conv=notrunc oflag=direct"#, deadline)?;
+        let reading = timed(r#"dd if="$1" of=/dev/null bs="$2" count="$3" iflag=direct && rm -f "$1""#, deadline)?;
+        Ok(Passage { bytes, writing, reading })
+    }
+
+    fn is_fast(&self, passage: &Passage) -> bool {
+        let (_, shortest) = self.watched();
+        passage.writing.max(passage.reading) * 2 <= shortest
+    }
+
+    /// A little is allowed at once after a pause.
+    fn is_slow(&self, passage: &Passage) -> bool {
+        let (_, shortest) = self.watched();
+        passage.writing.min(passage.reading) * 10 >= shortest * 7
+    }
+}
+
+impl Effect for Slow {
+    fn supported(&self) -> anyhow::Result<()> {
+        let Some(problem) = throttle_problem() else { return Ok(()) };
+        let cure = "boot a kernel with CONFIG_BLK_DEV_THROTTLING, whose controller io (blkio in version 1) is not switched \
+                    off by cgroup_disable on the kernel's command line";
+        Err(Error::Host { problem: format!("disk.slow: {problem}"), cure: cure.into() }.into())
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if !KILOBYTES.contains(&self.kilobytes_per_second) {
+            let message = format!("disk.slow: {} to {} kilobytes per second", KILOBYTES.start(), KILOBYTES.end());
+            return Err(usage(message));
+        }
+        let volume = Volume::on_device("disk.slow", &self.path, site)?;
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let (bytes, _) = self.watched();
+        let state = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
+        let room = state.blocks_available() * state.fragment_size();
+        if room < bytes {
+            let message = format!(
+                "disk.slow: {} has room for {room} bytes, and {bytes} are needed to see this rate: choose a lower one",
+                volume.inside
+            );
+            return Err(usage(message));
+        }
+        let mut last = self.pass(site, &volume)?;
+        for _ in 1..ROUNDS {
+            if self.is_fast(&last) {
+                break;
+            }
+            last = self.pass(site, &volume)?;
+        }
+        if !self.is_fast(&last) {
+            let problem = format!("disk.slow: {} is hardly faster now: {last}", volume.inside);
+            let cure = "choose a lower rate, heal what slows it already, or take a machine with less to do";
+            return Err(Error::Host { problem, cure: cure.into() }.into());
+        }
+        Ok(last.to_string())
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let volume = Volume::on_device("disk.slow", &self.path, site)?;
+        let device = volume.device()?.number;
+        // The bound goes with the slot's control groups, which the guard has in its ledger.
+        self.done = Some((volume, device));
+        site.container.cgroup().slow_device(device, self.bytes_per_second())
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let passage = self.pass(site, volume)?;
+        if !self.is_slow(&passage) {
+            let (_, shortest) = self.watched();
+            bail!("{passage}: at this rate each takes {} ms", shortest.as_millis());
+        }
+        Ok(passage.to_string())
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let Some((volume, device)) = &self.done else { return Ok(()) };
+        site.container.cgroup().free_device(*device)?;
+        // Another fault may have mounted the volume anew, on another device.
+        match volume.device() {
+            Ok(now) if now.number != *device => site.container.cgroup().free_device(now.number),
+            _ => Ok(()),
+        }
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let begun = Instant::now();
+        loop {
+            if let Some(outage) = site.container.outage() {
+                return Ok(format!("{outage}; nothing slows {} any more", volume.inside));
+            }
+            let passage = self.pass(site, volume)?;
+            if self.is_fast(&passage) {
+                return Ok(passage.to_string());
+            }
+            if begun.elapsed() > HEAL_DEADLINE {
+                bail!("{passage}: that is as slow as before");
+            }
+        }
+    }
+
+    /// A new start has a new control group.
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let Some((volume, device)) = &mut self.done else { return Ok(()) };
+        *device = volume.device()?.number;
+        site.container.cgroup().slow_device(*device, u64::from(self.kilobytes_per_second) * 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_takes_its_time_at_any_rate() {
+        for kilobytes_per_second in [*KILOBYTES.start(), 1000, *KILOBYTES.end()] {
+            let (bytes, shortest) = Slow::new("/data", kilobytes_per_second).watched();
+            assert_eq!(bytes % BLOCK_BYTES, 0);
+            assert!(shortest >= WATCH && shortest < WATCH * 2, "{kilobytes_per_second}: {shortest:?}");
+            assert!(bytes <= 9 << 20, "a volume of 16 MiB has room for it");
+        }
+    }
+
+    #[test]
+    fn a_disk_is_slow_or_fast_or_neither() {
+        let slow = Slow::new("/data", 1000);
+        let check = |writing, reading, is_slow: bool, is_fast: bool| {
+            let ms = Duration::from_millis;
+            let passage = Passage { bytes: 1, writing: ms(writing), reading: ms(reading) };
+            assert_eq!((slow.is_slow(&passage), slow.is_fast(&passage)), (is_slow, is_fast), "{passage}");
+        };
+        check(400, 400, true, false);
+        check(20, 10, false, true);
+        check(400, 20, false, false);
+        check(250, 250, false, false);
+    }
+}

@@ -1,0 +1,107 @@
+//! The volume that a path lies on: where it is, and what a program in the container can write there.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::fault::effect::Site;
+use crate::fault::injection::usage;
+use crate::host::ext4::LoopDevice;
+use crate::host::mountns::MountNamespace;
+use crate::manifest::VolumeKind;
+
+/// A file that programs in the container make to see what comes of it.
+pub const PROBE: &str = ".e2e-probe";
+
+/// How much a volume in good order has to take.
+pub const PROBE_BYTES: u64 = 64 << 10;
+
+/// A volume of the container's template.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    /// Its mount point in the container.
+    pub inside: String,
+    /// Its mount point in the guard's mount namespace.
+    pub dir: PathBuf,
+    /// The image below it, in the guard's mount namespace; there is none for a tmpfs.
+    pub image: PathBuf,
+    pub kind: VolumeKind,
+    guard: i32,
+}
+
+impl Volume {
+    /// The volume that a path in the container lies on.
+    ///
+    /// # Errors
+    /// When it lies on none: the message names those that there are.
+    pub fn of(fault: &str, path: &str, site: &Site<'_>) -> anyhow::Result<Self> {
+        let volumes = &site.container.machine().template.volumes;
+        let holds =
+            |volume: &str| path.strip_prefix(volume).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let found = volumes.iter().enumerate().find(|(_, volume)| holds(&volume.path));
+        let Some((index, volume)) = found else {
+            let known: Vec<&str> = volumes.iter().map(|volume| volume.path.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(usage(format!("{fault}: {path} of {} lies on no volume; it has: {known}", site.name())));
+        };
+        Ok(Self {
+            inside: volume.path.clone(),
+            dir: site.container.volume_dir(index),
+            image: site.container.volume_image(index),
+            kind: volume.kind,
+            guard: site.lab.guard().pid().context("the lab's guard is gone")?,
+        })
+    }
+
+    /// Like [`Volume::of`], where the volume is a file system on a block device.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn on_device(fault: &str, path: &str, site: &Site<'_>) -> anyhow::Result<Self> {
+        let volume = Self::of(fault, path, site)?;
+        match volume.kind {
+            VolumeKind::Ext4 => Ok(volume),
+            VolumeKind::Tmpfs => {
+                let message = format!(
+                    "{fault}: the volume {} of {} lies in memory: choose one whose `kind` is \"ext4\"",
+                    volume.inside,
+                    site.name()
+                );
+                Err(usage(message))
+            }
+        }
+    }
+
+    /// Its top, as the engine reaches it, whether the container runs or not.
+    pub fn top(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.guard)).join(self.dir.strip_prefix("/").unwrap_or(&self.dir))
+    }
+
+    /// The guard's mount namespace.
+    pub fn mounts(&self) -> anyhow::Result<MountNamespace> {
+        MountNamespace::of(self.guard)
+    }
+
+    /// The loop device of its image.
+    pub fn device(&self) -> anyhow::Result<LoopDevice> {
+        LoopDevice::below(&self.top(), &self.image)
+    }
+
+    /// The file that programs in the container make there.
+    pub fn probe(&self) -> String {
+        format!("{}/{PROBE}", self.inside)
+    }
+
+    /// Tries to write this much more in the container; says what came of it.
+    pub fn write(&self, site: &Site<'_>, bytes: u64) -> anyhow::Result<Result<(), String>> {
+        let script = r#"dd if=/dev/zero of="$1" bs=4096 count="$2"; status=$?; rm -f "$1"; exit $status"#;
+        let blocks = bytes.div_ceil(4096).to_string();
+        let output = site.exec(&["/bin/sh", "-c", script, "probe", &self.probe(), &blocks])?;
+        Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
+    }
+}
+
+/// The line of what a program said that has one of these pieces.
+pub fn line_with<'a>(said: &'a str, pieces: &[&str]) -> Option<&'a str> {
+    said.lines().find(|line| pieces.iter().any(|piece| line.contains(piece)))
+}

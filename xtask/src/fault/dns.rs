@@ -1,0 +1,243 @@
+//! What the container hears of name servers. Its questions are kept from them on the lab's bridge, or led elsewhere by its
+//! own network; a name server of the engine, beside the bridge, is asked to see what comes of that.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::effect::{Effect, Site};
+use super::injection::usage;
+use super::net::{Filter, chain, expect_up, network_of, until_healed};
+use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
+use crate::host::netns::NetworkNamespace;
+
+/// Where name servers listen.
+const PORT: u16 = 53;
+
+/// Nothing listens here on the bridge's own machine, and its kernel says so.
+const CLOSED_PORT: u16 = 1;
+
+/// What is asked for, and the true answer: an address of a network that is for documentation.
+const NAME: &str = "fault.test";
+const TRUE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
+
+/// How long an answer may take on a link that may be delayed on purpose, and how long none has to come at least.
+const PATIENCE: Duration = Duration::from_secs(12);
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long a healed answer may take before it is asked for again.
+const PATIENCE_SHORT: Duration = Duration::from_millis(500);
+
+/// How long another look at another container may hold the name servers' port.
+const BIND_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Refusals of a kernel come once a second to whoever asks often, where this does not say otherwise.
+const REFUSALS_BOUND: &str = "/proc/sys/net/ipv4/icmp_ratelimit";
+
+/// Name servers that are dumb, dead, broken or wrong.
+pub struct Dns {
+    kind: Kind,
+    filter: Filter,
+    server: Option<Server>,
+    usual: Duration,
+}
+
+/// What becomes of questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Drop,
+    Refuse,
+    Answer(Reply),
+}
+
+impl Dns {
+    pub fn drop() -> Self {
+        // On the bridge: dropped by its own kernel, a program would be told at once that it may not send.
+        Self::of(Kind::Drop, Filter::on_bridge("dns.drop"))
+    }
+
+    pub fn refuse() -> Self {
+        Self::of(Kind::Refuse, Filter::inside("ip", "dns.refuse"))
+    }
+
+    pub fn servfail() -> Self {
+        Self::of(Kind::Answer(Reply::Code(SERVFAIL)), Filter::inside("ip", "dns.servfail"))
+    }
+
+    pub fn spoof(address: Ipv4Addr) -> Self {
+        Self::of(Kind::Answer(Reply::Address(address)), Filter::inside("ip", "dns.spoof"))
+    }
+
+    fn of(kind: Kind, filter: Filter) -> Self {
+        Self { kind, filter, server: None, usual: Duration::ZERO }
+    }
+
+    fn rules(&self, site: &Site<'_>) -> String {
+        let machine = site.container.machine();
+        match &self.server {
+            None => rules(self.kind, &machine.port(), machine.network.gateway(), CLOSED_PORT),
+            Some(server) => rules(self.kind, &machine.port(), machine.network.gateway(), server.address().port()),
+        }
+    }
+
+    /// What is heard when it bites.
+    fn expected(&self) -> Heard {
+        match self.kind {
+            Kind::Drop => Heard::Nothing,
+            Kind::Refuse => Heard::Refused,
+            Kind::Answer(Reply::Code(code)) => Heard::Answer { address: None, code },
+            Kind::Answer(Reply::Address(address)) => Heard::Answer { address: Some(address), code: 0 },
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self.kind {
+            Kind::Drop => SILENCE.max(self.usual * 3),
+            _ => PATIENCE,
+        }
+    }
+}
+
+/// Questions that leave the machine: what listens on itself asks others in turn. By TCP they are refused where an answer
+/// is to be another one.
+fn rules(kind: Kind, port: &str, bridge: Ipv4Addr, to_port: u16) -> String {
+    if kind == Kind::Drop {
+        let rule = format!("iifname \"{port}\" meta l4proto {{ tcp, udp }} th dport {PORT} counter drop\n");
+        return chain("prerouting", &rule);
+    }
+    let led = |protocol: &str, to: u16| {
+        format!("oifname != \"lo\" meta l4proto {protocol} th dport {PORT} counter dnat to {bridge}:{to}\n")
+    };
+    let rules = led("udp", to_port) + &led("tcp", CLOSED_PORT);
+    format!("chain output {{\ntype nat hook output priority -100\n{rules}}}\n")
+}
+
+/// Asks a name server of the engine's own on the bridge, from the container; what is heard, and after how long.
+fn ask(site: &Site<'_>, patience: Duration) -> anyhow::Result<(Heard, Duration)> {
+    let address = SocketAddr::from((site.container.machine().network.gateway(), PORT));
+    let socket = bind(site.lab.network(), address)?;
+    let _server = Server::start(socket, Reply::Address(TRUE_ADDRESS)).context("starting a name server")?;
+    let ask = || {
+        let begun = Instant::now();
+        (dns::ask(address, NAME, patience), begun.elapsed())
+    };
+    let (heard, took) = network_of(site.container)?.inside(ask)?;
+    Ok((heard.with_context(|| format!("asking a name server from {}", site.name()))?, took))
+}
+
+fn bind(network: &NetworkNamespace, address: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let begun = Instant::now();
+    loop {
+        match network.inside(|| UdpSocket::bind(address)).and_then(|socket| socket) {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < BIND_DEADLINE => {
+                std::thread::sleep(Duration::from_millis(5)); // until another look is over
+            }
+            Err(error) => return Err(error).with_context(|| format!("opening {address} on the bridge")),
+        }
+    }
+}
+
+impl Effect for Dns {
+    fn supported(&self) -> anyhow::Result<()> {
+        let modules = match self.kind {
+            Kind::Drop => "`modprobe nf_tables_bridge`",
+            _ => "`modprobe -a nft_chain_nat nft_nat`",
+        };
+        self.filter.supported(&rules(self.kind, "port0", TRUE_ADDRESS, CLOSED_PORT), modules)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if self.kind == Kind::Answer(Reply::Address(TRUE_ADDRESS)) {
+            return Err(usage(format!("dns.spoof: {TRUE_ADDRESS} is what is compared with: take another address")));
+        }
+        expect_up(site)?;
+        self.filter.expect_none(site)?;
+        let (heard, took) = ask(site, PATIENCE)?;
+        if heard != (Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 }) {
+            return Err(usage(format!(
+                "{} hears {heard} of a name server as it is: nothing more could be seen, heal that first",
+                site.name()
+            )));
+        }
+        self.usual = took;
+        Ok(format!("it hears {heard} of a name server after {took:.1?}"))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let bridge = site.container.machine().network.gateway();
+        match self.kind {
+            Kind::Drop => {}
+            Kind::Refuse => {
+                let unbound = site.lab.network().inside(|| std::fs::write(REFUSALS_BOUND, "0"))?;
+                unbound.with_context(|| format!("writing {REFUSALS_BOUND}"))?;
+            }
+            Kind::Answer(reply) => {
+                let socket = bind(site.lab.network(), SocketAddr::from((bridge, 0)))?;
+                self.server = Some(Server::start(socket, reply).context("starting a name server")?);
+            }
+        }
+        let rules = self.rules(site);
+        self.filter.make(site, &rules)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (heard, took) = ask(site, self.patience())?;
+        if heard != self.expected() {
+            bail!("it hears {heard} of a name server, not {}", self.expected());
+        }
+        Ok(format!("it hears {heard} of a name server, where {TRUE_ADDRESS} was said, after {took:.1?}"))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.filter.take_back(site)?;
+        self.server = None;
+        Ok(())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let is_left = || self.filter.exists(site);
+        until_healed(site, "nothing is between it and its name servers any more", is_left, || {
+            let (heard, took) = ask(site, PATIENCE_SHORT.max(self.usual * 3))?;
+            let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
+            let said = format!("it hears {heard} of a name server after {took:.1?}");
+            Ok(if heard == truth { Ok(said) } else { Err(said) })
+        })
+    }
+
+    /// Rules of its own network ended with the container.
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.kind == Kind::Drop {
+            return Ok(());
+        }
+        let rules = self.rules(site);
+        self.filter.make_again(site, &rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_dropped_on_the_bridge_and_led_elsewhere_inside() {
+        let bridge = Ipv4Addr::new(10, 77, 0, 1);
+        let dropped = rules(Kind::Drop, "port12", bridge, CLOSED_PORT);
+        assert!(dropped.contains("iifname \"port12\" meta l4proto { tcp, udp } th dport 53 counter drop"), "{dropped}");
+        let led = rules(Kind::Answer(Reply::Code(SERVFAIL)), "port12", bridge, 4242);
+        assert!(led.contains("udp th dport 53 counter dnat to 10.77.0.1:4242\n"), "{led}");
+        assert!(led.contains("tcp th dport 53 counter dnat to 10.77.0.1:1\n"), "{led}");
+        assert_eq!(led.matches("oifname != \"lo\"").count(), 2, "{led}");
+    }
+
+    #[test]
+    fn each_kind_is_told_from_the_truth() {
+        let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
+        let wrong = Ipv4Addr::new(192, 0, 2, 66);
+        for dns in [Dns::drop(), Dns::refuse(), Dns::servfail(), Dns::spoof(wrong)] {
+            assert_ne!(dns.expected(), truth, "{:?}", dns.kind);
+        }
+    }
+}

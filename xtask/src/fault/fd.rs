@@ -1,0 +1,188 @@
+//! Files: running processes may open no more of them.
+
+use anyhow::bail;
+use nix::errno::Errno;
+
+use super::effect::{Effect, Site};
+use super::injection::usage;
+use crate::error::Error;
+use crate::host::foreign_call::{Opened, open_more, problem};
+use crate::host::process::{FileBound, Running};
+
+/// More are not opened to see that they can be; a process that has no more than this left counts as bounded already.
+const FREE_MAX: u32 = 256;
+
+/// How long a process that was seen a moment ago may be looked at until another one is: they come and go.
+const TRIES: usize = 5;
+
+/// A bound on the files of processes, until it is put back.
+pub struct Cap {
+    command: String,
+    free: u32,
+    capped: Vec<Capped>,
+}
+
+/// A process with fewer files.
+struct Capped {
+    process: Running,
+    before: FileBound,
+    bound: FileBound,
+}
+
+impl Cap {
+    pub fn new(command: &str, free: u32) -> Self {
+        Self { command: command.to_owned(), free, capped: Vec::new() }
+    }
+
+    /// Bounds all processes there are.
+    fn cap(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        for process in site.container.processes_of(&self.command) {
+            let Ok(before) = process.file_bound() else { continue };
+            // What a process may set itself stays: not every root may put that back.
+            let most = bound_for(&process.open_files(), self.free);
+            let bound = FileBound { soft: most.min(before.soft), hard: before.hard };
+            // Known before it is done: healing finds it even if this stops halfway.
+            self.capped.push(Capped { process: process.clone(), before, bound });
+            if let Err(error) = process.bound_files(bound)
+                && !process.is_gone()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has one of these processes open one file more than the fault leaves it.
+    fn open(&self, processes: &[Running]) -> anyhow::Result<(i32, Opened)> {
+        let mut last = None;
+        for process in processes.iter().filter(|process| !process.is_gone()).take(TRIES) {
+            match open_more(process.pid, self.free + 1) {
+                Ok(opened) => return Ok((process.pid, opened)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no process with {:?} in its command runs", self.command)))
+    }
+
+    fn running(&self) -> Vec<Running> {
+        self.capped.iter().map(|capped| capped.process.clone()).collect()
+    }
+}
+
+impl Effect for Cap {
+    fn supported(&self) -> anyhow::Result<()> {
+        let Some(problem) = problem() else { return Ok(()) };
+        let cure =
+            "`sysctl kernel.yama.ptrace_scope` shows it; 3 stays until the next boot. Otherwise an x86-64 machine";
+        Err(Error::Host { problem: format!("fd.cap: {problem}"), cure: cure.into() }.into())
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if self.command.is_empty() || self.free > FREE_MAX {
+            let message = format!("fd.cap: `command` is a piece of the command line, and `free` at most {FREE_MAX}");
+            return Err(usage(message));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let running = site.container.processes_of(&self.command);
+        if running.is_empty() {
+            let message = format!("fd.cap: no process of {} has {:?} in its command", site.name(), self.command);
+            return Err(usage(message));
+        }
+        for process in &running {
+            let Ok(bound) = process.file_bound() else { continue };
+            let left = left_below(&process.open_files(), bound.soft);
+            if left <= u64::from(FREE_MAX) {
+                let message =
+                    format!("fd.cap: process {} of {} may open {left} more files only", process.pid, site.name());
+                return Err(usage(message));
+            }
+        }
+        let (pid, opened) = self.open(&running)?;
+        if let Some(refusal) = opened.refusal {
+            bail!("process {pid} could open {} more files: {refusal}", opened.count);
+        }
+        Ok(format!("process {pid} could open {} more files", opened.count))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.cap(site)
+    }
+
+    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+        let (pid, opened) = self.open(&self.running())?;
+        match opened.refusal {
+            Some(Errno::EMFILE) if opened.count <= self.free => {
+                Ok(format!("process {pid} could open {} more files: {}", opened.count, Errno::EMFILE))
+            }
+            Some(refusal) => bail!("process {pid} could open {} more files: {refusal}", opened.count),
+            None => bail!("process {pid} could still open {} more files", opened.count),
+        }
+    }
+
+    /// Those too that were started by one of them and have its bound from there.
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        for process in site.container.processes_of("") {
+            let Ok(now) = process.file_bound() else { continue };
+            let own = self.capped.iter().find(|capped| capped.process == process);
+            if let Some(capped) = own.into_iter().chain(&self.capped).find(|capped| capped.bound == now)
+                && let Err(error) = process.bound_files(capped.before)
+                && !process.is_gone()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing bounds the files of its processes any more"));
+        }
+        let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
+        if left.is_empty() {
+            return Ok("none of those that were bounded is left".into());
+        }
+        let (pid, opened) = match self.open(&left) {
+            Err(_) if left.iter().all(Running::is_gone) => return Ok("none of those that were bounded is left".into()),
+            other => other?,
+        };
+        match opened.refusal {
+            None => Ok(format!("process {pid} could open {} more files", opened.count)),
+            Some(refusal) => bail!("process {pid} could open {} more files: {refusal}", opened.count),
+        }
+    }
+
+    /// Those that run again by then; what is started later is left alone.
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.capped.retain(|capped| !capped.process.is_gone());
+        if self.capped.is_empty() { self.cap(site) } else { Ok(()) }
+    }
+}
+
+/// The bound below which exactly so many numbers are unused: the kernel gives a new file the lowest one.
+fn bound_for(used: &[u64], free: u32) -> u64 {
+    let mut unused = (0..).filter(|number| !used.contains(number));
+    unused.nth(free as usize).unwrap_or(u64::MAX)
+}
+
+/// How many numbers below a bound are unused.
+fn left_below(used: &[u64], bound: u64) -> u64 {
+    bound.saturating_sub(used.iter().filter(|number| **number < bound).count() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_leaves_exactly_so_many_numbers() {
+        for (used, free, expected) in
+            [(&[0, 1, 2][..], 0, 3), (&[0, 1, 2], 2, 5), (&[0, 1, 2, 5], 0, 3), (&[0, 1, 2, 5], 3, 7), (&[], 0, 0)]
+        {
+            assert_eq!(bound_for(used, free), expected, "{used:?} {free}");
+            assert_eq!(left_below(used, expected), u64::from(free), "{used:?} {free}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Processes that a fault runs in a container to use something up. They die with it, and are known by a variable of
+//! their environment.
+
+use std::time::Duration;
+
+use anyhow::bail;
+
+use super::effect::Site;
+use crate::host::process::Running;
+use crate::lab::ExecRequest;
+
+const VARIABLE: &str = "E2E_HOG";
+
+/// How long a shell may take to start them, on a machine with next to no processor time.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long they may take to die.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// All that one fault runs in one container.
+#[derive(Debug, Clone, Copy)]
+pub struct Hogs(&'static str);
+
+impl Hogs {
+    /// Those of this name.
+    pub const fn named(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Name and value of the variable.
+    pub fn variable(self) -> (&'static str, &'static str) {
+        (VARIABLE, self.0)
+    }
+
+    fn mark(self) -> String {
+        format!("{VARIABLE}={}", self.0)
+    }
+
+    /// Has a shell in the container run this script, which leaves them behind in the background; its arguments are `$1`
+    /// and so on.
+    pub fn start(self, site: &Site<'_>, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let script = format!("exec </dev/null >/dev/null 2>&1\n{script}");
+        let words = ["/bin/sh", "-c", &script, "hog"].into_iter().chain(arguments.iter().copied());
+        let request = ExecRequest {
+            argv: words.map(str::to_owned).collect(),
+            environment: vec![(VARIABLE.to_owned(), self.0.to_owned())],
+            deadline: START_DEADLINE,
+            streams_dir: site.lab.streams_dir().to_owned(),
+            ..ExecRequest::default()
+        };
+        let output = site.container.exec(&request)?;
+        if output.timed_out || output.status != 0 {
+            bail!("a shell in {} could not start them (status {})", site.name(), output.status);
+        }
+        Ok(())
+    }
+
+    /// Those that run now.
+    pub fn running(self, site: &Site<'_>) -> Vec<Running> {
+        site.container.processes_marked(&self.mark())
+    }
+
+    /// Kills them; there may be none.
+    pub fn end(self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.container.kill_marked(&self.mark(), END_DEADLINE)
+    }
+}

@@ -1,0 +1,348 @@
+//! System calls of running processes: they fail, or take longer. strace does it from outside, and what is observed is what
+//! it has seen the processes get.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::effect::{Effect, Site};
+use super::injection::usage;
+use crate::error::Error;
+use crate::guard::{Process, Spawn};
+use crate::host::cgroup::Tree;
+use crate::host::process::{Running, name_of};
+use crate::host::strace::{Call, Change, calls, command, strace_problem};
+use crate::host::undo::Undo;
+
+/// More is better done by freezing.
+const DELAY_MAX_MS: u32 = 60_000;
+
+/// How long the processes may take to make the call.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long strace may take to have the processes, or to let go of them.
+const TRACER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks at what it has written.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A system call that is no longer what it was.
+pub struct Calls {
+    command: String,
+    call: String,
+    kind: Kind,
+    tracer: Option<Tracer>,
+}
+
+enum Kind {
+    Failing { error: String },
+    Delayed { delay_ms: u32 },
+}
+
+/// strace at work.
+struct Tracer {
+    process: Process,
+    cgroup: String,
+    log: PathBuf,
+}
+
+impl Calls {
+    pub fn failing(command: &str, call: &str, error: &str) -> Self {
+        Self::new(command, call, Kind::Failing { error: error.to_owned() })
+    }
+
+    pub fn delayed(command: &str, call: &str, delay_ms: u32) -> Self {
+        Self::new(command, call, Kind::Delayed { delay_ms })
+    }
+
+    fn new(command: &str, call: &str, kind: Kind) -> Self {
+        Self { command: command.to_owned(), call: call.to_owned(), kind, tracer: None }
+    }
+
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Failing { .. } => "io.error",
+            Kind::Delayed { .. } => "io.delay",
+        }
+    }
+
+    fn change(&self) -> Change {
+        match &self.kind {
+            Kind::Failing { error } => Change::Error(error.clone()),
+            Kind::Delayed { delay_ms } => Change::Delay(Duration::from_millis(u64::from(*delay_ms))),
+        }
+    }
+
+    /// Whether a call that came back was changed as it should be.
+    fn is_changed(&self, call: &Call) -> bool {
+        match &self.kind {
+            Kind::Failing { error } => call.is_injected && call.result.contains(error),
+            Kind::Delayed { delay_ms } => {
+                call.is_delayed && call.took >= Duration::from_millis(u64::from(*delay_ms)).mul_f64(0.95)
+            }
+        }
+    }
+
+    /// Only what cannot say more to strace than it should.
+    fn check_parameters(&self) -> anyhow::Result<()> {
+        let is_word = |text: &str, may: fn(u8) -> bool| !text.is_empty() && text.bytes().all(may);
+        if self.command.is_empty() {
+            return Err(usage(format!("{}: `command` is empty: name a piece of the command line", self.name())));
+        }
+        if !is_word(&self.call, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
+            let message = format!("{}: {:?} is no system call: name one, such as fdatasync", self.name(), self.call);
+            return Err(usage(message));
+        }
+        match &self.kind {
+            Kind::Failing { error } => {
+                let is_name =
+                    error.starts_with('E') && is_word(error, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+                if !is_name {
+                    return Err(usage(format!("io.error: {error:?} is no error: name one, such as EIO")));
+                }
+            }
+            Kind::Delayed { delay_ms } => {
+                if !(1..=DELAY_MAX_MS).contains(delay_ms) {
+                    return Err(usage(format!("io.delay: a delay of 1 to {DELAY_MAX_MS} ms")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The processes that it is done to; nobody else traces one of them.
+    fn processes(&self, site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
+        let found = site.container.processes_of(&self.command);
+        if found.is_empty() {
+            let message =
+                format!("{}: no process of {} has {:?} in its command", self.name(), site.name(), self.command);
+            return Err(usage(message));
+        }
+        for process in &found {
+            if let Some(tracer) = process.tracer() {
+                let message = format!(
+                    "{}: process {} of {} is traced already, by process {tracer} ({}): end that first, or heal the fault \
+                     that it belongs to",
+                    self.name(),
+                    process.pid,
+                    site.name(),
+                    name_of(tracer)
+                );
+                return Err(usage(message));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Watches the call for a moment, as it is; nothing where none is made.
+    fn look(&self, site: &Site<'_>) -> anyhow::Result<Option<Call>> {
+        let processes = self.processes(site)?;
+        let tracer = self.start(site, &processes, &Change::Nothing)?;
+        let seen = tracer.wait_for(&self.call, CALL_DEADLINE, |_| true);
+        tracer.stop(site)?;
+        Ok(seen?.ok())
+    }
+
+    fn start(&self, site: &Site<'_>, processes: &[Running], change: &Change) -> anyhow::Result<Tracer> {
+        let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
+        // A process has one tracer: the number of its first tells it from others. No container's name has a dot.
+        let name = format!("{}.strace-{}", site.name(), pids.first().copied().unwrap_or_default());
+        let cgroup = format!("{}/{name}", site.lab.guard().slot().cgroup());
+        let log = site.lab.streams_dir().join(&name);
+        let undo = vec![Undo::RemoveTree { path: log.clone() }, Undo::KillCgroup { name: cgroup.clone() }];
+        site.undo(undo.clone())?;
+        site.note(undo)?;
+        let argv = command(&self.call, change, &pids);
+        let process = site.lab.guard().spawn(Spawn { name, argv, environment: Vec::new(), log: log.clone() })?;
+        let tracer = Tracer { process, cgroup, log };
+        match self.wait_until_traced(&tracer, processes) {
+            Ok(()) => Ok(tracer),
+            Err(error) => {
+                tracer.stop(site)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn wait_until_traced(&self, tracer: &Tracer, processes: &[Running]) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let pid = tracer.process.pid();
+        while !processes.iter().all(|process| process.is_gone() || process.tracer() == Some(pid)) {
+            if let Some(status) = tracer.process.exited() {
+                let said = tracer.said();
+                if said.contains("invalid") {
+                    return Err(usage(format!("{}: {}", self.name(), said.trim())));
+                }
+                bail!("strace ended with status {status}: {}", said.trim());
+            }
+            if begun.elapsed() > TRACER_DEADLINE {
+                bail!("strace does not have the processes after {} s: {}", TRACER_DEADLINE.as_secs(), tracer.said());
+            }
+            std::thread::sleep(POLL); // the kernel gives no sign of a process that is traced
+        }
+        Ok(())
+    }
+
+    fn describe(&self, call: &Call) -> String {
+        let who = call.pid.map_or_else(|| "the process".to_owned(), |pid| format!("process {pid}"));
+        format!("{who} got {} from {} after {:.1} ms", call.result, self.call, call.took.as_secs_f64() * 1e3)
+    }
+}
+
+impl Tracer {
+    fn said(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits for a call that came back and is as it should be; what came instead is the inner error.
+    fn wait_for(
+        &self,
+        call: &str,
+        deadline: Duration,
+        is_good: impl Fn(&Call) -> bool,
+    ) -> anyhow::Result<Result<Call, String>> {
+        let begun = Instant::now();
+        loop {
+            // Before its words are read: what it wrote last is among them.
+            let (ended, late) = (self.process.exited(), begun.elapsed() > deadline);
+            let seen = calls(&self.said(), call);
+            if let Some(good) = seen.iter().find(|call| is_good(call)) {
+                return Ok(Ok(good.clone()));
+            }
+            if late || ended.is_some() {
+                return Ok(Err(match seen.last() {
+                    Some(other) => format!("{} calls of {call} came back, the last with {}", seen.len(), other.result),
+                    None if ended.is_some() => format!("the processes have ended, without a call of {call}"),
+                    None => format!("none of the processes has called {call} in {} s", deadline.as_secs()),
+                }));
+            }
+            std::thread::sleep(POLL); // until strace has written more
+        }
+    }
+
+    /// Lets the processes go on as they were.
+    fn stop(&self, site: &Site<'_>) -> anyhow::Result<()> {
+        // What is frozen cannot be let go of in good order: the kernel does it when strace is killed.
+        if !site.container.outage().is_some_and(|outage| outage.frozen) {
+            for tracer in Running::find(&Tree::named(&self.cgroup), "strace") {
+                tracer.tell_to_end()?;
+                let _ = tracer.wait_for_end(TRACER_DEADLINE); // the next step kills it
+            }
+        }
+        site.undo(vec![Undo::KillCgroup { name: self.cgroup.clone() }, Undo::RemoveTree { path: self.log.clone() }])
+    }
+}
+
+impl Effect for Calls {
+    fn supported(&self) -> anyhow::Result<()> {
+        let Some(problem) = strace_problem() else { return Ok(()) };
+        let cure = "`cargo xtask setup --optional` installs strace; root must be allowed to trace processes \
+                    (CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3)";
+        Err(Error::Host { problem: format!("{}: {problem}", self.name()), cure: cure.into() }.into())
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.check_parameters()?;
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        match self.look(site)? {
+            Some(call) => Ok(self.describe(&call)),
+            None => {
+                let message = format!(
+                    "{}: no process of {} with {:?} in its command has called {} within {} s: only what is called can be \
+                     seen to change",
+                    self.name(),
+                    site.name(),
+                    self.command,
+                    self.call,
+                    CALL_DEADLINE.as_secs()
+                );
+                Err(usage(message))
+            }
+        }
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let processes = self.processes(site)?;
+        self.tracer = Some(self.start(site, &processes, &self.change())?);
+        Ok(())
+    }
+
+    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+        let Some(tracer) = &self.tracer else { bail!("it was not injected") };
+        let deadline = match self.kind {
+            Kind::Failing { .. } => CALL_DEADLINE,
+            Kind::Delayed { delay_ms } => CALL_DEADLINE + Duration::from_millis(u64::from(delay_ms)),
+        };
+        match tracer.wait_for(&self.call, deadline, |call| self.is_changed(call))? {
+            Ok(call) => Ok(self.describe(&call)),
+            Err(instead) => bail!(instead),
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        match &self.tracer {
+            Some(tracer) => tracer.stop(site),
+            None => Ok(()),
+        }
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing changes its system calls any more"));
+        }
+        if site.container.processes_of(&self.command).is_empty() {
+            return Ok("the processes have ended".into());
+        }
+        match self.look(site)? {
+            Some(call) if !call.is_injected && !call.is_delayed => Ok(self.describe(&call)),
+            Some(call) => bail!("{}", self.describe(&call)),
+            None => Ok(format!("the processes do not call {} any more, and nothing traces them", self.call)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_say_no_more_to_strace_than_they_should() {
+        let problem = |calls: Calls| calls.check_parameters().err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(problem(Calls::failing("x", "fdatasync", "EIO")), "");
+        assert_eq!(problem(Calls::delayed("x", "pwrite64", 60_000)), "");
+        for (command, call, error, expected) in [
+            ("", "fsync", "EIO", "`command` is empty"),
+            ("x", "fsync:signal=KILL", "EIO", "is no system call"),
+            ("x", "", "EIO", "is no system call"),
+            ("x", "fsync", "EIO:when=2", "is no error"),
+            ("x", "fsync", "5", "is no error"),
+        ] {
+            let problem = problem(Calls::failing(command, call, error));
+            assert!(problem.contains(expected), "{problem}");
+        }
+        assert!(problem(Calls::delayed("x", "fsync", 0)).contains("1 to 60000 ms"));
+    }
+
+    #[test]
+    fn only_the_change_itself_counts() {
+        let call = |result: &str, took_ms, is_injected, is_delayed| Call {
+            pid: None,
+            result: result.into(),
+            took: Duration::from_millis(took_ms),
+            is_injected,
+            is_delayed,
+        };
+        let failing = Calls::failing("x", "fsync", "EIO");
+        assert!(failing.is_changed(&call("-1 EIO (Input/output error)", 0, true, false)));
+        assert!(!failing.is_changed(&call("-1 EIO (Input/output error)", 0, false, false)), "by itself");
+        assert!(!failing.is_changed(&call("-1 ENOSPC (No space left on device)", 0, true, false)));
+        let delayed = Calls::delayed("x", "fsync", 100);
+        assert!(delayed.is_changed(&call("0", 101, false, true)));
+        assert!(!delayed.is_changed(&call("0", 101, false, false)), "by itself");
+        assert!(!delayed.is_changed(&call("0", 50, false, true)));
+    }
+}

@@ -1,0 +1,410 @@
+//! Memory: less of it, taken by others, or all of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::bound::Bound;
+use super::cpu::controller;
+use super::effect::{Effect, Site};
+use super::hog::Hogs;
+use super::injection::usage;
+use crate::error::Error;
+use crate::host::cgroup::{Gauge, Group, Setting};
+use crate::host::memory::{Memory, has_swap};
+
+/// Takes `$1` bytes for a moment. The kernel kills it rather than anything else when they are not to be had.
+const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
+
+/// Takes `$1` bytes and keeps them: who wants the end of what is written has to keep it until it has ended.
+const KEEP: &str = r#"( head -c "$1" /dev/zero; exec sleep 2000000000 ) | tail -c "$1" &"#;
+
+/// Takes ever more, `$1` bytes at most.
+const TAKE_ALL: &str = r#"cat /dev/zero | tail -c "$1" &"#;
+
+/// Status of a program that was killed.
+const KILLED: i32 = 128 + 9;
+
+/// What a program needs beside what it is told to take, and what others need meanwhile.
+const SLACK_BYTES: u64 = 2 << 20;
+
+/// A bound is tried out with no more than this above it.
+const EXCESS_BYTES_MAX: u64 = 16 << 20;
+
+/// What a container without want of memory has for a program.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// How long a program may take to take its memory, on a machine with much to do.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks at memory.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Less memory.
+pub struct Limit {
+    bytes: u64,
+    /// What the container may use without the fault.
+    before: u64,
+    bounds: Vec<Bound>,
+}
+
+/// What came of a program that took memory.
+struct Taken {
+    bytes: u64,
+    status: i32,
+    refusals: u64,
+    kills: u64,
+}
+
+impl Taken {
+    fn is_whole(&self) -> bool {
+        self.status == 0 && self.kills == 0
+    }
+}
+
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.bytes;
+        match self.status {
+            0 => write!(f, "a program there took {bytes} bytes")?,
+            KILLED => write!(f, "a program there that took {bytes} bytes was killed")?,
+            status => write!(f, "a program there that took {bytes} bytes ended with status {status}")?,
+        }
+        if self.refusals > 0 { write!(f, ", and was refused some {} times", self.refusals) } else { Ok(()) }
+    }
+}
+
+/// Has a program in the container take so many bytes.
+fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
+    let group = site.container.group()?;
+    let counts = || -> anyhow::Result<_> { Ok((group.gauge(Gauge::MemoryRefusals)?, group.gauge(Gauge::OomKills)?)) };
+    let before = counts()?;
+    let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE)?;
+    if output.timed_out {
+        bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.as_secs());
+    }
+    let after = counts()?;
+    let moved = |now: u64, then: u64| now.saturating_sub(then);
+    Ok(Taken { bytes, status: output.status, refusals: moved(after.0, before.0), kills: moved(after.1, before.1) })
+}
+
+impl Limit {
+    pub fn new(bytes: u64) -> Self {
+        Self { bytes, before: 0, bounds: Vec::new() }
+    }
+
+    /// So many bytes are there without the fault and not with it, where others hold so many.
+    fn probe_bytes(&self, held: u64) -> u64 {
+        let excess = (self.before.saturating_sub(self.bytes) / 2).min(EXCESS_BYTES_MAX);
+        self.bytes.saturating_sub(held) + excess
+    }
+}
+
+impl Effect for Limit {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("memory.limit", Setting::Memory)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let group = site.container.group()?;
+        let (bound, held) = (group.bound(Setting::Memory)?, group.held_bytes()?);
+        if bound.is_some_and(|bound| bound < site.container.machine().template.limits.memory) {
+            let message = format!("memory.limit: something bounds {} already: heal that first", site.name());
+            return Err(usage(message));
+        }
+        let available = Memory::now().available_bytes + group.gauge(Gauge::MemoryBytes)?;
+        self.before = bound.unwrap_or(u64::MAX).min(available);
+        let (least, most) = (held + SLACK_BYTES, self.before.saturating_sub(2 * SLACK_BYTES));
+        if !(least..=most).contains(&self.bytes) {
+            let message = format!(
+                "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: {least} to {most} bytes",
+                site.name(),
+                self.before
+            );
+            return Err(usage(message));
+        }
+        let taken = take(site, self.probe_bytes(held))?;
+        if !taken.is_whole() {
+            bail!("{taken}");
+        }
+        Ok(taken.to_string())
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let group = site.container.group()?;
+        let swap = if has_swap() { group.no_swap_text(self.bytes).ok() } else { None };
+        let memory = Bound::set(site, Setting::Memory, self.bytes.to_string());
+        let held = group.held_bytes()?;
+        // Version 1 refuses a bound below what is in use, and what is in use may have grown.
+        let memory = memory.with_context(|| format!("it holds {held} bytes that cannot be taken from it"))?;
+        self.bounds.push(memory);
+        if let Some(swap) = swap {
+            self.bounds.push(Bound::set(site, Setting::Swap, swap)?);
+        }
+        Ok(())
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let taken = take(site, self.probe_bytes(site.container.group()?.held_bytes()?))?;
+        // With swap that cannot be bounded it is not killed, but some of it is moved there.
+        if taken.is_whole() && !(has_swap() && taken.refusals > 0) || !taken.is_whole() && taken.kills == 0 {
+            bail!("{taken}");
+        }
+        Ok(taken.to_string())
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        // Swap first: in version 1 its bound is never below that of memory.
+        self.bounds.iter().rev().try_for_each(|bound| bound.put_back(site))
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(format!("{outage}; nothing bounds its memory any more"));
+        }
+        let held = site.container.group()?.held_bytes()?;
+        if held > self.bytes {
+            return Ok(format!("its processes hold {held} bytes, more than the fault left them"));
+        }
+        let taken = take(site, self.probe_bytes(held))?;
+        if !taken.is_whole() {
+            bail!("{taken}");
+        }
+        Ok(taken.to_string())
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bounds.iter_mut().try_for_each(|bound| bound.set_again(site))
+    }
+}
+
+/// A process inside that takes memory and keeps it.
+pub struct Pressure {
+    bytes: u64,
+    held_before: u64,
+}
+
+impl Pressure {
+    const HOGS: Hogs = Hogs::named("memory.pressure");
+
+    pub fn new(bytes: u64) -> Self {
+        Self { bytes, held_before: 0 }
+    }
+
+    /// Starts it, and waits until it has its memory: what it holds, and what the container holds with it.
+    fn take(&self, site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
+        let group = site.container.group()?;
+        Self::HOGS.start(site, KEEP, &[&self.bytes.to_string()])?;
+        let begun = Instant::now();
+        loop {
+            let hogs = Self::HOGS.running(site);
+            let (taken, held) = (hogs.iter().map(|hog| hog.memory_bytes()).sum(), group.held_bytes()?);
+            // What is in swap is not counted as held.
+            if taken >= self.bytes && (held >= self.held_before + self.bytes * 4 / 5 || has_swap()) {
+                return Ok((taken, held));
+            }
+            if hogs.is_empty() {
+                bail!("the process that takes it is gone: the kernel has killed it");
+            }
+            if begun.elapsed() > DEADLINE {
+                bail!("it has taken {taken} bytes within {} s", DEADLINE.as_secs());
+            }
+            std::thread::sleep(POLL); // until it has taken more
+        }
+    }
+}
+
+impl Effect for Pressure {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("memory.pressure", Setting::Memory)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        if !Self::HOGS.running(site).is_empty() {
+            return Err(usage(format!("memory.pressure: {} has one already: heal that first", site.name())));
+        }
+        let (bound, held) = may_hold(site)?;
+        let most = bound.saturating_sub(held).saturating_sub(SLACK_BYTES);
+        // The lists in which it is kept need a little more.
+        if !(SMALL_BYTES..=most - most / 32).contains(&self.bytes) {
+            let message = format!(
+                "memory.pressure: {} holds {held} of {bound} bytes: {SMALL_BYTES} to {} can be taken",
+                site.name(),
+                most - most / 32
+            );
+            return Err(usage(message));
+        }
+        self.held_before = held;
+        Ok(format!("its processes hold {held} of {bound} bytes"))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.take(site).map(drop)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let taken: u64 = Self::HOGS.running(site).iter().map(|hog| hog.memory_bytes()).sum();
+        let held = site.container.group()?.held_bytes()?;
+        if taken < self.bytes {
+            bail!("it holds {taken} bytes: the kernel has killed it");
+        }
+        Ok(format!("it holds {taken} bytes, and all processes there {held}"))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        Self::HOGS.end(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        given_back(site, Self::HOGS)
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if !Self::HOGS.running(site).is_empty() {
+            return Ok(());
+        }
+        self.held_before = site.container.group()?.held_bytes()?;
+        self.take(site).map(drop)
+    }
+}
+
+/// A process inside takes memory until the kernel kills one.
+pub struct OutOfMemory {
+    /// What the container may use, and how many were killed before.
+    before: (u64, u64),
+    swap: Option<Bound>,
+}
+
+impl OutOfMemory {
+    const HOGS: Hogs = Hogs::named("memory.oom");
+
+    pub fn new() -> Self {
+        Self { before: (0, 0), swap: None }
+    }
+
+    fn kills(site: &Site<'_>) -> anyhow::Result<u64> {
+        site.container.group()?.gauge(Gauge::OomKills)
+    }
+}
+
+impl Effect for OutOfMemory {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("memory.oom", Setting::Memory)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let group = site.container.group()?;
+        let (now, available) = (group.gauge(Gauge::MemoryBytes)?, Memory::now().available_bytes);
+        let bound = group.bound(Setting::Memory)?.filter(|bound| *bound < available + now);
+        let Some(bound) = bound else {
+            let problem =
+                format!("memory.oom: {} may use more memory than this host has left ({available} bytes)", site.name());
+            let cure =
+                "bound it in its template (`[limits] memory`), or by memory.limit, or free memory of the host".into();
+            return Err(Error::Host { problem, cure }.into());
+        };
+        if has_swap() && group.no_swap_text(bound).is_err() {
+            let problem =
+                "memory.oom: this host has swap, and its kernel does not bound what a container may use of it";
+            let cure = "boot with swapaccount=1, or run `swapoff -a`".into();
+            return Err(Error::Host { problem: problem.into(), cure }.into());
+        }
+        self.before = (bound, Self::kills(site)?);
+        Ok(format!("its processes use {now} of {bound} bytes; the kernel has killed {} of them", self.before.1))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (bound, _) = self.before;
+        if has_swap() {
+            let none = site.container.group()?.no_swap_text(bound)?;
+            self.swap = Some(Bound::set(site, Setting::Swap, none)?);
+        }
+        Self::HOGS.start(site, TAKE_ALL, &[&(bound + EXCESS_BYTES_MAX).to_string()])
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (_, before) = self.before;
+        let begun = Instant::now();
+        loop {
+            let (hogs, kills) = (Self::HOGS.running(site).len(), Self::kills(site)?.saturating_sub(before));
+            if hogs == 0 && kills > 0 {
+                let killed = if kills == 1 { "a process".to_owned() } else { format!("{kills} processes") };
+                if let Some(swap) = self.swap.take() {
+                    swap.put_back(site)?;
+                }
+                return Ok(format!("the kernel has killed {killed} for want of memory; what took it is gone"));
+            }
+            if hogs == 0 || begun.elapsed() > DEADLINE {
+                bail!("{hogs} processes take memory, and the kernel has killed {kills}");
+            }
+            std::thread::sleep(POLL); // until it has taken all
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.swap.as_ref().map_or(Ok(()), |swap| swap.put_back(site))?;
+        Self::HOGS.end(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        given_back(site, Self::HOGS)
+    }
+}
+
+/// What the container may use, and holds.
+fn may_hold(site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
+    let group = site.container.group()?;
+    let (now, held): (u64, u64) = (group.gauge(Gauge::MemoryBytes)?, group.held_bytes()?);
+    let bound = group.bound(Setting::Memory)?.unwrap_or(u64::MAX);
+    Ok((bound.min(Memory::now().available_bytes + now), held))
+}
+
+/// That no process takes memory any more, and another one gets some.
+fn given_back(site: &Site<'_>, hogs: Hogs) -> anyhow::Result<String> {
+    if let Some(outage) = site.container.outage() {
+        return Ok(format!("{outage}; nothing takes its memory when it goes on"));
+    }
+    let left = hogs.running(site).len();
+    if left > 0 {
+        bail!("{left} processes still take memory");
+    }
+    let taken = take(site, SMALL_BYTES)?;
+    let held = Group::held_bytes(&site.container.group()?)?;
+    if !taken.is_whole() {
+        bail!("{taken}; all processes there hold {held}");
+    }
+    Ok(format!("{taken}; all processes there hold {held}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_tried_out_between_what_is_there_with_it_and_without() {
+        for (bytes, before, held) in
+            [(32 << 20, 64 << 20, 1 << 20), (1 << 30, 64 << 30, 0), (60 << 20, 64 << 20, 9 << 20)]
+        {
+            let limit = Limit { before, ..Limit::new(bytes) };
+            let taken = held + limit.probe_bytes(held);
+            assert!(taken >= bytes + SLACK_BYTES && taken + SLACK_BYTES <= before, "{taken} of {bytes} to {before}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_taken_without_a_kill_is_whole() {
+        let taken = |status: i32, refusals: u64, kills: u64| Taken { bytes: 5, status, refusals, kills };
+        assert!(taken(0, 0, 0).is_whole() && !taken(KILLED, 3, 1).is_whole() && !taken(0, 3, 1).is_whole());
+        let text = taken(KILLED, 3, 1).to_string();
+        assert_eq!(text, "a program there that took 5 bytes was killed, and was refused some 3 times");
+    }
+}

@@ -1,0 +1,80 @@
+//! Some of the packets to the container arrive with a byte changed.
+
+use anyhow::{Context as _, bail};
+
+use super::helper::Helper;
+use super::peer::{expect_up, until_healed};
+use super::tally::{Happens, Tally};
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::netns::bad_udp_checksums;
+
+/// A byte of a packet is another one; its receiver finds the checksum wrong, and drops it.
+pub struct Corrupt {
+    percent: u8,
+    helper: Helper,
+    tally: Tally,
+}
+
+impl Corrupt {
+    pub fn new(percent: u8) -> Self {
+        let tally = Tally::new(Happens::Lost, f64::from(percent.max(1)) / 100.0, None);
+        Self { percent, helper: Helper::that_changes("corrupt"), tally }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if !(1..=100).contains(&self.percent) {
+            return Err(usage("net.corrupt: percent is 1 to 100"));
+        }
+        Ok(())
+    }
+
+    /// How many packets with a wrong checksum the container's kernel has counted.
+    fn refused(site: &Site<'_>) -> anyhow::Result<u64> {
+        bad_udp_checksums(site.container.init_pid()?).context("counting wrong checksums")
+    }
+}
+
+impl Effect for Corrupt {
+    fn supported(&self) -> anyhow::Result<()> {
+        self.check()?;
+        Helper::supported("net.corrupt")
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.check()?;
+        expect_up(site)?;
+        if self.helper.exists(site)? {
+            return Err(usage(format!("net.corrupt is done to {} already: heal that first", site.name())));
+        }
+        let refused = Self::refused(site)?;
+        let seen = self.tally.before(site)?;
+        Ok(format!("{seen}, {} with a wrong checksum", Self::refused(site)?.saturating_sub(refused)))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let numbers = [("--percent", u64::from(self.percent)), ("--seed", self.helper.seed(site))];
+        let mut words = vec!["corrupt".to_owned()];
+        words.extend(numbers.into_iter().flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]));
+        self.helper.start(site, &words)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let before = Self::refused(site)?;
+        let seen = self.tally.bites(site)?;
+        match Self::refused(site)?.saturating_sub(before) {
+            0 => bail!("{seen}, but none for its checksum"),
+            refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", site.name())),
+        }
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.helper.stop(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.helper.expect_lasted()?;
+        let is_left = || self.helper.exists(site);
+        until_healed(site, "nothing changes its packets any more", is_left, || self.tally.healed(site))
+    }
+}

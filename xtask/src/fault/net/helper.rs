@@ -1,0 +1,174 @@
+//! The process that packets to a container are handed to, to be delayed, held or changed.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::peer::ms;
+use crate::error::Error;
+use crate::fault::effect::Site;
+use crate::guard::{Process, Spawn};
+use crate::host::cgroup::Tree;
+use crate::host::iptables::{QueueRules, Stage, queue_problem, queue_rules};
+use crate::host::netqueue::{self, QueueState};
+use crate::host::process::Running;
+use crate::host::undo::Undo;
+use crate::lab::BRIDGE;
+
+/// How long it may take to read its queue, or to end.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether it reads.
+const POLL: Duration = Duration::from_millis(2);
+
+/// What keeps it from working, and what mends that.
+pub const CURE: &str = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter \
+                        xt_physdev xt_NFQUEUE`";
+
+/// A helper of one container. Where its rules or its process are missing, packets pass.
+pub struct Helper {
+    /// No container's name has a dot: the helper's name has one before this.
+    kind: &'static str,
+    stage: Stage,
+    process: Option<Process>,
+    ended_early: Option<i32>,
+    undo: Vec<Undo>,
+}
+
+impl Helper {
+    /// One that holds packets back.
+    pub fn that_holds(kind: &'static str) -> Self {
+        Self::at(Stage::First, kind)
+    }
+
+    /// One that changes them afterwards.
+    pub fn that_changes(kind: &'static str) -> Self {
+        Self::at(Stage::Second, kind)
+    }
+
+    fn at(stage: Stage, kind: &'static str) -> Self {
+        Self { kind, stage, process: None, ended_early: None, undo: Vec::new() }
+    }
+
+    /// Whether packets can be handed to a process here.
+    ///
+    /// # Errors
+    /// What is missing, and the cure.
+    pub fn supported(fault: &str) -> anyhow::Result<()> {
+        let Some(problem) = queue_problem() else { return Ok(()) };
+        let problem = format!("{fault}: no packets can be handed to a process ({problem})");
+        Err(Error::Host { problem, cure: CURE.into() }.into())
+    }
+
+    /// One queue a container and stage: whoever holds packets back does it alone.
+    fn queue(&self, site: &Site<'_>) -> u16 {
+        let octet = u16::from(site.container.machine().octet);
+        match self.stage {
+            Stage::First => octet,
+            Stage::Second => octet + (1 << 8),
+        }
+    }
+
+    /// The same draws in every run.
+    pub fn seed(&self, site: &Site<'_>) -> u64 {
+        u64::from(self.queue(site))
+    }
+
+    /// Whether packets are handed to a process at its place, this one or another.
+    ///
+    /// # Errors
+    /// When iptables cannot be asked.
+    pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+        Ok(!queue_rules(site.lab.network(), self.queue(site))?.is_empty())
+    }
+
+    /// Starts it with these words, and hands it the packets.
+    ///
+    /// # Errors
+    /// When it does not read its queue.
+    pub fn start(&mut self, site: &Site<'_>, words: &[String]) -> anyhow::Result<()> {
+        let (network, machine, queue) = (site.lab.network(), site.container.machine(), self.queue(site));
+        let undo = vec![
+            Undo::DeleteQueueRules { network: network.place()?, queue },
+            Undo::KillCgroup { name: self.cgroup(site) },
+        ];
+        site.note(undo.clone())?;
+        self.undo = undo;
+        // By its process: the file may have been built anew meanwhile.
+        let engine = format!("/proc/{}/exe", std::process::id());
+        let namespace = network.path().display().to_string();
+        let mut argv: Vec<String> = vec![engine, "netqueue".into(), "--namespace".into(), namespace];
+        argv.extend(["--queue".into(), queue.to_string()]);
+        argv.extend_from_slice(words);
+        let log = machine.log_dir().join(format!("{}.log", self.kind));
+        let spawn = Spawn { name: self.process_name(site), argv, environment: Vec::new(), log: log.clone() };
+        let process = site.lab.guard().spawn(spawn)?;
+        self.wait_until_it_reads(site, &process, &log)?;
+        self.process = Some(process);
+        let (port, address) = (machine.port(), machine.address());
+        QueueRules { queue, stage: self.stage, bridge: BRIDGE, port: &port, address }.insert(network)
+    }
+
+    fn wait_until_it_reads(&self, site: &Site<'_>, process: &Process, log: &Path) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.state(site)?.is_none() {
+            let said = || std::fs::read_to_string(log).unwrap_or_default();
+            if let Some(status) = process.exited() {
+                bail!("the process that packets are handed to ended with status {status}: {}", said().trim());
+            }
+            if begun.elapsed() > DEADLINE {
+                bail!("the process that packets are handed to reads none after {}: {}", ms(DEADLINE), said().trim());
+            }
+            std::thread::sleep(POLL); // the kernel gives no sign of a new reader
+        }
+        Ok(())
+    }
+
+    /// What the kernel says of its queue; `None` while nobody reads it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn state(&self, site: &Site<'_>) -> anyhow::Result<Option<QueueState>> {
+        netqueue::state(site.lab.network(), self.queue(site))
+    }
+
+    /// Takes the packets from it and ends it; what it holds goes on.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub fn stop(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        // The rules first: what the helper then still holds goes on when it is told to end.
+        let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
+        site.undo(vec![first.clone()])?;
+        if let Some(process) = self.process.take() {
+            self.ended_early = process.exited();
+        }
+        for process in Running::find(&Tree::named(&self.cgroup(site)), "netqueue") {
+            process.tell_to_end()?;
+            let _ = process.wait_for_end(DEADLINE); // the next step kills it
+        }
+        site.undo(rest.to_vec())
+    }
+
+    /// Fails when it had ended by itself before it was told to.
+    ///
+    /// # Errors
+    /// With its status.
+    pub fn expect_lasted(&self) -> anyhow::Result<()> {
+        match self.ended_early {
+            Some(status) => bail!(
+                "the process that packets are handed to had ended by itself (status {status}): they passed since then"
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn process_name(&self, site: &Site<'_>) -> String {
+        format!("{}.{}", site.name(), self.kind)
+    }
+
+    fn cgroup(&self, site: &Site<'_>) -> String {
+        format!("{}/{}", site.lab.guard().slot().cgroup(), self.process_name(site))
+    }
+}

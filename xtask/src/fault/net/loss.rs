@@ -1,0 +1,119 @@
+//! Some of the packets to the container get lost.
+
+use super::filter::{Filter, TRAVELS, chain};
+use super::peer::{expect_up, until_healed};
+use super::tally::{Happens, Tally};
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::host::iptables::UNDELAYED;
+
+/// With fewer losses they are hard to tell from none.
+const EVERY: std::ops::RangeInclusive<u32> = 2..=10_000;
+
+/// A bad link.
+pub struct Loss {
+    which: Which,
+    filter: Filter,
+    tally: Tally,
+}
+
+/// Which packets are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// So many of a hundred, at random.
+    Random { percent: u8 },
+    /// One after so many.
+    Nth { every: u32 },
+}
+
+impl Loss {
+    pub fn random(percent: u8) -> Self {
+        Self::of("net.loss", Which::Random { percent }, f64::from(percent.max(1)) / 100.0)
+    }
+
+    pub fn nth(every: u32) -> Self {
+        Self::of("net.nth-loss", Which::Nth { every }, 1.0 / f64::from(every.clamp(1, *EVERY.end())))
+    }
+
+    fn of(fault: &'static str, which: Which, share: f64) -> Self {
+        Self { which, filter: Filter::on_bridge(fault), tally: Tally::new(Happens::Lost, share, Some(UNDELAYED)) }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        match self.which {
+            Which::Random { percent } if !(1..=100).contains(&percent) => Err(usage("net.loss: percent is 1 to 100")),
+            Which::Nth { every } if !EVERY.contains(&every) => Err(usage(format!(
+                "net.nth-loss: every is {} to {}; net.loss percent=100 loses each packet",
+                EVERY.start(),
+                EVERY.end()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// All that leaves through the port passes one chain, so that one counter counts it.
+    fn rules(&self, port: &str) -> String {
+        let lost = match self.which {
+            Which::Random { percent } => format!("numgen random mod 100 <= {}", percent - 1),
+            Which::Nth { every } => format!("numgen inc mod {every} {}", every - 1),
+        };
+        chain("postrouting", &format!("oifname \"{port}\" {TRAVELS} {lost} counter drop\n"))
+    }
+}
+
+impl Effect for Loss {
+    fn supported(&self) -> anyhow::Result<()> {
+        self.check()?;
+        self.filter.supported(&self.rules("port0"), "`modprobe -a nf_tables_bridge nft_numgen`")
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.check()?;
+        expect_up(site)?;
+        self.filter.expect_none(site)?;
+        self.tally.before(site)
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let rules = self.rules(&site.container.machine().port());
+        self.filter.make(site, &rules)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.tally.bites(site)
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.filter.take_back(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let is_left = || self.filter.exists(site);
+        until_healed(site, "nothing loses its packets any more", is_left, || self.tally.healed(site))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_says_which_packets_and_only_those_to_the_port() {
+        let rules = Loss::random(30).rules("port12");
+        assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } numgen random mod 100 <= 29 counter drop"));
+        assert!(
+            Loss::nth(3).rules("port12").contains(" numgen inc mod 3 2 counter drop\n"),
+            "the third, not the first"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for loss in [Loss::random(0), Loss::random(101), Loss::nth(0), Loss::nth(1), Loss::nth(10_001)] {
+            assert!(loss.check().is_err(), "{:?}", loss.which);
+        }
+        for loss in [Loss::random(1), Loss::random(100), Loss::nth(2)] {
+            loss.check().unwrap();
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The lab's network falls apart: some containers do not hear some others. The bridge's own machine hears all.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use e2e_contract::Partition as Shape;
+
+use super::filter::{Filter, TRAVELS, chain};
+use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed};
+use crate::fault::effect::{Effect, Site};
+use crate::fault::injection::usage;
+use crate::lab::Container;
+
+/// How long no answer has to come at least, before there counts as being none.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long an answer may take that comes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A network in pieces.
+pub struct Partition {
+    shape: Shape,
+    filter: Filter,
+    /// Pairs of containers, and how long an answer took between them before.
+    cut: Vec<Pair>,
+    open: Vec<Pair>,
+}
+
+/// Two containers that hear each other.
+struct Pair {
+    from: Container,
+    to: Container,
+    usual: Duration,
+}
+
+impl Pair {
+    fn knock(&self, patience: Duration) -> anyhow::Result<Option<Duration>> {
+        if self.is_gone() {
+            return Ok(None);
+        }
+        knock(&network_of(&self.from)?, &self.to, patience).with_context(|| format!("sending {}", self.name()))
+    }
+
+    fn is_gone(&self) -> bool {
+        is_down(&self.from) || is_down(&self.to)
+    }
+
+    fn name(&self) -> String {
+        format!("from {} to {}", self.from.machine().name, self.to.machine().name)
+    }
+
+    fn silence(&self) -> Duration {
+        SILENCE.max(self.usual * 3)
+    }
+}
+
+impl Partition {
+    pub fn new(shape: &Shape) -> Self {
+        let filter = Filter::on_bridge("net.partition");
+        Self { shape: shape.clone(), filter, cut: Vec::new(), open: Vec::new() }
+    }
+
+    fn cuts(&self, site: &Site<'_>) -> anyhow::Result<BTreeSet<(usize, usize)>> {
+        let names: Vec<&str> = site.lab.containers().iter().map(|it| it.machine().name.as_str()).collect();
+        let own = names.iter().position(|name| *name == site.name()).context("it is in no lab")?;
+        cuts(&self.shape, &names, own).map_err(|problem| usage(format!("net.partition: {problem}")))
+    }
+}
+
+/// Which containers do not hear each other, by their places in the lab's order, the smaller first.
+fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, usize)>, String> {
+    let count = names.len();
+    let at_least = |least: usize, what: &str| {
+        if count < least {
+            Err(format!("{what} takes at least {least} containers, and the lab has {count}"))
+        } else {
+            Ok(())
+        }
+    };
+    // The others in the lab's order, from the one after this on.
+    let others: Vec<usize> = (1..count).map(|step| (own + step) % count).collect();
+    let pairs = match shape {
+        Shape::Groups(groups) => between(&places(groups, names)?),
+        Shape::Majority => {
+            at_least(3, "a majority")?;
+            let (smaller, larger) = others.split_at((count - 1) / 2 - 1);
+            let smaller: Vec<usize> = [own].iter().chain(smaller).copied().collect();
+            between(&[smaller, larger.to_vec()])
+        }
+        Shape::Bridge => {
+            at_least(3, "a bridge")?;
+            let (first, second) = others.split_at(others.len() / 2);
+            between(&[first.to_vec(), second.to_vec()])
+        }
+        Shape::Ring => {
+            at_least(4, "a ring")?;
+            let singles: Vec<Vec<usize>> = (0..count).map(|place| vec![place]).collect();
+            let are_neighbours = |(a, b): &(usize, usize)| b - a == 1 || b - a == count - 1;
+            between(&singles).into_iter().filter(|pair| !are_neighbours(pair)).collect()
+        }
+    };
+    if pairs.is_empty() {
+        return Err("this shape cuts nothing: name two groups at least that have containers in them".into());
+    }
+    Ok(pairs)
+}
+
+/// The groups by the places of their containers.
+fn places(groups: &[Vec<String>], names: &[&str]) -> Result<Vec<Vec<usize>>, String> {
+    let mut seen = BTreeSet::new();
+    let mut place = |name: &String| {
+        let Some(place) = names.iter().position(|known| known == name) else {
+            return Err(format!("there is no container {name:?} in the lab: {}", names.join(", ")));
+        };
+        if !seen.insert(place) {
+            return Err(format!("{name} is named twice"));
+        }
+        Ok(place)
+    };
+    groups.iter().map(|group| group.iter().map(&mut place).collect()).collect()
+}
+
+/// Every pair of which each is in another group.
+fn between(groups: &[Vec<usize>]) -> BTreeSet<(usize, usize)> {
+    let mut pairs = BTreeSet::new();
+    for (index, group) in groups.iter().enumerate() {
+        for one in group {
+            pairs.extend(groups[index + 1..].iter().flatten().map(|other| (*one.min(other), *one.max(other))));
+        }
+    }
+    pairs
+}
+
+fn rules(pairs: &[(String, String)]) -> String {
+    let both = |(one, other): &(String, String)| {
+        let way = |from: &str, to: &str| format!("iifname \"{from}\" oifname \"{to}\" {TRAVELS} counter drop\n");
+        way(one, other) + &way(other, one)
+    };
+    chain("forward", &pairs.iter().map(both).collect::<String>())
+}
+
+fn counted(pairs: &[Pair], what: &str) -> String {
+    let names: Vec<String> = pairs.iter().map(Pair::name).collect();
+    format!("{what} {}", names.join(", "))
+}
+
+impl Effect for Partition {
+    fn supported(&self) -> anyhow::Result<()> {
+        let rules = rules(&[("port1".into(), "port2".into())]);
+        self.filter.supported(&rules, "`modprobe nf_tables_bridge`")
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let cuts = self.cuts(site)?;
+        expect_up(site)?;
+        self.filter.expect_none(site)?;
+        let containers = site.lab.containers();
+        let mut pairs = Vec::new();
+        for (to, container) in containers.iter().enumerate() {
+            for (from, other) in containers[..to].iter().enumerate() {
+                let pair = Pair { from: other.clone(), to: container.clone(), usual: Duration::ZERO };
+                pairs.push((pair, cuts.contains(&(from, to))));
+            }
+        }
+        let took = side_by_side(&pairs, |(pair, _)| pair.knock(PATIENCE))?;
+        for ((mut pair, is_cut), took) in pairs.into_iter().zip(took) {
+            let Some(took) = took else { continue }; // down, or cut off by another fault
+            pair.usual = took;
+            if is_cut { self.cut.push(pair) } else { self.open.push(pair) }
+        }
+        if self.cut.is_empty() {
+            return Err(usage("net.partition: nobody hears anybody as it is whom this would cut off"));
+        }
+        let longest = self.cut.iter().chain(&self.open).map(|pair| pair.usual).max().unwrap_or_default();
+        Ok(format!("{} pairs of containers hear each other, within {}", self.cut.len() + self.open.len(), ms(longest)))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let port = |place: usize| site.lab.containers().get(place).map(|it| it.machine().port());
+        let pairs: Vec<_> = self.cuts(site)?.into_iter().filter_map(|(a, b)| Some((port(a)?, port(b)?))).collect();
+        self.filter.make(site, &rules(&pairs))
+    }
+
+    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+        let silent = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
+        if let Some((pair, took)) = self.cut.iter().zip(silent).find_map(|(pair, took)| Some((pair, took?))) {
+            bail!("there still was an answer {} after {}", pair.name(), ms(took));
+        }
+        let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.max(pair.usual * 3)))?;
+        let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
+        if let Some((pair, _)) = lost {
+            bail!("there is no answer {} either", pair.name());
+        }
+        let silent = counted(&self.cut, "no answer");
+        Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.filter.take_back(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let is_left = || self.filter.exists(site);
+        let hears_bridge =
+            |container: &Container| anyhow::Ok(knock(site.lab.network(), container, PATIENCE)?.is_some());
+        until_healed(site, "nothing cuts it off any more", is_left, || {
+            let heard = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
+            let mut said = Vec::new();
+            for (pair, took) in self.cut.iter().zip(heard) {
+                match took {
+                    Some(_) => said.push(pair.name()),
+                    // Whoever is down, or cut off from all, is so by another fault.
+                    None if pair.is_gone() || !hears_bridge(&pair.from)? || !hears_bridge(&pair.to)? => {}
+                    None => return Ok(Err(format!("there is no answer {}", pair.name()))),
+                }
+            }
+            Ok(Ok(format!("answers {}", said.join(", "))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(shape: &Shape, count: usize, own: usize, expected: &str) {
+        let names = ["a", "b", "c", "d", "e"];
+        let shown = match cuts(shape, &names[..count], own) {
+            Ok(pairs) => pairs.iter().map(|(a, b)| format!("{}{}", names[*a], names[*b])).collect::<Vec<_>>().join(" "),
+            Err(problem) => problem,
+        };
+        assert!(shown.starts_with(expected), "{shape:?} of {count} seen from {own}: {shown}");
+        assert!(shown == expected || expected.contains(' ') && expected.len() > 15, "{shown}");
+    }
+
+    #[test]
+    fn each_shape_cuts_what_it_says() {
+        check(&Shape::Majority, 3, 0, "ab ac");
+        check(&Shape::Majority, 4, 0, "ab ac ad");
+        check(&Shape::Majority, 5, 4, "ab ac ad be ce de");
+        check(&Shape::Bridge, 3, 0, "bc");
+        check(&Shape::Bridge, 5, 1, "ac ad ce de");
+        check(&Shape::Ring, 4, 0, "ac bd");
+        check(&Shape::Ring, 5, 2, "ac ad bd be ce");
+    }
+
+    #[test]
+    fn groups_cut_those_who_are_in_different_ones() {
+        let groups = |groups: &[&[&str]]| {
+            Shape::Groups(groups.iter().map(|names| names.iter().map(|name| (*name).to_owned()).collect()).collect())
+        };
+        check(&groups(&[&["a"], &["b", "c"]]), 4, 0, "ab ac");
+        check(&groups(&[&["d", "a"], &["b"], &["c"]]), 4, 3, "ab ac bc bd cd");
+        check(&groups(&[&["a", "b", "c"]]), 3, 0, "this shape cuts nothing");
+        check(&groups(&[&["a"], &[]]), 3, 0, "this shape cuts nothing");
+        check(&groups(&[]), 3, 0, "this shape cuts nothing");
+        check(&groups(&[&["a"], &["x"]]), 3, 0, "there is no container \"x\" in the lab: a, b, c");
+        check(&groups(&[&["a"], &["a", "b"]]), 3, 0, "a is named twice");
+    }
+
+    #[test]
+    fn a_lab_too_small_is_refused() {
+        check(&Shape::Majority, 2, 0, "a majority takes at least 3 containers");
+        check(&Shape::Bridge, 2, 0, "a bridge takes at least 3 containers");
+        check(&Shape::Ring, 3, 0, "a ring takes at least 4 containers");
+    }
+
+    #[test]
+    fn a_pair_is_cut_both_ways() {
+        let rules = rules(&[("port11".into(), "port12".into())]);
+        for way in ["iifname \"port11\" oifname \"port12\"", "iifname \"port12\" oifname \"port11\""] {
+            assert_eq!(rules.matches(way).count(), 1, "{rules}");
+        }
+    }
+}

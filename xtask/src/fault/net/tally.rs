@@ -1,0 +1,171 @@
+//! Which part of many packets is lost, or comes twice, before a fault, with it, and after it.
+
+use anyhow::{Context as _, bail};
+
+use super::peer::Peer;
+use crate::fault::effect::Site;
+use crate::fault::injection::usage;
+use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
+
+/// So many packets are expected to have it happen to them: a chance that misses this by half is none.
+const EXPECTED: f64 = 30.0;
+
+/// How often packets are counted until they fit.
+const ROUNDS: usize = 4;
+
+/// So many packets are sent at least.
+const PACKETS_MIN: usize = 200;
+
+/// What happens to some packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happens {
+    /// They do not arrive.
+    Lost,
+    /// They arrive twice.
+    Doubled,
+}
+
+impl Happens {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
+        }
+    }
+}
+
+/// A part of all packets, as each peer sees it.
+pub struct Tally {
+    happens: Happens,
+    /// Of all packets, when the fault bites.
+    share: f64,
+    /// Of what the bridge's own machine sends: past what holds packets back, unless that does it.
+    mark: Option<u32>,
+    before: Vec<(Peer, f64)>,
+}
+
+/// What one peer sees.
+struct Seen {
+    sent: usize,
+    count: usize,
+}
+
+impl Seen {
+    fn share(&self) -> f64 {
+        self.count as f64 / self.sent as f64
+    }
+}
+
+impl Tally {
+    /// Of a share of all packets, more than 0 and at most 1.
+    pub fn new(happens: Happens, share: f64, mark: Option<u32>) -> Self {
+        Self { happens, share, mark, before: Vec::new() }
+    }
+
+    fn packets(&self) -> usize {
+        ((EXPECTED / self.share).ceil() as usize).max(PACKETS_MIN)
+    }
+
+    fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<Seen> {
+        let packets = self.packets();
+        let sent = peer.lane(site, self.mark)?.send(packets, PAYLOAD_BYTES_MIN, peer.quiet());
+        let arrivals = sent.with_context(|| format!("sending packets from {}", peer.name()))?;
+        Ok(Seen { sent: packets, count: self.count(&arrivals) })
+    }
+
+    fn count(&self, arrivals: &Arrivals) -> usize {
+        match self.happens {
+            Happens::Lost => arrivals.lost(),
+            Happens::Doubled => arrivals.copies(),
+        }
+    }
+
+    /// What happens as it is.
+    ///
+    /// # Errors
+    /// When it happens to most packets as it is, or nobody is answered.
+    pub fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let mut said = Vec::new();
+        for peer in Peer::of(site)? {
+            let seen = self.send(site, &peer)?;
+            let text = self.say(&peer, &seen);
+            if seen.share() > 0.5 {
+                return Err(usage(format!("{text} as it is: nothing more could be seen, heal that first")));
+            }
+            said.push(text);
+            self.before.push((peer, seen.share()));
+        }
+        Ok(said.join(", "))
+    }
+
+    fn say(&self, peer: &Peer, seen: &Seen) -> String {
+        format!("{} of {} packets from {} are {}", seen.count, seen.sent, peer.name(), self.happens.word())
+    }
+
+    /// What happens now.
+    ///
+    /// # Errors
+    /// When it does not happen to about the share of packets that is meant.
+    pub fn bites(&self, site: &Site<'_>) -> anyhow::Result<String> {
+        let mut last = String::new();
+        for _ in 0..ROUNDS {
+            let is_as_meant = |added| (self.share * 0.5..=self.share * 2.0).contains(&added);
+            match self.look(site, is_as_meant, |_| Ok(false))? {
+                Ok(evidence) => return Ok(evidence),
+                Err(problem) => last = problem,
+            }
+        }
+        bail!(last)
+    }
+
+    /// What happens now, if it is no more than before; whoever is cut off itself is not asked.
+    pub fn healed(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+        self.look(site, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(site)?))
+    }
+
+    fn look(
+        &self,
+        site: &Site<'_>,
+        is_as_meant: impl Fn(f64) -> bool,
+        is_excused: impl Fn(&Peer) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Result<String, String>> {
+        let mut said = Vec::new();
+        for (peer, before) in &self.before {
+            if is_excused(peer)? {
+                continue;
+            }
+            // In turn: every other packet of two who send at once may be all of one and none of the other.
+            let seen = self.send(site, peer)?;
+            let text = self.say(peer, &seen);
+            if !is_as_meant(self.added(*before, seen.share())) {
+                return Ok(Err(text));
+            }
+            said.push(text);
+        }
+        Ok(Ok(said.join(", ")))
+    }
+
+    /// Which part of the packets to which it did not happen before it happens to now.
+    fn added(&self, before: f64, now: f64) -> f64 {
+        1.0 - (1.0 - now) / (1.0 - before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smaller_the_share_the_more_packets() {
+        let packets = |share| Tally::new(Happens::Lost, share, None).packets();
+        assert_eq!([packets(1.0), packets(0.3), packets(0.01)], [200, 200, 3000]);
+    }
+
+    #[test]
+    fn what_happened_before_is_told_apart() {
+        let tally = Tally::new(Happens::Lost, 0.3, None);
+        for (before, now, added) in [(0.0, 0.3, 0.3), (0.5, 0.65, 0.3), (0.5, 0.5, 0.0), (0.0, 1.0, 1.0)] {
+            assert!((tally.added(before, now) - added).abs() < 1e-9, "{before} {now}");
+        }
+    }
+}

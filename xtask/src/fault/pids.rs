@@ -1,0 +1,148 @@
+//! Processes: no more of them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::bound::Bound;
+use super::cpu::controller;
+use super::effect::{Effect, Site};
+use super::hog::Hogs;
+use super::injection::usage;
+use crate::host::cgroup::{Gauge, Setting};
+
+/// A shell that starts `$1` processes side by side and tells of each.
+const START: &str = r#"n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & n=$((n + 1)); echo "$n"; done"#;
+
+/// More are not started to see that they can be.
+const FREE_MAX: u32 = 1000;
+
+/// So many more are tried to start than the fault leaves.
+const EXCESS: u32 = 3;
+
+/// What brings a program into the container is two processes, and others may come meanwhile.
+const ROOM: u64 = 8;
+
+/// How long starting them may take; some shells try for a quarter of a minute before they give up.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// No more processes.
+pub struct Cap {
+    free: u32,
+    bound: Option<Bound>,
+}
+
+/// What came of starting processes.
+struct Started {
+    count: u32,
+    wanted: u32,
+    /// What was said where one could not be started.
+    refusal: Option<String>,
+}
+
+impl std::fmt::Display for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.refusal {
+            None => write!(f, "a program there could start {} processes", self.count),
+            Some(said) => write!(f, "a program there could start {} of {} processes: {said}", self.count, self.wanted),
+        }
+    }
+}
+
+impl Cap {
+    const PROBE: Hogs = Hogs::named("pids.cap-probe");
+
+    pub fn new(free: u32) -> Self {
+        Self { free, bound: None }
+    }
+
+    /// Has a shell that is counted among the container's processes start some. An exec would not do: LXC starts processes
+    /// of its own in the container first.
+    fn start(&self, site: &Site<'_>) -> anyhow::Result<Started> {
+        let wanted = self.free + EXCESS;
+        let command =
+            site.container.counted_command("pids", &["/bin/sh", "-c", START, "start", &wanted.to_string()])?;
+        let (name, value) = Self::PROBE.variable();
+        let output = command.env(name, value).deadline(DEADLINE).output();
+        Self::PROBE.end(site)?;
+        let output = output.context("starting processes there")?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let count = u32::try_from(output.text().lines().count())?;
+        match output.status {
+            0 => Ok(Started { count, wanted, refusal: None }),
+            _ if said.to_lowercase().contains("fork") => Ok(Started { count, wanted, refusal: Some(said) }),
+            status => bail!("starting processes there ended with status {status}: {said}"),
+        }
+    }
+}
+
+impl Effect for Cap {
+    fn supported(&self) -> anyhow::Result<()> {
+        controller("pids.cap", Setting::Processes)
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if self.free > FREE_MAX {
+            return Err(usage(format!("pids.cap: at most {FREE_MAX} more processes")));
+        }
+        if let Some(outage) = site.container.outage() {
+            return Err(outage.into());
+        }
+        let group = site.container.group()?;
+        let (now, bound) = (group.gauge(Gauge::Processes)?, group.bound(Setting::Processes)?);
+        if bound.is_some_and(|bound| bound < u64::from(site.container.machine().template.limits.pids)) {
+            let message = format!("pids.cap: something bounds {} already: heal that first", site.name());
+            return Err(usage(message));
+        }
+        if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {
+            let message = format!("pids.cap: {} has {now} processes and may have {bound}: choose less", site.name());
+            return Err(usage(message));
+        }
+        let started = self.start(site)?;
+        if started.refusal.is_some() {
+            bail!("{started}");
+        }
+        Ok(format!("{started}, beside the {now} there are"))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let most = site.container.group()?.gauge(Gauge::Processes)? + u64::from(self.free);
+        self.bound = Some(Bound::set(site, Setting::Processes, most.to_string())?);
+        Ok(())
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let started = self.start(site)?;
+        if started.refusal.is_none() || started.count > self.free {
+            bail!("{started}");
+        }
+        Ok(started.to_string())
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
+        Self::PROBE.end(site)
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let begun = Instant::now();
+        loop {
+            if let Some(outage) = site.container.outage() {
+                return Ok(format!("{outage}; nothing bounds its processes any more"));
+            }
+            let started = self.start(site)?;
+            if started.refusal.is_none() {
+                return Ok(started.to_string());
+            }
+            // What could not start before may take up all that there is for a moment.
+            if begun.elapsed() > DEADLINE {
+                bail!("{started}");
+            }
+        }
+    }
+
+    /// As many as before the restart, however far it has come.
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
+    }
+}

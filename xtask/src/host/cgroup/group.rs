@@ -1,0 +1,483 @@
+//! One group that already exists: what its processes may use, and what they have used, by one set of names.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+use super::Version;
+use super::version::controller;
+
+/// What a group may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// Bytes of memory.
+    Memory,
+    /// Bytes of swap; version 1 counts those of memory with them.
+    Swap,
+    /// Processor time a period; see [`Group::cpu_share`].
+    CpuTime,
+    /// The processors, such as `0-1,3`.
+    Cpus,
+    /// Processes and threads.
+    Processes,
+}
+
+/// What a group has used, or was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gauge {
+    /// Bytes of memory in use.
+    MemoryBytes,
+    /// Those of them that the kernel can take back at any time, because files hold the same.
+    FileBytesActive,
+    /// The rest of these.
+    FileBytesInactive,
+    /// How often it wanted more memory than it may use.
+    MemoryRefusals,
+    /// Processes that the kernel has killed for want of memory.
+    OomKills,
+    /// Processor time used: nanoseconds in version 1, microseconds in version 2; see [`Group::cpu_time`].
+    CpuTime,
+    /// Periods in which it wanted to run.
+    CpuPeriods,
+    /// Those of them in which its processor time was used up.
+    CpuThrottled,
+    /// Processes and threads it has.
+    Processes,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    controller: &'static str,
+    file: &'static str,
+    /// The word before the value, in a file of several lines.
+    key: Option<&'static str>,
+}
+
+const fn place(controller: &'static str, file: &'static str) -> Place {
+    Place { controller, file, key: None }
+}
+
+const fn line(controller: &'static str, file: &'static str, key: &'static str) -> Place {
+    Place { controller, file, key: Some(key) }
+}
+
+impl Setting {
+    /// The controller that it needs, where the kernel lacks it.
+    #[must_use]
+    pub fn missing_controller(self) -> Option<&'static str> {
+        let name = self.controller();
+        controller(name).is_none().then_some(name)
+    }
+
+    fn controller(self) -> &'static str {
+        self.place(Version::V2).controller
+    }
+
+    fn place(self, version: Version) -> Place {
+        match (self, version) {
+            (Self::Memory, Version::V1) => place("memory", "memory.limit_in_bytes"),
+            (Self::Memory, Version::V2) => place("memory", "memory.max"),
+            (Self::Swap, Version::V1) => place("memory", "memory.memsw.limit_in_bytes"),
+            (Self::Swap, Version::V2) => place("memory", "memory.swap.max"),
+            (Self::CpuTime, Version::V1) => place("cpu", "cpu.cfs_quota_us"),
+            (Self::CpuTime, Version::V2) => place("cpu", "cpu.max"),
+            (Self::Cpus, _) => place("cpuset", "cpuset.cpus"),
+            (Self::Processes, _) => place("pids", "pids.max"),
+        }
+    }
+}
+
+impl Gauge {
+    fn controller(self, version: Version) -> &'static str {
+        self.place(version).controller
+    }
+
+    fn place(self, version: Version) -> Place {
+        match (self, version) {
+            (Self::MemoryBytes, Version::V1) => place("memory", "memory.usage_in_bytes"),
+            (Self::MemoryBytes, Version::V2) => place("memory", "memory.current"),
+            (Self::FileBytesActive, Version::V1) => line("memory", "memory.stat", "total_active_file"),
+            (Self::FileBytesActive, Version::V2) => line("memory", "memory.stat", "active_file"),
+            (Self::FileBytesInactive, Version::V1) => line("memory", "memory.stat", "total_inactive_file"),
+            (Self::FileBytesInactive, Version::V2) => line("memory", "memory.stat", "inactive_file"),
+            (Self::MemoryRefusals, Version::V1) => place("memory", "memory.failcnt"),
+            (Self::MemoryRefusals, Version::V2) => line("memory", "memory.events", "max"),
+            (Self::OomKills, Version::V1) => line("memory", "memory.oom_control", "oom_kill"),
+            (Self::OomKills, Version::V2) => line("memory", "memory.events", "oom_kill"),
+            (Self::CpuTime, Version::V1) => place("cpuacct", "cpuacct.usage"),
+            (Self::CpuTime, Version::V2) => line("cpu", "cpu.stat", "usage_usec"),
+            (Self::CpuPeriods, _) => line("cpu", "cpu.stat", "nr_periods"),
+            (Self::CpuThrottled, _) => line("cpu", "cpu.stat", "nr_throttled"),
+            (Self::Processes, _) => place("pids", "pids.current"),
+        }
+    }
+
+    /// Whether version 1 counts for each group of a tree by itself.
+    fn is_counted_apart(self, version: Version) -> bool {
+        self == Self::OomKills && version == Version::V1
+    }
+}
+
+/// A group, by its name relative to the top of each hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    name: String,
+}
+
+impl Group {
+    /// Names it; it need not exist.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which of this group's own folders a process is in, or below which: the first part of its path from there on.
+    #[must_use]
+    pub fn child_with(&self, pid: i32) -> Option<Self> {
+        let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        child_in(&paths, &self.name).map(|child| Self { name: format!("{}/{child}", self.name) })
+    }
+
+    /// What a setting is now, as the kernel writes it.
+    ///
+    /// # Errors
+    /// When the group or the file does not exist: the kernel lacks the controller.
+    pub fn read(&self, setting: Setting) -> anyhow::Result<String> {
+        let (path, _) = self.file(setting.controller(), |version| setting.place(version))?;
+        read(&path)
+    }
+
+    /// The bound that a setting is now; nothing where there is none.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn bound(&self, setting: Setting) -> anyhow::Result<Option<u64>> {
+        Ok(parse_bound(&self.read(setting)?))
+    }
+
+    /// Changes a setting, with one write: what the kernel says to it is the answer.
+    ///
+    /// # Errors
+    /// What the kernel said; [`Errno`] is in the chain.
+    pub fn write(&self, setting: Setting, value: &str) -> anyhow::Result<()> {
+        let (path, _) = self.file(setting.controller(), |version| setting.place(version))?;
+        write(&path, value)
+    }
+
+    /// Puts a setting back. A group that is gone, or never had it, needs nothing.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn put_back(&self, setting: Setting, value: &str) -> anyhow::Result<()> {
+        let Ok((path, _)) = self.file(setting.controller(), |version| setting.place(version)) else { return Ok(()) };
+        match write(&path, value) {
+            Err(error) if is_gone(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What a gauge shows.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn gauge(&self, gauge: Gauge) -> anyhow::Result<u64> {
+        let of = |version: Version| gauge.place(version);
+        let (path, version) =
+            self.file(gauge.controller(Version::V1), of).or_else(|_| self.file(gauge.controller(Version::V2), of))?;
+        let value = |path: &Path| parse_gauge(&read(path)?, of(version).key).with_context(|| odd(path));
+        let own = value(&path)?;
+        if !gauge.is_counted_apart(version) {
+            return Ok(own);
+        }
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        let below = WalkDir::new(folder).min_depth(1).into_iter().filter_map(Result::ok);
+        let below = below.filter(|entry| entry.file_type().is_dir()).map(|entry| entry.path().join(of(version).file));
+        Ok(own + below.filter_map(|path| value(&path).ok()).sum::<u64>())
+    }
+
+    /// Processor time that the group has used.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn cpu_time(&self) -> anyhow::Result<std::time::Duration> {
+        let used = self.gauge(Gauge::CpuTime)?;
+        let nanoseconds = matches!(controller("cpuacct"), Some((_, Version::V1)));
+        let time = if nanoseconds { std::time::Duration::from_nanos } else { std::time::Duration::from_micros };
+        Ok(time(used))
+    }
+
+    /// How much processor time it may use, nothing where there is no bound.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn cpu_share(&self) -> anyhow::Result<CpuShare> {
+        let text = self.read(Setting::CpuTime)?;
+        let (path, version) = self.file("cpu", |version| Setting::CpuTime.place(version))?;
+        match version {
+            Version::V2 => parse_share(&text).with_context(|| odd(&path)),
+            Version::V1 => {
+                let period = read(&path.with_file_name("cpu.cfs_period_us"))?;
+                parse_share(&format!("{} {period}", text.trim())).with_context(|| odd(&path))
+            }
+        }
+    }
+
+    /// What is written to allow so many hundredths of a processor in the period that there is.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn cpu_share_text(&self, percent: u32) -> anyhow::Result<String> {
+        let period_us = self.cpu_share()?.period_us;
+        let (_, version) = self.file("cpu", |version| Setting::CpuTime.place(version))?;
+        Ok(share_text(version, period_us * u64::from(percent) / 100, period_us))
+    }
+
+    /// What is written to [`Setting::Swap`] so that a group with this bound of memory gets no swap beside it.
+    ///
+    /// # Errors
+    /// When the kernel counts no swap.
+    pub fn no_swap_text(&self, memory_bytes: u64) -> anyhow::Result<String> {
+        let (_, version) = self.file("memory", |version| Setting::Swap.place(version))?;
+        Ok(no_swap_text(version, memory_bytes))
+    }
+
+    /// Bytes of memory in use that the kernel cannot take back.
+    ///
+    /// # Errors
+    /// Those of [`Group::read`].
+    pub fn held_bytes(&self) -> anyhow::Result<u64> {
+        let of_files = self.gauge(Gauge::FileBytesActive)? + self.gauge(Gauge::FileBytesInactive)?;
+        Ok(self.gauge(Gauge::MemoryBytes)?.saturating_sub(of_files))
+    }
+
+    /// The file to which a process writes its number to be counted among those of this group, or of the group below
+    /// it in which that process is.
+    ///
+    /// # Errors
+    /// When the process is gone, or the kernel lacks the controller.
+    pub fn entrance(&self, controller_name: &str, beside: i32) -> anyhow::Result<PathBuf> {
+        let (top, version) = controller(controller_name).with_context(|| missing(controller_name))?;
+        let paths = std::fs::read_to_string(format!("/proc/{beside}/cgroup"))
+            .with_context(|| format!("looking for the cgroup of process {beside}"))?;
+        let path = path_in(&paths, (version == Version::V1).then_some(controller_name));
+        let path =
+            path.with_context(|| format!("process {beside} is in no group of the controller {controller_name}"))?;
+        let inside = path == self.name || path.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('/'));
+        anyhow::ensure!(inside, "process {beside} is in the cgroup {path}, not in {}", self.name);
+        Ok(top.join(path).join("cgroup.procs"))
+    }
+
+    fn file(&self, name: &str, of: impl Fn(Version) -> Place) -> anyhow::Result<(PathBuf, Version)> {
+        let (top, version) = controller(name).with_context(|| missing(name))?;
+        let path = top.join(&self.name).join(of(version).file);
+        if path.exists() { Ok((path, version)) } else { Err(anyhow!("{} does not exist", path.display())) }
+    }
+}
+
+/// Processor time a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuShare {
+    /// What may be used in one period, in microseconds of one processor; nothing where there is no bound.
+    pub quota_us: Option<u64>,
+    /// The period.
+    pub period_us: u64,
+}
+
+impl CpuShare {
+    /// In hundredths of one processor.
+    #[must_use]
+    pub fn percent(&self) -> Option<f64> {
+        self.quota_us.map(|quota| quota as f64 * 100.0 / self.period_us as f64)
+    }
+}
+
+/// The processors of a list such as `0-1,3`, in order; nothing where it is no such list.
+#[must_use]
+pub fn parse_cpus(list: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in list.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last > 65_535 {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Some(cpus)
+}
+
+fn missing(controller: &str) -> String {
+    format!("this host has no cgroup controller {controller}: `cargo xtask doctor` says more")
+}
+
+fn odd(path: &Path) -> String {
+    format!("{} is not written as expected", path.display())
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn write(path: &Path, value: &str) -> anyhow::Result<()> {
+    let context = || format!("writing {value:?} to {}", path.display());
+    let mut file = File::options().write(true).open(path).with_context(context)?;
+    let written = file.write(value.as_bytes()).with_context(context)?;
+    anyhow::ensure!(written == value.len(), "{} took {written} bytes of {value:?}", path.display());
+    Ok(())
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    code.is_some_and(|code| [Errno::ENOENT, Errno::ENODEV].contains(&Errno::from_raw(code)))
+}
+
+/// No bound is written as `max`, -1, or a number that no machine has.
+fn parse_bound(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|bytes| *bytes < 1 << 62)
+}
+
+fn parse_gauge(text: &str, key: Option<&str>) -> Option<u64> {
+    let Some(key) = key else { return text.trim().parse().ok() };
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())
+}
+
+/// `QUOTA PERIOD`, as version 2 writes it; without a bound the quota is `max`, or -1.
+fn parse_share(text: &str) -> Option<CpuShare> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let period_us = period.trim().parse().ok().filter(|period| *period > 0)?;
+    let quota_us = match quota {
+        "max" | "-1" => None,
+        number => Some(number.parse().ok()?),
+    };
+    Some(CpuShare { quota_us, period_us })
+}
+
+fn share_text(version: Version, quota_us: u64, period_us: u64) -> String {
+    match version {
+        Version::V1 => quota_us.to_string(),
+        Version::V2 => format!("{quota_us} {period_us}"),
+    }
+}
+
+fn no_swap_text(version: Version, memory_bytes: u64) -> String {
+    match version {
+        Version::V1 => memory_bytes.to_string(),
+        Version::V2 => "0".to_owned(),
+    }
+}
+
+fn child_in(paths: &str, name: &str) -> Option<String> {
+    let paths = paths.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let below = paths.filter_map(|path| path.trim_start_matches('/').strip_prefix(name)?.strip_prefix('/'));
+    below.filter_map(|rest| rest.split('/').next()).find(|child| !child.is_empty()).map(str::to_owned)
+}
+
+/// Where a process is, relative to the top of a hierarchy: that of a controller of version 1, or that of version 2.
+fn path_in(paths: &str, controller: Option<&str>) -> Option<String> {
+    let has = |line: &&str| {
+        let controllers = line.splitn(3, ':').nth(1).unwrap_or_default();
+        match controller {
+            Some(name) => controllers.split(',').any(|listed| listed == name),
+            None => line.starts_with("0::"),
+        }
+    };
+    let path = paths.lines().find(has)?.splitn(3, ':').nth(2)?;
+    Some(path.trim_start_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "8:pids:/mancer-e2e-1/app/lxc.payload.x/init.scope\n2:cpu,cpuacct:/mancer-e2e-1/app/lxc.payload.x\n\
+                          0::/mancer-e2e-1/app/lxc.payload.x/init.scope\n";
+
+    #[test]
+    fn the_group_of_a_process_is_found_whatever_it_has_made_below() {
+        assert_eq!(child_in(HYBRID, "mancer-e2e-1/app").as_deref(), Some("lxc.payload.x"));
+        assert_eq!(child_in(HYBRID, "mancer-e2e-1/ap"), None);
+        assert_eq!(child_in("0::/\n", "mancer-e2e-1/app"), None);
+        assert_eq!(path_in(HYBRID, Some("cpuacct")).as_deref(), Some("mancer-e2e-1/app/lxc.payload.x"));
+        assert_eq!(path_in(HYBRID, None).as_deref(), Some("mancer-e2e-1/app/lxc.payload.x/init.scope"));
+        assert_eq!(path_in(HYBRID, Some("memory")), None);
+    }
+
+    #[test]
+    fn bounds_and_gauges_of_both_versions() {
+        for text in ["max", "9223372036854771712", "-1"] {
+            assert_eq!(parse_bound(text), None, "{text}");
+        }
+        assert_eq!(parse_bound("67108864\n"), Some(64 << 20));
+        assert_eq!(parse_gauge("128\n", None), Some(128));
+        assert_eq!(parse_gauge("low 0\nmax 3\noom 1\noom_kill 2\n", Some("oom_kill")), Some(2));
+        assert_eq!(parse_gauge("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n", Some("oom_kill")), Some(7));
+        assert_eq!(parse_gauge("nr_periods 3\n", Some("nr_throttled")), None);
+    }
+
+    #[test]
+    fn processor_time_in_both_versions() {
+        let half = CpuShare { quota_us: Some(50_000), period_us: 100_000 };
+        assert_eq!(parse_share("50000 100000\n"), Some(half));
+        assert_eq!(half.percent(), Some(50.0));
+        for text in ["max 100000", "-1 100000"] {
+            assert_eq!(parse_share(text), Some(CpuShare { quota_us: None, period_us: 100_000 }), "{text}");
+        }
+        assert_eq!(parse_share("50000"), None);
+        assert_eq!(share_text(Version::V1, 20_000, 100_000), "20000");
+        assert_eq!(share_text(Version::V2, 20_000, 100_000), "20000 100000");
+    }
+
+    #[test]
+    fn no_swap_in_both_versions() {
+        assert_eq!(no_swap_text(Version::V1, 4096), "4096", "memory and swap are counted together");
+        assert_eq!(no_swap_text(Version::V2, 4096), "0");
+    }
+
+    #[test]
+    fn each_name_has_its_file_in_both_versions() {
+        use Version::{V1, V2};
+        assert_eq!(Setting::Memory.place(V1).file, "memory.limit_in_bytes");
+        assert_eq!(Setting::Memory.place(V2).file, "memory.max");
+        assert_eq!(Setting::CpuTime.place(V1).file, "cpu.cfs_quota_us");
+        assert_eq!(Setting::CpuTime.place(V2).file, "cpu.max");
+        assert_eq!(Gauge::CpuTime.place(V1), place("cpuacct", "cpuacct.usage"));
+        assert_eq!(Gauge::CpuTime.place(V2), line("cpu", "cpu.stat", "usage_usec"));
+        for setting in [Setting::Memory, Setting::Swap, Setting::CpuTime, Setting::Cpus, Setting::Processes] {
+            assert_eq!(setting.place(V1).controller, setting.place(V2).controller, "{setting:?}");
+        }
+    }
+
+    #[test]
+    fn lists_of_processors() {
+        assert_eq!(parse_cpus("0-1,3\n"), Some(vec![0, 1, 3]));
+        assert_eq!(parse_cpus("2,0"), Some(vec![0, 2]));
+        assert_eq!(parse_cpus(""), Some(vec![]));
+        for text in ["a", "1-", "3-1", "-1", "0-99999"] {
+            assert_eq!(parse_cpus(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_needs_no_putting_back() {
+        let group = Group::named("mancer-e2e-never-made/x");
+        group.put_back(Setting::Memory, "max").unwrap();
+        assert!(group.read(Setting::Memory).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! Mount namespaces of other processes: what is mounted there, changed from outside.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use nix::libc;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::mount::detach;
+
+/// Of open_tree(2): a mount of its own, not that of the path.
+const OPEN_TREE_CLONE: libc::c_long = 1;
+
+/// Of move_mount(2): what is moved is the file itself.
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_long = 4;
+
+/// A mount namespace.
+#[derive(Debug)]
+pub struct MountNamespace {
+    file: File,
+}
+
+impl MountNamespace {
+    /// That of a process.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn of(pid: i32) -> anyhow::Result<Self> {
+        let path = format!("/proc/{pid}/ns/mnt");
+        let file = File::open(&path).with_context(|| format!("opening {path}"))?;
+        Ok(Self { file })
+    }
+
+    /// Those of processes, each once, in their order; a process that is gone has none.
+    #[must_use]
+    pub fn all_of(pids: &[i32]) -> Vec<Self> {
+        let mut known = HashSet::new();
+        let found = pids.iter().filter_map(|pid| Self::of(*pid).ok());
+        found.filter(|it| it.file.metadata().is_ok_and(|metadata| known.insert(metadata.ino()))).collect()
+    }
+
+    /// Does something in a thread whose root and mounts are those of this namespace.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or cannot enter; those of the work.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("inside".into()).spawn_scoped(scope, || {
+                // Root and working folder belong to all threads of a process until one has its own.
+                unshare(CloneFlags::CLONE_FS).context("leaving the folder of the other threads")?;
+                self.enter()?;
+                work()
+            })?;
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread in a mount namespace panicked")))
+        })
+    }
+
+    fn enter(&self) -> anyhow::Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNS).context("entering a mount namespace")
+    }
+
+    /// The number of the device of a path.
+    ///
+    /// # Errors
+    /// When the path does not exist there.
+    pub fn device_of(&self, path: &Path) -> anyhow::Result<u64> {
+        self.inside(|| Ok(std::fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?.dev()))
+    }
+
+    /// Forbids writing below this mount point. Other mounts of the same file system are not touched.
+    ///
+    /// # Errors
+    /// `EBUSY` while something there is open for writing.
+    pub fn forbid_writing(&self, path: &Path) -> anyhow::Result<()> {
+        self.inside(|| remount(path, |flags| flags | MsFlags::MS_RDONLY))
+    }
+
+    /// Allows writing below this mount point.
+    ///
+    /// # Errors
+    /// When it is no mount point.
+    pub fn allow_writing(&self, path: &Path) -> anyhow::Result<()> {
+        self.inside(|| remount(path, |flags| flags - MsFlags::MS_RDONLY))
+    }
+
+    /// Bounds how many files a tmpfs takes.
+    ///
+    /// # Errors
+    /// When it has more already, or another file system is mounted there, or none.
+    pub fn set_inodes(&self, path: &Path, inodes: u64) -> anyhow::Result<()> {
+        self.inside(|| super::mount::set_inodes(path, inodes))
+    }
+
+    /// Shows what is mounted at `source` here at `target` in the other namespace, in place of what is there.
+    ///
+    /// # Errors
+    /// When one of the two does not exist.
+    pub fn show_in(&self, source: &Path, other: &Self, target: &Path) -> anyhow::Result<()> {
+        self.inside(|| {
+            let tree = cloned(source).with_context(|| format!("taking a mount of {}", source.display()))?;
+            other.enter()?;
+            detach(target)?;
+            attach(&tree, target).with_context(|| format!("mounting at {}", target.display()))
+        })
+    }
+}
+
+/// Changes the flags of one mount and keeps the others: those of a less privileged namespace cannot be dropped.
+fn remount(path: &Path, change: impl FnOnce(MsFlags) -> MsFlags) -> anyhow::Result<()> {
+    let now = statvfs(path).with_context(|| format!("looking at {}", path.display()))?.flags();
+    let pairs = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let kept = pairs.iter().filter(|(seen, _)| now.contains(*seen)).fold(MsFlags::empty(), |all, (_, it)| all | *it);
+    let flags = change(kept) | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("changing the mount at {}", path.display()))
+}
+
+fn cloned(source: &Path) -> io::Result<OwnedFd> {
+    let source = CString::new(source.as_os_str().as_bytes())?;
+    let flags = OPEN_TREE_CLONE | libc::c_long::from(libc::O_CLOEXEC);
+    // SAFETY: the path is a string that ends with a zero byte and lives until the call returns.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it, and nothing else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    let target = CString::new(target.as_os_str().as_bytes())?;
+    let flags = MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: both paths are strings that end with a zero byte and live until the call returns.
+    let moved = unsafe {
+        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), flags)
+    };
+    if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_listed_once_and_a_process_that_is_gone_has_none() {
+        let own = std::process::id().cast_signed();
+        assert_eq!(MountNamespace::all_of(&[own, own, i32::MAX]).len(), 1);
+    }
+}

@@ -1,0 +1,126 @@
+//! What processes get from a system call, seen and changed by strace.
+
+use std::time::Duration;
+
+use super::packages::Item;
+use super::shell::Command;
+
+/// What is done to a system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is only watched.
+    Nothing,
+    /// It is not made, and this error is what the process gets.
+    Error(String),
+    /// The process waits this long before it is made.
+    Delay(Duration),
+}
+
+/// A system call that came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Whose it was; nothing where only one process is watched.
+    pub pid: Option<i32>,
+    /// What the process got, such as `-1 EIO (Input/output error)`.
+    pub result: String,
+    /// From the call until it came back.
+    pub took: Duration,
+    /// The result is strace's, not the kernel's.
+    pub is_injected: bool,
+    /// It had to wait.
+    pub is_delayed: bool,
+}
+
+/// What keeps this machine from changing system calls; `None` when nothing does. Tried on a program that does nothing.
+#[must_use]
+pub fn strace_problem() -> Option<String> {
+    let Some(strace) = Item::named("strace").program() else { return Some("strace is not installed".into()) };
+    let inject = ["-qq", "-e", "trace=sync", "-e", "inject=sync:error=EIO", "true"];
+    if let Err(error) = Command::new(strace).args(inject).run() {
+        return Some(error.to_string());
+    }
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    (scope.trim() == "3").then(|| "kernel.yama.ptrace_scope is 3: no process may be traced until the next start".into())
+}
+
+/// The command that changes a system call of these processes, of their threads, and of all that they start.
+#[must_use]
+pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
+    let strace = Item::named("strace").program();
+    let strace = strace.map_or_else(|| "/usr/bin/strace".to_owned(), |path| path.display().to_string());
+    let trace = format!("trace={call}");
+    let mut words = vec![strace];
+    words.extend(["-f", "-qq", "-T", "-s", "0", "-e", "signal=none", "-e", &trace].map(str::to_owned));
+    match change {
+        Change::Nothing => {}
+        Change::Error(error) => words.extend(["-e".to_owned(), format!("inject={call}:error={error}")]),
+        Change::Delay(delay) => {
+            words.extend(["-e".to_owned(), format!("inject={call}:delay_enter={}", delay.as_micros())]);
+        }
+    }
+    words.extend(pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]));
+    words
+}
+
+/// The calls that came back, in what strace has written so far. Its last line may be half written.
+#[must_use]
+pub fn calls(log: &str, call: &str) -> Vec<Call> {
+    let (begun, resumed) = (format!("{call}("), format!("<... {call} resumed>"));
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let of_call = whole.lines().filter_map(|line| {
+        let (pid, rest) = match line.strip_prefix("[pid ").and_then(|rest| rest.split_once("] ")) {
+            Some((pid, rest)) => (pid.trim().parse().ok(), rest),
+            None => (None, line),
+        };
+        (rest.starts_with(&begun) || rest.starts_with(&resumed)).then_some((pid, rest))
+    });
+    of_call.filter_map(|(pid, rest)| came_back(pid, rest)).collect()
+}
+
+/// Such as `fsync(1) = -1 EIO (Input/output error) (INJECTED) <0.000036>`.
+fn came_back(pid: Option<i32>, line: &str) -> Option<Call> {
+    let (_, end) = line.rsplit_once(" = ")?;
+    let (result, took) = end.rsplit_once(" <")?;
+    let took = Duration::try_from_secs_f64(took.strip_suffix('>')?.parse().ok()?).ok()?;
+    let (is_injected, is_delayed) = (result.contains("(INJECTED)"), result.contains("(DELAYED)"));
+    let result = result.replace(" (INJECTED)", "").replace(" (DELAYED)", "");
+    Some(Call { pid, result, took, is_injected, is_delayed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_came_back_are_read() {
+        let log = "[pid  7212] fsync(1)                    = 0 (DELAYED) <0.050485>\n\
+                   fsync(3)   = -1 EIO (Input/output error) (INJECTED) <0.000036>\n\
+                   [pid  7358] fsync(1 <unfinished ...>\n\
+                   [pid  7360] openat(AT_FDCWD, \"\"..., O_RDONLY) = 3 <0.1>\n\
+                   [pid  7358] <... fsync resumed>)        = 0 <0.000257>\n\
+                   [pid  7358] fsync(1)     = 0 <0.0";
+        let call = |pid, result: &str, micros, is_injected, is_delayed| Call {
+            pid,
+            result: result.into(),
+            took: Duration::from_micros(micros),
+            is_injected,
+            is_delayed,
+        };
+        let expected = [
+            call(Some(7212), "0", 50_485, false, true),
+            call(None, "-1 EIO (Input/output error)", 36, true, false),
+            call(Some(7358), "0", 257, false, false),
+        ];
+        assert_eq!(calls(log, "fsync"), expected);
+        assert_eq!(calls(log, "sync"), [], "another call");
+    }
+
+    #[test]
+    fn a_change_is_one_word_of_the_command() {
+        let words = |change| command("fsync", &change, &[12, 13])[10..].join(" ");
+        assert_eq!(words(Change::Nothing), "-p 12 -p 13");
+        assert_eq!(words(Change::Error("EIO".into())), "-e inject=fsync:error=EIO -p 12 -p 13");
+        let delay = Change::Delay(Duration::from_millis(50));
+        assert_eq!(words(delay), "-e inject=fsync:delay_enter=50000 -p 12 -p 13");
+    }
+}

@@ -1,0 +1,293 @@
+//! Numbered packets from one network namespace to another: which arrive, how often, and when.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::netns::NetworkNamespace;
+
+/// What of a packet is IP and UDP.
+pub const HEADER_BYTES: usize = 20 + 8;
+
+/// Round and number of a packet, which is all that a small one carries.
+pub const PAYLOAD_BYTES_MIN: usize = 8;
+
+/// So many packets are sent without a look at what arrives: no link's queue is shorter.
+const SENT_AT_ONCE: usize = 100;
+
+/// How long the sender then waits for what is missing.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Room for what has arrived and was not read yet.
+const SOCKET_BYTES: usize = 8 << 20;
+
+/// A way for numbered packets.
+#[derive(Debug)]
+pub struct Lane {
+    sender: UdpSocket,
+    receiver: UdpSocket,
+    target: SocketAddr,
+    round: u32,
+}
+
+/// What has become of packets that were sent.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Arrivals {
+    round: u32,
+    packets: Vec<Packet>,
+    arrived: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Packet {
+    sent: Instant,
+    /// Until its first copy arrived.
+    took: Option<Duration>,
+    copies: u32,
+}
+
+impl Lane {
+    /// From a network namespace to an address of another one. The bridge's own machine may mark what it sends.
+    ///
+    /// # Errors
+    /// When there are no sockets to be had.
+    pub fn between(
+        from: &NetworkNamespace,
+        mark: Option<u32>,
+        to: &NetworkNamespace,
+        address: Ipv4Addr,
+    ) -> anyhow::Result<Self> {
+        let any = (Ipv4Addr::UNSPECIFIED, 0);
+        let sender = from.inside(|| UdpSocket::bind(any)).and_then(|socket| socket);
+        let sender = sender.context("opening a socket to send packets")?;
+        if let Some(mark) = mark {
+            setsockopt(&sender, sockopt::Mark, &mark).context("marking packets")?;
+        }
+        let receiver = to.inside(|| UdpSocket::bind(any)).and_then(|socket| socket);
+        let receiver = receiver.context("opening a socket to receive packets")?;
+        setsockopt(&receiver, sockopt::RcvBufForce, &SOCKET_BYTES).context("making room for packets")?;
+        let target = SocketAddr::from((address, receiver.local_addr()?.port()));
+        Ok(Self { sender, receiver, target, round: 0 })
+    }
+
+    /// Sends packets and waits until each has arrived, or none has for `quiet`.
+    ///
+    /// # Errors
+    /// When the kernel takes none.
+    pub fn send(&mut self, packets: usize, payload_bytes: usize, quiet: Duration) -> io::Result<Arrivals> {
+        let mut arrivals = self.begin();
+        for number in 1..=packets {
+            self.send_one(&mut arrivals, payload_bytes)?;
+            let wait = if number == packets {
+                quiet
+            } else if number % SENT_AT_ONCE == 0 {
+                PAUSE
+            } else {
+                Duration::ZERO
+            };
+            self.listen(&mut arrivals, wait)?;
+        }
+        Ok(arrivals)
+    }
+
+    /// Sends a packet now and then until `enough` says so of those that have arrived, or the deadline has passed.
+    ///
+    /// # Errors
+    /// When the kernel takes none.
+    pub fn watch(
+        &mut self,
+        pace: Duration,
+        deadline: Duration,
+        mut enough: impl FnMut(&Arrivals) -> bool,
+    ) -> io::Result<Arrivals> {
+        let (begun, mut arrivals) = (Instant::now(), self.begin());
+        while !enough(&arrivals) && begun.elapsed() < deadline {
+            let next = Instant::now() + pace;
+            self.send_one(&mut arrivals, PAYLOAD_BYTES_MIN)?;
+            while let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                if !self.receive(&mut arrivals, left)? {
+                    break;
+                }
+            }
+        }
+        Ok(arrivals)
+    }
+
+    fn begin(&mut self) -> Arrivals {
+        self.round += 1;
+        Arrivals { round: self.round, ..Arrivals::default() }
+    }
+
+    fn send_one(&self, arrivals: &mut Arrivals, payload_bytes: usize) -> io::Result<()> {
+        let number = u32::try_from(arrivals.packets.len()).map_err(io::Error::other)?;
+        let mut payload = [self.round.to_be_bytes(), number.to_be_bytes()].concat();
+        payload.resize(payload_bytes.max(PAYLOAD_BYTES_MIN), 0);
+        arrivals.packets.push(Packet { sent: Instant::now(), took: None, copies: 0 });
+        match self.sender.send_to(&payload, self.target) {
+            Ok(_) => Ok(()),
+            // Lost, which is what is looked for.
+            Err(error) if is_loss(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Receives until all packets have arrived, or none has for `quiet`.
+    ///
+    /// # Errors
+    /// When the kernel fails.
+    pub fn listen(&self, arrivals: &mut Arrivals, quiet: Duration) -> io::Result<()> {
+        while self.receive(arrivals, if arrivals.is_whole() { Duration::ZERO } else { quiet })? {}
+        Ok(())
+    }
+
+    /// Receives one packet if there is one within this time; whether there was.
+    fn receive(&self, arrivals: &mut Arrivals, patience: Duration) -> io::Result<bool> {
+        let mut bytes = [0; PAYLOAD_BYTES_MIN];
+        self.receiver.set_nonblocking(patience.is_zero())?;
+        if !patience.is_zero() {
+            self.receiver.set_read_timeout(Some(patience))?;
+        }
+        match self.receiver.recv(&mut bytes) {
+            Ok(_) => {
+                arrivals.take(bytes);
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_loss(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::PermissionDenied
+            | ErrorKind::WouldBlock
+    ) || error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
+}
+
+impl Arrivals {
+    fn take(&mut self, bytes: [u8; PAYLOAD_BYTES_MIN]) {
+        let [a, b, c, d, number @ ..] = bytes;
+        let number = usize::try_from(u32::from_be_bytes(number)).unwrap_or(usize::MAX);
+        let packet = self.packets.get_mut(number).filter(|_| u32::from_be_bytes([a, b, c, d]) == self.round);
+        let Some(packet) = packet else { return }; // of an earlier round
+        packet.copies += 1;
+        if packet.took.is_none() {
+            packet.took = Some(packet.sent.elapsed());
+            self.arrived += 1;
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.arrived == self.packets.len()
+    }
+
+    /// How many were sent.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// How many of them arrived.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.arrived
+    }
+
+    /// How many did not.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.packets.len() - self.arrived
+    }
+
+    /// How many arrived again.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.packets.iter().filter(|packet| packet.copies > 1).count()
+    }
+
+    /// How long those took that arrived, in the order in which they were sent.
+    pub fn times(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.packets.iter().filter_map(|packet| packet.took)
+    }
+
+    /// From the first to the last packet of the longest run of lost ones. Those after the last that arrived may be on
+    /// their way and are none.
+    #[must_use]
+    pub fn longest_cut(&self) -> Duration {
+        let arrived = self.packets.iter().rposition(|packet| packet.took.is_some()).unwrap_or_default();
+        longest_run(&self.packets[..arrived])
+    }
+
+    /// The same with those after the last that arrived.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        longest_run(&self.packets)
+    }
+}
+
+fn longest_run(packets: &[Packet]) -> Duration {
+    let runs = packets.split(|packet| packet.took.is_some());
+    let spans = runs.filter_map(|run| Some(run.last()?.sent.duration_since(run.first()?.sent)));
+    spans.max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrivals(took: &[bool]) -> Arrivals {
+        let start = Instant::now();
+        let packets = took.iter().zip(0..).map(|(arrived, index)| Packet {
+            sent: start + Duration::from_millis(index * 10),
+            took: arrived.then_some(Duration::from_millis(1)),
+            copies: u32::from(*arrived),
+        });
+        Arrivals { round: 1, packets: packets.collect(), arrived: took.iter().filter(|it| **it).count() }
+    }
+
+    #[test]
+    fn a_packet_is_told_by_its_round_and_number() {
+        let mut seen = arrivals(&[false, false, false]);
+        let bytes = |round: u8, number: u8| [0, 0, 0, round, 0, 0, 0, number];
+        for packet in [bytes(1, 0), bytes(1, 2), bytes(1, 2), bytes(2, 1), bytes(1, 3)] {
+            seen.take(packet);
+        }
+        assert_eq!((seen.sent(), seen.arrived(), seen.lost(), seen.copies()), (3, 2, 1, 1));
+        assert_eq!(seen.times().count(), 2);
+    }
+
+    #[test]
+    fn a_cut_lies_before_a_packet_that_arrived() {
+        let ms = Duration::from_millis;
+        let check = |took: &[bool], cut: u64, silence: u64| {
+            let seen = arrivals(took);
+            assert_eq!((seen.longest_cut(), seen.longest_silence()), (ms(cut), ms(silence)), "{took:?}");
+        };
+        check(&[], 0, 0);
+        check(&[true, true], 0, 0);
+        check(&[false, false, false, true, false], 20, 20);
+        check(&[true, false, false, true, false, false, false], 10, 20);
+        check(&[false, false], 0, 10);
+    }
+
+    #[test]
+    fn packets_arrive_within_one_namespace() {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let target = receiver.local_addr().unwrap();
+        let mut lane = Lane { sender, receiver, target, round: 0 };
+        let seen = lane.send(250, 0, Duration::from_secs(10)).unwrap();
+        assert_eq!((seen.arrived(), seen.copies()), (250, 0));
+        let seen = lane.watch(Duration::from_millis(1), Duration::from_secs(10), |seen| seen.arrived() >= 5).unwrap();
+        assert_eq!(seen.longest_cut(), Duration::ZERO);
+    }
+}

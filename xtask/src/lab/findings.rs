@@ -1,0 +1,236 @@
+//! What a lab shows that nobody asked for: processes killed for want of memory, crashes, failed and restarted units,
+//! programs that were left running.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::container::Container;
+use super::exec::{ExecRequest, MARK_VARIABLE};
+use super::up::Lab;
+use crate::host::kmsg::KernelLog;
+use crate::manifest::Init;
+
+/// How long one look into a container may take.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// So many files that a container has written are looked at: a core dump is among the first of its folder.
+const FILES_MAX: usize = 20_000;
+
+/// What kind of finding it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    /// The kernel has killed a process, because its container used more memory than it may.
+    OomKill,
+    /// The kernel says that a process crashed.
+    Crash,
+    /// A process has left its memory in a file when it crashed.
+    CoreDump,
+    /// A systemd unit has failed.
+    UnitFailed,
+    /// systemd has started a unit again that ended by itself.
+    UnitRestarted,
+    /// A program that was run in a container has left another one running.
+    LeftOver,
+}
+
+/// Something that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    /// What kind it is.
+    pub kind: FindingKind,
+    /// The container; nothing where the kernel does not say whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The process or unit.
+    pub about: String,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl FindingKind {
+    /// As it is written in files.
+    pub const NAMES: [&'static str; 6] =
+        ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over"];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+impl Lab {
+    /// What the lab shows now, and what the kernel has said of it since its log was opened.
+    #[must_use]
+    pub fn findings(&self, kernel: Option<&mut KernelLog>) -> Vec<Finding> {
+        let messages = kernel.map(|kernel| kernel.read().unwrap_or_default()).unwrap_or_default();
+        let slot = self.guard().slot().cgroup();
+        let mut found: Vec<Finding> = messages.iter().filter_map(|message| said_by_kernel(message, &slot)).collect();
+        let guard = self.guard().pid();
+        let running = |container: &&Container| container.outage().is_none() && !container.is_dead();
+        for container in self.containers().iter().filter(running) {
+            found.extend(left_over(container));
+            found.extend(guard.into_iter().flat_map(|guard| core_dumps(container, guard)));
+            if container.machine().template.init == Init::Systemd {
+                found.extend(units(container, self.streams_dir()));
+            }
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+/// What a message of the kernel says of a lab in this slot.
+fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
+    if let Some(rest) = message.strip_prefix("oom-kill:") {
+        let value = |name: &str| rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let group = value("task_memcg")?.trim_start_matches('/').strip_prefix(slot)?.strip_prefix('/')?;
+        let container = group.split('/').next().map(str::to_owned);
+        let (about, pid) = (value("task")?.to_owned(), value("pid")?);
+        let detail = format!("the kernel killed process {pid}: its container was out of memory");
+        return Some(Finding { kind: FindingKind::OomKill, container, about, detail });
+    }
+    let (about, rest) = message.strip_prefix("traps: ").unwrap_or(message).split_once('[')?;
+    let (pid, what) = rest.split_once(']')?;
+    let crashed = [" segfault at ", " general protection", " trap ", "invalid opcode", "divide error"];
+    let is_crash = crashed.iter().any(|crash| what.trim_start_matches(':').starts_with(crash) || what.contains(crash));
+    if !is_crash || pid.parse::<u32>().is_err() || about.contains(' ') {
+        return None;
+    }
+    let detail = format!("the kernel says, and not of which container: {message}");
+    Some(Finding { kind: FindingKind::Crash, container: None, about: about.to_owned(), detail })
+}
+
+/// Programs that run on behalf of an exec that is over.
+fn left_over(container: &Container) -> Vec<Finding> {
+    let marked = container.processes_of("").into_iter().filter(|process| {
+        let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let mark = format!("{MARK_VARIABLE}=");
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(mark.as_bytes()))
+    });
+    let finding = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let about = words.join(" ").trim().to_owned();
+        let detail = format!("process {pid} of the host still runs");
+        Finding { kind: FindingKind::LeftOver, container: Some(container.machine().name.clone()), about, detail }
+    };
+    marked.map(|process| finding(process.pid)).collect()
+}
+
+/// Files that are the memory of a process that crashed, among those that the container has written.
+fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
+    let seen_by_guard = |path: &Path| {
+        let root = format!("/proc/{guard}/root");
+        Path::new(&root).join(path.strip_prefix("/").unwrap_or(path))
+    };
+    let volumes = (0..container.machine().template.volumes.len()).map(|index| container.volume_dir(index));
+    let folders = volumes.chain([container.writes_dir()]);
+    let mut found = Vec::new();
+    for folder in folders {
+        let top = seen_by_guard(&folder);
+        let walk =
+            walkdir::WalkDir::new(&top).same_file_system(true).into_iter().filter_map(Result::ok).take(FILES_MAX);
+        let named = walk.filter(|entry| {
+            let name = entry.file_name().to_string_lossy();
+            entry.file_type().is_file() && (name == "core" || name.starts_with("core.") || name.ends_with(".core"))
+        });
+        for entry in named.filter(|entry| is_core(entry.path())) {
+            let about = entry.path().strip_prefix(&top).unwrap_or(entry.path()).display().to_string();
+            let size = entry.metadata().map_or(0, |metadata| metadata.len());
+            let container = Some(container.machine().name.clone());
+            found.push(Finding { kind: FindingKind::CoreDump, container, about, detail: format!("{size} bytes") });
+        }
+    }
+    found
+}
+
+/// An ELF file of type 4.
+fn is_core(path: &Path) -> bool {
+    let mut head = [0; 18];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head.starts_with(b"\x7fELF") && (head[16] == 4 || head[17] == 4)
+}
+
+fn units(container: &Container, streams_dir: &Path) -> Vec<Finding> {
+    let words = ["systemctl", "show", "--property=Id,ActiveState,Result,NRestarts", "*.service"];
+    let argv = words.map(str::to_owned).to_vec();
+    let streams_dir = streams_dir.to_owned();
+    let request = ExecRequest { argv, deadline: LOOK_DEADLINE, streams_dir, ..ExecRequest::default() };
+    let text = container.exec(&request).ok().and_then(|output| std::fs::read_to_string(output.stdout.path()).ok());
+    units_in(&text.unwrap_or_default(), &container.machine().name)
+}
+
+fn units_in(text: &str, container: &str) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for block in text.split("\n\n") {
+        let value = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let Some(unit) = value("Id") else { continue };
+        let mut add = |kind, detail: String| {
+            found.push(Finding { kind, container: Some(container.to_owned()), about: unit.to_owned(), detail });
+        };
+        if value("ActiveState") == Some("failed") {
+            add(FindingKind::UnitFailed, format!("its result is {}", value("Result").unwrap_or("not known")));
+        }
+        match value("NRestarts").and_then(|count| count.parse::<u32>().ok()) {
+            Some(1) => add(FindingKind::UnitRestarted, "once".into()),
+            Some(count) if count > 1 => add(FindingKind::UnitRestarted, format!("{count} times")),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_says_of_this_slot_counts() {
+        let oom = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=x,mems_allowed=0,\
+                   oom_memcg=/mancer-e2e-1/app,task_memcg=/mancer-e2e-1/app/lxc.payload.x,task=tail,pid=4711,uid=100000";
+        let finding = said_by_kernel(oom, "mancer-e2e-1").unwrap();
+        assert_eq!((finding.container.as_deref(), finding.about.as_str()), (Some("app"), "tail"));
+        assert_eq!(said_by_kernel(oom, "mancer-e2e-2"), None);
+        let crash = "worker[331]: segfault at 0 ip 00007f sp 00007ffd error 4 in libc.so";
+        assert_eq!(said_by_kernel(crash, "x").unwrap().kind, FindingKind::Crash);
+        let trap = "traps: worker[331] general protection fault ip:7f sp:7f error:0 in x";
+        assert_eq!(said_by_kernel(trap, "x").unwrap().about, "worker");
+        for other in
+            ["br0: port 3(port13) entered blocking state", "EXT4-fs (loop1): mounted [x]", "a b[3]: segfault at 0"]
+        {
+            assert_eq!(said_by_kernel(other, "x"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn units_that_failed_or_came_again_are_found() {
+        let text = "Id=a.service\nActiveState=active\nResult=success\nNRestarts=0\n\n\
+                    Id=b.service\nActiveState=failed\nResult=core-dump\nNRestarts=3\n";
+        let found = units_in(text, "db");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!((found[0].kind, found[0].detail.as_str()), (FindingKind::UnitFailed, "its result is core-dump"));
+        assert_eq!((found[1].kind, found[1].detail.as_str()), (FindingKind::UnitRestarted, "3 times"));
+        assert!(units_in("", "db").is_empty());
+    }
+
+    #[test]
+    fn kinds_are_named_as_they_are_written() {
+        let kinds = [
+            FindingKind::OomKill,
+            FindingKind::Crash,
+            FindingKind::CoreDump,
+            FindingKind::UnitFailed,
+            FindingKind::UnitRestarted,
+            FindingKind::LeftOver,
+        ];
+        for kind in kinds {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+}

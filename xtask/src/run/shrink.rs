@@ -1,0 +1,290 @@
+//! Finds the smallest schedule that still makes a case fail as it did: runs the case again and again.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+
+use super::build::ScenarioBinaries;
+use super::case::{CaseContext, Left, run_case};
+use super::chaos::{CHAOS_FILE, Schedules, read};
+use super::clients;
+use super::engine::{Options, make_images};
+use super::ground::Ground;
+use super::interrupt::Interrupt;
+use crate::error::Error;
+use crate::fault::{Schedule, Shrink};
+use crate::host::invoker::Invoker;
+use crate::image::Image;
+use crate::manifest::Project;
+use crate::plan::{Plan, PlannedCase};
+use crate::record::{Cause, Outcome, Recorder, RunDir, RunRecord, Verdict};
+
+/// The file of a shrinking's folder that holds what it came to.
+pub const SHRUNK_FILE: &str = "shrunk.json";
+
+/// How often a failure of the infrastructure is tried again.
+const NEW_GROUND_MAX: u32 = 3;
+
+/// A failure of an earlier run.
+#[derive(Debug)]
+pub struct Failure {
+    /// The case, without its repetition.
+    pub case: String,
+    /// The faults it met.
+    pub schedule: Schedule,
+    /// How it failed.
+    pub cause: Cause,
+}
+
+/// How often things are tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Tries {
+    /// A candidate: one failure is enough.
+    pub candidate: u32,
+    /// The result: how often it fails is what is said of it.
+    pub result: u32,
+}
+
+/// What a shrinking came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shrunk {
+    /// The smallest schedule.
+    pub schedule: Schedule,
+    /// Its file.
+    pub file: std::path::PathBuf,
+    /// How many faults it had before.
+    pub faults_before: usize,
+    /// How many candidates were tried.
+    pub candidates: u32,
+    /// How many runs that took, those of the result too.
+    pub runs: u32,
+    /// How often the result failed in the same way.
+    pub failed: u32,
+    /// Of so many runs.
+    pub of: u32,
+}
+
+impl Failure {
+    /// Finds the failed case of a run, with its schedule.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the run has none, or several and `case` does not choose one.
+    pub fn find(project: &Project, run: &str, case: Option<&str>) -> anyhow::Result<Self> {
+        let (given, named) = (std::path::PathBuf::from(run), project.root.join("target/e2e").join(run));
+        let folder = if given.join("run.json").is_file() { given } else { named };
+        let path = folder.join("run.json");
+        if !path.is_file() {
+            return Err(Error::Usage(format!("{run} is no run: there is no {}", path.display())).into());
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let record: RunRecord =
+            serde_json::from_str(&text).with_context(|| format!("{}: of another version?", path.display()))?;
+        let failed = record.cases.iter().filter(|result| matches!(result.verdict, Verdict::Failed | Verdict::Flaky));
+        let wanted = |id: &str| case.is_none_or(|case| id == case || id.split('#').next() == Some(case));
+        let mut found = Vec::new();
+        for result in failed.filter(|result| wanted(&result.case.0)) {
+            let attempt = result.attempts.iter().find_map(|attempt| match &attempt.outcome {
+                Outcome::Failed { cause } => Some((cause.clone(), folder.join(&attempt.folder).join(CHAOS_FILE))),
+                _ => None,
+            });
+            if let Some((cause, file)) = attempt.filter(|(_, file)| file.is_file()) {
+                let schedule = read(&file)?;
+                found.push(Self { case: schedule.case.clone(), schedule, cause });
+            }
+        }
+        found.dedup_by(|one, two| one.case == two.case);
+        match found.len() {
+            0 => Err(Error::Usage(format!("no case of {run} failed while faults were played")).into()),
+            1 => Ok(found.remove(0)),
+            _ => {
+                let names: Vec<String> = found.into_iter().map(|failure| failure.case).collect();
+                Err(Error::Usage(format!("several cases failed: choose with --case: {}", names.join(", "))).into())
+            }
+        }
+    }
+}
+
+/// Shrinks the schedule of a failure. `observe` hears of each candidate.
+///
+/// # Errors
+/// When the whole schedule does not lead to the failure again, or the machine fails.
+pub fn shrink(
+    project: &Project,
+    failure: &Failure,
+    tries: Tries,
+    options: &Options,
+    binaries: &ScenarioBinaries,
+    interrupt: &Interrupt,
+    observe: &dyn Fn(String),
+) -> anyhow::Result<Shrunk> {
+    let plan = Plan::make(project, std::slice::from_ref(&failure.case), crate::plan::Order::ONCE)?;
+    let invoker = Invoker::find();
+    let dir = RunDir::create(&project.root, invoker.clone()).context("making the folder of the shrinking")?;
+    let recorder = Arc::new(Recorder::new(Vec::new()));
+    recorder.write_to(&dir)?;
+    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
+        clients::write(&dir)?;
+    }
+    let images = make_images(project, &plan, options, &recorder, interrupt)?;
+    let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut workshop = Workshop {
+        project,
+        failure,
+        options,
+        binaries,
+        interrupt,
+        dir: &dir,
+        invoker: &invoker,
+        recorder: &recorder,
+        images: &images,
+        planned: plan.cases.first().context("the case is planned")?,
+        runs: 0,
+    };
+    let (before, mut candidates) = (failure.schedule.faults.len(), 0_u32);
+    let first = workshop.fails(&failure.schedule, "whole", tries.candidate.max(tries.result))?;
+    observe(format!("the whole schedule, {before} faults: {first}"));
+    if first.failed == 0 {
+        bail!(
+            "the failure did not come again in {} runs of the whole schedule: {}\n  its faults may have nothing to do with \
+             it, or it comes rarely: --times tries more often",
+            first.of,
+            failure.cause
+        );
+    }
+    let mut shrink = Shrink::of(failure.schedule.clone());
+    while let Some(candidate) = shrink.propose() {
+        candidates += 1;
+        let rate = workshop.fails(&candidate, &format!("candidate-{candidates}"), tries.candidate)?;
+        shrink.tell(rate.failed > 0);
+        observe(format!("candidate {candidates}, {}: {rate}", described(&candidate)));
+        dir.write(SHRUNK_FILE, &serde_json::to_vec_pretty(shrink.best())?)?;
+    }
+    dir.write(SHRUNK_FILE, &serde_json::to_vec_pretty(shrink.best())?)?;
+    let mut failed = 0;
+    for number in 1..=tries.result {
+        failed += workshop.fails(shrink.best(), &format!("result-{number}"), 1)?.failed;
+    }
+    Ok(Shrunk {
+        schedule: shrink.best().clone(),
+        file: dir.path().join(SHRUNK_FILE),
+        faults_before: before,
+        candidates,
+        runs: workshop.runs,
+        failed,
+        of: tries.result,
+    })
+}
+
+fn described(schedule: &Schedule) -> String {
+    let one = |planned: &crate::fault::Planned| format!("{} on {}", planned.fault.name(), planned.container);
+    let faults: Vec<String> = schedule.faults.iter().map(one).collect();
+    format!(
+        "{} ({})",
+        if faults.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", faults.len()) },
+        faults.join(", ")
+    )
+}
+
+/// How often something failed in the same way.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    failed: u32,
+    of: u32,
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { failed, of } = self;
+        if *failed == 0 { write!(f, "passes {of} times") } else { write!(f, "fails, in try {of}") }
+    }
+}
+
+/// What every candidate is tried with.
+struct Workshop<'a> {
+    project: &'a Project,
+    failure: &'a Failure,
+    options: &'a Options,
+    binaries: &'a ScenarioBinaries,
+    interrupt: &'a Interrupt,
+    dir: &'a RunDir,
+    invoker: &'a Invoker,
+    recorder: &'a Arc<Recorder>,
+    images: &'a std::collections::BTreeMap<String, Image>,
+    planned: &'a PlannedCase,
+    runs: u32,
+}
+
+impl Workshop<'_> {
+    /// Runs the case with a schedule until it fails in the same way, at most so often.
+    fn fails(&mut self, schedule: &Schedule, name: &str, times: u32) -> anyhow::Result<Rate> {
+        for number in 1..=times {
+            let outcome = self.run(schedule, &format!("{name}/{number}"))?;
+            if matches!(&outcome, Outcome::Failed { cause } if same(cause, &self.failure.cause)) {
+                return Ok(Rate { failed: 1, of: number });
+            }
+        }
+        Ok(Rate { failed: 0, of: times })
+    }
+
+    fn run(&mut self, schedule: &Schedule, folder: &str) -> anyhow::Result<Outcome> {
+        let options = Options { schedules: Some(Schedules::of_one(schedule.clone())), ..self.options.clone() };
+        let context = CaseContext {
+            project: self.project,
+            options: &options,
+            images: self.images,
+            binaries: self.binaries,
+            dir: self.dir,
+            invoker: self.invoker,
+            recorder: self.recorder,
+            interrupt: self.interrupt,
+        };
+        let left = Left { failures: 0, infrastructure: 0 };
+        for number in 1..=NEW_GROUND_MAX {
+            let planned = PlannedCase { folder: folder.to_owned(), ..self.planned.clone() };
+            let mut ground = Ground::new(&context);
+            let attempt = run_case(&context, &planned, number, left, &mut ground);
+            let unclean = ground.end();
+            self.runs += 1;
+            let outcome = attempt?.outcome;
+            if !unclean.is_empty() {
+                bail!("{}", unclean.join("\n"));
+            }
+            match outcome {
+                Outcome::Interrupted => return Err(Error::Interrupted.into()),
+                Outcome::Infrastructure { .. } if number < NEW_GROUND_MAX => {}
+                Outcome::Infrastructure { message } => bail!("no lab could be had: {message}"),
+                outcome => return Ok(outcome),
+            }
+        }
+        bail!("a case ends in one of the ways above")
+    }
+}
+
+/// Whether two failures are the same one: of one kind, and at one place of the scenario where they name it.
+fn same(one: &Cause, two: &Cause) -> bool {
+    let place = |cause: &Cause| match cause {
+        Cause::Check { message } | Cause::Error { message } | Cause::Panic { message } => {
+            message.rsplit_once(" at ").map_or_else(|| message.clone(), |(_, place)| place.to_owned())
+        }
+        Cause::ExitStatus { status } => status.to_string(),
+        Cause::Signal { signal } => signal.to_string(),
+        Cause::Chaos { message } | Cause::Protocol { message } => message.clone(),
+        Cause::TimedOut { .. } => String::new(),
+    };
+    std::mem::discriminant(one) == std::mem::discriminant(two) && place(one) == place(two)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_known_again_by_its_place() {
+        let check = |message: &str| Cause::Check { message: message.into() };
+        assert!(same(&check("rows == 5 [rows = 4] at a/main.rs:7"), &check("rows == 5 [rows = 3] at a/main.rs:7")));
+        assert!(!same(&check("rows == 5 at a/main.rs:7"), &check("rows == 5 at a/main.rs:9")));
+        assert!(!same(&check("x at a/main.rs:7"), &Cause::Error { message: "x at a/main.rs:7".into() }));
+        assert!(same(&Cause::TimedOut { deadline_ms: 1 }, &Cause::TimedOut { deadline_ms: 2 }));
+    }
+}
