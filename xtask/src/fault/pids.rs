@@ -33,6 +33,9 @@ const REAP_DEADLINE: Duration = Duration::from_secs(3);
 /// Between two looks at the count.
 const POLL: Duration = Duration::from_millis(2);
 
+/// How long the number of processes may go down after it was counted: programs that come and go were among them.
+const COUNT_DEADLINE: Duration = Duration::from_secs(5);
+
 /// No more processes.
 pub struct Cap {
     free: u32,
@@ -129,11 +132,18 @@ impl Effect for Cap {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let started = self.start(site)?;
-        if started.refusal.is_none() || started.count > self.free {
-            bail!("{started}");
+        let begun = Instant::now();
+        loop {
+            let started = self.start(site)?;
+            if started.refusal.is_some() && started.count <= self.free {
+                return Ok(started.to_string());
+            }
+            if begun.elapsed() > COUNT_DEADLINE {
+                bail!("{started}");
+            }
+            self.heal(site)?;
+            self.inject(site)?;
         }
-        Ok(started.to_string())
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
