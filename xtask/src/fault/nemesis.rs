@@ -62,7 +62,7 @@ pub enum Fate {
         /// What was seen when it was gone.
         healed: String,
     },
-    /// It could not be done as things stood: its machine was down, or had no such process.
+    /// It could not be done as things stood: its machine was down, had no such process, or the host had too much to do.
     Refused {
         /// When it was tried.
         begun_ms: u64,
@@ -248,9 +248,11 @@ fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }
 
-/// Whether it could not be done because of the state that the container is in, or of a parameter that names nothing.
+/// Whether it could not be done because of the state that the container or the host is in, or of a parameter that names
+/// nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
-    is_outage(error) || error.chain().any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Usage(_))))
+    let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
+    is_outage(error) || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses)
 }
 
 #[cfg(test)]
