@@ -115,7 +115,7 @@ fn writes(container: &Container, path: &str) -> Result<bool> {
     Ok(container.sh(format!("echo more | dd of={path} conv=fsync"))?.status == 0)
 }
 
-/// Ends a machine and starts it again.
+/// Ends a machine and starts it again: its faults go on after this.
 fn restart(container: &Container) -> Result {
     container.inject(Fault::NodeKill)?.heal()?;
     Ok(())
@@ -367,12 +367,6 @@ fn name_servers(b: &Container) -> Result {
         let said = asks()?;
         check!(expected == "refused" || !said.contains(expected));
     }
-    Ok(())
-}
-
-/// The faults of a machine go on after this.
-fn restart(container: &Container) -> Result {
-    container.inject(Fault::NodeKill)?.heal()?;
     Ok(())
 }
 
