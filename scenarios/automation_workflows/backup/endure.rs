@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::differences::differences;
 use common::postgres::psql;
-use e2e::{Container, Lab, check};
+use e2e::{Container, Lab, Port, check};
 
 use crate::report::{FOLDER, run};
 use crate::world::Place;
@@ -44,6 +44,7 @@ pub fn endure(lab: &Lab, app: &Container, saved: &Place<'_>) -> e2e::Result {
         });
         let first = if chaos.is_playing() { content(FOLDER)? } else { Vec::new() };
         while chaos.lasts() {
+            app.wait_for(Port(22))?;
             let attempt = lab.invoke("backup", "create", ())?;
             match save() {
                 Ok((verified, content)) if verified.outcome == "done" => {

@@ -94,6 +94,7 @@ def endure(lab: e2e.Lab, app: e2e.Container, known: dict) -> None:
     with lab.chaos() as chaos:
         chaos.always("db has the users that it had", lambda: observe.users(db) == known["db"]["users"])
         while chaos.lasts():
+            app.wait_for_port(22)
             with lab.invoke("inventory", "take") as taking:
                 try:
                     mancer(app, "inventory.py", f"{FOLDER}/amid-faults.json", deadline=ATTEMPT_DEADLINE)

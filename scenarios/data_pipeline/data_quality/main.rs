@@ -98,6 +98,8 @@ fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e
             Ok(rows == 0 || rows == expected.articles.len())
         });
         while chaos.lasts() {
+            app.wait_for(Port(22))?;
+            db.wait_for(Port(5432))?;
             let attempt = lab.invoke("gate", "run", ())?;
             match run() {
                 Ok((found, table)) => {
