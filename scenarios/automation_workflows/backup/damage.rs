@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
 
-use crate::report::{FOLDER, run};
+use crate::report::{DEADLINE, FOLDER, run};
 use crate::world::Place;
 
 /// A file of the backup that is as it was written.
@@ -63,7 +63,7 @@ pub fn refused(
     damaged: impl IntoIterator<Item = (Damaged, &'static str)>,
 ) -> e2e::Result {
     let (damaged, reasons): (Vec<Damaged>, Vec<&str>) = damaged.into_iter().unzip();
-    let report = run(lab, app, action, name)?;
+    let report = run(lab, app, action, FOLDER, name, DEADLINE)?;
     let named: Vec<&str> = report.problems.keys().map(String::as_str).collect();
     let names: Vec<&str> = damaged.iter().map(|one| one.name).collect();
     check!(report.outcome == "refused by the verification");

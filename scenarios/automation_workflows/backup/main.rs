@@ -2,9 +2,11 @@
 //! lost, and comes back on a machine that never had any of it.
 //!
 //! The backup is `fixtures/backup.py`. This program makes what is saved, damages and destroys, and compares what is on
-//! the machines before and after, with SQL and a listing of its own.
+//! the machines before and after, with SQL and a listing of its own. With `--chaos`, it is saved again and again amid
+//! faults before it is lost.
 
 mod damage;
+mod endure;
 mod report;
 mod world;
 
@@ -61,6 +63,8 @@ fn scenario(lab: &Lab) -> e2e::Result {
         refused(lab, &app, &after, "verify", "damage-3", [(manifest.flip()?, sum)])
     })?;
     lab.measure_n("verification", 3, || done(lab, &app, "verify"))?;
+
+    lab.step("endure", || endure::endure(lab, &app, &before))?;
 
     lab.step("the disaster", || before.destroy())?;
     lab.measure("restore", || done(lab, &app, "restore"))?;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// Where the backup lies on app.
 pub const FOLDER: &str = "/srv/backup/first";
 /// An action takes 2 s at most when alone on two cores; the rest is for company.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What came of one action.
 #[derive(Debug, Deserialize)]
@@ -22,12 +22,19 @@ pub struct Report {
     pub problems: BTreeMap<String, Vec<String>>,
 }
 
-/// Runs an action of `backup.py`; its report is kept under `name`.
+/// Runs an action of `backup.py` on a folder; its report is kept under `name`.
 ///
 /// # Errors
-/// The program broke down.
-pub fn run(lab: &Lab, app: &Container, action: &str, name: &str) -> e2e::Result<Report> {
-    let report: Report = mancer::report(lab, app, &["/srv/drivers/backup.py", action, FOLDER], name, DEADLINE)?;
+/// The program broke down, or takes longer than `deadline`.
+pub fn run(
+    lab: &Lab,
+    app: &Container,
+    action: &str,
+    folder: &str,
+    name: &str,
+    deadline: Duration,
+) -> e2e::Result<Report> {
+    let report: Report = mancer::report(lab, app, &["/srv/drivers/backup.py", action, folder], name, deadline)?;
     check!(report.action == action);
     Ok(report)
 }
@@ -37,7 +44,7 @@ pub fn run(lab: &Lab, app: &Container, action: &str, name: &str) -> e2e::Result<
 /// # Errors
 /// Those of [`run`], or it was refused.
 pub fn done(lab: &Lab, app: &Container, action: &str) -> e2e::Result {
-    let Report { outcome, problems, .. } = run(lab, app, action, action)?;
+    let Report { outcome, problems, .. } = run(lab, app, action, FOLDER, action, DEADLINE)?;
     check!(outcome == "done", "{action} of {FOLDER}: {problems:?}");
     Ok(())
 }

@@ -37,6 +37,7 @@ pub struct Request {
 /// # Errors
 /// The poller itself failed.
 pub fn poll(app: &Container, output: &str) -> e2e::Result<Vec<Request>> {
+    app.exec(["rm", "-f", STOP_FILE])?.success()?;
     run(app, INTERVAL, output, STOP_FILE, &[SITE])
 }
 

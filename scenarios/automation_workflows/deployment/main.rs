@@ -1,6 +1,7 @@
 //! Releases of a small service come to worker and db, and of the nginx site in front of them to app: a first one, an
 //! update, one that works on worker only, and one that never answers. The last two must be gone again by themselves,
-//! and a client that asks all the time must hardly notice any of it.
+//! and a client that asks all the time must hardly notice any of it. With `--chaos`, good releases come amid faults after
+//! that: a deployment may fail then, and nobody is served anything but one of them.
 //!
 //! The deployment is `fixtures/deploy.py`. This program starts it, looks at the machines from outside, and compares what
 //! lies there with what `release.rs` works out from the fixtures.
@@ -10,17 +11,20 @@ mod machines;
 mod release;
 mod report;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use client::Seen;
 use common::threads::together;
 use common::{files, mancer};
-use e2e::{Http, Lab, check};
+use e2e::{Chaos, Http, Lab, check};
 use machines::Machines;
 use report::deploy;
 
 /// How long a client may go without a good answer, whatever is deployed meanwhile.
 const BUDGET: Duration = Duration::from_secs(2);
+/// Releases that work everywhere.
+const GOOD: [u32; 2] = [1, 2];
 /// For `probes.py`: a unit that counts its starts and fails each time.
 const NEVER_STARTS: &str = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >> /tmp/never-starts; exit 1'\n";
 
@@ -70,7 +74,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     check!(seen.longest_outage <= BUDGET, "no client was without a good answer for longer than the budget");
     check!(seen.slowest <= BUDGET, "no client waited for a good answer for longer than the budget");
     check!(!seen.versions.contains(&4), "release 4 answers nobody");
-    Ok(())
+    lab.step("endure", || endure(lab, &machines))
 }
 
 /// All that happens while the client asks.
@@ -97,4 +101,51 @@ fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
     check!(outcome.starts_with("rolled back: health of worker: not healthy within 0.5 s"), "{outcome}");
     check!(states == ["worker: rolled back, restarts: 2", "db: untouched, restarts: 0", "app: untouched, restarts: 0"]);
     machines.check_state(2, &[1, 2], [&[1, 2, 3, 2, 4, 2], &[1, 2, 3, 2]])
+}
+
+/// What `--chaos` plays, while the two good releases are deployed in turns; then they are once more.
+fn endure(lab: &Lab, machines: &Machines) -> e2e::Result {
+    let app = &machines.app;
+    let played = lab.chaos(|chaos| {
+        if !chaos.is_playing() {
+            return Ok(false);
+        }
+        let (requests, ()) = together(
+            || client::poll(app, "/tmp/amid-faults.jsonl"),
+            || {
+                let deployed = deploy_in_turns(lab, machines, chaos);
+                client::stop(app)?;
+                deployed
+            },
+        )?;
+        lab.artifact("amid-faults.jsonl", app.get("/tmp/amid-faults.jsonl")?)?;
+        // No budget here: what is played may take both hosts away at once.
+        let seen = Seen::of(&requests);
+        lab.log(format!("a client that asked every {:?} amid faults: {seen:?}", client::INTERVAL));
+        check!(seen.versions.is_subset(&BTreeSet::from(GOOD)), "whoever is answered gets a good release");
+        Ok(true)
+    })?;
+    if played {
+        for version in GOOD {
+            let outcome = deploy(lab, app, version)?.outcome();
+            check!(outcome == "deployed", "release {version} after all faults");
+        }
+        machines.check_release(2, &GOOD)?;
+    }
+    Ok(())
+}
+
+fn deploy_in_turns(lab: &Lab, machines: &Machines, chaos: &Chaos<'_, '_>) -> e2e::Result {
+    for version in GOOD.into_iter().cycle() {
+        if !chaos.lasts() {
+            break;
+        }
+        let attempt = lab.invoke("deployment", "deploy", version)?;
+        match deploy(lab, &machines.app, version) {
+            Ok(report) if report.outcome() == "deployed" => attempt.ok(())?,
+            Ok(report) => attempt.fail(report.outcome())?,
+            Err(error) => attempt.unknown(format!("{error:#}"))?,
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,8 @@
 """Mancer on app takes stock of app, db and worker; what it finds is compared with what the machines themselves say.
 
 `fixtures/inventory.py` is written the way Mancer's users write Python, `observe.py` looks at the same machines without
-Mancer, from the files and the kernel. `fixtures/defects.py` shows what Mancer's commands are known to do wrong.
+Mancer, from the files and the kernel. `fixtures/defects.py` shows what Mancer's commands are known to do wrong. With
+`--chaos`, stock is taken again and again amid faults in the end: that may fail, and where it does not, it is right.
 """
 
 import json
@@ -13,7 +14,11 @@ import observe
 FOLDER = "/srv/inventory"
 #: Both programs take about 3 s alone on two cores; the rest is for company.
 DEADLINE = 60
+#: Amid faults an answer may never come.
+ATTEMPT_DEADLINE = 8
 
+#: What Mancer says of a machine and faults do not change.
+STEADY = ("name", "system", "users", "packages", "ssh_files", "ssh_config")
 #: What the templates promise, whatever the machines say now.
 PORTS = {"app": {22, 80}, "db": {22, 5432, 6379}, "worker": {22}}
 SERVICES = {
@@ -79,13 +84,36 @@ def scenario(lab: e2e.Lab) -> None:
         known_defects(lab, json.loads(kept(lab, app, "defects.json")))
 
     lab.measure_n("ask_a_name", 5, lambda: ask_a_name(lab, app))
+    with lab.step("endure"):
+        endure(lab, app, {machine.name: first for machine, first in zip(lab.containers, before)})
 
 
-def mancer(app: e2e.Container, program: str, *arguments: str) -> None:
+def endure(lab: e2e.Lab, app: e2e.Container, known: dict) -> None:
+    """What `--chaos` plays, while stock is taken again and again."""
+    db = lab.container("db")
+    with lab.chaos() as chaos:
+        chaos.always("db has the users that it had", lambda: observe.users(db) == known["db"]["users"])
+        while chaos.lasts():
+            app.wait_for_port(22)
+            with lab.invoke("inventory", "take") as taking:
+                try:
+                    mancer(app, "inventory.py", f"{FOLDER}/amid-faults.json", deadline=ATTEMPT_DEADLINE)
+                    found = json.loads(app.get(f"{FOLDER}/amid-faults.json"))
+                except e2e.Error as error:
+                    taking.unknown(str(error))
+                    continue
+                for name, machine in known.items():
+                    wrong = {what: difference(found[name][what], machine[what]) for what in STEADY}
+                    wrong = {what: each for what, each in wrong.items() if each is not None}
+                    lab.check(not wrong, f"what was taken stock of on {name} amid faults", wrong=wrong)
+                taking.ok()
+
+
+def mancer(app: e2e.Container, program: str, *arguments: str, deadline: float = DEADLINE) -> None:
     """Runs a program that uses Mancer. Mancer prints every command and line, so its streams go to a file."""
     log = f"{FOLDER}/{program}.{arguments[0].rpartition('/')[2]}.log"
     line = f'python3 {FOLDER}/{program} "$@" > {log} 2>&1 || {{ tail -n 5 {log} | tail -c 2000 >&2; exit 1; }}'
-    app.exec(["/bin/sh", "-c", line, "sh", *arguments], user="mancer", deadline=DEADLINE).success()
+    app.exec(["/bin/sh", "-c", line, "sh", *arguments], user="mancer", deadline=deadline).success()
 
 
 def kept(lab: e2e.Lab, app: e2e.Container, name: str) -> str:
@@ -97,7 +125,7 @@ def kept(lab: e2e.Lab, app: e2e.Container, name: str) -> str:
 def compare(lab, machine, found, before, after):
     """What stays as it is must be equal; of what comes and goes, Mancer must have what was there before and after."""
     name = machine.name
-    for what in ("name", "system", "users", "packages", "ssh_files", "ssh_config"):
+    for what in STEADY:
         lab.check(found[what] == before[what], f"{what} of {name}", difference=difference(found[what], before[what]))
     for what, promised in (("ports", PORTS), ("services", SERVICES)):
         missing = (before[what] & after[what] | promised[name]) - set(found[what])
@@ -119,10 +147,12 @@ def compare(lab, machine, found, before, after):
 
 def difference(found, expected):
     """Short for what is long: only what differs."""
+    if found == expected:
+        return None
     if isinstance(found, dict) and isinstance(expected, dict):
         names = [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]
         return {name: (found.get(name), expected.get(name)) for name in sorted(names)}
-    return None if found == expected else (found, expected)
+    return (found, expected)
 
 
 def known_defects(lab, shown):

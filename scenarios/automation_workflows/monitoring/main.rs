@@ -2,7 +2,8 @@
 //! fills and a load rises, all at once: each must raise its own alert in time, and nothing else one.
 //!
 //! This program starts the monitor, breaks things, and looks from outside: at the monitor's tables with psql on db, at
-//! its status page by HTTP from worker, and at the machines themselves.
+//! its status page by HTTP from worker, and at the machines themselves. With `--chaos`, it watches on amid faults after
+//! that: no alert comes for what none of them touches, and all are cleared when they are over.
 
 mod defects;
 mod observe;
@@ -24,6 +25,8 @@ const QUIET_ROUNDS: u64 = 5;
 const DEADLINE: Duration = Duration::from_secs(15);
 /// For Python, Mancer and three SSH connections, 1.5 s where nothing else runs; and for the quiet rounds.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// Longer than faults are played.
+const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> std::process::ExitCode {
     e2e::run(scenario)
@@ -49,12 +52,47 @@ fn scenario(lab: &Lab) -> e2e::Result {
 
     lab.step("they are mended", || mended(lab, &app, &db, faults))?;
     lab.step("the page shows that", || shown(&worker, &[]).map(drop))?;
-    app.exec(["systemctl", "stop", "monitor.service"])?.success()?;
     lab.step("the record is whole", || {
         check!(observe::gaps(&db)? == NONE, "every round has samples of all three machines");
         check!(alerts(&db)?.len() == standing.len(), "in the whole time no other alert was raised");
         Ok(())
-    })
+    })?;
+    lab.step("endure", || endure(lab, &app, &db))?;
+    app.exec(["systemctl", "stop", "monitor.service"])?.success()?;
+    Ok(())
+}
+
+/// What `--chaos` plays, while the monitor watches.
+fn endure(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
+    let began = SystemTime::now();
+    let raised = || Ok::<_, e2e::Error>(alerts(db)?.into_iter().filter(|alert| alert.raised_at >= began).collect());
+    let unexplained = || {
+        let raised: Vec<Alert> = raised()?;
+        Ok::<Vec<_>, e2e::Error>(raised.iter().filter(|alert| !alert.is_of_a_fault()).map(Alert::line).collect())
+    };
+    let played = lab.chaos(|chaos| {
+        let mut last = 0;
+        chaos.always("the page goes on from round to round", move || {
+            let before = std::mem::replace(&mut last, status(app)?.round);
+            Ok(before <= last)
+        });
+        chaos.always("no alert is raised for what no fault touches", || Ok(unexplained()?.is_empty()));
+        if chaos.is_playing() {
+            lab.eventually("all faults were played", CHAOS_DEADLINE, || Ok(!chaos.lasts()))?;
+        }
+        Ok(chaos.is_playing())
+    })?;
+    if played {
+        let settled = status(app)?.round;
+        lab.eventually("the monitor watches on, and every alert is cleared", DEADLINE, || {
+            let status = status(app)?;
+            Ok(status.round > settled && status.alarms().is_empty())
+        })?;
+        let raised: Vec<Alert> = raised()?;
+        lab.log(format!("alerts amid faults: {:?}", raised.iter().map(Alert::line).collect::<Vec<_>>()));
+        check!(unexplained()? == NONE, "no alert was raised for what no fault touched");
+    }
+    Ok(())
 }
 
 /// The monitor's files on app, its page in nginx, and its tables.

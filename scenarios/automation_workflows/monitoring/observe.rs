@@ -25,6 +25,14 @@ impl Alert {
     pub fn line(&self) -> String {
         format!("{} {} {}", self.machine, self.subject, self.cause)
     }
+
+    /// Whether what `[chaos]` in scenario.toml allows explains it: any machine may be out of reach, or have something that
+    /// waits for a processor, and the services of worker come after worker itself.
+    pub fn is_of_a_fault(&self) -> bool {
+        self.cause == "does not answer"
+            || self.cause.starts_with("is busy as process ")
+            || (self.machine == "worker" && self.cause == "is not running")
+    }
 }
 
 /// All alerts so far, by machine, kind and subject.

@@ -2,7 +2,9 @@
 //!
 //! The gate is `fixtures/quality.py`: Mancer on app reads them over SSH, refuses what is bad with file, line, field and
 //! reason, scores each delivery and loads the rest. This program compares that with what `fixtures/generate.py` planted
-//! and with what `expectation.rs` works out from the files, and the table with the good rows, field by field.
+//! and with what `expectation.rs` works out from the files, and the table with the good rows, field by field. With
+//! `--chaos`, the gate is run again and again amid faults before that: it may fail then, and when it says that it did not,
+//! all of this holds too.
 
 mod csv;
 mod expectation;
@@ -20,6 +22,11 @@ const DATABASE: &str = "mancer";
 const NONE: &[&str] = &[];
 /// The gate takes 2 s alone; the rest is for company.
 const GATE_DEADLINE: Duration = Duration::from_secs(60);
+/// Amid faults an answer may never come.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
+/// Without what a run has left behind that is over.
+const EMPTY: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mancer'; TRUNCATE articles";
 /// The ways around them are in `fixtures/quality.py`.
 const DEFECTS: [(&str, &str); 7] = [
     ("dataframe-changes-values", "'007' became 7.0"),
@@ -42,17 +49,11 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("prepare", || prepare(lab, &app, &db, &expected))?;
     mancer::known_defects(lab, &app, "/srv/quality/probes.py", &DEFECTS)?;
 
-    let found: Found = lab.measure("quality_gate", || {
-        mancer::report(lab, &app, &["/srv/quality/quality.py"], "quality", GATE_DEADLINE)
-    })?;
-    let unlike = differences(&expected.findings, &found.findings);
-    check!(unlike == NONE, "each bad row and file is found and named, and no other");
-    let unlike = differences(&expected.deliveries, &found.deliveries);
-    check!(unlike == NONE, "how many rows of each delivery are accepted, and its score");
+    lab.step("endure", || endure(lab, &app, &db, &expected))?;
 
-    let unlike = differences(&expected.articles, &table(&db)?);
-    check!(unlike == NONE, "the table has every good row as it was delivered, and no bad one");
-    check!(found.loaded == expected.articles.len(), "what the gate says it has loaded");
+    let gate = || mancer::report(lab, &app, &["/srv/quality/quality.py"], "quality", GATE_DEADLINE);
+    let found: Found = lab.measure("quality_gate", gate)?;
+    found.check(&expected, &table(&db)?)?;
     lab.measure_n("read_articles", 8, || {
         let query = "SELECT sku, name, size, price, since, stock FROM articles ORDER BY sku";
         let read = app.command(["psql", "-h", "db", "--csv", "-tc", query]).user("mancer").run()?.success()?;
@@ -68,6 +69,50 @@ struct Found {
     deliveries: Vec<Delivery>,
     findings: Vec<Finding>,
     loaded: usize,
+}
+
+impl Found {
+    /// Checks it, and the rows of the table, against what must come of the fixtures.
+    fn check(&self, expected: &Outcome, table: &[String]) -> e2e::Result {
+        let unlike = differences(&expected.findings, &self.findings);
+        check!(unlike == NONE, "each bad row and file is found and named, and no other");
+        let unlike = differences(&expected.deliveries, &self.deliveries);
+        check!(unlike == NONE, "how many rows of each delivery are accepted, and its score");
+        let unlike = differences(&expected.articles, table);
+        check!(unlike == NONE, "the table has every good row as it was delivered, and no bad one");
+        check!(self.loaded == expected.articles.len(), "what the gate says it has loaded");
+        Ok(())
+    }
+}
+
+/// What `--chaos` plays, while the gate is run again and again; the table is empty afterwards.
+fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
+    let run = || {
+        psql(db, DATABASE, EMPTY)?;
+        let found = mancer::report(lab, app, &["/srv/quality/quality.py"], "quality", ATTEMPT_DEADLINE)?;
+        Ok::<(Found, Vec<String>), e2e::Error>((found, table(db)?))
+    };
+    lab.chaos(|chaos| {
+        chaos.always("the table has all good rows or none", || {
+            let rows = table(db)?.len();
+            Ok(rows == 0 || rows == expected.articles.len())
+        });
+        while chaos.lasts() {
+            app.wait_for(Port(22))?;
+            db.wait_for(Port(5432))?;
+            let attempt = lab.invoke("gate", "run", ())?;
+            match run() {
+                Ok((found, table)) => {
+                    found.check(expected, &table)?;
+                    attempt.ok(found.loaded)?;
+                }
+                Err(error) => attempt.unknown(format!("{error:#}"))?,
+            }
+        }
+        Ok(())
+    })?;
+    psql(db, DATABASE, EMPTY)?;
+    Ok(())
 }
 
 /// What must come of the fixtures. What was planted in them must be what is there.

@@ -3,7 +3,8 @@
 //!
 //! `fixtures/recover.py` is the program. This scenario does the damage, reads which damage the program has found, and
 //! compares the books with `books.rs`, which works every row out from its number. Meanwhile a reader on worker asks for
-//! rows all the time: what it was given may be an error or too little, but never wrong.
+//! rows all the time: what it was given may be an error or too little, but never wrong. With `--chaos`, the program goes on
+//! amid faults in the end, and takes none of them for damage.
 
 mod books;
 mod served;
@@ -17,6 +18,8 @@ use site::{Incident, Site};
 
 /// Damage is found and repaired within this; it takes 3 s on an idle machine.
 const REPAIR_DEADLINE: Duration = Duration::from_secs(40);
+/// Longer than faults are played.
+const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 const LEDGER_CONF: &str = "/etc/postgresql/15/main/conf.d/ledger.conf";
 const LEDGER_JSON: &str = "/srv/ledger/ledger.json";
 /// Payments whose pages are damaged: of two pages, and among those that the reader asks for.
@@ -40,6 +43,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     settings_damaged(lab, &site)?;
     rows_deleted_and_table_dropped(lab, &site)?;
     pages_damaged(lab, &site)?;
+    lab.step("endure", || endure(lab, &site))?;
     lab.step("stop", || site.stop())?;
     verify(lab, &site)
 }
@@ -127,6 +131,29 @@ fn pages_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     for fault in faults {
         fault.heal()?;
     }
+    all_acknowledged_is_there(site)
+}
+
+/// What `--chaos` plays, while the program sends transactions and looks for damage.
+fn endure(lab: &Lab, site: &Site) -> e2e::Result {
+    let incidents = site.incidents()?.len();
+    let played = lab.chaos(|chaos| {
+        chaos.always("the program has not given up", || Ok(!site.has_given_up()?));
+        chaos.always("nothing is taken for damage", move || Ok(site.incidents()?.len() == incidents));
+        if chaos.is_playing() {
+            lab.eventually("all faults were played", CHAOS_DEADLINE, || Ok(!chaos.lasts()))?;
+        }
+        Ok(chaos.is_playing())
+    })?;
+    if !played {
+        return Ok(());
+    }
+    let settled = site.state()?;
+    lab.eventually("transactions are acknowledged again, and looked at", REPAIR_DEADLINE, || {
+        let state = site.state()?;
+        Ok(state.acknowledged > settled.acknowledged && state.looks > settled.looks + 1)
+    })?;
+    lab.at_end("nothing was taken for damage", || Ok(site.incidents()?.len() == incidents))?;
     all_acknowledged_is_there(site)
 }
 

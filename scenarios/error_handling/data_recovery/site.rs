@@ -125,11 +125,15 @@ impl Site {
 
     /// The program gives up on what it cannot repair: there is nothing to wait for then.
     fn fails_no_more(&self) -> e2e::Result {
-        if self.app.exec(["systemctl", "is-failed", "--quiet", "ledger.service"])?.status == 0 {
+        if self.has_given_up()? {
             let end = self.app.sh("tail -n 3 /var/log/ledger.log | tail -c 1000")?;
             bail!("the program on app has given up: {}", end.stdout_text()?);
         }
         Ok(())
+    }
+
+    pub fn has_given_up(&self) -> e2e::Result<bool> {
+        Ok(self.app.exec(["systemctl", "is-failed", "--quiet", "ledger.service"])?.status == 0)
     }
 
     pub fn lines_of_the_log(&self) -> e2e::Result<u64> {

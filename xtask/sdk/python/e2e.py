@@ -22,6 +22,16 @@
             lab.eventually("the status page answers", 10, lambda: app.exec(["query-all"]).status == 0)
         lab.artifact("rows.csv", db.get("/tmp/rows.csv"))
 
+        with lab.chaos() as chaos:  # with --chaos the engine breaks meanwhile what [chaos] in scenario.toml allows
+            chaos.always("no row is there twice", lambda: doubled(db) == 0)
+            accepted = 0
+            while accepted < 1000 or chaos.lasts():
+                with lab.invoke("client", "submit", accepted) as submitting:  # left by an exception, its end is unknown
+                    submitting.ok(submit(app))
+                accepted += 1
+        lab.sometimes("a row was sent again", again(app) > 0)
+        lab.at_end("no accepted row is missing", lambda: missing(db) == 0)
+
 
     if __name__ == "__main__":
         e2e.run(scenario)
@@ -43,6 +53,7 @@ import functools
 import itertools
 import json
 import os
+import queue
 import shlex
 import socket
 import sys
@@ -53,18 +64,21 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
+from concurrent.futures import wait as wait_for_all
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, NoReturn, Union
 
 __all__ = [
+    "Chaos",
     "CheckFailed",
     "Container",
     "Error",
     "ExecFailed",
     "Fault",
     "Finished",
+    "Invocation",
     "Lab",
     "Picture",
     "RequestError",
@@ -84,10 +98,13 @@ DEADLINE = 60.0
 _SCREENSHOT_DEADLINE = 30.0
 #: Between two looks of `Lab.eventually`.
 _PAUSE = 0.02
+#: Between two looks of `Chaos.always`.
+_WATCH_PAUSE = 0.1
 #: A dying process waits no longer than this for the engine to note why.
 _ABORT_PATIENCE = 5.0
 _VALUE_CHARACTERS_MAX = 2000
 _TAIL_BYTES = 2000
+_GIVEN_UP = "it was given up"
 
 Bytes = Union[bytes, bytearray, memoryview, str]
 
@@ -223,6 +240,112 @@ class Fault:
                 raise
 
 
+class Chaos:
+    """The stretch in which faults are played: see `Lab.chaos`."""
+
+    def __init__(self, lab: Lab, length: float | None) -> None:
+        self._lab = lab
+        #: Whether faults are played in this run.
+        self.is_playing = length is not None
+        self._ends = time.monotonic() + (length or 0.0)
+        self._over = threading.Event()
+        self._watches: list[Future[None]] = []
+
+    def lasts(self) -> bool:
+        """Whether faults are still to come: a load that is to meet them all goes on so long. Never in a run without."""
+        return self.is_playing and time.monotonic() < self._ends
+
+    def always(self, name: str, holds: Callable[[], object]) -> None:
+        """Watches a condition from now on, ten times a second, until everything is healed and quiet.
+
+        It fails the case when a look finds that it does not hold, or when none could be made. A look that ends with an
+        exception could not be made: whoever was asked did not answer.
+        """
+        place = _Place.of_caller()
+        watch: Future[None] = Future()
+        self._watches.append(watch)
+
+        def run() -> None:
+            try:
+                self._watch(name, holds, place)
+            except BaseException as error:
+                watch.set_exception(error)
+            else:
+                watch.set_result(None)
+
+        threading.Thread(target=run, name=f"always: {name}", daemon=True).start()
+
+    def _watch(self, name: str, holds: Callable[[], object], place: _Place) -> None:
+        held, missed, broken, last_error = 0, 0, False, ""
+        while True:
+            last = self._over.is_set()
+            try:
+                if holds():
+                    held += 1
+                else:
+                    broken = True
+            except Exception as error:
+                missed, last_error = missed + 1, _chain(error)
+            if last or broken:  # once more when it is over
+                break
+            self._over.wait(_WATCH_PAUSE)
+        values = "" if held or broken else f"it could not be looked at: {last_error}"
+        looks = held + missed + broken
+        self._lab._invariant("always", name, held > 0 and not broken, place, looks=looks, missed=missed, values=values)
+
+    def _end(self) -> list[BaseException]:
+        """Ends all watches; what they found."""
+        self._over.set()
+        wait_for_all(self._watches)
+        return [error for error in (watch.exception() for watch in self._watches) if error is not None]
+
+
+class Invocation:
+    """An operation on the system under test that has begun: see `Lab.invoke`. Dropped, its end is unknown."""
+
+    def __init__(self, lab: Lab, process: str, operation: str) -> None:
+        self._lab = lab
+        self._names = (process, operation)
+        self._ended = False
+
+    def ok(self, result: Any = None) -> None:
+        """It took place."""
+        self._end("ok", result)
+
+    def fail(self, error: Any = None) -> None:
+        """It did not take place, and never will: the system has said so."""
+        self._end("fail", error)
+
+    def unknown(self, error: Any = None) -> None:
+        """Nobody knows: its answer did not come in time, or was lost. It may still take place."""
+        self._end("unknown", error)
+
+    def __enter__(self) -> Invocation:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        if self._ended:
+            return
+        try:
+            self.unknown(_GIVEN_UP if error is None else _chain(error).encode(errors="replace").decode())
+        except RequestError:
+            # What the body raised says more; the engine ends it as unknown by itself.
+            if error is None:
+                raise
+
+    def __del__(self) -> None:
+        # In whatever thread and between whatever two steps this is, nothing can be asked: the next `invoke` tells it.
+        if not self._ended:
+            self._lab._dropped.put(self._names)
+
+    def _end(self, phase: str, value: Any) -> None:
+        if self._ended:
+            process, operation = self._names
+            raise Error(f"{operation} of {process} has ended already")
+        self._ended = True
+        self._lab._history(*self._names, phase, value)
+
+
 class Container:
     """A container of the lab. Any thread may use it."""
 
@@ -347,6 +470,9 @@ class Lab:
         self._connection = connection
         self._welcome = connection.call("hello", {"protocol": PROTOCOL_VERSION})
         self._marks = threading.local()
+        #: Operations whose end is unknown and was not told yet, and who tells it.
+        self._dropped: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._telling_dropped = threading.Lock()
         #: `category/name` of this scenario.
         self.scenario: str = self._welcome["scenario"]
         #: The case's name in scenario.toml; `default` where it lists none.
@@ -486,6 +612,54 @@ class Lab:
         if told["outcome"] == "different":
             raise Error(f"{name} fails in another way than expected") from failure
 
+    @contextlib.contextmanager
+    def chaos(self) -> Iterator[Chaos]:
+        """The stretch in which the engine plays the faults of `cargo xtask e2e --chaos`, `with lab.chaos() as chaos: ...`
+
+        They are those that `[chaos]` in scenario.toml allows. When the body ends, everything is healed, the probes of
+        all containers have passed again, and a quiet period is over: what a user may expect of the system is there
+        again, and the case's last checks follow, those of `at_end` too. In a run without `--chaos` the body runs and
+        nothing else happens. Once in a case.
+
+        What the body asks of the system may fail while it is broken: an answer that does not come is neither a success
+        nor a failure. `invoke` keeps such a history. Raised after the body: a `RequestError` when the system does not
+        recover in time, `CheckFailed` for a condition of `Chaos.always` that did not hold or could never be looked at.
+        """
+        playing = self._connection.call("chaos.begin", {})
+        chaos = Chaos(self, playing["length_ms"] / 1e3 if playing["playing"] else None)
+        try:
+            yield chaos
+            self._connection.call("settle", {})
+        finally:
+            found = chaos._end()
+        for error in found:
+            raise error
+
+    def sometimes(self, name: str, came_true: object) -> None:
+        """Says whether something has come true that has to come true at least once in a run with faults.
+
+        Its name, such as "a job was done again", stands under `sometimes` in `[chaos]` of scenario.toml, so that it is
+        missed too where the case never comes by here.
+        """
+        self._invariant("sometimes", name, bool(came_true), _Place.of_caller())
+
+    def at_end(self, name: str, holds: Callable[[], object]) -> None:
+        """Checks what has to hold when everything is healed and quiet, after `chaos`."""
+        place = _Place.of_caller()
+        self._invariant("at_end", name, bool(holds()), place)
+
+    def invoke(self, process: str, operation: str, input: Any = None) -> Invocation:
+        """Writes into the case's history (`history.jsonl`) that an operation begins; its input may be any JSON.
+
+        A process does one at a time. Its end follows, as far as it is known: `Invocation.ok`, `fail` or `unknown`. As a
+        context manager it has an unknown end when its body has told none, or raises.
+        """
+        with self._telling_dropped, contextlib.suppress(queue.Empty):
+            while True:
+                self._history(*self._dropped.get_nowait(), "unknown", _GIVEN_UP)
+        self._history(process, operation, "invoke", input)
+        return Invocation(self, process, operation)
+
     def screenshot(self, name: str, url: str) -> Picture:
         """Takes a picture of a web page with a browser inside the lab's network, kept as `screenshots/NAME.png`.
 
@@ -528,6 +702,19 @@ class Lab:
         if not passed:
             parts = [f"check failed at {file}:{place.line}: {condition}", values, message]
             raise CheckFailed("; ".join(part for part in parts if part))
+
+    def _invariant(
+        self, kind: str, name: str, held: bool, place: _Place, *, looks: int = 1, missed: int = 0, values: str = ""
+    ) -> None:
+        file = self._shown(place.file)
+        told = {"kind": kind, "name": name, "held": held, "looks": looks, "missed": missed, "values": values}
+        self._connection.call("invariant", {**told, "file": file, "line": place.line})
+        if not held and kind != "sometimes":
+            raise CheckFailed("; ".join(filter(None, [f"check failed at {file}:{place.line}: {name}", values])))
+
+    def _history(self, process: str, operation: str, phase: str, value: Any) -> None:
+        told = {"process": process, "operation": operation, "phase": phase, "value": value}
+        self._connection.call("history", told)
 
     def _depth(self) -> int:
         """How many marks the current thread stands in."""

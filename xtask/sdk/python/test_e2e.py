@@ -143,6 +143,8 @@ def plain(method: str, params: dict[str, Any]) -> Any:
         "measure.begin": {"measurement": 7},
         "fault.inject": {"fault": 3, "evidence": "no answer from db"},
         "fault.heal": {"evidence": "db answers"},
+        "chaos.begin": {"playing": True, "length_ms": 60_000},
+        "settle": {"bit": 1, "refused": 0},
         "screenshot": {"skipped": {"reason": "no browser: install chromium"}},
     }
     return answers.get(method, {})
@@ -334,6 +336,156 @@ class LabTest(Joined):
         self.assertEqual([log["level"] for log in self.engine.of("log")], ["info", "warning"])
         expected = {"name": "status", "url": "http://app/status", "deadline_ms": 30_000}
         self.assertEqual(self.engine.of("screenshot"), [expected] * 2)
+
+
+class ChaosTest(Joined):
+    def methods(self) -> list[str]:
+        return [name for name, _ in self.engine.requests]
+
+    def test_everything_is_healed_and_quiet_before_the_watches_end(self) -> None:
+        looks = threading.Event()
+        with self.lab.chaos() as chaos:
+            self.assertTrue(chaos.is_playing and chaos.lasts())
+            chaos.always("no row is there twice", lambda: looks.set() or True)  # here
+            self.assertTrue(looks.wait(60), "it is looked at while faults are played")
+        self.assertEqual(self.methods(), ["chaos.begin", "settle", "invariant"])
+        [told] = self.engine.of("invariant")
+        self.assertGreaterEqual(told.pop("looks"), 2, "once more when all is over")
+        expected = {"kind": "always", "name": "no row is there twice", "held": True, "missed": 0, "values": ""}
+        self.assertEqual(told, {**expected, "file": __file__, "line": line_of("no row is there twice")})
+
+    def test_without_chaos_the_body_runs_and_nothing_lasts(self) -> None:
+        still = {"chaos.begin": {"playing": False, "length_ms": 0}}
+        self.engine.answer = lambda method, params: still.get(method) or plain(method, params)
+        with self.lab.chaos() as chaos:
+            self.assertFalse(chaos.is_playing or chaos.lasts())
+            chaos.always("one look is made in the shortest body", lambda: True)
+        self.assertTrue(self.engine.of("invariant")[0]["held"])
+
+    def test_faults_that_are_over_do_not_last(self) -> None:
+        over = {"chaos.begin": {"playing": True, "length_ms": 0}}
+        self.engine.answer = lambda method, params: over.get(method) or plain(method, params)
+        with self.lab.chaos() as chaos:
+            self.assertTrue(chaos.is_playing)
+            self.assertFalse(chaos.lasts())
+
+    def test_one_look_that_does_not_hold_is_enough_and_one_without_an_answer_says_nothing(self) -> None:
+        answers = [True, OSError("down"), 1, False, True]
+        over = threading.Event()
+
+        def holds() -> object:
+            answer = answers.pop(0)
+            if answer is False:
+                over.set()
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        with self.assertRaisesRegex(e2e.CheckFailed, r"^check failed at .*test_e2e\.py:\d+: rows are whole$"):
+            with self.lab.chaos() as chaos:
+                chaos.always("rows are whole", holds)
+                self.assertTrue(over.wait(60))
+        [told] = self.engine.of("invariant")
+        self.assertEqual((told["held"], told["looks"], told["missed"], told["values"]), (False, 4, 1, ""))
+        self.assertEqual(answers, [True], "nobody looks any more")
+
+    def test_what_could_never_be_looked_at_has_failed(self) -> None:
+        def holds() -> bool:
+            raise OSError("down")
+
+        with self.assertRaisesRegex(e2e.CheckFailed, "it could not be looked at: OSError: down"):
+            with self.lab.chaos() as chaos:
+                chaos.always("rows are whole", holds)
+        [told] = self.engine.of("invariant")
+        self.assertEqual((told["held"], told["looks"] == told["missed"] > 0), (False, True))
+        self.assertEqual(told["values"], "it could not be looked at: OSError: down")
+
+    def test_a_body_that_fails_ends_the_watches_and_says_why(self) -> None:
+        with self.assertRaises(KeyError), self.lab.chaos() as chaos:
+            chaos.always("one that does not hold", lambda: False)
+            chaos.always("one that holds", lambda: True)
+            raise KeyError("x")
+        self.assertEqual(self.engine.of("settle"), [])
+        self.assertEqual(sorted(told["held"] for told in self.engine.of("invariant")), [False, True])
+
+    def test_a_system_that_does_not_recover_is_an_error(self) -> None:
+        def late(method: str, params: dict[str, Any]) -> Any:
+            if method == "settle":
+                raise Refusal("Deadline", "after the last fault was healed: db is not ready")
+            return plain(method, params)
+
+        self.engine.answer = late
+        with self.assertRaisesRegex(e2e.RequestError, "settle: after the last fault") as raised, self.lab.chaos():
+            pass
+        self.assertTrue(raised.exception.is_deadline)
+
+    def test_what_has_to_come_true_and_what_holds_at_the_end(self) -> None:
+        self.lab.sometimes("a job was done again", 0)  # here
+        self.lab.at_end("nothing is lost", lambda: [1])
+        with self.assertRaisesRegex(e2e.CheckFailed, r"^check failed at .*test_e2e\.py:\d+: nothing is there twice$"):
+            self.lab.at_end("nothing is there twice", lambda: [])
+        with self.assertRaises(ZeroDivisionError):
+            self.lab.at_end("it breaks", lambda: 1 / 0)
+        told = self.engine.of("invariant")
+        self.assertEqual(
+            [(one["kind"], one["name"], one["held"]) for one in told],
+            [
+                ("sometimes", "a job was done again", False),
+                ("at_end", "nothing is lost", True),
+                ("at_end", "nothing is there twice", False),
+            ],
+        )
+        self.assertEqual((told[0]["file"], told[0]["line"]), (__file__, line_of("a job was done again")))
+
+    def history(self) -> list[tuple[str, str, Any]]:
+        return [(told["operation"], told["phase"], told["value"]) for told in self.engine.of("history")]
+
+    def test_the_history_has_how_each_operation_ended(self) -> None:
+        with self.lab.invoke("client", "read", {"row": 1}) as reading:
+            reading.ok([1, "x"])
+        self.lab.invoke("client", "write", 2).fail("refused")
+        self.lab.invoke("client", "wait").unknown("no answer")
+        with self.assertRaises(ValueError), self.lab.invoke("client", "break"):
+            raise ValueError("\udcff")
+        with self.lab.invoke("client", "forget"):
+            pass
+        with self.assertRaisesRegex(e2e.Error, "read of client has ended already"):
+            reading.fail()
+        self.assertEqual(
+            self.history(),
+            [
+                ("read", "invoke", {"row": 1}),
+                ("read", "ok", [1, "x"]),
+                ("write", "invoke", 2),
+                ("write", "fail", "refused"),
+                ("wait", "invoke", None),
+                ("wait", "unknown", "no answer"),
+                ("break", "invoke", None),
+                ("break", "unknown", "ValueError: ?"),
+                ("forget", "invoke", None),
+                ("forget", "unknown", "it was given up"),
+            ],
+        )
+        self.assertEqual({told["process"] for told in self.engine.of("history")}, {"client"})
+
+    def test_a_dropped_operation_ends_before_the_next_begins(self) -> None:
+        dropped = self.lab.invoke("client", "read")
+        del dropped
+        kept = self.lab.invoke("other", "write")
+        phases = [(operation, phase) for operation, phase, _ in self.history()]
+        self.assertEqual(phases, [("read", "invoke"), ("read", "unknown"), ("write", "invoke")])
+        kept.ok()
+
+    def test_an_operation_that_may_not_begin_has_no_end(self) -> None:
+        def busy(method: str, params: dict[str, Any]) -> Any:
+            raise Refusal("InvalidParams", "client is in the middle of read: one operation at a time")
+
+        self.engine.answer = busy
+        with self.assertRaisesRegex(e2e.RequestError, "history: client is in the middle of read"):
+            self.lab.invoke("client", "write")
+        self.engine.answer = plain
+        self.lab.invoke("client", "read").ok()
+        self.assertEqual([phase for _, phase, _ in self.history()], ["invoke", "invoke", "ok"])
 
 
 class ContainerTest(Joined):

@@ -404,7 +404,9 @@ impl Session {
 
     fn require_user(&self, container: &Container, name: &str) -> Answer<()> {
         let passwd = container.root().and_then(|root| rooted::read(&root, "/etc/passwd"));
-        let passwd = passwd.map_err(|error| self.refusal(&error))?;
+        // One that goes down or comes up has no root to read in.
+        let why = |error| container.outage().map_or(error, anyhow::Error::new);
+        let passwd = passwd.map_err(|error| self.refusal(&why(error)))?;
         if !name.is_empty() && passwd.lines().any(|line| line.split(':').next() == Some(name)) {
             return Ok(());
         }

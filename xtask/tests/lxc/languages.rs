@@ -45,6 +45,25 @@ fn a_scenario_in_python_fails_in_ways_that_are_told_apart() {
 }
 
 #[test]
+fn a_scenario_in_python_endures_faults_and_is_held_to_what_it_says_of_them() {
+    let _host = Host::take();
+    let project = selftest();
+    let output = e2e(&project, &["python_chaos", "--chaos", "--seed", "1"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+    let history = std::fs::read_to_string(project.join("target/e2e/latest/smoke/python_chaos/endures/history.jsonl"));
+    let history = history.unwrap();
+    let begun = history.lines().filter(|line| line.contains(r#""phase":"invoke""#)).count();
+    assert!(begun > 3 && history.lines().count() == 2 * begun, "each operation has one end: {history}");
+
+    let output = e2e(&project, &["python_chaos:does_not_hold", "--chaos", "--seed", "1"]).output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    let main = std::fs::read_to_string(project.join("scenarios/smoke/python_chaos/main.py")).unwrap();
+    let line = main.lines().position(|line| line.contains("chaos.always(")).unwrap() + 1;
+    let expected = format!("what b serves is its page at scenarios/smoke/python_chaos/main.py:{line}");
+    assert!(said(&output).contains(&expected), "{}", said(&output));
+}
+
+#[test]
 fn a_command_that_cannot_be_run_names_the_file_and_touches_nothing() {
     let host = Host::take();
     let project = project_with_template(MINI);
