@@ -111,7 +111,9 @@ impl Answer {
 
     fn fault(&self, outage: Option<&Outage>) -> Option<String> {
         let broken = outage.map_or(&[][..], |outage| &outage.degraded);
-        let needed = self.kind.needs();
+        // A service that was started anew does not remember what it was asked before.
+        let forgot = outage.is_some_and(|outage| outage.silent) && self.kind == Kind::Known;
+        let needed = if forgot { Kind::New.needs() } else { self.kind.needs() };
         let lacks = |part: Option<&str>| part.is_some_and(|part| broken.iter().any(|broken| broken == part));
         let said = &self.body.degraded;
         if let Some(stray) = said.iter().find(|part| !broken.contains(part)) {

@@ -107,7 +107,8 @@ impl Site<'_> {
         let began = SystemTime::now();
         self.lab.eventually(&format!("the service says that this is degraded: {degraded:?}"), NOTICED, || {
             let answers = self.answers()?;
-            let last = answers.iter().rfind(|answer| answer.kind == Kind::Health && answer.began >= began);
+            let says = |answer: &&Answer| answer.kind == Kind::Health && answer.began >= began && answer.status != 0;
+            let last = answers.iter().rfind(says);
             Ok(last.is_some_and(|last| last.degraded() == degraded))
         })?;
         Ok(())
@@ -142,7 +143,8 @@ impl Site<'_> {
     fn answered(&self, count: usize, after: SystemTime) -> Result {
         self.lab.eventually("the client goes on and is answered", NOTICED, || {
             let answers = self.answers()?;
-            let so_far = |kind| answers.iter().filter(|it| it.kind == kind && it.began >= after).count();
+            let counts = |it: &&Answer, kind| it.kind == kind && it.began >= after && it.status != 0;
+            let so_far = |kind| answers.iter().filter(|it| counts(it, kind)).count();
             Ok(Kind::ALL.into_iter().all(|kind| so_far(kind) >= count))
         })?;
         Ok(())
