@@ -5,6 +5,7 @@ pub mod differences;
 pub mod files;
 pub mod http;
 pub mod jobs;
+pub mod load;
 pub mod mancer;
 pub mod postgres;
 pub mod threads;

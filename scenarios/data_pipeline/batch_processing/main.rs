@@ -2,12 +2,14 @@
 //!
 //! The run is `fixtures/batch.py`: Mancer on app fills the queue in Redis on db, has the workers running, waits, and adds
 //! their results up in PostgreSQL. This program compares the results with what `expectation.rs` works out from the CSV
-//! file, and looks at what the workers use while they are there and leave when they are gone.
+//! file, and looks at what the workers use while they are there and leave when they are gone. With `--chaos`, the workers
+//! come back in the end, and do more jobs while faults of all kinds are played.
 
 mod expectation;
 mod resources;
 mod site;
 
+use common::load::{Load, Pipeline};
 use common::mancer;
 use common::threads::together;
 use e2e::{Lab, check};
@@ -63,7 +65,8 @@ fn scenario(lab: &Lab) -> e2e::Result {
         || mancer::known_defects(lab, &site.app, "/srv/batch/probes.py", &DEFECTS),
         || lab.measure("stop_workers", || site.stop()),
     )?;
-    lab.step("see what is left", || check_returned(lab, &site, &before))
+    lab.step("see what is left", || check_returned(lab, &site, &before))?;
+    lab.step("endure", || endure(lab, &site))
 }
 
 /// Arranges everything; returns what must come of the transactions.
@@ -132,4 +135,13 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
     check!(Machine::of(&site.worker)?.anonymous_bytes < anonymous_bytes_allowed, "their memory is free again");
     check!(site.redis_keys()?.is_empty(), "a worker that is stopped leaves nothing in Redis");
     Ok(())
+}
+
+/// What `--chaos` plays, while jobs are handed in without Mancer: it does not try again what has failed.
+fn endure(lab: &Lab, site: &Site) -> e2e::Result {
+    let Site { app, db, worker, rounds, .. } = site;
+    site.clear()?;
+    let pipeline = Pipeline { lab, app, db, worker, workers: &["1", "2", "3"] };
+    pipeline.start()?;
+    pipeline.endure(vec![Load::new(1, *rounds)])
 }

@@ -25,7 +25,7 @@ const SUMS: &str = "SELECT batch, count(*), sum(amount_cents) FROM results GROUP
 pub struct Site<'lab> {
     lab: &'lab Lab,
     pub app: Container,
-    db: Container,
+    pub db: Container,
     pub worker: Container,
     /// How often each record is hashed.
     pub rounds: u32,

@@ -81,6 +81,12 @@ struct Totals {
 }
 
 impl Outcome {
+    /// How many rows there are, good or bad.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.summary.customers_read + self.summary.orders_read
+    }
+
     /// What the pipeline must make of these files.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //! that workers take from Redis on db and whose results they store in PostgreSQL there.
 //!
 //! `fixtures/transfer.py` is the program. This scenario breaks things, reads what program and workers say of themselves
-//! in their state files, and compares at the end what is on db with `books.rs` and `jobs.rs`, which work it out anew.
+//! in their state files, and compares at the end what is on db with `books.rs` and `jobs.rs`, which work it out anew. With
+//! `--chaos`, faults of all kinds follow while more jobs are handed in without a pause.
 
 mod books;
 mod jobs;
@@ -11,6 +12,7 @@ mod site;
 use std::time::Duration;
 
 use common::differences::differences;
+use common::load::{Complaints, Load, no_result_vanishes};
 use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
 use site::{AppState, Site};
@@ -20,6 +22,8 @@ const DETECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Work goes on within this after a failure has ended; it takes 1 s on an idle machine.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 const NONE: &[String] = &[];
+/// How often the jobs are hashed that are handed in amid faults.
+const ROUNDS: u32 = 500;
 /// What `fixtures/probes.py` shows that the program cannot use of Mancer.
 const DEFECTS: [(&str, &str); 4] = [
     ("backend-timeout", "a time-out of 0.2 s acted when the command had ended by itself"),
@@ -35,9 +39,13 @@ fn main() -> std::process::ExitCode {
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
     together(|| show_defects(lab, &site.app), || failures(lab, &site))?;
+    let load = lab.step("endure", || endure(lab, &site))?;
     lab.step("stop", || site.stop())?;
-    lab.measure_n("reconciliation", 5, || site.reconcile())?;
-    verify(lab, &site)
+    lab.measure_n("reconciliation", 5, || {
+        check!(site.unlike()? == 0, "accounts whose balance is not what their transfers say");
+        Ok(())
+    })?;
+    verify(lab, &site, &load)
 }
 
 fn failures(lab: &Lab, site: &Site) -> e2e::Result {
@@ -163,18 +171,38 @@ fn recovers(lab: &Lab, site: &Site, operation: &str, faults: Vec<InjectedFault>)
         for fault in faults {
             fault.heal()?;
         }
-        lab.eventually("transfers are acknowledged again", RECOVERY_DEADLINE, || {
-            let app = site.app_state()?;
-            Ok(app.state == "working" && app.acknowledged > acknowledged)
-        })?;
-        lab.eventually("every job is done", RECOVERY_DEADLINE, || site.all_jobs_done())?;
-        lab.eventually("no worker lacks anything", RECOVERY_DEADLINE, || Ok(site.lacking()?.concat() == NONE))?;
-        Ok(())
+        goes_on(lab, site, acknowledged)
     })
 }
 
+fn goes_on(lab: &Lab, site: &Site, acknowledged: u64) -> e2e::Result {
+    lab.eventually("transfers are acknowledged again", RECOVERY_DEADLINE, || {
+        let app = site.app_state()?;
+        Ok(app.state == "working" && app.acknowledged > acknowledged)
+    })?;
+    lab.eventually("every job is done", RECOVERY_DEADLINE, || site.all_jobs_done())?;
+    lab.eventually("no worker lacks anything", RECOVERY_DEADLINE, || Ok(site.lacking()?.concat() == NONE))?;
+    Ok(())
+}
+
+/// What `--chaos` plays, while transfers and jobs go on.
+fn endure(lab: &Lab, site: &Site) -> e2e::Result<Load> {
+    let mut load = Load::new(site::JOB_BATCHES + 1, ROUNDS);
+    let acknowledged_before = site.app_state()?.acknowledged;
+    lab.chaos(|chaos| {
+        chaos.always("no result vanishes or is there twice", no_result_vanishes(&site.db));
+        chaos.always("each balance is what its transfers say", || Ok(site.unlike()? == 0));
+        load.run(lab, &site.app, || chaos.lasts())
+    })?;
+    let acknowledged = site.app_state()?.acknowledged;
+    lab.sometimes("transfers were acknowledged while faults were played", acknowledged > acknowledged_before)?;
+    lab.sometimes("jobs were accepted while faults were played", load.accepted() > 0)?;
+    goes_on(lab, site, acknowledged)?;
+    Ok(load)
+}
+
 /// Nothing that was acknowledged is lost, nothing is there twice, and every job has its one right result.
-fn verify(lab: &Lab, site: &Site) -> e2e::Result {
+fn verify(lab: &Lab, site: &Site, load: &Load) -> e2e::Result {
     let booked = site.booked()?;
     lab.artifact("acknowledged.log", site.acknowledged_log()?)?;
     let acknowledged = books::numbers(&site.acknowledged_log()?)?;
@@ -188,6 +216,9 @@ fn verify(lab: &Lab, site: &Site) -> e2e::Result {
     check!(booked.balances == books::balances(&booked.transfers), "each transfer has moved money once");
     let results = differences(&jobs::results(site::JOB_BATCHES), &site.results()?);
     check!(results == NONE, "each job has one result, the right one");
+    let Complaints { lost, wrong } = load.complaints(&site.db)?;
+    check!(lost == NONE, "every job that was accepted amid faults is done");
+    check!(wrong == NONE, "each of their results is right");
     check!(site.left_in_the_queue()? == 0, "no job is left in Redis");
     lab.log(format!("{} transfers acknowledged, {} on db", acknowledged.len(), booked.transfers.len()));
     Ok(())

@@ -32,7 +32,7 @@ impl Kind {
     }
 }
 
-/// One answer of the service.
+/// One answer of the service; its status is 0 where none came.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub kind: Kind,
@@ -94,6 +94,11 @@ impl Answer {
         &self.body.degraded
     }
 
+    /// Whether it may never come, and come late: see [`Outage::silent`].
+    pub fn may_be_missing(&self, outages: &[Outage]) -> bool {
+        outages.iter().any(|outage| outage.silent && self.touches(outage))
+    }
+
     /// Whether any part of the outage fell into the time from the question to the answer.
     fn touches(&self, outage: &Outage) -> bool {
         self.began < outage.over && self.began + self.took > outage.began
@@ -127,6 +132,7 @@ impl Answer {
                 return Some(format!("refused, and says that {said:?} is degraded"));
             }
             503 => {}
+            0 if outage.is_some_and(|outage| outage.silent) => {}
             _ => return Some("no such answer is known".into()),
         }
         let within = outage.filter(|outage| self.is_within(outage))?;

@@ -46,15 +46,19 @@ pub fn are_done(db: &Container, lists: &[u64]) -> Result<bool> {
     Ok(of_lists(lists).iter().all(|id| done.contains(id)))
 }
 
-/// How the results differ from what both batches must give; empty when they do not.
-pub fn wrong(db: &Container, lists: &[u64]) -> Result<Vec<String>> {
+/// How the results differ from what both batches must give; empty when they do not. Nobody knows whether the second lists
+/// were accepted.
+pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec<String>> {
     let found: Vec<Row> = rows(db, "mancer", "SELECT batch, id, amount_cents, digest FROM results")?;
-    let jobs = (1..=PREPARED).map(|id| (1, id)).chain(of_lists(lists).into_iter().map(|id| (2, id)));
+    let accepted: Vec<_> = (1..=PREPARED).map(|id| (1, id)).chain(of_batch_2(accepted)).collect();
+    let jobs = accepted.iter().copied().chain(of_batch_2(unanswered));
     let jobs: BTreeMap<_, _> = jobs.map(|(batch, id)| ((batch, id), expected(batch, id))).collect();
-    let mut missing: BTreeSet<_> = jobs.keys().copied().collect();
+    let mut missing: BTreeSet<_> = accepted.into_iter().collect();
+    let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     for Row { batch, id, outcome } in found {
-        let is_first = missing.remove(&(batch, id));
+        missing.remove(&(batch, id));
+        let is_first = seen.insert((batch, id));
         match jobs.get(&(batch, id)) {
             None => wrong.push(format!("job {batch}:{id}: never handed in")),
             Some(_) if !is_first => wrong.push(format!("job {batch}:{id}: done twice")),
@@ -64,6 +68,10 @@ pub fn wrong(db: &Container, lists: &[u64]) -> Result<Vec<String>> {
     }
     wrong.extend(missing.iter().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
     Ok(wrong)
+}
+
+fn of_batch_2(lists: &[u64]) -> impl Iterator<Item = (u64, u64)> {
+    of_lists(lists).into_iter().map(|id| (2, id))
 }
 
 fn of_lists(lists: &[u64]) -> BTreeSet<u64> {

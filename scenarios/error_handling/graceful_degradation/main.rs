@@ -1,6 +1,7 @@
 //! A service on app, written with Mancer (`fixtures/frontend.py`), answers a client without a pause while one part after
 //! the other fails: Redis, the machine db, one of three workers, the speed of the network. It must go on with what is
-//! left, quickly, say what is degraded, and come back by itself; in the end every job was done once.
+//! left, quickly, say what is degraded, and come back by itself; in the end every job was done once. With `--chaos`, faults
+//! of all kinds follow: then an answer may be missing, and none may be wrong.
 //!
 //! This program breaks things and looks from outside: at what the client (`fixtures/client.py` on worker) wrote down, at
 //! what service and workers say of themselves, and at the results in the database.
@@ -9,9 +10,10 @@ mod answers;
 mod jobs;
 mod outage;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use answers::{Answer, Kind, complaints};
+use common::load::no_result_vanishes;
 use common::threads::together;
 use common::{http, mancer};
 use e2e::{Container, Fault, Http, Lab, Unit, check};
@@ -20,6 +22,8 @@ use outage::{Outage, Site};
 const NONE: &[&str] = &[];
 /// No answer takes longer: 2.5 s of time limits, and what the machine needs besides.
 const BOUND: Duration = Duration::from_secs(4);
+/// Between two looks whether faults are still to come.
+const LOOK: Duration = Duration::from_millis(100);
 /// How Mancer's own limits fail, which is why the service brings its own. `scenarios/DEFECTS.md` says more.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
@@ -38,11 +42,12 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site { lab, db: &db, worker: &worker };
 
     let probes = || mancer::known_defects(lab, &app, "/srv/frontend/probes.py", DEFECTS);
-    let (_, outages) = together(probes, || {
+    let (_, mut outages) = together(probes, || {
         lab.measure("service_start", || start(lab, &app, &db, &worker))?;
         lab.measure_n("lookup", 5, || http::get(&worker, ["http://app:8080/result?batch=1&id=1"]).map(drop))?;
         lab.step("one part after the other fails", || one_after_the_other(&site))
     })?;
+    outages.extend(lab.step("endure", || endure(&site))?);
 
     lab.measure("last_jobs", || {
         // It ends when all its jobs were accepted.
@@ -53,7 +58,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let answers = site.answers()?;
     lab.step("look at every answer", || judge(lab, &answers, &outages))?;
     lab.step("look at every job", || {
-        let wrong = jobs::wrong(&db, &accepted(&answers))?;
+        let wrong = jobs::wrong(&db, &accepted(&answers), &unanswered(&answers))?;
         check!(wrong == NONE, "each job has one result, and the right one");
         Ok(())
     })
@@ -64,6 +69,7 @@ fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
     for name in ["frontend.py", "probes.py", "schema.sql"] {
         app.put(lab.fixture(name), format!("/srv/frontend/{name}"))?;
     }
+    app.put(lab.fixture("frontend.service"), "/etc/systemd/system/frontend.service")?;
     let table = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-h", "db", "-f", "/srv/frontend/schema.sql"];
     app.command(table).user("mancer").run()?.success()?;
     worker.put(lab.fixture("client.py"), outage::CLIENT)?;
@@ -73,7 +79,8 @@ fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
 
 /// Starts the service, has the workers do the jobs of batch 1 through it, and lets the client loose.
 fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e::Result {
-    mancer::start(app, "frontend", &["/srv/frontend/frontend.py"])?;
+    // Enabled: where its machine starts again, it does.
+    app.exec(["systemctl", "enable", "--quiet", "--now", "frontend.service"])?.success()?;
     app.wait_for(Http(":8080/health"))?;
     worker.exec(["python3", outage::CLIENT, "prepare"])?.success()?;
     lab.eventually("the workers have done batch 1", Duration::from_secs(30), || jobs::is_prepared(db))?;
@@ -98,9 +105,32 @@ fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     ])
 }
 
+/// What `--chaos` plays, from its beginning until nothing is degraded any more; nothing without it.
+fn endure(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
+    let Site { lab, db, .. } = site;
+    let began = SystemTime::now();
+    let playing = lab.chaos(|chaos| {
+        chaos.always("no result vanishes or is there twice", no_result_vanishes(db));
+        // The client is the load.
+        while chaos.lasts() {
+            std::thread::sleep(LOOK);
+        }
+        Ok(chaos.is_playing())
+    })?;
+    if !playing {
+        return Ok(None);
+    }
+    let outage = site.chaos(began)?;
+    let answers = site.answers()?;
+    let amid = |answer: &Answer| answer.began >= began && answer.began < outage.mended && answer.status != 0;
+    lab.sometimes("the service answered while faults were played", answers.iter().any(amid))?;
+    Ok(Some(outage))
+}
+
 /// Every answer came in time, was right or said what it lacked, and said nothing else.
 fn judge(lab: &Lab, answers: &[Answer], outages: &[Outage]) -> e2e::Result {
-    let slowest = answers.iter().map(|answer| answer.took).max().unwrap_or_default();
+    let bounded = answers.iter().filter(|answer| !answer.may_be_missing(outages));
+    let slowest = bounded.map(|answer| answer.took).max().unwrap_or_default();
     lab.log(format!("{} answers, the slowest took {slowest:?}", answers.len()));
     check!(slowest <= BOUND, "no answer keeps the client waiting");
     check!(complaints(answers, outages) == NONE, "every answer is right, or says truly what it lacks");
@@ -111,4 +141,10 @@ fn judge(lab: &Lab, answers: &[Answer], outages: &[Outage]) -> e2e::Result {
 fn accepted(answers: &[Answer]) -> Vec<u64> {
     let accepted = answers.iter().filter(|answer| answer.kind == Kind::Jobs && answer.status == 202);
     accepted.filter_map(|answer| answer.id).collect()
+}
+
+/// The first ids of the lists of jobs that perhaps were: no answer came.
+fn unanswered(answers: &[Answer]) -> Vec<u64> {
+    let unanswered = answers.iter().filter(|answer| answer.kind == Kind::Jobs && answer.status == 0);
+    unanswered.filter_map(|answer| answer.id).collect()
 }

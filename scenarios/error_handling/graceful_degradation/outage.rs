@@ -15,12 +15,24 @@ pub const RECORD: &str = "/srv/client/answers.jsonl";
 /// Until the service says what is degraded, and until it is not any more: time limits and looks add up to 2 s.
 const NOTICED: Duration = Duration::from_secs(15);
 
+/// Everything that can be.
+const ALL: [&str; 6] = [
+    "batch-worker@1.service",
+    "batch-worker@2.service",
+    "batch-worker@3.service",
+    "network to db",
+    "postgresql",
+    "redis",
+];
+
 /// One outage, with its moments.
 #[derive(Debug)]
 pub struct Outage {
     pub name: &'static str,
     /// What is degraded, sorted.
     pub degraded: Vec<String>,
+    /// The service itself, or the way to it, may be what is broken.
+    pub silent: bool,
     pub began: SystemTime,
     /// The service has said what is degraded.
     pub noticed: SystemTime,
@@ -74,8 +86,20 @@ impl Site<'_> {
             let over = SystemTime::now();
             self.answered(1, over)?;
             let degraded = degraded.iter().map(ToString::to_string).collect();
-            Ok(Outage { name, degraded, began, noticed, mended, over })
+            Ok(Outage { name, degraded, silent: false, began, noticed, mended, over })
         })
+    }
+
+    /// The outage that faults of all kinds have been since `began`, which were healed: any part may have been degraded,
+    /// at no moment it must.
+    pub fn chaos(&self, began: SystemTime) -> Result<Outage> {
+        let mended = SystemTime::now();
+        self.says(&[])?;
+        self.workers_lack(&[])?;
+        let over = SystemTime::now();
+        self.answered(1, over)?;
+        let degraded = ALL.map(str::to_owned).to_vec();
+        Ok(Outage { name: "chaos", degraded, silent: true, began, noticed: over, mended, over })
     }
 
     /// Waits until the service tells the client, who asks all the time, that exactly this is degraded.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
-use super::net::{Filter, chain, expect_up, network_of, until_healed};
+use super::net::{Filter, chain, expect_up, ms, network_of, until_healed};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;
 
@@ -163,7 +163,7 @@ impl Effect for Dns {
             )));
         }
         self.usual = took;
-        Ok(format!("it hears {heard} of a name server after {took:.1?}"))
+        Ok(format!("it hears {heard} of a name server after {}", ms(took)))
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -188,7 +188,7 @@ impl Effect for Dns {
         if heard != self.expected() {
             bail!("it hears {heard} of a name server, not {}", self.expected());
         }
-        Ok(format!("it hears {heard} of a name server, where {TRUE_ADDRESS} was said, after {took:.1?}"))
+        Ok(format!("it hears {heard} of a name server, where {TRUE_ADDRESS} was said, after {}", ms(took)))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -202,7 +202,7 @@ impl Effect for Dns {
         until_healed(site, "nothing is between it and its name servers any more", is_left, || {
             let (heard, took) = ask(site, PATIENCE_SHORT.max(self.usual * 3))?;
             let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
-            let said = format!("it hears {heard} of a name server after {took:.1?}");
+            let said = format!("it hears {heard} of a name server after {}", ms(took));
             Ok(if heard == truth { Ok(said) } else { Err(said) })
         })
     }

@@ -1,7 +1,7 @@
 //! Processes that a fault runs in a container to use something up. They die with it, and are known by a variable of
 //! their environment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -13,6 +13,12 @@ const VARIABLE: &str = "E2E_HOG";
 
 /// How long a shell may take to start them, on a machine with next to no processor time.
 const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long it may take until there is room for them.
+pub const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Between two tries.
+const POLL: Duration = Duration::from_millis(20);
 
 /// How long they may take to die.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,11 +54,19 @@ impl Hogs {
             streams_dir: site.lab.streams_dir().to_owned(),
             ..ExecRequest::default()
         };
-        let output = site.container.exec(&request)?;
-        if output.timed_out || output.status != 0 {
-            bail!("a shell in {} could not start them (status {})", site.name(), output.status);
+        let begun = Instant::now();
+        loop {
+            let output = site.container.exec(&request)?;
+            if output.status == 0 && !output.timed_out {
+                return Ok(());
+            }
+            self.end(site)?;
+            // There may be no room for processes until those that are dead have been collected.
+            if output.timed_out || begun.elapsed() > ROOM_DEADLINE {
+                bail!("a shell in {} could not start them: status {}, {}", site.name(), output.status, output.tail());
+            }
+            std::thread::sleep(POLL); // until their parents have looked at them
         }
-        Ok(())
     }
 
     /// Those that run now.

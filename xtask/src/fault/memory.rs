@@ -7,11 +7,12 @@ use anyhow::{Context as _, bail};
 use super::bound::Bound;
 use super::cpu::controller;
 use super::effect::{Effect, Site};
-use super::hog::Hogs;
+use super::hog::{Hogs, ROOM_DEADLINE};
 use super::injection::usage;
 use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
 use crate::host::memory::{Memory, has_swap};
+use crate::host::process::Running;
 
 /// Takes `$1` bytes for a moment. The kernel kills it rather than anything else when they are not to be had.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
@@ -78,14 +79,21 @@ impl std::fmt::Display for Taken {
 fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
     let group = site.container.group()?;
     let counts = || -> anyhow::Result<_> { Ok((group.gauge(Gauge::MemoryRefusals)?, group.gauge(Gauge::OomKills)?)) };
-    let before = counts()?;
-    let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE)?;
-    if output.timed_out {
-        bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.as_secs());
+    let begun = Instant::now();
+    loop {
+        let before = counts()?;
+        let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE)?;
+        if output.timed_out {
+            bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.as_secs());
+        }
+        // It did not come so far where there is no room for a process, until those that are dead have been collected.
+        if [0, KILLED].contains(&output.status) || begun.elapsed() > ROOM_DEADLINE {
+            let (after, status) = (counts()?, output.status);
+            let (refusals, kills) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+            return Ok(Taken { bytes, status, refusals, kills });
+        }
+        std::thread::sleep(POLL);
     }
-    let after = counts()?;
-    let moved = |now: u64, then: u64| now.saturating_sub(then);
-    Ok(Taken { bytes, status: output.status, refusals: moved(after.0, before.0), kills: moved(after.1, before.1) })
 }
 
 impl Limit {
@@ -201,7 +209,7 @@ impl Pressure {
         let begun = Instant::now();
         loop {
             let hogs = Self::HOGS.running(site);
-            let (taken, held) = (hogs.iter().map(|hog| hog.memory_bytes()).sum(), group.held_bytes()?);
+            let (taken, held) = (hogs.iter().map(Running::memory_bytes).sum(), group.held_bytes()?);
             // What is in swap is not counted as held.
             if taken >= self.bytes && (held >= self.held_before + self.bytes * 4 / 5 || has_swap()) {
                 return Ok((taken, held));
@@ -249,7 +257,7 @@ impl Effect for Pressure {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let taken: u64 = Self::HOGS.running(site).iter().map(|hog| hog.memory_bytes()).sum();
+        let taken: u64 = Self::HOGS.running(site).iter().map(Running::memory_bytes).sum();
         let held = site.container.group()?.held_bytes()?;
         if taken < self.bytes {
             bail!("it holds {taken} bytes: the kernel has killed it");

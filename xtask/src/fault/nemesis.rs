@@ -1,8 +1,8 @@
 //! Plays a schedule on the run's clock: does each fault when its time has come, takes it back when it is over.
 //!
 //! Every fault has a thread of its own, so that one that takes long does not delay the others. One that clashes with an
-//! earlier one waits until that is gone. What cannot be seen to be healed because its machine is down is healed when the
-//! machine is back.
+//! earlier one waits until that is gone. What cannot be healed while another fault is there, such as a unit that needs room
+//! on a full volume to start, or one on a machine that is down, is healed when that is gone.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -62,7 +62,7 @@ pub enum Fate {
         /// What was seen when it was gone.
         healed: String,
     },
-    /// It could not be done as things stood: its machine was down, or had no such process.
+    /// It could not be done as things stood: its machine was down, had no such process, or the host had too much to do.
     Refused {
         /// When it was tried.
         begun_ms: u64,
@@ -97,6 +97,8 @@ struct Shared {
 struct State {
     stopped: bool,
     /// One for each fault of the schedule.
+    begun: Vec<bool>,
+    /// The same.
     over: Vec<bool>,
 }
 
@@ -112,7 +114,8 @@ impl Nemesis {
     /// # Errors
     /// When a thread cannot be started.
     pub fn begin(schedule: Schedule, stage: Arc<dyn Stage>) -> anyhow::Result<Self> {
-        let state = Mutex::new(State { stopped: false, over: vec![false; schedule.faults.len()] });
+        let none = vec![false; schedule.faults.len()];
+        let state = Mutex::new(State { stopped: false, begun: none.clone(), over: none });
         let shared = Arc::new(Shared { begun: Instant::now(), stage, schedule, state, changed: Condvar::new() });
         let mut nemesis = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for place in 0..shared.schedule.faults.len() {
@@ -152,6 +155,7 @@ impl Shared {
         if self.wait_until(planned.at_ms) || self.wait_for(&before) {
             return Fate::NotReached;
         }
+        self.state().begun[place] = true;
         let begun_ms = self.now_ms();
         let (fault, evidence) = match self.stage.inject(planned) {
             Ok(injected) => injected,
@@ -166,22 +170,34 @@ impl Shared {
         };
         let bitten_ms = self.now_ms();
         self.wait_until(planned.end_ms());
-        match self.heal(fault) {
+        match self.heal(place, fault) {
             Ok(healed) => Fate::Bit { begun_ms, bitten_ms, healed_ms: self.now_ms(), evidence, healed },
             Err(error) => Fate::Failed { begun_ms, reason: format!("{error:#}") },
         }
     }
 
-    /// Heals a fault; while its machine is down or frozen by another one, until that is over.
-    fn heal(&self, fault: u64) -> anyhow::Result<String> {
+    /// Heals a fault; while that fails and another one is there, until that is over.
+    fn heal(&self, place: usize, fault: u64) -> anyhow::Result<String> {
         let begun = Instant::now();
         loop {
-            let over = self.over();
-            match self.stage.heal(fault) {
-                Err(error) if is_outage(&error) && begun.elapsed() < HEAL_DEADLINE => self.wait_for_change(over),
+            let (over, alone) = (self.over(), self.is_alone(place));
+            let healed = self.stage.heal(fault);
+            let disturbed = !alone || !self.is_alone(place);
+            match healed {
+                Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE => {
+                    self.wait_for_change(over);
+                }
                 healed => return healed,
             }
         }
+    }
+
+    /// Whether no other fault is there on its machine.
+    fn is_alone(&self, place: usize) -> bool {
+        let (state, faults) = (self.state(), &self.schedule.faults);
+        let is_there = |other: usize| state.begun[other] && !state.over[other];
+        let same_machine = |other: usize| faults[other].container == faults[place].container;
+        !(0..faults.len()).any(|other| other != place && same_machine(other) && is_there(other))
     }
 
     /// Waits until then, or until the end; true where the end came first.
@@ -232,9 +248,11 @@ fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }
 
-/// Whether it could not be done because of the state that the container is in, or of a parameter that names nothing.
+/// Whether it could not be done because of the state that the container or the host is in, or of a parameter that names
+/// nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
-    is_outage(error) || error.chain().any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Usage(_))))
+    let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
+    is_outage(error) || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses)
 }
 
 #[cfg(test)]
@@ -249,6 +267,9 @@ mod tests {
     struct Paper {
         lines: Mutex<Vec<String>>,
     }
+
+    /// What this number heals waits for the end of the other fault on `full`.
+    const WAITS_FOR_ROOM: u64 = 2;
 
     impl Paper {
         fn write(&self, line: String) {
@@ -269,6 +290,9 @@ mod tests {
         }
 
         fn heal(&self, fault: u64) -> anyhow::Result<String> {
+            let lines = self.lines.lock().unwrap().clone();
+            let is_full = lines.iter().any(|line| line == "disk.full full") && !lines.contains(&"heal 1".to_owned());
+            anyhow::ensure!(!(is_full && fault == WAITS_FOR_ROOM), "no room");
             self.write(format!("heal {fault}"));
             Ok("gone".into())
         }
@@ -305,6 +329,16 @@ mod tests {
         let (played, lines) = played(&faults, Duration::from_millis(600));
         let of_a: Vec<&String> = lines.iter().filter(|line| !line.contains("node") && *line != "heal 3").collect();
         assert_eq!(of_a, ["net.isolate a", "heal 1", "net.stall a", "heal 2"]);
+        assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_healed_beside_another_fault_is_healed_after_it() {
+        let disk = Fault::DiskFull { path: "/data".into(), free_bytes: 0 };
+        let unit = Fault::ServiceStop { unit: "x.service".into() };
+        let faults = [(0, 300, "full", disk), (20, 20, "full", unit)];
+        let (played, lines) = played(&faults, Duration::from_millis(900));
+        assert_eq!(lines, ["disk.full full", "service.stop full", "heal 1", "heal 2"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
     }
 

@@ -11,8 +11,9 @@ use super::hog::Hogs;
 use super::injection::usage;
 use crate::host::cgroup::{Gauge, Setting};
 
-/// A shell that starts `$1` processes side by side and tells of each.
-const START: &str = r#"n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & n=$((n + 1)); echo "$n"; done"#;
+/// A shell that starts `$1` processes side by side, tells of each, and collects them at its end, however that comes.
+const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
+n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
 /// More are not started to see that they can be.
 const FREE_MAX: u32 = 1000;
@@ -25,6 +26,15 @@ const ROOM: u64 = 8;
 
 /// How long starting them may take; some shells try for a quarter of a minute before they give up.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long those that are killed may take to be counted no more; other processes may have come meanwhile.
+const REAP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Between two looks at the count.
+const POLL: Duration = Duration::from_millis(2);
+
+/// How long the number of processes may go down after it was counted: programs that come and go were among them.
+const COUNT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// No more processes.
 pub struct Cap {
@@ -56,6 +66,10 @@ impl Cap {
         Self { free, bound: None }
     }
 
+    fn count(site: &Site<'_>) -> anyhow::Result<u64> {
+        site.container.group()?.gauge(Gauge::Processes)
+    }
+
     /// Has a shell that is counted among the container's processes start some. An exec would not do: LXC starts processes
     /// of its own in the container first.
     fn start(&self, site: &Site<'_>) -> anyhow::Result<Started> {
@@ -63,16 +77,22 @@ impl Cap {
         let command =
             site.container.counted_command("pids", &["/bin/sh", "-c", START, "start", &wanted.to_string()])?;
         let (name, value) = Self::PROBE.variable();
+        let before = Self::count(site)?;
         let output = command.env(name, value).deadline(DEADLINE).output();
         Self::PROBE.end(site)?;
+        // What is dead is counted until its parent has looked at it.
+        let begun = Instant::now();
+        while Self::count(site)? > before && begun.elapsed() < REAP_DEADLINE {
+            std::thread::sleep(POLL);
+        }
         let output = output.context("starting processes there")?;
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let refusal = said.lines().find(|line| line.to_lowercase().contains("fork")).map(str::to_owned);
         let count = u32::try_from(output.text().lines().count())?;
-        match output.status {
-            0 => Ok(Started { count, wanted, refusal: None }),
-            _ if said.to_lowercase().contains("fork") => Ok(Started { count, wanted, refusal: Some(said) }),
-            status => bail!("starting processes there ended with status {status}: {said}"),
+        if refusal.is_none() && (output.status != 0 || count != wanted) {
+            bail!("starting processes there ended with status {}: {said}", output.status);
         }
+        Ok(Started { count, wanted, refusal })
     }
 }
 
@@ -89,7 +109,7 @@ impl Effect for Cap {
             return Err(outage.into());
         }
         let group = site.container.group()?;
-        let (now, bound) = (group.gauge(Gauge::Processes)?, group.bound(Setting::Processes)?);
+        let (now, bound) = (Self::count(site)?, group.bound(Setting::Processes)?);
         if bound.is_some_and(|bound| bound < u64::from(site.container.machine().template.limits.pids)) {
             let message = format!("pids.cap: something bounds {} already: heal that first", site.name());
             return Err(usage(message));
@@ -106,17 +126,24 @@ impl Effect for Cap {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let most = site.container.group()?.gauge(Gauge::Processes)? + u64::from(self.free);
+        let most = Self::count(site)? + u64::from(self.free);
         self.bound = Some(Bound::set(site, Setting::Processes, most.to_string())?);
         Ok(())
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let started = self.start(site)?;
-        if started.refusal.is_none() || started.count > self.free {
-            bail!("{started}");
+        let begun = Instant::now();
+        loop {
+            let started = self.start(site)?;
+            if started.refusal.is_some() && started.count <= self.free {
+                return Ok(started.to_string());
+            }
+            if begun.elapsed() > COUNT_DEADLINE {
+                bail!("{started}");
+            }
+            self.heal(site)?;
+            self.inject(site)?;
         }
-        Ok(started.to_string())
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

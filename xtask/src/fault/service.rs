@@ -1,9 +1,17 @@
 //! systemd units.
 
+use std::time::{Duration, Instant};
+
 use anyhow::bail;
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
+
+/// How long a unit that was started may be on its way: its process may have been killed meanwhile.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks at one on its way.
+const START_POLL: Duration = Duration::from_millis(50);
 
 /// A unit that is stopped until it is started again.
 pub struct Stop {
@@ -59,10 +67,14 @@ impl Effect for Stop {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (state, pid) = self.state(site)?;
-        if state != "active" {
-            bail!("the unit is {state}");
+        let started = Instant::now();
+        loop {
+            let (state, pid) = self.state(site)?;
+            match state.as_str() {
+                "active" => return Ok(format!("it is active again, process {pid}")),
+                "activating" if started.elapsed() < START_DEADLINE => std::thread::sleep(START_POLL), // systemd is asked
+                _ => bail!("the unit is {state}"),
+            }
         }
-        Ok(format!("it is active again, process {pid}"))
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HEADER_BYTES: usize = 12;
 /// The longest question that is read.
@@ -27,6 +27,9 @@ pub const SERVFAIL: u8 = 2;
 
 /// How long an answer may be kept, in seconds: not at all, so that it ends with its server.
 const TIME_TO_LIVE_SECONDS: u32 = 0;
+
+/// How long until a question is asked again: it or its answer may have been lost.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a server looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -115,22 +118,25 @@ impl Drop for Server {
 /// When it cannot be asked.
 pub fn ask(server: SocketAddr, name: &str, patience: Duration) -> io::Result<Heard> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_read_timeout(Some(patience))?;
     socket.connect(server)?;
     let number = socket.local_addr()?.port();
-    let mut bytes = [0; QUESTION_BYTES_MAX];
+    let (begun, mut bytes) = (Instant::now(), [0; QUESTION_BYTES_MAX]);
     loop {
+        let left = patience.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(Heard::Nothing);
+        }
+        socket.set_read_timeout(Some(left.min(ASK_AGAIN)))?;
         match socket.send(&question(number, name)).and_then(|_| socket.recv(&mut bytes)) {
-            Ok(count) => match heard(&bytes[..count], number) {
-                Some(heard) => return Ok(heard),
-                None => continue,
-            },
+            Ok(count) => {
+                if let Some(heard) = heard(&bytes[..count], number) {
+                    return Ok(heard);
+                }
+            }
             Err(error) => match error.kind() {
                 ErrorKind::ConnectionRefused => return Ok(Heard::Refused),
-                ErrorKind::WouldBlock
-                | ErrorKind::TimedOut
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable => return Ok(Heard::Nothing),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => {}
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => return Ok(Heard::Nothing),
                 _ => return Err(error),
             },
         }

@@ -33,7 +33,8 @@ pub fn problem() -> Option<&'static str> {
     (scope.trim() == "3").then_some("the kernel lets no process trace another (kernel.yama.ptrace_scope is 3)")
 }
 
-/// Has a process open one of its files so many more times, and close them again.
+/// Has a process open one of its files so many more times, and close them again. It must be no child of this process:
+/// whoever waits for a child takes the news of its stops.
 ///
 /// # Errors
 /// When it has ended, has no open file, or is traced already (`EPERM` in the chain).
@@ -245,6 +246,8 @@ mod calls {
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::host::process::{FileBound, Running};
     use crate::host::shell::Command;
@@ -252,7 +255,8 @@ mod tests {
     #[test]
     fn a_sleeping_process_opens_files_up_to_its_bound_and_sleeps_on() {
         let begun = Instant::now();
-        let sleeper = std::thread::spawn(|| Command::new("sleep").arg("3.5217").run());
+        // No child of this process: whoever waits for a child takes the news of its stops from the tracer.
+        let sleeper = std::thread::spawn(|| Command::new("sh").args(["-c", "sleep 3.5217; exit 0"]).run());
         let process = loop {
             let found = Running::of_command_line("sleep 3.5217");
             if let Some(process) = found.first() {
@@ -260,10 +264,11 @@ mod tests {
             }
             assert!(begun.elapsed() < Duration::from_secs(10), "it was not started");
         };
-        let before = process.file_bound().unwrap();
+        let (before, files) = (process.file_bound().unwrap(), process.open_files());
         assert_eq!(open_more(process.pid, 3).unwrap(), Opened { count: 3, refusal: None });
-        assert_eq!(process.open_files().len(), 3, "they are closed again");
-        process.bound_files(FileBound { soft: 5, ..before }).unwrap();
+        assert_eq!(process.open_files(), files, "they are closed again");
+        let third = (0..).filter(|number| !files.contains(number)).nth(2).unwrap();
+        process.bound_files(FileBound { soft: third, ..before }).unwrap();
         assert_eq!(open_more(process.pid, 3).unwrap(), Opened { count: 2, refusal: Some(Errno::EMFILE) });
         process.bound_files(before).unwrap();
         assert_eq!(open_more(process.pid, 3).unwrap().refusal, None);

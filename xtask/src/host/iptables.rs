@@ -26,7 +26,19 @@ pub enum Stage {
     Second,
 }
 
+/// Both, in order.
+pub const STAGES: [Stage; 2] = [Stage::First, Stage::Second];
+
 impl Stage {
+    /// The number of the queue that lies here, of a machine with this number.
+    #[must_use]
+    pub fn queue(self, machine: u8) -> u16 {
+        match self {
+            Self::First => u16::from(machine),
+            Self::Second => u16::from(machine) + (1 << 8),
+        }
+    }
+
     fn table(self) -> &'static str {
         match self {
             Self::First => TABLES[0],
@@ -123,8 +135,8 @@ pub fn queue_problem() -> Option<String> {
     }
     let (port, address) = ("port0", Ipv4Addr::new(192, 0, 2, 1));
     let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port, address };
-    let tried = NetworkNamespace::make()
-        .and_then(|network| [Stage::First, Stage::Second].iter().try_for_each(|stage| rules(*stage).insert(&network)));
+    let tried =
+        NetworkNamespace::make().and_then(|network| STAGES.iter().try_for_each(|stage| rules(*stage).insert(&network)));
     tried.err().map(|error| format!("{error:#}"))
 }
 

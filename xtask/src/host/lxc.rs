@@ -99,6 +99,15 @@ pub fn freeze(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the processes of a container go on, and LXC know of it.
+///
+/// # Errors
+/// With what LXC said.
+pub fn unfreeze(name: &str) -> anyhow::Result<()> {
+    Command::new("lxc-unfreeze").args(["-n", name]).dir("/").run().with_context(|| format!("thawing {name}"))?;
+    Ok(())
+}
+
 /// Whether the kernel confines programs with AppArmor.
 #[must_use]
 pub fn apparmor_enabled() -> bool {

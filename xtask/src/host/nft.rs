@@ -60,6 +60,18 @@ impl Table<'_> {
     }
 }
 
+/// Whether a network namespace has any table.
+///
+/// # Errors
+/// When `nft` cannot be asked.
+pub fn has_tables(network: &NetworkNamespace) -> anyhow::Result<bool> {
+    let tables = network.command("nft").args(["list", "tables"]).run()?.text();
+    // Those that iptables keeps there are none of a fault.
+    Ok(tables
+        .lines()
+        .any(|line| line.starts_with("table ") && !line.ends_with(" mangle") && !line.ends_with(" filter")))
+}
+
 fn run(network: &NetworkNamespace, script: &str) -> anyhow::Result<()> {
     network.command("nft").args(["-f", "-"]).stdin(script).run()?;
     Ok(())

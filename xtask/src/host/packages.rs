@@ -115,6 +115,7 @@ pub const ITEMS: &[Item] = &[
     item("lxc-stop", Required, &["lxc-stop"], LXC),
     item("lxc-info", Required, &["lxc-info"], LXC),
     item("lxc-freeze", Required, &["lxc-freeze"], LXC),
+    item("lxc-unfreeze", Required, &["lxc-unfreeze"], LXC),
     item("unshare", Required, &["unshare"], UTIL_LINUX),
     item("nsenter", Required, &["nsenter"], UTIL_LINUX),
     item("setpriv", Required, &["setpriv"], UTIL_LINUX),

@@ -88,12 +88,14 @@ impl Lab {
     /// Lets the processes of a frozen container go on. Nothing happens to one that runs.
     ///
     /// # Errors
-    /// When the guard is gone.
+    /// When the guard is gone; what LXC said.
     pub fn thaw(&self, container: &Container) -> anyhow::Result<()> {
         if container.outage().is_none_or(|outage| !outage.frozen) {
             return Ok(());
         }
         self.guard().undo(vec![thaw_step(container)])?;
+        // LXC keeps in mind that it is frozen, and would not freeze it a second time.
+        lxc::unfreeze(&container.machine().host_name)?;
         container.end_outage();
         Ok(())
     }

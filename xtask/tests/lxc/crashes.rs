@@ -19,6 +19,9 @@ const RUN_MS: u64 = 450;
 /// What it takes until everything that `stays_broken` breaks is broken.
 const BREAKING_MS: u64 = 1500;
 
+/// What a run with faults takes.
+const CHAOS_MS: u64 = 5000;
+
 fn kills(default: u32) -> u32 {
     std::env::var("E2E_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -81,6 +84,19 @@ fn the_engine_killed_amid_faults_leaves_nothing() {
     let mut random = random();
     for _ in 0..kills(6) {
         kill_the_engine(&host, &mut random, BREAKING_MS, || e2e_in_background(&selftest(), &["stays_broken"]));
+    }
+    expect_the_next_run_to_work();
+}
+
+#[test]
+fn the_engine_killed_amid_chaos_leaves_nothing() {
+    let host = Host::take();
+    let mut random = random();
+    for _ in 0..kills(6) {
+        let seed = random.random_range(1..1000).to_string();
+        let start = || e2e_in_background(&selftest(), &["chaos", "--chaos=heavy", "--seed", &seed]);
+        println!("seed {seed} of the chaos");
+        kill_the_engine(&host, &mut random, CHAOS_MS, start);
     }
     expect_the_next_run_to_work();
 }

@@ -1,6 +1,7 @@
 //! The catalogue of faults on real containers: the scenario checks each one from inside, this the record.
 
-use super::common::{Host, e2e, events, said, selftest};
+use super::common::{Host, SLOT, e2e, events, said, selftest};
+use xtask::host::shell::Command;
 
 #[test]
 fn every_fault_bites_is_recorded_and_is_healed() {
@@ -25,7 +26,9 @@ fn every_fault_bites_is_recorded_and_is_healed() {
         .filter(|event| event["event"] == "fault_injected")
         .map(|event| event["description"]["name"].as_str().unwrap().to_owned())
         .collect();
-    let of_busybox = [
+    let mut of_busybox = vec![
+        "cpu.burn",
+        "cpu.quota",
         "disk.dead",
         "disk.fs-error",
         "disk.full",
@@ -36,10 +39,14 @@ fn every_fault_bites_is_recorded_and_is_healed() {
         "dns.refuse",
         "dns.servfail",
         "dns.spoof",
+        "fd.cap",
         "file.bitflip",
         "file.truncate",
         "io.delay",
         "io.error",
+        "memory.limit",
+        "memory.oom",
+        "memory.pressure",
         "net.corrupt",
         "net.delay",
         "net.duplicate",
@@ -56,8 +63,35 @@ fn every_fault_bites_is_recorded_and_is_healed() {
         "net.stall",
         "node.freeze",
         "node.kill",
+        "node.restart-storm",
         "node.stop",
+        "pids.cap",
+        "process.crashloop",
         "process.kill",
+        "process.pause",
     ];
-    assert_eq!(names, of_busybox.map(String::from).into(), "all but those that need systemd");
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+        of_busybox.push("cpu.pin");
+    }
+    assert_eq!(names, of_busybox.into_iter().map(String::from).collect(), "all but those that need systemd");
+}
+
+#[test]
+fn the_whole_catalogue_can_be_tried() {
+    let _host = Host::take();
+    let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["--root", &project.display().to_string(), "--format", "json", "fault", "try", "--all", "--slot", SLOT])
+        .dir(&project)
+        .deadline(std::time::Duration::from_secs(500))
+        .output()
+        .unwrap();
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.len(), e2e_contract::Fault::NAMES.len());
+    for row in &rows {
+        let done = row["bites"] == true && row["healed"] == true;
+        assert!(done || row["supported"] == false, "{row:#}");
+        assert!(!row["evidence"].as_str().unwrap().is_empty(), "{row:#}");
+    }
+    assert_eq!(output.status, 0, "{}", said(&output));
 }

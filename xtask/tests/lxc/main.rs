@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
 mod as_user;
+mod chaos;
 mod common;
 mod crashes;
 mod defects;

@@ -75,6 +75,15 @@ impl Effect for Corrupt {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.helper.expect_lasted()?;
         let is_left = || self.helper.exists(site);
-        until_healed(site, "nothing changes its packets any more", is_left, || self.tally.healed(site))
+        until_healed(site, "nothing changes its packets any more", is_left, || {
+            let before = Self::refused(site)?;
+            let seen = self.tally.passes(site)?;
+            // Others may lose some still.
+            Ok(match (seen, Self::refused(site)?.saturating_sub(before)) {
+                (Ok(seen), 0) => Ok(format!("{seen}, none for its checksum")),
+                (Ok(seen), refused) => Err(format!("{seen}, {refused} for their checksum")),
+                (Err(problem), _) => Err(problem),
+            })
+        })
     }
 }

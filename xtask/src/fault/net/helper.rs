@@ -63,11 +63,7 @@ impl Helper {
 
     /// One queue a container and stage: whoever holds packets back does it alone.
     fn queue(&self, site: &Site<'_>) -> u16 {
-        let octet = u16::from(site.container.machine().octet);
-        match self.stage {
-            Stage::First => octet,
-            Stage::Second => octet + (1 << 8),
-        }
+        self.stage.queue(site.container.machine().octet)
     }
 
     /// The same draws in every run.

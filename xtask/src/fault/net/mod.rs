@@ -29,7 +29,7 @@ pub use loss::Loss;
 pub use mtu::MtuHole;
 pub use oneway::Oneway;
 pub use partition::Partition;
-pub use peer::{expect_up, network_of, until_healed};
+pub use peer::{expect_up, ms, network_of, until_healed};
 pub use port::PortBlock;
 pub use rate::Rate;
 pub use reset::Reset;

@@ -9,8 +9,10 @@ use anyhow::{Context as _, bail};
 
 use crate::fault::effect::Site;
 use crate::fault::injection::usage;
+use crate::host::iptables::{STAGES, queue_rules};
 use crate::host::netns::NetworkNamespace;
 use crate::host::volley::Lane;
+use crate::host::{nft, tc};
 use crate::lab::Container;
 
 /// Nothing listens here: the kernel itself answers that it is closed, whatever the machine's processes do.
@@ -24,6 +26,9 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// How long a healed link may take to be as before.
 const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// After this long, what is still seen may be another fault's.
+const OTHERS_AFTER: Duration = Duration::from_secs(3);
 
 /// How long one may take that is delayed on purpose.
 const PATIENCE_LONG: Duration = Duration::from_secs(12);
@@ -218,12 +223,25 @@ pub fn until_healed(
         }
         match look()? {
             Ok(evidence) => return Ok(evidence),
-            // What cuts it off is another fault's affair.
+            // What cuts it off, or does the same to it, is another fault's affair.
             Err(_) if is_cut_off(site)? && !is_left()? => return Ok(format!("it is cut off; {gone}")),
+            Err(problem) if begun.elapsed() > OTHERS_AFTER && !is_left()? && others_are_left(site)? => {
+                return Ok(format!("{problem}, by another fault; {gone}"));
+            }
             Err(problem) if begun.elapsed() > HEAL_DEADLINE => bail!(problem),
             Err(_) => {}
         }
     }
+}
+
+/// Whether another fault does something to the lab's links.
+fn others_are_left(site: &Site<'_>) -> anyhow::Result<bool> {
+    let (network, machine) = (site.lab.network(), site.container.machine());
+    Ok(nft::has_tables(network)?
+        || tc::root_kind(network, &machine.port())?.is_some()
+        || STAGES.iter().try_fold(false, |found, stage| {
+            Ok::<bool, anyhow::Error>(found || !queue_rules(network, stage.queue(machine.octet))?.is_empty())
+        })?)
 }
 
 /// Refuses a container that is down.

@@ -1,5 +1,7 @@
 //! One TCP port of the container hears nothing.
 
+use std::time::Duration;
+
 use anyhow::bail;
 
 use super::filter::{Filter, chain};
@@ -8,7 +10,10 @@ use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 
 /// How long no answer has to come from a blocked port at least, before there counts as being none.
-const SILENCE: std::time::Duration = std::time::Duration::from_millis(100);
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long an answer may take that comes: on a link that loses packets the first ones are sent again after 1 and 3 s.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A port whose packets get lost.
 pub struct PortBlock {
@@ -41,7 +46,7 @@ impl PortBlock {
 
     /// Whether each of them has an answer from the port.
     fn hear(&self, site: &Site<'_>, peers: &[&Peer]) -> anyhow::Result<Result<String, String>> {
-        let took = side_by_side(peers, |peer| peer.knock_at(site, self.port, peer.quiet()))?;
+        let took = side_by_side(peers, |peer| peer.knock_at(site, self.port, PATIENCE))?;
         let mut said = Vec::new();
         for (peer, took) in peers.iter().zip(took) {
             match took {
@@ -77,7 +82,7 @@ impl Effect for PortBlock {
         let silence = |peer: &Peer| SILENCE.max(peer.usual() * 2);
         let knock = |peer: &Peer| {
             let blocked = peer.knock_at(site, self.port, silence(peer))?;
-            Ok((blocked, peer.knock_at(site, self.other(), peer.quiet() * 4)?))
+            Ok((blocked, peer.knock_at(site, self.other(), PATIENCE)?))
         };
         let mut said = Vec::new();
         for (peer, (blocked, other)) in self.peers.iter().zip(side_by_side(&self.peers, knock)?) {

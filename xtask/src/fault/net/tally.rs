@@ -123,6 +123,11 @@ impl Tally {
         self.look(site, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(site)?))
     }
 
+    /// What happens now, if not to all packets; whoever is cut off itself is not asked.
+    pub fn passes(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+        self.look(site, |added| added < 1.0, |peer| Ok(!peer.is_there(site)?))
+    }
+
     fn look(
         &self,
         site: &Site<'_>,

@@ -392,7 +392,7 @@ fn child_in(paths: &str, name: &str) -> Option<String> {
 /// Where a process is, relative to the top of a hierarchy: that of a controller of version 1, or that of version 2.
 fn path_in(paths: &str, controller: Option<&str>) -> Option<String> {
     let has = |line: &&str| {
-        let controllers = line.splitn(3, ':').nth(1).unwrap_or_default();
+        let controllers = line.split(':').nth(1).unwrap_or_default();
         match controller {
             Some(name) => controllers.split(',').any(|listed| listed == name),
             None => line.starts_with("0::"),

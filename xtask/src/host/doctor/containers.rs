@@ -28,7 +28,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 
 impl Facts {
     fn lxc(&self) -> Finding {
-        let programs = ["lxc-start", "lxc-attach", "lxc-stop", "lxc-info", "lxc-freeze"];
+        let programs = ["lxc-start", "lxc-attach", "lxc-stop", "lxc-info", "lxc-freeze", "lxc-unfreeze"];
         let missing = self.tools.missing(&programs);
         if missing.is_empty() {
             self.has_version(Group::Containers, "lxc", "lxc-start", LXC_MIN)

@@ -1,0 +1,286 @@
+//! A steady load of jobs for the workers of `containers/worker`, and what must come of it whatever is done to the machines
+//! meanwhile: a job that was accepted is done, each one's result is there once, and is the right one.
+
+use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use e2e::{Container, Lab, Level, Result};
+use serde::Deserialize;
+
+use crate::jobs::digest;
+use crate::postgres::{psql, rows};
+
+/// Jobs that are handed in together: as many as a worker takes.
+const TOGETHER: u64 = 25;
+/// Between two hand-ins.
+const PACE: Duration = Duration::from_millis(100);
+/// How long the answer to a hand-in is waited for, by redis-cli's own and by the scenario's clock.
+const PATIENCE_S: &str = "1";
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is left is worked off within this; it takes 1 s on an idle machine, 4 s where somebody's jobs are taken over.
+const DONE_DEADLINE: Duration = Duration::from_secs(30);
+const DATABASE: &str = "mancer";
+/// The table that the workers write to.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS results (batch int, id int, amount_cents bigint, digest text, worker text, \
+                     PRIMARY KEY (batch, id)); ALTER TABLE results OWNER TO mancer";
+/// How many jobs nobody has finished yet, counted in one moment.
+const UNFINISHED: &str = "local jobs = redis.call('LLEN', 'jobs') \
+                          for _, key in ipairs(redis.call('KEYS', 'processing:*')) do \
+                          jobs = jobs + redis.call('LLEN', key) end \
+                          return jobs";
+/// A list of complaints ends here.
+const SHOWN: usize = 5;
+
+/// One producer's jobs, which have numbers from 1. One without an answer hands the same jobs in again: perhaps they were
+/// taken, and then they are done twice, which changes nothing.
+#[derive(Debug)]
+pub struct Load {
+    batch: u64,
+    rounds: u32,
+    /// Redis has said that it has these, from 1 to this one.
+    accepted: u64,
+    /// It may have these too: they were sent, and no answer came.
+    perhaps: u64,
+}
+
+/// What is wrong with the table, a line each; empty where nothing is.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    /// Accepted, and not there.
+    pub lost: Vec<String>,
+    /// Never handed in, there twice, or with a wrong result.
+    pub wrong: Vec<String>,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Deserialize)]
+struct Row {
+    id: u64,
+    amount_cents: i64,
+    digest: String,
+}
+
+impl Load {
+    /// Jobs of this batch, each hashed so often.
+    #[must_use]
+    pub fn new(batch: u64, rounds: u32) -> Self {
+        Self { batch, rounds, accepted: 0, perhaps: 0 }
+    }
+
+    /// How many jobs were accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Hands jobs in on app, once and then at a steady pace while `goes_on`. What comes of each attempt stands in the
+    /// case's history.
+    ///
+    /// # Errors
+    /// When the history cannot be kept. A hand-in that fails is none.
+    pub fn run(&mut self, lab: &Lab, app: &Container, goes_on: impl Fn() -> bool) -> Result {
+        let producer = format!("producer {}", self.batch);
+        loop {
+            let ids = self.accepted + 1..=self.accepted + TOGETHER;
+            let attempt = lab.invoke(&producer, "hand_in", vec![*ids.start(), *ids.end()])?;
+            match self.hand_in(app, ids.clone()) {
+                Ok(length) => {
+                    (self.accepted, self.perhaps) = (*ids.end(), *ids.end());
+                    attempt.ok(length)?;
+                }
+                // redis-cli connects anew and sends again by itself: its error does not tell whether anything was sent.
+                Err(error) => {
+                    self.perhaps = *ids.end();
+                    attempt.unknown(format!("{error:#}"))?;
+                }
+            }
+            if !goes_on() {
+                return Ok(());
+            }
+            std::thread::sleep(PACE); // that is what a steady load is
+        }
+    }
+
+    /// How long the queue is when Redis has taken these: all or none.
+    fn hand_in(&self, app: &Container, ids: RangeInclusive<u64>) -> Result<u64> {
+        let words = ["timeout", PATIENCE_S, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
+        let push = app.command(words.into_iter().chain(ids.map(|id| self.job(id)))).deadline(PATIENCE);
+        let ended = push.run()?;
+        let (status, answer, error) = (ended.status, ended.stdout_text()?.trim(), ended.stderr_text()?.trim());
+        answer.parse().with_context(|| format!("redis-cli ended with status {status}: {answer} {error}"))
+    }
+
+    /// A job as the worker reads it.
+    fn job(&self, id: u64) -> String {
+        let Self { batch, rounds, .. } = self;
+        format!(r#"{{"batch":{batch},"id":{id},"amount_cents":{},"rounds":{rounds}}}"#, self.amount_cents(id))
+    }
+
+    fn amount_cents(&self, id: u64) -> i64 {
+        ((self.batch * 1009 + id * 37) % 100_000) as i64
+    }
+
+    /// Compares what is in the table with what was handed in.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn complaints(&self, db: &Container) -> Result<Complaints> {
+        let batch = self.batch;
+        let query = format!("SELECT id, amount_cents, digest FROM results WHERE batch = {batch} ORDER BY id");
+        Ok(self.compare(&rows(db, DATABASE, &query)?))
+    }
+
+    /// The rows are in the order of their ids.
+    fn compare(&self, rows: &[Row]) -> Complaints {
+        let batch = self.batch;
+        let is_there = |id: &u64| rows.binary_search_by_key(id, |row| row.id).is_ok();
+        let lost = (1..=self.accepted).filter(|id| !is_there(id));
+        let lost = lost.map(|id| format!("accepted job {batch}:{id} is not in the table")).take(SHOWN).collect();
+        let wrong = rows.iter().enumerate().filter_map(|(place, Row { id, amount_cents, digest: found })| {
+            let expected = self.amount_cents(*id);
+            if !(1..=self.perhaps).contains(id) {
+                Some(format!("job {batch}:{id} was never handed in, and is in the table"))
+            } else if place > 0 && rows[place - 1].id == *id {
+                Some(format!("job {batch}:{id} is in the table twice"))
+            } else if *amount_cents != expected || *found != digest(batch, *id, expected, self.rounds) {
+                Some(format!("job {batch}:{id} has the result {amount_cents} {found}"))
+            } else {
+                None
+            }
+        });
+        Complaints { lost, wrong: wrong.take(SHOWN).collect() }
+    }
+}
+
+/// Where the jobs go: producers on app, Redis and PostgreSQL on db, workers on worker.
+#[derive(Debug)]
+pub struct Pipeline<'a> {
+    pub lab: &'a Lab,
+    pub app: &'a Container,
+    pub db: &'a Container,
+    pub worker: &'a Container,
+    /// The workers by their names.
+    pub workers: &'a [&'a str],
+}
+
+impl Pipeline<'_> {
+    /// Makes the table where it is not there, and starts the workers, which a restart of their machine starts again.
+    ///
+    /// # Errors
+    /// When either cannot be done.
+    pub fn start(&self) -> Result {
+        psql(self.db, DATABASE, TABLE)?;
+        let units = self.workers.iter().map(|name| format!("batch-worker@{name}"));
+        let enable = ["systemctl", "enable", "--quiet", "--now"].map(str::to_owned);
+        self.worker.exec(enable.into_iter().chain(units))?.success()?;
+        Ok(())
+    }
+
+    /// Hands all these in side by side while the engine plays its faults, a little where it plays none. In the end no
+    /// accepted job is lost, and each result is there once and right.
+    ///
+    /// # Errors
+    /// When that is not so.
+    pub fn endure(&self, mut loads: Vec<Load>) -> Result {
+        let lab = self.lab;
+        lab.chaos(|chaos| {
+            chaos.always("no result vanishes or is there twice", no_result_vanishes(self.db));
+            std::thread::scope(|scope| {
+                let run = |load| scope.spawn(|| Load::run(load, lab, self.app, || chaos.lasts()));
+                let running: Vec<_> = loads.iter_mut().map(run).collect();
+                running.into_iter().try_for_each(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            })
+        })?;
+        let accepted: u64 = loads.iter().map(Load::accepted).sum();
+        lab.log(format!("{accepted} jobs were accepted"));
+        lab.sometimes("jobs were accepted while faults were played", accepted > 0)?;
+        lab.eventually("every job is done", DONE_DEADLINE, || self.is_done())?;
+        let complaints: Vec<Complaints> =
+            loads.iter().map(|load| load.complaints(self.db)).collect::<Result<_, _>>()?;
+        for line in complaints.iter().flat_map(|of_one| of_one.lost.iter().chain(&of_one.wrong)) {
+            lab.log_at(Level::Error, line);
+        }
+        lab.at_end("no accepted job is lost", || Ok(complaints.iter().all(|of_one| of_one.lost.is_empty())))?;
+        lab.at_end("each result is there once, the right one, of a job that was handed in", || {
+            Ok(complaints.iter().all(|of_one| of_one.wrong.is_empty()))
+        })
+    }
+
+    /// Whether Redis holds no job any more, neither queued nor taken, and every worker is idle; false while anybody does
+    /// not answer.
+    fn is_done(&self) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct State {
+            state: String,
+        }
+        let unfinished = self.db.exec(["redis-cli", "EVAL", UNFINISHED, "0"])?;
+        // Afterwards: a worker that has taken its last jobs off its list is not idle before it is done with them.
+        let paths = self.workers.iter().map(|name| format!("/run/batch-worker-{name}/state.json"));
+        let states = self.worker.exec(["cat".to_owned()].into_iter().chain(paths))?;
+        if unfinished.stdout_text()?.trim() != "0" || states.status != 0 {
+            return Ok(false);
+        }
+        let states: Vec<State> = serde_json::Deserializer::from_slice(states.stdout())
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .context("the state files of the workers")?;
+        Ok(states.len() == self.workers.len() && states.iter().all(|worker| worker.state == "idle"))
+    }
+}
+
+/// A look for [`e2e::Chaos::always`]: no row is there twice, and none that was there is gone.
+pub fn no_result_vanishes(db: &Container) -> impl FnMut() -> Result<bool> + Send + use<> {
+    let (db, mut seen) = (db.clone(), 0_u64);
+    move || {
+        let counts = psql(&db, DATABASE, "SELECT count(*), count(DISTINCT (batch, id)) FROM results")?;
+        let (all, distinct) = counts.trim().split_once('|').with_context(|| format!("two counts: {counts:?}"))?;
+        let (all, distinct): (u64, u64) = (all.parse()?, distinct.parse()?);
+        let holds = all == distinct && all >= seen;
+        seen = all;
+        Ok(holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(accepted: u64, perhaps: u64) -> Load {
+        Load { accepted, perhaps, ..Load::new(2, 3) }
+    }
+
+    fn table(ids: impl IntoIterator<Item = u64>) -> Vec<Row> {
+        let row = |id: u64| {
+            let amount_cents = load(0, 0).amount_cents(id);
+            Row { id, amount_cents, digest: digest(2, id, amount_cents, 3) }
+        };
+        ids.into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn what_was_sent_without_an_answer_may_be_there_or_not() {
+        for rows in [table(1..=25), table(1..=50), table((1..=25).chain([30, 50]))] {
+            let Complaints { lost, wrong } = load(25, 50).compare(&rows);
+            assert!(lost.is_empty() && wrong.is_empty(), "{lost:?} {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_doubled_invented_or_wrong_is_named() {
+        assert_eq!(load(3, 3).compare(&table([1, 3])).lost, ["accepted job 2:2 is not in the table"]);
+        assert_eq!(load(3, 3).compare(&table([1, 2, 2, 3])).wrong, ["job 2:2 is in the table twice"]);
+        let wrong = load(3, 3).compare(&table(1..=4)).wrong;
+        assert_eq!(wrong, ["job 2:4 was never handed in, and is in the table"]);
+        let mut rows = table(1..=3);
+        rows[1].digest.push('0');
+        assert!(load(3, 3).compare(&rows).wrong[0].starts_with("job 2:2 has the result 2092 "));
+        assert_eq!(load(9, 9).compare(&[]).lost.len(), SHOWN);
+    }
+
+    #[test]
+    fn a_job_is_written_as_the_worker_reads_it() {
+        assert_eq!(load(0, 0).job(1), r#"{"batch":2,"id":1,"amount_cents":2055,"rounds":3}"#);
+    }
+}

@@ -1,0 +1,120 @@
+//! Runs with faults: drawn from a seed, played, owed, replayed and made smaller.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use xtask::host::shell::{Command, Output};
+
+use super::common::{Host, SLOT, binaries, e2e, events, record, said, selftest};
+
+/// The file of a case in the last run.
+fn chaos_file(project: &Path, case: &str) -> PathBuf {
+    project.join("target/e2e/latest/smoke/chaos").join(case).join("chaos.json")
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn run(args: &[&str], status: i32, part: &str) -> Output {
+    let output = e2e(&selftest(), args).output().unwrap();
+    assert_eq!(output.status, status, "{args:?}: {}", said(&output));
+    assert!(said(&output).contains(part), "{args:?}: {part}: {}", said(&output));
+    output
+}
+
+#[test]
+fn a_seed_and_a_replay_play_the_same_schedule() {
+    let _host = Host::take();
+    let project = selftest();
+    let mut schedules = Vec::new();
+    let seeded = ["chaos", "--chaos", "--seed", "11"];
+    for args in [&seeded[..], &seeded[..], &["chaos", "--chaos-replay", "latest"]] {
+        run(args, 0, "settled after");
+        let file = read(&chaos_file(&project, "endures"));
+        let bit = file["played"].as_array().unwrap().iter().filter(|one| one["fate"] == "bit").count();
+        assert!(bit > 0, "{file:#}");
+        assert_eq!(record(&project)["cases"][0]["attempts"][0]["faults"]["bit"], bit, "the record counts them");
+        schedules.push(file["schedule"].clone());
+    }
+    assert!(schedules.iter().all(|schedule| *schedule == schedules[0]), "{schedules:#?}");
+    let events = events(&project);
+    let of_schedule = |event: &&Value| event["event"] == "fault_injected" && event["scheduled"].is_u64();
+    assert!(events.iter().any(|event| of_schedule(&event)), "events say which faults are the schedule's");
+    assert!(events.iter().any(|event| event["event"] == "invariant" && event["kind"] == "always"));
+    let history = fs::read_to_string(project.join("target/e2e/latest/smoke/chaos/endures/history.jsonl")).unwrap();
+    let lines: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let begun = lines.iter().filter(|line| line["phase"] == "invoke").count();
+    assert!(begun > 0 && lines.len() == 2 * begun, "each operation has a begin and an end");
+}
+
+#[test]
+fn what_a_run_with_faults_owes_is_missed() {
+    let _host = Host::take();
+    let with = |case: &str| format!("chaos:{case}");
+    for (case, part) in [
+        ("never_begins", "but never began to: `lab.chaos`"),
+        ("never_comes_true", "never came true while faults were played: a page was read"),
+        ("does_not_hold", "check failed: what b serves is its page"),
+    ] {
+        run(&[&with(case), "--chaos=node.kill", "--seed", "5"], 1, part);
+    }
+    run(&["chaos:never_comes_true"], 0, "1 passed");
+    assert!(!chaos_file(&selftest(), "never_comes_true").exists(), "without --chaos there is none");
+}
+
+#[test]
+fn a_failure_is_reduced_to_the_fault_that_matters() {
+    let _host = Host::take();
+    let project = selftest();
+    let args = ["chaos:cannot_stand_a_kill", "--chaos=node.kill,disk.full,net.delay", "--seed", "3"];
+    run(&args, 1, "b was never started again");
+    let shrunk = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["--root", &project.display().to_string(), "--format", "json", "shrink", "--slot", SLOT])
+        .args(["--times", "1", "--verify", "2", "--binaries", &binaries().display().to_string()])
+        .dir(&project)
+        .deadline(std::time::Duration::from_secs(300))
+        .output()
+        .unwrap();
+    assert_eq!(shrunk.status, 0, "{}", said(&shrunk));
+    let answer: Value = serde_json::from_slice(&shrunk.stdout).unwrap();
+    let faults = answer["schedule"]["faults"].as_array().unwrap();
+    assert!(faults.len() == 1 && faults[0]["fault"]["name"] == "node.kill", "{answer:#}");
+    assert_eq!((&answer["failed"], &answer["of"]), (&json!(2), &json!(2)));
+    run(
+        &["chaos:cannot_stand_a_kill", "--chaos-replay", answer["file"].as_str().unwrap()],
+        1,
+        "b was never started again",
+    );
+}
+
+#[test]
+fn bad_schedules_and_profiles_are_refused_with_place_and_cure() {
+    let _host = Host::take();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chaos.json");
+    let schedule = |version: u32, container: &str| {
+        json!({ "format_version": version, "case": "smoke/chaos:endures", "profile": "x", "length_ms": 1000, "faults": [
+            { "number": 1, "at_ms": 0, "duration_ms": 10, "container": container, "fault": { "name": "node.kill" } }
+        ]})
+    };
+    let replay = ["chaos", "--chaos-replay", &path.display().to_string()].map(str::to_owned);
+    let replay: Vec<&str> = replay.iter().map(String::as_str).collect();
+    for (text, part) in [
+        ("{}".to_owned(), "this is no schedule"),
+        ("{\n  x".to_owned(), "chaos.json:2:3: key must be a string"),
+        (schedule(7, "b").to_string(), "a schedule of version 7; this engine plays version 1"),
+        (schedule(1, "z").to_string(), "fault 1 is for z: smoke/chaos has a, b"),
+        (schedule(1, "b").to_string().replace("node.kill", "node.kil"), "unknown variant `node.kil`"),
+        (schedule(1, "b").to_string().replace("endures", "endure"), "which this project has not"),
+    ] {
+        fs::write(&path, text).unwrap();
+        run(&replay, 2, part);
+    }
+    run(&["chaos", "--chaos-replay", "no-such-run"], 2, "no-such-run is no file, no folder, and no run");
+    run(&["chaos", "--chaos=nett"], 2, "did you mean \"net\"?");
+    run(&["chaos", "--chaos=cpu"], 2, "no fault could be done in this run");
+    run(&["three_machines", "--chaos"], 2, "its scenario.toml has no [chaos]");
+    run(&["chaos", "--seed", "1"], 2, "--chaos");
+}

@@ -1,0 +1,138 @@
+//! Files, volumes, and the system calls that reach them.
+
+use std::time::Duration;
+
+use e2e::{Container, Fault, Lab, Result, check};
+
+use crate::{PATIENCE, restart, serve};
+
+pub fn files(b: &Container) -> Result {
+    let full = b.inject(Fault::DiskFull { path: "/data/x".into(), free_bytes: 0 })?;
+    let written = b.sh("echo more > /data/more")?;
+    check!(written.status != 0, "nothing more can be written");
+    full.heal()?;
+    b.sh("echo more > /data/more")?.success()?;
+
+    b.write("/data/file", "0123456789")?;
+    let flipped = b.inject(Fault::FileBitflip { path: "/data/file".into(), offset: 3, bit: 0 })?;
+    check!(b.get("/data/file")? == b"0122456789");
+    flipped.heal()?;
+    check!(b.get("/data/file")? == b"0123456789");
+    let cut = b.inject(Fault::FileTruncate { path: "/data/file".into(), size_bytes: 4 })?;
+    check!(b.get("/data/file")? == b"0123");
+    b.write("/data/file", "repaired by somebody")?;
+    cut.heal()?;
+    check!(b.get("/data/file")? == b"repaired by somebody", "what was repaired is left alone");
+    Ok(())
+}
+
+/// Whether a line can be written to a file, and to the disk.
+fn writes(container: &Container, path: &str) -> Result<bool> {
+    Ok(container.sh(format!("echo more | dd of={path} conv=fsync"))?.status == 0)
+}
+
+/// Ends the programs with this piece in their command line: busybox as Debian builds it has no `pkill`.
+fn end(container: &Container, command: &str) -> Result {
+    container.inject(Fault::ProcessKill { command: command.into() })?.heal()?;
+    Ok(())
+}
+
+pub fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
+    let path = || "/data".to_owned();
+    for container in [b, c] {
+        let crowded = container.inject(Fault::DiskInodes { path: path(), free_inodes: 2 })?;
+        let made = container.sh("cd /data; touch one; touch two; touch three; ls | wc -l")?;
+        check!(made.stderr().windows(13).any(|piece| piece == b"No space left"), "the third file is one too many");
+        check!(writes(container, "/data/one")?, "what is there can grow");
+        crowded.heal()?;
+        container.sh("touch /data/three && rm /data/one /data/two /data/three")?.success()?;
+
+        let readonly = container.inject(Fault::DiskReadonly { path: path() })?;
+        check!(!writes(container, "/data/more")?);
+        restart(container)?;
+        check!(!writes(container, "/data/more")?, "it is read-only after a restart too");
+        readonly.heal()?;
+        check!(writes(container, "/data/more")?);
+
+        container.sh("exec sleep 1235 > /data/held &")?.success()?;
+        let busy = container.inject(Fault::DiskReadonly { path: path() }).err();
+        let busy = busy.map(|error| error.to_string()).unwrap_or_default();
+        check!(
+            busy.contains("(sleep, file /data/held) has a file there open for writing"),
+            "who is in the way is named"
+        );
+        end(container, "sleep 1235")?;
+    }
+
+    let slow = c.inject(Fault::DiskSlow { path: path(), kilobytes_per_second: 500 })?;
+    let write = "dd if=/dev/zero of=/data/slow bs=4096 count=100 conv=fsync";
+    check!(c.sh(write)?.success()?.duration >= Duration::from_millis(500), "400 kB take 800 ms");
+    restart(c)?;
+    check!(c.sh(write)?.success()?.duration >= Duration::from_millis(500), "and after a restart too");
+    slow.heal()?;
+    lab.eventually("the disk is fast again", PATIENCE, || {
+        Ok(c.sh(write)?.success()?.duration < Duration::from_millis(500))
+    })?;
+
+    for fault in [Fault::DiskFsError { path: path() }, Fault::DiskDead { path: path() }] {
+        c.sh("echo kept > /data/kept; sync")?.success()?;
+        // A writer that holds the file open all the time, and says what came of each write.
+        c.sh("(while sleep 0.02; do echo line >&3 && sync -d /data/held && echo good || echo bad; done) \
+              3> /data/held > /tmp/held 2>&1 &")?
+            .success()?;
+        let broken = c.inject(fault.clone())?;
+        check!(!writes(c, "/data/more")?);
+        lab.eventually("who holds a file open cannot write", PATIENCE, || {
+            Ok(c.sh("tail -n 1 /tmp/held | grep -q bad")?.status == 0)
+        })?;
+        broken.heal()?;
+        check!(c.get("/data/kept")? == b"kept\n", "what was on the disk is there");
+        check!(writes(c, "/data/more")?);
+        end(c, "/data/held")?;
+
+        let broken = c.inject(fault)?;
+        restart(c)?;
+        check!(!writes(c, "/data/more")?, "a restart mends no disk");
+        broken.heal()?;
+        check!(c.get("/data/kept")? == b"kept\n");
+        check!(writes(c, "/data/more")?);
+    }
+    Ok(())
+}
+
+/// A program that writes a file to the disk again and again, and says what came of it and when.
+pub fn system_calls(lab: &Lab, b: &Container) -> Result {
+    let command = || "of=/tmp/synced".to_owned();
+    let call = || "fsync".to_owned();
+    b.sh("while sleep 0.02; do
+              if dd if=/dev/zero of=/tmp/synced bs=1 count=1 conv=fsync; then echo good; else echo bad; fi > /tmp/came
+          done 2> /dev/null &")?
+        .success()?;
+    let came = |what: &'static str| {
+        lab.eventually(what, PATIENCE, || Ok(b.sh(format!("grep -q {what} /tmp/came"))?.status == 0))
+    };
+    came("good")?;
+    let failing = b.inject(Fault::IoError { command: command(), call: call(), error: "EIO".into() })?;
+    came("bad")?;
+    let again = b.inject(Fault::IoDelay { command: command(), call: call(), delay_ms: 100 }).err();
+    let again = again.map(|error| error.to_string()).unwrap_or_default();
+    check!(again.contains("is traced already, by process") && again.contains("(strace)"), "who traces it is named");
+    failing.heal()?;
+    came("good")?;
+
+    let delayed = b.inject(Fault::IoDelay { command: command(), call: call(), delay_ms: 1000 })?;
+    check!(rounds_in_half_a_second(b)? <= 2, "each round takes a second");
+    delayed.heal()?;
+    lab.eventually("the rounds are short again", PATIENCE, || Ok(rounds_in_half_a_second(b)? > 2))?;
+
+    let failing = b.inject(Fault::IoError { command: command(), call: call(), error: "ENOSPC".into() })?;
+    restart(b)?;
+    failing.heal()?;
+    serve(b)
+}
+
+/// How often the program has said something new.
+fn rounds_in_half_a_second(b: &Container) -> Result<usize> {
+    let said = b.sh("for i in 1 2 3 4 5 6 7 8 9 10; do stat -c %y /tmp/came; sleep 0.05; done | sort -u | wc -l")?;
+    Ok(said.success()?.stdout_text()?.trim().parse()?)
+}
