@@ -196,6 +196,8 @@ impl Planned {
         let families = (self.fault.family(), other.fault.family());
         match families {
             ("net" | "dns", "net" | "dns") => same_container || is_unsteady(&self.fault) || is_unsteady(&other.fault),
+            // All machines share the host's processors, and what the programs of one get is what is looked at.
+            ("cpu", "cpu") => true,
             (one, two) if one == two => same_container,
             // What needs programs of the machine cannot be done while it has none. See `frames`.
             ("node", _) | (_, "node") => same_container && !self.frames(other) && !other.frames(self),

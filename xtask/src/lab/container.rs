@@ -1,5 +1,6 @@
 //! A container of a lab: running, or taken down or frozen by a fault.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +118,14 @@ impl Container {
     /// When it has not come so far as to have one.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/{}/root", self.init_pid()?)))
+    }
+
+    /// Whether its first process stands in that root. LXC lets programs in before that: they would see the host's files.
+    #[must_use]
+    pub fn has_its_root(&self) -> bool {
+        let root = self.root().and_then(|root| Ok(std::fs::metadata(root)?));
+        let hosts = std::fs::metadata("/");
+        matches!((root, hosts), (Ok(root), Ok(hosts)) if (root.dev(), root.ino()) != (hosts.dev(), hosts.ino()))
     }
 
     /// The number of its first process on the host.

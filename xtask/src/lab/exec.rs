@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
-use super::container::Container;
+use super::container::{Container, Outage};
 use super::ssh::Passwd;
 use crate::host::lxc::{self, Attach};
 use crate::host::process::kill_marked;
@@ -22,6 +22,9 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often lxc-attach is started when it ends before it has begun.
 const ATTACH_TRIES: usize = 3;
+
+/// A status from here on is that of a program that was killed.
+const KILLED: i32 = 128;
 
 /// The variable by which the processes of one exec are told from all others.
 pub(super) const MARK_VARIABLE: &str = "E2E_EXEC";
@@ -116,6 +119,7 @@ impl Container {
             let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
             Ok((stdout, stderr, ended))
         };
+        let init = self.init_pid().ok();
         let (mut stdout, mut stderr, mut ended) = run()?;
         for _ in 1..ATTACH_TRIES {
             if ended.timed_out || ended.status == 0 || !lxc::has_not_begun(&tail_of(stderr.path(), 2000)) {
@@ -131,7 +135,24 @@ impl Container {
         } else if ended.status != 0 {
             self.fail_if_dead()?;
         }
+        // Begun before the machine went down and let in when it came up again, it has perhaps seen the host's files: LXC
+        // lets programs in before the container has its root. What was killed has said nothing.
+        if ended.status < KILLED {
+            self.fail_if_it_went_down(init)?;
+        }
         Ok(ExecOutput { status: ended.status, duration: ended.duration, timed_out: ended.timed_out, stdout, stderr })
+    }
+
+    /// Fails when the container is down, or is not the one any more that had this first process.
+    fn fail_if_it_went_down(&self, init: Option<i32>) -> anyhow::Result<()> {
+        if let Some(outage) = self.outage().filter(|outage| !outage.frozen) {
+            return Err(outage.into());
+        }
+        if self.init_pid().ok() != init {
+            let (container, cause) = (self.machine().name.clone(), "it was started again meanwhile".to_owned());
+            return Err(Outage { container, cause, frozen: false }.into());
+        }
+        Ok(())
     }
 
     /// Whether a program comes to its end in the container, outage or not: the sign of life itself.

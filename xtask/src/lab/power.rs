@@ -56,7 +56,8 @@ impl Lab {
         let process = spawn(self.guard(), container.machine())?;
         container.started_again(process.clone());
         let started = Instant::now();
-        while !container.runs_a_program(START_DEADLINE.saturating_sub(started.elapsed()))? {
+        let left = || START_DEADLINE.saturating_sub(started.elapsed());
+        while !(container.has_its_root() && container.runs_a_program(left())?) {
             let name = &container.machine().host_name;
             if let Some(status) = process.exited() {
                 bail!("{name} ended while it was started again (status {status}){}", container.last_words());

@@ -110,6 +110,8 @@ impl Container {
             let last = if self.init_pid().is_err() {
                 pause = PAUSE_FIRST;
                 "it has not started yet".to_owned()
+            } else if self.outage().is_none() && !self.has_its_root() {
+                "it has no root of its own yet".to_owned()
             } else {
                 network_look = longest * 2;
                 match self.look(condition, left.clamp(PAUSE_LAST, longest), network, streams_dir) {
