@@ -1,15 +1,16 @@
 //! Mounts, made with mount(2) in the caller's mount namespace.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use super::mountns::MountNamespace;
 
 /// Puts the calling process in a mount namespace of its own, whose mounts never show on the host.
 ///
@@ -95,19 +96,7 @@ pub fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// Those of the work; when the process is gone, or has the caller's own mounts: they are left alone.
 pub fn inside<T: Send>(pid: i32, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-    let path = format!("/proc/{pid}/ns/mnt");
-    let namespace = File::open(&path).with_context(|| format!("opening {path}"))?;
-    let own = std::fs::metadata("/proc/self/ns/mnt").context("looking at the own mount namespace")?;
-    ensure!(namespace.metadata()?.ino() != own.ino(), "process {pid} has the host's own mounts: left alone");
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, || {
-            // A thread that shares its root and its folder with others may not enter.
-            unshare(CloneFlags::CLONE_FS).context("taking a thread's root apart")?;
-            setns(&namespace, CloneFlags::CLONE_NEWNS).context("entering a mount namespace")?;
-            work()
-        })?;
-        thread.join().unwrap_or_else(|_| Err(anyhow!("a thread in a mount namespace panicked")))
-    })
+    MountNamespace::of(pid)?.inside(work)
 }
 
 /// What is mounted at a path for a process: of each mount the path within its file system, the first one lowest.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -33,14 +33,17 @@ impl MountNamespace {
     /// That of a process.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// When the process is gone, or has the caller's own mounts: those are the host's, and left alone. A program that is
+    /// just being let into a container has them until it is inside.
     pub fn of(pid: i32) -> anyhow::Result<Self> {
         let path = format!("/proc/{pid}/ns/mnt");
         let file = File::open(&path).with_context(|| format!("opening {path}"))?;
+        let own = std::fs::metadata("/proc/self/ns/mnt").context("looking at the own mount namespace")?;
+        ensure!(file.metadata()?.ino() != own.ino(), "process {pid} has the host's own mounts: left alone");
         Ok(Self { file })
     }
 
-    /// Those of processes, each once, in their order; a process that is gone has none.
+    /// Those of processes, each once, in their order; one that is gone, or has the host's own mounts, has none.
     #[must_use]
     pub fn all_of(pids: &[i32]) -> Vec<Self> {
         let mut known = HashSet::new();
@@ -160,8 +163,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_listed_once_and_a_process_that_is_gone_has_none() {
+    fn the_hosts_own_mounts_are_left_alone() {
         let own = std::process::id().cast_signed();
-        assert_eq!(MountNamespace::all_of(&[own, own, i32::MAX]).len(), 1);
+        assert!(MountNamespace::of(own).unwrap_err().to_string().contains("the host's own mounts"));
+        assert!(MountNamespace::all_of(&[own, i32::MAX]).is_empty(), "a process that is gone has none either");
     }
 }
