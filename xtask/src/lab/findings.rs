@@ -11,7 +11,7 @@ use super::container::Container;
 use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
 use crate::host::kmsg::KernelLog;
-use crate::manifest::Init;
+use crate::manifest::{FINDINGS, Init};
 
 /// How long one look into a container may take.
 const LOOK_DEADLINE: Duration = Duration::from_secs(10);
@@ -52,14 +52,10 @@ pub struct Finding {
 }
 
 impl FindingKind {
-    /// As it is written in files.
-    pub const NAMES: [&'static str; 6] =
-        ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over"];
-
-    /// Its name.
+    /// Its name, as it is written in files.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
+        FINDINGS[self as usize]
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{Peer, answers, expect_up, side_by_side, until_healed};
+use super::peer::{Peer, answers, expect_up, present, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
@@ -114,12 +114,7 @@ impl Effect for MtuHole {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let is_left = || self.filter.exists(site);
         until_healed(site, "nothing swallows its long packets any more", is_left, || {
-            let mut present = Vec::new();
-            for peer in &self.peers {
-                if peer.is_there(site)? {
-                    present.push(peer);
-                }
-            }
+            let present = present(site, &self.peers)?;
             self.look(site, &present, |_, long| long > 0)
         })
     }

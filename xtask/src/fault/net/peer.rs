@@ -320,6 +320,20 @@ pub fn side_by_side<P: Sync, T: Send>(
     })
 }
 
+/// Those that can be asked now.
+///
+/// # Errors
+/// When it could not be tried.
+pub fn present<'a>(site: &Site<'_>, peers: &'a [Peer]) -> anyhow::Result<Vec<&'a Peer>> {
+    let mut present = Vec::new();
+    for peer in peers {
+        if peer.is_there(site)? {
+            present.push(peer);
+        }
+    }
+    Ok(present)
+}
+
 /// How long each had to wait for an answer before anything was done.
 pub fn answers(peers: &[Peer]) -> String {
     let one = |peer: &Peer| format!("{} has an answer after {}", peer.name(), ms(peer.usual()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::filter::{Filter, chain};
-use super::peer::{CLOSED_PORT, Peer, expect_up, ms, side_by_side, until_healed};
+use super::peer::{CLOSED_PORT, Peer, expect_up, ms, present, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 
@@ -111,12 +111,7 @@ impl Effect for PortBlock {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let is_left = || self.filter.exists(site);
         until_healed(site, "nothing blocks its port any more", is_left, || {
-            let mut present = Vec::new();
-            for peer in &self.peers {
-                if peer.is_there(site)? {
-                    present.push(peer);
-                }
-            }
+            let present = present(site, &self.peers)?;
             self.hear(site, &present)
         })
     }
