@@ -14,8 +14,7 @@ use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::guard::{Owner, Reclaimed, Slot, reclaim_dead, slots};
 use crate::host::invoker::is_root;
 use crate::host::lxc::LOG_PATH;
-use crate::host::undo::Undo;
-use crate::lab::LOG_MARK;
+use crate::lab::log_folder;
 
 /// How long a guard may take to go down.
 const DOWN_DEADLINE: Duration = Duration::from_secs(30);
@@ -91,14 +90,5 @@ fn take_down(slot: &Slot, owner: &Owner) -> anyhow::Result<bool> {
 fn remove_logs() -> anyhow::Result<usize> {
     let live: Vec<String> =
         crate::lab::LiveLab::all().into_iter().flat_map(|lab| lab.machines).map(|machine| machine.host_name).collect();
-    let mut removed = 0;
-    for entry in std::fs::read_dir(Path::new(LOG_PATH)).into_iter().flatten().filter_map(Result::ok) {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if path.join(LOG_MARK).exists() && !live.contains(&name) {
-            Undo::RemoveTree { path }.execute(|| ())?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
+    log_folder::remove_all(Path::new(LOG_PATH), &live)
 }

@@ -13,19 +13,15 @@ use super::live::LiveMachine;
 use super::machine::Machine;
 use super::picture::Turn;
 use super::readiness::WaitError;
-use super::{network, readiness, ssh};
+use super::{log_folder, network, readiness, ssh};
 use crate::error::Error;
 use crate::guard::{Guard, Make, Process, Spawn, state_dir};
 use crate::host::lxc;
 use crate::host::netns::NetworkNamespace;
-use crate::host::undo::Undo;
 use crate::manifest::VolumeKind;
 
 /// Room on the volumes' tmpfs beside the images themselves, in bytes.
 const VOLUME_SLACK_BYTES: u64 = 4 << 20;
-
-/// The file in a container's log folder that says a lab made it: `clean` removes no other.
-pub const LOG_MARK: &str = ".mancer-e2e";
 
 /// Something that happened while a lab came up.
 #[derive(Debug, Clone, PartialEq)]
@@ -293,20 +289,9 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     things
 }
 
-/// LXC's folder with the configuration, and a fresh folder for the live logs. The logs stay after the lab is gone.
+/// LXC's folder with the configuration, and a fresh folder for the live logs.
 fn lxc_folders(machine: &Machine, config: &str) -> anyhow::Result<Vec<Make>> {
-    let logs = machine.log_dir();
-    if logs.exists() && !logs.join(LOG_MARK).exists() {
-        return Err(Error::Host {
-            problem: format!("{} holds logs that are not of this engine's making", logs.display()),
-            cure: "move them away, or choose other names with --e2e-containers".into(),
-        }
-        .into());
-    }
-    Undo::RemoveTree { path: logs.clone() }.execute(|| ()).context("removing the logs of an earlier lab")?;
-    std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-    let mark = logs.join(LOG_MARK);
-    std::fs::write(&mark, "").with_context(|| format!("writing {}", mark.display()))?;
+    log_folder::renew(&machine.log_dir())?;
     let folder = lxc::container_dir(&machine.host_name);
     Ok(vec![
         Make::Dir { path: folder.clone(), mode: 0o755, owner: (0, 0) },
