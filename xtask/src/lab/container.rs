@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -20,7 +20,7 @@ use crate::host::process::{Running, kill_marked};
 pub struct Container {
     machine: Machine,
     places: Places,
-    life: Arc<Mutex<Life>>,
+    life: Arc<(Mutex<Life>, Condvar)>,
 }
 
 /// What changes about a container.
@@ -30,6 +30,19 @@ struct Life {
     process: Process,
     /// What keeps programs from running in it on purpose.
     outage: Option<Outage>,
+    /// How many programs are being run in it.
+    entered: usize,
+}
+
+/// A program is being run in a container, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Entered<'a>(&'a Container);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.life().entered -= 1;
+        self.0.life.1.notify_all();
+    }
 }
 
 /// A container runs no programs, and that is meant to be so.
@@ -46,11 +59,15 @@ pub struct Outage {
 
 impl Container {
     pub(super) fn new(machine: Machine, places: Places, process: Process) -> Self {
-        Self { machine, places, life: Arc::new(Mutex::new(Life { process, outage: None })) }
+        Self {
+            machine,
+            places,
+            life: Arc::new((Mutex::new(Life { process, outage: None, entered: 0 }), Condvar::new())),
+        }
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        self.life.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why no program can run in it, where that is meant to be so.
@@ -69,6 +86,25 @@ impl Container {
                 Ok(())
             }
         }
+    }
+
+    /// Lets a program in, unless there is an outage.
+    pub(super) fn enter(&self) -> Result<Entered<'_>, Outage> {
+        let mut life = self.life();
+        match &life.outage {
+            Some(outage) => Err(outage.clone()),
+            None => {
+                life.entered += 1;
+                Ok(Entered(self))
+            }
+        }
+    }
+
+    /// Waits until all that was let in has come to its end; whether it has.
+    pub(super) fn wait_until_all_have_left(&self, deadline: Duration) -> bool {
+        let anybody = |life: &mut Life| life.entered > 0;
+        let waited = self.life.1.wait_timeout_while(self.life(), deadline, anybody);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     pub(super) fn end_outage(&self) {

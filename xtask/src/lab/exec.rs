@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
-use super::container::{Container, Outage};
+use super::container::Container;
 use super::ssh::Passwd;
 use crate::host::lxc::{self, Attach};
 use crate::host::process::kill_marked;
@@ -99,9 +99,7 @@ impl Container {
     pub fn exec(&self, request: &ExecRequest) -> anyhow::Result<ExecOutput> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         self.fail_if_dead()?;
-        if let Some(outage) = self.outage() {
-            return Err(outage.into());
-        }
+        let _entered = self.enter()?;
         let user = request.user.as_deref().map(|name| self.user(name)).transpose()?;
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let environment = self.environment(request, user.as_ref(), &mark);
@@ -119,10 +117,10 @@ impl Container {
             let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
             Ok((stdout, stderr, ended))
         };
-        let init = self.init_pid().ok();
         let (mut stdout, mut stderr, mut ended) = run()?;
         for _ in 1..ATTACH_TRIES {
-            if ended.timed_out || ended.status == 0 || !lxc::has_not_begun(&tail_of(stderr.path(), 2000)) {
+            let has_begun = || !lxc::has_not_begun(&tail_of(stderr.path(), 2000));
+            if ended.timed_out || ended.status == 0 || self.outage().is_some() || has_begun() {
                 break;
             }
             (stdout, stderr, ended) = run()?;
@@ -135,24 +133,13 @@ impl Container {
         } else if ended.status != 0 {
             self.fail_if_dead()?;
         }
-        // Begun before the machine went down and let in when it came up again, it has perhaps seen the host's files: LXC
-        // lets programs in before the container has its root. What was killed has said nothing.
-        if ended.status < KILLED {
-            self.fail_if_it_went_down(init)?;
-        }
-        Ok(ExecOutput { status: ended.status, duration: ended.duration, timed_out: ended.timed_out, stdout, stderr })
-    }
-
-    /// Fails when the container is down, or is not the one any more that had this first process.
-    fn fail_if_it_went_down(&self, init: Option<i32>) -> anyhow::Result<()> {
-        if let Some(outage) = self.outage().filter(|outage| !outage.frozen) {
+        // What was killed has ended; whether another program did what it was to do nobody knows.
+        if ended.status < KILLED
+            && let Some(outage) = self.outage().filter(|outage| !outage.frozen)
+        {
             return Err(outage.into());
         }
-        if self.init_pid().ok() != init {
-            let (container, cause) = (self.machine().name.clone(), "it was started again meanwhile".to_owned());
-            return Err(Outage { container, cause, frozen: false }.into());
-        }
-        Ok(())
+        Ok(ExecOutput { status: ended.status, duration: ended.duration, timed_out: ended.timed_out, stdout, stderr })
     }
 
     /// Whether a program comes to its end in the container, outage or not: the sign of life itself.

@@ -15,6 +15,9 @@ use crate::host::undo::Undo;
 /// How long LXC may take to notice the end of a container.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long programs run in a container may take to end when it has ended.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(20);
+
 /// How long a started container may take until it runs a program.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -52,6 +55,10 @@ impl Lab {
     pub fn start_again(&self, container: &Container) -> anyhow::Result<()> {
         if container.outage().is_none_or(|outage| outage.frozen) {
             return Ok(());
+        }
+        // LXC lets programs in before the container has its root: one on its way in would find the host's files.
+        if !container.wait_until_all_have_left(LEAVE_DEADLINE) {
+            bail!("a program run in {} has not ended with it", container.machine().host_name);
         }
         let process = spawn(self.guard(), container.machine())?;
         container.started_again(process.clone());
