@@ -376,6 +376,9 @@ impl GuardProcess {
             Make::Copy { from, to } => {
                 if from.is_dir() {
                     shell::Command::new("cp").arg("-a").arg("--").arg(from.join(".")).arg(to).run()?;
+                    // On the device from the begin on: a device that fails later takes only what was written later.
+                    let folder = std::fs::File::open(to).with_context(|| format!("opening {}", to.display()))?;
+                    nix::unistd::syncfs(&folder).with_context(|| format!("syncing {}", to.display()))?;
                 }
                 Ok(())
             }

@@ -97,7 +97,7 @@ pub enum Make {
         /// Mount point.
         path: PathBuf,
     },
-    /// What a folder holds, copied into another one with owners, modes and attributes.
+    /// What a folder holds, copied into another one with owners, modes and attributes, and synced.
     Copy {
         /// Copied from; nothing happens where it does not exist.
         from: PathBuf,
