@@ -118,6 +118,12 @@ impl Quota {
         window.percent() > f64::from(self.percent) * MARGIN
     }
 
+    /// Whether programs got so little that nobody can say whether they were bound.
+    fn is_starved(&self, before: &CpuShare, window: &Window) -> bool {
+        let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
+        (window.used.as_secs_f64() * 1e6) < quota_us * window.periods as f64 * 0.9
+    }
+
     /// Whether no bound but this one explains a window: it was used up again and again, and programs got no more than it
     /// allows, while so many periods of the bound before would have given them more.
     fn is_bound(&self, before: &CpuShare, window: &Window) -> bool {
@@ -183,6 +189,11 @@ impl Effect for Quota {
             window.throttled,
             window.periods
         );
+        if !is_bound(&window) && self.is_starved(&before, &window) {
+            let problem = format!("cpu.quota: {seen}: the host gives them less than the fault leaves them");
+            let cure = "choose less, or a machine with less to do".into();
+            return Err(Error::Host { problem, cure }.into());
+        }
         if !is_bound(&window) {
             bail!("{seen}");
         }
@@ -503,6 +514,8 @@ mod tests {
         assert!(!quota.is_bound(&before, &window(160, 3)), "three periods of the bound before are 150 ms");
         assert!(!quota.is_bound(&before, &window(400, 8)), "that is what it got before");
         assert!(!quota.is_bound(&before, &window(100, 0)), "something else kept it from running");
+        assert!(quota.is_starved(&before, &window(100, 0)));
+        assert!(!quota.is_starved(&before, &window(400, 8)));
         assert!(quota.is_bound(&free, &window(160, 3)));
         assert!(!quota.is_bound(&free, &window(160, 0)));
     }

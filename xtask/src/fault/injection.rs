@@ -25,6 +25,11 @@ impl std::fmt::Debug for Injection {
     }
 }
 
+/// What did not bite is still there, in part: nothing else may be concluded from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("and it could not be taken back: {0}")]
+pub(super) struct NotTakenBack(pub(super) String);
+
 /// What was observed, and how long it took until then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -57,7 +62,7 @@ impl Injection {
             Err(error) => {
                 let error = match effect.heal(&site) {
                     Ok(()) => error,
-                    Err(healing) => error.context(format!("and it could not be taken back: {healing:#}")),
+                    Err(healing) => error.context(NotTakenBack(format!("{healing:#}"))),
                 };
                 Err(error.context(format!("{fault} on {}", site.name())))
             }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::injection::NotTakenBack;
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
 use crate::lab::Outage;
@@ -157,7 +158,7 @@ impl Shared {
         }
         self.state().begun[place] = true;
         let begun_ms = self.now_ms();
-        let (fault, evidence) = match self.stage.inject(planned) {
+        let (fault, evidence) = match self.inject(place, planned) {
             Ok(injected) => injected,
             Err(error) => {
                 let reason = format!("{error:#}");
@@ -173,6 +174,19 @@ impl Shared {
         match self.heal(place, fault) {
             Ok(healed) => Fate::Bit { begun_ms, bitten_ms, healed_ms: self.now_ms(), evidence, healed },
             Err(error) => Fate::Failed { begun_ms, reason: format!("{error:#}") },
+        }
+    }
+
+    /// Does a fault. Where others were there, came or went while it was looked for, it is done once more.
+    fn inject(&self, place: usize, planned: &Planned) -> anyhow::Result<(u64, String)> {
+        let (changes, alone) = (self.changes(), self.is_alone(place));
+        let injected = self.stage.inject(planned);
+        let disturbed = !alone || self.changes() != changes;
+        match injected {
+            Err(error) if disturbed && !is_refusal(&error) && !is_still_there(&error) && !self.state().stopped => {
+                self.stage.inject(planned)
+            }
+            injected => injected,
         }
     }
 
@@ -225,6 +239,12 @@ impl Shared {
         let _ = self.changed.wait_timeout_while(self.state(), MOMENT, same);
     }
 
+    /// How often a fault has begun or come to its end.
+    fn changes(&self) -> usize {
+        let state = self.state();
+        state.begun.iter().chain(&state.over).filter(|happened| **happened).count()
+    }
+
     fn over(&self) -> usize {
         self.state().over.iter().filter(|over| **over).count()
     }
@@ -252,7 +272,11 @@ fn is_outage(error: &anyhow::Error) -> bool {
 /// nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
-    is_outage(error) || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses)
+    !is_still_there(error) && (is_outage(error) || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
+}
+
+fn is_still_there(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<NotTakenBack>().is_some()
 }
 
 #[cfg(test)]
@@ -279,7 +303,12 @@ mod tests {
 
     impl Stage for Paper {
         fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)> {
+            let tries = |line: &String| line == "tried disturbed";
             match planned.container.as_str() {
+                "disturbed" if planned.number == 2 && !self.lines.lock().unwrap().iter().any(tries) => {
+                    self.write("tried disturbed".into());
+                    anyhow::bail!("the other one is in its way");
+                }
                 "broken" => anyhow::bail!("it does not bite"),
                 "down" => Err(Error::Usage("it is down".into()).into()),
                 name => {
@@ -340,6 +369,26 @@ mod tests {
         let (played, lines) = played(&faults, Duration::from_millis(900));
         assert_eq!(lines, ["disk.full full", "service.stop full", "heal 1", "heal 2"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
+    }
+
+    #[test]
+    fn what_does_not_bite_beside_another_fault_is_done_once_more() {
+        let faults = [(0, 300, "disturbed", Fault::NetIsolate), (20, 20, "disturbed", Fault::CpuBurn { processes: 1 })];
+        let (played, lines) = played(&faults, Duration::from_millis(500));
+        assert_eq!(lines[..3], ["net.isolate disturbed", "tried disturbed", "cpu.burn disturbed"]);
+        assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
+    }
+
+    #[test]
+    fn what_could_not_be_taken_back_is_no_refusal() {
+        let refused = || anyhow::Error::from(Error::Usage("it is down".into()));
+        assert!(is_refusal(&refused().context("net.isolate on app")));
+        let left = refused().context(NotTakenBack("a rule is left".into())).context("net.isolate on app");
+        assert!(!is_refusal(&left) && is_still_there(&left));
+        assert_eq!(
+            format!("{left:#}"),
+            "net.isolate on app: and it could not be taken back: a rule is left: it is down"
+        );
     }
 
     #[test]

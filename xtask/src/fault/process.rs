@@ -152,7 +152,11 @@ impl Effect for Pause {
             std::thread::sleep(POLL); // this long nothing may happen
         }
         let count = self.alive().filter(|process| process.is_paused()).count();
-        if count == 0 || count < self.alive().count() || used() != before {
+        if self.alive().count() == 0 {
+            let message = format!("process.pause: all with {:?} in their command have ended meanwhile", self.command);
+            return Err(usage(message));
+        }
+        if count < self.alive().count() || used() != before {
             bail!("{count} of {} stood still", counted(self.paused.len()));
         }
         Ok(format!(
