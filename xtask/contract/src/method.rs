@@ -232,7 +232,7 @@ pub enum Edge {
 pub struct MeasureBegin {
     /// The operation's name, unique in its scenario, snake_case.
     pub operation: String,
-    /// How many repetitions are planned; 1 for a one-shot operation.
+    /// How many repetitions the scenario's author planned; 1 for a one-shot operation.
     pub repetitions: u32,
 }
 method!(MeasureBegin, "measure.begin", Measurement);
@@ -258,7 +258,42 @@ pub struct MeasureEnd {
     /// none of the socket's and the engine's own time in it.
     pub duration_ms: f64,
 }
-method!(MeasureEnd, "measure.end", Done);
+method!(MeasureEnd, "measure.end", Measured);
+
+/// What the engine wants after a repetition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Measured {
+    /// Another repetition of this operation: fewer or more than were planned, where the run needs so many samples.
+    pub more: bool,
+}
+
+/// `metric`: a value that the scenario has found out itself, such as a throughput.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    /// Its name, unique in its scenario, snake_case.
+    pub name: String,
+    /// In `unit`; a finite number.
+    pub value: f64,
+    /// Such as `records/s`.
+    pub unit: String,
+    /// Which direction is the good one.
+    pub better: Better,
+}
+method!(Metric, "metric", Done);
+
+/// Which values of a metric are the good ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// Times, sizes.
+    Lower,
+    /// Throughputs.
+    Higher,
+}
 
 /// `check`: the result of one condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

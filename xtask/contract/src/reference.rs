@@ -41,6 +41,7 @@ fn reference() -> Value {
         Step,
         MeasureBegin,
         MeasureEnd,
+        Metric,
         Check,
         Log,
         Abort,

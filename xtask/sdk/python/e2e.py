@@ -540,16 +540,26 @@ class Lab:
             yield
 
     def measure_n(self, operation: str, repetitions: int, body: Callable[[], Any]) -> None:
-        """Measures an operation this many times.
+        """Measures an operation this many times; more or less often where the run compares it and needs so many samples.
 
         `body` must be repeatable on the same state: verdicts compare its samples with each other. The first error ends
         it, and that repetition counts as failed.
         """
         if repetitions < 1:
             raise Error(f"operation {operation} is to be measured {repetitions} times")
-        for _ in range(repetitions):
-            with self._measured(operation, repetitions):
+        more = True
+        while more:
+            with self._measured(operation, repetitions) as answer:
                 body()
+            more = answer["more"]
+
+    def metric(self, name: str, value: float, unit: str, better: str) -> None:
+        """Records a value that the scenario has found out itself, such as a throughput.
+
+        Its name is unique in the scenario and in snake_case; `unit` is such as `records/s`, `better` is `lower` or
+        `higher`. Several values of one name are its samples.
+        """
+        self._connection.call("metric", {"name": name, "value": value, "unit": unit, "better": better})
 
     def check(self, condition: object, message: str | None = None, /, **values: object) -> None:
         """Records whether a condition holds, and raises `CheckFailed` when it does not.
@@ -672,18 +682,20 @@ class Lab:
         return Picture(None, 0, answer["skipped"]["reason"])
 
     @contextlib.contextmanager
-    def _measured(self, operation: str, repetitions: int) -> Iterator[None]:
+    def _measured(self, operation: str, repetitions: int) -> Iterator[dict[str, Any]]:
+        """One repetition; what the engine wants then is in the value when the body has ended."""
         begin = {"operation": operation, "repetitions": repetitions}
         measurement = self._connection.call("measure.begin", begin)["measurement"]
+        answer: dict[str, Any] = {}
         started = time.perf_counter()
 
         def end(succeeded: bool) -> None:
             duration_ms = (time.perf_counter() - started) * 1e3
             request = {"measurement": measurement, "succeeded": succeeded, "duration_ms": duration_ms}
-            self._connection.call("measure.end", request)
+            answer.update(self._connection.call("measure.end", request))
 
         with _told(end):
-            yield
+            yield answer
 
     def _check(
         self, passed: bool, condition: str, values: Mapping[str, object], message: str | None, place: _Place

@@ -141,6 +141,7 @@ def plain(method: str, params: dict[str, Any]) -> Any:
         "get": {"text": "content"},
         "wait": {"duration_ms": 250.0},
         "measure.begin": {"measurement": 7},
+        "measure.end": {"more": True},
         "fault.inject": {"fault": 3, "evidence": "no answer from db"},
         "fault.heal": {"evidence": "db answers"},
         "chaos.begin": {"playing": True, "length_ms": 60_000},
@@ -217,6 +218,20 @@ class LabTest(Joined):
         self.assertEqual([end["succeeded"] for end in ends], [True, True, True, False])
         with self.assertRaisesRegex(e2e.Error, "query is to be measured 0 times"):
             self.lab.measure_n("query", 0, list)
+
+    def test_an_operation_is_repeated_as_often_as_the_engine_wants(self) -> None:
+        answers = [True, True, True, True, False]
+        self.engine.answer = lambda method, params: (
+            {"more": answers.pop(0)} if method == "measure.end" else plain(method, params)
+        )
+        runs: list[int] = []
+        self.lab.measure_n("query", 3, lambda: runs.append(1))
+        self.assertEqual((len(runs), answers), (5, []))
+
+    def test_metrics_have_unit_and_direction(self) -> None:
+        self.lab.metric("throughput", 812.5, "records/s", "higher")
+        wanted = {"name": "throughput", "value": 812.5, "unit": "records/s", "better": "higher"}
+        self.assertEqual(self.engine.of("metric"), [wanted])
 
     def test_a_measurement_has_the_time_of_its_body(self) -> None:
         before = time.perf_counter()

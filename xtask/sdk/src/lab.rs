@@ -1,5 +1,6 @@
 //! The lab a scenario runs in: its containers, its case, its steps and measured operations.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::os::unix::net::UnixStream;
 use std::panic::Location;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use e2e_contract::{Artifact, Edge, Hello, Level, Log, MeasureBegin, MeasureEnd, PROTOCOL_VERSION, Step, Welcome};
+use e2e_contract::{
+    Artifact, Better, Edge, Hello, Level, Log, MeasureBegin, MeasureEnd, Metric, PROTOCOL_VERSION, Step, Welcome,
+};
 use serde::de::DeserializeOwned;
 
 use crate::bytes::outgoing;
@@ -136,20 +139,32 @@ impl Lab {
     /// # Errors
     /// Those of `body`; the operation then counts as failed.
     pub fn measure<T>(&self, operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.measure_one(operation, 1, body)
+        Ok(self.measure_one(operation, 1, body)?.0)
     }
 
-    /// Measures an operation this many times. `body` must be repeatable on the same state: verdicts compare its
-    /// samples with each other. The first error ends it.
+    /// Measures an operation this many times; more or less often where the run compares it and needs so many samples.
+    /// `body` must be repeatable on the same state: verdicts compare its samples with each other. The first error ends it.
     ///
     /// # Errors
     /// Those of `body`; that repetition then counts as failed.
     pub fn measure_n(&self, operation: &str, repetitions: u32, mut body: impl FnMut() -> Result) -> Result {
         ensure!(repetitions > 0, "operation {operation} is to be measured 0 times");
-        for repetition in 1..=repetitions {
-            self.measure_one(operation, repetitions, &mut body)
-                .with_context(|| format!("repetition {repetition} of {repetitions} of {operation}"))?;
+        for repetition in 1_u32.. {
+            let measured = self.measure_one(operation, repetitions, &mut body);
+            if !measured.with_context(|| format!("repetition {repetition} of {operation}"))?.1 {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Records a value that the scenario has found out itself, such as a throughput. Its name is unique in the scenario
+    /// and in `snake_case`; `unit` is such as `records/s`. Several values of one name are its samples.
+    ///
+    /// # Errors
+    /// When the name stands for another unit or direction already.
+    pub fn metric(&self, name: &str, value: f64, unit: &str, better: Better) -> Result {
+        self.connection.call(&Metric { name: name.to_owned(), value, unit: unit.to_owned(), better })?;
         Ok(())
     }
 
@@ -183,16 +198,19 @@ impl Lab {
         Ok(took)
     }
 
-    fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// One repetition; its value, and whether the engine wants another one.
+    fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<(T, bool)> {
         let begin = MeasureBegin { operation: operation.to_owned(), repetitions };
         let measurement = self.connection.call(&begin)?.measurement;
         let started = Instant::now();
-        let end = move |succeeded| {
+        let more = Cell::new(false);
+        let end = |succeeded| {
             let duration_ms = started.elapsed().as_secs_f64() * 1e3;
-            self.connection.call(&MeasureEnd { measurement, succeeded, duration_ms })?;
+            more.set(self.connection.call(&MeasureEnd { measurement, succeeded, duration_ms })?.more);
             Ok(())
         };
-        told(body, end)
+        let value = told(body, end)?;
+        Ok((value, more.get()))
     }
 }
 
@@ -261,7 +279,11 @@ mod tests {
     use crate::{Access, ExecFailed, Finished, Port, RequestError};
 
     fn plain(method: &str, _: &Value) -> Result<Value, RpcError> {
-        Ok(if method == "measure.begin" { json!({"measurement": 7}) } else { json!({}) })
+        Ok(match method {
+            "measure.begin" => json!({"measurement": 7}),
+            "measure.end" => json!({"more": true}),
+            _ => json!({}),
+        })
     }
 
     fn told_of(seen: &Seen) -> Vec<String> {
@@ -311,11 +333,38 @@ mod tests {
                 Ok(())
             })
             .unwrap_err();
-        assert_eq!(format!("{error:#}"), "repetition 2 of 5 of query: empty");
+        assert_eq!(format!("{error:#}"), "repetition 2 of query: empty");
         let begin = r#"measure.begin {"operation":"query","repetitions":5}"#;
         let end = |succeeded: bool| format!(r#"measure.end {{"measurement":7,"succeeded":{succeeded}}}"#);
         assert_eq!(told_of(&seen), [begin.to_owned(), end(true), begin.to_owned(), end(false)]);
         assert!(lab.measure_n("query", 0, || Ok(())).is_err());
+    }
+
+    #[test]
+    fn an_operation_is_repeated_as_often_as_the_engine_wants() {
+        let ends = std::sync::atomic::AtomicU32::new(0);
+        let (lab, _) = lab(move |method, _| {
+            Ok(match method {
+                "measure.begin" => json!({"measurement": 7}),
+                "measure.end" => json!({"more": ends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 6}),
+                _ => json!({}),
+            })
+        });
+        let mut runs = 0;
+        lab.measure_n("query", 3, || {
+            runs += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(runs, 7);
+    }
+
+    #[test]
+    fn metrics_have_unit_and_direction() {
+        let (lab, seen) = lab(plain);
+        lab.metric("throughput", 812.5, "records/s", Better::Higher).unwrap();
+        let metric = r#"metric {"name":"throughput","value":812.5,"unit":"records/s","better":"higher"}"#;
+        assert_eq!(told_of(&seen), [metric]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub use check::CheckFailed;
 pub use condition::{Command, File, Http, Port, Unit};
 pub use container::{Access, Container};
 pub use defect::{FailingWith, failing_with};
-pub use e2e_contract::{Condition, Direction, Fault, Level, Partition};
+pub use e2e_contract::{Better, Condition, Direction, Fault, Level, Partition};
 pub use error::RequestError;
 pub use exec::{Exec, ExecFailed, Finished};
 pub use fault::InjectedFault;

@@ -149,7 +149,11 @@ fn played(what: &str) -> Played {
             if method == closes_at {
                 handle.shutdown(std::net::Shutdown::Both).unwrap();
             }
-            Ok(if method == "measure.begin" { json!({"measurement": 1}) } else { json!({}) })
+            Ok(match method {
+                "measure.begin" => json!({"measurement": 1}),
+                "measure.end" => json!({"more": false}),
+                _ => json!({}),
+            })
         });
     });
     let output = start(what, Some(&socket));

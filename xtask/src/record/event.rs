@@ -188,6 +188,14 @@ pub enum Event {
         /// It did what it should.
         succeeded: bool,
     },
+    /// The scenario has found out a value.
+    Metric {
+        /// The case.
+        case: CaseId,
+        /// The value.
+        #[serde(flatten)]
+        metric: e2e_contract::Metric,
+    },
     /// A fault was seen to bite.
     FaultInjected(FaultObserved),
     /// A fault was seen to be gone.

@@ -73,6 +73,10 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
             let end = if *timed_out { "killed at its deadline".into() } else { format!("status {status}") };
             one(Weight::Detail, format!("  {container}: {command}: {end} {}", seconds(*duration_ms)))
         }
+        Event::Metric { metric, .. } => {
+            let e2e_contract::Metric { name, value, unit, .. } = metric;
+            one(Weight::Progress, format!("  {name}: {value:.3} {unit}"))
+        }
         Event::Operation { operation, repetition, duration_ms, succeeded, .. } => {
             let end = if *succeeded { "" } else { " FAILED" };
             let weight = if *repetition == 0 { Weight::Progress } else { Weight::Detail };

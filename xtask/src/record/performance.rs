@@ -1,7 +1,8 @@
-//! `performance.json`: the raw samples of a case's measured operations.
+//! `performance.json`: the raw samples of a case's measured operations and metrics.
 
 use std::collections::BTreeMap;
 
+use e2e_contract::{Better, Metric};
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
@@ -13,6 +14,20 @@ pub struct Performance {
     pub format_version: u32,
     /// By name.
     pub operations: BTreeMap<String, OperationSamples>,
+    /// By name.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, MetricSamples>,
+}
+
+/// What the scenario has found out itself, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricSamples {
+    /// Of all values.
+    pub unit: String,
+    /// Which of them are the good ones.
+    pub better: Better,
+    /// In order.
+    pub values: Vec<f64>,
 }
 
 /// One operation's repetitions, in order.
@@ -28,7 +43,7 @@ pub struct OperationSamples {
 
 impl Default for Performance {
     fn default() -> Self {
-        Self { format_version: FORMAT_VERSION, operations: BTreeMap::new() }
+        Self { format_version: FORMAT_VERSION, operations: BTreeMap::new(), metrics: BTreeMap::new() }
     }
 }
 
@@ -44,5 +59,23 @@ impl Performance {
             samples.failed += 1;
         }
         number
+    }
+
+    /// Adds a value.
+    ///
+    /// # Errors
+    /// When its name stands for another unit or direction already, or it is no number.
+    pub fn add_metric(&mut self, metric: &Metric) -> Result<(), String> {
+        let Metric { name, value, unit, better } = metric;
+        if !value.is_finite() {
+            return Err(format!("metric {name} is no finite number"));
+        }
+        let fresh = || MetricSamples { unit: unit.clone(), better: *better, values: Vec::new() };
+        let samples = self.metrics.entry(name.clone()).or_insert_with(fresh);
+        if (&samples.unit, samples.better) != (unit, *better) {
+            return Err(format!("metric {name} is in {} already, not in {unit}", samples.unit));
+        }
+        samples.values.push(*value);
+        Ok(())
     }
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use e2e_contract::{
     Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
-    FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Measurement, Method,
-    PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, Settle, Step, Stream, Wait, Waited, Welcome,
+    FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Measured, Measurement,
+    Method, Metric, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, Settle, Step, Stream, Wait, Waited,
+    Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
@@ -51,6 +52,8 @@ struct State {
     steps: Vec<(String, Instant)>,
     measurements: HashMap<u64, MeasureBegin>,
     measurements_begun: u64,
+    /// How many repetitions are still wanted, by operation.
+    wanted: HashMap<String, u32>,
     performance: Performance,
     streams_kept: u32,
     connection: Option<UnixStream>,
@@ -99,6 +102,7 @@ impl Session {
             Step::NAME => serve(params, |request| self.step(&request)),
             MeasureBegin::NAME => serve(params, |request| self.measure_begin(request)),
             MeasureEnd::NAME => serve(params, |request| self.measure_end(&request)),
+            Metric::NAME => serve(params, |request| self.metric(request)),
             Check::NAME => serve(params, |request| self.check(request)),
             FaultInject::NAME => serve(params, |request: FaultInject| {
                 let container = self.container(&request.container)?;
@@ -307,16 +311,27 @@ impl Session {
         Ok(Measurement { measurement })
     }
 
-    fn measure_end(&self, end: &MeasureEnd) -> Answer<Done> {
+    fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
         let mut state = self.state();
         let MeasureBegin { operation, repetitions } = state.measurements.remove(&end.measurement).ok_or_else(|| {
             RpcError::new(ErrorCode::InvalidParams, format!("measurement {} is not open", end.measurement))
         })?;
         let duration_ms = end.duration_ms;
         let repetition = state.performance.add(&operation, repetitions, duration_ms, end.succeeded);
+        let wanted = state.wanted.remove(&operation).unwrap_or(repetitions).saturating_sub(1);
+        let more = end.succeeded && wanted > 0;
+        if more {
+            state.wanted.insert(operation.clone(), wanted);
+        }
         drop(state);
         let case = self.spec.case.clone();
         self.recorder.record(Event::Operation { case, operation, repetition, duration_ms, succeeded: end.succeeded });
+        Ok(Measured { more })
+    }
+
+    fn metric(&self, metric: Metric) -> Answer<Done> {
+        self.state().performance.add_metric(&metric).map_err(|why| RpcError::new(ErrorCode::InvalidParams, why))?;
+        self.recorder.record(Event::Metric { case: self.spec.case.clone(), metric });
         Ok(Done {})
     }
 
