@@ -111,18 +111,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         super::plan_view::list(&project, &plan, context.format);
         return Ok(0);
     }
-    if args.dry_run {
-        super::plan_view::dry_run(
-            &project,
-            &plan,
-            &image::status(&project, &plan.templates(&project), &replacements)?,
-            args.timeout,
-            context.format,
-        );
-        return Ok(0);
-    }
     if plan.cases.is_empty() {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
+    }
+    if args.dry_run {
+        let schedules = schedules(args, &project, &mut plan)?;
+        let layers = image::status(&project, &plan.templates(&project), &replacements)?;
+        let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
+        super::plan_view::dry_run(&project, &plan, &shown, context.format);
+        return Ok(0);
     }
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
