@@ -8,6 +8,7 @@ pub mod fault;
 pub mod guard;
 pub mod host;
 pub mod image;
+pub mod judge;
 pub mod lab;
 pub mod manifest;
 pub mod plan;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{build_layer, clean, doctor, e2e, fault, guard, image, live, netqueue, new, setup, shrink, test};
+use super::{
+    build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new, setup, shrink, test,
+};
 use crate::error::Error;
 
 /// Multi-machine end-to-end tests on LXC containers.
@@ -55,6 +57,7 @@ enum Verb {
     Logs(live::LogsArgs),
     Clean(clean::Args),
     Image(image::Args),
+    JudgeCheck(judge_check::Args),
     #[command(hide = true)]
     Guard(guard::Args),
     #[command(hide = true)]
@@ -91,6 +94,7 @@ impl Cli {
             Verb::Logs(args) => live::logs(args, &context),
             Verb::Clean(args) => clean::run(args, &context),
             Verb::Image(args) => image::run(args, &context),
+            Verb::JudgeCheck(args) => judge_check::run(args, &context),
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),

@@ -9,6 +9,7 @@ mod e2e;
 mod fault;
 mod guard;
 mod image;
+mod judge_check;
 mod live;
 mod netqueue;
 mod new;
