@@ -10,6 +10,7 @@ pub mod host;
 pub mod image;
 pub mod lab;
 pub mod manifest;
+pub mod perf;
 pub mod plan;
 pub mod record;
 pub mod report;
