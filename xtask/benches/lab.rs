@@ -111,8 +111,8 @@ fn execs() -> (Vec<f64>, Vec<f64>) {
     e2e(&["exec_round_trip", "--keep-containers=always"]).run().unwrap();
     let folder = selftest().join("target/e2e/latest/smoke/exec_round_trip/performance.json");
     let performance: Value = serde_json::from_str(&std::fs::read_to_string(folder).unwrap()).unwrap();
-    let samples = performance["operations"]["exec"]["wall_ms"].as_array().unwrap();
-    engine.extend(samples.iter().map(|sample| sample.as_f64().unwrap()));
+    let samples = performance["operations"]["exec"]["samples"].as_array().unwrap();
+    engine.extend(samples.iter().map(|sample| sample["wall_ms"].as_f64().unwrap()));
     for _ in 0..EXECS {
         let begun = Instant::now();
         let name = format!("e2e-selftest-{SLOT}-a");

@@ -11,6 +11,7 @@ pub mod image;
 pub mod judge;
 pub mod lab;
 pub mod manifest;
+pub mod perf;
 pub mod plan;
 pub mod record;
 pub mod report;

@@ -25,9 +25,10 @@ use tokens::tokens;
 /// `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["error", "fault", "guard", "host", "image", "lab", "manifest", "plan", "record", "report", "run"]),
-    ("run", &["error", "fault", "guard", "host", "image", "lab", "manifest", "plan", "record", "session"]),
+    ("run", &["error", "fault", "guard", "host", "image", "lab", "manifest", "perf", "plan", "record", "session"]),
     ("report", &["record"]),
-    ("session", &["error", "fault", "host", "lab", "manifest", "record"]),
+    ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
+    ("perf", &["host", "lab", "record"]),
     ("fault", &["error", "guard", "host", "lab", "manifest"]),
     ("lab", &["error", "guard", "host", "manifest"]),
     ("image", &["error", "guard", "host", "manifest"]),

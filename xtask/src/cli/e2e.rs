@@ -19,7 +19,7 @@ use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::Recorder;
 use crate::report::terminal;
-use crate::run::{self, Interrupt, Keep, Options, ScenarioBinaries, Schedules};
+use crate::run::{self, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,11 @@ pub struct Args {
     /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
     #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"])]
     chaos_replay: Option<String>,
+    /// Look at the machines HZ times a second (1 to 50; 2 without this), and calibrate before each repetition of a
+    /// measured operation; all of it goes to performance.json.
+    #[arg(long, alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
+          default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..=50))]
+    performance_monitoring: Option<u32>,
     /// Keep the lab after a failure, or always, and print how to enter and remove it.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
     keep_containers: Option<KeepWhen>,
@@ -151,6 +156,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         retries: args.retries,
         timeout: args.timeout,
         schedules,
+        monitoring: match args.performance_monitoring {
+            None => Monitoring::ALWAYS,
+            Some(rate_hz) => Monitoring { rate_hz, calibrate: true, samples: None },
+        },
         host_names,
         replacements,
         working_dir: std::env::current_dir().context("finding the working directory")?,

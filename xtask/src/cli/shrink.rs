@@ -15,7 +15,7 @@ use crate::host::invoker::is_root;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::report::terminal;
-use crate::run::{self, Failure, Interrupt, Keep, Options, ScenarioBinaries, Tries};
+use crate::run::{self, Failure, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Tries};
 
 /// Find the few faults of a run with --chaos that make a case fail.
 #[derive(Debug, clap::Args)]
@@ -69,6 +69,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         retries: 0,
         timeout: None,
         schedules: None,
+        monitoring: Monitoring::ALWAYS,
         host_names: std::collections::BTreeMap::new(),
         replacements: Vec::new(),
         working_dir: std::env::current_dir().context("finding the working directory")?,

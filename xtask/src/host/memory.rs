@@ -1,6 +1,10 @@
 //! The machine's memory.
 
+use std::fs::File;
+
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use super::cgroup::{text_of, value};
 
 /// Bytes of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,26 @@ pub fn has_swap() -> bool {
     let memory = MemoryRefreshKind::nothing().with_swap();
     let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
     system.is_ok_and(|system| system.total_swap() > 0)
+}
+
+/// How many processes the kernel has killed for want of memory since it started, in a file that is kept open.
+#[derive(Debug)]
+pub struct OomKills {
+    file: File,
+}
+
+impl OomKills {
+    /// Opens it; nothing where there is no such file.
+    #[must_use]
+    pub fn open() -> Option<Self> {
+        File::open("/proc/vmstat").ok().map(|file| Self { file })
+    }
+
+    /// The number now; nothing in kernels that do not count it.
+    #[must_use]
+    pub fn now(&self) -> Option<u64> {
+        value(&text_of(&self.file).ok()?, "oom_kill")
+    }
 }
 
 #[cfg(test)]

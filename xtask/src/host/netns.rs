@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::text_of;
 use super::shell::{Command, which};
 
 /// A network namespace: it lives as long as this value, or a process in it.
@@ -108,8 +109,84 @@ impl NetworkNamespace {
         Ok(NetworkPlace { path: self.path(), inode })
     }
 
+    /// The counters of its devices. What is answered holds the namespace.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn devices(&self) -> anyhow::Result<Devices> {
+        let file = self.inside(|| File::open("/proc/thread-self/net/dev"));
+        Ok(Devices { file: file.and_then(|opened| opened).context("opening the counters of the lab's network")? })
+    }
+
     fn of_this_thread() -> anyhow::Result<Self> {
         Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+}
+
+/// The counters of a namespace's devices, in a file that is kept open.
+#[derive(Debug)]
+pub struct Devices {
+    file: File,
+}
+
+/// What has gone through a device since it was made, headers of Ethernet included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceCounted {
+    /// Bytes.
+    pub received_bytes: u64,
+    /// Packets; one that the kernel has not cut yet counts once.
+    pub received_packets: u64,
+    /// Bytes.
+    pub sent_bytes: u64,
+    /// Packets.
+    pub sent_packets: u64,
+    /// Packets that the device threw away, in either direction.
+    pub dropped_packets: u64,
+}
+
+impl Devices {
+    /// All devices as they are now, as text.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn now(&self) -> anyhow::Result<DeviceTable> {
+        Ok(DeviceTable { text: text_of(&self.file).context("reading the counters of the lab's network")? })
+    }
+}
+
+/// All devices of a namespace, at one moment.
+#[derive(Debug)]
+pub struct DeviceTable {
+    text: String,
+}
+
+impl DeviceTable {
+    /// The counters of a device; nothing where there is none of this name.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Option<DeviceCounted> {
+        let mut lines = self.text.lines().filter_map(|line| line.split_once(':'));
+        let (_, counts) = lines.find(|(device, _)| device.trim() == name)?;
+        let counts: Vec<u64> = counts.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let [
+            received_bytes,
+            received_packets,
+            _,
+            received_drops,
+            _,
+            _,
+            _,
+            _,
+            sent_bytes,
+            sent_packets,
+            _,
+            sent_drops,
+            ..,
+        ] = counts[..]
+        else {
+            return None;
+        };
+        let dropped_packets = received_drops + sent_drops;
+        Some(DeviceCounted { received_bytes, received_packets, sent_bytes, sent_packets, dropped_packets })
     }
 }
 
@@ -202,6 +279,22 @@ mod tests {
         let table = "Inter-|   Receive                   |  Transmit\n face |bytes packets\n    lo:  5 1 0\n  eth0: 1234  10 0\n";
         assert_eq!(received_in(table, "eth0"), Some(1234));
         assert_eq!(received_in(table, "eth1"), None);
+    }
+
+    #[test]
+    fn counters_of_a_device() {
+        let text = "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes\n\
+                    port11:   100 2 0 3 0 0 0 0  400 5 0 6 0 0 0 0\nport2: 1 1\n";
+        let table = DeviceTable { text: text.into() };
+        let expected = DeviceCounted {
+            received_bytes: 100,
+            received_packets: 2,
+            sent_bytes: 400,
+            sent_packets: 5,
+            dropped_packets: 9,
+        };
+        assert_eq!(table.device("port11"), Some(expected));
+        assert_eq!((table.device("port1"), table.device("port2")), (None, None));
     }
 
     #[test]

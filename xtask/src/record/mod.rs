@@ -5,12 +5,16 @@ mod event;
 pub mod human;
 mod outcome;
 mod performance;
+mod readable;
 mod recorder;
 mod run_dir;
 
 pub use event::{CaseId, Event, FaultObserved, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
-pub use performance::{OperationSamples, Performance};
+pub use performance::{
+    Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,
+};
+pub use readable::readable_json;
 pub use recorder::{Recorder, milliseconds};
 pub use run_dir::RunDir;
 

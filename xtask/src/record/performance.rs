@@ -1,26 +1,141 @@
-//! `performance.json`: the raw samples of a case's measured operations and metrics.
+//! `performance.json`: the raw samples of a case's measured operations and metrics, what the machines did meanwhile, and
+//! on which machine that was.
 
 use std::collections::BTreeMap;
 
 use e2e_contract::{Better, Metric};
 use serde::{Deserialize, Serialize};
 
-use super::FORMAT_VERSION;
+/// Version of `performance.json`. Version 1 had wall times and metrics only.
+pub const PERFORMANCE_VERSION: u32 = 2;
 
-/// All operations of one case.
+/// All that was measured in one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Performance {
-    /// [`FORMAT_VERSION`].
+    /// [`PERFORMANCE_VERSION`].
     pub format_version: u32,
+    /// `category/scenario:case`.
+    pub case: String,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// A name for machines like this one, of a-z, 0-9 and '-'. Values of one class can be compared in principle.
+    pub machine_class: String,
     /// By name.
-    pub operations: BTreeMap<String, OperationSamples>,
+    pub operations: BTreeMap<String, Operation>,
     /// By name.
-    #[serde(default)]
     pub metrics: BTreeMap<String, MetricSamples>,
+    /// What the machines did all along; nothing where the case ended before it began.
+    pub sampling: Option<Sampling>,
+}
+
+/// The machine of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// As the processor names itself.
+    pub cpu_model: String,
+    /// Processors that the run may use.
+    pub cores: u32,
+    /// Its memory, in bytes.
+    pub memory_bytes: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// LXC's version.
+    pub lxc: String,
+    /// What the layers lie on: kind of file system, device, `solid state` or `rotating`.
+    pub storage: String,
+    /// `v1`, `v2` or `hybrid`.
+    pub cgroup: String,
+}
+
+/// One operation's repetitions, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// How many repetitions the scenario's author planned; 1 for a one-shot operation.
+    pub planned: u32,
+    /// How many repetitions did not succeed.
+    pub failed: u32,
+    /// The innermost operation that was open in this session when its first repetition began.
+    pub parent: Option<String>,
+    /// Those repetitions that succeeded.
+    pub samples: Vec<Sample>,
+}
+
+/// One repetition of an operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// From 0, failed ones included.
+    pub repetition: u32,
+    /// When it began, on the run's clock.
+    pub begun_ms: f64,
+    /// How long it took, by the scenario's clock.
+    pub wall_ms: f64,
+    /// Processor time of all containers in it.
+    pub cpu_ms: f64,
+    /// How long tasks waited for a processor, added up over the containers; nothing where the kernel does not know.
+    pub wait_ms: Option<f64>,
+    /// The piece of work done just before it, where the run was told to.
+    pub calibration: Option<Calibration>,
+    /// What each container used, by its name in the lab.
+    pub containers: BTreeMap<String, Usage>,
+    /// Containers that were down at its begin or end, or were started again in between. What they used is not known, and
+    /// lacks in the sums.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<String>,
+}
+
+/// What a fixed piece of work took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// From start to end of its program.
+    pub wall_ms: f64,
+    /// Processor time of its container in that time.
+    pub cpu_ms: f64,
+}
+
+/// What a container used between two moments. Network counters are those of its port, headers of Ethernet included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Processor time in programs.
+    pub cpu_user_ms: f64,
+    /// Processor time in the kernel.
+    pub cpu_system_ms: f64,
+    /// How long it was held back by its own bound, added up over processors.
+    pub throttled_ms: f64,
+    /// How long at least one of its tasks waited for a processor; nothing where the kernel does not know.
+    pub wait_ms: Option<f64>,
+    /// The most memory it had at once, kept files included.
+    pub memory_peak_bytes: u64,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
+    /// From block devices; nothing where the kernel does not count it, as for the next three.
+    pub read_bytes: Option<u64>,
+    /// To block devices. With cgroup version 1 only what was written directly or synced.
+    pub written_bytes: Option<u64>,
+    /// Requests.
+    pub read_ops: Option<u64>,
+    /// Requests.
+    pub write_ops: Option<u64>,
+    /// By the container.
+    pub received_bytes: u64,
+    /// By the container.
+    pub sent_bytes: u64,
+    /// By the container.
+    pub received_packets: u64,
+    /// By the container.
+    pub sent_packets: u64,
+    /// At its port, in either direction.
+    pub dropped_packets: u64,
 }
 
 /// What the scenario has found out itself, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MetricSamples {
     /// Of all values.
     pub unit: String,
@@ -30,33 +145,79 @@ pub struct MetricSamples {
     pub values: Vec<f64>,
 }
 
-/// One operation's repetitions, in order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct OperationSamples {
-    /// How many repetitions the scenario announced; 1 for a one-shot operation.
-    pub planned: u32,
-    /// Wall time of each repetition that succeeded.
-    pub wall_ms: Vec<f64>,
-    /// How many did not.
-    pub failed: u32,
-}
-
-impl Default for Performance {
-    fn default() -> Self {
-        Self { format_version: FORMAT_VERSION, operations: BTreeMap::new(), metrics: BTreeMap::new() }
-    }
+/// What the machines did from the session's begin to its end, in looks at equal distances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Looks a second that were asked for.
+    pub rate_hz: u32,
+    /// How many of those looks made one that is kept: 1, and twice as much each time that there were too many.
+    pub thinned: u32,
+    /// How many looks there were.
+    pub ticks: u32,
+    /// Processor time of the engine's thread that looked.
+    pub own_cpu_ms: f64,
+    /// From the first look to the last.
+    pub duration_ms: f64,
+    /// When each kept look was, on the run's clock.
+    pub at_ms: Vec<f64>,
+    /// By container, by the name of what was counted: a value for each kept look, nothing where the container was down.
+    /// What adds up is counted from the session's begin, over restarts.
+    pub series: BTreeMap<String, BTreeMap<String, Vec<Option<f64>>>>,
+    /// The same of the whole machine.
+    pub host: BTreeMap<String, Vec<Option<f64>>>,
 }
 
 impl Performance {
-    /// Adds a repetition; the answer is its number, from 0.
-    pub fn add(&mut self, operation: &str, planned: u32, wall_ms: f64, succeeded: bool) -> u32 {
-        let samples = self.operations.entry(operation.to_owned()).or_default();
-        samples.planned = planned;
-        let number = u32::try_from(samples.wall_ms.len()).unwrap_or(u32::MAX) + samples.failed;
-        if succeeded {
-            samples.wall_ms.push(wall_ms);
-        } else {
-            samples.failed += 1;
+    /// Nothing measured yet.
+    #[must_use]
+    pub fn new(case: String, machine: Machine, machine_class: String) -> Self {
+        Self {
+            format_version: PERFORMANCE_VERSION,
+            case,
+            machine,
+            machine_class,
+            operations: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            sampling: None,
+        }
+    }
+
+    /// Reads a `performance.json`.
+    ///
+    /// # Errors
+    /// When it is none, or of another version; the message says which, and what to do.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let Version { format_version } =
+            serde_json::from_str(text).map_err(|error| format!("this is no performance.json: {error}"))?;
+        if format_version != PERFORMANCE_VERSION {
+            return Err(format!(
+                "this performance.json has version {format_version}, and this engine reads {PERFORMANCE_VERSION}: run \
+                 the scenario again"
+            ));
+        }
+        serde_json::from_str(text).map_err(|error| format!("this performance.json is damaged: {error}"))
+    }
+
+    /// Adds a repetition that succeeded, or none; the answer is its number, from 0. `sample` is told that number.
+    pub fn add(
+        &mut self,
+        operation: &str,
+        planned: u32,
+        parent: Option<String>,
+        sample: Option<impl FnOnce(u32) -> Sample>,
+    ) -> u32 {
+        let fresh = || Operation { parent, ..Operation::default() };
+        let operation = self.operations.entry(operation.to_owned()).or_insert_with(fresh);
+        operation.planned = planned;
+        let number = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
+        match sample {
+            Some(sample) => operation.samples.push(sample(number)),
+            None => operation.failed += 1,
         }
         number
     }
@@ -77,5 +238,66 @@ impl Performance {
         }
         samples.values.push(*value);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Performance {
+        let machine = Machine {
+            cpu_model: "AMD EPYC".into(),
+            cores: 2,
+            memory_bytes: 24 << 30,
+            kernel: "6.1.0".into(),
+            lxc: "5.0.2".into(),
+            storage: "ext4 on vda (solid state)".into(),
+            cgroup: "v2".into(),
+        };
+        Performance::new("a/b:c".into(), machine, "x86-64-2c-24g-amd-epyc".into())
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut performance = empty();
+        let sample = |repetition| Sample {
+            repetition,
+            begun_ms: 12.5,
+            wall_ms: 3.25,
+            cpu_ms: 2.0,
+            wait_ms: None,
+            calibration: Some(Calibration { wall_ms: 14.0, cpu_ms: 11.5 }),
+            containers: BTreeMap::from([("app".into(), Usage { sent_bytes: 7, ..Usage::default() })]),
+            incomplete: vec!["db".into()],
+        };
+        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample)), 0);
+        assert_eq!(performance.add("query", 3, None, None::<fn(u32) -> Sample>), 1);
+        assert_eq!(performance.add("query", 3, None, Some(sample)), 2);
+        assert_eq!(performance.operations["query"].parent.as_deref(), Some("outer"));
+        let text = crate::record::readable_json(&performance).unwrap();
+        assert_eq!(Performance::parse(&text), Ok(performance));
+    }
+
+    #[test]
+    fn other_versions_and_other_files_are_told() {
+        let old = r#"{"format_version": 1, "operations": {"page": {"planned": 5, "wall_ms": [1.0], "failed": 0}}}"#;
+        let error = Performance::parse(old).unwrap_err();
+        assert!(error.contains("has version 1") && error.contains("reads 2"), "{error}");
+        let error = Performance::parse("{}").unwrap_err();
+        assert!(error.starts_with("this is no performance.json"), "{error}");
+        let error = Performance::parse(r#"{"format_version": 2, "case": "a"}"#).unwrap_err();
+        assert!(error.starts_with("this performance.json is damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_metric_keeps_its_unit() {
+        let mut performance = empty();
+        let metric =
+            |value: f64, unit: &str| Metric { name: "rate".into(), value, unit: unit.into(), better: Better::Higher };
+        performance.add_metric(&metric(1.0, "rows/s")).unwrap();
+        assert!(performance.add_metric(&metric(1.0, "rows/min")).is_err());
+        assert!(performance.add_metric(&metric(f64::NAN, "rows/s")).is_err());
+        assert_eq!(performance.metrics["rate"].values, [1.0]);
     }
 }

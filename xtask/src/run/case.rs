@@ -14,7 +14,7 @@ use super::interrupt::Interrupt;
 use super::machines::{Position, machine};
 use crate::error::Error;
 use crate::fault::{Fate, Played};
-use crate::guard::Guard;
+use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::lxc;
 use crate::host::memory::Memory;
@@ -22,8 +22,9 @@ use crate::host::shell::which;
 use crate::image::Image;
 use crate::lab::{Lab, Machine, Moment};
 use crate::manifest::{ContainerUse, Project, Scenario};
+use crate::perf;
 use crate::plan::PlannedCase;
-use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds};
+use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
 use crate::session::{self, Ended, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
@@ -87,7 +88,7 @@ pub(super) fn run_case(
                 .and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab))
                 .and_then(|ended| {
                     let file = format!("{folder}/performance.json");
-                    context.dir.write(&file, &serde_json::to_vec_pretty(&ended.performance)?)?;
+                    context.dir.write(&file, readable_json(&ended.performance)?.as_bytes())?;
                     faults = ended.played.as_deref().map(counted);
                     if let Some(played) = ended.played {
                         write_chaos(context, planned, &folder, played)?;
@@ -213,6 +214,7 @@ fn run_session(
     let interrupt = context.interrupt.clone();
     let interrupted: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || interrupt.is_set());
     let artifacts_in_run = format!("{folder}/artifacts");
+    let monitoring = context.options.monitoring;
     let screenshots_in_run = format!("{folder}/screenshots");
     let spec = SessionSpec {
         case: case.clone(),
@@ -232,6 +234,10 @@ fn run_session(
         chaos: context.options.schedules.as_ref().and_then(|schedules| schedules.spec(scenario, &planned.id)),
         sometimes: scenario.chaos.as_ref().map(|chaos| chaos.sometimes.clone()).unwrap_or_default(),
         history: context.dir.path().join(format!("{folder}/history.jsonl")),
+        machine: perf::this_machine(&state_dir()).clone(),
+        rate_hz: monitoring.rate_hz,
+        calibrate: monitoring.calibrate,
+        samples: monitoring.samples,
         log: context.dir.file(&format!("{folder}/scenario.log"))?,
         invoker: context.invoker.clone(),
         timeout: context.options.timeout.unwrap_or(scenario.timeout),

@@ -35,6 +35,22 @@ pub enum Keep {
     Always,
 }
 
+/// What is measured, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Monitoring {
+    /// How often a second the containers are looked at; at least 1.
+    pub rate_hz: u32,
+    /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
+    pub calibrate: bool,
+    /// How many repetitions of each repeatable operation are wanted, instead of those that its scenario plans.
+    pub samples: Option<u32>,
+}
+
+impl Monitoring {
+    /// What goes on in every run.
+    pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
+}
+
 /// How a plan is carried out.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -52,6 +68,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// The faults that are played, by case.
     pub schedules: Option<Schedules>,
+    /// What is measured, and how often.
+    pub monitoring: Monitoring,
     /// Names on the host by name in the lab, instead of the project's.
     pub host_names: BTreeMap<String, String>,
     /// Packages that are replaced by local ones.

@@ -14,7 +14,7 @@ mod trial;
 
 pub use build::{Binaries, ScenarioBinaries};
 pub use chaos::{CHAOS_FILE, ChaosFile, Schedules};
-pub use engine::{Keep, Options, execute};
+pub use engine::{Keep, Monitoring, Options, execute};
 pub use interrupt::Interrupt;
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};
 pub use trial::{Trial, Trials, Tried};

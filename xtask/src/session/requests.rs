@@ -1,6 +1,6 @@
 //! What each request does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Seek as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -28,7 +28,8 @@ use crate::host::kmsg::KernelLog;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
 use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
-use crate::record::{Event, Performance, Recorder, milliseconds};
+use crate::perf::{Meters, Spent, calibrate};
+use crate::record::{Calibration, Event, Performance, Recorder, Sample, Sampling, milliseconds};
 
 /// The longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
@@ -40,23 +41,36 @@ pub struct Session {
     pub(super) recorder: Arc<Recorder>,
     pub(super) faults: Arc<Faults>,
     pub(super) chaos: Chaos,
+    pub(super) meters: Arc<Meters>,
     kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     seen: Seen,
     steps: Vec<(String, Instant)>,
-    measurements: HashMap<u64, MeasureBegin>,
+    /// Those that are open, by their numbers: the innermost one last.
+    measurements: BTreeMap<u64, Open>,
     measurements_begun: u64,
     /// How many repetitions are still wanted, by operation.
     wanted: HashMap<String, u32>,
     performance: Performance,
+    /// Whether it was said that there is no calibration, and why.
+    calibration_failed: bool,
     streams_kept: u32,
     connection: Option<UnixStream>,
+}
+
+/// An operation that has begun.
+#[derive(Debug)]
+struct Open {
+    operation: String,
+    repetitions: u32,
+    parent: Option<String>,
+    begun_ms: f64,
+    calibration: Option<Calibration>,
 }
 
 pub(super) type Answer<T> = Result<T, RpcError>;
@@ -72,16 +86,30 @@ impl Session {
         let chaos = Chaos::default();
         // Where it cannot be read, its findings are missing and nothing else.
         let kernel = Mutex::new(KernelLog::from_now().ok());
+        let case = format!("{}:{}", spec.scenario, spec.case_name);
+        let state = State {
+            seen: Seen::default(),
+            steps: Vec::new(),
+            measurements: BTreeMap::new(),
+            measurements_begun: 0,
+            wanted: HashMap::new(),
+            performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
+            calibration_failed: false,
+            streams_kept: 0,
+            connection: None,
+        };
+        let meters = Arc::new(Meters::open(&lab));
         Self {
             spec,
             lab,
             recorder,
             faults,
             chaos,
+            meters,
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -153,7 +181,7 @@ impl Session {
     }
 
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
-    pub fn finish(&self, end: End) -> Ended {
+    pub fn finish(&self, end: End, sampling: Option<Sampling>) -> Ended {
         self.end_nemesis();
         self.end_history();
         let (broken, owed, played) = self.judge_chaos();
@@ -170,10 +198,11 @@ impl Session {
         }
         let unseen = self.spec.defects.iter().filter(|defect| !state.seen.defects.contains(defect)).cloned().collect();
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
-        let operations = state.measurements.values().map(|begin| format!("operation {:?}", begin.operation));
+        let operations = state.measurements.values().map(|open| format!("operation {:?}", open.operation));
         let open = steps.chain(operations).collect();
         let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, ..std::mem::take(&mut state.seen) };
-        Ended { outcome: judge(end, seen), performance: std::mem::take(&mut state.performance), played }
+        let performance = Performance { sampling, ..state.performance.clone() };
+        Ended { outcome: judge(end, seen), performance, played }
     }
 
     pub(super) fn kernel(&self) -> MutexGuard<'_, Option<KernelLog>> {
@@ -303,22 +332,68 @@ impl Session {
         Ok(Done {})
     }
 
+    /// The counters are read last, so that nothing of the engine's is in what they gain.
     fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
-        let mut state = self.state();
-        state.measurements_begun += 1;
-        let measurement = state.measurements_begun;
-        state.measurements.insert(measurement, begin);
+        let MeasureBegin { operation, repetitions } = begin;
+        let (measurement, calibration, shall_calibrate) = {
+            let mut state = self.state();
+            state.measurements_begun += 1;
+            let measurement = state.measurements_begun;
+            let outer = state.measurements.values().next_back();
+            let parent = outer.map(|outer| outer.operation.clone());
+            // Work between begin and end of another sample would be in that one: it lends its own calibration.
+            let lender = state.measurements.values().rev().find(|outer| outer.repetitions > 1);
+            let lent = lender.and_then(|lender| lender.calibration);
+            let shall_calibrate =
+                self.spec.calibrate && repetitions > 1 && lender.is_none() && !state.calibration_failed;
+            let calibration = lent.filter(|_| repetitions > 1);
+            let open = Open { operation, repetitions, parent, begun_ms: 0.0, calibration };
+            state.measurements.insert(measurement, open);
+            (measurement, calibration, shall_calibrate)
+        };
+        let calibration = if shall_calibrate { self.calibrate() } else { calibration };
+        self.meters.begin(measurement);
+        if let Some(open) = self.state().measurements.get_mut(&measurement) {
+            open.calibration = calibration;
+            open.begun_ms = milliseconds(self.recorder.elapsed());
+        }
         Ok(Measurement { measurement })
     }
 
+    /// Where it cannot be done, it is said once, and the samples go without.
+    fn calibrate(&self) -> Option<Calibration> {
+        calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
+            self.state().calibration_failed = true;
+            self.recorder.record(Event::Warning { message: format!("samples without calibration: {error:#}") });
+            None
+        })
+    }
+
+    /// The counters are read first.
     fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
+        let spent = self.meters.end(end.measurement);
         let mut state = self.state();
-        let MeasureBegin { operation, repetitions } = state.measurements.remove(&end.measurement).ok_or_else(|| {
-            RpcError::new(ErrorCode::InvalidParams, format!("measurement {} is not open", end.measurement))
-        })?;
+        let (Some(open), Some(spent)) = (state.measurements.remove(&end.measurement), spent) else {
+            let message = format!("measurement {} is not open", end.measurement);
+            return Err(RpcError::new(ErrorCode::InvalidParams, message));
+        };
+        let Open { operation, repetitions, parent, begun_ms, calibration } = open;
         let duration_ms = end.duration_ms;
-        let repetition = state.performance.add(&operation, repetitions, duration_ms, end.succeeded);
-        let wanted = state.wanted.remove(&operation).unwrap_or(repetitions).saturating_sub(1);
+        let Spent { cpu_ms, wait_ms, containers, incomplete } = spent;
+        let wall_ms = duration_ms;
+        let sample = |repetition| Sample {
+            repetition,
+            begun_ms,
+            wall_ms: (wall_ms * 1e3).round() / 1e3,
+            cpu_ms,
+            wait_ms,
+            calibration,
+            containers,
+            incomplete,
+        };
+        let repetition = state.performance.add(&operation, repetitions, parent, end.succeeded.then_some(sample));
+        let planned = if repetitions > 1 { self.spec.samples.unwrap_or(repetitions) } else { repetitions };
+        let wanted = state.wanted.remove(&operation).unwrap_or(planned).saturating_sub(1);
         let more = end.succeeded && wanted > 0;
         if more {
             state.wanted.insert(operation.clone(), wanted);

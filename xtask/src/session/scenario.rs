@@ -22,6 +22,7 @@ use crate::host::invoker::Invoker;
 use crate::host::shell::{self, BoundProcess, UserProcess};
 use crate::lab::Lab;
 use crate::manifest::Expected;
+use crate::perf::{KnownMachine, Sampler};
 use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
 
 /// How often the session looks for an interrupt while the scenario runs.
@@ -70,6 +71,14 @@ pub struct SessionSpec {
     pub sometimes: Vec<String>,
     /// Where the history of its operations is written; made for the first one.
     pub history: PathBuf,
+    /// The machine that it is measured on.
+    pub machine: KnownMachine,
+    /// How often a second the containers are looked at.
+    pub rate_hz: u32,
+    /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
+    pub calibrate: bool,
+    /// How many repetitions of each repeatable operation are wanted, instead of those that are planned.
+    pub samples: Option<u32>,
     /// Takes the program's stdout and stderr.
     pub log: File,
     /// The user it runs as.
@@ -106,10 +115,11 @@ pub fn run(
     let socket = spec.slot_dir.join("socket");
     let listener = listen(&socket, &spec.invoker)?;
     let process = start(&spec, &socket)?;
-    let (pid, started, timeout) = (process.pid(), Instant::now(), spec.timeout);
+    let (pid, started, timeout, rate_hz) = (process.pid(), Instant::now(), spec.timeout, spec.rate_hz);
     recorder.record(Event::ScenarioStarted { case: spec.case.clone(), pid, user: spec.invoker.name.clone() });
     let cgroup = Tree::named(&scenario_cgroup(&spec.slot_cgroup));
     let session = Arc::new(Session::new(spec, Arc::clone(lab), Arc::clone(recorder), Arc::clone(interrupted)));
+    let sampler = Sampler::start(Arc::clone(&session.meters), rate_hz, Arc::clone(recorder))?;
     let serving = Arc::clone(&session);
     let (done, served) = channel::<()>();
     std::thread::Builder::new().name("session".into()).spawn(move || {
@@ -141,7 +151,7 @@ pub fn run(
     lab.wait_for_pictures(KILL_DEADLINE); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
     killed.context("ending the scenario's processes")?;
-    Ok(session.finish(end))
+    Ok(session.finish(end, sampler.end()))
 }
 
 fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {

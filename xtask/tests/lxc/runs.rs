@@ -31,7 +31,7 @@ fn a_good_run_passes_and_leaves_a_record() {
     assert!(linked.contains("smoke/three_machines"), "{linked}");
     let performance = std::fs::read_to_string(run.join("smoke/three_machines/performance.json")).unwrap();
     let performance: serde_json::Value = serde_json::from_str(&performance).unwrap();
-    assert_eq!(performance["operations"]["page"]["wall_ms"].as_array().unwrap().len(), 5);
+    assert_eq!(performance["operations"]["page"]["samples"].as_array().unwrap().len(), 5);
     let planned = |operation: &str| performance["operations"][operation]["planned"].as_u64();
     assert_eq!((planned("page"), planned("first_page")), (Some(5), Some(1)));
     for kind in [

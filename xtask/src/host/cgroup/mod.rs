@@ -1,6 +1,7 @@
 //! Control groups, version 1 and 2 (and both at once), behind one set of names.
 //! Knows folders, processes and limits; nothing of containers.
 
+mod counters;
 mod group;
 mod throttle;
 mod tree;
@@ -8,7 +9,9 @@ mod v1;
 mod v2;
 mod version;
 
+pub use counters::{Counted, Counters, DiskCounted, Present};
+pub(in crate::host) use counters::{text_of, value};
 pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};
 pub use throttle::throttle_problem;
 pub use tree::Tree;
-pub use version::{Limits, Version, hierarchies, limit_lines, version};
+pub use version::{Limits, Version, hierarchies, layout, limit_lines, version};

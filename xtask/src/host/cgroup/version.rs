@@ -40,6 +40,29 @@ pub fn version() -> Version {
     if mounts.iter().any(|(_, version)| *version == Version::V1) { Version::V1 } else { Version::V2 }
 }
 
+/// What this machine has, by its common name: `v1`, `v2`, or `hybrid` where controllers of version 1 stand beside a tree
+/// of version 2.
+#[must_use]
+pub fn layout() -> &'static str {
+    layout_in(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn layout_in(mountinfo: &str) -> &'static str {
+    let mounts = parse_mounts(mountinfo);
+    let has = |wanted: Version| mounts.iter().any(|(_, version)| *version == wanted);
+    match (has(Version::V1), has(Version::V2)) {
+        (true, true) => "hybrid",
+        (true, false) => "v1",
+        (false, _) => "v2",
+    }
+}
+
+/// Where the tree of version 2 is mounted, with controllers or without.
+pub(super) fn unified() -> Option<PathBuf> {
+    let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    mounts.into_iter().find(|(_, version)| *version == Version::V2).map(|(path, _)| path)
+}
+
 /// The limits as lines of an LXC configuration, key and value.
 #[must_use]
 pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, String)> {
@@ -102,6 +125,9 @@ mod tests {
             [("/sys/fs/cgroup/memory".into(), Version::V1), ("/sys/fs/cgroup/unified".into(), Version::V2)]
         );
         assert_eq!(parse_mounts("30 25 0:26 / / rw - ext4 /dev/x rw\nshort"), []);
+        assert_eq!(layout_in(hybrid), "hybrid");
+        let line = |number: usize| hybrid.lines().nth(number).unwrap();
+        assert_eq!((layout_in(line(1)), layout_in(line(2))), ("v1", "v2"));
     }
 
     #[test]

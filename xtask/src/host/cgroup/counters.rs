@@ -1,0 +1,427 @@
+//! What a group has used, read again and again from files that are kept open. A file of a group that is gone cannot be
+//! read any more, even when there is a new group of its name: whoever restarts a container cannot be taken in.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use walkdir::WalkDir;
+
+use super::version::{controller, unified};
+use super::{Group, Version};
+
+/// The kernel hands out at least a page of such a file at once, less a record that did not fit. So what is shorter than
+/// this is all.
+const WHOLE_BYTES: usize = 3072;
+
+/// The longest text of a file: `io.stat` on a machine with hundreds of disks.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// What a group has used since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Processor time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// How much of it was seen in programs, in nanoseconds: with `system_ns` a share, not a sum.
+    pub user_ns: u64,
+    /// How much of it was seen in the kernel, in nanoseconds.
+    pub system_ns: u64,
+    /// How long it was held back because its processor time was used up, in nanoseconds, added up over processors.
+    pub throttled_ns: u64,
+    /// How long at least one of its tasks was waiting for a processor, in nanoseconds; nothing where the kernel does not
+    /// know.
+    pub waited_ns: Option<u64>,
+    /// Processes that the kernel has killed for want of memory.
+    pub oom_kills: u64,
+    /// What went to and from disks; nothing where the kernel does not count it.
+    pub disk: Option<DiskCounted>,
+}
+
+/// What a group has read from block devices and written to them. Version 1 counts what is written later for the root
+/// group: of a group's own, direct and synced writes are left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskCounted {
+    /// Bytes.
+    pub read_bytes: u64,
+    /// Bytes.
+    pub written_bytes: u64,
+    /// Requests.
+    pub read_ops: u64,
+    /// Requests.
+    pub write_ops: u64,
+}
+
+/// What a group has now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Bytes of memory, files that are kept in memory included.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
+/// The files of one group.
+#[derive(Debug)]
+pub struct Counters {
+    cpu: Cpu,
+    throttled: Option<File>,
+    pressure: Option<File>,
+    memory: File,
+    peak: Peak,
+    oom: Oom,
+    disk: Option<Disk>,
+    processes: File,
+}
+
+#[derive(Debug)]
+enum Cpu {
+    /// `cpu.stat` of version 2, which a tree without controllers has too.
+    Stat(File),
+    /// Version 1 alone: all, and the shares of programs and kernel.
+    Accounting { all: File, user: File, system: File },
+}
+
+#[derive(Debug)]
+enum Oom {
+    /// Version 2 counts what is below, too.
+    Whole(File),
+    /// Version 1 counts for each group by itself.
+    Apart { folder: PathBuf, on_host: Option<u64>, sum: u64, total: u64 },
+}
+
+#[derive(Debug)]
+enum Disk {
+    Stat(File),
+    Blkio { bytes: File, ops: File },
+}
+
+/// The most memory that a group had at once.
+#[derive(Debug)]
+struct Peak {
+    /// Nothing in kernels before 5.19 with version 2.
+    file: Option<File>,
+    /// Whether it can be told to begin anew.
+    begins_anew: bool,
+    /// What it showed when a new stretch began that it knows nothing of.
+    at_begin: u64,
+}
+
+impl Group {
+    /// Opens its files.
+    ///
+    /// # Errors
+    /// When the group does not exist, or the kernel lacks a controller that every lab needs.
+    pub fn counters(&self) -> anyhow::Result<Counters> {
+        let folder = |name: &str| -> anyhow::Result<(PathBuf, Version)> {
+            let (top, version) = controller(name).with_context(|| format!("there is no cgroup controller {name}"))?;
+            Ok((top.join(self.name()), version))
+        };
+        let of_version_2 = unified().map(|top| top.join(self.name()));
+        let stat = of_version_2.as_ref().and_then(|folder| File::open(folder.join("cpu.stat")).ok());
+        let cpu = match stat {
+            Some(file) => Cpu::Stat(file),
+            None => {
+                let (folder, _) = folder("cpuacct")?;
+                let file = |name: &str| open(&folder.join(name));
+                Cpu::Accounting {
+                    all: file("cpuacct.usage")?,
+                    user: file("cpuacct.usage_user")?,
+                    system: file("cpuacct.usage_sys")?,
+                }
+            }
+        };
+        // Of version 2 it stands in the file above.
+        let throttled = match folder("cpu")? {
+            (folder, Version::V1) => Some(open(&folder.join("cpu.stat"))?),
+            (_, Version::V2) => None,
+        };
+        // Where the kernel was told to keep no pressure, opening or reading it fails.
+        let pressure = of_version_2.and_then(|folder| File::open(folder.join("cpu.pressure")).ok());
+        let pressure = pressure.filter(|file| text_of(file).is_ok());
+        let (memory_folder, version) = folder("memory")?;
+        let (now, peak, oom) = match version {
+            Version::V1 => {
+                let oom = Oom::Apart { folder: memory_folder.clone(), on_host: None, sum: 0, total: 0 };
+                ("memory.usage_in_bytes", "memory.max_usage_in_bytes", oom)
+            }
+            Version::V2 => ("memory.current", "memory.peak", Oom::Whole(open(&memory_folder.join("memory.events"))?)),
+        };
+        let disk = match (folder("blkio"), folder("io")) {
+            (Ok((folder, Version::V1)), _) => {
+                let file = |name: &str| {
+                    let below = File::open(folder.join(format!("{name}_recursive")));
+                    below.or_else(|_| File::open(folder.join(name))).ok()
+                };
+                let files = (file("blkio.throttle.io_service_bytes"), file("blkio.throttle.io_serviced"));
+                if let (Some(bytes), Some(ops)) = files { Some(Disk::Blkio { bytes, ops }) } else { None }
+            }
+            (_, Ok((folder, Version::V2))) => File::open(folder.join("io.stat")).ok().map(Disk::Stat),
+            _ => None,
+        };
+        Ok(Counters {
+            cpu,
+            throttled,
+            pressure,
+            memory: open(&memory_folder.join(now))?,
+            peak: Peak::open(&memory_folder.join(peak)),
+            oom,
+            disk,
+            processes: open(&folder("pids")?.0.join("pids.current"))?,
+        })
+    }
+}
+
+impl Counters {
+    /// What it has used, and what it has now. `killed_on_host` is how many processes the whole machine has lost for want
+    /// of memory: version 1 is looked through only when there are more.
+    ///
+    /// # Errors
+    /// When the group is gone, or a file is not written as expected.
+    pub fn read(&mut self, killed_on_host: Option<u64>) -> anyhow::Result<(Counted, Present)> {
+        let mut counted = match &self.cpu {
+            Cpu::Stat(file) => parse_cpu_stat(&text_of(file)?).context("cpu.stat is not written as expected")?,
+            Cpu::Accounting { all, user, system } => Counted {
+                cpu_ns: number_of(all)?,
+                user_ns: number_of(user)?,
+                system_ns: number_of(system)?,
+                ..Counted::default()
+            },
+        };
+        if let Some(file) = &self.throttled {
+            counted.throttled_ns = value(&text_of(file)?, "throttled_time").unwrap_or(0);
+        }
+        counted.waited_ns = match &self.pressure {
+            Some(file) => parse_pressure(&text_of(file)?),
+            None => None,
+        };
+        counted.oom_kills = self.oom.read(killed_on_host)?;
+        counted.disk = match &self.disk {
+            Some(Disk::Stat(file)) => Some(parse_io_stat(&text_of(file)?)),
+            Some(Disk::Blkio { bytes, ops }) => Some(parse_blkio(&text_of(bytes)?, &text_of(ops)?)),
+            None => None,
+        };
+        let present = Present { memory_bytes: number_of(&self.memory)?, processes: number_of(&self.processes)? };
+        Ok((counted, present))
+    }
+
+    /// The most memory that it had at once since [`Counters::begin_peak`], in bytes. Kernels that cannot begin anew (version
+    /// 2 before 6.12) know it only where it was more than ever before; else it is what is given: what the group has now.
+    pub fn peak(&self, memory_bytes: u64) -> u64 {
+        self.peak.since_begin(self.peak.read(), memory_bytes)
+    }
+
+    /// From now on the peak is that of a new stretch.
+    pub fn begin_peak(&mut self) {
+        self.peak.begin();
+    }
+}
+
+impl Peak {
+    fn open(path: &Path) -> Self {
+        let writable = File::options().read(true).write(true).open(path).ok();
+        let begins_anew = writable.is_some();
+        Self { file: writable.or_else(|| File::open(path).ok()), begins_anew, at_begin: 0 }
+    }
+
+    fn read(&self) -> Option<u64> {
+        number_of(self.file.as_ref()?).ok()
+    }
+
+    fn begin(&mut self) {
+        if self.begins_anew {
+            // Version 1 wants a 0 and begins anew for all, version 2 takes any word and does it for this file.
+            self.begins_anew = self.file.as_ref().is_some_and(|file| file.write_at(b"0", 0).is_ok());
+        }
+        self.at_begin = if self.begins_anew { 0 } else { self.read().unwrap_or(0) };
+    }
+
+    fn since_begin(&self, shown: Option<u64>, memory_bytes: u64) -> u64 {
+        shown.filter(|shown| *shown > self.at_begin).unwrap_or(0).max(memory_bytes)
+    }
+}
+
+impl Oom {
+    fn read(&mut self, now_on_host: Option<u64>) -> anyhow::Result<u64> {
+        match self {
+            Self::Whole(file) => Ok(value(&text_of(file)?, "oom_kill").unwrap_or(0)),
+            Self::Apart { folder, on_host, sum, total } => {
+                if now_on_host.is_none() || *on_host != now_on_host {
+                    let now = killed_below(folder);
+                    // Groups that are gone took their count with them.
+                    *total += now.saturating_sub(*sum);
+                    *sum = now;
+                    *on_host = now_on_host;
+                }
+                Ok(*total)
+            }
+        }
+    }
+}
+
+fn killed_below(folder: &Path) -> u64 {
+    let groups = WalkDir::new(folder).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_dir());
+    let texts = groups.filter_map(|group| std::fs::read_to_string(group.path().join("memory.oom_control")).ok());
+    texts.filter_map(|text| value(&text, "oom_kill")).sum()
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// The text of a file of the kernel, from its begin.
+pub(in crate::host) fn text_of(file: &File) -> std::io::Result<String> {
+    let mut bytes = Vec::with_capacity(4096);
+    let mut piece = [0; 4096];
+    loop {
+        let count = file.read_at(&mut piece, bytes.len() as u64)?;
+        bytes.extend_from_slice(&piece[..count]);
+        if count < WHOLE_BYTES && bytes.len() < WHOLE_BYTES || count == 0 || bytes.len() > TEXT_BYTES_MAX {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+}
+
+fn number_of(file: &File) -> anyhow::Result<u64> {
+    let text = text_of(file)?;
+    text.trim().parse().with_context(|| format!("{text:?} is no number"))
+}
+
+/// The number behind a word that begins a line.
+pub(in crate::host) fn value(text: &str, key: &str) -> Option<u64> {
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())
+}
+
+/// `cpu.stat` of version 2, in microseconds; what it does not throttle it does not count.
+fn parse_cpu_stat(text: &str) -> Option<Counted> {
+    let nanoseconds = |key: &str| value(text, key).map(|microseconds| microseconds.saturating_mul(1000));
+    Some(Counted {
+        cpu_ns: nanoseconds("usage_usec")?,
+        user_ns: nanoseconds("user_usec")?,
+        system_ns: nanoseconds("system_usec")?,
+        throttled_ns: nanoseconds("throttled_usec").unwrap_or(0),
+        ..Counted::default()
+    })
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=13235`, in microseconds.
+fn parse_pressure(text: &str) -> Option<u64> {
+    let some = text.lines().find(|line| line.starts_with("some "))?;
+    let total = some.split(' ').find_map(|word| word.strip_prefix("total="))?;
+    Some(total.parse::<u64>().ok()?.saturating_mul(1000))
+}
+
+/// `io.stat` of version 2: a line a device, `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
+fn parse_io_stat(text: &str) -> DiskCounted {
+    let sum = |key: &str| {
+        let words = text.lines().flat_map(|line| line.split(' ').skip(1)).filter_map(|word| word.split_once('='));
+        words.filter(|(name, _)| *name == key).filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    };
+    DiskCounted {
+        read_bytes: sum("rbytes"),
+        written_bytes: sum("wbytes"),
+        read_ops: sum("rios"),
+        write_ops: sum("wios"),
+    }
+}
+
+/// Version 1: lines such as `8:0 Read 4096`, those of bytes in one file and those of requests in another.
+fn parse_blkio(bytes: &str, ops: &str) -> DiskCounted {
+    let sum = |text: &str, kind: &str| {
+        let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        lines
+            .filter(|words| words.len() == 3 && words[1] == kind)
+            .filter_map(|words| words[2].parse::<u64>().ok())
+            .sum()
+    };
+    DiskCounted {
+        read_bytes: sum(bytes, "Read"),
+        written_bytes: sum(bytes, "Write"),
+        read_ops: sum(ops, "Read"),
+        write_ops: sum(ops, "Write"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_of_version_2() {
+        let plain = "usage_usec 23887\nuser_usec 3000\nsystem_usec 20887\nnice_usec 0\n";
+        let counted = parse_cpu_stat(plain).unwrap();
+        assert_eq!((counted.cpu_ns, counted.user_ns, counted.system_ns), (23_887_000, 3_000_000, 20_887_000));
+        assert_eq!(counted.throttled_ns, 0, "a group without the controller is not throttled");
+        let bounded = format!("{plain}nr_periods 8\nnr_throttled 2\nthrottled_usec 41\n");
+        assert_eq!(parse_cpu_stat(&bounded).unwrap().throttled_ns, 41_000);
+        assert_eq!(parse_cpu_stat("nr_periods 8\nnr_throttled 0\nthrottled_time 0\n"), None, "that is version 1");
+    }
+
+    #[test]
+    fn throttling_of_version_1_is_in_nanoseconds() {
+        assert_eq!(value("nr_periods 8\nnr_throttled 2\nthrottled_time 5123\n", "throttled_time"), Some(5123));
+    }
+
+    #[test]
+    fn pressure_is_that_of_any_task() {
+        let text =
+            "some avg10=0.00 avg60=1.00 avg300=0.00 total=13235\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=11\n";
+        assert_eq!(parse_pressure(text), Some(13_235_000));
+        assert_eq!(parse_pressure(""), None);
+    }
+
+    #[test]
+    fn disks_of_both_versions_are_added_up() {
+        let expected = DiskCounted { read_bytes: 5000, written_bytes: 700, read_ops: 3, write_ops: 2 };
+        let version_2 =
+            "7:0 rbytes=4000 wbytes=700 rios=2 wios=2 dbytes=0 dios=0\n8:0 rbytes=1000 wbytes=0 rios=1 wios=0\n";
+        assert_eq!(parse_io_stat(version_2), expected);
+        let bytes = "7:0 Read 4000\n7:0 Write 700\n7:0 Sync 4700\n7:0 Total 4700\n8:0 Read 1000\nTotal 5700\n";
+        assert_eq!(parse_blkio(bytes, "7:0 Read 2\n7:0 Write 2\n8:0 Read 1\nTotal 5\n"), expected);
+        assert_eq!(parse_io_stat(""), DiskCounted::default());
+        assert_eq!(parse_blkio("Total 0\n", "Total 0\n"), DiskCounted::default());
+        assert_eq!(parse_io_stat("8:0 \n"), DiskCounted::default(), "a device that nobody has used");
+    }
+
+    #[test]
+    fn a_peak_that_cannot_begin_anew_counts_only_where_it_rose() {
+        let mut peak = Peak { file: None, begins_anew: false, at_begin: 900 };
+        assert_eq!(peak.since_begin(Some(900), 300), 300);
+        assert_eq!(peak.since_begin(Some(950), 300), 950);
+        peak.at_begin = 0;
+        assert_eq!(peak.since_begin(Some(250), 300), 300, "it has more now than the file says");
+        assert_eq!(peak.since_begin(None, 300), 300);
+    }
+
+    #[test]
+    fn kills_below_are_looked_for_only_when_the_host_has_more_and_never_get_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("service");
+        std::fs::create_dir(&below).unwrap();
+        let write = |path: &Path, count: u32| {
+            std::fs::write(path.join("memory.oom_control"), format!("under_oom 0\noom_kill {count}\n")).unwrap();
+        };
+        write(folder.path(), 1);
+        write(&below, 2);
+        let mut oom = Oom::Apart { folder: folder.path().to_owned(), on_host: None, sum: 0, total: 0 };
+        assert_eq!(oom.read(Some(10)).unwrap(), 3);
+        write(&below, 5);
+        assert_eq!(oom.read(Some(10)).unwrap(), 3, "nobody was killed on this host");
+        assert_eq!(oom.read(Some(13)).unwrap(), 6);
+        std::fs::remove_dir_all(&below).unwrap();
+        assert_eq!(oom.read(Some(14)).unwrap(), 6, "the group that is gone stays counted");
+        write(folder.path(), 2);
+        assert_eq!(oom.read(Some(15)).unwrap(), 7);
+    }
+
+    #[test]
+    fn long_texts_are_read_whole_and_again_from_the_begin() {
+        use std::io::Write as _;
+        let mut file = tempfile::tempfile().unwrap();
+        let long = "0123456789".repeat(1000);
+        file.write_all(long.as_bytes()).unwrap();
+        assert_eq!(text_of(&file).unwrap(), long);
+        assert_eq!(text_of(&file).unwrap(), long);
+    }
+}

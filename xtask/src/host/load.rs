@@ -1,0 +1,87 @@
+//! How busy the machine is.
+
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
+
+/// What a look at the machine shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// How busy all processors were since the look before, 100 where all of them were.
+    pub cpu_percent: f64,
+    /// What programs could still take without others losing theirs.
+    pub memory_available_bytes: u64,
+    /// Mean count of running processes over the last minute.
+    pub load_1min: f64,
+}
+
+/// Looks at the machine again and again.
+#[derive(Debug)]
+pub struct LoadGauge {
+    /// Nothing where /proc cannot be read.
+    system: Option<System>,
+    last: Option<(Instant, Load)>,
+}
+
+impl LoadGauge {
+    /// A gauge whose first look has seen nothing yet: its processors count as idle.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { system: System::new().ok(), last: None }
+    }
+
+    /// What is now. Looks that come faster than the shares of processors can be told are answered with the last one.
+    pub fn look(&mut self) -> Load {
+        if let Some((at, load)) = self.last
+            && at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL
+        {
+            return load;
+        }
+        let mut load = Load { cpu_percent: 0.0, memory_available_bytes: 0, load_1min: 0.0 };
+        if let Some(system) = &mut self.system {
+            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+            system.refresh_cpu_usage();
+            load.cpu_percent = f64::from(system.global_cpu_usage());
+            load.memory_available_bytes = system.available_memory();
+            load.load_1min = System::load_average().map_or(0.0, |average| average.one);
+        }
+        self.last = Some((Instant::now(), load));
+        load
+    }
+}
+
+impl Default for LoadGauge {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Processor time that the calling thread has used.
+#[must_use]
+pub fn own_cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_come_too_fast_show_the_same() {
+        let mut gauge = LoadGauge::new();
+        let first = gauge.look();
+        assert!(first.memory_available_bytes > 0 && first.cpu_percent >= 0.0, "{first:?}");
+        assert_eq!(gauge.look(), first);
+    }
+
+    #[test]
+    fn a_thread_that_works_has_used_processor_time() {
+        let before = own_cpu_time();
+        let mut sum = 0_u64;
+        while own_cpu_time() <= before {
+            sum = std::hint::black_box(sum + 1); // until the clock has moved
+        }
+        assert!(sum > 0);
+    }
+}

@@ -1,0 +1,54 @@
+//! A fixed piece of work in a container, started as an exec is: how quick the machine is at this moment.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::usage::{Meters, milliseconds};
+use crate::lab::{ExecRequest, Lab};
+use crate::record::{self, Calibration};
+
+/// Some 10 to 15 milliseconds on a machine of these years, of which a part is the start of the programs. Values of another
+/// piece of work cannot be compared with those of this one.
+const WORK: &str = "head -c 2097152 /dev/zero | sha256sum";
+
+/// Past that the machine is not slow but stuck.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Does the piece of work in a lab's first container; nothing where that one is down or frozen because of a fault, or was
+/// started again meanwhile.
+///
+/// # Errors
+/// When the container has no shell, `head` and `sha256sum`.
+pub fn calibrate(lab: &Lab, meters: &Meters) -> anyhow::Result<Option<Calibration>> {
+    let container = lab.containers().first().context("a lab has a container")?;
+    let name = &container.machine().name;
+    if container.outage().is_some() {
+        return Ok(None);
+    }
+    let request = ExecRequest {
+        argv: ["/bin/sh", "-c", WORK].map(String::from).to_vec(),
+        deadline: DEADLINE,
+        streams_dir: lab.streams_dir().to_owned(),
+        ..ExecRequest::default()
+    };
+    let before = meters.cpu_ns(name);
+    let output = match container.exec(&request) {
+        Err(_) if container.outage().is_some() => return Ok(None),
+        other => other.with_context(|| format!("calibrating in {name}"))?,
+    };
+    let after = meters.cpu_ns(name);
+    ensure!(
+        output.status == 0 && !output.timed_out,
+        "`{WORK}` in {name} ended with status {}: {}",
+        output.status,
+        output.tail()
+    );
+    let (Some((life, before)), Some((life_after, after))) = (before, after) else { return Ok(None) };
+    let cpu_ns = after.saturating_sub(before);
+    if life != life_after {
+        return Ok(None);
+    }
+    meters.discount(name, cpu_ns);
+    Ok(Some(Calibration { wall_ms: record::milliseconds(output.duration), cpu_ms: milliseconds(cpu_ns) }))
+}

@@ -1,0 +1,81 @@
+//! What machine this is, and which ones are like it.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::host::memory::Memory;
+use crate::host::{cgroup, hardware};
+use crate::record::Machine;
+
+/// A machine and the name for those like it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMachine {
+    /// What it is.
+    pub machine: Machine,
+    /// Architecture, processors, memory in GiB, and model of the processor, such as `x86-64-2c-24g-amd-epyc`: a-z, 0-9, '-'.
+    pub class: String,
+}
+
+/// The machine that this runs on, looked at once; layers lie below `state`.
+pub fn this_machine(state: &Path) -> &'static KnownMachine {
+    static MACHINE: OnceLock<KnownMachine> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        let machine = Machine {
+            cpu_model: hardware::cpu_model(),
+            cores: hardware::cores(),
+            memory_bytes: Memory::now().total_bytes,
+            kernel: hardware::kernel(),
+            lxc: hardware::lxc_version(),
+            storage: hardware::storage(state),
+            cgroup: cgroup::layout().to_owned(),
+        };
+        KnownMachine { class: class(std::env::consts::ARCH, &machine), machine }
+    })
+}
+
+/// Kernel, LXC and storage are not part of it: their updates are what a comparison may show.
+fn class(architecture: &str, machine: &Machine) -> String {
+    // Firmware keeps some for itself, so that no machine has whole gibibytes.
+    let memory_gib = (machine.memory_bytes + (1 << 29)) >> 30;
+    let model = machine.cpu_model.to_lowercase().replace("(r)", " ").replace("(tm)", " ");
+    slug(&format!("{architecture} {}c {memory_gib}g {model}", machine.cores))
+}
+
+fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for letter in text.to_lowercase().chars() {
+        if letter.is_ascii_lowercase() || letter.is_ascii_digit() {
+            slug.push(letter);
+        } else if !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.trim_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(cpu_model: &str, memory_bytes: u64) -> Machine {
+        Machine { cpu_model: cpu_model.into(), memory_bytes, ..this_machine(Path::new("/")).machine.clone() }
+    }
+
+    #[test]
+    fn a_class_is_a_folders_name() {
+        let check = |model: &str, memory_mib: u64, expected: &str| {
+            let machine = Machine { cores: 8, ..machine(model, memory_mib << 20) };
+            assert_eq!(class("x86_64", &machine), expected);
+        };
+        check("AMD EPYC", 24_064, "x86-64-8c-24g-amd-epyc");
+        check("Intel(R) Xeon(R) CPU @ 2.20GHz", 15_990, "x86-64-8c-16g-intel-xeon-cpu-2-20ghz");
+        check("  ", 300, "x86-64-8c-0g");
+    }
+
+    #[test]
+    fn this_machine_has_a_class() {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let class = &this_machine(Path::new("/")).class;
+        assert!(class.chars().all(good) && class.starts_with(|c: char| c.is_ascii_lowercase()), "{class}");
+    }
+}

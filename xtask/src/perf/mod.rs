@@ -1,0 +1,12 @@
+//! What operations and machines use: counters at a moment, a sampler all along, a fixed piece of work for comparison, and
+//! what machine this is. Knows labs and the record's types; nothing of scenarios, verdicts or sessions.
+
+mod calibration;
+mod machine;
+mod sampler;
+mod usage;
+
+pub use calibration::calibrate;
+pub use machine::{KnownMachine, this_machine};
+pub use sampler::Sampler;
+pub use usage::{Meters, Spent, Totals};

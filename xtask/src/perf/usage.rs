@@ -1,0 +1,496 @@
+//! The counters of a lab's containers, read at a moment, and what was used between two.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::host::cgroup::{Counted, Counters, DiskCounted, Present};
+use crate::host::memory::OomKills;
+use crate::host::netns::{DeviceCounted, DeviceTable, Devices};
+use crate::lab::{Container, Lab};
+use crate::record::Usage;
+
+/// The counters of all containers of a lab. Their files are opened once, and again when a container was started again.
+#[derive(Debug)]
+pub struct Meters {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    devices: Option<Devices>,
+    oom_kills: Option<OomKills>,
+    containers: Vec<Meter>,
+    /// Looks at the begin of what is being measured, by its number.
+    open: BTreeMap<u64, Vec<Begin>>,
+}
+
+/// What a container showed when a measurement began.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    shown: Option<Shown>,
+    /// The most memory it had since then.
+    peak_bytes: u64,
+}
+
+/// One container's counters.
+#[derive(Debug)]
+struct Meter {
+    container: Container,
+    files: Option<Counters>,
+    /// How many lives it has had; each has its own counters.
+    life: u32,
+    account: Account,
+    /// The most memory it had since the session began, in any life.
+    peak_bytes: u64,
+    /// Processor time of the engine's own work in it.
+    discounted_ns: u64,
+}
+
+/// What a container shows at a moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Shown {
+    life: u32,
+    used: Used,
+    pub present: Present,
+}
+
+/// What a container has used in one life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Used {
+    group: Counted,
+    port: DeviceCounted,
+}
+
+/// What all containers used between two moments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spent {
+    /// Processor time of all of them.
+    pub cpu_ms: f64,
+    /// Added up over the containers; nothing where the kernel does not know.
+    pub wait_ms: Option<f64>,
+    /// By name.
+    pub containers: BTreeMap<String, Usage>,
+    /// Those that were down at one of the moments or started again in between.
+    pub incomplete: Vec<String>,
+}
+
+/// What a container has used since the session began, in all its lives. What it did between the last look at a life and
+/// that life's end is not in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Totals {
+    /// Added up.
+    pub usage: Usage,
+    /// Processor time without the engine's own work in it.
+    pub cpu_seconds: f64,
+}
+
+/// What a tick of the sampler shows of one container.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Tick {
+    pub usage: Usage,
+    pub present: Present,
+}
+
+impl Meters {
+    /// Opens the counters of a lab and begins to count.
+    #[must_use]
+    pub fn open(lab: &Lab) -> Self {
+        let containers = lab.containers().iter().map(|container| Meter {
+            container: container.clone(),
+            files: None,
+            life: 0,
+            account: Account::default(),
+            peak_bytes: 0,
+            discounted_ns: 0,
+        });
+        let mut state = State {
+            devices: lab.network().devices().ok(),
+            oom_kills: OomKills::open(),
+            containers: containers.collect(),
+            open: BTreeMap::new(),
+        };
+        state.look();
+        state.begin_peaks();
+        Self { state: Mutex::new(state) }
+    }
+
+    /// A measurement begins.
+    pub fn begin(&self, measurement: u64) {
+        let mut state = self.state();
+        let shown = state.look();
+        state.begin_peaks();
+        let peak_bytes = |shown: &Option<Shown>| shown.map_or(0, |shown| shown.present.memory_bytes);
+        let begins = shown.iter().map(|shown| Begin { shown: *shown, peak_bytes: peak_bytes(shown) }).collect();
+        state.open.insert(measurement, begins);
+    }
+
+    /// A measurement ends; nothing where it never began.
+    pub fn end(&self, measurement: u64) -> Option<Spent> {
+        let mut state = self.state();
+        let ends = state.look();
+        let begins = state.open.remove(&measurement)?;
+        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
+        for ((meter, begin), end) in state.containers.iter().zip(begins).zip(ends) {
+            let name = &meter.container.machine().name;
+            match between(begin.shown, end) {
+                Some(used) => spent.add(name, used.usage(begin.peak_bytes)),
+                None => spent.incomplete.push(name.clone()),
+            }
+        }
+        if spent.containers.is_empty() {
+            spent.wait_ms = None;
+        }
+        Some(spent)
+    }
+
+    /// The processor time that a container has used in its present life, in nanoseconds; nothing where it is down.
+    pub(super) fn cpu_ns(&self, container: &str) -> Option<(u32, u64)> {
+        let mut state = self.state();
+        let place = state.place(container)?;
+        let shown = state.look().into_iter().nth(place)??;
+        Some((shown.life, shown.used.group.cpu_ns))
+    }
+
+    /// Processor time that the engine's own work has used in a container is not to count as the scenario's.
+    pub(super) fn discount(&self, container: &str, cpu_ns: u64) {
+        let mut state = self.state();
+        if let Some(place) = state.place(container) {
+            state.containers[place].discounted_ns += cpu_ns;
+        }
+    }
+
+    /// What a container has used since the session began, up to now; nothing where it was never seen up.
+    #[must_use]
+    pub fn totals(&self, container: &str) -> Option<Totals> {
+        let mut state = self.state();
+        state.look();
+        let meter = &state.containers[state.place(container)?];
+        let used = meter.account.total()?;
+        let cpu_ns = used.group.cpu_ns.saturating_sub(meter.discounted_ns);
+        #[expect(clippy::cast_precision_loss, reason = "precise for a hundred days of processor time")]
+        Some(Totals { usage: used.usage(meter.peak_bytes), cpu_seconds: cpu_ns as f64 / 1e9 })
+    }
+
+    /// The names of the containers, in the order of [`Meters::tick`].
+    pub(super) fn names(&self) -> Vec<String> {
+        self.state().containers.iter().map(|meter| meter.container.machine().name.clone()).collect()
+    }
+
+    /// What the sampler writes down of each container; nothing of one that is down.
+    pub(super) fn tick(&self) -> Vec<Option<Tick>> {
+        let mut state = self.state();
+        let shown = state.look();
+        let tick = |(meter, shown): (&Meter, Option<Shown>)| {
+            let present = shown?.present;
+            Some(Tick { usage: meter.account.total()?.usage(meter.peak_bytes), present })
+        };
+        state.containers.iter().zip(shown).map(tick).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn place(&self, container: &str) -> Option<usize> {
+        self.containers.iter().position(|meter| meter.container.machine().name == container)
+    }
+
+    /// Looks at all containers; nothing of one that is down. Peaks are noted for all that is open.
+    fn look(&mut self) -> Vec<Option<Shown>> {
+        // The ports last: what is counted there stands still as soon as the programs do.
+        let killed = self.oom_kills.as_ref().and_then(OomKills::now);
+        let groups: Vec<_> = self.containers.iter_mut().map(|meter| meter.group(killed)).collect();
+        let table = self.devices.as_ref().and_then(|devices| devices.now().ok());
+        let mut all = Vec::new();
+        for (place, (meter, group)) in self.containers.iter_mut().zip(groups).enumerate() {
+            let shown = group.and_then(|(counted, present)| meter.show(counted, present, table.as_ref()));
+            if let (Some(shown), Some(files)) = (&shown, &meter.files) {
+                let peak = files.peak(shown.present.memory_bytes);
+                meter.peak_bytes = meter.peak_bytes.max(peak);
+                for begins in self.open.values_mut() {
+                    begins[place].peak_bytes = begins[place].peak_bytes.max(peak);
+                }
+            }
+            all.push(shown);
+        }
+        all
+    }
+
+    fn begin_peaks(&mut self) {
+        for files in self.containers.iter_mut().filter_map(|meter| meter.files.as_mut()) {
+            files.begin_peak();
+        }
+    }
+}
+
+impl Meter {
+    /// The counters of its group, of which the files are opened anew where they are those of a group that is gone.
+    fn group(&mut self, killed: Option<u64>) -> Option<(Counted, Present)> {
+        if let Some(read) = self.files.as_mut().and_then(|files| files.read(killed).ok()) {
+            return Some(read);
+        }
+        self.files = None;
+        let mut files = self.container.group().ok()?.counters().ok()?;
+        let read = files.read(killed).ok()?;
+        self.files = Some(files);
+        self.life += 1;
+        Some(read)
+    }
+
+    fn show(&mut self, group: Counted, present: Present, table: Option<&DeviceTable>) -> Option<Shown> {
+        let port = table?.device(&self.container.machine().port())?;
+        // Seen from the bridge: what the port receives, the container has sent.
+        let port = DeviceCounted {
+            received_bytes: port.sent_bytes,
+            received_packets: port.sent_packets,
+            sent_bytes: port.received_bytes,
+            sent_packets: port.received_packets,
+            dropped_packets: port.dropped_packets,
+        };
+        let used = Used { group, port };
+        if self.account.goes_back(self.life, &used) {
+            self.life += 1; // a new life that no file has told of
+        }
+        self.account.look(self.life, used);
+        Some(Shown { life: self.life, used, present })
+    }
+}
+
+impl Spent {
+    fn add(&mut self, name: &str, usage: Usage) {
+        self.cpu_ms = round(self.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
+        self.wait_ms = self.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
+        self.containers.insert(name.to_owned(), usage);
+    }
+}
+
+/// Adds up what a container uses over its lives.
+#[derive(Debug, Default)]
+struct Account {
+    /// The present life, what it had used when the count began, and what at the last look.
+    present: Option<(u32, Used, Used)>,
+    /// What the lives before have used.
+    before: Used,
+}
+
+impl Account {
+    fn goes_back(&self, life: u32, used: &Used) -> bool {
+        self.present.is_some_and(|(present, _, last)| present == life && used.since(&last).is_none())
+    }
+
+    fn look(&mut self, life: u32, used: Used) {
+        self.present = Some(match self.present {
+            None => (life, used, used),
+            Some((present, begin, _)) if present == life => (life, begin, used),
+            // A life that began after the count did counts from its begin.
+            Some((_, begin, last)) => {
+                self.before = self.before.plus(&last.since(&begin).unwrap_or_default());
+                (life, Used::nothing_like(&used), used)
+            }
+        });
+    }
+
+    fn total(&self) -> Option<Used> {
+        let (_, begin, last) = self.present?;
+        let present = last.since(&begin)?;
+        Some(if self.before == Used::default() { present } else { self.before.plus(&present) })
+    }
+}
+
+/// What was used between two looks; nothing where the container was down in one of them, or had another life.
+fn between(begin: Option<Shown>, end: Option<Shown>) -> Option<Used> {
+    let (begin, end) = (begin?, end?);
+    if begin.life == end.life { end.used.since(&begin.used) } else { None }
+}
+
+impl Used {
+    /// Zero, of all that is counted here.
+    fn nothing_like(other: &Self) -> Self {
+        let group = Counted {
+            waited_ns: other.group.waited_ns.map(|_| 0),
+            disk: other.group.disk.map(|_| DiskCounted::default()),
+            ..Counted::default()
+        };
+        Self { group, port: DeviceCounted::default() }
+    }
+
+    /// Nothing where a counter has gone back.
+    fn since(&self, begin: &Self) -> Option<Self> {
+        let (a, b) = (&self.group, &begin.group);
+        let group = Counted {
+            cpu_ns: a.cpu_ns.checked_sub(b.cpu_ns)?,
+            // Shares of a whole that the kernel works out anew each time: one of them may go back a little.
+            user_ns: a.user_ns.saturating_sub(b.user_ns),
+            system_ns: a.system_ns.saturating_sub(b.system_ns),
+            throttled_ns: a.throttled_ns.checked_sub(b.throttled_ns)?,
+            waited_ns: match (a.waited_ns, b.waited_ns) {
+                (Some(a), Some(b)) => Some(a.checked_sub(b)?),
+                _ => None,
+            },
+            oom_kills: a.oom_kills.checked_sub(b.oom_kills)?,
+            disk: match (a.disk, b.disk) {
+                (Some(a), Some(b)) => Some(DiskCounted {
+                    read_bytes: a.read_bytes.checked_sub(b.read_bytes)?,
+                    written_bytes: a.written_bytes.checked_sub(b.written_bytes)?,
+                    read_ops: a.read_ops.checked_sub(b.read_ops)?,
+                    write_ops: a.write_ops.checked_sub(b.write_ops)?,
+                }),
+                _ => None,
+            },
+        };
+        let (a, b) = (&self.port, &begin.port);
+        let port = DeviceCounted {
+            received_bytes: a.received_bytes.checked_sub(b.received_bytes)?,
+            received_packets: a.received_packets.checked_sub(b.received_packets)?,
+            sent_bytes: a.sent_bytes.checked_sub(b.sent_bytes)?,
+            sent_packets: a.sent_packets.checked_sub(b.sent_packets)?,
+            dropped_packets: a.dropped_packets.checked_sub(b.dropped_packets)?,
+        };
+        Some(Self { group, port })
+    }
+
+    /// What only one of them knows, both together do not know; but nothing at all knows everything.
+    fn plus(&self, other: &Self) -> Self {
+        if *self == Self::default() {
+            return *other;
+        }
+        let (a, b) = (&self.group, &other.group);
+        let group = Counted {
+            cpu_ns: a.cpu_ns + b.cpu_ns,
+            user_ns: a.user_ns + b.user_ns,
+            system_ns: a.system_ns + b.system_ns,
+            throttled_ns: a.throttled_ns + b.throttled_ns,
+            waited_ns: a.waited_ns.zip(b.waited_ns).map(|(a, b)| a + b),
+            oom_kills: a.oom_kills + b.oom_kills,
+            disk: a.disk.zip(b.disk).map(|(a, b)| DiskCounted {
+                read_bytes: a.read_bytes + b.read_bytes,
+                written_bytes: a.written_bytes + b.written_bytes,
+                read_ops: a.read_ops + b.read_ops,
+                write_ops: a.write_ops + b.write_ops,
+            }),
+        };
+        let (a, b) = (&self.port, &other.port);
+        let port = DeviceCounted {
+            received_bytes: a.received_bytes + b.received_bytes,
+            received_packets: a.received_packets + b.received_packets,
+            sent_bytes: a.sent_bytes + b.sent_bytes,
+            sent_packets: a.sent_packets + b.sent_packets,
+            dropped_packets: a.dropped_packets + b.dropped_packets,
+        };
+        Self { group, port }
+    }
+
+    fn usage(&self, memory_peak_bytes: u64) -> Usage {
+        let Counted { cpu_ns, user_ns, system_ns, throttled_ns, waited_ns, oom_kills, disk } = self.group;
+        // The whole is exact, its parts are seen at ticks of the kernel's clock.
+        let seen = user_ns.saturating_add(system_ns);
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = if seen == 0 { 1.0 } else { user_ns as f64 / seen as f64 };
+        let (cpu_ms, cpu_user_ms) = (milliseconds(cpu_ns), round(milliseconds(cpu_ns) * share));
+        Usage {
+            cpu_user_ms,
+            cpu_system_ms: round(cpu_ms - cpu_user_ms),
+            throttled_ms: milliseconds(throttled_ns),
+            wait_ms: waited_ns.map(milliseconds),
+            memory_peak_bytes,
+            oom_kills,
+            read_bytes: disk.map(|disk| disk.read_bytes),
+            written_bytes: disk.map(|disk| disk.written_bytes),
+            read_ops: disk.map(|disk| disk.read_ops),
+            write_ops: disk.map(|disk| disk.write_ops),
+            received_bytes: self.port.received_bytes,
+            sent_bytes: self.port.sent_bytes,
+            received_packets: self.port.received_packets,
+            sent_packets: self.port.sent_packets,
+            dropped_packets: self.port.dropped_packets,
+        }
+    }
+}
+
+/// To the microsecond.
+pub(super) fn milliseconds(nanoseconds: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "precise for a hundred days")]
+    round(nanoseconds as f64 / 1e6)
+}
+
+/// Milliseconds to the microsecond: more than that is no information, and less of it reads better.
+pub(super) fn round(milliseconds: f64) -> f64 {
+    (milliseconds * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(cpu_ms: u64, sent_bytes: u64) -> Used {
+        let disk = Some(DiskCounted { written_bytes: 10 * sent_bytes, ..DiskCounted::default() });
+        let group = Counted { cpu_ns: cpu_ms * 1_000_000, waited_ns: Some(5), disk, ..Counted::default() };
+        Used { group, port: DeviceCounted { sent_bytes, ..DeviceCounted::default() } }
+    }
+
+    fn shown(life: u32, used: Used) -> Option<Shown> {
+        Some(Shown { life, used, present: Present::default() })
+    }
+
+    #[test]
+    fn what_was_used_is_what_the_counters_gained() {
+        let gained = between(shown(1, used(5, 100)), shown(1, used(8, 350))).unwrap().usage(77);
+        assert_eq!((gained.cpu_user_ms, gained.sent_bytes, gained.written_bytes), (3.0, 250, Some(2500)));
+        assert_eq!((gained.memory_peak_bytes, gained.wait_ms), (77, Some(0.0)));
+    }
+
+    #[test]
+    fn a_container_that_had_another_life_or_was_down_has_no_usage() {
+        let (early, late) = (used(5, 100), used(8, 350));
+        assert_eq!(between(shown(1, early), shown(2, late)), None, "another life whose counters are higher by now");
+        assert_eq!(between(shown(1, late), shown(1, early)), None, "counters that went back");
+        assert_eq!(between(None, shown(1, late)), None);
+        assert_eq!(between(shown(1, early), None), None);
+        let port_alone = Used { port: early.port, ..late };
+        assert_eq!(between(shown(1, late), shown(1, port_alone)), None, "one counter is enough");
+    }
+
+    #[test]
+    fn an_account_goes_on_over_restarts_and_never_goes_back() {
+        let mut account = Account::default();
+        assert_eq!(account.total(), None);
+        account.look(1, used(100, 1000));
+        assert_eq!(account.total().unwrap().usage(0).sent_bytes, 0, "what came before the session does not count");
+        account.look(1, used(130, 1500));
+        assert!(!account.goes_back(1, &used(130, 1500)) && account.goes_back(1, &used(2, 10)));
+        account.look(2, used(2, 10));
+        let total = account.total().unwrap().usage(0);
+        assert_eq!((total.cpu_user_ms, total.sent_bytes, total.written_bytes), (32.0, 510, Some(5100)));
+        account.look(2, used(7, 10));
+        assert_eq!(account.total().unwrap().usage(0).cpu_user_ms, 37.0);
+        account.look(3, used(1, 1));
+        let total = account.total().unwrap().usage(0);
+        assert_eq!((total.cpu_user_ms, total.sent_bytes), (38.0, 511));
+    }
+
+    #[test]
+    fn processor_time_is_shared_out_as_it_was_seen() {
+        let group = |user_ns, system_ns| Counted { cpu_ns: 9_000_000, user_ns, system_ns, ..Counted::default() };
+        let shares = |group| {
+            let usage = Used { group, port: DeviceCounted::default() }.usage(0);
+            (usage.cpu_user_ms, usage.cpu_system_ms)
+        };
+        assert_eq!(shares(group(4_000_000, 8_000_000)), (3.0, 6.0));
+        assert_eq!(shares(group(0, 1)), (0.0, 9.0));
+        assert_eq!(shares(group(0, 0)), (9.0, 0.0), "too short to be seen");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_count_is_not_zero() {
+        let group = Counted { cpu_ns: 1, ..Counted::default() };
+        let usage = Used { group, port: DeviceCounted::default() }.usage(0);
+        assert_eq!((usage.wait_ms, usage.read_bytes, usage.written_bytes), (None, None, None));
+        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
+        spent.add("a", used(1, 1).usage(0));
+        assert_eq!(spent.wait_ms, Some(0.0));
+        spent.add("b", usage);
+        assert_eq!(spent.wait_ms, None, "a sum that lacks one is none");
+    }
+}
