@@ -213,6 +213,7 @@ mod tests {
             containers: Vec::new(),
             cases: cases.iter().map(|name| case(name)).collect(),
             expects: Vec::new(),
+            operations: BTreeMap::new(),
             chaos: None,
         };
         Project {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
-    build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new, setup, shrink, test,
+    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
+    setup, shrink, test,
 };
 use crate::error::Error;
 
@@ -44,6 +45,8 @@ pub struct Context {
 #[derive(Debug, Subcommand)]
 enum Verb {
     E2e(Box<e2e::Args>),
+    Baseline(baseline::Args),
+    BaselineUpdate(baseline_update::Args),
     Fault(fault::Args),
     Shrink(shrink::Args),
     New(new::Args),
@@ -83,6 +86,8 @@ impl Cli {
         let context = Context { root: std::path::absolute(root)?, format: self.format };
         match &self.verb {
             Verb::E2e(args) => e2e::run(args, &context),
+            Verb::Baseline(args) => baseline::run(args, &context),
+            Verb::BaselineUpdate(args) => baseline_update::run(args, &context),
             Verb::Fault(args) => fault::run(args, &context),
             Verb::Shrink(args) => shrink::run(args, &context),
             Verb::New(args) => new::run(args, &context),

@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::Template;
 use super::chaos::{Chaos, ChaosTable};
 use super::expects::{Expected, ExpectedTable};
+use super::operations::{self, OperationRule, OperationTable};
 use super::parse::{Source, duration, is_name, nearest};
 use crate::error::Error;
 
@@ -44,6 +45,8 @@ pub struct Scenario {
     pub expects: Vec<Expected>,
     /// Which faults it endures; nothing where nobody has said yet.
     pub chaos: Option<Chaos>,
+    /// What is asked of measured operations that are compared, by name.
+    pub operations: BTreeMap<String, OperationRule>,
 }
 
 /// A container that a scenario asks for.
@@ -91,6 +94,8 @@ struct File {
     #[serde(default)]
     expects: Vec<ExpectedTable>,
     chaos: Option<Spanned<ChaosTable>>,
+    #[serde(default)]
+    operations: BTreeMap<String, OperationTable>,
 }
 
 fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -227,6 +232,7 @@ impl Scenario {
             cases,
             expects,
             chaos,
+            operations: operations::check(file.operations, &source)?,
         })
     }
 }
@@ -371,6 +377,10 @@ mod tests {
             &chaos("nothing_because='x'\n[[chaos.faults]]\nfault='net'"),
             "scenario.toml:4:17: this scenario endures faults",
         );
+        let operation = |text: &str| format!("description='x'\n[containers.mini]\n[operations.query]\n{text}");
+        check(&operation("worse_percent=10"), "ok cat/one 9s default");
+        check(&operation("worse_percent=0"), "scenario.toml:4:15: the smallest change of query that matters");
+        check(&operation("worse=3"), "scenario.toml:4:1: unknown field `worse`");
         let expects = |text: &str| format!("description='x'\n[containers.mini]\n[[expects]]\n{text}");
         check(&expects("finding='left_over'\non=['mini']\nabout='httpd*'"), "ok cat/one 9s default");
         check(

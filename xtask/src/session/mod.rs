@@ -6,9 +6,11 @@ mod connection;
 mod ending;
 mod faults;
 mod findings;
+mod gate;
 mod pictures;
 mod requests;
 mod scenario;
 
 pub use chaos::ChaosSpec;
+pub use gate::Gate;
 pub use scenario::{Ended, SessionSpec, run};
