@@ -45,7 +45,7 @@ pub struct Series<'a> {
 /// each other, says nothing of how the machine changed.
 ///
 /// Inconclusive too is what those two witnesses cannot speak for:
-/// - wall times of a side whose first and second half have smallest samples further apart than one and a half thresholds: what
+/// - wall times of a side whose thirds, in the order of time, have smallest samples further apart than two thresholds: what
 ///   moves so far within one recording moves between two;
 /// - the wall time of an operation that mostly waits: the fixed work computes, and does not see a slower disk. Its processor
 ///   time is held to one and a half thresholds;
@@ -64,7 +64,7 @@ pub fn committed(
     let waits = baseline.busy.min(candidate.busy) < BUSY;
     let percent = thresholds.committed_percent() * if waits { 1.5 } else { 1.0 };
     let least = (percent / 100.0).ln_1p();
-    let own = (1.5 * thresholds.committed_percent() / 100.0).ln_1p();
+    let own = (2.0 * thresholds.committed_percent() / 100.0).ln_1p();
     let problem = problem("baseline", baseline, &before).or_else(|| problem("candidate", candidate, &after)).or_else(
         || match kind {
             Kind::Wall if waits => Some(mostly_waits(baseline.busy.min(candidate.busy))),
@@ -98,8 +98,8 @@ pub fn committed(
     );
     let length = moving_block_length(samples);
     let interval = moving_block_ratio(&before, &after, length, CONFIDENCE, seed, smallest);
-    let interval = interval.map(|interval| better.interval(interval));
-    Verdict { decision, effect: Some(better.effect(measured)), interval, p: None, samples, because }
+    let interval = interval.and_then(|interval| better.interval(interval));
+    Verdict { decision, effect: better.effect(measured), interval, p: None, samples, because }
 }
 
 fn costs(samples: &[f64], better: Better) -> Vec<f64> {
@@ -134,10 +134,14 @@ fn mostly_waits(busy: f64) -> String {
 
 /// Why this side does not agree with itself, if it does not.
 fn restless(side: &str, costs: &[f64], own: f64) -> Option<String> {
-    let (first, second) = costs.split_at(costs.len() / 2);
-    let moved = log_ratio(smallest, first, second)?;
-    (moved.abs() > own)
-        .then(|| format!("the {side} does not agree with itself: its second half is {} than its first", shown(moved)))
+    let third = costs.len() / 3;
+    let thirds = [&costs[..third], &costs[third..2 * third], &costs[2 * third..]].map(smallest);
+    let thirds: Vec<f64> = thirds.into_iter().flatten().collect();
+    let (least, most) = (smallest(&thirds)?, thirds.iter().copied().max_by(f64::total_cmp)?);
+    let apart = most.ln() - least.ln();
+    (apart > own).then(|| {
+        format!("the {side} does not agree with itself: one third of its samples is {} than another", shown(apart))
+    })
 }
 
 fn log_ratio(statistic: fn(&[f64]) -> Option<f64>, before: &[f64], after: &[f64]) -> Option<f64> {
@@ -244,7 +248,7 @@ mod tests {
         check(
             &restless,
             Decision::Inconclusive,
-            "the candidate does not agree with itself: its second half is 16.7 % better",
+            "the candidate does not agree with itself: one third of its samples is 20.0 % worse than another",
         );
         check(&Case { kind: Kind::Processor, ..restless }, Decision::Regressed, "beyond");
     }

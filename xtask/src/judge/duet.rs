@@ -311,8 +311,8 @@ impl Judge {
 
     fn end(&mut self, decision: Decision, permuted: Permuted, p: f64, seed: u64, because: String) {
         let better = self.metric.better;
-        let interval = paired_low(&self.costs, TESTED, CONFIDENCE, seed).map(|interval| better.interval(interval));
-        let effect = Some(better.effect(permuted.log_ratio));
+        let interval = paired_low(&self.costs, TESTED, CONFIDENCE, seed).and_then(|interval| better.interval(interval));
+        let effect = better.effect(permuted.log_ratio);
         self.stage = Stage::Done(Verdict { decision, effect, interval, p: Some(p), samples: self.used, because });
     }
 }

@@ -122,22 +122,24 @@ impl Better {
         }
     }
 
-    /// The effect in the metric's own unit, of the logarithm of a ratio of costs.
+    /// The effect in the metric's own unit, of the logarithm of a ratio of costs; `None` beyond all numbers.
     #[must_use]
-    pub fn effect(self, log_cost: f64) -> f64 {
-        match self {
+    pub fn effect(self, log_cost: f64) -> Option<f64> {
+        let effect = match self {
             Self::Lower => log_cost.exp(),
             Self::Higher => (-log_cost).exp(),
-        }
+        };
+        effect.is_finite().then_some(effect)
     }
 
     /// The interval of the effect, likewise.
     #[must_use]
-    pub fn interval(self, (low, high): (f64, f64)) -> (f64, f64) {
-        match self {
-            Self::Lower => (low.exp(), high.exp()),
-            Self::Higher => ((-high).exp(), (-low).exp()),
-        }
+    pub fn interval(self, (low, high): (f64, f64)) -> Option<(f64, f64)> {
+        let (low, high) = match self {
+            Self::Lower => (low, high),
+            Self::Higher => (high, low),
+        };
+        Some((self.effect(low)?, self.effect(high)?))
     }
 }
 

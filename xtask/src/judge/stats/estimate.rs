@@ -39,7 +39,7 @@ pub struct Estimates {
 }
 
 impl Estimates {
-    /// Of samples that are one iteration each. `None` without samples, or where one is not finite.
+    /// Of samples that are one iteration each. `None` without samples, or where one is not finite or too large to be squared.
     #[must_use]
     pub fn of(samples: &[f64], seed: u64) -> Option<Self> {
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {
