@@ -11,7 +11,7 @@ pub mod stats;
 mod verdict;
 
 pub use check::{Comparisons, Rate, Recording, Windows};
-pub use committed::{COMMITTED_SAMPLES, Series, committed};
+pub use committed::{CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, committed};
 pub use duet::{Duet, Metric, Pair, Plan, Side, Step};
 pub use rules::{criterion, fixed_20_percent, mann_whitney};
 pub use verdict::{Better, Decision, RUN_ALPHA, Thresholds, Verdict, hold_together};

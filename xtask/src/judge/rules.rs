@@ -106,3 +106,39 @@ fn t_statistic(one: &[f64], two: &[f64]) -> f64 {
     }
     difference / (squared_error(one, mean_one) + squared_error(two, mean_two)).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: [f64; 8] = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 100.8, 99.9];
+
+    fn times(factor: f64) -> Vec<f64> {
+        QUICK.iter().map(|value| value * factor).collect()
+    }
+
+    #[test]
+    fn clear_cases() {
+        use Decision::{Improved, Regressed, Unchanged};
+        let check = |factor: f64, expected: [Decision; 3]| {
+            let after = times(factor);
+            let found = [criterion(&QUICK, &after, 1), mann_whitney(&QUICK, &after), fixed_20_percent(&QUICK, &after)];
+            assert_eq!(found, expected, "{factor}");
+        };
+        check(1.0, [Unchanged; 3]);
+        check(1.05, [Regressed, Regressed, Unchanged]);
+        check(1.25, [Regressed; 3]);
+        check(0.95, [Improved, Improved, Unchanged]);
+        check(0.75, [Improved; 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_inconclusive() {
+        let good = times(1.0);
+        for bad in [&[][..], &[f64::NAN, 1.0], &[-1.0, f64::NAN]] {
+            let found = [criterion(bad, &good, 1), mann_whitney(&good, bad), fixed_20_percent(bad, &good)];
+            assert_eq!(found, [Decision::Inconclusive; 3], "{bad:?}");
+        }
+        assert_eq!(criterion(&[1.0; 9], &[1.0; 9], 1), Decision::Unchanged);
+    }
+}

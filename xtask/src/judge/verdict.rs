@@ -122,22 +122,24 @@ impl Better {
         }
     }
 
-    /// The effect in the metric's own unit, of the logarithm of a ratio of costs.
+    /// The effect in the metric's own unit, of the logarithm of a ratio of costs; `None` beyond all numbers.
     #[must_use]
-    pub fn effect(self, log_cost: f64) -> f64 {
-        match self {
+    pub fn effect(self, log_cost: f64) -> Option<f64> {
+        let effect = match self {
             Self::Lower => log_cost.exp(),
             Self::Higher => (-log_cost).exp(),
-        }
+        };
+        effect.is_finite().then_some(effect)
     }
 
     /// The interval of the effect, likewise.
     #[must_use]
-    pub fn interval(self, (low, high): (f64, f64)) -> (f64, f64) {
-        match self {
-            Self::Lower => (low.exp(), high.exp()),
-            Self::Higher => ((-high).exp(), (-low).exp()),
-        }
+    pub fn interval(self, (low, high): (f64, f64)) -> Option<(f64, f64)> {
+        let (low, high) = match self {
+            Self::Lower => (low, high),
+            Self::Higher => (high, low),
+        };
+        Some((self.effect(low)?, self.effect(high)?))
     }
 }
 
@@ -217,4 +219,61 @@ pub(super) fn shown(log_cost: f64) -> String {
         return "no difference".into();
     }
     format!("{:.1} % {}", percent.abs(), if percent > 0.0 { "worse" } else { "better" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(decision: Decision, p: Option<f64>) -> Verdict {
+        Verdict { decision, effect: Some(1.1), interval: Some((1.05, 1.15)), p, samples: 40, because: "x".into() }
+    }
+
+    #[test]
+    fn among_many_comparisons_a_weak_change_does_not_stand() {
+        let mut verdicts = vec![verdict(Decision::Regressed, Some(0.0004)), verdict(Decision::Regressed, Some(0.02))];
+        verdicts.push(verdict(Decision::Improved, None));
+        verdicts.extend(vec![verdict(Decision::Unchanged, Some(0.9)); 58]);
+        hold_together(&mut verdicts);
+        let decisions: Vec<Decision> = verdicts.iter().map(|verdict| verdict.decision).take(4).collect();
+        use Decision::{Improved, Inconclusive, Regressed, Unchanged};
+        assert_eq!(decisions, [Regressed, Inconclusive, Improved, Unchanged]);
+        let because = "it looks regressed, but among 60 comparisons of one run noise shows as much too often: x";
+        assert_eq!(verdicts[1].because, because);
+    }
+
+    #[test]
+    fn a_verdict_is_written_and_read() {
+        let full = verdict(Decision::Regressed, Some(0.01));
+        let text = serde_json::to_string(&full).unwrap();
+        assert!(text.starts_with(r#"{"decision":"regressed","effect":1.1,"interval":[1.05,1.15],"p":0.01"#), "{text}");
+        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), full);
+        let empty = Verdict::inconclusive(3, "why");
+        let text = serde_json::to_string(&empty).unwrap();
+        assert_eq!(text, r#"{"decision":"inconclusive","samples":3,"because":"why"}"#);
+        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), empty);
+    }
+
+    #[test]
+    fn thresholds_follow_from_the_smallest_change_that_matters() {
+        let percents =
+            |it: Thresholds| [it.worse_percent(), it.confirm_percent(), it.same_percent(), it.committed_percent()];
+        assert_eq!(percents(Thresholds::default()), [3.0, 2.0, 5.0, 5.0]);
+        assert_eq!(percents(Thresholds::smallest(12.0).unwrap()), [12.0, 8.0, 20.0, 12.0]);
+        assert_eq!(Thresholds::smallest(4.0).unwrap().at_least(6.0).worse_percent(), 6.0);
+        for bad in [0.0, -3.0, 2000.0, f64::NAN, f64::INFINITY] {
+            let message = Thresholds::smallest(bad).unwrap_err();
+            assert!(message.contains("write the smallest change that matters"), "{message}");
+        }
+    }
+
+    #[test]
+    fn complaints_name_the_side_and_the_value() {
+        assert_eq!(complaint("baseline", &[1.0, 2.0]), None);
+        assert_eq!(complaint("baseline", &[1.0]), None);
+        let constant = complaint("candidate", &[2.0; 30]).unwrap();
+        assert_eq!(constant, "all 30 values of the candidate are 2: a clock or counter so coarse cannot show a change");
+        let bad = complaint("baseline", &[1.0, f64::NAN]).unwrap();
+        assert_eq!(bad, "a value of the baseline is NaN, where only a finite number above 0 can be compared");
+    }
 }

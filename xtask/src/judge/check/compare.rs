@@ -7,7 +7,7 @@ use rand_pcg::Pcg64;
 use serde::Serialize;
 
 use super::recording::{Recording, Round, Run, Track};
-use crate::judge::committed::{COMMITTED_SAMPLES, Series, committed};
+use crate::judge::committed::{COMMITTED_SAMPLES, Kind, Series, committed};
 use crate::judge::duet::{Duet, Metric, Pair, Plan, Side, Step};
 use crate::judge::rules;
 use crate::judge::stats::{stream, wilson};
@@ -80,10 +80,18 @@ enum Measure {
 
 /// The rounds of a track that have both sides of a comparison, and their metric.
 struct Sides {
-    /// (baseline, candidate), and who went first.
-    pairs: Vec<((f64, f64), Side)>,
-    /// Of each round, where it has one that suits the metric.
-    calibration: Vec<Option<f64>>,
+    rounds: Vec<PairedRound>,
+    /// What a calibration has to be of; nothing where none suits the metric.
+    kind: Option<Kind>,
+}
+
+/// Of both sides, the baseline first.
+struct PairedRound {
+    values: (f64, f64),
+    first: Side,
+    wall: (f64, f64),
+    cpu: (f64, f64),
+    calibration: Option<f64>,
 }
 
 impl Comparisons {
@@ -169,7 +177,7 @@ impl Rule {
 
     /// The decision from anywhere on; the unpaired rules take baseline and candidate from two places that do not overlap.
     fn judge_anywhere(self, sides: &Sides, stream: &mut Pcg64, seed: u64) -> Option<Said> {
-        let rounds = sides.pairs.len();
+        let rounds = sides.rounds.len();
         if let Some(plan) = self.plan() {
             let last = rounds.checked_sub(plan.pairs_most())?;
             return duet(plan, sides, stream.random_range(0..=last), seed);
@@ -183,28 +191,19 @@ impl Rule {
     }
 
     fn unpaired(self, sides: &Sides, baseline: usize, candidate: usize, seed: u64) -> Option<Decision> {
-        let side = |begin: usize, of: fn(&(f64, f64)) -> f64| {
-            let pairs = sides.pairs.get(begin..begin + COMMITTED_SAMPLES)?;
-            Some(pairs.iter().map(|(values, _)| of(values)).collect::<Vec<f64>>())
-        };
-        let (before, after) = (side(baseline, |pair| pair.0)?, side(candidate, |pair| pair.1)?);
+        let before = sides.window(baseline, |pair| pair.0)?;
+        let after = sides.window(candidate, |pair| pair.1)?;
         Some(match self {
             Self::Criterion => rules::criterion(&before, &after, seed),
             Self::MannWhitney => rules::mann_whitney(&before, &after),
             Self::Fixed20Percent => rules::fixed_20_percent(&before, &after),
             _ => {
-                let calibration = |begin: usize| {
-                    sides
-                        .calibration
-                        .get(begin..begin + COMMITTED_SAMPLES)?
-                        .iter()
-                        .copied()
-                        .collect::<Option<Vec<f64>>>()
-                };
-                let (fixed_before, fixed_after) = (calibration(baseline)?, calibration(candidate)?);
-                let before = Series { samples: &before, calibration: &fixed_before };
-                let after = Series { samples: &after, calibration: &fixed_after };
-                committed(before, after, Better::Lower, Thresholds::default(), seed).decision
+                let kind = sides.kind?;
+                let (fixed_before, busy_before) = sides.beside(baseline, |pair| pair.0)?;
+                let (fixed_after, busy_after) = sides.beside(candidate, |pair| pair.1)?;
+                let before = Series { samples: &before, calibration: &fixed_before, busy: busy_before };
+                let after = Series { samples: &after, calibration: &fixed_after, busy: busy_after };
+                committed(before, after, kind, Better::Lower, Thresholds::default(), seed).decision
             }
         })
     }
@@ -212,11 +211,11 @@ impl Rule {
 
 /// The verdict of a duet that begins at this round; `None` where it could want more rounds than there are.
 fn duet(plan: Plan, sides: &Sides, begin: usize, seed: u64) -> Option<Said> {
-    let pairs = sides.pairs.get(begin..begin + plan.pairs_most())?;
+    let rounds = sides.rounds.get(begin..begin + plan.pairs_most())?;
     let metric = Metric { name: String::new(), better: Better::Lower, thresholds: Thresholds::default() };
     let mut duet = Duet::new(plan, vec![metric], seed);
-    for (values, first) in pairs {
-        if let Step::Done(verdicts) = duet.feed(&Pair { first: *first, values: vec![*values] }) {
+    for round in rounds {
+        if let Step::Done(verdicts) = duet.feed(&Pair { first: round.first, values: vec![round.values] }) {
             return verdicts.first().map(|verdict| (verdict.decision, verdict.samples));
         }
     }
@@ -249,6 +248,14 @@ impl Measure {
             Self::WallMinusWait => None,
         }
     }
+
+    fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Wall => Some(Kind::Wall),
+            Self::Cpu => Some(Kind::Processor),
+            Self::WallMinusWait => None,
+        }
+    }
 }
 
 impl Track {
@@ -262,15 +269,31 @@ impl Track {
 
 impl Sides {
     fn of(track: &Track, effect: u32, measure: Measure) -> Self {
-        let mut sides = Self { pairs: Vec::new(), calibration: Vec::new() };
+        let mut rounds = Vec::new();
         for round in &track.rounds {
             let (Some(baseline), Some(candidate)) = (round.baseline, round.candidates.get(&effect)) else { continue };
             let (Some(before), Some(after)) = (measure.of(baseline), measure.of(*candidate)) else { continue };
             let first = if baseline.position < candidate.position { Side::Baseline } else { Side::Candidate };
-            sides.pairs.push(((before, after), first));
-            sides.calibration.push(measure.calibration(round));
+            let calibration = measure.calibration(round);
+            let (wall, cpu) = ((baseline.wall, candidate.wall), (baseline.cpu, candidate.cpu));
+            rounds.push(PairedRound { values: (before, after), first, wall, cpu, calibration });
         }
-        sides
+        Self { rounds, kind: measure.kind() }
+    }
+
+    /// One side's values from this round on, for an unpaired rule; `None` where there are too few.
+    fn window(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<Vec<f64>> {
+        let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
+        Some(rounds.iter().map(|round| side(&round.values)).collect())
+    }
+
+    /// The calibration of these rounds, and the share of its time that one side was on a processor.
+    fn beside(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<(Vec<f64>, f64)> {
+        let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
+        let calibration = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<f64>>>()?;
+        let wall: f64 = rounds.iter().map(|round| side(&round.wall)).sum();
+        let cpu: f64 = rounds.iter().map(|round| side(&round.cpu)).sum();
+        Some((calibration, cpu / wall))
     }
 }
 
@@ -298,5 +321,74 @@ impl Rate {
         let (low, high) = wilson(self.regressed, self.comparisons);
         let share = self.regressed as f64 / self.comparisons.max(1) as f64;
         (100.0 * share, 100.0 * low, 100.0 * high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::Path;
+
+    /// Rounds of work that takes about 100 ms of processor time, `p20` 20 % more.
+    fn recording(rounds: u32) -> Recording {
+        let mut stream = stream(1, 98);
+        let mut text = String::new();
+        for round in 0..rounds {
+            for (place, (variant, factor)) in [("A0", 1.0), ("A1", 1.0), ("p20", 1.2)].into_iter().enumerate() {
+                let time = 0.1 * factor * (1.0 + 0.05 * stream.random::<f64>());
+                let place = (place + round as usize) % 3;
+                text += &format!(
+                    "1,quiet,{round},w,{place},{variant},0,{time},{time},0,0,0,0,0,0,0,0,0,{},{}\n",
+                    0.1,
+                    0.1 * (1.0 + 0.01 * f64::from(round % 3))
+                );
+            }
+        }
+        Recording::parse(Path::new("x.csv"), &text).unwrap()
+    }
+
+    #[test]
+    fn every_rule_is_counted_on_every_metric_and_effect_that_there_is() {
+        let rates = Comparisons { windows: Windows::Both(10), seed: 1 }.run(&[recording(130)]);
+        for rate in &rates {
+            let counted = rate.regressed + rate.improved + rate.unchanged + rate.inconclusive;
+            assert!(counted == rate.comparisons && rate.comparisons >= 10, "{rate:?}");
+            assert!(rate.workload == "w" && [0, 20].contains(&rate.effect_percent), "{rate:?}");
+        }
+        assert_eq!(rates.len(), 6 * 2 * 2, "six rules, wall and cpu, two effects");
+        let one = |rule: &str, effect| {
+            let found =
+                rates.iter().find(|rate| (rate.rule, rate.metric, rate.effect_percent) == (rule, "cpu", effect));
+            found.cloned().unwrap()
+        };
+        assert_eq!(one("duet", 0).regressed, 0);
+        assert_eq!(one("duet", 20).regressed, one("duet", 20).comparisons);
+        assert_eq!(one("committed", 0).unchanged, one("committed", 0).comparisons);
+        assert_eq!(one("committed", 20).regressed, one("committed", 20).comparisons);
+        assert_eq!(one("committed", 20).pairs_mean, 30.0);
+        assert_eq!(one("mann_whitney", 20).regressed, one("mann_whitney", 20).comparisons);
+    }
+
+    #[test]
+    fn a_seed_repeats_the_rates_and_too_few_rounds_give_none() {
+        let run = |windows, rounds| Comparisons { windows, seed: 5 }.run(&[recording(rounds)]);
+        assert_eq!(run(Windows::Random(5), 110), run(Windows::Random(5), 110));
+        assert_eq!(run(Windows::Both(5), 19), []);
+        let rules = |rates: Vec<Rate>| {
+            let mut rules: Vec<&str> = rates.iter().map(|rate| rate.rule).collect();
+            rules.dedup();
+            rules
+        };
+        assert_eq!(rules(run(Windows::InOrder, 20)), ["duet_slow"], "which wants 20 at most");
+    }
+
+    #[test]
+    fn the_share_has_its_interval() {
+        let said = [(Decision::Regressed, 20), (Decision::Unchanged, 40)];
+        let rate = Rate::of(Rule::Duet, Measure::Cpu, "w", 5, &said);
+        let (share, low, high) = rate.regressed_percent();
+        assert!(share == 50.0 && low > 9.0 && low < 10.0 && high > 90.0 && high < 91.0, "{low} {high}");
+        assert_eq!(rate.pairs_mean, 30.0);
     }
 }

@@ -190,3 +190,61 @@ fn variant(fields: &[&str], field: usize) -> Result<Variant, Complaint> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: &str = "1,quiet,0,pipe,0,A0,772.4,0.05,0.04,0.004,5588,284,0,173,199,0,16448,0.011,0.013,0.006";
+    const SHORT: &str = "seq,quiet,0,2,A0,,0.04,0.03,0.001,,,";
+
+    fn parse(text: &str) -> Result<Recording, Error> {
+        Recording::parse(Path::new("x.csv"), text)
+    }
+
+    #[test]
+    fn both_layouts() {
+        let text =
+            [LONG, &LONG.replace("A0", "p10").replace(",0,pipe,0", ",0,pipe,1"), SHORT, "par,and,so,on", ""].join("\n");
+        let recording = parse(&text).unwrap();
+        let workloads: Vec<&str> = recording.tracks.iter().map(|track| track.workload.as_str()).collect();
+        assert_eq!((workloads, recording.passed_over), (vec!["pipe", "py"], 1));
+        let round = &recording.tracks[0].rounds[0];
+        let baseline = round.baseline.unwrap();
+        assert_eq!((baseline.wall, baseline.position, baseline.wait), (0.05, 0, None));
+        assert!((baseline.cpu - 0.044).abs() < 1e-12, "user and system");
+        assert_eq!((round.candidates[&10].position, round.calibration), (1, Some((0.013, 0.006))));
+        assert_eq!(recording.tracks[1].rounds[0].baseline.unwrap().wait, Some(0.001));
+    }
+
+    #[test]
+    fn a_round_ends_where_its_number_its_background_or_its_session_does() {
+        let line =
+            |background: &str, round: u32, variant: &str| format!("seq,{background},{round},0,{variant},,1,1,0,,,");
+        let lines = [("quiet", 0, "A0"), ("quiet", 0, "A1"), ("quiet", 1, "A0"), ("quiet", 0, "A0"), ("cpu1", 0, "A0")];
+        let text = lines.map(|(background, round, variant)| line(background, round, variant)).join("\n");
+        assert_eq!(parse(&text).unwrap().tracks[0].rounds.len(), 4);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let check = |text: &str, expected: &str| {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}\n  expected {expected}");
+        };
+        check("", "x.csv:1:1: it holds no timings: lines of 20 or of 12 fields");
+        check("par,x\n", "x.csv:1:1: it holds no timings");
+        check(
+            "session,background\n",
+            "x.csv:1:1: a line of 2 fields that begins with \"session\": 20 fields are expected",
+        );
+        check(&format!("{LONG}\n{LONG}"), "x.csv:2:1: the same variant twice in one round");
+        let second = |line: String| format!("{SHORT}\n{line}");
+        check(&second(LONG.replace("A0", "B7")), "x.csv:2:18: \"B7\" is no variant: A0, A1, or p");
+        check(&second(LONG.replace("0.05", "soon")), "x.csv:2:27: \"soon\" is no time in seconds");
+        check(&second(LONG.replace("0.05", "NaN")), "x.csv:2:27: \"NaN\" is no time");
+        check(&second(LONG.replace("0.05", "-1")), "x.csv:2:27: \"-1\" is no time");
+        check(&second(SHORT.replace(",0,2,", ",x,2,")), "x.csv:2:11: \"x\" is no whole number");
+        check(&second(LONG[..LONG.len() - 6].to_owned()), "x.csv:2:1: a line of 19 fields");
+    }
+}

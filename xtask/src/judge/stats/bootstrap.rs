@@ -148,3 +148,67 @@ fn low_sum(ascending: &[(f64, usize)], drawn: &[usize], count: usize) -> f64 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::judge::stats::low::low_fifth;
+
+    const FIRST: [f64; 8] = [12.1, 11.4, 13.9, 12.7, 11.9, 15.2, 12.3, 11.8];
+    const SECOND: [f64; 8] = [12.9, 13.4, 12.2, 14.8, 13.1, 13.3, 16.0, 12.6];
+
+    fn mean(samples: &[f64]) -> Option<f64> {
+        Some(samples.iter().sum::<f64>() / samples.len() as f64)
+    }
+
+    fn near(found: Option<(f64, f64)>, expected: (f64, f64), tolerance: f64) {
+        let found = found.unwrap();
+        let apart = (found.0 - expected.0).abs().max((found.1 - expected.1).abs());
+        assert!(apart <= tolerance, "{found:?} is not {expected:?}");
+    }
+
+    // The expected ends are those of 400,000 resamples made with numpy.
+
+    #[test]
+    fn the_interval_of_paired_low_means() {
+        let pairs: Vec<_> = FIRST.into_iter().zip(SECOND).collect();
+        near(paired_low(&pairs, 0.2, 0.9, 1), (0.024_9, 0.119_7), 0.01);
+    }
+
+    #[test]
+    fn the_interval_of_a_mean() {
+        let samples = [2.1, 2.4, 1.9, 2.2, 9.7, 2.0, 2.3, 2.2];
+        near(resampled(&samples, 0.95, 1, mean), (2.075, 5.01), 0.1);
+    }
+
+    #[test]
+    fn blocks_of_neighbours_make_the_interval_wider() {
+        let samples = [5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 4.0, 3.0, 2.0, 1.0, 2.0, 3.0];
+        near(moving_block(&samples, 3, 0.9, 1, mean), (3.083, 7.417), 0.25);
+        let (low, high) = resampled(&samples, 0.9, 1, mean).unwrap();
+        assert!(high - low < 3.5, "{low} {high}");
+    }
+
+    #[test]
+    fn the_interval_of_a_ratio_holds_the_ratio() {
+        let (low, high) = moving_block_ratio(&FIRST, &SECOND, 2, 0.9, 1, low_fifth).unwrap();
+        let ratio = (low_fifth(&SECOND).unwrap() / low_fifth(&FIRST).unwrap()).ln();
+        assert!(low < ratio && ratio < high && high - low < 0.3, "{low} {ratio} {high}");
+    }
+
+    #[test]
+    fn lengths_of_blocks() {
+        assert_eq!([0, 1, 8, 9, 27, 30, 100].map(moving_block_length), [1, 1, 2, 3, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_cannot_be_resampled_has_no_interval() {
+        assert_eq!(paired_low(&[], 0.2, 0.9, 1), None);
+        assert_eq!(paired_low(&[(1.0, f64::NAN)], 0.2, 0.9, 1), None);
+        assert_eq!(moving_block(&[], 3, 0.9, 1, mean), None);
+        assert_eq!(moving_block(&[1.0, f64::INFINITY], 1, 0.9, 1, mean), None);
+        assert_eq!(moving_block_ratio(&[1.0], &[], 3, 0.9, 1, mean), None);
+        assert_eq!(moving_block(&[2.0; 5], 100, 0.9, 1, mean), Some((2.0, 2.0)));
+    }
+}

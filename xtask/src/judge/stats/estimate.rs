@@ -39,7 +39,7 @@ pub struct Estimates {
 }
 
 impl Estimates {
-    /// Of samples that are one iteration each. `None` without samples, or where one is not finite.
+    /// Of samples that are one iteration each. `None` without samples, or where one is not finite or too large to be squared.
     #[must_use]
     pub fn of(samples: &[f64], seed: u64) -> Option<Self> {
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {
@@ -103,4 +103,47 @@ fn standard_deviation(samples: &[f64]) -> Option<f64> {
     let middle = mean(samples)?;
     let squares: f64 = samples.iter().map(|sample| (sample - middle).powi(2)).sum();
     Some(if samples.len() < 2 { 0.0 } else { (squares / (samples.len() - 1) as f64).sqrt() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_as_python_gives_them_within_their_intervals() {
+        let samples = [2.1, 2.4, 1.9, 2.2, 9.7, 2.0, 2.3, 2.2];
+        let all = Estimates::of(&samples, 1).unwrap();
+        let check = |estimate: Estimate, expected: f64| {
+            assert!((estimate.point - expected).abs() < 1e-12, "{estimate:?} is not {expected}");
+            assert!(estimate.low <= estimate.point && estimate.point <= estimate.high, "{estimate:?}");
+            assert!(estimate.low < estimate.high, "{estimate:?}");
+        };
+        check(all.mean, 3.1);
+        check(all.median, 2.2);
+        check(all.median_absolute_deviation, 0.15);
+        check(all.standard_deviation, 2.671_543_160_262_034);
+        assert_eq!(all.slope, None);
+    }
+
+    #[test]
+    fn the_slope_goes_through_the_origin() {
+        let (samples, iterations) = ([2.1, 3.9, 8.3, 15.8, 32.4], [1, 2, 4, 8, 16]);
+        let all = Estimates::of_iterations(&samples, &iterations, 1).unwrap();
+        let slope = all.slope.unwrap();
+        assert!((slope.point - 2.017_302_052_785_923_6).abs() < 1e-12, "{slope:?}, as numpy gives it");
+        assert!(slope.low < slope.point && slope.point < slope.high && slope.high < 2.11, "{slope:?}");
+        assert!((all.mean.point - 2.025).abs() < 1e-12, "of one iteration: {:?}", all.mean);
+    }
+
+    #[test]
+    fn one_sample_is_its_own_interval_and_bad_ones_have_none() {
+        let one = Estimates::of(&[4.0], 1).unwrap();
+        assert_eq!(one.mean, Estimate { point: 4.0, low: 4.0, high: 4.0 });
+        assert_eq!(one.standard_deviation, Estimate { point: 0.0, low: 0.0, high: 0.0 });
+        assert_eq!(Estimates::of(&[], 1), None);
+        assert_eq!(Estimates::of(&[1.0, f64::NAN], 1), None);
+        assert_eq!(Estimates::of_iterations(&[1.0], &[0], 1), None);
+        assert_eq!(Estimates::of_iterations(&[1.0], &[1, 2], 1), None);
+        assert_eq!(Estimates::of_iterations(&[f64::INFINITY], &[1], 1), None);
+    }
 }

@@ -17,3 +17,20 @@ pub fn holm(p_values: &[f64], alpha: f64) -> Vec<bool> {
     }
     stands
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_held_to_its_share() {
+        // Bounds at 0.05: 0.0125, 0.0167, 0.025, 0.05, in the order of the p.
+        assert_eq!(holm(&[0.01, 0.04, 0.03, 0.005], 0.05), [true, false, false, true]);
+        assert_eq!(holm(&[0.01, 0.015, 0.02, 0.04], 0.05), [true; 4]);
+        // One that fails stops all that follow, whatever their own bound.
+        assert_eq!(holm(&[0.013, 0.014, 0.015, 0.016], 0.05), [false; 4]);
+        assert_eq!(holm(&[0.05], 0.05), [true]);
+        assert_eq!(holm(&[], 0.05), [true; 0]);
+        assert_eq!(holm(&[f64::NAN, 0.001], 0.05), [false, true]);
+    }
+}

@@ -34,3 +34,30 @@ pub fn low_mean(samples: &[f64], fraction: f64) -> Option<f64> {
 pub fn low_fifth(samples: &[f64]) -> Option<f64> {
     low_mean(samples, 0.2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_low_part_is_rounded_and_never_empty() {
+        let check = |count, fraction, expected| assert_eq!(lowest(count, fraction), expected, "{count} {fraction}");
+        check(20, 0.2, 4);
+        check(13, 0.2, 3);
+        check(12, 0.2, 2);
+        check(1, 0.2, 1);
+        check(3, 0.01, 1);
+        check(5, 7.0, 5);
+        check(0, 0.2, 0);
+        check(5, f64::NAN, 1);
+    }
+
+    #[test]
+    fn means_of_the_low_part() {
+        let samples = [9.0, 1.0, 4.0, 2.0, 8.0, 3.0, 7.0, 6.0, 5.0, 100.0];
+        assert_eq!(low_fifth(&samples), Some(1.5));
+        assert_eq!(low_mean(&samples, 0.3), Some(2.0));
+        assert_eq!(low_mean(&samples, 1.0), Some(14.5));
+        assert_eq!(low_fifth(&[]), None);
+    }
+}

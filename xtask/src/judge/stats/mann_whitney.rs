@@ -32,3 +32,30 @@ pub fn mann_whitney(first: &[f64], second: &[f64]) -> Option<f64> {
     let distance = ((statistic - one * two / 2.0).abs() - 0.5).max(0.0);
     Some((2.0 * upper_tail(distance / variance.sqrt())).min(1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p_as_scipy_gives_it() {
+        let check = |first: &[f64], second: &[f64], expected: f64| {
+            for found in [mann_whitney(first, second), mann_whitney(second, first)] {
+                assert!((found.unwrap() - expected).abs() < 1e-9, "{found:?}");
+            }
+        };
+        let first = [12.1, 11.4, 13.9, 12.7, 11.9, 15.2, 12.3, 11.8];
+        let second = [12.9, 13.4, 12.2, 14.8, 13.1, 13.3, 16.0, 12.6];
+        check(&first, &second, 0.103_561_871_176_533_82);
+        let with_ties = [1.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0, 5.0];
+        check(&with_ties, &[2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0, 6.0, 7.0], 0.069_350_454_381_822_07);
+        check(&[1.0; 4], &[1.0; 5], 1.0);
+        check(&[1.0], &[2.0], 1.0);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_has_no_answer() {
+        assert_eq!(mann_whitney(&[], &[1.0]), None);
+        assert_eq!(mann_whitney(&[1.0, f64::NAN], &[1.0]), None);
+    }
+}

@@ -25,3 +25,28 @@ pub fn upper_tail(z: f64) -> f64 {
     };
     if z < 0.0 { 1.0 - tail } else { tail }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_as_scipy_gives_them() {
+        for (z, expected) in [
+            (0.0, 0.5),
+            (0.5, 0.308_537_538_725_986_9),
+            (1.96, 0.024_997_895_148_220_435),
+            (2.999, 0.001_354_336_533_727_105_7),
+            (3.0, 0.001_349_898_031_630_093_3),
+            (4.5, 3.397_673_124_730_053_5e-6),
+            (8.0, 6.220_960_574_271_74e-16),
+            (30.0, 4.906_713_927_147_908e-198),
+        ] {
+            let found = upper_tail(z);
+            assert!((found / expected - 1.0).abs() < 1e-9, "{z}: {found}");
+            assert!((upper_tail(-z) - (1.0 - expected)).abs() < 1e-12, "{z}");
+        }
+        assert_eq!(upper_tail(f64::INFINITY), 0.0);
+        assert!(upper_tail(f64::NAN).is_nan());
+    }
+}

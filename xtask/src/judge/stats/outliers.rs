@@ -27,3 +27,23 @@ pub fn outliers(samples: &[f64]) -> Vec<usize> {
     let places = samples.iter().enumerate().filter(|(_, sample)| deviation > 0.0 && is_far(**sample));
     places.map(|(place, _)| place).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_that_is_far_away() {
+        let samples = [2.1, 2.4, 1.9, 2.2, 9.7, 2.0, 2.3, 2.2];
+        assert!((median_absolute_deviation(&samples).unwrap() - 0.15).abs() < 1e-12, "as scipy gives it");
+        assert_eq!(outliers(&samples), [4]);
+        assert_eq!(outliers(&samples[..4]), [0_usize; 0]);
+    }
+
+    #[test]
+    fn without_a_scale_nothing_is_far() {
+        assert_eq!(outliers(&[1.0, 1.0, 1.0, 9.0]), [0_usize; 0]);
+        assert_eq!(outliers(&[]), [0_usize; 0]);
+        assert_eq!(median_absolute_deviation(&[]), None);
+    }
+}

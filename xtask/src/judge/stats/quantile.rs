@@ -20,3 +20,21 @@ pub fn median(samples: &[f64]) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     quantile(&sorted, 0.5)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_as_numpy_gives_them() {
+        let mut samples = [2.1, 2.4, 1.9, 2.2, 9.7, 2.0, 2.3, 2.2];
+        samples.sort_by(f64::total_cmp);
+        for (part, expected) in [(0.0, 1.9), (0.05, 1.935), (0.25, 2.075), (0.5, 2.2), (0.9, 4.59), (1.0, 9.7)] {
+            let found = quantile(&samples, part).unwrap();
+            assert!((found - expected).abs() < 1e-12, "{part}: {found}");
+        }
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0]), Some(4.0));
+    }
+}
