@@ -5,6 +5,7 @@
 
 mod chaos;
 mod expects;
+mod limits;
 mod parse;
 mod project;
 mod scenario;
@@ -13,6 +14,7 @@ mod template;
 
 pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use expects::{Expected, FINDINGS};
+pub use limits::{LimitKind, UsageLimit};
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};

@@ -6,9 +6,11 @@ mod connection;
 mod ending;
 mod faults;
 mod findings;
+mod limits;
 mod pictures;
 mod requests;
 mod scenario;
+mod wanted;
 
 pub use chaos::ChaosSpec;
 pub use scenario::{Ended, SessionSpec, run};
