@@ -212,6 +212,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             containers: Vec::new(),
             cases: cases.iter().map(|name| case(name)).collect(),
+            limits: Vec::new(),
             expects: Vec::new(),
             operations: BTreeMap::new(),
             chaos: None,

@@ -27,15 +27,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan", "record", "report",
-            "run",
+            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan", "record",
+            "report", "run",
         ],
     ),
     (
         "run",
         &[
-            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "perf", "plan", "record",
-            "session",
+            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "perf", "plan",
+            "record", "session",
         ],
     ),
     ("report", &["judge", "record"]),

@@ -5,6 +5,7 @@
 
 mod chaos;
 mod expects;
+mod limits;
 mod operations;
 mod parse;
 mod project;
@@ -14,6 +15,7 @@ mod template;
 
 pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use expects::{Expected, FINDINGS};
+pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};

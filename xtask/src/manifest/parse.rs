@@ -30,6 +30,12 @@ impl Source {
         })
     }
 
+    /// The line of a value, from 1.
+    pub fn line_of<T>(&self, value: &Spanned<T>) -> u32 {
+        let before = &self.text[..self.text.floor_char_boundary(value.span().start)];
+        u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
+    }
+
     /// An error at the place of a value.
     pub fn error_at<T>(&self, value: &Spanned<T>, message: impl Into<String>) -> Error {
         Error::bad_file(&self.path, &self.text, value.span().start, message)

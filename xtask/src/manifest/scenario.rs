@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::Template;
 use super::chaos::{Chaos, ChaosTable};
 use super::expects::{Expected, ExpectedTable};
+use super::limits::{self, LimitTables, UsageLimit};
 use super::operations::{self, OperationRule, OperationTable};
 use super::parse::{Source, duration, is_name, nearest};
 use crate::error::Error;
@@ -43,6 +44,8 @@ pub struct Scenario {
     pub cases: Vec<Case>,
     /// Findings that are its own doing.
     pub expects: Vec<Expected>,
+    /// What its containers may use at most in a case.
+    pub limits: Vec<UsageLimit>,
     /// Which faults it endures; nothing where nobody has said yet.
     pub chaos: Option<Chaos>,
     /// What is asked of measured operations that are compared, by name.
@@ -93,6 +96,8 @@ struct File {
     cases: Vec<CaseTable>,
     #[serde(default)]
     expects: Vec<ExpectedTable>,
+    #[serde(default)]
+    limits: LimitTables,
     chaos: Option<Spanned<ChaosTable>>,
     #[serde(default)]
     operations: BTreeMap<String, OperationTable>,
@@ -212,6 +217,7 @@ impl Scenario {
         }
         let names: Vec<&str> = containers.iter().map(|used| used.name.as_str()).collect();
         let expects = file.expects.into_iter().map(|table| table.check(&source, &names)).collect::<Result<_, _>>()?;
+        let limits = limits::check(file.limits, &source, &names)?;
         let chaos = match file.chaos {
             None => None,
             Some(table) => {
@@ -231,6 +237,7 @@ impl Scenario {
             containers,
             cases,
             expects,
+            limits,
             chaos,
             operations: operations::check(file.operations, &source)?,
         })
@@ -388,6 +395,18 @@ mod tests {
             "scenario.toml:4:9: there is no finding \"leftover\": did you mean \"left_over\"?",
         );
         check(&expects("finding='crash'\non=['x']"), "scenario.toml:5:5: there is no container \"x\"");
+        let limits = |text: &str| format!("description='x'\n[containers.mini]\n[limits.{text}");
+        check(&limits("mini]\nmemory_peak_bytes='64M'\ncpu_seconds=2.5\nsent_bytes='1k'"), "ok cat/one 9s default");
+        check(
+            &limits("mni]\ncpu_seconds=1"),
+            "scenario.toml:3:9: there is no container \"mni\": did you mean \"mini\"?",
+        );
+        check(&limits("mini]"), "scenario.toml:3:9: nothing of mini is limited here");
+        check(&limits("mini]\ncpu_seconds=0"), "scenario.toml:4:13: processor time is a positive number of seconds");
+        check(&limits("mini]\ncpu_seconds=nan"), "scenario.toml:4:13: processor time is a positive number");
+        check(&limits("mini]\nsent_bytes=5"), "scenario.toml:4:12: invalid type: integer");
+        check(&limits("mini]\nsent_bytes='5X'"), "scenario.toml:4:12: \"5X\" is no size");
+        check(&limits("mini]\nmemory='5M'"), "scenario.toml:4:1: unknown field `memory`");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
     }
     #[test]

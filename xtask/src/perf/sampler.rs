@@ -33,11 +33,7 @@ impl Sampler {
             let period = Duration::from_secs(1) / rate_hz.max(1);
             let (begun, mut ticks, mut last) = (Instant::now(), 0, Duration::ZERO);
             let mut due = Duration::ZERO;
-            loop {
-                match stopped.recv_timeout(due.saturating_sub(begun.elapsed())) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-                }
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(due.saturating_sub(begun.elapsed())) {
                 last = begun.elapsed();
                 series.push(milliseconds(clock.elapsed()), &meters.tick(), &gauge.look());
                 ticks += 1;

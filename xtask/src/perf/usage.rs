@@ -109,8 +109,12 @@ impl Meters {
             containers: containers.collect(),
             open: BTreeMap::new(),
         };
-        state.look();
+        let shown = state.look();
         state.begin_peaks();
+        // What it had while it came up is not the session's.
+        for (meter, shown) in state.containers.iter_mut().zip(shown) {
+            meter.peak_bytes = shown.map_or(0, |shown| shown.present.memory_bytes);
+        }
         Self { state: Mutex::new(state) }
     }
 
@@ -295,7 +299,7 @@ impl Account {
     fn total(&self) -> Option<Used> {
         let (_, begin, last) = self.present?;
         let present = last.since(&begin)?;
-        Some(if self.before == Used::default() { present } else { self.before.plus(&present) })
+        Some(self.before.plus(&present))
     }
 }
 

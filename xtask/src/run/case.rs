@@ -218,10 +218,13 @@ fn run_session(
     let interrupted: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || interrupt.is_set());
     let artifacts_in_run = format!("{folder}/artifacts");
     let monitoring = context.options.monitoring;
+    let manifest = scenario.dir.join("scenario.toml");
+    let manifest = manifest.strip_prefix(&context.project.root).unwrap_or(&manifest);
     let screenshots_in_run = format!("{folder}/screenshots");
     let spec = SessionSpec {
         case: case.clone(),
         scenario: scenario.id(),
+        manifest: manifest.display().to_string(),
         case_name: planned.case.name.clone(),
         params: planned.case.params.clone(),
         defects: scenario.defects.clone(),
@@ -234,6 +237,12 @@ fn run_session(
         screenshots: context.dir.path().join(&screenshots_in_run),
         screenshots_in_run,
         expects: scenario.expects.clone(),
+        // They are meant for the scenario as its author planned it: faults cost something, and more repetitions too.
+        limits: if context.options.schedules.is_some() || monitoring.samples.is_some() {
+            Vec::new()
+        } else {
+            scenario.limits.clone()
+        },
         chaos: context.options.schedules.as_ref().and_then(|schedules| schedules.spec(scenario, &planned.id)),
         sometimes: scenario.chaos.as_ref().map(|chaos| chaos.sometimes.clone()).unwrap_or_default(),
         history: context.dir.path().join(format!("{folder}/history.jsonl")),

@@ -45,6 +45,8 @@ pub struct Seen {
     pub unseen_defects: Vec<String>,
     /// What a run with faults is owed and did not get.
     pub chaos_owed: Option<String>,
+    /// The first limit of its containers that was exceeded.
+    pub exceeded: Option<String>,
     /// Its last words.
     pub abort: Option<Abort>,
     /// The first breach of the protocol.
@@ -94,7 +96,12 @@ pub fn judge(end: End, seen: Seen) -> Outcome {
             let list = seen.unseen_defects.join(", ");
             failed(Cause::Protocol { message: format!("scenario.toml lists defects that it never looked at: {list}") })
         }
-        0 => seen.chaos_owed.map_or(Outcome::Passed, |message| failed(Cause::Chaos { message })),
+        // Last: what fails otherwise may have used more for that very reason.
+        0 => match (seen.chaos_owed, seen.exceeded) {
+            (Some(message), _) => failed(Cause::Chaos { message }),
+            (None, Some(message)) => failed(Cause::Check { message }),
+            (None, None) => Outcome::Passed,
+        },
         PANIC_EXIT_STATUS => failed(Cause::Panic { message: "see its log".into() }),
         status => failed(Cause::ExitStatus { status }),
     }
@@ -155,6 +162,9 @@ mod tests {
             |seen| seen.chaos_owed = Some("no fault bit".into()),
             "the run with faults says nothing: no fault bit",
         );
+        let exceed = |seen: &mut Seen| seen.exceeded = Some("sent_bytes of a <= 5 [sent_bytes = 6]".into());
+        check(End::Exited(0), exceed, "check failed: sent_bytes of a <= 5 [sent_bytes = 6]");
+        check(End::Exited(4), exceed, "the scenario ended with status 4");
         check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
         check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");
         check(End::Exited(1), |seen| seen.infrastructure = Some("db ended".into()), "infrastructure: db ended");

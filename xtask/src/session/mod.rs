@@ -7,9 +7,11 @@ mod ending;
 mod faults;
 mod findings;
 mod gate;
+mod limits;
 mod pictures;
 mod requests;
 mod scenario;
+mod wanted;
 
 pub use chaos::ChaosSpec;
 pub use gate::Gate;

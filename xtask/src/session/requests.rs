@@ -1,6 +1,6 @@
 //! What each request does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -24,6 +24,7 @@ use super::chaos::Chaos;
 use super::ending::{End, Seen, judge};
 use super::faults::{self, Faults};
 use super::scenario::{Ended, SessionSpec};
+use super::wanted::Wanted;
 use crate::host::kmsg::KernelLog;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
@@ -54,8 +55,7 @@ struct State {
     /// Those that are open, by their numbers: the innermost one last.
     measurements: BTreeMap<u64, Open>,
     measurements_begun: u64,
-    /// How many repetitions are still wanted, by operation.
-    wanted: HashMap<String, u32>,
+    wanted: Wanted,
     performance: Performance,
     /// Time that comparing took, beyond what the scenario had planned.
     excused: Duration,
@@ -96,7 +96,7 @@ impl Session {
             steps: Vec::new(),
             measurements: BTreeMap::new(),
             measurements_begun: 0,
-            wanted: HashMap::new(),
+            wanted: Wanted::new(spec.samples),
             performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
             excused: Duration::ZERO,
             waits_since: None,
@@ -188,6 +188,8 @@ impl Session {
 
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
     pub fn finish(&self, end: End, sampling: Option<Sampling>) -> Ended {
+        // Before anything is healed: a machine that is started again is not the scenario's doing.
+        let exceeded = if end == End::Interrupted { None } else { self.check_limits() };
         self.end_nemesis();
         self.end_history();
         let (broken, owed, played) = self.judge_chaos();
@@ -206,7 +208,7 @@ impl Session {
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|open| format!("operation {:?}", open.operation));
         let open = steps.chain(operations).collect();
-        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, ..std::mem::take(&mut state.seen) };
+        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, ..std::mem::take(&mut state.seen) };
         let performance = Performance { sampling, ..state.performance.clone() };
         Ended { outcome: judge(end, seen), performance, played }
     }
@@ -418,12 +420,7 @@ impl Session {
             incomplete,
         };
         let repetition = state.performance.add(&operation, repetitions, parent, end.succeeded.then_some(sample));
-        let planned = if repetitions > 1 { self.spec.samples.unwrap_or(repetitions) } else { repetitions };
-        let wanted = state.wanted.remove(&operation).unwrap_or(planned).saturating_sub(1);
-        let mut more = end.succeeded && wanted > 0;
-        if more {
-            state.wanted.insert(operation.clone(), wanted);
-        }
+        let mut more = state.wanted.after(&operation, repetitions, end.succeeded);
         if repetition >= repetitions {
             state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
         }

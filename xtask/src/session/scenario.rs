@@ -22,7 +22,7 @@ use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
 use crate::host::shell::{self, BoundProcess, UserProcess};
 use crate::lab::Lab;
-use crate::manifest::Expected;
+use crate::manifest::{Expected, UsageLimit};
 use crate::perf::{KnownMachine, Sampler};
 use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
 
@@ -42,6 +42,8 @@ pub struct SessionSpec {
     pub case: CaseId,
     /// `category/name`.
     pub scenario: String,
+    /// Its `scenario.toml`, relative to the project's folder.
+    pub manifest: String,
     /// Name of the case.
     pub case_name: String,
     /// The case's parameters.
@@ -66,6 +68,8 @@ pub struct SessionSpec {
     pub screenshots_in_run: String,
     /// Findings that surprise nobody.
     pub expects: Vec<Expected>,
+    /// What its containers may use at most.
+    pub limits: Vec<UsageLimit>,
     /// What is played while it runs.
     pub chaos: Option<ChaosSpec>,
     /// What has to come true at least once in a run with faults.

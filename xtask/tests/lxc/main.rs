@@ -12,5 +12,6 @@ mod faults;
 mod image;
 mod languages;
 mod new;
+mod performance;
 mod pictures;
 mod runs;

@@ -1,0 +1,122 @@
+//! `[limits.CONTAINER]` in a `scenario.toml`: what a case may use at most, checked at its end.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::parse::{Source, bytes, nearest};
+use crate::error::Error;
+
+/// What a container may use at most, from the scenario's start to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsageLimit {
+    /// Name in the lab.
+    pub container: String,
+    /// Of what.
+    pub kind: LimitKind,
+    /// In the unit of the kind.
+    pub most: f64,
+    /// Its line in the file, from 1.
+    pub line: u32,
+}
+
+/// What can be limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitKind {
+    /// The most memory at once, kept files included.
+    MemoryPeakBytes,
+    /// Processor time.
+    CpuSeconds,
+    /// From block devices.
+    ReadBytes,
+    /// To block devices; with cgroup version 1 only what is written directly or synced.
+    WrittenBytes,
+    /// By the container, headers of Ethernet included.
+    ReceivedBytes,
+    /// By the container, headers of Ethernet included.
+    SentBytes,
+}
+
+impl LimitKind {
+    /// Its name in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MemoryPeakBytes => "memory_peak_bytes",
+            Self::CpuSeconds => "cpu_seconds",
+            Self::ReadBytes => "read_bytes",
+            Self::WrittenBytes => "written_bytes",
+            Self::ReceivedBytes => "received_bytes",
+            Self::SentBytes => "sent_bytes",
+        }
+    }
+}
+
+/// The limits of all containers, by their names.
+pub(super) type LimitTables = BTreeMap<Spanned<String>, LimitTable>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitTable {
+    memory_peak_bytes: Option<Spanned<Size>>,
+    cpu_seconds: Option<Spanned<f64>>,
+    read_bytes: Option<Spanned<Size>>,
+    written_bytes: Option<Spanned<Size>>,
+    received_bytes: Option<Spanned<Size>>,
+    sent_bytes: Option<Spanned<Size>>,
+}
+
+#[derive(Debug)]
+struct Size(u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bytes(deserializer).map(Self)
+    }
+}
+
+/// Checks them against the scenario's containers.
+pub(super) fn check(tables: LimitTables, source: &Source, containers: &[&str]) -> Result<Vec<UsageLimit>, Error> {
+    let mut limits = Vec::new();
+    for (container, table) in tables {
+        let name = container.get_ref();
+        if !containers.contains(&name.as_str()) {
+            let hint = nearest(name, containers.iter().copied()).map_or_else(
+                || format!("the scenario has {}", containers.join(", ")),
+                |near| format!("did you mean {near:?}?"),
+            );
+            return Err(source.error_at(&container, format!("there is no container {name:?}: {hint}")));
+        }
+        let sizes = [
+            (LimitKind::MemoryPeakBytes, table.memory_peak_bytes),
+            (LimitKind::ReadBytes, table.read_bytes),
+            (LimitKind::WrittenBytes, table.written_bytes),
+            (LimitKind::ReceivedBytes, table.received_bytes),
+            (LimitKind::SentBytes, table.sent_bytes),
+        ];
+        let before = limits.len();
+        let limit = |kind, most, line| UsageLimit { container: name.clone(), kind, most, line };
+        for (kind, size) in sizes {
+            if let Some(size) = size {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "sizes are below a terabyte times 2^30 and mostly round"
+                )]
+                limits.push(limit(kind, size.get_ref().0 as f64, source.line_of(&size)));
+            }
+        }
+        if let Some(seconds) = table.cpu_seconds {
+            if !(seconds.get_ref().is_finite() && *seconds.get_ref() > 0.0) {
+                return Err(source.error_at(&seconds, "processor time is a positive number of seconds, such as 2.5"));
+            }
+            limits.push(limit(LimitKind::CpuSeconds, *seconds.get_ref(), source.line_of(&seconds)));
+        }
+        if limits.len() == before {
+            let message = format!("nothing of {name} is limited here: write for example memory_peak_bytes = \"256M\"");
+            return Err(source.error_at(&container, message));
+        }
+    }
+    limits.sort_by_key(|limit| limit.line);
+    Ok(limits)
+}
