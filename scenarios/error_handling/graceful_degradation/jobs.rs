@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context as _;
 use common::jobs::digest;
-use common::postgres::rows;
+use common::postgres::{psql, rows};
 use e2e::{Container, Result};
 use serde::Deserialize;
 
@@ -68,6 +69,20 @@ pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec
     }
     wrong.extend(missing.iter().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
     Ok(wrong)
+}
+
+/// The results that a list of batch 2 must give, by its first id.
+pub fn list(first: u64) -> Vec<Outcome> {
+    (first..first + LIST).map(|id| expected(2, id)).collect()
+}
+
+/// The results of a list of batch 2, in order, which are not there afterwards.
+pub fn take_away(db: &Container, first: u64) -> Result<Vec<Outcome>> {
+    let last = first + LIST - 1;
+    let gone = "DELETE FROM results WHERE batch = 2 AND id BETWEEN";
+    let columns = "json_agg(json_build_object('amount_cents', amount_cents, 'digest', digest) ORDER BY id)";
+    let query = format!("WITH gone AS ({gone} {first} AND {last} RETURNING *) SELECT {columns} FROM gone");
+    serde_json::from_str(&psql(db, "mancer", &query)?).with_context(|| format!("reading the rows of {query}"))
 }
 
 fn of_batch_2(lists: &[u64]) -> impl Iterator<Item = (u64, u64)> {

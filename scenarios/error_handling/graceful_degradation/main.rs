@@ -18,12 +18,15 @@ use common::threads::together;
 use common::{http, mancer};
 use e2e::{Container, Fault, Http, Lab, Unit, check};
 use outage::{Outage, Site};
+use serde::Deserialize;
 
 const NONE: &[&str] = &[];
 /// No answer takes longer: 2.5 s of time limits, and what the machine needs besides.
 const BOUND: Duration = Duration::from_secs(4);
 /// Between two looks whether faults are still to come.
 const LOOK: Duration = Duration::from_millis(100);
+/// The first id of a list of jobs that the client never comes to.
+const FURTHER_LIST: u64 = 1_000_001;
 /// How Mancer's own limits fail, which is why the service brings its own. `scenarios/DEFECTS.md` says more.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
@@ -44,7 +47,6 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let probes = || mancer::known_defects(lab, &app, "/srv/frontend/probes.py", DEFECTS);
     let (_, mut outages) = together(probes, || {
         lab.measure("service_start", || start(lab, &app, &db, &worker))?;
-        lab.measure_n("lookup", 5, || http::get(&worker, ["http://app:8080/result?batch=1&id=1"]).map(drop))?;
         lab.step("one part after the other fails", || one_after_the_other(&site))
     })?;
     outages.extend(lab.step("endure", || endure(&site))?);
@@ -61,7 +63,33 @@ fn scenario(lab: &Lab) -> e2e::Result {
         let wrong = jobs::wrong(&db, &accepted(&answers), &unanswered(&answers))?;
         check!(wrong == NONE, "each job has one result, and the right one");
         Ok(())
+    })?;
+    lab.measure_n("lookups", 3, || look_up(&worker))?;
+    lab.measure_n("jobs_through_the_service", 3, || {
+        worker.exec(["python3", outage::CLIENT, "hand_in", &FURTHER_LIST.to_string()])?.success()?;
+        lab.eventually("the list of jobs is done", Duration::from_secs(30), || jobs::are_done(&db, &[FURTHER_LIST]))?;
+        check!(jobs::take_away(&db, FURTHER_LIST)? == jobs::list(FURTHER_LIST), "each of its jobs has its one result");
+        Ok(())
     })
+}
+
+/// Results of batch 1, one after the other, as any machine gets them while nothing is degraded.
+fn look_up(worker: &Container) -> e2e::Result {
+    #[derive(Deserialize)]
+    struct Found {
+        degraded: Vec<String>,
+        digest: String,
+    }
+    let ids = [1, 2, 3, 4, 5, 6, 7, 8];
+    let pages = http::get(worker, ids.map(|id| format!("http://app:8080/result?batch=1&id={id}")))?;
+    for (id, page) in ids.into_iter().zip(pages) {
+        let found: Found = serde_json::from_str(&page)?;
+        check!(
+            found.digest == jobs::expected(1, id).digest && found.degraded == NONE,
+            "the result of job {id}: {page}"
+        );
+    }
+    Ok(())
 }
 
 /// The programs on their machines, the table, and three workers.
