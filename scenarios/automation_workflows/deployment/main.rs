@@ -92,7 +92,7 @@ fn greeted<const REQUESTS: usize>(worker: &Container) -> e2e::Result {
         version: u32,
         host: String,
     }
-    let answers = http::get(worker, ["http://app/"; REQUESTS])?;
+    let answers = http::get(worker, &["http://app/"; REQUESTS])?;
     for answer in answers {
         let greeting: Greeting = serde_json::from_str(&answer)?;
         check!(greeting.version == 2 && ["db", "worker"].contains(&greeting.host.as_str()), "who answers: {answer}");

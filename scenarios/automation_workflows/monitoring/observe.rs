@@ -117,7 +117,7 @@ pub struct Page {
 
 /// Gets the page by HTTP, as `http://app/status.json` and `http://app/status`.
 pub fn page(from: &Container) -> Result<Page> {
-    let [json, html] = http::get(from, ["http://app/status.json", "http://app/status"])?;
+    let [json, html] = http::get(from, &["http://app/status.json", "http://app/status"])?;
     let status = serde_json::from_str(&json).with_context(|| format!("reading {json}"))?;
     let headline = between(&html, "<h1 class=\"", "\"").next();
     let html_state = headline.with_context(|| format!("no headline in {html}"))?.to_owned();

@@ -81,7 +81,7 @@ fn look_up(worker: &Container) -> e2e::Result {
         digest: String,
     }
     let ids = [1, 2, 3, 4, 5, 6, 7, 8];
-    let pages = http::get(worker, ids.map(|id| format!("http://app:8080/result?batch=1&id={id}")))?;
+    let pages = http::get(worker, &ids.map(|id| format!("http://app:8080/result?batch=1&id={id}")))?;
     for (id, page) in ids.into_iter().zip(pages) {
         let found: Found = serde_json::from_str(&page)?;
         check!(
