@@ -25,8 +25,6 @@ const NONE: &[&str] = &[];
 const BOUND: Duration = Duration::from_secs(4);
 /// Between two looks whether faults are still to come.
 const LOOK: Duration = Duration::from_millis(100);
-/// The first id of a list of jobs that the client never comes to.
-const FURTHER_LIST: u64 = 1_000_001;
 /// How Mancer's own limits fail, which is why the service brings its own. `scenarios/DEFECTS.md` says more.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
@@ -65,11 +63,10 @@ fn scenario(lab: &Lab) -> e2e::Result {
         Ok(())
     })?;
     lab.measure_n("lookups", 3, || look_up(&worker))?;
+    let list = jobs::further_list();
     lab.measure_n("jobs_through_the_service", 3, || {
-        worker.exec(["python3", outage::CLIENT, "hand_in", &FURTHER_LIST.to_string()])?.success()?;
-        lab.eventually("the list of jobs is done", Duration::from_secs(30), || jobs::are_done(&db, &[FURTHER_LIST]))?;
-        check!(jobs::take_away(&db, FURTHER_LIST)? == jobs::list(FURTHER_LIST), "each of its jobs has its one result");
-        Ok(())
+        worker.exec(["python3", outage::CLIENT, "hand_in", &jobs::FURTHER.to_string()])?.success()?;
+        list.take_away(&db)
     })
 }
 
