@@ -1,8 +1,9 @@
 //! From source to output: rows in PostgreSQL on db, a pipeline on app that takes them out with Mancer, files on app.
 //!
 //! The pipeline is `fixtures/ingest.py`. This program lays the rows out, starts it, and compares what it wrote with what
-//! `expectation.rs` works out from the CSV files, and both with what the files' generator knew. With `--chaos`, the pipeline
-//! is run again and again amid faults before that: it may fail then, and when it says that it did not, its files are right.
+//! `expectation.rs` works out from the CSV files, and both with what the files' generator knew. A small batch, the same in
+//! each case, goes that way before. With `--chaos`, the pipeline is run again and again amid faults before that: it may fail
+//! then, and when it says that it did not, its files are right.
 
 mod expectation;
 mod fixture;
