@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::file::{BaselineCase, BaselineOperation};
-use crate::judge::{self, Series, Thresholds, Verdict};
+use crate::judge::{self, Kind, Series, Thresholds, Verdict};
 use crate::record::{CaseId, Comparison, Way};
 
 /// The same samples give the same intervals.
@@ -12,6 +12,7 @@ const SEED: u64 = 1;
 /// One way of looking at an operation's samples.
 struct View {
     metric: &'static str,
+    kind: Kind,
     /// Whether a change of it fails a build: what others on the machine do hardly shows in processor time, and does in
     /// wall time.
     gates: bool,
@@ -22,12 +23,14 @@ struct View {
 const VIEWS: [View; 2] = [
     View {
         metric: "cpu_ms",
+        kind: Kind::Processor,
         gates: true,
         samples: |one| Some(one.cpu_ms.clone()),
         calibration: |one| &one.calibration_cpu_ms,
     },
     View {
         metric: "wall_ms",
+        kind: Kind::Wall,
         gates: false,
         samples: |one| Some(one.wall_ms.clone()),
         calibration: |one| &one.calibration_wall_ms,
@@ -93,8 +96,10 @@ fn judged(
     thresholds: Thresholds,
 ) -> Option<Comparison> {
     let (old, new) = ((view.samples)(before)?, (view.samples)(after)?);
-    let side = |samples, one| Series { samples, calibration: (view.calibration)(one) };
-    let verdict = judge::committed(side(&old, before), side(&new, after), judge::Better::Lower, thresholds, SEED);
+    let busy = |one: &BaselineOperation| one.cpu_ms.iter().sum::<f64>() / one.wall_ms.iter().sum::<f64>();
+    let side = |samples, one| Series { samples, calibration: (view.calibration)(one), busy: busy(one) };
+    let verdict =
+        judge::committed(side(&old, before), side(&new, after), view.kind, judge::Better::Lower, thresholds, SEED);
     Some(Comparison {
         case: case.clone(),
         operation: operation.to_owned(),
