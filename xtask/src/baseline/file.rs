@@ -242,30 +242,37 @@ pub(super) mod tests {
         Baseline::parse(Path::new("load.json"), text).unwrap_err().to_string()
     }
 
+    /// So many times that each list has a line of its own.
+    fn long() -> Baseline {
+        baseline(&(1..=40).map(|place| f64::from(place) + 0.125).collect::<Vec<_>>())
+    }
+
     #[test]
     fn a_file_is_read_as_it_was_written_with_each_list_on_one_line() {
-        let baseline = baseline(&[1.5, 2.25, 3.0]);
+        let baseline = long();
         let text = baseline.text();
         assert_eq!(Baseline::parse(Path::new("load.json"), &text).unwrap(), baseline);
-        assert!(text.contains("\n          \"wall_ms\": [1.5, 2.25, 3.0],\n"), "{text}");
+        let is_list = |line: &&str| line.trim_start().starts_with("\"wall_ms\": [1.125, 2.125, ");
+        let lists: Vec<&str> = text.lines().filter(is_list).collect();
+        assert!(lists.len() == 1 && lists[0].trim_end_matches(',').ends_with("40.125]"), "{text}");
     }
 
     #[test]
     fn bad_files_are_told_apart_with_their_place() {
-        let text = baseline(&[1.5, 2.25, 3.0]).text();
+        let text = long().text();
         let cut = error_of(&text[..text.len() / 2]);
         assert!(cut.starts_with("load.json:") && cut.contains("cut off"), "{cut}");
         let newer = error_of(&text.replace("\"format_version\": 1", "\"format_version\": 7"));
         assert!(newer.contains("of version 7") && newer.contains("reads version 1"), "{newer}");
         assert!(error_of("[1, 2]").contains("no `format_version`"));
         assert!(error_of("hello").contains("this is no baseline"));
-        let shorter = error_of(&text.replace("[1.5, 2.25, 3.0]", "[1.5, 2.25]"));
-        assert!(shorter.contains("query of case default has 3 values of cpu_ms, but 2 of wall_ms"), "{shorter}");
+        let shorter = error_of(&text.replace("[1.125, 2.125, ", "[1.125, "));
+        assert!(shorter.contains("query of case default has 40 values of cpu_ms, but 39 of wall_ms"), "{shorter}");
         let line = text.lines().position(|line| line.contains("\"query\"")).unwrap() + 1;
         assert!(shorter.starts_with(&format!("load.json:{line}:")), "{shorter}");
-        let negative = error_of(&text.replace("[1.5, 2.25, 3.0]", "[1.5, -2.25, 3.0]"));
-        assert!(negative.contains("-2.25 in wall_ms is no time"), "{negative}");
-        assert!(error_of(&text.replace("2.25", "NaN")).contains("this is no baseline"));
+        let negative = error_of(&text.replace("[1.125, 2.125, ", "[1.125, -2.125, "));
+        assert!(negative.contains("-2.125 in wall_ms is no time"), "{negative}");
+        assert!(error_of(&text.replace("[1.125, 2.125, ", "[1.125, NaN, ")).contains("this is no baseline"));
         assert!(error_of(&text.replace("\"machine_class\"", "\"class\"")).contains("unknown field `class`"));
     }
 }

@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
           value_parser = Profile::parse)]
     chaos: Option<Profile>,
-    /// The seed of what is broken when; a new one, which is printed, if not given.
+    /// The seed of what is broken when, or of who goes first in a pair; a new one, which is printed, if not given.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
@@ -152,6 +152,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let replacements =
         args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
     let host_names = host_names(args, &project)?;
+    let duet = args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    if args.seed.is_some() && args.chaos.is_none() && !duet {
+        let message = "--seed is for what is random in a run: --chaos, --baseline-ref or --baseline-dir";
+        return Err(Error::Usage(message.into()).into());
+    }
+    if !duet && (args.pairs.is_some() || args.whole_cases) {
+        let message =
+            "--pairs and --whole-cases are for a comparison pair by pair: --baseline-ref REV, or --baseline-dir DIR";
+        return Err(Error::Usage(message.into()).into());
+    }
     if args.list {
         super::plan_view::list(&project, &plan, context.format);
         return Ok(0);
@@ -210,12 +220,6 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 
 /// What the arguments compare with. What is missing is said before anything runs.
 fn comparing(args: &Args, project: &Project, plan: &Plan) -> anyhow::Result<Comparing> {
-    let duet = args.baseline_ref.is_some() || args.baseline_dir.is_some();
-    if !duet && (args.pairs.is_some() || args.whole_cases) {
-        let message =
-            "--pairs and --whole-cases are for a comparison pair by pair: --baseline-ref REV, or --baseline-dir DIR";
-        return Err(Error::Usage(message.into()).into());
-    }
     if args.perf_gate == PerfGate::Off {
         return Ok(Comparing::Nothing);
     }

@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Context, Format};
+use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
+use crate::host::doctor::require_tools;
+use crate::host::invoker::is_root;
 use crate::judge::{Comparisons, Rate, Recording, Windows};
+use crate::manifest::Project;
+use crate::report::terminal;
+use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
 /// Show how often each rule calls identical work changed, and finds work that is slower.
 #[derive(Debug, clap::Args)]
@@ -18,8 +23,21 @@ use crate::judge::{Comparisons, Rate, Recording, Windows};
                         random ones do, so that the intervals of their rates are too narrow.")]
 pub struct Args {
     /// Recorded timings of identical and of slower work.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "live", conflicts_with = "live", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Instead of recorded timings, make duets on this machine: of the same work, and of a little more of it.
+    #[arg(long)]
+    live: bool,
+    /// With --live: how much more work the candidate does, in percent; 0 is the same work.
+    #[arg(long, requires = "live", value_name = "PERCENT", value_delimiter = ',', default_values_t = [0, 5, 10, 20],
+          value_parser = clap::value_parser!(u32).range(0..=100))]
+    more: Vec<u32>,
+    /// With --live: so many duets of each, six verdicts a duet.
+    #[arg(long, requires = "live", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    duets: u32,
+    /// With --live: the slot whose names and folders the labs take.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    slot: u32,
     /// Make N comparisons from random windows, for each rule, metric, workload and effect, besides those in order.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     random: u32,
@@ -36,6 +54,9 @@ pub struct Args {
 /// # Errors
 /// A file that cannot be read or understood, or one with too few rounds for any comparison.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    if args.live {
+        return live(args, context);
+    }
     let recordings: Vec<Recording> = args.files.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let windows = match (args.random, args.random_only) {
         (0, true) => return Err(Error::Usage("--random-only with --random 0 leaves no comparisons".into()).into()),
@@ -48,19 +69,41 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         let message = "too few rounds for any comparison: 20 that have A0 and another variant are the fewest";
         return Err(Error::Usage(message.into()).into());
     }
+    print(&rates, context);
     if context.format == Format::Json {
-        println!("{:#}", serde_json::to_value(&rates).unwrap_or(Value::Null));
         return Ok(EXIT_PASSED);
-    }
-    println!("regressed in percent of the comparisons, with its 95 % interval; at +0 % each one is a false alarm");
-    for rate in &rates {
-        println!("{}", line(rate));
     }
     let passed_over: usize = recordings.iter().map(|recording| recording.passed_over).sum();
     if passed_over > 0 {
         println!("{passed_over} lines of runs at the same time were passed over");
     }
     Ok(EXIT_PASSED)
+}
+
+/// Duets on this machine.
+fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    if !is_root() {
+        return sudo::again();
+    }
+    require_tools()?;
+    let interrupt = Interrupt::listen()?;
+    let check = LiveCheck { percents: args.more.clone(), duets: args.duets, seed: args.seed };
+    let observe = |line: String| terminal::show_progress(&line);
+    let rates = live_check(&project, &check, &Options::plain(args.slot)?, &interrupt, &observe)?;
+    print(&rates, context);
+    Ok(EXIT_PASSED)
+}
+
+fn print(rates: &[Rate], context: &Context) {
+    if context.format == Format::Json {
+        println!("{:#}", serde_json::to_value(rates).unwrap_or(Value::Null));
+        return;
+    }
+    println!("regressed in percent of the comparisons, with its 95 % interval; at +0 % each one is a false alarm");
+    for rate in rates {
+        println!("{}", line(rate));
+    }
 }
 
 fn read(path: &Path) -> Result<Recording, Error> {

@@ -238,7 +238,7 @@ fn run_session(
         screenshots_in_run,
         expects: scenario.expects.clone(),
         // They are meant for the scenario as its author planned it: faults cost something, and more repetitions too.
-        limits: if context.options.schedules.is_some() || monitoring.samples.is_some() {
+        limits: if context.options.schedules.is_some() || monitoring.samples.is_some() || context.gate.is_some() {
             Vec::new()
         } else {
             scenario.limits.clone()

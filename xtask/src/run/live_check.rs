@@ -11,7 +11,7 @@ use super::duet::DuetOptions;
 use super::engine::{Comparing, Options, execute};
 use super::interrupt::Interrupt;
 use crate::error::Error;
-use crate::judge::Decision;
+use crate::judge::{Decision, Rate};
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::{Comparison, Recorder};
@@ -21,6 +21,9 @@ const TEMPLATE: &str = include_str!("../../live/template.toml");
 const WORK: &str = include_str!("../../live/work.sh");
 const SCENARIO: &str = include_str!("../../live/scenario.toml");
 const PROGRAM: &str = include_str!("../../live/main.py");
+
+/// What a duet judges.
+const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 
 /// What is tried.
 #[derive(Debug, Clone)]
@@ -33,40 +36,6 @@ pub struct LiveCheck {
     pub seed: u64,
 }
 
-/// How often one metric of one operation was called what.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LiveRate {
-    /// `cpu_ms`, for instance.
-    pub metric: String,
-    /// The operation.
-    pub operation: String,
-    /// How much more work it was.
-    pub percent: u32,
-    /// Duets.
-    pub comparisons: u32,
-    /// By what was said, in the order of [`Decision`].
-    pub decisions: [u32; 4],
-    /// Pairs of all of them.
-    pub pairs: usize,
-}
-
-impl LiveRate {
-    /// How often this was said.
-    #[must_use]
-    pub fn count(&self, decision: Decision) -> u32 {
-        self.decisions[place(decision)]
-    }
-}
-
-fn place(decision: Decision) -> usize {
-    match decision {
-        Decision::Regressed => 0,
-        Decision::Improved => 1,
-        Decision::Unchanged => 2,
-        Decision::Inconclusive => 3,
-    }
-}
-
 /// Runs them, and counts.
 ///
 /// # Errors
@@ -77,9 +46,9 @@ pub fn live_check(
     options: &Options,
     interrupt: &Interrupt,
     observe: &dyn Fn(String),
-) -> anyhow::Result<Vec<LiveRate>> {
+) -> anyhow::Result<Vec<Rate>> {
     let home = project.root.join("target/e2e/judge-check");
-    let mut rates: Vec<LiveRate> = Vec::new();
+    let mut rates: Vec<Rate> = Vec::new();
     let baseline = write_project(project, &home.join("baseline"), 0)?;
     for percent in &check.percents {
         let candidate = write_project(project, &home.join(format!("more-{percent}")), *percent)?;
@@ -118,18 +87,35 @@ fn shown(one: &Comparison) -> String {
     format!("{} {} {} ({} pairs)", one.operation, one.metric, one.verdict.decision, one.verdict.samples)
 }
 
-fn count(rates: &mut Vec<LiveRate>, percent: u32, comparison: &Comparison) {
+fn count(rates: &mut Vec<Rate>, percent: u32, comparison: &Comparison) {
     let Comparison { operation, metric, verdict, .. } = comparison;
-    let same = |rate: &LiveRate| rate.percent == percent && rate.operation == *operation && rate.metric == *metric;
+    let Some(metric) = METRICS.into_iter().find(|known| known == metric) else { return };
+    let same = |rate: &Rate| rate.effect_percent == percent && rate.workload == *operation && rate.metric == metric;
     let index = rates.iter().position(same).unwrap_or_else(|| {
-        let (metric, operation) = (metric.clone(), operation.clone());
-        rates.push(LiveRate { metric, operation, percent, ..LiveRate::default() });
+        rates.push(Rate {
+            rule: "duet",
+            metric,
+            workload: operation.clone(),
+            effect_percent: percent,
+            comparisons: 0,
+            regressed: 0,
+            improved: 0,
+            unchanged: 0,
+            inconclusive: 0,
+            pairs_mean: 0.0,
+        });
         rates.len() - 1
     });
     let rate = &mut rates[index];
+    let pairs = rate.pairs_mean * rate.comparisons as f64 + verdict.samples as f64;
     rate.comparisons += 1;
-    rate.decisions[place(verdict.decision)] += 1;
-    rate.pairs += verdict.samples;
+    rate.pairs_mean = pairs / rate.comparisons as f64;
+    *match verdict.decision {
+        Decision::Regressed => &mut rate.regressed,
+        Decision::Improved => &mut rate.improved,
+        Decision::Unchanged => &mut rate.unchanged,
+        Decision::Inconclusive => &mut rate.inconclusive,
+    } += 1;
 }
 
 /// A project of one scenario on one machine, whose work is so many percent more.

@@ -62,7 +62,8 @@ struct SideState {
     waits_for: Option<String>,
     /// How many operations are open in it: those inside another one are that one's affair.
     depth: usize,
-    ended: bool,
+    /// How it has come to its end.
+    ended: Option<String>,
 }
 
 #[derive(Debug)]
@@ -134,12 +135,10 @@ impl Lockstep {
     /// A side has come to its end, in whatever way: the other one waits for it no more.
     pub fn ended(&self, side: Side, how: &str) {
         let mut state = self.state();
-        state.sides[place(side)].ended = true;
-        let both = state.sides.iter().all(|side| side.ended);
-        if !both || state.pair.is_some() {
+        state.sides[place(side)].ended = Some(how.to_owned());
+        if state.pair.is_some() || state.sides[place(other(side))].waits_for.is_some() {
             self.part(&mut state, &format!("the {} has ended: {how}", name(side)));
         }
-        self.changed.notify_all();
     }
 
     /// The whole case is run once more in both.
@@ -188,6 +187,9 @@ impl Lockstep {
             return;
         }
         state.sides[place(side)].waits_for = Some(operation.to_owned());
+        if let Some(how) = state.sides[place(other(side))].ended.clone() {
+            self.part(&mut state, &format!("the {} has ended: {how}", name(other(side))));
+        }
         let fresh =
             || Operation { planned, duet: None, metrics: Vec::new(), more: planned > 1, verdicts: None, pairs: 0 };
         state.operations.entry(operation.to_owned()).or_insert_with(fresh);

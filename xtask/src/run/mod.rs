@@ -22,6 +22,6 @@ pub use compare::{Update, require_baselines, updates};
 pub use duet::DuetOptions;
 pub use engine::{Comparing, Keep, Monitoring, Options, execute};
 pub use interrupt::Interrupt;
-pub use live_check::{LiveCheck, LiveRate, live_check};
+pub use live_check::{LiveCheck, live_check};
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};
 pub use trial::{Trial, Trials, Tried};

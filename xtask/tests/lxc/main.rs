@@ -5,6 +5,7 @@
 mod as_user;
 mod chaos;
 mod common;
+mod comparisons;
 mod crashes;
 mod defects;
 mod doctor;

@@ -1,0 +1,185 @@
+//! Committed baselines and duets, on work of a known size: `xtask/live`, which does as many percent more as a file says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use xtask::host::shell::{Command, Output};
+
+use super::common::{Host, SLOT, e2e, events, record, said};
+
+/// A project of its own with that work.
+fn project() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, xtask) = (folder.path(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let copy = |from: &Path, to: &str| {
+        let to = root.join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    };
+    for (from, to) in [
+        ("e2e.toml", "e2e.toml"),
+        ("template.toml", "containers/work/template.toml"),
+        ("work.sh", "containers/work/files/work.sh"),
+        ("scenario.toml", "scenarios/judge/work/scenario.toml"),
+        ("main.py", "scenarios/judge/work/main.py"),
+    ] {
+        copy(&xtask.join("live").join(from), to);
+    }
+    for file in ["template.toml", "files/inittab"] {
+        copy(&xtask.join("../containers/mini").join(file), &format!("containers/mini/{file}"));
+    }
+    set_percent(root, 0);
+    folder
+}
+
+/// From now on it is so many percent more work.
+fn set_percent(root: &Path, percent: u32) {
+    fs::write(root.join("containers/work/files/percent"), format!("{percent}\n")).unwrap();
+}
+
+fn xtask(root: &Path, words: &[&str]) -> Output {
+    let command = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("--root").arg(root).args(words).dir(root);
+    command.deadline(std::time::Duration::from_secs(300)).output().unwrap()
+}
+
+fn update(root: &Path) -> Output {
+    xtask(root, &["baseline-update", "--slot", SLOT])
+}
+
+fn compare(root: &Path, more: &[&str]) -> Output {
+    e2e(root, &[&["--baseline-compare"], more].concat()).output().unwrap()
+}
+
+/// The only baseline file.
+fn file(root: &Path) -> PathBuf {
+    let class = fs::read_dir(root.join("baselines")).unwrap().next().unwrap().unwrap();
+    class.path().join("judge/work.json")
+}
+
+/// What was said of a metric of an operation in the last run.
+fn comparison(root: &Path, operation: &str, metric: &str) -> Value {
+    let record = record(root);
+    let all = record["comparisons"].as_array().unwrap().clone();
+    let found = all.iter().find(|one| one["operation"] == operation && one["metric"] == metric);
+    found.unwrap_or_else(|| panic!("{operation} {metric}: {all:#?}")).clone()
+}
+
+#[test]
+fn committed_baselines_are_made_judged_and_kept_in_order() {
+    let _host = Host::take();
+    let folder = project();
+    let root = folder.path();
+    let none = compare(root, &[]);
+    assert_eq!(none.status, 2, "{}", said(&none));
+    assert!(said(&none).contains("`cargo xtask baseline-update judge/work`"), "{}", said(&none));
+    let allowed = compare(root, &["--baseline-missing=allow"]);
+    assert_eq!(allowed.status, 0, "{}", said(&allowed));
+    assert_eq!(comparison(root, "hash", "cpu_ms")["missing"], true);
+
+    let made = update(root);
+    assert_eq!(made.status, 0, "{}", said(&made));
+    let text = fs::read_to_string(file(root)).unwrap();
+    let baseline: Value = serde_json::from_str(&text).unwrap();
+    for operation in ["hash", "count"] {
+        let samples = &baseline["cases"]["default"]["operations"][operation];
+        for list in ["wall_ms", "cpu_ms", "calibration_wall_ms", "calibration_cpu_ms"] {
+            assert_eq!(samples[list].as_array().unwrap().len(), 30, "{operation} {list}: {samples:#}");
+        }
+    }
+    let listed = xtask(root, &["baseline", "list"]);
+    assert!(said(&listed).contains("judge/work.json: 2 operations, 60 samples"), "{}", said(&listed));
+
+    let same = compare(root, &[]);
+    assert_eq!(same.status, 0, "{}", said(&same));
+    for operation in ["hash", "count"] {
+        assert_ne!(comparison(root, operation, "cpu_ms")["decision"], "regressed", "{}", said(&same));
+        assert_eq!(comparison(root, operation, "cpu_ms")["samples"], 30);
+    }
+
+    set_percent(root, 60);
+    let slower = compare(root, &[]);
+    assert_eq!(slower.status, 4, "{}", said(&slower));
+    let hash = comparison(root, "hash", "cpu_ms");
+    let effect = hash["effect"].as_f64().unwrap();
+    assert!(hash["decision"] == "regressed" && (1.2..2.0).contains(&effect), "{hash:#}");
+    assert!(events(root).iter().any(|event| event["event"] == "compared" && event["decision"] == "regressed"));
+    let warned = compare(root, &["--perf-gate=warn"]);
+    assert_eq!(warned.status, 0, "{}", said(&warned));
+
+    let old = root.join("old.json");
+    fs::copy(file(root), &old).unwrap();
+    let updated = update(root);
+    assert!(updated.status == 0 && said(&updated).contains("regressed"), "old against new: {}", said(&updated));
+    let diff = xtask(root, &["baseline", "diff", &old.display().to_string(), &file(root).display().to_string()]);
+    assert!(diff.status == 0 && said(&diff).contains("regressed    judge/work:default hash cpu_ms"), "{}", said(&diff));
+
+    fs::write(file(root), &text[..text.len() / 2]).unwrap();
+    let cut = compare(root, &[]);
+    assert!(cut.status == 2 && said(&cut).contains("judge/work.json:"), "{}", said(&cut));
+    assert!(said(&cut).contains("cut off"), "{}", said(&cut));
+
+    let class = baseline["machine_class"].as_str().unwrap();
+    fs::remove_dir_all(root.join("baselines")).unwrap();
+    let elsewhere = root.join("baselines/other/judge/work.json");
+    fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
+    let moved = text.replace(&format!("\"machine_class\": \"{class}\""), "\"machine_class\": \"other\"");
+    fs::write(&elsewhere, moved).unwrap();
+    let other = compare(root, &[]);
+    assert_eq!(other.status, 0, "{}", said(&other));
+    let because = comparison(root, "hash", "cpu_ms");
+    assert!(because["decision"] == "inconclusive", "{because:#}");
+    assert!(because["because"].as_str().unwrap().contains("this machine is of class"), "{because:#}");
+
+    fs::write(
+        root.join("scenarios/judge/work/scenario.toml"),
+        "description = 'x'\ncommand = ['python3', 'main.py']\n[containers.work]\n[[cases]]\nname = 'new'\n",
+    )
+    .unwrap();
+    let pruned = xtask(root, &["baseline", "prune"]);
+    assert!(pruned.status == 0 && !elsewhere.exists(), "{}", said(&pruned));
+}
+
+#[test]
+fn a_failed_run_stores_nothing() {
+    let _host = Host::take();
+    let folder = project();
+    let root = folder.path();
+    fs::write(root.join("containers/work/files/percent"), "many\n").unwrap();
+    let failed = update(root);
+    assert_eq!(failed.status, 1, "{}", said(&failed));
+    assert!(said(&failed).contains("did not pass at once"), "{}", said(&failed));
+    assert!(!root.join("baselines").exists());
+}
+
+#[test]
+fn a_duet_finds_more_work_and_calls_the_same_work_no_worse() {
+    let _host = Host::take();
+    let folder = project();
+    let root = folder.path();
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+        Command::new("git").args(identity).args(words).dir(root).run().unwrap();
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    let duet = |revision: &str| e2e(root, &["--baseline-ref", revision, "--seed", "5"]).output().unwrap();
+    let nowhere = duet("nowhere");
+    assert!(nowhere.status == 2 && said(&nowhere).contains("there is no revision \"nowhere\""), "{}", said(&nowhere));
+
+    let same = duet("HEAD");
+    assert_eq!(same.status, 0, "{}", said(&same));
+    assert!(said(&same).contains("the images of both sides are the same"), "{}", said(&same));
+    let count = comparison(root, "count", "cpu_ms");
+    assert!(count["way"] == "duet" && count["samples"].as_u64().unwrap() >= 20, "{count:#}");
+
+    set_percent(root, 50);
+    let slower = duet("HEAD");
+    assert_eq!(slower.status, 4, "{}", said(&slower));
+    assert!(said(&slower).contains("work: layer "), "what differs is listed: {}", said(&slower));
+    for operation in ["hash", "count"] {
+        let found = comparison(root, operation, "cpu_ms");
+        assert_eq!(found["decision"], "regressed", "{found:#}");
+    }
+}
