@@ -32,6 +32,11 @@ new *args:
 test *args:
     cargo xtask test "$@"
 
+# Show how often verdicts on timings are wrong: just judge-check xtask/tests/data/noise/raw.csv
+[group('run')]
+judge-check *files:
+    cargo xtask judge-check "$@"
+
 # Say what this machine has and lacks, and how to mend it
 [group('machine')]
 doctor:

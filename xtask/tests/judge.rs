@@ -190,7 +190,8 @@ fn identical_work_in_made_up_noise_is_hardly_ever_called_changed() {
 /// A small part of what README.md beside the judge was made from: whole sessions, two of three on a busy machine.
 fn recorded() -> Vec<Rate> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/noise/raw.csv");
-    let recording = Recording::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
+    let text = std::fs::read_to_string(&path).expect("the sample is in the repository");
+    let recording = Recording::parse(&path, &text).expect("the sample is good");
     Comparisons { windows: Windows::Both(60), seed: 1 }.run(&[recording])
 }
 

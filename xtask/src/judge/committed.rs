@@ -45,8 +45,8 @@ pub struct Series<'a> {
 /// each other, says nothing of how the machine changed.
 ///
 /// Inconclusive too is what those two witnesses cannot speak for:
-/// - wall times of a side whose thirds, in the order of time, have smallest samples further apart than two thresholds: what
-///   moves so far within one recording moves between two;
+/// - wall times of a side whose thirds, in the order of time, have smallest samples further apart than one and a half
+///   thresholds: what moves so far within one recording moves between two;
 /// - the wall time of an operation that mostly waits: the fixed work computes, and does not see a slower disk. Its processor
 ///   time is held to one and a half thresholds;
 /// - samples that cannot be compared at all.
@@ -64,7 +64,7 @@ pub fn committed(
     let waits = baseline.busy.min(candidate.busy) < BUSY;
     let percent = thresholds.committed_percent() * if waits { 1.5 } else { 1.0 };
     let least = (percent / 100.0).ln_1p();
-    let own = (2.0 * thresholds.committed_percent() / 100.0).ln_1p();
+    let own = (1.5 * thresholds.committed_percent() / 100.0).ln_1p();
     let problem = problem("baseline", baseline, &before).or_else(|| problem("candidate", candidate, &after)).or_else(
         || match kind {
             Kind::Wall if waits => Some(mostly_waits(baseline.busy.min(candidate.busy))),

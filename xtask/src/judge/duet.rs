@@ -22,7 +22,7 @@ const COMPARED: f64 = 0.3;
 const CONFIDENCE: f64 = 0.9;
 
 /// The level of each look of a confirmation.
-const CONFIRM_ALPHA: f64 = 0.05;
+const CONFIRM_ALPHA: f64 = 0.03;
 
 /// Of the two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
