@@ -25,7 +25,7 @@ pub struct Performance {
     pub operations: BTreeMap<String, Operation>,
     /// By name.
     pub metrics: BTreeMap<String, MetricSamples>,
-    /// What the machines did all along; nothing where the case ended before it began.
+    /// What the machines did all along; nothing where the thread that looked has failed.
     pub sampling: Option<Sampling>,
 }
 
@@ -145,7 +145,7 @@ pub struct MetricSamples {
     pub values: Vec<f64>,
 }
 
-/// What the machines did from the session's begin to its end, in looks at equal distances.
+/// What the machines did from the session's begin to its end, in looks at equal distances and one at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
