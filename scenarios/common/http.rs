@@ -10,7 +10,8 @@ print(json.dumps([urllib.request.urlopen(url, timeout=10).read().decode() for ur
 ///
 /// # Errors
 /// When one answers with an error, not within 10 s, or with something that is no text.
-pub fn get<const N: usize>(from: &Container, urls: [&str; N]) -> Result<[String; N]> {
+pub fn get<const N: usize>(from: &Container, urls: &[impl AsRef<str>; N]) -> Result<[String; N]> {
+    let urls = urls.each_ref().map(AsRef::as_ref);
     let got = from.exec(["python3", "-c", GET].into_iter().chain(urls))?.success()?;
     let pages: Vec<String> = serde_json::from_slice(got.stdout())?;
     pages.try_into().map_err(|pages| anyhow!("{urls:?} gave {pages:?}"))

@@ -8,4 +8,5 @@ pub mod jobs;
 pub mod load;
 pub mod mancer;
 pub mod postgres;
+pub mod round;
 pub mod threads;

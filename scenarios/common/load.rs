@@ -178,6 +178,15 @@ impl Pipeline<'_> {
         Ok(())
     }
 
+    /// Waits until no job is queued or taken, and every worker is idle.
+    ///
+    /// # Errors
+    /// When that takes too long, or cannot be seen.
+    pub fn wait_until_done(&self) -> Result {
+        self.lab.eventually("every job is done", DONE_DEADLINE, || self.is_done())?;
+        Ok(())
+    }
+
     /// Hands all these in side by side while the engine plays its faults, a little where it plays none. In the end no
     /// accepted job is lost, and each result is there once and right.
     ///
@@ -196,7 +205,7 @@ impl Pipeline<'_> {
         let accepted: u64 = loads.iter().map(Load::accepted).sum();
         lab.log(format!("{accepted} jobs were accepted"));
         lab.sometimes("jobs were accepted while faults were played", accepted > 0)?;
-        lab.eventually("every job is done", DONE_DEADLINE, || self.is_done())?;
+        self.wait_until_done()?;
         let complaints: Vec<Complaints> =
             loads.iter().map(|load| load.complaints(self.db)).collect::<Result<_, _>>()?;
         for line in complaints.iter().flat_map(|of_one| of_one.lost.iter().chain(&of_one.wrong)) {

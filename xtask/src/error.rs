@@ -10,6 +10,8 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// The infrastructure failed: never counted as the product's failure.
 pub const EXIT_INFRASTRUCTURE: u8 = 3;
+/// All passed, and a measured operation has become worse.
+pub const EXIT_REGRESSED: u8 = 4;
 /// The run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
 

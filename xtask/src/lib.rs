@@ -2,12 +2,14 @@
 //!
 //! The modules in reading order; ARCHITECTURE.md says what each may use, and `tests/tidy.rs` holds them to it.
 
+pub mod baseline;
 pub mod cli;
 pub mod error;
 pub mod fault;
 pub mod guard;
 pub mod host;
 pub mod image;
+pub mod judge;
 pub mod lab;
 pub mod manifest;
 pub mod perf;

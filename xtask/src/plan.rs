@@ -214,6 +214,7 @@ mod tests {
             cases: cases.iter().map(|name| case(name)).collect(),
             limits: Vec::new(),
             expects: Vec::new(),
+            operations: BTreeMap::new(),
             chaos: None,
         };
         Project {

@@ -24,17 +24,31 @@ use tokens::tokens;
 /// Which module of xtask/src may use which, in reading order; ARCHITECTURE.md shows the same table and says why.
 /// `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("cli", &["error", "fault", "guard", "host", "image", "lab", "manifest", "plan", "record", "report", "run"]),
-    ("run", &["error", "fault", "guard", "host", "image", "lab", "manifest", "perf", "plan", "record", "session"]),
-    ("report", &["record"]),
+    (
+        "cli",
+        &[
+            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan", "record",
+            "report", "run",
+        ],
+    ),
+    (
+        "run",
+        &[
+            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "perf", "plan",
+            "record", "session",
+        ],
+    ),
+    ("report", &["judge", "record"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
+    ("baseline", &["error", "host::invoker", "judge", "record"]),
     ("perf", &["host", "lab", "record"]),
     ("fault", &["error", "guard", "host", "lab", "manifest"]),
     ("lab", &["error", "guard", "host", "manifest"]),
     ("image", &["error", "guard", "host", "manifest"]),
     ("guard", &["error", "host"]),
     ("plan", &["error", "manifest"]),
-    ("record", &["error", "host::invoker"]),
+    ("record", &["error", "host::invoker", "judge"]),
+    ("judge", &["error"]),
     ("manifest", &["error"]),
     ("host", &["error"]),
     ("error", &[]),

@@ -16,7 +16,7 @@ use common::mancer;
 use common::postgres::psql;
 use common::threads::together;
 use damage::{Whole, refused};
-use e2e::{Lab, Port, check};
+use e2e::{Container, Lab, Port, check};
 use report::done;
 use world::Place;
 
@@ -63,6 +63,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         refused(lab, &app, &after, "verify", "damage-3", [(manifest.flip()?, sum)])
     })?;
     lab.measure_n("verification", 3, || done(lab, &app, "verify"))?;
+    lab.measure_n("dump_of_the_database", 3, || dump(&app))?;
 
     lab.step("endure", || endure::endure(lab, &app, &before))?;
 
@@ -74,5 +75,14 @@ fn scenario(lab: &Lab) -> e2e::Result {
         "INSERT INTO orders (customer, total, placed, items, tags) VALUES (1, 1, now(), '{}', '{}') RETURNING id";
     let order = psql(&spare, "shop", order)?;
     check!(order.trim() == "20001", "the restored database goes on where the other stopped");
+    Ok(())
+}
+
+/// What an hourly dump of the database on db takes, on app, until it has been read again.
+fn dump(app: &Container) -> e2e::Result {
+    const LINE: &str = "pg_dump --host db --username postgres --format custom --file /tmp/hourly.dump shop \
+                        && pg_restore --data-only --table orders --file - /tmp/hourly.dump | grep --count '^[0-9]'";
+    let read = app.command(["/bin/bash", "-o", "pipefail", "-c", LINE]).user("mancer").run()?.success()?;
+    check!(read.stdout_text()?.trim() == "20000", "the dump has every order");
     Ok(())
 }

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use client::Seen;
 use common::threads::together;
-use common::{files, mancer};
-use e2e::{Chaos, Http, Lab, check};
+use common::{files, http, mancer};
+use e2e::{Chaos, Container, Lab, check};
 use machines::Machines;
 use report::deploy;
+use serde::Deserialize;
 
 /// How long a client may go without a good answer, whatever is deployed meanwhile.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -74,7 +75,29 @@ fn scenario(lab: &Lab) -> e2e::Result {
     check!(seen.longest_outage <= BUDGET, "no client was without a good answer for longer than the budget");
     check!(seen.slowest <= BUDGET, "no client waited for a good answer for longer than the budget");
     check!(!seen.versions.contains(&4), "release 4 answers nobody");
+
+    lab.measure_n("requests_through_nginx", 3, || greeted::<50>(&machines.worker))?;
+    lab.measure_n("site_reload", 3, || {
+        app.exec(["nginx", "-t"])?.success()?;
+        app.exec(["systemctl", "reload", "nginx.service"])?.success()?;
+        greeted::<10>(&machines.worker)
+    })?;
     lab.step("endure", || endure(lab, &machines))
+}
+
+/// Requests one after the other, each answered by release 2 on one of the hosts.
+fn greeted<const REQUESTS: usize>(worker: &Container) -> e2e::Result {
+    #[derive(Deserialize)]
+    struct Greeting {
+        version: u32,
+        host: String,
+    }
+    let answers = http::get(worker, &["http://app/"; REQUESTS])?;
+    for answer in answers {
+        let greeting: Greeting = serde_json::from_str(&answer)?;
+        check!(greeting.version == 2 && ["db", "worker"].contains(&greeting.host.as_str()), "who answers: {answer}");
+    }
+    Ok(())
 }
 
 /// All that happens while the client asks.
@@ -85,7 +108,6 @@ fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
     check!(outcome == "deployed");
     check!(states == ["worker: deployed, restarts: 1", "db: deployed, restarts: 1", "app: deployed, restarts: 0"]);
     machines.check_state(2, &[1, 2], [&[1, 2], &[1, 2]])?;
-    lab.measure_n("request_through_nginx", 10, || app.wait_for(Http("/")).map(drop))?;
 
     let broken = lab.measure("rollback_of_two", || deploy(lab, app, 3))?;
     let (outcome, states) = (broken.outcome(), broken.states());

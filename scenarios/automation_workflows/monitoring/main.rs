@@ -42,7 +42,6 @@ fn scenario(lab: &Lab) -> e2e::Result {
         start(lab, &app)?;
         lab.step("a quiet stretch", || quiet(lab, &app))
     })?;
-    lab.measure_n("status_page", 5, || page(&worker).map(drop))?;
 
     let (faults, standing) = lab.step("three things go wrong", || go_wrong(lab, &app))?;
     lab.step("the page shows them", || {
@@ -59,7 +58,14 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })?;
     lab.step("endure", || endure(lab, &app, &db))?;
     app.exec(["systemctl", "stop", "monitor.service"])?.success()?;
-    Ok(())
+
+    // Both stay as they are now: readers have the page from nginx, and the record from db.
+    lab.measure_n("status_page", 5, || shown(&worker, &[]).map(drop))?;
+    let expected = watched::quiet_record(lab, QUIET_ROUNDS)?;
+    lab.measure_n("record_of_a_stretch", 5, || {
+        check!(observe::record(&app, QUIET_ROUNDS)? == expected, "all that was watched, in each round, and as it was");
+        Ok(())
+    })
 }
 
 /// What `--chaos` plays, while the monitor watches.

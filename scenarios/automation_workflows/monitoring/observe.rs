@@ -63,6 +63,20 @@ pub fn gaps(db: &Container) -> Result<Vec<String>> {
     Ok(gaps.iter().map(|gap| format!("round {}: {}", gap.round, gap.machine)).collect())
 }
 
+/// What was seen in each of the first rounds, as a reader on app gets it: `round 1: db service ssh.service is 1`. What is
+/// not the same in two looks has no value.
+pub fn record(app: &Container, rounds: u64) -> Result<Vec<String>> {
+    let query = format!(
+        "SELECT concat('round ', round, ': ', machine, ' ', kind, ' ', subject, ' is ',
+                       CASE WHEN alarm IS NOT NULL THEN alarm WHEN kind = 'service' THEN value::text ELSE 'well' END)
+         FROM samples WHERE round <= {rounds}"
+    );
+    let read = app.command(["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", &query]).user("mancer");
+    let mut lines: Vec<String> = read.run()?.success()?.stdout_text()?.lines().map(str::to_owned).collect();
+    lines.sort();
+    Ok(lines)
+}
+
 /// The status page for programs.
 #[derive(Debug, Deserialize)]
 pub struct Status {
@@ -103,7 +117,7 @@ pub struct Page {
 
 /// Gets the page by HTTP, as `http://app/status.json` and `http://app/status`.
 pub fn page(from: &Container) -> Result<Page> {
-    let [json, html] = http::get(from, ["http://app/status.json", "http://app/status"])?;
+    let [json, html] = http::get(from, &["http://app/status.json", "http://app/status"])?;
     let status = serde_json::from_str(&json).with_context(|| format!("reading {json}"))?;
     let headline = between(&html, "<h1 class=\"", "\"").next();
     let html_state = headline.with_context(|| format!("no headline in {html}"))?.to_owned();

@@ -31,6 +31,27 @@ struct Sampled {
     highest: i64,
 }
 
+/// What [`crate::observe::record`] must be of rounds in which nothing was wrong.
+pub fn quiet_record(lab: &Lab, rounds: u64) -> Result<Vec<String>> {
+    let watch = Watch::of(lab)?;
+    let lines = |(name, Machine { services, volumes }): (&String, &Machine)| {
+        let services = services.iter().map(|service| format!("{name} service {service} is 1"));
+        let volumes = volumes.keys().map(|path| format!("{name} volume {path} is well"));
+        services.chain(volumes).chain([format!("{name} load runnable is well")]).collect::<Vec<_>>()
+    };
+    let watched: Vec<String> = watch.machines.iter().flat_map(lines).collect();
+    let of_round = |round| watched.iter().map(move |line| format!("round {round}: {line}"));
+    let mut lines: Vec<String> = (1..=rounds).flat_map(of_round).collect();
+    lines.sort();
+    Ok(lines)
+}
+
+impl Watch {
+    fn of(lab: &Lab) -> Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(lab.fixture("watch.json"))?)?)
+    }
+}
+
 /// How the samples differ from what the machines say; empty when they do not.
 pub fn differences(lab: &Lab, db: &Container) -> Result<Vec<String>> {
     let sampled: Vec<Sampled> = rows(
@@ -53,7 +74,7 @@ pub fn differences(lab: &Lab, db: &Container) -> Result<Vec<String>> {
         }
     };
 
-    let watch: Watch = serde_json::from_slice(&std::fs::read(lab.fixture("watch.json"))?)?;
+    let watch = Watch::of(lab)?;
     for (name, machine) in &watch.machines {
         let container = lab.container(name)?;
         for service in &machine.services {

@@ -19,6 +19,7 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// A run takes about 3 s alone; the rest is for company.
 const RUN_DEADLINE: Duration = Duration::from_secs(100);
 const BATCH: &str = "/srv/batch/batch.py";
+const RESULTS: &str = "COPY (SELECT batch, id, amount_cents, digest FROM results) TO STDOUT (FORMAT csv)";
 const SUMS: &str = "SELECT batch, count(*), sum(amount_cents) FROM results GROUP BY batch ORDER BY batch";
 
 /// The lab, and how much work a record is.
@@ -163,7 +164,13 @@ impl<'lab> Site<'lab> {
 
     /// The table, as lines of `batch,id,amount_cents,digest`.
     pub fn results(&self) -> e2e::Result<String> {
-        self.psql("COPY (SELECT batch, id, amount_cents, digest FROM results) TO STDOUT (FORMAT csv)")
+        self.psql(RESULTS)
+    }
+
+    /// The same, as anybody on app can read them.
+    pub fn results_on_app(&self) -> e2e::Result<String> {
+        let query = self.app.command(["psql", "-h", "db", "-qX", "-c", RESULTS]).user("mancer");
+        Ok(query.run()?.success()?.stdout_text()?.to_owned())
     }
 
     /// The sums by batch, as anybody on app can read them.

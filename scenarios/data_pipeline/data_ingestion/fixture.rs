@@ -50,6 +50,17 @@ impl Source {
         })
     }
 
+    /// The first of its rows.
+    #[must_use]
+    pub fn first(&self, customers: usize, orders: usize) -> Self {
+        let first = |text: &str, rows: usize| text.split_inclusive('\n').take(1 + rows).collect();
+        Self {
+            customers: first(&self.customers, customers),
+            orders: first(&self.orders, orders),
+            rates: self.rates.clone(),
+        }
+    }
+
     fn files(&self) -> [(&'static str, &str); 3] {
         [("customers.csv", &self.customers), ("orders.csv", &self.orders), ("rates.csv", &self.rates)]
     }

@@ -1,25 +1,31 @@
 //! From source to output: rows in PostgreSQL on db, a pipeline on app that takes them out with Mancer, files on app.
 //!
 //! The pipeline is `fixtures/ingest.py`. This program lays the rows out, starts it, and compares what it wrote with what
-//! `expectation.rs` works out from the CSV files, and both with what the files' generator knew. With `--chaos`, the pipeline
-//! is run again and again amid faults before that: it may fail then, and when it says that it did not, its files are right.
+//! `expectation.rs` works out from the CSV files, and both with what the files' generator knew. A small batch, the same in
+//! each case, goes that way before. With `--chaos`, the pipeline is run again and again amid faults before that: it may fail
+//! then, and when it says that it did not, its files are right.
 
 mod expectation;
 mod fixture;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use common::mancer;
 use common::postgres::psql;
-use e2e::{Container, Lab, Port, check};
+use e2e::{Better, Container, Lab, Port, check};
 use expectation::{Outcome, Summary};
 use fixture::{Expected, Source};
 use serde::Deserialize;
 
 const DATABASE: &str = "ingestion";
 const OUTPUT: &str = "/tmp/ingestion";
+/// A small batch has a database of its own, and as many rows in every case.
+const BATCH_DATABASE: &str = "batch";
+const BATCH_OUTPUT: &str = "/tmp/batch";
+const BATCH_CUSTOMERS: usize = 200;
+const BATCH_ORDERS: usize = 2_000;
 const ROWS: &str = "SELECT (SELECT count(*) FROM staging.customers) + (SELECT count(*) FROM staging.orders)";
 const NONE: &[&str] = &[];
 /// The large case takes 6 s alone on two cores; the rest is for company.
@@ -41,15 +47,19 @@ fn scenario(lab: &Lab) -> e2e::Result {
     db.wait_for(Port(5432))?;
     db.wait_for(Port(22))?;
 
-    lab.measure("data_setup", || load(lab, &db, &source))?;
+    lab.measure("data_setup", || load(lab, &db, DATABASE, &source))?;
     check!(rows(&db)? == expected.rows(), "every row is in the database");
 
     lab.step("prepare the pipeline", || app.put(lab.fixture("ingest.py"), "/srv/ingestion/ingest.py"))?;
     lab.step("endure", || endure(lab, &app, &db, &expected))?;
+    lab.step("small batches", || small_batches(lab, &app, &db))?;
+    let started = Instant::now();
     lab.measure("data_processing", || mancer::run(&app, &["/srv/ingestion/ingest.py", OUTPUT], PIPELINE_DEADLINE))?;
+    let rows_per_second = expected.rows() as f64 / started.elapsed().as_secs_f64();
+    lab.metric("throughput", rows_per_second, "rows/s", Better::Higher)?;
 
     lab.measure("result_validation", || {
-        let files = files(&app)?;
+        let files = files(&app, OUTPUT)?;
         for (name, text) in &files {
             lab.artifact(*name, text)?;
         }
@@ -69,7 +79,7 @@ fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e
         while chaos.lasts() {
             let attempt = lab.invoke("pipeline", "run", ())?;
             let ran = mancer::run(app, &["/srv/ingestion/ingest.py", OUTPUT], ATTEMPT_DEADLINE);
-            match ran.and_then(|()| files(app)) {
+            match ran.and_then(|()| files(app, OUTPUT)) {
                 Ok(files) => {
                     let differences = expected.differences(&output(&files)?.outcome);
                     check!(differences == NONE, "a run that succeeded amid faults has written what the fixtures say");
@@ -81,6 +91,37 @@ fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e
                 }
             }
         }
+        Ok(())
+    })
+}
+
+/// A batch as it comes every few minutes, the same in every case: loaded into a table, and taken out by the pipeline.
+fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
+    let batch = Source::read(&lab.fixture(""))?.first(BATCH_CUSTOMERS, BATCH_ORDERS);
+    let expected = Outcome::of(&batch)?;
+    load(lab, db, BATCH_DATABASE, &batch)?;
+    psql(db, BATCH_DATABASE, "CREATE TABLE staging.inbox (LIKE staging.orders INCLUDING ALL)")?;
+    psql(db, BATCH_DATABASE, "ALTER TABLE staging.inbox OWNER TO mancer; GRANT USAGE ON SCHEMA staging TO mancer")?;
+    app.write("/srv/ingestion/batch.csv", &batch.orders)?;
+
+    let columns = batch.orders.lines().next().unwrap_or_default();
+    let copy = format!("\\copy staging.inbox ({columns}) FROM /srv/ingestion/batch.csv (FORMAT csv, HEADER)");
+    let into_inbox =
+        ["psql", "-h", "db", "-d", BATCH_DATABASE, "-qAtX", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
+    let inbox = ["-c", "TRUNCATE staging.inbox", "-c", &copy, "-c", "SELECT count(*) FROM staging.inbox"];
+    lab.measure_n("load_batch", 3, || {
+        let loaded = app.command(into_inbox.into_iter().chain(inbox)).user("mancer").run()?.success()?;
+        check!(loaded.stdout_text()?.trim() == BATCH_ORDERS.to_string(), "every order of the batch is in the table");
+        Ok(())
+    })?;
+    // Once is enough: it is the same in each case, and starting Mancer takes most of it.
+    if lab.case() != "small" {
+        return Ok(());
+    }
+    lab.measure_n("ingest_batch", 3, || {
+        mancer::run(app, &["/srv/ingestion/ingest.py", BATCH_OUTPUT, BATCH_DATABASE], PIPELINE_DEADLINE)?;
+        let differences = expected.differences(&output(&files(app, BATCH_OUTPUT)?)?.outcome);
+        check!(differences == NONE, "what comes of the batch");
         Ok(())
     })
 }
@@ -112,16 +153,16 @@ fn expectation(lab: &Lab, copies: u64) -> e2e::Result<(Source, Outcome)> {
 }
 
 /// A database with the rows as they are, text in text columns, and the rates as a file beside it.
-fn load(lab: &Lab, db: &Container, source: &Source) -> e2e::Result {
+fn load(lab: &Lab, db: &Container, database: &str, source: &Source) -> e2e::Result {
     db.write("/srv/ingestion/rates.csv", &source.rates)?;
     db.put(lab.fixture("schema.sql"), "/srv/ingestion/schema.sql")?;
-    let create = format!("CREATE DATABASE {DATABASE} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
+    let create = format!("CREATE DATABASE {database} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
     db.command(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c", &create]).user("postgres").run()?.success()?;
-    psql(db, DATABASE, "\\i /srv/ingestion/schema.sql")?;
+    psql(db, database, "\\i /srv/ingestion/schema.sql")?;
     for (table, csv) in [("customers", &source.customers), ("orders", &source.orders)] {
         let columns = csv.lines().next().unwrap_or_default();
         let copy = format!("COPY staging.{table} ({columns}) FROM STDIN (FORMAT csv, HEADER, ENCODING 'UTF8')");
-        db.command(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-c", &copy])
+        db.command(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", &copy])
             .user("postgres")
             .stdin(csv.as_bytes())
             .run()?
@@ -133,9 +174,9 @@ fn load(lab: &Lab, db: &Container, source: &Source) -> e2e::Result {
 /// The files that the pipeline wrote on app, by their names.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
-fn files(app: &Container) -> e2e::Result<Files> {
+fn files(app: &Container, folder: &str) -> e2e::Result<Files> {
     let names = ["timings.json", "summary.json", "groups.json", "rejected.json"];
-    names.into_iter().map(|name| Ok((name, app.get(format!("{OUTPUT}/{name}"))?))).collect()
+    names.into_iter().map(|name| Ok((name, app.get(format!("{folder}/{name}"))?))).collect()
 }
 
 /// What they say.

@@ -78,6 +78,17 @@ impl Expected {
     }
 }
 
+impl Expected {
+    /// What it says of one delivery, which no other one has to do with.
+    #[must_use]
+    pub fn only(mut self, manifest: &str) -> Self {
+        let stem = manifest.rsplit_once('.').map_or(manifest, |(stem, _)| stem);
+        self.deliveries.retain(|delivery| delivery.manifest == manifest);
+        self.findings.retain(|finding| finding.file == manifest || finding.file == format!("{stem}.csv"));
+        self
+    }
+}
+
 /// What the gate must say and load.
 #[derive(Debug, Default)]
 pub struct Outcome {

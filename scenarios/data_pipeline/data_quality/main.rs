@@ -24,6 +24,8 @@ const NONE: &[&str] = &[];
 const GATE_DEADLINE: Duration = Duration::from_secs(60);
 /// Amid faults an answer may never come.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
+/// A delivery with 261 rows, some of them bad.
+const DIRTY: &str = "south.ini";
 /// Without what a run has left behind that is over.
 const EMPTY: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mancer'; TRUNCATE articles";
@@ -54,12 +56,32 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let gate = || mancer::report(lab, &app, &["/srv/quality/quality.py"], "quality", GATE_DEADLINE);
     let found: Found = lab.measure("quality_gate", gate)?;
     found.check(&expected, &table(&db)?)?;
-    lab.measure_n("read_articles", 8, || {
-        let query = "SELECT sku, name, size, price, since, stock FROM articles ORDER BY sku";
-        let read = app.command(["psql", "-h", "db", "--csv", "-tc", query]).user("mancer").run()?.success()?;
-        check!(read.stdout_text()?.lines().count() == expected.articles.len(), "what a reader on app gets");
+    lab.measure_n("reload_articles", 3, || reload(&app, &expected.articles))?;
+    let alone = Expected::read(&lab.fixture(""))?.only(DIRTY);
+    let alone = Outcome::of(&lab.fixture("incoming"), &alone)?;
+    lab.measure_n("check_delivery", 3, || {
+        let argv = ["/srv/quality/quality.py", "/tmp/delivery.json", DIRTY];
+        mancer::run(&app, &argv, GATE_DEADLINE)?;
+        let found: Found = serde_json::from_slice(&app.get("/tmp/delivery.json")?)?;
+        let unlike = differences(&alone.findings, &found.findings);
+        check!(unlike == NONE && found.deliveries == alone.deliveries, "what is wrong with {DIRTY}, and its score");
+        check!(found.loaded == 0, "nothing of it is loaded");
         Ok(())
     })
+}
+
+/// Puts the good rows in the place of the same ones, all or none, and reads them again.
+fn reload(app: &Container, articles: &[String]) -> e2e::Result {
+    let psql = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
+    let script = [
+        ["-c", "TRUNCATE articles"],
+        ["-c", "COPY articles FROM STDIN (FORMAT csv)"],
+        ["-c", "COPY articles TO STDOUT (FORMAT csv, FORCE_QUOTE *)"],
+    ];
+    let reload = app.command(psql.into_iter().chain(script.concat())).user("mancer");
+    let read = reload.stdin(articles.join("\n") + "\n").run()?.success()?;
+    check!(read.stdout_text()?.lines().eq(articles), "what a reader on app gets");
+    Ok(())
 }
 
 /// What quality.py wrote.

@@ -5,12 +5,18 @@
 //! The case `planted` shows that a loss would be seen: its workers take jobs off their lists before they have done them
 //! (`fixtures/hasty_batch_worker.py`), so that a job is lost when its worker is killed, and at no other time.
 
+use std::fmt::Write as _;
+
 use common::load::{Load, Pipeline};
-use e2e::{Container, Lab};
+use common::round::Round;
+use e2e::{Container, Lab, check};
 
 const WORKERS: [&str; 3] = ["1", "2", "3"];
 /// How often each job is hashed: the 25 that a worker takes keep it busy for some 50 ms.
 const ROUNDS: u32 = 3000;
+/// Jobs that are handed in together, and how often that is done, where nothing but their acceptance is measured.
+const TOGETHER: usize = 25;
+const HAND_INS: usize = 40;
 
 fn main() -> std::process::ExitCode {
     e2e::run(scenario)
@@ -23,7 +29,38 @@ fn scenario(lab: &Lab) -> e2e::Result {
     }
     let pipeline = Pipeline { lab, app: &app, db: &db, worker: &worker, workers: &WORKERS };
     lab.measure("start_workers", || pipeline.start())?;
+    let round = Round::new(9, 75, 1000);
+    round.run(&app, &db)?; // with their first results the workers connect to PostgreSQL
+    lab.measure_n("jobs_through_the_queue", 3, || round.run(&app, &db))?;
+    pipeline.wait_until_done()?;
+    let hand_ins = hand_ins();
+    lab.measure_n("acceptance_of_jobs", 3, || accept(&app, &hand_ins))?;
+
     pipeline.endure(vec![Load::new(1, ROUNDS), Load::new(2, ROUNDS)])
+}
+
+/// Jobs for redis-cli, on a list that no worker looks at, and their end.
+fn hand_ins() -> String {
+    let mut commands = String::new();
+    for hand_in in 0..HAND_INS {
+        commands.push_str("LPUSH untouched");
+        for id in 1..=TOGETHER {
+            let id = hand_in * TOGETHER + id;
+            let _ = write!(commands, r#" '{{"batch":9,"id":{id},"amount_cents":1,"rounds":{ROUNDS}}}'"#);
+        }
+        commands.push('\n');
+    }
+    commands + "DEL untouched\n"
+}
+
+/// Redis has every hand-in on its disk before it answers, one after the other: what a producer waits for.
+fn accept(app: &Container, hand_ins: &str) -> e2e::Result {
+    let answers = app.command(["redis-cli", "-e", "-h", "db"]).stdin(hand_ins).run()?.success()?;
+    let lengths = (1..=HAND_INS).map(|hand_in| hand_in * TOGETHER);
+    let expected: Vec<String> = lengths.chain([1]).map(|answer| answer.to_string()).collect();
+    let answers: Vec<&str> = answers.stdout_text()?.lines().collect();
+    check!(answers == expected, "every hand-in was accepted, and the list is gone again");
+    Ok(())
 }
 
 /// The workers get the planted bug.

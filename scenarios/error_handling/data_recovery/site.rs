@@ -15,9 +15,11 @@ use crate::served;
 pub const POSTGRESQL: &str = "postgresql@15-main.service";
 /// Of a page of PostgreSQL's.
 pub const BLOCK_BYTES: u64 = 8192;
+/// An empty cluster has as much.
+const CLUSTER_BYTES_MIN: u64 = 20 << 20;
 const PROGRAM: [&str; 6] = ["machines.py", "ledger.py", "config.py", "archive.py", "watch.py", "recover.py"];
 /// The last number that the reader asks for.
-const READ_UP_TO: u64 = 200;
+pub const READ_UP_TO: u64 = 200;
 const SETUP_DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct Site {
@@ -159,6 +161,25 @@ impl Site {
     pub fn rows(&self) -> e2e::Result<Vec<String>> {
         let rows = self.psql("SELECT t::text FROM customers AS t UNION ALL SELECT t::text FROM payments AS t")?;
         Ok(rows.lines().map(str::to_owned).collect())
+    }
+
+    /// The rows up to this transaction, in order, as anybody on app can read them.
+    pub fn rows_on_app(&self, last: u64) -> e2e::Result<Vec<String>> {
+        let read = |table| format!("SELECT number, t::text AS row FROM {table} AS t WHERE number <= {last}");
+        let query =
+            format!("SELECT row FROM ({} UNION ALL {}) AS read ORDER BY number", read("customers"), read("payments"));
+        let psql = self.app.command(["psql", "-h", "db", "-qAtX", "-c", &query]).user("mancer").run()?.success()?;
+        Ok(psql.stdout_text()?.lines().map(str::to_owned).collect())
+    }
+
+    /// Has app get every page of the cluster, as for a base backup: PostgreSQL refuses one whose checksum is wrong.
+    pub fn verify_pages(&self) -> e2e::Result {
+        let backup = "pg_basebackup --host db --username postgres --pgdata - --format tar --wal-method none \
+                      --checkpoint fast | wc --bytes";
+        let all = self.app.command(["/bin/bash", "-o", "pipefail", "-c", backup]).user("mancer").run()?.success()?;
+        let bytes: u64 = all.stdout_text()?.trim().parse().context("how many bytes the pages are")?;
+        check!(bytes > CLUSTER_BYTES_MIN, "every page of the cluster was read and has its checksum");
+        Ok(())
     }
 
     pub fn psql(&self, command: &str) -> e2e::Result<String> {

@@ -82,6 +82,13 @@ pub fn unexpected(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     transfers.iter().filter_map(fault).take(SHOWN).collect()
 }
 
+/// The transfers up to this number, and what the accounts hold after them.
+pub fn after(last: u64) -> (Vec<Transfer>, Vec<Balance>) {
+    let transfers: Vec<Transfer> = (1..=last).map(Transfer::of).collect();
+    let balances = balances(&transfers);
+    (transfers, balances)
+}
+
 /// What the accounts hold after these transfers, each done once.
 pub fn balances(transfers: &[Transfer]) -> Vec<Balance> {
     let mut cents: BTreeMap<u64, i64> = (0..ACCOUNTS).map(|account| (account, 0)).collect();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use common::differences::differences;
 use common::load::{Complaints, Load, no_result_vanishes};
+use common::round::Round;
 use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
 use site::{AppState, Site};
@@ -24,6 +25,8 @@ const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 const NONE: &[String] = &[];
 /// How often the jobs are hashed that are handed in amid faults.
 const ROUNDS: u32 = 500;
+/// The last transfer of a statement.
+const STATEMENT: u64 = 400;
 /// What `fixtures/probes.py` shows that the program cannot use of Mancer.
 const DEFECTS: [(&str, &str); 4] = [
     ("backend-timeout", "a time-out of 0.2 s acted when the command had ended by itself"),
@@ -40,9 +43,19 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
     together(|| show_defects(lab, &site.app), || failures(lab, &site))?;
     let load = lab.step("endure", || endure(lab, &site))?;
+    let round = Round::new(site::JOB_BATCHES + 2, 100, ROUNDS);
+    round.run(&site.app, &site.db)?; // whoever was away connects to PostgreSQL again
+    lab.eventually("there are transfers enough for a statement", RECOVERY_DEADLINE, || {
+        Ok(site.app_state()?.acknowledged >= STATEMENT)
+    })?;
     lab.step("stop", || site.stop())?;
-    lab.measure_n("reconciliation", 5, || {
-        check!(site.unlike()? == 0, "accounts whose balance is not what their transfers say");
+    lab.measure_n("jobs_through_the_queue", 3, || round.run(&site.app, &site.db))?;
+    check!(site.unlike()? == 0, "accounts whose balance is not what their transfers say");
+    let (transfers, balances) = books::after(STATEMENT);
+    lab.measure_n("statement_of_accounts", 5, || {
+        let statement = site.statement(STATEMENT)?;
+        check!(statement.transfers == transfers, "the first {STATEMENT} transfers, as a reader on app gets them");
+        check!(statement.balances == balances, "what the accounts held after them");
         Ok(())
     })?;
     verify(lab, &site, &load)

@@ -178,6 +178,27 @@ impl Site {
         Ok(Booked { transfers, balances: rows(&self.db, DATABASE, "SELECT * FROM accounts ORDER BY account")? })
     }
 
+    /// The transfers up to this number, and what the accounts held after them, as a reader on app gets it.
+    pub fn statement(&self, last: u64) -> e2e::Result<Booked> {
+        let transfers = format!(
+            "SELECT jsonb_agg(found ORDER BY number) FROM (SELECT * FROM transfers WHERE number <= {last}) AS found"
+        );
+        let balances = format!(
+            "SELECT jsonb_agg(held ORDER BY account) FROM (
+               SELECT account, sum(cents) AS balance_cents FROM (
+                 SELECT account, 0 AS cents FROM accounts
+                 UNION ALL SELECT source, -amount_cents FROM transfers WHERE number <= {last}
+                 UNION ALL SELECT target, amount_cents FROM transfers WHERE number <= {last}
+               ) AS sides GROUP BY account
+             ) AS held"
+        );
+        let argv = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", &transfers, "-c", &balances];
+        let answer = self.app.command(argv).user("mancer").run()?.success()?;
+        let (transfers, balances) = answer.stdout_text()?.split_once('\n').context("two answers of psql's")?;
+        let transfers = serde_json::from_str(transfers).context("the transfers of the statement")?;
+        Ok(Booked { transfers, balances: serde_json::from_str(balances).context("the balances of the statement")? })
+    }
+
     /// Those of the batches that were queued here, as lines of `batch|id|amount_cents|digest`.
     pub fn results(&self) -> e2e::Result<Vec<String>> {
         let query = format!("SELECT batch, id, amount_cents, digest FROM results WHERE batch <= {JOB_BATCHES}");

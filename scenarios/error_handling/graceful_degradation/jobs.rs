@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::jobs::digest;
 use common::postgres::rows;
+use common::round::Round;
 use e2e::{Container, Result};
 use serde::Deserialize;
 
 /// Jobs of batch 1, and of a list of batch 2: see `fixtures/client.py`.
 const PREPARED: u64 = 400;
 const LIST: u64 = 10;
+/// The first id of [`further_list`].
+pub const FURTHER: u64 = 1_000_001;
 /// How often a digest is hashed, by batch.
 const ROUNDS: [u32; 2] = [20, 400];
 
@@ -22,7 +25,7 @@ pub struct Outcome {
 
 /// What a job's result must be.
 pub fn expected(batch: u64, id: u64) -> Outcome {
-    let amount_cents = 7 * id % 1000 + 1;
+    let amount_cents = amount_cents(id);
     let rounds = ROUNDS[usize::from(batch == 2)];
     Outcome { amount_cents, digest: digest(batch, id, amount_cents as i64, rounds) }
 }
@@ -68,6 +71,15 @@ pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec
     }
     wrong.extend(missing.iter().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
     Ok(wrong)
+}
+
+/// A list of batch 2 that the client never comes to.
+pub fn further_list() -> Round {
+    Round::of(2, FURTHER..=FURTHER + LIST - 1, ROUNDS[1], |id| amount_cents(id) as i64)
+}
+
+fn amount_cents(id: u64) -> u64 {
+    7 * id % 1000 + 1
 }
 
 fn of_batch_2(lists: &[u64]) -> impl Iterator<Item = (u64, u64)> {

@@ -18,6 +18,7 @@ use common::threads::together;
 use common::{http, mancer};
 use e2e::{Container, Fault, Http, Lab, Unit, check};
 use outage::{Outage, Site};
+use serde::Deserialize;
 
 const NONE: &[&str] = &[];
 /// No answer takes longer: 2.5 s of time limits, and what the machine needs besides.
@@ -44,7 +45,6 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let probes = || mancer::known_defects(lab, &app, "/srv/frontend/probes.py", DEFECTS);
     let (_, mut outages) = together(probes, || {
         lab.measure("service_start", || start(lab, &app, &db, &worker))?;
-        lab.measure_n("lookup", 5, || http::get(&worker, ["http://app:8080/result?batch=1&id=1"]).map(drop))?;
         lab.step("one part after the other fails", || one_after_the_other(&site))
     })?;
     outages.extend(lab.step("endure", || endure(&site))?);
@@ -61,7 +61,32 @@ fn scenario(lab: &Lab) -> e2e::Result {
         let wrong = jobs::wrong(&db, &accepted(&answers), &unanswered(&answers))?;
         check!(wrong == NONE, "each job has one result, and the right one");
         Ok(())
+    })?;
+    lab.measure_n("lookups", 3, || look_up(&worker))?;
+    let list = jobs::further_list();
+    lab.measure_n("jobs_through_the_service", 3, || {
+        worker.exec(["python3", outage::CLIENT, "hand_in", &jobs::FURTHER.to_string()])?.success()?;
+        list.take_away(&db)
     })
+}
+
+/// Results of batch 1, one after the other, as any machine gets them while nothing is degraded.
+fn look_up(worker: &Container) -> e2e::Result {
+    #[derive(Deserialize)]
+    struct Found {
+        degraded: Vec<String>,
+        digest: String,
+    }
+    let ids = [1, 2, 3, 4, 5, 6, 7, 8];
+    let pages = http::get(worker, &ids.map(|id| format!("http://app:8080/result?batch=1&id={id}")))?;
+    for (id, page) in ids.into_iter().zip(pages) {
+        let found: Found = serde_json::from_str(&page)?;
+        check!(
+            found.digest == jobs::expected(1, id).digest && found.degraded == NONE,
+            "the result of job {id}: {page}"
+        );
+    }
+    Ok(())
 }
 
 /// The programs on their machines, the table, and three workers.

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{build_layer, clean, doctor, e2e, fault, guard, image, live, netqueue, new, setup, shrink, test};
+use super::{
+    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
+    setup, shrink, test,
+};
 use crate::error::Error;
 
 /// Multi-machine end-to-end tests on LXC containers.
@@ -42,6 +45,8 @@ pub struct Context {
 #[derive(Debug, Subcommand)]
 enum Verb {
     E2e(Box<e2e::Args>),
+    Baseline(baseline::Args),
+    BaselineUpdate(baseline_update::Args),
     Fault(fault::Args),
     Shrink(shrink::Args),
     New(new::Args),
@@ -55,6 +60,7 @@ enum Verb {
     Logs(live::LogsArgs),
     Clean(clean::Args),
     Image(image::Args),
+    JudgeCheck(judge_check::Args),
     #[command(hide = true)]
     Guard(guard::Args),
     #[command(hide = true)]
@@ -80,6 +86,8 @@ impl Cli {
         let context = Context { root: std::path::absolute(root)?, format: self.format };
         match &self.verb {
             Verb::E2e(args) => e2e::run(args, &context),
+            Verb::Baseline(args) => baseline::run(args, &context),
+            Verb::BaselineUpdate(args) => baseline_update::run(args, &context),
             Verb::Fault(args) => fault::run(args, &context),
             Verb::Shrink(args) => shrink::run(args, &context),
             Verb::New(args) => new::run(args, &context),
@@ -91,6 +99,7 @@ impl Cli {
             Verb::Logs(args) => live::logs(args, &context),
             Verb::Clean(args) => clean::run(args, &context),
             Verb::Image(args) => image::run(args, &context),
+            Verb::JudgeCheck(args) => judge_check::run(args, &context),
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),

@@ -12,21 +12,23 @@ use crate::error::Error;
 use crate::fault::Profile;
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
-use crate::host::invoker::is_root;
+use crate::host::git;
+use crate::host::invoker::{Invoker, is_root};
 use crate::host::setup;
 use crate::image::{self, Replacement};
+use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::Recorder;
 use crate::report::terminal;
-use crate::run::{self, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
+use crate::run::{self, Comparing, DuetOptions, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Filters: a category, a scenario, category/scenario, scenario:case, part of a name, a path \
                         (scenarios/data_pipeline/), or tag:NAME. Several filters add up.\n\n\
                         Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, \
-                        3 no lab could be had, 5 interrupted.")]
+                        3 no lab could be had, 4 a measured operation has become worse, 5 interrupted.")]
 pub struct Args {
     /// Which scenarios; all of them if none is given.
     #[arg(value_name = "FILTER")]
@@ -61,7 +63,7 @@ pub struct Args {
           value_parser = Profile::parse)]
     chaos: Option<Profile>,
     /// The seed of what is broken when; a new one, which is printed, if not given.
-    #[arg(long, value_name = "N", requires = "chaos")]
+    #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
     #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"])]
@@ -71,6 +73,29 @@ pub struct Args {
     #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
           default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..=50))]
     performance_monitoring: Option<u32>,
+    /// Compare measured operations with the baselines that are committed for machines like this one.
+    #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"])]
+    baseline_compare: bool,
+    /// Compare with REV's containers/, pair by pair in two labs side by side: more telling than committed baselines.
+    #[arg(long, value_name = "REV", conflicts_with_all = ["baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries"])]
+    baseline_ref: Option<String>,
+    /// The same with another folder of templates, such as another version of the product.
+    #[arg(long, value_name = "DIR",
+          conflicts_with_all = ["baseline_ref", "baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries"])]
+    baseline_dir: Option<PathBuf>,
+    /// So many pairs of each operation at most, before what looks changed is confirmed; 50 if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000))]
+    pairs: Option<u32>,
+    /// Run each case up to 20 times in both labs, so that what happens in it once is compared, too: for changes of 10 %
+    /// and more.
+    #[arg(long)]
+    whole_cases: bool,
+    /// What to do about an operation without a baseline.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Missing::Error, requires = "baseline_compare")]
+    baseline_missing: Missing,
+    /// What a regression does: fail ends with exit code 4, warn only says it, off compares nothing.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = PerfGate::Fail)]
+    perf_gate: PerfGate,
     /// Keep the lab after a failure, or always, and print how to enter and remove it.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
     keep_containers: Option<KeepWhen>,
@@ -92,6 +117,21 @@ pub struct Args {
     /// The folder of the scenarios' programs, built already.
     #[arg(long, hide = true, value_name = "DIR")]
     binaries: Option<PathBuf>,
+}
+
+/// What a missing baseline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Missing {
+    Error,
+    Allow,
+}
+
+/// What a regression does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PerfGate {
+    Fail,
+    Warn,
+    Off,
 }
 
 /// When a lab stays.
@@ -116,18 +156,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         super::plan_view::list(&project, &plan, context.format);
         return Ok(0);
     }
-    if args.dry_run {
-        super::plan_view::dry_run(
-            &project,
-            &plan,
-            &image::status(&project, &plan.templates(&project), &replacements)?,
-            args.timeout,
-            context.format,
-        );
-        return Ok(0);
-    }
     if plan.cases.is_empty() {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
+    }
+    if args.dry_run {
+        let schedules = schedules(args, &project, &mut plan)?;
+        let layers = image::status(&project, &plan.templates(&project), &replacements)?;
+        let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
+        super::plan_view::dry_run(&project, &plan, &shown, context.format);
+        return Ok(0);
     }
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
@@ -137,11 +174,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     require_tools()?;
     let schedules = schedules(args, &project, &mut plan)?;
+    let comparing = comparing(args, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
-    let binaries = match &args.binaries {
-        Some(dir) => ScenarioBinaries::in_folder(&project, &plan, dir)?,
-        None => ScenarioBinaries::build(&project, &plan)?,
-    };
+    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
     let listener: Box<dyn FnMut(&crate::record::Stamped) + Send> = match context.format {
         Format::Human => Box::new(terminal::show_event),
         Format::Json => Box::new(terminal::show_event_as_json),
@@ -159,10 +194,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         retries: args.retries,
         timeout: args.timeout,
         schedules,
-        monitoring: match args.performance_monitoring {
-            None => Monitoring::ALWAYS,
-            Some(rate_hz) => Monitoring { rate_hz, calibrate: true, samples: None },
-        },
+        monitoring: monitoring(args, &comparing),
+        comparing,
+        fails_when_regressed: args.perf_gate == PerfGate::Fail,
         host_names,
         replacements,
         working_dir: std::env::current_dir().context("finding the working directory")?,
@@ -172,6 +206,56 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         terminal::show_result(&record, &project.root.join("target/e2e").join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// What the arguments compare with. What is missing is said before anything runs.
+fn comparing(args: &Args, project: &Project, plan: &Plan) -> anyhow::Result<Comparing> {
+    let duet = args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    if !duet && (args.pairs.is_some() || args.whole_cases) {
+        let message =
+            "--pairs and --whole-cases are for a comparison pair by pair: --baseline-ref REV, or --baseline-dir DIR";
+        return Err(Error::Usage(message.into()).into());
+    }
+    if args.perf_gate == PerfGate::Off {
+        return Ok(Comparing::Nothing);
+    }
+    if args.baseline_compare {
+        let missing_allowed = args.baseline_missing == Missing::Allow;
+        if !missing_allowed {
+            run::require_baselines(project, plan)?;
+        }
+        return Ok(Comparing::Committed { missing_allowed });
+    }
+    let (name, folder) = if let Some(revision) = &args.baseline_ref {
+        let folder = project.containers_dir.strip_prefix(&project.root).unwrap_or(&project.containers_dir);
+        let into = project.root.join("target/e2e/refs");
+        let exported = git::export(&project.root, revision, folder, &into, &Invoker::find())?;
+        (format!("{revision} ({})", &exported.commit[..exported.commit.len().min(12)]), exported.path)
+    } else if let Some(folder) = &args.baseline_dir {
+        let folder = std::path::absolute(folder).context("finding the baseline's folder")?;
+        if !folder.is_dir() {
+            return Err(Error::Usage(format!("--baseline-dir: there is no folder {}", folder.display())).into());
+        }
+        (folder.display().to_string(), folder)
+    } else {
+        return Ok(Comparing::Nothing);
+    };
+    Ok(Comparing::Duet(Box::new(DuetOptions {
+        baseline: project.with_containers(&folder)?,
+        name,
+        pairs: args.pairs,
+        whole_cases: args.whole_cases,
+        seed: args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+    })))
+}
+
+/// What is measured: with committed baselines, as often as they were.
+fn monitoring(args: &Args, comparing: &Comparing) -> Monitoring {
+    let rate_hz = args.performance_monitoring.unwrap_or(Monitoring::ALWAYS.rate_hz);
+    let committed = matches!(comparing, Comparing::Committed { .. });
+    let duet = matches!(comparing, Comparing::Duet(_));
+    let samples = committed.then(|| u32::try_from(COMMITTED_SAMPLES).unwrap_or(u32::MAX));
+    Monitoring { rate_hz, calibrate: committed || (args.performance_monitoring.is_some() && !duet), samples }
 }
 
 /// The faults that the arguments ask for, by case.

@@ -1,6 +1,8 @@
 //! The command line: one file a verb, each with its `Args` and a `run` that returns the exit code.
 //! Parsing, printing and calling; the work is done elsewhere.
 
+mod baseline;
+mod baseline_update;
 mod build_layer;
 mod clean;
 mod command_line;
@@ -9,6 +11,7 @@ mod e2e;
 mod fault;
 mod guard;
 mod image;
+mod judge_check;
 mod live;
 mod netqueue;
 mod new;

@@ -11,6 +11,7 @@ use super::Format;
 use crate::image::LayerStatus;
 use crate::manifest::Project;
 use crate::plan::Plan;
+use crate::run::Schedules;
 
 /// Shows the scenarios of a plan with their cases, tags and known defects.
 pub fn list(project: &Project, plan: &Plan, format: Format) {
@@ -62,8 +63,19 @@ fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
     names
 }
 
+/// What a run would work with.
+pub struct Shown<'a> {
+    pub layers: &'a [LayerStatus],
+    /// What would be broken.
+    pub schedules: Option<&'a Schedules>,
+    /// Instead of a scenario's own.
+    pub timeout: Option<Duration>,
+}
+
 /// Shows what a run would do.
-pub fn dry_run(project: &Project, plan: &Plan, layers: &[LayerStatus], timeout: Option<Duration>, format: Format) {
+pub fn dry_run(project: &Project, plan: &Plan, shown: &Shown<'_>, format: Format) {
+    let Shown { layers, schedules, timeout } = *shown;
+    let schedule_of = |id: &str| schedules.and_then(|schedules| schedules.of(id));
     if format == Format::Json {
         let cases: Vec<_> = plan
             .cases
@@ -76,6 +88,7 @@ pub fn dry_run(project: &Project, plan: &Plan, layers: &[LayerStatus], timeout: 
                         .collect::<Vec<_>>(),
                     "memory_bytes": case.memory_bytes,
                     "timeout_ms": u64::try_from(timeout.unwrap_or(scenario.timeout).as_millis()).unwrap_or(u64::MAX),
+                    "schedule": schedule_of(&case.id),
                 })
             })
             .collect();
@@ -108,6 +121,13 @@ pub fn dry_run(project: &Project, plan: &Plan, layers: &[LayerStatus], timeout: 
             println!("        start {} from template {} at {address}", used.name, used.template);
         }
         println!("        wait for their probes, run {}, collect logs, take the lab down", scenario.name);
+        for planned in schedule_of(&case.id).iter().flat_map(|schedule| &schedule.faults) {
+            let (at, lasts) = (planned.at_ms as f64 / 1e3, planned.duration_ms as f64 / 1e3);
+            println!("        break {} from {at:.1} s on, for {lasts:.1} s: {}", planned.container, planned.fault);
+        }
+    }
+    for note in schedules.iter().flat_map(|schedules| &schedules.notes) {
+        println!("{note}");
     }
     if let Some(seed) = plan.shuffle_seed {
         println!("order: shuffled with seed {seed}");

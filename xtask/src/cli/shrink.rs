@@ -4,18 +4,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
-use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::report::terminal;
-use crate::run::{self, Failure, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Tries};
+use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 
 /// Find the few faults of a run with --chaos that make a case fail.
 #[derive(Debug, clap::Args)]
@@ -57,23 +55,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     require_tools()?;
     let interrupt = Interrupt::listen()?;
-    let binaries = match &args.binaries {
-        Some(dir) => ScenarioBinaries::in_folder(&project, &plan, dir)?,
-        None => ScenarioBinaries::build(&project, &plan)?,
-    };
-    let options = Options {
-        slot: args.slot.to_string(),
-        wait: Wait::UntilFree,
-        keep: Keep::Never,
-        failures_max: None,
-        retries: 0,
-        timeout: None,
-        schedules: None,
-        monitoring: Monitoring::ALWAYS,
-        host_names: std::collections::BTreeMap::new(),
-        replacements: Vec::new(),
-        working_dir: std::env::current_dir().context("finding the working directory")?,
-    };
+    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let options = Options::plain(args.slot)?;
     terminal::show_progress(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };
     let observe = |line: String| terminal::show_progress(&line);

@@ -86,10 +86,10 @@ fn processes(add: &mut impl FnMut(&str, &str)) {
     let (mounts, network) = (own("self", "mnt"), own("self", "net"));
     for name in names(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
         let Ok(metadata) = fs::metadata(format!("/proc/{name}")) else { continue };
-        match name.parse().ok().and_then(Stat::of) {
-            Some(stat) if !matches!(stat.state, 'Z' | 'X') => {}
+        let state = match name.parse().ok().and_then(Stat::of) {
+            Some(stat) if !matches!(stat.state, 'Z' | 'X') => stat.state,
             _ => continue, // dead: whoever inherited it reaps it
-        }
+        };
         let command = fs::read(format!("/proc/{name}/cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let group = fs::read_to_string(format!("/proc/{name}/cgroup")).unwrap_or_default();
@@ -103,6 +103,9 @@ fn processes(add: &mut impl FnMut(&str, &str)) {
             || other_network
             || other_mounts && command.contains("xtask");
         if ours {
+            let short = || fs::read_to_string(format!("/proc/{name}/comm")).unwrap_or_default();
+            // One that is about to end has no command line any more.
+            let command = if command.is_empty() { format!("{} in state {state}", short().trim()) } else { command };
             add("process", &format!("{name} {command}"));
         }
         if other_network && let Some(namespace) = own(&name, "net") {

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod ext4;
 pub mod flood;
 pub mod foreign_call;
+pub mod git;
 pub mod hardware;
 pub mod inventory;
 pub mod invoker;

@@ -69,6 +69,13 @@ impl LockFile {
         project.containers_dir.join("lock.json")
     }
 
+    /// One that says what these layers are.
+    #[must_use]
+    pub fn of(layers: &[LayerStatus]) -> Self {
+        let locked = layers.iter().map(|status| (status.template.clone(), Locked::of(status)));
+        Self { format_version: FORMAT_VERSION, templates: locked.collect() }
+    }
+
     /// Reads it; a file that is not there is an empty one.
     ///
     /// # Errors

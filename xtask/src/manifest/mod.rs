@@ -6,6 +6,7 @@
 mod chaos;
 mod expects;
 mod limits;
+mod operations;
 mod parse;
 mod project;
 mod scenario;
@@ -15,6 +16,7 @@ mod template;
 pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
+pub use operations::OperationRule;
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};

@@ -174,6 +174,16 @@ impl Project {
         })
     }
 
+    /// The same project with the templates of another folder, such as an earlier version's.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for the first template that cannot be used, or a scenario that has not the templates it needs there.
+    pub fn with_containers(&self, containers_dir: &Path) -> anyhow::Result<Self> {
+        let templates = Template::read_all(containers_dir)?;
+        let scenarios = Scenario::read_all(&self.scenarios_dir, &templates, self.timeout)?;
+        Ok(Self { containers_dir: containers_dir.to_owned(), templates, scenarios, ..self.clone() })
+    }
+
     /// The template of this name.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::Template;
 use super::chaos::{Chaos, ChaosTable};
 use super::expects::{Expected, ExpectedTable};
 use super::limits::{self, LimitTables, UsageLimit};
+use super::operations::{self, OperationRule, OperationTable};
 use super::parse::{Source, duration, is_name, nearest};
 use crate::error::Error;
 
@@ -47,6 +48,8 @@ pub struct Scenario {
     pub limits: Vec<UsageLimit>,
     /// Which faults it endures; nothing where nobody has said yet.
     pub chaos: Option<Chaos>,
+    /// What is asked of measured operations that are compared, by name.
+    pub operations: BTreeMap<String, OperationRule>,
 }
 
 /// A container that a scenario asks for.
@@ -96,6 +99,8 @@ struct File {
     #[serde(default)]
     limits: LimitTables,
     chaos: Option<Spanned<ChaosTable>>,
+    #[serde(default)]
+    operations: BTreeMap<String, OperationTable>,
 }
 
 fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -234,6 +239,7 @@ impl Scenario {
             expects,
             limits,
             chaos,
+            operations: operations::check(file.operations, &source)?,
         })
     }
 }
@@ -378,6 +384,10 @@ mod tests {
             &chaos("nothing_because='x'\n[[chaos.faults]]\nfault='net'"),
             "scenario.toml:4:17: this scenario endures faults",
         );
+        let operation = |text: &str| format!("description='x'\n[containers.mini]\n[operations.query]\n{text}");
+        check(&operation("worse_percent=10"), "ok cat/one 9s default");
+        check(&operation("worse_percent=0"), "scenario.toml:4:15: the smallest change of query that matters");
+        check(&operation("worse=3"), "scenario.toml:4:1: unknown field `worse`");
         let expects = |text: &str| format!("description='x'\n[containers.mini]\n[[expects]]\n{text}");
         check(&expects("finding='left_over'\non=['mini']\nabout='httpd*'"), "ok cat/one 9s default");
         check(

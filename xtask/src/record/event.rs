@@ -5,7 +5,7 @@ use std::fmt;
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Picture};
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Outcome, Verdict};
+use super::{Comparison, Counts, Outcome, Verdict};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,6 +188,17 @@ pub enum Event {
         /// It did what it should.
         succeeded: bool,
     },
+    /// From now on each case runs in two labs.
+    DuetBegan {
+        /// What today is compared with.
+        baseline: String,
+        /// Of whatever is drawn at random.
+        seed: u64,
+        /// How the images of the two differ, a line each.
+        differences: Vec<String>,
+    },
+    /// Samples were judged.
+    Compared(Comparison),
     /// The scenario has found out a value.
     Metric {
         /// The case.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Picture};
 
-use super::{Counts, Event, FaultObserved, Outcome, Stamped, Verdict};
+use super::{Comparison, Counts, Event, FaultObserved, Outcome, Stamped, Verdict};
+use crate::judge::Decision;
 
 /// How much an event's lines matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,32 @@ pub enum Weight {
     Progress,
     /// Must be seen.
     Alarm,
+}
+
+/// What came of a comparison, in one line.
+#[must_use]
+pub fn comparison(found: &Comparison) -> String {
+    let Comparison { case, operation, metric, verdict, gates, .. } = found;
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    let effect = verdict.effect.map(|effect| format!(" {:+.1} %", percent(effect))).unwrap_or_default();
+    let interval = verdict.interval;
+    let interval =
+        interval.map(|(low, high)| format!(" [{:+.1}, {:+.1}]", percent(low), percent(high))).unwrap_or_default();
+    let p = verdict.p.map(|p| format!(", p {p:.4}")).unwrap_or_default();
+    let gate = if *gates || verdict.decision != Decision::Regressed { "" } else { " (fails nothing)" };
+    format!(
+        "{:<12} {case} {operation} {metric}:{effect}{interval}{p}, {} samples{gate}: {}",
+        verdict.decision, verdict.samples, verdict.because
+    )
+}
+
+/// How many comparisons came to what.
+#[must_use]
+pub fn comparison_counts(comparisons: &[Comparison]) -> String {
+    let count = |decision: Decision| comparisons.iter().filter(|one| one.verdict.decision == decision).count();
+    let of = |decision: Decision| format!("{} {decision}", count(decision));
+    let all = [Decision::Regressed, Decision::Improved, Decision::Unchanged, Decision::Inconclusive];
+    format!("performance: {}", all.map(of).join(", "))
 }
 
 /// The lines of an event, without a time stamp.
@@ -72,6 +99,21 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
         Event::Exec { container, command, status, duration_ms, timed_out, .. } => {
             let end = if *timed_out { "killed at its deadline".into() } else { format!("status {status}") };
             one(Weight::Detail, format!("  {container}: {command}: {end} {}", seconds(*duration_ms)))
+        }
+        Event::DuetBegan { baseline, seed, differences } => {
+            let text = if differences.is_empty() {
+                format!("duet with {baseline}, seed {seed}: the images of both sides are the same")
+            } else {
+                format!("duet with {baseline}, seed {seed}: the images differ\n  {}", differences.join("\n  "))
+            };
+            one(Weight::Alarm, text)
+        }
+        Event::Compared(found) => {
+            let weight = match found.verdict.decision {
+                Decision::Regressed => Weight::Alarm,
+                _ => Weight::Progress,
+            };
+            one(weight, comparison(found))
         }
         Event::Metric { metric, .. } => {
             let e2e_contract::Metric { name, value, unit, .. } = metric;

@@ -1,6 +1,7 @@
 //! Everything one run writes: events, results, logs and artifacts, versioned, in the run's folder.
 //! Every report is made from it. Knows nothing of how a lab or a scenario works.
 
+mod comparison;
 mod event;
 pub mod human;
 mod outcome;
@@ -9,6 +10,7 @@ mod readable;
 mod recorder;
 mod run_dir;
 
+pub use comparison::{Comparison, Way};
 pub use event::{CaseId, Event, FaultObserved, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use performance::{

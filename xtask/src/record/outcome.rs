@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::CaseId;
+use super::{CaseId, Comparison};
 use crate::error;
 
 /// How one attempt ended.
@@ -243,6 +243,12 @@ pub struct RunRecord {
     pub cases: Vec<CaseResult>,
     /// How many ended how.
     pub counts: Counts,
+    /// What its measured operations were compared with: `baselines/`, a revision, a folder. Nothing where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<String>,
+    /// What came of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
     /// What could not be taken back on the host.
     pub cleanup_failures: Vec<String>,
     /// What the command ended with.

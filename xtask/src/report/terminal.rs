@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use crate::record::human::{Weight, lines, stamp, summary};
+use crate::judge::Decision;
+use crate::record::human::{Weight, comparison, comparison_counts, lines, stamp, summary};
 use crate::record::{Outcome, RunRecord, Stamped, Verdict};
 
 /// Prints an event as it happens.
@@ -29,9 +30,22 @@ pub fn show_event_as_json(stamped: &Stamped) {
     }
 }
 
-/// Prints what the run came to: what failed and why, where its record lies, the counts.
+/// Prints what the run came to: what failed and why, what was compared, where its record lies, the counts.
 pub fn show_result(record: &RunRecord, folder: &Path) {
     println!();
+    show_problems(record, folder);
+    for found in record.comparisons.iter().filter(|one| one.verdict.decision != Decision::Unchanged) {
+        println!("{}", comparison(found));
+    }
+    println!("record: {}", folder.display());
+    if record.compared_with.is_some() {
+        println!("{}", comparison_counts(&record.comparisons));
+    }
+    println!("{}", summary(&record.counts, record.duration_ms));
+}
+
+/// Prints the cases that did not pass at once, and why.
+pub fn show_problems(record: &RunRecord, folder: &Path) {
     for case in &record.cases {
         let last = case.attempts.last();
         let why = match last.map(|attempt| &attempt.outcome) {
@@ -53,6 +67,4 @@ pub fn show_result(record: &RunRecord, folder: &Path) {
             println!("        {}", folder.join(&attempt.folder).display());
         }
     }
-    println!("record: {}", folder.display());
-    println!("{}", summary(&record.counts, record.duration_ms));
 }

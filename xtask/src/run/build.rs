@@ -52,6 +52,14 @@ impl ScenarioBinaries {
         Ok(Self { commands, state: Mutex::new(state) })
     }
 
+    /// Those of a folder, where they were built earlier, else they are built.
+    ///
+    /// # Errors
+    /// Those of [`ScenarioBinaries::build`].
+    pub fn found(project: &Project, plan: &Plan, dir: Option<&Path>) -> Result<Self, Error> {
+        dir.map_or_else(|| Self::build(project, plan), |dir| Self::in_folder(project, plan, dir))
+    }
+
     /// Those of a folder, built earlier.
     ///
     /// # Errors

@@ -25,12 +25,13 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
-use crate::session::{self, Ended, SessionSpec};
+use crate::session::{self, Ended, Gate, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
 
 /// What all cases of a run share.
+#[derive(Clone, Copy)]
 pub(super) struct CaseContext<'a> {
     pub project: &'a Project,
     pub options: &'a Options,
@@ -40,6 +41,8 @@ pub(super) struct CaseContext<'a> {
     pub invoker: &'a Invoker,
     pub recorder: &'a Arc<Recorder>,
     pub interrupt: &'a Interrupt,
+    /// Where its sessions are one side of a duet.
+    pub gate: Option<&'a Arc<dyn Gate>>,
 }
 
 /// How often a case may still be tried again.
@@ -247,6 +250,7 @@ fn run_session(
         rate_hz: monitoring.rate_hz,
         calibrate: monitoring.calibrate,
         samples: monitoring.samples,
+        gate: context.gate.cloned(),
         log: context.dir.file(&format!("{folder}/scenario.log"))?,
         invoker: context.invoker.clone(),
         timeout: context.options.timeout.unwrap_or(scenario.timeout),

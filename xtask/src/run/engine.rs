@@ -11,17 +11,19 @@ use super::build::ScenarioBinaries;
 use super::case::{CaseContext, Left, run_case};
 use super::chaos::Schedules;
 use super::clients;
+use super::compare::compare;
+use super::duet::{self, DuetOptions, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
-use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, Error};
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error};
 use crate::guard::Wait;
 use crate::host::invoker::Invoker;
 use crate::image::{self, Image, Progress, Replacement};
 use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
-    Attempt, CaseId, CaseResult, Counts, Event, FORMAT_VERSION, Outcome, Recorder, RunDir, RunRecord, Verdict,
-    milliseconds,
+    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, Recorder, RunDir, RunRecord,
+    Verdict, milliseconds,
 };
 
 /// When a lab stays after its case.
@@ -51,6 +53,20 @@ impl Monitoring {
     pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
 }
 
+/// What measured operations are compared with.
+#[derive(Debug, Clone)]
+pub enum Comparing {
+    /// Nothing.
+    Nothing,
+    /// The baselines that are committed.
+    Committed {
+        /// Whether an operation without a baseline is fine.
+        missing_allowed: bool,
+    },
+    /// Another lab beside this one, pair by pair.
+    Duet(Box<DuetOptions>),
+}
+
 /// How a plan is carried out.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -70,12 +86,40 @@ pub struct Options {
     pub schedules: Option<Schedules>,
     /// What is measured, and how often.
     pub monitoring: Monitoring,
+    /// What measured operations are compared with.
+    pub comparing: Comparing,
+    /// Whether a regression has an exit code of its own, or is only said.
+    pub fails_when_regressed: bool,
     /// Names on the host by name in the lab, instead of the project's.
     pub host_names: BTreeMap<String, String>,
     /// Packages that are replaced by local ones.
     pub replacements: Vec<Replacement>,
     /// The folder that `e2e_test.log` is linked from.
     pub working_dir: PathBuf,
+}
+
+impl Options {
+    /// A run in this slot with nothing special about it.
+    ///
+    /// # Errors
+    /// When there is no working directory.
+    pub fn plain(slot: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            slot: slot.to_string(),
+            wait: Wait::UntilFree,
+            keep: Keep::Never,
+            failures_max: None,
+            retries: 0,
+            timeout: None,
+            schedules: None,
+            monitoring: Monitoring::ALWAYS,
+            comparing: Comparing::Nothing,
+            fails_when_regressed: true,
+            host_names: BTreeMap::new(),
+            replacements: Vec::new(),
+            working_dir: std::env::current_dir().context("finding the working directory")?,
+        })
+    }
 }
 
 /// Carries a plan out; what happens is told to the recorder as it happens.
@@ -112,14 +156,39 @@ pub fn execute(
     let images = make_images(project, plan, options, recorder, interrupt)?;
     let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
     let privileged = report_privileged(project, plan, recorder);
-    let context =
-        CaseContext { project, options, images: &images, binaries, dir: &dir, invoker: &invoker, recorder, interrupt };
-    let Cases { results: cases, cleanup_failures, error } = run_cases(&context, plan);
+    let context = CaseContext {
+        project,
+        options,
+        images: &images,
+        binaries,
+        dir: &dir,
+        invoker: &invoker,
+        recorder,
+        interrupt,
+        gate: None,
+    };
+    let layers = images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect();
+    let Cases { results: cases, comparisons, cleanup_failures, error } = match &options.comparing {
+        Comparing::Duet(duet) => run_duets(&context, plan, duet)?,
+        Comparing::Nothing => run_cases(&context, plan),
+        Comparing::Committed { .. } => {
+            let mut cases = run_cases(&context, plan);
+            cases.comparisons = compare(project, plan, dir.path(), &layers, &cases.results)?;
+            cases
+        }
+    };
+    for comparison in &comparisons {
+        recorder.record(Event::Compared(comparison.clone()));
+    }
     let counts = Counts::of(&cases);
+    let missing_fails = matches!(options.comparing, Comparing::Committed { missing_allowed: false });
+    let passed = counts.exit_code() == EXIT_PASSED;
     let exit_code = match &error {
         Some(error) => Error::exit_code(error),
         None if interrupt.is_set() => EXIT_INTERRUPTED,
-        None if counts.exit_code() == EXIT_PASSED && !cleanup_failures.is_empty() => EXIT_INFRASTRUCTURE,
+        None if passed && !cleanup_failures.is_empty() => EXIT_INFRASTRUCTURE,
+        None if passed && options.fails_when_regressed && comparisons.iter().any(Comparison::fails) => EXIT_REGRESSED,
+        None if passed && missing_fails && comparisons.iter().any(|one| one.missing) => EXIT_USAGE,
         None => counts.exit_code(),
     };
     let record = RunRecord {
@@ -131,10 +200,16 @@ pub fn execute(
         user: invoker.name.clone(),
         shuffle_seed: plan.shuffle_seed,
         chaos_seed: options.schedules.as_ref().and_then(|schedules| schedules.seed),
-        layers: images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect(),
+        layers,
         privileged,
         cases,
         counts,
+        compared_with: match &options.comparing {
+            Comparing::Nothing => None,
+            Comparing::Committed { .. } => Some("baselines".to_owned()),
+            Comparing::Duet(duet) => Some(duet.name.clone()),
+        },
+        comparisons,
         cleanup_failures,
         exit_code,
     };
@@ -210,10 +285,43 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
     cases
 }
 
+/// Runs each case in two labs side by side.
+fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> anyhow::Result<Cases> {
+    let (options, recorder) = (context.options, context.recorder);
+    let baseline_images = make_images(&duet.baseline, plan, options, recorder, context.interrupt)?;
+    let _locks = baseline_images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    duet::announce(recorder, duet, &duet::differences(&duet.baseline, context.project, plan)?);
+    // Beside the candidate's: what a person has called its containers is theirs.
+    let slot = format!("{}b", options.slot);
+    let baseline_options = Options { slot, host_names: BTreeMap::new(), ..options.clone() };
+    let baseline =
+        CaseContext { project: &duet.baseline, options: &baseline_options, images: &baseline_images, ..*context };
+    let sides = Sides { candidate: context, baseline: &baseline, options: duet };
+    let (mut ground, mut baseline_ground) = (Ground::new(context), Ground::new(&baseline));
+    let mut cases = Cases::default();
+    for planned in &plan.cases {
+        let mut attempts = Vec::new();
+        if !context.interrupt.is_set() && cases.error.is_none() {
+            match run_duet(&sides, planned, (&mut ground, &mut baseline_ground), &mut attempts) {
+                Ok(comparisons) => cases.comparisons.extend(comparisons),
+                Err(error) => cases.error = Some(error),
+            }
+        }
+        let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
+        recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
+        cases.results.push(result);
+    }
+    duet::hold_all_together(&mut cases.comparisons);
+    cases.cleanup_failures = ground.end();
+    cases.cleanup_failures.extend(baseline_ground.end());
+    Ok(cases)
+}
+
 /// What came of a run's cases.
 #[derive(Default)]
 struct Cases {
     results: Vec<CaseResult>,
+    comparisons: Vec<Comparison>,
     cleanup_failures: Vec<String>,
     error: Option<anyhow::Error>,
 }

@@ -238,6 +238,7 @@ impl Workshop<'_> {
             invoker: self.invoker,
             recorder: self.recorder,
             interrupt: self.interrupt,
+            gate: None,
         };
         let left = Left { failures: 0, infrastructure: 0 };
         for number in 1..=NEW_GROUND_MAX {

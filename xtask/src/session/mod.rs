@@ -6,6 +6,7 @@ mod connection;
 mod ending;
 mod faults;
 mod findings;
+mod gate;
 mod limits;
 mod pictures;
 mod requests;
@@ -13,4 +14,5 @@ mod scenario;
 mod wanted;
 
 pub use chaos::ChaosSpec;
+pub use gate::Gate;
 pub use scenario::{Ended, SessionSpec, run};

@@ -57,6 +57,10 @@ struct State {
     measurements_begun: u64,
     wanted: Wanted,
     performance: Performance,
+    /// Time that comparing took, beyond what the scenario had planned.
+    excused: Duration,
+    /// Since when it is let wait.
+    waits_since: Option<Instant>,
     /// Whether it was said that there is no calibration, and why.
     calibration_failed: bool,
     streams_kept: u32,
@@ -94,6 +98,8 @@ impl Session {
             measurements_begun: 0,
             wanted: Wanted::new(spec.samples),
             performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
+            excused: Duration::ZERO,
+            waits_since: None,
             calibration_failed: false,
             streams_kept: 0,
             connection: None,
@@ -337,6 +343,9 @@ impl Session {
     /// The counters are read last, so that nothing of the engine's is in what they gain.
     fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
         let MeasureBegin { operation, repetitions } = begin;
+        if let Some(gate) = &self.spec.gate {
+            self.excuse(|| gate.begin(&operation, repetitions, &|| self.shall_stop()));
+        }
         let (measurement, calibration, shall_calibrate) = {
             let mut state = self.state();
             state.measurements_begun += 1;
@@ -353,13 +362,30 @@ impl Session {
             state.measurements.insert(measurement, open);
             (measurement, calibration, shall_calibrate)
         };
-        let calibration = if shall_calibrate { self.calibrate() } else { calibration };
+        let calibration = if shall_calibrate { self.excuse(|| self.calibrate()) } else { calibration };
         self.meters.begin(measurement);
         if let Some(open) = self.state().measurements.get_mut(&measurement) {
             open.calibration = calibration;
             open.begun_ms = milliseconds(self.recorder.elapsed());
         }
         Ok(Measurement { measurement })
+    }
+
+    /// Time that comparing took, or takes now, beyond what the scenario had planned.
+    pub(super) fn excused(&self) -> Duration {
+        let state = self.state();
+        state.excused + state.waits_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Does what the scenario has not asked for: its deadline moves by as much.
+    fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        self.state().waits_since = Some(begun);
+        let done = work();
+        let mut state = self.state();
+        state.waits_since = None;
+        state.excused += begun.elapsed();
+        done
     }
 
     /// Where it cannot be done, it is said once, and the samples go without.
@@ -394,8 +420,17 @@ impl Session {
             incomplete,
         };
         let repetition = state.performance.add(&operation, repetitions, parent, end.succeeded.then_some(sample));
-        let more = state.wanted.after(&operation, repetitions, end.succeeded);
+        let mut more = state.wanted.after(&operation, repetitions, end.succeeded);
+        if repetition >= repetitions {
+            state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
+        }
+        let samples = state.performance.operations.get(&operation).map(|operation| &operation.samples);
+        let sample = samples.and_then(|samples| samples.last()).filter(|_| end.succeeded).cloned();
         drop(state);
+        if let Some(gate) = &self.spec.gate {
+            let wish = self.excuse(|| gate.end(&operation, sample.as_ref(), &|| self.shall_stop()));
+            more = wish.map_or(more, |wish| wish && end.succeeded);
+        }
         let case = self.spec.case.clone();
         self.recorder.record(Event::Operation { case, operation, repetition, duration_ms, succeeded: end.succeeded });
         Ok(Measured { more })

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::chaos::ChaosSpec;
 use super::connection;
 use super::ending::End;
+use super::gate::Gate;
 use super::requests::Session;
 use crate::fault::Played;
 use crate::host::cgroup::Tree;
@@ -83,6 +84,8 @@ pub struct SessionSpec {
     pub calibrate: bool,
     /// How many repetitions of each repeatable operation are wanted, instead of those that are planned.
     pub samples: Option<u32>,
+    /// Whom to ask before and after each measured operation.
+    pub gate: Option<Arc<dyn Gate>>,
     /// Takes the program's stdout and stderr.
     pub log: File,
     /// The user it runs as.
@@ -136,6 +139,8 @@ pub fn run(
         let _ = sender.send(process.wait()); // nobody listens any more after a kill
     })?;
     let end = loop {
+        // What a comparison asks for beyond the scenario's own plan is not on its account.
+        let timeout = timeout + session.excused();
         let left = timeout.saturating_sub(started.elapsed());
         match ended.recv_timeout(left.min(INTERRUPT_POLL)) {
             Ok(status) => break End::of(status.context("waiting for the scenario's end")?),

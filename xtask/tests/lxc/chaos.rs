@@ -24,6 +24,10 @@ fn run(args: &[&str], status: i32, part: &str) -> Output {
     output
 }
 
+fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap()
+}
+
 #[test]
 fn a_seed_and_a_replay_play_the_same_schedule() {
     let _host = Host::take();
@@ -39,6 +43,12 @@ fn a_seed_and_a_replay_play_the_same_schedule() {
         schedules.push(file["schedule"].clone());
     }
     assert!(schedules.iter().all(|schedule| *schedule == schedules[0]), "{schedules:#?}");
+    let shown = e2e(&project, &["chaos:endures", "--chaos", "--seed", "11", "--dry-run"]).output().unwrap();
+    for planned in schedules[0]["faults"].as_array().unwrap() {
+        let line =
+            format!("break {} from {:.1} s on", planned["container"].as_str().unwrap(), number(planned, "at_ms") / 1e3);
+        assert!(said(&shown).contains(&line), "{line}\n{}", said(&shown));
+    }
     let events = events(&project);
     let of_schedule = |event: &&Value| event["event"] == "fault_injected" && event["scheduled"].is_u64();
     assert!(events.iter().any(|event| of_schedule(&event)), "events say which faults are the schedule's");

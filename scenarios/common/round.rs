@@ -1,0 +1,89 @@
+//! A round of jobs for the workers of `containers/worker`, from the queue to their results, which it takes away again: the
+//! same work however often it is done.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+
+use e2e::{Container, Result, check};
+use sha2::{Digest as _, Sha256};
+
+use crate::jobs::digest;
+
+const DATABASE: &str = "mancer";
+
+/// Jobs that nobody else hands in; their results are in the table `results` of the workers.
+#[derive(Debug)]
+pub struct Round {
+    /// For redis-cli: hands all jobs in at once.
+    commands: String,
+    /// For psql: waits until all results are there, for 20 s at most, and takes them away.
+    script: String,
+    /// What that must print.
+    expected: String,
+}
+
+impl Round {
+    /// So many jobs, each hashed so often.
+    #[must_use]
+    pub fn new(batch: u64, jobs: u64, rounds: u32) -> Self {
+        Self::of(batch, 1..=jobs, rounds, |id| (batch * 1009 + id * 37) as i64)
+    }
+
+    /// Jobs with these ids and amounts.
+    #[must_use]
+    pub fn of(batch: u64, ids: RangeInclusive<u64>, rounds: u32, amount_cents: impl Fn(u64) -> i64) -> Self {
+        let (first, last) = (*ids.start(), *ids.end());
+        let (mut commands, mut results) = ("LPUSH jobs".to_owned(), Vec::new());
+        for id in ids {
+            let amount_cents = amount_cents(id);
+            let job = format!(r#"{{"batch":{batch},"id":{id},"amount_cents":{amount_cents},"rounds":{rounds}}}"#);
+            let _ = write!(commands, " '{job}'");
+            results.push(format!("{id} {amount_cents} {}", digest(batch, id, amount_cents, rounds)));
+        }
+        let (jobs, which) = (results.len(), format!("batch = {batch} AND id BETWEEN {first} AND {last}"));
+        let script = format!(
+            "DO $$ BEGIN
+               FOR look IN 1..4000 LOOP
+                 EXIT WHEN (SELECT count(*) FROM results WHERE {which}) >= {jobs};
+                 PERFORM pg_sleep(0.005);
+               END LOOP;
+             END $$;
+             WITH gone AS (DELETE FROM results WHERE {which} RETURNING id, amount_cents, digest)
+             SELECT count(*) || ' ' || encode(sha256(convert_to(string_agg(
+               concat_ws(' ', id, amount_cents, digest), E'\\n' ORDER BY id), 'UTF8')), 'hex') FROM gone;"
+        );
+        let sum: String = Sha256::digest(results.join("\n")).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { commands, script, expected: format!("{jobs} {sum}") }
+    }
+
+    /// Hands the jobs in on app, and takes their results away. The workers have to be there.
+    ///
+    /// # Errors
+    /// Those of [`Round::take_away`], or when Redis refuses.
+    pub fn run(&self, app: &Container, db: &Container) -> Result {
+        app.command(["redis-cli", "-e", "-h", "db"]).stdin(self.commands.as_str()).run()?.success()?;
+        self.take_away(db)
+    }
+
+    /// Waits for the results of jobs that were handed in, and takes them away.
+    ///
+    /// # Errors
+    /// When one is missing, wrong or there twice, or PostgreSQL refuses.
+    pub fn take_away(&self, db: &Container) -> Result {
+        let psql = db.command(["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", DATABASE]).user("postgres");
+        let found = psql.stdin(self.script.as_str()).run()?.success()?;
+        check!(found.stdout_text()?.trim() == self.expected, "each job of the round has its one result, the right one");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_written_as_the_worker_reads_them() {
+        let round = Round::new(2, 1, 200);
+        assert_eq!(round.commands, r#"LPUSH jobs '{"batch":2,"id":1,"amount_cents":2055,"rounds":200}'"#);
+    }
+}

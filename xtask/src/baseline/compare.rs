@@ -1,0 +1,171 @@
+//! A case's samples against its baseline.
+
+use std::collections::BTreeMap;
+
+use super::file::{BaselineCase, BaselineOperation};
+use crate::judge::{self, Kind, Series, Thresholds, Verdict};
+use crate::record::{CaseId, Comparison, Way};
+
+/// The same samples give the same intervals.
+const SEED: u64 = 1;
+
+/// One way of looking at an operation's samples.
+struct View {
+    metric: &'static str,
+    kind: Kind,
+    /// Whether a change of it fails a build: what others on the machine do hardly shows in processor time, and does in
+    /// wall time.
+    gates: bool,
+    samples: fn(&BaselineOperation) -> Option<Vec<f64>>,
+    calibration: fn(&BaselineOperation) -> &Vec<f64>,
+}
+
+const VIEWS: [View; 2] = [
+    View {
+        metric: "cpu_ms",
+        kind: Kind::Processor,
+        gates: true,
+        samples: |one| Some(one.cpu_ms.clone()),
+        calibration: |one| &one.calibration_cpu_ms,
+    },
+    View {
+        metric: "wall_ms",
+        kind: Kind::Wall,
+        gates: false,
+        samples: |one| Some(one.wall_ms.clone()),
+        calibration: |one| &one.calibration_wall_ms,
+    },
+];
+
+/// Judges every repeatable operation of a case. One that the baseline lacks, and one that is there no more, are listed as
+/// that; `thresholds` are those that scenario.toml says.
+#[must_use]
+pub fn against(
+    case: &CaseId,
+    baseline: &BaselineCase,
+    candidate: &BaselineCase,
+    thresholds: &BTreeMap<String, Thresholds>,
+) -> Vec<Comparison> {
+    let names: std::collections::BTreeSet<&String> =
+        baseline.operations.keys().chain(candidate.operations.keys()).collect();
+    let comparisons = names.into_iter().flat_map(|name| {
+        let (before, after) = (baseline.operations.get(name), candidate.operations.get(name));
+        match (before, after) {
+            (Some(before), Some(after)) => {
+                let thresholds = thresholds.get(name).copied().unwrap_or_default();
+                VIEWS.iter().filter_map(|view| judged(case, name, view, (before, after), thresholds)).collect()
+            }
+            (Some(before), None) => {
+                let because = "the baseline has it, and this run has not: it is gone, or was not repeated";
+                vec![unjudged(case, name, before.samples(), because, false)]
+            }
+            (None, _) => {
+                let scenario = case.0.split(':').next().unwrap_or(&case.0);
+                let because =
+                    format!("the baseline has no such operation: `cargo xtask baseline-update {scenario}` adds it");
+                vec![unjudged(case, name, 0, &because, true)]
+            }
+        }
+    });
+    comparisons.collect()
+}
+
+/// The comparisons of a case that has no baseline to be judged against, because of that.
+#[must_use]
+pub fn absent(case: &CaseId, candidate: &BaselineCase, because: &str, missing: bool) -> Vec<Comparison> {
+    candidate.operations.keys().map(|name| unjudged(case, name, 0, because, missing)).collect()
+}
+
+fn unjudged(case: &CaseId, operation: &str, samples: usize, because: &str, missing: bool) -> Comparison {
+    Comparison {
+        case: case.clone(),
+        operation: operation.to_owned(),
+        metric: VIEWS[0].metric.to_owned(),
+        way: Way::Committed,
+        gates: false,
+        missing,
+        verdict: Verdict::inconclusive(samples, because),
+    }
+}
+
+fn judged(
+    case: &CaseId,
+    operation: &str,
+    view: &View,
+    (before, after): (&BaselineOperation, &BaselineOperation),
+    thresholds: Thresholds,
+) -> Option<Comparison> {
+    let (old, new) = ((view.samples)(before)?, (view.samples)(after)?);
+    let busy = |one: &BaselineOperation| one.cpu_ms.iter().sum::<f64>() / one.wall_ms.iter().sum::<f64>();
+    let side = |samples, one| Series { samples, calibration: (view.calibration)(one), busy: busy(one) };
+    let verdict =
+        judge::committed(side(&old, before), side(&new, after), view.kind, judge::Better::Lower, thresholds, SEED);
+    Some(Comparison {
+        case: case.clone(),
+        operation: operation.to_owned(),
+        metric: view.metric.to_owned(),
+        way: Way::Committed,
+        gates: view.gates,
+        missing: false,
+        verdict,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::tests::baseline;
+    use super::*;
+    use crate::judge::Decision;
+
+    /// Thirty times around a middle, as samples are.
+    fn times(middle: f64) -> Vec<f64> {
+        (0..30).map(|place| middle * (1.0 + f64::from(place * 7 % 30) / 100.0)).collect()
+    }
+
+    fn case(middle: f64) -> BaselineCase {
+        let mut case = baseline(&times(middle)).cases.remove("default").unwrap();
+        let operation = case.operations.get_mut("query").unwrap();
+        operation.calibration_wall_ms = times(10.0);
+        operation.calibration_cpu_ms = times(8.0);
+        case
+    }
+
+    fn decisions(comparisons: &[Comparison]) -> Vec<(&str, Decision)> {
+        comparisons.iter().map(|one| (one.metric.as_str(), one.verdict.decision)).collect()
+    }
+
+    #[test]
+    fn the_same_work_is_unchanged_and_more_of_it_regressed() {
+        let id = CaseId("pipeline/load:default".into());
+        let none = BTreeMap::new();
+        let same = against(&id, &case(20.0), &case(20.2), &none);
+        assert_eq!(decisions(&same), [("cpu_ms", Decision::Unchanged), ("wall_ms", Decision::Unchanged)]);
+        let slower = against(&id, &case(20.0), &case(24.0), &none);
+        assert_eq!(decisions(&slower), [("cpu_ms", Decision::Regressed), ("wall_ms", Decision::Regressed)]);
+        assert_eq!(slower.iter().map(|one| one.gates).collect::<Vec<_>>(), [true, false]);
+        let coarse = BTreeMap::from([("query".to_owned(), Thresholds::smallest(30.0).unwrap())]);
+        let tolerated = against(&id, &case(20.0), &case(24.0), &coarse);
+        assert!(tolerated.iter().all(|one| one.verdict.decision == Decision::Unchanged), "{tolerated:?}");
+    }
+
+    #[test]
+    fn what_only_one_side_has_is_listed() {
+        let id = CaseId("pipeline/load:default".into());
+        let mut other = case(20.0);
+        let query = other.operations.remove("query").unwrap();
+        other.operations.insert("insert".into(), query);
+        let comparisons = against(&id, &case(20.0), &other, &BTreeMap::new());
+        let shown: Vec<_> = comparisons.iter().map(|one| (one.operation.as_str(), one.missing)).collect();
+        assert_eq!(shown, [("insert", true), ("query", false)]);
+        assert!(comparisons[0].verdict.because.contains("cargo xtask baseline-update pipeline/load"));
+        assert!(comparisons[1].verdict.because.contains("gone"));
+    }
+
+    #[test]
+    fn too_few_samples_are_inconclusive() {
+        let id = CaseId("pipeline/load:default".into());
+        let few = baseline(&[20.0, 21.0]).cases.remove("default").unwrap();
+        let comparisons = against(&id, &case(20.0), &few, &BTreeMap::new());
+        assert!(comparisons.iter().all(|one| one.verdict.decision == Decision::Inconclusive), "{comparisons:?}");
+    }
+}

@@ -1,0 +1,271 @@
+//! One baseline file: the raw samples of one scenario's repeatable operations on one class of machines.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::record::{Machine, Operation, Performance, readable_json};
+
+/// The version of a baseline file.
+pub const BASELINE_VERSION: u32 = 1;
+
+/// `baselines/CLASS/CATEGORY/SCENARIO.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// [`BASELINE_VERSION`].
+    pub format_version: u32,
+    /// `category/scenario`.
+    pub scenario: String,
+    /// The folder it lies in: comparable machines.
+    pub machine_class: String,
+    /// The machine that it was taken on.
+    pub machine: Machine,
+    /// By name.
+    pub cases: BTreeMap<String, BaselineCase>,
+}
+
+/// One case of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineCase {
+    /// When it was taken, RFC 3339.
+    pub recorded_at: String,
+    /// The images that it ran on, by template.
+    pub layers: BTreeMap<String, String>,
+    /// By name.
+    pub operations: BTreeMap<String, BaselineOperation>,
+}
+
+/// One operation: as many values in each list as there are samples, in the order in which they were taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineOperation {
+    /// Wall time.
+    pub wall_ms: Vec<f64>,
+    /// Processor time of all containers.
+    pub cpu_ms: Vec<f64>,
+    /// How long programs of the containers waited for a processor; nothing where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<Vec<f64>>,
+    /// Wall time of the fixed work before each sample.
+    pub calibration_wall_ms: Vec<f64>,
+    /// Processor time of it.
+    pub calibration_cpu_ms: Vec<f64>,
+}
+
+impl BaselineOperation {
+    /// The samples of a run; nothing where they have no calibration, or no others than one.
+    #[must_use]
+    pub fn of(operation: &Operation) -> Option<Self> {
+        if operation.planned < 2 || operation.samples.len() < 2 {
+            return None;
+        }
+        let calibrations: Option<Vec<_>> = operation.samples.iter().map(|sample| sample.calibration).collect();
+        let calibrations = calibrations?;
+        let all = |value: fn(&crate::record::Sample) -> f64| operation.samples.iter().map(value).map(rounded).collect();
+        let wait: Option<Vec<f64>> = operation.samples.iter().map(|sample| sample.wait_ms.map(rounded)).collect();
+        Some(Self {
+            wall_ms: all(|sample| sample.wall_ms),
+            cpu_ms: all(|sample| sample.cpu_ms),
+            wait_ms: wait,
+            calibration_wall_ms: calibrations.iter().map(|one| rounded(one.wall_ms)).collect(),
+            calibration_cpu_ms: calibrations.iter().map(|one| rounded(one.cpu_ms)).collect(),
+        })
+    }
+
+    /// Every list with its name.
+    fn lists(&self) -> impl Iterator<Item = (&'static str, &Vec<f64>)> {
+        let always = [
+            ("wall_ms", &self.wall_ms),
+            ("cpu_ms", &self.cpu_ms),
+            ("calibration_wall_ms", &self.calibration_wall_ms),
+            ("calibration_cpu_ms", &self.calibration_cpu_ms),
+        ];
+        always.into_iter().chain(self.wait_ms.as_ref().map(|list| ("wait_ms", list)))
+    }
+
+    /// How many samples there are.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.wall_ms.len()
+    }
+}
+
+impl BaselineCase {
+    /// What a case of a run has measured again and again.
+    #[must_use]
+    pub fn of(performance: &Performance, recorded_at: &str, layers: &BTreeMap<String, String>) -> Self {
+        let operations = performance.operations.iter();
+        let operations =
+            operations.filter_map(|(name, one)| Some((name.clone(), BaselineOperation::of(one)?))).collect();
+        Self { recorded_at: recorded_at.to_owned(), layers: layers.clone(), operations }
+    }
+}
+
+impl Baseline {
+    /// One without cases yet, for the machine that has measured this.
+    #[must_use]
+    pub fn empty(scenario: &str, performance: &Performance) -> Self {
+        Self {
+            format_version: BASELINE_VERSION,
+            scenario: scenario.to_owned(),
+            machine_class: performance.machine_class.clone(),
+            machine: performance.machine.clone(),
+            cases: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`], with line and column, for text that is cut off or damaged, that no engine or a newer one has
+    /// written, whose lists do not belong together, or whose numbers cannot be times.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let bad = |line: usize, column: usize, message: String| Error::BadFile {
+            path: path.to_owned(),
+            line: line.max(1),
+            column: column.max(1),
+            message,
+        };
+        let unreadable = |error: serde_json::Error| {
+            let (line, column) = (error.line(), error.column());
+            let message = if error.is_eof() {
+                format!("the baseline is cut off ({error}): take it from version control, or make it anew")
+            } else {
+                format!("this is no baseline: {error}")
+            };
+            bad(line, column, message)
+        };
+        let value: Value = serde_json::from_str(text).map_err(unreadable)?;
+        match value.get("format_version").and_then(Value::as_u64) {
+            Some(version) if version == u64::from(BASELINE_VERSION) => {}
+            Some(version) => {
+                let message = format!(
+                    "a baseline of version {version}; this engine reads version {BASELINE_VERSION}: take the engine that \
+                     wrote it, or make it anew with `cargo xtask baseline-update`"
+                );
+                return Err(bad(1, 1, message));
+            }
+            None => return Err(bad(1, 1, "this is no baseline: it has no `format_version`".into())),
+        }
+        let baseline: Self = serde_json::from_str(text).map_err(unreadable)?;
+        for (case, operation, one) in baseline.operations() {
+            let (line, column) = place_of(text, case, operation);
+            if let Some((name, list)) = one.lists().find(|(_, list)| list.len() != one.samples()) {
+                let message = format!(
+                    "{operation} of case {case} has {} values of {name}, but {} of wall_ms: make it anew",
+                    list.len(),
+                    one.samples()
+                );
+                return Err(bad(line, column, message));
+            }
+            let is_time = |value: &f64| value.is_finite() && *value >= 0.0;
+            if let Some((name, value)) =
+                one.lists().find_map(|(name, list)| Some((name, list.iter().find(|value| !is_time(value))?)))
+            {
+                return Err(bad(line, column, format!("{operation} of case {case}: {value} in {name} is no time")));
+            }
+        }
+        Ok(baseline)
+    }
+
+    /// The text of its file: every list on one line, so that a change of one operation is a change of its lines.
+    #[must_use]
+    pub fn text(&self) -> String {
+        readable_json(self).unwrap_or_default()
+    }
+
+    /// Every operation with the name of its case and its own.
+    pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &BaselineOperation)> {
+        self.cases.iter().flat_map(|(case, of_case)| {
+            of_case.operations.iter().map(move |(name, operation)| (case.as_str(), name.as_str(), operation))
+        })
+    }
+}
+
+/// To a microsecond: what is below is noise, and would make the file longer.
+fn rounded(milliseconds: f64) -> f64 {
+    (milliseconds * 1e3).round() / 1e3
+}
+
+/// Where an operation stands in the text of a baseline.
+fn place_of(text: &str, case: &str, operation: &str) -> (usize, usize) {
+    let key = |name: &str| format!("{}:", Value::String(name.to_owned()));
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.iter().position(|line| line.trim_start().starts_with(&key(case))).unwrap_or(0);
+    let found = lines[from..].iter().position(|line| line.trim_start().starts_with(&key(operation)));
+    let line = from + found.unwrap_or(0);
+    (line + 1, lines.get(line).map_or(1, |text| text.len() - text.trim_start().len() + 1))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A baseline of one operation with these times.
+    pub fn baseline(wall_ms: &[f64]) -> Baseline {
+        let machine = Machine {
+            cpu_model: "any".into(),
+            cores: 2,
+            memory_bytes: 1 << 30,
+            kernel: "6.1".into(),
+            lxc: "5.0".into(),
+            storage: "ext4".into(),
+            cgroup: "v2".into(),
+        };
+        let operation = BaselineOperation {
+            wall_ms: wall_ms.to_vec(),
+            cpu_ms: wall_ms.iter().map(|value| value * 0.9).collect(),
+            wait_ms: None,
+            calibration_wall_ms: vec![10.0; wall_ms.len()],
+            calibration_cpu_ms: vec![8.0; wall_ms.len()],
+        };
+        let case = BaselineCase {
+            recorded_at: "2026-01-01T00:00:00Z".into(),
+            layers: BTreeMap::from([("app".into(), "0123".into())]),
+            operations: BTreeMap::from([("query".into(), operation)]),
+        };
+        Baseline {
+            format_version: BASELINE_VERSION,
+            scenario: "pipeline/load".into(),
+            machine_class: "x86_64-2c".into(),
+            machine,
+            cases: BTreeMap::from([("default".into(), case)]),
+        }
+    }
+
+    fn error_of(text: &str) -> String {
+        Baseline::parse(Path::new("load.json"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_with_each_list_on_one_line() {
+        let baseline = baseline(&[1.5, 2.25, 3.0]);
+        let text = baseline.text();
+        assert_eq!(Baseline::parse(Path::new("load.json"), &text).unwrap(), baseline);
+        assert!(text.contains("\n          \"wall_ms\": [1.5, 2.25, 3.0],\n"), "{text}");
+    }
+
+    #[test]
+    fn bad_files_are_told_apart_with_their_place() {
+        let text = baseline(&[1.5, 2.25, 3.0]).text();
+        let cut = error_of(&text[..text.len() / 2]);
+        assert!(cut.starts_with("load.json:") && cut.contains("cut off"), "{cut}");
+        let newer = error_of(&text.replace("\"format_version\": 1", "\"format_version\": 7"));
+        assert!(newer.contains("of version 7") && newer.contains("reads version 1"), "{newer}");
+        assert!(error_of("[1, 2]").contains("no `format_version`"));
+        assert!(error_of("hello").contains("this is no baseline"));
+        let shorter = error_of(&text.replace("[1.5, 2.25, 3.0]", "[1.5, 2.25]"));
+        assert!(shorter.contains("query of case default has 3 values of cpu_ms, but 2 of wall_ms"), "{shorter}");
+        let line = text.lines().position(|line| line.contains("\"query\"")).unwrap() + 1;
+        assert!(shorter.starts_with(&format!("load.json:{line}:")), "{shorter}");
+        let negative = error_of(&text.replace("[1.5, 2.25, 3.0]", "[1.5, -2.25, 3.0]"));
+        assert!(negative.contains("-2.25 in wall_ms is no time"), "{negative}");
+        assert!(error_of(&text.replace("2.25", "NaN")).contains("this is no baseline"));
+        assert!(error_of(&text.replace("\"machine_class\"", "\"class\"")).contains("unknown field `class`"));
+    }
+}

@@ -1,0 +1,10 @@
+//! Committed baselines: what operations took on a class of machines, kept as raw samples below `baselines/`, and what a
+//! run's samples say against them. Knows files and samples; nothing of labs, runs or how a verdict is reached.
+
+mod compare;
+mod file;
+mod store;
+
+pub use compare::{absent, against};
+pub use file::{Baseline, BaselineCase, BaselineOperation};
+pub use store::Store;

@@ -1,0 +1,156 @@
+//! Where baselines lie: `baselines/CLASS/CATEGORY/SCENARIO.json` in the project.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use walkdir::WalkDir;
+
+use super::file::Baseline;
+use crate::error::Error;
+use crate::host::invoker::Invoker;
+
+/// The baselines of a project. The folder is the user's, while the engine is root: it is read and written with the user's
+/// rights.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+    owner: Invoker,
+}
+
+impl Store {
+    /// That of the project in this folder.
+    #[must_use]
+    pub fn of(root: &Path, owner: Invoker) -> Self {
+        Self { folder: root.join("baselines"), owner }
+    }
+
+    /// Where the baseline of a scenario on a class of machines lies, or would.
+    #[must_use]
+    pub fn path(&self, machine_class: &str, scenario: &str) -> PathBuf {
+        self.folder.join(machine_class).join(format!("{scenario}.json"))
+    }
+
+    /// The classes that have a baseline of this scenario.
+    #[must_use]
+    pub fn classes_of(&self, scenario: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut classes: Vec<String> = names.filter(|class| self.path(class, scenario).is_file()).collect();
+        classes.sort();
+        classes
+    }
+
+    /// Reads one; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for one that cannot be used, or that lies where another one belongs.
+    pub fn read(&self, machine_class: &str, scenario: &str) -> anyhow::Result<Option<Baseline>> {
+        let path = self.path(machine_class, scenario);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let baseline = self.read_file(&path)?;
+        if baseline.machine_class != machine_class || baseline.scenario != scenario {
+            let message = format!(
+                "this is the baseline of {} on {}: it lies in the wrong place",
+                baseline.scenario, baseline.machine_class
+            );
+            return Err(Error::BadFile { path, line: 1, column: 1, message }.into());
+        }
+        Ok(Some(baseline))
+    }
+
+    /// Every file, in order; those that cannot be read as errors.
+    #[must_use]
+    pub fn all(&self) -> Vec<(PathBuf, anyhow::Result<Baseline>)> {
+        let walk = WalkDir::new(&self.folder).sort_by_file_name().into_iter().filter_map(Result::ok);
+        let files = walk.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"));
+        files.map(|entry| (entry.path().to_owned(), self.read_file(entry.path()))).collect()
+    }
+
+    /// Writes one in the place of an older one, which stays until the new one is whole on the disk.
+    ///
+    /// # Errors
+    /// When the user may not write there, or the disk fails.
+    pub fn write(&self, baseline: &Baseline) -> anyhow::Result<PathBuf> {
+        let path = self.path(&baseline.machine_class, &baseline.scenario);
+        let new = path.with_extension("json.new");
+        let write = || -> anyhow::Result<()> {
+            self.owner.act(|| Ok(std::fs::create_dir_all(path.parent().unwrap_or(&path))?))?;
+            let mut file = self.owner.create(&new)?;
+            file.write_all(baseline.text().as_bytes())?;
+            file.sync_all()?;
+            self.owner.act(|| Ok(std::fs::rename(&new, &path)?))
+        };
+        write().with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Removes a file, and the folders above it that are empty then.
+    ///
+    /// # Errors
+    /// When the user may not remove it.
+    pub fn remove(&self, path: &Path) -> anyhow::Result<()> {
+        let remove = || -> anyhow::Result<()> {
+            std::fs::remove_file(path)?;
+            for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.folder) {
+                if std::fs::remove_dir(folder).is_err() {
+                    break; // something else lies there
+                }
+            }
+            Ok(())
+        };
+        self.owner.act(remove).with_context(|| format!("removing {}", path.display()))
+    }
+
+    /// Reads a file, wherever it lies.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for one that cannot be used.
+    pub fn read_file(&self, path: &Path) -> anyhow::Result<Baseline> {
+        let bytes = self.owner.read(path)?;
+        let text = String::from_utf8(bytes).map_err(|_| Error::BadFile {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+            message: "this is no text: take it from version control, or make it anew".into(),
+        })?;
+        Ok(Baseline::parse(path, &text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::tests::baseline;
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_found_again_and_a_wrong_place_is_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::of(home.path(), Invoker::find());
+        assert_eq!(store.read("x86_64-2c", "pipeline/load").unwrap(), None);
+        let path = store.write(&baseline(&[1.0, 2.0])).unwrap();
+        assert_eq!(store.read("x86_64-2c", "pipeline/load").unwrap(), Some(baseline(&[1.0, 2.0])));
+        assert_eq!(store.classes_of("pipeline/load"), ["x86_64-2c"]);
+        assert_eq!(store.all().len(), 1);
+        let other = store.path("arm", "pipeline/load");
+        std::fs::create_dir_all(other.parent().unwrap()).unwrap();
+        std::fs::copy(&path, &other).unwrap();
+        let error = store.read("arm", "pipeline/load").unwrap_err().to_string();
+        assert!(error.contains("it lies in the wrong place"), "{error}");
+        store.remove(&other).unwrap();
+        assert!(!home.path().join("baselines/arm").exists());
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn an_older_one_stays_when_the_new_one_cannot_be_written() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::of(home.path(), Invoker::find());
+        let path = store.write(&baseline(&[1.0, 2.0])).unwrap();
+        std::fs::create_dir(path.with_extension("json.new")).unwrap(); // in the way of the new one
+        store.write(&baseline(&[3.0, 4.0])).unwrap_err();
+        assert_eq!(store.read("x86_64-2c", "pipeline/load").unwrap(), Some(baseline(&[1.0, 2.0])));
+    }
+}

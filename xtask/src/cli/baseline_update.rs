@@ -1,0 +1,91 @@
+//! `cargo xtask baseline-update`: takes new baselines, and shows what they say against the old ones.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::baseline::print_comparisons;
+use super::{Context, Format, sudo};
+use crate::baseline::Store;
+use crate::error::{EXIT_FAILED, Error};
+use crate::host::doctor::require_tools;
+use crate::host::invoker::{Invoker, is_root};
+use crate::judge::COMMITTED_SAMPLES;
+use crate::manifest::Project;
+use crate::plan::{Order, Plan};
+use crate::record::Recorder;
+use crate::report::terminal;
+use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
+
+/// Take baselines of measured operations on this machine, to be committed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Every repeatable operation (`measure_n`) is run N times, with a fixed piece of work before each one. The raw \
+                  samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json; the old ones stay until the new ones are whole \
+                  on the disk, and those of a run that failed or was flaky are not stored. What the new ones say against the \
+                  old ones is printed: look at it before you commit.\n\n\
+                  Exit codes: 0 all stored, 1 a scenario did not pass at once, 2 bad usage or a bad file, 3 no lab could be \
+                  had, 5 interrupted."
+)]
+pub struct Args {
+    /// Which scenarios, as for `e2e`; all of them if none is given.
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Samples of each operation.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(30..=1000))]
+    samples: u32,
+    /// The slot whose names and folders the labs take.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    slot: u32,
+    /// The folder of the scenarios' programs, built already.
+    #[arg(long, hide = true, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Bad usage, a bad project, or a run that cannot begin or be recorded.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    debug_assert!(args.samples as usize >= COMMITTED_SAMPLES);
+    let project = Project::read(&context.root)?;
+    let plan = Plan::make(&project, &args.filters, Order::ONCE)?;
+    if plan.cases.is_empty() {
+        return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
+    }
+    if !is_root() {
+        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
+    }
+    require_tools()?;
+    let interrupt = Interrupt::listen()?;
+    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let recorder = Arc::new(Recorder::new(vec![Box::new(terminal::show_event)]));
+    let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
+    let options = Options { monitoring, ..Options::plain(args.slot)? };
+    let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
+    let folder = project.root.join("target/e2e").join(&record.run_id);
+    terminal::show_problems(&record, &folder);
+    let (updates, refused) = run::updates(&project, &plan, &record, &folder)?;
+    let store = Store::of(&project.root, Invoker::find());
+    let mut stored = Vec::new();
+    for update in &updates {
+        let path = store.write(&update.baseline)?;
+        stored.push(path.strip_prefix(&project.root).unwrap_or(&path).display().to_string());
+    }
+    if context.format == Format::Json {
+        let comparisons: Vec<_> = updates.iter().flat_map(|update| &update.comparisons).collect();
+        println!(
+            "{:#}",
+            json!({ "format_version": 1, "stored": stored, "refused": refused, "comparisons": comparisons })
+        );
+    } else {
+        updates.iter().for_each(|update| print_comparisons(&update.comparisons));
+        stored.iter().for_each(|path| println!("stored {path}"));
+        refused.iter().for_each(|why| println!("not stored: {why}"));
+    }
+    let failed = record.counts.failed + record.counts.flaky > 0;
+    Ok(if record.exit_code == 0 && failed { EXIT_FAILED } else { record.exit_code })
+}

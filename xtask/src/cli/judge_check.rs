@@ -1,0 +1,87 @@
+//! `cargo xtask judge-check`: how often the rules of verdicts are wrong, on recorded timings.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Context, Format};
+use crate::error::{EXIT_PASSED, Error};
+use crate::judge::{Comparisons, Rate, Recording, Windows};
+
+/// Show how often each rule calls identical work changed, and finds work that is slower.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
+                        xtask/src/judge/README.md describes, with what came of it.\n\n\
+                        A window is a stretch of rounds that one comparison is made from. Those in order do not overlap; \
+                        random ones do, so that the intervals of their rates are too narrow.")]
+pub struct Args {
+    /// Recorded timings of identical and of slower work.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Make N comparisons from random windows, for each rule, metric, workload and effect, besides those in order.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    random: u32,
+    /// Only the random windows.
+    #[arg(long)]
+    random_only: bool,
+    /// What is random comes from this number: the same gives the same.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// A file that cannot be read or understood, or one with too few rounds for any comparison.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let recordings: Vec<Recording> = args.files.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    let windows = match (args.random, args.random_only) {
+        (0, true) => return Err(Error::Usage("--random-only with --random 0 leaves no comparisons".into()).into()),
+        (0, false) => Windows::InOrder,
+        (count, true) => Windows::Random(count),
+        (count, false) => Windows::Both(count),
+    };
+    let rates = Comparisons { windows, seed: args.seed }.run(&recordings);
+    if rates.is_empty() {
+        let message = "too few rounds for any comparison: 20 that have A0 and another variant are the fewest";
+        return Err(Error::Usage(message.into()).into());
+    }
+    if context.format == Format::Json {
+        println!("{:#}", serde_json::to_value(&rates).unwrap_or(Value::Null));
+        return Ok(EXIT_PASSED);
+    }
+    println!("regressed in percent of the comparisons, with its 95 % interval; at +0 % each one is a false alarm");
+    for rate in &rates {
+        println!("{}", line(rate));
+    }
+    let passed_over: usize = recordings.iter().map(|recording| recording.passed_over).sum();
+    if passed_over > 0 {
+        println!("{passed_over} lines of runs at the same time were passed over");
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn read(path: &Path) -> Result<Recording, Error> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Error::Usage(format!("reading {}: {error}", path.display())))?;
+    Recording::parse(path, &text)
+}
+
+fn line(rate: &Rate) -> String {
+    let (share, low, high) = rate.regressed_percent();
+    format!(
+        "{:<16} {:<15} {:<6} +{:<2} %  {share:5.1} ({low:4.1} to {high:5.1})  n {:<5} improved {:<4} unchanged {:<4} \
+         inconclusive {:<4} pairs {:.0}",
+        rate.rule,
+        rate.metric,
+        rate.workload,
+        rate.effect_percent,
+        rate.comparisons,
+        rate.improved,
+        rate.unchanged,
+        rate.inconclusive,
+        rate.pairs_mean
+    )
+}

@@ -1,0 +1,113 @@
+//! Git: a folder as it was in another revision.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::invoker::{Invoker, is_root};
+use super::shell::{Command, Output};
+use crate::error::Error;
+
+/// How long git may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A folder of a revision, laid out on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The commit's full name.
+    pub commit: String,
+    /// The folder.
+    pub path: PathBuf,
+}
+
+/// Lays a folder of the repository out as it was in `revision`, below `into` in a folder named by the commit. Git runs as the
+/// user, to whom the repository belongs. What was laid out already is used again.
+///
+/// # Errors
+/// [`Error::Usage`] with git's own words when there is no such revision, or the revision has no such folder.
+pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Exported> {
+    let shown = folder.display().to_string();
+    let asked = format!("{revision}^{{commit}}");
+    let found = git(root, invoker, &["rev-parse", "--verify", "--quiet", "--end-of-options", &asked])?;
+    let commit = found.text().trim().to_owned();
+    if found.status != 0 || commit.is_empty() {
+        let said = String::from_utf8_lossy(&found.stderr).trim().to_owned();
+        let message = format!("there is no revision {revision:?} in {}{}", root.display(), after_colon(&said));
+        return Err(Error::Usage(message).into());
+    }
+    let top = into.join(&commit[..commit.len().min(12)]);
+    let path = top.join(folder);
+    if path.is_dir() {
+        return Ok(Exported { commit, path });
+    }
+    let archive = git(root, invoker, &["archive", "--format=tar", &commit, "--", &shown])?;
+    if archive.status != 0 {
+        let said = String::from_utf8_lossy(&archive.stderr).trim().to_owned();
+        return Err(Error::Usage(format!("{revision} has no folder {shown}{}", after_colon(&said))).into());
+    }
+    // Under another name first: a run that is killed in between leaves nothing that looks whole.
+    let new = into.join(format!(".{}-{}", commit, std::process::id()));
+    invoker.act(|| Ok(std::fs::create_dir_all(&new)?)).with_context(|| format!("making {}", new.display()))?;
+    as_user(Command::new("tar").args(["-x", "-C"]).arg(&new).stdin(archive.stdout), invoker)
+        .deadline(DEADLINE)
+        .run()?;
+    let placed = invoker.act(|| match std::fs::rename(&new, &top) {
+        Err(_) if path.is_dir() => Ok(std::fs::remove_dir_all(&new)?), // another run was quicker
+        other => Ok(other?),
+    });
+    placed.with_context(|| format!("making {}", top.display()))?;
+    Ok(Exported { commit, path })
+}
+
+fn git(root: &Path, invoker: &Invoker, words: &[&str]) -> anyhow::Result<Output> {
+    let git = Command::new("git").args(words).dir(root).deadline(DEADLINE);
+    Ok(as_user(git, invoker).output()?)
+}
+
+fn as_user(command: Command, invoker: &Invoker) -> Command {
+    if is_root() && !invoker.is_root() { command.user(invoker.uid, invoker.gid) } else { command }
+}
+
+fn after_colon(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(root: &Path, words: &[&str]) {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+        Command::new("git").args(identity).args(words).dir(root).run().unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_laid_out_as_it_was() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("project");
+        std::fs::create_dir_all(root.join("containers/app")).unwrap();
+        let file = root.join("containers/app/template.toml");
+        run(&root, &["init", "--quiet"]);
+        std::fs::write(&file, "old").unwrap();
+        run(&root, &["add", "."]);
+        run(&root, &["commit", "--quiet", "-m", "one"]);
+        std::fs::write(&file, "new").unwrap();
+        run(&root, &["commit", "--quiet", "-am", "two"]);
+        let into = root.join("target/e2e/refs");
+        let export = |revision: &str| export(&root, revision, Path::new("containers"), &into, &Invoker::find());
+        for _ in 0..2 {
+            let exported = export("HEAD~1").unwrap();
+            assert_eq!(std::fs::read_to_string(exported.path.join("app/template.toml")).unwrap(), "old");
+        }
+        assert_eq!(std::fs::read_to_string(export("HEAD").unwrap().path.join("app/template.toml")).unwrap(), "new");
+        let error = export("nowhere").unwrap_err().to_string();
+        assert!(error.contains("there is no revision \"nowhere\""), "{error}");
+        let error = export("--output=x").unwrap_err().to_string();
+        assert!(error.contains("there is no revision"), "{error}");
+        run(&root, &["rm", "--quiet", "-r", "containers"]);
+        run(&root, &["commit", "--quiet", "-m", "three"]);
+        let error = export("HEAD").unwrap_err().to_string();
+        assert!(error.contains("has no folder containers"), "{error}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Judges samples against a baseline of another time. Between the two the machine itself may have become slower, which
+//! samples alone cannot tell from slower work; so each side carries runs of a fixed piece of work, the calibration, and a
+//! change counts only if it stands both as measured and with what the calibration has changed by taken out.
+
+use super::stats::{low_fifth, moving_block_length, moving_block_ratio};
+use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
+
+/// So many samples of each side at least.
+pub const COMMITTED_SAMPLES: usize = 30;
+
+/// So many runs of the fixed work on each side at least.
+pub const CALIBRATION_RUNS: usize = 10;
+
+/// How sure the interval is.
+const CONFIDENCE: f64 = 0.9;
+
+/// An operation that is on a processor for less than this share of its time mostly waits, for disks or for others.
+const BUSY: f64 = 0.5;
+
+/// Which time is compared; samples and calibration are of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// From begin to end.
+    Wall,
+    /// On processors.
+    Processor,
+}
+
+/// One side: what was measured, in the order of time, and what the fixed work took at about the same times.
+#[derive(Debug, Clone, Copy)]
+pub struct Series<'a> {
+    /// Of the operation, in its metric's unit, each above 0.
+    pub samples: &'a [f64],
+    /// Times of the fixed work, each above 0, started as operations are.
+    pub calibration: &'a [f64],
+    /// The operation's time on processors / its wall time, over all samples.
+    pub busy: f64,
+}
+
+/// Compares two sides, of [`COMMITTED_SAMPLES`] samples or more each.
+///
+/// r is ln(smallest of the candidate / smallest of the baseline), s the same of the mean of the low fifth of the
+/// calibrations. Regressed if r and r - s exceed the threshold, improved if both do so downwards, unchanged if both lie
+/// within; else inconclusive. The effect is r; its interval, from a bootstrap in blocks, because neighbours in time resemble
+/// each other, says nothing of how the machine changed.
+///
+/// Inconclusive too is what those two witnesses cannot speak for:
+/// - wall times of a side whose thirds, in the order of time, have smallest samples further apart than two thresholds: what
+///   moves so far within one recording moves between two;
+/// - the wall time of an operation that mostly waits: the fixed work computes, and does not see a slower disk. Its processor
+///   time is held to one and a half thresholds;
+/// - samples that cannot be compared at all.
+#[must_use]
+pub fn committed(
+    baseline: Series<'_>,
+    candidate: Series<'_>,
+    kind: Kind,
+    better: Better,
+    thresholds: Thresholds,
+    seed: u64,
+) -> Verdict {
+    let samples = baseline.samples.len().min(candidate.samples.len());
+    let [before, after] = [baseline, candidate].map(|series| costs(series.samples, better));
+    let waits = baseline.busy.min(candidate.busy) < BUSY;
+    let percent = thresholds.committed_percent() * if waits { 1.5 } else { 1.0 };
+    let least = (percent / 100.0).ln_1p();
+    let own = (2.0 * thresholds.committed_percent() / 100.0).ln_1p();
+    let problem = problem("baseline", baseline, &before).or_else(|| problem("candidate", candidate, &after)).or_else(
+        || match kind {
+            Kind::Wall if waits => Some(mostly_waits(baseline.busy.min(candidate.busy))),
+            Kind::Wall => restless("baseline", &before, own).or_else(|| restless("candidate", &after, own)),
+            Kind::Processor => None,
+        },
+    );
+    if let Some(because) = problem {
+        return Verdict::inconclusive(samples, because);
+    }
+    let (Some(measured), Some(machine)) =
+        (log_ratio(smallest, &before, &after), log_ratio(low_fifth, baseline.calibration, candidate.calibration))
+    else {
+        return Verdict::inconclusive(samples, "there is nothing to compare");
+    };
+    let corrected = measured - machine;
+    let (decision, which) = if measured > least && corrected > least {
+        (Decision::Regressed, "beyond")
+    } else if measured < -least && corrected < -least {
+        (Decision::Improved, "beyond")
+    } else if measured.abs() <= least && corrected.abs() <= least {
+        (Decision::Unchanged, "within")
+    } else {
+        (Decision::Inconclusive, "not in both ways beyond, nor in both within,")
+    };
+    let because = format!(
+        "as measured it is {}, and {} with the machine's own change ({}) taken out: {which} {percent:.1} %",
+        shown(measured),
+        shown(corrected),
+        shown(machine)
+    );
+    let length = moving_block_length(samples);
+    let interval = moving_block_ratio(&before, &after, length, CONFIDENCE, seed, smallest);
+    let interval = interval.and_then(|interval| better.interval(interval));
+    Verdict { decision, effect: better.effect(measured), interval, p: None, samples, because }
+}
+
+fn costs(samples: &[f64], better: Better) -> Vec<f64> {
+    samples.iter().map(|sample| better.cost(*sample)).collect()
+}
+
+/// Why this side cannot be compared, if it cannot.
+fn problem(side: &str, series: Series<'_>, costs: &[f64]) -> Option<String> {
+    let (count, fewest) = (series.samples.len(), COMMITTED_SAMPLES);
+    if count < fewest {
+        return Some(format!("the {side} has {count} samples, and {fewest} are the fewest that can be compared"));
+    }
+    let (count, fewest) = (series.calibration.len(), CALIBRATION_RUNS);
+    if count < fewest {
+        return Some(format!("the {side} has {count} runs of the fixed work, and {fewest} are the fewest that do"));
+    }
+    if !series.busy.is_finite() {
+        return Some(format!("it is not known how much of its time the {side} was on a processor"));
+    }
+    let calibration = format!("{side}'s fixed work");
+    complaint(side, series.samples)
+        .or_else(|| complaint(side, costs))
+        .or_else(|| complaint(&calibration, series.calibration))
+}
+
+fn mostly_waits(busy: f64) -> String {
+    format!(
+        "the operation is on a processor for {:.0} % of its time, and what it waits for may have changed as well",
+        busy * 100.0
+    )
+}
+
+/// Why this side does not agree with itself, if it does not.
+fn restless(side: &str, costs: &[f64], own: f64) -> Option<String> {
+    let third = costs.len() / 3;
+    let thirds = [&costs[..third], &costs[third..2 * third], &costs[2 * third..]].map(smallest);
+    let thirds: Vec<f64> = thirds.into_iter().flatten().collect();
+    let (least, most) = (smallest(&thirds)?, thirds.iter().copied().max_by(f64::total_cmp)?);
+    let apart = most.ln() - least.ln();
+    (apart > own).then(|| {
+        format!("the {side} does not agree with itself: one third of its samples is {} than another", shown(apart))
+    })
+}
+
+fn log_ratio(statistic: fn(&[f64]) -> Option<f64>, before: &[f64], after: &[f64]) -> Option<f64> {
+    let ratio = statistic(after)?.ln() - statistic(before)?.ln();
+    ratio.is_finite().then_some(ratio)
+}
+
+fn smallest(samples: &[f64]) -> Option<f64> {
+    samples.iter().copied().min_by(f64::total_cmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many values around `middle`, 1 % apart at most, some of them far above.
+    fn around(middle: f64, count: usize) -> Vec<f64> {
+        let value =
+            |place: usize| middle * (1.0 + 0.001 * ((place * 7) % 10) as f64 + if place % 6 == 5 { 0.4 } else { 0.0 });
+        (0..count).map(value).collect()
+    }
+
+    struct Case {
+        before: Vec<f64>,
+        after: Vec<f64>,
+        machine: f64,
+        busy: f64,
+        kind: Kind,
+        better: Better,
+    }
+
+    impl Default for Case {
+        fn default() -> Self {
+            let (before, after) = (around(50.0, 30), around(50.0, 30));
+            Self { before, after, machine: 1.0, busy: 0.9, kind: Kind::Wall, better: Better::Lower }
+        }
+    }
+
+    impl Case {
+        fn slower(factor: f64) -> Self {
+            Self { after: around(50.0 * factor, 30), ..Self::default() }
+        }
+
+        fn judge(&self) -> Verdict {
+            let (fixed_before, fixed_after) = (around(10.0, 12), around(10.0 * self.machine, 12));
+            let before = Series { samples: &self.before, calibration: &fixed_before, busy: self.busy };
+            let after = Series { samples: &self.after, calibration: &fixed_after, busy: self.busy };
+            committed(before, after, self.kind, self.better, Thresholds::default(), 1)
+        }
+    }
+
+    fn check(case: &Case, decision: Decision, because: &str) {
+        let verdict = case.judge();
+        assert_eq!(verdict.decision, decision, "{verdict:?}");
+        assert!(verdict.because.contains(because), "{verdict:?}\n  expected {because}");
+    }
+
+    #[test]
+    fn both_witnesses_have_to_agree() {
+        use Decision::{Improved, Inconclusive, Regressed, Unchanged};
+        check(
+            &Case::default(),
+            Unchanged,
+            "no difference with the machine's own change (no difference) taken out: within 5.0 %",
+        );
+        check(&Case::slower(1.1), Regressed, "10.0 % worse, and 10.0 % worse with");
+        check(&Case::slower(0.9), Improved, "10.0 % better, and 10.0 % better with");
+        check(&Case::slower(1.04), Unchanged, "4.0 % worse");
+        let machine = |factor, machine| Case { machine, ..Case::slower(factor) };
+        check(
+            &machine(1.1, 1.1),
+            Inconclusive,
+            "10.0 % worse, and no difference with the machine's own change (10.0 % worse)",
+        );
+        check(&machine(1.0, 1.1), Inconclusive, "not in both ways beyond");
+        check(&machine(1.2, 1.1), Regressed, "9.1 % worse with");
+        check(&machine(1.2, 0.9), Regressed, "20.0 % worse");
+        check(&Case { better: Better::Higher, ..Case::slower(1.1) }, Improved, "9.1 % better");
+    }
+
+    #[test]
+    fn the_effect_is_what_was_measured_in_its_own_unit() {
+        let verdict = Case::slower(1.1).judge();
+        let (effect, (low, high)) = (verdict.effect.unwrap(), verdict.interval.unwrap());
+        assert!((effect - 1.1).abs() < 1e-9 && low <= effect && effect <= high && high < 1.13, "{verdict:?}");
+        assert_eq!((verdict.samples, verdict.p), (30, None));
+        let rate = Case { better: Better::Higher, ..Case::slower(1.1) }.judge();
+        let (low, high) = rate.interval.unwrap();
+        assert!(rate.effect.unwrap() > 1.0 && low <= high, "{rate:?}");
+    }
+
+    #[test]
+    fn an_operation_that_mostly_waits_is_judged_by_its_processor_time_only() {
+        let waiting = |kind, factor| Case { busy: 0.3, kind, ..Case::slower(factor) };
+        check(&waiting(Kind::Wall, 1.3), Decision::Inconclusive, "on a processor for 30 % of its time");
+        check(&waiting(Kind::Processor, 1.06), Decision::Unchanged, "within 7.5 %");
+        check(&waiting(Kind::Processor, 1.1), Decision::Regressed, "beyond 7.5 %");
+    }
+
+    #[test]
+    fn a_side_that_does_not_agree_with_itself_is_no_witness() {
+        let mut restless = Case::slower(1.3);
+        restless.after[..15].iter_mut().for_each(|value| *value *= 1.2);
+        check(
+            &restless,
+            Decision::Inconclusive,
+            "the candidate does not agree with itself: one third of its samples is 20.0 % worse than another",
+        );
+        check(&Case { kind: Kind::Processor, ..restless }, Decision::Regressed, "beyond");
+    }
+
+    #[test]
+    fn what_cannot_be_compared_says_why() {
+        let of = |after: Vec<f64>| Case { after, ..Case::default() };
+        let with = |bad: f64| {
+            let mut after = around(50.0, 30);
+            after[4] = bad;
+            of(after)
+        };
+        let check = |case: &Case, because: &str| check(case, Decision::Inconclusive, because);
+        check(&of(Vec::new()), "the candidate has 0 samples, and 30 are the fewest");
+        check(&of(vec![1.0]), "the candidate has 1 samples");
+        for (bad, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (-1.0, "-1"), (0.0, "0")] {
+            check(&with(bad), &format!("a value of the candidate is {shown}, where only"));
+        }
+        check(&of(vec![3.0; 40]), "all 40 values of the candidate are 3");
+        check(&Case { machine: f64::NAN, ..Case::default() }, "a value of the candidate's fixed work is NaN");
+        check(&Case { busy: f64::NAN, ..Case::default() }, "how much of its time the baseline was on a processor");
+        let series = |calibration| Series { samples: &[1.0; 30], calibration, busy: 1.0 };
+        let few = committed(series(&[1.0]), series(&[1.0]), Kind::Wall, Better::Lower, Thresholds::default(), 1);
+        assert_eq!(few.because, "the baseline has 1 runs of the fixed work, and 10 are the fewest that do");
+    }
+}

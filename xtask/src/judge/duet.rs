@@ -1,0 +1,504 @@
+//! Judges pairs: the same operation done by the baseline and by the candidate right after each other, who goes first drawn
+//! at random, so that whatever else the machine does meets both. A state machine without I/O: it is fed pairs, and says
+//! whether it wants more.
+//!
+//! It looks at the pairs a few times only, each look with its own share of the error (as in Pocock, "Group sequential methods
+//! in the design and analysis of clinical trials" (1977)), and what it suspects it confirms on fresh pairs: a chance that
+//! made one set of pairs look bad is not there a second time.
+
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::stats::{Permuted, low_mean, paired, paired_low, stream};
+use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
+
+/// The part of each side that is tested: what disturbs a program makes it slower, so its low end says most.
+const TESTED: f64 = 0.2;
+
+/// The part that an unchanged duet is told by: a larger one, because its interval has to be short.
+const COMPARED: f64 = 0.3;
+
+/// How sure the intervals are.
+const CONFIDENCE: f64 = 0.9;
+
+/// The level of each look of a confirmation.
+const CONFIRM_ALPHA: f64 = 0.05;
+
+/// Of the two that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// What it was.
+    Baseline,
+    /// What it is to become.
+    Candidate,
+}
+
+/// One thing that is judged on every pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// What it is called: `wall_ms`.
+    pub name: String,
+    /// Which way is good.
+    pub better: Better,
+    /// The smallest change that matters.
+    pub thresholds: Thresholds,
+}
+
+/// One pair: each metric's value on both sides, in the order of the metrics, each above 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Who went first.
+    pub first: Side,
+    /// (baseline, candidate) of each metric.
+    pub values: Vec<(f64, f64)>,
+}
+
+/// When the pairs are looked at, with which levels, and for which effects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// So many pairs, and the level of the look at them.
+    looks: Vec<(usize, f64)>,
+    /// Smaller changes than this are never judged, in percent.
+    smallest_percent: f64,
+}
+
+/// What a duet wants after a pair.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Another pair.
+    More,
+    /// Another pair; from the next one on, something that looks changed is confirmed.
+    Confirm,
+    /// Nothing more: the verdicts, in the order of the metrics.
+    Done(Vec<Verdict>),
+}
+
+/// The pairs of one operation, judged by several metrics.
+#[derive(Debug, Clone)]
+pub struct Duet {
+    plan: Plan,
+    seed: u64,
+    pairs: usize,
+    judges: Vec<Judge>,
+}
+
+/// One metric's part of it.
+#[derive(Debug, Clone)]
+struct Judge {
+    metric: Metric,
+    stage: Stage,
+    /// Costs of (baseline, candidate), of this stage alone.
+    costs: Vec<(f64, f64)>,
+    /// How often the baseline went first in this stage.
+    baseline_first: usize,
+    /// Pairs of all stages.
+    used: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    Looking,
+    /// What was suspected, with its p over all looks and both directions.
+    Confirming(Decision, f64),
+    Done(Verdict),
+}
+
+impl Plan {
+    /// For operations of up to 2 s: looks at 20, 30 and 50 pairs.
+    #[must_use]
+    pub fn quick() -> Self {
+        Self { looks: vec![(20, 0.015), (30, 0.02), (50, 0.03)], smallest_percent: 0.0 }
+    }
+
+    /// The same with another greatest number of pairs a stage: the last look is at that one.
+    ///
+    /// # Errors
+    /// Fewer than 20: verdicts of fewer pairs do not hold.
+    pub fn up_to(pairs: usize) -> Result<Self, String> {
+        if pairs < 20 {
+            return Err(format!("{pairs} pairs are too few: verdicts of fewer than 20 do not hold"));
+        }
+        let quick = Self::quick();
+        let before = quick.looks.iter().take(2).map(|look| look.0).filter(|look| *look < pairs);
+        let looks = before.chain([pairs]).zip(quick.looks.iter().map(|look| look.1)).collect();
+        Ok(Self { looks, ..quick })
+    }
+
+    /// For operations of more than 2 s, and those that repeat a whole case: one look at 10 pairs. Changes of less than 7.5 %
+    /// are never judged, so that those of 10 % can be found, and those of 20 % mostly are.
+    #[must_use]
+    pub fn slow() -> Self {
+        Self { looks: vec![(10, 0.05)], smallest_percent: 7.5 }
+    }
+
+    /// The one for an operation of so many seconds.
+    #[must_use]
+    pub fn for_seconds(seconds: f64) -> Self {
+        if seconds > 2.0 { Self::slow() } else { Self::quick() }
+    }
+
+    /// So many pairs it takes at most: all looks, and all looks of the confirmation.
+    #[must_use]
+    pub fn pairs_most(&self) -> usize {
+        2 * self.looks.last().map_or(0, |look| look.0)
+    }
+}
+
+impl Duet {
+    /// A duet without pairs yet.
+    #[must_use]
+    pub fn new(plan: Plan, metrics: Vec<Metric>, seed: u64) -> Self {
+        let judge = |metric: Metric| {
+            let thresholds = metric.thresholds.at_least(plan.smallest_percent);
+            let metric = Metric { thresholds, ..metric };
+            Judge { metric, stage: Stage::Looking, costs: Vec::new(), baseline_first: 0, used: 0 }
+        };
+        let judges = metrics.into_iter().map(judge).collect();
+        Self { plan, seed, pairs: 0, judges }
+    }
+
+    /// Who goes first in the next pair, drawn from the seed.
+    #[must_use]
+    pub fn first(&self) -> Side {
+        let mut stream = stream(self.seed, 0x0f00_0000 + self.pairs as u64);
+        if stream.random() { Side::Baseline } else { Side::Candidate }
+    }
+
+    /// So many pairs it was fed.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Takes the next pair. A value that is missing, or no finite number above 0, ends that metric's part without a verdict.
+    /// Once it is done, further pairs change nothing.
+    pub fn feed(&mut self, pair: &Pair) -> Step {
+        self.pairs += 1;
+        let mut confirms = false;
+        for (place, judge) in self.judges.iter_mut().enumerate() {
+            let values = pair.values.get(place).copied().unwrap_or((f64::NAN, f64::NAN));
+            let was_looking = matches!(judge.stage, Stage::Looking);
+            // Each look has a random stream of its own; metrics share it, so that their order does not matter.
+            judge.take(values, pair.first, &self.plan, self.seed.wrapping_add(self.pairs as u64));
+            confirms |= was_looking && matches!(judge.stage, Stage::Confirming(..));
+        }
+        let verdicts: Vec<Verdict> = self.judges.iter().filter_map(Judge::verdict).collect();
+        if verdicts.len() == self.judges.len() {
+            return Step::Done(verdicts);
+        }
+        if confirms { Step::Confirm } else { Step::More }
+    }
+
+    /// The verdicts of a duet that gets no more pairs, in the order of the metrics: what is not done is inconclusive, because
+    /// of that (`the candidate failed`).
+    #[must_use]
+    pub fn end(&self, because: &str) -> Vec<Verdict> {
+        let early = |judge: &Judge| Verdict::inconclusive(judge.used, format!("after {} pairs {because}", judge.used));
+        self.judges.iter().map(|judge| judge.verdict().unwrap_or_else(|| early(judge))).collect()
+    }
+}
+
+impl Judge {
+    fn verdict(&self) -> Option<Verdict> {
+        match &self.stage {
+            Stage::Done(verdict) => Some(verdict.clone()),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, (baseline, candidate): (f64, f64), first: Side, plan: &Plan, seed: u64) {
+        if matches!(self.stage, Stage::Done(_)) {
+            return;
+        }
+        self.used += 1;
+        self.baseline_first += usize::from(first == Side::Baseline);
+        let cost = |value: f64| self.metric.better.cost(value);
+        self.costs.push((cost(baseline), cost(candidate)));
+        let named = [("baseline", baseline), ("candidate", candidate)];
+        let unusable = |value: f64| !(value.is_finite() && value > 0.0 && cost(value).is_finite() && cost(value) > 0.0);
+        if let Some((side, value)) = named.into_iter().find(|(_, value)| unusable(*value)) {
+            let because = format!(
+                "in pair {} the {side}'s value is {value}, where only a finite number above 0 can be compared",
+                self.used
+            );
+            self.stage = Stage::Done(Verdict::inconclusive(self.used, because));
+            return;
+        }
+        let Some(place) = plan.looks.iter().position(|look| look.0 == self.costs.len()) else { return };
+        self.look(plan, place, seed);
+    }
+
+    fn look(&mut self, plan: &Plan, place: usize, seed: u64) {
+        let count = self.costs.len();
+        let side = |of: fn(&(f64, f64)) -> f64| self.costs.iter().map(of).collect::<Vec<f64>>();
+        let (baseline, candidate) = (side(|pair| pair.0), side(|pair| pair.1));
+        let mut complaints =
+            [complaint("baseline", &baseline), complaint("candidate", &candidate)].into_iter().flatten();
+        let unmixed = (self.baseline_first == 0 || self.baseline_first == count)
+            .then(|| format!("the same side went first in all {count} pairs, so that order and change look alike"));
+        let complaint = complaints.next().or(unmixed);
+        let permuted = paired(&self.costs, TESTED, seed);
+        let (Some(permuted), None) = (permuted, &complaint) else {
+            let because = complaint.unwrap_or_else(|| "there is nothing to compare".into());
+            self.stage = Stage::Done(Verdict::inconclusive(self.used, because));
+            return;
+        };
+        let is_last = place + 1 == plan.looks.len();
+        let looks = plan.looks.len() as f64;
+        match self.stage.clone() {
+            Stage::Looking => {
+                let p = (2.0 * looks * permuted.p_higher.min(permuted.p_lower)).min(1.0);
+                if let Some(change) = self.change(permuted, self.metric.thresholds.worse_percent(), plan.looks[place].1)
+                {
+                    self.stage = Stage::Confirming(change, p);
+                    self.costs.clear();
+                    self.baseline_first = 0;
+                } else if let Some(because) = self.unchanged(&baseline, &candidate, seed) {
+                    self.end(Decision::Unchanged, permuted, p, seed, because);
+                } else if is_last {
+                    let because = format!(
+                        "{count} pairs show {}, which is neither nothing nor beyond noise",
+                        shown(permuted.log_ratio)
+                    );
+                    self.end(Decision::Inconclusive, permuted, p, seed, because);
+                }
+            }
+            Stage::Confirming(suspected, p_before) => {
+                let p_one = if suspected == Decision::Regressed { permuted.p_higher } else { permuted.p_lower };
+                let p = together(p_before, (looks * p_one).min(1.0));
+                let seen = shown(permuted.log_ratio);
+                let before = self.used - count;
+                let confirmed = self.change(permuted, self.metric.thresholds.confirm_percent(), CONFIRM_ALPHA);
+                if confirmed == Some(suspected) {
+                    let because =
+                        format!("{before} pairs looked {suspected}, and {count} fresh ones confirm it: {seen}");
+                    self.end(suspected, permuted, p, seed, because);
+                } else if is_last {
+                    let because =
+                        format!("{before} pairs looked {suspected}, but {count} fresh ones do not confirm it: {seen}");
+                    self.end(Decision::Inconclusive, permuted, p, seed, because);
+                }
+            }
+            Stage::Done(_) => {}
+        }
+    }
+
+    /// The change that these pairs show at this level, if any.
+    fn change(&self, permuted: Permuted, percent: f64, alpha: f64) -> Option<Decision> {
+        let least = (percent / 100.0).ln_1p();
+        if permuted.log_ratio > least && permuted.p_higher < alpha {
+            return Some(Decision::Regressed);
+        }
+        (permuted.log_ratio < -least && permuted.p_lower < alpha).then_some(Decision::Improved)
+    }
+
+    /// Why nothing that matters has changed, if these pairs say so.
+    fn unchanged(&self, baseline: &[f64], candidate: &[f64], seed: u64) -> Option<String> {
+        let bound = |percent: f64| (percent / 100.0).ln_1p();
+        let thresholds = self.metric.thresholds;
+        let estimate = low_mean(candidate, COMPARED)?.ln() - low_mean(baseline, COMPARED)?.ln();
+        if estimate.abs() > bound(thresholds.worse_percent()) {
+            return None;
+        }
+        let (low, high) = paired_low(&self.costs, COMPARED, CONFIDENCE, seed)?;
+        let same = bound(thresholds.same_percent());
+        (-same < low && high < same).then(|| {
+            let count = self.costs.len();
+            format!("{count} pairs keep the change within {:.1} %: {}", thresholds.same_percent(), shown(estimate))
+        })
+    }
+
+    fn end(&mut self, decision: Decision, permuted: Permuted, p: f64, seed: u64, because: String) {
+        let better = self.metric.better;
+        let interval = paired_low(&self.costs, TESTED, CONFIDENCE, seed).and_then(|interval| better.interval(interval));
+        let effect = better.effect(permuted.log_ratio);
+        self.stage = Stage::Done(Verdict { decision, effect, interval, p: Some(p), samples: self.used, because });
+    }
+}
+
+/// One p of two independent ones: of their product q, the chance that two uniform numbers have a product as small, q(1 - ln q)
+/// (Fisher, "Statistical Methods for Research Workers" (1932), section 21.1, for two).
+fn together(one: f64, other: f64) -> f64 {
+    let product = one * other;
+    if product <= 0.0 { 0.0 } else { (product * (1.0 - product.ln())).min(1.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use rand_pcg::Pcg64;
+
+    fn metric(better: Better) -> Metric {
+        Metric { name: "wall_ms".into(), better, thresholds: Thresholds::default() }
+    }
+
+    /// A time of about 100 with noise that makes some slower.
+    fn time(stream: &mut Pcg64) -> f64 {
+        let noise: f64 = stream.random();
+        100.0 * (1.0 + 0.04 * noise + if stream.random_bool(0.1) { 0.5 } else { 0.0 })
+    }
+
+    /// Feeds pairs whose candidate is so many times slower, until there are verdicts; and says what was asked for.
+    fn play(duet: &mut Duet, factor: impl Fn(usize) -> f64, seed: u64) -> (Vec<Verdict>, Vec<usize>) {
+        let mut noise = stream(seed, 99);
+        let mut confirms = Vec::new();
+        loop {
+            let (one, two) = (time(&mut noise), time(&mut noise) * factor(duet.pairs()));
+            let values = duet.judges.iter().map(|judge| (judge.metric.better.cost(one), judge.metric.better.cost(two)));
+            let pair = Pair { first: duet.first(), values: values.collect() };
+            match duet.feed(&pair) {
+                Step::More => {}
+                Step::Confirm => confirms.push(duet.pairs()),
+                Step::Done(verdicts) => return (verdicts, confirms),
+            }
+            assert!(duet.pairs() < 200, "it ends");
+        }
+    }
+
+    fn judged(better: Better, factor: impl Fn(usize) -> f64) -> (Verdict, Vec<usize>) {
+        let (verdicts, confirms) = play(&mut Duet::new(Plan::quick(), vec![metric(better)], 7), factor, 3);
+        (verdicts[0].clone(), confirms)
+    }
+
+    #[test]
+    fn slower_work_is_suspected_and_confirmed_on_fresh_pairs() {
+        let (verdict, confirms) = judged(Better::Lower, |_| 1.2);
+        assert_eq!((verdict.decision, verdict.samples, confirms), (Decision::Regressed, 40, vec![20]));
+        let (effect, (low, high)) = (verdict.effect.unwrap(), verdict.interval.unwrap());
+        assert!((1.17..1.23).contains(&effect) && low <= effect && effect <= high, "{verdict:?}");
+        assert!(verdict.p.unwrap() < 0.001, "{verdict:?}");
+        assert!(
+            verdict.because.starts_with("20 pairs looked regressed, and 20 fresh ones confirm it: "),
+            "{verdict:?}"
+        );
+        assert!(verdict.because.ends_with(" % worse"), "{verdict:?}");
+    }
+
+    #[test]
+    fn quicker_work_is_improved_and_a_lower_rate_is_regressed() {
+        let (verdict, _) = judged(Better::Lower, |_| 0.8);
+        assert_eq!(verdict.decision, Decision::Improved);
+        let (verdict, _) = judged(Better::Higher, |_| 1.25);
+        assert_eq!(verdict.decision, Decision::Regressed, "{verdict:?}");
+        let (effect, (low, high)) = (verdict.effect.unwrap(), verdict.interval.unwrap());
+        assert!((0.78..0.82).contains(&effect) && low <= effect && effect <= high, "a rate's own: {verdict:?}");
+        let (verdict, _) = judged(Better::Higher, |_| 0.8);
+        assert_eq!(verdict.decision, Decision::Improved, "{verdict:?}");
+    }
+
+    #[test]
+    fn identical_work_is_unchanged_at_the_first_look_that_can_say_so() {
+        let (verdict, confirms) = judged(Better::Lower, |_| 1.0);
+        assert_eq!(verdict.decision, Decision::Unchanged, "{verdict:?}");
+        assert!(verdict.samples <= 50 && confirms.is_empty(), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_fresh_pairs_do_not_confirm_is_inconclusive() {
+        let (verdict, confirms) = judged(Better::Lower, |pair| if pair < 20 { 1.2 } else { 1.0 });
+        assert_eq!((verdict.decision, verdict.samples, confirms), (Decision::Inconclusive, 70, vec![20]));
+        assert!(verdict.because.contains("50 fresh ones do not confirm it"), "{verdict:?}");
+        let (verdict, _) = judged(Better::Lower, |pair| if pair < 20 { 1.2 } else { 0.8 });
+        assert_eq!(verdict.decision, Decision::Inconclusive, "the other direction confirms nothing: {verdict:?}");
+    }
+
+    #[test]
+    fn a_change_below_the_threshold_is_none() {
+        let thresholds = Thresholds::smallest(30.0).unwrap();
+        let metric = Metric { thresholds, ..metric(Better::Lower) };
+        let (verdicts, _) = play(&mut Duet::new(Plan::quick(), vec![metric], 7), |_| 1.2, 3);
+        assert_eq!(verdicts[0].decision, Decision::Unchanged, "{verdicts:?}");
+    }
+
+    #[test]
+    fn metrics_are_judged_each_at_its_own_pace() {
+        let metrics = vec![metric(Better::Lower), metric(Better::Higher), metric(Better::Lower)];
+        let mut duet = Duet::new(Plan::quick(), metrics, 7);
+        let mut noise = stream(3, 99);
+        let verdicts = loop {
+            let (one, two) = (time(&mut noise), time(&mut noise));
+            let values = vec![(one, two), (one.recip(), two.recip() * 1.2), (one, 1.2 * two)];
+            if let Step::Done(verdicts) = duet.feed(&Pair { first: duet.first(), values }) {
+                break verdicts;
+            }
+        };
+        let decisions: Vec<Decision> = verdicts.iter().map(|verdict| verdict.decision).collect();
+        assert_eq!(decisions, [Decision::Unchanged, Decision::Improved, Decision::Regressed]);
+        assert!(verdicts[1].samples == 40 && verdicts[0].samples != 40, "{verdicts:?}");
+    }
+
+    #[test]
+    fn plans() {
+        assert_eq!(Plan::up_to(50).unwrap(), Plan::quick());
+        assert_eq!(Plan::up_to(20).unwrap().looks, [(20, 0.015)]);
+        assert_eq!(Plan::up_to(25).unwrap().looks, [(20, 0.015), (25, 0.02)]);
+        assert_eq!(Plan::up_to(80).unwrap().looks, [(20, 0.015), (30, 0.02), (80, 0.03)]);
+        assert!(Plan::up_to(19).unwrap_err().contains("fewer than 20 do not hold"));
+        assert_eq!((Plan::for_seconds(2.0), Plan::for_seconds(2.1)), (Plan::quick(), Plan::slow()));
+        assert_eq!((Plan::quick().pairs_most(), Plan::slow().pairs_most()), (100, 20));
+    }
+
+    #[test]
+    fn slow_operations_are_judged_after_ten_pairs_and_by_large_changes_only() {
+        let slow = |factor: f64| {
+            let (verdicts, _) = play(&mut Duet::new(Plan::slow(), vec![metric(Better::Lower)], 7), |_| factor, 3);
+            (verdicts[0].decision, verdicts[0].samples)
+        };
+        assert_eq!(slow(1.3), (Decision::Regressed, 20));
+        assert_eq!(slow(1.04).0, Decision::Unchanged);
+    }
+
+    #[test]
+    fn who_goes_first_is_drawn() {
+        let mut duet = Duet::new(Plan::quick(), vec![metric(Better::Lower)], 7);
+        let mut baseline = 0;
+        for _ in 0..400 {
+            let first = duet.first();
+            assert_eq!(first, duet.first(), "asked twice, it is the same");
+            baseline += usize::from(first == Side::Baseline);
+            duet.feed(&Pair { first, values: vec![(f64::NAN, 1.0)] });
+        }
+        assert!((160..=240).contains(&baseline), "{baseline}");
+    }
+
+    #[test]
+    fn what_cannot_be_judged_says_why() {
+        let check = |values: &dyn Fn(usize) -> (f64, f64), first: &dyn Fn(&Duet) -> Side, expected: &str| {
+            let mut duet = Duet::new(Plan::quick(), vec![metric(Better::Lower)], 7);
+            let verdict = loop {
+                let pair = Pair { first: first(&duet), values: vec![values(duet.pairs())] };
+                if let Step::Done(verdicts) = duet.feed(&pair) {
+                    break verdicts[0].clone();
+                }
+            };
+            assert_eq!((verdict.decision, verdict.because.as_str()), (Decision::Inconclusive, expected));
+        };
+        let bad = "where only a finite number above 0 can be compared";
+        check(&|_| (1.0, f64::NAN), &Duet::first, &format!("in pair 1 the candidate's value is NaN, {bad}"));
+        check(&|_| (f64::INFINITY, 1.0), &Duet::first, &format!("in pair 1 the baseline's value is inf, {bad}"));
+        check(&|_| (1.0, -1.0), &Duet::first, &format!("in pair 1 the candidate's value is -1, {bad}"));
+        let zero = |pair: usize| (1.0, if pair == 3 { 0.0 } else { 2.0 });
+        check(&zero, &Duet::first, &format!("in pair 4 the candidate's value is 0, {bad}"));
+        let constant = "all 20 values of the baseline are 1: a clock or counter so coarse cannot show a change";
+        check(&|pair| (1.0, pair as f64 + 1.0), &Duet::first, constant);
+        let unmixed = "the same side went first in all 20 pairs, so that order and change look alike";
+        check(&|pair| (pair as f64 + 1.0, pair as f64 + 2.0), &|_| Side::Candidate, unmixed);
+    }
+
+    #[test]
+    fn a_duet_that_ends_early_keeps_what_it_knows() {
+        let mut duet = Duet::new(Plan::quick(), vec![metric(Better::Lower), metric(Better::Lower)], 7);
+        assert_eq!(duet.feed(&Pair { first: Side::Baseline, values: vec![(1.0, 1.0)] }), Step::More, "one is left");
+        let verdicts = duet.end("the candidate failed");
+        assert_eq!(verdicts[0], Verdict::inconclusive(1, "after 1 pairs the candidate failed"));
+        assert!(verdicts[1].because.contains("value is NaN"), "a value that is missing: {verdicts:?}");
+    }
+
+    #[test]
+    fn two_p_together_as_scipy_gives_it() {
+        assert!((together(0.012, 0.03) - 0.003_214_586_349_545_082).abs() < 1e-12);
+        assert_eq!((together(1.0, 1.0), together(0.0, 0.5)), (1.0, 0.0));
+    }
+}

@@ -1,0 +1,28 @@
+//! The statistics that verdicts are made with, one method a file, each with its source. Pure: samples in, numbers out; what
+//! is random comes from a seed. No function here panics, whatever the samples: where an answer has no meaning it is `None`.
+
+mod bootstrap;
+mod estimate;
+mod holm;
+mod low;
+mod mann_whitney;
+mod normal;
+mod outliers;
+mod permutation;
+mod quantile;
+mod shift;
+mod stream;
+mod wilson;
+
+pub use bootstrap::{RESAMPLES, moving_block, moving_block_length, moving_block_ratio, paired_low, resampled};
+pub use estimate::{Estimate, Estimates};
+pub use holm::holm;
+pub use low::{low_fifth, low_mean, lowest};
+pub use mann_whitney::mann_whitney;
+pub use normal::upper_tail;
+pub use outliers::{OUTLIER_SCORE, median_absolute_deviation, outliers};
+pub use permutation::{PERMUTATIONS, Permuted, paired};
+pub use quantile::{median, quantile};
+pub use shift::hodges_lehmann;
+pub use stream::stream;
+pub use wilson::wilson;

@@ -1,0 +1,157 @@
+//! A case as a duet: two labs, of the baseline's templates and of today's, and the same scenario in both at a time.
+
+use std::sync::Arc;
+
+use super::case::{CaseContext, Left, run_case};
+use super::compare::thresholds;
+use super::ground::Ground;
+use super::lockstep::{Judged, Lockstep, LockstepPlan};
+use crate::image::{self, LockFile};
+use crate::judge::{Side, Verdict, hold_together};
+use crate::manifest::Project;
+use crate::plan::{Plan, PlannedCase};
+use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
+use crate::session::Gate;
+
+/// What today is compared with, and how.
+#[derive(Debug, Clone)]
+pub struct DuetOptions {
+    /// The project with the baseline's templates.
+    pub baseline: Project,
+    /// What it is called: a revision with its commit, or a folder.
+    pub name: String,
+    /// So many pairs of an operation at most, before what looks changed is confirmed.
+    pub pairs: Option<u32>,
+    /// Run each case again and again, so that what happens in it once is compared, too.
+    pub whole_cases: bool,
+    /// Of whatever is drawn at random.
+    pub seed: u64,
+}
+
+/// So often a whole case is run at most: ten pairs, and ten that confirm.
+const ROUNDS_MAX: u32 = 20;
+
+/// One try: no case of a duet is tried again, because its pairs are the tries.
+const NO_MORE: Left = Left { failures: 0, infrastructure: 0 };
+
+/// What the two sides of a case need.
+pub(super) struct Sides<'a, 'b> {
+    pub candidate: &'a CaseContext<'b>,
+    pub baseline: &'a CaseContext<'b>,
+    pub options: &'a DuetOptions,
+}
+
+/// Runs a case in both labs, as often as it takes; the attempts are the candidate's.
+pub(super) fn run_duet(
+    sides: &Sides<'_, '_>,
+    planned: &PlannedCase,
+    (candidate, baseline): (&mut Ground<'_>, &mut Ground<'_>),
+    attempts: &mut Vec<Attempt>,
+) -> anyhow::Result<Vec<Comparison>> {
+    let scenario = &sides.candidate.project.scenarios[planned.scenario];
+    let patience = sides.candidate.options.timeout.unwrap_or(scenario.timeout);
+    let lockstep = Lockstep::new(LockstepPlan {
+        pairs: sides.options.pairs,
+        seed: sides.options.seed,
+        patience,
+        thresholds: thresholds(scenario),
+    });
+    let of_baseline = PlannedCase {
+        id: format!("{}@baseline", planned.id),
+        folder: format!("{}/baseline", planned.folder),
+        ..planned.clone()
+    };
+    for round in 1..=ROUNDS_MAX {
+        lockstep.next_round();
+        let gates: [Arc<dyn Gate>; 2] = [lockstep.side(Side::Baseline), lockstep.side(Side::Candidate)];
+        let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, ground: &mut Ground<'_>| {
+            let context = CaseContext { gate: Some(&gates[usize::from(side == Side::Candidate)]), ..*context };
+            let attempt = run_case(&context, planned, round, NO_MORE, ground);
+            let how = match &attempt {
+                Ok(attempt) => shown(&attempt.outcome),
+                Err(error) => format!("{error:#}"),
+            };
+            lockstep.ended(side, &how);
+            attempt
+        };
+        let (of_candidate, of_baseline) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| run(Side::Baseline, sides.baseline, &of_baseline, baseline));
+            let candidate = run(Side::Candidate, sides.candidate, planned, candidate);
+            (candidate, other.join())
+        });
+        let of_baseline = of_baseline.map_err(|_| anyhow::anyhow!("the thread of the baseline's lab panicked"))??;
+        let of_candidate = of_candidate?;
+        let passed = of_candidate.outcome == Outcome::Passed && of_baseline.outcome == Outcome::Passed;
+        attempts.push(of_candidate);
+        let stop = sides.candidate.interrupt.is_set() || !passed || !sides.options.whole_cases;
+        if stop || !lockstep.wants_another_round() {
+            break;
+        }
+    }
+    let (judged, unpaired) = lockstep.judged();
+    if let Some(why) = lockstep.apart() {
+        let message = format!("{}: the two sides went on without each other: {why}", planned.id);
+        sides.candidate.recorder.record(Event::Warning { message });
+    }
+    if unpaired > 0 {
+        let message = format!("{}: {unpaired} samples had no partner, and were not used", planned.id);
+        sides.candidate.recorder.record(Event::Warning { message });
+    }
+    Ok(comparisons(&CaseId(planned.id.clone()), judged, sides.options.whole_cases))
+}
+
+fn comparisons(case: &CaseId, judged: Vec<Judged>, whole_cases: bool) -> Vec<Comparison> {
+    let wanted = judged.into_iter().filter(|one| whole_cases || !one.one_shot);
+    let one = |judged: Judged| {
+        let case = case.clone();
+        let operation = judged.operation;
+        judged.verdicts.into_iter().map(move |(metric, verdict)| Comparison {
+            case: case.clone(),
+            operation: operation.clone(),
+            metric: metric.to_owned(),
+            way: Way::Duet,
+            gates: true,
+            missing: false,
+            verdict,
+        })
+    };
+    wanted.flat_map(one).collect()
+}
+
+fn shown(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Passed => "passed".into(),
+        Outcome::Failed { cause } => cause.to_string(),
+        Outcome::Infrastructure { message } => message.clone(),
+        Outcome::Interrupted => "interrupted".into(),
+    }
+}
+
+/// Looks at all comparisons of a run at once: with many of them, noise shows something somewhere.
+pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
+    let mut verdicts: Vec<Verdict> = comparisons.iter().map(|one| one.verdict.clone()).collect();
+    hold_together(&mut verdicts);
+    for (one, verdict) in comparisons.iter_mut().zip(verdicts) {
+        one.verdict = verdict;
+    }
+}
+
+/// What differs between the images of the two sides: layers, and the packages in them.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) -> anyhow::Result<Vec<String>> {
+    let of_plan = |project: &Project| image::status(project, &plan.templates(project), &[]);
+    let was = LockFile::of(&of_plan(baseline)?);
+    let changes = was.compare(&of_plan(candidate)?).into_iter().map(|one| {
+        let side = |what: Option<String>| what.unwrap_or_else(|| "nothing of it".into());
+        format!("{}: {} in the baseline, {} now", one.template, side(one.locked), side(one.found))
+    });
+    Ok(changes.collect())
+}
+
+/// Tells what is compared.
+pub(super) fn announce(recorder: &Arc<Recorder>, options: &DuetOptions, differences: &[String]) {
+    let (baseline, differences) = (options.name.clone(), differences.to_vec());
+    recorder.record(Event::DuetBegan { baseline, seed: options.seed, differences });
+}

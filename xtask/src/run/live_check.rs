@@ -1,0 +1,164 @@
+//! The judge judged on this machine: duets of work of the same size, and of a little more of it, which really is more work.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use walkdir::WalkDir;
+
+use super::build::ScenarioBinaries;
+use super::duet::DuetOptions;
+use super::engine::{Comparing, Options, execute};
+use super::interrupt::Interrupt;
+use crate::error::Error;
+use crate::judge::Decision;
+use crate::manifest::Project;
+use crate::plan::{Order, Plan};
+use crate::record::{Comparison, Recorder};
+
+const E2E: &str = include_str!("../../live/e2e.toml");
+const TEMPLATE: &str = include_str!("../../live/template.toml");
+const WORK: &str = include_str!("../../live/work.sh");
+const SCENARIO: &str = include_str!("../../live/scenario.toml");
+const PROGRAM: &str = include_str!("../../live/main.py");
+
+/// What is tried.
+#[derive(Debug, Clone)]
+pub struct LiveCheck {
+    /// How much more work the candidate does, in percent; 0 for the same.
+    pub percents: Vec<u32>,
+    /// So many duets of each.
+    pub duets: u32,
+    /// Of whatever is drawn at random.
+    pub seed: u64,
+}
+
+/// How often one metric of one operation was called what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveRate {
+    /// `cpu_ms`, for instance.
+    pub metric: String,
+    /// The operation.
+    pub operation: String,
+    /// How much more work it was.
+    pub percent: u32,
+    /// Duets.
+    pub comparisons: u32,
+    /// By what was said, in the order of [`Decision`].
+    pub decisions: [u32; 4],
+    /// Pairs of all of them.
+    pub pairs: usize,
+}
+
+impl LiveRate {
+    /// How often this was said.
+    #[must_use]
+    pub fn count(&self, decision: Decision) -> u32 {
+        self.decisions[place(decision)]
+    }
+}
+
+fn place(decision: Decision) -> usize {
+    match decision {
+        Decision::Regressed => 0,
+        Decision::Improved => 1,
+        Decision::Unchanged => 2,
+        Decision::Inconclusive => 3,
+    }
+}
+
+/// Runs them, and counts.
+///
+/// # Errors
+/// When the project has no template `mini`, no lab could be had, or a run fails.
+pub fn live_check(
+    project: &Project,
+    check: &LiveCheck,
+    options: &Options,
+    interrupt: &Interrupt,
+    observe: &dyn Fn(String),
+) -> anyhow::Result<Vec<LiveRate>> {
+    let home = project.root.join("target/e2e/judge-check");
+    let mut rates: Vec<LiveRate> = Vec::new();
+    let baseline = write_project(project, &home.join("baseline"), 0)?;
+    for percent in &check.percents {
+        let candidate = write_project(project, &home.join(format!("more-{percent}")), *percent)?;
+        for number in 0..check.duets {
+            let plan = Plan::make(&candidate, &[], Order::ONCE)?;
+            let duet = DuetOptions {
+                baseline: candidate.with_containers(&baseline.containers_dir)?,
+                name: "the same work".into(),
+                pairs: None,
+                whole_cases: false,
+                seed: check.seed.wrapping_add(u64::from(number)),
+            };
+            let options = Options { comparing: Comparing::Duet(Box::new(duet)), ..options.clone() };
+            let binaries = ScenarioBinaries::build(&candidate, &plan)?;
+            let recorder = Arc::new(Recorder::new(Vec::new()));
+            let record = execute(&candidate, &plan, &options, &binaries, &recorder, interrupt)?;
+            if interrupt.is_set() {
+                return Err(Error::Interrupted.into());
+            }
+            let bad = record.cases.iter().find(|case| case.verdict != crate::record::Verdict::Passed);
+            if let Some(bad) = bad {
+                let folder = candidate.root.join("target/e2e").join(&record.run_id);
+                anyhow::bail!("{} did not pass: see {}", bad.case, folder.display());
+            }
+            for comparison in &record.comparisons {
+                count(&mut rates, *percent, comparison);
+            }
+            let said: Vec<String> = record.comparisons.iter().map(shown).collect();
+            observe(format!("{percent} % more, duet {} of {}: {}", number + 1, check.duets, said.join(", ")));
+        }
+    }
+    Ok(rates)
+}
+
+fn shown(one: &Comparison) -> String {
+    format!("{} {} {} ({} pairs)", one.operation, one.metric, one.verdict.decision, one.verdict.samples)
+}
+
+fn count(rates: &mut Vec<LiveRate>, percent: u32, comparison: &Comparison) {
+    let Comparison { operation, metric, verdict, .. } = comparison;
+    let same = |rate: &LiveRate| rate.percent == percent && rate.operation == *operation && rate.metric == *metric;
+    let index = rates.iter().position(same).unwrap_or_else(|| {
+        let (metric, operation) = (metric.clone(), operation.clone());
+        rates.push(LiveRate { metric, operation, percent, ..LiveRate::default() });
+        rates.len() - 1
+    });
+    let rate = &mut rates[index];
+    rate.comparisons += 1;
+    rate.decisions[place(verdict.decision)] += 1;
+    rate.pairs += verdict.samples;
+}
+
+/// A project of one scenario on one machine, whose work is so many percent more.
+fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result<Project> {
+    let mini = project.containers_dir.join("mini");
+    if !mini.is_dir() {
+        let problem = format!("there is no template mini in {}", project.containers_dir.display());
+        return Err(Error::Usage(format!("--live works on the template `mini`: {problem}")).into());
+    }
+    let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
+        ("e2e.toml".into(), E2E.into()),
+        ("containers/work/template.toml".into(), TEMPLATE.into()),
+        ("containers/work/files/work.sh".into(), WORK.into()),
+        ("containers/work/files/percent".into(), format!("{percent}\n").into()),
+        ("scenarios/judge/work/scenario.toml".into(), SCENARIO.into()),
+        ("scenarios/judge/work/main.py".into(), PROGRAM.into()),
+    ];
+    for entry in WalkDir::new(&mini).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
+        let relative = entry.path().strip_prefix(&mini).context("a file of mini lies elsewhere")?;
+        files.push((Path::new("containers/mini").join(relative), std::fs::read(entry.path())?));
+    }
+    let owner = crate::host::invoker::Invoker::find();
+    for (relative, content) in &files {
+        let path = root.join(relative);
+        let write = || -> anyhow::Result<()> {
+            std::fs::create_dir_all(path.parent().unwrap_or(root))?;
+            Ok(std::fs::write(&path, content)?)
+        };
+        owner.act(write).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Project::read(root)
+}

@@ -1,0 +1,473 @@
+//! Two labs, the same scenario in both, and one measured operation at a time: the pairs of a duet.
+//!
+//! Each side asks before it measures and waits until the other one is there too. Who goes first is drawn at random; then
+//! the other one does the same operation, and only then both go on. Between measured operations the two sides run beside
+//! each other. When one of them fails, ends or comes to another operation, the other is let go, and what has no partner
+//! is counted and not used.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::judge::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Verdict};
+use crate::record::Sample;
+use crate::session::Gate;
+
+/// Between two looks whether the session has to stop.
+const STOP_POLL: Duration = Duration::from_millis(100);
+
+/// How pairs are made.
+#[derive(Debug, Clone)]
+pub struct LockstepPlan {
+    /// So many pairs of an operation at most, before what looks changed is confirmed.
+    pub pairs: Option<u32>,
+    /// Of whatever is drawn at random.
+    pub seed: u64,
+    /// How long one side may wait for the other.
+    pub patience: Duration,
+    /// By operation, where scenario.toml says more than the default.
+    pub thresholds: BTreeMap<String, Thresholds>,
+}
+
+/// What both sides share.
+#[derive(Debug)]
+pub struct Lockstep {
+    plan: LockstepPlan,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// One side's way to it.
+#[derive(Debug, Clone)]
+pub struct LockstepSide {
+    lockstep: Arc<Lockstep>,
+    side: Side,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of the baseline and the candidate.
+    sides: [SideState; 2],
+    /// Why the two do not wait for each other any more.
+    apart: Option<String>,
+    /// The pair that is being made.
+    pair: Option<Open>,
+    operations: BTreeMap<String, Operation>,
+    unpaired: u32,
+}
+
+#[derive(Debug, Default)]
+struct SideState {
+    /// The operation that it wants to begin.
+    waits_for: Option<String>,
+    /// How many operations are open in it: those inside another one are that one's affair.
+    depth: usize,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    operation: String,
+    first: Side,
+    /// Whose turn it is.
+    turn: Side,
+    samples: [Option<Sample>; 2],
+}
+
+/// The pairs of one operation.
+#[derive(Debug)]
+struct Operation {
+    planned: u32,
+    duet: Option<Duet>,
+    metrics: Vec<&'static str>,
+    /// Whether another pair is wanted.
+    more: bool,
+    verdicts: Option<Vec<Verdict>>,
+    pairs: u32,
+}
+
+/// What came of one operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Its name.
+    pub operation: String,
+    /// Whether a pair came of one run of the whole case only.
+    pub one_shot: bool,
+    /// Metrics with what was found.
+    pub verdicts: Vec<(&'static str, Verdict)>,
+}
+
+fn place(side: Side) -> usize {
+    match side {
+        Side::Baseline => 0,
+        Side::Candidate => 1,
+    }
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Baseline => Side::Candidate,
+        Side::Candidate => Side::Baseline,
+    }
+}
+
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Baseline => "baseline",
+        Side::Candidate => "candidate",
+    }
+}
+
+impl Lockstep {
+    /// Two sides that have not begun.
+    #[must_use]
+    pub fn new(plan: LockstepPlan) -> Arc<Self> {
+        Arc::new(Self { plan, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// The way of one side to it.
+    #[must_use]
+    pub fn side(self: &Arc<Self>, side: Side) -> Arc<LockstepSide> {
+        Arc::new(LockstepSide { lockstep: Arc::clone(self), side })
+    }
+
+    /// A side has come to its end, in whatever way: the other one waits for it no more.
+    pub fn ended(&self, side: Side, how: &str) {
+        let mut state = self.state();
+        state.sides[place(side)].ended = true;
+        let both = state.sides.iter().all(|side| side.ended);
+        if !both || state.pair.is_some() {
+            self.part(&mut state, &format!("the {} has ended: {how}", name(side)));
+        }
+        self.changed.notify_all();
+    }
+
+    /// The whole case is run once more in both.
+    pub fn next_round(&self) {
+        let mut state = self.state();
+        state.sides = <[SideState; 2]>::default();
+        state.pair = None;
+        state.apart = None;
+    }
+
+    /// Whether another run of the whole case would say more about an operation that it has once.
+    #[must_use]
+    pub fn wants_another_round(&self) -> bool {
+        let state = self.state();
+        state.apart.is_none()
+            && state.operations.values().any(|one| one.planned < 2 && one.verdicts.is_none() && one.duet.is_some())
+    }
+
+    /// What was found, once both sides have ended, and how many samples had no partner.
+    #[must_use]
+    pub fn judged(&self) -> (Vec<Judged>, u32) {
+        let state = self.state();
+        let because = state.apart.clone().unwrap_or_else(|| "the scenario wanted no more".into());
+        let one = |(name, operation): (&String, &Operation)| {
+            let verdicts = operation.verdicts.clone();
+            let verdicts = verdicts.or_else(|| operation.duet.as_ref().map(|duet| duet.end(&because)));
+            Judged {
+                operation: name.clone(),
+                one_shot: operation.planned < 2,
+                verdicts: operation.metrics.iter().copied().zip(verdicts.unwrap_or_default()).collect(),
+            }
+        };
+        (state.operations.iter().map(one).collect(), state.unpaired)
+    }
+
+    /// Why the sides went on without each other, where they did before both had ended.
+    #[must_use]
+    pub fn apart(&self) -> Option<String> {
+        self.state().apart.clone()
+    }
+
+    fn begin(&self, side: Side, operation: &str, planned: u32, stop: &dyn Fn() -> bool) {
+        let mut state = self.state();
+        state.sides[place(side)].depth += 1;
+        if state.sides[place(side)].depth > 1 || state.apart.is_some() {
+            return;
+        }
+        state.sides[place(side)].waits_for = Some(operation.to_owned());
+        let fresh =
+            || Operation { planned, duet: None, metrics: Vec::new(), more: planned > 1, verdicts: None, pairs: 0 };
+        state.operations.entry(operation.to_owned()).or_insert_with(fresh);
+        self.open(&mut state);
+        let granted = |state: &State| {
+            state.pair.as_ref().is_some_and(|pair| pair.turn == side && pair.samples[place(side)].is_none())
+        };
+        let mut state = self.wait(state, stop, side, granted);
+        state.sides[place(side)].waits_for = None;
+    }
+
+    /// Opens a pair when both sides want to begin, and have nothing open.
+    fn open(&self, state: &mut State) {
+        let wants = |side: Side| state.sides[place(side)].waits_for.clone();
+        let (Some(of_baseline), Some(of_candidate)) = (wants(Side::Baseline), wants(Side::Candidate)) else { return };
+        if state.pair.is_some() || state.apart.is_some() {
+            return;
+        }
+        if of_baseline != of_candidate {
+            let why = format!("the baseline came to {of_baseline}, the candidate to {of_candidate}");
+            return self.part(state, &why);
+        }
+        let pairs = state.operations.get(&of_baseline).map_or(0, |operation| operation.pairs);
+        let first = self.first(&of_baseline, pairs);
+        state.pair = Some(Open { operation: of_baseline, first, turn: first, samples: [None, None] });
+        self.changed.notify_all();
+    }
+
+    /// Who goes first, drawn anew for each pair.
+    fn first(&self, operation: &str, pair: u32) -> Side {
+        let seed = operation.bytes().fold(self.plan.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        Duet::new(Plan::quick(), Vec::new(), seed.wrapping_add(u64::from(pair))).first()
+    }
+
+    fn end(&self, side: Side, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool> {
+        let mut state = self.state();
+        state.sides[place(side)].depth = state.sides[place(side)].depth.saturating_sub(1);
+        let is_mine = state.pair.as_ref().is_some_and(|pair| pair.operation == operation && pair.turn == side);
+        if !is_mine {
+            state.unpaired += u32::from(sample.is_some() && state.apart.is_some());
+            return None; // inside another one, or without a partner: as often as the scenario says
+        }
+        let Some(sample) = sample else {
+            self.part(&mut state, &format!("{operation} failed in the {}", name(side)));
+            return Some(false);
+        };
+        let pair = state.pair.as_mut()?;
+        pair.samples[place(side)] = Some(sample.clone());
+        if pair.first == side {
+            pair.turn = other(side);
+            self.changed.notify_all();
+            let pairs = |state: &State| state.operations.get(operation).map_or(0, |one| one.pairs);
+            let before = pairs(&state);
+            state = self.wait(state, stop, side, |state| pairs(state) > before);
+        } else {
+            self.complete(&mut state);
+            self.changed.notify_all();
+        }
+        Some(state.apart.is_none() && state.operations.get(operation).is_some_and(|one| one.more))
+    }
+
+    /// Both sides of a pair are there: they are judged.
+    fn complete(&self, state: &mut State) {
+        let Some(Open { operation: name, first, samples: [Some(baseline), Some(candidate)], .. }) = state.pair.take()
+        else {
+            return;
+        };
+        let thresholds = self.plan.thresholds.get(&name).copied().unwrap_or_default();
+        let Some(operation) = state.operations.get_mut(&name) else { return };
+        operation.pairs += 1;
+        let values = values(&baseline, &candidate);
+        if operation.duet.is_none() {
+            operation.metrics = values.iter().map(|(metric, _)| *metric).collect();
+            let metric = |name: &&'static str| Metric { name: (*name).to_owned(), better: Better::Lower, thresholds };
+            let metrics = operation.metrics.iter().map(metric).collect();
+            let seconds = baseline.wall_ms.max(candidate.wall_ms) / 1e3;
+            let plan = match self.plan.pairs {
+                _ if operation.planned < 2 => Plan::slow(),
+                Some(pairs) if seconds <= 2.0 => Plan::up_to(pairs as usize).unwrap_or_else(|_| Plan::quick()),
+                _ => Plan::for_seconds(seconds),
+            };
+            operation.duet = Some(Duet::new(plan, metrics, self.plan.seed));
+        }
+        let of = |metric: &&'static str| values.iter().find(|value| value.0 == *metric).map(|value| value.1);
+        let missing = (f64::NAN, f64::NAN);
+        let pair = Pair { first, values: operation.metrics.iter().map(|name| of(name).unwrap_or(missing)).collect() };
+        if let Some(duet) = &mut operation.duet
+            && let Step::Done(verdicts) = duet.feed(&pair)
+        {
+            operation.verdicts = Some(verdicts);
+            operation.more = false;
+        }
+    }
+
+    /// From now on nobody waits for the other one.
+    fn part(&self, state: &mut State, why: &str) {
+        state.apart.get_or_insert_with(|| why.to_owned());
+        if let Some(pair) = state.pair.take() {
+            state.unpaired += u32::try_from(pair.samples.iter().flatten().count()).unwrap_or(0);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until it holds, the sides have parted, the session has to stop, or patience is at its end.
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        stop: &dyn Fn() -> bool,
+        side: Side,
+        holds: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let begun = Instant::now();
+        while !holds(&state) && state.apart.is_none() {
+            if stop() {
+                self.part(&mut state, &format!("the {} was told to stop", name(side)));
+            } else if begun.elapsed() > self.plan.patience {
+                let why = format!("the {} did not come within {:?}", name(other(side)), self.plan.patience);
+                self.part(&mut state, &why);
+            } else {
+                state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+        state
+    }
+
+    /// A panic in another thread does not make it wrong: each change is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is judged of a pair of samples: (baseline, candidate) by metric.
+fn values(baseline: &Sample, candidate: &Sample) -> Vec<(&'static str, (f64, f64))> {
+    let mut values =
+        vec![("cpu_ms", (baseline.cpu_ms, candidate.cpu_ms)), ("wall_ms", (baseline.wall_ms, candidate.wall_ms))];
+    if let (Some(before), Some(after)) = (baseline.wait_ms, candidate.wait_ms) {
+        // What programs waited for a processor is the host's, not theirs. Waits of several programs overlap: no more than
+        // the operation's own time can have been waited.
+        let rest = |wall: f64, wait: f64| (wall - wait).max(wall * 0.01);
+        values.push(("wall_minus_wait_ms", (rest(baseline.wall_ms, before), rest(candidate.wall_ms, after))));
+    }
+    values
+}
+
+impl Gate for LockstepSide {
+    fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool) {
+        self.lockstep.begin(self.side, operation, planned, stop);
+    }
+
+    fn end(&self, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool> {
+        self.lockstep.end(self.side, operation, sample, stop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::Decision;
+
+    fn plan() -> LockstepPlan {
+        let (seed, patience) = (7, Duration::from_secs(20));
+        LockstepPlan { pairs: None, seed, patience, thresholds: BTreeMap::new() }
+    }
+
+    fn sample(number: u32, cpu_ms: f64) -> Sample {
+        // As samples are: never two alike, and not in an order.
+        let noise = 1.0 + f64::from(number * 7 % 30) / 1000.0;
+        Sample {
+            repetition: number,
+            begun_ms: 0.0,
+            wall_ms: cpu_ms * 1.1 * noise,
+            cpu_ms: cpu_ms * noise,
+            wait_ms: None,
+            calibration: None,
+            containers: BTreeMap::new(),
+            incomplete: Vec::new(),
+        }
+    }
+
+    /// Measures an operation of so many milliseconds as a scenario does, up to `most` times.
+    fn measure(gate: &LockstepSide, log: &Mutex<Vec<Side>>, operation: &str, cpu_ms: f64, most: u32) {
+        for number in 0..most {
+            gate.begin(operation, most, &|| false);
+            log.lock().unwrap().push(gate.side);
+            if gate.end(operation, Some(&sample(number, cpu_ms)), &|| false) != Some(true) {
+                return;
+            }
+        }
+    }
+
+    /// Both sides, each with what it does.
+    fn both(
+        lockstep: &Arc<Lockstep>,
+        baseline: impl FnOnce(&LockstepSide) + Send,
+        candidate: impl FnOnce(&LockstepSide) + Send,
+    ) {
+        fn run(lockstep: &Arc<Lockstep>, side: Side, work: impl FnOnce(&LockstepSide)) {
+            work(&lockstep.side(side));
+            lockstep.ended(side, "passed");
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| run(lockstep, Side::Baseline, baseline));
+            scope.spawn(|| run(lockstep, Side::Candidate, candidate));
+        });
+    }
+
+    fn decisions(lockstep: &Lockstep) -> Vec<(&'static str, Decision)> {
+        let judged = lockstep.judged().0;
+        judged.iter().flat_map(|one| one.verdicts.iter().map(|(metric, verdict)| (*metric, verdict.decision))).collect()
+    }
+
+    #[test]
+    fn sides_take_turns_in_random_order_until_the_answer_is_clear() {
+        let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
+        both(&lockstep, |gate| measure(gate, &log, "query", 20.0, 500), |gate| measure(gate, &log, "query", 25.0, 500));
+        assert_eq!(decisions(&lockstep), [("cpu_ms", Decision::Regressed), ("wall_ms", Decision::Regressed)]);
+        let log = log.into_inner().unwrap();
+        assert!(log.len() < 400, "it ended early: {}", log.len());
+        let pairs: Vec<&[Side]> = log.chunks(2).collect();
+        assert!(pairs.iter().all(|pair| pair.len() == 2 && pair[0] != pair[1]), "{log:?}");
+        let baseline_first = pairs.iter().filter(|pair| pair[0] == Side::Baseline).count();
+        assert!(
+            (pairs.len() / 5..=pairs.len() * 4 / 5).contains(&baseline_first),
+            "{baseline_first} of {}",
+            pairs.len()
+        );
+    }
+
+    #[test]
+    fn the_same_work_is_unchanged() {
+        let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
+        both(&lockstep, |gate| measure(gate, &log, "query", 20.0, 500), |gate| measure(gate, &log, "query", 20.1, 500));
+        assert_eq!(decisions(&lockstep), [("cpu_ms", Decision::Unchanged), ("wall_ms", Decision::Unchanged)]);
+    }
+
+    #[test]
+    fn a_side_that_ends_lets_the_other_go_on() {
+        let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
+        let end_early = |gate: &LockstepSide| {
+            for number in 0..3 {
+                gate.begin("query", 9, &|| false);
+                gate.end("query", Some(&sample(number, 20.0)), &|| false);
+            }
+        };
+        both(&lockstep, end_early, |gate| measure(gate, &log, "query", 20.0, 9));
+        let (judged, _) = lockstep.judged();
+        assert_eq!(judged[0].verdicts[0].1.decision, Decision::Inconclusive);
+        assert!(judged[0].verdicts[0].1.because.contains("after 3 pairs the baseline has ended"), "{judged:?}");
+    }
+
+    #[test]
+    fn a_side_that_does_something_else_lets_the_other_go_on() {
+        let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
+        both(&lockstep, |gate| measure(gate, &log, "insert", 20.0, 9), |gate| measure(gate, &log, "query", 20.0, 9));
+        assert_eq!(lockstep.apart().as_deref(), Some("the baseline came to insert, the candidate to query"));
+        assert_eq!(lockstep.judged().1, 2, "what had no partner is counted");
+    }
+
+    #[test]
+    fn a_failed_operation_drops_its_pair() {
+        let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
+        let fail = |gate: &LockstepSide| {
+            gate.begin("query", 9, &|| false);
+            assert_eq!(gate.end("query", None, &|| false), Some(false));
+        };
+        both(&lockstep, fail, |gate| measure(gate, &log, "query", 20.0, 9));
+        assert!(lockstep.apart().unwrap().contains("query failed in the baseline"));
+    }
+
+    #[test]
+    fn an_operation_inside_another_one_goes_with_it() {
+        let lockstep = Lockstep::new(plan());
+        let nested = |gate: &LockstepSide| {
+            gate.begin("outer", 1, &|| false);
+            gate.begin("inner", 3, &|| false);
+            assert_eq!(gate.end("inner", Some(&sample(0, 1.0)), &|| false), None);
+            assert_eq!(gate.end("outer", Some(&sample(0, 5.0)), &|| false), Some(false));
+        };
+        both(&lockstep, nested, nested);
+        assert_eq!(lockstep.apart(), None);
+        assert!(lockstep.wants_another_round(), "one pair of a whole case says nothing yet");
+    }
+}
