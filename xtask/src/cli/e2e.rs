@@ -70,7 +70,7 @@ pub struct Args {
     chaos_replay: Option<String>,
     /// Look at the machines HZ times a second (1 to 50; 2 without this), and calibrate before each repetition of a
     /// measured operation; all of it goes to performance.json.
-    #[arg(long, alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
+    #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
           default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..=50))]
     performance_monitoring: Option<u32>,
     /// Compare measured operations with the baselines that are committed for machines like this one.

@@ -34,3 +34,4 @@ pub mod tc;
 pub mod undo;
 pub mod userns;
 pub mod volley;
+pub mod volume_disks;

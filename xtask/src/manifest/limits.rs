@@ -28,9 +28,9 @@ pub enum LimitKind {
     MemoryPeakBytes,
     /// Processor time.
     CpuSeconds,
-    /// From block devices.
+    /// From block devices; with cgroup version 1 those of its volumes alone.
     ReadBytes,
-    /// To block devices; with cgroup version 1 only what is written directly or synced.
+    /// To block devices: all that is written outside of volumes is memory.
     WrittenBytes,
     /// By the container, headers of Ethernet included.
     ReceivedBytes,

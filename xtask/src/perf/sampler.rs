@@ -31,20 +31,25 @@ impl Sampler {
             let mut gauge = LoadGauge::new();
             let mut series = Series::new(meters.names(), KEPT_MAX);
             let period = Duration::from_secs(1) / rate_hz.max(1);
-            let (begun, mut ticks, mut last) = (Instant::now(), 0, Duration::ZERO);
-            let mut due = Duration::ZERO;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(due.saturating_sub(begun.elapsed())) {
-                last = begun.elapsed();
+            let (begun, mut ticks, mut due) = (Instant::now(), 0, Duration::ZERO);
+            let mut look = |series: &mut Series| {
                 series.push(milliseconds(clock.elapsed()), &meters.tick(), &gauge.look());
                 ticks += 1;
-                due = next(last, period * series.thinned);
+            };
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(due.saturating_sub(begun.elapsed())) {
+                let at = begun.elapsed();
+                look(&mut series);
+                due = next(at, period * series.thinned);
             }
+            // What came after the last look on the grid shows in one at the end.
+            let duration = begun.elapsed();
+            look(&mut series);
             Sampling {
                 rate_hz,
                 thinned: series.thinned,
                 ticks,
                 own_cpu_ms: milliseconds(own_cpu_time()),
-                duration_ms: milliseconds(last),
+                duration_ms: milliseconds(duration),
                 at_ms: series.at_ms,
                 series: series.names.into_iter().zip(series.containers).collect(),
                 host: series.host,
@@ -61,9 +66,9 @@ impl Sampler {
     }
 }
 
-/// When to look again after a look at `last`: at a whole number of periods since the begin. What was missed stays missed.
-fn next(last: Duration, period: Duration) -> Duration {
-    let periods = last.as_nanos() / period.as_nanos() + 1;
+/// When to look again after a look at this time: at a whole number of periods since the begin. What was missed stays missed.
+fn next(at: Duration, period: Duration) -> Duration {
+    let periods = at.as_nanos() / period.as_nanos() + 1;
     period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::host::cgroup::{Counted, Counters, DiskCounted, Present};
 use crate::host::memory::OomKills;
 use crate::host::netns::{DeviceCounted, DeviceTable, Devices};
+use crate::host::volume_disks::VolumeDisks;
 use crate::lab::{Container, Lab};
 use crate::record::Usage;
 
@@ -36,7 +37,7 @@ struct Begin {
 #[derive(Debug)]
 struct Meter {
     container: Container,
-    files: Option<Counters>,
+    files: Option<Files>,
     /// How many lives it has had; each has its own counters.
     life: u32,
     account: Account,
@@ -44,6 +45,14 @@ struct Meter {
     peak_bytes: u64,
     /// Processor time of the engine's own work in it.
     discounted_ns: u64,
+}
+
+/// The files of one life.
+#[derive(Debug)]
+struct Files {
+    group: Counters,
+    /// Where the group does not know what went to disks.
+    volumes: VolumeDisks,
 }
 
 /// What a container shows at a moment.
@@ -211,7 +220,7 @@ impl State {
         for (place, (meter, group)) in self.containers.iter_mut().zip(groups).enumerate() {
             let shown = group.and_then(|(counted, present)| meter.show(counted, present, table.as_ref()));
             if let (Some(shown), Some(files)) = (&shown, &meter.files) {
-                let peak = files.peak(shown.present.memory_bytes);
+                let peak = files.group.peak(shown.present.memory_bytes);
                 meter.peak_bytes = meter.peak_bytes.max(peak);
                 for begins in self.open.values_mut() {
                     begins[place].peak_bytes = begins[place].peak_bytes.max(peak);
@@ -224,7 +233,7 @@ impl State {
 
     fn begin_peaks(&mut self) {
         for files in self.containers.iter_mut().filter_map(|meter| meter.files.as_mut()) {
-            files.begin_peak();
+            files.group.begin_peak();
         }
     }
 }
@@ -232,12 +241,15 @@ impl State {
 impl Meter {
     /// The counters of its group, of which the files are opened anew where they are those of a group that is gone.
     fn group(&mut self, killed: Option<u64>) -> Option<(Counted, Present)> {
-        if let Some(read) = self.files.as_mut().and_then(|files| files.read(killed).ok()) {
+        if let Some(read) = self.files.as_mut().and_then(|files| files.read(killed)) {
             return Some(read);
         }
         self.files = None;
-        let mut files = self.container.group().ok()?.counters().ok()?;
-        let read = files.read(killed).ok()?;
+        let (pid, group) = (self.container.init_pid().ok()?, self.container.group().ok()?);
+        let volumes = &self.container.machine().template.volumes;
+        let paths: Vec<&str> = volumes.iter().map(|volume| volume.path.as_str()).collect();
+        let mut files = Files { group: group.counters().ok()?, volumes: VolumeDisks::open(pid, &paths) };
+        let read = files.read(killed)?;
         self.files = Some(files);
         self.life += 1;
         Some(read)
@@ -259,6 +271,16 @@ impl Meter {
         }
         self.account.look(self.life, used);
         Some(Shown { life: self.life, used, present })
+    }
+}
+
+impl Files {
+    fn read(&mut self, killed: Option<u64>) -> Option<(Counted, Present)> {
+        let (mut counted, present) = self.group.read(killed).ok()?;
+        if counted.disk.is_none() {
+            counted.disk = Some(self.volumes.read());
+        }
+        Some((counted, present))
     }
 }
 

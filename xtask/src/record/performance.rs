@@ -25,7 +25,7 @@ pub struct Performance {
     pub operations: BTreeMap<String, Operation>,
     /// By name.
     pub metrics: BTreeMap<String, MetricSamples>,
-    /// What the machines did all along; nothing where the case ended before it began.
+    /// What the machines did all along; nothing where the thread that looked has failed.
     pub sampling: Option<Sampling>,
 }
 
@@ -113,9 +113,10 @@ pub struct Usage {
     pub memory_peak_bytes: u64,
     /// Processes killed for want of memory.
     pub oom_kills: u64,
-    /// From block devices; nothing where the kernel does not count it, as for the next three.
+    /// From block devices; with cgroup version 1 those of its volumes alone. Nothing where the kernel does not count it, as
+    /// for the next three.
     pub read_bytes: Option<u64>,
-    /// To block devices. With cgroup version 1 only what was written directly or synced.
+    /// To block devices. What is written later counts when it is written.
     pub written_bytes: Option<u64>,
     /// Requests.
     pub read_ops: Option<u64>,
@@ -145,7 +146,7 @@ pub struct MetricSamples {
     pub values: Vec<f64>,
 }
 
-/// What the machines did from the session's begin to its end, in looks at equal distances.
+/// What the machines did from the session's begin to its end, in looks at equal distances and one at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {

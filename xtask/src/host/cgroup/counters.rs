@@ -34,12 +34,11 @@ pub struct Counted {
     pub waited_ns: Option<u64>,
     /// Processes that the kernel has killed for want of memory.
     pub oom_kills: u64,
-    /// What went to and from disks; nothing where the kernel does not count it.
+    /// What went to and from disks; nothing with version 1, which does not count it well enough.
     pub disk: Option<DiskCounted>,
 }
 
-/// What a group has read from block devices and written to them. Version 1 counts what is written later for the root
-/// group: of a group's own, direct and synced writes are left.
+/// What was read from block devices and written to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskCounted {
     /// Bytes.
@@ -70,7 +69,7 @@ pub struct Counters {
     memory: File,
     peak: Peak,
     oom: Oom,
-    disk: Option<Disk>,
+    disk: Option<File>,
     processes: File,
 }
 
@@ -88,12 +87,6 @@ enum Oom {
     Whole(File),
     /// Version 1 counts for each group by itself.
     Apart { folder: PathBuf, on_host: Option<u64>, sum: u64, total: u64 },
-}
-
-#[derive(Debug)]
-enum Disk {
-    Stat(File),
-    Blkio { bytes: File, ops: File },
 }
 
 /// The most memory that a group had at once.
@@ -147,16 +140,8 @@ impl Group {
             }
             Version::V2 => ("memory.current", "memory.peak", Oom::Whole(open(&memory_folder.join("memory.events"))?)),
         };
-        let disk = match (folder("blkio"), folder("io")) {
-            (Ok((folder, Version::V1)), _) => {
-                let file = |name: &str| {
-                    let below = File::open(folder.join(format!("{name}_recursive")));
-                    below.or_else(|_| File::open(folder.join(name))).ok()
-                };
-                let files = (file("blkio.throttle.io_service_bytes"), file("blkio.throttle.io_serviced"));
-                if let (Some(bytes), Some(ops)) = files { Some(Disk::Blkio { bytes, ops }) } else { None }
-            }
-            (_, Ok((folder, Version::V2))) => File::open(folder.join("io.stat")).ok().map(Disk::Stat),
+        let disk = match folder("io") {
+            Ok((folder, Version::V2)) => File::open(folder.join("io.stat")).ok(),
             _ => None,
         };
         Ok(Counters {
@@ -197,8 +182,7 @@ impl Counters {
         };
         counted.oom_kills = self.oom.read(killed_on_host)?;
         counted.disk = match &self.disk {
-            Some(Disk::Stat(file)) => Some(parse_io_stat(&text_of(file)?)),
-            Some(Disk::Blkio { bytes, ops }) => Some(parse_blkio(&text_of(bytes)?, &text_of(ops)?)),
+            Some(file) => Some(parse_io_stat(&text_of(file)?)),
             None => None,
         };
         let present = Present { memory_bytes: number_of(&self.memory)?, processes: number_of(&self.processes)? };
@@ -326,23 +310,6 @@ fn parse_io_stat(text: &str) -> DiskCounted {
     }
 }
 
-/// Version 1: lines such as `8:0 Read 4096`, those of bytes in one file and those of requests in another.
-fn parse_blkio(bytes: &str, ops: &str) -> DiskCounted {
-    let sum = |text: &str, kind: &str| {
-        let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        lines
-            .filter(|words| words.len() == 3 && words[1] == kind)
-            .filter_map(|words| words[2].parse::<u64>().ok())
-            .sum()
-    };
-    DiskCounted {
-        read_bytes: sum(bytes, "Read"),
-        written_bytes: sum(bytes, "Write"),
-        read_ops: sum(ops, "Read"),
-        write_ops: sum(ops, "Write"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,15 +339,11 @@ mod tests {
     }
 
     #[test]
-    fn disks_of_both_versions_are_added_up() {
+    fn disks_are_added_up() {
         let expected = DiskCounted { read_bytes: 5000, written_bytes: 700, read_ops: 3, write_ops: 2 };
-        let version_2 =
-            "7:0 rbytes=4000 wbytes=700 rios=2 wios=2 dbytes=0 dios=0\n8:0 rbytes=1000 wbytes=0 rios=1 wios=0\n";
-        assert_eq!(parse_io_stat(version_2), expected);
-        let bytes = "7:0 Read 4000\n7:0 Write 700\n7:0 Sync 4700\n7:0 Total 4700\n8:0 Read 1000\nTotal 5700\n";
-        assert_eq!(parse_blkio(bytes, "7:0 Read 2\n7:0 Write 2\n8:0 Read 1\nTotal 5\n"), expected);
+        let text = "7:0 rbytes=4000 wbytes=700 rios=2 wios=2 dbytes=0 dios=0\n8:0 rbytes=1000 wbytes=0 rios=1 wios=0\n";
+        assert_eq!(parse_io_stat(text), expected);
         assert_eq!(parse_io_stat(""), DiskCounted::default());
-        assert_eq!(parse_blkio("Total 0\n", "Total 0\n"), DiskCounted::default());
         assert_eq!(parse_io_stat("8:0 \n"), DiskCounted::default(), "a device that nobody has used");
     }
 
