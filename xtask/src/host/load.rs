@@ -79,9 +79,9 @@ mod tests {
     fn a_thread_that_works_has_used_processor_time() {
         let before = own_cpu_time();
         let mut sum = 0_u64;
-        while own_cpu_time() <= before {
-            sum = std::hint::black_box(sum + 1); // until the clock has moved
+        while own_cpu_time() < before + Duration::from_millis(2) {
+            sum = std::hint::black_box(sum + 1); // until the clock has moved so far, which takes work
         }
-        assert!(sum > 0);
+        assert!(sum > 0, "2 ms went by without any work");
     }
 }

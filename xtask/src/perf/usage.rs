@@ -410,14 +410,11 @@ impl Used {
 
     fn usage(&self, memory_peak_bytes: u64) -> Usage {
         let Counted { cpu_ns, user_ns, system_ns, throttled_ns, waited_ns, oom_kills, disk } = self.group;
-        // The whole is exact, its parts are seen at ticks of the kernel's clock.
-        let seen = user_ns.saturating_add(system_ns);
-        #[expect(clippy::cast_precision_loss, reason = "a share")]
-        let share = if seen == 0 { 1.0 } else { user_ns as f64 / seen as f64 };
-        let (cpu_ms, cpu_user_ms) = (milliseconds(cpu_ns), round(milliseconds(cpu_ns) * share));
+        let user_ns = user_share(cpu_ns, user_ns, system_ns);
+        let (cpu_user_ms, cpu_system_ms) = (milliseconds(user_ns), milliseconds(cpu_ns - user_ns));
         Usage {
             cpu_user_ms,
-            cpu_system_ms: round(cpu_ms - cpu_user_ms),
+            cpu_system_ms,
             throttled_ms: milliseconds(throttled_ns),
             wait_ms: waited_ns.map(milliseconds),
             memory_peak_bytes,
@@ -433,6 +430,19 @@ impl Used {
             dropped_packets: self.port.dropped_packets,
         }
     }
+}
+
+/// How much of exactly measured processor time was that of programs, from what was seen of programs and kernel.
+fn user_share(cpu_ns: u64, user_ns: u64, system_ns: u64) -> u64 {
+    let seen = user_ns.saturating_add(system_ns);
+    // Version 2 has made its parts add up already, but for the last microseconds.
+    if seen.abs_diff(cpu_ns) <= 4_000 {
+        return user_ns.min(cpu_ns);
+    }
+    if seen == 0 {
+        return cpu_ns;
+    }
+    u64::try_from(u128::from(cpu_ns) * u128::from(user_ns) / u128::from(seen)).unwrap_or(cpu_ns)
 }
 
 /// To the microsecond.
@@ -504,6 +514,7 @@ mod tests {
             (usage.cpu_user_ms, usage.cpu_system_ms)
         };
         assert_eq!(shares(group(4_000_000, 8_000_000)), (3.0, 6.0));
+        assert_eq!(shares(group(2_000_000, 7_001_000)), (2.0, 7.0), "parts that add up stay as they are");
         assert_eq!(shares(group(0, 1)), (0.0, 9.0));
         assert_eq!(shares(group(0, 0)), (9.0, 0.0), "too short to be seen");
     }

@@ -164,7 +164,7 @@ mod tests {
         );
         let exceed = |seen: &mut Seen| seen.exceeded = Some("sent_bytes of a <= 5 [sent_bytes = 6]".into());
         check(End::Exited(0), exceed, "check failed: sent_bytes of a <= 5 [sent_bytes = 6]");
-        check(End::Exited(4), exceed, "the scenario ended with status 4");
+        check(End::Exited(4), exceed, "the scenario's program ended with status 4");
         check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
         check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");
         check(End::Exited(1), |seen| seen.infrastructure = Some("db ended".into()), "infrastructure: db ended");

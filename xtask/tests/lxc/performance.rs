@@ -149,8 +149,7 @@ fn a_case_that_uses_more_than_it_may_fails_and_says_where() {
     assert_eq!(output.status, 0, "{}", said(&output));
     let checks = |passed: bool| -> Vec<String> {
         let of = events(&project).into_iter().filter(|event| event["event"] == "check");
-        let check = |event: serde_json::Value| event["check"].clone();
-        let of = of.map(check).filter(|check| check["passed"] == passed);
+        let of = of.filter(|check| check["passed"] == passed);
         of.map(|check| check["condition"].as_str().unwrap().to_owned()).collect()
     };
     let limits = ["written_bytes of a <= 4194304", "cpu_seconds of a <= 60.000", "memory_peak_bytes of b <= 62914560"];
