@@ -107,8 +107,8 @@ fn plus(total: DiskCounted, now: DiskCounted, last: DiskCounted) -> DiskCounted 
 
 /// The numbers of the device of what is mounted at a path, such as `7:3`: the last one of several hides the others.
 fn device_at(mountinfo: &str, path: &str) -> Option<String> {
-    let mounts = mountinfo.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    mounts.filter(|words| words.get(4) == Some(&path)).next_back().and_then(|words| words.get(2).map(ToString::to_string))
+    let mut mounts = mountinfo.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts.rfind(|words| words.get(4) == Some(&path)).and_then(|words| words.get(2).map(ToString::to_string))
 }
 
 /// `stat` of a block device: requests, merged ones, sectors and time for reading, then the same for writing.
