@@ -4,9 +4,9 @@ import e2e
 
 
 def scenario(lab: e2e.Lab) -> None:
-    work = lab.container("work")
+    work = lab.container("task")
     for kind in ("hash", "count"):
-        lab.measure_n(kind, 20, lambda: work.exec(["/bin/work", kind]).success())
+        lab.measure_n(kind, 20, lambda: work.exec(["/bin/task", kind]).success())
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ pub(super) mod tests {
         };
         let operation = BaselineOperation {
             wall_ms: wall_ms.to_vec(),
-            cpu_ms: wall_ms.iter().map(|value| value * 0.9).collect(),
+            cpu_ms: wall_ms.iter().map(|value| value * 0.875).collect(),
             wait_ms: None,
             calibration_wall_ms: vec![10.0; wall_ms.len()],
             calibration_cpu_ms: vec![8.0; wall_ms.len()],

@@ -18,7 +18,7 @@ use crate::record::{Comparison, Recorder};
 
 const E2E: &str = include_str!("../../live/e2e.toml");
 const TEMPLATE: &str = include_str!("../../live/template.toml");
-const WORK: &str = include_str!("../../live/work.sh");
+const WORK: &str = include_str!("../../live/task.sh");
 const SCENARIO: &str = include_str!("../../live/scenario.toml");
 const PROGRAM: &str = include_str!("../../live/main.py");
 
@@ -127,11 +127,11 @@ fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result
     }
     let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
         ("e2e.toml".into(), E2E.into()),
-        ("containers/work/template.toml".into(), TEMPLATE.into()),
-        ("containers/work/files/work.sh".into(), WORK.into()),
-        ("containers/work/files/percent".into(), format!("{percent}\n").into()),
-        ("scenarios/judge/work/scenario.toml".into(), SCENARIO.into()),
-        ("scenarios/judge/work/main.py".into(), PROGRAM.into()),
+        ("containers/task/template.toml".into(), TEMPLATE.into()),
+        ("containers/task/files/task.sh".into(), WORK.into()),
+        ("containers/task/files/percent".into(), format!("{percent}\n").into()),
+        ("scenarios/judge/task/scenario.toml".into(), SCENARIO.into()),
+        ("scenarios/judge/task/main.py".into(), PROGRAM.into()),
     ];
     for entry in WalkDir::new(&mini).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
         let relative = entry.path().strip_prefix(&mini).context("a file of mini lies elsewhere")?;

@@ -19,10 +19,10 @@ fn project() -> tempfile::TempDir {
     };
     for (from, to) in [
         ("e2e.toml", "e2e.toml"),
-        ("template.toml", "containers/work/template.toml"),
-        ("work.sh", "containers/work/files/work.sh"),
-        ("scenario.toml", "scenarios/judge/work/scenario.toml"),
-        ("main.py", "scenarios/judge/work/main.py"),
+        ("template.toml", "containers/task/template.toml"),
+        ("task.sh", "containers/task/files/task.sh"),
+        ("scenario.toml", "scenarios/judge/task/scenario.toml"),
+        ("main.py", "scenarios/judge/task/main.py"),
     ] {
         copy(&xtask.join("live").join(from), to);
     }
@@ -35,7 +35,7 @@ fn project() -> tempfile::TempDir {
 
 /// From now on it is so many percent more work.
 fn set_percent(root: &Path, percent: u32) {
-    fs::write(root.join("containers/work/files/percent"), format!("{percent}\n")).unwrap();
+    fs::write(root.join("containers/task/files/percent"), format!("{percent}\n")).unwrap();
 }
 
 fn xtask(root: &Path, words: &[&str]) -> Output {
@@ -54,7 +54,7 @@ fn compare(root: &Path, more: &[&str]) -> Output {
 /// The only baseline file.
 fn file(root: &Path) -> PathBuf {
     let class = fs::read_dir(root.join("baselines")).unwrap().next().unwrap().unwrap();
-    class.path().join("judge/work.json")
+    class.path().join("judge/task.json")
 }
 
 /// What was said of a metric of an operation in the last run.
@@ -72,7 +72,7 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
     let root = folder.path();
     let none = compare(root, &[]);
     assert_eq!(none.status, 2, "{}", said(&none));
-    assert!(said(&none).contains("`cargo xtask baseline-update judge/work`"), "{}", said(&none));
+    assert!(said(&none).contains("`cargo xtask baseline-update judge/task`"), "{}", said(&none));
     let allowed = compare(root, &["--baseline-missing=allow"]);
     assert_eq!(allowed.status, 0, "{}", said(&allowed));
     assert_eq!(comparison(root, "hash", "cpu_ms")["missing"], true);
@@ -88,7 +88,7 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
         }
     }
     let listed = xtask(root, &["baseline", "list"]);
-    assert!(said(&listed).contains("judge/work.json: 2 operations, 60 samples"), "{}", said(&listed));
+    assert!(said(&listed).contains("judge/task.json: 2 operations, 60 samples"), "{}", said(&listed));
 
     let same = compare(root, &[]);
     assert_eq!(same.status, 0, "{}", said(&same));
@@ -112,16 +112,16 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
     let updated = update(root);
     assert!(updated.status == 0 && said(&updated).contains("regressed"), "old against new: {}", said(&updated));
     let diff = xtask(root, &["baseline", "diff", &old.display().to_string(), &file(root).display().to_string()]);
-    assert!(diff.status == 0 && said(&diff).contains("regressed    judge/work:default hash cpu_ms"), "{}", said(&diff));
+    assert!(diff.status == 0 && said(&diff).contains("regressed    judge/task:default hash cpu_ms"), "{}", said(&diff));
 
     fs::write(file(root), &text[..text.len() / 2]).unwrap();
     let cut = compare(root, &[]);
-    assert!(cut.status == 2 && said(&cut).contains("judge/work.json:"), "{}", said(&cut));
+    assert!(cut.status == 2 && said(&cut).contains("judge/task.json:"), "{}", said(&cut));
     assert!(said(&cut).contains("cut off"), "{}", said(&cut));
 
     let class = baseline["machine_class"].as_str().unwrap();
     fs::remove_dir_all(root.join("baselines")).unwrap();
-    let elsewhere = root.join("baselines/other/judge/work.json");
+    let elsewhere = root.join("baselines/other/judge/task.json");
     fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
     let moved = text.replace(&format!("\"machine_class\": \"{class}\""), "\"machine_class\": \"other\"");
     fs::write(&elsewhere, moved).unwrap();
@@ -132,8 +132,8 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
     assert!(because["because"].as_str().unwrap().contains("this machine is of class"), "{because:#}");
 
     fs::write(
-        root.join("scenarios/judge/work/scenario.toml"),
-        "description = 'x'\ncommand = ['python3', 'main.py']\n[containers.work]\n[[cases]]\nname = 'new'\n",
+        root.join("scenarios/judge/task/scenario.toml"),
+        "description = 'x'\ncommand = ['python3', 'main.py']\n[containers.task]\n[[cases]]\nname = 'new'\n",
     )
     .unwrap();
     let pruned = xtask(root, &["baseline", "prune"]);
@@ -145,7 +145,7 @@ fn a_failed_run_stores_nothing() {
     let _host = Host::take();
     let folder = project();
     let root = folder.path();
-    fs::write(root.join("containers/work/files/percent"), "many\n").unwrap();
+    fs::write(root.join("containers/task/files/percent"), "many\n").unwrap();
     let failed = update(root);
     assert_eq!(failed.status, 1, "{}", said(&failed));
     assert!(said(&failed).contains("did not pass at once"), "{}", said(&failed));
@@ -177,7 +177,7 @@ fn a_duet_finds_more_work_and_calls_the_same_work_no_worse() {
     set_percent(root, 50);
     let slower = duet("HEAD");
     assert_eq!(slower.status, 4, "{}", said(&slower));
-    assert!(said(&slower).contains("work: layer "), "what differs is listed: {}", said(&slower));
+    assert!(said(&slower).contains("task: layer "), "what differs is listed: {}", said(&slower));
     for operation in ["hash", "count"] {
         let found = comparison(root, operation, "cpu_ms");
         assert_eq!(found["decision"], "regressed", "{found:#}");
