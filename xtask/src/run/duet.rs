@@ -142,12 +142,20 @@ pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
 /// When the store cannot be read.
 pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let of_plan = |project: &Project| image::status(project, &plan.templates(project), &[]);
-    let was = LockFile::of(&of_plan(baseline)?);
-    let changes = was.compare(&of_plan(candidate)?).into_iter().map(|one| {
-        let side = |what: Option<String>| what.unwrap_or_else(|| "nothing of it".into());
-        format!("{}: {} in the baseline, {} now", one.template, side(one.locked), side(one.found))
+    let (before, now) = (of_plan(baseline)?, of_plan(candidate)?);
+    // Hashes themselves: the lock file leaves out those that differ from machine to machine, and this is one machine.
+    let layers = now.iter().filter_map(|now| {
+        let before = before.iter().find(|before| before.template == now.template)?;
+        (before.hash != now.hash)
+            .then(|| format!("{}: layer {} in the baseline, layer {} now", now.template, before.hash, now.hash))
     });
-    Ok(changes.collect())
+    let side = |what: Option<String>| what.unwrap_or_else(|| "nothing of it".into());
+    let is_layer = |what: &Option<String>| what.as_ref().is_some_and(|what| what.starts_with("layer "));
+    let changes = LockFile::of(&before).compare(&now).into_iter();
+    let packages = changes.filter(|one| !is_layer(&one.locked) && !is_layer(&one.found));
+    let packages =
+        packages.map(|one| format!("{}: {} in the baseline, {} now", one.template, side(one.locked), side(one.found)));
+    Ok(layers.chain(packages).collect())
 }
 
 /// Tells what is compared.

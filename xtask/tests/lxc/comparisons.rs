@@ -145,7 +145,7 @@ fn a_failed_run_stores_nothing() {
     let _host = Host::take();
     let folder = project();
     let root = folder.path();
-    fs::write(root.join("containers/task/files/percent"), "many\n").unwrap();
+    fs::write(root.join("containers/task/files/task.sh"), "#!/bin/sh\nexit 1\n").unwrap();
     let failed = update(root);
     assert_eq!(failed.status, 1, "{}", said(&failed));
     assert!(said(&failed).contains("did not pass at once"), "{}", said(&failed));
