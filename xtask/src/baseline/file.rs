@@ -16,7 +16,7 @@ pub const BASELINE_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
-    /// [`BASELINE_VERSION`].
+    /// `BASELINE_VERSION` of this file.
     pub format_version: u32,
     /// `category/scenario`.
     pub scenario: String,

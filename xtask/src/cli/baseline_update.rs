@@ -16,7 +16,7 @@ use crate::host::invoker::{Invoker, is_root};
 use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::Recorder;
+use crate::record::{RUNS_FOLDER, Recorder};
 use crate::report::terminal;
 use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
 
@@ -66,7 +66,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
     let options = Options { monitoring, ..Options::plain(args.slot)? };
     let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
-    let folder = project.root.join("target/e2e").join(&record.run_id);
+    let folder = project.root.join(RUNS_FOLDER).join(&record.run_id);
     terminal::show_problems(&record, &folder);
     let (updates, refused) = run::updates(&project, &plan, &record, &folder)?;
     let store = Store::of(&project.root, Invoker::find());

@@ -19,7 +19,7 @@ use crate::image::{self, Replacement};
 use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::Recorder;
+use crate::record::{RUNS_FOLDER, Recorder};
 use crate::report::terminal;
 use crate::run::{self, Comparing, DuetOptions, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
 
@@ -209,13 +209,28 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         fails_when_regressed: args.perf_gate == PerfGate::Fail,
         host_names,
         replacements,
+        command: own_words(),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
     if context.format == Format::Human {
-        terminal::show_result(&record, &project.root.join("target/e2e").join(&record.run_id));
+        terminal::show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// The words that this verb was called with, but for those that it gives itself when it becomes root.
+fn own_words() -> Vec<String> {
+    let mut words = std::env::args().skip(1);
+    let mut own = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--binaries" {
+            words.next();
+        } else {
+            own.push(word);
+        }
+    }
+    own
 }
 
 /// What the arguments compare with. What is missing is said before anything runs.

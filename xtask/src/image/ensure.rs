@@ -34,6 +34,13 @@ impl Image {
     pub fn lock_shared(&self) -> anyhow::Result<LayerLocks> {
         store::lock_shared(&self.layers)
     }
+
+    /// Debian's and Python's packages in all its layers, as `name=version`; of one that a higher layer has again, that
+    /// one's version.
+    #[must_use]
+    pub fn packages(&self) -> Vec<String> {
+        store::packages(&self.layers)
+    }
 }
 
 /// What a build tells whoever watches.

@@ -237,6 +237,20 @@ impl Store {
     }
 }
 
+/// The packages of layers, given by their trees, lowest first. What cannot be read adds none.
+pub(super) fn packages(roots: &[PathBuf]) -> Vec<String> {
+    let mut versions = std::collections::BTreeMap::new();
+    for dir in roots.iter().filter_map(|root| root.parent()) {
+        let text = fs::read_to_string(dir.join("layer.json")).unwrap_or_default();
+        let Ok(record) = serde_json::from_str::<LayerRecord>(&text) else { continue };
+        for package in record.packages.iter().chain(&record.python_packages) {
+            let (name, version) = package.split_once('=').unwrap_or((package, ""));
+            versions.insert(name.to_owned(), version.to_owned());
+        }
+    }
+    versions.into_iter().map(|(name, version)| format!("{name}={version}")).collect()
+}
+
 /// Locks layers against removal, by their trees.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ mod comparison;
 mod event;
 pub mod human;
 mod outcome;
+mod past_run;
 mod performance;
 mod readable;
 mod recorder;
@@ -13,6 +14,7 @@ mod run_dir;
 pub use comparison::{Comparison, Way};
 pub use event::{CaseId, Event, FaultObserved, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
+pub use past_run::{PastRun, RUNS_FOLDER};
 pub use performance::{
     Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,
 };

@@ -253,11 +253,45 @@ pub struct RunRecord {
     pub cleanup_failures: Vec<String>,
     /// What the command ended with.
     pub exit_code: u8,
+    /// The words after `cargo xtask` that it was started with; a seed that was drawn stands in a field of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Where it ran; nothing in records of older engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<super::Machine>,
+    /// What was installed in the containers, by template, as `name=version`: Debian's packages and Python's.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub packages: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A record of a run without cases.
+    pub fn record() -> RunRecord {
+        RunRecord {
+            format_version: super::super::FORMAT_VERSION,
+            run_id: "20260101-000000-1".into(),
+            started_at: "2026-01-01T00:00:00.000Z".into(),
+            duration_ms: 1.0,
+            engine_version: "0.1.0".into(),
+            user: "user".into(),
+            shuffle_seed: None,
+            chaos_seed: None,
+            layers: std::collections::BTreeMap::new(),
+            privileged: Vec::new(),
+            cases: Vec::new(),
+            counts: Counts::default(),
+            compared_with: None,
+            comparisons: Vec::new(),
+            cleanup_failures: Vec::new(),
+            exit_code: 0,
+            command: Vec::new(),
+            machine: None,
+            packages: std::collections::BTreeMap::new(),
+        }
+    }
 
     fn check(outcomes: &[Outcome], verdict: Verdict, exit_code: u8) {
         let attempt = |outcome: &Outcome| Attempt {

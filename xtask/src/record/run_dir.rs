@@ -23,7 +23,7 @@ impl RunDir {
     /// # Errors
     /// When the owner cannot make or write it.
     pub fn create(root: &Path, owner: Invoker) -> anyhow::Result<Self> {
-        let top = root.join("target/e2e");
+        let top = root.join(super::RUNS_FOLDER);
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
         let stamp: String = now.chars().filter(char::is_ascii_digit).collect();
         let run_id = format!("{}-{}-{}", &stamp[..8], &stamp[8..14], std::process::id());

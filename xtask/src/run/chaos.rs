@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::fault::{Played, Profile, SCHEDULE_VERSION, Schedule, catalogue};
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
+use crate::record::PastRun;
 use crate::session::ChaosSpec;
 
 /// The file of a case's folder that holds its schedule, as planned and as played.
@@ -169,18 +170,11 @@ fn schedule(
 }
 
 fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let (path, run) = (PathBuf::from(from), project.root.join("target/e2e").join(from));
-    let folder = if path.is_file() {
+    let path = PathBuf::from(from);
+    if path.is_file() {
         return Ok(vec![path]);
-    } else if path.is_dir() {
-        path
-    } else if run.is_dir() {
-        run
-    } else {
-        return Err(Error::Usage(format!("{from} is no file, no folder, and no run below target/e2e")).into());
-    };
-    // The link to the latest run is followed.
-    let folder = folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?;
+    }
+    let folder = PastRun::folder(&project.root, from)?;
     let walk = walkdir::WalkDir::new(&folder).sort_by_file_name().into_iter().filter_map(Result::ok);
     let files: Vec<PathBuf> =
         walk.filter(|entry| entry.file_name() == CHAOS_FILE).map(walkdir::DirEntry::into_path).collect();

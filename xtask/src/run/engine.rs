@@ -16,10 +16,11 @@ use super::duet::{self, DuetOptions, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error};
-use crate::guard::Wait;
+use crate::guard::{Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::image::{self, Image, Progress, Replacement};
 use crate::manifest::Project;
+use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
     Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, Recorder, RunDir, RunRecord,
@@ -94,6 +95,8 @@ pub struct Options {
     pub host_names: BTreeMap<String, String>,
     /// Packages that are replaced by local ones.
     pub replacements: Vec<Replacement>,
+    /// The words after `cargo xtask` that ask for all this.
+    pub command: Vec<String>,
     /// The folder that `e2e_test.log` is linked from.
     pub working_dir: PathBuf,
 }
@@ -117,6 +120,7 @@ impl Options {
             fails_when_regressed: true,
             host_names: BTreeMap::new(),
             replacements: Vec::new(),
+            command: Vec::new(),
             working_dir: std::env::current_dir().context("finding the working directory")?,
         })
     }
@@ -212,6 +216,9 @@ pub fn execute(
         comparisons,
         cleanup_failures,
         exit_code,
+        command: options.command.clone(),
+        machine: Some(perf::this_machine(&state_dir()).machine.clone()),
+        packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
     };
     dir.write("run.json", &serde_json::to_vec_pretty(&record)?)?;
     recorder.record(Event::RunEnded { counts, duration_ms: record.duration_ms, exit_code: record.exit_code });

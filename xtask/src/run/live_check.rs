@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::judge::{Decision, Rate};
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::{Comparison, Recorder};
+use crate::record::{Comparison, RUNS_FOLDER, Recorder};
 
 const E2E: &str = include_str!("../../live/e2e.toml");
 const TEMPLATE: &str = include_str!("../../live/template.toml");
@@ -70,7 +70,7 @@ pub fn live_check(
             }
             let bad = record.cases.iter().find(|case| case.verdict != crate::record::Verdict::Passed);
             if let Some(bad) = bad {
-                let folder = candidate.root.join("target/e2e").join(&record.run_id);
+                let folder = candidate.root.join(RUNS_FOLDER).join(&record.run_id);
                 anyhow::bail!("{} did not pass: see {}", bad.case, folder.display());
             }
             for comparison in &record.comparisons {

@@ -18,7 +18,7 @@ use crate::host::invoker::Invoker;
 use crate::image::Image;
 use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
-use crate::record::{Cause, Outcome, Recorder, RunDir, RunRecord, Verdict};
+use crate::record::{Cause, Outcome, PastRun, Recorder, RunDir, Verdict};
 
 /// The file of a shrinking's folder that holds what it came to.
 pub const SHRUNK_FILE: &str = "shrunk.json";
@@ -71,15 +71,7 @@ impl Failure {
     /// # Errors
     /// [`Error::Usage`] when the run has none, or several and `case` does not choose one.
     pub fn find(project: &Project, run: &str, case: Option<&str>) -> anyhow::Result<Self> {
-        let (given, named) = (std::path::PathBuf::from(run), project.root.join("target/e2e").join(run));
-        let folder = if given.join("run.json").is_file() { given } else { named };
-        let path = folder.join("run.json");
-        if !path.is_file() {
-            return Err(Error::Usage(format!("{run} is no run: there is no {}", path.display())).into());
-        }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let record: RunRecord =
-            serde_json::from_str(&text).with_context(|| format!("{}: of another version?", path.display()))?;
+        let PastRun { folder, record } = PastRun::find(&project.root, run)?;
         let failed = record.cases.iter().filter(|result| matches!(result.verdict, Verdict::Failed | Verdict::Flaky));
         let wanted = |id: &str| case.is_none_or(|case| id == case || id.split('#').next() == Some(case));
         let mut found = Vec::new();
