@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
-    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    setup, shrink, test,
+    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, logs, netqueue,
+    new, setup, shrink, test,
 };
 use crate::error::Error;
 
@@ -57,7 +57,7 @@ enum Verb {
     Setup(setup::Args),
     Ps(live::PsArgs),
     Shell(live::ShellArgs),
-    Logs(live::LogsArgs),
+    Logs(logs::Args),
     Clean(clean::Args),
     Image(image::Args),
     JudgeCheck(judge_check::Args),
@@ -96,7 +96,7 @@ impl Cli {
             Verb::Setup(args) => setup::run(args, &context),
             Verb::Ps(args) => live::ps(args, &context),
             Verb::Shell(args) => live::open_shell(args, &context),
-            Verb::Logs(args) => live::logs(args, &context),
+            Verb::Logs(args) => logs::run(args, &context),
             Verb::Clean(args) => clean::run(args, &context),
             Verb::Image(args) => image::run(args, &context),
             Verb::JudgeCheck(args) => judge_check::run(args, &context),
@@ -109,7 +109,7 @@ impl Cli {
 
 impl Verb {
     fn has_json(&self) -> bool {
-        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Logs(_) | Self::Clean(_))
+        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Clean(_))
     }
 }
 
