@@ -101,8 +101,8 @@ _SCREENSHOT_DEADLINE = 30.0
 _PAUSE = 0.02
 #: Between two looks of `Chaos.always`.
 _WATCH_PAUSE = 0.1
-#: A dying process waits no longer than this for the engine to note why.
-_ABORT_PATIENCE = 5.0
+#: A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
+_ABORT_PATIENCE = 65.0
 _VALUE_CHARACTERS_MAX = 2000
 _TAIL_BYTES = 2000
 _GIVEN_UP = "it was given up"
@@ -702,7 +702,7 @@ class Lab:
         expected: Path | str,
         *,
         channel_off_max: int = 8,
-        pixels_off_percent_max: float = 0.1,
+        pixels_off_percent_max: float = 0.01,
     ) -> Likeness:
         """Takes a picture as `screenshot` does, and checks that it looks like `expected`, a PNG of an earlier run.
 

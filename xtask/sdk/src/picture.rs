@@ -29,9 +29,9 @@ impl Tolerance {
 }
 
 impl Default for Tolerance {
-    /// What nobody sees: 8 of 255 in a colour, and one pixel of a thousand.
+    /// What nobody sees: 8 of 255 in a colour, and one pixel of ten thousand. A short word has more.
     fn default() -> Self {
-        Self { channel_off_max: 8, pixels_off_percent_max: 0.1 }
+        Self { channel_off_max: 8, pixels_off_percent_max: 0.01 }
     }
 }
 

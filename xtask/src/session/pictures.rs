@@ -18,7 +18,7 @@ use crate::record::Event;
 const UNASKED_MAX: u32 = 3;
 
 /// How long each of them may hold the scenario up.
-const UNASKED_DEADLINE: Duration = Duration::from_secs(10);
+const UNASKED_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the browser came back with.
 enum Shot {
@@ -85,7 +85,7 @@ impl Session {
             let Some(number) = self.number_of_unasked(UNASKED_MAX).filter(|_| !self.shall_stop()) else { return };
             let name = format!("failed-{number}-{}", page.name);
             if let Err(error) = self.excuse(|| self.picture_unasked(&name, &page.url)) {
-                let message = format!("{}: no picture {name} of {}: {error:#}", self.spec.case, page.url);
+                let message = format!("{}: there is no picture {name}: {error:#}", self.spec.case);
                 self.recorder.record(Event::Warning { message });
             }
         }

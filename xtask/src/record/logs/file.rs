@@ -17,8 +17,8 @@ use super::{LogLevel, LogLine, text};
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// What LXC says of every container whose settings its build, or its host, does not have. The host says so, not the lab.
-const OF_EVERY_CONTAINER: [&str; 3] =
-    ["get_config_unsupported_key", "newuidmap binary is missing", "newgidmap binary is missing"];
+const OF_EVERY_CONTAINER: [&str; 4] =
+    ["get_config_unsupported_key", "newuidmap binary is missing", "newgidmap binary is missing", "cgfsng.c:fchowmodat"];
 
 /// A line and where it comes in the order of all.
 #[derive(Debug)]
