@@ -16,6 +16,8 @@ mod live;
 mod netqueue;
 mod new;
 mod plan_view;
+mod reports;
+mod runs;
 mod setup;
 mod shrink;
 mod sudo;
