@@ -20,7 +20,7 @@ const BAR_COLUMNS: usize = 24;
 const LAYERS_MAX: usize = 6;
 
 impl Screen {
-    /// The live lines at a moment, none longer than the width.
+    /// The live lines at a moment, none longer than the width; at least one, which what draws them relies on.
     pub fn frame(&self, now_ms: f64, columns: usize, paint: Paint) -> Vec<String> {
         let mut lines = Vec::new();
         lines.extend(
@@ -63,7 +63,7 @@ impl Screen {
                 .with(Ink::Plain, &format!("   {time}"));
         }
         let Some(planned) = self.planned else {
-            return Line::of(Ink::Faint, &time);
+            return first("IN ALL", Ink::Faint, now_ms);
         };
         let tally = &self.tally;
         let bad = tally.failed + tally.without_lab;
@@ -218,19 +218,10 @@ fn condition(condition: Condition) -> (&'static str, Ink) {
     }
 }
 
-/// How far the schedule is, and what is on.
+/// What is on, and how far the schedule is.
 fn faults(mut line: Line, case: &Running, now_ms: f64) -> Line {
-    if let Some(chaos) = &case.chaos {
-        let played = now_ms - chaos.since_ms;
-        let clock = if played < chaos.length_ms {
-            format!("{} of {}: ", running(played), running(chaos.length_ms))
-        } else {
-            format!("all heal, {}: ", running(played - chaos.length_ms))
-        };
-        line = line.with(Ink::Faint, &clock);
-    }
     if case.faults.is_empty() {
-        return line.with(Ink::Faint, "none now");
+        line = line.with(Ink::Faint, "none now");
     }
     for (number, fault) in case.faults.iter().enumerate() {
         let separator = if number > 0 { ", " } else { "" };
@@ -238,7 +229,14 @@ fn faults(mut line: Line, case: &Running, now_ms: f64) -> Line {
         let time = format!(" {}", running(now_ms - fault.since_ms));
         line = line.with(Ink::Plain, separator).with(Ink::Caution, &what).with(Ink::Faint, &time);
     }
-    line
+    let Some(chaos) = &case.chaos else { return line };
+    let played = now_ms - chaos.since_ms;
+    let clock = if played < chaos.length_ms {
+        format!("; {} of {} played", running(played), running(chaos.length_ms))
+    } else {
+        format!("; all heal, {}", running(played - chaos.length_ms))
+    };
+    line.with(Ink::Faint, &clock)
 }
 
 #[cfg(test)]
@@ -273,7 +271,7 @@ mod tests {
                 "RUNS         6 s  error_handling/chaos_gauntlet:planted  1 check FAILED",
                 "                  step      jobs go through  5 s",
                 "                  machines  app ready, db frozen, worker ready",
-                "                  faults    5 s of 10 s: node.freeze on db 4 s, net.delay on wo…",
+                "                  faults    node.freeze on db 4 s, net.delay on worker 3 s; 5 s…",
                 "████████░░░░░░░░░░░░░░░░  1 of 3  1 passed   9 s, about 25 s left",
             ],
         );
@@ -283,7 +281,7 @@ mod tests {
             200,
             &[
                 "RUNS        12 s  error_handling/chaos_gauntlet:planted  1 check FAILED    jobs go through  11 s                \
-                 2 ready, db frozen      faults all heal, 1 s: node.freeze on db 10 s, net.delay on work…",
+                 2 ready, db frozen      faults node.freeze on db 10 s, net.delay on worker 9 s; all hea…",
                 "████████░░░░░░░░░░░░░░░░  1 of 3  1 passed   15 s, about 20 s left",
             ],
         );
@@ -365,7 +363,7 @@ mod tests {
     #[test]
     fn a_work_without_cases_has_a_bar_too() {
         let mut screen = Screen::default();
-        assert!(screen.is_empty());
+        check(&screen, 4_000.0, 80, &["IN ALL       4 s"]);
         screen.amount = Some(super::super::screen::Amount { what: "faults tried".into(), done: 23, of: 46 });
         check(&screen, 5_000.0, 80, &["████████████░░░░░░░░░░░░  23 of 46 faults tried   5 s"]);
     }

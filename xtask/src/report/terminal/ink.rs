@@ -7,6 +7,11 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 
 use crate::record::plain_text;
 
+/// As much of one line is shown where people read, in characters; the record has all of it.
+const LINE_CHARS_SHOWN: usize = 300;
+/// As many lines are shown of one thing.
+const ENTRY_LINES_MAX: usize = 12;
+
 /// When there are colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
@@ -120,13 +125,31 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
         .break_words(false)
         .word_separator(WordSeparator::AsciiSpace)
         .word_splitter(WordSplitter::NoHyphenation);
-    let lines = text.lines().map(plain_text);
+    let lines = text.lines().map(|line| bounded(&plain_text(line)));
     lines.flat_map(|line| textwrap::wrap(&line, &options).into_iter().map(String::from).collect::<Vec<_>>()).collect()
+}
+
+/// Of a line that would fill a screen, the begin.
+fn bounded(line: &str) -> String {
+    match line.char_indices().nth(LINE_CHARS_SHOWN) {
+        Some((end, _)) => format!("{} ... ({} more characters)", &line[..end], line[end..].chars().count()),
+        None => line.to_owned(),
+    }
+}
+
+/// At most so many lines, the last of which says how many are left out.
+pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
+    if lines.len() > most {
+        let left_out = lines.len() - most;
+        lines.truncate(most);
+        lines.push(format!("... and {left_out} more lines in e2e_test.log"));
+    }
 }
 
 /// A name and what is said of it, wrapped beside it: the name in the first line only.
 pub(super) fn entry(name: &str, ink: Ink, text: &str, indent: usize, columns: usize) -> Vec<Line> {
-    let beside = wrapped(text, columns.saturating_sub(indent));
+    let mut beside = wrapped(text, columns.saturating_sub(indent));
+    bound_lines(&mut beside, ENTRY_LINES_MAX);
     let line = |(number, text): (usize, &String)| {
         let name = if number == 0 { format!("  {name}") } else { String::new() };
         Line::of(Ink::Faint, &name).up_to(indent).with(ink, text)
@@ -186,6 +209,17 @@ mod tests {
         assert_eq!(line.cut(8, Paint::Plain), "日本語 …");
         assert_eq!(line.cut(4, Paint::Colours), "\u{1b}[32m日…\u{1b}[0m");
         assert_eq!(Line::of(Ink::Bad, "a\u{1b}[2Jb\r\n").text(Paint::Plain), "ab");
+    }
+
+    #[test]
+    fn what_would_fill_a_screen_is_cut() {
+        let text = format!("{}\n{}", "x".repeat(1000), "y\n".repeat(50));
+        let lines: Vec<String> =
+            entry("values", Ink::Plain, &text, 10, 80).iter().map(|line| line.text(Paint::Plain)).collect();
+        assert_eq!(lines[0], format!("  values  {}", "x".repeat(300)));
+        assert_eq!(lines[1], "          ... (700 more characters)");
+        assert_eq!(lines[12], "          ... and 40 more lines in e2e_test.log");
+        assert_eq!(lines.len(), 13);
     }
 
     #[test]

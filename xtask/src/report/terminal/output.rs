@@ -12,7 +12,7 @@ use console::Term;
 
 use super::ink::{Colour, Line, Paint};
 use super::live::Live;
-use super::result::RunResult;
+use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
 use super::scroll;
 use super::story::Story;
@@ -173,21 +173,20 @@ impl Terminal {
     /// Prints what the run came to: what failed and why, what is worth knowing, where its record lies, the counts.
     pub fn show_result(&self, record: &RunRecord, folder: &Path) {
         self.end();
-        let lines = self.result(record, folder, |result| match self.detail {
-            Detail::Quiet => result.short_lines(),
-            Detail::Normal | Detail::Verbose => result.lines(),
-        });
-        lines.iter().for_each(|line| println!("{}", line.text(self.result_paint)));
+        let part = if self.detail == Detail::Quiet { Part::ProblemsAndEnd } else { Part::Whole };
+        for line in self.result(record, folder, part) {
+            println!("{}", line.text(self.result_paint));
+        }
     }
 
     /// Prints what of the run did not pass, on stderr: its verb has another result.
     pub fn show_problems(&self, record: &RunRecord, folder: &Path) {
         self.end();
-        let lines = self.result(record, folder, |result| result.problems());
+        let lines = self.result(record, folder, Part::Problems);
         self.write(&lines.iter().map(|line| line.text(self.progress_paint)).collect::<Vec<_>>());
     }
 
-    fn result(&self, record: &RunRecord, folder: &Path, lines: impl Fn(&RunResult<'_>) -> Vec<Line>) -> Vec<Line> {
+    fn result(&self, record: &RunRecord, folder: &Path, part: Part) -> Vec<Line> {
         let page = folder.join("report.html");
         let page = page.is_file().then(|| shown(&page));
         let state = self.state();
@@ -196,9 +195,9 @@ impl Terminal {
             story: &state.story,
             folder: &shown(folder),
             page: page.as_deref(),
-            columns: Term::stdout().size_checked().map_or(COLUMNS_WITHOUT_TERMINAL, |(_, columns)| columns.into()),
+            columns: columns_of(&Term::stdout()),
         };
-        lines(&result)
+        result.lines(part)
     }
 
     fn show(&self, stamped: &Stamped) {
@@ -208,8 +207,7 @@ impl Terminal {
             state.story.apply(&stamped.event);
             state.heard = Instant::now();
             if self.shows_live && self.detail == Detail::Normal {
-                let columns =
-                    Term::stderr().size_checked().map_or(COLUMNS_WITHOUT_TERMINAL, |(_, columns)| columns.into());
+                let columns = columns_of(&Term::stderr());
                 scroll::lasting(&stamped.event, columns.saturating_sub(1))
             } else {
                 scroll::stamped(stamped, self.detail)
@@ -240,9 +238,6 @@ impl Terminal {
             if state.stops.as_ref().is_some_and(|stops| stops()) {
                 state.screen.stops = true;
             }
-            if state.screen.is_empty() {
-                return Vec::new();
-            }
             let now_ms = state.screen.at_ms + state.heard.elapsed().as_secs_f64() * 1e3;
             state.screen.frame(now_ms, columns, paint)
         }));
@@ -251,6 +246,10 @@ impl Terminal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn columns_of(terminal: &Term) -> usize {
+    terminal.size_checked().map_or(COLUMNS_WITHOUT_TERMINAL, |(_, columns)| columns.into())
 }
 
 /// A path as it is typed in the working directory.

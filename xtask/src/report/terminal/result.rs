@@ -31,9 +31,26 @@ pub(super) struct RunResult<'a> {
     pub columns: usize,
 }
 
+/// How much of it is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    ProblemsAndEnd,
+    Problems,
+}
+
 impl RunResult<'_> {
-    /// All of it: what is worth knowing, then what did not pass, then where its record lies and the counts.
-    pub fn lines(&self) -> Vec<Line> {
+    /// The lines of a part of it.
+    pub fn lines(&self, part: Part) -> Vec<Line> {
+        match part {
+            Part::Whole => self.whole(),
+            Part::ProblemsAndEnd => [self.problems(), self.ending()].concat(),
+            Part::Problems => self.problems(),
+        }
+    }
+
+    /// What is worth knowing, then what did not pass, then where its record lies and the counts.
+    fn whole(&self) -> Vec<Line> {
         let mut lines = vec![Line::new()];
         let quiet = lines.len();
         if self.record.counts.failed + self.record.counts.infrastructure == 0 {
@@ -51,15 +68,8 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Only what did not pass, and the end.
-    pub fn short_lines(&self) -> Vec<Line> {
-        let mut lines = self.problems();
-        lines.extend(self.ending());
-        lines
-    }
-
     /// The cases that did not pass at once, each with all that helps.
-    pub fn problems(&self) -> Vec<Line> {
+    fn problems(&self) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         for case in &self.record.cases {
             let found = self.problem(case);
@@ -161,13 +171,11 @@ impl RunResult<'_> {
         let replay = if attempt.faults.is_some() { " --chaos-replay latest" } else { "" };
         let again = format!("cargo xtask e2e {name}{all}{replay}");
         let mut commands = vec![again.clone()];
-        if attempt.faults.is_some() {
-            if case.verdict == Verdict::Failed {
-                let place = carried_text(&carried, &["--root", "--slot"]);
-                let failed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Failed).count();
-                let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
-                commands.push(format!("cargo xtask shrink latest{which}{place}"));
-            }
+        if attempt.faults.is_some() && case.verdict == Verdict::Failed {
+            let place = carried_text(&carried, &["--root", "--slot"]);
+            let failed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Failed).count();
+            let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
+            commands.push(format!("cargo xtask shrink latest{which}{place}"));
         }
         commands.push(format!("{again} --keep-containers"));
         commands
@@ -341,7 +349,7 @@ mod tests {
     fn lines(record: &RunRecord, story: &Story, columns: usize) -> Vec<String> {
         let result =
             RunResult { record, story, folder: "target/e2e/RUN", page: Some("target/e2e/RUN/report.html"), columns };
-        result.lines().iter().map(|line| line.text(Paint::Plain)).collect()
+        result.lines(Part::Whole).iter().map(|line| line.text(Paint::Plain)).collect()
     }
 
     fn check(lines: &[String], expected: &[&str]) {

@@ -165,11 +165,6 @@ fn condition_under(fault: &Fault) -> Condition {
 }
 
 impl Screen {
-    /// Nothing that is shown would tell anything.
-    pub fn is_empty(&self) -> bool {
-        self.planned.is_none() && self.layers.is_empty() && self.waits.is_empty() && self.amount.is_none()
-    }
-
     /// How long all that is not over yet will still take, where it is known of each case how long it took before.
     pub fn left_ms(&self, now_ms: f64) -> Option<f64> {
         let expected = self.expected_ms.as_ref().filter(|_| self.layers.is_empty() && self.waits.is_empty())?;
@@ -225,12 +220,11 @@ impl Screen {
 
     fn layer_step(&mut self, template: &str, step: &str, at_ms: f64) {
         self.waits.retain(|wait| !is_of_template(&wait.what, template));
-        match self.layers.iter_mut().find(|layer| layer.template == template) {
-            Some(layer) => layer.step = step.to_owned(),
-            None => {
-                self.layers.push(LayerWork { template: template.to_owned(), step: step.to_owned(), since_ms: at_ms })
-            }
+        if let Some(layer) = self.layers.iter_mut().find(|layer| layer.template == template) {
+            step.clone_into(&mut layer.step);
+            return;
         }
+        self.layers.push(LayerWork { template: template.to_owned(), step: step.to_owned(), since_ms: at_ms });
     }
 
     fn layer_is_there(&mut self, template: &str) {

@@ -1,7 +1,7 @@
 //! Lines that stay: what has happened, above the live lines or, without a terminal, alone.
 
 use super::frame::{NAME_COLUMN, head, short};
-use super::ink::{Ink, Line, wrapped};
+use super::ink::{Ink, Line, bound_lines, wrapped};
 use super::output::Detail;
 use super::times::took;
 use crate::record::human::{self, Weight, stamp};
@@ -23,7 +23,7 @@ pub(super) fn stamped(stamped: &Stamped, detail: Detail) -> Vec<Line> {
     if weight < least {
         return Vec::new();
     }
-    bound(&mut lines, LINES_MAX);
+    bound_lines(&mut lines, LINES_MAX);
     let ink = ink(&stamped.event, weight);
     let time = format!("[{}] ", stamp(stamped.at_ms));
     lines.iter().map(|line| Line::of(Ink::Faint, &time).with(ink, line)).collect()
@@ -79,16 +79,8 @@ pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
 /// A text below the name of a case, wrapped and bounded.
 fn below(text: &str, ink: Ink, columns: usize) -> Vec<Line> {
     let mut lines = wrapped(text, columns.saturating_sub(NAME_COLUMN));
-    bound(&mut lines, LINES_BESIDE_LIVE_MAX);
+    bound_lines(&mut lines, LINES_BESIDE_LIVE_MAX);
     lines.iter().map(|line| Line::new().up_to(NAME_COLUMN).with(ink, line)).collect()
-}
-
-fn bound(lines: &mut Vec<String>, most: usize) {
-    if lines.len() > most {
-        let left_out = lines.len() - most;
-        lines.truncate(most);
-        lines.push(format!("... and {left_out} more lines in e2e_test.log"));
-    }
 }
 
 fn ink(event: &Event, weight: Weight) -> Ink {

@@ -30,7 +30,7 @@ pub(super) fn left(milliseconds: f64) -> String {
     match seconds {
         0..10 => "a few seconds".to_owned(),
         10..90 => format!("{} s", seconds.next_multiple_of(5)),
-        90..3600 => format!("{} min", seconds.next_multiple_of(60) / 60),
+        90..3600 => format!("{} min", seconds.div_ceil(60)),
         _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
     }
 }
