@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::look::LookArgs;
 use super::{
     baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    setup, shrink, test,
+    runs, setup, shrink, test,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -56,6 +56,7 @@ enum Verb {
     BaselineUpdate(baseline_update::Args),
     Fault(fault::Args),
     Shrink(shrink::Args),
+    Runs(runs::Args),
     New(new::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
@@ -107,6 +108,7 @@ impl Verb {
             Verb::BaselineUpdate(args) => baseline_update::run(args, context),
             Verb::Fault(args) => fault::run(args, context),
             Verb::Shrink(args) => shrink::run(args, context),
+            Verb::Runs(args) => runs::run(args, context),
             Verb::New(args) => new::run(args, context),
             Verb::Test(args) => test::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::reports::RunName;
 use super::{Context, Format, doctor, sudo};
 use crate::error::Error;
 use crate::fault::Profile;
@@ -194,7 +195,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
     expect_durations(args, &project, &plan, &context.terminal);
-    let recorder = Arc::new(Recorder::new(vec![listener]));
+    let name = RunName::default();
+    let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
     let options = Options {
         slot: args.slot.to_string(),
         wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
@@ -215,7 +217,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         command: own_words(),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
-    let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
+    let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
+    name.write_reports(&project, context);
+    let record = ended?;
     if context.format == Format::Human {
         context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }

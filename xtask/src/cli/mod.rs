@@ -17,6 +17,8 @@ mod look;
 mod netqueue;
 mod new;
 mod plan_view;
+mod reports;
+mod runs;
 mod setup;
 mod shrink;
 mod sudo;

@@ -5,6 +5,7 @@ mod comparison;
 mod durations;
 mod event;
 pub mod human;
+pub mod logs;
 mod outcome;
 mod past_run;
 mod performance;
@@ -14,6 +15,7 @@ mod recorder;
 #[cfg(test)]
 mod reference;
 mod run_dir;
+mod run_list;
 
 pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
@@ -27,6 +29,7 @@ pub use plain_text::plain_text;
 pub use readable::readable_json;
 pub use recorder::{Recorder, milliseconds};
 pub use run_dir::RunDir;
+pub use run_list::{RunFolder, RunList, RunState};
 
 /// Version of the events and of `run.json`: raised when a reader of the old form would misread the new one.
 pub const FORMAT_VERSION: u32 = 1;

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use console::Term;
 
-use super::ink::{Colour, Line, Paint};
+use super::ink::{Colour, Ink, Line, Paint};
 use super::live::Live;
 use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
 use super::scroll;
 use super::story::Story;
-use crate::record::{RunRecord, Stamped, plain_text};
+use crate::record::{PastRun, RunRecord, Stamped, plain_text};
 
 /// How wide lines are where there is no terminal to ask.
 const COLUMNS_WITHOUT_TERMINAL: usize = 120;
@@ -157,6 +157,12 @@ impl Terminal {
         }
     }
 
+    /// Says what somebody should know and fails nothing, however little is wanted.
+    pub fn warn(&self, text: &str) {
+        let line = Line::of(Ink::Caution, &format!("warning: {text}"));
+        self.write(&[line.text(self.progress_paint)]);
+    }
+
     /// Does what writes to the terminal by itself, while no live lines are there.
     pub fn beside(&self, write: impl FnOnce()) {
         match &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -173,8 +179,24 @@ impl Terminal {
     /// Prints what the run came to: what failed and why, what is worth knowing, where its record lies, the counts.
     pub fn show_result(&self, record: &RunRecord, folder: &Path) {
         self.end();
+        self.print_result(record, folder, "latest");
+    }
+
+    /// Prints what a run that is over came to, as at its end.
+    ///
+    /// # Errors
+    /// When its events cannot be read.
+    pub fn show_past_run(&self, run: &PastRun) -> anyhow::Result<()> {
+        let mut story = Story::default();
+        run.events()?.iter().for_each(|stamped| story.apply(&stamped.event));
+        self.state().story = story;
+        self.print_result(&run.record, &run.folder, &run.record.run_id);
+        Ok(())
+    }
+
+    fn print_result(&self, record: &RunRecord, folder: &Path, name: &str) {
         let part = if self.detail == Detail::Quiet { Part::ProblemsAndEnd } else { Part::Whole };
-        for line in self.result(record, folder, part) {
+        for line in self.result(record, folder, name, part) {
             println!("{}", line.text(self.result_paint));
         }
     }
@@ -182,17 +204,18 @@ impl Terminal {
     /// Prints what of the run did not pass, on stderr: its verb has another result.
     pub fn show_problems(&self, record: &RunRecord, folder: &Path) {
         self.end();
-        let lines = self.result(record, folder, Part::Problems);
+        let lines = self.result(record, folder, "latest", Part::Problems);
         self.write(&lines.iter().map(|line| line.text(self.progress_paint)).collect::<Vec<_>>());
     }
 
-    fn result(&self, record: &RunRecord, folder: &Path, part: Part) -> Vec<Line> {
+    fn result(&self, record: &RunRecord, folder: &Path, name: &str, part: Part) -> Vec<Line> {
         let page = folder.join("report.html");
         let page = page.is_file().then(|| shown(&page));
         let state = self.state();
         let result = RunResult {
             record,
             story: &state.story,
+            name,
             folder: &shown(folder),
             page: page.as_deref(),
             columns: columns_of(&Term::stdout()),

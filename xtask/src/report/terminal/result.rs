@@ -24,6 +24,8 @@ const CARRIED: [&str; 5] = ["--root", "--slot", "--set", "--timeout", "--e2e-con
 pub(super) struct RunResult<'a> {
     pub record: &'a RunRecord,
     pub story: &'a Story,
+    /// What the run is called where a command wants one: its own name, or `latest`.
+    pub name: &'a str,
     /// The run's folder, as it is shown.
     pub folder: &'a str,
     /// The page that explains the run, where there is one.
@@ -168,14 +170,14 @@ impl RunResult<'_> {
             return vec![format!("cargo xtask doctor{root}"), format!("cargo xtask e2e {name}{all}")];
         }
         let all = carried_text(&carried, &CARRIED);
-        let replay = if attempt.faults.is_some() { " --chaos-replay latest" } else { "" };
+        let replay = if attempt.faults.is_some() { format!(" --chaos-replay {}", self.name) } else { String::new() };
         let again = format!("cargo xtask e2e {name}{all}{replay}");
         let mut commands = vec![again.clone()];
         if attempt.faults.is_some() && case.verdict == Verdict::Failed {
             let place = carried_text(&carried, &["--root", "--slot"]);
             let failed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Failed).count();
             let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
-            commands.push(format!("cargo xtask shrink latest{which}{place}"));
+            commands.push(format!("cargo xtask shrink {}{which}{place}", self.name));
         }
         commands.push(format!("{again} --keep-containers"));
         commands
@@ -347,8 +349,14 @@ mod tests {
     }
 
     fn lines(record: &RunRecord, story: &Story, columns: usize) -> Vec<String> {
-        let result =
-            RunResult { record, story, folder: "target/e2e/RUN", page: Some("target/e2e/RUN/report.html"), columns };
+        let result = RunResult {
+            record,
+            story,
+            name: "latest",
+            folder: "target/e2e/RUN",
+            page: Some("target/e2e/RUN/report.html"),
+            columns,
+        };
         result.lines(Part::Whole).iter().map(|line| line.text(Paint::Plain)).collect()
     }
 
