@@ -55,7 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// What may print: the command line, its report, `main`; and a layer's build, whose standard error is its log.
-const MAY_PRINT: &[&str] = &["cli/", "report/terminal.rs", "main.rs", "image/worker/sandbox.rs"];
+const MAY_PRINT: &[&str] = &["cli/", "report/terminal/", "main.rs", "image/worker/sandbox.rs"];
 
 /// The folders of scenarios, each with the Cargo.toml that lists them.
 const SCENARIOS: &[&str] = &["scenarios", "xtask/tests/project/scenarios"];

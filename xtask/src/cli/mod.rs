@@ -13,6 +13,7 @@ mod guard;
 mod image;
 mod judge_check;
 mod live;
+mod look;
 mod netqueue;
 mod new;
 mod plan_view;

@@ -57,7 +57,7 @@ pub struct FaultObserved {
 pub enum Event {
     /// The run began.
     RunStarted {
-        /// [`super::FORMAT_VERSION`].
+        /// Version of the events and of `run.json`: [`super::FORMAT_VERSION`].
         format_version: u32,
         /// Name of the run and of its folder.
         run_id: String,
