@@ -114,6 +114,8 @@ in
       "nfnetlink_queue"
       "overlay"
       "veth"
+      "xt_NFQUEUE"
+      "xt_physdev"
     ];
 
     # br_netfilter would lead the host's own bridges through its firewall. A lab sets it in its own namespace.
