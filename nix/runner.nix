@@ -12,7 +12,7 @@ let
 in
 {
   options.services.mancer-e2e = {
-    enable = lib.mkEnableOption "what labs of mancer-e2e need: LXC, kernel modules and ids for containers";
+    enable = lib.mkEnableOption "what labs of mancer-e2e need: LXC, kernel modules and ids";
 
     package = mkOption {
       type = types.package;
@@ -146,7 +146,9 @@ in
       path = [ cfg.package ] ++ cfg.nightly.packages ++ [ "/run/wrappers" ];
       serviceConfig = {
         Type = "oneshot";
-        ExecStart = utils.escapeSystemdExecArgs ([ "${pkgs.coreutils}/bin/env" ] ++ cfg.nightly.command);
+        ExecStart = utils.escapeSystemdExecArgs (
+          [ "${pkgs.coreutils}/bin/env" ] ++ cfg.nightly.command
+        );
         WorkingDirectory = cfg.nightly.checkout;
         User = cfg.nightly.user;
         TimeoutStartSec = cfg.nightly.deadline;
@@ -156,6 +158,8 @@ in
       };
     };
 
-    systemd.timers.mancer-e2e-nightly = lib.mkIf cfg.nightly.enable { timerConfig.Persistent = true; };
+    systemd.timers.mancer-e2e-nightly = lib.mkIf cfg.nightly.enable {
+      timerConfig.Persistent = true;
+    };
   };
 }

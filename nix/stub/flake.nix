@@ -10,6 +10,8 @@
       lib = lib // {
         evalModules = import ./modules.nix lib;
       };
-      legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (import ./packages.nix self.lib);
+      legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
+        import ./packages.nix self.lib
+      );
     };
 }

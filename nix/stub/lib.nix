@@ -17,7 +17,9 @@ rec {
       }) keys
     );
 
-  unique = builtins.foldl' (seen: one: if builtins.elem one seen then seen else seen ++ [ one ]) [ ];
+  unique = builtins.foldl' (
+    seen: one: if builtins.elem one seen then seen else seen ++ [ one ]
+  ) [ ];
 
   escapeShellArgs = words: concatStringsSep " " (map (word: "'${word}'") words);
 
@@ -63,7 +65,9 @@ rec {
     ints.positive = check "a positive number" (value: builtins.isInt value && value > 0);
     listOf =
       type:
-      check "a list, each ${type.name}" (value: builtins.isList value && builtins.all type.accepts value);
+      check "a list, each ${type.name}" (
+        value: builtins.isList value && builtins.all type.accepts value
+      );
     nonEmptyListOf =
       type:
       check "a list with something in it, each ${type.name}" (

@@ -16,7 +16,7 @@ let
     "virtualisation.memorySize"
   ];
 
-  isProperty = value: value ? _type && builtins.elem value._type [ "if" "default" ];
+  isProperty = value: value._type or null == "if" || value._type or null == "default";
   show = builtins.concatStringsSep ".";
   getAt = builtins.foldl' (attributes: name: attributes.${name});
 
@@ -56,29 +56,30 @@ let
   pathsOf =
     declared: path: settings:
     if isProperty settings then
-      if settings._type == "if" && !settings.condition then [ ] else pathsOf declared path settings.content
-    else if
-      builtins.elem (show path) (declared ++ ofNixos) || !builtins.isAttrs settings || settings ? outPath
-    then
+      if settings._type == "if" && !settings.condition then
+        [ ]
+      else
+        pathsOf declared path settings.content
+    else if builtins.elem (show path) (declared ++ ofNixos) then
+      [ path ]
+    else if !builtins.isAttrs settings || settings ? outPath then
       [ path ]
     else
       builtins.concatLists (
         builtins.attrValues (builtins.mapAttrs (name: pathsOf declared (path ++ [ name ])) settings)
       );
 
-  # The settings below a path without their properties.
+  # The settings below a path without their properties, and without what a condition takes away.
   plain =
     settings:
+    let
+      isAbsent = name: isProperty settings.${name} && !(settings.${name}.condition or true);
+      absent = builtins.filter isAbsent (builtins.attrNames settings);
+    in
     if isProperty settings then
       plain settings.content
     else if builtins.isAttrs settings && !(settings ? outPath) then
-      builtins.mapAttrs (_: plain) (
-        builtins.removeAttrs settings (
-          builtins.filter (name: settings.${name} ? _type && !(settings.${name}.condition or true)) (
-            builtins.attrNames settings
-          )
-        )
-      )
+      builtins.mapAttrs (_: plain) (builtins.removeAttrs settings absent)
     else
       settings;
 
@@ -97,17 +98,22 @@ let
     module:
     let
       opened = if builtins.isPath module then import module else module;
-      called = if builtins.isFunction opened then opened (arguments // { inherit config lib; }) else opened;
+      given = arguments // {
+        inherit config lib;
+      };
+      called = if builtins.isFunction opened then opened given else opened;
       isWhole = called ? options || called ? config;
+      unset = [ "imports" ];
       one = {
         options = called.options or { };
-        config = if isWhole then called.config or { } else builtins.removeAttrs called [ "imports" ];
+        config = if isWhole then called.config or { } else builtins.removeAttrs called unset;
       };
     in
     [ one ] ++ builtins.concatMap open (called.imports or [ ]);
   opened = builtins.concatMap open modules;
 
-  options = builtins.foldl' (merge (value: value ? _type)) { } (map (module: module.options) opened);
+  mergeAll = ends: builtins.foldl' (merge ends) { };
+  options = mergeAll (value: value ? _type) (map (module: module.options) opened);
   paths = optionsBelow [ ] options;
   declared = map show paths;
 
@@ -139,7 +145,7 @@ let
   set =
     path: value:
     if path == [ ] then value else { ${builtins.head path} = set (builtins.tail path) value; };
-  config = builtins.foldl' (merge (value: value ? outPath)) { } (map (path: set path (valueOf path)) paths);
+  config = mergeAll (value: value ? outPath) (map (path: set path (valueOf path)) paths);
 
   # What is set of NixOS: a list of all definitions of each of its options.
   settings = builtins.concatMap (

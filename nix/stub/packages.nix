@@ -44,7 +44,10 @@ let
   build =
     attributes:
     bare "${attributes.pname}-${attributes.version}" (
-      builtins.removeAttrs attributes [ "passthru" ] // { lock = builtins.readFile attributes.cargoLock.lockFile; }
+      builtins.removeAttrs attributes [ "passthru" ]
+      // {
+        lock = builtins.readFile attributes.cargoLock.lockFile;
+      }
     )
     // {
       inherit (attributes) version;
@@ -73,7 +76,8 @@ let
       path: given:
       let
         function = import path;
-        call = arguments: function (builtins.intersectAttrs (builtins.functionArgs function) packages // arguments);
+        known = builtins.intersectAttrs (builtins.functionArgs function) packages;
+        call = arguments: function (known // arguments);
       in
       call given // { override = others: call (given // others); };
 
