@@ -1,6 +1,6 @@
 //! `cargo xtask logs`: what was logged in a run, or is in a live lab, merged by time over all machines.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use regex::Regex;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::manifest::nearest;
 use crate::record::PastRun;
 use crate::record::logs::{LogDigest, LogLevel, LogLine};
-use crate::report::log_text::{self, Clock, Paint};
+use crate::report::terminal::LogClock;
 
 /// Show what all machines logged, merged by time: in a run, or in a live lab.
 #[derive(Debug, clap::Args)]
@@ -126,9 +126,9 @@ fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("run {} has no logs of {name:?}: {hint}", run.record.run_id)).into());
     }
     if args.digest {
-        show_digests(&run, &shown, &filter, context.format)?;
+        show_digests(&run, &shown, &filter, context)?;
     } else {
-        show_lines(&run, &shown, &filter, context.format)?;
+        show_lines(&run, &shown, &filter, context)?;
     }
     Ok(EXIT_PASSED)
 }
@@ -187,21 +187,20 @@ fn show_lines(
     run: &PastRun,
     shown: &[(Attempt<'_>, Vec<LogLine>)],
     filter: &Filter<'_>,
-    format: Format,
+    context: &Context,
 ) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let paint = paint();
-    if format == Format::Json {
+    if context.format == Format::Json {
         let head = json!({ "format_version": 1, "run_id": run.record.run_id, "started_at": run.record.started_at });
         writeln!(out, "{head}")?;
     }
     for (attempt, lines) in shown {
-        if format == Format::Human && shown.len() > 1 {
+        if context.format == Format::Human && shown.len() > 1 {
             writeln!(out, "==> {} <==", attempt.title())?;
         }
         for line in filter.wanted(lines) {
-            match format {
-                Format::Human => writeln!(out, "{}", log_text::line(line, Clock::Run, paint))?,
+            match context.format {
+                Format::Human => writeln!(out, "{}", context.terminal.log_line(line, LogClock::Run))?,
                 Format::Json => writeln!(out, "{}", line_as_json(line, Some(attempt))?)?,
             }
         }
@@ -222,7 +221,7 @@ fn show_digests(
     run: &PastRun,
     shown: &[(Attempt<'_>, Vec<LogLine>)],
     filter: &Filter<'_>,
-    format: Format,
+    context: &Context,
 ) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mut rows = Vec::new();
@@ -230,22 +229,20 @@ fn show_digests(
         let lines: Vec<LogLine> = filter.wanted(lines).cloned().collect();
         let (events, performance) = (run.attempt_events(attempt.folder)?, run.performance(attempt.folder)?);
         let digest = LogDigest::of(&lines, &events, performance.as_ref());
-        match format {
-            Format::Human => write!(out, "{}", log_text::digest(&attempt.title(), &digest, paint()))?,
+        match context.format {
+            Format::Human => {
+                for line in context.terminal.log_digest(&attempt.title(), &digest) {
+                    writeln!(out, "{line}")?;
+                }
+            }
             Format::Json => rows.push(json!({ "case": attempt.case, "attempt": attempt.number, "digest": digest })),
         }
     }
-    if format == Format::Json {
+    if context.format == Format::Json {
         let value = json!({ "format_version": 1, "run_id": run.record.run_id, "attempts": rows });
         writeln!(out, "{value:#}")?;
     }
     Ok(())
-}
-
-/// Colours are for people who look at a terminal and have not said no.
-pub(super) fn paint() -> Paint {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stdout().is_terminal() && !is_unwanted { Paint::Coloured } else { Paint::Plain }
 }
 
 #[cfg(test)]
