@@ -372,3 +372,47 @@ pub enum Event {
         exit_code: u8,
     },
 }
+
+impl Event {
+    /// The case that it belongs to; nothing for those of the whole run.
+    #[must_use]
+    pub fn case(&self) -> Option<&CaseId> {
+        match self {
+            Self::RunStarted { .. }
+            | Self::Waiting { .. }
+            | Self::LayerStep { .. }
+            | Self::LayerBuilt { .. }
+            | Self::DuetBegan { .. }
+            | Self::Warning { .. }
+            | Self::RunEnded { .. } => None,
+            Self::Compared(Comparison { case, .. })
+            | Self::FaultInjected(FaultObserved { case, .. })
+            | Self::FaultHealed(FaultObserved { case, .. })
+            | Self::CaseStarted { case, .. }
+            | Self::ContainerStarted { case, .. }
+            | Self::ContainerReady { case, .. }
+            | Self::LabReady { case, .. }
+            | Self::ScenarioStarted { case, .. }
+            | Self::StepStarted { case, .. }
+            | Self::StepEnded { case, .. }
+            | Self::Check { case, .. }
+            | Self::Exec { case, .. }
+            | Self::Operation { case, .. }
+            | Self::Metric { case, .. }
+            | Self::FaultRefused { case, .. }
+            | Self::ChaosBegan { case, .. }
+            | Self::Settled { case, .. }
+            | Self::Invariant { case, .. }
+            | Self::Finding { case, .. }
+            | Self::Defect { case, .. }
+            | Self::Log { case, .. }
+            | Self::Aborted { case, .. }
+            | Self::Artifact { case, .. }
+            | Self::Screenshot { case, .. }
+            | Self::Kept { case, .. }
+            | Self::LabDown { case, .. }
+            | Self::CaseEnded { case, .. }
+            | Self::CaseJudged { case, .. } => Some(case),
+        }
+    }
+}

@@ -4,6 +4,7 @@
 mod comparison;
 mod event;
 pub mod human;
+pub mod logs;
 mod outcome;
 mod past_run;
 mod performance;
