@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
     baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    setup, shrink, test,
+    report, setup, shrink, test,
 };
 use crate::error::Error;
 
@@ -50,6 +50,7 @@ enum Verb {
     Fault(fault::Args),
     Shrink(shrink::Args),
     New(new::Args),
+    Report(report::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
@@ -91,6 +92,7 @@ impl Cli {
             Verb::Fault(args) => fault::run(args, &context),
             Verb::Shrink(args) => shrink::run(args, &context),
             Verb::New(args) => new::run(args, &context),
+            Verb::Report(args) => report::run(args, &context),
             Verb::Test(args) => test::run(args, &context),
             Verb::Doctor(args) => doctor::run(args, &context),
             Verb::Setup(args) => setup::run(args, &context),

@@ -16,6 +16,7 @@ mod live;
 mod netqueue;
 mod new;
 mod plan_view;
+mod report;
 mod setup;
 mod shrink;
 mod sudo;

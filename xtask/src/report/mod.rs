@@ -1,3 +1,4 @@
-//! Reports of a run: one file a format, each made from the record alone.
+//! Reports of a run: one file or folder a format, each made from the record alone.
 
+pub mod html;
 pub mod terminal;

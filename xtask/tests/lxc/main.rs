@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
 mod as_user;
+mod browser;
 mod chaos;
 mod common;
 mod comparisons;
@@ -15,4 +16,5 @@ mod languages;
 mod new;
 mod performance;
 mod pictures;
+mod report;
 mod runs;
