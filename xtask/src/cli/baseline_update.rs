@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::baseline::print_comparisons;
+use super::reports::RunName;
 use super::{Context, Format, sudo};
 use crate::baseline::Store;
 use crate::error::{EXIT_FAILED, Error};
@@ -62,10 +63,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
-    let recorder = Arc::new(Recorder::new(vec![Box::new(terminal::show_event)]));
+    let name = RunName::default();
+    let recorder = Arc::new(Recorder::new(vec![Box::new(terminal::show_event), name.listener()]));
     let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
     let options = Options { monitoring, ..Options::plain(args.slot)? };
-    let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
+    let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
+    name.write_reports(&project, context.format);
+    let record = ended?;
     let folder = project.root.join(RUNS_FOLDER).join(&record.run_id);
     terminal::show_problems(&record, &folder);
     let (updates, refused) = run::updates(&project, &plan, &record, &folder)?;

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
     baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    report, setup, shrink, test,
+    report, runs, setup, shrink, test,
 };
 use crate::error::Error;
 
@@ -49,6 +49,7 @@ enum Verb {
     BaselineUpdate(baseline_update::Args),
     Fault(fault::Args),
     Shrink(shrink::Args),
+    Runs(runs::Args),
     New(new::Args),
     Report(report::Args),
     Test(test::Args),
@@ -91,6 +92,7 @@ impl Cli {
             Verb::BaselineUpdate(args) => baseline_update::run(args, &context),
             Verb::Fault(args) => fault::run(args, &context),
             Verb::Shrink(args) => shrink::run(args, &context),
+            Verb::Runs(args) => runs::run(args, &context),
             Verb::New(args) => new::run(args, &context),
             Verb::Report(args) => report::run(args, &context),
             Verb::Test(args) => test::run(args, &context),

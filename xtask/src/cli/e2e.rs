@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::reports::RunName;
 use super::{Context, Format, doctor, sudo};
 use crate::error::Error;
 use crate::fault::Profile;
@@ -191,7 +192,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Format::Human => Box::new(terminal::show_event),
         Format::Json => Box::new(terminal::show_event_as_json),
     };
-    let recorder = Arc::new(Recorder::new(vec![listener]));
+    let name = RunName::default();
+    let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
     let options = Options {
         slot: args.slot.to_string(),
         wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
@@ -212,7 +214,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         command: own_words(),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
-    let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
+    let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
+    name.write_reports(&project, context.format);
+    let record = ended?;
     if context.format == Format::Human {
         terminal::show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }

@@ -17,6 +17,8 @@ mod netqueue;
 mod new;
 mod plan_view;
 mod report;
+mod reports;
+mod runs;
 mod setup;
 mod shrink;
 mod sudo;

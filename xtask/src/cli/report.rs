@@ -3,18 +3,16 @@
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::{Invoker, is_root};
 use crate::host::shell::{Command, which};
-use crate::record::PastRun;
+use crate::record::{PastRun, RunDir};
 use crate::report::html;
 
 /// Make the page that explains a run: report.html in the run's folder.
@@ -40,46 +38,45 @@ pub struct Args {
 /// # Errors
 /// There is no such run, its record is damaged or from another version, or its folder cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
-    let invoker = Invoker::find();
-    let root = &context.root;
-    // The folder is the user's: it is read and written with the user's rights.
-    let (path, size_bytes) = invoker.act(|| match args.compare.as_deref() {
-        Some([first, second]) => {
-            let (first, second) = (PastRun::find(root, first)?, PastRun::find(root, second)?);
-            let name = format!("compared-with-{}.html", first.record.run_id);
-            write(&second.folder.join(name), &html::side_by_side(&first, &second)?)
-        }
-        Some(_) => Err(Error::Usage("--compare takes two runs".into()).into()),
-        None => {
-            let run = PastRun::find(root, &args.run)?;
-            write(&run.folder.join("report.html"), &html::page(&run)?)
-        }
-    })?;
+    let owner = Invoker::find();
+    let (path, size_bytes) = match args.compare.as_deref() {
+        Some([first, second]) => compare(&context.root, first, second, &owner)?,
+        _ => explain(&context.root, &args.run, &owner)?,
+    };
     if context.format == Format::Json {
         println!("{:#}", json!({ "format_version": 1, "report": path, "size_bytes": size_bytes }));
     } else {
         println!("{}", path.display());
     }
     if args.open {
-        open(&path, &invoker)?;
+        open(&path, &owner)?;
     }
     Ok(EXIT_PASSED)
 }
 
-/// Writes a whole file: the old one or the new one is there, never a part. A link that stands there is replaced.
-fn write(path: &Path, text: &str) -> anyhow::Result<(PathBuf, usize)> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let write = || -> anyhow::Result<()> {
-        Invoker::find().create(Path::new(&new))?.write_all(text.as_bytes())?;
-        Ok(std::fs::rename(&new, path)?)
-    };
-    write().with_context(|| format!("writing {}", path.display()))?;
-    Ok((path.to_owned(), text.len()))
+/// Writes the page of a run; the answer is its path and its size.
+fn explain(root: &Path, run: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
+    let run = PastRun::find(root, run)?;
+    let dir = RunDir::of(&run, owner.clone());
+    // The folder is the user's, who may plant links there: it is read with the user's rights.
+    let text = dir.act(|| html::page(&run, &run.events()?))?;
+    dir.write(html::FILE, text.as_bytes())?;
+    Ok((dir.path().join(html::FILE), text.len()))
+}
+
+/// Writes the page of two runs into the second one's folder; the answer is its path and its size.
+fn compare(root: &Path, first: &str, second: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
+    let (first, second) = (PastRun::find(root, first)?, PastRun::find(root, second)?);
+    let dir = RunDir::of(&second, owner.clone());
+    let text = dir.act(|| html::side_by_side(&first, &second))?;
+    let name = first.folder.file_name().map_or_else(|| "another-run".into(), |name| name.to_string_lossy());
+    let file = format!("compared-with-{name}.html");
+    dir.write(&file, text.as_bytes())?;
+    Ok((dir.path().join(file), text.len()))
 }
 
 /// Opens a page as the user, in that user's browser; does nothing where there is no display.
-fn open(path: &Path, invoker: &Invoker) -> anyhow::Result<()> {
+fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
     if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
         return Ok(());
     }
@@ -89,8 +86,8 @@ fn open(path: &Path, invoker: &Invoker) -> anyhow::Result<()> {
     };
     // In a session of its own: it may be the browser itself, which stays.
     let mut command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(Duration::from_secs(20));
-    if is_root() && !invoker.is_root() {
-        command = command.user(invoker.uid, invoker.gid);
+    if is_root() && !owner.is_root() {
+        command = command.user(owner.uid, owner.gid);
     }
     let nowhere = || File::options().write(true).open("/dev/null");
     let output = command.output_to_files(nowhere()?, nowhere()?)?;

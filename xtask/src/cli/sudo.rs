@@ -14,7 +14,8 @@ use crate::plan::Plan;
 use crate::run::ScenarioBinaries;
 
 /// Variables that mean something to the engine or its tests.
-const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR";
+const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR,\
+                    GITHUB_ACTIONS,GITHUB_STEP_SUMMARY,GITHUB_WORKSPACE";
 
 /// Where root looks for programs first: what stands in a folder of the user's must not take their place.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

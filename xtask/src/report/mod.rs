@@ -1,4 +1,13 @@
 //! Reports of a run: one file or folder a format, each made from the record alone.
 
+pub mod annotations;
+mod attempt;
+pub mod files;
 pub mod html;
+mod junit;
+mod lanes;
+mod problem;
+mod process;
+mod summary;
 pub mod terminal;
+mod trace;

@@ -35,7 +35,8 @@ impl Page {
     /// Starts a browser; fails, and does not pass, where there is none.
     #[expect(clippy::disallowed_methods, reason = "the seam waits for what it starts; this test talks with it")]
     pub fn start() -> Self {
-        let program = Item::named("chromium").program().expect("no browser: `cargo xtask setup --optional` installs one");
+        let program =
+            Item::named("chromium").program().expect("no browser: `cargo xtask setup --optional` installs one");
         let profile = tempfile::tempdir().unwrap();
         let (its_input, to) = std::io::pipe().unwrap();
         let (from, its_output) = std::io::pipe().unwrap();

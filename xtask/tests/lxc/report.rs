@@ -34,7 +34,9 @@ fn a_failed_run_is_explained_by_its_page() {
     assert_eq!(page.text("h1"), "1 of 1 case failed");
     assert_eq!(page.text(".failure .what"), "what b serves is its page");
     let answers = page.text(".failure .answers");
-    for part in ["scenarios/smoke/chaos/main.rs:", "node.kill", "cargo xtask e2e smoke/chaos:does_not_hold --chaos-replay"] {
+    for part in
+        ["scenarios/smoke/chaos/main.rs:", "node.kill", "cargo xtask e2e smoke/chaos:does_not_hold --chaos-replay"]
+    {
         assert!(answers.contains(part), "{part}: {answers}");
     }
     assert!(page.text("#environment").contains("e2e chaos:does_not_hold --chaos=node.kill --seed 5"));
@@ -55,7 +57,11 @@ fn a_failed_run_is_explained_by_its_page() {
     let wide = "document.querySelector('.tl-inner').clientWidth > 3 * document.querySelector('.tl-scroll').clientWidth";
     assert_eq!(page.value(wide), true);
     page.value("document.querySelector('.tl-marks i.failed').click()");
-    assert_eq!(page.value("document.querySelectorAll('.log-row[aria-selected=true]').length"), 1, "a mark leads to the log");
+    assert_eq!(
+        page.value("document.querySelectorAll('.log-row[aria-selected=true]').length"),
+        1,
+        "a mark leads to the log"
+    );
 
     for (size, colours) in [((1280, 900), "light"), ((1280, 900), "dark"), ((390, 844), "light")] {
         assert!(page.picture(size, colours).starts_with(b"\x89PNG"), "{size:?} {colours}");
@@ -70,7 +76,8 @@ fn a_failed_run_is_explained_by_its_page() {
 }
 
 /// How a hostile line would show that it was taken for more than text.
-const HOSTILE: &[u8] = b"</pre><script>window.taken = 1</script><img src=x onerror=\"window.taken = 2\"> \x1b[31mred\x1b[0m \xff\xfe \
+const HOSTILE: &[u8] =
+    b"</pre><script>window.taken = 1</script><img src=x onerror=\"window.taken = 2\"> \x1b[31mred\x1b[0m \xff\xfe \
     {{ 7 * 7 }} <!-- ]]>";
 
 /// A record of this many cases with so many log lines each, every one of which has failed.
@@ -97,13 +104,21 @@ fn large_run(folder: &Path, cases: usize, lines: usize) {
             event(at, &case, exec);
             let passed = check != 250;
             let text = format!("row {check} < 7 </script>");
-            event(at + 10.0, &case, json!({ "event": "check", "passed": passed, "condition": text, "values": "a = \"<b>\"",
-                "file": "main.rs", "line": check }));
+            event(
+                at + 10.0,
+                &case,
+                json!({ "event": "check", "passed": passed, "condition": text, "values": "a = \"<b>\"",
+                "file": "main.rs", "line": check }),
+            );
         }
         let cause = json!({ "cause": "check", "message": "row 250 < 7 </script> at main.rs:250" });
         let outcome = json!({ "outcome": "failed", "cause": cause });
-        event(begun + 65_000.0, &case, json!({ "event": "case_ended", "attempt": 1, "outcome": outcome, "duration_ms": 65_000.0,
-            "last_words": [], "folder": folder_name }));
+        event(
+            begun + 65_000.0,
+            &case,
+            json!({ "event": "case_ended", "attempt": 1, "outcome": outcome, "duration_ms": 65_000.0,
+            "last_words": [], "folder": folder_name }),
+        );
         let attempt = json!({ "outcome": "failed", "cause": cause, "duration_ms": 65_000.0, "folder": folder_name });
         results.push(json!({ "case": case, "verdict": "failed", "attempts": [attempt] }));
 
@@ -112,8 +127,11 @@ fn large_run(folder: &Path, cases: usize, lines: usize) {
         let mut journal = Vec::new();
         for line in 0..lines {
             let at = begun + 60_000.0 * line as f64 / lines as f64;
-            let stamp = format!("2026-01-01T00:{:02}:{:09.6}+0000", (at / 60_000.0) as u32 % 60, at % 60_000.0 / 1000.0);
-            let text = format!("{stamp} app worker[{line}]: handled job {line} of queue default in 12 ms, result stored, next one\n");
+            let stamp =
+                format!("2026-01-01T00:{:02}:{:09.6}+0000", (at / 60_000.0) as u32 % 60, at % 60_000.0 / 1000.0);
+            let text = format!(
+                "{stamp} app worker[{line}]: handled job {line} of queue default in 12 ms, result stored, next one\n"
+            );
             journal.extend_from_slice(text.as_bytes());
             if line % 1000 == 0 {
                 journal.extend_from_slice(format!("{stamp} app worker[1]: ").as_bytes());
@@ -144,7 +162,8 @@ fn large_run(folder: &Path, cases: usize, lines: usize) {
 fn a_hundred_thousand_lines_open_at_once_and_none_of_them_does_harm() {
     let folder = tempfile::tempdir().unwrap();
     large_run(folder.path(), 10, 10_000);
-    let text = html::page(&PastRun::read(folder.path().to_owned()).unwrap()).unwrap();
+    let run = PastRun::read(folder.path().to_owned()).unwrap();
+    let text = html::page(&run, &run.events().unwrap()).unwrap();
     let path = folder.path().join("report.html");
     fs::write(&path, &text).unwrap();
     assert!(text.len() < 20_000_000, "{} bytes", text.len());
@@ -153,7 +172,8 @@ fn a_hundred_thousand_lines_open_at_once_and_none_of_them_does_harm() {
     let mut times = Vec::new();
     for _ in 0..5 {
         page.open(&path);
-        times.push(page.value("performance.timing.loadEventEnd - performance.timing.navigationStart").as_f64().unwrap());
+        times
+            .push(page.value("performance.timing.loadEventEnd - performance.timing.navigationStart").as_f64().unwrap());
     }
     println!("{} bytes, opened in {times:?} ms", text.len());
     assert!(times.iter().any(|time| *time < 2000.0), "{times:?} ms");

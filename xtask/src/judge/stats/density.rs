@@ -38,7 +38,9 @@ mod tests {
     fn densities_as_the_formula_gives_them_elsewhere() {
         let samples = [2.1, 2.4, 1.9, 2.2, 9.7, 2.0, 2.3, 2.2];
         let found = density(&samples, &[2.0, 2.2, 9.7]).unwrap();
-        for (found, expected) in found.iter().zip([1.237_797_018_163_751_2, 1.687_286_088_775_831_2, 0.450_153_215_261_717_5]) {
+        for (found, expected) in
+            found.iter().zip([1.237_797_018_163_751_2, 1.687_286_088_775_831_2, 0.450_153_215_261_717_5])
+        {
             assert!((found - expected).abs() < 1e-12, "{found}, not {expected}");
         }
     }

@@ -191,9 +191,9 @@ impl Source<'_> {
         let chaos = chaos(&folder, story);
         let has_schedule = chaos.as_ref().is_some_and(|chaos| chaos.schedule.is_some());
         let has_schedule = if has_schedule { HasSchedule::Yes } else { HasSchedule::No };
-        let failure = self
-            .broke()
-            .map(|broke| failure(story, broke, &self.lines, &run.record.started_at, next(&run.record, self.case, has_schedule)));
+        let failure = self.broke().map(|broke| {
+            failure(story, broke, &self.lines, &run.record.started_at, next(&run.record, self.case, has_schedule))
+        });
         Ok(AttemptView {
             anchor: format!("case-{}-{}", self.number.1, self.number.0),
             number: self.number.0,

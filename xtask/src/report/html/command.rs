@@ -63,7 +63,11 @@ pub enum HasSchedule {
 /// A word as a shell takes it for one.
 fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +79,12 @@ mod tests {
             "shuffle_seed":null,"layers":{},"privileged":[],"cases":[],"counts":{"passed":0,"failed":0,"flaky":0,
             "infrastructure":0,"interrupted":0,"skipped":0},"cleanup_failures":[],"exit_code":0}"#;
         let record: RunRecord = serde_json::from_str(text).unwrap();
-        RunRecord { command: command.iter().map(|word| (*word).to_owned()).collect(), chaos_seed, shuffle_seed, ..record }
+        RunRecord {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            chaos_seed,
+            shuffle_seed,
+            ..record
+        }
     }
 
     #[test]

@@ -125,9 +125,8 @@ impl Quantity {
             let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
             // A little room, so that no line is cut at the edge.
             let (low, high) = (-0.04 * top, 1.04 * top);
-            let mut chart = ChartBuilder::on(&area)
-                .build_cartesian_2d(axis.from_ms..axis.to_ms, low..high)
-                .map_err(failed)?;
+            let mut chart =
+                ChartBuilder::on(&area).build_cartesian_2d(axis.from_ms..axis.to_ms, low..high).map_err(failed)?;
             for (number, values) in all.iter().enumerate() {
                 let colour = LINES[number % LINES.len()];
                 for piece in pieces(at_ms, values) {

@@ -1,9 +1,7 @@
 //! How samples are spread, drawn as Criterion does: each sample a point, their density a curve, the interval of their median a
 //! bar; what was before in grey, what is now in colour.
 
-use plotters::prelude::{
-    AreaSeries, ChartBuilder, Circle, IntoDrawingArea as _, LineSeries, PathElement, SVGBackend,
-};
+use plotters::prelude::{AreaSeries, ChartBuilder, Circle, IntoDrawingArea as _, LineSeries, PathElement, SVGBackend};
 use plotters::style::{Color as _, RGBColor};
 
 use super::plot::{AXIS, BEFORE, GRID, NOW, failed, with_words};

@@ -78,7 +78,14 @@ pub struct MachineLine {
 /// What broke in an attempt that did not pass; nothing for one that did.
 pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     let end = |kind: &str, what: String| {
-        Some(Broke { at_ms: story.ended_ms, kind: kind.into(), what, meaning: None, values: String::new(), place: None })
+        Some(Broke {
+            at_ms: story.ended_ms,
+            kind: kind.into(),
+            what,
+            meaning: None,
+            values: String::new(),
+            place: None,
+        })
     };
     let cause = match outcome {
         Outcome::Passed => return None,
@@ -98,7 +105,8 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
             }
         }
         Cause::Error { message } | Cause::Panic { message } => {
-            let kind = if matches!(cause, Cause::Error { .. }) { "The scenario gave up" } else { "The scenario panicked" };
+            let kind =
+                if matches!(cause, Cause::Error { .. }) { "The scenario gave up" } else { "The scenario panicked" };
             let place = story.aborted.as_ref().and_then(|(_, _, place)| place.clone());
             let at_ms = story.aborted.as_ref().map_or(story.ended_ms, |(at_ms, ..)| *at_ms);
             let (what, values) = (message.clone(), String::new());
@@ -314,10 +322,7 @@ mod tests {
         let failure = failure(&story, broke, &[], "2026-01-01T00:00:00Z", Vec::new());
         let machines: Vec<(&str, &str)> =
             failure.machines.iter().map(|line| (line.machine.as_str(), line.reasons[0].as_str())).collect();
-        assert_eq!(
-            machines,
-            [("worker", "node.freeze was on"), ("db", "last asked, 10.0 ms before: psql (status 0)")]
-        );
+        assert_eq!(machines, [("worker", "node.freeze was on"), ("db", "last asked, 10.0 ms before: psql (status 0)")]);
         assert_eq!((failure.step.as_deref(), failure.others), (Some("count"), 1));
         assert_eq!(failure.faults_on[0].relation, "on since 900 ms");
         assert_eq!(failure.wall_clock.as_deref(), Some("2026-01-01T00:00:03.000Z"));

@@ -113,16 +113,16 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
         let missing = count(lines.len() - shown, "line is", "lines are");
         format!("{missing} not here, for want of room: the lines around the failure, errors and warnings came first")
     });
-    let summary = format!("{} of {}", count(lines.len(), "line", "lines"), count(machines.len(), "machine", "machines"));
+    let summary =
+        format!("{} of {}", count(lines.len(), "line", "lines"), count(machines.len(), "machine", "machines"));
     let machines = machines.into_iter().map(|(name, lines)| (name.to_owned(), lines)).collect();
     Log { summary, text, lines: shown, left_out, machines }
 }
 
 /// The lines close to a moment, those that matter most, in order.
 pub fn around(lines: &[LogLine], at_ms: f64) -> Vec<Row> {
-    let close = |line: &&LogLine| {
-        line.at_ms.is_some_and(|at| (at_ms - AROUND_MS.0..=at_ms + AROUND_MS.1).contains(&at))
-    };
+    let close =
+        |line: &&LogLine| line.at_ms.is_some_and(|at| (at_ms - AROUND_MS.0..=at_ms + AROUND_MS.1).contains(&at));
     let distance = |line: &LogLine| (line.at_ms.unwrap_or(at_ms) - at_ms).abs();
     let mut found: Vec<(usize, &LogLine)> = lines.iter().filter(close).enumerate().collect();
     found.sort_by(|(_, one), (_, two)| {
@@ -189,7 +189,11 @@ fn name(level: LogLevel) -> &'static str {
 /// The bytes of a line in a page, where `<` takes four.
 fn line_size(line: &LogLine) -> usize {
     let marked = line.text.bytes().filter(|byte| matches!(byte, b'<' | b'>' | b'&' | b'"' | b'\'' | b'/')).count();
-    line.text.len().min(4 * CHARACTERS_MAX) + 5 * marked.min(CHARACTERS_MAX) + line.machine.len() + line.source.len() + 24
+    line.text.len().min(4 * CHARACTERS_MAX)
+        + 5 * marked.min(CHARACTERS_MAX)
+        + line.machine.len()
+        + line.source.len()
+        + 24
 }
 
 #[cfg(test)]

@@ -23,5 +23,5 @@ mod template;
 mod timeline;
 mod words;
 
-pub use page::page;
+pub use page::{FILE, page};
 pub use side_by_side::side_by_side;

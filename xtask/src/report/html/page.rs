@@ -11,7 +11,7 @@ use super::story::stories;
 use super::template::filled;
 use super::words::{Moment, Word, count, duration, moment, plain, verdict};
 use crate::record::human::summary;
-use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunRecord, Verdict};
+use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunRecord, Stamped, Verdict};
 
 /// All that is on the page.
 #[derive(Debug, Serialize)]
@@ -47,14 +47,16 @@ struct CaseView {
     attempts: Vec<AttemptView>,
 }
 
-/// `report.html` of a run: one text without links to anything but files beside it.
+/// What the page of a run is called, in the run's folder.
+pub const FILE: &str = "report.html";
+
+/// The page of a run, with its events: one text without links to anything but files beside it.
 ///
 /// # Errors
 /// When a file of the record cannot be read or is damaged.
-pub fn page(run: &PastRun) -> anyhow::Result<String> {
+pub fn page(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
     let record = &run.record;
-    let events = run.events()?;
-    let mut stories = stories(&events);
+    let mut stories = stories(events);
     let mut sources = Vec::new();
     for (place, case) in record.cases.iter().enumerate() {
         for (number, attempt) in case.attempts.iter().enumerate() {

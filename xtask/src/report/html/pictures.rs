@@ -51,7 +51,8 @@ impl Room {
             Picture::Taken { path, size_bytes } => {
                 let shown = size(*size_bytes as f64);
                 let bytes = (*size_bytes <= BYTES_MAX.min(self.0)).then(|| std::fs::read(folder.join(path)).ok());
-                let bytes = bytes.flatten().filter(|bytes| bytes.starts_with(SIGNATURE) && bytes.len() as u64 <= BYTES_MAX);
+                let bytes =
+                    bytes.flatten().filter(|bytes| bytes.starts_with(SIGNATURE) && bytes.len() as u64 <= BYTES_MAX);
                 let data = bytes.map(|bytes| {
                     self.0 = self.0.saturating_sub(bytes.len() as u64);
                     format!("data:image/png;base64,{}", STANDARD.encode(bytes))

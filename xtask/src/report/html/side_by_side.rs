@@ -228,11 +228,7 @@ fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option
         let sum = |kind| values(operation, kind).iter().sum::<f64>();
         sum(Kind::Processor) / sum(Kind::Wall)
     });
-    let side = |place: usize| Series {
-        samples: &samples[place],
-        calibration: &calibrations[place],
-        busy: busy[place],
-    };
+    let side = |place: usize| Series { samples: &samples[place], calibration: &calibrations[place], busy: busy[place] };
     let verdict = committed(side(0), side(1), kind, Better::Lower, Thresholds::default(), SEED);
     (Some(decision(verdict.decision)), verdict.because)
 }

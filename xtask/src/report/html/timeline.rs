@@ -119,8 +119,12 @@ fn lane(name: &str, shape: &'static str, items: Vec<Item>) -> Lane {
 fn item(axis: Axis, (begun_ms, ended_ms): (f64, f64), class: &str, text: &str) -> Item {
     let (left, right) = (axis.percent(begun_ms), axis.percent(ended_ms));
     let text = plain(text, 160);
-    let title =
-        format!("{text}\n{} s to {} s, {}", moment(begun_ms).text, moment(ended_ms).text, duration(ended_ms - begun_ms));
+    let title = format!(
+        "{text}\n{} s to {} s, {}",
+        moment(begun_ms).text,
+        moment(ended_ms).text,
+        duration(ended_ms - begun_ms)
+    );
     Item { at_ms: moment(begun_ms).at_ms, left, width: right - left, class: class.to_owned(), text, title }
 }
 
@@ -145,7 +149,8 @@ fn by_name(spans: &[Span]) -> Vec<(String, Vec<&Span>)> {
 
 fn commands(axis: Axis, story: &Story) -> Vec<Item> {
     let one = |command: &super::story::Command| {
-        let end = if command.timed_out { "killed at its deadline".into() } else { format!("status {}", command.status) };
+        let end =
+            if command.timed_out { "killed at its deadline".into() } else { format!("status {}", command.status) };
         let text = format!("{}: {} ({end})", command.container, command.text);
         let class = if command.timed_out { "failed" } else { "command" };
         item(axis, (command.begun_ms, command.ended_ms), class, &text)

@@ -106,8 +106,11 @@ pub fn verdict(verdict: Verdict) -> Word {
 /// is longer than so many characters is cut.
 pub fn plain(text: &str, characters_max: usize) -> String {
     let is_bad = |character: char| character.is_control() && !matches!(character, '\t' | '\n');
-    let mut plain: String =
-        text.chars().take(characters_max).map(|one| if is_bad(one) { char::REPLACEMENT_CHARACTER } else { one }).collect();
+    let mut plain: String = text
+        .chars()
+        .take(characters_max)
+        .map(|one| if is_bad(one) { char::REPLACEMENT_CHARACTER } else { one })
+        .collect();
     if text.chars().nth(characters_max).is_some() {
         plain.push_str(" … (cut)");
     }
