@@ -128,7 +128,7 @@ pub struct NoteRow {
 pub struct Digest {
     /// Errors and warnings that say the same: how many, of which machines, since when, an example.
     pub groups: Vec<GroupRow>,
-    /// Restarts and bottlenecks, a sentence each, with a moment where there is one.
+    /// First errors, restarts and bottlenecks, a sentence each, with a moment where there is one.
     pub sentences: Vec<(Option<Moment>, String)>,
 }
 
@@ -202,7 +202,7 @@ impl Source<'_> {
             folder: attempt.folder.clone(),
             timeline: self.timeline(story, &machines, performance.as_ref())?,
             log: log(&self.lines, failure.as_ref().map(|failure| failure.broke.at_ms), log_bytes),
-            digest: self.digest(performance.as_ref())?,
+            digest: self.digest(performance.as_ref()),
             failure,
             machines,
             checks: checks(story),
@@ -235,12 +235,9 @@ impl Source<'_> {
         Ok(Some(timeline(story, &clients, &alarms(&self.lines), self.failed_ms(), curves)))
     }
 
-    fn digest(&self, performance: Option<&Performance>) -> anyhow::Result<Digest> {
-        if self.story.is_none() {
-            return Ok(Digest::default());
-        }
-        let events = self.run.attempt_events(&self.attempt.folder)?;
-        let found = LogDigest::of(&self.lines, &events, performance);
+    fn digest(&self, performance: Option<&Performance>) -> Digest {
+        let Some(story) = &self.story else { return Digest::default() };
+        let found = LogDigest::of(&self.lines, &story.events, performance);
         let group = |group: crate::record::logs::LogGroup| GroupRow {
             level: format!("{:?}", group.level).to_lowercase(),
             count: group.count,
@@ -249,11 +246,15 @@ impl Source<'_> {
             example: plain(&group.example, 400),
         };
         let restarts = found.restarts.into_iter().map(|restart| (restart.first_ms.map(moment), restart.sentence));
-        let bottlenecks = found.bottlenecks.into_iter().map(|it| (None, format!("{}: {}", it.machine, it.sentence)));
-        Ok(Digest {
+        let bottlenecks = found.bottlenecks.into_iter().map(|it| (None, it.sentence));
+        let first = found.first_errors.into_iter().map(|it| {
+            let text = format!("the first error on {}: {}", it.machine, plain(&it.text, 300));
+            (it.at_ms.map(moment), text)
+        });
+        Digest {
             groups: found.groups.into_iter().take(GROUPS_MAX).map(group).collect(),
-            sentences: restarts.chain(bottlenecks).collect(),
-        })
+            sentences: first.chain(restarts).chain(bottlenecks).collect(),
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl Quantity {
 }
 
 /// The stretches of a line that has gaps.
-fn pieces(at_ms: &[f64], values: &Values) -> Vec<Vec<(f64, f64)>> {
+fn pieces(at_ms: &[f64], values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
     let points: Vec<Option<(f64, f64)>> =
         at_ms.iter().zip(values).map(|(at, value)| value.map(|value| (*at, value))).collect();
     let pieces = points.split(Option::is_none).map(|piece| piece.iter().flatten().copied().collect::<Vec<_>>());
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_line_is_broken_where_a_value_lacks() {
-        let found = pieces(&[1.0, 2.0, 3.0, 4.0, 5.0], &vec![Some(1.0), Some(2.0), None, Some(4.0), Some(5.0)]);
+        let found = pieces(&[1.0, 2.0, 3.0, 4.0, 5.0], &[Some(1.0), Some(2.0), None, Some(4.0), Some(5.0)]);
         assert_eq!(found, [vec![(1.0, 1.0), (2.0, 2.0)], vec![(4.0, 4.0), (5.0, 5.0)]]);
     }
 }

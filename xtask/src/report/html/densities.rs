@@ -66,7 +66,7 @@ pub fn densities(now: &[f64], before: &[f64]) -> anyhow::Result<Option<String>> 
                 chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(failed)?;
             }
             let points = points(samples, level).filter(|(value, _)| (low..=high).contains(value));
-            let dots = points.map(|point| Circle::new(point, 2, colour.mix(0.55).filled()));
+            let dots = points.map(|point| Circle::new(point, 3, colour.mix(0.65).filled()));
             chart.draw_series(dots).map_err(failed)?;
             chart.draw_series(bar(samples, level, colour)).map_err(failed)?;
         }
@@ -87,7 +87,7 @@ fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
     let (least, most) = (*all.first()?, *all.last()?);
     let (quarter, three) = (quantile(&all, 0.25)?, quantile(&all, 0.75)?);
     let most = most.min(three + 8.0 * (three - quarter).max(0.02 * three.abs()));
-    let room = (0.08 * (most - least)).max(0.01 * most.abs()).max(1e-6);
+    let room = (0.15 * (most - least)).max(0.01 * most.abs()).max(1e-6);
     Some(((least - room).max(0.0), most + room))
 }
 

@@ -9,7 +9,7 @@ use super::command::Next;
 use super::faults::{FaultLine, on_at, over_by};
 use super::log::{Row, around, errors_around, while_faults};
 use super::story::Story;
-use super::words::{Moment, duration, moment, plain, wall_clock};
+use super::words::{Moment, count, duration, moment, plain, wall_clock};
 use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
 
@@ -145,7 +145,7 @@ fn checks(story: &Story) -> Vec<Broke> {
             InvariantKind::Always => "A condition that must always hold did not",
             InvariantKind::AtEnd | InvariantKind::Sometimes => "A condition that must hold at the end did not",
         };
-        let looks = format!("looked at {} times, {} of them without an answer", it.looks, it.missed);
+        let looks = format!("{}, {} without an answer", count(it.looks as usize, "look", "looks"), it.missed);
         Broke {
             at_ms: *at_ms,
             kind: kind.into(),
@@ -223,15 +223,15 @@ fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
         let weight = 4 * reasons.len() + 2 * usize::from(asked.is_some());
         reasons.extend(asked.map(|command| {
             let before = duration((at_ms - command.ended_ms).max(0.0));
-            format!("last asked, {before} before: {} (status {})", plain(&command.text, 200), command.status)
+            format!("last asked, {before} before: {} (status {})", plain(&command.text, 120), command.status)
         }));
         let errors = errors_around(lines, name, at_ms);
         if errors > 0 {
-            reasons.push(format!("logged {errors} errors within 10 s"));
+            reasons.push(format!("logged {} close to it", count(errors, "error", "errors")));
         }
         let over = story.faults.iter().filter(|broken| broken.container == *name && !broken.is_on(at_ms)).count();
         if over > 0 {
-            reasons.push(format!("had {over} faults before that were over by then"));
+            reasons.push(format!("had {} before, over by then", count(over, "fault", "faults")));
         }
         (weight + usize::from(errors > 0), MachineLine { machine: name.clone(), reasons })
     };

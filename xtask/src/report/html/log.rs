@@ -10,7 +10,7 @@ use super::words::{Moment, count, moment, plain};
 use crate::record::logs::{LogLevel, LogLine};
 
 /// So many bytes of log lines one page has at most, as they stand in it.
-pub const BYTES_MAX: usize = 12 << 20;
+pub const BYTES_MAX: usize = 14 << 20;
 
 /// So long a line is shown at most.
 const CHARACTERS_MAX: usize = 4000;

@@ -110,9 +110,9 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
     let case = run.record.cases.iter().find(|result| result.case == comparison.case);
     let (mut now, mut before) = (Vec::new(), comparison.baseline_samples.clone());
     if let Some(case) = case {
-        now = samples(run, case, comparison, Clone::clone)?;
+        now = samples(run, case, comparison, str::to_owned)?;
         if comparison.way == Way::Duet {
-            before = samples(run, case, comparison, |folder| baseline_folder(folder))?;
+            before = samples(run, case, comparison, baseline_folder)?;
         }
     }
     let verdict = &comparison.verdict;
@@ -150,7 +150,7 @@ fn samples(
     run: &PastRun,
     case: &CaseResult,
     comparison: &Comparison,
-    folder: impl Fn(&String) -> String,
+    folder: impl Fn(&str) -> String,
 ) -> anyhow::Result<Vec<f64>> {
     let value: fn(&Sample) -> Option<f64> = match comparison.metric.as_str() {
         "cpu_ms" => |sample| Some(sample.cpu_ms),
@@ -168,7 +168,7 @@ fn samples(
 }
 
 /// Where a duet keeps what the other side has measured, by the folder of an attempt.
-fn baseline_folder(folder: &String) -> String {
+fn baseline_folder(folder: &str) -> String {
     match folder.rsplit_once("/attempt-") {
         Some((case, number)) => format!("{case}/baseline/attempt-{number}"),
         None => format!("{folder}/baseline"),
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_other_side_of_a_duet_lies_beside_its_attempt() {
-        assert_eq!(baseline_folder(&"a/b".to_owned()), "a/b/baseline");
-        assert_eq!(baseline_folder(&"a/b/attempt-2".to_owned()), "a/b/baseline/attempt-2");
+        assert_eq!(baseline_folder("a/b"), "a/b/baseline");
+        assert_eq!(baseline_folder("a/b/attempt-2"), "a/b/baseline/attempt-2");
     }
 }

@@ -38,7 +38,7 @@ pub struct Room(u64);
 
 impl Room {
     /// That of an empty page.
-    pub const ALL: Self = Self(3 << 20);
+    pub const ALL: Self = Self(2 << 20);
 
     /// A picture that was taken at this moment of a run in this folder.
     pub fn picture(&mut self, folder: &Path, at_ms: f64, shot: &Shot) -> PictureView {

@@ -218,11 +218,9 @@ fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option
     let fewest = samples[0].len().min(samples[1].len());
     let calibrated = calibrations[0].len().min(calibrations[1].len());
     if fewest < COMMITTED_SAMPLES || calibrated < CALIBRATION_RUNS {
-        let why = format!(
-            "not judged: {fewest} samples and {calibrated} runs of the fixed work, where {COMMITTED_SAMPLES} and \
-             {CALIBRATION_RUNS} are the fewest"
-        );
-        return (None, why);
+        let samples = format!("not judged: {fewest} of {COMMITTED_SAMPLES} samples");
+        let runs = format!("not judged: {calibrated} of {CALIBRATION_RUNS} runs of the fixed work");
+        return (None, if fewest < COMMITTED_SAMPLES { samples } else { runs });
     }
     let busy = both.map(|operation| {
         let sum = |kind| values(operation, kind).iter().sum::<f64>();
@@ -314,7 +312,7 @@ mod tests {
         assert_eq!((many.ratio.as_deref(), many.word.unwrap().text), (Some("+20.0 %"), "worse"));
         assert!(many.interval.is_some() && many.drawing.is_some());
         let few = row(4);
-        assert!(few.word.is_none() && few.judged.starts_with("not judged: 4 samples"), "{}", few.judged);
+        assert!(few.word.is_none() && few.judged.starts_with("not judged: 4 of 30 samples"), "{}", few.judged);
         assert!(few.interval.is_none());
     }
 }

@@ -15,6 +15,8 @@ pub struct Story {
     pub ended_ms: f64,
     /// How it ended; nothing where the run was killed in it.
     pub outcome: Option<Outcome>,
+    /// Everything of it, in order.
+    pub events: Vec<Stamped>,
     /// The last lines of its logs, when it failed.
     pub last_words: Vec<String>,
     /// The lab's life: what it was doing, from when to when.
@@ -162,16 +164,19 @@ impl Broken {
 pub fn stories(events: &[Stamped]) -> BTreeMap<String, Story> {
     let mut open: BTreeMap<&CaseId, Writer> = BTreeMap::new();
     let mut stories = BTreeMap::new();
-    for Stamped { at_ms, event } in events {
+    for stamped in events {
+        let Stamped { at_ms, event } = stamped;
         if let Event::CaseStarted { case, .. } = event {
-            open.insert(case, Writer::new(*at_ms));
+            let mut writer = Writer::new(*at_ms);
+            writer.write(stamped);
+            open.insert(case, writer);
         } else if let Event::CaseEnded { case, folder, .. } = event {
             if let Some(mut writer) = open.remove(case) {
-                writer.write(*at_ms, event);
+                writer.write(stamped);
                 stories.insert(folder.clone(), writer.end(*at_ms));
             }
         } else if let Some(writer) = event.case().and_then(|case| open.get_mut(case)) {
-            writer.write(*at_ms, event);
+            writer.write(stamped);
         }
     }
     stories
@@ -191,9 +196,10 @@ impl Writer {
         Self { story, open_steps: Vec::new(), phase: ("lab starts", at_ms) }
     }
 
-    fn write(&mut self, at_ms: f64, event: &Event) {
-        let story = &mut self.story;
-        match event.clone() {
+    fn write(&mut self, stamped: &Stamped) {
+        let (story, at_ms) = (&mut self.story, stamped.at_ms);
+        story.events.push(stamped.clone());
+        match stamped.event.clone() {
             Event::LabReady { .. } => self.turn("ready", at_ms),
             Event::ScenarioStarted { .. } => self.turn("scenario", at_ms),
             Event::LabDown { duration_ms, .. } => {

@@ -31,6 +31,8 @@ pub struct Timeline {
     pub lanes: Vec<Lane>,
     /// When the machines were looked at, for the script.
     pub looks: String,
+    /// Whether clients have calls on it.
+    pub has_calls: bool,
     /// What they used, below the lanes.
     pub curves: Vec<Curves>,
     /// The moment that the attempt failed at.
@@ -59,11 +61,14 @@ pub struct Item {
     pub width: f64,
     /// The class that colours it.
     pub class: String,
-    /// What is written on it, where there is room.
+    /// What is written on it, where there is room; nothing on what is narrow as a rule.
     pub text: String,
     /// What is told of it to whoever points at it.
     pub title: String,
 }
+
+/// Other bars than those of the lab, steps and faults are labelled where they are so wide, in percent.
+const LABELLED: f64 = 3.0;
 
 /// What is logged: times of lines that say that something is wrong, by machine.
 pub type Alarms = BTreeMap<String, Vec<(f64, &'static str, String)>>;
@@ -109,7 +114,7 @@ pub fn timeline(
     lanes.retain(|lane| !lane.items.is_empty());
     let bands = faults.into_iter().filter(|(_, item)| item.width > 0.0).map(|(_, item)| item).collect();
     let failed = failed_ms.map(|at| mark(axis, at, "failed", "the case failed here"));
-    Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, curves, failed }
+    Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed }
 }
 
 fn lane(name: &str, shape: &'static str, items: Vec<Item>) -> Lane {
@@ -125,7 +130,9 @@ fn item(axis: Axis, (begun_ms, ended_ms): (f64, f64), class: &str, text: &str) -
         moment(ended_ms).text,
         duration(ended_ms - begun_ms)
     );
-    Item { at_ms: moment(begun_ms).at_ms, left, width: right - left, class: class.to_owned(), text, title }
+    let width = right - left;
+    let text = if width > LABELLED || matches!(class, "phase" | "step" | "fault") { text } else { String::new() };
+    Item { at_ms: moment(begun_ms).at_ms, left, width, class: class.to_owned(), text, title }
 }
 
 fn mark(axis: Axis, at_ms: f64, class: &str, text: &str) -> Item {
