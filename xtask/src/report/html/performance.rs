@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::densities::{beyond, densities, interval};
-use super::words::{Word, change, count, duration, significant};
+use super::words::{Word, change, count, duration};
 use crate::judge::Decision;
 use crate::judge::stats::median;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
@@ -191,7 +191,7 @@ fn sentence(comparison: &Comparison, metric: &str) -> String {
         || "differently much".to_owned(),
         |effect| {
             let more = if effect >= 1.0 { "more" } else { "less" };
-            format!("{} % {more}", significant((effect - 1.0).abs() * 100.0))
+            format!("{:.1} % {more}", (effect - 1.0).abs() * 100.0)
         },
     );
     let name = &comparison.operation;
@@ -243,7 +243,7 @@ mod tests {
         let told = |decision, effect, gates| sentence(&comparison(decision, effect, gates), "processor time");
         assert_eq!(
             told(Decision::Regressed, Some(1.082), true),
-            "query has become worse: it takes 8.20 % more processor time, beyond noise and threshold. This fails the run."
+            "query has become worse: it takes 8.2 % more processor time, beyond noise and threshold. This fails the run."
         );
         assert!(told(Decision::Regressed, Some(1.3), false).ends_with("This metric alone fails nothing."));
         assert!(told(Decision::Improved, Some(0.9), true).contains("10.0 % less"));
