@@ -475,7 +475,7 @@ pub struct UserProcess<'a> {
     pub environment: &'a [(String, String)],
     /// The folder it runs in.
     pub dir: &'a Path,
-    /// Takes both streams, appended.
+    /// Takes both streams.
     pub log: File,
     /// The file of the cgroup it joins.
     pub cgroup_procs: &'a Path,
