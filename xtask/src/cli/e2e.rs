@@ -20,8 +20,8 @@ use crate::image::{self, Replacement};
 use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::{RUNS_FOLDER, Recorder};
-use crate::report::terminal;
+use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
+use crate::report::terminal::Terminal;
 use crate::run::{self, Comparing, DuetOptions, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
 
 /// Run scenarios on fresh labs of containers.
@@ -171,7 +171,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if args.dry_run {
-        let schedules = schedules(args, &project, &mut plan)?;
+        let schedules = schedules(args, &project, &mut plan, &context.terminal)?;
         let layers = image::status(&project, &plan.templates(&project), &replacements)?;
         let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
         super::plan_view::dry_run(&project, &plan, &shown, context.format);
@@ -181,17 +181,20 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
     }
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
+        setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
     require_tools()?;
-    let schedules = schedules(args, &project, &mut plan)?;
+    let schedules = schedules(args, &project, &mut plan, &context.terminal)?;
     let comparing = comparing(args, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
-    let listener: Box<dyn FnMut(&crate::record::Stamped) + Send> = match context.format {
-        Format::Human => Box::new(terminal::show_event),
-        Format::Json => Box::new(terminal::show_event_as_json),
+    let listener = match context.format {
+        Format::Human => context.terminal.listener(),
+        Format::Json => Terminal::json_listener(),
     };
+    let stops = interrupt.clone();
+    context.terminal.stops_when(move || stops.is_set());
+    expect_durations(args, &project, &plan, &context.terminal);
     let name = RunName::default();
     let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
     let options = Options {
@@ -215,12 +218,30 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
-    name.write_reports(&project, context.format);
+    name.write_reports(&project, context);
     let record = ended?;
     if context.format == Format::Human {
-        terminal::show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
+        context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
+fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Terminal) {
+    let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
+    let compares = args.baseline_compare || args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    let is_of_kind = |record: &RunRecord| {
+        let had_chaos = record.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
+        record.command.iter().any(|word| word == "e2e")
+            && had_chaos == has_chaos
+            && record.compared_with.is_some() == compares
+    };
+    let cases: Vec<String> = plan.cases.iter().map(|case| case.id.clone()).collect();
+    if terminal.is_live()
+        && let Some(expected) = expected_durations(&project.root, &cases, is_of_kind)
+    {
+        terminal.expect(expected);
+    }
 }
 
 /// The words that this verb was called with, but for those that it gives itself when it becomes root.
@@ -282,13 +303,18 @@ fn monitoring(args: &Args, comparing: &Comparing) -> Monitoring {
 }
 
 /// The faults that the arguments ask for, by case.
-fn schedules(args: &Args, project: &Project, plan: &mut Plan) -> anyhow::Result<Option<Schedules>> {
+fn schedules(
+    args: &Args,
+    project: &Project,
+    plan: &mut Plan,
+    terminal: &Terminal,
+) -> anyhow::Result<Option<Schedules>> {
     if let Some(from) = &args.chaos_replay {
         return Schedules::replay(project, plan, from).map(Some);
     }
     let Some(profile) = &args.chaos else { return Ok(None) };
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    terminal::show_progress(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
+    terminal.say(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
     Ok(Some(Schedules::draw(project, plan, profile, seed)?))
 }
 

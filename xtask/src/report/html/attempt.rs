@@ -1,6 +1,7 @@
 //! One attempt at a case, as the page shows it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use e2e_contract::{DefectOutcome, InvariantKind, Level};
 use serde::Serialize;
@@ -61,6 +62,8 @@ pub struct AttemptView {
     pub metrics: Vec<MetricRow>,
     /// Where they were taken.
     pub pictures: Vec<PictureView>,
+    /// The last screen of each machine's console: machine and text.
+    pub screens: Vec<(String, String)>,
     /// What the scenario wrote.
     pub notes: Table<NoteRow>,
     /// Path below the run's folder, name, and size.
@@ -147,6 +150,9 @@ pub struct GroupRow {
     pub example: String,
 }
 
+/// So much of a screen is shown.
+const SCREEN_CHARACTERS_MAX: usize = 16_000;
+
 /// So many groups of log lines are shown.
 const GROUPS_MAX: usize = 25;
 
@@ -213,7 +219,8 @@ impl Source<'_> {
             chaos,
             operations: performance.as_ref().map(operations).transpose()?.unwrap_or_default(),
             metrics: metrics(story),
-            pictures: story.pictures.iter().map(|(at_ms, shot)| room.picture(&run.folder, *at_ms, shot)).collect(),
+            pictures: pictures(run, story, room),
+            screens: screens(&folder),
             notes: notes(story),
             artifacts: story.artifacts.iter().map(artifact).collect(),
         })
@@ -256,6 +263,31 @@ impl Source<'_> {
             sentences: first.chain(restarts).chain(bottlenecks).collect(),
         }
     }
+}
+
+/// All pictures, in the order in which they were taken.
+fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
+    let mut pictures: Vec<PictureView> =
+        story.pictures.iter().map(|(at_ms, shot)| room.picture(&run.folder, *at_ms, shot)).collect();
+    for (at_ms, name, likeness) in &story.likenesses {
+        pictures.extend(room.likeness(&run.folder, *at_ms, name, likeness));
+    }
+    pictures.sort_by(|one, two| one.at.at_ms.total_cmp(&two.at.at_ms));
+    pictures
+}
+
+/// The last screen of each machine's console, where there is one.
+fn screens(folder: &Path) -> Vec<(String, String)> {
+    let machines = std::fs::read_dir(folder.join("containers")).into_iter().flatten().filter_map(Result::ok);
+    let mut screens: Vec<(String, String)> = machines
+        .filter_map(|machine| {
+            let text = std::fs::read(machine.path().join("screen.txt")).ok()?;
+            let text = plain(&String::from_utf8_lossy(&text), SCREEN_CHARACTERS_MAX);
+            (!text.trim().is_empty()).then(|| (machine.file_name().to_string_lossy().into_owned(), text))
+        })
+        .collect();
+    screens.sort();
+    screens
 }
 
 /// Every machine that the record knows, by name: the order of their colours.

@@ -46,6 +46,7 @@ pub fn next(record: &RunRecord, case: &CaseId, has_schedule: HasSchedule) -> Vec
         }
         HasSchedule::No => add("this case again", format!("cargo xtask e2e {case}")),
     }
+    add("what all machines logged, errors first", format!("cargo xtask logs {run} --case {case} --digest"));
     let again = if has_schedule == HasSchedule::Yes { format!(" --chaos-replay {run}") } else { String::new() };
     add("again, and the machines stay for a look", format!("cargo xtask e2e {case}{again} --keep-containers"));
     next
@@ -106,6 +107,7 @@ mod tests {
         let expected = [
             "cargo xtask e2e a/b:c --chaos-replay run-1",
             "cargo xtask shrink run-1 --case a/b:c",
+            "cargo xtask logs run-1 --case a/b:c --digest",
             "cargo xtask e2e a/b:c --chaos-replay run-1 --keep-containers",
         ];
         assert_eq!(commands, expected);

@@ -6,7 +6,7 @@ use plotters::style::{Color as _, RGBColor};
 
 use super::plot::{AXIS, BEFORE, GRID, NOW, failed, with_words};
 use super::words::significant;
-use crate::judge::stats::{density, median, quantile, resampled};
+use e2e_stats::{density, median, quantile, resampled};
 
 /// Pixels of a drawing.
 const SIZE: (u32, u32) = (720, 220);

@@ -257,7 +257,7 @@ Logged:
 s machine level line
 3.450 db error journal.log app[1]: error: &lt;";
         assert!(told.starts_with(expected), "{told}");
-        assert!(told.ends_with("Type next:\ncargo xtask e2e a&#x2f;b:c this case again\ncargo xtask e2e a&#x2f;b:c --keep-containers again, and the machines stay for a look"), "{told}");
+        assert!(told.ends_with("Type next:\ncargo xtask e2e a&#x2f;b:c this case again\ncargo xtask logs run-1 --case a&#x2f;b:c --digest what all machines logged, errors first\ncargo xtask e2e a&#x2f;b:c --keep-containers again, and the machines stay for a look"), "{told}");
         assert!(page.contains("<h1>1 of 1 case failed</h1>"));
         assert!(page.contains("<details class=\"case failed\" id=\"case-1\" open>"), "a failed case stands open");
         assert!(page.contains("cargo xtask e2e --chaos --seed 7"));

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::densities::{beyond, densities, interval};
 use super::words::{Word, change, count, duration};
 use crate::judge::Decision;
-use crate::judge::stats::median;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
+use e2e_stats::median;
 
 /// An operation of one attempt.
 #[derive(Debug, Clone, Serialize)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use e2e_contract::Picture;
+use e2e_contract::{Likeness, Picture, PictureSize};
 use serde::Serialize;
 
 use super::story::Shot;
@@ -42,25 +42,52 @@ impl Room {
 
     /// A picture that was taken at this moment of a run in this folder.
     pub fn picture(&mut self, folder: &Path, at_ms: f64, shot: &Shot) -> PictureView {
-        let view = |data, path, note| {
-            let Shot { name, url, .. } = shot.clone();
-            PictureView { name, url, at: moment(at_ms), data, path, note }
-        };
-        match &shot.picture {
-            Picture::Skipped { reason } => view(None, None, reason.clone()),
+        let Shot { name, url, picture } = shot;
+        match picture {
+            Picture::Skipped { reason } => view(at_ms, name, url, reason.clone()),
             Picture::Taken { path, size_bytes } => {
-                let shown = size(*size_bytes as f64);
-                let bytes = (*size_bytes <= BYTES_MAX.min(self.0)).then(|| std::fs::read(folder.join(path)).ok());
-                let bytes =
-                    bytes.flatten().filter(|bytes| bytes.starts_with(SIGNATURE) && bytes.len() as u64 <= BYTES_MAX);
-                let data = bytes.map(|bytes| {
-                    self.0 = self.0.saturating_sub(bytes.len() as u64);
-                    format!("data:image/png;base64,{}", STANDARD.encode(bytes))
-                });
-                view(data, Some(path.display().to_string()), shown)
+                self.fill(folder, path, view(at_ms, name, url, size(*size_bytes as f64)))
             }
         }
     }
+
+    /// A picture that was compared with one of another time, and what differs.
+    pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> Vec<PictureView> {
+        match likeness {
+            Likeness::Skipped { reason } => vec![view(at_ms, name, "", reason.clone())],
+            Likeness::OtherSize { path, taken, expected } => {
+                let shown = |size: &PictureSize| format!("{} x {} pixels", size.width_pixels, size.height_pixels);
+                let note = format!("{}, and the expected one has {}", shown(taken), shown(expected));
+                vec![self.fill(folder, path, view(at_ms, name, "", note))]
+            }
+            Likeness::Compared { path, difference, pixels_off, pixels } => {
+                let note = format!("{pixels_off} of {pixels} pixels are not the expected ones");
+                let taken = self.fill(folder, path, view(at_ms, name, "", note));
+                let differs = difference.as_ref().map(|path| {
+                    let name = format!("{name}, what differs");
+                    self.fill(folder, path, view(at_ms, &name, "", "in red on the expected one".into()))
+                });
+                std::iter::once(taken).chain(differs).collect()
+            }
+        }
+    }
+
+    /// Puts the picture of this file into a view, if it is one and there is room.
+    fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
+        let file = folder.join(path);
+        let size_bytes = std::fs::metadata(&file).map_or(u64::MAX, |metadata| metadata.len());
+        let bytes = (size_bytes <= BYTES_MAX.min(self.0)).then(|| std::fs::read(file).ok()).flatten();
+        let data = bytes.filter(|bytes| bytes.starts_with(SIGNATURE)).map(|bytes| {
+            self.0 = self.0.saturating_sub(bytes.len() as u64);
+            format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+        });
+        PictureView { data, path: Some(path.display().to_string()), ..view }
+    }
+}
+
+/// A view without a picture.
+fn view(at_ms: f64, name: &str, url: &str, note: String) -> PictureView {
+    PictureView { name: name.to_owned(), url: url.to_owned(), at: moment(at_ms), data: None, path: None, note }
 }
 
 #[cfg(test)]
@@ -80,7 +107,9 @@ mod tests {
             room.picture(folder.path(), 5.0, &shot).data
         };
         assert!(data("good.png", 12).unwrap().starts_with("data:image/png;base64,iVBORw0KGgpyZXN0"));
-        assert_eq!([data("bad.png", 21), data("none.png", 5), data("good.png", 700 << 10)], [None, None, None]);
+        write("large.png", &[SIGNATURE, &[0; 700 << 10]].concat());
+        let mut data = |name: &str| data(name, 1);
+        assert_eq!([data("bad.png"), data("none.png"), data("large.png")], [None, None, None]);
         let mut none = Room(3);
         let shot = Shot {
             name: "n".into(),
@@ -89,5 +118,10 @@ mod tests {
         };
         let view = none.picture(folder.path(), 5.0, &shot);
         assert_eq!((view.data, view.path.as_deref(), view.note.as_str()), (None, Some("good.png"), "12 B"));
+        let (path, difference) = ("good.png".into(), Some("good.png".into()));
+        let likeness = Likeness::Compared { path, difference, pixels_off: 3, pixels: 9 };
+        let views = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);
+        assert!(views.len() == 2 && views.iter().all(|view| view.data.is_some()), "{views:?}");
+        assert_eq!(views[0].note, "3 of 9 pixels are not the expected ones");
     }
 }

@@ -10,9 +10,9 @@ use super::page::headline;
 use super::performance::decision;
 use super::template::filled;
 use super::words::{Word, change, duration, verdict};
-use crate::judge::stats::{median, moving_block_length, moving_block_ratio};
 use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Thresholds, committed};
 use crate::record::{CaseResult, Operation, PastRun, Verdict};
+use e2e_stats::{median, moving_block_length, moving_block_ratio};
 
 /// The same samples give the same interval.
 const SEED: u64 = 1;

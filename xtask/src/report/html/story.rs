@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use e2e_contract::{Check, Defect, Fault, Invariant, Level, Metric, Picture};
+use e2e_contract::{Check, Defect, Fault, Invariant, Level, Likeness, Metric, Picture};
 
 use crate::record::{CaseId, Event, Outcome, Stamped};
 
@@ -43,6 +43,8 @@ pub struct Story {
     pub notes: Vec<(f64, Level, String)>,
     /// With their times.
     pub pictures: Vec<(f64, Shot)>,
+    /// Pictures that were compared with others: when, the name, and how far they are alike.
+    pub likenesses: Vec<(f64, String, Likeness)>,
     /// With their times.
     pub metrics: Vec<(f64, Metric)>,
     /// Path below the run's folder, and size.
@@ -263,6 +265,7 @@ impl Writer {
             Event::Aborted { message, location, .. } => story.aborted = Some((at_ms, message, location)),
             Event::Artifact { path, size_bytes, .. } => story.artifacts.push((path, size_bytes)),
             Event::Screenshot { name, url, picture, .. } => story.pictures.push((at_ms, Shot { name, url, picture })),
+            Event::ScreenshotCompared { name, likeness, .. } => story.likenesses.push((at_ms, name, likeness)),
             Event::Metric { metric, .. } => story.metrics.push((at_ms, metric)),
             Event::Kept { enter, .. } => story.enter = enter,
             Event::CaseEnded { outcome, last_words, .. } => {

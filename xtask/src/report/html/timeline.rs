@@ -102,8 +102,11 @@ pub fn timeline(
     let faults = fault_items(axis, story);
     let containers: std::collections::BTreeSet<&String> = faults.iter().map(|(container, _)| container).collect();
     for container in containers {
-        let items = faults.iter().filter(|(of, _)| of == container).map(|(_, item)| item.clone()).collect();
-        lanes.push(lane(&format!("Faults on {container}"), "bars", items));
+        let items: Vec<Item> = faults.iter().filter(|(of, _)| of == container).map(|(_, item)| item.clone()).collect();
+        for (place, items) in side_by_side(items).into_iter().enumerate() {
+            let name = if place == 0 { format!("Faults on {container}") } else { String::new() };
+            lanes.push(lane(&name, "bars", items));
+        }
     }
     lanes.push(lane("Checks", "marks", check_items(axis, story)));
     for (machine, alarms) in alarms {
@@ -218,6 +221,20 @@ fn picture_items(axis: Axis, story: &Story) -> Vec<Item> {
     story.pictures.iter().map(|(at, shot)| mark(axis, *at, "picture", &format!("picture {}", shot.name))).collect()
 }
 
+/// Items in rows, so that none of a row stands over another.
+fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
+    items.sort_by(|one, two| one.left.total_cmp(&two.left));
+    let mut rows: Vec<Vec<Item>> = Vec::new();
+    for item in items {
+        let is_free = |row: &&mut Vec<Item>| row.last().is_none_or(|last| last.left + last.width <= item.left);
+        match rows.iter_mut().find(is_free) {
+            Some(row) => row.push(item),
+            None => rows.push(vec![item]),
+        }
+    }
+    rows
+}
+
 /// The same items, or where there are too many, neighbours of one class as one.
 fn thinned(mut items: Vec<Item>) -> Vec<Item> {
     let mut gap = 0.05;
@@ -257,6 +274,14 @@ mod tests {
         let bar = item(axis(), (1000.0, 3500.0), "step", "load");
         assert_eq!((bar.left, bar.width, bar.at_ms), (10.0, 25.0, 1000.0));
         assert_eq!(bar.title, "load\n1.000 s to 3.500 s, 2.500 s");
+    }
+
+    #[test]
+    fn what_overlaps_stands_in_rows() {
+        let bar = |begun_ms, ended_ms| item(axis(), (begun_ms, ended_ms), "fault", "f");
+        let rows = side_by_side(vec![bar(3000.0, 4000.0), bar(1000.0, 3000.0), bar(2000.0, 3500.0)]);
+        assert_eq!(rows.iter().map(|row| row[0].left).collect::<Vec<_>>(), [10.0, 20.0]);
+        assert_eq!(rows[0].len(), 2);
     }
 
     #[test]
