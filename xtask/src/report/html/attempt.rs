@@ -269,9 +269,8 @@ impl Source<'_> {
 fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
     let mut pictures: Vec<PictureView> =
         story.pictures.iter().map(|(at_ms, shot)| room.picture(&run.folder, *at_ms, shot)).collect();
-    for (at_ms, name, likeness) in &story.likenesses {
-        pictures.extend(room.likeness(&run.folder, *at_ms, name, likeness));
-    }
+    let likenesses = story.likenesses.iter();
+    pictures.extend(likenesses.map(|(at_ms, name, likeness)| room.likeness(&run.folder, *at_ms, name, likeness)));
     pictures.sort_by(|one, two| one.at.at_ms.total_cmp(&two.at.at_ms));
     pictures
 }

@@ -51,23 +51,21 @@ impl Room {
         }
     }
 
-    /// A picture that was compared with one of another time, and what differs.
-    pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> Vec<PictureView> {
+    /// What came of comparing a picture with one of another time. The picture itself is among the others.
+    pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> PictureView {
+        let name = format!("{name}, compared");
         match likeness {
-            Likeness::Skipped { reason } => vec![view(at_ms, name, "", reason.clone())],
-            Likeness::OtherSize { path, taken, expected } => {
+            Likeness::Skipped { reason } => view(at_ms, &name, "", reason.clone()),
+            Likeness::OtherSize { taken, expected, .. } => {
                 let shown = |size: &PictureSize| format!("{} x {} pixels", size.width_pixels, size.height_pixels);
-                let note = format!("{}, and the expected one has {}", shown(taken), shown(expected));
-                vec![self.fill(folder, path, view(at_ms, name, "", note))]
+                view(at_ms, &name, "", format!("{}, and the expected one has {}", shown(taken), shown(expected)))
             }
-            Likeness::Compared { path, difference, pixels_off, pixels } => {
-                let note = format!("{pixels_off} of {pixels} pixels are not the expected ones");
-                let taken = self.fill(folder, path, view(at_ms, name, "", note));
-                let differs = difference.as_ref().map(|path| {
-                    let name = format!("{name}, what differs");
-                    self.fill(folder, path, view(at_ms, &name, "", "in red on the expected one".into()))
-                });
-                std::iter::once(taken).chain(differs).collect()
+            Likeness::Compared { difference, pixels_off, pixels, .. } => {
+                let note = format!("{pixels_off} of {pixels} pixels are not the expected ones, here in red");
+                match difference {
+                    Some(path) => self.fill(folder, path, view(at_ms, &name, "", note)),
+                    None => view(at_ms, &name, "", "as expected, to the pixel".into()),
+                }
             }
         }
     }
@@ -120,8 +118,8 @@ mod tests {
         assert_eq!((view.data, view.path.as_deref(), view.note.as_str()), (None, Some("good.png"), "12 B"));
         let (path, difference) = ("good.png".into(), Some("good.png".into()));
         let likeness = Likeness::Compared { path, difference, pixels_off: 3, pixels: 9 };
-        let views = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);
-        assert!(views.len() == 2 && views.iter().all(|view| view.data.is_some()), "{views:?}");
-        assert_eq!(views[0].note, "3 of 9 pixels are not the expected ones");
+        let view = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);
+        assert!(view.data.is_some(), "{view:?}");
+        assert_eq!(view.note, "3 of 9 pixels are not the expected ones, here in red");
     }
 }
