@@ -57,9 +57,9 @@ ps:
 shell container *command:
     cargo xtask shell "$@"
 
-# Show the logs of a container of a kept lab
+# Show what all machines logged, by time, in a run or a live lab: just logs latest db, just logs --live db
 [group('lab')]
-logs container:
+logs *args:
     cargo xtask logs "$@"
 
 # Remove kept labs, leftovers of killed runs and old container logs

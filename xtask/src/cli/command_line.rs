@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::look::LookArgs;
 use super::{
-    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    runs, setup, shrink, test,
+    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, logs, netqueue,
+    new, runs, setup, shrink, test,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -65,7 +65,7 @@ enum Verb {
     Setup(setup::Args),
     Ps(live::PsArgs),
     Shell(live::ShellArgs),
-    Logs(live::LogsArgs),
+    Logs(logs::Args),
     Clean(clean::Args),
     Image(image::Args),
     JudgeCheck(judge_check::Args),
@@ -115,7 +115,7 @@ impl Verb {
             Verb::Setup(args) => setup::run(args, context),
             Verb::Ps(args) => live::ps(args, context),
             Verb::Shell(args) => live::open_shell(args, context),
-            Verb::Logs(args) => live::logs(args, context),
+            Verb::Logs(args) => logs::run(args, context),
             Verb::Clean(args) => clean::run(args, context),
             Verb::Image(args) => image::run(args, context),
             Verb::JudgeCheck(args) => judge_check::run(args, context),
@@ -126,7 +126,7 @@ impl Verb {
     }
 
     fn has_json(&self) -> bool {
-        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Logs(_) | Self::Clean(_))
+        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Clean(_))
     }
 }
 

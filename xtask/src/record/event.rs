@@ -1,8 +1,9 @@
 //! What happens in a run, as a closed enum: the whole interface between the run and its reports.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Picture};
+use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, Counts, Outcome, Verdict};
@@ -319,6 +320,17 @@ pub enum Event {
         /// The file, by its path below the run's folder, or why there is none.
         picture: Picture,
     },
+    /// A picture was compared with one of another time.
+    ScreenshotCompared {
+        /// The case.
+        case: CaseId,
+        /// The new one's name.
+        name: String,
+        /// The other one, by its path on this machine.
+        expected: PathBuf,
+        /// How far they are alike; files by their paths below the run's folder.
+        likeness: Likeness,
+    },
     /// The lab stays for a look.
     Kept {
         /// The case.
@@ -409,6 +421,7 @@ impl Event {
             | Self::Aborted { case, .. }
             | Self::Artifact { case, .. }
             | Self::Screenshot { case, .. }
+            | Self::ScreenshotCompared { case, .. }
             | Self::Kept { case, .. }
             | Self::LabDown { case, .. }
             | Self::CaseEnded { case, .. }

@@ -10,6 +10,7 @@ mod duet;
 mod engine;
 mod ground;
 mod interrupt;
+mod kernel;
 mod live_check;
 mod lockstep;
 mod machines;

@@ -1,14 +1,21 @@
 //! The bytes of a line as text that does no harm: bounded, valid UTF-8, nothing that a terminal or a page obeys.
 
 /// So many bytes of a line are kept.
-pub(super) const LINE_BYTES_MAX: usize = 4096;
+const LINE_BYTES_MAX: usize = 4096;
 
 const ESCAPE: char = '\u{1b}';
 
 /// A line as text.
 pub(super) fn clean(line: &[u8]) -> String {
+    harmless(line, LINE_BYTES_MAX)
+}
+
+/// A line of anything as text that can be shown: valid UTF-8 without escape codes and control characters. Of a long one
+/// so many bytes are kept, at least 4, and how many are missing is said.
+#[must_use]
+pub fn harmless(line: &[u8], bytes_max: usize) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let kept = &line[..cut(line)];
+    let kept = &line[..cut(line, bytes_max)];
     let plain = kept.iter().all(|byte| (0x20..0x7f).contains(byte));
     let decoded = String::from_utf8_lossy(kept);
     let mut text = if plain { decoded.into_owned() } else { without_codes(&decoded) };
@@ -20,12 +27,12 @@ pub(super) fn clean(line: &[u8]) -> String {
 }
 
 /// Where a line is cut off: not inside of a character.
-fn cut(line: &[u8]) -> usize {
-    if line.len() <= LINE_BYTES_MAX {
+fn cut(line: &[u8], bytes_max: usize) -> usize {
+    if line.len() <= bytes_max {
         return line.len();
     }
     let is_inside = |at: &usize| line[*at] & 0b1100_0000 == 0b1000_0000;
-    (LINE_BYTES_MAX - 3..=LINE_BYTES_MAX).rev().find(|at| !is_inside(at)).unwrap_or(LINE_BYTES_MAX)
+    (bytes_max.saturating_sub(3)..=bytes_max).rev().find(|at| !is_inside(at)).unwrap_or(bytes_max)
 }
 
 fn without_codes(line: &str) -> String {

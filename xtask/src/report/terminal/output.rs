@@ -117,6 +117,12 @@ impl Terminal {
         self.shows_live
     }
 
+    /// Whether what goes to stdout gets colours.
+    #[must_use]
+    pub fn colours_results(&self) -> bool {
+        self.result_paint == Paint::Colours
+    }
+
     /// A listener that shows events as they happen.
     #[must_use]
     pub fn listener(self: &Arc<Self>) -> Box<dyn FnMut(&Stamped) + Send> {
