@@ -12,7 +12,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::manifest::nearest;
 use crate::record::PastRun;
 use crate::record::logs::{LogDigest, LogLevel, LogLine};
-use crate::report::log_text::{self, Clock, Paint};
+use crate::report::terminal::LogClock;
 
 /// Show what all machines logged, merged by time: in a run, or in a live lab.
 #[derive(Debug, clap::Args)]
@@ -190,7 +190,6 @@ fn show_lines(
     context: &Context,
 ) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let paint = paint(context);
     if context.format == Format::Json {
         let head = json!({ "format_version": 1, "run_id": run.record.run_id, "started_at": run.record.started_at });
         writeln!(out, "{head}")?;
@@ -201,7 +200,7 @@ fn show_lines(
         }
         for line in filter.wanted(lines) {
             match context.format {
-                Format::Human => writeln!(out, "{}", log_text::line(line, Clock::Run, paint))?,
+                Format::Human => writeln!(out, "{}", context.terminal.log_line(line, LogClock::Run))?,
                 Format::Json => writeln!(out, "{}", line_as_json(line, Some(attempt))?)?,
             }
         }
@@ -231,7 +230,11 @@ fn show_digests(
         let (events, performance) = (run.attempt_events(attempt.folder)?, run.performance(attempt.folder)?);
         let digest = LogDigest::of(&lines, &events, performance.as_ref());
         match context.format {
-            Format::Human => write!(out, "{}", log_text::digest(&attempt.title(), &digest, paint(context)))?,
+            Format::Human => {
+                for line in context.terminal.log_digest(&attempt.title(), &digest) {
+                    writeln!(out, "{line}")?;
+                }
+            }
             Format::Json => rows.push(json!({ "case": attempt.case, "attempt": attempt.number, "digest": digest })),
         }
     }
@@ -240,11 +243,6 @@ fn show_digests(
         writeln!(out, "{value:#}")?;
     }
     Ok(())
-}
-
-/// Colours as for every other result.
-pub(super) fn paint(context: &Context) -> Paint {
-    if context.terminal.colours_results() { Paint::Coloured } else { Paint::Plain }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What happens in a run, as a closed enum: the whole interface between the run and its reports.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
@@ -327,7 +326,7 @@ pub enum Event {
         /// The new one's name.
         name: String,
         /// The other one, by its path on this machine.
-        expected: PathBuf,
+        expected: String,
         /// How far they are alike; files by their paths below the run's folder.
         likeness: Likeness,
     },

@@ -190,24 +190,21 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             }
             Picture::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
         },
-        Event::ScreenshotCompared { name, expected, likeness, .. } => {
-            let expected = expected.display();
-            match likeness {
-                Likeness::Compared { pixels_off, pixels, difference, .. } => {
-                    let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
-                    one(
-                        Weight::Progress,
-                        format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
-                    )
-                }
-                Likeness::OtherSize { taken, expected: other, .. } => {
-                    let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
-                    let (taken, other) = (size(taken), size(other));
-                    one(Weight::Alarm, format!("  picture {name}: it is {taken}, and {expected} is {other}"))
-                }
-                Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
+        Event::ScreenshotCompared { name, expected, likeness, .. } => match likeness {
+            Likeness::Compared { pixels_off, pixels, difference, .. } => {
+                let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
+                one(
+                    Weight::Progress,
+                    format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
+                )
             }
-        }
+            Likeness::OtherSize { taken, expected: other, .. } => {
+                let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
+                let (taken, other) = (size(taken), size(other));
+                one(Weight::Alarm, format!("  picture {name}: it is {taken}, and {expected} is {other}"))
+            }
+            Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
+        },
         Event::Kept { enter, remove, .. } => {
             let mut text = String::from("  the lab is kept; enter it with");
             for command in enter {

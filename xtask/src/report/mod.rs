@@ -5,7 +5,6 @@ mod attempt;
 pub mod files;
 mod junit;
 mod lanes;
-pub mod log_text;
 mod problem;
 mod process;
 mod summary;

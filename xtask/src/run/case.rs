@@ -26,15 +26,11 @@ use crate::lab::{Lab, Machine, Moment};
 use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
-use crate::record::logs::harmless;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
 use crate::session::{self, Ended, Gate, OutputFiles, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
-
-/// How much of each of these lines is shown.
-const WORDS_BYTES_MAX: usize = 500;
 
 /// What all cases of a run share.
 #[derive(Clone, Copy)]
@@ -347,7 +343,7 @@ fn last_words(context: &CaseContext<'_>, folder: &Path) -> Vec<String> {
         if !lines.is_empty() {
             let shown = log.strip_prefix(folder).unwrap_or(&log).display().to_string();
             words.push(format!("{shown}:"));
-            words.extend(lines.iter().map(|line| format!("  {}", harmless(line.as_bytes(), WORDS_BYTES_MAX))));
+            words.extend(lines.iter().map(|line| format!("  {line}")));
         }
     }
     words
