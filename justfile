@@ -62,6 +62,11 @@ shell container *command:
 logs *args:
     cargo xtask logs "$@"
 
+# Make the page that explains a run, or two side by side: just report --open, just report --compare RUN_A RUN_B
+[group('run')]
+report *args:
+    cargo xtask report "$@"
+
 # Remove kept labs, leftovers of killed runs and old container logs
 [group('lab')]
 clean:

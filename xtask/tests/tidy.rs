@@ -41,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "record", "session",
         ],
     ),
-    ("report", &["judge", "record"]),
+    ("report", &["fault", "judge", "record"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
     ("baseline", &["error", "host::invoker", "judge", "record"]),
     ("perf", &["host", "lab", "record"]),

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::look::LookArgs;
 use super::{
     baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, logs, netqueue,
-    new, runs, setup, shrink, test,
+    new, report, runs, setup, shrink, test,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -58,6 +58,7 @@ enum Verb {
     Shrink(shrink::Args),
     Runs(runs::Args),
     New(new::Args),
+    Report(report::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
@@ -110,6 +111,7 @@ impl Verb {
             Verb::Shrink(args) => shrink::run(args, context),
             Verb::Runs(args) => runs::run(args, context),
             Verb::New(args) => new::run(args, context),
+            Verb::Report(args) => report::run(args, context),
             Verb::Test(args) => test::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),
             Verb::Setup(args) => setup::run(args, context),

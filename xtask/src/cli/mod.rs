@@ -20,6 +20,7 @@ mod look;
 mod netqueue;
 mod new;
 mod plan_view;
+mod report;
 mod reports;
 mod runs;
 mod setup;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::ScenarioBinaries;
-use super::chaos::{CHAOS_FILE, ChaosFile};
 use super::clients;
 use super::engine::{Keep, Options};
 use super::ground::Ground;
@@ -14,7 +13,7 @@ use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
 use crate::error::Error;
-use crate::fault::{Fate, Played};
+use crate::fault::{CHAOS_FILE, ChaosFile, Fate, Played};
 use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::kmsg::KernelWatch;

@@ -18,7 +18,7 @@ mod shrink;
 mod trial;
 
 pub use build::{Binaries, ScenarioBinaries};
-pub use chaos::{CHAOS_FILE, ChaosFile, Schedules};
+pub use chaos::Schedules;
 pub use compare::{Update, require_baselines, updates};
 pub use duet::DuetOptions;
 pub use engine::{Comparing, Keep, Monitoring, Options, execute, layer_event};

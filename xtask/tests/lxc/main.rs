@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
 mod as_user;
+mod browser;
 mod chaos;
 mod common;
 mod comparisons;
@@ -16,4 +17,5 @@ mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod report;
 mod runs;
