@@ -62,7 +62,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
-    let recorder = Arc::new(Recorder::new(vec![Box::new(terminal::show_event)]));
+    let mut lines = terminal::EventLines::default();
+    let recorder = Arc::new(Recorder::new(vec![Box::new(move |stamped| lines.show(stamped))]));
     let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
     let options = Options { monitoring, ..Options::plain(args.slot)? };
     let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;

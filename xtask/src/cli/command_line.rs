@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
-    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    setup, shrink, test,
+    baseline, baseline_update, build_layer, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard, image,
+    judge_check, live, netqueue, new, pcap, ps, setup, shrink, test, up,
 };
 use crate::error::Error;
 
@@ -55,8 +55,15 @@ enum Verb {
     Doctor(doctor::Args),
     /// Install what doctor misses, with the system's package manager
     Setup(setup::Args),
-    Ps(live::PsArgs),
-    Shell(live::ShellArgs),
+    Up(up::UpArgs),
+    Down(up::DownArgs),
+    Ttl(up::TtlArgs),
+    Ps(ps::Args),
+    Shell(enter::ShellArgs),
+    Exec(enter::ExecArgs),
+    Cp(cp::Args),
+    Forward(forward::Args),
+    Pcap(pcap::Args),
     Logs(live::LogsArgs),
     Clean(clean::Args),
     Image(image::Args),
@@ -67,6 +74,8 @@ enum Verb {
     BuildLayer(build_layer::Args),
     #[command(hide = true)]
     Netqueue(netqueue::Args),
+    #[command(hide = true)]
+    FaultHolder(fault_holder::Args),
 }
 
 impl Cli {
@@ -94,8 +103,15 @@ impl Cli {
             Verb::Test(args) => test::run(args, &context),
             Verb::Doctor(args) => doctor::run(args, &context),
             Verb::Setup(args) => setup::run(args, &context),
-            Verb::Ps(args) => live::ps(args, &context),
-            Verb::Shell(args) => live::open_shell(args, &context),
+            Verb::Up(args) => up::up(args, &context),
+            Verb::Down(args) => up::down(args, &context),
+            Verb::Ttl(args) => up::ttl(args, &context),
+            Verb::Ps(args) => ps::run(args, &context),
+            Verb::Shell(args) => enter::open_shell(args, &context),
+            Verb::Exec(args) => enter::exec(args, &context),
+            Verb::Cp(args) => cp::run(args, &context),
+            Verb::Forward(args) => forward::run(args, &context),
+            Verb::Pcap(args) => pcap::run(args, &context),
             Verb::Logs(args) => live::logs(args, &context),
             Verb::Clean(args) => clean::run(args, &context),
             Verb::Image(args) => image::run(args, &context),
@@ -103,13 +119,24 @@ impl Cli {
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),
+            Verb::FaultHolder(args) => fault_holder::run(args),
         }
     }
 }
 
 impl Verb {
     fn has_json(&self) -> bool {
-        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Logs(_) | Self::Clean(_))
+        !matches!(
+            self,
+            Self::Test(_)
+                | Self::Shell(_)
+                | Self::Exec(_)
+                | Self::Logs(_)
+                | Self::Clean(_)
+                | Self::Down(_)
+                | Self::Ttl(_)
+                | Self::Pcap(_)
+        )
     }
 }
 

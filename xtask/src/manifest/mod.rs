@@ -17,7 +17,7 @@ pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;
-pub use parse::nearest;
+pub use parse::{is_name, nearest};
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
 pub use skeleton::{Language, Skeleton};

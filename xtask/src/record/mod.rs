@@ -12,7 +12,7 @@ mod recorder;
 mod run_dir;
 
 pub use comparison::{Comparison, Way};
-pub use event::{CaseId, Event, FaultObserved, Stamped};
+pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};
 pub use performance::{

@@ -6,14 +6,32 @@ use std::path::Path;
 
 use crate::judge::Decision;
 use crate::record::human::{Weight, comparison, comparison_counts, lines, stamp, summary};
-use crate::record::{Outcome, RunRecord, Stamped, Verdict};
+use crate::record::{Event, Outcome, RunRecord, Stamped, Verdict};
 
-/// Prints an event as it happens.
-pub fn show_event(stamped: &Stamped) {
-    let (weight, lines) = lines(&stamped.event);
-    if weight >= Weight::Progress {
-        for line in lines {
-            eprintln!("[{}] {line}", stamp(stamped.at_ms));
+/// Prints events as they happen; while a case is held the terminal belongs to whoever looks at it, and they wait.
+#[derive(Debug, Default)]
+pub struct EventLines {
+    is_held: bool,
+    waiting: Vec<String>,
+}
+
+impl EventLines {
+    /// Prints an event.
+    pub fn show(&mut self, stamped: &Stamped) {
+        let (weight, lines) = lines(&stamped.event);
+        if weight >= Weight::Progress {
+            self.waiting.extend(lines.into_iter().map(|line| format!("[{}] {line}", stamp(stamped.at_ms))));
+        }
+        if matches!(stamped.event, Event::Released { .. }) {
+            self.is_held = false;
+        }
+        if !self.is_held {
+            for line in self.waiting.drain(..) {
+                eprintln!("{line}");
+            }
+        }
+        if matches!(stamped.event, Event::Held { .. }) {
+            self.is_held = true;
         }
     }
 }

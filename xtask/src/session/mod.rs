@@ -1,18 +1,21 @@
 //! One scenario process: its start as the invoking user, its socket, its requests, its end and what that means.
 //! Knows labs and the record; nothing of plans, retries or reports.
 
+mod breakpoint;
 mod chaos;
 mod connection;
 mod ending;
 mod faults;
 mod findings;
 mod gate;
+mod hold;
 mod limits;
 mod pictures;
 mod requests;
 mod scenario;
 mod wanted;
 
+pub use breakpoint::{Breakpoint, Stopped};
 pub use chaos::ChaosSpec;
 pub use gate::Gate;
 pub use scenario::{Ended, SessionSpec, run};

@@ -12,6 +12,7 @@ mod doctor;
 mod faults;
 mod image;
 mod languages;
+mod live;
 mod new;
 mod performance;
 mod pictures;
