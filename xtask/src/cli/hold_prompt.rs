@@ -104,7 +104,10 @@ impl Watcher for HoldPrompt {
 fn machines(held: &HeldCase<'_>) {
     for container in held.containers() {
         let machine = container.machine();
-        let state = container.outage().map_or_else(|| "running".to_owned(), |outage| outage.to_string());
+        let state = match container.outage() {
+            None => "running".to_owned(),
+            Some(outage) => format!("{}: {}", if outage.frozen { "frozen" } else { "down" }, outage.cause),
+        };
         eprintln!("  {:<10} {:<14} template {}: {state}", machine.name, machine.address(), machine.template.name);
     }
     eprintln!();

@@ -56,7 +56,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
     let mut capture = Capture::open(&lab.network()?, &machine.machine().port())?;
     let mut writer = PcapWriter::begin(BufWriter::new(output(&path)?)).with_context(|| failed(&path))?;
     writer.flush().with_context(|| failed(&path))?;
-    terminal::show_progress(&format!("{} to {}; Ctrl-C ends it", machine.name, path.display()));
+    terminal::show_progress(&format!("what passes {} goes to {}; Ctrl-C ends it", machine.name, path.display()));
     let (begun, mut looked) = (Instant::now(), Instant::now());
     let (mut packets, mut bytes, mut dropped) = (0_u64, 0_u64, 0_u64);
     while !interrupt.is_set() && args.count.is_none_or(|count| packets < count) {

@@ -87,7 +87,13 @@ impl Inside<'_> {
             return unpacked;
         }
         let failure = self.failure(ended.status, said);
-        if failure.contains("Broken pipe") && unpacked.is_err() { unpacked } else { bail!(failure) }
+        if failure.contains("Broken pipe") && unpacked.is_err() {
+            return unpacked;
+        }
+        if failure.contains("No such file or directory") {
+            bail!(Error::Usage(format!("{}:{}: {failure}", self.machine.name, self.path)));
+        }
+        bail!(failure)
     }
 
     /// Copies something there that a user of the host may read: into a folder, or under a name that is not there yet. It

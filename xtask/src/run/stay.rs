@@ -130,6 +130,9 @@ pub fn stand(
     require_memory(plan.machines.iter().map(|(_, template)| limits(template)).sum())?;
     let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
     let templates: Vec<String> = templates.into_iter().collect();
+    for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {
+        tell(format!("containers of template {name} are privileged: root inside is root of this host"));
+    }
     let observe = |event: Progress| match event {
         Progress::Waiting { template, what } => tell(format!("template {template}: {what}")),
         Progress::Building { template, step } => tell(format!("template {template}: {step}")),

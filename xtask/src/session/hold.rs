@@ -46,6 +46,13 @@ impl Session {
         self.given_up.load(Ordering::SeqCst)
     }
 
+    /// The scenario has ended: a process that dies waits for no answer, but its lab stays as long as somebody looks at it.
+    pub fn wait_for_release(&self) {
+        while self.lab.clock().is_held() && !self.shall_stop() {
+            std::thread::sleep(HELD_POLL); // no condition: the session has nothing else to do
+        }
+    }
+
     /// Waits while everything is held; in a case that was given up until its end, which is then the answer.
     pub(super) fn wait_while_held(&self) -> Answer<()> {
         while (self.lab.clock().is_held() || self.is_given_up()) && !self.is_closed() {

@@ -155,9 +155,13 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) => {}
         }
     };
+    session.wait_for_release();
     // What the scenario started and left behind goes with it.
     let killed = cgroup.kill_and_remove(KILL_DEADLINE, || ());
     connection::release(&socket);
+    if end == End::GivenUp {
+        session.close(); // the request that failed waits for nothing else
+    }
     // What it wrote before its end counts; what is still under way after that does not.
     let _ = served.recv_timeout(DRAIN_DEADLINE);
     session.close();
