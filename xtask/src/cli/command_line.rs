@@ -1,14 +1,17 @@
 //! The verbs, and what all of them share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::look::LookArgs;
 use super::{
     baseline, baseline_update, build_layer, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard, image,
-    judge_check, live, netqueue, new, pcap, ps, setup, shrink, test, up,
+    judge_check, live, netqueue, new, pcap, ps, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
+use crate::report::terminal::Terminal;
 
 /// Multi-machine end-to-end tests on LXC containers.
 #[derive(Debug, Parser)]
@@ -20,6 +23,8 @@ pub struct Cli {
     /// How results are printed on stdout.
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
     format: Format,
+    #[command(flatten)]
+    look: LookArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -40,6 +45,8 @@ pub struct Context {
     pub root: PathBuf,
     /// How results are printed.
     pub format: Format,
+    /// Where progress is shown.
+    pub terminal: Arc<Terminal>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +56,7 @@ enum Verb {
     BaselineUpdate(baseline_update::Args),
     Fault(fault::Args),
     Shrink(shrink::Args),
+    Runs(runs::Args),
     New(new::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
@@ -92,39 +100,48 @@ impl Cli {
             let message = "--format json: what this verb prints is other programs' own words; it has no such form";
             return Err(Error::Usage(message.into()).into());
         }
-        let context = Context { root: std::path::absolute(root)?, format: self.format };
-        match &self.verb {
-            Verb::E2e(args) => e2e::run(args, &context),
-            Verb::Baseline(args) => baseline::run(args, &context),
-            Verb::BaselineUpdate(args) => baseline_update::run(args, &context),
-            Verb::Fault(args) => fault::run(args, &context),
-            Verb::Shrink(args) => shrink::run(args, &context),
-            Verb::New(args) => new::run(args, &context),
-            Verb::Test(args) => test::run(args, &context),
-            Verb::Doctor(args) => doctor::run(args, &context),
-            Verb::Setup(args) => setup::run(args, &context),
-            Verb::Up(args) => up::up(args, &context),
-            Verb::Down(args) => up::down(args, &context),
-            Verb::Ttl(args) => up::ttl(args, &context),
-            Verb::Ps(args) => ps::run(args, &context),
-            Verb::Shell(args) => enter::open_shell(args, &context),
-            Verb::Exec(args) => enter::exec(args, &context),
-            Verb::Cp(args) => cp::run(args, &context),
-            Verb::Forward(args) => forward::run(args, &context),
-            Verb::Pcap(args) => pcap::run(args, &context),
-            Verb::Logs(args) => live::logs(args, &context),
-            Verb::Clean(args) => clean::run(args, &context),
-            Verb::Image(args) => image::run(args, &context),
-            Verb::JudgeCheck(args) => judge_check::run(args, &context),
+        let terminal = Arc::new(Terminal::open(self.look.look()?).map_err(Error::Usage)?);
+        let context =
+            Context { root: std::path::absolute(root)?, format: self.format, terminal: Arc::clone(&terminal) };
+        let done = self.verb.carry_out(&context);
+        terminal.end(); // before an error is printed
+        done
+    }
+}
+
+impl Verb {
+    fn carry_out(&self, context: &Context) -> anyhow::Result<u8> {
+        match self {
+            Verb::E2e(args) => e2e::run(args, context),
+            Verb::Baseline(args) => baseline::run(args, context),
+            Verb::BaselineUpdate(args) => baseline_update::run(args, context),
+            Verb::Fault(args) => fault::run(args, context),
+            Verb::Shrink(args) => shrink::run(args, context),
+            Verb::Runs(args) => runs::run(args, context),
+            Verb::New(args) => new::run(args, context),
+            Verb::Test(args) => test::run(args, context),
+            Verb::Doctor(args) => doctor::run(args, context),
+            Verb::Setup(args) => setup::run(args, context),
+            Verb::Up(args) => up::up(args, context),
+            Verb::Down(args) => up::down(args, context),
+            Verb::Ttl(args) => up::ttl(args, context),
+            Verb::Ps(args) => ps::run(args, context),
+            Verb::Shell(args) => enter::open_shell(args, context),
+            Verb::Exec(args) => enter::exec(args, context),
+            Verb::Cp(args) => cp::run(args, context),
+            Verb::Forward(args) => forward::run(args, context),
+            Verb::Pcap(args) => pcap::run(args, context),
+            Verb::Logs(args) => live::logs(args, context),
+            Verb::Clean(args) => clean::run(args, context),
+            Verb::Image(args) => image::run(args, context),
+            Verb::JudgeCheck(args) => judge_check::run(args, context),
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),
             Verb::FaultHolder(args) => fault_holder::run(args),
         }
     }
-}
 
-impl Verb {
     fn has_json(&self) -> bool {
         !matches!(
             self,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::hold_prompt::HoldPrompt;
+use super::reports::RunName;
 use super::{Context, Format, doctor, sudo};
 use crate::error::Error;
 use crate::fault::Profile;
@@ -21,8 +22,8 @@ use crate::image::{self, Replacement};
 use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::{RUNS_FOLDER, Recorder};
-use crate::report::terminal;
+use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
+use crate::report::terminal::Terminal;
 use crate::run::{
     self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, ScenarioBinaries,
     Schedules,
@@ -185,7 +186,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if args.dry_run {
-        let schedules = schedules(args, &project, &mut plan)?;
+        let schedules = schedules(args, &project, &mut plan, &context.terminal)?;
         let layers = image::status(&project, &plan.templates(&project), &replacements)?;
         let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
         super::plan_view::dry_run(&project, &plan, &shown, context.format);
@@ -200,21 +201,22 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
     }
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
+        setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
     require_tools()?;
-    let schedules = schedules(args, &project, &mut plan)?;
+    let schedules = schedules(args, &project, &mut plan, &context.terminal)?;
     let comparing = comparing(args, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
-    let listener: Box<dyn FnMut(&crate::record::Stamped) + Send> = match context.format {
-        Format::Human => {
-            let mut lines = terminal::EventLines::default();
-            Box::new(move |stamped| lines.show(stamped))
-        }
-        Format::Json => Box::new(terminal::show_event_as_json),
+    let listener = match context.format {
+        Format::Human => context.terminal.listener(),
+        Format::Json => Terminal::json_listener(),
     };
-    let recorder = Arc::new(Recorder::new(vec![listener]));
+    let stops = interrupt.clone();
+    context.terminal.stops_when(move || stops.is_set());
+    expect_durations(args, &project, &plan, &context.terminal);
+    let name = RunName::default();
+    let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
     let options = Options {
         slot: args.slot.to_string(),
         wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
@@ -226,7 +228,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         stay: Stay::of(args.ttl),
         breakpoints: args.break_on_failure.then(|| {
             let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
-            Breakpoints::new(Box::new(HoldPrompt::new(interrupt.clone())), machines)
+            let prompt = HoldPrompt::new(interrupt.clone(), Arc::clone(&context.terminal));
+            Breakpoints::new(Box::new(prompt), machines)
         }),
         failures_max: args.max_fail,
         retries: args.retries,
@@ -240,11 +243,31 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         command: own_words(),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
-    let record = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt)?;
+    let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
+    name.write_reports(&project, context);
+    let record = ended?;
     if context.format == Format::Human {
-        terminal::show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
+        context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
+fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Terminal) {
+    let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
+    let compares = args.baseline_compare || args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    let is_of_kind = |record: &RunRecord| {
+        let had_chaos = record.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
+        record.command.iter().any(|word| word == "e2e")
+            && had_chaos == has_chaos
+            && record.compared_with.is_some() == compares
+    };
+    let cases: Vec<String> = plan.cases.iter().map(|case| case.id.clone()).collect();
+    if terminal.is_live()
+        && let Some(expected) = expected_durations(&project.root, &cases, is_of_kind)
+    {
+        terminal.expect(expected);
+    }
 }
 
 /// The words that this verb was called with, but for those that it gives itself when it becomes root.
@@ -306,13 +329,18 @@ fn monitoring(args: &Args, comparing: &Comparing) -> Monitoring {
 }
 
 /// The faults that the arguments ask for, by case.
-fn schedules(args: &Args, project: &Project, plan: &mut Plan) -> anyhow::Result<Option<Schedules>> {
+fn schedules(
+    args: &Args,
+    project: &Project,
+    plan: &mut Plan,
+    terminal: &Terminal,
+) -> anyhow::Result<Option<Schedules>> {
     if let Some(from) = &args.chaos_replay {
         return Schedules::replay(project, plan, from).map(Some);
     }
     let Some(profile) = &args.chaos else { return Ok(None) };
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    terminal::show_progress(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
+    terminal.say(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
     Ok(Some(Schedules::draw(project, plan, profile, seed)?))
 }
 

@@ -14,7 +14,6 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::forward::{Forward, Target};
 use crate::host::invoker::is_root;
-use crate::report::terminal;
 use crate::run::Interrupt;
 
 /// How often it is looked whether the lab is still there.
@@ -58,13 +57,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         if looked.get().elapsed() > LAB_POLL {
             looked.set(Instant::now());
             if !lab.is_there() {
-                terminal::show_progress(&format!("the lab of slot {} is gone", lab.slot));
+                context.terminal.say(&format!("the lab of slot {} is gone", lab.slot));
                 return false;
             }
         }
         !interrupt.is_set()
     };
-    let tell: Arc<dyn Fn(String) + Send + Sync> = Arc::new(|line| terminal::show_progress(&line));
+    let tell: Arc<dyn Fn(String) + Send + Sync> = {
+        let terminal = Arc::clone(&context.terminal);
+        Arc::new(move |line| terminal.say(&line))
+    };
     forward.serve(&target, &goes_on, &tell)?;
     Ok(EXIT_PASSED)
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "it talks to whoever sits at the terminal, beside the run's results")]
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use super::choice::lab_in;
 use super::enter::shell_in;
 use crate::manifest::nearest;
 use crate::record::Onward;
+use crate::report::terminal::Terminal;
 use crate::run::{HeldCase, Interrupt, Watcher};
 
 /// How often it is looked whether the run was interrupted while nothing is typed.
@@ -26,6 +28,7 @@ const HELP: &str = "  shell NAME   a shell in a machine; `exit` comes back here
 #[derive(Debug)]
 pub struct HoldPrompt {
     interrupt: Interrupt,
+    terminal: Arc<Terminal>,
 }
 
 /// What was typed.
@@ -41,8 +44,8 @@ enum Answer {
 impl HoldPrompt {
     /// One that gives up when the run is interrupted.
     #[must_use]
-    pub fn new(interrupt: Interrupt) -> Self {
-        Self { interrupt }
+    pub fn new(interrupt: Interrupt, terminal: Arc<Terminal>) -> Self {
+        Self { interrupt, terminal }
     }
 
     /// A line from the terminal; nothing where there will be no more.
@@ -72,7 +75,16 @@ impl HoldPrompt {
 }
 
 impl Watcher for HoldPrompt {
+    /// Whatever else is to be printed waits meanwhile.
     fn look(&self, held: &HeldCase<'_>) -> Onward {
+        let mut onward = Onward::GiveUp;
+        self.terminal.beside(|| onward = self.ask(held));
+        onward
+    }
+}
+
+impl HoldPrompt {
+    fn ask(&self, held: &HeldCase<'_>) -> Onward {
         eprintln!("\n{} is held, with its faults and deadlines:\n  {}\n", held.case(), held.reason());
         machines(held);
         for problem in held.problems() {

@@ -14,7 +14,6 @@ use crate::host::capture::{Capture, Heard};
 use crate::host::invoker::{Invoker, is_root};
 use crate::host::pcap::PcapWriter;
 use crate::lab::{LiveLab, LiveMachine};
-use crate::report::terminal;
 use crate::run::Interrupt;
 
 /// How often it is looked whether it shall go on.
@@ -46,7 +45,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Bad usage, a file that is there already or cannot be written.
-pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
@@ -56,7 +55,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
     let mut capture = Capture::open(&lab.network()?, &machine.machine().port())?;
     let mut writer = PcapWriter::begin(BufWriter::new(output(&path)?)).with_context(|| failed(&path))?;
     writer.flush().with_context(|| failed(&path))?;
-    terminal::show_progress(&format!("what passes {} goes to {}; Ctrl-C ends it", machine.name, path.display()));
+    context.terminal.say(&format!("what passes {} goes to {}; Ctrl-C ends it", machine.name, path.display()));
     let (begun, mut looked) = (Instant::now(), Instant::now());
     let (mut packets, mut bytes, mut dropped) = (0_u64, 0_u64, 0_u64);
     while !interrupt.is_set() && args.count.is_none_or(|count| packets < count) {
@@ -84,7 +83,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
         if looked.elapsed() > LAB_POLL {
             looked = Instant::now();
             if !lab.is_there() {
-                terminal::show_progress(&format!("the lab of slot {} is gone", lab.slot));
+                context.terminal.say(&format!("the lab of slot {} is gone", lab.slot));
                 break;
             }
         }
@@ -92,7 +91,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
     writer.flush().with_context(|| failed(&path))?;
     dropped += u64::from(capture.dropped());
     let lost = if dropped == 0 { String::new() } else { format!("; {dropped} more came too fast and are missing") };
-    terminal::show_progress(&format!("{packets} packets, {bytes} bytes{lost}"));
+    context.terminal.say(&format!("{packets} packets, {bytes} bytes{lost}"));
     Ok(EXIT_PASSED)
 }
 

@@ -16,7 +16,6 @@ use crate::host::invoker::is_root;
 use crate::host::shell::which;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::Project;
-use crate::report::terminal;
 use crate::run::{Interrupt, Stand, stand};
 
 /// Start a lab that stays: a container of each template, or those of a scenario.
@@ -80,7 +79,7 @@ pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let (slot, wait) = (args.slot.to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
-    let tell = |line: String| terminal::show_progress(&line);
+    let tell = |line: String| context.terminal.say(&line);
     let standing = stand(&project, &plan, (&slot, wait, Stay::of(args.ttl)), &interrupt, &tell)?;
     let lab = lab_in(&slot)?;
     let ready_ms = standing.ready_after.as_secs_f64() * 1e3;

@@ -67,7 +67,7 @@ pub enum Onward {
 pub enum Event {
     /// The run began.
     RunStarted {
-        /// [`super::FORMAT_VERSION`].
+        /// Version of the events and of `run.json`: [`super::FORMAT_VERSION`].
         format_version: u32,
         /// Name of the run and of its folder.
         run_id: String,
@@ -397,4 +397,48 @@ pub enum Event {
         /// The exit code it leads to.
         exit_code: u8,
     },
+}
+
+impl Event {
+    /// The case that it belongs to; nothing for those of the whole run.
+    #[must_use]
+    pub fn case(&self) -> Option<&CaseId> {
+        match self {
+            Self::RunStarted { .. }
+            | Self::Waiting { .. }
+            | Self::LayerStep { .. }
+            | Self::LayerBuilt { .. }
+            | Self::DuetBegan { .. }
+            | Self::Warning { .. }
+            | Self::RunEnded { .. } => None,
+            Self::Compared(Comparison { case, .. })
+            | Self::FaultInjected(FaultObserved { case, .. })
+            | Self::FaultHealed(FaultObserved { case, .. })
+            | Self::CaseStarted { case, .. }
+            | Self::ContainerStarted { case, .. }
+            | Self::ContainerReady { case, .. }
+            | Self::LabReady { case, .. }
+            | Self::ScenarioStarted { case, .. }
+            | Self::StepStarted { case, .. }
+            | Self::StepEnded { case, .. }
+            | Self::Check { case, .. }
+            | Self::Exec { case, .. }
+            | Self::Operation { case, .. }
+            | Self::Metric { case, .. }
+            | Self::FaultRefused { case, .. }
+            | Self::ChaosBegan { case, .. }
+            | Self::Settled { case, .. }
+            | Self::Invariant { case, .. }
+            | Self::Finding { case, .. }
+            | Self::Defect { case, .. }
+            | Self::Log { case, .. }
+            | Self::Aborted { case, .. }
+            | Self::Artifact { case, .. }
+            | Self::Screenshot { case, .. }
+            | Self::Kept { case, .. }
+            | Self::LabDown { case, .. }
+            | Self::CaseEnded { case, .. }
+            | Self::CaseJudged { case, .. } => Some(case),
+        }
+    }
 }

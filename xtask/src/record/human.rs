@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Picture};
 
-use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict};
+use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text};
 use crate::judge::Decision;
 
 /// How much an event's lines matter.
@@ -44,9 +44,14 @@ pub fn comparison_counts(comparisons: &[Comparison]) -> String {
     format!("performance: {}", all.map(of).join(", "))
 }
 
-/// The lines of an event, without a time stamp.
+/// The lines of an event, without a time stamp, and without anything that a terminal would obey.
 #[must_use]
 pub fn lines(event: &Event) -> (Weight, Vec<String>) {
+    let (weight, lines) = raw_lines(event);
+    (weight, lines.iter().map(|line| plain_text(line)).collect())
+}
+
+fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
     let one = |weight: Weight, line: String| (weight, line.lines().map(str::to_owned).collect());
     match event {
         Event::RunStarted { run_id, cases, shuffle_seed, user, started_at, .. } => {

@@ -2,25 +2,34 @@
 //! Every report is made from it. Knows nothing of how a lab or a scenario works.
 
 mod comparison;
+mod durations;
 mod event;
 pub mod human;
+pub mod logs;
 mod outcome;
 mod past_run;
 mod performance;
+mod plain_text;
 mod readable;
 mod recorder;
+#[cfg(test)]
+mod reference;
 mod run_dir;
+mod run_list;
 
 pub use comparison::{Comparison, Way};
+pub use durations::expected_durations;
 pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};
 pub use performance::{
     Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,
 };
+pub use plain_text::plain_text;
 pub use readable::readable_json;
 pub use recorder::{Recorder, milliseconds};
 pub use run_dir::RunDir;
+pub use run_list::{RunFolder, RunList, RunState};
 
 /// Version of the events and of `run.json`: raised when a reader of the old form would misread the new one.
 pub const FORMAT_VERSION: u32 = 1;

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::{Event, RunDir, Stamped, human};
 
 /// Something that wants to hear every event as it happens.
@@ -49,12 +51,14 @@ impl Recorder {
         Self { begun: Instant::now(), state: Mutex::new(State { files: None, listeners, failure: None }) }
     }
 
-    /// From now on events are written to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people.
+    /// From now on events are written to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. As long
+    /// as this process lives, it holds a lock on the first: that tells a run that goes on from one that was killed.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// When the file cannot be made, or locked.
     pub fn write_to(&self, dir: &RunDir) -> anyhow::Result<()> {
         let files = Files { events: dir.file("events.jsonl")?, log: dir.file("e2e_test.log")? };
+        files.events.try_lock().with_context(|| format!("locking events.jsonl in {}", dir.path().display()))?;
         self.state.lock().unwrap_or_else(PoisonError::into_inner).files = Some(files);
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::PastRun;
 use crate::host::invoker::Invoker;
 
 /// The folder of one run. It is the user's, who may plant anything there, while the engine is root: so all that is done
@@ -34,6 +35,20 @@ impl RunDir {
             format!("{} must be {name}'s; if root made it: sudo chown -R {name} {0}", root.join("target").display())
         })?;
         Ok(dir)
+    }
+
+    /// The folder of a run that is over, to add to it.
+    #[must_use]
+    pub fn of(run: &PastRun, owner: Invoker) -> Self {
+        Self { path: run.folder.clone(), run_id: run.record.run_id.clone(), owner }
+    }
+
+    /// Does something with the owner's rights and none of root's.
+    ///
+    /// # Errors
+    /// Those of the action.
+    pub fn act<T: Send>(&self, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        self.owner.act(action)
     }
 
     /// The run's name.

@@ -23,7 +23,7 @@ pub use build::{Binaries, ScenarioBinaries};
 pub use chaos::{CHAOS_FILE, ChaosFile, Schedules};
 pub use compare::{Update, require_baselines, updates};
 pub use duet::DuetOptions;
-pub use engine::{Comparing, Keep, Monitoring, Options, execute};
+pub use engine::{Comparing, Keep, Monitoring, Options, execute, layer_event};
 pub use interrupt::Interrupt;
 pub use live_check::{LiveCheck, live_check};
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};

@@ -1,0 +1,85 @@
+//! The reports of a run that has just ended: into its folder, and to GitHub where that is what runs it.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "annotations are read from the output of a step")]
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+
+use super::{Context as VerbContext, Format};
+use crate::host::invoker::Invoker;
+use crate::manifest::Project;
+use crate::record::{Event, PastRun, RUNS_FOLDER, RunDir, Stamped};
+use crate::report::annotations::{self, Checkout};
+use crate::report::files;
+
+/// Learns the name of the run from its events: also of one that ends with an error.
+#[derive(Debug, Clone, Default)]
+pub struct RunName(Arc<OnceLock<String>>);
+
+impl RunName {
+    /// What a recorder calls with each event.
+    pub fn listener(&self) -> Box<dyn FnMut(&Stamped) + Send> {
+        let name = Arc::clone(&self.0);
+        Box::new(move |stamped| {
+            if let Event::RunStarted { run_id, .. } = &stamped.event {
+                name.get_or_init(|| run_id.clone());
+            }
+        })
+    }
+
+    /// Writes the reports of the run, where it came to a record. What cannot be written is a warning: the run is what it is.
+    pub fn write_reports(&self, project: &Project, context: &VerbContext) {
+        let Some(name) = self.0.get() else { return };
+        let folder = project.root.join(RUNS_FOLDER).join(name);
+        if !folder.join("run.json").is_file() {
+            return;
+        }
+        let written = PastRun::read(folder).and_then(|run| {
+            let owner = Invoker::find();
+            let problems = files::write_all(&run, &RunDir::of(&run, owner.clone()));
+            problems.iter().for_each(|problem| context.terminal.warn(problem));
+            tell_github(project, &run, &owner, context)
+        });
+        if let Err(error) = written {
+            context.terminal.warn(&format!("{error:#}"));
+        }
+    }
+}
+
+/// The summary goes to the file of the step's summary, the failed checks beside the code.
+fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &VerbContext) -> anyhow::Result<()> {
+    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        let append = || {
+            let summary = std::fs::read(run.folder.join("summary.md"))?;
+            Ok(File::options().append(true).create(true).open(&path)?.write_all(&summary)?)
+        };
+        owner.act(append).with_context(|| format!("adding the summary to {}", path.display()))?;
+    }
+    if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
+        let checkout = checkout(project);
+        for line in annotations::make(run, &run.events()?, &checkout) {
+            // Both streams are read there; programs read the one with JSON.
+            context.terminal.beside(|| match context.format {
+                Format::Human => println!("{line}"),
+                Format::Json => eprintln!("{line}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The folder that GitHub has checked out, else that of the repository.
+fn checkout(project: &Project) -> Checkout {
+    let named = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    let root = named.filter(|root| project.root.starts_with(root)).or_else(|| {
+        let is_top = |folder: &&Path| folder.join(".git").exists();
+        project.root.ancestors().find(is_top).map(Path::to_owned)
+    });
+    let scenarios = project.scenarios_dir.clone();
+    Checkout { root: root.unwrap_or_else(|| project.root.clone()), project: project.root.clone(), scenarios }
+}

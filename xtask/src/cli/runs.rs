@@ -1,0 +1,199 @@
+//! `cargo xtask runs`: the runs whose records lie here.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Context, Format};
+use crate::error::{EXIT_PASSED, Error};
+use crate::host::invoker::Invoker;
+use crate::record::human::summary;
+use crate::record::{PastRun, RunFolder, RunList, RunState};
+
+/// List the runs whose records lie in target/e2e, show one, remove some
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "RUN is a run's name, its folder, or `latest`. A run that was killed has no record; it can be removed \
+                        like any other."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// The runs, the newest first: what is done without a verb
+    List,
+    /// What `e2e` said at the end of a run
+    Show {
+        /// The run.
+        #[arg(value_name = "RUN", default_value = "latest")]
+        run: String,
+    },
+    /// Remove runs
+    Rm {
+        /// The runs.
+        #[arg(value_name = "RUN", required = true)]
+        runs: Vec<String>,
+    },
+    /// Remove old runs
+    Prune(Prune),
+}
+
+/// What is too old. With both, what is neither among the newest nor young.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Prune {
+    /// Keep the N newest ones.
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+    /// Remove those that began longer ago than this, such as 14d or 12h.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    older: Option<Duration>,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// When there is no such run, or it may not be removed.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    match &args.verb {
+        None | Some(Verb::List) => list(context),
+        Some(Verb::Show { run }) => show(run, context),
+        Some(Verb::Rm { runs }) => {
+            let list = RunList::read(&context.root)?;
+            // Each name is looked at before anything is removed.
+            let found = runs.iter().map(|given| list.find(given)).collect::<Result<Vec<_>, _>>()?;
+            if let Some(running) = found.iter().find(|run| run.state == RunState::Running) {
+                return Err(Error::Usage(format!("{} goes on: end it first", running.name)).into());
+            }
+            remove(context, list.clone(), found)
+        }
+        Some(Verb::Prune(Prune { keep, older })) => {
+            let list = RunList::read(&context.root)?;
+            let outdated = list.outdated(keep.unwrap_or(0), older.unwrap_or(Duration::ZERO));
+            remove(context, list.clone(), outdated)
+        }
+    }
+}
+
+fn list(context: &Context) -> anyhow::Result<u8> {
+    let list = RunList::read(&context.root)?;
+    if context.format == Format::Json {
+        let runs: Vec<Value> = list.runs.iter().map(as_json).collect();
+        println!("{:#}", json!({ "format_version": 1, "runs": runs }));
+        return Ok(EXIT_PASSED);
+    }
+    if list.runs.is_empty() {
+        println!("no run has left a record here");
+        return Ok(EXIT_PASSED);
+    }
+    println!("{:<24} {:<20} {:>9}  {:<12} RESULT", "RUN", "BEGAN (UTC)", "SIZE", "CHAOS SEED");
+    for run in &list.runs {
+        println!("{}", line(run));
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn line(run: &RunFolder) -> String {
+    let began = humantime::format_rfc3339_seconds(run.began).to_string().replace('T', " ").replace('Z', "");
+    let size = format!("{:.1} MiB", run.size_bytes as f64 / f64::from(1 << 20));
+    let (seed, result) = match &run.state {
+        RunState::Ended(record) => {
+            let seed = record.chaos_seed.map_or_else(|| "-".to_owned(), |seed| seed.to_string());
+            (seed, summary(&record.counts, record.duration_ms))
+        }
+        RunState::Running => ("-".into(), "goes on".into()),
+        RunState::Killed => ("-".into(), "killed: it has no record".into()),
+        RunState::Shrinking => ("-".into(), "of `shrink`".into()),
+        RunState::Unreadable(why) => ("-".into(), format!("cannot be read: {why}")),
+    };
+    format!("{:<24} {began:<20} {size:>9}  {seed:<12} {result}", run.name)
+}
+
+fn as_json(run: &RunFolder) -> Value {
+    let mut value = json!({
+        "run": run.name,
+        "began": humantime::format_rfc3339_seconds(run.began).to_string(),
+        "size_bytes": run.size_bytes,
+        "state": match run.state {
+            RunState::Ended(_) => "ended",
+            RunState::Running => "running",
+            RunState::Killed => "killed",
+            RunState::Shrinking => "shrinking",
+            RunState::Unreadable(_) => "unreadable",
+        },
+    });
+    match &run.state {
+        RunState::Ended(record) => {
+            value["duration_ms"] = json!(record.duration_ms);
+            value["counts"] = json!(record.counts);
+            value["chaos_seed"] = json!(record.chaos_seed);
+            value["exit_code"] = json!(record.exit_code);
+        }
+        RunState::Unreadable(why) => value["problem"] = json!(why),
+        RunState::Running | RunState::Killed | RunState::Shrinking => {}
+    }
+    value
+}
+
+fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
+    let run = PastRun::find(&context.root, run)?;
+    match context.format {
+        Format::Human => {
+            let record = &run.record;
+            println!("{}: {}, scenarios ran as {}", record.run_id, record.started_at, record.user);
+            if !record.command.is_empty() {
+                println!("cargo xtask {}", record.command.join(" "));
+            }
+            context.terminal.show_past_run(&run)?;
+        }
+        Format::Json => println!("{:#}", serde_json::to_value(&run.record)?),
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn remove(context: &Context, mut list: RunList, runs: Vec<&RunFolder>) -> anyhow::Result<u8> {
+    let owner = Invoker::find();
+    let mut removed: Vec<&RunFolder> = Vec::new();
+    for run in runs {
+        if !removed.iter().any(|other| other.name == run.name) {
+            list.remove(&run.name, &owner)?;
+            removed.push(run);
+        }
+    }
+    let freed_bytes: u64 = removed.iter().map(|run| run.size_bytes).sum();
+    if context.format == Format::Json {
+        let names: Vec<&str> = removed.iter().map(|run| run.name.as_str()).collect();
+        println!("{:#}", json!({ "format_version": 1, "removed": names, "freed_bytes": freed_bytes }));
+        return Ok(EXIT_PASSED);
+    }
+    removed.iter().for_each(|run| println!("removed {}", run.name));
+    println!("{} runs removed, {:.1} MiB", removed.len(), freed_bytes as f64 / f64::from(1 << 20));
+    Ok(EXIT_PASSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_a_line() {
+        let run = |state| RunFolder {
+            name: "20260101-000000-4422".into(),
+            began: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
+            size_bytes: 3 << 19,
+            state,
+        };
+        assert_eq!(
+            line(&run(RunState::Killed)),
+            "20260101-000000-4422     2026-01-01 00:00:00    1.5 MiB  -            killed: it has no record"
+        );
+        assert_eq!(as_json(&run(RunState::Running))["state"], "running");
+    }
+}

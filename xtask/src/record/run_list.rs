@@ -1,0 +1,306 @@
+//! The runs of a project that lie on the disk: what they came to, how much room they take, and their removal.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+
+use super::{Event, PastRun, RUNS_FOLDER, RunRecord, Stamped};
+use crate::error::Error;
+use crate::host::invoker::Invoker;
+
+/// What leads to the last run.
+const LATEST: &str = "latest";
+
+/// The folder of a run, whatever became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunFolder {
+    /// Its name.
+    pub name: String,
+    /// When it began.
+    pub began: SystemTime,
+    /// What all files in it take.
+    pub size_bytes: u64,
+    /// What became of it.
+    pub state: RunState,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunState {
+    /// It has a record.
+    Ended(Box<RunRecord>),
+    /// A process is at it.
+    Running,
+    /// No process is at it, and it has no record.
+    Killed,
+    /// It is what `shrink` has left.
+    Shrinking,
+    /// It has a record that cannot be read, such as one of another version.
+    Unreadable(String),
+}
+
+/// All runs of a project, the newest first.
+#[derive(Debug, Clone)]
+pub struct RunList {
+    /// The folder that they lie in, without links.
+    top: PathBuf,
+    /// The newest first.
+    pub runs: Vec<RunFolder>,
+}
+
+impl RunList {
+    /// Looks for the runs of the project in this folder. What is no folder, or has not the name of a run, is none: links too.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn read(root: &Path) -> anyhow::Result<Self> {
+        let named = root.join(RUNS_FOLDER);
+        let top = match named.canonicalize() {
+            Ok(top) => top,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { top: named, runs: Vec::new() });
+            }
+            Err(error) => return Err(error).with_context(|| format!("reading {}", named.display())),
+        };
+        let mut runs = Vec::new();
+        for entry in std::fs::read_dir(&top).with_context(|| format!("reading {}", top.display()))? {
+            let entry = entry.with_context(|| format!("reading {}", top.display()))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(began) = began(&name)
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            {
+                runs.push(look(entry.path(), name, began));
+            }
+        }
+        runs.sort_by(|one, other| (other.began, &other.name).cmp(&(one.began, &one.name)));
+        Ok(Self { top, runs })
+    }
+
+    /// The run that a person means: by its name, `latest`, or its path.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it is none of these runs.
+    pub fn find(&self, given: &str) -> Result<&RunFolder, Error> {
+        let path = Path::new(given);
+        let name = if given == LATEST {
+            std::fs::read_link(self.top.join(LATEST))
+                .ok()
+                .and_then(|to| Some(to.file_name()?.to_string_lossy().into_owned()))
+        } else if given.contains('/') {
+            // The folder above is looked at without links, the run itself with none: a link to a run is no run.
+            let above = path.parent().and_then(|above| above.canonicalize().ok());
+            path.file_name()
+                .filter(|_| above.as_ref() == Some(&self.top))
+                .map(|name| name.to_string_lossy().into_owned())
+        } else {
+            Some(given.to_owned())
+        };
+        self.runs.iter().find(|run| Some(&run.name) == name.as_ref()).ok_or_else(|| {
+            let top = self.top.display();
+            Error::Usage(format!("{given} is no run in {top}: `cargo xtask runs` lists them; a link to one is none"))
+        })
+    }
+
+    /// Those that are over, began at least so long ago, and are not among so many newest ones.
+    #[must_use]
+    pub fn outdated(&self, keep: usize, older: Duration) -> Vec<&RunFolder> {
+        let now = SystemTime::now();
+        let is_old = |run: &&RunFolder| now.duration_since(run.began).unwrap_or_default() >= older;
+        let is_over = |run: &&RunFolder| run.state != RunState::Running;
+        self.runs.iter().skip(keep).filter(is_old).filter(is_over).collect()
+    }
+
+    /// Removes the folder of a run with the rights of a user, and leads `latest` to the newest one that is left. Links in it
+    /// are removed, not followed.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for one that a process is at; when the user may not remove it.
+    pub fn remove(&mut self, name: &str, owner: &Invoker) -> anyhow::Result<()> {
+        let folder = self.top.join(name);
+        let remove = || {
+            if began(name).is_none() || !std::fs::symlink_metadata(&folder)?.is_dir() {
+                bail!("it is no folder of a run");
+            }
+            if is_running(&folder) {
+                return Err(Error::Usage("a process is at it: end that first".into()).into());
+            }
+            Ok(std::fs::remove_dir_all(&folder)?)
+        };
+        owner.act(remove).with_context(|| format!("removing {} as {}", folder.display(), owner.name))?;
+        self.runs.retain(|run| run.name != name);
+        owner.act(|| self.lead_latest()).context("leading `latest` to the newest run that is left")
+    }
+
+    fn lead_latest(&self) -> anyhow::Result<()> {
+        let latest = self.top.join(LATEST);
+        if !std::fs::symlink_metadata(&latest).is_ok_and(|metadata| metadata.is_symlink()) || latest.exists() {
+            return Ok(());
+        }
+        std::fs::remove_file(&latest)?;
+        match self.runs.iter().find(|run| run.state != RunState::Shrinking) {
+            Some(newest) => Ok(std::os::unix::fs::symlink(&newest.name, &latest)?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
+    let files = walkdir::WalkDir::new(&folder).into_iter().filter_map(Result::ok);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    let size_bytes = files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum();
+    let state = if folder.join("run.json").is_file() {
+        match PastRun::read(folder) {
+            Ok(run) => RunState::Ended(Box::new(run.record)),
+            Err(error) => RunState::Unreadable(format!("{error:#}")),
+        }
+    } else if is_running(&folder) {
+        RunState::Running
+    } else if is_shrinking(&folder) {
+        RunState::Shrinking
+    } else {
+        RunState::Killed
+    };
+    RunFolder { name, began, size_bytes, state }
+}
+
+/// Whether a process holds the run's events: see [`super::Recorder::write_to`].
+fn is_running(folder: &Path) -> bool {
+    File::open(folder.join("events.jsonl")).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// A run's first event says that it began; what `shrink` leaves has none such.
+fn is_shrinking(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(folder.join("events.jsonl")).unwrap_or_default();
+    let first = text.lines().next().and_then(|line| serde_json::from_str::<Stamped>(line).ok());
+    first.is_some_and(|first| !matches!(first.event, Event::RunStarted { .. }))
+}
+
+/// When a run of this name began; nothing where it is no run's name: `20261126-073412-4422`.
+fn began(name: &str) -> Option<SystemTime> {
+    let mut parts = name.splitn(3, '-');
+    let (day, time, process) = (parts.next()?, parts.next()?, parts.next()?);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if day.len() != 8 || time.len() != 6 || !digits(day) || !digits(time) || !digits(process) {
+        return None;
+    }
+    let text = format!("{}-{}-{}T{}:{}:{}Z", &day[..4], &day[4..6], &day[6..], &time[..2], &time[2..4], &time[4..]);
+    humantime::parse_rfc3339(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::record::outcome::tests::record;
+
+    const NAMES: [&str; 3] = ["20260101-000000-1", "20260102-000000-22", "20260103-000000-3"];
+
+    /// A project with three runs of which the second was killed, and all kinds of things that are none.
+    fn project() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let top = root.path().join(RUNS_FOLDER);
+        for name in NAMES.into_iter().chain(["refs", "bundles", "20260101-000000-x", "2026-01"]) {
+            std::fs::create_dir_all(top.join(name).join("a/b")).unwrap();
+            std::fs::write(top.join(name).join("a/b/scenario.log"), "12345").unwrap();
+        }
+        for name in [NAMES[0], NAMES[2]] {
+            std::fs::write(top.join(name).join("run.json"), serde_json::to_vec(&record()).unwrap()).unwrap();
+        }
+        symlink(NAMES[2], top.join(LATEST)).unwrap();
+        root
+    }
+
+    fn names(list: &RunList) -> Vec<&str> {
+        list.runs.iter().map(|run| run.name.as_str()).collect()
+    }
+
+    #[test]
+    fn runs_are_told_from_what_else_lies_there() {
+        let root = project();
+        let list = RunList::read(root.path()).unwrap();
+        assert_eq!(names(&list), [NAMES[2], NAMES[1], NAMES[0]]);
+        assert_eq!((&list.runs[1].state, list.runs[1].size_bytes), (&RunState::Killed, 5));
+        assert!(matches!(list.runs[0].state, RunState::Ended(_)));
+        assert_eq!(humantime::format_rfc3339_seconds(list.runs[2].began).to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(names(&RunList::read(Path::new("/nowhere")).unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn a_run_is_named_in_three_ways_and_a_link_to_one_is_none() {
+        let root = project();
+        let top = root.path().join(RUNS_FOLDER);
+        let list = RunList::read(root.path()).unwrap();
+        let found = |given: &str| list.find(given).map(|run| run.name.clone()).map_err(|error| error.to_string());
+        assert_eq!(found("latest").unwrap(), NAMES[2]);
+        assert_eq!(found(NAMES[0]).unwrap(), NAMES[0]);
+        assert_eq!(found(&top.join(NAMES[1]).display().to_string()).unwrap(), NAMES[1]);
+        assert_eq!(found(&format!("{}/", top.join(NAMES[1]).display())).unwrap(), NAMES[1]);
+        let elsewhere = root.path().join(NAMES[0]);
+        std::fs::create_dir(&elsewhere).unwrap();
+        for wrong in ["refs", "nothing", "..", "/", elsewhere.to_str().unwrap()] {
+            assert!(found(wrong).unwrap_err().contains("is no run in"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_outside_is_removed() {
+        let root = project();
+        let top = root.path().join(RUNS_FOLDER);
+        let prey = root.path().join("prey");
+        std::fs::create_dir(&prey).unwrap();
+        std::fs::write(prey.join("file"), "x").unwrap();
+        symlink(&prey, top.join(NAMES[0]).join("a/link")).unwrap();
+        symlink(&prey, top.join("20260104-000000-4")).unwrap();
+        let me = Invoker::find();
+        let mut list = RunList::read(root.path()).unwrap();
+        assert_eq!(names(&list), [NAMES[2], NAMES[1], NAMES[0]], "a link is no run");
+        list.remove(NAMES[0], &me).unwrap();
+        for wrong in ["20260104-000000-4", "refs", "..", "", NAMES[0]] {
+            assert!(list.remove(wrong, &me).is_err(), "{wrong}");
+        }
+        assert!(prey.join("file").is_file() && top.join("refs/a/b").is_dir());
+        assert!(!top.join(NAMES[0]).exists());
+    }
+
+    #[test]
+    fn latest_leads_to_the_newest_that_is_left() {
+        let root = project();
+        let top = root.path().join(RUNS_FOLDER);
+        let me = Invoker::find();
+        let mut list = RunList::read(root.path()).unwrap();
+        let latest = || std::fs::read_link(top.join(LATEST)).ok().map(|to| to.display().to_string());
+        list.remove(NAMES[0], &me).unwrap();
+        assert_eq!(latest().as_deref(), Some(NAMES[2]));
+        list.remove(NAMES[2], &me).unwrap();
+        assert_eq!(latest().as_deref(), Some(NAMES[1]));
+        list.remove(NAMES[1], &me).unwrap();
+        assert_eq!(latest(), None);
+    }
+
+    #[test]
+    fn what_a_process_is_at_stays() {
+        let root = project();
+        let folder = root.path().join(RUNS_FOLDER).join(NAMES[1]);
+        let held = File::create(folder.join("events.jsonl")).unwrap();
+        held.lock().unwrap();
+        let mut list = RunList::read(root.path()).unwrap();
+        assert_eq!(list.runs[1].state, RunState::Running);
+        let outdated: Vec<&str> = list.outdated(0, Duration::ZERO).iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(outdated, [NAMES[2], NAMES[0]]);
+        assert!(list.remove(NAMES[1], &Invoker::find()).unwrap_err().to_string().contains("removing"));
+        assert!(folder.is_dir());
+        drop(held);
+        list.remove(NAMES[1], &Invoker::find()).unwrap();
+    }
+
+    #[test]
+    fn outdated_is_what_is_old_and_not_among_the_newest() {
+        let root = project();
+        let list = RunList::read(root.path()).unwrap();
+        let outdated = |keep, days: u64| list.outdated(keep, Duration::from_secs(days * 86_400)).len();
+        assert_eq!((outdated(0, 0), outdated(1, 0), outdated(5, 0), outdated(0, 100_000)), (3, 2, 0, 0));
+    }
+}

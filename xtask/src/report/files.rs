@@ -1,0 +1,29 @@
+//! The reports that lie in a run's folder: made from the record as it is read again, once the run is over.
+
+use anyhow::Context as _;
+
+use super::{junit, summary, trace};
+use crate::record::{PastRun, RunDir, Stamped};
+
+/// Makes the text of a report from a run and its events.
+type Make = fn(&PastRun, &[Stamped]) -> anyhow::Result<String>;
+
+/// All of them, by their file's name.
+const REPORTS: [(&str, Make); 3] =
+    [("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
+
+/// Writes every report of a run into its folder; the answer says which could not be written, and why. All of it is done with
+/// the rights of the folder's owner, the reading too: logs are named by paths, and a link there leads no further than its
+/// owner could go.
+#[must_use]
+pub fn write_all(run: &PastRun, dir: &RunDir) -> Vec<String> {
+    let written = dir.act(|| {
+        let events = run.events()?;
+        let write = |(name, make): &(&str, Make)| -> anyhow::Result<()> {
+            let text = make(run, &events).with_context(|| format!("making {name} of {}", run.record.run_id))?;
+            dir.write(name, text.as_bytes())
+        };
+        Ok(REPORTS.iter().filter_map(|report| write(report).err()).map(|error| format!("{error:#}")).collect())
+    });
+    written.unwrap_or_else(|error| vec![format!("no report of {} can be made: {error:#}", run.record.run_id)])
+}

@@ -1,0 +1,215 @@
+//! `junit.xml`, as Jenkins (xUnit, JUnit) and GitLab read it: a suite a scenario, a test case a case.
+//!
+//! A flaky pass has the attempts that failed before as `flakyFailure`, a failure those after the first one as `rerunFailure`.
+//! What is no failure of the product (no lab, an interrupt) is an `error`.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
+use regex::Regex;
+
+use super::attempt::{Attempt, attempts};
+use super::problem::{Problem, ending, lines, problems};
+use crate::record::{self, CaseResult, Cause, Event, Outcome, PastRun, RunRecord, Stamped, Verdict};
+
+/// The end of a scenario's log that is shown, in bytes.
+const LOG_BYTES_MAX: u64 = 16 << 10;
+
+/// Makes the text.
+pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
+    let (attempts, _) = attempts(events);
+    let mut report = Report::new(format!("e2e {}", run.record.run_id));
+    report.set_time(duration(run.record.duration_ms));
+    let mut suites: Vec<(&str, TestSuite)> = Vec::new();
+    for case in &run.record.cases {
+        let (scenario, name) = case.case.0.split_once(':').unwrap_or((&case.case.0, "default"));
+        let place = suites.iter().position(|(known, _)| *known == scenario).unwrap_or_else(|| {
+            suites.push((scenario, suite(&run.record, scenario)));
+            suites.len() - 1
+        });
+        suites[place].1.add_test_case(test_case(run, case, &attempts, (scenario, name)));
+    }
+    for (scenario, mut suite) in suites {
+        suite.set_time(suite.test_cases.iter().filter_map(|case| case.time).sum());
+        let first = attempts.iter().find(|attempt| attempt.case.0.starts_with(&format!("{scenario}:")));
+        let begun_ms = first.map_or(0.0, |attempt| attempt.begun_ms);
+        if let Ok(started_at) = humantime::parse_rfc3339(&run.record.started_at) {
+            suite.set_timestamp(DateTime::<Utc>::from(started_at + duration(begun_ms)));
+        }
+        let is_skipped = |case: &&TestCase| matches!(case.status, TestCaseStatus::Skipped { .. });
+        let skipped = suite.test_cases.iter().filter(is_skipped).count().to_string();
+        suite.extra.insert("skipped".into(), skipped.into());
+        report.add_test_suite(suite);
+    }
+    let text = report.to_string().context("writing XML")?;
+    // Jenkins' schema has no such attribute, and skipped cases have theirs. In values '>' is written otherwise.
+    let disabled = Regex::new("(<testsuite [^>]*?) disabled=\"[0-9]+\"").context("an expression")?;
+    Ok(disabled.replace_all(&text, "$1").into_owned())
+}
+
+fn suite(record: &RunRecord, scenario: &str) -> TestSuite {
+    let mut suite = TestSuite::new(valid(scenario));
+    let mut property = |name: &str, value: String| {
+        suite.add_property(Property::new(name, valid(&value)));
+    };
+    property("run", record.run_id.clone());
+    property("engine_version", record.engine_version.clone());
+    if !record.command.is_empty() {
+        property("command", format!("cargo xtask {}", record.command.join(" ")));
+    }
+    if let Some(seed) = record.chaos_seed {
+        property("chaos_seed", seed.to_string());
+    }
+    if let Some(seed) = record.shuffle_seed {
+        property("shuffle_seed", seed.to_string());
+    }
+    suite
+}
+
+fn test_case(run: &PastRun, case: &CaseResult, all: &[Attempt<'_>], (scenario, name): (&str, &str)) -> TestCase {
+    let tries: Vec<Try<'_>> = case
+        .attempts
+        .iter()
+        .zip(1..)
+        .map(|(result, number)| {
+            let told = all.iter().find(|attempt| *attempt.case == case.case && attempt.number == number);
+            Try { result, told }
+        })
+        .collect();
+    let failed = |one: &&Try<'_>| matches!(one.result.outcome, Outcome::Failed { .. });
+    // The attempt that speaks for the case, and those that stand beside it.
+    let main = match case.verdict {
+        Verdict::Passed | Verdict::Flaky => tries.iter().find(|one| one.result.outcome == Outcome::Passed),
+        Verdict::Failed => tries.iter().find(failed),
+        Verdict::Interrupted => tries.iter().find(|one| one.result.outcome == Outcome::Interrupted),
+        Verdict::Infrastructure | Verdict::Skipped => tries.first(),
+    };
+    let mut status = match (case.verdict, main) {
+        (Verdict::Passed | Verdict::Flaky, _) => TestCaseStatus::success(),
+        (Verdict::Skipped, _) | (_, None) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message("it was not run");
+            status
+        }
+        (_, Some(main)) => {
+            let mut status = TestCaseStatus::non_success(main.kind());
+            status.set_type(main.word()).set_message(main.message()).set_description(main.text());
+            status
+        }
+    };
+    // A lab that could be had at the second try does not make a case flaky.
+    let beside = tries.iter().filter(|one| main.is_some_and(|main| !std::ptr::eq(main, *one)));
+    let beside = beside.filter(|one| one.result.outcome != Outcome::Passed);
+    let beside =
+        beside.filter(|one| case.verdict != Verdict::Passed && (case.verdict != Verdict::Flaky || failed(one)));
+    status.add_reruns(beside.map(|one| one.rerun(run)));
+    let mut test_case = TestCase::new(valid(name), status);
+    test_case.set_classname(valid(&scenario.replace('/', ".")));
+    test_case.set_time(duration(main.map_or(0.0, |main| main.result.duration_ms)));
+    if let Some(log) = main.and_then(|main| log_of(run, main.result)) {
+        test_case.set_system_out(log);
+    }
+    test_case
+}
+
+/// An attempt: what came of it, and what its events tell.
+struct Try<'a> {
+    result: &'a record::Attempt,
+    told: Option<&'a Attempt<'a>>,
+}
+
+impl Try<'_> {
+    fn kind(&self) -> NonSuccessKind {
+        match self.result.outcome {
+            Outcome::Failed { .. } | Outcome::Passed => NonSuccessKind::Failure,
+            Outcome::Infrastructure { .. } | Outcome::Interrupted => NonSuccessKind::Error,
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match &self.result.outcome {
+            Outcome::Passed => "passed",
+            Outcome::Infrastructure { .. } => "infrastructure",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Failed { cause } => match cause {
+                Cause::Check { .. } => "check",
+                Cause::Error { .. } => "error",
+                Cause::Panic { .. } => "panic",
+                Cause::ExitStatus { .. } => "exit_status",
+                Cause::Signal { .. } => "signal",
+                Cause::TimedOut { .. } => "timed_out",
+                Cause::Chaos { .. } => "chaos",
+                Cause::Protocol { .. } => "protocol",
+            },
+        }
+    }
+
+    fn message(&self) -> String {
+        let text = ending(&self.result.outcome).unwrap_or_default();
+        valid(text.lines().next().unwrap_or_default())
+    }
+
+    /// All that a person needs who sees nothing else.
+    fn text(&self) -> String {
+        let mut text = ending(&self.result.outcome).unwrap_or_default();
+        for problem in self.told.iter().flat_map(|told| problems(told)) {
+            text.push_str(&format!("\n\n{}", Problem::text(&problem)));
+        }
+        for stamped in self.told.iter().flat_map(|told| &told.events) {
+            if let Event::CaseEnded { last_words, .. } = &stamped.event
+                && !last_words.is_empty()
+            {
+                text.push_str(&format!("\n\n{}", lines(&last_words.join("\n"))));
+            }
+        }
+        text.push_str(&format!("\n\nlogs and artifacts: {}/ in the run's folder", self.result.folder));
+        valid(&text)
+    }
+
+    fn rerun(&self, run: &PastRun) -> TestRerun {
+        let mut rerun = TestRerun::new(self.kind());
+        rerun.set_type(self.word()).set_message(self.message()).set_stack_trace(self.text());
+        if let Some(log) = log_of(run, self.result) {
+            rerun.set_system_out(log);
+        }
+        rerun
+    }
+}
+
+/// The end of what a scenario printed; nothing where it printed nothing.
+fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
+    let (cut, bytes) = tail(&run.folder.join(&attempt.folder).join("scenario.log")).ok()?;
+    let text = valid(&String::from_utf8_lossy(&bytes));
+    let text = if cut { text.split_once('\n').map_or(text.as_str(), |(_, whole)| whole) } else { &text };
+    let cut = if cut { "... the begin stands in scenario.log\n" } else { "" };
+    (!text.trim().is_empty()).then(|| format!("{cut}{text}"))
+}
+
+fn tail(path: &Path) -> std::io::Result<(bool, Vec<u8>)> {
+    // The folder is its owner's, who may put a pipe there: nobody waits for that.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let begin = length.saturating_sub(LOG_BYTES_MAX);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok((begin > 0, bytes))
+}
+
+/// Without the two characters that XML has no way to write and quick-junit lets pass; it takes out escape codes and control
+/// characters by itself.
+fn valid(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+}
+
+fn duration(milliseconds: f64) -> Duration {
+    Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or_default()
+}

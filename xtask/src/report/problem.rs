@@ -1,0 +1,152 @@
+//! What went wrong in an attempt, each thing with its values and its place in the scenario.
+
+use e2e_contract::{DefectOutcome, InvariantKind};
+
+use super::attempt::Attempt;
+use crate::record::{Event, Outcome, Stamped, plain_text};
+
+/// The longest text of a problem, in characters: what is longer stands in the record.
+const CHARS_MAX: usize = 8000;
+
+/// One thing that went wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// On the run's clock.
+    pub at_ms: f64,
+    /// In one line.
+    pub title: String,
+    /// The values, where there are any; more than one line is possible.
+    pub values: String,
+    /// The file and the line, as the scenario names them.
+    pub place: Option<(String, u32)>,
+}
+
+impl Problem {
+    /// Title, values and place, as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.title.clone();
+        for line in self.values.lines() {
+            text.push_str(&format!("\n    {line}"));
+        }
+        if let Some((file, line)) = &self.place {
+            text.push_str(&format!("\n    at {file}:{line}"));
+        }
+        text
+    }
+}
+
+/// What went wrong in an attempt, in order: checks that do not hold, conditions that were broken, marks that are no longer
+/// true, and how the scenario gave up.
+#[must_use]
+pub fn problems(attempt: &Attempt<'_>) -> Vec<Problem> {
+    attempt.events.iter().filter_map(|stamped| problem(stamped)).collect()
+}
+
+fn problem(stamped: &Stamped) -> Option<Problem> {
+    let at_ms = stamped.at_ms;
+    let made = |title: String, values: &str, file: &str, line: u32| Problem {
+        at_ms,
+        title: plain_text(&title.replace('\n', " ")),
+        values: lines(values),
+        place: Some((plain_text(file), line)),
+    };
+    match &stamped.event {
+        Event::Check { check, .. } if !check.passed => {
+            let meaning = check.message.as_ref().map_or_else(String::new, |message| format!(" ({message})"));
+            Some(made(format!("check failed: {}{meaning}", check.condition), &check.values, &check.file, check.line))
+        }
+        Event::Invariant { invariant, .. } if !invariant.held && invariant.kind != InvariantKind::Sometimes => {
+            let title = format!("does not hold: {}", invariant.name);
+            Some(made(title, &invariant.values, &invariant.file, invariant.line))
+        }
+        Event::Defect { defect, .. } => {
+            let title = match defect.outcome {
+                DefectOutcome::Known => return None,
+                DefectOutcome::Fixed => format!("known defect {} is fixed: remove this mark", defect.defect),
+                DefectOutcome::Different => {
+                    format!("known defect {} fails in another way than with {:?}", defect.defect, defect.failing_with)
+                }
+            };
+            Some(made(title, defect.failure.as_deref().unwrap_or_default(), &defect.file, defect.line))
+        }
+        Event::Aborted { message, location, .. } => {
+            let (title, rest) = message.split_once('\n').unwrap_or((message, ""));
+            let place = location.as_deref().and_then(|location| {
+                let (file, line) = location.rsplit_once(':')?;
+                Some((plain_text(file), line.parse().ok()?))
+            });
+            Some(Problem { at_ms, title: plain_text(&format!("gives up: {title}")), values: lines(rest), place })
+        }
+        _ => None,
+    }
+}
+
+/// How an attempt ended, in words; nothing where it passed.
+#[must_use]
+pub fn ending(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Passed => None,
+        Outcome::Failed { cause } => Some(lines(&cause.to_string())),
+        Outcome::Infrastructure { message } => Some(lines(message)),
+        Outcome::Interrupted => Some("the run was interrupted".to_owned()),
+    }
+}
+
+/// Text of more than one line, without what a terminal would obey, and of bounded length.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    let plain: Vec<String> = text.lines().take(200).map(plain_text).collect();
+    let plain = plain.join("\n");
+    match plain.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{} ...", &plain[..end]),
+        None => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use e2e_contract::{AbortKind, Check};
+
+    use super::*;
+    use crate::record::CaseId;
+    use crate::report::attempt::attempts;
+
+    #[test]
+    fn a_failed_check_has_its_values_and_place() {
+        let case = CaseId("a/b:c".into());
+        let check = |passed, condition: &str| Event::Check {
+            case: case.clone(),
+            check: Check {
+                passed,
+                condition: condition.into(),
+                values: "rows = \u{1b}[31m19999\nwanted = 20000".into(),
+                message: Some("none is lost".into()),
+                file: "scenarios/a/b/main.rs".into(),
+                line: 7,
+            },
+        };
+        let aborted = Event::Aborted {
+            case: case.clone(),
+            kind: AbortKind::Panic,
+            message: "index out of range\nlen is 0".into(),
+            location: Some("scenarios/a/b/main.rs:9".into()),
+        };
+        let events = [
+            Event::CaseStarted { case: case.clone(), attempt: 1 },
+            check(true, "ok"),
+            check(false, "rows == 20_000"),
+            aborted,
+        ];
+        let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at_ms: 0.0, event }).collect();
+        let (attempts, _) = attempts(&events);
+        let text: Vec<String> = problems(&attempts[0]).iter().map(Problem::text).collect();
+        assert_eq!(
+            text,
+            [
+                "check failed: rows == 20_000 (none is lost)\n    rows = 19999\n    wanted = 20000\n    at scenarios/a/b/main.rs:7",
+                "gives up: index out of range\n    len is 0\n    at scenarios/a/b/main.rs:9"
+            ]
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! One process of a trace: its lines with what lies on them, and its curves. A trace's process is an attempt at a case here,
+//! or the run itself.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::lanes::{Stretch, lanes};
+use crate::record::plain_text;
+
+/// A line of a process: its place among the others, and its name.
+pub type Line = (u32, String);
+
+/// A process while it is put together.
+#[derive(Debug)]
+pub struct Process {
+    number: u32,
+    name: String,
+    slices: BTreeMap<Line, Vec<Slice>>,
+    marks: Vec<(Line, Mark)>,
+    counts: Vec<(u64, Value)>,
+}
+
+#[derive(Debug)]
+struct Slice {
+    stretch: Stretch,
+    name: String,
+    category: &'static str,
+    details: Value,
+}
+
+#[derive(Debug)]
+struct Mark {
+    at_us: u64,
+    name: String,
+    category: &'static str,
+    details: Value,
+}
+
+impl Process {
+    /// An empty one.
+    #[must_use]
+    pub fn new(number: u32, name: &str) -> Self {
+        let name = plain_text(name);
+        Self { number, name, slices: BTreeMap::new(), marks: Vec::new(), counts: Vec::new() }
+    }
+
+    /// Adds something that lasted from one moment of the run's clock to another.
+    pub fn lasted(
+        &mut self,
+        line: Line,
+        category: &'static str,
+        name: &str,
+        (from_ms, to_ms): (f64, f64),
+        details: Value,
+    ) {
+        let begin_us = microseconds(from_ms);
+        let stretch = Stretch { begin_us, end_us: microseconds(to_ms).max(begin_us) };
+        self.slices.entry(line).or_default().push(Slice { stretch, name: plain_text(name), category, details });
+    }
+
+    /// Adds something that happened at a moment.
+    pub fn happened(&mut self, line: Line, category: &'static str, name: &str, at_ms: f64, details: Value) {
+        self.slices.entry(line.clone()).or_default();
+        self.marks.push((line, Mark { at_us: microseconds(at_ms), name: plain_text(name), category, details }));
+    }
+
+    /// Adds a point to curves that are shown as one, by their names.
+    pub fn counted(&mut self, curves: &str, at_ms: f64, values: &[(&str, f64)]) {
+        let values: serde_json::Map<String, Value> =
+            values.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let at_us = microseconds(at_ms);
+        let event = json!({"ph": "C", "name": plain_text(curves), "pid": self.number, "ts": at_us, "args": values});
+        self.counts.push((at_us, event));
+    }
+
+    /// Its events: names first, then the others in the order of time.
+    #[must_use]
+    pub fn events(self) -> Vec<Value> {
+        let pid = self.number;
+        let mut names = vec![
+            json!({"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": self.name}}),
+            json!({"ph": "M", "name": "process_sort_index", "pid": pid, "tid": 0, "args": {"sort_index": pid}}),
+        ];
+        let mut timed = self.counts;
+        let mut first_of_line: BTreeMap<&Line, u32> = BTreeMap::new();
+        let mut tid = 0_u32;
+        for (line, slices) in &self.slices {
+            let stretches: Vec<Stretch> = slices.iter().map(|slice| slice.stretch).collect();
+            let lanes = lanes(&stretches);
+            let first = tid + 1;
+            first_of_line.insert(line, first);
+            for lane in 0..=lanes.iter().copied().max().unwrap_or(0) {
+                tid += 1;
+                let name =
+                    if lane == 0 { plain_text(&line.1) } else { plain_text(&format!("{} ({})", line.1, lane + 1)) };
+                names.push(json!({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}}));
+                names.push(
+                    json!({"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}}),
+                );
+            }
+            for (slice, lane) in slices.iter().zip(lanes) {
+                let Stretch { begin_us, end_us } = slice.stretch;
+                let tid = first + u32::try_from(lane).unwrap_or(u32::MAX - first);
+                let event = json!({"ph": "X", "name": slice.name, "cat": slice.category, "pid": pid, "tid": tid,
+                    "ts": begin_us, "dur": end_us - begin_us, "args": slice.details});
+                timed.push((begin_us, event));
+            }
+        }
+        for (line, mark) in &self.marks {
+            let tid = first_of_line.get(line).copied().unwrap_or(1);
+            let event = json!({"ph": "i", "s": "t", "name": mark.name, "cat": mark.category, "pid": pid, "tid": tid,
+                "ts": mark.at_us, "args": mark.details});
+            timed.push((mark.at_us, event));
+        }
+        timed.sort_by_key(|(at_us, _)| *at_us);
+        names.extend(timed.into_iter().map(|(_, event)| event));
+        names
+    }
+}
+
+fn microseconds(milliseconds: f64) -> u64 {
+    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "not below zero; a run takes no ages")]
+    let whole = (milliseconds.max(0.0) * 1e3).round() as u64;
+    whole
+}

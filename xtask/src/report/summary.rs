@@ -1,0 +1,178 @@
+//! `summary.md`: the run on one page of Markdown, for the summary of a CI job.
+
+use std::fmt::Write as _;
+
+use super::attempt::{Attempt, attempts};
+use super::problem::{Problem, ending, problems};
+use crate::judge::Decision;
+use crate::record::human::{comparison, comparison_counts, seconds, summary};
+use crate::record::{CaseResult, Event, FaultObserved, Outcome, PastRun, Stamped, Verdict, plain_text};
+
+/// So many cases that did not pass are described; GitHub takes 1 MiB a step.
+const DESCRIBED_MAX: usize = 40;
+
+/// So many problems of one case are shown.
+const PROBLEMS_MAX: usize = 5;
+
+/// Makes the text.
+pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
+    let (attempts, _) = attempts(events);
+    let record = &run.record;
+    let mut text = format!("# {}\n\n", summary(&record.counts, record.duration_ms));
+    let (passed, others): (Vec<_>, Vec<_>) = record.cases.iter().partition(|case| case.verdict == Verdict::Passed);
+    if !others.is_empty() {
+        text.push_str("| case | verdict | attempts | time |\n|---|---|---|---|\n");
+        for case in &others {
+            text.push_str(&row(case));
+        }
+        text.push('\n');
+    }
+    let described: Vec<_> = others.iter().filter(|case| !case.attempts.is_empty()).collect();
+    for case in described.iter().take(DESCRIBED_MAX) {
+        text.push_str(&describe(case, &attempts));
+    }
+    if let Some(more) = described.len().checked_sub(DESCRIBED_MAX).filter(|more| *more > 0) {
+        writeln!(text, "{more} more cases stand in `run.json`.\n")?;
+    }
+    if !passed.is_empty() {
+        writeln!(text, "<details><summary>{} passed</summary>\n", passed.len())?;
+        text.push_str("| case | verdict | attempts | time |\n|---|---|---|---|\n");
+        for case in &passed {
+            text.push_str(&row(case));
+        }
+        text.push_str("\n</details>\n\n");
+    }
+    if !record.comparisons.is_empty() {
+        let changed = record.comparisons.iter().filter(|one| one.verdict.decision != Decision::Unchanged);
+        let mut lines: Vec<String> = changed.map(comparison).collect();
+        lines.push(comparison_counts(&record.comparisons));
+        let compared_with = record.compared_with.as_deref().unwrap_or_default();
+        write!(text, "## Compared with {}\n\n{}", code(compared_with), block(&lines.join("\n")))?;
+    }
+    for failure in &record.cleanup_failures {
+        text.push_str(&format!("Left on the host: {}\n\n", code(failure)));
+    }
+    text.push_str(&ground(run, !others.is_empty()));
+    Ok(text)
+}
+
+fn row(case: &CaseResult) -> String {
+    let time: f64 = case.attempts.iter().map(|attempt| attempt.duration_ms).sum();
+    let name = code(&case.case.0).replace('|', "\\|");
+    format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Failed => "**failed**",
+        Verdict::Flaky => "flaky",
+        Verdict::Infrastructure => "no lab",
+        Verdict::Interrupted => "interrupted",
+        Verdict::Skipped => "skipped",
+    }
+}
+
+/// What happened in a case, by the attempt that tells most: the first one that failed, else the last one.
+fn describe(case: &CaseResult, all: &[Attempt<'_>]) -> String {
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
+    let index = case.attempts.iter().position(|attempt| failed(&attempt.outcome));
+    let index = index.unwrap_or(case.attempts.len().saturating_sub(1));
+    let Some(attempt) = case.attempts.get(index) else { return String::new() };
+    let told = all.iter().find(|told| *told.case == case.case && told.number as usize == index + 1);
+    let mut text = format!("## {}\n\n", code(&case.case.0));
+    text.push_str(&block(&ending(&attempt.outcome).unwrap_or_default()));
+    let problems = told.map(problems).unwrap_or_default();
+    for problem in problems.iter().take(PROBLEMS_MAX) {
+        text.push_str(&block(&problem.text()));
+    }
+    if let Some(more) = problems.len().checked_sub(PROBLEMS_MAX).filter(|more| *more > 0) {
+        text.push_str(&format!("{more} more problems stand in `e2e_test.log`.\n\n"));
+    }
+    if let (Some(told), Some(first)) = (told, problems.first()) {
+        text.push_str(&faults_at(told, first));
+    }
+    if let Some(faults) = attempt.faults {
+        text.push_str(&format!(
+            "Faults: {} planned, {} bit, {} could not be done.\n\n",
+            faults.planned, faults.bit, faults.refused
+        ));
+    }
+    format!("{text}Logs and artifacts: {} in the run's folder.\n\n", code(&attempt.folder))
+}
+
+/// The faults that were on at the moment of a problem.
+fn faults_at(attempt: &Attempt<'_>, problem: &Problem) -> String {
+    let mut on: Vec<&FaultObserved> = Vec::new();
+    for stamped in attempt.events.iter().take_while(|stamped| stamped.at_ms <= problem.at_ms) {
+        match &stamped.event {
+            Event::FaultInjected(observed) => on.push(observed),
+            Event::FaultHealed(observed) => on.retain(|other| other.fault != observed.fault),
+            _ => {}
+        }
+    }
+    let on: Vec<String> =
+        on.iter().map(|fault| code(&format!("{} on {}", fault.description, fault.container))).collect();
+    if on.is_empty() { String::new() } else { format!("At that moment: {}.\n\n", on.join(", ")) }
+}
+
+/// Where and how it ran, and how it is run again.
+fn ground(run: &PastRun, has_others: bool) -> String {
+    let record = &run.record;
+    let mut text = format!("Run {}, {}", code(&record.run_id), record.started_at);
+    if let Some(machine) = &record.machine {
+        let memory = machine.memory_bytes >> 30;
+        let what = format!("{} cores, {memory} GiB, kernel {}, LXC {}", machine.cores, machine.kernel, machine.lxc);
+        text.push_str(&format!(", on {}", code(&what)));
+    }
+    text.push_str(".\n\n");
+    let mut commands = Vec::new();
+    if !record.command.is_empty() {
+        commands.push(format!("cargo xtask {}", record.command.join(" ")));
+    }
+    if let Some(seed) = record.chaos_seed {
+        commands.push(format!("# its faults: --seed {seed}, or --chaos-replay {}", record.run_id));
+    }
+    if has_others {
+        commands.push(format!("cargo xtask e2e --rerun-failed={}", record.run_id));
+    }
+    if commands.is_empty() { text } else { format!("{text}{}", block(&commands.join("\n"))) }
+}
+
+/// One line as code, whatever stands in it.
+fn code(line: &str) -> String {
+    let line = plain_text(&line.replace('\n', " "));
+    if line.is_empty() {
+        return String::new();
+    }
+    let ticks = "`".repeat(longest_run_of_ticks(&line) + 1);
+    let blank = if line.starts_with('`') || line.ends_with('`') { " " } else { "" };
+    format!("{ticks}{blank}{line}{blank}{ticks}")
+}
+
+/// Lines as a block of code, whatever stands in them.
+fn block(lines: &str) -> String {
+    let lines: Vec<String> = lines.lines().map(plain_text).collect();
+    let lines = lines.join("\n");
+    if lines.is_empty() {
+        return String::new();
+    }
+    let fence = "`".repeat(longest_run_of_ticks(&lines).max(2) + 1);
+    format!("{fence}text\n{lines}\n{fence}\n\n")
+}
+
+fn longest_run_of_ticks(text: &str) -> usize {
+    text.split(|character| character != '`').map(str::len).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_ends_a_piece_of_code_but_its_own_end() {
+        assert_eq!(code("a``b\n<script>"), "```a``b <script>```");
+        assert_eq!(code("`x`"), "`` `x` ``");
+        assert_eq!(block("one\n````\n# two\u{1b}[2J"), "`````text\none\n````\n# two\n`````\n\n");
+    }
+}
