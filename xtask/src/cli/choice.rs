@@ -22,7 +22,7 @@ impl InLab {
     /// # Errors
     /// [`Error::Usage`] when there is none, or more than one.
     pub fn machine(&self, name: &str) -> Result<(LiveLab, LiveMachine), Error> {
-        choose(self.labs()?, name, self.slot.as_deref())
+        choose(&self.labs()?, name, self.slot.as_deref())
     }
 
     /// The labs that may be meant.
@@ -54,7 +54,7 @@ pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
     })
 }
 
-fn choose(labs: Vec<LiveLab>, name: &str, slot: Option<&str>) -> Result<(LiveLab, LiveMachine), Error> {
+fn choose(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Result<(LiveLab, LiveMachine), Error> {
     let mut found: Vec<(&LiveLab, &LiveMachine)> =
         labs.iter().filter_map(|lab| Some((lab, lab.machine(name)?))).collect();
     // A short name means the one in the first slot; elsewhere it is written with its slot, or as it is on the host.
@@ -71,7 +71,7 @@ fn choose(labs: Vec<LiveLab>, name: &str, slot: Option<&str>) -> Result<(LiveLab
                 slots.join(", ")
             )))
         }
-        [] => Err(unknown(&labs, name, slot)),
+        [] => Err(unknown(labs, name, slot)),
     }
 }
 
