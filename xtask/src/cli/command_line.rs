@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::look::LookArgs;
 use super::{
     baseline, baseline_update, build_layer, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard, image,
-    judge_check, live, netqueue, new, pcap, ps, runs, setup, shrink, test, up,
+    judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -58,6 +58,7 @@ enum Verb {
     Shrink(shrink::Args),
     Runs(runs::Args),
     New(new::Args),
+    Report(report::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
@@ -72,7 +73,7 @@ enum Verb {
     Cp(cp::Args),
     Forward(forward::Args),
     Pcap(pcap::Args),
-    Logs(live::LogsArgs),
+    Logs(logs::Args),
     Clean(clean::Args),
     Image(image::Args),
     JudgeCheck(judge_check::Args),
@@ -119,6 +120,7 @@ impl Verb {
             Verb::Shrink(args) => shrink::run(args, context),
             Verb::Runs(args) => runs::run(args, context),
             Verb::New(args) => new::run(args, context),
+            Verb::Report(args) => report::run(args, context),
             Verb::Test(args) => test::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),
             Verb::Setup(args) => setup::run(args, context),
@@ -131,7 +133,7 @@ impl Verb {
             Verb::Cp(args) => cp::run(args, context),
             Verb::Forward(args) => forward::run(args, context),
             Verb::Pcap(args) => pcap::run(args, context),
-            Verb::Logs(args) => live::logs(args, context),
+            Verb::Logs(args) => logs::run(args, context),
             Verb::Clean(args) => clean::run(args, context),
             Verb::Image(args) => image::run(args, context),
             Verb::JudgeCheck(args) => judge_check::run(args, context),
@@ -148,7 +150,6 @@ impl Verb {
             Self::Test(_)
                 | Self::Shell(_)
                 | Self::Exec(_)
-                | Self::Logs(_)
                 | Self::Clean(_)
                 | Self::Down(_)
                 | Self::Ttl(_)

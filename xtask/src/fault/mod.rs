@@ -4,6 +4,7 @@
 mod active;
 mod bound;
 mod catalogue;
+mod chaos_file;
 mod clock;
 mod cpu;
 mod crashloop;
@@ -29,6 +30,7 @@ mod shrink;
 
 pub use active::{ActiveFaults, HealedFault};
 pub use catalogue::{Entry, Needs, catalogue};
+pub use chaos_file::{CHAOS_FILE, ChaosFile};
 pub use holder::{HeldFaults, LiveFault, LiveFaults, serve as serve_holder};
 pub use injection::{Injection, Observed};
 pub use nemesis::{Fate, Nemesis, Played, Stage};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Picture};
+use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, Counts, Outcome, Verdict};
@@ -329,6 +329,17 @@ pub enum Event {
         /// The file, by its path below the run's folder, or why there is none.
         picture: Picture,
     },
+    /// A picture was compared with one of another time.
+    ScreenshotCompared {
+        /// The case.
+        case: CaseId,
+        /// The new one's name.
+        name: String,
+        /// The other one, by its path on this machine.
+        expected: String,
+        /// How far they are alike; files by their paths below the run's folder.
+        likeness: Likeness,
+    },
     /// The first failure of a case: the scenario, its faults and the engine's deadlines are held, so that somebody can look.
     Held {
         /// The case.
@@ -435,6 +446,9 @@ impl Event {
             | Self::Aborted { case, .. }
             | Self::Artifact { case, .. }
             | Self::Screenshot { case, .. }
+            | Self::ScreenshotCompared { case, .. }
+            | Self::Held { case, .. }
+            | Self::Released { case, .. }
             | Self::Kept { case, .. }
             | Self::LabDown { case, .. }
             | Self::CaseEnded { case, .. }

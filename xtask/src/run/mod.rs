@@ -11,6 +11,7 @@ mod duet;
 mod engine;
 mod ground;
 mod interrupt;
+mod kernel;
 mod live_check;
 mod lockstep;
 mod machines;
@@ -20,7 +21,7 @@ mod trial;
 
 pub use breakpoint::{Breakpoints, HeldCase, Machines, Watcher};
 pub use build::{Binaries, ScenarioBinaries};
-pub use chaos::{CHAOS_FILE, ChaosFile, Schedules};
+pub use chaos::Schedules;
 pub use compare::{Update, require_baselines, updates};
 pub use duet::DuetOptions;
 pub use engine::{Comparing, Keep, Monitoring, Options, execute, layer_event};

@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use e2e_contract::{
     Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
     FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Measured, Measurement,
-    Method, Metric, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, Settle, Step, Stream, Wait, Waited,
-    Welcome,
+    Method, Metric, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, ScreenshotCompare, Settle, Step,
+    Stream, Wait, Waited, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
@@ -68,6 +68,8 @@ pub(super) struct State {
     /// Whether it was said that there is no calibration, and why.
     calibration_failed: bool,
     streams_kept: u32,
+    /// Pictures that nobody asked for.
+    unasked: u32,
     connection: Option<UnixStream>,
 }
 
@@ -107,6 +109,7 @@ impl Session {
             waits_since: None,
             calibration_failed: false,
             streams_kept: 0,
+            unasked: 0,
             connection: None,
         };
         let meters = Arc::new(Meters::open(&lab));
@@ -160,6 +163,7 @@ impl Session {
             Abort::NAME => serve(params, |request| self.abort(request)),
             Artifact::NAME => serve(params, |request| self.artifact(&request)),
             Screenshot::NAME => serve(params, |request| self.screenshot(&request)),
+            ScreenshotCompare::NAME => serve(params, |request| self.screenshot_compare(&request)),
             other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {other:?}"))),
         }
     }
@@ -388,7 +392,7 @@ impl Session {
     }
 
     /// Does what the scenario has not asked for: its deadline moves by as much.
-    fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         self.state().waits_since = Some(begun);
         let done = work();
@@ -460,10 +464,18 @@ impl Session {
             let values = if check.values.is_empty() { String::new() } else { format!(" [{}]", check.values) };
             let message = format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line);
             self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
+            self.picture_failure();
             return self.fail_check(&message);
         }
         self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
         Ok(Done {})
+    }
+
+    /// The number of the next picture that nobody asked for, where there may be one more.
+    pub(super) fn number_of_unasked(&self, most: u32) -> Option<u32> {
+        let mut state = self.state();
+        state.unasked = (state.unasked + 1).min(most + 1);
+        (state.unasked <= most).then_some(state.unasked)
     }
 
     fn of_fault<T>(&self, result: anyhow::Result<T>) -> Answer<T> {
@@ -506,7 +518,14 @@ impl Session {
             location: abort.location.clone(),
         });
         let reason = abort.message.clone();
-        self.state().seen.abort.get_or_insert(abort);
+        let is_pictured = {
+            let mut state = self.state();
+            state.seen.abort.get_or_insert(abort);
+            state.unasked > 0 // at the check that failed: that is why it gives up
+        };
+        if !is_pictured {
+            self.picture_failure();
+        }
         self.stop_at(&reason)
     }
 
@@ -584,13 +603,17 @@ impl Session {
     }
 
     /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
-    pub(super) fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+    fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+        self.write(path, content).map_err(|error| self.not_written(&error))
+    }
+
+    /// Writes a file of the record with the rights of the scenario's user; returns its length.
+    pub(super) fn write(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> anyhow::Result<u64> {
         let invoker = &self.spec.invoker;
-        let written = invoker.create(path).and_then(|mut file| {
+        invoker.create(path).and_then(|mut file| {
             let bytes = invoker.act(|| Ok(std::io::copy(content, &mut file)?));
             bytes.with_context(|| format!("writing {}", path.display()))
-        });
-        written.map_err(|error| self.not_written(&error))
+        })
     }
 
     /// What was to be kept could not be written.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
 mod as_user;
+mod browser;
 mod chaos;
 mod common;
 mod comparisons;
@@ -13,7 +14,9 @@ mod faults;
 mod image;
 mod languages;
 mod live;
+mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod report;
 mod runs;

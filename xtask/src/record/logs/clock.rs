@@ -19,6 +19,8 @@ pub(super) struct Clock {
     pub begun_ms: f64,
     /// When it ended.
     pub ended_ms: f64,
+    /// A moment near all of them, for those without a year.
+    pub near_epoch_ms: f64,
     /// By container, the times that its programs may have written while their clock was wrong.
     pub doubtful: BTreeMap<String, Vec<RangeInclusive<f64>>>,
 }
@@ -28,7 +30,8 @@ impl Clock {
     pub fn of(started_epoch_ms: f64, events: &[Stamped]) -> Self {
         let at = |stamped: Option<&Stamped>| stamped.map_or(0.0, |stamped| stamped.at_ms);
         let (begun_ms, ended_ms) = (at(events.first()), at(events.last()));
-        let mut clock = Self { started_epoch_ms, begun_ms, ended_ms, ..Self::default() };
+        let near_epoch_ms = started_epoch_ms + begun_ms;
+        let mut clock = Self { started_epoch_ms, begun_ms, ended_ms, near_epoch_ms, ..Self::default() };
         for (index, stamped) in events.iter().enumerate() {
             let Event::FaultInjected(injected) = &stamped.event else { continue };
             // It bites before it is seen to.
@@ -47,6 +50,11 @@ impl Clock {
             clock.doubtful.entry(injected.container.clone()).or_default().push(doubtful);
         }
         clock
+    }
+
+    /// The wall clock itself, where nothing has begun or ended.
+    pub fn of_now(now_epoch_ms: f64) -> Self {
+        Self { ended_ms: f64::INFINITY, near_epoch_ms: now_epoch_ms, ..Self::default() }
     }
 
     /// A time that the host's own clock gave.

@@ -17,8 +17,8 @@ use super::{LogLevel, LogLine, text};
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// What LXC says of every container whose settings its build, or its host, does not have. The host says so, not the lab.
-const OF_EVERY_CONTAINER: [&str; 3] =
-    ["get_config_unsupported_key", "newuidmap binary is missing", "newgidmap binary is missing"];
+const OF_EVERY_CONTAINER: [&str; 4] =
+    ["get_config_unsupported_key", "newuidmap binary is missing", "newgidmap binary is missing", "cgfsng.c:fchowmodat"];
 
 /// A line and where it comes in the order of all.
 #[derive(Debug)]
@@ -95,7 +95,6 @@ impl Origin<'_> {
             let text = format!("… ({} bytes before this are not shown)", content.skipped);
             found.push(self.placed(None, LogLevel::Info, text));
         }
-        let near_ms = self.clock.started_epoch_ms + self.clock.begun_ms;
         let mut offset = content.skipped;
         let mut before: Option<LogLevel> = None;
         let mut last_ms = None;
@@ -107,7 +106,7 @@ impl Origin<'_> {
             if text.is_empty() {
                 continue;
             }
-            let stamp = Stamp::of(&text, near_ms);
+            let stamp = Stamp::of(&text, self.clock.near_epoch_ms);
             let at_ms = match &self.form {
                 Form::Beside(times) => time_beside(times, begin),
                 Form::OfProgram => stamp.as_ref().and_then(|it| self.clock.of_program(self.machine, it.epoch_ms)),
@@ -181,7 +180,8 @@ mod tests {
     const STARTED: f64 = 1_795_677_600_000.0; // 2026-11-26T07:20:00Z
 
     fn lines(form: Form, bytes: &[u8]) -> Vec<(Option<f64>, LogLevel, String, f64)> {
-        let clock = Clock { started_epoch_ms: STARTED, begun_ms: 0.0, ended_ms: 100_000.0, ..Clock::default() };
+        let clock =
+            Clock { started_epoch_ms: STARTED, ended_ms: 100_000.0, near_epoch_ms: STARTED, ..Clock::default() };
         let origin = Origin { machine: "app", source: "x.log", form, clock: &clock, default_ms: 7.0 };
         let content = Content { bytes: bytes.to_vec(), skipped: 0 };
         let placed = origin.lines(&content).into_iter();
@@ -243,7 +243,7 @@ mod tests {
                     lxc-start a 20261126072001.870 ERROR    start - no\n";
         let found = lines(Form::OfHost, lxc);
         assert_eq!((found[0].0, found[0].1), (Some(1868.0), LogLevel::Debug));
-        assert_eq!((found[1].1, found[1].2.as_str()), (LogLevel::Error, "lxc-start a ERROR    start - no"));
+        assert_eq!((found[1].1, found[1].2.as_str()), (LogLevel::Error, "lxc-start ERROR    start - no"));
     }
 
     #[test]

@@ -64,6 +64,16 @@ impl LogLevel {
     }
 }
 
+impl std::str::FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Self::Debug, Self::Info, Self::Warning, Self::Error];
+        let found = all.into_iter().find(|level| level.name() == name);
+        found.ok_or_else(|| format!("a level is {}", all.map(Self::name).join(", ")))
+    }
+}
+
 impl std::fmt::Display for LogLevel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
@@ -114,6 +124,13 @@ fn of_request(line: &str) -> Option<LogLevel> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_read_as_they_are_written() {
+        assert_eq!("warning".parse(), Ok(LogLevel::Warning));
+        let error = "warn".parse::<LogLevel>().unwrap_err();
+        assert_eq!(error, "a level is debug, info, warning, error");
+    }
 
     #[test]
     fn programs_say_levels_in_many_ways() {

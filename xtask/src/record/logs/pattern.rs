@@ -54,7 +54,6 @@ fn word(rest: &str) -> (usize, Option<&'static str>) {
     let word = &rest[..length];
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let is_hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     if is_address(word) {
         return (length, Some("ADDRESS"));
     }
@@ -76,8 +75,12 @@ fn word(rest: &str) -> (usize, Option<&'static str>) {
     if head > 0 {
         return (head, None);
     }
-    let number = word.bytes().take_while(u8::is_ascii_digit).count();
-    debug_assert!(is_number(&word[..number]));
+    let mut number = word.bytes().take_while(u8::is_ascii_digit).count();
+    let fraction =
+        word[number..].strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    if fraction > 0 {
+        number += 1 + fraction;
+    }
     (number, Some("N"))
 }
 

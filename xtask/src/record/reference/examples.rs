@@ -1,7 +1,7 @@
 //! One example of each event, in the order of the type.
 
 use e2e_contract::{
-    AbortKind, Better, Check, Defect, DefectOutcome, Fault, Invariant, InvariantKind, Level, Metric, Picture,
+    AbortKind, Better, Check, Defect, DefectOutcome, Fault, Invariant, InvariantKind, Level, Likeness, Metric, Picture,
 };
 
 use crate::judge::{Decision, Verdict as Judged};
@@ -177,6 +177,17 @@ fn of_the_end() -> Vec<Event> {
             picture: Picture::Taken {
                 path: "data_pipeline/data_ingestion/small/screenshots/status.png".into(),
                 size_bytes: 20_480,
+            },
+        },
+        Event::ScreenshotCompared {
+            case: case(),
+            name: "status".into(),
+            expected: "scenarios/automation_workflows/monitoring/fixtures/status.png".into(),
+            likeness: Likeness::Compared {
+                path: "data_pipeline/data_ingestion/small/screenshots/status.png".into(),
+                difference: Some("data_pipeline/data_ingestion/small/screenshots/status-difference.png".into()),
+                pixels_off: 709,
+                pixels: 786_432,
             },
         },
         Event::Held { case: case(), reason: "rows == 20_000 [rows = 19999]".into() },
