@@ -95,6 +95,7 @@ fn of_the_case() -> Vec<Event> {
             way: Way::Duet,
             gates: true,
             missing: false,
+            baseline_samples: Vec::new(),
             verdict,
         }),
         Event::Metric { case: case(), metric },

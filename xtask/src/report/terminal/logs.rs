@@ -178,6 +178,6 @@ mod tests {
              app was out of memory\n"
         );
         assert_eq!(shown(&full), expected);
-        assert_eq!(digest("a/b:c", &LogDigest::default(), Paint::Plain), "a/b:c\n  nothing went wrong by these logs\n");
+        assert_eq!(shown(&LogDigest::default()), "a/b:c\n  nothing went wrong by these logs\n");
     }
 }
