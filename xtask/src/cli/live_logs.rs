@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::live::find;
-use super::logs::{Filter, paint};
+use super::choice::InLab;
+use super::logs::Filter;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveLogs, LogPiece};
 use crate::manifest::Project;
 use crate::record::logs::{LiveLines, LogLine};
-use crate::report::log_text::{self, Clock};
+use crate::report::terminal::{LogClock, Terminal};
 
 /// How often logs are looked at when they are followed.
 const POLL: Duration = Duration::from_millis(500);
@@ -27,16 +27,17 @@ pub(super) enum Follow {
 }
 
 /// Shows what the machines of all live labs, or that which the filter names, have logged.
-pub(super) fn show(filter: &Filter<'_>, follow: Follow, context: &Context) -> anyhow::Result<u8> {
+pub(super) fn show(filter: &Filter<'_>, lab: &InLab, follow: Follow, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
     let machines = match filter.name {
-        Some(name) => vec![find(name)?],
-        None => LiveLab::all().into_iter().flat_map(|lab| lab.machines).collect(),
+        Some(name) => vec![lab.machine(name)?.1],
+        None => lab.labs()?.into_iter().flat_map(|lab| lab.machines).collect(),
     };
     if machines.is_empty() {
-        let message = "no lab exists now: `cargo xtask e2e --keep-containers=always` keeps one";
+        let message =
+            "no lab exists now: `cargo xtask up` makes one, and `cargo xtask e2e --keep-containers=always` keeps one";
         return Err(Error::Usage(message.into()).into());
     }
     // Without the project that the lab is of, its templates' files are not known.
@@ -55,7 +56,7 @@ pub(super) fn show(filter: &Filter<'_>, follow: Follow, context: &Context) -> an
     }
     let mut told = BTreeMap::new();
     loop {
-        show_lines(&read(&mut logs, &mut told, context), &filter, context)?;
+        show_lines(&read(&mut logs, &mut told, &context.terminal), &filter, context)?;
         logs.retain(|logs| is_live(&logs.machine.host_name));
         if follow == Follow::No || logs.is_empty() {
             return Ok(EXIT_PASSED);
@@ -69,7 +70,7 @@ fn is_live(host_name: &str) -> bool {
 }
 
 /// What has come to all of them. One that cannot be read is told, once, and looked at again the next time.
-fn read(logs: &mut [LiveLogs], told: &mut BTreeMap<String, String>, context: &Context) -> Vec<LogLine> {
+fn read(logs: &mut [LiveLogs], told: &mut BTreeMap<String, String>, terminal: &Terminal) -> Vec<LogLine> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut lines = LiveLines::new(now.as_secs_f64() * 1e3);
     for logs in logs {
@@ -78,7 +79,7 @@ fn read(logs: &mut [LiveLogs], told: &mut BTreeMap<String, String>, context: &Co
         if let Err(error) = logs.read_host(&mut pieces).and_then(|()| logs.read_inside(&mut pieces)) {
             let message = format!("{machine}: {error:#}");
             if told.insert(machine.clone(), message.clone()).as_ref() != Some(&message) {
-                context.terminal.warn(&message);
+                terminal.warn(&message);
             }
         }
         for piece in pieces {
@@ -99,7 +100,7 @@ fn show_lines(lines: &[LogLine], filter: &Filter<'_>, context: &Context) -> anyh
     let mut out = std::io::stdout().lock();
     for line in filter.wanted(lines) {
         match context.format {
-            Format::Human => writeln!(out, "{}", log_text::line(line, Clock::Wall, paint(context)))?,
+            Format::Human => writeln!(out, "{}", context.terminal.log_line(line, LogClock::Wall))?,
             Format::Json => writeln!(out, "{}", serde_json::to_string(line)?)?,
         }
     }

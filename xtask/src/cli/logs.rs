@@ -5,6 +5,7 @@ use std::io::Write as _;
 use regex::Regex;
 use serde_json::json;
 
+use super::choice::InLab;
 use super::live_logs::{self, Follow};
 use super::log_since::Since;
 use super::{Context, Format};
@@ -12,7 +13,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::manifest::nearest;
 use crate::record::PastRun;
 use crate::record::logs::{LogDigest, LogLevel, LogLine};
-use crate::report::log_text::{self, Clock, Paint};
+use crate::report::terminal::LogClock;
 
 /// Show what all machines logged, merged by time: in a run, or in a live lab.
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,9 @@ pub struct Args {
     /// With --live: go on with what comes, until Ctrl-C or the lab's end.
     #[arg(long, requires = "live")]
     follow: bool,
+    /// With --live: the slot of the lab, where several have such a container.
+    #[arg(long, requires = "live", value_name = "N")]
+    slot: Option<String>,
     /// Only from then on: a time on the run's clock (90s, 2m), or a time (2026-11-26T07:20:25Z, 07:20:25). With --live a
     /// duration is the time until now.
     #[arg(long, value_name = "TIME")]
@@ -103,7 +107,7 @@ fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
         }
         let filter = filter(args, args.run.as_deref(), args.since.map(Since::before_now));
         let follow = if args.follow { Follow::Yes } else { Follow::No };
-        return live_logs::show(&filter, follow, context);
+        return live_logs::show(&filter, &InLab { slot: args.slot.clone() }, follow, context);
     }
     let (run, name) = find(args.run.as_deref(), args.name.as_deref(), context)?;
     let attempts = attempts(&run, args.case.as_deref())?;
@@ -190,7 +194,6 @@ fn show_lines(
     context: &Context,
 ) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let paint = paint(context);
     if context.format == Format::Json {
         let head = json!({ "format_version": 1, "run_id": run.record.run_id, "started_at": run.record.started_at });
         writeln!(out, "{head}")?;
@@ -201,7 +204,7 @@ fn show_lines(
         }
         for line in filter.wanted(lines) {
             match context.format {
-                Format::Human => writeln!(out, "{}", log_text::line(line, Clock::Run, paint))?,
+                Format::Human => writeln!(out, "{}", context.terminal.log_line(line, LogClock::Run))?,
                 Format::Json => writeln!(out, "{}", line_as_json(line, Some(attempt))?)?,
             }
         }
@@ -231,7 +234,11 @@ fn show_digests(
         let (events, performance) = (run.attempt_events(attempt.folder)?, run.performance(attempt.folder)?);
         let digest = LogDigest::of(&lines, &events, performance.as_ref());
         match context.format {
-            Format::Human => write!(out, "{}", log_text::digest(&attempt.title(), &digest, paint(context)))?,
+            Format::Human => {
+                for line in context.terminal.log_digest(&attempt.title(), &digest) {
+                    writeln!(out, "{line}")?;
+                }
+            }
             Format::Json => rows.push(json!({ "case": attempt.case, "attempt": attempt.number, "digest": digest })),
         }
     }
@@ -240,11 +247,6 @@ fn show_digests(
         writeln!(out, "{value:#}")?;
     }
     Ok(())
-}
-
-/// Colours as for every other result.
-pub(super) fn paint(context: &Context) -> Paint {
-    if context.terminal.colours_results() { Paint::Coloured } else { Paint::Plain }
 }
 
 #[cfg(test)]

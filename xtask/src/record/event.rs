@@ -1,7 +1,6 @@
 //! What happens in a run, as a closed enum: the whole interface between the run and its reports.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
@@ -50,6 +49,16 @@ pub struct FaultObserved {
     pub evidence: String,
     /// From the request to the observation.
     pub duration_ms: f64,
+}
+
+/// What becomes of a case that was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Onward {
+    /// It goes on as if nothing had been.
+    Continue,
+    /// It ends here, and the run with it.
+    GiveUp,
 }
 
 /// What happened.
@@ -327,9 +336,25 @@ pub enum Event {
         /// The new one's name.
         name: String,
         /// The other one, by its path on this machine.
-        expected: PathBuf,
+        expected: String,
         /// How far they are alike; files by their paths below the run's folder.
         likeness: Likeness,
+    },
+    /// The first failure of a case: the scenario, its faults and the engine's deadlines are held, so that somebody can look.
+    Held {
+        /// The case.
+        case: CaseId,
+        /// What has failed.
+        reason: String,
+    },
+    /// They go on, or the case ends here.
+    Released {
+        /// The case.
+        case: CaseId,
+        /// Which of the two.
+        onward: Onward,
+        /// How long they were held.
+        duration_ms: f64,
     },
     /// The lab stays for a look.
     Kept {
@@ -422,6 +447,8 @@ impl Event {
             | Self::Artifact { case, .. }
             | Self::Screenshot { case, .. }
             | Self::ScreenshotCompared { case, .. }
+            | Self::Held { case, .. }
+            | Self::Released { case, .. }
             | Self::Kept { case, .. }
             | Self::LabDown { case, .. }
             | Self::CaseEnded { case, .. }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
-use super::{Comparison, Counts, Event, FaultObserved, Outcome, Stamped, Verdict, plain_text};
+use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text};
 use crate::judge::Decision;
 
 /// How much an event's lines matter.
@@ -190,23 +190,28 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             }
             Picture::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
         },
-        Event::ScreenshotCompared { name, expected, likeness, .. } => {
-            let expected = expected.display();
-            match likeness {
-                Likeness::Compared { pixels_off, pixels, difference, .. } => {
-                    let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
-                    one(
-                        Weight::Progress,
-                        format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
-                    )
-                }
-                Likeness::OtherSize { taken, expected: other, .. } => {
-                    let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
-                    let (taken, other) = (size(taken), size(other));
-                    one(Weight::Alarm, format!("  picture {name}: it is {taken}, and {expected} is {other}"))
-                }
-                Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
+        Event::ScreenshotCompared { name, expected, likeness, .. } => match likeness {
+            Likeness::Compared { pixels_off, pixels, difference, .. } => {
+                let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
+                one(
+                    Weight::Progress,
+                    format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
+                )
             }
+            Likeness::OtherSize { taken, expected: other, .. } => {
+                let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
+                let (taken, other) = (size(taken), size(other));
+                one(Weight::Alarm, format!("  picture {name}: it is {taken}, and {expected} is {other}"))
+            }
+            Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
+        },
+        Event::Held { reason, .. } => one(Weight::Alarm, format!("  held: {reason}")),
+        Event::Released { onward, duration_ms, .. } => {
+            let what = match onward {
+                Onward::Continue => "goes on",
+                Onward::GiveUp => "is given up",
+            };
+            one(Weight::Progress, format!("  {what} after {}", seconds(*duration_ms)))
         }
         Event::Kept { enter, remove, .. } => {
             let mut text = String::from("  the lab is kept; enter it with");

@@ -6,7 +6,6 @@ pub mod files;
 pub mod html;
 mod junit;
 mod lanes;
-pub mod log_text;
 mod problem;
 mod process;
 mod summary;

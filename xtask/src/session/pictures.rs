@@ -72,7 +72,7 @@ impl Session {
         self.recorder.record(Event::ScreenshotCompared {
             case: self.spec.case.clone(),
             name: name.clone(),
-            expected: expected.clone(),
+            expected: expected.display().to_string(),
             likeness: self.likeness_in_run(&likeness),
         });
         Ok(likeness)

@@ -13,6 +13,7 @@ mod doctor;
 mod faults;
 mod image;
 mod languages;
+mod live;
 mod logs;
 mod new;
 mod performance;

@@ -19,4 +19,3 @@ pub use level::LogLevel;
 pub use line::LogLine;
 pub use live::LiveLines;
 pub use stamp::epoch_ms;
-pub use text::harmless;

@@ -1,11 +1,13 @@
 //! One example of each event, in the order of the type.
 
 use e2e_contract::{
-    AbortKind, Better, Check, Defect, DefectOutcome, Fault, Invariant, InvariantKind, Level, Metric, Picture,
+    AbortKind, Better, Check, Defect, DefectOutcome, Fault, Invariant, InvariantKind, Level, Likeness, Metric, Picture,
 };
 
 use crate::judge::{Decision, Verdict as Judged};
-use crate::record::{CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Outcome, Verdict, Way};
+use crate::record::{
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Onward, Outcome, Verdict, Way,
+};
 
 fn case() -> CaseId {
     CaseId("data_pipeline/data_ingestion:small".into())
@@ -178,10 +180,23 @@ fn of_the_end() -> Vec<Event> {
                 size_bytes: 20_480,
             },
         },
+        Event::ScreenshotCompared {
+            case: case(),
+            name: "status".into(),
+            expected: "scenarios/automation_workflows/monitoring/fixtures/status.png".into(),
+            likeness: Likeness::Compared {
+                path: "data_pipeline/data_ingestion/small/screenshots/status.png".into(),
+                difference: Some("data_pipeline/data_ingestion/small/screenshots/status-difference.png".into()),
+                pixels_off: 709,
+                pixels: 786_432,
+            },
+        },
+        Event::Held { case: case(), reason: "rows == 20_000 [rows = 19999]".into() },
+        Event::Released { case: case(), onward: Onward::Continue, duration_ms: 74_500.0 },
         Event::Kept {
             case: case(),
             enter: vec!["cargo xtask shell db".into()],
-            remove: "cargo xtask clean --slot 1".into(),
+            remove: "cargo xtask down --slot 1".into(),
         },
         Event::LabDown { case: case(), duration_ms: 85.0 },
         Event::CaseEnded {

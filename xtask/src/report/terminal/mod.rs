@@ -4,6 +4,7 @@
 mod frame;
 mod ink;
 mod live;
+mod logs;
 mod output;
 mod result;
 #[cfg(test)]
@@ -14,5 +15,6 @@ mod story;
 mod times;
 
 pub use ink::Colour;
+pub use logs::LogClock;
 pub use output::{Detail, Look, Progress, Terminal};
 pub use screen::Amount;

@@ -12,10 +12,12 @@ use console::Term;
 
 use super::ink::{Colour, Ink, Line, Paint};
 use super::live::Live;
+use super::logs::{self, LogClock};
 use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
 use super::scroll;
 use super::story::Story;
+use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{PastRun, RunRecord, Stamped, plain_text};
 
 /// How wide lines are where there is no terminal to ask.
@@ -117,12 +119,6 @@ impl Terminal {
         self.shows_live
     }
 
-    /// Whether what goes to stdout gets colours.
-    #[must_use]
-    pub fn colours_results(&self) -> bool {
-        self.result_paint == Paint::Colours
-    }
-
     /// A listener that shows events as they happen.
     #[must_use]
     pub fn listener(self: &Arc<Self>) -> Box<dyn FnMut(&Stamped) + Send> {
@@ -167,6 +163,18 @@ impl Terminal {
     pub fn warn(&self, text: &str) {
         let line = Line::of(Ink::Caution, &format!("warning: {text}"));
         self.write(&[line.text(self.progress_paint)]);
+    }
+
+    /// A line of a log, as it is shown among results.
+    #[must_use]
+    pub fn log_line(&self, line: &LogLine, clock: LogClock) -> String {
+        logs::line(line, clock).text(self.result_paint)
+    }
+
+    /// What logs come to, below a title, as it is shown among results; a line each.
+    #[must_use]
+    pub fn log_digest(&self, title: &str, digest: &LogDigest) -> Vec<String> {
+        logs::digest(title, digest).iter().map(|line| line.text(self.result_paint)).collect()
     }
 
     /// Does what writes to the terminal by itself, while no live lines are there.

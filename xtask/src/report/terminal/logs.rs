@@ -1,21 +1,11 @@
-//! Lines of logs, and what they come to, as text for a terminal or a file.
+//! Lines of logs, and what they come to, as people read them.
 
-use std::fmt::Write as _;
-
+use super::ink::{Ink, Line};
 use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
-
-/// Whether what is shown may have colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    /// For a file, or where nobody wants them.
-    Plain,
-    /// For a terminal.
-    Coloured,
-}
 
 /// What a line's time counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clock {
+pub enum LogClock {
     /// The run's begin: shown as seconds.
     Run,
     /// 1970: shown as the time of day, UTC.
@@ -27,48 +17,36 @@ const EXAMPLE_CHARS_MAX: usize = 200;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-impl Paint {
-    fn paint(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Coloured if !code.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
-            _ => text.to_owned(),
-        }
-    }
-
-    fn of_level(self, level: LogLevel, text: &str) -> String {
-        let code = match level {
-            LogLevel::Error => "31",
-            LogLevel::Warning => "33",
-            LogLevel::Info => "",
-            LogLevel::Debug => "2",
-        };
-        self.paint(code, text)
-    }
-}
-
-/// One line: time, machine, file, level's first letter where it is more than information, text.
-#[must_use]
-pub fn line(line: &LogLine, clock: Clock, paint: Paint) -> String {
+/// One line: time, machine, file, level's first letter where it is not information, text.
+pub(super) fn line(line: &LogLine, clock: LogClock) -> Line {
     let time = line.at_ms.map_or_else(String::new, |at_ms| time(at_ms, clock));
     let width = match clock {
-        Clock::Run => 9,
-        Clock::Wall => 12,
+        LogClock::Run => 9,
+        LogClock::Wall => 12,
     };
-    let head = format!("{time:>width$} {:<9} {:<12}", line.machine, line.source);
+    let head = format!("{time:>width$} {:<9} {:<12} ", line.machine, line.source);
     let letter = match line.level {
         LogLevel::Error => "E",
         LogLevel::Warning => "W",
         LogLevel::Info => " ",
         LogLevel::Debug => "D",
     };
-    let said = format!("{letter} {}", line.text);
-    format!("{} {}", paint.paint("2", &head), paint.of_level(line.level, &said))
+    Line::of(Ink::Faint, &head).with(ink(line.level), &format!("{letter} {}", line.text))
 }
 
-fn time(at_ms: f64, clock: Clock) -> String {
+fn ink(level: LogLevel) -> Ink {
+    match level {
+        LogLevel::Error => Ink::Bad,
+        LogLevel::Warning => Ink::Caution,
+        LogLevel::Info => Ink::Plain,
+        LogLevel::Debug => Ink::Faint,
+    }
+}
+
+fn time(at_ms: f64, clock: LogClock) -> String {
     match clock {
-        Clock::Run => format!("{:.3}", at_ms / 1e3),
-        Clock::Wall => {
+        LogClock::Run => format!("{:.3}", at_ms / 1e3),
+        LogClock::Wall => {
             let of_day = at_ms.rem_euclid(DAY_MS) as u64;
             let (seconds, milliseconds) = (of_day / 1000, of_day % 1000);
             format!("{:02}:{:02}:{:02}.{milliseconds:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
@@ -77,37 +55,34 @@ fn time(at_ms: f64, clock: Clock) -> String {
 }
 
 /// What the logs of an attempt come to, below a title.
-#[must_use]
-pub fn digest(title: &str, digest: &LogDigest, paint: Paint) -> String {
-    let mut text = format!("{title}\n");
-    let mut section = |name: &str, lines: Vec<String>| {
-        if !lines.is_empty() {
-            let _ = writeln!(text, "  {}", paint.paint("1", name)); // into a string: it cannot fail
-            for line in lines {
-                let _ = writeln!(text, "    {line}");
-            }
+pub(super) fn digest(title: &str, digest: &LogDigest) -> Vec<Line> {
+    let mut lines = vec![Line::of(Ink::Strong, title)];
+    let mut section = |name: &str, found: Vec<Line>| {
+        if !found.is_empty() {
+            lines.push(Line::of(Ink::Strong, &format!("  {name}")));
+            lines.extend(found);
         }
     };
+    let plain = |text: &str| Line::of(Ink::Plain, &format!("    {text}"));
     let first = digest.first_errors.iter().map(|first| {
         let at = first.at_ms.map_or_else(|| "at an unknown time".to_owned(), |at| format!("at {:.3} s", at / 1e3));
-        let said = paint.of_level(LogLevel::Error, &shortened(&first.text));
-        format!("{} {at}, {}: {said}", first.machine, first.source)
+        plain(&format!("{} {at}, {}: ", first.machine, first.source)).with(Ink::Bad, &shortened(&first.text))
     });
     section("first error of each machine, once the lab was ready", first.collect());
-    let mut groups: Vec<String> = digest.groups.iter().map(|one| group(one, paint)).collect();
+    let mut groups: Vec<Line> = digest.groups.iter().map(group).collect();
     if digest.groups_left_out > 0 {
-        groups.push(format!("and {} rarer ones", digest.groups_left_out));
+        groups.push(plain(&format!("and {} rarer ones", digest.groups_left_out)));
     }
     section("errors and warnings", groups);
-    section("restarts", digest.restarts.iter().map(|restart| restart.sentence.clone()).collect());
-    section("bottlenecks", digest.bottlenecks.iter().map(|bottleneck| bottleneck.sentence.clone()).collect());
-    if digest.groups.is_empty() && digest.restarts.is_empty() && digest.bottlenecks.is_empty() {
-        text.push_str("  nothing went wrong by these logs\n");
+    section("restarts", digest.restarts.iter().map(|restart| plain(&restart.sentence)).collect());
+    section("bottlenecks", digest.bottlenecks.iter().map(|bottleneck| plain(&bottleneck.sentence)).collect());
+    if lines.len() == 1 {
+        lines.push(Line::of(Ink::Plain, "  nothing went wrong by these logs"));
     }
-    text
+    lines
 }
 
-fn group(group: &LogGroup, paint: Paint) -> String {
+fn group(group: &LogGroup) -> Line {
     let machines: Vec<&str> = group.machines.keys().map(String::as_str).collect();
     let when = match (group.first_ms, group.last_ms) {
         (Some(first), Some(last)) if group.count > 1 => format!(", {:.1} to {:.1} s", first / 1e3, last / 1e3),
@@ -116,8 +91,8 @@ fn group(group: &LogGroup, paint: Paint) -> String {
     };
     // Of one line there is no pattern to see.
     let said = if group.count == 1 { &group.example } else { &group.pattern };
-    let said = paint.of_level(group.level, &format!("{}: {}", group.level, shortened(said)));
-    format!("{:>5}x {}{when}  {said}", group.count, machines.join(" "))
+    Line::of(Ink::Plain, &format!("    {:>5}x {}{when}  ", group.count, machines.join(" ")))
+        .with(ink(group.level), &format!("{}: {}", group.level, shortened(said)))
 }
 
 fn shortened(text: &str) -> String {
@@ -131,6 +106,7 @@ fn shortened(text: &str) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::ink::Paint;
     use super::*;
     use crate::record::logs::{Bottleneck, FirstError, Restart};
 
@@ -140,20 +116,18 @@ mod tests {
 
     #[test]
     fn a_line_has_its_time_its_place_and_its_level() {
-        let plain = |at_ms, level, clock| line(&example(at_ms, level), clock, Paint::Plain);
+        let plain = |at_ms, level, clock| line(&example(at_ms, level), clock).text(Paint::Plain);
         assert_eq!(
-            plain(Some(12_345.6), LogLevel::Error, Clock::Run),
+            plain(Some(12_345.6), LogLevel::Error, LogClock::Run),
             "   12.346 app       journal.log  E x[1]: <b>no"
         );
-        assert_eq!(plain(None, LogLevel::Info, Clock::Run), "          app       journal.log    x[1]: <b>no");
+        assert_eq!(plain(None, LogLevel::Info, LogClock::Run), "          app       journal.log    x[1]: <b>no");
         assert_eq!(
-            plain(Some(1_795_677_625_500.0), LogLevel::Warning, Clock::Wall),
+            plain(Some(1_795_677_625_500.0), LogLevel::Warning, LogClock::Wall),
             "07:20:25.500 app       journal.log  W x[1]: <b>no"
         );
-        assert_eq!(
-            line(&example(Some(1.0), LogLevel::Error), Clock::Run, Paint::Coloured),
-            "\x1b[2m    0.001 app       journal.log \x1b[0m \x1b[31mE x[1]: <b>no\x1b[0m"
-        );
+        let colours = line(&example(Some(1.0), LogLevel::Error), LogClock::Run).text(Paint::Colours);
+        assert!(colours.contains("\u{1b}[") && colours.contains("E x[1]: <b>no"), "{colours:?}");
     }
 
     #[test]
@@ -193,6 +167,9 @@ mod tests {
                 sentence: "app was out of memory".into(),
             }],
         };
+        let shown = |found: &LogDigest| {
+            digest("a/b:c", found).iter().map(|line| line.text(Paint::Plain) + "\n").collect::<String>()
+        };
         let long = "x".repeat(EXAMPLE_CHARS_MAX);
         let expected = format!(
             "a/b:c\n  first error of each machine, once the lab was ready\n    app at 1.500 s, journal.log: {long}…\n  \
@@ -200,7 +177,7 @@ mod tests {
              warning: no file \"a\"\n    and 3 rarer ones\n  restarts\n    app was started again\n  bottlenecks\n    \
              app was out of memory\n"
         );
-        assert_eq!(digest("a/b:c", &full, Paint::Plain), expected);
-        assert_eq!(digest("a/b:c", &LogDigest::default(), Paint::Plain), "a/b:c\n  nothing went wrong by these logs\n");
+        assert_eq!(shown(&full), expected);
+        assert_eq!(shown(&LogDigest::default()), "a/b:c\n  nothing went wrong by these logs\n");
     }
 }
