@@ -27,8 +27,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan", "record",
-            "report", "run",
+            "baseline", "bundle", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan",
+            "record", "report", "run",
         ],
     ),
     (
@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("report", &["judge", "record"]),
+    ("bundle", &["error", "host", "manifest", "record"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
     ("baseline", &["error", "host::invoker", "judge", "record"]),
     ("perf", &["host", "lab", "record"]),

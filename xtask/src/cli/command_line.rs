@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::{
-    baseline, baseline_update, build_layer, clean, doctor, e2e, fault, guard, image, judge_check, live, netqueue, new,
-    runs, setup, shrink, test,
+    baseline, baseline_update, build_layer, bundle, clean, doctor, e2e, fault, guard, image, judge_check, live,
+    netqueue, new, runs, setup, shrink, test,
 };
 use crate::error::Error;
 
@@ -50,6 +50,7 @@ enum Verb {
     Fault(fault::Args),
     Shrink(shrink::Args),
     Runs(runs::Args),
+    Bundle(bundle::Args),
     New(new::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
@@ -92,6 +93,7 @@ impl Cli {
             Verb::Fault(args) => fault::run(args, &context),
             Verb::Shrink(args) => shrink::run(args, &context),
             Verb::Runs(args) => runs::run(args, &context),
+            Verb::Bundle(args) => bundle::run(args, &context),
             Verb::New(args) => new::run(args, &context),
             Verb::Test(args) => test::run(args, &context),
             Verb::Doctor(args) => doctor::run(args, &context),

@@ -10,6 +10,7 @@ mod operations;
 mod parse;
 mod project;
 mod scenario;
+mod secrets;
 mod skeleton;
 mod template;
 
@@ -20,6 +21,7 @@ pub use operations::OperationRule;
 pub use parse::nearest;
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
+pub use secrets::Secret;
 pub use skeleton::{Language, Skeleton};
 pub use template::{
     FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,
