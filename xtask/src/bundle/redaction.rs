@@ -65,7 +65,7 @@ impl Redactor {
             match secret {
                 Secret::Pattern(pattern) => add(&format!("/{pattern}/"), pattern.clone())?,
                 Secret::Name(name) => {
-                    assignments(&regex::escape(name), "\\b").try_for_each(|pattern| add(name, pattern))?
+                    assignments(&regex::escape(name), "\\b").try_for_each(|pattern| add(name, pattern))?;
                 }
             }
         }
