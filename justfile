@@ -67,10 +67,15 @@ ps:
 shell container *command:
     cargo xtask shell "$@"
 
-# Show the logs of a container of a kept lab
+# Show what all machines logged, by time, in a run or a live lab: just logs latest db, just logs --live db
 [group('lab')]
-logs container:
+logs *args:
     cargo xtask logs "$@"
+
+# Make the page that explains a run, or two side by side: just report --open, just report --compare RUN_A RUN_B
+[group('run')]
+report *args:
+    cargo xtask report "$@"
 
 # Remove kept labs, leftovers of killed runs and old container logs
 [group('lab')]

@@ -8,11 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use e2e_stats::{Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block, paired, paired_low, stream};
 use rand::RngExt as _;
 use xtask::fault::{Profile, Schedule};
-use xtask::judge::stats::{
-    Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block, paired, paired_low, stream,
-};
 use xtask::judge::{
     Better, Comparisons, Duet, Kind, Metric, Pair, Plan, Recording, Series, Step, Thresholds, Verdict, Windows,
     committed, hold_together,

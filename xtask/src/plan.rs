@@ -225,6 +225,7 @@ mod tests {
             limits: Vec::new(),
             expects: Vec::new(),
             operations: BTreeMap::new(),
+            pages: Vec::new(),
             chaos: None,
         };
         Project {

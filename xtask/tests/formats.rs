@@ -403,8 +403,9 @@ fn an_unreadable_record_is_a_problem_and_no_panic() {
     let run = run(root.path());
     std::fs::write(run.folder.join("shop/orders/bad/performance.json"), "{").unwrap();
     let problems = write_all(&run, &RunDir::of(&run, Invoker::find()));
-    assert_eq!(problems.len(), 1);
-    assert!(problems[0].contains("making trace.json") && problems[0].contains("performance.json"), "{problems:?}");
+    let of_trace = |problem: &String| problem.contains("making trace.json") && problem.contains("performance.json");
+    assert!(problems.iter().any(of_trace), "{problems:?}");
+    assert!(!problems.iter().any(|problem| problem.contains("junit.xml")), "what can be made is made: {problems:?}");
     std::fs::write(run.folder.join("events.jsonl"), "{\n").unwrap();
     let problems = write_all(&run, &RunDir::of(&run, Invoker::find()));
     assert!(problems[0].contains("no report of 20260101-000000-1 can be made"), "{problems:?}");

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use e2e_stats::{Estimates, hodges_lehmann, low_mean, mann_whitney, moving_block_ratio, paired, paired_low};
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
-use xtask::judge::stats::{
-    self, Estimates, hodges_lehmann, low_mean, mann_whitney, moving_block_ratio, paired, paired_low,
-};
 use xtask::judge::{
     Better, Comparisons, Decision, Duet, Kind, Metric, Pair, Plan, Rate, Recording, Series, Step, Thresholds, Verdict,
     Windows, committed, criterion, fixed_20_percent,
@@ -137,16 +135,16 @@ proptest! {
         if first.iter().all(|it| it.abs() < 1e100) {
             prop_assert_eq!(Estimates::of(&first, seed).is_none(), first.is_empty());
         }
-        let _ = moving_block_ratio(&first, &second, 3, part, seed, stats::low_fifth);
-        prop_assert!(stats::outliers(&first).iter().all(|place| *place < first.len()));
-        prop_assert_eq!(stats::holm(&first, part).len(), first.len());
+        let _ = moving_block_ratio(&first, &second, 3, part, seed, e2e_stats::low_fifth);
+        prop_assert!(e2e_stats::outliers(&first).iter().all(|place| *place < first.len()));
+        prop_assert_eq!(e2e_stats::holm(&first, part).len(), first.len());
     }
 }
 
 /// Times of identical work with what a shared machine adds: a slow part that comes and goes, and single long ones.
 fn noise(seed: u64, count: usize) -> Vec<(f64, f64)> {
     use rand::RngExt as _;
-    let mut stream = stats::stream(seed, 97);
+    let mut stream = e2e_stats::stream(seed, 97);
     let mut busy = 1.0;
     let mut time = |busy: f64| {
         let long = if stream.random_bool(0.08) { 1.0 + stream.random::<f64>() } else { 1.0 };
@@ -166,7 +164,7 @@ fn p_of_identical_work_is_as_small_as_it_says_and_no_more_often() {
     let p: Vec<_> = (0..SETS as u64).map(|seed| paired(&noise(seed, 20), 0.2, seed).unwrap()).collect();
     for level in [0.01, 0.05, 0.2, 0.5] {
         let share =
-            |of: fn(&stats::Permuted) -> f64| p.iter().filter(|it| of(it) <= level).count() as f64 / SETS as f64;
+            |of: fn(&e2e_stats::Permuted) -> f64| p.iter().filter(|it| of(it) <= level).count() as f64 / SETS as f64;
         let spread = 4.0 * (level * (1.0 - level) / SETS as f64).sqrt();
         for share in [share(|it| it.p_higher), share(|it| it.p_lower)] {
             assert!((share - level).abs() < spread, "{share} of the p are at most {level}");

@@ -596,3 +596,64 @@ pub enum Picture {
         reason: String,
     },
 }
+
+/// `screenshot.compare`: a picture of a web page of the lab, compared with one of another time. Whether the difference is
+/// too much is the scenario's to say, with a `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ScreenshotCompare {
+    /// File name without `.png`: no folders.
+    pub name: String,
+    /// Such as `http://app/status`; the names of the lab's containers resolve.
+    pub url: String,
+    /// Past this the answer is an error.
+    pub deadline_ms: u64,
+    /// The other picture: a PNG, by its absolute path.
+    pub expected: PathBuf,
+    /// A pixel is the same where none of its colours differs by more than this, of 255.
+    pub channel_off_max: u8,
+}
+method!(ScreenshotCompare, "screenshot.compare", Likeness);
+
+/// How large a picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PictureSize {
+    /// From left to right.
+    pub width_pixels: u32,
+    /// From top to bottom.
+    pub height_pixels: u32,
+}
+
+/// What came of a `screenshot.compare`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Likeness {
+    /// Both have the same size.
+    Compared {
+        /// The new picture, among the record's files.
+        path: PathBuf,
+        /// The pixels that differ, in red on a pale copy of the expected picture; nothing where none does.
+        difference: Option<PathBuf>,
+        /// How many differ.
+        pixels_off: u64,
+        /// Of how many.
+        pixels: u64,
+    },
+    /// They have not, so nothing was compared.
+    OtherSize {
+        /// The new picture, among the record's files.
+        path: PathBuf,
+        /// Its size.
+        taken: PictureSize,
+        /// That of the expected one.
+        expected: PictureSize,
+    },
+    /// This host has no browser. The record says so; it is no pass.
+    Skipped {
+        /// What is missing, and how to get it.
+        reason: String,
+    },
+}

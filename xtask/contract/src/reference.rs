@@ -54,6 +54,7 @@ fn reference() -> Value {
         History,
         Defect,
         Screenshot,
+        ScreenshotCompare,
     );
     let envelope = json!({
         "request": generator.subschema_for::<Request>(),

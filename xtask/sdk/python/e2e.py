@@ -80,6 +80,7 @@ __all__ = [
     "Finished",
     "Invocation",
     "Lab",
+    "Likeness",
     "Picture",
     "RequestError",
     "run",
@@ -100,8 +101,8 @@ _SCREENSHOT_DEADLINE = 30.0
 _PAUSE = 0.02
 #: Between two looks of `Chaos.always`.
 _WATCH_PAUSE = 0.1
-#: A dying process waits no longer than this for the engine to note why.
-_ABORT_PATIENCE = 5.0
+#: A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
+_ABORT_PATIENCE = 65.0
 _VALUE_CHARACTERS_MAX = 2000
 _TAIL_BYTES = 2000
 _GIVEN_UP = "it was given up"
@@ -209,6 +210,19 @@ class Picture:
     path: Path | None
     size_bytes: int
     #: Why there is none, and how to get it.
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What came of `Lab.screenshot_like`."""
+
+    #: The new PNG; None where this host has no browser.
+    path: Path | None
+    #: The pixels that differ, in red; None where none does.
+    difference: Path | None
+    pixels_off: int
+    #: Why nothing was compared, and how to get it.
     reason: str | None
 
 
@@ -681,6 +695,50 @@ class Lab:
             return Picture(Path(answer["taken"]["path"]), answer["taken"]["size_bytes"], None)
         return Picture(None, 0, answer["skipped"]["reason"])
 
+    def screenshot_like(
+        self,
+        name: str,
+        url: str,
+        expected: Path | str,
+        *,
+        channel_off_max: int = 8,
+        pixels_off_percent_max: float = 0.01,
+    ) -> Likeness:
+        """Takes a picture as `screenshot` does, and checks that it looks like `expected`, a PNG of an earlier run.
+
+        A pixel is the same where none of its colours differs by more than `channel_off_max` of 255; so many percent of
+        all pixels may differ. Which do stands in `screenshots/NAME-difference.png`. Pictures of different sizes fail.
+        Where the host has no browser, nothing is checked, and the record says so.
+        """
+        place = _Place.of_caller()
+        expected = Path(expected).absolute()
+        request = {
+            "name": name,
+            "url": url,
+            "deadline_ms": _milliseconds(_SCREENSHOT_DEADLINE),
+            "expected": str(expected),
+            "channel_off_max": channel_off_max,
+        }
+        answer = self._connection.call("screenshot.compare", request)
+        if "skipped" in answer:
+            return Likeness(None, None, 0, answer["skipped"]["reason"])
+        condition = f"{url} looks like {expected.name}"
+        if "other_size" in answer:
+            found = answer["other_size"]
+            sizes = (f"{which} = {_size(found[which])}" for which in ("taken", "expected"))
+            self._record(False, condition, ", ".join(sizes), None, place)
+            return Likeness(Path(found["path"]), None, 0, None)
+        found = answer["compared"]
+        percent = 100 * found["pixels_off"] / max(found["pixels"], 1)
+        values = (
+            f"pixels_off = {found['pixels_off']} of {found['pixels']}, {percent:.3f} %, "
+            f"pixels_off_percent_max = {pixels_off_percent_max:g}, channel_off_max = {channel_off_max}"
+        )
+        self._record(percent <= pixels_off_percent_max, condition, values, None, place)
+        difference = found["difference"]
+        path = None if difference is None else Path(difference)
+        return Likeness(Path(found["path"]), path, found["pixels_off"], None)
+
     @contextlib.contextmanager
     def _measured(self, operation: str, repetitions: int) -> Iterator[dict[str, Any]]:
         """One repetition; what the engine wants then is in the value when the body has ended."""
@@ -1006,6 +1064,10 @@ def _incoming(stream: Mapping[str, Any]) -> bytes:
 def _milliseconds(seconds: float) -> int:
     """Whole milliseconds, at least one: a deadline of 0 would have passed already."""
     return max(1, int(seconds * 1e3))
+
+
+def _size(size: Mapping[str, int]) -> str:
+    return f"{size['width_pixels']} x {size['height_pixels']}"
 
 
 def _is_literal(text: str) -> bool:

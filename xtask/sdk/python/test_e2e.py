@@ -146,6 +146,7 @@ def plain(method: str, params: dict[str, Any]) -> Any:
         "fault.heal": {"evidence": "db answers"},
         "chaos.begin": {"playing": True, "length_ms": 60_000},
         "settle": {"bit": 1, "refused": 0},
+        "screenshot.compare": {"skipped": {"reason": "no browser: install chromium"}},
         "screenshot": {"skipped": {"reason": "no browser: install chromium"}},
     }
     return answers.get(method, {})
@@ -351,6 +352,28 @@ class LabTest(Joined):
         self.assertEqual([log["level"] for log in self.engine.of("log")], ["info", "warning"])
         expected = {"name": "status", "url": "http://app/status", "deadline_ms": 30_000}
         self.assertEqual(self.engine.of("screenshot"), [expected] * 2)
+
+    def test_a_picture_is_checked_to_look_like_another(self) -> None:
+        def like(answer: dict[str, Any] | None = None) -> e2e.Likeness:
+            self.engine.answer = plain if answer is None else lambda method, _: {} if method == "check" else answer
+            return self.lab.screenshot_like("status", "http://app/status", "/x/old.png", pixels_off_percent_max=1)
+
+        self.assertEqual(like().reason, "no browser: install chromium")
+        self.assertEqual(self.engine.of("check"), [])
+        found: dict[str, Any] = {"path": "/run/new.png", "difference": None, "pixels_off": 1, "pixels": 100}
+        self.assertEqual(like({"compared": found}), e2e.Likeness(Path("/run/new.png"), None, 1, None))
+        with self.assertRaises(e2e.CheckFailed):
+            like({"compared": {**found, "pixels_off": 2, "difference": "/run/difference.png"}})
+        wide = {"width_pixels": 4, "height_pixels": 1}
+        with self.assertRaisesRegex(e2e.CheckFailed, "taken = 4 x 1, expected = 4 x 1"):
+            like({"other_size": {"path": "/run/new.png", "taken": wide, "expected": wide}})
+        checks = self.engine.of("check")
+        self.assertEqual([check["passed"] for check in checks], [True, False, False])
+        self.assertEqual(checks[1]["condition"], "http://app/status looks like old.png")
+        values = "pixels_off = 2 of 100, 2.000 %, pixels_off_percent_max = 1, channel_off_max = 8"
+        self.assertEqual(checks[1]["values"], values)
+        request = self.engine.of("screenshot.compare")[0]
+        self.assertEqual((request["expected"], request["channel_off_max"]), ("/x/old.png", 8))
 
 
 class ChaosTest(Joined):

@@ -74,7 +74,7 @@ pub use exec::{Exec, ExecFailed, Finished};
 pub use fault::InjectedFault;
 pub use history::Invocation;
 pub use lab::Lab;
-pub use picture::Picture;
+pub use picture::{Likeness, Picture, Tolerance};
 pub use run::run;
 
 /// What a scenario and its parts return: any error may be passed up with `?`.

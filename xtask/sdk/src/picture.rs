@@ -2,14 +2,38 @@
 
 use std::time::Duration;
 
-pub use e2e_contract::Picture;
-use e2e_contract::Screenshot;
+use std::panic::Location;
+use std::path::Path;
+
+pub use e2e_contract::{Likeness, Picture};
+use e2e_contract::{PictureSize, Screenshot, ScreenshotCompare};
 
 use crate::exec::milliseconds;
-use crate::{Lab, Result};
+use crate::{Lab, Result, check};
 
 /// Long enough for a browser to start on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How far a picture may be from the one that is expected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// A pixel is the same where none of its colours differs by more than this, of 255.
+    pub channel_off_max: u8,
+    /// So many of all pixels may differ, in percent.
+    pub pixels_off_percent_max: f64,
+}
+
+impl Tolerance {
+    /// Not a pixel may differ.
+    pub const NONE: Self = Self { channel_off_max: 0, pixels_off_percent_max: 0.0 };
+}
+
+impl Default for Tolerance {
+    /// What nobody sees: 8 of 255 in a colour, and one pixel of ten thousand. A short word has more.
+    fn default() -> Self {
+        Self { channel_off_max: 8, pixels_off_percent_max: 0.01 }
+    }
+}
 
 impl Lab {
     /// Takes a picture of a web page with a browser inside the lab's network: `lab.screenshot("status",
@@ -40,5 +64,49 @@ impl Lab {
     ) -> Result<Picture> {
         let request = Screenshot { name: name.into(), url: url.into(), deadline_ms: milliseconds(deadline) };
         Ok(self.connection().call(&request)?)
+    }
+
+    /// Takes a picture of a web page as [`Lab::screenshot`] does, and checks that it looks like one of another time:
+    /// `lab.screenshot_like("status", "http://app/status", lab.fixture("status.png"), Tolerance::default())`. The check
+    /// fails where more pixels differ than may, or where the two have different sizes; which pixels those are stands in
+    /// `screenshots/status-difference.png`. Where the host has no browser, nothing is checked, and the record says so.
+    ///
+    /// The expected picture is one that a run has taken: copy it from there. Another version of the browser, and other
+    /// fonts, draw a page otherwise.
+    ///
+    /// # Errors
+    /// Those of [`Lab::screenshot`]; a check that does not hold; an expected picture that is not there, or no PNG.
+    #[track_caller]
+    pub fn screenshot_like(
+        &self,
+        name: impl Into<String>,
+        url: impl Into<String>,
+        expected: impl AsRef<Path>,
+        tolerance: Tolerance,
+    ) -> Result<Likeness> {
+        let (place, url) = (Location::caller(), url.into());
+        let Tolerance { channel_off_max, pixels_off_percent_max } = tolerance;
+        let expected = std::path::absolute(expected)?;
+        let condition = format!("{url} looks like {}", expected.file_name().unwrap_or_default().display());
+        let deadline_ms = milliseconds(DEADLINE);
+        let request = ScreenshotCompare { name: name.into(), url, deadline_ms, expected, channel_off_max };
+        let likeness = self.connection().call(&request)?;
+        let (passed, values) = match &likeness {
+            Likeness::Skipped { .. } => return Ok(likeness),
+            Likeness::OtherSize { taken, expected, .. } => {
+                let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
+                (false, format!("taken = {}, expected = {}", size(taken), size(expected)))
+            }
+            Likeness::Compared { pixels_off, pixels, .. } => {
+                let percent = 100.0 * *pixels_off as f64 / (*pixels).max(1) as f64;
+                let values = format!(
+                    "pixels_off = {pixels_off} of {pixels}, {percent:.3} %, pixels_off_percent_max = \
+                     {pixels_off_percent_max}, channel_off_max = {channel_off_max}"
+                );
+                (percent <= pixels_off_percent_max, values)
+            }
+        };
+        check::record(passed, &condition, values, None, place.file(), place.line())?;
+        Ok(likeness)
     }
 }

@@ -14,8 +14,8 @@ use crate::check::CheckFailed;
 use crate::connection::OF_THIS_PROCESS;
 use crate::{Error, Lab, Result};
 
-/// A dying process waits no longer than this for the engine to note why.
-const ABORT_PATIENCE: Duration = Duration::from_secs(5);
+/// A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
+const ABORT_PATIENCE: Duration = Duration::from_secs(65);
 
 /// Status of a scenario that was started by hand.
 const EXIT_NO_ENGINE: u8 = 2;

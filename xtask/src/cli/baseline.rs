@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use e2e_stats::median;
 use serde_json::json;
 
 use super::{Context, Format};
 use crate::baseline::{self, Baseline, Store};
 use crate::error::{EXIT_PASSED, EXIT_USAGE, Error};
 use crate::host::invoker::Invoker;
-use crate::judge::stats::median;
 use crate::manifest::Project;
 use crate::record::{CaseId, Comparison};
 

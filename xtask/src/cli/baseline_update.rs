@@ -18,7 +18,6 @@ use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
-use crate::report::terminal;
 use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
 
 /// Take baselines of measured operations on this machine, to be committed.
@@ -63,15 +62,17 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let stops = interrupt.clone();
+    context.terminal.stops_when(move || stops.is_set());
     let name = RunName::default();
-    let recorder = Arc::new(Recorder::new(vec![Box::new(terminal::show_event), name.listener()]));
+    let recorder = Arc::new(Recorder::new(vec![context.terminal.listener(), name.listener()]));
     let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
     let options = Options { monitoring, ..Options::plain(args.slot)? };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
-    name.write_reports(&project, context.format);
+    name.write_reports(&project, context);
     let record = ended?;
     let folder = project.root.join(RUNS_FOLDER).join(&record.run_id);
-    terminal::show_problems(&record, &folder);
+    context.terminal.show_problems(&record, &folder);
     let (updates, refused) = run::updates(&project, &plan, &record, &folder)?;
     let store = Store::of(&project.root, Invoker::find());
     let mut stored = Vec::new();

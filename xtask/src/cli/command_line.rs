@@ -1,14 +1,17 @@
 //! The verbs, and what all of them share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::look::LookArgs;
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, doctor, e2e, fault, guard, image, judge_check, live,
-    netqueue, new, runs, setup, shrink, test,
+    baseline, baseline_update, build_layer, bundle, clean, doctor, e2e, fault, guard, image, judge_check, live, logs,
+    netqueue, new, report, runs, setup, shrink, test,
 };
 use crate::error::Error;
+use crate::report::terminal::Terminal;
 
 /// Multi-machine end-to-end tests on LXC containers.
 #[derive(Debug, Parser)]
@@ -20,6 +23,8 @@ pub struct Cli {
     /// How results are printed on stdout.
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
     format: Format,
+    #[command(flatten)]
+    look: LookArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -40,6 +45,8 @@ pub struct Context {
     pub root: PathBuf,
     /// How results are printed.
     pub format: Format,
+    /// Where progress is shown.
+    pub terminal: Arc<Terminal>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +59,7 @@ enum Verb {
     Runs(runs::Args),
     Bundle(bundle::Args),
     New(new::Args),
+    Report(report::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
@@ -59,7 +67,7 @@ enum Verb {
     Setup(setup::Args),
     Ps(live::PsArgs),
     Shell(live::ShellArgs),
-    Logs(live::LogsArgs),
+    Logs(logs::Args),
     Clean(clean::Args),
     Image(image::Args),
     JudgeCheck(judge_check::Args),
@@ -85,35 +93,44 @@ impl Cli {
             let message = "--format json: what this verb prints is other programs' own words; it has no such form";
             return Err(Error::Usage(message.into()).into());
         }
-        let context = Context { root: std::path::absolute(root)?, format: self.format };
-        match &self.verb {
-            Verb::E2e(args) => e2e::run(args, &context),
-            Verb::Baseline(args) => baseline::run(args, &context),
-            Verb::BaselineUpdate(args) => baseline_update::run(args, &context),
-            Verb::Fault(args) => fault::run(args, &context),
-            Verb::Shrink(args) => shrink::run(args, &context),
-            Verb::Runs(args) => runs::run(args, &context),
-            Verb::Bundle(args) => bundle::run(args, &context),
-            Verb::New(args) => new::run(args, &context),
-            Verb::Test(args) => test::run(args, &context),
-            Verb::Doctor(args) => doctor::run(args, &context),
-            Verb::Setup(args) => setup::run(args, &context),
-            Verb::Ps(args) => live::ps(args, &context),
-            Verb::Shell(args) => live::open_shell(args, &context),
-            Verb::Logs(args) => live::logs(args, &context),
-            Verb::Clean(args) => clean::run(args, &context),
-            Verb::Image(args) => image::run(args, &context),
-            Verb::JudgeCheck(args) => judge_check::run(args, &context),
+        let terminal = Arc::new(Terminal::open(self.look.look()?).map_err(Error::Usage)?);
+        let context =
+            Context { root: std::path::absolute(root)?, format: self.format, terminal: Arc::clone(&terminal) };
+        let done = self.verb.carry_out(&context);
+        terminal.end(); // before an error is printed
+        done
+    }
+}
+
+impl Verb {
+    fn carry_out(&self, context: &Context) -> anyhow::Result<u8> {
+        match self {
+            Verb::E2e(args) => e2e::run(args, context),
+            Verb::Baseline(args) => baseline::run(args, context),
+            Verb::BaselineUpdate(args) => baseline_update::run(args, context),
+            Verb::Fault(args) => fault::run(args, context),
+            Verb::Shrink(args) => shrink::run(args, context),
+            Verb::Runs(args) => runs::run(args, context),
+            Verb::Bundle(args) => bundle::run(args, context),
+            Verb::New(args) => new::run(args, context),
+            Verb::Report(args) => report::run(args, context),
+            Verb::Test(args) => test::run(args, context),
+            Verb::Doctor(args) => doctor::run(args, context),
+            Verb::Setup(args) => setup::run(args, context),
+            Verb::Ps(args) => live::ps(args, context),
+            Verb::Shell(args) => live::open_shell(args, context),
+            Verb::Logs(args) => logs::run(args, context),
+            Verb::Clean(args) => clean::run(args, context),
+            Verb::Image(args) => image::run(args, context),
+            Verb::JudgeCheck(args) => judge_check::run(args, context),
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),
         }
     }
-}
 
-impl Verb {
     fn has_json(&self) -> bool {
-        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Logs(_) | Self::Clean(_))
+        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Clean(_))
     }
 }
 

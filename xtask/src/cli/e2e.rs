@@ -21,8 +21,8 @@ use crate::image::{self, Replacement};
 use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::{RUNS_FOLDER, Recorder};
-use crate::report::terminal;
+use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
+use crate::report::terminal::Terminal;
 use crate::run::{self, Comparing, DuetOptions, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
 
 /// Run scenarios on fresh labs of containers.
@@ -166,7 +166,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     };
     if let Some(again) = again.as_ref().filter(|_| filters.is_empty()) {
         let name = &again.run.record.run_id;
-        terminal::show_progress(&format!("every case of run {name} has passed: there is nothing to repeat"));
+        context.terminal.say(&format!("every case of run {name} has passed: there is nothing to repeat"));
         return Ok(EXIT_PASSED);
     }
     let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(|| u64::from(rand::random::<u32>())));
@@ -192,7 +192,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if args.dry_run {
-        let schedules = schedules(args, again.as_ref(), &project, &mut plan)?;
+        let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
         let layers = image::status(&project, &plan.templates(&project), &replacements)?;
         let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
         super::plan_view::dry_run(&project, &plan, &shown, context.format);
@@ -202,20 +202,23 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
     }
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), terminal::show_progress)?;
+        setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
     require_tools()?;
-    let schedules = schedules(args, again.as_ref(), &project, &mut plan)?;
+    let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
     for note in again.iter().map(|again| again.notes(&project, &plan, &replacements)) {
-        note?.iter().for_each(|line| terminal::show_progress(line));
+        note?.iter().for_each(|line| context.terminal.say(line));
     }
     let comparing = comparing(args, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
-    let listener: Box<dyn FnMut(&crate::record::Stamped) + Send> = match context.format {
-        Format::Human => Box::new(terminal::show_event),
-        Format::Json => Box::new(terminal::show_event_as_json),
+    let listener = match context.format {
+        Format::Human => context.terminal.listener(),
+        Format::Json => Terminal::json_listener(),
     };
+    let stops = interrupt.clone();
+    context.terminal.stops_when(move || stops.is_set());
+    expect_durations(args, &project, &plan, &context.terminal);
     let name = RunName::default();
     let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
     let options = Options {
@@ -239,12 +242,30 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
-    name.write_reports(&project, context.format);
+    name.write_reports(&project, context);
     let record = ended?;
     if context.format == Format::Human {
-        terminal::show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
+        context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
+fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Terminal) {
+    let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
+    let compares = args.baseline_compare || args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    let is_of_kind = |record: &RunRecord| {
+        let had_chaos = record.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
+        record.command.iter().any(|word| word == "e2e")
+            && had_chaos == has_chaos
+            && record.compared_with.is_some() == compares
+    };
+    let cases: Vec<String> = plan.cases.iter().map(|case| case.id.clone()).collect();
+    if terminal.is_live()
+        && let Some(expected) = expected_durations(&project.root, &cases, is_of_kind)
+    {
+        terminal.expect(expected);
+    }
 }
 
 /// The words that this verb was called with, but for those that it gives itself when it becomes root. The latest run is
@@ -323,6 +344,7 @@ fn schedules(
     again: Option<&Again>,
     project: &Project,
     plan: &mut Plan,
+    terminal: &Terminal,
 ) -> anyhow::Result<Option<Schedules>> {
     if let Some(again) = again {
         return again.prepare(project, plan);
@@ -332,7 +354,7 @@ fn schedules(
     }
     let Some(profile) = &args.chaos else { return Ok(None) };
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    terminal::show_progress(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
+    terminal.say(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
     Ok(Some(Schedules::draw(project, plan, profile, seed)?))
 }
 

@@ -13,7 +13,7 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;
-use crate::report::terminal;
+use crate::report::terminal::Amount;
 use crate::run::{Interrupt, Trial, Trials, Tried};
 
 /// Show the catalogue of faults, or try them.
@@ -114,17 +114,24 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
-    let progress = |line: String| terminal::show_progress(&line);
+    let progress = |line: String| context.terminal.say(&line);
     let stage = Trials::prepare(&project, &trials, &args.slot.to_string(), wait, &interrupt, &progress)?;
     let (mut rows, mut failed) = (Vec::new(), 0_usize);
+    let stops = interrupt.clone();
+    context.terminal.stops_when(move || stops.is_set());
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     for trial in &trials {
+        if trials.len() > 1 {
+            let what = format!("faults tried, now {}", trial.fault.name());
+            context.terminal.show_amount(Amount { what, done: count(rows.len()), of: count(trials.len()) });
+        }
         let row = match trial.entry.supported() {
             Err(error) => Row::unsupported(trial, &error),
             Ok(()) => Row::of(trial, stage.carry_out(trial)),
         };
         failed += usize::from(row.supported && !(row.bites && row.healed));
         if context.format == Format::Human {
-            row.show();
+            context.terminal.beside(|| row.show());
         }
         rows.push(row);
         if interrupt.is_set() {
@@ -132,6 +139,7 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
             return Err(Error::Interrupted.into());
         }
     }
+    context.terminal.end();
     stage.end()?;
     let unsupported = rows.iter().filter(|row| !row.supported).count();
     if context.format == Format::Json {

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{Context, Format, sudo};
 use crate::error::Error;
-use crate::image::{
-    Difference, LayerStatus, LockFile, Progress, Removal, Replacement, Store, StoredLayer, ensure, status,
-};
+use crate::image::{Difference, LayerStatus, LockFile, Removal, Replacement, Store, StoredLayer, ensure, status};
 use crate::manifest::Project;
-use crate::run::Interrupt;
+use crate::record::Recorder;
+use crate::report::terminal::Terminal;
+use crate::run::{Interrupt, layer_event};
 
 /// Of everything printed with `--format json`.
 const FORMAT_VERSION: u32 = 1;
@@ -63,9 +63,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     match &args.verb {
         Verb::List => list(&project, context.format),
-        Verb::Build(args) => build(&project, args, context.format),
-        Verb::Rm { names } => remove(&project, names),
-        Verb::Prune => prune(&project),
+        Verb::Build(args) => build(&project, args, context),
+        Verb::Rm { names } => remove(&project, names, &context.terminal),
+        Verb::Prune => prune(&project, &context.terminal),
     }
 }
 
@@ -75,7 +75,7 @@ fn list(project: &Project, format: Format) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn build(project: &Project, args: &BuildArgs, format: Format) -> anyhow::Result<u8> {
+fn build(project: &Project, args: &BuildArgs, context: &Context) -> anyhow::Result<u8> {
     let replacements = args.set.iter().map(|text| Replacement::parse(text, project)).collect::<Result<Vec<_>, _>>()?;
     let names = if args.names.is_empty() { all(project) } else { args.names.clone() };
     let path = LockFile::path(project);
@@ -84,7 +84,13 @@ fn build(project: &Project, args: &BuildArgs, format: Format) -> anyhow::Result<
         refuse(&lock.compare(&status(project, &names, &replacements)?))?; // before minutes are spent on the wrong layers
     }
     let interrupt = Interrupt::listen()?;
-    ensure(project, &names, &replacements, &report_progress, &|| interrupt.is_set())?;
+    let stops = interrupt.clone();
+    context.terminal.stops_when(move || stops.is_set());
+    let recorder = Recorder::new(vec![context.terminal.listener()]);
+    let observe = |progress| recorder.record(layer_event(progress));
+    let built = ensure(project, &names, &replacements, &observe, &|| interrupt.is_set());
+    context.terminal.end();
+    built?;
     let layers = status(project, &names, &replacements)?;
     if args.locked {
         refuse(&lock.compare(&layers))?;
@@ -95,34 +101,42 @@ fn build(project: &Project, args: &BuildArgs, format: Format) -> anyhow::Result<
             lock.write(&path)?;
         }
     }
-    show(&layers, format)?;
+    show(&layers, context.format)?;
     Ok(0)
 }
 
-fn remove(project: &Project, names: &[String]) -> anyhow::Result<u8> {
+fn remove(project: &Project, names: &[String], terminal: &Terminal) -> anyhow::Result<u8> {
     for name in names {
         project.template(name)?;
     }
     let store = Store::of_this_machine();
     let layers = status(project, names, &[])?;
     let wanted = layers.iter().filter(|layer| names.contains(&layer.template) && layer.stored.is_some());
-    remove_layers(&store, wanted.map(|layer| (layer.hash.as_str(), layer.template.as_str())))
+    remove_layers(&store, wanted.map(|layer| (layer.hash.as_str(), layer.template.as_str())), terminal)
 }
 
-fn prune(project: &Project) -> anyhow::Result<u8> {
+fn prune(project: &Project, terminal: &Terminal) -> anyhow::Result<u8> {
     let store = Store::of_this_machine();
     store.finish_removals()?;
     let used = status(project, &all(project), &[])?;
     let stored = store.list()?;
     let unused = stored.iter().filter(|layer| !used.iter().any(|status| status.hash == layer.record.hash));
-    remove_layers(&store, unused.map(|StoredLayer { record, .. }| (record.hash.as_str(), record.template.as_str())))
+    remove_layers(
+        &store,
+        unused.map(|StoredLayer { record, .. }| (record.hash.as_str(), record.template.as_str())),
+        terminal,
+    )
 }
 
-fn remove_layers<'a>(store: &Store, layers: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::Result<u8> {
+fn remove_layers<'a>(
+    store: &Store,
+    layers: impl Iterator<Item = (&'a str, &'a str)>,
+    terminal: &Terminal,
+) -> anyhow::Result<u8> {
     let mut in_use = Vec::new();
     for (hash, template) in layers {
         match store.remove(hash)? {
-            Removal::Removed => say(&format!("removed {hash} ({template})")),
+            Removal::Removed => terminal.say(&format!("removed {hash} ({template})")),
             Removal::InUse => in_use.push(format!("{hash} ({template})")),
         }
     }
@@ -162,22 +176,6 @@ fn show(layers: &[LayerStatus], format: Format) -> anyhow::Result<()> {
         println!("{template:<16} {hash:<16} {cached:<6} {size:>9} {age:>9}");
     }
     Ok(())
-}
-
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-fn report_progress(progress: Progress) {
-    match progress {
-        Progress::Waiting { template, what } => eprintln!("{template}: waiting for {what}"),
-        Progress::Building { template, step } => eprintln!("{template}: {step}"),
-        Progress::Built { template, duration, bytes } => {
-            eprintln!("{template}: built in {:.1} s, {}", duration.as_secs_f64(), mebibytes(bytes));
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "progress goes to stderr")]
-fn say(line: &str) {
-    eprintln!("{line}");
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -12,7 +12,6 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
-use crate::report::terminal;
 use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
 /// Show how often each rule calls identical work changed, and finds work that is slower.
@@ -89,7 +88,7 @@ fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let check = LiveCheck { percents: args.more.clone(), duets: args.duets, seed: args.seed };
-    let observe = |line: String| terminal::show_progress(&line);
+    let observe = |line: String| context.terminal.say(&line);
     let rates = live_check(&project, &check, &Options::plain(args.slot)?, &interrupt, &observe)?;
     print(&rates, context);
     Ok(EXIT_PASSED)

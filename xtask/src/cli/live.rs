@@ -1,4 +1,4 @@
-//! `ps`, `shell` and `logs`: looking at labs that exist now.
+//! `ps` and `shell`: looking at labs that exist now.
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Context, Format, sudo};
 use crate::error::Error;
 use crate::host::invoker::is_root;
-use crate::host::{lxc, shell};
+use crate::host::shell;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::nearest;
 
@@ -23,13 +23,6 @@ pub struct ShellArgs {
     /// What to run instead of a shell.
     #[arg(last = true)]
     command: Vec<String>,
-}
-
-/// Show the logs of a container: LXC's, its console's, its journal.
-#[derive(Debug, clap::Args)]
-pub struct LogsArgs {
-    /// The container, such as app or mancer-e2e-app.
-    name: String,
 }
 
 /// Carries `ps` out.
@@ -80,36 +73,8 @@ pub fn open_shell(args: &ShellArgs, _context: &Context) -> anyhow::Result<u8> {
     Ok(u8::try_from(status).unwrap_or(u8::MAX))
 }
 
-/// Carries `logs` out.
-///
-/// # Errors
-/// When no live lab has the container.
-pub fn logs(args: &LogsArgs, _context: &Context) -> anyhow::Result<u8> {
-    if !is_root() {
-        return sudo::again();
-    }
-    let machine = find(&args.name)?;
-    for name in ["lxc.log", "start.log", "console.log"] {
-        let path = lxc::log_dir(&machine.host_name).join(name);
-        let text = std::fs::read(&path).unwrap_or_default();
-        if !text.is_empty() {
-            println!("==> {} <==\n{}", path.display(), String::from_utf8_lossy(&text).trim_end());
-        }
-    }
-    let journal = [
-        "-n",
-        &machine.host_name,
-        "--",
-        "/bin/sh",
-        "-c",
-        "! command -v journalctl >/dev/null || journalctl --no-pager -q",
-    ];
-    println!("==> journal of {} <==", machine.name);
-    let status = shell::run_interactive("lxc-attach", &journal.map(String::from))?;
-    Ok(u8::try_from(status).unwrap_or(u8::MAX))
-}
-
-fn find(name: &str) -> Result<LiveMachine, Error> {
+/// The container of this name, in any live lab.
+pub(super) fn find(name: &str) -> Result<LiveMachine, Error> {
     let machines: Vec<LiveMachine> = LiveLab::all().into_iter().flat_map(|lab| lab.machines).collect();
     let found = machines.iter().find(|machine| machine.name == name || machine.host_name == name);
     found.cloned().ok_or_else(|| {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -27,6 +27,7 @@ pub fn list(project: &Project, plan: &Plan, format: Format) {
                     "description": scenario.description,
                     "tags": scenario.tags,
                     "defects": scenario.defects,
+                    "pages": scenario.pages.iter().map(|page| (&page.name, &page.url)).collect::<BTreeMap<_, _>>(),
                     "cases": cases_of(plan, index),
                     "containers": scenario.containers.iter().map(|used| &used.name).collect::<Vec<_>>(),
                 })

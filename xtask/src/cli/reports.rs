@@ -9,13 +9,12 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 
-use super::Format;
+use super::{Context, Format};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::{Event, PastRun, RUNS_FOLDER, RunDir, Stamped};
 use crate::report::annotations::{self, Checkout};
 use crate::report::files;
-use crate::report::terminal;
 
 /// Learns the name of the run from its events: also of one that ends with an error.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +32,7 @@ impl RunName {
     }
 
     /// Writes the reports of the run, where it came to a record. What cannot be written is a warning: the run is what it is.
-    pub fn write_reports(&self, project: &Project, format: Format) {
+    pub fn write_reports(&self, project: &Project, context: &Context) {
         let Some(name) = self.0.get() else { return };
         let folder = project.root.join(RUNS_FOLDER).join(name);
         if !folder.join("run.json").is_file() {
@@ -42,21 +41,17 @@ impl RunName {
         let written = PastRun::read(folder).and_then(|run| {
             let owner = Invoker::find();
             let problems = files::write_all(&run, &RunDir::of(&run, owner.clone()));
-            problems.iter().for_each(|problem| warn(problem));
-            tell_github(project, &run, &owner, format)
+            problems.iter().for_each(|problem| context.terminal.warn(problem));
+            tell_github(project, &run, &owner, context)
         });
         if let Err(error) = written {
-            warn(&format!("{error:#}"));
+            context.terminal.warn(&format!("{error:#}"));
         }
     }
 }
 
-fn warn(problem: &str) {
-    terminal::show_progress(&format!("warning: {problem}"));
-}
-
 /// The summary goes to the file of the step's summary, the failed checks beside the code.
-fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, format: Format) -> anyhow::Result<()> {
+fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &Context) -> anyhow::Result<()> {
     if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         let append = || {
@@ -69,10 +64,10 @@ fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, format: Format
         let checkout = checkout(project);
         for line in annotations::make(run, &run.events()?, &checkout) {
             // Both streams are read there; programs read the one with JSON.
-            match format {
+            context.terminal.beside(|| match context.format {
                 Format::Human => println!("{line}"),
                 Format::Json => eprintln!("{line}"),
-            }
+            });
         }
     }
     Ok(())

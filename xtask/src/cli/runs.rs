@@ -11,7 +11,6 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
-use crate::report::terminal;
 
 /// List the runs whose records lie in target/e2e, show one, remove some
 #[derive(Debug, clap::Args)]
@@ -145,12 +144,12 @@ fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
     let run = PastRun::find(&context.root, run)?;
     match context.format {
         Format::Human => {
-            let PastRun { folder, record } = &run;
+            let record = &run.record;
             println!("{}: {}, scenarios ran as {}", record.run_id, record.started_at, record.user);
             if !record.command.is_empty() {
                 println!("cargo xtask {}", record.command.join(" "));
             }
-            terminal::show_result(record, folder);
+            context.terminal.show_past_run(&run)?;
         }
         Format::Json => println!("{:#}", serde_json::to_value(&run.record)?),
     }

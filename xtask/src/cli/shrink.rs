@@ -12,7 +12,6 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::report::terminal;
 use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 
 /// Find the few faults of a run with --chaos that make a case fail.
@@ -57,9 +56,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
     let options = Options::plain(args.slot)?;
-    terminal::show_progress(&format!("{}: {}", failure.case, failure.cause));
+    context.terminal.say(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };
-    let observe = |line: String| terminal::show_progress(&line);
+    let observe = |line: String| context.terminal.say(&line);
     let shrunk = run::shrink(&project, &failure, tries, &options, &binaries, &interrupt, &observe)?;
     let file = shrunk.file.strip_prefix(&project.root).unwrap_or(&shrunk.file).display().to_string();
     let replay = format!("cargo xtask e2e {} --chaos-replay {file}", failure.case);

@@ -13,8 +13,8 @@ use crate::manifest::Project;
 use crate::plan::Plan;
 use crate::run::ScenarioBinaries;
 
-/// Variables that mean something to the engine or its tests.
-const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR,\
+/// Variables that mean something to the engine, to its terminal, or to its tests.
+const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR,CLICOLOR_FORCE,TERM,COLORTERM,\
                     GITHUB_ACTIONS,GITHUB_STEP_SUMMARY,GITHUB_WORKSPACE";
 
 /// Where root looks for programs first: what stands in a folder of the user's must not take their place.
@@ -102,6 +102,7 @@ mod tests {
         check("e2e", "e2e --binaries DIR");
         check("e2e -- x", "e2e --binaries DIR -- x");
         check("--root e2e e2e --slot 2", "--root e2e e2e --binaries DIR --slot 2");
+        check("--color always -q e2e x", "--color always -q e2e --binaries DIR x");
         check("--root=p --format json e2e x", "--root=p --format json e2e --binaries DIR x");
     }
 

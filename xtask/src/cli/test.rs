@@ -15,7 +15,6 @@ use crate::host::invoker::is_root;
 use crate::host::setup;
 use crate::host::shell;
 use crate::record::human::seconds;
-use crate::report::terminal::show_progress;
 
 /// Formatting, lints, unit tests, integration tests on real LXC, and the scenarios.
 #[derive(Debug, clap::Args)]
@@ -31,7 +30,7 @@ pub struct Args {
 /// When a stage cannot even be started.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), show_progress)?;
+        setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
     require_tools()?;
     let tests = Tests { root: context.root.clone(), cargo: cargo::program().to_string_lossy().into_owned() };

@@ -3,6 +3,7 @@
 
 mod bound;
 mod catalogue;
+mod chaos_file;
 mod clock;
 mod cpu;
 mod crashloop;
@@ -26,6 +27,7 @@ mod service;
 mod shrink;
 
 pub use catalogue::{Entry, Needs, catalogue};
+pub use chaos_file::{CHAOS_FILE, ChaosFile};
 pub use injection::{Injection, Observed};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};

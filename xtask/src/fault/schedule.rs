@@ -198,7 +198,7 @@ impl Planned {
             ("net" | "dns", "net" | "dns") => same_container || is_unsteady(&self.fault) || is_unsteady(&other.fault),
             // All machines share the host's processors, and what the programs of one get is what is looked at.
             ("cpu", "cpu") => true,
-            (one, two) if one == two => same_container,
+            (one, two) if one == two || (is_of_programs(one) && is_of_programs(two)) => same_container,
             // What needs programs of the machine cannot be done while it has none. See `frames`.
             ("node", _) | (_, "node") => same_container && !self.frames(other) && !other.frames(self),
             _ => false,
@@ -214,6 +214,12 @@ impl Planned {
     fn overlaps(&self, other: &Self) -> bool {
         self.at_ms < other.end_ms() + MARGIN_MS && other.at_ms < self.end_ms() + MARGIN_MS
     }
+}
+
+/// Whether a fault of this family acts on programs that run, and is seen on them: one that ends them, or starts them anew,
+/// would take the other one's away.
+fn is_of_programs(family: &str) -> bool {
+    matches!(family, "process" | "service" | "io" | "fd" | "clock")
 }
 
 /// Whether packets that are lost, changed or late by it could be taken for another fault's.
@@ -339,6 +345,22 @@ mod tests {
             }
         }
         assert!(seen.contains("net.delay") && seen.contains("node.freeze") && seen.contains("cpu.quota"), "{seen:?}");
+    }
+
+    #[test]
+    fn faults_of_the_same_machines_programs_come_one_after_the_other() {
+        let planned = |container: &str, fault: Fault| Planned {
+            number: 1,
+            at_ms: 0,
+            duration_ms: 100,
+            container: container.into(),
+            fault,
+        };
+        let stop = || Fault::ServiceStop { unit: "x.service".into() };
+        let pause = || Fault::ProcessPause { command: "x".into() };
+        assert!(planned("a", stop()).clashes_with(&planned("a", pause())));
+        assert!(!planned("a", stop()).clashes_with(&planned("b", pause())));
+        assert!(!planned("a", stop()).clashes_with(&planned("a", Fault::DiskDead { path: "/data".into() })));
     }
 
     #[test]

@@ -2,14 +2,30 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// The longest record that the kernel writes, in bytes.
 const RECORD_BYTES_MAX: usize = 8192;
+
+/// So many messages are kept of those that a watch sees.
+const WATCHED_MAX: usize = 10_000;
+
+/// One of the kernel's messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelMessage {
+    /// How much it matters, from 0 (emergency) to 7 (debug).
+    pub priority: u32,
+    /// One line.
+    pub text: String,
+}
 
 /// The kernel's messages.
 #[derive(Debug)]
@@ -35,7 +51,7 @@ impl KernelLog {
     ///
     /// # Errors
     /// When they can no longer be read.
-    pub fn read(&mut self) -> anyhow::Result<Vec<String>> {
+    pub fn read(&mut self) -> anyhow::Result<Vec<KernelMessage>> {
         let mut messages = Vec::new();
         let mut buffer = [0; RECORD_BYTES_MAX];
         loop {
@@ -53,9 +69,56 @@ impl KernelLog {
     }
 }
 
-/// The text of a record `priority,sequence,time,flags;text`, without the lines of properties that follow.
-fn message_of(record: &str) -> Option<String> {
-    Some(record.split_once(';')?.1.lines().next()?.to_owned())
+/// Notes when each message comes. The kernel's own times are no wall clock's: they drift by seconds a day.
+#[derive(Debug)]
+pub struct KernelWatch {
+    /// Closed by the end.
+    stop: UnixStream,
+    thread: std::thread::JoinHandle<Vec<(SystemTime, KernelMessage)>>,
+}
+
+impl KernelWatch {
+    /// Watches from now on.
+    ///
+    /// # Errors
+    /// Where the kernel does not let its messages be read.
+    pub fn start() -> anyhow::Result<Self> {
+        let log = KernelLog::from_now()?;
+        let (stop, stopped) = UnixStream::pair()?;
+        let thread = std::thread::Builder::new().name("kernel".into()).spawn(move || watch(log, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// The messages that came, the first ones where they were too many.
+    #[must_use]
+    pub fn end(self) -> Vec<(SystemTime, KernelMessage)> {
+        drop(self.stop);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+fn watch(mut log: KernelLog, stopped: &UnixStream) -> Vec<(SystemTime, KernelMessage)> {
+    let mut seen = Vec::new();
+    loop {
+        let mut wanted = [log.file.as_fd(), stopped.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
+        let waited = poll(&mut wanted, PollTimeout::NONE);
+        let is_over = wanted[1].any().unwrap_or(true);
+        let Ok(messages) = log.read() else { return seen };
+        let now = SystemTime::now();
+        seen.extend(messages.into_iter().map(|message| (now, message)));
+        let is_interrupted = waited == Err(Errno::EINTR);
+        if seen.len() >= WATCHED_MAX || is_over || (waited.is_err() && !is_interrupted) {
+            seen.truncate(WATCHED_MAX);
+            return seen;
+        }
+    }
+}
+
+/// Of a record `priority,sequence,time,flags;text`, without the lines of properties that follow.
+fn message_of(record: &str) -> Option<KernelMessage> {
+    let (head, text) = record.split_once(';')?;
+    let priority = head.split(',').next()?.parse::<u32>().ok()? & 7;
+    Some(KernelMessage { priority, text: text.lines().next()?.to_owned() })
 }
 
 #[cfg(test)]
@@ -63,16 +126,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_record_the_text_is_kept() {
+    fn of_a_record_priority_and_text_are_kept() {
         let record = "6,114217,25931864210,-;port13: entered promiscuous mode\n SUBSYSTEM=net\n";
-        assert_eq!(message_of(record).as_deref(), Some("port13: entered promiscuous mode"));
+        let text = "port13: entered promiscuous mode".to_owned();
+        assert_eq!(message_of(record), Some(KernelMessage { priority: 6, text }));
+        assert_eq!(
+            message_of("12,1,2,-;x").map(|message| message.priority),
+            Some(4),
+            "a user's message has a facility"
+        );
         assert_eq!(message_of("odd"), None);
+        assert_eq!(message_of("odd;text"), None);
     }
 
     #[test]
     fn what_was_said_before_is_not_read() {
         if let Ok(mut log) = KernelLog::from_now() {
             assert!(log.read().unwrap().len() < 1000, "not the whole of it");
+        }
+    }
+
+    #[test]
+    fn a_watch_ends_when_it_is_told_to() {
+        if let Ok(watch) = KernelWatch::start() {
+            assert!(watch.end().len() < 1000);
         }
     }
 }

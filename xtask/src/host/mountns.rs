@@ -15,8 +15,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::mount::detach;
-
 /// Of open_tree(2): a mount of its own, not that of the path.
 const OPEN_TREE_CLONE: libc::c_long = 1;
 
@@ -103,7 +101,8 @@ impl MountNamespace {
         self.inside(|| super::mount::set_inodes(path, inodes))
     }
 
-    /// Shows what is mounted at `source` here at `target` in the other namespace, in place of what is there.
+    /// Shows what is mounted at `source` here at `target` in the other namespace. What is there is covered, not taken away
+    /// before: a program that starts at that moment would find the empty folder below, or another one's files.
     ///
     /// # Errors
     /// When one of the two does not exist.
@@ -111,7 +110,6 @@ impl MountNamespace {
         self.inside(|| {
             let tree = cloned(source).with_context(|| format!("taking a mount of {}", source.display()))?;
             other.enter()?;
-            detach(target)?;
             attach(&tree, target).with_context(|| format!("mounting at {}", target.display()))
         })
     }

@@ -1,5 +1,6 @@
 //! Package managers: which package gives which tool, and the commands that install it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::shell::{quote, which};
@@ -143,9 +144,22 @@ pub const ITEMS: &[Item] = &[
 /// The names under which distributions install a busybox; only a static one will do.
 pub const BUSYBOX_PROGRAMS: &[&str] = &["busybox", "busybox-static", "busybox.static"];
 
-/// Where Debian's archive keyring lies, on whatever distribution.
-pub const KEYRING_FILES: &[&str] =
-    &["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+/// Where distributions put Debian's archive keyring; mmdebstrap looks there by itself.
+pub const SYSTEM_KEYRINGS: &str = "/usr/share/keyrings";
+
+const KEYRING_NAMES: &[&str] = &["debian-archive-keyring.gpg", "debian-archive-keyring.pgp"];
+
+/// Debian's archive keyring: in the system's folder, else in that beside a folder of `PATH`, as Nix lays packages out.
+#[must_use]
+pub fn debian_keyring() -> Option<PathBuf> {
+    keyring_beside(&std::env::var_os("PATH").unwrap_or_default(), Path::new(SYSTEM_KEYRINGS))
+}
+
+fn keyring_beside(path: &OsStr, system: &Path) -> Option<PathBuf> {
+    let beside = std::env::split_paths(path).filter_map(|folder| Some(folder.parent()?.join("share/keyrings")));
+    let mut folders = std::iter::once(system.to_owned()).chain(beside);
+    folders.find_map(|folder| KEYRING_NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file()))
+}
 
 impl Item {
     /// The item of this name.
@@ -348,6 +362,25 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ITEMS.len(), "an item is listed twice");
+    }
+
+    #[test]
+    fn the_keyring_lies_in_the_systems_folder_or_beside_a_folder_of_programs() {
+        let store = tempfile::tempdir().unwrap();
+        let file = |folder: &str| {
+            let folder = store.path().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            let file = folder.join("debian-archive-keyring.gpg");
+            std::fs::write(&file, "").unwrap();
+            file
+        };
+        let path = std::env::join_paths([Path::new("/nonexistent/bin"), &store.path().join("bin")]).unwrap();
+        let system = store.path().join("system");
+        assert_eq!(keyring_beside(&path, &system), None);
+        let beside = file("share/keyrings");
+        assert_eq!(keyring_beside(&path, &system), Some(beside));
+        let of_system = file("system");
+        assert_eq!(keyring_beside(&path, &system), Some(of_system));
     }
 
     #[test]

@@ -475,7 +475,7 @@ pub struct UserProcess<'a> {
     pub environment: &'a [(String, String)],
     /// The folder it runs in.
     pub dir: &'a Path,
-    /// Takes both streams, appended.
+    /// Takes both streams.
     pub log: File,
     /// The file of the cgroup it joins.
     pub cgroup_procs: &'a Path,
@@ -577,7 +577,8 @@ mod tests {
 
     #[test]
     fn a_cleared_environment_has_only_what_is_set() {
-        let output = Command::new("/usr/bin/env").env("A", "1").clear_env().envs([("B", "2")]).run().unwrap();
+        let env = which("env").unwrap(); // by its path: without an environment there is no PATH to find it in
+        let output = Command::new(env).env("A", "1").clear_env().envs([("B", "2")]).run().unwrap();
         assert_eq!(output.text(), "A=1\nB=2");
     }
 

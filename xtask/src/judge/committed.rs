@@ -2,8 +2,8 @@
 //! samples alone cannot tell from slower work; so each side carries runs of a fixed piece of work, the calibration, and a
 //! change counts only if it stands both as measured and with what the calibration has changed by taken out.
 
-use super::stats::{low_fifth, moving_block_length, moving_block_ratio};
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
+use e2e_stats::{low_fifth, moving_block_length, moving_block_ratio};
 
 /// So many samples of each side at least.
 pub const COMMITTED_SAMPLES: usize = 30;

@@ -9,8 +9,8 @@
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::stats::{Permuted, low_mean, paired, paired_low, stream};
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
+use e2e_stats::{Permuted, low_mean, paired, paired_low, stream};
 
 /// The part of each side that is tested: what disturbs a program makes it slower, so its low end says most.
 const TESTED: f64 = 0.2;

@@ -1,5 +1,6 @@
-//! Whether work has become slower: verdicts on samples, made so that noise alone hardly ever gives one. `stats` has the
-//! methods, `duet` and `committed` the two ways of judging, `rules` what they are compared with, `check` the comparison.
+//! Whether work has become slower: verdicts on samples, made so that noise alone hardly ever gives one. The crate
+//! `e2e-stats` has the methods, `duet` and `committed` the two ways of judging, `rules` what they are compared with,
+//! `check` the comparison.
 //! Pure: samples and a seed in, verdicts out. Does not know labs, scenarios, files or clocks. README.md beside this file says
 //! how the verdicts were chosen.
 
@@ -7,7 +8,6 @@ mod check;
 mod committed;
 mod duet;
 mod rules;
-pub mod stats;
 mod verdict;
 
 pub use check::{Comparisons, Rate, Recording, Windows};

@@ -3,8 +3,8 @@
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-use super::stats::{self, RESAMPLES, hodges_lehmann, quantile, stream};
 use super::verdict::Decision;
+use e2e_stats::{RESAMPLES, hodges_lehmann, quantile, stream};
 
 /// The level of the tests.
 const ALPHA: f64 = 0.05;
@@ -51,7 +51,8 @@ pub fn criterion(baseline: &[f64], candidate: &[f64], seed: u64) -> Decision {
 /// compared are inconclusive.
 #[must_use]
 pub fn mann_whitney(baseline: &[f64], candidate: &[f64]) -> Decision {
-    let (Some(p), Some(shift)) = (stats::mann_whitney(baseline, candidate), hodges_lehmann(baseline, candidate)) else {
+    let (Some(p), Some(shift)) = (e2e_stats::mann_whitney(baseline, candidate), hodges_lehmann(baseline, candidate))
+    else {
         return Decision::Inconclusive;
     };
     if p >= ALPHA || shift == 0.0 {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stats::holm;
+use e2e_stats::holm;
 
 /// The chance that any of a run's comparisons is called changed by noise, which [`hold_together`] keeps to.
 pub const RUN_ALPHA: f64 = 0.05;

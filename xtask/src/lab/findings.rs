@@ -65,7 +65,8 @@ impl Lab {
     pub fn findings(&self, kernel: Option<&mut KernelLog>) -> Vec<Finding> {
         let messages = kernel.map(|kernel| kernel.read().unwrap_or_default()).unwrap_or_default();
         let slot = self.guard().slot().cgroup();
-        let mut found: Vec<Finding> = messages.iter().filter_map(|message| said_by_kernel(message, &slot)).collect();
+        let mut found: Vec<Finding> =
+            messages.iter().filter_map(|message| said_by_kernel(&message.text, &slot)).collect();
         let guard = self.guard().pid();
         let running = |container: &&Container| container.outage().is_none() && !container.is_dead();
         for container in self.containers().iter().filter(running) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::exec::ExecRequest;
+use super::screen::last_screen;
 use crate::manifest::Init;
 
 /// How long one file may take.
@@ -15,8 +16,15 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How much of one file is kept, from its end, in bytes.
 const BYTES_MAX: u64 = 8 << 20;
 
-/// What of the journal is a warning or worse.
-pub const JOURNAL_WARNINGS: &str = "journal-warnings.log";
+/// What a container's console has printed.
+const CONSOLE: &str = "console.log";
+
+/// The last screen of it, as a terminal of 80 columns and 25 lines shows it.
+const SCREEN: &str = "screen.txt";
+
+/// What of the journal is a warning or worse, and what is an error or worse: its own lines do not say so.
+const JOURNAL_PARTS: [(&str, &str); 2] =
+    [("journal-warnings.log", "--priority=warning"), ("journal-errors.log", "--priority=err")];
 
 /// One log of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +40,14 @@ impl Container {
     #[must_use]
     pub fn collect_logs(&self, streams_dir: &Path) -> Vec<CollectedLog> {
         let mut found = Vec::new();
-        for name in ["lxc.log", "console.log", "start.log"] {
+        for name in ["lxc.log", CONSOLE, "start.log"] {
             let path = self.machine().log_dir().join(name);
             if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
                 let content = File::open(&path).and_then(|file| end_of(&file));
                 let content = content.map_err(|error| format!("reading {}: {error}", path.display()));
+                let shown = content.as_ref().ok().filter(|_| name == CONSOLE).and_then(|bytes| last_screen(bytes));
                 found.push(CollectedLog { name: name.into(), content });
+                found.extend(shown.map(|text| CollectedLog { name: SCREEN.into(), content: Ok(text.into_bytes()) }));
             }
         }
         let template = &self.machine().template;
@@ -47,8 +57,9 @@ impl Container {
         if template.init == Init::Systemd {
             let journal = ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", "--lines=20000"];
             found.push(self.log_by_exec("journal.log", &journal, streams_dir));
-            let warnings = [&journal[..], &["--priority=warning"]].concat();
-            found.push(self.log_by_exec(JOURNAL_WARNINGS, &warnings, streams_dir));
+            for (name, priority) in JOURNAL_PARTS {
+                found.push(self.log_by_exec(name, &[&journal[..], &[priority]].concat(), streams_dir));
+            }
         }
         for pattern in &template.logs {
             let list = format!("for file in {pattern}; do if [ -f \"$file\" ]; then echo \"$file\"; fi; done");

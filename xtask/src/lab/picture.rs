@@ -16,6 +16,7 @@ use crate::guard::{Make, Spawn};
 use crate::host::chromium::{self, Browser, Shot};
 use crate::host::invoker::Invoker;
 use crate::host::undo::Undo;
+use crate::manifest::split_url;
 
 /// Name of the browser's cgroup below the slot's; no container is named like this.
 const CGROUP: &str = "_browser";
@@ -106,17 +107,27 @@ impl Lab {
     /// Loads a page once, as a browser would ask for it: a browser takes pictures of its own error messages, too.
     ///
     /// # Errors
-    /// [`PictureError::Page`] when there is no answer, or its status is not one of 200 to 399;
-    /// [`PictureError::Deadline`].
+    /// Those of [`Lab::status`]; [`PictureError::Page`] when the status is not one of 200 to 399.
     pub fn load(&self, page: &Page<'_>) -> Result<(), PictureError> {
+        match self.status(page)? {
+            200..400 => Ok(()),
+            status => Err(page.problem(format!("the answer's status is {status}"))),
+        }
+    }
+
+    /// The status with which a page is answered.
+    ///
+    /// # Errors
+    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault
+    /// has taken its container away.
+    pub fn status(&self, page: &Page<'_>) -> Result<u16, PictureError> {
         if let Some(outage) = page.container.outage() {
             return Err(PictureError::Host(outage.into()));
         }
         let machine = page.container.machine();
         let address = SocketAddr::new(IpAddr::V4(machine.address()), page.port);
         match http_status(self.network(), address, &machine.name, &page.path, page.left()) {
-            Ok(200..400) => Ok(()),
-            Ok(status) => Err(page.problem(format!("the answer's status is {status}"))),
+            Ok(status) => Ok(status),
             Err(error) if is_timeout(&error) => Err(page.late("it did not answer")),
             Err(error) => Err(page.problem(format!("{error:#}"))),
         }
@@ -213,21 +224,6 @@ fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>
     }
 }
 
-/// Host, port and path with query of an `http` URL.
-fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
-    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it has blanks, or characters that are not ASCII: write them as %20 and the like");
-    }
-    let rest = url.strip_prefix("http://").ok_or("write http://CONTAINER/PATH")?;
-    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (host, port) = match authority.split_once(':') {
-        None => (authority, 80),
-        Some((host, port)) => (host, port.parse().map_err(|_| "its port is no number")?),
-    };
-    let tail = tail.split('#').next().unwrap_or_default();
-    Ok((host, port, if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") }))
-}
-
 fn is_timeout(error: &anyhow::Error) -> bool {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::WouldBlock))
@@ -272,31 +268,6 @@ impl Drop for Taken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let parts = |url| split_url(url).map(|(host, port, path)| format!("{host} {port} {path}"));
-        for (url, expected) in [
-            ("http://app", "app 80 /"),
-            ("http://app/status?all=1#top", "app 80 /status?all=1"),
-            ("http://app:8080?x", "app 8080 /?x"),
-            ("http://10.77.0.11/#x", "10.77.0.11 80 /"),
-        ] {
-            assert_eq!(parts(url).as_deref(), Ok(expected));
-        }
-        for (url, reason) in [
-            ("app/status", "http://"),
-            ("https://app/", "http://"),
-            ("http://app/a b", "%20"),
-            ("http://app/\r\nX: y", "%20"),
-            ("http://app:x/", "no number"),
-            ("http://user:80@app/", "no number"),
-            ("--version", "http://"),
-        ] {
-            let error = split_url(url).unwrap_err();
-            assert!(error.contains(reason), "{url}: {error}");
-        }
-    }
 
     #[test]
     fn one_at_a_time_and_nobody_waits_for_ever() {

@@ -15,6 +15,7 @@ use super::chaos::{Chaos, ChaosTable};
 use super::expects::{Expected, ExpectedTable};
 use super::limits::{self, LimitTables, UsageLimit};
 use super::operations::{self, OperationRule, OperationTable};
+use super::pages::{self, WebPage};
 use super::parse::{Source, duration, is_name, nearest};
 use crate::error::Error;
 
@@ -50,6 +51,8 @@ pub struct Scenario {
     pub chaos: Option<Chaos>,
     /// What is asked of measured operations that are compared, by name.
     pub operations: BTreeMap<String, OperationRule>,
+    /// Its pages, by their names: of each a picture is taken when something has failed.
+    pub pages: Vec<WebPage>,
 }
 
 /// A container that a scenario asks for.
@@ -101,6 +104,8 @@ struct File {
     chaos: Option<Spanned<ChaosTable>>,
     #[serde(default)]
     operations: BTreeMap<String, OperationTable>,
+    #[serde(default)]
+    pages: BTreeMap<String, Spanned<String>>,
 }
 
 fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -218,6 +223,7 @@ impl Scenario {
         let names: Vec<&str> = containers.iter().map(|used| used.name.as_str()).collect();
         let expects = file.expects.into_iter().map(|table| table.check(&source, &names)).collect::<Result<_, _>>()?;
         let limits = limits::check(file.limits, &source, &names)?;
+        let pages = pages::check(file.pages, &source, &names)?;
         let chaos = match file.chaos {
             None => None,
             Some(table) => {
@@ -240,6 +246,7 @@ impl Scenario {
             limits,
             chaos,
             operations: operations::check(file.operations, &source)?,
+            pages,
         })
     }
 }
@@ -407,6 +414,16 @@ mod tests {
         check(&limits("mini]\nsent_bytes=5"), "scenario.toml:4:12: invalid type: integer");
         check(&limits("mini]\nsent_bytes='5X'"), "scenario.toml:4:12: \"5X\" is no size");
         check(&limits("mini]\nmemory='5M'"), "scenario.toml:4:1: unknown field `memory`");
+        let pages = |text: &str| format!("description='x'\n[containers.mini]\n[pages]\n{text}");
+        check(&pages("status='http://mini:8080/status?all'"), "ok cat/one 9s default");
+        check(
+            &pages("status='http://min/'"),
+            "scenario.toml:4:8: there is no container \"min\": did you mean \"mini\"?",
+        );
+        check(&pages("status='https://mini/'"), "scenario.toml:4:8: write http://CONTAINER/PATH");
+        check(&pages("status='http://mini:x/'"), "scenario.toml:4:8: its port is no number");
+        check(&pages("'A b'='http://mini/'"), "scenario.toml:4:7: \"A b\": a page is named");
+        check(&pages("status=5"), "scenario.toml:4:8: invalid type: integer");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
     }
     #[test]

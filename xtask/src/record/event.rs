@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Picture};
+use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
 use super::{Comparison, Counts, Outcome, Verdict};
@@ -57,7 +57,7 @@ pub struct FaultObserved {
 pub enum Event {
     /// The run began.
     RunStarted {
-        /// [`super::FORMAT_VERSION`].
+        /// Version of the events and of `run.json`: [`super::FORMAT_VERSION`].
         format_version: u32,
         /// Name of the run and of its folder.
         run_id: String,
@@ -319,6 +319,17 @@ pub enum Event {
         /// The file, by its path below the run's folder, or why there is none.
         picture: Picture,
     },
+    /// A picture was compared with one of another time.
+    ScreenshotCompared {
+        /// The case.
+        case: CaseId,
+        /// The new one's name.
+        name: String,
+        /// The other one, by its path on this machine.
+        expected: String,
+        /// How far they are alike; files by their paths below the run's folder.
+        likeness: Likeness,
+    },
     /// The lab stays for a look.
     Kept {
         /// The case.
@@ -374,7 +385,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The case that it belongs to; nothing for what belongs to the whole run.
+    /// The case that it belongs to; nothing for those of the whole run.
     #[must_use]
     pub fn case(&self) -> Option<&CaseId> {
         match self {
@@ -383,11 +394,12 @@ impl Event {
             | Self::LayerStep { .. }
             | Self::LayerBuilt { .. }
             | Self::DuetBegan { .. }
-            | Self::Compared(_)
             | Self::Warning { .. }
             | Self::RunEnded { .. } => None,
-            Self::FaultInjected(observed) | Self::FaultHealed(observed) => Some(&observed.case),
-            Self::CaseStarted { case, .. }
+            Self::Compared(Comparison { case, .. })
+            | Self::FaultInjected(FaultObserved { case, .. })
+            | Self::FaultHealed(FaultObserved { case, .. })
+            | Self::CaseStarted { case, .. }
             | Self::ContainerStarted { case, .. }
             | Self::ContainerReady { case, .. }
             | Self::LabReady { case, .. }
@@ -408,6 +420,7 @@ impl Event {
             | Self::Aborted { case, .. }
             | Self::Artifact { case, .. }
             | Self::Screenshot { case, .. }
+            | Self::ScreenshotCompared { case, .. }
             | Self::Kept { case, .. }
             | Self::LabDown { case, .. }
             | Self::CaseEnded { case, .. }

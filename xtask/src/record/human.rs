@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Picture};
+use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
-use super::{Comparison, Counts, Event, FaultObserved, Outcome, Stamped, Verdict};
+use super::{Comparison, Counts, Event, FaultObserved, Outcome, Stamped, Verdict, plain_text};
 use crate::judge::Decision;
 
 /// How much an event's lines matter.
@@ -44,9 +44,14 @@ pub fn comparison_counts(comparisons: &[Comparison]) -> String {
     format!("performance: {}", all.map(of).join(", "))
 }
 
-/// The lines of an event, without a time stamp.
+/// The lines of an event, without a time stamp, and without anything that a terminal would obey.
 #[must_use]
 pub fn lines(event: &Event) -> (Weight, Vec<String>) {
+    let (weight, lines) = raw_lines(event);
+    (weight, lines.iter().map(|line| plain_text(line)).collect())
+}
+
+fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
     let one = |weight: Weight, line: String| (weight, line.lines().map(str::to_owned).collect());
     match event {
         Event::RunStarted { run_id, cases, shuffle_seed, user, started_at, .. } => {
@@ -184,6 +189,21 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
                 one(Weight::Progress, format!("  picture {name} of {url}: {}, {size_bytes} bytes", path.display()))
             }
             Picture::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
+        },
+        Event::ScreenshotCompared { name, expected, likeness, .. } => match likeness {
+            Likeness::Compared { pixels_off, pixels, difference, .. } => {
+                let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
+                one(
+                    Weight::Progress,
+                    format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
+                )
+            }
+            Likeness::OtherSize { taken, expected: other, .. } => {
+                let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
+                let (taken, other) = (size(taken), size(other));
+                one(Weight::Alarm, format!("  picture {name}: it is {taken}, and {expected} is {other}"))
+            }
+            Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
         },
         Event::Kept { enter, remove, .. } => {
             let mut text = String::from("  the lab is kept; enter it with");

@@ -2,18 +2,23 @@
 //! Every report is made from it. Knows nothing of how a lab or a scenario works.
 
 mod comparison;
+mod durations;
 mod event;
 pub mod human;
+pub mod logs;
 mod outcome;
 mod past_run;
 mod performance;
 mod plain_text;
 mod readable;
 mod recorder;
+#[cfg(test)]
+mod reference;
 mod run_dir;
 mod run_list;
 
 pub use comparison::{Comparison, Way};
+pub use durations::expected_durations;
 pub use event::{CaseId, Event, FaultObserved, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};

@@ -58,8 +58,13 @@ fn skip_escape(rest: &mut Peekable<Chars<'_>>) {
         }
         Some(']' | 'P' | 'X' | '^' | '_') => skip_string(rest),
         // Two characters, or three with a blank to a slash between.
-        Some(' '..='/') => drop((rest.next(), rest.next_if(|next| ('0'..='~').contains(next)))),
-        Some('0'..='~') => drop(rest.next()),
+        Some(' '..='/') => {
+            rest.next();
+            rest.next_if(|next| ('0'..='~').contains(next));
+        }
+        Some('0'..='~') => {
+            rest.next();
+        }
         _ => {}
     }
 }

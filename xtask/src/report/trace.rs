@@ -197,6 +197,9 @@ fn scenario<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped
         Event::Screenshot { name, url, picture, .. } => {
             mark("picture", &format!("picture {name}"), json!({"url": url, "picture": picture}));
         }
+        Event::ScreenshotCompared { name, expected, likeness, .. } => {
+            mark("picture", &format!("picture {name} compared"), json!({"expected": expected, "likeness": likeness}));
+        }
         _ => {}
     }
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::ScenarioBinaries;
-use super::chaos::{CHAOS_FILE, ChaosFile};
 use super::clients;
 use super::engine::{Keep, Options};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
+use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
 use crate::error::Error;
-use crate::fault::{Fate, Played};
+use crate::fault::{CHAOS_FILE, ChaosFile, Fate, Played};
 use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
+use crate::host::kmsg::KernelWatch;
 use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::shell::which;
@@ -25,7 +26,7 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
-use crate::session::{self, Ended, Gate, SessionSpec};
+use crate::session::{self, Ended, Gate, OutputFiles, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -82,6 +83,7 @@ pub(super) fn run_case(
     let path = context.dir.folder(&folder)?;
     context.dir.folder(&format!("{folder}/artifacts"))?;
     write_chaos(context, planned, &folder, Vec::new())?;
+    let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
     let started = require_memory(planned).map_err(anyhow::Error::from);
     let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
     let mut faults = None;
@@ -103,6 +105,7 @@ pub(super) fn run_case(
         }
         Err(error) => (as_outcome(error), None),
     };
+    let outcome = outcome.and_then(|outcome| write_kernel_log(context.dir, &folder, kernel).map(|()| outcome));
     drop(guard);
     end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
     let outcome = outcome?;
@@ -243,6 +246,7 @@ fn run_session(
         artifacts_in_run,
         screenshots: context.dir.path().join(&screenshots_in_run),
         screenshots_in_run,
+        pages: scenario.pages.clone(),
         expects: scenario.expects.clone(),
         // They are meant for the scenario as its author planned it: faults cost something, and more repetitions too.
         limits: if context.options.schedules.is_some() || monitoring.samples.is_some() || context.gate.is_some() {
@@ -258,7 +262,10 @@ fn run_session(
         calibrate: monitoring.calibrate,
         samples: monitoring.samples,
         gate: context.gate.cloned(),
-        log: context.dir.file(&format!("{folder}/scenario.log"))?,
+        output: Arc::new(OutputFiles {
+            log: context.dir.file(&format!("{folder}/scenario.log"))?,
+            times: context.dir.file(&format!("{folder}/scenario.log.times"))?,
+        }),
         invoker: context.invoker.clone(),
         timeout: context.options.timeout.unwrap_or(scenario.timeout),
         slot_dir: guard.slot().dir(),
@@ -330,7 +337,11 @@ fn last_words(context: &CaseContext<'_>, folder: &Path) -> Vec<String> {
     let mut logs = vec![folder.join("scenario.log")];
     let walk = walkdir::WalkDir::new(folder.join("containers")).sort_by_file_name().into_iter().filter_map(Result::ok);
     // Of a journal, its warnings say more than its last lines.
-    let telling = |entry: &walkdir::DirEntry| entry.file_type().is_file() && entry.file_name() != "journal.log";
+    // Its errors are among these, and the screen shows the console's log.
+    let untelling = ["journal.log", "journal-errors.log", "screen.txt"];
+    let telling = |entry: &walkdir::DirEntry| {
+        entry.file_type().is_file() && !untelling.iter().any(|name| entry.file_name() == *name)
+    };
     logs.extend(walk.filter(telling).map(walkdir::DirEntry::into_path));
     for log in logs {
         let text = String::from_utf8_lossy(&context.invoker.read(&log).unwrap_or_default()).into_owned();

@@ -4,17 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::fault::{Played, Profile, SCHEDULE_VERSION, Schedule, catalogue};
+use crate::fault::{CHAOS_FILE, ChaosFile, Profile, SCHEDULE_VERSION, Schedule, catalogue};
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 use crate::record::PastRun;
 use crate::session::ChaosSpec;
-
-/// The file of a case's folder that holds its schedule, as planned and as played.
-pub const CHAOS_FILE: &str = "chaos.json";
 
 /// The schedules of a run, by case.
 #[derive(Debug, Clone, Default)]
@@ -25,16 +21,6 @@ pub struct Schedules {
     pub notes: Vec<String>,
     /// The seed of all, where they were drawn.
     pub seed: Option<u64>,
-}
-
-/// `chaos.json`: a schedule as planned and as played.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChaosFile {
-    /// As planned: the same for the same seed.
-    pub schedule: Schedule,
-    /// As played, in the same order; empty until the case has ended.
-    pub played: Vec<Played>,
 }
 
 impl Schedules {

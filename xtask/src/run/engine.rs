@@ -247,6 +247,18 @@ fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec
     names
 }
 
+/// What the making of layers tells, as an event.
+#[must_use]
+pub fn layer_event(progress: Progress) -> Event {
+    match progress {
+        Progress::Waiting { template, what } => Event::Waiting { reason: format!("template {template}: {what}") },
+        Progress::Building { template, step } => Event::LayerStep { template, step },
+        Progress::Built { template, duration, bytes } => {
+            Event::LayerBuilt { template, duration_ms: milliseconds(duration), size_bytes: bytes }
+        }
+    }
+}
+
 pub(super) fn make_images(
     project: &Project,
     plan: &Plan,
@@ -254,15 +266,7 @@ pub(super) fn make_images(
     recorder: &Recorder,
     interrupt: &Interrupt,
 ) -> anyhow::Result<BTreeMap<String, Image>> {
-    let observe = |progress: Progress| {
-        recorder.record(match progress {
-            Progress::Waiting { template, what } => Event::Waiting { reason: format!("template {template}: {what}") },
-            Progress::Building { template, step } => Event::LayerStep { template, step },
-            Progress::Built { template, duration, bytes } => {
-                Event::LayerBuilt { template, duration_ms: milliseconds(duration), size_bytes: bytes }
-            }
-        });
-    };
+    let observe = |progress: Progress| recorder.record(layer_event(progress));
     image::ensure(project, &plan.templates(project), &options.replacements, &observe, &|| interrupt.is_set())
 }
 

@@ -7,7 +7,9 @@ mod ending;
 mod faults;
 mod findings;
 mod gate;
+mod likeness;
 mod limits;
+mod output;
 mod pictures;
 mod requests;
 mod scenario;
@@ -15,4 +17,5 @@ mod wanted;
 
 pub use chaos::ChaosSpec;
 pub use gate::Gate;
+pub use output::OutputFiles;
 pub use scenario::{Ended, SessionSpec, run};

@@ -1,53 +1,164 @@
-//! A scenario's pictures: taken in the lab and kept with the record, or skipped where the host has no browser.
+//! A scenario's pictures: taken in the lab and kept with the record, or skipped where the host has no browser. Those it
+//! asks for, and those of its pages that are taken by themselves when something has failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e_contract::{ErrorCode, Picture, RpcError, Screenshot};
+use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, ScreenshotCompare};
 
+use super::likeness::{Compared, compare};
 use super::requests::{Answer, Session, require_plain_name};
 use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;
-use crate::lab::PictureError;
+use crate::lab::{Page, PictureError};
 use crate::record::Event;
+
+/// How many pictures of a case are taken by themselves.
+const UNASKED_MAX: u32 = 3;
+
+/// How long each of them may hold the scenario up.
+const UNASKED_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the browser came back with.
+enum Shot {
+    Png(Vec<u8>),
+    /// There is no browser.
+    Skipped(String),
+}
 
 impl Session {
     /// Takes a picture. That the page answers as it should is asked before, so that this fails without a browser, too.
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
         let deadline = Duration::from_millis(request.deadline_ms);
-        let page = self.lab.page(&request.url, deadline).map_err(|error| self.of_picture(error))?;
-        self.lab.load(&page).map_err(|error| self.of_picture(error))?;
-        let (picture, recorded) = match Browser::find() {
-            Err(reason) => (Picture::Skipped { reason: reason.clone() }, Picture::Skipped { reason }),
-            Ok(browser) => {
-                let invoker = &self.spec.invoker;
-                let user = if invoker.is_root() { Invoker::nobody() } else { invoker.clone() };
-                let taken = self.lab.picture(&browser, &page, &user, &|| self.shall_stop());
-                let bytes = taken.map_err(|error| self.of_picture(error))?;
-                let file = format!("{}.png", request.name);
-                let path = self.spec.screenshots.join(&file);
-                self.make_folder_of_pictures()?;
-                let size_bytes = self.keep(&path, &mut bytes.as_slice())?;
-                let below_run = PathBuf::from(format!("{}/{file}", self.spec.screenshots_in_run));
-                (Picture::Taken { path, size_bytes }, Picture::Taken { path: below_run, size_bytes })
+        let picture = match self.shoot(&request.url, deadline).map_err(|error| self.of_picture(error))? {
+            Shot::Skipped(reason) => Picture::Skipped { reason },
+            Shot::Png(bytes) => {
+                let kept = self.keep_picture(&request.name, &bytes);
+                let path = kept.map_err(|error| self.not_written(&error))?;
+                Picture::Taken { path, size_bytes: bytes.len() as u64 }
             }
         };
-        self.recorder.record(Event::Screenshot {
-            case: self.spec.case.clone(),
-            name: request.name.clone(),
-            url: request.url.clone(),
-            picture: recorded,
-        });
+        self.record_picture(&request.name, &request.url, &picture);
         Ok(picture)
     }
 
-    /// Made for the first picture: a case without any has no such folder.
-    fn make_folder_of_pictures(&self) -> Answer<()> {
+    /// Takes a picture and compares it with another one.
+    pub(super) fn screenshot_compare(&self, request: &ScreenshotCompare) -> Answer<Likeness> {
+        let ScreenshotCompare { name, url, deadline_ms, expected, channel_off_max } = request;
+        let picture =
+            self.screenshot(&Screenshot { name: name.clone(), url: url.clone(), deadline_ms: *deadline_ms })?;
+        let path = match picture {
+            Picture::Skipped { reason } => return Ok(Likeness::Skipped { reason }),
+            Picture::Taken { path, .. } => path,
+        };
+        let (taken, known) = (self.spec.invoker.read(&path), self.spec.invoker.read(expected));
+        let known = known.map_err(|error| {
+            let cure = format!("to have it as it is now: cp {} {}", path.display(), expected.display());
+            RpcError::new(ErrorCode::InvalidParams, format!("there is nothing to compare with: {error:#}: {cure}"))
+        })?;
+        let compared = taken.and_then(|taken| compare(&taken, &known, *channel_off_max));
+        let compared = compared
+            .map_err(|error| RpcError::new(ErrorCode::InvalidParams, format!("{}: {error:#}", expected.display())))?;
+        let likeness = match compared {
+            Compared::OtherSize { taken, expected } => Likeness::OtherSize { path, taken, expected },
+            Compared::SameSize { pixels_off, pixels, difference } => {
+                let keep = |bytes: Vec<u8>| self.keep_picture(&format!("{name}-difference"), &bytes);
+                let difference = difference.map(keep).transpose().map_err(|error| self.not_written(&error))?;
+                Likeness::Compared { path, difference, pixels_off, pixels }
+            }
+        };
+        self.recorder.record(Event::ScreenshotCompared {
+            case: self.spec.case.clone(),
+            name: name.clone(),
+            expected: expected.display().to_string(),
+            likeness: self.likeness_in_run(&likeness),
+        });
+        Ok(likeness)
+    }
+
+    /// Takes pictures of the scenario's pages, because something has failed. What cannot be taken is a warning and
+    /// nothing more.
+    pub(super) fn picture_failure(&self) {
+        for page in &self.spec.pages {
+            let Some(number) = self.number_of_unasked(UNASKED_MAX).filter(|_| !self.shall_stop()) else { return };
+            let name = format!("failed-{number}-{}", page.name);
+            if let Err(error) = self.excuse(|| self.picture_unasked(&name, &page.url)) {
+                let message = format!("{}: there is no picture {name}: {error:#}", self.spec.case);
+                self.recorder.record(Event::Warning { message });
+            }
+        }
+    }
+
+    fn picture_unasked(&self, name: &str, url: &str) -> anyhow::Result<()> {
+        let page = self.lab.page(url, UNASKED_DEADLINE)?;
+        // Whatever it shows now is worth a look, a server's error message too.
+        self.lab.status(&page)?;
+        let picture = match self.browse(&page)? {
+            Shot::Skipped(reason) => Picture::Skipped { reason },
+            Shot::Png(bytes) => {
+                let size_bytes = bytes.len() as u64;
+                Picture::Taken { path: self.keep_picture(name, &bytes)?, size_bytes }
+            }
+        };
+        self.record_picture(name, url, &picture);
+        Ok(())
+    }
+
+    fn shoot(&self, url: &str, deadline: Duration) -> Result<Shot, PictureError> {
+        let page = self.lab.page(url, deadline)?;
+        self.lab.load(&page)?;
+        self.browse(&page)
+    }
+
+    fn browse(&self, page: &Page<'_>) -> Result<Shot, PictureError> {
+        let browser = match Browser::find() {
+            Err(reason) => return Ok(Shot::Skipped(reason)),
+            Ok(browser) => browser,
+        };
+        let invoker = &self.spec.invoker;
+        let user = if invoker.is_root() { Invoker::nobody() } else { invoker.clone() };
+        self.lab.picture(&browser, page, &user, &|| self.shall_stop()).map(Shot::Png)
+    }
+
+    /// Writes a picture; returns its path. The folder is made for the first one: a case without any has none.
+    fn keep_picture(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
         let folder = &self.spec.screenshots;
         let made = self.spec.invoker.act(|| Ok(std::fs::create_dir_all(folder)?));
-        made.with_context(|| format!("making {}", folder.display())).map_err(|error| self.not_written(&error))
+        made.with_context(|| format!("making {}", folder.display()))?;
+        let path = folder.join(format!("{name}.png"));
+        self.write(&path, &mut &*bytes)?;
+        Ok(path)
+    }
+
+    fn record_picture(&self, name: &str, url: &str, picture: &Picture) {
+        let picture = match picture {
+            Picture::Taken { path, size_bytes } => {
+                Picture::Taken { path: self.path_in_run(path), size_bytes: *size_bytes }
+            }
+            skipped @ Picture::Skipped { .. } => skipped.clone(),
+        };
+        let (name, url) = (name.to_owned(), url.to_owned());
+        self.recorder.record(Event::Screenshot { case: self.spec.case.clone(), name, url, picture });
+    }
+
+    /// Of a picture, below the run's folder.
+    fn path_in_run(&self, path: &Path) -> PathBuf {
+        Path::new(&self.spec.screenshots_in_run).join(path.file_name().unwrap_or_default())
+    }
+
+    fn likeness_in_run(&self, likeness: &Likeness) -> Likeness {
+        let mut likeness = likeness.clone();
+        match &mut likeness {
+            Likeness::Compared { path, difference, .. } => {
+                *path = self.path_in_run(path);
+                *difference = difference.take().map(|path| self.path_in_run(&path));
+            }
+            Likeness::OtherSize { path, .. } => *path = self.path_in_run(path),
+            Likeness::Skipped { .. } => {}
+        }
+        likeness
     }
 
     fn of_picture(&self, error: PictureError) -> RpcError {

@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use e2e_contract::{
     Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
     FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Measured, Measurement,
-    Method, Metric, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, Settle, Step, Stream, Wait, Waited,
-    Welcome,
+    Method, Metric, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, ScreenshotCompare, Settle, Step,
+    Stream, Wait, Waited, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
@@ -64,6 +64,8 @@ struct State {
     /// Whether it was said that there is no calibration, and why.
     calibration_failed: bool,
     streams_kept: u32,
+    /// Pictures that nobody asked for.
+    unasked: u32,
     connection: Option<UnixStream>,
 }
 
@@ -102,6 +104,7 @@ impl Session {
             waits_since: None,
             calibration_failed: false,
             streams_kept: 0,
+            unasked: 0,
             connection: None,
         };
         let meters = Arc::new(Meters::open(&lab));
@@ -152,6 +155,7 @@ impl Session {
             Abort::NAME => serve(params, |request| self.abort(request)),
             Artifact::NAME => serve(params, |request| self.artifact(&request)),
             Screenshot::NAME => serve(params, |request| self.screenshot(&request)),
+            ScreenshotCompare::NAME => serve(params, |request| self.screenshot_compare(&request)),
             other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {other:?}"))),
         }
     }
@@ -378,7 +382,7 @@ impl Session {
     }
 
     /// Does what the scenario has not asked for: its deadline moves by as much.
-    fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         self.state().waits_since = Some(begun);
         let done = work();
@@ -449,8 +453,19 @@ impl Session {
             let message = format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line);
             self.state().seen.failed_check.get_or_insert(message);
         }
+        let passed = check.passed;
         self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
+        if !passed {
+            self.picture_failure();
+        }
         Ok(Done {})
+    }
+
+    /// The number of the next picture that nobody asked for, where there may be one more.
+    pub(super) fn number_of_unasked(&self, most: u32) -> Option<u32> {
+        let mut state = self.state();
+        state.unasked = (state.unasked + 1).min(most + 1);
+        (state.unasked <= most).then_some(state.unasked)
     }
 
     /// The scenario has failed, unless it has already.
@@ -500,7 +515,14 @@ impl Session {
             message: abort.message.clone(),
             location: abort.location.clone(),
         });
-        self.state().seen.abort.get_or_insert(abort);
+        let is_pictured = {
+            let mut state = self.state();
+            state.seen.abort.get_or_insert(abort);
+            state.unasked > 0 // at the check that failed: that is why it gives up
+        };
+        if !is_pictured {
+            self.picture_failure();
+        }
         Ok(Done {})
     }
 
@@ -578,13 +600,17 @@ impl Session {
     }
 
     /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
-    pub(super) fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+    fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+        self.write(path, content).map_err(|error| self.not_written(&error))
+    }
+
+    /// Writes a file of the record with the rights of the scenario's user; returns its length.
+    pub(super) fn write(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> anyhow::Result<u64> {
         let invoker = &self.spec.invoker;
-        let written = invoker.create(path).and_then(|mut file| {
+        invoker.create(path).and_then(|mut file| {
             let bytes = invoker.act(|| Ok(std::io::copy(content, &mut file)?));
             bytes.with_context(|| format!("writing {}", path.display()))
-        });
-        written.map_err(|error| self.not_written(&error))
+        })
     }
 
     /// What was to be kept could not be written.

@@ -16,13 +16,14 @@ use super::chaos::ChaosSpec;
 use super::connection;
 use super::ending::End;
 use super::gate::Gate;
+use super::output::{Output, OutputFiles};
 use super::requests::Session;
 use crate::fault::Played;
 use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
 use crate::host::shell::{self, BoundProcess, UserProcess};
 use crate::lab::Lab;
-use crate::manifest::{Expected, UsageLimit};
+use crate::manifest::{Expected, UsageLimit, WebPage};
 use crate::perf::{KnownMachine, Sampler};
 use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
 
@@ -66,6 +67,8 @@ pub struct SessionSpec {
     pub screenshots: PathBuf,
     /// The pictures' folder below the run's, for the record.
     pub screenshots_in_run: String,
+    /// Its pages, of which pictures are taken when something has failed.
+    pub pages: Vec<WebPage>,
     /// Findings that surprise nobody.
     pub expects: Vec<Expected>,
     /// What its containers may use at most.
@@ -86,8 +89,8 @@ pub struct SessionSpec {
     pub samples: Option<u32>,
     /// Whom to ask before and after each measured operation.
     pub gate: Option<Arc<dyn Gate>>,
-    /// Takes the program's stdout and stderr.
-    pub log: File,
+    /// Take what the program writes to stdout and stderr.
+    pub output: Arc<OutputFiles>,
     /// The user it runs as.
     pub invoker: Invoker,
     /// From its start to its end.
@@ -121,7 +124,8 @@ pub fn run(
 ) -> anyhow::Result<Ended> {
     let socket = spec.slot_dir.join("socket");
     let listener = listen(&socket, &spec.invoker)?;
-    let process = start(&spec, &socket)?;
+    let (output, writer) = Output::keep(Arc::clone(&spec.output), Arc::clone(recorder))?;
+    let process = start(&spec, &socket, writer)?;
     let (pid, started, timeout, rate_hz) = (process.pid(), Instant::now(), spec.timeout, spec.rate_hz);
     recorder.record(Event::ScenarioStarted { case: spec.case.clone(), pid, user: spec.invoker.name.clone() });
     let cgroup = Tree::named(&scenario_cgroup(&spec.slot_cgroup));
@@ -156,6 +160,7 @@ pub fn run(
     connection::release(&socket);
     // What it wrote before its end counts; what is still under way after that does not.
     let _ = served.recv_timeout(DRAIN_DEADLINE);
+    output.wait(DRAIN_DEADLINE);
     session.close();
     lab.wait_for_pictures(KILL_DEADLINE); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
@@ -174,7 +179,7 @@ fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {
     make().with_context(|| format!("making the scenario's socket {}", socket.display()))
 }
 
-fn start(spec: &SessionSpec, socket: &Path) -> anyhow::Result<BoundProcess> {
+fn start(spec: &SessionSpec, socket: &Path, output: File) -> anyhow::Result<BoundProcess> {
     let mut environment = spec.environment.clone();
     environment.push((SOCKET_VARIABLE.into(), socket.display().to_string()));
     let join = Tree::named(&scenario_cgroup(&spec.slot_cgroup)).make()?;
@@ -182,7 +187,7 @@ fn start(spec: &SessionSpec, socket: &Path) -> anyhow::Result<BoundProcess> {
         argv: &spec.argv,
         environment: &environment,
         dir: &spec.working_dir,
-        log: spec.log.try_clone()?,
+        log: output,
         cgroup_procs: &join,
         invoker: &spec.invoker,
     })

@@ -4,6 +4,7 @@
 
 mod again;
 mod as_user;
+mod browser;
 mod chaos;
 mod common;
 mod comparisons;
@@ -13,7 +14,9 @@ mod doctor;
 mod faults;
 mod image;
 mod languages;
+mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod report;
 mod runs;

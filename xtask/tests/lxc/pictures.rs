@@ -66,6 +66,30 @@ fn pictures_show_pages_and_nothing_else_is_a_picture() {
 }
 
 #[test]
+fn a_page_that_looks_otherwise_fails_and_is_pictured_by_itself() {
+    require_browser();
+    let _host = Host::take();
+    let project = selftest();
+    let output = e2e(&project, &["pictures:looks"]).output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    assert!(said(&output).contains("looks like before.png [pixels_off = "), "{}", said(&output));
+    let events = events(&project);
+    let failed = events.iter().position(|event| event["event"] == "check" && event["passed"] == false).unwrap();
+    assert!(events[failed]["file"].as_str().unwrap().ends_with("smoke/pictures/main.rs"), "{}", events[failed]);
+    let compared = events[failed - 1]["likeness"]["compared"].as_object().expect("it was compared just before");
+    let next = &events[failed + 1];
+    assert_eq!((&next["event"], &next["name"]), (&"screenshot".into(), &"failed-1-status".into()), "{next}");
+    let unasked = events.iter().filter(|event| event["name"] == "failed-2-status").count();
+    assert_eq!(unasked, 0, "giving up because of a check is not one more failure");
+    let read = |path: &serde_json::Value| {
+        std::fs::read(project.join("target/e2e/latest").join(path.as_str().unwrap())).unwrap()
+    };
+    let (other, difference) = (read(&compared["path"]), read(&compared["difference"]));
+    assert_eq!(read(&next["picture"]["taken"]["path"]), other, "the page as it was when the check failed");
+    assert!(difference.starts_with(b"\x89PNG") && difference != other);
+}
+
+#[test]
 fn without_a_browser_the_run_says_that_a_picture_is_missing() {
     let _host = Host::take();
     let project = selftest();

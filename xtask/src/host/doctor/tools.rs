@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf;
 use crate::error::Error;
-use crate::host::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, KEYRING_FILES, Need, Supply, WayToRoot};
+use crate::host::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, Need, Supply, WayToRoot, debian_keyring};
 use crate::host::shell::which;
 
 /// A tool that the engine cannot do without and that is not there.
@@ -70,10 +70,9 @@ impl Tools {
 
     /// What this machine has.
     pub fn of_this_machine() -> Self {
-        let first_file = |paths: &[&str]| paths.iter().map(PathBuf::from).find(|path| path.is_file());
         Self::look_up(|item| match item.name {
             "busybox" => static_busybox(),
-            "debian-archive-keyring" => first_file(KEYRING_FILES),
+            "debian-archive-keyring" => debian_keyring(),
             _ => item.program(),
         })
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox};
+use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
 use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
@@ -42,6 +43,8 @@ pub fn bootstrap(
         ["Acquire::Languages \"none\"", "APT::Install-Recommends \"false\""].map(|option| format!("--aptopt={option}")),
     );
     words.extend(packages.iter().map(|package| format!("--include={package}")));
+    let keyring = debian_keyring().filter(|file| !file.starts_with(SYSTEM_KEYRINGS));
+    words.extend(keyring.map(|file| format!("--keyring={}", file.display())));
     words.extend([release.to_owned(), root.display().to_string()]);
     let command = Command::new(&words[0])
         .args(&words[1..])

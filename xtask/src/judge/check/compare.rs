@@ -10,8 +10,8 @@ use super::recording::{Recording, Round, Run, Track};
 use crate::judge::committed::{COMMITTED_SAMPLES, Kind, Series, committed};
 use crate::judge::duet::{Duet, Metric, Pair, Plan, Side, Step};
 use crate::judge::rules;
-use crate::judge::stats::{stream, wilson};
 use crate::judge::verdict::{Better, Decision, Thresholds};
+use e2e_stats::{stream, wilson};
 
 /// Which stretches of the rounds are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

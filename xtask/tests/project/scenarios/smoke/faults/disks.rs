@@ -80,6 +80,9 @@ pub fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
         c.sh("(while sleep 0.02; do echo line >&3 && sync -d /data/held && echo good || echo bad; done) \
               3> /data/held > /tmp/held 2>&1 &")?
             .success()?;
+        // And one that sees whether the folder below the disk is ever there instead of it. It looks without a pause, and
+        // what is looked at so often is known without the disk.
+        c.sh("(while :; do [ -e /data/kept ] || echo bare; done) > /tmp/bare 2>&1 &")?.success()?;
         let broken = c.inject(fault.clone())?;
         check!(!writes(c, "/data/more")?);
         lab.eventually("who holds a file open cannot write", PATIENCE, || {
@@ -89,6 +92,8 @@ pub fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
         check!(c.get("/data/kept")? == b"kept\n", "what was on the disk is there");
         check!(writes(c, "/data/more")?);
         end(c, "/data/held")?;
+        end(c, "/tmp/bare")?;
+        check!(c.get("/tmp/bare")?.is_empty(), "a disk that is mended is never gone");
 
         let broken = c.inject(fault)?;
         restart(c)?;

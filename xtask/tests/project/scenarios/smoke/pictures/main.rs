@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use e2e::{Container, Lab, Picture, Port, RequestError, Result, check};
+use e2e::{Container, Lab, Likeness, Picture, Port, RequestError, Result, Tolerance, check};
 use nix::unistd::geteuid;
 
 /// Root's own folder, which `xtask/tests/lxc/as_user.rs` puts beside the project.
@@ -34,6 +34,7 @@ fn scenario(lab: &Lab) -> Result {
             lab.step("what is no page", || no_pages(lab))
         }
         "kept" => kept(lab),
+        "looks" => looks(lab, &app),
         "skipped" => skipped(lab),
         "hangs" => {
             let picture = lab.screenshot("hangs", "http://app/hangs.html")?;
@@ -127,6 +128,25 @@ fn kept(lab: &Lab) -> Result {
     std::fs::remove_file(&screenshots)?;
     std::fs::rename(&aside, &screenshots)?;
     Ok(())
+}
+
+/// A picture is compared with one of before; the last comparison fails.
+fn looks(lab: &Lab, app: &Container) -> Result {
+    let url = "http://app/status.html";
+    taken(lab, "before", url)?;
+    let before = screenshots(lab).join("before.png");
+    match lab.screenshot_like("same", url, &before, Tolerance::NONE)? {
+        Likeness::Compared { difference: None, pixels_off: 0, pixels, .. } => check!(pixels == 1024 * 768),
+        other => bail!("the same page is {other:?}"),
+    }
+    let missing = lab.screenshot_like("same", url, lab.fixture("none.png"), Tolerance::NONE).unwrap_err();
+    check!(missing.to_string().contains("to have it as it is now: cp "), "{missing}");
+    let page = lab.fixture("status.html");
+    let no_png = lab.screenshot_like("same", url, page, Tolerance::NONE).unwrap_err();
+    check!(no_png.to_string().contains("it is no PNG"), "{no_png}");
+    app.write("/tmp/pages/status.html", "<!doctype html><body style='background: #3050a0'>")?;
+    lab.screenshot_like("other", url, &before, Tolerance::default())?;
+    bail!("a page that is blue looks like one that is not")
 }
 
 /// The host has no browser: the engine says so, and a page that is not there is an error all the same.

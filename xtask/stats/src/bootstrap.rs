@@ -153,7 +153,7 @@ fn low_sum(ascending: &[(f64, usize)], drawn: &[usize], count: usize) -> f64 {
 mod tests {
     use super::*;
 
-    use crate::judge::stats::low::low_fifth;
+    use crate::low::low_fifth;
 
     const FIRST: [f64; 8] = [12.1, 11.4, 13.9, 12.7, 11.9, 15.2, 12.3, 11.8];
     const SECOND: [f64; 8] = [12.9, 13.4, 12.2, 14.8, 13.1, 13.3, 16.0, 12.6];

@@ -1,0 +1,282 @@
+//! `cargo xtask logs`: what was logged in a run, or is in a live lab, merged by time over all machines.
+
+use std::io::Write as _;
+
+use regex::Regex;
+use serde_json::json;
+
+use super::live_logs::{self, Follow};
+use super::log_since::Since;
+use super::{Context, Format};
+use crate::error::{EXIT_PASSED, Error};
+use crate::manifest::nearest;
+use crate::record::PastRun;
+use crate::record::logs::{LogDigest, LogLevel, LogLine};
+use crate::report::terminal::LogClock;
+
+/// Show what all machines logged, merged by time: in a run, or in a live lab.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "RUN is a run's name, `latest`, or its path; NAME is a container, `scenario` or `host`. One word \
+                        that is no run is a NAME of the latest run.\n\n\
+                        Times count from the run's begin, as in its other reports; with --live they are times of day, \
+                        UTC. A line without a time stands where it stands in its file."
+)]
+pub struct Args {
+    /// The run; or, where that is a name of a machine, the machine.
+    run: Option<String>,
+    /// The machine.
+    name: Option<String>,
+    /// Of the labs that exist now.
+    #[arg(long, conflicts_with_all = ["case", "digest"])]
+    live: bool,
+    /// With --live: go on with what comes, until Ctrl-C or the lab's end.
+    #[arg(long, requires = "live")]
+    follow: bool,
+    /// Only from then on: a time on the run's clock (90s, 2m), or a time (2026-11-26T07:20:25Z, 07:20:25). With --live a
+    /// duration is the time until now.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Since>,
+    /// Only lines that this regular expression matches.
+    #[arg(long, value_name = "REGEX", value_parser = expression)]
+    grep: Option<Regex>,
+    /// Only lines that matter so much, or more: debug, info, warning, error.
+    #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Debug)]
+    level: LogLevel,
+    /// Only of cases whose name has this in it.
+    #[arg(long, value_name = "CASE")]
+    case: Option<String>,
+    /// What it comes to: errors by what they have in common, the first of each machine, restarts, bottlenecks.
+    #[arg(long)]
+    digest: bool,
+}
+
+fn expression(text: &str) -> Result<Regex, String> {
+    // clap shows the argument itself; the expression's own message has the place in it.
+    Regex::new(text).map_err(|error| format!("it is no regular expression\n{error}"))
+}
+
+/// What is shown of the lines.
+#[derive(Debug)]
+pub(super) struct Filter<'a> {
+    pub name: Option<&'a str>,
+    pub since_ms: Option<f64>,
+    pub grep: Option<&'a Regex>,
+    pub level: LogLevel,
+}
+
+impl Filter<'_> {
+    /// The lines that are wanted. One without a time is as old as the one before it.
+    pub fn wanted<'l>(&self, lines: &'l [LogLine]) -> impl Iterator<Item = &'l LogLine> {
+        let mut at_ms = f64::NEG_INFINITY;
+        lines.iter().filter(move |line| {
+            at_ms = line.at_ms.unwrap_or(at_ms);
+            self.since_ms.is_none_or(|since_ms| at_ms >= since_ms)
+                && line.level >= self.level
+                && self.name.is_none_or(|name| line.machine == name)
+                && self.grep.is_none_or(|grep| grep.is_match(&line.text))
+        })
+    }
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such run, case or machine; a record that cannot be read; with --live without root.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let is_over = |error: &anyhow::Error| {
+        let cause = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        cause == Some(std::io::ErrorKind::BrokenPipe)
+    };
+    match show(args, context) {
+        // Whoever reads has seen enough: `cargo xtask logs | head`.
+        Err(error) if is_over(&error) => Ok(EXIT_PASSED),
+        shown => shown,
+    }
+}
+
+fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    if args.live {
+        if let Some(second) = &args.name {
+            let message = format!("--live {second}: a live lab is no run: name at most one machine");
+            return Err(Error::Usage(message).into());
+        }
+        let filter = filter(args, args.run.as_deref(), args.since.map(Since::before_now));
+        let follow = if args.follow { Follow::Yes } else { Follow::No };
+        return live_logs::show(&filter, follow, context);
+    }
+    let (run, name) = find(args.run.as_deref(), args.name.as_deref(), context)?;
+    let attempts = attempts(&run, args.case.as_deref())?;
+    let since_ms = args.since.map(|since| since.on_clock_of(&run.record.started_at)).transpose()?;
+    let filter = filter(args, name, since_ms);
+    let mut known: Vec<String> = Vec::new();
+    let mut shown: Vec<(Attempt<'_>, Vec<LogLine>)> = Vec::new();
+    for attempt in attempts {
+        let lines = run.log_lines(attempt.folder)?;
+        for line in &lines {
+            if !known.contains(&line.machine) {
+                known.push(line.machine.clone());
+            }
+        }
+        shown.push((attempt, lines));
+    }
+    if let Some(name) = name.filter(|name| !known.iter().any(|known| known == name)) {
+        let near = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
+        let hint = near.unwrap_or_else(|| format!("there are {}", known.join(", ")));
+        return Err(Error::Usage(format!("run {} has no logs of {name:?}: {hint}", run.record.run_id)).into());
+    }
+    if args.digest {
+        show_digests(&run, &shown, &filter, context)?;
+    } else {
+        show_lines(&run, &shown, &filter, context)?;
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn filter<'a>(args: &'a Args, name: Option<&'a str>, since_ms: Option<f64>) -> Filter<'a> {
+    Filter { name, since_ms, grep: args.grep.as_ref(), level: args.level }
+}
+
+/// The run, and the machine of it: one word that is no run is a machine of the latest one.
+fn find<'a>(
+    run: Option<&'a str>,
+    name: Option<&'a str>,
+    context: &Context,
+) -> anyhow::Result<(PastRun, Option<&'a str>)> {
+    let is_machine = |word: &&str| name.is_none() && PastRun::folder(&context.root, word).is_err();
+    let machine = run.filter(is_machine);
+    let run = if machine.is_some() { None } else { run };
+    Ok((PastRun::find(&context.root, run.unwrap_or("latest"))?, machine.or(name)))
+}
+
+/// One attempt at a case.
+#[derive(Debug, Clone, Copy)]
+struct Attempt<'a> {
+    case: &'a str,
+    number: usize,
+    folder: &'a str,
+}
+
+impl Attempt<'_> {
+    fn title(&self) -> String {
+        if self.number == 1 { self.case.to_owned() } else { format!("{} (attempt {})", self.case, self.number) }
+    }
+}
+
+fn attempts<'a>(run: &'a PastRun, case: Option<&str>) -> Result<Vec<Attempt<'a>>, Error> {
+    let cases = &run.record.cases;
+    let wanted = cases.iter().filter(|one| case.is_none_or(|case| one.case.0.contains(case)));
+    let attempts: Vec<Attempt<'_>> = wanted
+        .flat_map(|one| {
+            let numbered = one.attempts.iter().enumerate();
+            numbered.map(|(index, attempt)| Attempt { case: &one.case.0, number: index + 1, folder: &attempt.folder })
+        })
+        .collect();
+    match case {
+        Some(case) if attempts.is_empty() => {
+            let names = cases.iter().map(|one| one.case.0.as_str());
+            let near = nearest(case, names.clone()).map(|near| format!("did you mean {near}?"));
+            let hint = near.unwrap_or_else(|| format!("there are {}", names.collect::<Vec<_>>().join(", ")));
+            Err(Error::Usage(format!("--case {case}: run {} has no such case: {hint}", run.record.run_id)))
+        }
+        _ => Ok(attempts),
+    }
+}
+
+fn show_lines(
+    run: &PastRun,
+    shown: &[(Attempt<'_>, Vec<LogLine>)],
+    filter: &Filter<'_>,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if context.format == Format::Json {
+        let head = json!({ "format_version": 1, "run_id": run.record.run_id, "started_at": run.record.started_at });
+        writeln!(out, "{head}")?;
+    }
+    for (attempt, lines) in shown {
+        if context.format == Format::Human && shown.len() > 1 {
+            writeln!(out, "==> {} <==", attempt.title())?;
+        }
+        for line in filter.wanted(lines) {
+            match context.format {
+                Format::Human => writeln!(out, "{}", context.terminal.log_line(line, LogClock::Run))?,
+                Format::Json => writeln!(out, "{}", line_as_json(line, Some(attempt))?)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line_as_json(line: &LogLine, attempt: Option<&Attempt<'_>>) -> serde_json::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(line)?;
+    if let (Some(object), Some(attempt)) = (value.as_object_mut(), attempt) {
+        object.insert("case".into(), attempt.case.into());
+        object.insert("attempt".into(), attempt.number.into());
+    }
+    Ok(value)
+}
+
+fn show_digests(
+    run: &PastRun,
+    shown: &[(Attempt<'_>, Vec<LogLine>)],
+    filter: &Filter<'_>,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut rows = Vec::new();
+    for (attempt, lines) in shown {
+        let lines: Vec<LogLine> = filter.wanted(lines).cloned().collect();
+        let (events, performance) = (run.attempt_events(attempt.folder)?, run.performance(attempt.folder)?);
+        let digest = LogDigest::of(&lines, &events, performance.as_ref());
+        match context.format {
+            Format::Human => {
+                for line in context.terminal.log_digest(&attempt.title(), &digest) {
+                    writeln!(out, "{line}")?;
+                }
+            }
+            Format::Json => rows.push(json!({ "case": attempt.case, "attempt": attempt.number, "digest": digest })),
+        }
+    }
+    if context.format == Format::Json {
+        let value = json!({ "format_version": 1, "run_id": run.record.run_id, "attempts": rows });
+        writeln!(out, "{value:#}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(at_ms: Option<f64>, machine: &str, level: LogLevel, text: &str) -> LogLine {
+        LogLine { at_ms, machine: machine.into(), source: "x.log".into(), level, text: text.into() }
+    }
+
+    #[test]
+    fn each_filter_takes_away_what_it_says() {
+        let lines = [
+            line(Some(1000.0), "app", LogLevel::Info, "one"),
+            line(None, "app", LogLevel::Error, "two"),
+            line(Some(2000.0), "db", LogLevel::Warning, "three"),
+            line(None, "app", LogLevel::Info, "four"),
+        ];
+        let all = Filter { name: None, since_ms: None, grep: None, level: LogLevel::Debug };
+        let check = |filter: Filter<'_>, expected: &[&str]| {
+            let wanted: Vec<&str> = filter.wanted(&lines).map(|line| line.text.as_str()).collect();
+            assert_eq!(wanted, expected, "{filter:?}");
+        };
+        let grep = Regex::new("^(one|four)$").unwrap();
+        check(Filter { since_ms: Some(1500.0), ..all }, &["three", "four"]);
+        check(Filter { name: Some("db"), ..all }, &["three"]);
+        check(Filter { level: LogLevel::Warning, ..all }, &["two", "three"]);
+        check(Filter { grep: Some(&grep), ..all }, &["one", "four"]);
+        check(all, &["one", "two", "three", "four"]);
+    }
+
+    #[test]
+    fn a_bad_expression_is_told_with_its_place() {
+        let error = expression("a(b").unwrap_err();
+        assert!(error.contains("no regular expression") && error.contains("unclosed group"), "{error}");
+    }
+}

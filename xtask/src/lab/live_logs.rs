@@ -1,0 +1,268 @@
+//! The logs of a container of a live lab, bit by bit as they grow.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+
+use super::live::LiveMachine;
+use crate::host::lxc::{self, Attach};
+
+/// How long one look into a container may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// So much of one log is read at once, from its end, in bytes.
+const BYTES_MAX: u64 = 8 << 20;
+
+/// So many entries of the journal are read at once, from its end.
+const ENTRIES_MAX: u32 = 20_000;
+
+/// The logs that LXC and the engine keep on the host.
+const OF_HOST: [&str; 3] = ["lxc.log", "start.log", "console.log"];
+
+/// Prints the journal as JSON, where there is one.
+const JOURNAL: &str = "command -v journalctl >/dev/null || exit 0; exec journalctl \"$@\"";
+
+/// Prints of each file its path, its size and the bytes from an offset on. Arguments: path and offset, in turn.
+const FILES: &str = "while [ $# -gt 0 ]; do \
+                     size=$(wc -c < \"$1\") && from=$2 && { [ $size -ge $from ] || from=0; } && \
+                     { [ $((size - from)) -le 8388608 ] || from=$((size - 8388608)); } && \
+                     echo \"$size $from $1\" && tail -c +$((from + 1)) \"$1\" | head -c $((size - from)); \
+                     shift 2; done";
+
+/// What has come to a log since the last look.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogPiece {
+    /// Bytes of a file.
+    File {
+        /// Its name, as the record would have it.
+        source: String,
+        /// As they are.
+        bytes: Vec<u8>,
+    },
+    /// Of the journal.
+    Journal(Vec<JournalEntry>),
+}
+
+/// One entry of a journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalEntry {
+    /// Since 1970, UTC.
+    pub epoch_ms: f64,
+    /// From 0 (emergency) to 7 (debug).
+    pub priority: u32,
+    /// Who says it: `sshd[41]`.
+    pub from: String,
+    /// Its message; one or more lines.
+    pub message: Vec<u8>,
+}
+
+/// Where reading a container's logs has come to.
+#[derive(Debug)]
+pub struct LiveLogs {
+    /// The container.
+    pub machine: LiveMachine,
+    /// Of the files that its template names, in the container.
+    patterns: Vec<String>,
+    offsets: BTreeMap<String, u64>,
+    cursor: Option<String>,
+}
+
+impl LiveLogs {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(machine: LiveMachine, patterns: Vec<String>) -> Self {
+        Self { machine, patterns, offsets: BTreeMap::new(), cursor: None }
+    }
+
+    /// Adds what has come since the last time to the logs on the host: LXC's and the console's.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn read_host(&mut self, pieces: &mut Vec<LogPiece>) -> anyhow::Result<()> {
+        for name in OF_HOST {
+            let path = lxc::log_dir(&self.machine.host_name).join(name);
+            let offset = self.offsets.entry(name.to_owned()).or_default();
+            let bytes = grown(&path, offset).with_context(|| format!("reading {}", path.display()))?;
+            if !bytes.is_empty() {
+                pieces.push(LogPiece::File { source: name.to_owned(), bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what has come since the last time to the logs in the container: its journal and its template's files.
+    ///
+    /// # Errors
+    /// When it cannot be looked into: it is down, or frozen.
+    pub fn read_inside(&mut self, pieces: &mut Vec<LogPiece>) -> anyhow::Result<()> {
+        let journal = self.journal()?;
+        if !journal.is_empty() {
+            pieces.push(LogPiece::Journal(journal));
+        }
+        pieces.extend(self.files()?);
+        Ok(())
+    }
+
+    fn journal(&mut self) -> anyhow::Result<Vec<JournalEntry>> {
+        let mut words = owned(&["/bin/sh", "-c", JOURNAL, "sh", "--no-pager", "--quiet", "--output=json", "--all"]);
+        words.push(match &self.cursor {
+            Some(cursor) => format!("--after-cursor={cursor}"),
+            None => format!("--lines={ENTRIES_MAX}"),
+        });
+        let text = self.said(&words)?;
+        let mut entries = Vec::new();
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let (cursor, entry) = entry_of(line).context("the journal said something that is no entry")?;
+            self.cursor = Some(cursor);
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    fn files(&mut self) -> anyhow::Result<Vec<LogPiece>> {
+        if self.patterns.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = format!("for file in {}; do [ ! -f \"$file\" ] || echo \"$file\"; done", self.patterns.join(" "));
+        let listed = self.said(&owned(&["/bin/sh", "-c", &list]))?;
+        let mut words = owned(&["/bin/sh", "-c", FILES, "sh"]);
+        let none = words.len();
+        for path in String::from_utf8_lossy(&listed).lines() {
+            words.push(path.to_owned());
+            words.push(self.offsets.get(path).copied().unwrap_or_default().to_string());
+        }
+        if words.len() == none {
+            return Ok(Vec::new());
+        }
+        let said = self.said(&words)?;
+        let mut pieces = Vec::new();
+        for (path, size, bytes) in files_in(&said) {
+            self.offsets.insert(path.to_owned(), size);
+            if !bytes.is_empty() {
+                let source = path.trim_start_matches('/').replace('/', "-");
+                pieces.push(LogPiece::File { source, bytes: bytes.to_vec() });
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn said(&self, argv: &[String]) -> anyhow::Result<Vec<u8>> {
+        let environment = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+        let attach = Attach { name: &self.machine.host_name, argv, environment: &environment, user: None };
+        let output = attach.command().deadline(DEADLINE).run();
+        Ok(output.with_context(|| format!("looking into {}", self.machine.host_name))?.stdout)
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// What a file has got behind the offset, which moves to its end. One that has become shorter is read anew.
+fn grown(path: &Path, offset: &mut u64) -> std::io::Result<Vec<u8>> {
+    let mut file = match File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file?,
+    };
+    let size = file.metadata()?.len();
+    let from = if *offset > size { 0 } else { *offset };
+    file.seek(SeekFrom::Start(from.max(size.saturating_sub(BYTES_MAX))))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    *offset = size;
+    Ok(bytes)
+}
+
+/// The files that [`FILES`] printed: path, size, and what was read. What broke off is left out.
+fn files_in(mut said: &[u8]) -> Vec<(&str, u64, &[u8])> {
+    let mut found = Vec::new();
+    while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
+        let Ok(head) = std::str::from_utf8(&said[..end]) else { break };
+        let mut words = head.splitn(3, ' ');
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (Some(size), Some(from)) = (number(), number()) else { break };
+        let Some(path) = words.next() else { break };
+        let Some(length) = size.checked_sub(from).and_then(|length| usize::try_from(length).ok()) else { break };
+        let Some(bytes) = said.get(end + 1..end + 1 + length) else { break };
+        found.push((path, size, bytes));
+        said = &said[end + 1 + length..];
+    }
+    found
+}
+
+/// One line of `journalctl --output=json`, and its cursor.
+fn entry_of(line: &[u8]) -> Option<(String, JournalEntry)> {
+    let value: serde_json::Value = serde_json::from_slice(line).ok()?;
+    let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
+    let cursor = text("__CURSOR")?.to_owned();
+    let epoch_ms = text("__REALTIME_TIMESTAMP")?.parse::<f64>().ok()? / 1e3;
+    let priority = text("PRIORITY").and_then(|priority| priority.parse().ok()).unwrap_or(6);
+    let name = text("SYSLOG_IDENTIFIER").or_else(|| text("_COMM")).unwrap_or("unknown");
+    let pid = text("_PID").or_else(|| text("SYSLOG_PID"));
+    let from = pid.map_or_else(|| name.to_owned(), |pid| format!("{name}[{pid}]"));
+    // What is no UTF-8 is written as a list of numbers.
+    let message = match value.get("MESSAGE") {
+        Some(serde_json::Value::String(text)) => text.clone().into_bytes(),
+        Some(serde_json::Value::Array(bytes)) => {
+            bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect()
+        }
+        _ => Vec::new(),
+    };
+    Some((cursor, JournalEntry { epoch_ms, priority, from, message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::shell::Command;
+
+    #[test]
+    fn a_file_is_read_on_from_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let mut offset = 0;
+        assert_eq!(grown(&path, &mut offset).unwrap(), b"");
+        std::fs::write(&path, "one\n").unwrap();
+        assert_eq!(grown(&path, &mut offset).unwrap(), b"one\n");
+        assert_eq!(grown(&path, &mut offset).unwrap(), b"");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(grown(&path, &mut offset).unwrap(), b"two\n");
+        std::fs::write(&path, "new\n").unwrap();
+        assert_eq!(grown(&path, &mut offset).unwrap(), b"new\n", "it was begun anew");
+    }
+
+    #[test]
+    fn the_script_prints_what_is_read_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("a b.log"), folder.path().join("two.log"));
+        std::fs::write(&one, b"0123\xff\n9 9 9\n").unwrap();
+        std::fs::write(&two, b"short").unwrap();
+        let (one, two) = (one.display().to_string(), two.display().to_string());
+        let output = Command::new("/bin/sh").args(["-c", FILES, "sh", &one, "3", &two, "99"]).run().unwrap();
+        let expected: [(&str, u64, &[u8]); 2] = [(&one, 12, b"3\xff\n9 9 9\n"), (&two, 5, b"short")];
+        assert_eq!(files_in(&output.stdout), expected);
+        assert_eq!(files_in(&output.stdout[..output.stdout.len() - 1]).len(), 1, "what broke off is left out");
+    }
+
+    #[test]
+    fn an_entry_of_the_journal_is_read() {
+        let line = br#"{"__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1795677625117625","PRIORITY":"3","SYSLOG_IDENTIFIER":"sshd","_PID":"41","MESSAGE":"no"}"#;
+        let entry = JournalEntry {
+            epoch_ms: 1_795_677_625_117.625,
+            priority: 3,
+            from: "sshd[41]".into(),
+            message: b"no".to_vec(),
+        };
+        assert_eq!(entry_of(line), Some(("s=1".to_owned(), entry)));
+        let bytes = br#"{"__CURSOR":"s=2","__REALTIME_TIMESTAMP":"1000","_COMM":"x","MESSAGE":[255,27,300]}"#;
+        let (_, entry) = entry_of(bytes).unwrap();
+        assert_eq!((entry.from.as_str(), entry.priority, entry.message), ("x", 6, vec![255, 27]));
+        assert_eq!(entry_of(b"no journal files were found"), None);
+    }
+}

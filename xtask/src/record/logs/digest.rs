@@ -1,0 +1,200 @@
+//! What thousands of lines come to: the kinds of errors, the first on each machine, restarts, bottlenecks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::pattern::pattern_of;
+use super::{LogLevel, LogLine, bottleneck, restart};
+use crate::record::{Event, Performance, Stamped};
+
+/// So many kinds of lines are told apart.
+const GROUPS_MAX: usize = 200;
+
+/// What the logs of an attempt come to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogDigest {
+    /// Errors and warnings by what they have in common: errors first, then the most frequent.
+    pub groups: Vec<LogGroup>,
+    /// How many more groups there were: the rarest.
+    pub groups_left_out: u64,
+    /// By machine, in order of time. Those from before the lab was ready are none, where it became so.
+    pub first_errors: Vec<FirstError>,
+    /// Of containers and units.
+    pub restarts: Vec<Restart>,
+    /// What held the machines up.
+    pub bottlenecks: Vec<Bottleneck>,
+}
+
+/// Lines that say the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogGroup {
+    /// Errors or warnings.
+    pub level: LogLevel,
+    /// The line with numbers, identifiers, addresses and quoted strings replaced.
+    pub pattern: String,
+    /// The first one, whole.
+    pub example: String,
+    /// How many there are.
+    pub count: u64,
+    /// How many there are of which machine.
+    pub machines: BTreeMap<String, u64>,
+    /// When the first of those with a time was written, on the run's clock.
+    pub first_ms: Option<f64>,
+    /// When the last was.
+    pub last_ms: Option<f64>,
+}
+
+/// The first error of a machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FirstError {
+    /// The machine.
+    pub machine: String,
+    /// The file it stands in.
+    pub source: String,
+    /// On the run's clock, where it is known.
+    pub at_ms: Option<f64>,
+    /// The line.
+    pub text: String,
+}
+
+/// Something was started again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// The container.
+    pub machine: String,
+    /// The unit; nothing where the container itself was.
+    pub unit: Option<String>,
+    /// How many times.
+    pub count: u64,
+    /// When that was first seen, on the run's clock.
+    pub first_ms: Option<f64>,
+    /// All of it as a sentence.
+    pub sentence: String,
+}
+
+/// What held a machine up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bottleneck {
+    /// The container, or `host`.
+    pub machine: String,
+    /// `processor_bound`, `processor_wait`, `memory`, `disk_space`, `files`, `processes` or `network`.
+    pub kind: String,
+    /// All of it as a sentence, with figures.
+    pub sentence: String,
+}
+
+impl LogDigest {
+    /// What the lines of an attempt come to, with its events and what was measured.
+    #[must_use]
+    pub fn of(lines: &[LogLine], events: &[Stamped], performance: Option<&Performance>) -> Self {
+        let (groups, groups_left_out) = groups(lines);
+        Self {
+            groups,
+            groups_left_out,
+            first_errors: first_errors(lines, events),
+            restarts: restart::restarts(lines, events),
+            bottlenecks: bottleneck::bottlenecks(lines, events, performance),
+        }
+    }
+}
+
+fn groups(lines: &[LogLine]) -> (Vec<LogGroup>, u64) {
+    let mut found: HashMap<(LogLevel, String), LogGroup> = HashMap::new();
+    for line in lines.iter().filter(|line| line.level >= LogLevel::Warning) {
+        let pattern = pattern_of(&line.text);
+        let group = found.entry((line.level, pattern)).or_insert_with_key(|(level, pattern)| LogGroup {
+            level: *level,
+            pattern: pattern.clone(),
+            example: line.text.clone(),
+            count: 0,
+            machines: BTreeMap::new(),
+            first_ms: line.at_ms,
+            last_ms: None,
+        });
+        group.count += 1;
+        match group.machines.get_mut(&line.machine) {
+            Some(count) => *count += 1,
+            None => drop(group.machines.insert(line.machine.clone(), 1)),
+        }
+        group.first_ms = group.first_ms.or(line.at_ms);
+        group.last_ms = line.at_ms.or(group.last_ms);
+    }
+    let mut groups: Vec<LogGroup> = found.into_values().collect();
+    groups.sort_by(|a, b| (b.level, b.count).cmp(&(a.level, a.count)).then_with(|| a.pattern.cmp(&b.pattern)));
+    let left_out = groups.len().saturating_sub(GROUPS_MAX) as u64;
+    groups.truncate(GROUPS_MAX);
+    (groups, left_out)
+}
+
+fn first_errors(lines: &[LogLine], events: &[Stamped]) -> Vec<FirstError> {
+    let ready = events.iter().find(|stamped| matches!(stamped.event, Event::LabReady { .. }));
+    let counts = |line: &&LogLine| {
+        // Probes knock until a service answers: what that leaves in logs is no error of the case.
+        line.level == LogLevel::Error && ready.is_none_or(|ready| line.at_ms.is_some_and(|at| at >= ready.at_ms))
+    };
+    let mut found: Vec<FirstError> = Vec::new();
+    for line in lines.iter().filter(counts) {
+        if !found.iter().any(|first| first.machine == line.machine) {
+            let (machine, source) = (line.machine.clone(), line.source.clone());
+            found.push(FirstError { machine, source, at_ms: line.at_ms, text: line.text.clone() });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::CaseId;
+
+    fn line(at_ms: f64, machine: &str, level: LogLevel, text: &str) -> LogLine {
+        LogLine { at_ms: Some(at_ms), machine: machine.into(), source: "journal.log".into(), level, text: text.into() }
+    }
+
+    #[test]
+    fn lines_that_say_the_same_are_one_group() {
+        let lines = [
+            line(1.0, "app", LogLevel::Warning, "slow 1"),
+            line(2.0, "app", LogLevel::Error, "no file \"a\" in 10 ms"),
+            line(3.0, "db", LogLevel::Error, "no file \"b\" in 2 ms"),
+            line(4.0, "db", LogLevel::Error, "other"),
+            line(5.0, "db", LogLevel::Info, "fine"),
+        ];
+        let groups = LogDigest::of(&lines, &[], None).groups;
+        let shown: Vec<_> = groups.iter().map(|it| (it.level, it.pattern.as_str(), it.count)).collect();
+        let expected = [
+            (LogLevel::Error, "no file \"…\" in N ms", 2),
+            (LogLevel::Error, "other", 1),
+            (LogLevel::Warning, "slow N", 1),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!((groups[0].first_ms, groups[0].last_ms), (Some(2.0), Some(3.0)));
+        assert_eq!(groups[0].example, "no file \"a\" in 10 ms");
+        assert_eq!(groups[0].machines, BTreeMap::from([("app".to_owned(), 1), ("db".to_owned(), 1)]));
+        let many: Vec<_> = (0..GROUPS_MAX + 3)
+            .map(|number| {
+                let letter = |digit: usize| char::from(b'a' + digit as u8 % 26);
+                let name: String = [number / 676, number / 26, number].map(letter).iter().collect();
+                line(1.0, "app", LogLevel::Error, &name)
+            })
+            .collect();
+        let digest = LogDigest::of(&many, &[], None);
+        assert_eq!((digest.groups.len(), digest.groups_left_out), (GROUPS_MAX, 3));
+    }
+
+    #[test]
+    fn the_first_error_is_that_of_a_lab_that_was_ready() {
+        let lines = [
+            line(1.0, "app", LogLevel::Error, "probe"),
+            line(20.0, "app", LogLevel::Error, "first"),
+            line(30.0, "app", LogLevel::Error, "second"),
+            line(25.0, "db", LogLevel::Warning, "careful"),
+        ];
+        let ready = Event::LabReady { case: CaseId("a".into()), after_ms: 1.0 };
+        let first = |events: &[Stamped]| LogDigest::of(&lines, events, None).first_errors;
+        let found = first(&[Stamped { at_ms: 10.0, event: ready }]);
+        assert_eq!((found.len(), found[0].text.as_str(), found[0].machine.as_str()), (1, "first", "app"));
+        assert_eq!(first(&[])[0].text, "probe");
+    }
+}

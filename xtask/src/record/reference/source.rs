@@ -1,0 +1,125 @@
+//! What Rust source says of a type: its variants and fields with their documentation, as rustfmt lays them out.
+
+/// A field of a struct or of a variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    pub rust_type: String,
+    pub meaning: String,
+    /// Its own fields stand in its place.
+    pub is_flat: bool,
+    /// It is left out where there is nothing to say.
+    pub may_be_missing: bool,
+}
+
+/// A variant of an enum, or a whole struct.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    pub name: String,
+    pub meaning: String,
+    pub fields: Vec<Field>,
+    /// The type that it holds, where it has no fields of its own.
+    pub inner: Option<String>,
+}
+
+/// The variants of an enum, in order.
+pub fn variants(source: &str, name: &str) -> Vec<Shape> {
+    let mut found: Vec<Shape> = Vec::new();
+    let mut noted = Noted::default();
+    for line in body(source, &format!("pub enum {name} {{")) {
+        let depth = line.len() - line.trim_start().len();
+        let text = line.trim();
+        if noted.takes(text) || text.starts_with('}') {
+            continue;
+        }
+        if depth == 4 {
+            let (name, rest) = text.split_at(text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len()));
+            let inner = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(inner, _)| inner.to_owned());
+            let meaning = noted.take().meaning;
+            found.push(Shape { name: name.to_owned(), meaning, fields: Vec::new(), inner });
+        } else if let Some(variant) = found.last_mut() {
+            variant.fields.extend(noted.take().field(text));
+        }
+    }
+    assert!(!found.is_empty(), "the source has no enum {name}");
+    found
+}
+
+/// The fields of a struct, if this is its source.
+pub fn fields(source: &str, name: &str) -> Option<Vec<Field>> {
+    let header = format!("pub struct {name} {{");
+    source.contains(&header).then(|| {
+        let mut noted = Noted::default();
+        body(source, &header)
+            .into_iter()
+            .filter_map(|line| {
+                let text = line.trim();
+                if noted.takes(text) { None } else { noted.take().field(text.trim_start_matches("pub ")) }
+            })
+            .collect()
+    })
+}
+
+/// The lines between a header and the brace that closes it.
+fn body<'s>(source: &'s str, header: &str) -> Vec<&'s str> {
+    let lines = source.lines().skip_while(|line| *line != header).skip(1);
+    lines.take_while(|line| *line != "}").filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Documentation and attributes that belong to what comes next.
+#[derive(Default)]
+struct Noted {
+    meaning: String,
+    attributes: String,
+}
+
+impl Noted {
+    fn takes(&mut self, text: &str) -> bool {
+        if let Some(words) = text.strip_prefix("///") {
+            let separator = if self.meaning.is_empty() { "" } else { " " };
+            self.meaning.push_str(separator);
+            self.meaning.push_str(words.trim());
+            return true;
+        }
+        if text.starts_with("#[") {
+            self.attributes.push_str(text);
+            return true;
+        }
+        false
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    fn field(self, text: &str) -> Option<Field> {
+        let (name, rust_type) = text.trim_end_matches(',').split_once(": ")?;
+        Some(Field {
+            name: name.to_owned(),
+            rust_type: rust_type.to_owned(),
+            meaning: self.meaning,
+            is_flat: self.attributes.contains("flatten"),
+            may_be_missing: self.attributes.contains("skip_serializing_if"),
+        })
+    }
+}
+
+#[test]
+fn a_type_is_read_as_rustfmt_lays_it_out() {
+    let source = "/// An enum.\npub enum Thing {\n    /// One\n    /// of them.\n    One {\n        /// A field.\n        \
+                  #[serde(flatten)]\n        all: Other,\n        /// Or not.\n        \
+                  #[serde(default, skip_serializing_if = \"Option::is_none\")]\n        some: Option<u32>,\n    },\n    \
+                  /// Holds.\n    Two(Held),\n    /// Plain.\n    Three,\n}\n\npub struct Held {\n    /// The name.\n    \
+                  pub name: String,\n}\n";
+    let found = variants(source, "Thing");
+    assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["One", "Two", "Three"]);
+    assert_eq!(found[0].meaning, "One of them.");
+    assert_eq!(found[1].inner.as_deref(), Some("Held"));
+    assert!(found[0].fields[0].is_flat && found[0].fields[1].may_be_missing);
+    let held = fields(source, "Held").unwrap();
+    assert_eq!(
+        (held[0].name.as_str(), held[0].rust_type.as_str(), held[0].meaning.as_str()),
+        ("name", "String", "The name.")
+    );
+    assert_eq!(fields(source, "Thing"), None);
+}

@@ -1,0 +1,235 @@
+//! Lines with colours, cut to a width or wrapped at blanks. A colour never stands for something that no word says.
+
+use std::ffi::OsString;
+
+use console::{Style, measure_text_width, truncate_str};
+use textwrap::{Options, WordSeparator, WordSplitter};
+
+use crate::record::plain_text;
+
+/// As much of one line is shown where people read, in characters; the record has all of it.
+const LINE_CHARS_SHOWN: usize = 300;
+/// As many lines are shown of one thing.
+const ENTRY_LINES_MAX: usize = 12;
+
+/// When there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// On a terminal; `NO_COLOR` and `CLICOLOR_FORCE` are respected, in this order.
+    Auto,
+    /// In any case.
+    Always,
+    /// In none.
+    Never,
+}
+
+impl Colour {
+    /// Whether a stream gets colours, by what it is and by the environment's variables.
+    pub(super) fn paint(self, is_terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> Paint {
+        let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+        let colours = match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if is_set("NO_COLOR") => false,
+            Self::Auto if variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") => true,
+            Self::Auto => is_terminal && variable("TERM").is_none_or(|terminal| terminal != "dumb"),
+        };
+        if colours { Paint::Colours } else { Paint::Plain }
+    }
+}
+
+/// How lines become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paint {
+    /// With escape codes for colours.
+    Colours,
+    /// Without.
+    Plain,
+}
+
+/// What a piece of a line means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ink {
+    Plain,
+    Good,
+    Bad,
+    Caution,
+    Faint,
+    Strong,
+}
+
+impl Ink {
+    fn style(self) -> Style {
+        let style = Style::new().force_styling(true);
+        match self {
+            Self::Plain => style,
+            Self::Good => style.green(),
+            Self::Bad => style.red().bold(),
+            Self::Caution => style.yellow(),
+            Self::Faint => style.dim(),
+            Self::Strong => style.bold(),
+        }
+    }
+}
+
+/// A line in pieces. What goes in loses whatever a terminal would obey.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Line(Vec<(Ink, String)>);
+
+impl Line {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A line of one piece.
+    pub fn of(ink: Ink, text: &str) -> Self {
+        Self::new().with(ink, text)
+    }
+
+    /// The line with one more piece at its end.
+    pub fn with(mut self, ink: Ink, text: &str) -> Self {
+        self.0.push((ink, plain_text(text)));
+        self
+    }
+
+    /// The line with blanks at its end up to a column, at least one.
+    pub fn up_to(self, column: usize) -> Self {
+        let blanks = column.saturating_sub(self.width()).max(1);
+        self.with(Ink::Plain, &" ".repeat(blanks))
+    }
+
+    /// How many columns it takes.
+    pub fn width(&self) -> usize {
+        self.0.iter().map(|(_, text)| measure_text_width(text)).sum()
+    }
+
+    /// The whole line.
+    pub fn text(&self, paint: Paint) -> String {
+        let piece = |(ink, text): &(Ink, String)| match (paint, ink) {
+            (Paint::Plain, _) | (_, Ink::Plain) => text.clone(),
+            (Paint::Colours, ink) => ink.style().apply_to(text).to_string(),
+        };
+        self.0.iter().map(piece).collect()
+    }
+
+    /// As much of the line as there is room for.
+    pub fn cut(&self, columns: usize, paint: Paint) -> String {
+        truncate_str(&self.text(paint), columns, "…").into_owned()
+    }
+}
+
+/// A text in lines of a width, wrapped at blanks; a word that is longer stays whole, so that it can be copied. Lines of the
+/// text stay apart.
+pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let options = Options::new(columns.max(20))
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    let lines = text.lines().map(|line| bounded(&plain_text(line)));
+    lines.flat_map(|line| textwrap::wrap(&line, &options).into_iter().map(String::from).collect::<Vec<_>>()).collect()
+}
+
+/// Of a line that would fill a screen, the begin.
+fn bounded(line: &str) -> String {
+    match line.char_indices().nth(LINE_CHARS_SHOWN) {
+        Some((end, _)) => format!("{} ... ({} more characters)", &line[..end], line[end..].chars().count()),
+        None => line.to_owned(),
+    }
+}
+
+/// At most so many lines, the last of which says how many are left out.
+pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
+    if lines.len() > most {
+        let left_out = lines.len() - most;
+        lines.truncate(most);
+        lines.push(format!("... and {left_out} more lines in e2e_test.log"));
+    }
+}
+
+/// A name and what is said of it, wrapped beside it: the name in the first line only.
+pub(super) fn entry(name: &str, ink: Ink, text: &str, indent: usize, columns: usize) -> Vec<Line> {
+    let mut beside = wrapped(text, columns.saturating_sub(indent));
+    bound_lines(&mut beside, ENTRY_LINES_MAX);
+    let line = |(number, text): (usize, &String)| {
+        let name = if number == 0 { format!("  {name}") } else { String::new() };
+        Line::of(Ink::Faint, &name).up_to(indent).with(ink, text)
+    };
+    beside.iter().enumerate().map(line).collect()
+}
+
+/// Commands below a name, each in one line where there is room; else in several that a shell takes as one.
+pub(super) fn commands(name: &str, commands: &[String], indent: usize, columns: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for command in commands {
+        let room = columns.saturating_sub(indent);
+        let parts = if measure_text_width(command) <= room {
+            vec![command.clone()]
+        } else {
+            wrapped(command, room.saturating_sub(4))
+        };
+        for (number, part) in parts.iter().enumerate() {
+            let further = if number > 0 { "  " } else { "" };
+            let open = if number + 1 < parts.len() { " \\" } else { "" };
+            let name = if lines.is_empty() { format!("  {name}") } else { String::new() };
+            let line = Line::of(Ink::Faint, &name).up_to(indent);
+            lines.push(line.with(Ink::Plain, &format!("{further}{part}{open}")));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_follow_the_flag_then_the_environment_then_the_stream() {
+        let check = |colour: Colour, is_terminal: bool, variables: &[(&str, &str)], expected: Paint| {
+            let variable =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+            assert_eq!(colour.paint(is_terminal, &variable), expected, "{colour:?} {is_terminal} {variables:?}");
+        };
+        check(Colour::Auto, true, &[("TERM", "xterm")], Paint::Colours);
+        check(Colour::Auto, true, &[("TERM", "dumb")], Paint::Plain);
+        check(Colour::Auto, false, &[], Paint::Plain);
+        check(Colour::Auto, true, &[("NO_COLOR", "1")], Paint::Plain);
+        check(Colour::Auto, true, &[("NO_COLOR", "")], Paint::Colours);
+        check(Colour::Auto, false, &[("CLICOLOR_FORCE", "1")], Paint::Colours);
+        check(Colour::Auto, false, &[("CLICOLOR_FORCE", "0")], Paint::Plain);
+        check(Colour::Auto, true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], Paint::Plain);
+        check(Colour::Always, false, &[("NO_COLOR", "1")], Paint::Colours);
+        check(Colour::Never, true, &[("CLICOLOR_FORCE", "1")], Paint::Plain);
+    }
+
+    #[test]
+    fn a_line_is_cut_by_columns_and_keeps_its_colours_closed() {
+        let line = Line::of(Ink::Good, "日本語").with(Ink::Plain, " and more");
+        assert_eq!(line.width(), 15);
+        assert_eq!(line.cut(15, Paint::Plain), "日本語 and more");
+        assert_eq!(line.cut(8, Paint::Plain), "日本語 …");
+        assert_eq!(line.cut(4, Paint::Colours), "\u{1b}[32m日…\u{1b}[0m");
+        assert_eq!(Line::of(Ink::Bad, "a\u{1b}[2Jb\r\n").text(Paint::Plain), "ab");
+    }
+
+    #[test]
+    fn what_would_fill_a_screen_is_cut() {
+        let text = format!("{}\n{}", "x".repeat(1000), "y\n".repeat(50));
+        let lines: Vec<String> =
+            entry("values", Ink::Plain, &text, 10, 80).iter().map(|line| line.text(Paint::Plain)).collect();
+        assert_eq!(lines[0], format!("  values  {}", "x".repeat(300)));
+        assert_eq!(lines[1], "          ... (700 more characters)");
+        assert_eq!(lines[12], "          ... and 40 more lines in e2e_test.log");
+        assert_eq!(lines.len(), 13);
+    }
+
+    #[test]
+    fn words_wrap_at_blanks_and_long_ones_stay_whole() {
+        let path = "/a/path/that/is/longer/than/the/width";
+        let lines = entry("where", Ink::Plain, &format!("it lies in {path} today\nor not"), 10, 30);
+        let lines: Vec<String> = lines.iter().map(|line| line.text(Paint::Plain)).collect();
+        assert_eq!(
+            lines,
+            ["  where   it lies in", &format!("          {path}"), "          today", "          or not"]
+        );
+    }
+}

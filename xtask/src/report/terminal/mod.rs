@@ -1,0 +1,20 @@
+//! The run as it goes, on stderr, and its result, on stdout. `screen` and `story` are what the events so far come to, `frame`,
+//! `scroll` and `result` the lines that people read; only `live` and `output` know that there is a terminal.
+
+mod frame;
+mod ink;
+mod live;
+mod logs;
+mod output;
+mod result;
+#[cfg(test)]
+mod samples;
+mod screen;
+mod scroll;
+mod story;
+mod times;
+
+pub use ink::Colour;
+pub use logs::LogClock;
+pub use output::{Detail, Look, Progress, Terminal};
+pub use screen::Amount;

@@ -1,0 +1,296 @@
+//! The terminal itself: which way of showing it is given, and everything that is written to it.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use console::Term;
+
+use super::ink::{Colour, Ink, Line, Paint};
+use super::live::Live;
+use super::logs::{self, LogClock};
+use super::result::{Part, RunResult};
+use super::screen::{Amount, Screen};
+use super::scroll;
+use super::story::Story;
+use crate::record::logs::{LogDigest, LogLine};
+use crate::record::{PastRun, RunRecord, Stamped, plain_text};
+
+/// How wide lines are where there is no terminal to ask.
+const COLUMNS_WITHOUT_TERMINAL: usize = 120;
+
+/// How a run is shown while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Live lines on a terminal that can do it, plain ones elsewhere and where `CI` is set.
+    Auto,
+    /// A line for each thing that happens, with its time.
+    Plain,
+    /// Lines at the bottom of the terminal that say what goes on, and above them what is over.
+    Live,
+}
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Problems and the result.
+    Quiet,
+    /// What a person wants to follow.
+    Normal,
+    /// Every event.
+    Verbose,
+}
+
+/// How things are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// When there are colours.
+    pub colour: Colour,
+    /// How a run is shown while it goes on.
+    pub progress: Progress,
+    /// How much is shown.
+    pub detail: Detail,
+}
+
+/// Where people read what goes on: progress on stderr, results on stdout.
+pub struct Terminal {
+    detail: Detail,
+    shows_live: bool,
+    progress_paint: Paint,
+    result_paint: Paint,
+    state: Arc<Mutex<State>>,
+    live: Mutex<Option<Live>>,
+}
+
+struct State {
+    screen: Screen,
+    story: Story,
+    /// When the last event came, by this process's clock.
+    heard: Instant,
+    stops: Option<Box<dyn Fn() -> bool + Send>>,
+}
+
+impl std::fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Terminal").field("detail", &self.detail).field("shows_live", &self.shows_live).finish()
+    }
+}
+
+impl Terminal {
+    /// Nothing is written yet.
+    ///
+    /// # Errors
+    /// When live lines are asked for, and stderr is no terminal that could show them.
+    pub fn open(look: Look) -> Result<Self, String> {
+        let variable = |name: &str| std::env::var_os(name);
+        let progress_is_seen = std::io::stderr().is_terminal();
+        let can_be_live = progress_is_seen && variable("TERM").is_none_or(|terminal| terminal != "dumb");
+        let in_ci = variable("CI").is_some_and(|value| !value.is_empty() && value != "false");
+        let shows_live = match look.progress {
+            Progress::Plain => false,
+            Progress::Auto => can_be_live && !in_ci && look.detail != Detail::Quiet,
+            Progress::Live if !can_be_live => {
+                return Err("--progress live: stderr is no terminal that could show it; plain lines need none".into());
+            }
+            Progress::Live => true,
+        };
+        Ok(Self {
+            detail: look.detail,
+            shows_live,
+            progress_paint: look.colour.paint(progress_is_seen, &variable),
+            result_paint: look.colour.paint(std::io::stdout().is_terminal(), &variable),
+            state: Arc::new(Mutex::new(State {
+                screen: Screen::default(),
+                story: Story::default(),
+                heard: Instant::now(),
+                stops: None,
+            })),
+            live: Mutex::new(None),
+        })
+    }
+
+    /// Whether what is shown is drawn again and again.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.shows_live
+    }
+
+    /// A listener that shows events as they happen.
+    #[must_use]
+    pub fn listener(self: &Arc<Self>) -> Box<dyn FnMut(&Stamped) + Send> {
+        let terminal = Arc::clone(self);
+        Box::new(move |stamped| terminal.show(stamped))
+    }
+
+    /// A listener that prints each event as a line of JSON on stdout, as docs/events.md describes it.
+    #[must_use]
+    pub fn json_listener() -> Box<dyn FnMut(&Stamped) + Send> {
+        Box::new(|stamped| {
+            if let Ok(line) = serde_json::to_string(stamped) {
+                println!("{line}");
+            }
+        })
+    }
+
+    /// How long each planned case took before, in milliseconds: then the live lines say how long it will still take.
+    pub fn expect(&self, cases: BTreeMap<String, f64>) {
+        self.state().screen.expected_ms = Some(cases);
+    }
+
+    /// From when on the live lines say that the run is being stopped.
+    pub fn stops_when(&self, stops: impl Fn() -> bool + Send + 'static) {
+        self.state().stops = Some(Box::new(stops));
+    }
+
+    /// How much of a work is done that is no run of cases.
+    pub fn show_amount(&self, amount: Amount) {
+        self.state().screen.amount = Some(amount);
+        self.begin_live();
+    }
+
+    /// Says something that belongs to no run.
+    pub fn say(&self, text: &str) {
+        if self.detail != Detail::Quiet {
+            self.write(&text.lines().map(plain_text).collect::<Vec<_>>());
+        }
+    }
+
+    /// Says what somebody should know and fails nothing, however little is wanted.
+    pub fn warn(&self, text: &str) {
+        let line = Line::of(Ink::Caution, &format!("warning: {text}"));
+        self.write(&[line.text(self.progress_paint)]);
+    }
+
+    /// A line of a log, as it is shown among results.
+    #[must_use]
+    pub fn log_line(&self, line: &LogLine, clock: LogClock) -> String {
+        logs::line(line, clock).text(self.result_paint)
+    }
+
+    /// What logs come to, below a title, as it is shown among results; a line each.
+    #[must_use]
+    pub fn log_digest(&self, title: &str, digest: &LogDigest) -> Vec<String> {
+        logs::digest(title, digest).iter().map(|line| line.text(self.result_paint)).collect()
+    }
+
+    /// Does what writes to the terminal by itself, while no live lines are there.
+    pub fn beside(&self, write: impl FnOnce()) {
+        match &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(live) => live.beside(write),
+            None => write(),
+        }
+    }
+
+    /// Takes the live lines away; what was printed above them stays.
+    pub fn end(&self) {
+        drop(self.live.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Prints what the run came to: what failed and why, what is worth knowing, where its record lies, the counts.
+    pub fn show_result(&self, record: &RunRecord, folder: &Path) {
+        self.end();
+        self.print_result(record, folder, "latest");
+    }
+
+    /// Prints what a run that is over came to, as at its end.
+    ///
+    /// # Errors
+    /// When its events cannot be read.
+    pub fn show_past_run(&self, run: &PastRun) -> anyhow::Result<()> {
+        let mut story = Story::default();
+        run.events()?.iter().for_each(|stamped| story.apply(&stamped.event));
+        self.state().story = story;
+        self.print_result(&run.record, &run.folder, &run.record.run_id);
+        Ok(())
+    }
+
+    fn print_result(&self, record: &RunRecord, folder: &Path, name: &str) {
+        let part = if self.detail == Detail::Quiet { Part::ProblemsAndEnd } else { Part::Whole };
+        for line in self.result(record, folder, name, part) {
+            println!("{}", line.text(self.result_paint));
+        }
+    }
+
+    /// Prints what of the run did not pass, on stderr: its verb has another result.
+    pub fn show_problems(&self, record: &RunRecord, folder: &Path) {
+        self.end();
+        let lines = self.result(record, folder, "latest", Part::Problems);
+        self.write(&lines.iter().map(|line| line.text(self.progress_paint)).collect::<Vec<_>>());
+    }
+
+    fn result(&self, record: &RunRecord, folder: &Path, name: &str, part: Part) -> Vec<Line> {
+        let page = folder.join("report.html");
+        let page = page.is_file().then(|| shown(&page));
+        let state = self.state();
+        let result = RunResult {
+            record,
+            story: &state.story,
+            name,
+            folder: &shown(folder),
+            page: page.as_deref(),
+            columns: columns_of(&Term::stdout()),
+        };
+        result.lines(part)
+    }
+
+    fn show(&self, stamped: &Stamped) {
+        let lines = {
+            let mut state = self.state();
+            state.screen.apply(stamped);
+            state.story.apply(&stamped.event);
+            state.heard = Instant::now();
+            if self.shows_live && self.detail == Detail::Normal {
+                let columns = columns_of(&Term::stderr());
+                scroll::lasting(&stamped.event, columns.saturating_sub(1))
+            } else {
+                scroll::stamped(stamped, self.detail)
+            }
+        };
+        self.begin_live();
+        self.write(&lines.iter().map(|line| line.text(self.progress_paint)).collect::<Vec<_>>());
+    }
+
+    fn write(&self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        match &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(live) => live.print(lines),
+            None => lines.iter().for_each(|line| eprintln!("{line}")),
+        }
+    }
+
+    fn begin_live(&self) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.shows_live || live.is_some() {
+            return;
+        }
+        let (state, paint) = (Arc::clone(&self.state), self.progress_paint);
+        *live = Some(Live::start(move |columns| {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.stops.as_ref().is_some_and(|stops| stops()) {
+                state.screen.stops = true;
+            }
+            let now_ms = state.screen.at_ms + state.heard.elapsed().as_secs_f64() * 1e3;
+            state.screen.frame(now_ms, columns, paint)
+        }));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn columns_of(terminal: &Term) -> usize {
+    terminal.size_checked().map_or(COLUMNS_WITHOUT_TERMINAL, |(_, columns)| columns.into())
+}
+
+/// A path as it is typed in the working directory.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,481 @@
+//! The last screen of a run: what failed, why, where, and what to type next; of what passed, what is worth knowing. Pure.
+
+use super::ink::{Ink, Line, commands, entry};
+use super::story::{CaseStory, Failure, Story};
+use super::times::took;
+use crate::judge::Decision;
+use crate::record::human::{comparison, comparison_counts, summary};
+use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
+
+/// Where what is said of something begins.
+const TEXT_COLUMN: usize = 12;
+/// As many failures of one case are shown.
+const FAILURES_SHOWN: usize = 3;
+/// As many last lines of its logs.
+const LAST_WORDS_SHOWN: usize = 8;
+/// As many cases and findings are listed.
+const LISTED_MAX: usize = 5;
+
+/// Options of a run that another run of one of its cases needs as well.
+const CARRIED: [&str; 5] = ["--root", "--slot", "--set", "--timeout", "--e2e-containers"];
+
+/// What a run came to, as people read it.
+#[derive(Debug)]
+pub(super) struct RunResult<'a> {
+    pub record: &'a RunRecord,
+    pub story: &'a Story,
+    /// What the run is called where a command wants one: its own name, or `latest`.
+    pub name: &'a str,
+    /// The run's folder, as it is shown.
+    pub folder: &'a str,
+    /// The page that explains the run, where there is one.
+    pub page: Option<&'a str>,
+    pub columns: usize,
+}
+
+/// How much of it is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    ProblemsAndEnd,
+    Problems,
+}
+
+impl RunResult<'_> {
+    /// The lines of a part of it.
+    pub fn lines(&self, part: Part) -> Vec<Line> {
+        match part {
+            Part::Whole => self.whole(),
+            Part::ProblemsAndEnd => [self.problems(), self.ending()].concat(),
+            Part::Problems => self.problems(),
+        }
+    }
+
+    /// What is worth knowing, then what did not pass, then where its record lies and the counts.
+    fn whole(&self) -> Vec<Line> {
+        let mut lines = vec![Line::new()];
+        let quiet = lines.len();
+        if self.record.counts.failed + self.record.counts.infrastructure == 0 {
+            lines.extend(self.slowest());
+        }
+        lines.extend(self.faults());
+        lines.extend(self.known_defects());
+        lines.extend(self.findings());
+        lines.extend(self.performance());
+        if lines.len() > quiet {
+            lines.push(Line::new());
+        }
+        lines.extend(self.problems());
+        lines.extend(self.ending());
+        lines
+    }
+
+    /// The cases that did not pass at once, each with all that helps.
+    fn problems(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = Vec::new();
+        for case in &self.record.cases {
+            let found = self.problem(case);
+            if !found.is_empty() {
+                lines.extend(found);
+                lines.push(Line::new());
+            }
+        }
+        let kept = self.story.cases().filter_map(|(case, story)| Some((case, story.kept.as_ref()?)));
+        for (case, (enter, remove)) in kept {
+            lines.push(Line::of(Ink::Caution, "KEPT").up_to(9).with(Ink::Strong, case));
+            lines.extend(self.entry("enter", Ink::Plain, &enter.join("\n")));
+            lines.extend(self.entry("remove", Ink::Plain, remove));
+            lines.push(Line::new());
+        }
+        for failure in &self.record.cleanup_failures {
+            lines.extend(self.entry("left over", Ink::Bad, failure));
+            lines.extend(self.entry("next", Ink::Plain, "cargo xtask clean"));
+        }
+        lines
+    }
+
+    fn problem(&self, case: &CaseResult) -> Vec<Line> {
+        let (word, ink) = match case.verdict {
+            Verdict::Failed => ("FAILED", Ink::Bad),
+            Verdict::Infrastructure => ("NO LAB", Ink::Bad),
+            Verdict::Flaky => ("FLAKY", Ink::Caution),
+            Verdict::Passed | Verdict::Interrupted | Verdict::Skipped => return Vec::new(),
+        };
+        let failed =
+            |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Failed { .. } | Outcome::Infrastructure { .. });
+        let Some(attempt) = case.attempts.iter().rev().find(failed) else { return Vec::new() };
+        let attempts = match case.attempts.len() {
+            1 => String::new(),
+            many => format!(", {many} attempts"),
+        };
+        let time = format!("  {}{attempts}", took(attempt.duration_ms));
+        let mut lines = vec![Line::of(ink, word).up_to(9).with(Ink::Strong, &case.case.0).with(Ink::Faint, &time)];
+        let unknown = CaseStory::default();
+        let story = self.story.of(&case.case.0).unwrap_or(&unknown);
+        lines.extend(self.causes(&attempt.outcome, story));
+        if let Some(faults) = self.faults_of(case, story) {
+            lines.extend(self.entry("faults", Ink::Plain, &faults));
+        }
+        lines.extend(self.entry("record", Ink::Plain, &format!("{}/{}", self.folder, attempt.folder)));
+        lines.extend(commands("next", &self.next(case, attempt), TEXT_COLUMN, self.columns));
+        lines
+    }
+
+    /// What failed, with which values, and where; else how it ended, with the last words of its logs.
+    fn causes(&self, outcome: &Outcome, story: &CaseStory) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let failures = &story.attempt.failures;
+        let how = match outcome {
+            Outcome::Failed { cause: Cause::Check { .. } | Cause::Error { .. } | Cause::Panic { .. } }
+                if !failures.is_empty() =>
+            {
+                None
+            }
+            Outcome::Failed { cause } => Some(cause.to_string()),
+            Outcome::Infrastructure { message } => Some(format!("{message}\nnothing is said of the product")),
+            Outcome::Passed | Outcome::Interrupted => None,
+        };
+        lines.extend(how.iter().flat_map(|how| self.entry("what", Ink::Bad, how)));
+        for Failure { what, values, place } in failures.iter().take(FAILURES_SHOWN) {
+            lines.extend(self.entry("what", Ink::Bad, what));
+            lines.extend(self.entry("values", Ink::Plain, values));
+            lines.extend(place.iter().flat_map(|place| self.entry("where", Ink::Plain, place)));
+        }
+        let more = story.attempt.failures_count.saturating_sub(FAILURES_SHOWN);
+        if more > 0 {
+            lines.extend(self.entry("more", Ink::Plain, &format!("{more} further failures stand in e2e_test.log")));
+        }
+        let mut errors = story.attempt.errors.clone();
+        if story.attempt.errors_count > errors.len() {
+            errors.push(format!("and {} more", story.attempt.errors_count - errors.len()));
+        }
+        lines.extend(self.entry("errors", Ink::Plain, &errors.join("\n")));
+        if how.is_some() && !story.attempt.last_words.is_empty() {
+            let mut words: Vec<String> = story.attempt.last_words.iter().take(LAST_WORDS_SHOWN).cloned().collect();
+            if story.attempt.last_words.len() > LAST_WORDS_SHOWN {
+                words.push("...".to_owned());
+            }
+            lines.extend(self.entry("logs end", Ink::Plain, &words.join("\n")));
+        }
+        lines
+    }
+
+    /// Commands that lead on from a case that did not pass.
+    fn next(&self, case: &CaseResult, attempt: &Attempt) -> Vec<String> {
+        let name = case.case.0.split('#').next().unwrap_or_default();
+        let carried = carried(&self.record.command, &CARRIED);
+        let root = carried_text(&carried, &["--root"]);
+        if case.verdict == Verdict::Infrastructure {
+            let all = carried_text(&carried, &CARRIED);
+            return vec![format!("cargo xtask doctor{root}"), format!("cargo xtask e2e {name}{all}")];
+        }
+        let all = carried_text(&carried, &CARRIED);
+        let replay = if attempt.faults.is_some() { format!(" --chaos-replay {}", self.name) } else { String::new() };
+        let again = format!("cargo xtask e2e {name}{all}{replay}");
+        let mut commands = vec![again.clone()];
+        if attempt.faults.is_some() && case.verdict == Verdict::Failed {
+            let place = carried_text(&carried, &["--root", "--slot"]);
+            let failed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Failed).count();
+            let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
+            commands.push(format!("cargo xtask shrink {}{which}{place}", self.name));
+        }
+        commands.push(format!("{again} --keep-containers"));
+        commands
+    }
+
+    fn faults_of(&self, case: &CaseResult, story: &CaseStory) -> Option<String> {
+        if let Some(faults) = case.attempts.iter().rev().find_map(|attempt| attempt.faults) {
+            let refused = match faults.refused {
+                0 => String::new(),
+                refused => format!(", {refused} could not be done"),
+            };
+            return Some(format!("{} of {} bit{refused}{}", faults.bit, faults.planned, kinds(story)));
+        }
+        (!story.bites.is_empty()).then(|| {
+            let all: u32 = story.bites.values().sum();
+            format!("{all} bit, as the scenario asked{}", kinds(story))
+        })
+    }
+
+    /// The cases that took longest.
+    fn slowest(&self) -> Vec<Line> {
+        let time = |case: &CaseResult| case.attempts.iter().map(|attempt| attempt.duration_ms).sum::<f64>();
+        let over = self.record.cases.iter().filter(|case| matches!(case.verdict, Verdict::Passed | Verdict::Flaky));
+        let mut cases: Vec<(f64, &str)> = over.map(|case| (time(case), case.case.0.as_str())).collect();
+        if cases.len() < 2 {
+            return Vec::new();
+        }
+        cases.sort_by(|one, other| other.0.total_cmp(&one.0));
+        let text: Vec<String> =
+            cases.iter().take(LISTED_MAX).map(|(time, case)| format!("{:>10}  {case}", took(*time))).collect();
+        let mut lines = Vec::new();
+        for (number, text) in text.iter().enumerate() {
+            let name = if number == 0 { "  slowest" } else { "" };
+            lines.push(Line::of(Ink::Faint, name).up_to(TEXT_COLUMN).with(Ink::Plain, text));
+        }
+        lines
+    }
+
+    /// Under chaos, what bit in each case that passed.
+    fn faults(&self) -> Vec<Line> {
+        let passed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Passed);
+        let with_faults = passed.filter(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
+        let unknown = CaseStory::default();
+        let text: Vec<String> = with_faults
+            .filter_map(|case| {
+                let story = self.story.of(&case.case.0).unwrap_or(&unknown);
+                Some(format!("{}: {}", case.case, self.faults_of(case, story)?))
+            })
+            .collect();
+        self.entry("faults", Ink::Plain, &text.join("\n"))
+    }
+
+    fn known_defects(&self) -> Vec<Line> {
+        let count: u32 = self.story.cases().map(|(_, story)| story.known_defects).sum();
+        let cases = self.story.cases().filter(|(_, story)| story.known_defects > 0).count();
+        match count {
+            0 => Vec::new(),
+            count => {
+                let cases = if cases == 1 { "1 case".to_owned() } else { format!("{cases} cases") };
+                self.entry("defects", Ink::Plain, &format!("{count} known, seen in {cases}"))
+            }
+        }
+    }
+
+    /// What labs showed that nobody asked for.
+    fn findings(&self) -> Vec<Line> {
+        let all = self.story.cases().flat_map(|(case, story)| story.findings.iter().map(move |one| (case, one)));
+        let all: Vec<String> = all.map(|(case, finding)| format!("{finding} ({case})")).collect();
+        let mut text: Vec<String> = all.iter().take(LISTED_MAX).cloned().collect();
+        if all.len() > LISTED_MAX {
+            text.push(format!("and {} more: `finding` in e2e_test.log", all.len() - LISTED_MAX));
+        }
+        self.entry("findings", Ink::Caution, &text.join("\n"))
+    }
+
+    fn performance(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for found in self.record.comparisons.iter().filter(|one| one.verdict.decision != Decision::Unchanged) {
+            let ink = match found.verdict.decision {
+                Decision::Regressed => Ink::Bad,
+                Decision::Improved => Ink::Good,
+                Decision::Unchanged | Decision::Inconclusive => Ink::Plain,
+            };
+            lines.extend(entry("", ink, &comparison(found), 2, self.columns));
+        }
+        lines
+    }
+
+    /// Where the record lies, and the counts.
+    fn ending(&self) -> Vec<Line> {
+        let record = self.record;
+        let mut lines = vec![Line::of(Ink::Faint, "record: ").with(Ink::Plain, self.folder)];
+        lines.extend(self.page.map(|page| Line::of(Ink::Faint, "report: ").with(Ink::Plain, page)));
+        if record.compared_with.is_some() {
+            lines.push(Line::of(Ink::Plain, &comparison_counts(&record.comparisons)));
+        }
+        let (word, ink) = match record.exit_code {
+            0 if record.counts.flaky > 0 => ("FLAKY", Ink::Caution),
+            0 => ("PASSED", Ink::Good),
+            1 => ("FAILED", Ink::Bad),
+            2 => ("NO BASELINE", Ink::Bad),
+            4 => ("REGRESSED", Ink::Bad),
+            5 => ("INTERRUPTED", Ink::Caution),
+            _ if record.counts.infrastructure == 0 && !record.cleanup_failures.is_empty() => ("NOT CLEAN", Ink::Bad),
+            _ => ("NO LAB", Ink::Bad),
+        };
+        let counts = summary(&record.counts, record.duration_ms);
+        lines.push(Line::of(ink, word).with(Ink::Plain, "  ").with(Ink::Strong, &counts));
+        lines
+    }
+
+    fn entry(&self, name: &str, ink: Ink, text: &str) -> Vec<Line> {
+        entry(name, ink, text, TEXT_COLUMN, self.columns)
+    }
+}
+
+fn kinds(story: &CaseStory) -> String {
+    let one = |(name, times): (&&str, &u32)| if *times == 1 { (*name).to_owned() } else { format!("{name} x{times}") };
+    let all: Vec<String> = story.bites.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
+}
+
+/// Options of a command with their values, whichever way they were written.
+fn carried(command: &[String], names: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut words = command.iter();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            break;
+        }
+        match word.split_once('=') {
+            Some((name, value)) if names.contains(&name) => found.push((name.to_owned(), value.to_owned())),
+            _ if names.contains(&word.as_str()) => {
+                found.extend(words.next().map(|value| (word.clone(), value.clone())));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Those of them that have one of these names, as they are typed.
+fn carried_text(carried: &[(String, String)], names: &[&str]) -> String {
+    let wanted = carried.iter().filter(|(name, _)| names.contains(&name.as_str()));
+    wanted.map(|(name, value)| format!(" {name} {}", quoted(value))).collect()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ink::Paint;
+    use super::super::samples::{self, GAUNTLET, amid_faults, case, ended, ending};
+    use super::*;
+    use crate::record::{Counts, Event};
+
+    fn story(events: impl IntoIterator<Item = Event>) -> Story {
+        let mut story = Story::default();
+        events.into_iter().for_each(|event| story.apply(&event));
+        story
+    }
+
+    fn lines(record: &RunRecord, story: &Story, columns: usize) -> Vec<String> {
+        let result = RunResult {
+            record,
+            story,
+            name: "latest",
+            folder: "target/e2e/RUN",
+            page: Some("target/e2e/RUN/report.html"),
+            columns,
+        };
+        result.lines(Part::Whole).iter().map(|line| line.text(Paint::Plain)).collect()
+    }
+
+    fn check(lines: &[String], expected: &[&str]) {
+        assert_eq!(lines, expected, "\n{}", lines.join("\n"));
+    }
+
+    #[test]
+    fn a_failure_says_what_why_where_and_what_to_type() {
+        let story = story(amid_faults().into_iter().chain(ending()).map(|stamped| stamped.event));
+        let record = samples::record();
+        check(
+            &lines(&record, &story, 80),
+            &[
+                "",
+                "  defects   1 known, seen in 1 case",
+                "  findings  unit_restarted on worker: worker.service: 3 times",
+                "            (error_handling/chaos_gauntlet:planted)",
+                "",
+                "FAILED   error_handling/chaos_gauntlet:planted  11 s",
+                "  what      check done == accepted (no accepted job is lost)",
+                "  values    done = 119",
+                "            accepted = 120",
+                "  where     scenarios/error_handling/chaos_gauntlet/main.rs:88",
+                "  errors    accepted job 2:1 is not in the table",
+                "  faults    2 of 8 bit, 1 could not be done: net.delay, node.freeze",
+                "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",
+                "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
+                "              --chaos-replay latest",
+                "            cargo xtask shrink latest --slot 3",
+                "            cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
+                "              --chaos-replay latest --keep-containers",
+                "",
+                "record: target/e2e/RUN",
+                "report: target/e2e/RUN/report.html",
+                "FAILED  1 passed, 1 failed; 13.000 s",
+            ],
+        );
+        let wide = lines(&record, &story, 200);
+        assert_eq!(wide.len(), 19, "{wide:#?}");
+        assert_eq!(
+            wide[2],
+            "  findings  unit_restarted on worker: worker.service: 3 times (error_handling/chaos_gauntlet:planted)"
+        );
+        assert_eq!(
+            wide[12],
+            "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 --chaos-replay latest"
+        );
+    }
+
+    #[test]
+    fn what_passed_says_what_took_long_and_what_bit() {
+        let mut record = samples::record();
+        record.cases[1].verdict = Verdict::Passed;
+        record.cases[1].attempts[0].outcome = Outcome::Passed;
+        record.exit_code = 0;
+        record.counts = Counts::of(&record.cases);
+        let events = amid_faults().into_iter().map(|stamped| stamped.event);
+        check(
+            &lines(&record, &story(events.filter(|event| !matches!(event, Event::Check { .. }))), 80),
+            &[
+                "",
+                "  slowest         11 s  error_handling/chaos_gauntlet:planted",
+                "                 2.0 s  data_pipeline/data_ingestion:small",
+                "  faults    error_handling/chaos_gauntlet:planted: 2 of 8 bit, 1 could not be",
+                "            done: net.delay, node.freeze",
+                "",
+                "record: target/e2e/RUN",
+                "report: target/e2e/RUN/report.html",
+                "PASSED  2 passed, 0 failed; 13.000 s",
+            ],
+        );
+    }
+
+    #[test]
+    fn without_a_check_the_last_words_are_shown_and_without_a_lab_the_cure() {
+        let mut record = samples::record();
+        record.cases.remove(0);
+        let mut of = |outcome: Outcome, verdict: Verdict| {
+            let started = Event::CaseStarted { case: case(GAUNTLET), attempt: 1 };
+            let story = story([started, ended(GAUNTLET, outcome.clone(), 10.8)]);
+            record.cases[0].verdict = verdict;
+            record.cases[0].attempts[0] = Attempt { outcome, faults: None, ..record.cases[0].attempts[0].clone() };
+            record.command = ["--root", "a b", "e2e", "--timeout=5s", "--", "--slot"].map(str::to_owned).to_vec();
+            record.counts = Counts::of(&record.cases);
+            record.exit_code = record.counts.exit_code();
+            lines(&record, &story, 200)
+        };
+        check(
+            &of(Outcome::Failed { cause: Cause::TimedOut { deadline_ms: 5000 } }, Verdict::Failed),
+            &[
+                "",
+                "FAILED   error_handling/chaos_gauntlet:planted  11 s",
+                "  what      the scenario did not end within 5s and was killed",
+                "  logs end  containers/db/console.log:",
+                "              out of memory",
+                "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",
+                "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --root 'a b' --timeout 5s",
+                "            cargo xtask e2e error_handling/chaos_gauntlet:planted --root 'a b' --timeout 5s --keep-containers",
+                "",
+                "record: target/e2e/RUN",
+                "report: target/e2e/RUN/report.html",
+                "FAILED  0 passed, 1 failed; 13.000 s",
+            ],
+        );
+        let no_lab =
+            of(Outcome::Infrastructure { message: "no memory\n  cure: buy some".into() }, Verdict::Infrastructure);
+        assert_eq!(
+            no_lab[1..8],
+            [
+                "NO LAB   error_handling/chaos_gauntlet:planted  11 s",
+                "  what      no memory",
+                "              cure: buy some",
+                "            nothing is said of the product",
+                "  logs end  containers/db/console.log:",
+                "              out of memory",
+                "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",
+            ]
+        );
+        assert_eq!(no_lab[8], "  next      cargo xtask doctor --root 'a b'");
+    }
+}

@@ -1,0 +1,298 @@
+//! What goes on at the moment, as far as the events so far tell: the state behind the live lines. Pure.
+
+use std::collections::BTreeMap;
+
+use e2e_contract::{Fault, InvariantKind};
+
+use crate::record::{Event, Stamped, Verdict};
+
+/// The end of a case's name that says that it is the other side of a duet.
+pub(super) const BASELINE_SIDE: &str = "@baseline";
+
+/// What is going on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Screen {
+    /// What the whole of the work is called, where it is no run of cases.
+    pub amount: Option<Amount>,
+    /// How many cases are planned.
+    pub planned: Option<u32>,
+    /// How many cases are over, by what came of them.
+    pub tally: Tally,
+    /// Cases that run, in the order of their begin.
+    pub cases: Vec<Running>,
+    /// Templates whose layers are being built, in the order of their begin.
+    pub layers: Vec<LayerWork>,
+    /// What is waited for.
+    pub waits: Vec<Since>,
+    /// How long the cases that are not over took before, in milliseconds; nothing where that is not known of each.
+    pub expected_ms: Option<BTreeMap<String, f64>>,
+    /// Somebody has asked it to end.
+    pub stops: bool,
+    /// The time of the last event, in milliseconds since the run's begin.
+    pub at_ms: f64,
+}
+
+/// How much of a work that is no run is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amount {
+    /// What is being done, such as `faults tried`.
+    pub what: String,
+    /// How many are done.
+    pub done: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+/// How many cases ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub passed: u32,
+    pub failed: u32,
+    pub flaky: u32,
+    pub without_lab: u32,
+    pub interrupted: u32,
+    pub skipped: u32,
+}
+
+impl Tally {
+    pub fn over(&self) -> u32 {
+        let Self { passed, failed, flaky, without_lab, interrupted, skipped } = self;
+        passed + failed + flaky + without_lab + interrupted + skipped
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        *match verdict {
+            Verdict::Passed => &mut self.passed,
+            Verdict::Failed => &mut self.failed,
+            Verdict::Flaky => &mut self.flaky,
+            Verdict::Infrastructure => &mut self.without_lab,
+            Verdict::Interrupted => &mut self.interrupted,
+            Verdict::Skipped => &mut self.skipped,
+        } += 1;
+    }
+}
+
+/// Something and the time of its begin.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Since {
+    pub what: String,
+    pub since_ms: f64,
+}
+
+/// A layer in the making.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LayerWork {
+    pub template: String,
+    pub step: String,
+    pub since_ms: f64,
+}
+
+/// A case that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Running {
+    pub case: String,
+    pub attempt: u32,
+    pub since_ms: f64,
+    pub stage: Stage,
+    /// The steps it is in, the outermost first.
+    pub steps: Vec<Since>,
+    /// The measured operation that ended last, with how often it did.
+    pub operation: Option<(String, u32)>,
+    pub machines: Vec<(String, Condition)>,
+    pub faults: Vec<FaultOn>,
+    /// It had faults: a place is kept for them.
+    pub has_had_faults: bool,
+    pub chaos: Option<ChaosClock>,
+    /// Checks and the like that have failed.
+    pub problems: u32,
+}
+
+/// How far a case has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    MachinesStart,
+    ScenarioStarts,
+    ScenarioRuns,
+    MachinesGone,
+}
+
+/// How a machine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Condition {
+    Ready,
+    Starting,
+    Frozen,
+    Down,
+}
+
+/// A fault that is on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct FaultOn {
+    pub number: u64,
+    pub container: String,
+    pub fault: Fault,
+    pub since_ms: f64,
+}
+
+/// When faults began to be played, and for how long they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ChaosClock {
+    pub since_ms: f64,
+    pub length_ms: f64,
+}
+
+impl Running {
+    /// How a machine does, faults included.
+    pub fn condition(&self, container: &str, started: Condition) -> Condition {
+        let on_it = self.faults.iter().filter(|fault| fault.container == container);
+        on_it.map(|fault| condition_under(&fault.fault)).max().map_or(started, |worst| worst.max(started))
+    }
+
+    fn started(&mut self, container: &str, condition: Condition) {
+        match self.machines.iter_mut().find(|(name, _)| name == container) {
+            Some((_, known)) => *known = condition,
+            None => self.machines.push((container.to_owned(), condition)),
+        }
+    }
+}
+
+fn condition_under(fault: &Fault) -> Condition {
+    match fault {
+        Fault::NodeKill | Fault::NodeStop { .. } | Fault::NodeRestartStorm { .. } => Condition::Down,
+        Fault::NodeFreeze => Condition::Frozen,
+        _ => Condition::Ready,
+    }
+}
+
+impl Screen {
+    /// How long all that is not over yet will still take, where it is known of each case how long it took before.
+    pub fn left_ms(&self, now_ms: f64) -> Option<f64> {
+        let expected = self.expected_ms.as_ref().filter(|_| self.layers.is_empty() && self.waits.is_empty())?;
+        let one = |(case, took_ms): (&String, &f64)| {
+            let running = self.cases.iter().find(|running| running.case == *case);
+            running.map_or(*took_ms, |running| (took_ms - (now_ms - running.since_ms)).max(0.0))
+        };
+        Some(expected.iter().map(one).sum())
+    }
+
+    /// Takes in what happened.
+    pub fn apply(&mut self, stamped: &Stamped) {
+        let at_ms = stamped.at_ms;
+        self.at_ms = at_ms;
+        match &stamped.event {
+            Event::RunStarted { cases, .. } => self.planned = Some(*cases),
+            Event::Waiting { reason } => self.waits.push(Since { what: reason.clone(), since_ms: at_ms }),
+            Event::LayerStep { template, step } => self.layer_step(template, step, at_ms),
+            Event::LayerBuilt { template, .. } => self.layer_is_there(template),
+            Event::CaseStarted { case, attempt } => {
+                self.waits.clear();
+                self.layers.clear();
+                self.cases.retain(|running| running.case != case.0);
+                self.cases.push(Running {
+                    case: case.0.clone(),
+                    attempt: *attempt,
+                    since_ms: at_ms,
+                    stage: Stage::MachinesStart,
+                    steps: Vec::new(),
+                    operation: None,
+                    machines: Vec::new(),
+                    faults: Vec::new(),
+                    has_had_faults: false,
+                    chaos: None,
+                    problems: 0,
+                });
+            }
+            Event::CaseEnded { case, .. } => self.cases.retain(|running| running.case != case.0),
+            Event::CaseJudged { case, verdict } => {
+                self.tally.count(*verdict);
+                if let Some(expected) = &mut self.expected_ms {
+                    expected.remove(&case.0);
+                }
+            }
+            Event::RunEnded { .. } => {
+                self.cases.clear();
+                self.waits.clear();
+                self.layers.clear();
+            }
+            event => self.apply_to_case(event, at_ms),
+        }
+    }
+
+    fn layer_step(&mut self, template: &str, step: &str, at_ms: f64) {
+        self.waits.retain(|wait| !is_of_template(&wait.what, template));
+        if let Some(layer) = self.layers.iter_mut().find(|layer| layer.template == template) {
+            step.clone_into(&mut layer.step);
+            return;
+        }
+        self.layers.push(LayerWork { template: template.to_owned(), step: step.to_owned(), since_ms: at_ms });
+    }
+
+    fn layer_is_there(&mut self, template: &str) {
+        self.waits.retain(|wait| !is_of_template(&wait.what, template));
+        self.layers.retain(|layer| layer.template != template);
+    }
+
+    /// What happened in one case.
+    fn apply_to_case(&mut self, event: &Event, at_ms: f64) {
+        let mut change = |case: &str, change: &mut dyn FnMut(&mut Running)| {
+            if let Some(running) = self.cases.iter_mut().find(|running| running.case == case) {
+                change(running);
+            }
+        };
+        match event {
+            Event::ContainerStarted { case, container } => {
+                change(&case.0, &mut |it| it.started(container, Condition::Starting));
+            }
+            Event::ContainerReady { case, container, .. } => {
+                change(&case.0, &mut |it| it.started(container, Condition::Ready));
+            }
+            Event::LabReady { case, .. } => change(&case.0, &mut |it| it.stage = Stage::ScenarioStarts),
+            Event::ScenarioStarted { case, .. } => change(&case.0, &mut |it| it.stage = Stage::ScenarioRuns),
+            Event::StepStarted { case, name, .. } => change(&case.0, &mut |it| {
+                it.steps.push(Since { what: name.clone(), since_ms: at_ms });
+            }),
+            Event::StepEnded { case, name, .. } => change(&case.0, &mut |it| {
+                if let Some(place) = it.steps.iter().rposition(|step| step.what == *name) {
+                    it.steps.remove(place);
+                }
+            }),
+            Event::Operation { case, operation, .. } => change(&case.0, &mut |it| {
+                let again = it.operation.as_ref().filter(|(name, _)| name == operation).map_or(0, |(_, times)| *times);
+                it.operation = Some((operation.clone(), again + 1));
+            }),
+            Event::FaultInjected(seen) => change(&seen.case.0, &mut |it| {
+                it.has_had_faults = true;
+                it.faults.push(FaultOn {
+                    number: seen.fault,
+                    container: seen.container.clone(),
+                    fault: seen.description.clone(),
+                    since_ms: at_ms,
+                });
+            }),
+            Event::FaultHealed(seen) => {
+                change(&seen.case.0, &mut |it| it.faults.retain(|fault| fault.number != seen.fault));
+            }
+            Event::ChaosBegan { case, length_ms, .. } => change(&case.0, &mut |it| {
+                it.has_had_faults = true;
+                it.chaos = Some(ChaosClock { since_ms: at_ms, length_ms: *length_ms as f64 });
+            }),
+            Event::Settled { case, .. } => change(&case.0, &mut |it| it.chaos = None),
+            Event::Check { case, check } if !check.passed => change(&case.0, &mut |it| it.problems += 1),
+            Event::Invariant { case, invariant } if !invariant.held && invariant.kind != InvariantKind::Sometimes => {
+                change(&case.0, &mut |it| it.problems += 1);
+            }
+            Event::Aborted { case, .. } => change(&case.0, &mut |it| it.problems += 1),
+            Event::LabDown { case, .. } => change(&case.0, &mut |it| {
+                it.stage = Stage::MachinesGone;
+                it.faults.clear();
+                it.machines.clear();
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a wait is for a layer of this template, as its reason begins.
+fn is_of_template(reason: &str, template: &str) -> bool {
+    reason.strip_prefix("template ").and_then(|rest| rest.strip_prefix(template)).is_some_and(|it| it.starts_with(':'))
+}

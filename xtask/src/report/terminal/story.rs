@@ -1,0 +1,169 @@
+//! What the events of a run told of each case that its record alone does not hold: checks with their places, faults that bit,
+//! findings, last words. Bounded, whatever a scenario does.
+
+use std::collections::BTreeMap;
+
+use e2e_contract::{Check, DefectOutcome, InvariantKind, Level};
+
+use super::screen::BASELINE_SIDE;
+use crate::record::{Event, Outcome};
+
+/// Of one attempt, so many failures are kept; all are counted.
+const FAILURES_MAX: usize = 20;
+/// Of one attempt, so many errors that the scenario told.
+const ERRORS_MAX: usize = 5;
+/// Of one case, so many findings.
+const FINDINGS_MAX: usize = 20;
+
+/// A run's cases by name, without the other sides of duets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Story {
+    cases: BTreeMap<String, CaseStory>,
+}
+
+/// One case, over all its attempts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct CaseStory {
+    /// The last attempt that did not pass, or the one that goes on.
+    pub attempt: AttemptStory,
+    /// What a lab showed that nobody asked for: kind, place and what was seen.
+    pub findings: Vec<String>,
+    /// How often a known defect was seen.
+    pub known_defects: u32,
+    /// How often faults of a kind were seen to bite, in the last attempt.
+    pub bites: BTreeMap<&'static str, u32>,
+    /// The lab that was kept: how to enter it, and how to remove it.
+    pub kept: Option<(Vec<String>, String)>,
+}
+
+/// What failed in an attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct AttemptStory {
+    /// What failed, in order.
+    pub failures: Vec<Failure>,
+    /// How many there were.
+    pub failures_count: usize,
+    /// What the scenario itself called an error, and how often it did.
+    pub errors: Vec<String>,
+    pub errors_count: usize,
+    /// The last lines of its logs.
+    pub last_words: Vec<String>,
+}
+
+/// Something that failed: what, with which values, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub what: String,
+    pub values: String,
+    /// `file:line`, where it is known.
+    pub place: Option<String>,
+}
+
+impl Failure {
+    fn of_check(check: &Check) -> Self {
+        let meaning = check.message.as_ref().map_or_else(String::new, |message| format!(" ({message})"));
+        Self {
+            what: format!("check {}{meaning}", check.condition),
+            values: check.values.clone(),
+            place: Some(format!("{}:{}", check.file, check.line)),
+        }
+    }
+}
+
+impl Story {
+    /// What is known of a case.
+    pub fn of(&self, case: &str) -> Option<&CaseStory> {
+        self.cases.get(case)
+    }
+
+    /// All cases, by name.
+    pub fn cases(&self) -> impl Iterator<Item = (&String, &CaseStory)> {
+        self.cases.iter()
+    }
+
+    /// Takes in what happened.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::CaseStarted { case, .. } if !case.0.ends_with(BASELINE_SIDE) => {
+                let story = self.cases.entry(case.0.clone()).or_default();
+                story.attempt = AttemptStory::default();
+                story.bites.clear();
+            }
+            Event::Check { case, check } if !check.passed => self.failed(&case.0, || Failure::of_check(check)),
+            Event::Invariant { case, invariant } if !invariant.held && invariant.kind != InvariantKind::Sometimes => {
+                let when = if invariant.kind == InvariantKind::Always { "always" } else { "at the end" };
+                self.failed(&case.0, || Failure {
+                    what: format!("{when}: {}", invariant.name),
+                    values: invariant.values.clone(),
+                    place: Some(format!("{}:{}", invariant.file, invariant.line)),
+                });
+            }
+            Event::Aborted { case, message, location, .. } => self.failed(&case.0, || Failure {
+                what: format!("the scenario gave up: {message}"),
+                values: String::new(),
+                place: location.clone(),
+            }),
+            Event::Defect { case, defect } => match defect.outcome {
+                DefectOutcome::Known => {
+                    if let Some(story) = self.cases.get_mut(&case.0) {
+                        story.known_defects += 1;
+                    }
+                }
+                DefectOutcome::Fixed => self.failed(&case.0, || Failure {
+                    what: format!("defect {} is fixed: remove its mark", defect.defect),
+                    values: String::new(),
+                    place: Some(format!("{}:{}", defect.file, defect.line)),
+                }),
+                DefectOutcome::Different => self.failed(&case.0, || Failure {
+                    what: format!("defect {} fails in another way than with {:?}", defect.defect, defect.failing_with),
+                    values: defect.failure.clone().unwrap_or_default(),
+                    place: Some(format!("{}:{}", defect.file, defect.line)),
+                }),
+            },
+            event => self.apply_rest(event),
+        }
+    }
+
+    fn apply_rest(&mut self, event: &Event) {
+        match event {
+            Event::Log { case, level: Level::Error, message } => {
+                let Some(CaseStory { attempt, .. }) = self.cases.get_mut(&case.0) else { return };
+                attempt.errors_count += 1;
+                if attempt.errors.len() < ERRORS_MAX {
+                    attempt.errors.push(message.clone());
+                }
+            }
+            Event::FaultInjected(seen) => {
+                if let Some(story) = self.cases.get_mut(&seen.case.0) {
+                    *story.bites.entry(seen.description.name()).or_default() += 1;
+                }
+            }
+            Event::Finding { case, kind, container, about, detail, expected: false } => {
+                let Some(story) = self.cases.get_mut(&case.0) else { return };
+                if story.findings.len() < FINDINGS_MAX {
+                    let place = container.as_ref().map_or_else(String::new, |container| format!(" on {container}"));
+                    story.findings.push(format!("{kind}{place}: {about}: {detail}"));
+                }
+            }
+            Event::Kept { case, enter, remove } => {
+                if let Some(story) = self.cases.get_mut(&case.0) {
+                    story.kept = Some((enter.clone(), remove.clone()));
+                }
+            }
+            Event::CaseEnded { case, outcome, last_words, .. } if *outcome != Outcome::Passed => {
+                if let Some(story) = self.cases.get_mut(&case.0) {
+                    story.attempt.last_words.clone_from(last_words);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, case: &str, failure: impl FnOnce() -> Failure) {
+        let Some(story) = self.cases.get_mut(case) else { return };
+        story.attempt.failures_count += 1;
+        if story.attempt.failures.len() < FAILURES_MAX {
+            story.attempt.failures.push(failure());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `kernel.log`: what the host's kernel said while a case ran. It does not say whose it is: of labs side by side each has
+//! all of it.
+
+use std::time::SystemTime;
+
+use crate::host::kmsg::{KernelMessage, KernelWatch};
+use crate::record::RunDir;
+use crate::record::logs::LogLevel;
+
+/// Its name in a case's folder.
+const KERNEL_LOG: &str = "kernel.log";
+
+/// Keeps what was said, where anything was, in the folder of an attempt.
+pub(super) fn write_kernel_log(dir: &RunDir, folder: &str, watch: Option<KernelWatch>) -> anyhow::Result<()> {
+    let said = watch.map(KernelWatch::end).unwrap_or_default();
+    if said.is_empty() {
+        return Ok(());
+    }
+    let text: String = said.iter().map(|(at, message)| line(*at, message)).collect();
+    dir.write(&format!("{folder}/{KERNEL_LOG}"), text.as_bytes())
+}
+
+fn line(at: SystemTime, message: &KernelMessage) -> String {
+    let level = LogLevel::of_priority(message.priority);
+    format!("{} {level}: {}\n", humantime::format_rfc3339_micros(at), message.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_time_and_level() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_677_625_500);
+        let message = KernelMessage { priority: 3, text: "Out of memory: Killed process 1".into() };
+        assert_eq!(line(at, &message), "2026-11-26T07:20:25.500000Z error: Out of memory: Killed process 1\n");
+    }
+}
