@@ -1,9 +1,11 @@
 //! The command line: one file a verb, each with its `Args` and a `run` that returns the exit code.
 //! Parsing, printing and calling; the work is done elsewhere.
 
+mod again;
 mod baseline;
 mod baseline_update;
 mod build_layer;
+mod bundle;
 mod choice;
 mod clean;
 mod command_line;

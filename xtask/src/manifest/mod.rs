@@ -11,6 +11,7 @@ mod pages;
 mod parse;
 mod project;
 mod scenario;
+mod secrets;
 mod skeleton;
 mod template;
 
@@ -22,6 +23,7 @@ pub use pages::{WebPage, split_url};
 pub use parse::{is_name, nearest};
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
+pub use secrets::Secret;
 pub use skeleton::{Language, Skeleton};
 pub use template::{
     FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,

@@ -146,6 +146,13 @@ fn write_chaos(
     context.dir.write(&format!("{folder}/{CHAOS_FILE}"), &serde_json::to_vec_pretty(&file)?)
 }
 
+/// Keeps the schedule of a case that was not run, so that a later run can play it.
+pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
+    if let Err(error) = write_chaos(context, planned, &planned.folder, Vec::new()) {
+        context.recorder.record(Event::Warning { message: format!("{error:#}") });
+    }
+}
+
 /// An error of the machine is an outcome of the case; a bad project or an interrupt ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {

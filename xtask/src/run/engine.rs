@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::breakpoint::Breakpoints;
 use super::build::ScenarioBinaries;
-use super::case::{CaseContext, Left, run_case};
+use super::case::{CaseContext, Left, keep_schedule, run_case};
 use super::chaos::Schedules;
 use super::clients;
 use super::compare::compare;
@@ -290,6 +290,8 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         let mut attempts = Vec::new();
         if !enough && !ground.is_kept() && !context.interrupt.is_set() && cases.error.is_none() {
             cases.error = run_attempts(context, planned, &mut ground, &mut attempts).err();
+        } else {
+            keep_schedule(context, planned);
         }
         let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
         context.recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
+mod again;
 mod as_user;
 mod browser;
 mod chaos;
