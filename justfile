@@ -47,10 +47,40 @@ doctor:
 setup *args:
     cargo xtask setup "$@"
 
+# Start a lab that stays: just up app db, just up data_ingestion --ttl 2h
+[group('lab')]
+up *args:
+    cargo xtask up "$@"
+
+# Take a kept lab down: just down, just down --slot 2, just down --all
+[group('lab')]
+down *args:
+    cargo xtask down "$@"
+
+# List the runs whose records lie here; also: just runs show RUN, just runs rm RUN, just runs prune --keep 20
+[group('run')]
+runs *args:
+    cargo xtask runs "$@"
+
+# Pack a run into one file, which `cargo xtask e2e --from-bundle FILE` repeats elsewhere
+[group('run')]
+bundle *args:
+    cargo xtask bundle "$@"
+
 # Show the labs and containers that exist now
 [group('lab')]
 ps:
     cargo xtask ps
+
+# Run a program in a container of a live lab: just exec db --user postgres -- psql -l
+[group('lab')]
+exec *args:
+    cargo xtask exec "$@"
+
+# Make a port of a container reachable at this host's loopback: just forward app:80
+[group('lab')]
+forward *args:
+    cargo xtask forward "$@"
 
 # Open a shell in a container of a kept lab, or run a command there: just shell db, just shell db -- hostname
 [group('lab')]
@@ -61,6 +91,11 @@ shell container *command:
 [group('lab')]
 logs *args:
     cargo xtask logs "$@"
+
+# Make the page that explains a run, or two side by side: just report --open, just report --compare RUN_A RUN_B
+[group('run')]
+report *args:
+    cargo xtask report "$@"
 
 # Remove kept labs, leftovers of killed runs and old container logs
 [group('lab')]

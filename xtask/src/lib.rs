@@ -3,6 +3,7 @@
 //! The modules in reading order; ARCHITECTURE.md says what each may use, and `tests/tidy.rs` holds them to it.
 
 pub mod baseline;
+pub mod bundle;
 pub mod cli;
 pub mod error;
 pub mod fault;

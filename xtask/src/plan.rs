@@ -71,6 +71,16 @@ impl Plan {
         Ok(Self { cases, shuffle_seed: order.shuffle_seed })
     }
 
+    /// Puts the cases in the order of an earlier run, repetition by repetition; those that it had not come last.
+    pub fn order_as(&mut self, earlier: &[&str]) {
+        let place = |id: &str| {
+            let (case, repetition) = id.split_once('#').unwrap_or((id, "1"));
+            let place = earlier.iter().position(|other| other.split('#').next() == Some(case));
+            (repetition.parse::<u32>().unwrap_or(1), place.unwrap_or(usize::MAX))
+        };
+        self.cases.sort_by_key(|case| place(&case.id));
+    }
+
     /// The scenarios of the plan's cases, each once, in the project's order.
     pub fn scenarios<'a>(&'a self, project: &'a Project) -> impl Iterator<Item = &'a Scenario> {
         let planned = |index: usize| self.cases.iter().any(|case| case.scenario == index);
@@ -222,6 +232,7 @@ mod tests {
             root: "x".into(),
             name: "x".into(),
             container_order: Vec::new(),
+            secrets: Vec::new(),
             timeout: Duration::from_secs(1),
             network: Network { base: [10, 77, 0, 0].into() },
             ids: IdRange { first: 100_000, count: 65_536 },
@@ -273,6 +284,18 @@ mod tests {
         assert_eq!(order(1), order(1));
         assert_ne!(order(1).cases, order(2).cases);
         assert_eq!(order(1).cases.len(), 20);
+    }
+
+    #[test]
+    fn an_earlier_runs_order_is_taken_over() {
+        let order = Order { repeat: 2, shuffle_seed: None };
+        let mut plan = Plan::make(&project(), &["data_quality".into(), "data_recovery".into()], order).unwrap();
+        plan.order_as(&["error_handling/data_recovery:default#2", "data_pipeline/data_quality:default"]);
+        let ids: Vec<&str> = plan.cases.iter().map(|case| case.id.rsplit('/').next().unwrap()).collect();
+        assert_eq!(
+            ids,
+            ["data_recovery:default", "data_quality:default", "data_recovery:default#2", "data_quality:default#2"]
+        );
     }
 
     #[test]

@@ -17,9 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use files::{engine, folders_with, read, root, rust_files, text_files};
 use rust_rules::{allowance, attributes, logic, prints, row, uses};
 use text_rules::{
-    command_lines, has_command, headings, listed_programs, machine_names, parse_as_typed, reasons, words,
+    command_lines, explained, has_command, headings, listed_programs, machine_names, nix_names, parse_as_typed,
+    reasons, sections, words,
 };
 use tokens::tokens;
+use xtask::fault::catalogue;
+use xtask::host::packages::{ITEMS, Need};
 
 /// Which module of xtask/src may use which, in reading order; ARCHITECTURE.md shows the same table and says why.
 /// `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
@@ -27,8 +30,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan", "record",
-            "report", "run",
+            "baseline", "bundle", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan",
+            "record", "report", "run",
         ],
     ),
     (
@@ -38,7 +41,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "record", "session",
         ],
     ),
-    ("report", &["judge", "record"]),
+    ("report", &["fault", "judge", "record"]),
+    ("bundle", &["error", "host", "manifest", "record"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
     ("baseline", &["error", "host::invoker", "judge", "record"]),
     ("perf", &["host", "lab", "record"]),
@@ -64,7 +68,8 @@ const SCENARIOS: &[&str] = &["scenarios", "xtask/tests/project/scenarios"];
 const TAGS: &[&str] = &["data_pipeline", "automation", "error_handling", "performance", "multi_container", "slow"];
 
 /// The files whose command lines people copy.
-const GUIDES: &[&str] = &["README.md", "ARCHITECTURE.md", "justfile", ".ci/run"];
+const GUIDES: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/comparison.md", "docs/faults.md", "justfile", ".ci/run"];
 
 #[test]
 fn modules_use_what_the_table_allows() {
@@ -293,6 +298,68 @@ fn every_template_is_locked_and_described() {
     }
     for name in locked.keys().filter(|name| !found.contains(*name)) {
         broken.push(format!("containers/lock.json: there is no template {name}\n    cure: cargo xtask image build"));
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn nix_provides_every_tool_that_doctor_looks_for() {
+    let text = read("nix/tools.nix");
+    let mut broken = Vec::new();
+    for (set, need) in [("required", Need::Required), ("optional", Need::Optional)] {
+        let listed = nix_names(&text, set);
+        let wanted: Vec<&str> = ITEMS.iter().filter(|item| item.need == need).map(|item| item.name).collect();
+        broken.extend(wanted.iter().filter(|name| !listed.iter().any(|it| it == *name)).map(|name| {
+            format!("nix/tools.nix: {set} has no {name}\n    cure: write \"{name}\" = pkgs.ITS_NAME_IN_NIXPKGS;")
+        }));
+        broken.extend(listed.iter().filter(|name| !wanted.contains(&name.as_str())).map(|name| {
+            format!(
+                "nix/tools.nix: doctor does not look for {name} as {set}\n    cure: take it out, or see packages.rs"
+            )
+        }));
+    }
+    for (file, uses) in [("flake.nix", "(engineOf pkgs).tools"), ("nix/package.nix", "import ./tools.nix")] {
+        if !read(file).contains(uses) {
+            broken.push(format!("{file}: it does not use nix/tools.nix any more\n    cure: put `{uses}` back"));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn every_fault_is_described_with_its_parameters() {
+    let path = "docs/faults.md";
+    let reference: serde_json::Value =
+        serde_json::from_str(&read("xtask/contract/reference.json")).expect("the reference is JSON");
+    let parameters = |name: &str| -> BTreeSet<String> {
+        let variants = reference["$defs"]["Fault"]["oneOf"].as_array().expect("the reference has the faults");
+        let variant = variants.iter().find(|it| it["properties"]["name"]["const"] == name).expect("each of them");
+        let properties = variant["properties"].as_object().expect("a fault has parameters");
+        properties.keys().filter(|key| *key != "name").cloned().collect()
+    };
+    let sections = sections(&read(path));
+    let described: Vec<&str> = sections.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = catalogue().iter().map(|entry| entry.example.name()).collect();
+    assert_eq!(described, names, "{path} has these sections, the catalogue those faults");
+    let mut broken = Vec::new();
+    for (entry, (name, text)) in catalogue().iter().zip(&sections) {
+        let (has, wants) = (explained(text), parameters(name));
+        broken.extend(wants.difference(&has).map(|parameter| {
+            format!("{path}: {name} has no line for {parameter}\n    cure: write - `{parameter}`: what it is, its unit")
+        }));
+        broken.extend(
+            has.difference(&wants)
+                .map(|parameter| format!("{path}: {name} has no parameter {parameter}\n    cure: take its line out")),
+        );
+        for start in ["- Bites: ", "- Gone: "] {
+            if !text.lines().any(|line| line.starts_with(start)) {
+                broken.push(format!("{path}: {name} does not say how it is seen\n    cure: write {start}..."));
+            }
+        }
+        let needs = entry.needs.to_string();
+        if !text.lines().any(|line| line.starts_with("- Needs: ") && line.contains(&needs)) && !needs.is_empty() {
+            broken.push(format!("{path}: {name} does not say that it needs {needs}\n    cure: write - Needs: {needs}"));
+        }
     }
     expect_none(&broken);
 }

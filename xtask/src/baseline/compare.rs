@@ -84,6 +84,7 @@ fn unjudged(case: &CaseId, operation: &str, samples: usize, because: &str, missi
         way: Way::Committed,
         gates: false,
         missing,
+        baseline_samples: Vec::new(),
         verdict: Verdict::inconclusive(samples, because),
     }
 }
@@ -107,6 +108,7 @@ fn judged(
         way: Way::Committed,
         gates: view.gates,
         missing: false,
+        baseline_samples: old,
         verdict,
     })
 }

@@ -1,17 +1,20 @@
 //! `cargo xtask e2e`: plans, runs and reports scenarios.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::again::Again;
+use super::hold_prompt::HoldPrompt;
 use super::reports::RunName;
 use super::{Context, Format, doctor, sudo};
-use crate::error::Error;
+use crate::error::{EXIT_PASSED, Error};
 use crate::fault::Profile;
-use crate::guard::Wait;
+use crate::guard::{Stay, Wait};
 use crate::host::doctor::require_tools;
 use crate::host::git;
 use crate::host::invoker::{Invoker, is_root};
@@ -22,7 +25,10 @@ use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
-use crate::run::{self, Comparing, DuetOptions, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
+use crate::run::{
+    self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, ScenarioBinaries,
+    Schedules,
+};
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
@@ -69,6 +75,16 @@ pub struct Args {
     /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
     #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"])]
     chaos_replay: Option<String>,
+    /// Run the cases of an earlier run again that failed, had no lab, were interrupted or were not run, with the same faults;
+    /// a flaky one has passed. RUN is a run's name, its folder, or `latest`.
+    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest",
+          conflicts_with_all = ["filters", "list", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
+    rerun_failed: Option<String>,
+    /// The same with a run out of a bundle, which is laid out below target/e2e/bundles; with filters, these cases of it
+    /// instead of those that have not passed. It builds and runs what the bundle holds: take one from people you trust.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["rerun_failed", "list", "dry_run", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
+    from_bundle: Option<PathBuf>,
     /// Look at the machines HZ times a second (1 to 50; 2 without this), and calibrate before each repetition of a
     /// measured operation; all of it goes to performance.json.
     #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
@@ -100,6 +116,16 @@ pub struct Args {
     /// Keep the lab after a failure, or always, and print how to enter and remove it.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
     keep_containers: Option<KeepWhen>,
+    /// How long a kept lab stays, such as 2h, before it goes by itself; without this until it is taken down.
+    #[arg(long, value_name = "TIME", requires = "keep_containers", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// At the first failure of a case, hold it with its faults and deadlines, and ask what to do: open a shell in a machine,
+    /// go on, or give up.
+    #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"])]
+    break_on_failure: bool,
+    /// Meanwhile all machines stand still, but for the one that is entered.
+    #[arg(long, requires = "break_on_failure")]
+    freeze: bool,
     /// Names of the containers on the host, by position: app, db, worker as e2e.toml orders them.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     e2e_containers: Vec<String>,
@@ -147,9 +173,19 @@ enum KeepWhen {
 /// # Errors
 /// Bad usage, a bad project, or a run that cannot begin or be recorded.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
-    let project = Project::read(&context.root)?;
+    let again = again(args, context)?;
+    let project = Project::read(again.as_ref().map_or(&context.root, |again| &again.root))?;
+    let filters = match &again {
+        Some(again) if args.filters.is_empty() => again.run.record.not_passed(),
+        _ => args.filters.clone(),
+    };
+    if let Some(again) = again.as_ref().filter(|_| filters.is_empty()) {
+        let name = &again.run.record.run_id;
+        context.terminal.say(&format!("every case of run {name} has passed: there is nothing to repeat"));
+        return Ok(EXIT_PASSED);
+    }
     let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(|| u64::from(rand::random::<u32>())));
-    let mut plan = Plan::make(&project, &args.filters, Order { repeat: args.repeat, shuffle_seed })?;
+    let mut plan = Plan::make(&project, &filters, Order { repeat: args.repeat, shuffle_seed })?;
     let replacements =
         args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
     let host_names = host_names(args, &project)?;
@@ -171,11 +207,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if args.dry_run {
-        let schedules = schedules(args, &project, &mut plan, &context.terminal)?;
+        let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
         let layers = image::status(&project, &plan.templates(&project), &replacements)?;
         let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
         super::plan_view::dry_run(&project, &plan, &shown, context.format);
         return Ok(0);
+    }
+    if args.break_on_failure && !std::io::stdin().is_terminal() {
+        let message = "--break-on-failure asks at a terminal, and stdin is none; --keep-containers keeps the lab of a failed \
+                       case for a look afterwards";
+        return Err(Error::Usage(message.into()).into());
     }
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
@@ -184,7 +225,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
     require_tools()?;
-    let schedules = schedules(args, &project, &mut plan, &context.terminal)?;
+    let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
+    for note in again.iter().map(|again| again.notes(&project, &plan, &replacements)) {
+        note?.iter().for_each(|line| context.terminal.say(line));
+    }
     let comparing = comparing(args, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
@@ -205,6 +249,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             Some(KeepWhen::Failure) => Keep::OnFailure,
             Some(KeepWhen::Always) => Keep::Always,
         },
+        stay: Stay::of(args.ttl),
+        breakpoints: args.break_on_failure.then(|| {
+            let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
+            let prompt = HoldPrompt::new(interrupt.clone(), Arc::clone(&context.terminal));
+            Breakpoints::new(Box::new(prompt), machines)
+        }),
         failures_max: args.max_fail,
         retries: args.retries,
         timeout: args.timeout,
@@ -214,7 +264,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         fails_when_regressed: args.perf_gate == PerfGate::Fail,
         host_names,
         replacements,
-        command: own_words(),
+        command: own_words(again.as_ref()),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
@@ -244,18 +294,30 @@ fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Term
     }
 }
 
-/// The words that this verb was called with, but for those that it gives itself when it becomes root.
-fn own_words() -> Vec<String> {
+/// The words that this verb was called with, but for those that it gives itself when it becomes root. The latest run is
+/// named: later there is another one.
+fn own_words(again: Option<&Again>) -> Vec<String> {
     let mut words = std::env::args().skip(1);
     let mut own = Vec::new();
     while let Some(word) = words.next() {
-        if word == "--binaries" {
-            words.next();
-        } else {
-            own.push(word);
+        match (word.as_str(), again) {
+            ("--binaries", _) => drop(words.next()),
+            ("--rerun-failed" | "--rerun-failed=latest", Some(again)) => {
+                own.push(format!("--rerun-failed={}", again.run.record.run_id));
+            }
+            _ => own.push(word),
         }
     }
     own
+}
+
+/// The earlier run that the arguments ask for.
+fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
+    Ok(match (&args.rerun_failed, &args.from_bundle) {
+        (Some(run), _) => Some(Again::of_run(context, run)?),
+        (None, Some(file)) => Some(Again::of_bundle(context, file)?),
+        (None, None) => None,
+    })
 }
 
 /// What the arguments compare with. What is missing is said before anything runs.
@@ -305,10 +367,14 @@ fn monitoring(args: &Args, comparing: &Comparing) -> Monitoring {
 /// The faults that the arguments ask for, by case.
 fn schedules(
     args: &Args,
+    again: Option<&Again>,
     project: &Project,
     plan: &mut Plan,
     terminal: &Terminal,
 ) -> anyhow::Result<Option<Schedules>> {
+    if let Some(again) = again {
+        return again.prepare(project, plan);
+    }
     if let Some(from) = &args.chaos_replay {
         return Schedules::replay(project, plan, from).map(Some);
     }

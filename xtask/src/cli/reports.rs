@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 
-use super::{Context as VerbContext, Format};
+use super::{Context, Format};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::{Event, PastRun, RUNS_FOLDER, RunDir, Stamped};
@@ -32,7 +32,7 @@ impl RunName {
     }
 
     /// Writes the reports of the run, where it came to a record. What cannot be written is a warning: the run is what it is.
-    pub fn write_reports(&self, project: &Project, context: &VerbContext) {
+    pub fn write_reports(&self, project: &Project, context: &Context) {
         let Some(name) = self.0.get() else { return };
         let folder = project.root.join(RUNS_FOLDER).join(name);
         if !folder.join("run.json").is_file() {
@@ -51,7 +51,7 @@ impl RunName {
 }
 
 /// The summary goes to the file of the step's summary, the failed checks beside the code.
-fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &VerbContext) -> anyhow::Result<()> {
+fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &Context) -> anyhow::Result<()> {
     if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         let append = || {

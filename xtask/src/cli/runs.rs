@@ -172,7 +172,8 @@ fn remove(context: &Context, mut list: RunList, runs: Vec<&RunFolder>) -> anyhow
         return Ok(EXIT_PASSED);
     }
     removed.iter().for_each(|run| println!("removed {}", run.name));
-    println!("{} runs removed, {:.1} MiB", removed.len(), freed_bytes as f64 / f64::from(1 << 20));
+    let plural = if removed.len() == 1 { "run" } else { "runs" };
+    println!("{} {plural} removed, {:.1} MiB", removed.len(), freed_bytes as f64 / f64::from(1 << 20));
     Ok(EXIT_PASSED)
 }
 

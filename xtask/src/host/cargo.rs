@@ -32,6 +32,17 @@ pub fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// The folder of the workspace that a folder's package belongs to; nothing where Cargo finds none.
+///
+/// # Errors
+/// When Cargo cannot be started.
+pub fn workspace(root: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let words = ["locate-project", "--workspace", "--message-format", "plain"];
+    let output = Command::new(program()).args(words).dir(root).output()?;
+    let found = (output.status == 0).then(|| PathBuf::from(output.text().trim()));
+    Ok(found.and_then(|manifest| manifest.parent().map(Path::to_owned)))
+}
+
 /// Runs Cargo in a folder with words that build something; what was built already is in the answer, too.
 ///
 /// # Errors

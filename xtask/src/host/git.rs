@@ -1,12 +1,14 @@
 //! Git: a folder as it was in another revision.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::invoker::{Invoker, is_root};
-use super::shell::{Command, Output};
+use super::shell::{Command, Output, which};
 use crate::error::Error;
 
 /// How long git may take.
@@ -60,6 +62,35 @@ pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: 
     Ok(Exported { commit, path })
 }
 
+/// The files of a folder that git keeps, by their paths below it, and those that it does not know yet in some of its folders,
+/// but for what it is told to ignore. Nothing where the folder lies in no repository, or there is no git.
+///
+/// # Errors
+/// With git's own words when it cannot say.
+pub fn files(root: &Path, new_in: &[PathBuf], invoker: &Invoker) -> anyhow::Result<Option<Vec<PathBuf>>> {
+    if which("git").is_none() {
+        return Ok(None);
+    }
+    let kept = git(root, invoker, &["ls-files", "-z", "--cached"])?;
+    let said = String::from_utf8_lossy(&kept.stderr).trim().to_owned();
+    if said.contains("not a git repository") {
+        return Ok(None);
+    }
+    if kept.status != 0 {
+        return Err(Error::Usage(format!("git does not say which files {} has: {said}", root.display())).into());
+    }
+    let mut words: Vec<String> = ["ls-files", "-z", "--others", "--exclude-standard", "--"].map(String::from).to_vec();
+    words.extend(new_in.iter().map(|folder| folder.display().to_string()));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let new = if new_in.is_empty() { Vec::new() } else { git(root, invoker, &words)?.stdout };
+    let names =
+        kept.stdout.split(|byte| *byte == 0).chain(new.split(|byte| *byte == 0)).filter(|name| !name.is_empty());
+    let mut files: Vec<PathBuf> = names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect();
+    files.sort();
+    files.dedup();
+    Ok(Some(files))
+}
+
 fn git(root: &Path, invoker: &Invoker, words: &[&str]) -> anyhow::Result<Output> {
     let git = Command::new("git").args(words).dir(root).deadline(DEADLINE);
     Ok(as_user(git, invoker).output()?)
@@ -80,6 +111,23 @@ mod tests {
     fn run(root: &Path, words: &[&str]) {
         let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
         Command::new("git").args(identity).args(words).dir(root).run().unwrap();
+    }
+
+    #[test]
+    fn files_are_those_that_git_keeps_and_new_ones_of_some_folders() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("project");
+        std::fs::create_dir_all(root.join("scenarios")).unwrap();
+        let files = || files(&root, &["scenarios".into()], &Invoker::find()).unwrap();
+        assert_eq!(files(), None, "no repository");
+        run(&root, &["init", "--quiet"]);
+        for name in ["kept", "new", "scenarios/kept", "scenarios/new", "scenarios/no.tmp"] {
+            std::fs::write(root.join(name), "x").unwrap();
+        }
+        std::fs::write(root.join(".gitignore"), "*.tmp\n").unwrap();
+        run(&root, &["add", ".gitignore", "kept", "scenarios/kept"]);
+        let expected = [".gitignore", "kept", "scenarios/kept", "scenarios/new"].map(PathBuf::from);
+        assert_eq!(files().unwrap(), expected);
     }
 
     #[test]

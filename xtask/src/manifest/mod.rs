@@ -11,6 +11,7 @@ mod pages;
 mod parse;
 mod project;
 mod scenario;
+mod secrets;
 mod skeleton;
 mod template;
 
@@ -19,9 +20,10 @@ pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
-pub use parse::nearest;
+pub use parse::{is_name, nearest};
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
+pub use secrets::Secret;
 pub use skeleton::{Language, Skeleton};
 pub use template::{
     FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::parse::{Source, duration, is_name, nearest};
-use super::{Scenario, Template};
+use super::{Scenario, Secret, Template};
 use crate::error::Error;
 
 /// A project: `e2e.toml` with everything it leads to.
@@ -33,6 +33,8 @@ pub struct Project {
     pub scenarios_dir: PathBuf,
     /// The Cargo package that has the scenarios' binaries.
     pub scenarios_package: String,
+    /// What is secret, beside what looks like it anyway.
+    pub secrets: Vec<Secret>,
     /// All templates by name.
     pub templates: BTreeMap<String, Template>,
     /// All scenarios, by category and name.
@@ -40,7 +42,7 @@ pub struct Project {
 }
 
 /// An IPv4 network of 256 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub struct Network {
     /// The network's address; its last octet is 0.
     pub base: Ipv4Addr,
@@ -90,6 +92,8 @@ struct File {
     paths: Paths,
     #[serde(default = "default_package")]
     scenarios_package: String,
+    #[serde(default)]
+    secrets: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +159,9 @@ impl Project {
         if ids.count < 65_536 || ids.first < 1000 || ids.first.checked_add(ids.count).is_none() {
             return Err(source.error_at(&file.ids, "ids need first >= 1000 and count >= 65536").into());
         }
+        let secret =
+            |text: &Spanned<String>| Secret::parse(text.get_ref()).map_err(|message| source.error_at(text, message));
+        let secrets = file.secrets.iter().map(secret).collect::<Result<Vec<_>, _>>()?;
         let containers_dir = root.join(&file.paths.containers);
         let scenarios_dir = root.join(&file.paths.scenarios);
         let templates = Template::read_all(&containers_dir)?;
@@ -169,6 +176,7 @@ impl Project {
             containers_dir,
             scenarios_dir,
             scenarios_package: file.scenarios_package,
+            secrets,
             templates,
             scenarios,
         })
@@ -237,6 +245,16 @@ mod tests {
         check("name = 'x'\ntimeout = '0s'", "e2e.toml:2:11: a deadline of zero");
         check("name = 'x'\nids = {first = 10, count = 65536}", "e2e.toml:2:7: ids need");
         check("name = 'x", "e2e.toml:1:");
+        check("name = 'x'\nsecrets = ['SESSION_ID', '/cust-[0-9]{6}/']", "ok x");
+        check("name = 'x'\nsecrets = ['SESSION_ID',\n  'my id']", "e2e.toml:3:3: a secret is the name of");
+        check(
+            "name = 'x'\nsecrets = ['/cust-[0-9/']",
+            "e2e.toml:2:12: no regular expression: error: unclosed character",
+        );
+        check(
+            "name = 'x'\nsecrets = ['/x*/']",
+            "e2e.toml:2:12: this regular expression matches where there is nothing",
+        );
     }
 
     #[test]

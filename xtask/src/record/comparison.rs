@@ -21,6 +21,10 @@ pub struct Comparison {
     /// It was to be compared, and there is nothing to compare it with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
+    /// The samples of the side it was compared with, in their order, where they lie in no file of the run: those of a
+    /// committed baseline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baseline_samples: Vec<f64>,
     /// What was found.
     #[serde(flatten)]
     pub verdict: Verdict,

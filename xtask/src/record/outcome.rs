@@ -264,6 +264,22 @@ pub struct RunRecord {
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
 }
 
+impl RunRecord {
+    /// The cases that have not passed, each once and without its repetition, in their order: those that failed, had no lab,
+    /// were interrupted or were not run. A flaky one has passed.
+    #[must_use]
+    pub fn not_passed(&self) -> Vec<String> {
+        let mut cases: Vec<String> = Vec::new();
+        for result in &self.cases {
+            let name = result.case.0.split('#').next().unwrap_or_default();
+            if !matches!(result.verdict, Verdict::Passed | Verdict::Flaky) && !cases.iter().any(|case| case == name) {
+                cases.push(name.to_owned());
+            }
+        }
+        cases
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -291,6 +307,23 @@ pub(super) mod tests {
             machine: None,
             packages: std::collections::BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn what_has_not_passed_is_named_once() {
+        let case = |name: &str, verdict| CaseResult { case: CaseId(name.into()), verdict, attempts: Vec::new() };
+        let cases = vec![
+            case("a/b:ok", Verdict::Passed),
+            case("a/b:now_and_then", Verdict::Flaky),
+            case("a/b:bad", Verdict::Passed),
+            case("a/b:bad#2", Verdict::Failed),
+            case("a/b:bad#3", Verdict::Failed),
+            case("a/b:no_lab", Verdict::Infrastructure),
+            case("a/b:cut", Verdict::Interrupted),
+            case("a/b:left", Verdict::Skipped),
+        ];
+        let record = RunRecord { cases, ..record() };
+        assert_eq!(record.not_passed(), ["a/b:bad", "a/b:no_lab", "a/b:cut", "a/b:left"]);
     }
 
     fn check(outcomes: &[Outcome], verdict: Verdict, exit_code: u8) {

@@ -2,15 +2,15 @@
 
 use anyhow::Context as _;
 
-use super::{junit, summary, trace};
+use super::{html, junit, summary, trace};
 use crate::record::{PastRun, RunDir, Stamped};
 
 /// Makes the text of a report from a run and its events.
 type Make = fn(&PastRun, &[Stamped]) -> anyhow::Result<String>;
 
 /// All of them, by their file's name.
-const REPORTS: [(&str, Make); 3] =
-    [("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
+const REPORTS: [(&str, Make); 4] =
+    [(html::FILE, html::page), ("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
 
 /// Writes every report of a run into its folder; the answer says which could not be written, and why. All of it is done with
 /// the rights of the folder's owner, the reading too: logs are named by paths, and a link there leads no further than its

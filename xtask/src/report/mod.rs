@@ -1,8 +1,9 @@
-//! Reports of a run: one file a format, each made from the record alone.
+//! Reports of a run: one file or folder a format, each made from the record alone.
 
 pub mod annotations;
 mod attempt;
 pub mod files;
+pub mod html;
 mod junit;
 mod lanes;
 mod problem;

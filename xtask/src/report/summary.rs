@@ -6,7 +6,7 @@ use super::attempt::{Attempt, attempts};
 use super::problem::{Problem, ending, problems};
 use crate::judge::Decision;
 use crate::record::human::{comparison, comparison_counts, seconds, summary};
-use crate::record::{CaseResult, Event, FaultObserved, Outcome, PastRun, Stamped, Verdict, plain_text};
+use crate::record::{CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, Stamped, Verdict, plain_text};
 
 /// So many cases that did not pass are described; GitHub takes 1 MiB a step.
 const DESCRIBED_MAX: usize = 40;
@@ -81,8 +81,15 @@ fn describe(case: &CaseResult, all: &[Attempt<'_>]) -> String {
     let Some(attempt) = case.attempts.get(index) else { return String::new() };
     let told = all.iter().find(|told| *told.case == case.case && told.number as usize == index + 1);
     let mut text = format!("## {}\n\n", code(&case.case.0));
-    text.push_str(&block(&ending(&attempt.outcome).unwrap_or_default()));
     let problems = told.map(problems).unwrap_or_default();
+    // The first problem says the same as these, and more.
+    let is_told = matches!(
+        attempt.outcome,
+        Outcome::Failed { cause: Cause::Check { .. } | Cause::Error { .. } | Cause::Panic { .. } }
+    );
+    if problems.is_empty() || !is_told {
+        text.push_str(&block(&ending(&attempt.outcome).unwrap_or_default()));
+    }
     for problem in problems.iter().take(PROBLEMS_MAX) {
         text.push_str(&block(&problem.text()));
     }
@@ -134,7 +141,11 @@ fn ground(run: &PastRun, has_others: bool) -> String {
         commands.push(format!("# its faults: --seed {seed}, or --chaos-replay {}", record.run_id));
     }
     if has_others {
-        commands.push(format!("cargo xtask e2e --rerun-failed={}", record.run_id));
+        // Such as the folder of the project, which stands before the verb.
+        let before: String =
+            record.command.iter().take_while(|word| *word != "e2e").map(|word| format!("{word} ")).collect();
+        let before = if record.command.iter().any(|word| word == "e2e") { before } else { String::new() };
+        commands.push(format!("cargo xtask {before}e2e --rerun-failed={}", record.run_id));
     }
     if commands.is_empty() { text } else { format!("{text}{}", block(&commands.join("\n"))) }
 }

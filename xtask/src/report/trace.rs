@@ -54,7 +54,7 @@ fn whole_run(run: &PastRun, events: &[&Stamped]) -> Process {
                 process.lasted((1, "templates".into()), "template", template, (at_ms - duration_ms, at_ms), details);
             }
             Event::Waiting { reason } => {
-                process.happened(line("run"), "run", "waits", at_ms, json!({"reason": lines(reason)}))
+                process.happened(line("run"), "run", "waits", at_ms, json!({"reason": lines(reason)}));
             }
             Event::Warning { message } => {
                 process.happened(line("run"), "run", "warning", at_ms, json!({"message": lines(message)}));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::ScenarioBinaries;
-use super::chaos::{CHAOS_FILE, ChaosFile};
 use super::clients;
 use super::engine::{Keep, Options};
 use super::ground::Ground;
@@ -14,7 +13,7 @@ use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
 use crate::error::Error;
-use crate::fault::{Fate, Played};
+use crate::fault::{CHAOS_FILE, ChaosFile, Fate, Played};
 use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::kmsg::KernelWatch;
@@ -27,7 +26,7 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
-use crate::session::{self, Ended, Gate, OutputFiles, SessionSpec};
+use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -85,7 +84,7 @@ pub(super) fn run_case(
     context.dir.folder(&format!("{folder}/artifacts"))?;
     write_chaos(context, planned, &folder, Vec::new())?;
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
-    let started = require_memory(planned).map_err(anyhow::Error::from);
+    let started = require_memory(planned.memory_bytes).map_err(anyhow::Error::from);
     let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
     let mut faults = None;
     let (outcome, lab) = match started {
@@ -147,6 +146,13 @@ fn write_chaos(
     context.dir.write(&format!("{folder}/{CHAOS_FILE}"), &serde_json::to_vec_pretty(&file)?)
 }
 
+/// Keeps the schedule of a case that was not run, so that a later run can play it.
+pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
+    if let Err(error) = write_chaos(context, planned, &planned.folder, Vec::new()) {
+        context.recorder.record(Event::Warning { message: format!("{error:#}") });
+    }
+}
+
 /// An error of the machine is an outcome of the case; a bad project or an interrupt ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
@@ -157,15 +163,15 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
 }
 
 /// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.
-fn require_memory(planned: &PlannedCase) -> Result<(), Error> {
-    let (needed, available) = (planned.memory_bytes / 4, Memory::now().available_bytes);
+pub(super) fn require_memory(limits_bytes: u64) -> Result<(), Error> {
+    let (needed, available) = (limits_bytes / 4, Memory::now().available_bytes);
     if available >= needed {
         return Ok(());
     }
     Err(Error::Host {
         problem: format!(
             "not enough memory: the limits of the lab's containers add up to {} MiB, and {} MiB are available",
-            planned.memory_bytes >> 20,
+            limits_bytes >> 20,
             available >> 20
         ),
         cure: "end other programs, or lower `memory` under [limits] in the templates".into(),
@@ -256,6 +262,7 @@ fn run_session(
         calibrate: monitoring.calibrate,
         samples: monitoring.samples,
         gate: context.gate.cloned(),
+        breakpoint: context.options.breakpoints.clone().map(|breakpoints| breakpoints as Arc<dyn Breakpoint>),
         output: Arc::new(OutputFiles {
             log: context.dir.file(&format!("{folder}/scenario.log"))?,
             times: context.dir.file(&format!("{folder}/scenario.log.times"))?,
@@ -321,7 +328,7 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     Event::Kept {
         case: case.clone(),
         enter: enter.collect(),
-        remove: format!("cargo xtask clean --slot {}", context.options.slot),
+        remove: format!("cargo xtask down --slot {}", context.options.slot),
     }
 }
 

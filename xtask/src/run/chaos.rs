@@ -4,17 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::fault::{Played, Profile, SCHEDULE_VERSION, Schedule, catalogue};
+use crate::fault::{CHAOS_FILE, ChaosFile, Profile, SCHEDULE_VERSION, Schedule, catalogue};
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 use crate::record::PastRun;
 use crate::session::ChaosSpec;
-
-/// The file of a case's folder that holds its schedule, as planned and as played.
-pub const CHAOS_FILE: &str = "chaos.json";
 
 /// The schedules of a run, by case.
 #[derive(Debug, Clone, Default)]
@@ -25,16 +21,6 @@ pub struct Schedules {
     pub notes: Vec<String>,
     /// The seed of all, where they were drawn.
     pub seed: Option<u64>,
-}
-
-/// `chaos.json`: a schedule as planned and as played.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChaosFile {
-    /// As planned: the same for the same seed.
-    pub schedule: Schedule,
-    /// As played, in the same order; empty until the case has ended.
-    pub played: Vec<Played>,
 }
 
 impl Schedules {
@@ -91,6 +77,23 @@ impl Schedules {
             return Err(Error::Usage(message).into());
         }
         Ok(schedules)
+    }
+
+    /// Those that a run has kept, for the cases of a plan: what it ran without faults runs without any. Nothing where it kept
+    /// none at all.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for a file that is no schedule or from another version, or does not fit the project any more.
+    pub fn of_run(project: &Project, plan: &Plan, run: &PastRun) -> anyhow::Result<Option<Self>> {
+        let mut schedules = Self { seed: run.record.chaos_seed, ..Self::default() };
+        for file in chaos_files(&run.folder) {
+            let schedule = read(&file)?;
+            if plan.cases.iter().any(|case| case.id.split('#').next() == Some(schedule.case.as_str())) {
+                check(project, &file, &schedule)?;
+                schedules.by_case.insert(schedule.case.clone(), schedule);
+            }
+        }
+        Ok((!schedules.by_case.is_empty()).then_some(schedules))
     }
 
     /// One schedule for the case it was made for.
@@ -175,15 +178,19 @@ fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
         return Ok(vec![path]);
     }
     let folder = PastRun::folder(&project.root, from)?;
-    let walk = walkdir::WalkDir::new(&folder).sort_by_file_name().into_iter().filter_map(Result::ok);
-    let files: Vec<PathBuf> =
-        walk.filter(|entry| entry.file_name() == CHAOS_FILE).map(walkdir::DirEntry::into_path).collect();
+    let files = chaos_files(&folder);
     if files.is_empty() {
         return Err(
             Error::Usage(format!("{} holds no {CHAOS_FILE}: it was no run with --chaos", folder.display())).into()
         );
     }
     Ok(files)
+}
+
+/// Every schedule that a run's folder holds, each case's by itself.
+fn chaos_files(folder: &Path) -> Vec<PathBuf> {
+    let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(Result::ok);
+    walk.filter(|entry| entry.file_name() == CHAOS_FILE).map(walkdir::DirEntry::into_path).collect()
 }
 
 /// A schedule: alone in a file, or with what was played.

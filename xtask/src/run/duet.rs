@@ -112,6 +112,7 @@ fn comparisons(case: &CaseId, judged: Vec<Judged>, whole_cases: bool) -> Vec<Com
             way: Way::Duet,
             gates: true,
             missing: false,
+            baseline_samples: Vec::new(),
             verdict,
         })
     };

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::build::ScenarioBinaries;
 use super::case::{CaseContext, Left, run_case};
-use super::chaos::{CHAOS_FILE, Schedules, read};
+use super::chaos::{Schedules, read};
 use super::clients;
 use super::engine::{Options, make_images};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use crate::error::Error;
-use crate::fault::{Schedule, Shrink};
+use crate::fault::{CHAOS_FILE, Schedule, Shrink};
 use crate::host::invoker::Invoker;
 use crate::image::Image;
 use crate::manifest::Project;

@@ -2,6 +2,7 @@
 //! is random comes from a seed. No function here panics, whatever the samples: where an answer has no meaning it is `None`.
 
 mod bootstrap;
+mod density;
 mod estimate;
 mod holm;
 mod low;
@@ -15,6 +16,7 @@ mod stream;
 mod wilson;
 
 pub use bootstrap::{RESAMPLES, moving_block, moving_block_length, moving_block_ratio, paired_low, resampled};
+pub use density::density;
 pub use estimate::{Estimate, Estimates};
 pub use holm::holm;
 pub use low::{low_fifth, low_mean, lowest};

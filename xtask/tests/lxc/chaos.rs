@@ -122,7 +122,7 @@ fn bad_schedules_and_profiles_are_refused_with_place_and_cure() {
         fs::write(&path, text).unwrap();
         run(&replay, 2, part);
     }
-    run(&["chaos", "--chaos-replay", "no-such-run"], 2, "no-such-run is no file, no folder, and no run");
+    run(&["chaos", "--chaos-replay", "no-such-run"], 2, "no-such-run is no run");
     run(&["chaos", "--chaos=nett"], 2, "did you mean \"net\"?");
     run(&["chaos", "--chaos=cpu"], 2, "no fault could be done in this run");
     run(&["three_machines", "--chaos"], 2, "its scenario.toml has no [chaos]");

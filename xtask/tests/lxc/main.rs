@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
+mod again;
 mod as_user;
+mod browser;
 mod chaos;
 mod common;
 mod comparisons;
@@ -12,8 +14,10 @@ mod doctor;
 mod faults;
 mod image;
 mod languages;
+mod live;
 mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod report;
 mod runs;

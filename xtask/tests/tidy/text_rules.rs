@@ -60,6 +60,38 @@ pub fn headings(text: &str) -> Vec<String> {
     blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("## ")).map(|line| line.trim().to_owned()).collect()
 }
 
+/// The headings of the third level with the text below each, up to the next heading of any level.
+pub fn sections(text: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("### ") {
+            found.push((name.trim().to_owned(), String::new()));
+            inside = true;
+        } else if line.starts_with('#') {
+            inside = false;
+        } else if let Some((_, body)) = found.last_mut().filter(|_| inside) {
+            body.push_str(line);
+            body.push('\n');
+        }
+    }
+    found
+}
+
+/// The words that a section explains: list items that begin with one in backticks.
+pub fn explained(section: &str) -> BTreeSet<String> {
+    let item = |line: &str| Some(line.strip_prefix("- `")?.split_once("`: ")?.0.to_owned());
+    section.lines().filter_map(item).collect()
+}
+
+/// The names that an attribute set of this name has in a file of Nix, one a line, each in quotation marks.
+pub fn nix_names(text: &str, set: &str) -> Vec<String> {
+    let opening = format!("{set} = {{");
+    let lines = text.lines().map(str::trim).skip_while(|line| *line != opening).skip(1);
+    let names = lines.take_while(|line| *line != "};");
+    names.filter_map(|line| Some(line.strip_prefix('"')?.split_once("\" = ")?.0.to_owned())).collect()
+}
+
 /// The crates in the table under the heading Dependencies.
 pub fn reasons(architecture: &str) -> BTreeSet<String> {
     let section = architecture.split("\n## ").find(|section| section.starts_with("Dependencies\n")).unwrap_or("");
@@ -128,6 +160,23 @@ mod tests {
         assert!(words("description = 'x'\n", "tags").is_empty());
         let text = "# A\n## x-1/a\nwords\n```python\n## no heading\n```\n### B\n## x-1/b \n";
         assert_eq!(headings(text), ["x-1/a", "x-1/b"]);
+    }
+
+    #[test]
+    fn sections_and_what_they_explain_are_read() {
+        let text = "# A\n- `x`: no\n### a.b\nwords `c`\n- `d_ms`: e\n- Needs: f\n## B\n- `y`: no\n### c\n";
+        let sections = sections(text);
+        let names: Vec<&str> = sections.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a.b", "c"]);
+        assert_eq!(explained(&sections[0].1), BTreeSet::from(["d_ms".to_owned()]));
+    }
+
+    #[test]
+    fn names_in_files_of_nix_are_read() {
+        let text = "let\n  x = { };\nin\n{\n  a = {\n    \"b.c\" = pkgs.d;\n    \"e\" = f;\n  };\n  g = {\n    \"h\" = i;\n  };\n}\n";
+        assert_eq!(nix_names(text, "a"), ["b.c", "e"]);
+        assert_eq!(nix_names(text, "g"), ["h"]);
+        assert!(nix_names(text, "j").is_empty());
     }
 
     #[test]

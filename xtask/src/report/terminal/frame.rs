@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_work_without_cases_has_a_bar_too() {
         let mut screen = Screen::default();
-        check(&screen, 4_000.0, 80, &["IN ALL       4 s"]);
+        check(&screen, 4_000.0, 80, &["IN ALL       4 s  "]);
         screen.amount = Some(super::super::screen::Amount { what: "faults tried".into(), done: 23, of: 46 });
         check(&screen, 5_000.0, 80, &["████████████░░░░░░░░░░░░  23 of 46 faults tried   5 s"]);
     }

@@ -1,0 +1,134 @@
+//! Packing: a tar archive, compressed by gzip, with the list of its files at its end.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+use super::contents::{Contents, Item};
+use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, BundledFile, Redaction};
+use super::redaction::Redactor;
+use crate::host::invoker::Invoker;
+use crate::manifest::Project;
+use crate::record::PastRun;
+
+/// A bundle that was made.
+#[derive(Debug)]
+pub struct Packed {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What it holds.
+    pub bundle: Bundle,
+}
+
+type Archive = Builder<GzEncoder<File>>;
+
+/// Packs a run into a file, in place of an older one, with the rights of a user.
+///
+/// # Errors
+/// When a file cannot be read, or the bundle cannot be written.
+pub fn pack(project: &Project, run: &PastRun, output: &Path, invoker: &Invoker) -> anyhow::Result<Packed> {
+    let contents = Contents::find(project, run, invoker)?;
+    let redactor = Redactor::new(&project.secrets)?;
+    let mut new = output.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let file = invoker.create(&new)?;
+    let mut archive = Builder::new(GzEncoder::new(file, Compression::default()));
+    let (mut files, mut redactions) = (Vec::new(), Vec::new());
+    for item in &contents.sources {
+        files.push(add(&mut archive, item, invoker, &|content| content)?);
+    }
+    for item in &contents.record {
+        let found = std::cell::RefCell::new(super::redaction::Counts::new());
+        let redact = |content: Vec<u8>| {
+            let (redacted, counts) = redactor.file(&item.path, &content);
+            let redacted = redacted.into_owned();
+            found.replace(counts);
+            redacted
+        };
+        files.push(add(&mut archive, item, invoker, &redact)?);
+        let path = &item.path;
+        redactions.extend(found.into_inner().into_iter().map(|(kind, count)| Redaction {
+            path: path.clone(),
+            kind,
+            count,
+        }));
+    }
+    let command = run.record.command.iter().map(|word| {
+        let (word, counts) = redactor.piece(word);
+        let path = || BUNDLE_FILE.to_owned();
+        redactions.extend(counts.into_iter().map(|(kind, count)| Redaction { path: path(), kind, count }));
+        word
+    });
+    let command = command.collect();
+    let bundle = Bundle {
+        format_version: BUNDLE_VERSION,
+        run_id: run.record.run_id.clone(),
+        engine_version: run.record.engine_version.clone(),
+        project: contents.project,
+        command,
+        layers: run.record.layers.clone(),
+        redactions,
+        left_out: contents.left_out,
+        files,
+    };
+    append(&mut archive, BUNDLE_FILE, &serde_json::to_vec_pretty(&bundle)?, 0o644)?;
+    let file =
+        archive.into_inner().and_then(GzEncoder::finish).with_context(|| format!("writing {}", new.display()))?;
+    let size_bytes = file.metadata()?.len();
+    invoker
+        .act(|| Ok(std::fs::rename(&new, output)?))
+        .with_context(|| format!("writing {} as {}", output.display(), invoker.name))?;
+    Ok(Packed { path: output.to_owned(), size_bytes, bundle })
+}
+
+fn add(
+    archive: &mut Archive,
+    item: &Item,
+    invoker: &Invoker,
+    change: &dyn Fn(Vec<u8>) -> Vec<u8>,
+) -> anyhow::Result<BundledFile> {
+    let path = item.path.clone();
+    if let Some(to) = &item.link {
+        let text = to.display().to_string();
+        let mut header = header(EntryType::Symlink, 0, 0o777);
+        archive.append_link(&mut header, &path, to).with_context(|| format!("packing {}", item.from.display()))?;
+        return Ok(BundledFile {
+            path,
+            size_bytes: 0,
+            sha256: sha256(text.as_bytes()),
+            link: Some(text),
+            executable: false,
+        });
+    }
+    let content = change(invoker.read(&item.from)?);
+    let executable = std::fs::metadata(&item.from)?.permissions().mode() & 0o100 != 0;
+    append(archive, &path, &content, if executable { 0o755 } else { 0o644 })?;
+    Ok(BundledFile { path, size_bytes: content.len() as u64, sha256: sha256(&content), link: None, executable })
+}
+
+fn append(archive: &mut Archive, path: &str, content: &[u8], mode: u32) -> anyhow::Result<()> {
+    let mut header = header(EntryType::Regular, content.len() as u64, mode);
+    archive.append_data(&mut header, path, content).with_context(|| format!("packing {path}"))
+}
+
+fn header(kind: EntryType, size_bytes: u64, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size_bytes);
+    header.set_mode(mode);
+    header
+}
+
+/// The hash of some bytes, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

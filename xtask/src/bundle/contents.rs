@@ -1,0 +1,161 @@
+//! Which files make a bundle: what a project is built and run from, and the record of one run.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::error::Error;
+use crate::host::invoker::Invoker;
+use crate::host::{cargo, git};
+use crate::manifest::Project;
+use crate::record::{PastRun, RUNS_FOLDER};
+
+/// The folder of an archive that all of it lies in but `bundle.json`.
+const TOP: &str = "project";
+
+/// Folders of a project without git that hold nothing of its own.
+const NOT_OWN: [&str; 4] = [".git", "target", "node_modules", "__pycache__"];
+
+/// What goes into a bundle.
+#[derive(Debug)]
+pub struct Contents {
+    /// The folder of the project in the archive.
+    pub project: String,
+    /// The project's files, as they are.
+    pub sources: Vec<Item>,
+    /// The run's files, whose secrets are taken out.
+    pub record: Vec<Item>,
+    /// What is left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// A file on its way into an archive.
+#[derive(Debug)]
+pub struct Item {
+    /// Where it lies.
+    pub from: PathBuf,
+    /// Its path in the archive.
+    pub path: String,
+    /// Where it leads, for a link.
+    pub link: Option<PathBuf>,
+}
+
+impl Contents {
+    /// Looks for all of it. A project whose scenarios Cargo builds is bundled with the whole workspace: that is what builds.
+    ///
+    /// # Errors
+    /// When git or Cargo cannot say what there is, or a folder cannot be read.
+    pub fn find(project: &Project, run: &PastRun, invoker: &Invoker) -> anyhow::Result<Self> {
+        let root = project.root.canonicalize().with_context(|| format!("finding {}", project.root.display()))?;
+        let needs_cargo = project.scenarios.iter().any(|scenario| scenario.command.is_none());
+        let workspace = if needs_cargo { cargo::workspace(&root)? } else { None };
+        let workspace =
+            workspace.and_then(|folder| folder.canonicalize().ok()).filter(|folder| root.starts_with(folder));
+        let top = workspace.unwrap_or_else(|| root.clone());
+        let inside = root.strip_prefix(&top).unwrap_or(Path::new(""));
+        let mut contents =
+            Self { project: name(TOP, inside)?, sources: Vec::new(), record: Vec::new(), left_out: Vec::new() };
+        for folder in [&project.containers_dir, &project.scenarios_dir] {
+            let real = folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?;
+            if !real.starts_with(&top) {
+                let problem =
+                    format!("{} lies outside of {}, which is what a bundle holds", real.display(), top.display());
+                return Err(Error::Usage(problem).into());
+            }
+        }
+        let own = [&project.containers_dir, &project.scenarios_dir].map(|folder| {
+            let below_root = folder.strip_prefix(&project.root).unwrap_or(folder);
+            inside.join(below_root)
+        });
+        let files = match git::files(&top, &own, invoker)? {
+            Some(files) => files,
+            None => walk(&top, &|entry| NOT_OWN.iter().any(|name| entry.file_name() == *name))?,
+        };
+        for file in files {
+            contents.add_source(&top, &file)?;
+        }
+        let in_archive = format!("{}/{RUNS_FOLDER}/{}", contents.project, run.record.run_id);
+        for file in walk(&run.folder, &|_| false)? {
+            let (from, path) = (run.folder.join(&file), name(&in_archive, &file)?);
+            if std::fs::symlink_metadata(&from)?.is_file() {
+                contents.record.push(Item { from, path, link: None });
+            } else {
+                contents.left_out.push(format!("{path}: it is no file"));
+            }
+        }
+        Ok(contents)
+    }
+
+    fn add_source(&mut self, top: &Path, file: &Path) -> anyhow::Result<()> {
+        let (from, path) = (top.join(file), name(TOP, file)?);
+        let Ok(metadata) = std::fs::symlink_metadata(&from) else {
+            return Ok(()); // git keeps it, and it is gone here
+        };
+        if metadata.is_symlink() {
+            let to = std::fs::read_link(&from).with_context(|| format!("reading {}", from.display()))?;
+            if stays_inside(file, &to) {
+                self.sources.push(Item { from, path, link: Some(to) });
+            } else {
+                self.left_out.push(format!("{path}: it leads out of the project, to {}", to.display()));
+            }
+        } else if metadata.is_file() {
+            self.sources.push(Item { from, path, link: None });
+        } else {
+            self.left_out.push(format!("{path}: it is no file"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a link at this path below a folder leads to something below that folder, as far as its words go.
+pub fn stays_inside(at: &Path, to: &Path) -> bool {
+    let mut depth = at.components().count().saturating_sub(1);
+    for component in to.components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// Every file and link below a folder, by its path below it, in order.
+fn walk(top: &Path, skips: &dyn Fn(&walkdir::DirEntry) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(top).sort_by_file_name().into_iter().filter_entry(|entry| !skips(entry)) {
+        let entry = entry.with_context(|| format!("reading {}", top.display()))?;
+        if !entry.file_type().is_dir() {
+            files.push(entry.path().strip_prefix(top).unwrap_or(entry.path()).to_owned());
+        }
+    }
+    Ok(files)
+}
+
+fn name(top: &str, file: &Path) -> Result<String, Error> {
+    let text = file.to_str().ok_or_else(|| {
+        Error::Usage(format!("{}: the name of a file in a bundle must be UTF-8: rename it", file.display()))
+    })?;
+    Ok(if text.is_empty() { top.to_owned() } else { format!("{top}/{text}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_that_lead_out_are_seen() {
+        for (at, to, inside) in [
+            ("a/b/link", "../x", true),
+            ("a/b/link", "../../x", true),
+            ("a/b/link", "../../../x", false),
+            ("link", "x/../y", true),
+            ("link", "..", false),
+            ("a/link", "/etc/passwd", false),
+            ("a/link", "b/../../../x", false),
+        ] {
+            assert_eq!(stays_inside(Path::new(at), Path::new(to)), inside, "{at} -> {to}");
+        }
+    }
+}

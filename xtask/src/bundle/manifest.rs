@@ -1,0 +1,65 @@
+//! `bundle.json`: what a bundle holds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of `bundle.json` and of how the files of a bundle lie.
+pub const BUNDLE_VERSION: u32 = 1;
+
+/// The file's name in the archive, at its top.
+pub const BUNDLE_FILE: &str = "bundle.json";
+
+/// What a bundle holds, and what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// [`BUNDLE_VERSION`].
+    pub format_version: u32,
+    /// The run.
+    pub run_id: String,
+    /// The engine that made the run.
+    pub engine_version: String,
+    /// The folder of the project, the one with `e2e.toml`, in the archive. The run's record lies below it, where runs lie.
+    pub project: String,
+    /// The words after `cargo xtask` that the run was started with.
+    pub command: Vec<String>,
+    /// Hashes of the layers that the run used, by template.
+    pub layers: BTreeMap<String, String>,
+    /// What was taken out of the record and its logs.
+    pub redactions: Vec<Redaction>,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+    /// Every file of the archive but this one.
+    pub files: Vec<BundledFile>,
+}
+
+/// So many secrets of one kind were taken out of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redaction {
+    /// The file, in the archive.
+    pub path: String,
+    /// What it looked like, or the name it was declared by.
+    pub kind: String,
+    /// How often.
+    pub count: u32,
+}
+
+/// A file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundledFile {
+    /// Its path in the archive.
+    pub path: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Of its content, or of where it leads, for a link: hexadecimal.
+    pub sha256: String,
+    /// Where it leads, for a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Its owner may run it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+}

@@ -1,0 +1,12 @@
+//! A run in one file, to be repeated elsewhere: the project as it is, the record without its secrets, and hashes of all of it.
+//! Does not know how a run is repeated.
+
+mod archive;
+mod contents;
+mod manifest;
+mod redaction;
+mod unpack;
+
+pub use archive::{Packed, pack};
+pub use manifest::{BUNDLE_VERSION, Bundle, BundledFile, Redaction};
+pub use unpack::{Unpacked, unpack};

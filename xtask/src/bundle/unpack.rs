@@ -1,0 +1,290 @@
+//! Unpacking: a bundle comes from elsewhere, so nothing in it is believed. All of it lies in a fresh folder before anything
+//! is looked at; what would lie outside, what is no file, what is too much or has another hash is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use flate2::read::GzDecoder;
+use sha2::{Digest as _, Sha256};
+use tar::EntryType;
+
+use super::archive::sha256;
+use super::contents::stays_inside;
+use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle};
+use crate::error::Error;
+use crate::host::invoker::Invoker;
+use crate::record::RUNS_FOLDER;
+
+/// The most that a bundle may hold.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    files: usize,
+    bytes: u64,
+}
+
+const BOUNDS: Bounds = Bounds { files: 200_000, bytes: 8 << 30 };
+
+/// A bundle on the disk.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The folder of the project in it.
+    pub project: PathBuf,
+    /// The folder of the run.
+    pub run: PathBuf,
+    /// What it holds.
+    pub bundle: Bundle,
+    /// Files that were changed or are gone since it was unpacked; a fresh one has none.
+    pub changed: Vec<String>,
+}
+
+/// Lays a bundle out in a folder below `into`, named by the run and the file's hash, with the rights of a user. One that was
+/// laid out before is taken as it stands there now.
+///
+/// # Errors
+/// [`Error::Usage`] when the file is no bundle that can be trusted, or of another version.
+pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unpacked> {
+    invoker.act(|| {
+        let refused = |error: anyhow::Error| {
+            let problem = format!("{} cannot be taken as a bundle: {error:#}", file.display());
+            anyhow::Error::from(Error::Usage(problem))
+        };
+        let name = sha256_of_file(file).map_err(refused)?;
+        let folder = into.join(&name[..16]);
+        if !folder.is_dir() {
+            std::fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
+            let new = into.join(format!(".{}-{}", &name[..16], std::process::id()));
+            let laid_out = lay_out(file, &new, BOUNDS).and_then(|()| {
+                let changed = changed(&new, &read(&new)?)?;
+                ensure!(changed.is_empty(), "these files are not what its list says: {}", changed.join(", "));
+                Ok(())
+            });
+            if let Err(error) = laid_out {
+                let _ = std::fs::remove_dir_all(&new);
+                return Err(refused(error));
+            }
+            std::fs::rename(&new, &folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        let bundle = read(&folder).map_err(refused)?;
+        let changed = changed(&folder, &bundle).map_err(refused)?;
+        let project = folder.join(inside(Path::new(&bundle.project)).map_err(refused)?);
+        let run = project.join(RUNS_FOLDER).join(inside(Path::new(&bundle.run_id)).map_err(refused)?);
+        Ok(Unpacked { project, run, bundle, changed })
+    })
+}
+
+fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<()> {
+    std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
+    // One byte more than is allowed is enough to know that it is too much.
+    let bytes = GzDecoder::new(File::open(file)?).take(bounds.bytes + 1);
+    let mut archive = tar::Archive::new(bytes);
+    let mut links: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut bytes_left = bounds.bytes;
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = inside(&entry.path()?)?;
+        let shown = path.display().to_string();
+        ensure!(paths.len() < bounds.files, "it holds more than {} files", bounds.files);
+        ensure!(paths.insert(path.clone()), "{shown} is there twice");
+        let at = folder.join(&path);
+        match entry.header().entry_type() {
+            EntryType::Regular => {
+                let size = entry.header().size()?;
+                bytes_left = bytes_left
+                    .checked_sub(size)
+                    .with_context(|| format!("it holds more than {} bytes", bounds.bytes))?;
+                let mode = if entry.header().mode()? & 0o100 != 0 { 0o755 } else { 0o644 };
+                if let Some(parent) = at.parent() {
+                    std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+                }
+                let mut new = File::options().write(true).create_new(true).mode(mode).open(&at)?;
+                let copied = io::copy(&mut entry, &mut new).with_context(|| format!("unpacking {shown}"))?;
+                ensure!(copied == size, "{shown} is cut off");
+            }
+            EntryType::Symlink => {
+                let to = entry.link_name()?.with_context(|| format!("{shown} leads nowhere"))?.into_owned();
+                ensure!(stays_inside(&path, &to), "{shown} leads out of it, to {}", to.display());
+                links.insert(path, to);
+            }
+            _ => bail!("{shown} is neither a file nor a link"),
+        }
+    }
+    // Last, so that nothing is written through one; and none lies behind another, where its words would mean another place.
+    for (path, to) in &links {
+        let behind = paths.iter().find(|other| *other != path && other.starts_with(path));
+        if let Some(other) = behind {
+            bail!("{} lies behind the link {}", other.display(), path.display());
+        }
+        let at = folder.join(path);
+        if let Some(parent) = at.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        symlink(to, &at).with_context(|| format!("unpacking {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A path below the folder, and nothing else.
+fn inside(path: &Path) -> anyhow::Result<PathBuf> {
+    let normal = |component: Component<'_>| matches!(component, Component::Normal(_));
+    let good = path.components().all(normal) && path.components().next().is_some();
+    ensure!(good, "{} would lie outside", path.display());
+    Ok(path.components().collect())
+}
+
+fn read(folder: &Path) -> anyhow::Result<Bundle> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let text =
+        std::fs::read_to_string(folder.join(BUNDLE_FILE)).with_context(|| format!("it holds no {BUNDLE_FILE}"))?;
+    let Version { format_version } = serde_json::from_str(&text).with_context(|| format!("its {BUNDLE_FILE}"))?;
+    ensure!(
+        format_version == BUNDLE_VERSION,
+        "it has version {format_version}, and this engine reads {BUNDLE_VERSION}: use the engine that wrote it"
+    );
+    serde_json::from_str(&text).with_context(|| format!("its {BUNDLE_FILE}"))
+}
+
+/// The files of the list that are not what it says.
+fn changed(folder: &Path, bundle: &Bundle) -> anyhow::Result<Vec<String>> {
+    let mut changed = Vec::new();
+    for listed in &bundle.files {
+        let at = folder.join(inside(Path::new(&listed.path))?);
+        let is_link = std::fs::symlink_metadata(&at).is_ok_and(|metadata| metadata.is_symlink());
+        let found = match (is_link, &listed.link) {
+            (true, Some(_)) => std::fs::read_link(&at).ok().map(|to| sha256(to.display().to_string().as_bytes())),
+            (false, None) => sha256_of_file(&at).ok(),
+            _ => None,
+        };
+        if found.as_ref() != Some(&listed.sha256) {
+            changed.push(listed.path.clone());
+        }
+    }
+    Ok(changed)
+}
+
+fn sha256_of_file(path: &Path) -> anyhow::Result<String> {
+    ensure!(std::fs::metadata(path)?.is_file(), "it is no file");
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(&part[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use tar::{Builder, Header};
+
+    use super::*;
+
+    type Archive = Builder<GzEncoder<File>>;
+
+    /// Adds an entry whose name may be anything: the crate's own means refuse what an attacker's would not.
+    fn add(archive: &mut Archive, kind: EntryType, name: &str, content: &[u8], link: &str) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.name[..name.len()].copy_from_slice(name.as_bytes());
+        gnu.linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        archive.append(&header, content).unwrap();
+    }
+
+    fn check(fill: impl Fn(&mut Archive), expected: &str) {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x.tar.gz");
+        let mut archive = Builder::new(GzEncoder::new(File::create(&file).unwrap(), Compression::fast()));
+        fill(&mut archive);
+        archive.into_inner().unwrap().finish().unwrap();
+        let into = home.path().join("a/bundles");
+        let error = unpack(&file, &into, &Invoker::find()).unwrap_err();
+        assert_eq!(Error::exit_code(&error), crate::error::EXIT_USAGE);
+        assert!(error.to_string().contains(expected), "{error:#}");
+        let left: Vec<_> =
+            walkdir::WalkDir::new(home.path()).into_iter().map(|entry| entry.unwrap().into_path()).collect();
+        assert_eq!(left.len(), 4, "only the archive and the folder for all of them: {left:?}");
+    }
+
+    #[test]
+    fn what_would_do_harm_is_refused_and_leaves_nothing() {
+        let file = |name: &'static str| move |archive: &mut Archive| add(archive, EntryType::Regular, name, b"x", "");
+        check(file("../x"), "../x would lie outside");
+        check(file("/etc/x"), "would lie outside");
+        check(file("a/../../x"), "would lie outside");
+        check(|archive| add(archive, EntryType::Char, "a", b"", ""), "a is neither a file nor a link");
+        check(|archive| add(archive, EntryType::Link, "a", b"", "/etc/passwd"), "a is neither a file nor a link");
+        check(|archive| add(archive, EntryType::Symlink, "a", b"", "/etc"), "a leads out of it, to /etc");
+        check(|archive| add(archive, EntryType::Symlink, "a/b", b"", "../../c"), "leads out of it");
+        check(
+            |archive| {
+                add(archive, EntryType::Symlink, "a", b"", "b/c");
+                add(archive, EntryType::Symlink, "a/d", b"", "..");
+            },
+            "a/d lies behind the link a",
+        );
+        check(
+            |archive| {
+                add(archive, EntryType::Regular, "a", b"1", "");
+                add(archive, EntryType::Regular, "a", b"2", "");
+            },
+            "a is there twice",
+        );
+        check(file("a"), "it holds no bundle.json");
+        let bundle = |text: &'static str| {
+            move |archive: &mut Archive| add(archive, EntryType::Regular, BUNDLE_FILE, text.as_bytes(), "")
+        };
+        check(bundle("{\"format_version\": 7}"), "it has version 7, and this engine reads 1");
+        check(bundle("{}"), "format_version");
+        let listed = r#"{"format_version": 1, "run_id": "r", "engine_version": "0", "project": "p", "command": [], "layers": {},
+            "redactions": [], "left_out": [], "files": [{"path": "a", "size_bytes": 1, "sha256": "00"}]}"#;
+        check(
+            |archive| {
+                add(archive, EntryType::Regular, "a", b"x", "");
+                add(archive, EntryType::Regular, BUNDLE_FILE, listed.as_bytes(), "");
+            },
+            "these files are not what its list says: a",
+        );
+    }
+
+    #[test]
+    fn more_than_is_allowed_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x.tar.gz");
+        let mut archive = Builder::new(GzEncoder::new(File::create(&file).unwrap(), Compression::best()));
+        add(&mut archive, EntryType::Regular, "zeros", &vec![0; 1 << 20], "");
+        add(&mut archive, EntryType::Regular, "more", b"x", "");
+        archive.into_inner().unwrap().finish().unwrap();
+        let check =
+            |name: &str, bounds| lay_out(&file, &home.path().join(name), bounds).map_err(|error| format!("{error:#}"));
+        assert_eq!(check("a", Bounds { files: 2, bytes: 2 << 20 }), Ok(()));
+        assert!(check("b", Bounds { files: 1, bytes: 2 << 20 }).unwrap_err().contains("more than 1 files"));
+        assert!(check("c", Bounds { files: 2, bytes: 1000 }).unwrap_err().contains("more than 1000 bytes"));
+        assert!(check("d", Bounds { files: 2, bytes: 1 << 20 }).is_err(), "what is packed counts with its headers");
+    }
+
+    #[test]
+    fn what_is_no_archive_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x");
+        let error = |file: &Path| unpack(file, &home.path().join("b"), &Invoker::find()).unwrap_err().to_string();
+        assert!(error(&file).contains("No such file"), "{}", error(&file));
+        std::fs::write(&file, "text").unwrap();
+        assert!(error(&file).contains("cannot be taken as a bundle"), "{}", error(&file));
+        assert!(error(home.path()).contains("it is no file"));
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask bundle`: a run in one file, to be repeated elsewhere.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{Context, Format};
+use crate::bundle::{Packed, pack};
+use crate::error::EXIT_PASSED;
+use crate::host::invoker::Invoker;
+use crate::manifest::Project;
+use crate::record::{PastRun, RUNS_FOLDER};
+
+/// Pack a run into one file, from which `e2e --from-bundle` repeats it elsewhere
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It holds the project's files as they are now (the whole Cargo workspace that builds its scenarios), and the \
+                        run's record and logs. Of these, what looks like a secret is taken out, and what `secrets` in \
+                        e2e.toml declares. The project's own files stay as they are."
+)]
+pub struct Args {
+    /// The run: its name, its folder, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Where to; target/e2e/bundles/RUN.tar.gz if not given.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// When there is no such run, or a file cannot be read or written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let run = PastRun::find(&context.root, &args.run)?;
+    let invoker = Invoker::find();
+    let output = match &args.output {
+        Some(output) => std::path::absolute(output).with_context(|| format!("finding {}", output.display()))?,
+        None => {
+            let folder = project.root.join(RUNS_FOLDER).join("bundles");
+            invoker
+                .act(|| Ok(std::fs::create_dir_all(&folder)?))
+                .with_context(|| format!("making {}", folder.display()))?;
+            folder.join(format!("{}.tar.gz", run.record.run_id))
+        }
+    };
+    let Packed { path, size_bytes, bundle } = pack(&project, &run, &output, &invoker)?;
+    if context.format == Format::Json {
+        let files = bundle.files.len();
+        println!(
+            "{:#}",
+            json!({ "format_version": 1, "bundle": path, "size_bytes": size_bytes, "files": files, "run": bundle.run_id,
+                    "redactions": bundle.redactions, "left_out": bundle.left_out })
+        );
+        return Ok(EXIT_PASSED);
+    }
+    for redaction in &bundle.redactions {
+        let times = if redaction.count == 1 { "once" } else { "times" };
+        let count = if redaction.count == 1 { String::new() } else { format!("{} ", redaction.count) };
+        println!("redacted {count}{times} in {}: {}", redaction.path, redaction.kind);
+    }
+    bundle.left_out.iter().for_each(|why| println!("left out {why}"));
+    let count: u32 = bundle.redactions.iter().map(|redaction| redaction.count).sum();
+    println!(
+        "{}: {} files, {:.1} MiB, {count} secrets taken out of the record",
+        path.display(),
+        bundle.files.len(),
+        size_bytes as f64 / f64::from(1 << 20)
+    );
+    println!("repeat it: cargo xtask e2e --from-bundle {}", path.display());
+    Ok(EXIT_PASSED)
+}

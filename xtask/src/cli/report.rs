@@ -1,0 +1,99 @@
+//! `cargo xtask report`: the page that explains a run, made again from its record, or two runs side by side.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Context, Format};
+use crate::error::{EXIT_PASSED, Error};
+use crate::host::invoker::{Invoker, is_root};
+use crate::host::shell::{Command, which};
+use crate::record::{PastRun, RunDir};
+use crate::report::html;
+
+/// Make the page that explains a run: report.html in the run's folder.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Every run writes its page by itself; this makes it again, for a run of an older engine or after a change of \
+                  the engine. With --compare, one page shows two runs side by side; it lies in the second one's folder."
+)]
+pub struct Args {
+    /// The run: its name, its folder, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Show two runs side by side: the older one, or the one to compare with, first.
+    #[arg(long, num_args = 2, value_names = ["RUN_A", "RUN_B"], conflicts_with = "run")]
+    compare: Option<Vec<String>>,
+    /// Open the page in the browser, where there is a display; else its path is all.
+    #[arg(long)]
+    open: bool,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// There is no such run, its record is damaged or from another version, or its folder cannot be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let owner = Invoker::find();
+    let (path, size_bytes) = match args.compare.as_deref() {
+        Some([first, second]) => compare(&context.root, first, second, &owner)?,
+        _ => explain(&context.root, &args.run, &owner)?,
+    };
+    if context.format == Format::Json {
+        println!("{:#}", json!({ "format_version": 1, "report": path, "size_bytes": size_bytes }));
+    } else {
+        println!("{}", path.display());
+    }
+    if args.open {
+        open(&path, &owner)?;
+    }
+    Ok(EXIT_PASSED)
+}
+
+/// Writes the page of a run; the answer is its path and its size.
+fn explain(root: &Path, run: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
+    let run = PastRun::find(root, run)?;
+    let dir = RunDir::of(&run, owner.clone());
+    // The folder is the user's, who may plant links there: it is read with the user's rights.
+    let text = dir.act(|| html::page(&run, &run.events()?))?;
+    dir.write(html::FILE, text.as_bytes())?;
+    Ok((dir.path().join(html::FILE), text.len()))
+}
+
+/// Writes the page of two runs into the second one's folder; the answer is its path and its size.
+fn compare(root: &Path, first: &str, second: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
+    let (first, second) = (PastRun::find(root, first)?, PastRun::find(root, second)?);
+    let dir = RunDir::of(&second, owner.clone());
+    let text = dir.act(|| html::side_by_side(&first, &second))?;
+    let name = first.folder.file_name().map_or_else(|| "another-run".into(), |name| name.to_string_lossy());
+    let file = format!("compared-with-{name}.html");
+    dir.write(&file, text.as_bytes())?;
+    Ok((dir.path().join(file), text.len()))
+}
+
+/// Opens a page as the user, in that user's browser; does nothing where there is no display.
+fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
+    if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
+        return Ok(());
+    }
+    let Some(program) = which("xdg-open") else {
+        let (problem, cure) = ("xdg-open is not installed".to_owned(), format!("open {} yourself", path.display()));
+        return Err(Error::Host { problem, cure }.into());
+    };
+    // In a session of its own: it may be the browser itself, which stays.
+    let mut command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(Duration::from_secs(20));
+    if is_root() && !owner.is_root() {
+        command = command.user(owner.uid, owner.gid);
+    }
+    let nowhere = || File::options().write(true).open("/dev/null");
+    let output = command.output_to_files(nowhere()?, nowhere()?)?;
+    if output.status != 0 {
+        let problem = format!("xdg-open could not be started: status {}", output.status);
+        return Err(Error::Host { problem, cure: format!("open {} yourself", path.display()) }.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! `chaos.json`: what became of a schedule, in the folder of the case that it was played in.
+
+use serde::{Deserialize, Serialize};
+
+use super::nemesis::Played;
+use super::schedule::Schedule;
+
+/// The file of a case's folder that holds its schedule, as planned and as played.
+pub const CHAOS_FILE: &str = "chaos.json";
+
+/// A schedule as planned and as played.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChaosFile {
+    /// As planned: the same for the same seed.
+    pub schedule: Schedule,
+    /// As played, in the same order; empty until the case has ended.
+    pub played: Vec<Played>,
+}

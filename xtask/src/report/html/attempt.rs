@@ -1,0 +1,411 @@
+//! One attempt at a case, as the page shows it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use e2e_contract::{DefectOutcome, InvariantKind, Level};
+use serde::Serialize;
+
+use super::chaos::{Chaos, chaos};
+use super::command::{HasSchedule, next};
+use super::curves::curves;
+use super::failure::{Broke, Failure, broke, failure};
+use super::history::clients;
+use super::log::{Log, alarms, log};
+use super::performance::{OperationView, operations};
+use super::pictures::{PictureView, Room};
+use super::story::Story;
+use super::table::Table;
+use super::timeline::{Timeline, timeline};
+use super::words::{Moment, Word, duration, moment, plain, significant, size};
+use crate::record::logs::{LogDigest, LogLine};
+use crate::record::{Attempt, CaseId, Outcome, PastRun, Performance};
+
+/// An attempt.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttemptView {
+    /// The name of its place in the page.
+    pub anchor: String,
+    /// From 1.
+    pub number: usize,
+    /// How it ended.
+    pub outcome: Word,
+    /// How long it took.
+    pub duration: String,
+    /// Its folder below the run's.
+    pub folder: String,
+    /// Why it did not pass.
+    pub failure: Option<Failure>,
+    /// All of it on one axis; nothing where the engine was killed in it.
+    pub timeline: Option<Timeline>,
+    /// The machines, in the order of their colours.
+    pub machines: Vec<String>,
+    /// What was logged.
+    pub log: Log,
+    /// What the log comes to.
+    pub digest: Digest,
+    /// Checks.
+    pub checks: Table<CheckRow>,
+    /// Conditions that were looked at again and again.
+    pub invariants: Vec<CheckRow>,
+    /// Known defects.
+    pub defects: Vec<CheckRow>,
+    /// What the lab showed and nobody asked for.
+    pub findings: Vec<CheckRow>,
+    /// Programs that ran in containers.
+    pub commands: Table<CommandRow>,
+    /// The faults.
+    pub chaos: Option<Chaos>,
+    /// What was measured.
+    pub operations: Vec<OperationView>,
+    /// What the scenario has found out itself.
+    pub metrics: Vec<MetricRow>,
+    /// Where they were taken.
+    pub pictures: Vec<PictureView>,
+    /// The last screen of each machine's console: machine and text.
+    pub screens: Vec<(String, String)>,
+    /// What the scenario wrote.
+    pub notes: Table<NoteRow>,
+    /// Path below the run's folder, name, and size.
+    pub artifacts: Vec<(String, String, String)>,
+}
+
+/// A check, an invariant, a defect or a finding.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckRow {
+    /// When.
+    pub at: Moment,
+    /// What came of it.
+    pub word: Word,
+    /// What it is.
+    pub what: String,
+    /// What the author says it means.
+    pub meaning: Option<String>,
+    /// What was seen.
+    pub values: String,
+    /// `file:line`.
+    pub place: String,
+}
+
+/// A program that ran.
+#[derive(Debug, Clone, Serialize)]
+pub struct CommandRow {
+    /// When it began.
+    pub at: Moment,
+    /// Where.
+    pub container: String,
+    /// What.
+    pub text: String,
+    /// How it ended.
+    pub end: String,
+    /// Its status is 0.
+    pub passed: bool,
+    /// How long it took.
+    pub duration: String,
+}
+
+/// A value that the scenario has found out itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct MetricRow {
+    /// When.
+    pub at: Moment,
+    /// Its name.
+    pub name: String,
+    /// With its unit.
+    pub value: String,
+}
+
+/// A line that the scenario wrote.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoteRow {
+    /// When.
+    pub at: Moment,
+    /// `debug`, `info`, `warning` or `error`.
+    pub level: String,
+    /// One or more lines.
+    pub text: String,
+}
+
+/// What the log comes to.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Digest {
+    /// Errors and warnings that say the same: how many, of which machines, since when, an example.
+    pub groups: Vec<GroupRow>,
+    /// First errors, restarts and bottlenecks, a sentence each, with a moment where there is one.
+    pub sentences: Vec<(Option<Moment>, String)>,
+}
+
+/// Lines that say the same.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupRow {
+    /// `warning` or `error`.
+    pub level: String,
+    /// How many there are.
+    pub count: u64,
+    /// Of which machines.
+    pub machines: String,
+    /// When the first was written.
+    pub first: Option<Moment>,
+    /// The first one.
+    pub example: String,
+}
+
+/// So much of a screen is shown.
+const SCREEN_CHARACTERS_MAX: usize = 16_000;
+
+/// So many groups of log lines are shown.
+const GROUPS_MAX: usize = 25;
+
+/// What an attempt's view is made from.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The run.
+    pub run: &'a PastRun,
+    /// The case.
+    pub case: &'a CaseId,
+    /// From 1, and of which case of the run, from 1.
+    pub number: (usize, usize),
+    /// As the record has it.
+    pub attempt: &'a Attempt,
+    /// What happened in it.
+    pub story: Option<Story>,
+    /// What was logged.
+    pub lines: Vec<LogLine>,
+}
+
+impl Source<'_> {
+    /// When it failed, if it did.
+    pub fn failed_ms(&self) -> Option<f64> {
+        self.broke().map(|broke| broke.at_ms)
+    }
+
+    fn broke(&self) -> Option<Broke> {
+        broke(self.story.as_ref()?, &self.attempt.outcome)
+    }
+
+    /// The view, with so many bytes of its log, and pictures as far as there is room.
+    ///
+    /// # Errors
+    /// When a file of the record is damaged.
+    pub fn view(&self, log_bytes: usize, room: &mut Room) -> anyhow::Result<AttemptView> {
+        let none = Story::default();
+        let story = self.story.as_ref().unwrap_or(&none);
+        let (run, attempt) = (self.run, self.attempt);
+        let folder = run.folder.join(&attempt.folder);
+        let performance = run.performance(&attempt.folder)?;
+        let machines = machines(story, performance.as_ref());
+        let chaos = chaos(&folder, story);
+        let has_schedule = chaos.as_ref().is_some_and(|chaos| chaos.schedule.is_some());
+        let has_schedule = if has_schedule { HasSchedule::Yes } else { HasSchedule::No };
+        let failure = self.broke().map(|broke| {
+            failure(story, broke, &self.lines, &run.record.started_at, next(&run.record, self.case, has_schedule))
+        });
+        Ok(AttemptView {
+            anchor: format!("case-{}-{}", self.number.1, self.number.0),
+            number: self.number.0,
+            outcome: outcome(&attempt.outcome),
+            duration: duration(attempt.duration_ms),
+            folder: attempt.folder.clone(),
+            timeline: self.timeline(story, &machines, performance.as_ref())?,
+            log: log(&self.lines, failure.as_ref().map(|failure| failure.broke.at_ms), log_bytes),
+            digest: self.digest(performance.as_ref()),
+            failure,
+            machines,
+            checks: checks(story),
+            invariants: invariants(story),
+            defects: defects(story),
+            findings: findings(story),
+            commands: commands(story),
+            chaos,
+            operations: performance.as_ref().map(operations).transpose()?.unwrap_or_default(),
+            metrics: metrics(story),
+            pictures: pictures(run, story, room),
+            screens: screens(&folder),
+            notes: notes(story),
+            artifacts: story.artifacts.iter().map(artifact).collect(),
+        })
+    }
+
+    fn timeline(
+        &self,
+        story: &Story,
+        machines: &[String],
+        performance: Option<&Performance>,
+    ) -> anyhow::Result<Option<Timeline>> {
+        if self.story.is_none() {
+            return Ok(None);
+        }
+        let axis = super::axis::Axis::new(story.begun_ms, story.ended_ms);
+        let sampling = performance.and_then(|performance| performance.sampling.as_ref());
+        let curves = sampling.map(|sampling| curves(sampling, axis, machines)).transpose()?.unwrap_or_default();
+        let clients = clients(&self.run.folder.join(&self.attempt.folder), story.ended_ms);
+        Ok(Some(timeline(story, &clients, &alarms(&self.lines), self.failed_ms(), curves)))
+    }
+
+    fn digest(&self, performance: Option<&Performance>) -> Digest {
+        let Some(story) = &self.story else { return Digest::default() };
+        let found = LogDigest::of(&self.lines, &story.events, performance);
+        let group = |group: crate::record::logs::LogGroup| GroupRow {
+            level: format!("{:?}", group.level).to_lowercase(),
+            count: group.count,
+            machines: group.machines.keys().cloned().collect::<Vec<_>>().join(", "),
+            first: group.first_ms.map(moment),
+            example: plain(&group.example, 400),
+        };
+        let restarts = found.restarts.into_iter().map(|restart| (restart.first_ms.map(moment), restart.sentence));
+        let bottlenecks = found.bottlenecks.into_iter().map(|it| (None, it.sentence));
+        let first = found.first_errors.into_iter().map(|it| {
+            let text = format!("the first error on {}: {}", it.machine, plain(&it.text, 300));
+            (it.at_ms.map(moment), text)
+        });
+        Digest {
+            groups: found.groups.into_iter().take(GROUPS_MAX).map(group).collect(),
+            sentences: first.chain(restarts).chain(bottlenecks).collect(),
+        }
+    }
+}
+
+/// All pictures, in the order in which they were taken.
+fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
+    let mut pictures: Vec<PictureView> =
+        story.pictures.iter().map(|(at_ms, shot)| room.picture(&run.folder, *at_ms, shot)).collect();
+    let likenesses = story.likenesses.iter();
+    pictures.extend(likenesses.map(|(at_ms, name, likeness)| room.likeness(&run.folder, *at_ms, name, likeness)));
+    pictures.sort_by(|one, two| one.at.at_ms.total_cmp(&two.at.at_ms));
+    pictures
+}
+
+/// The last screen of each machine's console, where there is one.
+fn screens(folder: &Path) -> Vec<(String, String)> {
+    let machines = std::fs::read_dir(folder.join("containers")).into_iter().flatten().filter_map(Result::ok);
+    let mut screens: Vec<(String, String)> = machines
+        .filter_map(|machine| {
+            let text = std::fs::read(machine.path().join("screen.txt")).ok()?;
+            let text = plain(&String::from_utf8_lossy(&text), SCREEN_CHARACTERS_MAX);
+            (!text.trim().is_empty()).then(|| (machine.file_name().to_string_lossy().into_owned(), text))
+        })
+        .collect();
+    screens.sort();
+    screens
+}
+
+/// Every machine that the record knows, by name: the order of their colours.
+fn machines(story: &Story, performance: Option<&Performance>) -> Vec<String> {
+    let sampled = performance.and_then(|it| it.sampling.as_ref()).into_iter().flat_map(|it| it.series.keys());
+    let asked = story.commands.iter().map(|command| &command.container);
+    let broken = story.faults.iter().map(|broken| &broken.container);
+    sampled.chain(asked).chain(broken).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+}
+
+/// The word for an outcome.
+pub fn outcome(outcome: &Outcome) -> Word {
+    match outcome {
+        Outcome::Passed => Word { class: "passed", text: "passed" },
+        Outcome::Failed { .. } => Word { class: "failed", text: "failed" },
+        Outcome::Infrastructure { .. } => Word { class: "infrastructure", text: "no lab" },
+        Outcome::Interrupted => Word { class: "interrupted", text: "interrupted" },
+    }
+}
+
+const OK: Word = Word { class: "passed", text: "ok" };
+const FAILED: Word = Word { class: "failed", text: "failed" };
+
+fn checks(story: &Story) -> Table<CheckRow> {
+    let row = |(at_ms, check): &(f64, e2e_contract::Check)| CheckRow {
+        at: moment(*at_ms),
+        word: if check.passed { OK } else { FAILED },
+        what: plain(&check.condition, 1000),
+        meaning: check.message.as_ref().map(|message| plain(message, 1000)),
+        values: plain(&check.values, 1500),
+        place: format!("{}:{}", check.file, check.line),
+    };
+    Table::new(story.checks.iter().map(row).collect(), |row| row.word == FAILED)
+}
+
+fn invariants(story: &Story) -> Vec<CheckRow> {
+    let row = |(at_ms, it): &(f64, e2e_contract::Invariant)| {
+        let (kind, not) = match it.kind {
+            InvariantKind::Always => ("always", FAILED),
+            InvariantKind::AtEnd => ("at the end", FAILED),
+            InvariantKind::Sometimes => ("sometimes", Word { class: "skipped", text: "not now" }),
+        };
+        let looks = format!("{kind}; {} looks, {} not answered", it.looks, it.missed);
+        CheckRow {
+            at: moment(*at_ms),
+            word: if it.held { OK } else { not },
+            what: plain(&it.name, 1000),
+            meaning: Some(looks),
+            values: plain(&it.values, 1500),
+            place: format!("{}:{}", it.file, it.line),
+        }
+    };
+    story.invariants.iter().map(row).collect()
+}
+
+fn defects(story: &Story) -> Vec<CheckRow> {
+    let row = |(at_ms, it): &(f64, e2e_contract::Defect)| CheckRow {
+        at: moment(*at_ms),
+        word: match it.outcome {
+            DefectOutcome::Known => Word { class: "flaky", text: "known" },
+            DefectOutcome::Different => Word { class: "failed", text: "another way" },
+            DefectOutcome::Fixed => Word { class: "failed", text: "fixed" },
+        },
+        what: it.defect.clone(),
+        meaning: Some(format!("expected to fail with {:?}", plain(&it.failing_with, 300))),
+        values: plain(it.failure.as_deref().unwrap_or_default(), 1500),
+        place: format!("{}:{}", it.file, it.line),
+    };
+    story.defects.iter().map(row).collect()
+}
+
+fn findings(story: &Story) -> Vec<CheckRow> {
+    let row = |(at_ms, it): &(f64, super::story::Finding)| CheckRow {
+        at: moment(*at_ms),
+        word: if it.expected {
+            Word { class: "skipped", text: "expected" }
+        } else {
+            Word { class: "flaky", text: "not expected" }
+        },
+        what: format!("{}: {}", it.kind, it.about),
+        meaning: None,
+        values: plain(&it.detail, 1500),
+        place: it.container.clone().unwrap_or_default(),
+    };
+    story.findings.iter().map(row).collect()
+}
+
+fn commands(story: &Story) -> Table<CommandRow> {
+    let row = |it: &super::story::Command| CommandRow {
+        at: moment(it.begun_ms),
+        container: it.container.clone(),
+        text: plain(&it.text, 1000),
+        end: if it.timed_out { "killed at its deadline".into() } else { format!("status {}", it.status) },
+        passed: it.status == 0 && !it.timed_out,
+        duration: duration(it.ended_ms - it.begun_ms),
+    };
+    Table::new(story.commands.iter().map(row).collect(), |row| !row.passed)
+}
+
+fn metrics(story: &Story) -> Vec<MetricRow> {
+    let row = |(at_ms, it): &(f64, e2e_contract::Metric)| MetricRow {
+        at: moment(*at_ms),
+        name: it.name.clone(),
+        value: format!("{} {}", significant(it.value), plain(&it.unit, 40)),
+    };
+    story.metrics.iter().map(row).collect()
+}
+
+/// Path, name and size of a kept file.
+fn artifact((path, bytes): &(String, u64)) -> (String, String, String) {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    (path.clone(), name.to_owned(), size(*bytes as f64))
+}
+
+fn notes(story: &Story) -> Table<NoteRow> {
+    let row = |(at_ms, level, text): &(f64, Level, String)| NoteRow {
+        at: moment(*at_ms),
+        level: format!("{level:?}").to_lowercase(),
+        text: plain(text, 4000),
+    };
+    Table::new(story.notes.iter().map(row).collect(), |row| row.level == "error" || row.level == "warning")
+}

@@ -1,0 +1,81 @@
+//! The one time axis of an attempt: bars, bands, marks, curves and log lines all stand on it.
+
+use serde::Serialize;
+
+/// About so many labels.
+const LABELS: f64 = 8.0;
+
+/// From where to where, on the run's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Axis {
+    /// In milliseconds.
+    pub from_ms: f64,
+    /// In milliseconds; after the begin.
+    pub to_ms: f64,
+}
+
+/// A label of the axis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tick {
+    /// Where, in percent of the axis.
+    pub left: f64,
+    /// Seconds on the run's clock.
+    pub text: String,
+}
+
+impl Axis {
+    /// An axis that is a millisecond long at least.
+    pub fn new(from_ms: f64, to_ms: f64) -> Self {
+        Self { from_ms, to_ms: to_ms.max(from_ms + 1.0) }
+    }
+
+    /// Where a moment is, in percent; what lies outside is at the edge.
+    pub fn percent(&self, at_ms: f64) -> f64 {
+        let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
+        (share.clamp(0.0, 1.0) * 1e5).round() / 1e3
+    }
+
+    /// Its labels, at round times.
+    pub fn ticks(&self) -> Vec<Tick> {
+        let raw = (self.to_ms - self.from_ms) / LABELS;
+        let decade = 10_f64.powf(raw.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|part| part * decade).into_iter().find(|step| *step >= raw);
+        let step = step.unwrap_or(raw).max(1.0);
+        let digits = if step >= 1000.0 {
+            0
+        } else if step >= 100.0 {
+            1
+        } else if step >= 10.0 {
+            2
+        } else {
+            3
+        };
+        let first = (self.from_ms / step).ceil();
+        let places = (0..20).map(|number| (first + f64::from(number)) * step).take_while(|at| *at <= self.to_ms);
+        places.map(|at| Tick { left: self.percent(at), text: format!("{:.digits$} s", at / 1e3) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(from_ms: f64, to_ms: f64, expected: &[&str]) {
+        let ticks = Axis::new(from_ms, to_ms).ticks();
+        assert_eq!(ticks.iter().map(|tick| tick.text.as_str()).collect::<Vec<_>>(), expected);
+        assert!(ticks.is_sorted_by(|one, two| one.left < two.left), "{ticks:?}");
+    }
+
+    #[test]
+    fn labels_stand_at_round_times() {
+        check(0.0, 8000.0, &["0 s", "1 s", "2 s", "3 s", "4 s", "5 s", "6 s", "7 s", "8 s"]);
+        check(12_340.0, 12_900.0, &["12.4 s", "12.5 s", "12.6 s", "12.7 s", "12.8 s", "12.9 s"]);
+        check(5.0, 5.0, &["0.005 s", "0.006 s"]);
+    }
+
+    #[test]
+    fn what_lies_outside_is_at_the_edge() {
+        let axis = Axis::new(1000.0, 3000.0);
+        assert_eq!([0.0, 1000.0, 1500.0, 3000.0, 9000.0].map(|at| axis.percent(at)), [0.0, 0.0, 25.0, 100.0, 100.0]);
+    }
+}

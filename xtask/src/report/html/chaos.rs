@@ -1,0 +1,191 @@
+//! The faults of an attempt: as they were planned, as they were played, and what was seen of each.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::story::Story;
+use super::words::{Moment, Word, duration, moment, plain};
+use crate::fault::{CHAOS_FILE, ChaosFile, Fate};
+
+/// The chaos of an attempt.
+#[derive(Debug, Clone, Serialize)]
+pub struct Chaos {
+    /// What the schedule was made by and from, and how long it is; nothing where all faults were the scenario's own.
+    pub schedule: Option<String>,
+    /// When it began.
+    pub began: Option<Moment>,
+    /// A line a fault, in the order of their times.
+    pub faults: Vec<FaultRow>,
+}
+
+/// One fault.
+#[derive(Debug, Clone, Serialize)]
+pub struct FaultRow {
+    /// Its number in the schedule; nothing for a fault of the scenario's own.
+    pub number: Option<u32>,
+    /// Name in the lab.
+    pub container: String,
+    /// What it is, with its parameters.
+    pub what: String,
+    /// When it was to begin and how long it was to last.
+    pub planned: Option<(Moment, String)>,
+    /// When it bit and how long it was on.
+    pub played: Option<(Moment, String)>,
+    /// What became of it.
+    pub fate: Word,
+    /// What was seen when it bit, or why it was not done.
+    pub evidence: String,
+    /// What was seen when it was gone.
+    pub healed: String,
+}
+
+const BIT: Word = Word { class: "passed", text: "bit and healed" };
+const LASTED: Word = Word { class: "flaky", text: "bit, not seen to heal" };
+const REFUSED: Word = Word { class: "skipped", text: "not possible then" };
+const FAILED: Word = Word { class: "infrastructure", text: "failed" };
+const NOT_REACHED: Word = Word { class: "skipped", text: "not reached" };
+const PLANNED: Word = Word { class: "skipped", text: "planned" };
+
+/// The chaos of an attempt, by its folder; nothing where nothing was broken and nothing was to be.
+pub fn chaos(folder: &Path, story: &Story) -> Option<Chaos> {
+    let text = std::fs::read_to_string(folder.join(CHAOS_FILE)).ok();
+    let file = text.and_then(|text| serde_json::from_str::<ChaosFile>(&text).ok());
+    of(file.as_ref(), story)
+}
+
+fn of(file: Option<&ChaosFile>, story: &Story) -> Option<Chaos> {
+    let mut faults: Vec<(f64, FaultRow)> = file.map(|file| scheduled(file, story)).unwrap_or_default();
+    faults.extend(own(story));
+    if faults.is_empty() {
+        return None;
+    }
+    faults.sort_by(|one, two| one.0.total_cmp(&two.0));
+    let schedule = file.map(|ChaosFile { schedule, .. }| {
+        let seed = schedule.seed.map_or_else(|| "made by hand or by shrink".into(), |seed| format!("seed {seed}"));
+        format!(
+            "profile {}, {seed}, {} faults in {}",
+            schedule.profile,
+            schedule.faults.len(),
+            duration(schedule.length_ms as f64)
+        )
+    });
+    let began = story.chaos_began_ms.map(moment);
+    Some(Chaos { schedule, began, faults: faults.into_iter().map(|(_, row)| row).collect() })
+}
+
+/// The rows of a schedule, each with when it was to begin.
+fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
+    let begun = story.chaos_began_ms;
+    let at = |since_ms: u64| begun.unwrap_or(story.begun_ms) + since_ms as f64;
+    let row = |planned: &crate::fault::Planned| {
+        let played = file.played.iter().find(|played| played.number == planned.number);
+        let span = |from: u64, to: u64| Some((moment(at(from)), duration(to.saturating_sub(from) as f64)));
+        let (fate, played, evidence, healed) = match played.map(|played| &played.fate) {
+            Some(Fate::Bit { bitten_ms, healed_ms, evidence, healed, .. }) => {
+                (BIT, span(*bitten_ms, *healed_ms), evidence.clone(), healed.clone())
+            }
+            Some(Fate::Refused { reason, .. }) => (REFUSED, None, reason.clone(), String::new()),
+            Some(Fate::Failed { reason, .. }) => (FAILED, None, reason.clone(), String::new()),
+            Some(Fate::NotReached) => (NOT_REACHED, None, String::new(), String::new()),
+            None => seen(planned.number, story),
+        };
+        let row = FaultRow {
+            number: Some(planned.number),
+            container: planned.container.clone(),
+            what: planned.fault.to_string(),
+            planned: span(planned.at_ms, planned.at_ms + planned.duration_ms),
+            played,
+            fate,
+            evidence: plain(&evidence, 1000),
+            healed: plain(&healed, 1000),
+        };
+        (at(planned.at_ms), row)
+    };
+    file.schedule.faults.iter().map(row).collect()
+}
+
+/// What the events tell of a fault of a schedule whose end was not written down, because the attempt was cut short.
+fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, String) {
+    match story.faults.iter().find(|broken| broken.scheduled == Some(number)) {
+        Some(broken) => {
+            let end = broken.healed_ms.unwrap_or(story.ended_ms);
+            let fate = if broken.healed.is_some() { BIT } else { LASTED };
+            let played = Some((moment(broken.bit_ms), duration(end - broken.bit_ms)));
+            (fate, played, broken.evidence.clone(), broken.healed.clone().unwrap_or_default())
+        }
+        None => (PLANNED, None, String::new(), String::new()),
+    }
+}
+
+/// Faults that the scenario asked for itself.
+fn own(story: &Story) -> impl Iterator<Item = (f64, FaultRow)> {
+    story.faults.iter().filter(|broken| broken.scheduled.is_none()).map(|broken| {
+        let end = broken.healed_ms.unwrap_or(story.ended_ms);
+        let row = FaultRow {
+            number: None,
+            container: broken.container.clone(),
+            what: broken.description.to_string(),
+            planned: None,
+            played: Some((moment(broken.bit_ms), duration(end - broken.bit_ms))),
+            fate: if broken.healed.is_some() { BIT } else { LASTED },
+            evidence: plain(&broken.evidence, 1000),
+            healed: plain(broken.healed.as_deref().unwrap_or_default(), 1000),
+        };
+        (broken.bit_ms, row)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use e2e_contract::Fault;
+
+    use super::*;
+
+    fn file() -> ChaosFile {
+        serde_json::from_str(
+            r#"{"schedule":{"format_version":1,"case":"a/b:c","seed":7,"profile":"default","length_ms":10000,"faults":[
+                {"number":2,"at_ms":1000,"duration_ms":500,"container":"db","fault":{"name":"node.kill"}},
+                {"number":1,"at_ms":3000,"duration_ms":500,"container":"app","fault":{"name":"node.freeze"}},
+                {"number":3,"at_ms":9000,"duration_ms":500,"container":"app","fault":{"name":"node.freeze"}}]},
+              "played":[
+                {"number":2,"fate":"bit","begun_ms":1000,"bitten_ms":1100,"healed_ms":1600,"evidence":"dead","healed":"up"},
+                {"number":1,"fate":"refused","begun_ms":3000,"reason":"it is down"}]}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_planned_stands_beside_what_was_played() {
+        let mut story = Story { chaos_began_ms: Some(5000.0), ..Story::default() };
+        story.faults.push(super::super::story::Broken {
+            fault: 1,
+            scheduled: None,
+            container: "worker".into(),
+            description: Fault::NodeKill,
+            asked_ms: 5500.0,
+            bit_ms: 5600.0,
+            healed_ms: None,
+            evidence: "gone".into(),
+            healed: None,
+        });
+        let chaos = of(Some(&file()), &story).unwrap();
+        assert_eq!(chaos.schedule.as_deref(), Some("profile default, seed 7, 3 faults in 10.000 s"));
+        let shown: Vec<String> = chaos
+            .faults
+            .iter()
+            .map(|row| {
+                let at = |it: &Option<(Moment, String)>| it.as_ref().map_or("-".into(), |(at, _)| at.text.clone());
+                format!("{} {} {} {} {}", row.container, at(&row.planned), at(&row.played), row.fate.text, row.evidence)
+            })
+            .collect();
+        let expected = [
+            "worker - 5.600 bit, not seen to heal gone",
+            "db 6.000 6.100 bit and healed dead",
+            "app 8.000 - not possible then it is down",
+            "app 14.000 - planned ",
+        ];
+        assert_eq!(shown, expected);
+        assert!(of(None, &Story::default()).is_none());
+    }
+}

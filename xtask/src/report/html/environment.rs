@@ -1,0 +1,82 @@
+//! What a run ran on and with, and how to repeat it.
+
+use serde::Serialize;
+
+use super::command::repeat;
+use super::words::size;
+use crate::record::{Machine, RunRecord};
+
+/// The environment of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Environment {
+    /// The command that repeats it.
+    pub command: Option<String>,
+    /// Names and values: engine, user, seeds.
+    pub facts: Vec<(&'static str, String)>,
+    /// The same of the machine.
+    pub machine: Vec<(&'static str, String)>,
+    /// By name.
+    pub templates: Vec<Template>,
+    /// What could not be taken back on the host.
+    pub cleanup_failures: Vec<String>,
+}
+
+/// A template as it was.
+#[derive(Debug, Clone, Serialize)]
+pub struct Template {
+    /// Its name.
+    pub name: String,
+    /// The hash of its layer.
+    pub layer: String,
+    /// Its containers run as root of the host.
+    pub privileged: bool,
+    /// What was installed in it: name and version.
+    pub packages: Vec<(String, String)>,
+}
+
+/// That of a run.
+pub fn environment(record: &RunRecord) -> Environment {
+    let mut facts = vec![
+        ("run", record.run_id.clone()),
+        ("engine", record.engine_version.clone()),
+        ("scenarios ran as", record.user.clone()),
+        ("started", record.started_at.clone()),
+        ("exit code", record.exit_code.to_string()),
+    ];
+    let seed = |name, seed: Option<u64>| seed.map(|seed| (name, seed.to_string()));
+    facts.extend(seed("seed of the faults", record.chaos_seed));
+    facts.extend(seed("seed of the order", record.shuffle_seed));
+    facts.extend(record.compared_with.iter().map(|with| ("compared with", with.clone())));
+    let templates = record.layers.iter().map(|(name, layer)| Template {
+        name: name.clone(),
+        layer: layer.clone(),
+        privileged: record.privileged.contains(name),
+        packages: record.packages.get(name).map(|all| all.iter().map(|one| package(one)).collect()).unwrap_or_default(),
+    });
+    Environment {
+        command: repeat(record),
+        facts,
+        machine: record.machine.as_ref().map(machine).unwrap_or_default(),
+        templates: templates.collect(),
+        cleanup_failures: record.cleanup_failures.clone(),
+    }
+}
+
+/// A package's name and version.
+pub fn package(text: &str) -> (String, String) {
+    let (name, version) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), version.trim_start_matches('=').to_owned())
+}
+
+/// A machine's names and values.
+pub fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
+    vec![
+        ("processor", machine.cpu_model.clone()),
+        ("cores", machine.cores.to_string()),
+        ("memory", size(machine.memory_bytes as f64)),
+        ("kernel", machine.kernel.clone()),
+        ("LXC", machine.lxc.clone()),
+        ("storage", machine.storage.clone()),
+        ("cgroup", machine.cgroup.clone()),
+    ]
+}

@@ -1,0 +1,330 @@
+//! Why an attempt did not pass: what failed, when, on which machine, under which faults, what was logged, what to type next.
+
+use std::collections::BTreeSet;
+
+use e2e_contract::{DefectOutcome, InvariantKind};
+use serde::Serialize;
+
+use super::command::Next;
+use super::faults::{FaultLine, on_at, over_by};
+use super::log::{Row, around, errors_around, while_faults};
+use super::story::Story;
+use super::words::{Moment, count, duration, moment, plain, wall_clock};
+use crate::record::logs::LogLine;
+use crate::record::{Cause, Outcome};
+
+/// So many faults that were over are listed.
+const OVER_MAX: usize = 12;
+
+/// The first thing that did not hold, and when.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Broke {
+    /// On the run's clock.
+    pub at_ms: f64,
+    /// What kind of thing it was, in words.
+    pub kind: String,
+    /// What did not hold: a condition, an error.
+    pub what: String,
+    /// What the author says it means.
+    pub meaning: Option<String>,
+    /// The values that were seen.
+    pub values: String,
+    /// `file:line`.
+    pub place: Option<String>,
+}
+
+/// The whole of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// What broke.
+    pub broke: Broke,
+    /// When, on the run's clock.
+    pub at: Moment,
+    /// When, on the wall clock.
+    pub wall_clock: Option<String>,
+    /// How long after the attempt's begin.
+    pub into: String,
+    /// The step it was in.
+    pub step: Option<String>,
+    /// Other things that did not hold.
+    pub others: usize,
+    /// The machines, those that had most to do with it first.
+    pub machines: Vec<MachineLine>,
+    /// Faults that were on at that moment.
+    pub faults_on: Vec<FaultLine>,
+    /// Faults that were over by then, the last one first.
+    pub faults_over: Vec<FaultLine>,
+    /// What was logged around it.
+    pub logged: Vec<Row>,
+    /// Errors and warnings from while faults were on, where that was earlier.
+    pub logged_before: Vec<Row>,
+    /// The last lines of each log, where no line is known to be near.
+    pub last_words: Vec<String>,
+    /// What to type.
+    pub next: Vec<Next>,
+    /// Commands that lead into a lab that stays.
+    pub enter: Vec<String>,
+}
+
+/// What a machine had to do with a failure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MachineLine {
+    /// Name in the lab.
+    pub machine: String,
+    /// Why it is listed, in words.
+    pub reasons: Vec<String>,
+}
+
+/// What broke in an attempt that did not pass; nothing for one that did.
+pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
+    let end = |kind: &str, what: String| {
+        Some(Broke {
+            at_ms: story.ended_ms,
+            kind: kind.into(),
+            what,
+            meaning: None,
+            values: String::new(),
+            place: None,
+        })
+    };
+    let cause = match outcome {
+        Outcome::Passed => return None,
+        Outcome::Interrupted => return end("The run was interrupted", "nothing is said of the product".into()),
+        Outcome::Infrastructure { message } => {
+            return end("No lab could be had: nothing is said of the product", message.clone());
+        }
+        Outcome::Failed { cause } => cause,
+    };
+    match cause {
+        Cause::Check { message } => {
+            let mut broken = checks(story);
+            let named = broken.iter().position(|one| message.contains(&one.what));
+            match named.or((!broken.is_empty()).then_some(0)) {
+                Some(place) => Some(broken.swap_remove(place)),
+                None => end("A check did not hold", message.clone()),
+            }
+        }
+        Cause::Error { message } | Cause::Panic { message } => {
+            let kind =
+                if matches!(cause, Cause::Error { .. }) { "The scenario gave up" } else { "The scenario panicked" };
+            let place = story.aborted.as_ref().and_then(|(_, _, place)| place.clone());
+            let at_ms = story.aborted.as_ref().map_or(story.ended_ms, |(at_ms, ..)| *at_ms);
+            let (what, values) = (message.clone(), String::new());
+            Some(Broke { at_ms, kind: kind.into(), what, meaning: None, values, place })
+        }
+        Cause::TimedOut { .. } | Cause::Signal { .. } | Cause::ExitStatus { .. } => {
+            let at_ms = scenario_end(story);
+            let what = cause.to_string();
+            let kind = "The scenario's program did not come to its end".into();
+            Some(Broke { at_ms, kind, what, meaning: None, values: String::new(), place: None })
+        }
+        Cause::Chaos { message } => end("The run with faults says nothing", message.clone()),
+        Cause::Protocol { message } => end("The scenario broke the protocol", message.clone()),
+    }
+}
+
+/// When the scenario's program ended, as far as the lab's phases tell.
+fn scenario_end(story: &Story) -> f64 {
+    let scenario = story.phases.iter().find(|phase| phase.name == "scenario");
+    scenario.map_or(story.ended_ms, |phase| phase.ended_ms)
+}
+
+/// Every check, invariant and known defect that did not come out as it should, in order.
+fn checks(story: &Story) -> Vec<Broke> {
+    let checks = story.checks.iter().filter(|(_, check)| !check.passed).map(|(at_ms, check)| Broke {
+        at_ms: *at_ms,
+        kind: "A check did not hold".into(),
+        what: check.condition.clone(),
+        meaning: check.message.clone(),
+        values: check.values.clone(),
+        place: Some(format!("{}:{}", check.file, check.line)),
+    });
+    let failed = |(_, it): &&(f64, e2e_contract::Invariant)| !it.held && it.kind != InvariantKind::Sometimes;
+    let invariants = story.invariants.iter().filter(failed).map(|(at_ms, it)| {
+        let kind = match it.kind {
+            InvariantKind::Always => "A condition that must always hold did not",
+            InvariantKind::AtEnd | InvariantKind::Sometimes => "A condition that must hold at the end did not",
+        };
+        let looks = format!("{}, {} without an answer", count(it.looks as usize, "look", "looks"), it.missed);
+        Broke {
+            at_ms: *at_ms,
+            kind: kind.into(),
+            what: it.name.clone(),
+            meaning: None,
+            values: if it.values.is_empty() { looks } else { format!("{}\n{looks}", it.values) },
+            place: Some(format!("{}:{}", it.file, it.line)),
+        }
+    });
+    let defects = story.defects.iter().filter(|(_, it)| it.outcome != DefectOutcome::Known).map(|(at_ms, it)| {
+        let kind = match it.outcome {
+            DefectOutcome::Fixed => "A known defect is fixed: its mark has to go",
+            DefectOutcome::Different | DefectOutcome::Known => "A known defect fails in another way",
+        };
+        Broke {
+            at_ms: *at_ms,
+            kind: kind.into(),
+            what: it.defect.clone(),
+            meaning: Some(format!("expected to fail with {:?}", it.failing_with)),
+            values: it.failure.clone().unwrap_or_default(),
+            place: Some(format!("{}:{}", it.file, it.line)),
+        }
+    });
+    let mut all: Vec<Broke> = checks.chain(invariants).chain(defects).collect();
+    all.sort_by(|one, two| one.at_ms.total_cmp(&two.at_ms));
+    all
+}
+
+/// Everything about a failure that a reader asks for first.
+pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, next: Vec<Next>) -> Failure {
+    let at_ms = broke.at_ms;
+    let step = story.steps.iter().filter(|step| step.begun_ms <= at_ms && at_ms <= step.ended_ms);
+    let step = step.max_by_key(|step| step.number).map(|step| plain(&step.name, 200));
+    let others = checks(story).len().saturating_sub(1);
+    let logged = around(lines, at_ms);
+    let last_words: Vec<String> = story.last_words.iter().map(|line| plain(line, 600)).collect();
+    let broke = Broke {
+        what: plain(&broke.what, 4000),
+        values: plain(&broke.values, 8000),
+        meaning: broke.meaning.map(|meaning| plain(&meaning, 2000)),
+        ..broke
+    };
+    Failure {
+        at: moment(at_ms),
+        wall_clock: wall_clock(started_at, at_ms),
+        into: duration(at_ms - story.begun_ms),
+        step,
+        others,
+        machines: machines(story, lines, at_ms),
+        faults_on: on_at(story, at_ms),
+        faults_over: over_by(story, at_ms, OVER_MAX),
+        logged_before: while_faults(lines, story, at_ms),
+        last_words: if logged.is_empty() { last_words } else { Vec::new() },
+        logged,
+        next,
+        enter: story.enter.clone(),
+        broke,
+    }
+}
+
+/// The machines with what ties them to a moment: a fault that was on, the last command there, errors they logged.
+fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
+    let last = story.commands.iter().filter(|command| command.ended_ms <= at_ms + 1.0);
+    let last = last.max_by(|one, two| one.ended_ms.total_cmp(&two.ended_ms));
+    let names: BTreeSet<&String> = story
+        .commands
+        .iter()
+        .map(|command| &command.container)
+        .chain(story.faults.iter().map(|broken| &broken.container))
+        .collect();
+    let line = |name: &String| {
+        let on = story.faults.iter().filter(|broken| broken.container == *name && broken.is_on(at_ms));
+        let mut reasons: Vec<String> = on.map(|broken| format!("{} was on", broken.description)).collect();
+        let asked = last.filter(|command| command.container == *name);
+        let weight = 4 * reasons.len() + 2 * usize::from(asked.is_some());
+        reasons.extend(asked.map(|command| {
+            let before = duration((at_ms - command.ended_ms).max(0.0));
+            format!("last asked, {before} before: {} (status {})", plain(&command.text, 120), command.status)
+        }));
+        let errors = errors_around(lines, name, at_ms);
+        if errors > 0 {
+            reasons.push(format!("logged {} close to it", count(errors, "error", "errors")));
+        }
+        let over = story.faults.iter().filter(|broken| broken.container == *name && !broken.is_on(at_ms)).count();
+        if over > 0 {
+            reasons.push(format!("had {} before, over by then", count(over, "fault", "faults")));
+        }
+        (weight + usize::from(errors > 0), MachineLine { machine: name.clone(), reasons })
+    };
+    let mut found: Vec<(usize, MachineLine)> =
+        names.into_iter().map(line).filter(|(_, line)| !line.reasons.is_empty()).collect();
+    found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+    found.into_iter().map(|(_, line)| line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use e2e_contract::{Check, Invariant};
+
+    use super::super::story::{Broken, Command, Span};
+    use super::*;
+
+    fn check(condition: &str, passed: bool) -> Check {
+        Check {
+            passed,
+            condition: condition.into(),
+            values: "rows = 3".into(),
+            message: None,
+            file: "scenarios/a/main.rs".into(),
+            line: 7,
+        }
+    }
+
+    fn story() -> Story {
+        let command = |container: &str, ended_ms| Command {
+            begun_ms: ended_ms - 5.0,
+            ended_ms,
+            container: container.into(),
+            text: "psql".into(),
+            status: 0,
+            timed_out: false,
+        };
+        Story {
+            begun_ms: 1000.0,
+            ended_ms: 9000.0,
+            checks: vec![(2000.0, check("one", true)), (3000.0, check("two", false)), (4000.0, check("three", false))],
+            commands: vec![command("db", 2990.0), command("app", 2500.0), command("app", 5000.0)],
+            steps: vec![Span { name: "count".into(), begun_ms: 2900.0, ended_ms: 3100.0, number: 0, passed: false }],
+            faults: vec![Broken {
+                fault: 1,
+                scheduled: None,
+                container: "worker".into(),
+                description: e2e_contract::Fault::NodeFreeze,
+                asked_ms: 2000.0,
+                bit_ms: 2100.0,
+                healed_ms: Some(3500.0),
+                evidence: "it stood still".into(),
+                healed: None,
+            }],
+            ..Story::default()
+        }
+    }
+
+    fn of_check(message: &str) -> Outcome {
+        Outcome::Failed { cause: Cause::Check { message: message.into() } }
+    }
+
+    #[test]
+    fn the_check_of_the_cause_is_what_broke() {
+        let story = story();
+        let broke_at = |message: &str| broke(&story, &of_check(message)).map(|broke| (broke.what, broke.at_ms));
+        assert_eq!(broke_at("three at scenarios/a/main.rs:7"), Some(("three".into(), 4000.0)));
+        assert_eq!(broke_at("something else"), Some(("two".into(), 3000.0)));
+        assert_eq!(broke(&story, &Outcome::Passed), None);
+        let invariant = Invariant {
+            kind: InvariantKind::AtEnd,
+            name: "no job is lost".into(),
+            held: false,
+            looks: 1,
+            missed: 0,
+            values: String::new(),
+            file: "f".into(),
+            line: 1,
+        };
+        let story = Story { invariants: vec![(8000.0, invariant)], ..Story::default() };
+        let found = broke(&story, &of_check("no job is lost at f:1")).unwrap();
+        assert_eq!((found.at_ms, found.place.as_deref()), (8000.0, Some("f:1")));
+    }
+
+    #[test]
+    fn a_failure_names_machines_and_faults_of_its_moment() {
+        let story = story();
+        let broke = broke(&story, &of_check("two")).unwrap();
+        let failure = failure(&story, broke, &[], "2026-01-01T00:00:00Z", Vec::new());
+        let machines: Vec<(&str, &str)> =
+            failure.machines.iter().map(|line| (line.machine.as_str(), line.reasons[0].as_str())).collect();
+        assert_eq!(machines, [("worker", "node.freeze was on"), ("db", "last asked, 10.0 ms before: psql (status 0)")]);
+        assert_eq!((failure.step.as_deref(), failure.others), (Some("count"), 1));
+        assert_eq!(failure.faults_on[0].relation, "on since 900 ms");
+        assert_eq!(failure.wall_clock.as_deref(), Some("2026-01-01T00:00:03.000Z"));
+    }
+}

@@ -1,0 +1,277 @@
+//! The page of a run.
+
+use serde::Serialize;
+
+use super::attempt::{AttemptView, Source};
+use super::environment::{Environment, environment};
+use super::log;
+use super::performance::{ComparisonView, comparisons};
+use super::pictures::Room;
+use super::story::stories;
+use super::template::filled;
+use super::words::{Moment, Word, count, duration, moment, plain, verdict};
+use crate::record::human::summary;
+use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunRecord, Stamped, Verdict};
+
+/// All that is on the page.
+#[derive(Debug, Serialize)]
+struct Page {
+    run_id: String,
+    /// The verdict in words.
+    headline: String,
+    /// The class that colours it.
+    class: &'static str,
+    summary: String,
+    started_at: String,
+    duration: String,
+    cases: Vec<CaseView>,
+    comparisons: Vec<ComparisonView>,
+    compared_with: Option<String>,
+    warnings: Vec<(Moment, String)>,
+    environment: Environment,
+}
+
+/// One case.
+#[derive(Debug, Serialize)]
+struct CaseView {
+    anchor: String,
+    name: String,
+    verdict: Word,
+    duration: String,
+    /// Why it did not pass, in a line.
+    why: String,
+    /// Faults that bit, of those that were planned.
+    faults: Option<String>,
+    /// Whether it stands open.
+    open: bool,
+    attempts: Vec<AttemptView>,
+}
+
+/// What the page of a run is called, in the run's folder.
+pub const FILE: &str = "report.html";
+
+/// The page of a run, with its events: one text without links to anything but files beside it.
+///
+/// # Errors
+/// When a file of the record cannot be read or is damaged.
+pub fn page(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
+    let record = &run.record;
+    let mut stories = stories(events);
+    let mut sources = Vec::new();
+    for (place, case) in record.cases.iter().enumerate() {
+        for (number, attempt) in case.attempts.iter().enumerate() {
+            let story = stories.remove(&attempt.folder);
+            let lines = match &story {
+                Some(_) => run.log_lines(&attempt.folder)?,
+                None => Vec::new(),
+            };
+            let number = (number + 1, place + 1);
+            sources.push(Source { run, case: &case.case, number, attempt, story, lines });
+        }
+    }
+    let sizes: Vec<usize> = sources.iter().map(|source| log::size(&source.lines)).collect();
+    let shares = log::shares(&sizes, log::BYTES_MAX);
+    let mut room = Room::ALL;
+    let mut views = Vec::new();
+    for (source, share) in sources.into_iter().zip(shares) {
+        views.push((source.number.1, source.view(share, &mut room)?));
+    }
+    let mut cases = Vec::new();
+    for (place, case) in record.cases.iter().enumerate() {
+        let (own, others) = views.into_iter().partition(|(of, _)| *of == place + 1);
+        views = others;
+        cases.push(case_view(place + 1, case, own.into_iter().map(|(_, view)| view).collect()));
+    }
+    let warnings = events.iter().filter_map(|stamped| match &stamped.event {
+        Event::Warning { message } => Some((moment(stamped.at_ms), plain(message, 2000))),
+        _ => None,
+    });
+    let (headline, class) = headline(record);
+    filled(
+        "page.html",
+        Page {
+            run_id: record.run_id.clone(),
+            headline,
+            class,
+            summary: summary(&record.counts, record.duration_ms),
+            started_at: record.started_at.clone(),
+            duration: duration(record.duration_ms),
+            cases,
+            comparisons: comparisons(run)?,
+            compared_with: record.compared_with.clone(),
+            warnings: warnings.collect(),
+            environment: environment(record),
+        },
+    )
+}
+
+fn case_view(number: usize, case: &CaseResult, attempts: Vec<AttemptView>) -> CaseView {
+    let last = case.attempts.last();
+    let why = match last.map(|attempt| &attempt.outcome) {
+        Some(Outcome::Failed { cause }) => cause.to_string(),
+        Some(Outcome::Infrastructure { message }) => message.clone(),
+        _ => match case.attempts.iter().find_map(|attempt| failed(&attempt.outcome)) {
+            Some(why) if case.verdict == Verdict::Flaky => format!("passed after: {why}"),
+            _ => String::new(),
+        },
+    };
+    let faults = last.and_then(|attempt| attempt.faults).map(|it| format!("{} of {}", it.bit, it.planned));
+    CaseView {
+        anchor: format!("case-{number}"),
+        name: case.case.to_string(),
+        verdict: verdict(case.verdict),
+        duration: duration(case.attempts.iter().map(|attempt| attempt.duration_ms).sum()),
+        why: plain(why.lines().next().unwrap_or_default(), 300),
+        faults,
+        open: !matches!(case.verdict, Verdict::Passed | Verdict::Skipped),
+        attempts,
+    }
+}
+
+fn failed(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Failed { cause } => Some(cause.to_string()),
+        _ => None,
+    }
+}
+
+/// What a run came to, in words, and the class that colours it.
+pub fn headline(record: &RunRecord) -> (String, &'static str) {
+    let counts = &record.counts;
+    let all = [counts.passed, counts.failed, counts.flaky, counts.infrastructure, counts.interrupted, counts.skipped];
+    let all = count(all.iter().sum::<u32>() as usize, "case", "cases");
+    if counts.interrupted > 0 {
+        return ("The run was interrupted".into(), "interrupted");
+    }
+    if counts.failed > 0 {
+        return (format!("{} of {all} failed", counts.failed), "failed");
+    }
+    if counts.infrastructure > 0 {
+        return (format!("No lab for {} of {all}", counts.infrastructure), "infrastructure");
+    }
+    if record.comparisons.iter().any(Comparison::fails) {
+        return (format!("{all} passed, and a measured operation has become worse"), "failed");
+    }
+    if counts.flaky > 0 {
+        return (format!("{} of {all} passed only after a failure", counts.flaky), "flaky");
+    }
+    (format!("{} of {all} passed", counts.passed), "passed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "</pre></code><script>alert(1)</script>{{ 7 * 7 }}\u{1b}[31m";
+
+    /// A run in a folder: one case has failed under a fault, with text in it that is no friend of ours.
+    fn run(folder: &std::path::Path) -> PastRun {
+        let event = |at_ms: u32, event: &str, more: serde_json::Value| {
+            let mut line = serde_json::json!({ "at_ms": at_ms, "event": event, "case": "a/b:c" });
+            line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            format!("{line}\n")
+        };
+        let fault = serde_json::json!({ "fault": 1, "container": "db", "description": { "name": "node.freeze" },
+            "evidence": "no process of it ran", "duration_ms": 100 });
+        let cause = serde_json::json!({ "cause": "check", "message": "rows == 3 at scenarios/a/b/main.rs:7" });
+        let outcome = serde_json::json!({ "outcome": "failed", "cause": cause });
+        let events = [
+            event(1000, "case_started", serde_json::json!({ "attempt": 1 })),
+            event(2000, "scenario_started", serde_json::json!({ "pid": 7, "user": "user" })),
+            event(2100, "step_started", serde_json::json!({ "name": "count", "depth": 0 })),
+            event(3000, "fault_injected", fault),
+            event(
+                3400,
+                "exec",
+                serde_json::json!({ "container": "db", "command": HOSTILE, "status": 1, "duration_ms": 50,
+                "timed_out": false }),
+            ),
+            event(
+                3500,
+                "check",
+                serde_json::json!({ "passed": false, "condition": "rows == 3", "message": HOSTILE,
+                "values": format!("rows = {HOSTILE}"), "file": "scenarios/a/b/main.rs", "line": 7 }),
+            ),
+            event(
+                5000,
+                "case_ended",
+                serde_json::json!({ "attempt": 1, "outcome": outcome, "duration_ms": 4000,
+                "last_words": [HOSTILE], "folder": "a/b" }),
+            ),
+        ];
+        std::fs::create_dir_all(folder.join("a/b/containers/db")).unwrap();
+        std::fs::write(folder.join("events.jsonl"), events.concat()).unwrap();
+        let mut log = format!("2026-01-01T00:00:03.450000+0000 db app[1]: error: {HOSTILE}\n").into_bytes();
+        log.extend_from_slice(b"\xff\xfe no UTF-8\n");
+        log.extend(std::iter::repeat_n(b'<', 1 << 20));
+        std::fs::write(folder.join("a/b/containers/db/journal.log"), log).unwrap();
+        let record = serde_json::json!({ "format_version": 1, "run_id": "run-1", "started_at": "2026-01-01T00:00:00.000Z",
+            "duration_ms": 6000, "engine_version": "0.1.0", "user": "user", "shuffle_seed": null, "chaos_seed": 7,
+            "layers": { "base": "0123" }, "privileged": [], "cases": [{ "case": "a/b:c", "verdict": "failed", "attempts": [{
+            "outcome": "failed", "cause": cause, "duration_ms": 4000, "folder": "a/b" }] }], "counts": { "passed": 0,
+            "failed": 1, "flaky": 0, "infrastructure": 0, "interrupted": 0, "skipped": 0 }, "cleanup_failures": [],
+            "exit_code": 1, "command": ["e2e", "--chaos"], "packages": { "base": ["zlib=1.2"] } });
+        std::fs::write(folder.join("run.json"), record.to_string()).unwrap();
+        PastRun::read(folder.to_owned()).unwrap()
+    }
+
+    fn page_of(run: &PastRun) -> String {
+        page(run, &run.events().unwrap()).unwrap()
+    }
+
+    /// What a reader sees of a part of the page, a line for each line that says something.
+    fn text_of(page: &str, begin: &str, end: &str) -> String {
+        let from = &page[page.find(begin).unwrap()..];
+        let part = &from[..from.find(end).unwrap()];
+        let mut text = String::new();
+        for piece in part.split('<') {
+            // Names and cells stand apart on the page, not in its text.
+            text.push_str(match piece.split_once(['>', ' ']).map(|(tag, _)| tag) {
+                Some("dt") => "\n",
+                Some("/dt") => ": ",
+                Some("td" | "th") => " ",
+                _ => "",
+            });
+            text.push_str(piece.split_once('>').map_or(piece, |(_, text)| text));
+        }
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_failure_is_told_before_all_else_and_without_the_script() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = page_of(&run(folder.path()));
+        let told = text_of(&page, "<section class=\"failure\"", "</section>");
+        let expected = r"A check did not hold
+rows == 3
+&lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}�[31m
+Values: rows = &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}�[31m
+Where: scenarios&#x2f;a&#x2f;b&#x2f;main.rs:7
+When: 3.500 s of the run (2026-01-01T00:00:03.500Z), 2.500 s into the case, in step count
+Machine:
+db: node.freeze was on; last asked, 100 ms before: &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}�[31m (status 1); logged 1 error close to it
+Faults then:
+node.freeze on db, on since 500 ms (bit at 3.000 s: no process of it ran)
+Logged:
+s machine level line
+3.450 db error journal.log app[1]: error: &lt;";
+        assert!(told.starts_with(expected), "{told}");
+        assert!(told.ends_with("Type next:\ncargo xtask e2e a&#x2f;b:c this case again\ncargo xtask logs run-1 --case a&#x2f;b:c --digest what all machines logged, errors first\ncargo xtask e2e a&#x2f;b:c --keep-containers again, and the machines stay for a look"), "{told}");
+        assert!(page.contains("<h1>1 of 1 case failed</h1>"));
+        assert!(page.contains("<details class=\"case failed\" id=\"case-1\" open>"), "a failed case stands open");
+        assert!(page.contains("cargo xtask e2e --chaos --seed 7"));
+    }
+
+    #[test]
+    fn no_text_of_others_is_more_than_text_and_no_network_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = page_of(&run(folder.path()));
+        assert!(!page.contains("<script>alert") && !page.contains('\u{1b}') && page.contains("{{ 7 * 7 }}"));
+        assert_eq!(page.matches("<script>").count(), 1, "the page's own");
+        assert!(page.len() < 400_000, "{}: a line without an end is cut", page.len());
+        for outside in ["src=\"http", "href=\"http", "url(", "@import", "<link", "<iframe"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Pictures, in the page itself where they are small enough.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use e2e_contract::{Likeness, Picture, PictureSize};
+use serde::Serialize;
+
+use super::story::Shot;
+use super::words::{Moment, moment, size};
+
+/// A larger picture is a link to its file.
+const BYTES_MAX: u64 = 600 << 10;
+
+const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// A picture of the page.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PictureView {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub url: String,
+    /// When it was taken.
+    pub at: Moment,
+    /// The picture itself, where it is small enough.
+    pub data: Option<String>,
+    /// Its file below the run's folder.
+    pub path: Option<String>,
+    /// Its size, or why there is none.
+    pub note: String,
+}
+
+/// How many bytes of pictures a page still takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Room(u64);
+
+impl Room {
+    /// That of an empty page.
+    pub const ALL: Self = Self(2 << 20);
+
+    /// A picture that was taken at this moment of a run in this folder.
+    pub fn picture(&mut self, folder: &Path, at_ms: f64, shot: &Shot) -> PictureView {
+        let Shot { name, url, picture } = shot;
+        match picture {
+            Picture::Skipped { reason } => view(at_ms, name, url, reason.clone()),
+            Picture::Taken { path, size_bytes } => {
+                self.fill(folder, path, view(at_ms, name, url, size(*size_bytes as f64)))
+            }
+        }
+    }
+
+    /// What came of comparing a picture with one of another time. The picture itself is among the others.
+    pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> PictureView {
+        let name = format!("{name}, compared");
+        match likeness {
+            Likeness::Skipped { reason } => view(at_ms, &name, "", reason.clone()),
+            Likeness::OtherSize { taken, expected, .. } => {
+                let shown = |size: &PictureSize| format!("{} x {} pixels", size.width_pixels, size.height_pixels);
+                view(at_ms, &name, "", format!("{}, and the expected one has {}", shown(taken), shown(expected)))
+            }
+            Likeness::Compared { difference, pixels_off, pixels, .. } => {
+                let note = format!("{pixels_off} of {pixels} pixels are not the expected ones, here in red");
+                match difference {
+                    Some(path) => self.fill(folder, path, view(at_ms, &name, "", note)),
+                    None => view(at_ms, &name, "", "as expected, to the pixel".into()),
+                }
+            }
+        }
+    }
+
+    /// Puts the picture of this file into a view, if it is one and there is room.
+    fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
+        let file = folder.join(path);
+        let size_bytes = std::fs::metadata(&file).map_or(u64::MAX, |metadata| metadata.len());
+        let bytes = (size_bytes <= BYTES_MAX.min(self.0)).then(|| std::fs::read(file).ok()).flatten();
+        let data = bytes.filter(|bytes| bytes.starts_with(SIGNATURE)).map(|bytes| {
+            self.0 = self.0.saturating_sub(bytes.len() as u64);
+            format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+        });
+        PictureView { data, path: Some(path.display().to_string()), ..view }
+    }
+}
+
+/// A view without a picture.
+fn view(at_ms: f64, name: &str, url: &str, note: String) -> PictureView {
+    PictureView { name: name.to_owned(), url: url.to_owned(), at: moment(at_ms), data: None, path: None, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_in_the_page_where_it_is_one_and_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("good.png", &[SIGNATURE, b"rest"].concat());
+        write("bad.png", b"<svg onload=alert(1)>");
+        let mut room = Room::ALL;
+        let mut data = |name: &str, size_bytes| {
+            let picture = Picture::Taken { path: name.into(), size_bytes };
+            let shot = Shot { name: "n".into(), url: "http://app/".into(), picture };
+            room.picture(folder.path(), 5.0, &shot).data
+        };
+        assert!(data("good.png", 12).unwrap().starts_with("data:image/png;base64,iVBORw0KGgpyZXN0"));
+        write("large.png", &[SIGNATURE, &[0; 700 << 10]].concat());
+        let mut data = |name: &str| data(name, 1);
+        assert_eq!([data("bad.png"), data("none.png"), data("large.png")], [None, None, None]);
+        let mut none = Room(3);
+        let shot = Shot {
+            name: "n".into(),
+            url: String::new(),
+            picture: Picture::Taken { path: "good.png".into(), size_bytes: 12 },
+        };
+        let view = none.picture(folder.path(), 5.0, &shot);
+        assert_eq!((view.data, view.path.as_deref(), view.note.as_str()), (None, Some("good.png"), "12 B"));
+        let (path, difference) = ("good.png".into(), Some("good.png".into()));
+        let likeness = Likeness::Compared { path, difference, pixels_off: 3, pixels: 9 };
+        let view = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);
+        assert!(view.data.is_some(), "{view:?}");
+        assert_eq!(view.note, "3 of 9 pixels are not the expected ones, here in red");
+    }
+}

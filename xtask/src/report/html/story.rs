@@ -1,0 +1,349 @@
+//! What happened in one attempt at a case, sorted from the run's events by kind.
+
+use std::collections::BTreeMap;
+
+use e2e_contract::{Check, Defect, Fault, Invariant, Level, Likeness, Metric, Picture};
+
+use crate::record::{CaseId, Event, Outcome, Stamped};
+
+/// One attempt.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// When it began, on the run's clock.
+    pub begun_ms: f64,
+    /// When it ended.
+    pub ended_ms: f64,
+    /// How it ended; nothing where the run was killed in it.
+    pub outcome: Option<Outcome>,
+    /// Everything of it, in order.
+    pub events: Vec<Stamped>,
+    /// The last lines of its logs, when it failed.
+    pub last_words: Vec<String>,
+    /// The lab's life: what it was doing, from when to when.
+    pub phases: Vec<Span>,
+    /// The scenario's steps, in the order of their begins.
+    pub steps: Vec<Span>,
+    /// Repetitions of measured operations.
+    pub operations: Vec<Span>,
+    /// Programs that ran in containers.
+    pub commands: Vec<Command>,
+    /// With their times.
+    pub checks: Vec<(f64, Check)>,
+    /// What was broken on purpose.
+    pub faults: Vec<Broken>,
+    /// Faults of the schedule that could not be done.
+    pub refused: Vec<Refused>,
+    /// With their times.
+    pub invariants: Vec<(f64, Invariant)>,
+    /// With their times.
+    pub findings: Vec<(f64, Finding)>,
+    /// With their times.
+    pub defects: Vec<(f64, Defect)>,
+    /// The scenario's own lines.
+    pub notes: Vec<(f64, Level, String)>,
+    /// With their times.
+    pub pictures: Vec<(f64, Shot)>,
+    /// Pictures that were compared with others: when, the name, and how far they are alike.
+    pub likenesses: Vec<(f64, String, Likeness)>,
+    /// With their times.
+    pub metrics: Vec<(f64, Metric)>,
+    /// Path below the run's folder, and size.
+    pub artifacts: Vec<(String, u64)>,
+    /// When the scenario gave up, why, and where.
+    pub aborted: Option<(f64, String, Option<String>)>,
+    /// When its chaos began.
+    pub chaos_began_ms: Option<f64>,
+    /// From when to when everything was healed and waited for.
+    pub settled: Option<(f64, f64)>,
+    /// Commands that lead into a lab that stays.
+    pub enter: Vec<String>,
+}
+
+/// Something that lasted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// What it is called.
+    pub name: String,
+    /// On the run's clock.
+    pub begun_ms: f64,
+    /// On the run's clock.
+    pub ended_ms: f64,
+    /// How many others of its kind it stands in; of an operation, which repetition it is.
+    pub number: u32,
+    /// It ended as it should.
+    pub passed: bool,
+}
+
+/// A program that ran in a container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// On the run's clock.
+    pub begun_ms: f64,
+    /// On the run's clock.
+    pub ended_ms: f64,
+    /// Name in the lab.
+    pub container: String,
+    /// Shortened.
+    pub text: String,
+    /// Or 128 + the signal's number.
+    pub status: i32,
+    /// It was killed at its deadline.
+    pub timed_out: bool,
+}
+
+/// A fault that bit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broken {
+    /// Its number in the case.
+    pub fault: u64,
+    /// Its number in the schedule.
+    pub scheduled: Option<u32>,
+    /// Name in the lab.
+    pub container: String,
+    /// What it is.
+    pub description: Fault,
+    /// When it was asked for.
+    pub asked_ms: f64,
+    /// When it was seen to bite.
+    pub bit_ms: f64,
+    /// When it was seen to be gone; nothing where it never was.
+    pub healed_ms: Option<f64>,
+    /// What was seen when it bit.
+    pub evidence: String,
+    /// What was seen when it was gone.
+    pub healed: Option<String>,
+}
+
+/// A fault that could not be done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// On the run's clock.
+    pub at_ms: f64,
+    /// Its number in the schedule.
+    pub scheduled: u32,
+    /// Name in the lab.
+    pub container: String,
+    /// What it is.
+    pub description: Fault,
+    /// Why not.
+    pub reason: String,
+}
+
+/// What a lab showed at the end of a case and nobody asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Such as `oom_kill`.
+    pub kind: String,
+    /// Nothing where the kernel does not say.
+    pub container: Option<String>,
+    /// The process or unit.
+    pub about: String,
+    /// What was seen.
+    pub detail: String,
+    /// The scenario says that it is its own doing.
+    pub expected: bool,
+}
+
+/// A picture that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shot {
+    /// Its name.
+    pub name: String,
+    /// The page.
+    pub url: String,
+    /// What came of it.
+    pub picture: Picture,
+}
+
+impl Broken {
+    /// Whether it was there at this moment.
+    pub fn is_on(&self, at_ms: f64) -> bool {
+        self.asked_ms <= at_ms && self.healed_ms.is_none_or(|healed| at_ms <= healed)
+    }
+}
+
+/// Every attempt of a run, by its folder; one that a killed engine left unfinished has none, and is left out.
+pub fn stories(events: &[Stamped]) -> BTreeMap<String, Story> {
+    let mut open: BTreeMap<&CaseId, Writer> = BTreeMap::new();
+    let mut stories = BTreeMap::new();
+    for stamped in events {
+        let Stamped { at_ms, event } = stamped;
+        if let Event::CaseStarted { case, .. } = event {
+            let mut writer = Writer::new(*at_ms);
+            writer.write(stamped);
+            open.insert(case, writer);
+        } else if let Event::CaseEnded { case, folder, .. } = event {
+            if let Some(mut writer) = open.remove(case) {
+                writer.write(stamped);
+                stories.insert(folder.clone(), writer.end(*at_ms));
+            }
+        } else if let Some(writer) = event.case().and_then(|case| open.get_mut(case)) {
+            writer.write(stamped);
+        }
+    }
+    stories
+}
+
+/// Writes a story, event by event.
+struct Writer {
+    story: Story,
+    /// Steps that have not ended: where they stand among the story's.
+    open_steps: Vec<usize>,
+    phase: (&'static str, f64),
+}
+
+impl Writer {
+    fn new(at_ms: f64) -> Self {
+        let story = Story { begun_ms: at_ms, ..Story::default() };
+        Self { story, open_steps: Vec::new(), phase: ("lab starts", at_ms) }
+    }
+
+    fn write(&mut self, stamped: &Stamped) {
+        let (story, at_ms) = (&mut self.story, stamped.at_ms);
+        story.events.push(stamped.clone());
+        match stamped.event.clone() {
+            Event::LabReady { .. } => self.turn("ready", at_ms),
+            Event::ScenarioStarted { .. } => self.turn("scenario", at_ms),
+            Event::LabDown { duration_ms, .. } => {
+                self.turn("lab goes", at_ms - duration_ms);
+                self.turn("end", at_ms);
+            }
+            Event::StepStarted { name, depth, .. } => {
+                self.open_steps.push(story.steps.len());
+                story.steps.push(Span { name, begun_ms: at_ms, ended_ms: at_ms, number: depth, passed: false });
+            }
+            Event::StepEnded { name, depth, passed, .. } => {
+                let is_it = |place: &usize| story.steps[*place].name == name && story.steps[*place].number == depth;
+                if let Some(open) = self.open_steps.iter().rposition(is_it) {
+                    let step = &mut story.steps[self.open_steps.remove(open)];
+                    (step.ended_ms, step.passed) = (at_ms, passed);
+                }
+            }
+            Event::Operation { operation, repetition, duration_ms, succeeded, .. } => story.operations.push(Span {
+                name: operation,
+                begun_ms: at_ms - duration_ms,
+                ended_ms: at_ms,
+                number: repetition,
+                passed: succeeded,
+            }),
+            Event::Exec { container, command, status, duration_ms, timed_out, .. } => story.commands.push(Command {
+                begun_ms: at_ms - duration_ms,
+                ended_ms: at_ms,
+                container,
+                text: command,
+                status,
+                timed_out,
+            }),
+            Event::Check { check, .. } => story.checks.push((at_ms, check)),
+            Event::FaultInjected(seen) => story.faults.push(Broken {
+                fault: seen.fault,
+                scheduled: seen.scheduled,
+                container: seen.container,
+                description: seen.description,
+                asked_ms: at_ms - seen.duration_ms,
+                bit_ms: at_ms,
+                healed_ms: None,
+                evidence: seen.evidence,
+                healed: None,
+            }),
+            Event::FaultHealed(seen) => {
+                if let Some(broken) = story.faults.iter_mut().find(|broken| broken.fault == seen.fault) {
+                    (broken.healed_ms, broken.healed) = (Some(at_ms), Some(seen.evidence));
+                }
+            }
+            Event::FaultRefused { scheduled, container, description, reason, .. } => {
+                story.refused.push(Refused { at_ms, scheduled, container, description, reason });
+            }
+            Event::ChaosBegan { .. } => story.chaos_began_ms = Some(at_ms),
+            Event::Settled { duration_ms, .. } => story.settled = Some((at_ms - duration_ms, at_ms)),
+            Event::Invariant { invariant, .. } => story.invariants.push((at_ms, invariant)),
+            Event::Finding { kind, container, about, detail, expected, .. } => {
+                story.findings.push((at_ms, Finding { kind, container, about, detail, expected }));
+            }
+            Event::Defect { defect, .. } => story.defects.push((at_ms, defect)),
+            Event::Log { level, message, .. } => story.notes.push((at_ms, level, message)),
+            Event::Aborted { message, location, .. } => story.aborted = Some((at_ms, message, location)),
+            Event::Artifact { path, size_bytes, .. } => story.artifacts.push((path, size_bytes)),
+            Event::Screenshot { name, url, picture, .. } => story.pictures.push((at_ms, Shot { name, url, picture })),
+            Event::ScreenshotCompared { name, likeness, .. } => story.likenesses.push((at_ms, name, likeness)),
+            Event::Metric { metric, .. } => story.metrics.push((at_ms, metric)),
+            Event::Kept { enter, .. } => story.enter = enter,
+            Event::CaseEnded { outcome, last_words, .. } => {
+                (story.outcome, story.last_words) = (Some(outcome), last_words);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends one phase of the lab and begins the next.
+    fn turn(&mut self, name: &'static str, at_ms: f64) {
+        let (before, begun_ms) = std::mem::replace(&mut self.phase, (name, at_ms));
+        if at_ms > begun_ms && before != "end" {
+            let span = Span { name: before.to_owned(), begun_ms, ended_ms: at_ms, number: 0, passed: true };
+            self.story.phases.push(span);
+        }
+    }
+
+    fn end(mut self, at_ms: f64) -> Story {
+        self.turn("end", at_ms);
+        for place in std::mem::take(&mut self.open_steps) {
+            self.story.steps[place].ended_ms = at_ms;
+        }
+        self.story.ended_ms = at_ms;
+        self.story
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(lines: &[&str]) -> Vec<Stamped> {
+        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    }
+
+    #[test]
+    fn attempts_are_told_apart_and_steps_end_where_they_should() {
+        let events = events(&[
+            r#"{"at_ms":1,"event":"case_started","case":"a/b:c","attempt":1}"#,
+            r#"{"at_ms":5,"event":"lab_ready","case":"a/b:c","after_ms":4}"#,
+            r#"{"at_ms":6,"event":"scenario_started","case":"a/b:c","pid":1,"user":"u"}"#,
+            r#"{"at_ms":7,"event":"step_started","case":"a/b:c","name":"outer","depth":0}"#,
+            r#"{"at_ms":8,"event":"step_started","case":"a/b:c","name":"inner","depth":1}"#,
+            r#"{"at_ms":9,"event":"step_ended","case":"a/b:c","name":"inner","depth":1,"passed":true,"duration_ms":1}"#,
+            r#"{"at_ms":9,"event":"exec","case":"other","container":"x","command":"c","status":0,"duration_ms":1,"timed_out":false}"#,
+            r#"{"at_ms":12,"event":"lab_down","case":"a/b:c","duration_ms":2}"#,
+            r#"{"at_ms":13,"event":"case_ended","case":"a/b:c","attempt":1,"outcome":{"outcome":"passed"},"duration_ms":12,"last_words":[],"folder":"a/b"}"#,
+            r#"{"at_ms":14,"event":"case_started","case":"a/b:c","attempt":2}"#,
+            r#"{"at_ms":15,"event":"case_ended","case":"a/b:c","attempt":2,"outcome":{"outcome":"interrupted"},"duration_ms":1,"last_words":["x"],"folder":"a/b/attempt-2"}"#,
+        ]);
+        let stories = stories(&events);
+        assert_eq!(stories.keys().collect::<Vec<_>>(), ["a/b", "a/b/attempt-2"]);
+        let first = &stories["a/b"];
+        let shown = |spans: &[Span]| -> Vec<String> {
+            spans.iter().map(|it| format!("{} {}-{} {}", it.name, it.begun_ms, it.ended_ms, it.passed)).collect()
+        };
+        assert_eq!(shown(&first.steps), ["outer 7-13 false", "inner 8-9 true"]);
+        let phases = ["lab starts 1-5 true", "ready 5-6 true", "scenario 6-10 true", "lab goes 10-12 true"];
+        assert_eq!(shown(&first.phases), phases);
+        assert!(first.commands.is_empty(), "another case's");
+        assert_eq!(stories["a/b/attempt-2"].outcome, Some(Outcome::Interrupted));
+    }
+
+    #[test]
+    fn a_fault_is_on_from_its_request_until_it_is_seen_to_be_gone() {
+        let fault = |event: &str, at: u32| {
+            format!(
+                r#"{{"at_ms":{at},"event":"{event}","case":"c","fault":1,"container":"db","description":{{"name":"node.kill"}},"evidence":"seen","duration_ms":10}}"#
+            )
+        };
+        let (injected, healed) = (fault("fault_injected", 100), fault("fault_healed", 200));
+        let begin = r#"{"at_ms":1,"event":"case_started","case":"c","attempt":1}"#;
+        let end = r#"{"at_ms":300,"event":"case_ended","case":"c","attempt":1,"outcome":{"outcome":"passed"},"duration_ms":1,"last_words":[],"folder":"f"}"#;
+        let whole = stories(&events(&[begin, &injected, &healed, end]));
+        let on = |at: f64| whole["f"].faults[0].is_on(at);
+        assert_eq!([89.0, 90.0, 150.0, 200.0, 201.0].map(on), [false, true, true, true, false]);
+        let never = stories(&events(&[begin, &injected, end]));
+        assert!(never["f"].faults[0].is_on(250.0));
+    }
+}

@@ -1,0 +1,298 @@
+//! Everything that happened in an attempt on one axis: the lab's phases, steps, operations, faults, checks, what was logged,
+//! and what the machines used.
+
+use std::collections::BTreeMap;
+
+use e2e_contract::{DefectOutcome, InvariantKind};
+use serde::Serialize;
+
+use super::axis::{Axis, Tick};
+use super::curves::Curves;
+use super::history::Client;
+use super::story::{Span, Story};
+use super::words::{duration, moment, plain};
+
+/// So many bars or marks a lane has at most: neighbours are drawn as one where there are more.
+const ITEMS_MAX: usize = 400;
+
+/// So many lanes of steps, operations or clients each.
+const LANES_MAX: usize = 12;
+
+/// The whole drawing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timeline {
+    /// What it stands on.
+    pub axis: Axis,
+    /// Its labels.
+    pub ticks: Vec<Tick>,
+    /// Shades behind everything, while a fault was on.
+    pub bands: Vec<Item>,
+    /// From the top.
+    pub lanes: Vec<Lane>,
+    /// When the machines were looked at, for the script.
+    pub looks: String,
+    /// Whether clients have calls on it.
+    pub has_calls: bool,
+    /// What they used, below the lanes.
+    pub curves: Vec<Curves>,
+    /// The moment that the attempt failed at.
+    pub failed: Option<Item>,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Lane {
+    /// What it shows.
+    pub name: String,
+    /// `bars` or `marks`.
+    pub shape: &'static str,
+    /// What stands on it.
+    pub items: Vec<Item>,
+}
+
+/// A bar, a band or a mark.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Item {
+    /// When, on the run's clock.
+    pub at_ms: f64,
+    /// Where it begins, in percent of the axis.
+    pub left: f64,
+    /// How wide it is, in percent; 0 for a mark.
+    pub width: f64,
+    /// The class that colours it.
+    pub class: String,
+    /// What is written on it, where there is room; nothing on what is narrow as a rule.
+    pub text: String,
+    /// What is told of it to whoever points at it.
+    pub title: String,
+}
+
+/// Other bars than those of the lab, steps and faults are labelled where they are so wide, in percent.
+const LABELLED: f64 = 3.0;
+
+/// What is logged: times of lines that say that something is wrong, by machine.
+pub type Alarms = BTreeMap<String, Vec<(f64, &'static str, String)>>;
+
+/// Draws an attempt.
+pub fn timeline(
+    story: &Story,
+    clients: &[Client],
+    alarms: &Alarms,
+    failed_ms: Option<f64>,
+    (looks, curves): (String, Vec<Curves>),
+) -> Timeline {
+    let axis = Axis::new(story.begun_ms, story.ended_ms);
+    let bar = |span: &Span, class: &str| item(axis, (span.begun_ms, span.ended_ms), class, &span.name);
+    let outcome = |span: &Span, class: &str| bar(span, if span.passed { class } else { "failed" });
+    let mut lanes = vec![lane("Lab", "bars", story.phases.iter().map(|span| bar(span, "phase")).collect())];
+    let deepest = story.steps.iter().map(|step| step.number).max().map_or(0, |depth| depth + 1);
+    for depth in 0..deepest.min(LANES_MAX as u32) {
+        let of_depth = story.steps.iter().filter(|step| step.number == depth);
+        let name = if depth == 0 { "Steps" } else { "" };
+        lanes.push(lane(name, "bars", of_depth.map(|step| outcome(step, "step")).collect()));
+    }
+    for (name, spans) in by_name(&story.operations) {
+        lanes.push(lane(&name, "bars", spans.into_iter().map(|span| outcome(span, "operation")).collect()));
+    }
+    for client in clients.iter().take(LANES_MAX) {
+        let bars = client.calls.iter().map(|call| item(axis, (call.begun_ms, call.ended_ms), call.class, &call.title));
+        lanes.push(lane(&client.name, "bars", bars.collect()));
+    }
+    lanes.push(lane("Commands", "bars", commands(axis, story)));
+    let faults = fault_items(axis, story);
+    let containers: std::collections::BTreeSet<&String> = faults.iter().map(|(container, _)| container).collect();
+    for container in containers {
+        let items: Vec<Item> = faults.iter().filter(|(of, _)| of == container).map(|(_, item)| item.clone()).collect();
+        for (place, items) in side_by_side(items).into_iter().enumerate() {
+            let name = if place == 0 { format!("Faults on {container}") } else { String::new() };
+            lanes.push(lane(&name, "bars", items));
+        }
+    }
+    lanes.push(lane("Checks", "marks", check_items(axis, story)));
+    for (machine, alarms) in alarms {
+        let marks = alarms.iter().map(|(at, class, text)| mark(axis, *at, class, text));
+        lanes.push(lane(&format!("Log of {machine}"), "marks", marks.collect()));
+    }
+    lanes.push(lane("Pictures", "marks", picture_items(axis, story)));
+    lanes.retain(|lane| !lane.items.is_empty());
+    let bands = faults.into_iter().filter(|(_, item)| item.width > 0.0).map(|(_, item)| item).collect();
+    let failed = failed_ms.map(|at| mark(axis, at, "failed", "the case failed here"));
+    Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed }
+}
+
+fn lane(name: &str, shape: &'static str, items: Vec<Item>) -> Lane {
+    Lane { name: plain(name, 60), shape, items: thinned(items) }
+}
+
+fn item(axis: Axis, (begun_ms, ended_ms): (f64, f64), class: &str, text: &str) -> Item {
+    let (left, right) = (axis.percent(begun_ms), axis.percent(ended_ms));
+    let text = plain(text, 160);
+    let title = format!(
+        "{text}\n{} s to {} s, {}",
+        moment(begun_ms).text,
+        moment(ended_ms).text,
+        duration(ended_ms - begun_ms)
+    );
+    let width = right - left;
+    let text = if width > LABELLED || matches!(class, "phase" | "step" | "fault") { text } else { String::new() };
+    Item { at_ms: moment(begun_ms).at_ms, left, width, class: class.to_owned(), text, title }
+}
+
+fn mark(axis: Axis, at_ms: f64, class: &str, text: &str) -> Item {
+    let title = format!("{} s: {}", moment(at_ms).text, plain(text, 300));
+    let left = axis.percent(at_ms);
+    Item { at_ms: moment(at_ms).at_ms, left, width: 0.0, class: class.to_owned(), text: String::new(), title }
+}
+
+/// Spans by their name, in the order of the first of each.
+fn by_name(spans: &[Span]) -> Vec<(String, Vec<&Span>)> {
+    let mut names: Vec<(String, Vec<&Span>)> = Vec::new();
+    for span in spans {
+        match names.iter_mut().find(|(name, _)| *name == span.name) {
+            Some((_, of_name)) => of_name.push(span),
+            None => names.push((span.name.clone(), vec![span])),
+        }
+    }
+    names.truncate(LANES_MAX);
+    names
+}
+
+fn commands(axis: Axis, story: &Story) -> Vec<Item> {
+    let one = |command: &super::story::Command| {
+        let end =
+            if command.timed_out { "killed at its deadline".into() } else { format!("status {}", command.status) };
+        let text = format!("{}: {} ({end})", command.container, command.text);
+        let class = if command.timed_out { "failed" } else { "command" };
+        item(axis, (command.begun_ms, command.ended_ms), class, &text)
+    };
+    story.commands.iter().map(one).collect()
+}
+
+/// Every fault with the container it was done to.
+fn fault_items(axis: Axis, story: &Story) -> Vec<(String, Item)> {
+    let bit = story.faults.iter().map(|broken| {
+        let end = broken.healed_ms.unwrap_or(story.ended_ms);
+        let name = broken.description.name();
+        let mut item = item(axis, (broken.asked_ms, end), "fault", name);
+        item.title = format!(
+            "{} on {}\n{} s to {} s\nbites since {} s: {}",
+            broken.description,
+            broken.container,
+            moment(broken.asked_ms).text,
+            moment(end).text,
+            moment(broken.bit_ms).text,
+            plain(&broken.evidence, 300)
+        );
+        (broken.container.clone(), item)
+    });
+    let refused = story.refused.iter().map(|refused| {
+        let text = format!("{} on {} could not be done: {}", refused.description, refused.container, refused.reason);
+        (refused.container.clone(), mark(axis, refused.at_ms, "refused", &text))
+    });
+    bit.chain(refused).collect()
+}
+
+fn check_items(axis: Axis, story: &Story) -> Vec<Item> {
+    let class = |passed: bool| if passed { "passed" } else { "failed" };
+    let checks = story.checks.iter().map(|(at, check)| {
+        let text = format!("{} [{}] at {}:{}", check.condition, check.values, check.file, check.line);
+        mark(axis, *at, class(check.passed), &text)
+    });
+    let invariants = story.invariants.iter().map(|(at, invariant)| {
+        let held = invariant.held || invariant.kind == InvariantKind::Sometimes;
+        let text = format!("{} [{}] at {}:{}", invariant.name, invariant.values, invariant.file, invariant.line);
+        mark(axis, *at, class(held), &text)
+    });
+    let defects = story.defects.iter().map(|(at, defect)| {
+        let text = format!("known defect {} at {}:{}", defect.defect, defect.file, defect.line);
+        mark(axis, *at, if defect.outcome == DefectOutcome::Known { "known" } else { "failed" }, &text)
+    });
+    let findings = story.findings.iter().map(|(at, finding)| {
+        let text = format!("finding {}: {}: {}", finding.kind, finding.about, finding.detail);
+        mark(axis, *at, if finding.expected { "passed" } else { "warning" }, &text)
+    });
+    let aborted = story.aborted.iter().map(|(at, message, _)| mark(axis, *at, "failed", message));
+    let mut items: Vec<Item> = checks.chain(invariants).chain(defects).chain(findings).chain(aborted).collect();
+    items.sort_by(|one, two| one.at_ms.total_cmp(&two.at_ms));
+    items
+}
+
+fn picture_items(axis: Axis, story: &Story) -> Vec<Item> {
+    story.pictures.iter().map(|(at, shot)| mark(axis, *at, "picture", &format!("picture {}", shot.name))).collect()
+}
+
+/// Items in rows, so that none of a row stands over another.
+fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
+    items.sort_by(|one, two| one.left.total_cmp(&two.left));
+    let mut rows: Vec<Vec<Item>> = Vec::new();
+    for item in items {
+        let is_free = |row: &&mut Vec<Item>| row.last().is_none_or(|last| last.left + last.width <= item.left);
+        match rows.iter_mut().find(is_free) {
+            Some(row) => row.push(item),
+            None => rows.push(vec![item]),
+        }
+    }
+    rows
+}
+
+/// The same items, or where there are too many, neighbours of one class as one.
+fn thinned(mut items: Vec<Item>) -> Vec<Item> {
+    let mut gap = 0.05;
+    while items.len() > ITEMS_MAX && gap < 100.0 {
+        let mut fewer: Vec<Item> = Vec::new();
+        for item in items {
+            match fewer.last_mut() {
+                Some(last) if last.class == item.class && item.left - (last.left + last.width) < gap => {
+                    last.width = (item.left + item.width - last.left).max(last.width);
+                    if !last.title.ends_with(MORE) {
+                        last.title.push_str(MORE);
+                    }
+                }
+                _ => fewer.push(item),
+            }
+        }
+        items = fewer;
+        gap *= 2.0;
+    }
+    items.truncate(ITEMS_MAX);
+    items
+}
+
+/// Ends the title of an item that stands for several.
+const MORE: &str = "\nand others close to it";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis() -> Axis {
+        Axis::new(0.0, 10_000.0)
+    }
+
+    #[test]
+    fn bars_stand_at_their_times() {
+        let bar = item(axis(), (1000.0, 3500.0), "step", "load");
+        assert_eq!((bar.left, bar.width, bar.at_ms), (10.0, 25.0, 1000.0));
+        assert_eq!(bar.title, "load\n1.000 s to 3.500 s, 2.500 s");
+    }
+
+    #[test]
+    fn what_overlaps_stands_in_rows() {
+        let bar = |begun_ms, ended_ms| item(axis(), (begun_ms, ended_ms), "fault", "f");
+        let rows = side_by_side(vec![bar(3000.0, 4000.0), bar(1000.0, 3000.0), bar(2000.0, 3500.0)]);
+        assert_eq!(rows.iter().map(|row| row[0].left).collect::<Vec<_>>(), [10.0, 20.0]);
+        assert_eq!(rows[0].len(), 2);
+    }
+
+    #[test]
+    fn too_many_marks_become_fewer_and_a_failed_one_stays_its_own() {
+        let at = |number: u32| f64::from(number) / 1.5;
+        let mut marks: Vec<Item> = (0..15_000).map(|number| mark(axis(), at(number), "passed", "c")).collect();
+        marks[7000] = mark(axis(), at(7000), "failed", "c");
+        let thin = thinned(marks);
+        assert!(thin.len() <= ITEMS_MAX, "{}", thin.len());
+        let failed: Vec<&Item> = thin.iter().filter(|item| item.class == "failed").collect();
+        assert_eq!(failed.len(), 1);
+        assert!(thin[0].title.ends_with(MORE), "{:?}", thin[0]);
+    }
+}
