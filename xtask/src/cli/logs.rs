@@ -44,8 +44,8 @@ pub struct Args {
     /// Only lines that this regular expression matches.
     #[arg(long, value_name = "REGEX", value_parser = expression)]
     grep: Option<Regex>,
-    /// Only lines that matter so much, or more: debug, info, warning, error.
-    #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Debug)]
+    /// Only lines that matter so much, or more: debug (what LXC says of every container, too), info, warning, error.
+    #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Info)]
     level: LogLevel,
     /// Only of cases whose name has this in it.
     #[arg(long, value_name = "CASE")]
