@@ -133,7 +133,8 @@ impl Page {
     fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.number += 1;
         let number = self.number;
-        let mut message = json!({ "id": number, "method": method, "params": params });
+        let mut message = json!({ "id": number, "method": method });
+        message["params"] = params;
         if let Some(session) = &self.session {
             message["sessionId"] = json!(session);
         }
