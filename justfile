@@ -57,10 +57,30 @@ runs *args:
 bundle *args:
     cargo xtask bundle "$@"
 
+# Start a lab that stays: just up app db, just up data_ingestion --ttl 2h
+[group('lab')]
+up *args:
+    cargo xtask up "$@"
+
+# Take a kept lab down: just down, just down --slot 2, just down --all
+[group('lab')]
+down *args:
+    cargo xtask down "$@"
+
 # Show the labs and containers that exist now
 [group('lab')]
 ps:
     cargo xtask ps
+
+# Run a program in a container of a live lab: just exec db --user postgres -- psql -l
+[group('lab')]
+exec *args:
+    cargo xtask exec "$@"
+
+# Make a port of a container reachable at this host's loopback: just forward app:80
+[group('lab')]
+forward *args:
+    cargo xtask forward "$@"
 
 # Open a shell in a container of a kept lab, or run a command there: just shell db, just shell db -- hostname
 [group('lab')]

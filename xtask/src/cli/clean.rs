@@ -3,21 +3,13 @@
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use super::{Context, sudo};
+use super::{Context, sudo, up};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
-use crate::guard::{Owner, Reclaimed, Slot, reclaim_dead, slots};
+use crate::guard::{Reclaimed, Slot, reclaim_dead, slots};
 use crate::host::invoker::is_root;
 use crate::host::lxc::LOG_PATH;
 use crate::lab::log_folder;
-
-/// How long a guard may take to go down.
-const DOWN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Remove kept labs, leftovers of killed runs and old container logs.
 #[derive(Debug, clap::Args)]
@@ -38,10 +30,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
     let mut clean = true;
     let chosen = |slot: &Slot| args.slot.as_ref().is_none_or(|name| slot.name() == name);
     for slot in slots().into_iter().filter(chosen) {
-        match slot.owner().filter(|owner| owner.kept) {
-            Some(owner) if slot.is_held()? => clean &= take_down(&slot, &owner)?,
-            _ => {}
-        }
+        clean &= up::end(&slot)?;
     }
     for (slot, outcome) in reclaim_dead(chosen)? {
         match outcome {
@@ -63,27 +52,6 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
         println!("logs of {logs} containers removed from {LOG_PATH}");
     }
     Ok(if clean { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
-}
-
-/// Tells a kept lab's guard to go down, and waits until its slot is gone.
-fn take_down(slot: &Slot, owner: &Owner) -> anyhow::Result<bool> {
-    let command = std::fs::read(format!("/proc/{}/cmdline", owner.guard_pid)).unwrap_or_default();
-    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-    if !words.contains(&b"guard".as_slice()) || !words.contains(&slot.name().as_bytes()) {
-        println!("slot {}: process {} is no guard of it, left alone", slot.name(), owner.guard_pid);
-        return Ok(false);
-    }
-    kill(Pid::from_raw(owner.guard_pid), Signal::SIGTERM).context("telling the guard to go down")?;
-    let started = Instant::now();
-    while slot.dir().exists() && slot.is_held()? {
-        if started.elapsed() > DOWN_DEADLINE {
-            println!("slot {}: its guard {} did not go down within {DOWN_DEADLINE:?}", slot.name(), owner.guard_pid);
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(10)); // until the folder goes: the guard is not our child
-    }
-    println!("slot {}: the lab of {} is gone", slot.name(), owner.purpose);
-    Ok(true)
 }
 
 /// Removes the log folders that labs made and no live lab uses.

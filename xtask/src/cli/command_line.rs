@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::look::LookArgs;
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, doctor, e2e, fault, guard, image, judge_check, live, logs,
-    netqueue, new, report, runs, setup, shrink, test,
+    baseline, baseline_update, build_layer, bundle, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard,
+    image, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -65,8 +65,15 @@ enum Verb {
     Doctor(doctor::Args),
     /// Install what doctor misses, with the system's package manager
     Setup(setup::Args),
-    Ps(live::PsArgs),
-    Shell(live::ShellArgs),
+    Up(up::UpArgs),
+    Down(up::DownArgs),
+    Ttl(up::TtlArgs),
+    Ps(ps::Args),
+    Shell(enter::ShellArgs),
+    Exec(enter::ExecArgs),
+    Cp(cp::Args),
+    Forward(forward::Args),
+    Pcap(pcap::Args),
     Logs(logs::Args),
     Clean(clean::Args),
     Image(image::Args),
@@ -77,6 +84,8 @@ enum Verb {
     BuildLayer(build_layer::Args),
     #[command(hide = true)]
     Netqueue(netqueue::Args),
+    #[command(hide = true)]
+    FaultHolder(fault_holder::Args),
 }
 
 impl Cli {
@@ -117,8 +126,15 @@ impl Verb {
             Verb::Test(args) => test::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),
             Verb::Setup(args) => setup::run(args, context),
-            Verb::Ps(args) => live::ps(args, context),
-            Verb::Shell(args) => live::open_shell(args, context),
+            Verb::Up(args) => up::up(args, context),
+            Verb::Down(args) => up::down(args, context),
+            Verb::Ttl(args) => up::ttl(args, context),
+            Verb::Ps(args) => ps::run(args, context),
+            Verb::Shell(args) => enter::open_shell(args, context),
+            Verb::Exec(args) => enter::exec(args, context),
+            Verb::Cp(args) => cp::run(args, context),
+            Verb::Forward(args) => forward::run(args, context),
+            Verb::Pcap(args) => pcap::run(args, context),
             Verb::Logs(args) => logs::run(args, context),
             Verb::Clean(args) => clean::run(args, context),
             Verb::Image(args) => image::run(args, context),
@@ -126,11 +142,21 @@ impl Verb {
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),
+            Verb::FaultHolder(args) => fault_holder::run(args),
         }
     }
 
     fn has_json(&self) -> bool {
-        !matches!(self, Self::Test(_) | Self::Shell(_) | Self::Clean(_))
+        !matches!(
+            self,
+            Self::Test(_)
+                | Self::Shell(_)
+                | Self::Exec(_)
+                | Self::Clean(_)
+                | Self::Down(_)
+                | Self::Ttl(_)
+                | Self::Pcap(_)
+        )
     }
 }
 

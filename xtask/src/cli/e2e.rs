@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: plans, runs and reports scenarios.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::again::Again;
+use super::hold_prompt::HoldPrompt;
 use super::reports::RunName;
 use super::{Context, Format, doctor, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::fault::Profile;
-use crate::guard::Wait;
+use crate::guard::{Stay, Wait};
 use crate::host::doctor::require_tools;
 use crate::host::git;
 use crate::host::invoker::{Invoker, is_root};
@@ -23,7 +25,10 @@ use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
-use crate::run::{self, Comparing, DuetOptions, Interrupt, Keep, Monitoring, Options, ScenarioBinaries, Schedules};
+use crate::run::{
+    self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, ScenarioBinaries,
+    Schedules,
+};
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
@@ -111,6 +116,16 @@ pub struct Args {
     /// Keep the lab after a failure, or always, and print how to enter and remove it.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
     keep_containers: Option<KeepWhen>,
+    /// How long a kept lab stays, such as 2h, before it goes by itself; without this until it is taken down.
+    #[arg(long, value_name = "TIME", requires = "keep_containers", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// At the first failure of a case, hold it with its faults and deadlines, and ask what to do: open a shell in a machine,
+    /// go on, or give up.
+    #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"])]
+    break_on_failure: bool,
+    /// Meanwhile all machines stand still, but for the one that is entered.
+    #[arg(long, requires = "break_on_failure")]
+    freeze: bool,
     /// Names of the containers on the host, by position: app, db, worker as e2e.toml orders them.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     e2e_containers: Vec<String>,
@@ -198,6 +213,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         super::plan_view::dry_run(&project, &plan, &shown, context.format);
         return Ok(0);
     }
+    if args.break_on_failure && !std::io::stdin().is_terminal() {
+        let message = "--break-on-failure asks at a terminal, and stdin is none; --keep-containers keeps the lab of a failed \
+                       case for a look afterwards";
+        return Err(Error::Usage(message.into()).into());
+    }
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
     }
@@ -229,6 +249,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             Some(KeepWhen::Failure) => Keep::OnFailure,
             Some(KeepWhen::Always) => Keep::Always,
         },
+        stay: Stay::of(args.ttl),
+        breakpoints: args.break_on_failure.then(|| {
+            let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
+            let prompt = HoldPrompt::new(interrupt.clone(), Arc::clone(&context.terminal));
+            Breakpoints::new(Box::new(prompt), machines)
+        }),
         failures_max: args.max_fail,
         retries: args.retries,
         timeout: args.timeout,

@@ -1,11 +1,12 @@
-//! `cargo xtask fault`: the catalogue of faults, shown and tried.
+//! `cargo xtask fault`: the catalogue of faults, shown and tried; faults on labs that stay are in `fault_live.rs`.
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
 use e2e_contract::Fault;
 use serde_json::{Map, Value, json};
 
-use super::{Context, Format, sudo};
+use super::choice::InLab;
+use super::{Context, Format, fault_live, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, Observed, catalogue};
 use crate::guard::Wait;
@@ -16,7 +17,7 @@ use crate::record::milliseconds;
 use crate::report::terminal::Amount;
 use crate::run::{Interrupt, Trial, Trials, Tried};
 
-/// Show the catalogue of faults, or try them.
+/// Show the catalogue of faults, try them, or do them to a lab that stays.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -26,12 +27,28 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show every fault with an example of its parameters, what it needs, and whether this host can do it
-    List,
+    List(ListArgs),
+    /// Do a fault to a container of a lab that stays; it lasts until it is healed
+    #[command(after_help = "Examples:\n  cargo xtask fault inject net.isolate --on db\n  \
+                            cargo xtask fault inject net.delay delay_ms=200 --on db --slot 2")]
+    Inject(fault_live::InjectArgs),
+    /// Take a fault back that was done with `fault inject`
+    Heal(fault_live::HealArgs),
     /// Do a fault to a small lab made for it, and show what is seen before, during and after
     #[command(after_help = "Examples:\n  cargo xtask fault try net.delay delay_ms=200 jitter_ms=50\n  \
                             cargo xtask fault try service.stop unit=postgresql.service --on db\n  \
                             cargo xtask fault try --all")]
     Try(TryArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// The faults that are on in labs that stay, instead of those that there are.
+    #[arg(long)]
+    live: bool,
+    /// With --live: of the lab in this slot alone.
+    #[arg(long, value_name = "N", requires = "live")]
+    slot: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,10 +82,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return sudo::again();
     }
     match &args.action {
-        Action::List => {
+        Action::List(ListArgs { live: true, slot }) => fault_live::list(&InLab { slot: slot.clone() }, context),
+        Action::List(_) => {
             list(context.format);
             Ok(EXIT_PASSED)
         }
+        Action::Inject(args) => fault_live::inject(args, &entry_named(&args.name)?, context),
+        Action::Heal(args) => fault_live::heal(args, context),
         Action::Try(args) => try_faults(args, context),
     }
 }
@@ -164,14 +184,20 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
             return Ok(of_family.into_iter().map(|entry| (entry.clone(), entry.example)).collect());
         }
     }
-    let Some(entry) = entries.iter().find(|entry| entry.example.name() == name) else {
-        let hint = nearest(name, entries.iter().map(|entry| entry.example.name())).map_or_else(
-            || "`cargo xtask fault list` shows them all".to_owned(),
-            |near| format!("did you mean {near}?"),
-        );
-        return Err(Error::Usage(format!("there is no fault {name:?}: {hint}")));
-    };
-    Ok(vec![(entry.clone(), with_parameters(&entry.example, &args.parameters)?)])
+    let entry = entry_named(name)?;
+    let fault = with_parameters(&entry.example, &args.parameters)?;
+    Ok(vec![(entry, fault)])
+}
+
+/// The fault of this name.
+fn entry_named(name: &str) -> Result<Entry, Error> {
+    let entries = catalogue();
+    if let Some(entry) = entries.iter().find(|entry| entry.example.name() == name) {
+        return Ok(entry.clone());
+    }
+    let hint = nearest(name, entries.iter().map(|entry| entry.example.name()))
+        .map_or_else(|| "`cargo xtask fault list` shows them all".to_owned(), |near| format!("did you mean {near}?"));
+    Err(Error::Usage(format!("there is no fault {name:?}: {hint}")))
 }
 
 /// The example with some parameters given anew, each as JSON or as plain text.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::live::find;
+use super::choice::InLab;
 use super::logs::Filter;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
@@ -27,16 +27,17 @@ pub(super) enum Follow {
 }
 
 /// Shows what the machines of all live labs, or that which the filter names, have logged.
-pub(super) fn show(filter: &Filter<'_>, follow: Follow, context: &Context) -> anyhow::Result<u8> {
+pub(super) fn show(filter: &Filter<'_>, lab: &InLab, follow: Follow, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
     let machines = match filter.name {
-        Some(name) => vec![find(name)?],
-        None => LiveLab::all().into_iter().flat_map(|lab| lab.machines).collect(),
+        Some(name) => vec![lab.machine(name)?.1],
+        None => lab.labs()?.into_iter().flat_map(|lab| lab.machines).collect(),
     };
     if machines.is_empty() {
-        let message = "no lab exists now: `cargo xtask e2e --keep-containers=always` keeps one";
+        let message =
+            "no lab exists now: `cargo xtask up` makes one, and `cargo xtask e2e --keep-containers=always` keeps one";
         return Err(Error::Usage(message.into()).into());
     }
     // Without the project that the lab is of, its templates' files are not known.

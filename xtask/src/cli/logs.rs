@@ -5,6 +5,7 @@ use std::io::Write as _;
 use regex::Regex;
 use serde_json::json;
 
+use super::choice::InLab;
 use super::live_logs::{self, Follow};
 use super::log_since::Since;
 use super::{Context, Format};
@@ -33,6 +34,9 @@ pub struct Args {
     /// With --live: go on with what comes, until Ctrl-C or the lab's end.
     #[arg(long, requires = "live")]
     follow: bool,
+    /// With --live: the slot of the lab, where several have such a container.
+    #[arg(long, requires = "live", value_name = "N")]
+    slot: Option<String>,
     /// Only from then on: a time on the run's clock (90s, 2m), or a time (2026-11-26T07:20:25Z, 07:20:25). With --live a
     /// duration is the time until now.
     #[arg(long, value_name = "TIME")]
@@ -40,8 +44,8 @@ pub struct Args {
     /// Only lines that this regular expression matches.
     #[arg(long, value_name = "REGEX", value_parser = expression)]
     grep: Option<Regex>,
-    /// Only lines that matter so much, or more: debug, info, warning, error.
-    #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Debug)]
+    /// Only lines that matter so much, or more: debug (what LXC says of every container, too), info, warning, error.
+    #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Info)]
     level: LogLevel,
     /// Only of cases whose name has this in it.
     #[arg(long, value_name = "CASE")]
@@ -103,7 +107,7 @@ fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
         }
         let filter = filter(args, args.run.as_deref(), args.since.map(Since::before_now));
         let follow = if args.follow { Follow::Yes } else { Follow::No };
-        return live_logs::show(&filter, follow, context);
+        return live_logs::show(&filter, &InLab { slot: args.slot.clone() }, follow, context);
     }
     let (run, name) = find(args.run.as_deref(), args.name.as_deref(), context)?;
     let attempts = attempts(&run, args.case.as_deref())?;

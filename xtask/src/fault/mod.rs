@@ -1,6 +1,7 @@
 //! Damage on purpose: what can be broken, how its effect is observed, how it is taken back. One file a family.
 //! Knows labs; nothing of scenarios, plans or reports.
 
+mod active;
 mod bound;
 mod catalogue;
 mod chaos_file;
@@ -14,6 +15,7 @@ mod effect;
 mod fd;
 mod file;
 mod hog;
+mod holder;
 mod injection;
 mod io;
 mod memory;
@@ -26,8 +28,10 @@ mod schedule;
 mod service;
 mod shrink;
 
+pub use active::{ActiveFaults, HealedFault};
 pub use catalogue::{Entry, Needs, catalogue};
 pub use chaos_file::{CHAOS_FILE, ChaosFile};
+pub use holder::{HeldFaults, LiveFault, LiveFaults, serve as serve_holder};
 pub use injection::{Injection, Observed};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};

@@ -6,17 +6,24 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::injection::NotTakenBack;
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
+use crate::host::held_clock::{HeldClock, Stopwatch};
 use crate::lab::Outage;
 
 /// How long a fault may wait for its machine to be back before it counts as not healed.
 const HEAL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long somebody who wants to look waits for what is just being done.
+const STILL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a thread looks whether the clock is still held.
+const HELD_POLL: Duration = Duration::from_millis(20);
 
 /// Who does the faults, and tells of them.
 pub trait Stage: Send + Sync {
@@ -88,7 +95,8 @@ pub struct Nemesis {
 }
 
 struct Shared {
-    begun: Instant,
+    watch: Stopwatch,
+    clock: Arc<HeldClock>,
     stage: Arc<dyn Stage>,
     schedule: Schedule,
     state: Mutex<State>,
@@ -97,6 +105,8 @@ struct Shared {
 
 struct State {
     stopped: bool,
+    /// How many faults are just being done or taken back.
+    busy: usize,
     /// One for each fault of the schedule.
     begun: Vec<bool>,
     /// The same.
@@ -110,14 +120,15 @@ impl std::fmt::Debug for Nemesis {
 }
 
 impl Nemesis {
-    /// Begins to play a schedule: its clock starts now.
+    /// Begins to play a schedule from now on. While the clock is held no fault begins and none is taken back.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn begin(schedule: Schedule, stage: Arc<dyn Stage>) -> anyhow::Result<Self> {
+    pub fn begin(schedule: Schedule, stage: Arc<dyn Stage>, clock: Arc<HeldClock>) -> anyhow::Result<Self> {
         let none = vec![false; schedule.faults.len()];
-        let state = Mutex::new(State { stopped: false, begun: none.clone(), over: none });
-        let shared = Arc::new(Shared { begun: Instant::now(), stage, schedule, state, changed: Condvar::new() });
+        let state = Mutex::new(State { stopped: false, busy: 0, begun: none.clone(), over: none });
+        let shared = Shared { watch: clock.watch(), clock, stage, schedule, state, changed: Condvar::new() };
+        let shared = Arc::new(shared);
         let mut nemesis = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for place in 0..shared.schedule.faults.len() {
             let shared = Arc::clone(&shared);
@@ -125,6 +136,14 @@ impl Nemesis {
             nemesis.threads.push(thread.inspect_err(|_| nemesis.shared.stop())?);
         }
         Ok(nemesis)
+    }
+
+    /// After its clock was held: waits until what was just being done is done.
+    pub fn wait_until_still(&self) {
+        let shared = &self.shared;
+        let busy = |state: &mut State| state.busy > 0;
+        let waited = shared.changed.wait_timeout_while(shared.state(), STILL_DEADLINE, busy);
+        drop(waited.unwrap_or_else(PoisonError::into_inner)); // what takes longer goes on while somebody looks
     }
 
     /// Ends it: what is broken is healed, what has not begun never does. The answer is in the schedule's order.
@@ -153,7 +172,7 @@ impl Shared {
     fn play_one(&self, place: usize, planned: &Planned) -> Fate {
         let before: Vec<usize> =
             (0..place).filter(|other| self.schedule.faults[*other].clashes_with(planned)).collect();
-        if self.wait_until(planned.at_ms) || self.wait_for(&before) {
+        if self.wait_until(planned.at_ms) || self.wait_for(&before) || self.wait_while_held().stopped {
             return Fate::NotReached;
         }
         self.state().begun[place] = true;
@@ -180,11 +199,11 @@ impl Shared {
     /// Does a fault. Where others were there, came or went while it was looked for, it is done once more.
     fn inject(&self, place: usize, planned: &Planned) -> anyhow::Result<(u64, String)> {
         let (changes, alone) = (self.changes(), self.is_alone(place));
-        let injected = self.stage.inject(planned);
+        let injected = self.busy(|| self.stage.inject(planned));
         let disturbed = !alone || self.changes() != changes;
         match injected {
             Err(error) if disturbed && !is_refusal(&error) && !is_still_there(&error) && !self.state().stopped => {
-                self.stage.inject(planned)
+                self.busy(|| self.stage.inject(planned))
             }
             injected => injected,
         }
@@ -192,10 +211,10 @@ impl Shared {
 
     /// Heals a fault; while that fails and another one is there, until that is over.
     fn heal(&self, place: usize, fault: u64) -> anyhow::Result<String> {
-        let begun = Instant::now();
+        let begun = self.clock.watch();
         loop {
             let (over, alone) = (self.over(), self.is_alone(place));
-            let healed = self.stage.heal(fault);
+            let healed = self.busy(|| self.stage.heal(fault));
             let disturbed = !alone || !self.is_alone(place);
             match healed {
                 Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE => {
@@ -218,10 +237,11 @@ impl Shared {
     fn wait_until(&self, at_ms: u64) -> bool {
         let mut state = self.state();
         loop {
-            let left = Duration::from_millis(at_ms).saturating_sub(self.begun.elapsed());
+            let left = Duration::from_millis(at_ms).saturating_sub(self.watch.elapsed());
             if state.stopped || left.is_zero() {
                 return state.stopped;
             }
+            let left = if self.clock.is_held() { HELD_POLL } else { left };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -230,6 +250,24 @@ impl Shared {
     fn wait_for(&self, places: &[usize]) -> bool {
         let waits = |state: &mut State| !state.stopped && places.iter().any(|place| !state.over[*place]);
         self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner).stopped
+    }
+
+    /// Waits while the clock is held, or until the end.
+    fn wait_while_held(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while !state.stopped && self.clock.is_held() {
+            state = self.changed.wait_timeout(state, HELD_POLL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    /// Does something that must not be done by halves when somebody looks.
+    fn busy<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.wait_while_held().busy += 1;
+        let done = work();
+        self.state().busy -= 1;
+        self.changed.notify_all();
+        done
     }
 
     /// Waits until another fault is over than those that were, or a moment.
@@ -255,7 +293,7 @@ impl Shared {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.watch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A panic in another thread does not make it wrong: each change is whole.
@@ -332,6 +370,14 @@ mod tests {
     }
 
     fn played(faults: &[(u64, u64, &str, Fault)], settle_after: Duration) -> (Vec<Played>, Vec<String>) {
+        let (nemesis, paper) = begin(faults, &Arc::default());
+        std::thread::sleep(settle_after); // the schedule's own clock
+        let played = nemesis.settle();
+        let lines = paper.lines.lock().unwrap().clone();
+        (played, lines)
+    }
+
+    fn begin(faults: &[(u64, u64, &str, Fault)], clock: &Arc<HeldClock>) -> (Nemesis, Arc<Paper>) {
         let planned = |(index, (at_ms, duration_ms, container, fault)): (usize, &(u64, u64, &str, Fault))| Planned {
             number: u32::try_from(index).unwrap() + 1,
             at_ms: *at_ms,
@@ -344,11 +390,28 @@ mod tests {
         let schedule =
             Schedule { format_version: SCHEDULE_VERSION, case, seed: None, profile, length_ms: 1000, faults };
         let paper = Arc::new(Paper::default());
-        let nemesis = Nemesis::begin(schedule, Arc::clone(&paper) as Arc<dyn Stage>).unwrap();
-        std::thread::sleep(settle_after); // the schedule's own clock
+        let stage = Arc::clone(&paper) as Arc<dyn Stage>;
+        (Nemesis::begin(schedule, stage, Arc::clone(clock)).unwrap(), paper)
+    }
+
+    #[test]
+    fn while_its_clock_is_held_nothing_begins_and_nothing_is_healed() {
+        let clock = Arc::new(HeldClock::default());
+        let faults = [(0, 60, "a", Fault::NetIsolate), (100, 10, "b", Fault::NodeKill)];
+        let (nemesis, paper) = begin(&faults, &clock);
+        while paper.lines.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        clock.hold();
+        nemesis.wait_until_still();
+        let seen = paper.lines.lock().unwrap().clone();
+        std::thread::sleep(Duration::from_millis(200)); // in which all would have been over
+        assert_eq!(*paper.lines.lock().unwrap(), seen);
+        clock.let_go();
+        std::thread::sleep(Duration::from_millis(600)); // the schedule's own clock
         let played = nemesis.settle();
-        let lines = paper.lines.lock().unwrap().clone();
-        (played, lines)
+        assert_eq!(*paper.lines.lock().unwrap(), ["net.isolate a", "heal 1", "node.kill b", "heal 2"]);
+        assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
     }
 
     #[test]

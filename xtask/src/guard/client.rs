@@ -1,7 +1,7 @@
 //! The engine's side of a guard.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::process::SOCKET_FD;
-use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Wait};
+use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Stay, Wait};
 use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
@@ -22,6 +22,9 @@ use crate::host::undo::Undo;
 
 /// How long one request may take: making a volume is the slowest.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a guard may take to greet an engine that comes later: it does one thing at a time.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long after a failed request the guard's end may take to be heard.
 const GONE_DEADLINE: Duration = Duration::from_secs(1);
@@ -46,6 +49,8 @@ struct State {
     next_id: u64,
     pending: HashMap<u64, Sender<Result<Answer, String>>>,
     exits: HashMap<i32, i32>,
+    /// What was running already when this engine came.
+    found: HashMap<String, i32>,
     gone: bool,
 }
 
@@ -123,7 +128,7 @@ impl Guard {
                 }
                 Ok(Message::Refused { reason }) => {
                     let cure =
-                        "wait for it, end it, remove a kept lab with `cargo xtask clean`, or take another `--slot N`";
+                        "wait for it, end it, remove a kept lab with `cargo xtask down`, or take another `--slot N`";
                     return Err(Error::Host { problem: reason, cure: cure.into() }.into());
                 }
                 Ok(Message::Failed { reason }) => bail!("the guard of slot {}: {reason}", guard.slot.name()),
@@ -137,6 +142,54 @@ impl Guard {
                 }
             }
         }
+    }
+
+    /// Comes to a lab that another engine has left. Dropped, it leaves the lab as it is.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when no lab is kept in the slot, or its guard is of another build of this engine.
+    pub fn attach(slot: Slot) -> anyhow::Result<Self> {
+        let name = slot.name().to_owned();
+        let ours = match UnixStream::connect(slot.guard_socket()) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Err(Error::Host {
+                    problem: format!("no lab is kept in slot {name}"),
+                    cure: "`cargo xtask up` makes one, and `cargo xtask ps` shows what there is".into(),
+                }
+                .into());
+            }
+            other => other.with_context(|| format!("coming to the guard of slot {name}"))?,
+        };
+        let shared = Arc::new(Shared::default());
+        let (opening, opened) = channel();
+        let (reader, for_reader) = (ours.try_clone()?, Arc::clone(&shared));
+        std::thread::Builder::new().name("guard".into()).spawn(move || read_messages(reader, &for_reader, &opening))?;
+        let guard = Self { slot, socket: ours, shared, process: Mutex::new(None) };
+        match opened.recv_timeout(ATTACH_DEADLINE) {
+            Ok(Message::Attached { processes }) => {
+                let mut state = lock(&guard.shared.state);
+                let ended = processes.values().filter_map(|started| Some((started.pid, started.status?)));
+                state.exits.extend(ended);
+                state.found = processes.into_iter().map(|(name, started)| (name, started.pid)).collect();
+                drop(state);
+                Ok(guard)
+            }
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(Error::Host {
+                problem: format!("the guard of slot {name} speaks otherwise: another build of this engine started it"),
+                cure: format!("take the lab down with `cargo xtask down --slot {name}`, and make it anew"),
+            }
+            .into()),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the guard of slot {name} did not answer within {ATTACH_DEADLINE:?}")
+            }
+        }
+    }
+
+    /// The process that another engine has had started under this name, the last one where there were more.
+    #[must_use]
+    pub fn found(&self, name: &str) -> Option<Process> {
+        let pid = lock(&self.shared.state).found.get(name).copied()?;
+        Some(Process { pid, shared: Arc::clone(&self.shared) })
     }
 
     /// Whether its process has ended: a new one has to be started.
@@ -214,12 +267,13 @@ impl Guard {
         }
     }
 
-    /// Lets go of the guard: everything stays until it is told to go down with SIGTERM.
+    /// Lets go of the guard: everything stays until it is told to go down with SIGTERM, or its time is over. Said again,
+    /// the time counts from now on.
     ///
     /// # Errors
     /// When the guard is gone.
-    pub fn keep(&self) -> anyhow::Result<()> {
-        self.ask(Command::Keep)?;
+    pub fn keep(&self, stay: Stay) -> anyhow::Result<()> {
+        self.ask(Command::Keep(stay))?;
         if let Some(process) = lock(&self.process).take() {
             process.let_go();
         }

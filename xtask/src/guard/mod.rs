@@ -3,14 +3,17 @@
 //! Knows mounts, processes, cgroups and undo steps; nothing of templates, containers or scenarios.
 
 mod client;
+mod door;
 mod ledger;
+mod link;
 mod process;
 mod protocol;
 mod reclaim;
+mod signals;
 mod slot;
 
 pub use client::{Guard, Process};
 pub use process::serve;
-pub use protocol::{Make, Owner, Spawn, Wait};
-pub use reclaim::{Reclaimed, reclaim_dead};
+pub use protocol::{Make, Owner, Spawn, Stay, Wait};
+pub use reclaim::{Reclaimed, reclaim_dead, take_down};
 pub use slot::{Slot, slots, state_dir};

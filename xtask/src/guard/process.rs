@@ -3,13 +3,11 @@
 //! It is the parent of what it spawns (parent-death signals follow the thread), lives in a mount namespace of its own
 //! so that mounts go with it, and holds the slot's lock.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,11 +17,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid, setsid};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::{flag, low_level};
 
+use super::door::Door;
 use super::ledger::Ledger;
-use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Wait};
+use super::link::{Link, Side};
+use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Started, Stay, Wait, since_boot};
+use super::signals::{Signals, Told};
 use super::slot::{Lock, Slot};
 use crate::host::cgroup::Tree;
 use crate::host::netns::NetworkNamespace;
@@ -48,7 +47,7 @@ pub fn serve(slot_name: &str, purpose: &str, wait: Wait) -> anyhow::Result<()> {
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) });
     // Handed over open; no process that the guard starts may hold the engine's line.
     fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("keeping the socket to this process")?;
-    let mut link = Link { socket, input: Vec::new(), alive: true };
+    let mut link = Link::new(socket, Side::Engine);
     match prepare(slot_name, purpose, wait, &mut link) {
         Ok(Some(prepared)) => prepared.serve(link),
         Ok(None) => Ok(()),
@@ -77,8 +76,13 @@ fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyho
     mount::leave_the_hosts_namespace()?;
     let slot = Slot::named(slot_name);
     let Some(lock) = take_lock(&slot, wait, link)? else { return Ok(None) };
-    let owner =
-        Owner { guard_pid: std::process::id().cast_signed(), engine_pid, purpose: purpose.to_owned(), kept: false };
+    let owner = Owner {
+        guard_pid: std::process::id().cast_signed(),
+        engine_pid,
+        purpose: purpose.to_owned(),
+        kept: false,
+        goes_at_boot_ms: None,
+    };
     let mut ledger = Ledger::open(&slot)?;
     let failures = ledger.undo_all(|| ());
     write_owner(&slot, &owner)?;
@@ -92,10 +96,11 @@ impl Prepared {
             slot: self.slot,
             owner: self.owner,
             ledger: self.ledger,
-            link,
+            links: vec![link],
+            door: None,
             signals: self.signals,
             networks: Vec::new(),
-            children: Vec::new(),
+            processes: BTreeMap::new(),
             shared: Vec::new(),
             ending: None,
         };
@@ -120,7 +125,7 @@ fn take_lock(slot: &Slot, wait: Wait, link: &mut Link) -> anyhow::Result<Option<
         if wait == Wait::UntilFree && tries == TRIES_WITHOUT_WAIT {
             link.send(&Message::Waiting { holder: slot.owner() });
         }
-        let mut fds = [PollFd::new(link.socket.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(LOCK_POLL).unwrap_or(PollTimeout::ZERO);
         if poll(&mut fds, timeout)? > 0 {
             return Ok(None); // the engine gave up: it sends nothing before the slot is held
@@ -135,84 +140,11 @@ fn write_owner(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
     std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
 }
 
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.kept {
-            write!(f, "{}, kept for a look (guard {})", self.purpose, self.guard_pid)
-        } else {
-            write!(f, "{} (process {})", self.purpose, self.engine_pid)
-        }
-    }
-}
-
-/// The engine's end of the line, and what of a message has arrived.
-struct Link {
-    socket: UnixStream,
-    input: Vec<u8>,
-    alive: bool,
-}
-
-impl Link {
-    fn send(&mut self, message: &Message) {
-        let Ok(mut line) = serde_json::to_vec(message) else { return };
-        line.push(b'\n');
-        if self.socket.write_all(&line).is_err() {
-            self.alive = false;
-        }
-    }
-
-    /// Reads what there is; whole lines come back.
-    fn receive(&mut self) -> Vec<Request> {
-        let mut buffer = [0; 65536];
-        match self.socket.read(&mut buffer) {
-            Ok(0) => self.alive = false,
-            Ok(count) => self.input.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => self.alive = false,
-        }
-        let mut requests = Vec::new();
-        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.input.drain(..=end).collect();
-            match serde_json::from_slice(&line) {
-                Ok(request) => requests.push(request),
-                Err(_) => self.alive = false, // the engine never writes such a line: treat it as gone
-            }
-        }
-        requests
-    }
-}
-
-/// Signals as bytes on a socket. They are handled, not blocked: the library that starts short commands hears of their
-/// ends by SIGCHLD too.
-struct Signals {
-    arrived: UnixStream,
-    told_to_end: Arc<AtomicBool>,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let (arrived, writer) = UnixStream::pair().context("making a socket pair")?;
-        arrived.set_nonblocking(true)?;
-        let told_to_end = Arc::new(AtomicBool::new(false));
-        flag::register(SIGTERM, Arc::clone(&told_to_end))?;
-        // SIGINT and SIGHUP are the engine's affair: handled, so that they do not end the guard.
-        for signal in [SIGTERM, SIGCHLD, SIGINT, SIGHUP] {
-            low_level::pipe::register(signal, writer.try_clone()?).context("listening to signals")?;
-        }
-        Ok(Self { arrived, told_to_end })
-    }
-
-    fn drain(&mut self) {
-        let mut buffer = [0; 256];
-        while matches!(self.arrived.read(&mut buffer), Ok(count) if count > 0) {}
-    }
-}
-
 /// Why the loop ends.
 enum Ending {
-    /// This request asked for it and waits for the answer.
-    Asked(u64),
-    /// The engine is gone, or a signal came.
+    /// This request, of the link of this place, asked for it and waits for the answer.
+    Asked { link: usize, id: u64 },
+    /// The engine is gone, a signal came, or its time is over.
     Alone,
 }
 
@@ -220,10 +152,13 @@ struct GuardProcess {
     slot: Slot,
     owner: Owner,
     ledger: Ledger,
-    link: Link,
+    links: Vec<Link>,
+    /// Where further engines come in, once the lab is kept.
+    door: Option<Door>,
     signals: Signals,
     networks: Vec<NetworkNamespace>,
-    children: Vec<i32>,
+    /// What it has started, by name: the last of each.
+    processes: BTreeMap<String, Started>,
     shared: Vec<Flock<std::fs::File>>,
     ending: Option<Ending>,
 }
@@ -231,58 +166,84 @@ struct GuardProcess {
 impl GuardProcess {
     fn run(&mut self) {
         while self.ending.is_none() {
-            let mut fds = vec![PollFd::new(self.signals.arrived.as_fd(), PollFlags::POLLIN)];
-            if self.link.alive {
-                fds.push(PollFd::new(self.link.socket.as_fd(), PollFlags::POLLIN));
-            }
-            match poll(&mut fds, PollTimeout::NONE) {
+            self.links.retain(Link::is_alive);
+            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            fds.extend(self.links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.door.as_ref().map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
+            match poll(&mut fds, self.timeout()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
-            let ready = |fd: Option<&PollFd>| fd.and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
-            let (signalled, spoken) = (ready(fds.first()), ready(fds.get(1)));
-            if signalled {
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
+            if ready[0] {
                 self.take_signals();
             }
-            if spoken {
-                for request in self.link.receive() {
-                    self.answer(request);
+            for place in 0..self.links.len() {
+                if ready[1 + place] && self.ending.is_none() {
+                    self.listen_to(place);
                 }
-                if !self.link.alive && !self.owner.kept && self.ending.is_none() {
-                    self.ending = Some(Ending::Alone);
-                }
+            }
+            if self.door.is_some() && ready.last() == Some(&true) {
+                self.let_in();
+            }
+            if self.owner.time_left().is_some_and(|left| left.is_zero()) {
+                self.ending.get_or_insert(Ending::Alone);
             }
         }
     }
 
+    /// Until a kept lab has to go. No longer than a minute: the clock that it goes by runs on while the host sleeps.
+    fn timeout(&self) -> PollTimeout {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let left = self.owner.time_left().map(|left| left.min(LONGEST) + Duration::from_millis(1));
+        left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))
+    }
+
+    fn listen_to(&mut self, place: usize) {
+        for request in self.links[place].receive() {
+            self.answer(place, request);
+        }
+        let link = &self.links[place];
+        if !link.is_alive() && link.side() == Side::Engine && !self.owner.kept {
+            self.ending.get_or_insert(Ending::Alone);
+        }
+    }
+
+    fn let_in(&mut self) {
+        if let Some(mut link) = self.door.as_ref().and_then(Door::let_in) {
+            link.send(&Message::Attached { processes: self.processes.clone() });
+            self.links.push(link);
+        }
+    }
+
     fn take_signals(&mut self) {
-        self.signals.drain();
-        if self.signals.told_to_end.load(Ordering::SeqCst) {
+        if self.signals.drain() == Told::ToEnd {
             self.ending = Some(Ending::Alone);
         }
         self.tell_of(reap());
     }
 
-    /// Tells the engine which of the processes that it asked for have ended.
+    /// Tells every engine which of the processes that one asked for have ended.
     fn tell_of(&mut self, ended: Vec<(i32, i32)>) {
         for (pid, status) in ended {
-            if let Some(place) = self.children.iter().position(|child| *child == pid) {
-                self.children.swap_remove(place);
-                if self.link.alive {
-                    self.link.send(&Message::Exited { pid, status });
+            let running = |process: &&mut Started| process.pid == pid && process.status.is_none();
+            if let Some(process) = self.processes.values_mut().find(running) {
+                process.status = Some(status);
+                for link in &mut self.links {
+                    link.send(&Message::Exited { pid, status });
                 }
             }
         }
     }
 
-    fn answer(&mut self, request: Request) {
+    fn answer(&mut self, place: usize, request: Request) {
         let id = request.id;
         if matches!(request.command, Command::Down) {
-            self.ending = Some(Ending::Asked(id));
+            self.ending = Some(Ending::Asked { link: place, id });
             return;
         }
         let result = self.carry_out(request.command).map_err(|error| format!("{error:#}"));
-        self.link.send(&Message::Answer { id, result });
+        self.links[place].send(&Message::Answer { id, result });
     }
 
     fn carry_out(&mut self, command: Command) -> anyhow::Result<Answer> {
@@ -314,13 +275,23 @@ impl GuardProcess {
                 undone.map(|()| Answer::Done)
             }
             Command::Reset => Ok(Answer::Undone { failures: self.take_back() }),
-            Command::Keep => {
-                self.owner.kept = true;
-                write_owner(&self.slot, &self.owner)?;
-                Ok(Answer::Done)
-            }
+            Command::Keep(stay) => self.keep(stay).map(|()| Answer::Done),
             Command::Down => Ok(Answer::Done), // answered at the end, see `end`
         }
+    }
+
+    /// From now on it stays without its engine, and lets others in.
+    fn keep(&mut self, stay: Stay) -> anyhow::Result<()> {
+        if self.door.is_none() {
+            self.door = Some(Door::open(&self.slot)?);
+        }
+        let goes_at = match stay {
+            Stay::UntilTold => None,
+            Stay::For(time) => Some(since_boot().saturating_add(time)),
+        };
+        self.owner.kept = true;
+        self.owner.goes_at_boot_ms = goes_at.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        write_owner(&self.slot, &self.owner)
     }
 
     fn make(&mut self, thing: &Make) -> anyhow::Result<()> {
@@ -395,7 +366,7 @@ impl GuardProcess {
             .with_context(|| format!("opening {}", spawn.log.display()))?;
         let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, &join)
             .with_context(|| format!("starting {} ({})", spawn.name, spawn.argv.join(" ")))?;
-        self.children.push(pid);
+        self.processes.insert(spawn.name.clone(), Started { pid, status: None });
         Ok(Answer::Spawned { pid })
     }
 
@@ -403,7 +374,7 @@ impl GuardProcess {
         let mut ended = Vec::new();
         let failures = self.ledger.undo_all(|| ended.extend(reap()));
         self.tell_of(ended);
-        self.children.clear();
+        self.processes.clear();
         self.networks.clear();
         self.shared.clear();
         failures
@@ -414,8 +385,8 @@ impl GuardProcess {
         if failures.is_empty() {
             failures.extend(self.slot.remove(lock).err().map(|error| format!("{error:#}")));
         }
-        if let Some(Ending::Asked(id)) = self.ending {
-            self.link.send(&Message::Answer { id, result: Ok(Answer::Undone { failures: failures.clone() }) });
+        if let Some(Ending::Asked { link, id }) = self.ending {
+            self.links[link].send(&Message::Answer { id, result: Ok(Answer::Undone { failures: failures.clone() }) });
         }
         if failures.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(failures.join("\n"))) }
     }

@@ -1,6 +1,9 @@
-//! What the engine and a guard say to each other: one JSON object a line on a socket pair.
+//! What the engine and a guard say to each other: one JSON object a line, on a socket pair, or, once a lab is kept, on the
+//! socket in its slot's folder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +133,55 @@ pub struct Owner {
     pub purpose: String,
     /// The engine has let go of it: it stays until it is told to go.
     pub kept: bool,
+    /// When a kept one goes by itself: milliseconds since the host's start, sleep included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_at_boot_ms: Option<u64>,
+}
+
+impl Owner {
+    /// How long it stays yet, where that is bounded.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.goes_at_boot_ms.map(|at| Duration::from_millis(at).saturating_sub(since_boot()))
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.kept {
+            return write!(f, "{} (process {})", self.purpose, self.engine_pid);
+        }
+        write!(f, "{}, kept for a look (guard {})", self.purpose, self.guard_pid)?;
+        match self.time_left() {
+            Some(left) => {
+                write!(f, ", goes by itself in {}", humantime::format_duration(Duration::from_secs(left.as_secs())))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// How long a lab that is kept stays without being told to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stay {
+    /// Until it is told to go.
+    UntilTold,
+    /// So long from now on.
+    For(Duration),
+}
+
+impl Stay {
+    /// What a time on the command line means, where there may be none.
+    #[must_use]
+    pub fn of(time: Option<Duration>) -> Self {
+        time.map_or(Self::UntilTold, Self::For)
+    }
+}
+
+/// Since the host was started; unlike the wall clock it is never set, and it goes on while the host sleeps.
+pub(super) fn since_boot() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// A line from the engine.
@@ -148,7 +200,7 @@ pub(super) enum Command {
     Note(Vec<Undo>),
     Undo(Vec<Undo>),
     Reset,
-    Keep,
+    Keep(Stay),
     Down,
 }
 
@@ -164,10 +216,21 @@ pub(super) enum Message {
     Refused { reason: String },
     /// The guard could not begin.
     Failed { reason: String },
+    /// The first word on the line of an engine that has come to a lab which another one has left: the processes that
+    /// were started last, by name.
+    Attached { processes: BTreeMap<String, Started> },
     /// The answer to a request.
     Answer { id: u64, result: Result<Answer, String> },
     /// A spawned process ended.
     Exited { pid: i32, status: i32 },
+}
+
+/// A process that a guard has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub pid: i32,
+    /// Its exit status as a shell gives it, if it has ended.
+    pub status: Option<i32>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -2,12 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::ledger::Ledger;
+use super::protocol::Owner;
 use super::slot::{Lock, Slot, slots};
 
 /// How long a holder may take to go that was killed: its last call into the kernel, or a child that it has just begun,
 /// keeps the lock for a moment.
 const DYING_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How long a guard may take to go down.
+const DOWN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Between two looks at a lock that is held.
 const POLL: Duration = Duration::from_millis(10);
@@ -30,6 +38,28 @@ pub enum Reclaimed {
 /// When a slot's folder cannot be read.
 pub fn reclaim_dead(chosen: impl Fn(&Slot) -> bool) -> anyhow::Result<Vec<(Slot, Reclaimed)>> {
     slots().into_iter().filter(chosen).map(|slot| reclaim(&slot).map(|outcome| (slot, outcome))).collect()
+}
+
+/// Tells the guard of a kept lab to go down, whatever build of the engine it is of, and waits until its slot is free.
+/// What it could not take back is still in the slot's ledger then.
+///
+/// # Errors
+/// When the process that is written down is no guard of this slot, or does not go.
+pub fn take_down(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
+    let command = std::fs::read(format!("/proc/{}/cmdline", owner.guard_pid)).unwrap_or_default();
+    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+    if !words.contains(&b"guard".as_slice()) || !words.contains(&slot.name().as_bytes()) {
+        bail!("process {} is no guard of it, left alone", owner.guard_pid);
+    }
+    kill(Pid::from_raw(owner.guard_pid), Signal::SIGTERM).context("telling the guard to go down")?;
+    let started = Instant::now();
+    while slot.dir().exists() && slot.is_held()? {
+        if started.elapsed() > DOWN_DEADLINE {
+            bail!("its guard {} did not go down within {DOWN_DEADLINE:?}", owner.guard_pid);
+        }
+        std::thread::sleep(POLL); // until the folder goes: the guard is not our child
+    }
+    Ok(())
 }
 
 /// Takes one slot back if it has no holder.

@@ -92,6 +92,11 @@ impl Slot {
         self.dir().join("ledger.jsonl")
     }
 
+    /// Where the guard of a kept lab listens: root's alone.
+    pub(super) fn guard_socket(&self) -> PathBuf {
+        self.dir().join("guard.socket")
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.dir().join("lock")
     }

@@ -10,6 +10,9 @@ use super::shell::{Command, which};
 /// The default lxcpath: `lxc-attach -n NAME` finds a container here without further words.
 pub const LXC_PATH: &str = "/var/lib/lxc";
 
+/// The program that runs another one in a container.
+pub const ATTACH: &str = "lxc-attach";
+
 /// How long LXC may take beyond the time that a container is given to shut down.
 const STOP_SLACK: Duration = Duration::from_secs(20);
 
@@ -60,15 +63,21 @@ impl Attach<'_> {
     /// The command on the host. Its status is the program's own.
     #[must_use]
     pub fn command(&self) -> Command {
+        Command::new(ATTACH).args(self.words()).dir("/")
+    }
+
+    /// The arguments of [`ATTACH`].
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
         let log = format!("--logfile={}", log_dir(self.name).join("attach.log").display());
-        let mut command = Command::new("lxc-attach").args(["--quiet", &log, "-n", self.name, "--clear-env"]).dir("/");
-        for (name, value) in self.environment {
-            command = command.arg(format!("--set-var={name}={value}"));
-        }
+        let mut words = ["--quiet", &log, "-n", self.name, "--clear-env"].map(str::to_owned).to_vec();
+        words.extend(self.environment.iter().map(|(name, value)| format!("--set-var={name}={value}")));
         if let Some((uid, gid)) = self.user {
-            command = command.arg(format!("--uid={uid}")).arg(format!("--gid={gid}"));
+            words.extend([format!("--uid={uid}"), format!("--gid={gid}")]);
         }
-        command.arg("--").args(self.argv)
+        words.push("--".to_owned());
+        words.extend(self.argv.iter().cloned());
+        words
     }
 }
 

@@ -1,7 +1,9 @@
 //! The machine: the only module that starts processes, mounts, makes system calls or edits cgroups.
 //! Knows nothing of templates, scenarios or runs.
 
+pub mod archive;
 pub mod ballast;
+pub mod capture;
 pub mod cargo;
 pub mod cgroup;
 pub mod chromium;
@@ -10,8 +12,10 @@ pub mod doctor;
 pub mod ext4;
 pub mod flood;
 pub mod foreign_call;
+pub mod forward;
 pub mod git;
 pub mod hardware;
+pub mod held_clock;
 pub mod inventory;
 pub mod invoker;
 pub mod iptables;
@@ -25,6 +29,7 @@ pub mod netns;
 pub mod netqueue;
 pub mod nft;
 pub mod packages;
+pub mod pcap;
 pub mod process;
 pub mod rooted;
 pub mod setup;

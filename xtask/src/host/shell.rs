@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,10 +19,14 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::held_clock::HeldClock;
 use super::invoker::Invoker;
 
 /// Long enough for any command that talks to the kernel alone.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How often a deadline looks whether its clock is held.
+const CLOCK_POLL: Duration = Duration::from_millis(250);
 
 /// A command to run to its end.
 #[derive(Debug, Clone)]
@@ -32,10 +37,19 @@ pub struct Command {
     removed_environment: Vec<OsString>,
     inherits_environment: bool,
     dir: Option<PathBuf>,
-    stdin: Option<Vec<u8>>,
+    stdin: Stdin,
     deadline: Duration,
+    clock: Option<Arc<HeldClock>>,
     user: Option<(u32, u32)>,
     group: Option<PathBuf>,
+}
+
+/// What a command reads.
+#[derive(Debug, Clone)]
+enum Stdin {
+    Nothing,
+    Bytes(Vec<u8>),
+    File(Arc<File>),
 }
 
 /// How a command ended.
@@ -117,8 +131,9 @@ impl Command {
             removed_environment: Vec::new(),
             inherits_environment: true,
             dir: None,
-            stdin: None,
+            stdin: Stdin::Nothing,
             deadline: DEADLINE_DEFAULT,
+            clock: None,
             user: None,
             group: None,
         }
@@ -175,7 +190,14 @@ impl Command {
     /// What it reads on stdin.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Some(bytes.into());
+        self.stdin = Stdin::Bytes(bytes.into());
+        self
+    }
+
+    /// The file, or the end of a pipe, that it reads as stdin. It is open here as long as this command is there.
+    #[must_use]
+    pub fn stdin_file(mut self, file: File) -> Self {
+        self.stdin = Stdin::File(Arc::new(file));
         self
     }
 
@@ -183,6 +205,13 @@ impl Command {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// The clock that its deadline goes by.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<HeldClock>) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -267,8 +296,9 @@ impl Command {
         }
         // By a file, not a pipe: nobody waits for a reader that is frozen.
         expression = match &self.stdin {
-            Some(bytes) => expression.stdin_file(unnamed_file(bytes)?),
-            None => expression.stdin_null(),
+            Stdin::Bytes(bytes) => expression.stdin_file(unnamed_file(bytes)?),
+            Stdin::File(file) => expression.stdin_file(file.try_clone()?),
+            Stdin::Nothing => expression.stdin_null(),
         };
         let (user, group) = (self.user, self.group.clone());
         let caller = Pid::this();
@@ -303,7 +333,7 @@ impl Command {
                 stderr: String::new(),
             })?;
         let mut timed_out = false;
-        if !matches!(handle.wait_timeout(self.deadline), Ok(Some(_))) {
+        if !self.ends_in_time(&handle) {
             timed_out = true;
             for pid in handle.pids() {
                 let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
@@ -317,6 +347,22 @@ impl Command {
             stderr: String::new(),
         })?;
         Ok(Output { status: shell_status(status), stdout, stderr, duration: started.elapsed(), timed_out })
+    }
+
+    fn ends_in_time(&self, handle: &duct::Handle) -> bool {
+        let Some(clock) = &self.clock else { return matches!(handle.wait_timeout(self.deadline), Ok(Some(_))) };
+        let watch = clock.watch();
+        loop {
+            let left = self.deadline.saturating_sub(watch.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            match handle.wait_timeout(left.min(CLOCK_POLL)) {
+                Ok(Some(_)) => return true,
+                Ok(None) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }
 
@@ -573,6 +619,16 @@ mod tests {
         let error = Command::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(100)).run();
         assert!(matches!(error.unwrap_err().problem, Problem::Deadline(_)));
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_deadline_does_not_pass_while_its_clock_is_held() {
+        let clock = Arc::new(HeldClock::default());
+        clock.hold();
+        let command = Command::new("sleep").arg("0.3").deadline(Duration::from_millis(50)).clock(Arc::clone(&clock));
+        command.run().unwrap();
+        clock.let_go();
+        assert!(matches!(command.run().unwrap_err().problem, Problem::Deadline(_)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::machine::Machine;
+use crate::guard::Slot;
 use crate::host::cgroup;
 use crate::host::lxc;
 use crate::manifest::Init;
@@ -18,6 +19,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// Those of a machine in a slot.
+    pub fn of(slot: &Slot, machine: &Machine) -> Self {
+        Self { dir: slot.dir().join("containers").join(&machine.name), slot_cgroup: slot.cgroup() }
+    }
+
     pub fn root(&self) -> std::path::PathBuf {
         self.dir.join("root")
     }

@@ -12,6 +12,7 @@ use super::exec::tail_of;
 use super::machine::Machine;
 use crate::guard::Process;
 use crate::host::cgroup::{Group, Tree};
+use crate::host::held_clock::HeldClock;
 use crate::host::lxc;
 use crate::host::process::{Running, kill_marked};
 
@@ -20,6 +21,7 @@ use crate::host::process::{Running, kill_marked};
 pub struct Container {
     machine: Machine,
     places: Places,
+    clock: Arc<HeldClock>,
     life: Arc<(Mutex<Life>, Condvar)>,
 }
 
@@ -58,10 +60,11 @@ pub struct Outage {
 }
 
 impl Container {
-    pub(super) fn new(machine: Machine, places: Places, process: Process) -> Self {
+    pub(super) fn new(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
         Self {
             machine,
             places,
+            clock,
             life: Arc::new((Mutex::new(Life { process, outage: None, entered: 0 }), Condvar::new())),
         }
     }
@@ -127,6 +130,11 @@ impl Container {
         &self.machine
     }
 
+    /// The clock that deadlines in it go by: the lab's.
+    pub(super) fn clock(&self) -> &Arc<HeldClock> {
+        &self.clock
+    }
+
     /// Whether it has ended, and no fault has done that.
     #[must_use]
     pub fn is_dead(&self) -> bool {
@@ -159,9 +167,7 @@ impl Container {
     /// Whether its first process stands in that root. LXC lets programs in before that: they would see the host's files.
     #[must_use]
     pub fn has_its_root(&self) -> bool {
-        let root = self.root().and_then(|root| Ok(std::fs::metadata(root)?));
-        let hosts = std::fs::metadata("/");
-        matches!((root, hosts), (Ok(root), Ok(hosts)) if (root.dev(), root.ino()) != (hosts.dev(), hosts.ino()))
+        self.init_pid().is_ok_and(has_its_root)
     }
 
     /// The number of its first process on the host.
@@ -169,9 +175,7 @@ impl Container {
     /// # Errors
     /// When it has not come so far as to have one.
     pub fn init_pid(&self) -> anyhow::Result<i32> {
-        let path = self.places.init_pid();
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
+        init_pid(&self.places)
     }
 
     /// Its cgroup, relative to the top of each hierarchy.
@@ -275,4 +279,17 @@ impl Container {
         }
         words
     }
+}
+
+/// The number that a container's start has left for its first process.
+pub(super) fn init_pid(places: &Places) -> anyhow::Result<i32> {
+    let path = places.init_pid();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
+}
+
+/// Whether a process stands in another root than the host's.
+pub(super) fn has_its_root(pid: i32) -> bool {
+    let (root, hosts) = (std::fs::metadata(format!("/proc/{pid}/root")), std::fs::metadata("/"));
+    matches!((root, hosts), (Ok(root), Ok(hosts)) if (root.dev(), root.ino()) != (hosts.dev(), hosts.ino()))
 }

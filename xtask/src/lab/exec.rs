@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
 use super::container::Container;
+use super::machine::Machine;
 use super::ssh::Passwd;
 use crate::host::lxc::{self, Attach};
 use crate::host::process::kill_marked;
@@ -79,12 +81,16 @@ impl ExecOutput {
 
 /// The last bytes of a file as text; nothing where it cannot be read.
 pub(super) fn tail_of(path: &Path, bytes_max: u64) -> String {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+    File::open(path).map(|file| tail_of_file(file, bytes_max)).unwrap_or_default()
+}
+
+/// Like [`tail_of`], of a file that is open.
+pub(super) fn tail_of_file(mut file: File, bytes_max: u64) -> String {
+    let mut read = || -> std::io::Result<Vec<u8>> {
         let length = file.metadata()?.len();
         file.seek(std::io::SeekFrom::Start(length.saturating_sub(bytes_max)))?;
         let mut bytes = Vec::new();
-        file.take(bytes_max).read_to_end(&mut bytes)?;
+        (&mut file).take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     read().map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()).unwrap_or_default()
@@ -102,7 +108,9 @@ impl Container {
         let _entered = self.enter()?;
         let user = request.user.as_deref().map(|name| self.user(name)).transpose()?;
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let environment = self.environment(request, user.as_ref(), &mark);
+        let who = user.as_ref().zip(request.user.as_deref());
+        let mut environment = environment_of(self.machine(), who, &request.environment);
+        environment.push((MARK_VARIABLE.to_owned(), mark.clone()));
         let owner = self.machine().host_ids(user.as_ref().map_or(0, |u| u.uid), user.as_ref().map_or(0, |u| u.gid));
         let attach = Attach {
             name: &self.machine().host_name,
@@ -111,6 +119,7 @@ impl Container {
             user: user.as_ref().map(|user| (user.uid, user.gid)),
         };
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
+        let command = command.clock(Arc::clone(self.clock()));
         let run = || -> anyhow::Result<_> {
             let stream = || stream_file(&request.streams_dir, owner);
             let (stdout, stderr) = (stream()?, stream()?);
@@ -215,23 +224,25 @@ impl Container {
         Ok(output)
     }
 
-    fn environment(&self, request: &ExecRequest, user: Option<&Passwd>, mark: &str) -> Vec<(String, String)> {
-        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let name = request.user.as_deref().unwrap_or("root");
-        let home = user.map_or("/root", |user| user.home.as_str());
-        let mut environment =
-            vec![own("PATH", PATH_INSIDE), own("HOME", home), own("USER", name), own("LOGNAME", name)];
-        environment.push(own("LANG", "C.UTF-8"));
-        environment.extend(self.machine().template.environment.iter().cloned());
-        environment.extend(request.environment.iter().cloned());
-        environment.push(own(MARK_VARIABLE, mark));
-        environment
-    }
-
     fn user(&self, name: &str) -> anyhow::Result<Passwd> {
         let passwd = rooted::read(&self.root()?, "/etc/passwd")?;
         Passwd::find(&passwd, name).with_context(|| format!("there is no user {name:?} in {}", self.machine().name))
     }
+}
+
+/// The environment of a program that a user, by entry and name, or root runs in a machine.
+pub(super) fn environment_of(
+    machine: &Machine,
+    user: Option<(&Passwd, &str)>,
+    more: &[(String, String)],
+) -> Vec<(String, String)> {
+    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let (home, name) = user.map_or(("/root", "root"), |(user, name)| (user.home.as_str(), name));
+    let mut environment = vec![own("PATH", PATH_INSIDE), own("HOME", home), own("USER", name), own("LOGNAME", name)];
+    environment.push(own("LANG", "C.UTF-8"));
+    environment.extend(machine.template.environment.iter().cloned());
+    environment.extend(more.iter().cloned());
+    environment
 }
 
 /// A stream's file belongs to the user inside, so that a program may open /dev/stdout again.

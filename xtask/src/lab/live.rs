@@ -1,13 +1,35 @@
-//! What `ps`, `shell` and `logs` need to know of a lab that another process holds: `lab.json` in the slot's folder.
+//! What is to be known of a lab that another process holds: `lab.json` in the slot's folder.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use super::config::Places;
+use super::container::{has_its_root, init_pid};
+use super::exec::environment_of;
+use super::machine::Machine;
+use super::ssh::Passwd;
+use crate::error::Error;
 use crate::guard::{Owner, Slot, slots};
+use crate::host::cgroup::{Gauge, Group, Setting, Tree};
+use crate::host::lxc::Attach;
+use crate::host::netns::{NetworkNamespace, NetworkPlace};
+use crate::host::rooted;
+
+/// The file's name in the slot's folder.
+pub(super) const LAB_FILE: &str = "lab.json";
+
+/// What the file holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LabFile {
+    pub network: NetworkPlace,
+    pub machines: Vec<Machine>,
+}
 
 /// A lab that exists now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct LiveLab {
     /// Who holds it.
     pub owner: Owner,
@@ -15,10 +37,11 @@ pub struct LiveLab {
     pub slot: String,
     /// Its containers.
     pub machines: Vec<LiveMachine>,
+    network: NetworkPlace,
 }
 
 /// A container of a live lab.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct LiveMachine {
     /// Name in the lab.
     pub name: String,
@@ -28,18 +51,171 @@ pub struct LiveMachine {
     pub address: Ipv4Addr,
     /// Its template.
     pub template: String,
+    machine: Machine,
+    places: Places,
+}
+
+/// What a container does at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineState {
+    /// It runs programs.
+    Running,
+    /// Its processes stand still.
+    Frozen,
+    /// It has no processes.
+    Down,
+}
+
+/// What a container has used since its last start, and has now.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    /// Processor time.
+    pub cpu: Duration,
+    /// Memory, files that are kept in memory included.
+    pub memory_bytes: u64,
+    /// The most memory that it may have.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
+impl std::fmt::Display for MachineState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Frozen => "frozen",
+            Self::Down => "down",
+        })
+    }
 }
 
 impl LiveLab {
     /// Every lab on this host that has a holder.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        slots().iter().filter(|slot| slot.is_held().unwrap_or(false)).filter_map(Self::in_slot).collect()
+        slots().iter().filter_map(Self::in_slot).collect()
     }
 
-    fn in_slot(slot: &Slot) -> Option<Self> {
-        let text = std::fs::read_to_string(slot.dir().join("lab.json")).ok()?;
-        let machines = serde_json::from_str(&text).ok()?;
-        Some(Self { owner: slot.owner()?, slot: slot.name().to_owned(), machines })
+    /// The lab of a slot, if there is one and it has a holder.
+    #[must_use]
+    pub fn in_slot(slot: &Slot) -> Option<Self> {
+        if !slot.is_held().unwrap_or(false) {
+            return None;
+        }
+        let text = std::fs::read_to_string(slot.dir().join(LAB_FILE)).ok()?;
+        let LabFile { network, machines } = serde_json::from_str(&text).ok()?;
+        let machine = |machine: Machine| LiveMachine {
+            name: machine.name.clone(),
+            host_name: machine.host_name.clone(),
+            address: machine.address(),
+            template: machine.template.name.clone(),
+            places: Places::of(slot, &machine),
+            machine,
+        };
+        let machines = machines.into_iter().map(machine).collect();
+        Some(Self { owner: slot.owner()?, slot: slot.name().to_owned(), machines, network })
+    }
+
+    /// Whether it still has the holder that it had.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        let slot = Slot::named(&self.slot);
+        slot.owner().is_some_and(|owner| owner.guard_pid == self.owner.guard_pid) && slot.is_held().unwrap_or(false)
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When the lab is gone.
+    pub fn network(&self) -> anyhow::Result<NetworkNamespace> {
+        self.network.find()?.with_context(|| format!("the lab of slot {} is gone", self.slot))
+    }
+
+    /// The container of this name, in the lab or on the host.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Option<&LiveMachine> {
+        self.machines.iter().find(|machine| machine.name == name || machine.host_name == name)
+    }
+}
+
+impl LiveMachine {
+    /// What it was made from.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn state(&self) -> MachineState {
+        let tree = Tree::named(&self.cgroup_name());
+        match init_pid(&self.places) {
+            Ok(init) if tree.pids().contains(&init) && has_its_root(init) => {
+                if tree.is_frozen() {
+                    MachineState::Frozen
+                } else {
+                    MachineState::Running
+                }
+            }
+            _ => MachineState::Down,
+        }
+    }
+
+    /// What it has used; nothing where it is down.
+    #[must_use]
+    pub fn used(&self) -> Option<Used> {
+        let group = Group::named(&self.cgroup_name()).child_with(init_pid(&self.places).ok()?)?;
+        Some(Used {
+            cpu: group.cpu_time().ok()?,
+            memory_bytes: group.gauge(Gauge::MemoryBytes).ok()?,
+            memory_limit_bytes: group.bound(Setting::Memory).ok()?,
+            processes: group.gauge(Gauge::Processes).ok()?,
+        })
+    }
+
+    /// Fails where it runs no programs: whoever tried would wait, or be let in before it has its own files.
+    ///
+    /// # Errors
+    /// [`Error::Host`] with the cure.
+    pub fn require_running(&self) -> Result<(), Error> {
+        let state = self.state();
+        if state == MachineState::Running {
+            return Ok(());
+        }
+        Err(Error::Host {
+            problem: format!("{} is {state}: no program can run in it", self.name),
+            cure: "`cargo xtask ps` shows the faults that are on it, `cargo xtask fault heal` takes one back".into(),
+        })
+    }
+
+    /// The arguments of [`crate::host::lxc::ATTACH`] that run a program in it as a user, by name, or as root.
+    ///
+    /// # Errors
+    /// When it is down, or has no such user.
+    pub fn attach_words(
+        &self,
+        argv: &[String],
+        user: Option<&str>,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Vec<String>> {
+        self.require_running()?;
+        let entry = user.map(|name| self.user(name)).transpose()?;
+        let environment = environment_of(&self.machine, entry.as_ref().zip(user), environment);
+        let user = entry.map(|entry| (entry.uid, entry.gid));
+        Ok(Attach { name: &self.host_name, argv, environment: &environment, user }.words())
+    }
+
+    fn user(&self, name: &str) -> anyhow::Result<Passwd> {
+        let root = format!("/proc/{}/root", init_pid(&self.places)?);
+        let passwd = rooted::read(root.as_ref(), "/etc/passwd")?;
+        let Some(entry) = Passwd::find(&passwd, name) else {
+            bail!(Error::Usage(format!("there is no user {name:?} in {}", self.name)));
+        };
+        Ok(entry)
+    }
+
+    fn cgroup_name(&self) -> String {
+        format!("{}/{}", self.places.slot_cgroup, self.name)
     }
 }

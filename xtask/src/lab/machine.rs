@@ -3,11 +3,13 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::host::lxc;
 use crate::manifest::{IdRange, Network, Template};
 
 /// What a container is made from, and its place in the lab.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Name in the lab: peers resolve it.
     pub name: String,

@@ -3,6 +3,7 @@
 
 mod config;
 mod container;
+mod copy;
 mod exec;
 mod findings;
 mod live;
@@ -19,9 +20,10 @@ mod ssh;
 mod up;
 
 pub use container::{Container, Outage};
+pub use copy::{Existing, Inside};
 pub use exec::{ExecOutput, ExecRequest};
 pub use findings::{Finding, FindingKind};
-pub use live::{LiveLab, LiveMachine};
+pub use live::{LiveLab, LiveMachine, MachineState, Used};
 pub use live_logs::{JournalEntry, LiveLogs, LogPiece};
 pub use logs::CollectedLog;
 pub use machine::Machine;

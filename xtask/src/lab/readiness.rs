@@ -96,7 +96,7 @@ impl Container {
         streams_dir: &Path,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Duration, WaitError> {
-        let started = Instant::now();
+        let started = self.clock().watch();
         let container = self.machine().name.clone();
         let mut pause = PAUSE_FIRST;
         let mut network_look = NETWORK_LOOK_FIRST;

@@ -9,15 +9,16 @@ use anyhow::Context as _;
 
 use super::config::{HostTraits, Places, lxc_config};
 use super::container::Container;
-use super::live::LiveMachine;
+use super::live::{LAB_FILE, LabFile, LiveLab, LiveMachine};
 use super::machine::Machine;
 use super::picture::Turn;
 use super::readiness::WaitError;
 use super::{log_folder, network, readiness, ssh};
 use crate::error::Error;
-use crate::guard::{Guard, Make, Process, Spawn, state_dir};
+use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
+use crate::host::held_clock::HeldClock;
 use crate::host::lxc;
-use crate::host::netns::NetworkNamespace;
+use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::manifest::VolumeKind;
 
 /// Room on the volumes' tmpfs beside the images themselves, in bytes.
@@ -47,6 +48,7 @@ pub struct Lab {
     containers: Vec<Container>,
     network: NetworkNamespace,
     streams_dir: PathBuf,
+    clock: Arc<HeldClock>,
     pub(super) turn: Turn,
     begun: Instant,
 }
@@ -60,6 +62,29 @@ impl Lab {
         Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
             Ok(()) => error,
             Err(reset) => error.context(format!("and it could not all be taken back: {reset:#}")),
+        })
+    }
+
+    /// Comes to a lab that another engine has left.
+    ///
+    /// # Errors
+    /// When the lab is gone.
+    pub fn attach(guard: &Arc<Guard>, live: &LiveLab) -> anyhow::Result<Self> {
+        let (slot, clock) = (guard.slot(), Arc::new(HeldClock::default()));
+        let container = |live: &LiveMachine| {
+            let process = guard.found(&live.name).with_context(|| format!("nobody has started {}", live.host_name))?;
+            let machine = live.machine().clone();
+            let places = Places::of(slot, &machine);
+            anyhow::Ok(Container::new(machine, places, process, Arc::clone(&clock)))
+        };
+        Ok(Self {
+            guard: Arc::clone(guard),
+            containers: live.machines.iter().map(container).collect::<Result<_, _>>()?,
+            network: live.network()?,
+            streams_dir: streams_dir(slot),
+            clock: Arc::clone(&clock),
+            turn: Turn::default(),
+            begun: Instant::now(),
         })
     }
 
@@ -93,6 +118,12 @@ impl Lab {
         &self.network
     }
 
+    /// The clock that deadlines in it go by.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<HeldClock> {
+        &self.clock
+    }
+
     /// Since its making began.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -103,23 +134,19 @@ impl Lab {
         let begun = Instant::now();
         let slot = guard.slot().clone();
         // Only root may look in here: a scenario that could put a link in the place of a stream would be shown any file.
-        let streams_dir = state_dir().join("streams").join(slot.name());
+        let streams_dir = streams_dir(&slot);
         guard.make(vec![Make::Dir { path: streams_dir.clone(), mode: 0o700, owner: (0, 0) }])?;
         let host = HostTraits::of_this_host();
-        let places: Vec<Places> = machines
-            .iter()
-            .map(|machine| Places {
-                dir: slot.dir().join("containers").join(&machine.name),
-                slot_cgroup: slot.cgroup(),
-            })
-            .collect();
+        let places: Vec<Places> = machines.iter().map(|machine| Places::of(&slot, machine)).collect();
         let namespace = guard.make_network(network::bridge_lines(first(machines)?.network, machines))?;
         let network = NetworkNamespace::open(&namespace)?;
-        guard.make(vec![live_file(&slot.dir(), machines)?])?;
+        // The guard's path, not this process's: it leads there as long as the lab lives.
+        let place = NetworkPlace { path: namespace.clone(), inode: network.place()?.inode };
+        guard.make(vec![live_file(&slot.dir(), place, machines)?])?;
         let roots: Vec<PathBuf> = places.iter().map(Places::root).collect();
         let keys = ssh::key_files(machines, &roots)?;
         let hosts = network::hosts_file(machines);
-        let mut containers = Vec::new();
+        let (mut containers, clock) = (Vec::new(), Arc::new(HeldClock::default()));
         for ((machine, places), keys) in machines.iter().zip(places).zip(keys) {
             let name = &machine.host_name;
             if lxc::container_dir(name).exists() {
@@ -139,9 +166,9 @@ impl Lab {
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
             let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });
-            containers.push(Container::new(machine.clone(), places, process));
+            containers.push(Container::new(machine.clone(), places, process, Arc::clone(&clock)));
         }
-        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, turn: Turn::default(), begun })
+        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, clock, turn: Turn::default(), begun })
     }
 
     /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.
@@ -233,21 +260,17 @@ pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process>
     })
 }
 
+fn streams_dir(slot: &Slot) -> PathBuf {
+    state_dir().join("streams").join(slot.name())
+}
+
 fn first(machines: &[Machine]) -> anyhow::Result<&Machine> {
     machines.first().context("a lab has at least one container")
 }
 
-fn live_file(slot_dir: &Path, machines: &[Machine]) -> anyhow::Result<Make> {
-    let live: Vec<LiveMachine> = machines
-        .iter()
-        .map(|machine| LiveMachine {
-            name: machine.name.clone(),
-            host_name: machine.host_name.clone(),
-            address: machine.address(),
-            template: machine.template.name.clone(),
-        })
-        .collect();
-    Ok(root_file(slot_dir.join("lab.json"), serde_json::to_string(&live)?))
+fn live_file(slot_dir: &Path, network: NetworkPlace, machines: &[Machine]) -> anyhow::Result<Make> {
+    let file = LabFile { network, machines: machines.to_vec() };
+    Ok(root_file(slot_dir.join(LAB_FILE), serde_json::to_string(&file)?))
 }
 
 /// The container's root, an overlay on its layers whose writes lie on a tmpfs of bounded size; and its volumes.

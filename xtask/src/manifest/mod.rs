@@ -20,7 +20,7 @@ pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
-pub use parse::nearest;
+pub use parse::{is_name, nearest};
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
 pub use secrets::Secret;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
 use toml::Spanned;
 
 use crate::error::Error;
@@ -47,6 +47,11 @@ pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error
     let text = String::deserialize(deserializer)?;
     parse_bytes(&text)
         .ok_or_else(|| D::Error::custom(format!("{text:?} is no size: write for example \"512M\" or \"1G\"")))
+}
+
+/// The reverse of [`bytes`].
+pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(bytes)
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {

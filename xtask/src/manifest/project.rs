@@ -42,7 +42,7 @@ pub struct Project {
 }
 
 /// An IPv4 network of 256 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub struct Network {
     /// The network's address; its last octet is 0.
     pub base: Ipv4Addr,

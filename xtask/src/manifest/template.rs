@@ -9,11 +9,11 @@ use e2e_contract::Condition;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::parse::{Source, bytes, duration, is_name, mode, nearest};
+use super::parse::{Source, bytes, bytes_as_text, duration, is_name, mode, nearest};
 use crate::error::Error;
 
 /// One template, read and checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Template {
     /// The name of its folder.
     pub name: String,
@@ -54,7 +54,7 @@ pub struct Template {
 }
 
 /// What a template starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Origin {
     /// Nothing: an empty tree.
     Scratch,
@@ -67,7 +67,7 @@ pub enum Origin {
 }
 
 /// Python packages, installed from a requirements file with hashes into a folder of the root filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Pip {
     /// Absolute path on the host.
     pub requirements: PathBuf,
@@ -78,7 +78,7 @@ pub struct Pip {
 }
 
 /// A file or folder copied into the root filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FileEntry {
     /// Where it comes from.
     pub source: FileSource,
@@ -92,7 +92,7 @@ pub struct FileEntry {
 }
 
 /// Where a copied file comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum FileSource {
     /// A file or folder, by its absolute path on the host.
     Path(PathBuf),
@@ -127,7 +127,7 @@ pub struct UserEntry {
 }
 
 /// What runs as process 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Init {
     /// systemd, as `/sbin/init`.
     Systemd,
@@ -142,7 +142,7 @@ pub struct Volume {
     /// Absolute path in the container; what the template has there is copied into the fresh volume.
     pub path: String,
     /// Bytes.
-    #[serde(deserialize_with = "bytes")]
+    #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub size: u64,
     /// On what it lies.
     #[serde(default = "default_kind")]
@@ -164,14 +164,14 @@ pub enum VolumeKind {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes of memory.
-    #[serde(deserialize_with = "bytes")]
+    #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub memory: u64,
     /// CPUs, in fractions of one.
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,
     /// Bytes it may write outside its volumes.
-    #[serde(deserialize_with = "bytes")]
+    #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub disk: u64,
 }
 
@@ -182,7 +182,7 @@ impl Default for Limits {
 }
 
 /// A condition that must hold before a container counts as ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Probe {
     /// The condition.
     pub condition: Condition,

@@ -51,6 +51,16 @@ pub struct FaultObserved {
     pub duration_ms: f64,
 }
 
+/// What becomes of a case that was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Onward {
+    /// It goes on as if nothing had been.
+    Continue,
+    /// It ends here, and the run with it.
+    GiveUp,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -330,6 +340,22 @@ pub enum Event {
         /// How far they are alike; files by their paths below the run's folder.
         likeness: Likeness,
     },
+    /// The first failure of a case: the scenario, its faults and the engine's deadlines are held, so that somebody can look.
+    Held {
+        /// The case.
+        case: CaseId,
+        /// What has failed.
+        reason: String,
+    },
+    /// They go on, or the case ends here.
+    Released {
+        /// The case.
+        case: CaseId,
+        /// Which of the two.
+        onward: Onward,
+        /// How long they were held.
+        duration_ms: f64,
+    },
     /// The lab stays for a look.
     Kept {
         /// The case.
@@ -421,6 +447,8 @@ impl Event {
             | Self::Artifact { case, .. }
             | Self::Screenshot { case, .. }
             | Self::ScreenshotCompared { case, .. }
+            | Self::Held { case, .. }
+            | Self::Released { case, .. }
             | Self::Kept { case, .. }
             | Self::LabDown { case, .. }
             | Self::CaseEnded { case, .. }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
-use super::{Comparison, Counts, Event, FaultObserved, Outcome, Stamped, Verdict, plain_text};
+use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text};
 use crate::judge::Decision;
 
 /// How much an event's lines matter.
@@ -205,6 +205,14 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             }
             Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
         },
+        Event::Held { reason, .. } => one(Weight::Alarm, format!("  held: {reason}")),
+        Event::Released { onward, duration_ms, .. } => {
+            let what = match onward {
+                Onward::Continue => "goes on",
+                Onward::GiveUp => "is given up",
+            };
+            one(Weight::Progress, format!("  {what} after {}", seconds(*duration_ms)))
+        }
         Event::Kept { enter, remove, .. } => {
             let mut text = String::from("  the lab is kept; enter it with");
             for command in enter {

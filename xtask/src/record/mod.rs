@@ -19,7 +19,7 @@ mod run_list;
 
 pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
-pub use event::{CaseId, Event, FaultObserved, Stamped};
+pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};
 pub use performance::{

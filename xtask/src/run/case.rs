@@ -26,7 +26,7 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
-use crate::session::{self, Ended, Gate, OutputFiles, SessionSpec};
+use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -84,7 +84,7 @@ pub(super) fn run_case(
     context.dir.folder(&format!("{folder}/artifacts"))?;
     write_chaos(context, planned, &folder, Vec::new())?;
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
-    let started = require_memory(planned).map_err(anyhow::Error::from);
+    let started = require_memory(planned.memory_bytes).map_err(anyhow::Error::from);
     let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
     let mut faults = None;
     let (outcome, lab) = match started {
@@ -163,15 +163,15 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
 }
 
 /// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.
-fn require_memory(planned: &PlannedCase) -> Result<(), Error> {
-    let (needed, available) = (planned.memory_bytes / 4, Memory::now().available_bytes);
+pub(super) fn require_memory(limits_bytes: u64) -> Result<(), Error> {
+    let (needed, available) = (limits_bytes / 4, Memory::now().available_bytes);
     if available >= needed {
         return Ok(());
     }
     Err(Error::Host {
         problem: format!(
             "not enough memory: the limits of the lab's containers add up to {} MiB, and {} MiB are available",
-            planned.memory_bytes >> 20,
+            limits_bytes >> 20,
             available >> 20
         ),
         cure: "end other programs, or lower `memory` under [limits] in the templates".into(),
@@ -262,6 +262,7 @@ fn run_session(
         calibrate: monitoring.calibrate,
         samples: monitoring.samples,
         gate: context.gate.cloned(),
+        breakpoint: context.options.breakpoints.clone().map(|breakpoints| breakpoints as Arc<dyn Breakpoint>),
         output: Arc::new(OutputFiles {
             log: context.dir.file(&format!("{folder}/scenario.log"))?,
             times: context.dir.file(&format!("{folder}/scenario.log.times"))?,
@@ -327,7 +328,7 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     Event::Kept {
         case: case.clone(),
         enter: enter.collect(),
-        remove: format!("cargo xtask clean --slot {}", context.options.slot),
+        remove: format!("cargo xtask down --slot {}", context.options.slot),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::breakpoint::Breakpoints;
 use super::build::ScenarioBinaries;
 use super::case::{CaseContext, Left, keep_schedule, run_case};
 use super::chaos::Schedules;
@@ -16,7 +17,7 @@ use super::duet::{self, DuetOptions, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error};
-use crate::guard::{Wait, state_dir};
+use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::image::{self, Image, Progress, Replacement};
 use crate::manifest::Project;
@@ -77,6 +78,10 @@ pub struct Options {
     pub wait: Wait,
     /// When a lab stays.
     pub keep: Keep,
+    /// How long it then stays.
+    pub stay: Stay,
+    /// Where a case is held at its first failure.
+    pub breakpoints: Option<Arc<Breakpoints>>,
     /// Stop after this many failed cases.
     pub failures_max: Option<u32>,
     /// How often a failed case is tried again.
@@ -111,6 +116,8 @@ impl Options {
             slot: slot.to_string(),
             wait: Wait::UntilFree,
             keep: Keep::Never,
+            stay: Stay::UntilTold,
+            breakpoints: None,
             failures_max: None,
             retries: 0,
             timeout: None,
@@ -279,6 +286,7 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         let failed = |result: &&CaseResult| matches!(result.verdict, Verdict::Failed | Verdict::Infrastructure);
         let failures = cases.results.iter().filter(failed).count();
         let enough = context.options.failures_max.is_some_and(|most| failures >= most as usize);
+        let enough = enough || is_given_up(context.options);
         let mut attempts = Vec::new();
         if !enough && !ground.is_kept() && !context.interrupt.is_set() && cases.error.is_none() {
             cases.error = run_attempts(context, planned, &mut ground, &mut attempts).err();
@@ -339,6 +347,11 @@ struct Cases {
     error: Option<anyhow::Error>,
 }
 
+/// Whether somebody who looked at a held case has had enough.
+fn is_given_up(options: &Options) -> bool {
+    options.breakpoints.as_ref().is_some_and(|breakpoints| breakpoints.is_given_up())
+}
+
 /// Tries a case until it passes, as often as retries allow. An infrastructure's failure is tried again once for free.
 fn run_attempts(
     context: &CaseContext<'_>,
@@ -359,7 +372,7 @@ fn run_attempts(
         let attempt = run_case(context, planned, number, left, ground)?;
         let again = left.after(&attempt.outcome);
         attempts.push(attempt);
-        if !again || context.interrupt.is_set() || ground.is_kept() {
+        if !again || context.interrupt.is_set() || ground.is_kept() || is_given_up(context.options) {
             return Ok(());
         }
     }

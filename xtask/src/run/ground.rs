@@ -49,7 +49,7 @@ impl<'a> Ground<'a> {
     /// Lets the lab that stands on it stay after the run.
     pub fn keep(&mut self) -> anyhow::Result<()> {
         if let State::Held(guard) = &self.state {
-            guard.keep()?;
+            guard.keep(self.context.options.stay)?;
             self.state = State::Kept;
         }
         Ok(())
@@ -114,7 +114,7 @@ pub(super) fn take(
         if let Some(owner) = owner.filter(|owner| owner.kept) {
             return Err(Error::Host {
                 problem: format!("slot {name} holds a lab: {owner}"),
-                cure: format!("remove it with `cargo xtask clean --slot {name}`, or take another with --slot N"),
+                cure: format!("remove it with `cargo xtask down --slot {name}`, or take another with --slot N"),
             }
             .into());
         }

@@ -1,6 +1,7 @@
 //! The whole of one run: images, labs, sessions, retries; what a case is, from its lab's first state to its record.
 //! Knows every module below it; nothing of the command line and of reports.
 
+mod breakpoint;
 mod build;
 mod case;
 mod chaos;
@@ -15,8 +16,10 @@ mod live_check;
 mod lockstep;
 mod machines;
 mod shrink;
+mod stay;
 mod trial;
 
+pub use breakpoint::{Breakpoints, HeldCase, Machines, Watcher};
 pub use build::{Binaries, ScenarioBinaries};
 pub use chaos::Schedules;
 pub use compare::{Update, require_baselines, updates};
@@ -25,4 +28,5 @@ pub use engine::{Comparing, Keep, Monitoring, Options, execute, layer_event};
 pub use interrupt::Interrupt;
 pub use live_check::{LiveCheck, live_check};
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};
+pub use stay::{Stand, StandingLab, stand};
 pub use trial::{Trial, Trials, Tried};

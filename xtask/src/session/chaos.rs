@@ -92,7 +92,8 @@ impl Session {
             length_ms: schedule.length_ms,
         });
         let stage: Arc<dyn Stage> = Arc::<Faults>::clone(&self.faults);
-        let nemesis = Nemesis::begin(schedule, stage).map_err(|error| self.infrastructure(&error))?;
+        let clock = Arc::clone(self.lab.clock());
+        let nemesis = Nemesis::begin(schedule, stage, clock).map_err(|error| self.infrastructure(&error))?;
         state.nemesis = Some(nemesis);
         Ok(ChaosPlaying { playing: true, length_ms })
     }
@@ -108,7 +109,7 @@ impl Session {
                 Ok(()) => {}
                 Err(error @ WaitError::Deadline { .. }) => {
                     let message = format!("after the last fault was healed: {error}");
-                    self.fail_check(&message);
+                    self.fail_check(&message)?;
                     return Err(RpcError::new(ErrorCode::Deadline, message));
                 }
                 Err(error @ WaitError::Interrupted) => {
@@ -116,7 +117,7 @@ impl Session {
                 }
                 Err(error @ WaitError::Dead { .. }) => return Err(self.infrastructure(&anyhow::Error::new(error))),
             }
-            let quiet = Instant::now();
+            let quiet = self.lab.clock().watch();
             while quiet.elapsed() < spec.quiet && !stop() {
                 std::thread::sleep(QUIET_POLL.min(spec.quiet.saturating_sub(quiet.elapsed()))); // that is what quiet is
             }
@@ -129,6 +130,13 @@ impl Session {
         }
         self.chaos.state().settled = true;
         Ok(settled)
+    }
+
+    /// After the lab's clock was held: waits until no fault is just being done or taken back.
+    pub(super) fn wait_until_still(&self) {
+        if let Some(nemesis) = &self.chaos.state().nemesis {
+            nemesis.wait_until_still();
+        }
     }
 
     /// Ends what is being played; the second time nothing happens.
@@ -164,12 +172,12 @@ impl Session {
                 _ => {}
             }
         }
-        if !invariant.held && invariant.kind != InvariantKind::Sometimes {
+        let broken = (!invariant.held && invariant.kind != InvariantKind::Sometimes).then(|| {
             let values = if invariant.values.is_empty() { String::new() } else { format!(" [{}]", invariant.values) };
-            self.fail_check(&format!("{}{values} at {}:{}", invariant.name, invariant.file, invariant.line));
-        }
+            format!("{}{values} at {}:{}", invariant.name, invariant.file, invariant.line)
+        });
         self.recorder.record(Event::Invariant { case: self.spec.case.clone(), invariant });
-        Ok(e2e_contract::Done {})
+        broken.map_or(Ok(e2e_contract::Done {}), |message| self.fail_check(&message))
     }
 
     /// `history`

@@ -8,6 +8,9 @@ use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS};
 
 use crate::record::{Cause, Outcome};
 
+/// What counts as the status of a scenario that was given up: that of any failure.
+const EXIT_STATUS_GIVEN_UP: i32 = 1;
+
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -19,6 +22,8 @@ pub enum End {
     TimedOut(Duration),
     /// It wrote something on the socket that is no request, and was killed.
     BrokeProtocol,
+    /// Somebody who had looked at its failure gave it up, and it was killed.
+    GivenUp,
     /// The run was interrupted, and it was killed.
     Interrupted,
 }
@@ -76,6 +81,8 @@ pub fn judge(end: End, seen: Seen) -> Outcome {
         End::BrokeProtocol => {
             return failed(Cause::Protocol { message: "it said something that is no request".into() });
         }
+        // It was held because something had failed, which is looked for below.
+        End::GivenUp => EXIT_STATUS_GIVEN_UP,
         End::Interrupted => return Outcome::Interrupted,
     };
     if let Some(abort) = seen.abort.as_ref().filter(|abort| abort.kind == AbortKind::Panic) {
@@ -162,6 +169,9 @@ mod tests {
             |seen| seen.chaos_owed = Some("no fault bit".into()),
             "the run with faults says nothing: no fault bit",
         );
+        let given_up = |seen: &mut Seen| seen.failed_check = Some("a == b".into());
+        check(End::GivenUp, given_up, "check failed: a == b");
+        check(End::GivenUp, |seen| seen.abort = abort(AbortKind::Error), "error: no at main.rs:3");
         let exceed = |seen: &mut Seen| seen.exceeded = Some("sent_bytes of a <= 5 [sent_bytes = 6]".into());
         check(End::Exited(0), exceed, "check failed: sent_bytes of a <= 5 [sent_bytes = 6]");
         check(End::Exited(4), exceed, "the scenario's program ended with status 4");

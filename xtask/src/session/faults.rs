@@ -1,41 +1,27 @@
 //! The faults of a session: from a scenario's request, or the scenario's end, to what was observed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
 
 use crate::error::Error;
-use crate::fault::{Injection, Observed, Planned, Stage};
+use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Stage};
 use crate::lab::{Container, Lab, Outage};
 use crate::record::{CaseId, Event, FaultObserved, Recorder, milliseconds};
 
 /// Every fault of one session.
 pub struct Faults {
     case: CaseId,
-    lab: Arc<Lab>,
+    active: ActiveFaults,
     recorder: Arc<Recorder>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    begun: u64,
-    injected: BTreeMap<u64, Entry>,
-}
-
-/// One fault.
-#[derive(Clone)]
-struct Entry {
-    // Behind a lock of its own: faults on two machines begin and end side by side.
-    injection: Arc<Mutex<Injection>>,
-    /// Its number in the schedule, where it comes from there.
-    scheduled: Option<u32>,
+    /// Numbers in the schedule, by the fault's own, of those that come from there.
+    scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
 impl Faults {
     pub fn new(case: CaseId, lab: Arc<Lab>, recorder: Arc<Recorder>) -> Self {
-        Self { case, lab, recorder, state: Mutex::default() }
+        Self { case, active: ActiveFaults::new(lab), recorder, scheduled: Mutex::default() }
     }
 
     /// Injects a fault into a container.
@@ -45,83 +31,46 @@ impl Faults {
         request: &FaultInject,
         scheduled: Option<u32>,
     ) -> anyhow::Result<Injected> {
-        let (injection, observed) = Injection::inject(&self.lab, container, &request.fault)?;
-        let number = {
-            let mut state = lock(&self.state);
-            state.begun += 1;
-            let number = state.begun;
-            state.injected.insert(number, Entry { injection: Arc::new(Mutex::new(injection)), scheduled });
-            number
-        };
-        let names = Names { number, scheduled, container, fault: &request.fault };
-        self.recorder.record(Event::FaultInjected(self.observed(&names, &observed)));
+        let (number, observed) = self.active.inject(container, &request.fault)?;
+        if let Some(scheduled) = scheduled {
+            self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, scheduled);
+        }
+        self.recorder.record(Event::FaultInjected(self.observed(number, container, &request.fault, &observed)));
         Ok(Injected { fault: number, evidence: observed.evidence })
     }
 
     /// Heals a fault; the second time nothing happens.
     pub fn heal(&self, request: FaultHeal) -> anyhow::Result<Healed> {
-        let entry = lock(&self.state).injected.get(&request.fault).cloned();
-        let Some(entry) = entry else {
-            return Err(Error::Usage(format!("there is no fault {}", request.fault)).into());
-        };
-        Ok(Healed { evidence: self.heal_one(request.fault, &entry)? })
+        let evidence = self.active.heal(request.fault, &|healed: &HealedFault| {
+            let HealedFault { number, container, fault, observed } = healed;
+            self.recorder.record(Event::FaultHealed(self.observed(*number, container, fault, observed)));
+        })?;
+        Ok(Healed { evidence })
     }
 
     /// Heals what the scenario has left, the last first; the answer is what could not be healed.
     pub fn heal_all(&self) -> Vec<String> {
-        let heal = |(number, entry): (u64, Entry)| self.heal_one(number, &entry).err();
-        self.entries().into_iter().rev().filter_map(heal).map(|error| format!("{error:#}")).collect()
+        let heal = |fault: u64| self.heal(FaultHeal { fault }).err();
+        self.active.numbers().into_iter().filter_map(heal).map(|error| format!("{error:#}")).collect()
     }
 
-    fn entries(&self) -> Vec<(u64, Entry)> {
-        lock(&self.state).injected.iter().map(|(number, entry)| (*number, entry.clone())).collect()
-    }
-
-    fn heal_one(&self, number: u64, entry: &Entry) -> anyhow::Result<String> {
-        let mut injection = lock(&entry.injection);
-        if injection.is_healed() {
-            return Ok(injection.heal(&self.lab)?.evidence);
-        }
-        let observed = injection.heal(&self.lab)?;
-        let container = injection.container().clone();
-        let (description, starts) = (injection.fault().clone(), injection.starts_container());
-        drop(injection);
-        let names = Names { number, scheduled: entry.scheduled, container: &container, fault: &description };
-        self.recorder.record(Event::FaultHealed(self.observed(&names, &observed)));
-        if starts {
-            self.restore_on(&container.machine().name, number)?;
-        }
-        Ok(observed.evidence)
-    }
-
-    fn observed(&self, names: &Names<'_>, observed: &Observed) -> FaultObserved {
+    fn observed(&self, number: u64, container: &Container, fault: &Fault, observed: &Observed) -> FaultObserved {
         FaultObserved {
             case: self.case.clone(),
-            fault: names.number,
-            scheduled: names.scheduled,
-            container: names.container.machine().name.clone(),
-            description: names.fault.clone(),
+            fault: number,
+            scheduled: self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied(),
+            container: container.machine().name.clone(),
+            description: fault.clone(),
             before: observed.before.clone(),
             evidence: observed.evidence.clone(),
             duration_ms: milliseconds(observed.duration),
         }
     }
-
-    /// A container was started again: its other faults go on.
-    fn restore_on(&self, container: &str, healed: u64) -> anyhow::Result<()> {
-        for (_, entry) in self.entries().iter().filter(|(number, _)| *number != healed) {
-            let mut injection = lock(&entry.injection);
-            if injection.container().machine().name == container {
-                injection.restore(&self.lab)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Stage for Faults {
     fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)> {
-        let Some(container) = self.lab.container(&planned.container) else {
+        let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("there is no container {}", planned.container)).into());
         };
         let request = FaultInject { container: planned.container.clone(), fault: planned.fault.clone() };
@@ -144,14 +93,6 @@ impl Stage for Faults {
     }
 }
 
-/// What a fault is called.
-struct Names<'a> {
-    number: u64,
-    scheduled: Option<u32>,
-    container: &'a Container,
-    fault: &'a Fault,
-}
-
 /// The answer to a request about a fault that failed.
 pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
     let outage = error.chain().any(<dyn std::error::Error>::is::<Outage>);
@@ -161,9 +102,4 @@ pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
         _ => return None,
     };
     Some(RpcError::new(code, format!("{error:#}")))
-}
-
-/// A panic in another thread does not make these tables wrong: each change is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,14 @@
 //! One scenario process: its start as the invoking user, its socket, its requests, its end and what that means.
 //! Knows labs and the record; nothing of plans, retries or reports.
 
+mod breakpoint;
 mod chaos;
 mod connection;
 mod ending;
 mod faults;
 mod findings;
 mod gate;
+mod hold;
 mod likeness;
 mod limits;
 mod output;
@@ -15,6 +17,7 @@ mod requests;
 mod scenario;
 mod wanted;
 
+pub use breakpoint::{Breakpoint, Stopped};
 pub use chaos::ChaosSpec;
 pub use gate::Gate;
 pub use output::OutputFiles;

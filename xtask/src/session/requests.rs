@@ -25,6 +25,7 @@ use super::ending::{End, Seen, judge};
 use super::faults::{self, Faults};
 use super::scenario::{Ended, SessionSpec};
 use super::wanted::Wanted;
+use crate::host::held_clock::Stopwatch;
 use crate::host::kmsg::KernelLog;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
@@ -46,11 +47,14 @@ pub struct Session {
     kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
+    /// Whether it was held already: once is enough.
+    pub(super) stopped: AtomicBool,
+    pub(super) given_up: AtomicBool,
     state: Mutex<State>,
 }
 
-struct State {
-    seen: Seen,
+pub(super) struct State {
+    pub(super) seen: Seen,
     steps: Vec<(String, Instant)>,
     /// Those that are open, by their numbers: the innermost one last.
     measurements: BTreeMap<u64, Open>,
@@ -76,6 +80,7 @@ struct Open {
     repetitions: u32,
     parent: Option<String>,
     begun_ms: f64,
+    watch: Stopwatch,
     calibration: Option<Calibration>,
 }
 
@@ -118,6 +123,8 @@ impl Session {
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -127,6 +134,7 @@ impl Session {
         if self.is_closed() {
             return Err(RpcError::new(ErrorCode::Interrupted, "the session is over"));
         }
+        self.wait_while_held()?;
         if !self.state().seen.hello && method != Hello::NAME {
             return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
         }
@@ -221,7 +229,7 @@ impl Session {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -362,7 +370,8 @@ impl Session {
             let shall_calibrate =
                 self.spec.calibrate && repetitions > 1 && lender.is_none() && !state.calibration_failed;
             let calibration = lent.filter(|_| repetitions > 1);
-            let open = Open { operation, repetitions, parent, begun_ms: 0.0, calibration };
+            let watch = self.lab.clock().watch();
+            let open = Open { operation, repetitions, parent, begun_ms: 0.0, watch, calibration };
             state.measurements.insert(measurement, open);
             (measurement, calibration, shall_calibrate)
         };
@@ -375,10 +384,11 @@ impl Session {
         Ok(Measurement { measurement })
     }
 
-    /// Time that comparing took, or takes now, beyond what the scenario had planned.
+    /// Time that comparing took, or takes now, beyond what the scenario had planned; and time in which all was held.
     pub(super) fn excused(&self) -> Duration {
         let state = self.state();
-        state.excused + state.waits_since.map_or(Duration::ZERO, |since| since.elapsed())
+        let waits = state.waits_since.map_or(Duration::ZERO, |since| since.elapsed());
+        state.excused + waits + self.lab.clock().held()
     }
 
     /// Does what the scenario has not asked for: its deadline moves by as much.
@@ -409,7 +419,9 @@ impl Session {
             let message = format!("measurement {} is not open", end.measurement);
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         };
-        let Open { operation, repetitions, parent, begun_ms, calibration } = open;
+        let Open { operation, repetitions, parent, begun_ms, watch, calibration } = open;
+        // A time in which somebody looked at a failure says nothing of the operation.
+        let counts = end.succeeded && watch.was_held().is_zero();
         let duration_ms = end.duration_ms;
         let Spent { cpu_ms, wait_ms, containers, incomplete } = spent;
         let wall_ms = duration_ms;
@@ -423,13 +435,13 @@ impl Session {
             containers,
             incomplete,
         };
-        let repetition = state.performance.add(&operation, repetitions, parent, end.succeeded.then_some(sample));
+        let repetition = state.performance.add(&operation, repetitions, parent, counts.then_some(sample));
         let mut more = state.wanted.after(&operation, repetitions, end.succeeded);
         if repetition >= repetitions {
             state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
         }
         let samples = state.performance.operations.get(&operation).map(|operation| &operation.samples);
-        let sample = samples.and_then(|samples| samples.last()).filter(|_| end.succeeded).cloned();
+        let sample = samples.and_then(|samples| samples.last()).filter(|_| counts).cloned();
         drop(state);
         if let Some(gate) = &self.spec.gate {
             let wish = self.excuse(|| gate.end(&operation, sample.as_ref(), &|| self.shall_stop()));
@@ -451,13 +463,11 @@ impl Session {
             let meaning = check.message.as_ref().map_or_else(String::new, |message| format!("{message}: "));
             let values = if check.values.is_empty() { String::new() } else { format!(" [{}]", check.values) };
             let message = format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line);
-            self.state().seen.failed_check.get_or_insert(message);
-        }
-        let passed = check.passed;
-        self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
-        if !passed {
+            self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
             self.picture_failure();
+            return self.fail_check(&message);
         }
+        self.recorder.record(Event::Check { case: self.spec.case.clone(), check });
         Ok(Done {})
     }
 
@@ -466,11 +476,6 @@ impl Session {
         let mut state = self.state();
         state.unasked = (state.unasked + 1).min(most + 1);
         (state.unasked <= most).then_some(state.unasked)
-    }
-
-    /// The scenario has failed, unless it has already.
-    pub(super) fn fail_check(&self, message: &str) {
-        self.state().seen.failed_check.get_or_insert_with(|| message.to_owned());
     }
 
     fn of_fault<T>(&self, result: anyhow::Result<T>) -> Answer<T> {
@@ -488,19 +493,16 @@ impl Session {
         }
         {
             let mut state = self.state();
-            if defect.outcome == DefectOutcome::Fixed {
-                let message = format!(
-                    "{} is fixed: remove this mark at {}:{}, and its name from scenario.toml",
-                    defect.defect, defect.file, defect.line
-                );
-                state.seen.failed_check.get_or_insert(message);
-            }
             if !state.seen.defects.contains(&defect.defect) {
                 state.seen.defects.push(defect.defect.clone());
             }
         }
+        let fixed = (defect.outcome == DefectOutcome::Fixed).then(|| {
+            let Defect { defect, file, line, .. } = &defect;
+            format!("{defect} is fixed: remove this mark at {file}:{line}, and its name from scenario.toml")
+        });
         self.recorder.record(Event::Defect { case: self.spec.case.clone(), defect });
-        Ok(Done {})
+        fixed.map_or(Ok(Done {}), |message| self.fail_check(&message))
     }
 
     fn log(&self, log: Log) -> Answer<Done> {
@@ -515,6 +517,7 @@ impl Session {
             message: abort.message.clone(),
             location: abort.location.clone(),
         });
+        let reason = abort.message.clone();
         let is_pictured = {
             let mut state = self.state();
             state.seen.abort.get_or_insert(abort);
@@ -523,7 +526,7 @@ impl Session {
         if !is_pictured {
             self.picture_failure();
         }
-        Ok(Done {})
+        self.stop_at(&reason)
     }
 
     fn artifact(&self, artifact: &Artifact) -> Answer<Done> {

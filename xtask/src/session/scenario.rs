@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use e2e_contract::SOCKET_VARIABLE;
 use serde_json::{Map, Value};
 
+use super::breakpoint::Breakpoint;
 use super::chaos::ChaosSpec;
 use super::connection;
 use super::ending::End;
@@ -89,6 +90,8 @@ pub struct SessionSpec {
     pub samples: Option<u32>,
     /// Whom to ask before and after each measured operation.
     pub gate: Option<Arc<dyn Gate>>,
+    /// Whom to ask at the first failure.
+    pub breakpoint: Option<Arc<dyn Breakpoint>>,
     /// Take what the program writes to stdout and stderr.
     pub output: Arc<OutputFiles>,
     /// The user it runs as.
@@ -143,21 +146,26 @@ pub fn run(
         let _ = sender.send(process.wait()); // nobody listens any more after a kill
     })?;
     let end = loop {
-        // What a comparison asks for beyond the scenario's own plan is not on its account.
+        // What a comparison asks for beyond the scenario's own plan is not on its account, nor what somebody looks at.
         let timeout = timeout + session.excused();
         let left = timeout.saturating_sub(started.elapsed());
         match ended.recv_timeout(left.min(INTERRUPT_POLL)) {
             Ok(status) => break End::of(status.context("waiting for the scenario's end")?),
             Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for the scenario is gone"),
             Err(RecvTimeoutError::Timeout) if interrupted() => break End::Interrupted,
+            Err(RecvTimeoutError::Timeout) if session.is_given_up() => break End::GivenUp,
             Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
             Err(RecvTimeoutError::Timeout) if started.elapsed() >= timeout => break End::TimedOut(timeout),
             Err(RecvTimeoutError::Timeout) => {}
         }
     };
+    session.wait_for_release();
     // What the scenario started and left behind goes with it.
     let killed = cgroup.kill_and_remove(KILL_DEADLINE, || ());
     connection::release(&socket);
+    if end == End::GivenUp {
+        session.close(); // the request that failed waits for nothing else
+    }
     // What it wrote before its end counts; what is still under way after that does not.
     let _ = served.recv_timeout(DRAIN_DEADLINE);
     output.wait(DRAIN_DEADLINE);

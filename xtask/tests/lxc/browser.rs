@@ -65,6 +65,7 @@ impl Page {
         for domain in ["Page", "Runtime", "Network", "Log"] {
             page.ask(&format!("{domain}.enable"), json!({}));
         }
+        page.ask("Performance.enable", json!({ "timeDomain": "threadTicks" }));
         page
     }
 
@@ -72,6 +73,14 @@ impl Page {
     pub fn open(&mut self, path: &Path) {
         self.ask("Page.navigate", json!({ "url": format!("file://{}", path.display()) }));
         self.wait_for("Page.loadEventFired");
+    }
+
+    /// How long the page's own thread has been on a processor, in milliseconds: what else goes on here is not in it.
+    pub fn busy_ms(&mut self) -> f64 {
+        let metrics = self.ask("Performance.getMetrics", json!({}));
+        let busy =
+            metrics["metrics"].as_array().unwrap().iter().find(|metric| metric["name"] == "TaskDuration").unwrap();
+        busy["value"].as_f64().unwrap() * 1000.0
     }
 
     /// The value of an expression; a promise is waited for.

@@ -50,7 +50,7 @@ fn what_a_run_and_a_live_lab_have_logged_is_shown() {
         assert!(said(&output).contains(cure), "{args:?}: {}", said(&output));
     }
 
-    let live = lines(&logs(&["--live", "a", "--format", "json"]));
+    let live = lines(&logs(&["--live", "a", "--level", "debug", "--format", "json"]));
     assert_eq!((&live[0]["format_version"], &live[0]["live"]), (&1.into(), &true.into()));
     let started = live.iter().find(|line| line["source"] == "lxc.log").expect("LXC has logged");
     assert_eq!(started["machine"], "a");

@@ -14,6 +14,7 @@ mod doctor;
 mod faults;
 mod image;
 mod languages;
+mod live;
 mod logs;
 mod new;
 mod performance;

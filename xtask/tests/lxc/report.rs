@@ -168,15 +168,10 @@ fn a_hundred_thousand_lines_open_at_once_and_none_of_them_does_harm() {
     fs::write(&path, &text).unwrap();
     assert!(text.len() < 20_000_000, "{} bytes", text.len());
     let mut page = Page::start();
-    // The least of some: what else goes on here is not the page's.
-    let mut times = Vec::new();
-    for _ in 0..5 {
-        page.open(&path);
-        times
-            .push(page.value("performance.timing.loadEventEnd - performance.timing.navigationStart").as_f64().unwrap());
-    }
-    println!("{} bytes, opened in {times:?} ms", text.len());
-    assert!(times.iter().any(|time| *time < 2000.0), "{times:?} ms");
+    page.open(&path);
+    let (busy_ms, wall_ms) = (page.busy_ms(), page.value("performance.now()"));
+    println!("{} bytes, opened in {busy_ms:.0} ms of the page's thread, {wall_ms} ms by the clock", text.len());
+    assert!(busy_ms < 2000.0, "{busy_ms} ms");
     page.value("document.querySelector('details.log').open = true");
     page.wait_until("document.querySelectorAll('.log-row').length > 0");
     assert!(page.text(".log-tools output").contains("10,0"), "{}", page.text(".log-tools output"));

@@ -147,7 +147,7 @@ fn a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned() {
     assert_eq!(xtask(&["shell", "zz"]).output().unwrap().status, 2);
     let second = e2e(&project, &["three_machines"]).output().unwrap();
     assert_eq!(second.status, 3, "{}", said(&second));
-    assert!(said(&second).contains("cargo xtask clean"), "{}", said(&second));
+    assert!(said(&second).contains("cargo xtask down"), "{}", said(&second));
     assert!(!host.leftovers().is_empty(), "the lab is there");
     let cleaned = xtask(&["clean", "--slot", SLOT]).run().unwrap();
     assert!(cleaned.text().contains("is gone"), "{}", cleaned.text());

@@ -71,6 +71,13 @@ impl Tree {
         }
     }
 
+    /// Whether a group of the tree stands still.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let frozen = |group: PathBuf| v1::is_frozen(&group) || v2::is_frozen(&group);
+        self.folders().iter().any(|folder| groups(folder).into_iter().any(frozen))
+    }
+
     /// Thaws the tree, kills every process in it and removes its folders, deepest first, hidden ones too.
     /// `reap` is called while it waits: a parent collects its dead children there.
     ///

@@ -23,6 +23,11 @@ pub fn thaw(group: &Path) {
     }
 }
 
+/// Whether the group stands still.
+pub fn is_frozen(group: &Path) -> bool {
+    std::fs::read_to_string(group.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
+}
+
 /// The file that a bound for reading is written to.
 pub const THROTTLE: &str = "blkio.throttle.read_bps_device";
 

@@ -21,6 +21,12 @@ pub fn thaw(group: &Path) {
     }
 }
 
+/// Whether the group stands still.
+pub fn is_frozen(group: &Path) -> bool {
+    let events = std::fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "frozen 1")
+}
+
 /// The file that bounds for block devices are written to.
 pub const THROTTLE: &str = "io.max";
 

@@ -62,7 +62,7 @@ pub(super) fn bottlenecks(lines: &[LogLine], events: &[Stamped], performance: Op
 fn says(text: &str, words: &[&str]) -> bool {
     let bytes = text.as_bytes();
     let holds = |word: &&str| bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()));
-    words.iter().any(|word| holds(word))
+    words.iter().any(holds)
 }
 
 fn counted(performance: &Performance) -> Vec<Bottleneck> {

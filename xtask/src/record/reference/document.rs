@@ -48,6 +48,7 @@ fn document() -> String {
         (OUTCOME, "Cause"),
         (OUTCOME, "Verdict"),
         (OUTCOME, "Counts"),
+        (EVENT, "Onward"),
         (COMPARISON, "Way"),
         (VERDICT, "Decision"),
     ];
@@ -65,7 +66,7 @@ fn document() -> String {
     }
     text.push_str(
         "\nAn `Outcome` stands as an object whose field `outcome` names it, a `Cause` as one whose field `cause` does; a \
-         `Verdict`,\na `Way` and a `Decision` stand as their names. All other types are those of the messages between engine and scenario:\n\
+         `Verdict`,\nan `Onward`, a `Way` and a `Decision` stand as their names. All other types are those of the messages between engine and scenario:\n\
          [reference.json](../xtask/contract/reference.json) has them as JSON Schema.\n",
     );
     text

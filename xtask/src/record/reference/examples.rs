@@ -5,7 +5,9 @@ use e2e_contract::{
 };
 
 use crate::judge::{Decision, Verdict as Judged};
-use crate::record::{CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Outcome, Verdict, Way};
+use crate::record::{
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Onward, Outcome, Verdict, Way,
+};
 
 fn case() -> CaseId {
     CaseId("data_pipeline/data_ingestion:small".into())
@@ -189,10 +191,12 @@ fn of_the_end() -> Vec<Event> {
                 pixels: 786_432,
             },
         },
+        Event::Held { case: case(), reason: "rows == 20_000 [rows = 19999]".into() },
+        Event::Released { case: case(), onward: Onward::Continue, duration_ms: 74_500.0 },
         Event::Kept {
             case: case(),
             enter: vec!["cargo xtask shell db".into()],
-            remove: "cargo xtask clean --slot 1".into(),
+            remove: "cargo xtask down --slot 1".into(),
         },
         Event::LabDown { case: case(), duration_ms: 85.0 },
         Event::CaseEnded {

@@ -119,10 +119,12 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
     Log { summary, text, lines: shown, left_out, machines }
 }
 
-/// The lines close to a moment, those that matter most, in order.
+/// The lines close to a moment, those that matter most, in order; what is for debugging alone is none of them.
 pub fn around(lines: &[LogLine], at_ms: f64) -> Vec<Row> {
-    let close =
-        |line: &&LogLine| line.at_ms.is_some_and(|at| (at_ms - AROUND_MS.0..=at_ms + AROUND_MS.1).contains(&at));
+    let close = |line: &&LogLine| {
+        line.level > LogLevel::Debug
+            && line.at_ms.is_some_and(|at| (at_ms - AROUND_MS.0..=at_ms + AROUND_MS.1).contains(&at))
+    };
     let distance = |line: &LogLine| (line.at_ms.unwrap_or(at_ms) - at_ms).abs();
     let mut found: Vec<(usize, &LogLine)> = lines.iter().filter(close).enumerate().collect();
     found.sort_by(|(_, one), (_, two)| {

@@ -82,7 +82,7 @@ pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_the_same_in_the_log_and_on_the_page() {
-        assert_eq!(moment(93_412.3456), Moment { at_ms: 93_412.346, text: "93.412".into() });
+        assert_eq!(moment(93_412.345_6), Moment { at_ms: 93_412.346, text: "93.412".into() });
         let wall = wall_clock("2026-01-01T00:00:00.500Z", 61_250.0);
         assert_eq!(wall.as_deref(), Some("2026-01-01T00:01:01.750Z"));
         assert_eq!(wall_clock("yesterday", 1.0), None);

@@ -179,6 +179,7 @@ impl RunResult<'_> {
             let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
             commands.push(format!("cargo xtask shrink {}{which}{place}", self.name));
         }
+        commands.push(format!("cargo xtask logs {} --case {name}{root}", self.name));
         commands.push(format!("{again} --keep-containers"));
         commands
     }
@@ -387,6 +388,7 @@ mod tests {
                 "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
                 "              --chaos-replay latest",
                 "            cargo xtask shrink latest --slot 3",
+                "            cargo xtask logs latest --case error_handling/chaos_gauntlet:planted",
                 "            cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
                 "              --chaos-replay latest --keep-containers",
                 "",
@@ -396,7 +398,7 @@ mod tests {
             ],
         );
         let wide = lines(&record, &story, 200);
-        assert_eq!(wide.len(), 19, "{wide:#?}");
+        assert_eq!(wide.len(), 20, "{wide:#?}");
         assert_eq!(
             wide[2],
             "  findings  unit_restarted on worker: worker.service: 3 times (error_handling/chaos_gauntlet:planted)"
@@ -455,6 +457,7 @@ mod tests {
                 "              out of memory",
                 "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",
                 "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --root 'a b' --timeout 5s",
+                "            cargo xtask logs latest --case error_handling/chaos_gauntlet:planted --root 'a b'",
                 "            cargo xtask e2e error_handling/chaos_gauntlet:planted --root 'a b' --timeout 5s --keep-containers",
                 "",
                 "record: target/e2e/RUN",

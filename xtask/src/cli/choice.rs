@@ -1,0 +1,91 @@
+//! Which of the labs and containers that exist now is meant.
+
+use crate::error::Error;
+use crate::guard::Slot;
+use crate::lab::{LiveLab, LiveMachine};
+use crate::manifest::nearest;
+
+/// The slot whose names mean something else than those of another one.
+const FIRST_SLOT: &str = "1";
+
+/// In which lab a name is looked for.
+#[derive(Debug, clap::Args)]
+pub struct InLab {
+    /// The slot of the lab, where several have a container of that name.
+    #[arg(long, value_name = "N")]
+    pub slot: Option<String>,
+}
+
+impl InLab {
+    /// The container of this name, with its lab.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is none, or more than one.
+    pub fn machine(&self, name: &str) -> Result<(LiveLab, LiveMachine), Error> {
+        choose(&self.labs()?, name, self.slot.as_deref())
+    }
+
+    /// The labs that may be meant.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the slot that is named has none.
+    pub fn labs(&self) -> Result<Vec<LiveLab>, Error> {
+        match &self.slot {
+            Some(slot) => Ok(vec![lab_in(slot)?]),
+            None => Ok(LiveLab::all()),
+        }
+    }
+}
+
+/// The lab of a slot.
+///
+/// # Errors
+/// [`Error::Usage`] when there is none.
+pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
+    LiveLab::in_slot(&Slot::named(slot)).ok_or_else(|| {
+        let labs = LiveLab::all();
+        let slots: Vec<&str> = labs.iter().map(|lab| lab.slot.as_str()).collect();
+        let hint = if slots.is_empty() {
+            "no lab exists now: `cargo xtask up` makes one".to_owned()
+        } else {
+            format!("there are labs in {}", slots.join(", "))
+        };
+        Error::Usage(format!("there is no lab in slot {slot}: {hint}"))
+    })
+}
+
+fn choose(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Result<(LiveLab, LiveMachine), Error> {
+    let mut found: Vec<(&LiveLab, &LiveMachine)> =
+        labs.iter().filter_map(|lab| Some((lab, lab.machine(name)?))).collect();
+    // A short name means the one in the first slot; elsewhere it is written with its slot, or as it is on the host.
+    found.sort_by_key(|(lab, machine)| (machine.host_name != name, lab.slot != FIRST_SLOT));
+    match found[..] {
+        [(lab, machine)] => Ok((lab.clone(), machine.clone())),
+        [(lab, machine), ..] if machine.host_name == name || lab.slot == FIRST_SLOT => {
+            Ok((lab.clone(), machine.clone()))
+        }
+        [_, ..] => {
+            let slots: Vec<&str> = found.iter().map(|(lab, _)| lab.slot.as_str()).collect();
+            Err(Error::Usage(format!(
+                "the labs of slots {} have a container {name}: --slot N says which",
+                slots.join(", ")
+            )))
+        }
+        [] => Err(unknown(labs, name, slot)),
+    }
+}
+
+fn unknown(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Error {
+    let machines = || labs.iter().flat_map(|lab| &lab.machines);
+    let names = machines().flat_map(|machine| [machine.name.as_str(), machine.host_name.as_str()]);
+    let hint = match nearest(name, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None if labs.is_empty() => {
+            "no lab exists now: `cargo xtask up` makes one, and `cargo xtask e2e --keep-containers=always` keeps one"
+                .into()
+        }
+        None => "`cargo xtask ps` shows what there is".into(),
+    };
+    let place = slot.map_or_else(|| "no live lab has".to_owned(), |slot| format!("the lab of slot {slot} has not"));
+    Error::Usage(format!("{place} a container {name:?}: {hint}"))
+}

@@ -1,0 +1,101 @@
+//! `cp`: files and folders into a container of a live lab, and out of it.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::choice::InLab;
+use super::{Context, Format, sudo};
+use crate::error::{EXIT_PASSED, Error};
+use crate::host::invoker::{Invoker, is_root};
+use crate::lab::{Existing, Inside};
+use crate::run::Interrupt;
+
+/// Copy a file or a folder into a container of a live lab, or out of it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A path in a container is NAME:/PATH. Into a folder that is there, under its own name; else under the \
+                        name that is given. Modes are kept. What comes out belongs to you, and no program gets its \
+                        owner's rights by it; what goes in belongs to root, or to --user.\n\n\
+                        Examples:\n  cargo xtask cp app:/var/log/nginx .\n  cargo xtask cp ./fixed.py app:/srv/app.py --force"
+)]
+pub struct Args {
+    /// What: a path, or NAME:/PATH.
+    from: String,
+    /// Where to: a path, or NAME:/PATH.
+    to: String,
+    /// Replace a file that is there already; a folder never is.
+    #[arg(long)]
+    force: bool,
+    /// As whom it is read or written in the container, by name; root if not given.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    #[command(flatten)]
+    lab: InLab,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Bad usage; what stands in the way; what cannot be read or written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let sides = (inside(&args.from), inside(&args.to));
+    if sides.0.is_some() == sides.1.is_some() {
+        let message = "one of the two is in a container, NAME:/PATH, and the other one on this host";
+        return Err(Error::Usage(message.into()).into());
+    }
+    if !is_root() {
+        return sudo::again();
+    }
+    let existing = if args.force { Existing::Replace } else { Existing::Keep };
+    let (invoker, user) = (Invoker::find(), args.user.as_deref());
+    let interrupt = Interrupt::listen()?;
+    let interrupted = || interrupt.is_set();
+    let moved = match sides {
+        (Some((name, path)), _) => {
+            let (_, machine) = args.lab.machine(name)?;
+            let from = Inside { machine: &machine, path, user };
+            from.copy_out(Path::new(&args.to), existing, &invoker, &interrupted)?
+        }
+        (None, Some((name, path))) => {
+            let (_, machine) = args.lab.machine(name)?;
+            let to = Inside { machine: &machine, path, user };
+            to.copy_in(Path::new(&args.from), existing, &invoker, &interrupted)?
+        }
+        (None, None) => return Ok(EXIT_PASSED), // refused above
+    };
+    if context.format == Format::Json {
+        let shown = json!({
+            "format_version": 1, "files": moved.files, "folders": moved.folders, "size_bytes": moved.bytes,
+            "left_out": moved.left_out,
+        });
+        println!("{shown:#}");
+        return Ok(EXIT_PASSED);
+    }
+    println!("{} files and {} folders, {} bytes", moved.files, moved.folders, moved.bytes);
+    for path in &moved.left_out {
+        println!("left out, because it is no file: {}", path.display());
+    }
+    Ok(EXIT_PASSED)
+}
+
+/// The name and the path of a place in a container.
+fn inside(text: &str) -> Option<(&str, &str)> {
+    text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains('/') && *name != "." && *name != "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_on_the_host_may_have_a_colon() {
+        assert_eq!(inside("app:/etc/hosts"), Some(("app", "/etc/hosts")));
+        assert_eq!(inside("app:"), Some(("app", "")));
+        for path in ["./a:b", "/a:/b", "plain", ":/x", "../x:y"] {
+            assert_eq!(inside(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `shell` and `exec`: programs in a container of a live lab.
+
+use super::choice::InLab;
+use super::{Context, sudo};
+use crate::host::invoker::is_root;
+use crate::host::lxc::ATTACH;
+use crate::host::shell;
+use crate::lab::LiveMachine;
+
+/// Open a shell, or run a command, in a container of a live lab.
+#[derive(Debug, clap::Args)]
+pub struct ShellArgs {
+    /// The container, such as app or mancer-e2e-app.
+    name: String,
+    #[command(flatten)]
+    lab: InLab,
+    /// What to run instead of a shell.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Run a program in a container of a live lab: its streams are this command's, and so is its exit status.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask exec app -- systemctl is-system-running\n  \
+                        cargo xtask exec db --user postgres -- psql -c 'SELECT 1'\n  \
+                        tar -c src | cargo xtask exec app -- tar -x -C /srv")]
+pub struct ExecArgs {
+    /// The container, such as app or mancer-e2e-app.
+    name: String,
+    /// As whom, by name; root if not given.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    #[command(flatten)]
+    lab: InLab,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Carries `shell` out; the answer is the shell's own status.
+///
+/// # Errors
+/// When no live lab has the container, or it runs no programs.
+pub fn open_shell(args: &ShellArgs, _context: &Context) -> anyhow::Result<u8> {
+    if !is_root() {
+        return sudo::again();
+    }
+    let (_, machine) = args.lab.machine(&args.name)?;
+    if args.command.is_empty() { shell_in(&machine) } else { run_in(&machine, &args.command, None) }
+}
+
+/// Carries `exec` out; the answer is the program's own status.
+///
+/// # Errors
+/// When no live lab has the container, it runs no programs, or has no such user.
+pub fn exec(args: &ExecArgs, _context: &Context) -> anyhow::Result<u8> {
+    if !is_root() {
+        return sudo::again();
+    }
+    let (_, machine) = args.lab.machine(&args.name)?;
+    run_in(&machine, &args.command, args.user.as_deref())
+}
+
+/// A shell on the caller's terminal.
+///
+/// # Errors
+/// When the container runs no programs.
+pub fn shell_in(machine: &LiveMachine) -> anyhow::Result<u8> {
+    let choose = "cd; if command -v bash >/dev/null; then exec bash; else exec sh; fi";
+    run_in(machine, &["/bin/sh", "-c", choose].map(String::from), None)
+}
+
+fn run_in(machine: &LiveMachine, argv: &[String], user: Option<&str>) -> anyhow::Result<u8> {
+    let terminal = std::env::var("TERM").ok().map(|term| ("TERM".to_owned(), term));
+    let words = machine.attach_words(argv, user, terminal.as_slice())?;
+    let status = shell::run_interactive(ATTACH, &words)?;
+    Ok(u8::try_from(status).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,196 @@
+//! `fault inject`, `fault heal` and `fault list --live`: faults on a lab that stays.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use e2e_contract::Fault;
+use serde_json::{Map, Value, json};
+
+use super::choice::{InLab, lab_in};
+use super::up::require_kept;
+use super::{Context, Format};
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
+use crate::fault::{Entry, HeldFaults, LiveFault, LiveFaults};
+use crate::guard::Slot;
+
+/// What `fault inject` is given.
+#[derive(Debug, clap::Args)]
+pub struct InjectArgs {
+    /// The fault, such as net.isolate.
+    pub name: String,
+    /// Its parameters.
+    #[arg(value_name = "NAME=VALUE")]
+    parameters: Vec<String>,
+    /// The container that it is done to.
+    #[arg(long, value_name = "CONTAINER")]
+    on: String,
+    #[command(flatten)]
+    lab: InLab,
+}
+
+/// What `fault heal` is given.
+#[derive(Debug, clap::Args)]
+pub struct HealArgs {
+    /// The number of the fault, as `fault inject` and `fault list --live` show it.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    fault: Option<u64>,
+    /// Every one, the last first.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    lab: InLab,
+}
+
+/// Carries `fault inject` out.
+///
+/// # Errors
+/// Bad usage; what this host cannot do; what does not bite.
+pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Result<u8> {
+    let fault = with_parameters(&entry.example, &args.parameters)?;
+    let (lab, machine) = args.lab.machine(&args.on)?;
+    let slot = Slot::named(&lab.slot);
+    require_kept(&slot)?;
+    let live = HeldFaults::begin(slot)?.inject(&machine.name, fault)?;
+    if context.format == Format::Json {
+        println!("{:#}", json!({ "format_version": 1, "slot": lab.slot, "fault": live }));
+        return Ok(EXIT_PASSED);
+    }
+    println!("fault {}: {} on {}", live.fault, live.description, live.container);
+    if let Some(before) = &live.before {
+        println!("    before   {before}");
+    }
+    println!("    bites    {}", live.evidence);
+    println!("take it back with: cargo xtask fault heal {} --slot {}", live.fault, lab.slot);
+    Ok(EXIT_PASSED)
+}
+
+/// Carries `fault heal` out.
+///
+/// # Errors
+/// Bad usage; a fault that is still there.
+pub fn heal(args: &HealArgs, context: &Context) -> anyhow::Result<u8> {
+    let slot = slot_with_faults(&args.lab)?;
+    let on = LiveFaults::of(&slot).on;
+    let holder = HeldFaults::find(slot.clone())?;
+    let chosen: Vec<u64> = match args.fault {
+        Some(number) => vec![number],
+        None => on.iter().rev().map(|live| live.fault).collect(),
+    };
+    let mut healed = Vec::new();
+    let mut failures = Vec::new();
+    for number in chosen {
+        match holder.heal(number) {
+            Ok(evidence) => healed.push((number, evidence)),
+            // The only one that was asked for: its error is the command's.
+            Err(error) if args.fault.is_some() => return Err(error),
+            Err(error) => failures.push((number, format!("{error:#}"))),
+        }
+    }
+    if context.format == Format::Json {
+        let row = |(number, evidence): &(u64, String)| json!({ "fault": number, "evidence": evidence });
+        let lost = |(number, problem): &(u64, String)| json!({ "fault": number, "problem": problem });
+        let (healed, failed): (Vec<_>, Vec<_>) =
+            (healed.iter().map(row).collect(), failures.iter().map(lost).collect());
+        println!("{:#}", json!({ "format_version": 1, "slot": slot.name(), "healed": healed, "failed": failed }));
+    } else {
+        for (number, evidence) in &healed {
+            println!("fault {number} is healed: {evidence}");
+        }
+        for (number, problem) in &failures {
+            println!("fault {number} is NOT healed: {problem}");
+        }
+        if healed.is_empty() && failures.is_empty() {
+            println!("no fault is on in slot {}", slot.name());
+        }
+    }
+    Ok(if failures.is_empty() { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
+}
+
+/// The slot that is named, or the only one with faults.
+fn slot_with_faults(lab: &InLab) -> Result<Slot, Error> {
+    if let Some(slot) = &lab.slot {
+        return Ok(Slot::named(&lab_in(slot)?.slot));
+    }
+    let slots = lab.labs()?.into_iter().map(|lab| Slot::named(&lab.slot));
+    let mut found: Vec<Slot> = slots.filter(|slot| !LiveFaults::of(slot).on.is_empty()).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(slot), true) => Ok(slot),
+        (Some(_), false) => Err(Error::Usage("faults are on in several labs: --slot N says which is meant".into())),
+        (None, _) => Err(Error::Usage("no fault is on in any lab: `cargo xtask fault inject` does one".into())),
+    }
+}
+
+/// Carries `fault list --live` out.
+///
+/// # Errors
+/// When the slot that is named has no lab.
+pub fn list(lab: &InLab, context: &Context) -> anyhow::Result<u8> {
+    let found: Vec<(String, LiveFaults)> =
+        lab.labs()?.into_iter().map(|lab| (lab.slot.clone(), LiveFaults::of(&Slot::named(&lab.slot)))).collect();
+    if context.format == Format::Json {
+        let labs: Vec<Value> = found
+            .iter()
+            .map(|(slot, faults)| json!({ "slot": slot, "faults": faults.on, "held": faults.held }))
+            .collect();
+        println!("{:#}", json!({ "format_version": 1, "labs": labs }));
+        return Ok(EXIT_PASSED);
+    }
+    for (slot, faults) in &found {
+        for live in &faults.on {
+            let LiveFault { fault, container, description, since, evidence, .. } = live;
+            println!("slot {slot}: fault {fault} on {container} since {since}: {description}\n    {evidence}");
+        }
+        if !faults.on.is_empty() && !faults.held {
+            println!(
+                "    the process that held them was killed: they go with the lab, `cargo xtask down --slot {slot}`"
+            );
+        }
+    }
+    if found.iter().all(|(_, faults)| faults.on.is_empty()) {
+        println!("no fault is on");
+    }
+    Ok(EXIT_PASSED)
+}
+
+/// A fault with the parameters that were given, each as JSON or as plain text: none is made up.
+fn with_parameters(example: &Fault, given: &[String]) -> Result<Fault, Error> {
+    let name = example.name();
+    let bad = |message: String| Error::Usage(format!("{name}: {message}; an example is: {example}"));
+    let sample = serde_json::to_value(example).unwrap_or_default();
+    let mut fields = Map::from_iter([("name".to_owned(), json!(name))]);
+    for text in given {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(bad(format!("{text:?} is no parameter: write NAME=VALUE")));
+        };
+        let value = match serde_json::from_str::<Value>(value) {
+            Ok(value) if !sample.get(key).is_some_and(Value::is_string) || value.is_object() => value,
+            _ => Value::String(value.to_owned()),
+        };
+        fields.insert(key.to_owned(), value);
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(|error| bad(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_parameter_is_made_up() {
+        let check = |example: Fault, given: &[&str], expected: &str| {
+            let given: Vec<String> = given.iter().map(|text| (*text).to_owned()).collect();
+            let shown = match with_parameters(&example, &given) {
+                Ok(fault) => fault.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(shown.starts_with(expected), "{shown}\n  expected {expected}");
+        };
+        let delay = || Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 };
+        check(Fault::NetIsolate, &[], "net.isolate");
+        check(delay(), &["delay_ms=7"], "net.delay delay_ms=7");
+        check(delay(), &[], "net.delay: missing field `delay_ms`; an example is: net.delay delay_ms=50");
+        check(delay(), &["delay_ms"], "net.delay: \"delay_ms\" is no parameter: write NAME=VALUE");
+        check(Fault::ProcessKill { command: "x".into() }, &["command=5"], "process.kill command=5");
+        check(Fault::NetReset { port: None }, &["port=80"], "net.reset port=80");
+        check(Fault::NetIsolate, &["x=1"], "net.isolate: unknown field `x`");
+    }
+}

@@ -1,0 +1,93 @@
+//! `forward`: a port of this host's loopback that leads into a live lab.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::choice::InLab;
+use super::{Context, Format, sudo};
+use crate::error::{EXIT_PASSED, Error};
+use crate::host::forward::{Forward, Target};
+use crate::host::invoker::is_root;
+use crate::run::Interrupt;
+
+/// How often it is looked whether the lab is still there.
+const LAB_POLL: Duration = Duration::from_secs(1);
+
+/// Make a port of a container reachable at this host's loopback, until Ctrl-C or the lab's end.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The container and the port, such as app:80.
+    #[arg(value_name = "NAME:PORT")]
+    target: String,
+    /// The port on this host; one that is free if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    #[command(flatten)]
+    lab: InLab,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Bad usage, or a port that another program has.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let (name, port) = parse(&args.target)?;
+    if !is_root() {
+        return sudo::again();
+    }
+    let (lab, machine) = args.lab.machine(name)?;
+    let target = Arc::new(Target { network: lab.network()?, address: SocketAddr::from((machine.address, port)) });
+    let interrupt = Interrupt::listen()?;
+    let forward = Forward::listen(args.port)?;
+    let address = forward.address()?;
+    if context.format == Format::Json {
+        println!("{}", json!({ "format_version": 1, "address": address, "container": machine.name, "port": port }));
+    } else {
+        println!("{address} leads to {}:{port}; Ctrl-C ends it", machine.name);
+    }
+    std::io::stdout().flush()?; // whoever started it in the background reads the address from a pipe
+    let looked = std::cell::Cell::new(Instant::now());
+    let goes_on = || {
+        if looked.get().elapsed() > LAB_POLL {
+            looked.set(Instant::now());
+            if !lab.is_there() {
+                context.terminal.say(&format!("the lab of slot {} is gone", lab.slot));
+                return false;
+            }
+        }
+        !interrupt.is_set()
+    };
+    let tell: Arc<dyn Fn(String) + Send + Sync> = {
+        let terminal = Arc::clone(&context.terminal);
+        Arc::new(move |line| terminal.say(&line))
+    };
+    forward.serve(&target, &goes_on, &tell)?;
+    Ok(EXIT_PASSED)
+}
+
+fn parse(text: &str) -> Result<(&str, u16), Error> {
+    let parsed =
+        text.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok().filter(|port| *port > 0)?)));
+    parsed
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| Error::Usage(format!("{text:?} is no port of a container: write NAME:PORT, such as app:80")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_name_and_a_port() {
+        assert_eq!(parse("app:80").unwrap(), ("app", 80));
+        for bad in ["app", ":80", "app:", "app:0", "app:65536", "app:http"] {
+            assert!(parse(bad).unwrap_err().to_string().contains("such as app:80"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `pcap`: what passes a container's port, in a file that tcpdump and Wireshark read.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::choice::InLab;
+use super::{Context, sudo};
+use crate::error::{EXIT_PASSED, Error};
+use crate::host::capture::{Capture, Heard};
+use crate::host::invoker::{Invoker, is_root};
+use crate::host::pcap::PcapWriter;
+use crate::lab::{LiveLab, LiveMachine};
+use crate::run::Interrupt;
+
+/// How often it is looked whether it shall go on.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often the lab is looked at, while nothing comes.
+const LAB_POLL: Duration = Duration::from_secs(1);
+
+/// Write what passes a container's port to a capture file, until Ctrl-C or the lab's end.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask pcap app --for 10s\n  cargo xtask pcap db --output - | tcpdump -nr -")]
+pub struct Args {
+    /// The container, such as app or mancer-e2e-app.
+    name: String,
+    /// The file, `-` for stdout; NAME.pcap if not given.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How long, such as 10s.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// How many packets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    #[command(flatten)]
+    lab: InLab,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// Bad usage, a file that is there already or cannot be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    if !is_root() {
+        return sudo::again();
+    }
+    let (lab, machine) = args.lab.machine(&args.name)?;
+    let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.pcap", machine.name)));
+    let interrupt = Interrupt::listen()?;
+    let mut capture = Capture::open(&lab.network()?, &machine.machine().port())?;
+    let mut writer = PcapWriter::begin(BufWriter::new(output(&path)?)).with_context(|| failed(&path))?;
+    writer.flush().with_context(|| failed(&path))?;
+    context.terminal.say(&format!("what passes {} goes to {}; Ctrl-C ends it", machine.name, path.display()));
+    let (begun, mut looked) = (Instant::now(), Instant::now());
+    let (mut packets, mut bytes, mut dropped) = (0_u64, 0_u64, 0_u64);
+    while !interrupt.is_set() && args.count.is_none_or(|count| packets < count) {
+        let left = args.time.map(|time| time.saturating_sub(begun.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            break;
+        }
+        match capture.next(left.map_or(POLL, |left| left.min(POLL)))? {
+            Heard::Packet(packet) => {
+                writer.add(packet.at, packet.bytes, packet.length).with_context(|| failed(&path))?;
+                packets += 1;
+                bytes += packet.length as u64;
+                continue;
+            }
+            Heard::Nothing => writer.flush().with_context(|| failed(&path))?,
+            // A container that is started again has another port.
+            Heard::Gone => {
+                dropped += u64::from(capture.dropped());
+                match again(&lab, &machine, &interrupt)? {
+                    Some(new) => capture = new,
+                    None => break,
+                }
+            }
+        }
+        if looked.elapsed() > LAB_POLL {
+            looked = Instant::now();
+            if !lab.is_there() {
+                context.terminal.say(&format!("the lab of slot {} is gone", lab.slot));
+                break;
+            }
+        }
+    }
+    writer.flush().with_context(|| failed(&path))?;
+    dropped += u64::from(capture.dropped());
+    let lost = if dropped == 0 { String::new() } else { format!("; {dropped} more came too fast and are missing") };
+    context.terminal.say(&format!("{packets} packets, {bytes} bytes{lost}"));
+    Ok(EXIT_PASSED)
+}
+
+/// Listens to the port that a container gets with its next start; to none where the lab goes first.
+fn again(lab: &LiveLab, machine: &LiveMachine, interrupt: &Interrupt) -> anyhow::Result<Option<Capture>> {
+    while lab.is_there() && !interrupt.is_set() {
+        if let Ok(capture) = Capture::open(&lab.network()?, &machine.machine().port()) {
+            return Ok(Some(capture));
+        }
+        std::thread::sleep(POLL); // until the container is started again, of which there is no sign here
+    }
+    Ok(None)
+}
+
+fn output(path: &Path) -> anyhow::Result<Box<dyn std::io::Write>> {
+    if path == Path::new("-") {
+        if std::io::stdout().is_terminal() {
+            let message = "--output -: packets are nothing for a terminal: write them to a file, or to another program";
+            return Err(Error::Usage(message.into()).into());
+        }
+        return Ok(Box::new(std::io::stdout()));
+    }
+    Ok(Box::new(new_file(path, &Invoker::find())?))
+}
+
+fn new_file(path: &Path, invoker: &Invoker) -> anyhow::Result<File> {
+    if invoker.act(|| Ok(path.symlink_metadata().is_ok()))? {
+        let message = format!("{} is there already: remove it, or name another one with --output", path.display());
+        return Err(Error::Usage(message).into());
+    }
+    invoker.create(path)
+}
+
+fn failed(path: &Path) -> String {
+    format!("writing {}", path.display())
+}

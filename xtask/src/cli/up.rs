@@ -1,0 +1,223 @@
+//! `up`, `ttl` and `down`: a lab that stays, without a scenario.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use serde_json::json;
+
+use super::choice::lab_in;
+use super::{Context, Format, sudo};
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
+use crate::guard::{Guard, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slots, take_down};
+use crate::host::doctor::require_tools;
+use crate::host::invoker::is_root;
+use crate::host::shell::which;
+use crate::lab::{LiveLab, LiveMachine};
+use crate::manifest::Project;
+use crate::run::{Interrupt, Stand, stand};
+
+/// Start a lab that stays: a container of each template, or those of a scenario.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask up app db\n  cargo xtask up mini mini --name left,right --ttl 2h\n  \
+                        cargo xtask up data_ingestion --slot 2")]
+pub struct UpArgs {
+    /// Templates, which may be named twice; or one scenario.
+    #[arg(value_name = "TEMPLATE|SCENARIO", required = true)]
+    what: Vec<String>,
+    /// Names of the containers in the lab, by position, instead of their templates'.
+    #[arg(long = "name", value_name = "NAMES", value_delimiter = ',')]
+    names: Vec<String>,
+    /// How long it stays, such as 2h, before it goes by itself; without this until it is taken down.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// Fail at once when a run holds the slot, instead of waiting for it.
+    #[arg(long)]
+    no_wait: bool,
+    /// The slot whose names and folders the lab takes.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    slot: u32,
+}
+
+/// Say how long a kept lab stays yet, from now on.
+#[derive(Debug, clap::Args)]
+pub struct TtlArgs {
+    /// Such as 2h, or `never`.
+    #[arg(value_name = "TIME", value_parser = parse_stay)]
+    stay: Stay,
+    /// The slot of the lab.
+    #[arg(long, value_name = "N", default_value = "1")]
+    slot: String,
+}
+
+/// Take a kept lab down.
+#[derive(Debug, clap::Args)]
+pub struct DownArgs {
+    /// The slot of the lab.
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "all")]
+    slot: String,
+    /// Every kept lab on this host.
+    #[arg(long)]
+    all: bool,
+}
+
+fn parse_stay(text: &str) -> Result<Stay, humantime::DurationError> {
+    if text == "never" { Ok(Stay::UntilTold) } else { humantime::parse_duration(text).map(Stay::For) }
+}
+
+/// Carries `up` out.
+///
+/// # Errors
+/// Bad usage, or no lab could be had.
+pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let plan = Stand::plan(&project, &args.what, &args.names)?;
+    if !is_root() {
+        return sudo::again();
+    }
+    require_tools()?;
+    let interrupt = Interrupt::listen()?;
+    let (slot, wait) = (args.slot.to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
+    let tell = |line: String| context.terminal.say(&line);
+    let standing = stand(&project, &plan, (&slot, wait, Stay::of(args.ttl)), &interrupt, &tell)?;
+    let lab = lab_in(&slot)?;
+    let ready_ms = standing.ready_after.as_secs_f64() * 1e3;
+    if context.format == Format::Json {
+        let machines: Vec<_> = lab.machines.iter().map(described).collect();
+        let left_s = lab.owner.time_left().map(|left| left.as_secs());
+        let shown = json!({
+            "format_version": 1, "slot": lab.slot, "ready_ms": ready_ms, "goes_in_s": left_s, "machines": machines,
+        });
+        println!("{shown:#}");
+    } else {
+        show(&lab, standing.ready_after);
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn described(machine: &LiveMachine) -> serde_json::Value {
+    json!({
+        "name": machine.name,
+        "host_name": machine.host_name,
+        "address": machine.address,
+        "template": machine.template,
+        "answers": answers(machine),
+    })
+}
+
+/// What the container was seen to answer when it became ready.
+fn answers(machine: &LiveMachine) -> Vec<String> {
+    machine.machine().template.probes.iter().map(|probe| probe.condition.to_string()).collect()
+}
+
+fn show(lab: &LiveLab, ready_after: Duration) {
+    let slot = &lab.slot;
+    let option = if slot == "1" { String::new() } else { format!(" --slot {slot}") };
+    println!("the lab of slot {slot} is ready after {:.3} s", ready_after.as_secs_f64());
+    for machine in &lab.machines {
+        let answers = match answers(machine) {
+            none if none.is_empty() => "runs programs".to_owned(),
+            some => some.join(", "),
+        };
+        let LiveMachine { name, address, template, host_name, .. } = machine;
+        println!("    {name:<10} {address:<14} template {template}: {answers}");
+        let sudo = if which("sudo").is_some() { "sudo " } else { "" };
+        println!("    {:<10} cargo xtask shell {name}{option}   or   {sudo}lxc-attach -n {host_name}", "");
+    }
+    if let Some(machine) = lab.machines.first() {
+        let name = &machine.name;
+        println!("run a program   cargo xtask exec {name}{option} -- COMMAND");
+        println!("reach a port    cargo xtask forward {name}:PORT{option}");
+    }
+    println!("take it down    cargo xtask down{option}");
+    if let Some(left) = lab.owner.time_left() {
+        println!("it goes by itself in {}", format_duration(Duration::from_secs(left.as_secs_f64().round() as u64)));
+    }
+}
+
+/// Carries `ttl` out.
+///
+/// # Errors
+/// When no lab is kept in the slot.
+pub fn ttl(args: &TtlArgs, _context: &Context) -> anyhow::Result<u8> {
+    if !is_root() {
+        return sudo::again();
+    }
+    let slot = Slot::named(&args.slot);
+    require_kept(&slot)?;
+    Guard::attach(slot)?.keep(args.stay)?;
+    match args.stay {
+        Stay::UntilTold => println!("the lab of slot {} stays until it is taken down", args.slot),
+        Stay::For(time) => println!("the lab of slot {} goes by itself in {}", args.slot, format_duration(time)),
+    }
+    Ok(EXIT_PASSED)
+}
+
+/// Carries `down` out.
+///
+/// # Errors
+/// When no lab is kept in the slot, or it cannot be taken down.
+pub fn down(args: &DownArgs, _context: &Context) -> anyhow::Result<u8> {
+    if !is_root() {
+        return sudo::again();
+    }
+    let chosen = if args.all {
+        let kept: Vec<Slot> = slots().into_iter().filter(|slot| kept_owner(slot).is_some()).collect();
+        if kept.is_empty() {
+            println!("no lab is kept now");
+        }
+        kept
+    } else {
+        let slot = Slot::named(&args.slot);
+        require_kept(&slot)?;
+        vec![slot]
+    };
+    let clean = chosen.iter().map(end).collect::<anyhow::Result<Vec<bool>>>()?;
+    Ok(if clean.iter().all(|clean| *clean) { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
+}
+
+/// Takes a kept lab down, with what its guard could not take back; says what came of it. Whether nothing is left.
+///
+/// # Errors
+/// When its guard does not go.
+pub fn end(slot: &Slot) -> anyhow::Result<bool> {
+    let name = slot.name().to_owned();
+    let Some(owner) = kept_owner(slot) else { return Ok(true) };
+    if let Err(error) = take_down(slot, &owner) {
+        println!("slot {name}: {error:#}");
+        return Ok(false);
+    }
+    let mut failures = Vec::new();
+    for (_, reclaimed) in reclaim_dead(|other| other == slot)? {
+        if let Reclaimed::Cleaned { failures: left } = reclaimed {
+            failures.extend(left);
+        }
+    }
+    if failures.is_empty() {
+        println!("slot {name}: the lab of {} is gone", owner.purpose);
+    } else {
+        println!("slot {name}: not all could be removed:\n  {}", failures.join("\n  "));
+    }
+    Ok(failures.is_empty())
+}
+
+/// Who holds a slot, where that is a lab that stays.
+fn kept_owner(slot: &Slot) -> Option<Owner> {
+    slot.owner().filter(|owner| owner.kept && slot.is_held().unwrap_or(false))
+}
+
+/// Fails where no lab is kept in a slot.
+///
+/// # Errors
+/// [`Error::Host`] for the lab of a run, else [`Error::Usage`].
+pub fn require_kept(slot: &Slot) -> Result<(), Error> {
+    if kept_owner(slot).is_some() {
+        return Ok(());
+    }
+    let lab = lab_in(slot.name())?;
+    Err(Error::Host {
+        problem: format!("slot {} is in use by {}: no lab that stays", lab.slot, lab.owner),
+        cure: "end that run, or wait for it; `cargo xtask up --slot N` makes a lab of your own".into(),
+    })
+}

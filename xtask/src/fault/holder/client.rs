@@ -1,0 +1,163 @@
+//! How other processes come to a holder of faults.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use e2e_contract::Fault;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::protocol::{Ask, LiveFault, PROCESS, Reply, file, log, socket};
+use crate::error::Error;
+use crate::guard::{Guard, Slot, Spawn};
+
+/// How long a holder may take until it answers.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a fault may take to bite, or to be gone: the slowest of the catalogue starts a container several times.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Between two looks whether it answers.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The faults of the lab in a slot, as far as they were written down.
+#[derive(Debug, Clone)]
+pub struct LiveFaults {
+    /// Those that are on, in the order in which they were done.
+    pub on: Vec<LiveFault>,
+    /// Whether the process that holds them is there: without it none can be healed.
+    pub held: bool,
+}
+
+impl LiveFaults {
+    /// Those of a slot; none where no fault was ever done there.
+    #[must_use]
+    pub fn of(slot: &Slot) -> Self {
+        let read = || serde_json::from_slice(&std::fs::read(file(slot)).ok()?).ok();
+        Self { on: read().unwrap_or_default(), held: UnixStream::connect(socket(slot)).is_ok() }
+    }
+}
+
+/// A line to the holder of a lab's faults.
+#[derive(Debug)]
+pub struct HeldFaults {
+    slot: Slot,
+}
+
+impl HeldFaults {
+    /// Has the guard of a lab that stays start one, unless there is one already.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when no lab is kept in the slot, or the process that held its faults was killed.
+    pub fn begin(slot: Slot) -> anyhow::Result<Self> {
+        let guard = Guard::attach(slot.clone())?;
+        // Of two that begin at once, the second finds what the first has started.
+        let path = slot.dir().join("faults.lock");
+        let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
+        let faults = LiveFaults::of(&slot);
+        if !faults.held {
+            require_none_lost(&slot, &faults)?;
+            start(&guard)?;
+        }
+        Ok(Self { slot })
+    }
+
+    /// That of a lab to which a fault was done.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when none was; [`Error::Host`] when the process that held them was killed.
+    pub fn find(slot: Slot) -> anyhow::Result<Self> {
+        let faults = LiveFaults::of(&slot);
+        if !faults.held {
+            require_none_lost(&slot, &faults)?;
+            return Err(Error::Usage(format!("no fault is on in slot {}", slot.name())).into());
+        }
+        Ok(Self { slot })
+    }
+
+    /// Does a fault to a container; returns when it was seen to bite.
+    ///
+    /// # Errors
+    /// Those of [`crate::fault::Injection::inject`].
+    pub fn inject(&self, container: &str, fault: Fault) -> anyhow::Result<LiveFault> {
+        match self.ask(&Ask::Inject { container: container.to_owned(), fault })? {
+            Reply::Injected(live) => Ok(live),
+            other => bail!("the process that holds the faults answered {other:?} to a request for one"),
+        }
+    }
+
+    /// Takes a fault back; the answer is what was seen when it was gone.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is no such fault; when it is still there.
+    pub fn heal(&self, fault: u64) -> anyhow::Result<String> {
+        match self.ask(&Ask::Heal { fault })? {
+            Reply::Healed { evidence } => Ok(evidence),
+            other => bail!("the process that holds the faults answered {other:?} to a request to heal one"),
+        }
+    }
+
+    fn ask(&self, ask: &Ask) -> anyhow::Result<Reply> {
+        let asking = || format!("asking the process that holds the faults of slot {}", self.slot.name());
+        let mut socket = UnixStream::connect(socket(&self.slot)).with_context(asking)?;
+        socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        let mut line = serde_json::to_vec(ask)?;
+        line.push(b'\n');
+        socket.write_all(&line).with_context(asking)?;
+        let mut line = String::new();
+        BufReader::new(socket).read_line(&mut line).with_context(asking)?;
+        if line.is_empty() {
+            bail!("{}: it ended without an answer; {} may say why", asking(), log(&self.slot).display());
+        }
+        match serde_json::from_str(&line).with_context(asking)? {
+            Reply::Refused(refusal) => Err(refusal.into_error()),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// What an effect knew of what it had done is lost with its process; the ledger's steps are executed with the lab's end.
+fn require_none_lost(slot: &Slot, faults: &LiveFaults) -> Result<(), Error> {
+    if faults.on.is_empty() {
+        return Ok(());
+    }
+    let on: Vec<String> = faults
+        .on
+        .iter()
+        .map(|live| format!("{} {} on {}", live.fault, live.description.name(), live.container))
+        .collect();
+    let name = slot.name();
+    Err(Error::Host {
+        problem: format!(
+            "the process that held the faults of slot {name} was killed ({}): what it knew of them is lost, and they \
+             cannot be healed one by one any more",
+            on.join(", ")
+        ),
+        cure: format!("`cargo xtask down --slot {name}`: they go with their lab"),
+    })
+}
+
+fn start(guard: &Guard) -> anyhow::Result<()> {
+    let slot = guard.slot();
+    // By this process: the file may be built anew meanwhile.
+    let engine = format!("/proc/{}/exe", std::process::id());
+    let argv = [engine.as_str(), "fault-holder", "--slot", slot.name()].map(str::to_owned).to_vec();
+    let kept = ["PATH", "HOME", "E2E_STATE_DIR"];
+    let environment = kept.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    let process = guard.spawn(Spawn { name: PROCESS.into(), argv, environment, log: log(slot) })?;
+    let begun = Instant::now();
+    while UnixStream::connect(socket(slot)).is_err() {
+        let said = || std::fs::read_to_string(log(slot)).unwrap_or_default().trim().to_owned();
+        if let Some(status) = process.exited() {
+            bail!("the process that holds faults ended with status {status}: {}", said());
+        }
+        if begun.elapsed() > START_DEADLINE {
+            bail!("the process that holds faults did not answer within {START_DEADLINE:?}: {}", said());
+        }
+        std::thread::sleep(POLL); // a socket that is not there yet gives no sign
+    }
+    Ok(())
+}

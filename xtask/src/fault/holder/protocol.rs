@@ -1,0 +1,105 @@
+//! What a holder of faults is asked, and what it leaves in the slot's folder.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use e2e_contract::Fault;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::guard::Slot;
+
+/// Its name among the processes of the guard; no container's begins like this.
+pub(super) const PROCESS: &str = "_faults";
+
+/// A fault that is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveFault {
+    /// Its number in its lab, from 1.
+    pub fault: u64,
+    /// The container that it was done to.
+    pub container: String,
+    /// What it is.
+    pub description: Fault,
+    /// When it was seen to bite: RFC 3339, UTC.
+    pub since: String,
+    /// What was seen before it was done.
+    pub before: Option<String>,
+    /// What was seen then.
+    pub evidence: String,
+}
+
+/// One request: a connection has one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ask {
+    Inject { container: String, fault: Fault },
+    Heal { fault: u64 },
+}
+
+/// The answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reply {
+    Injected(LiveFault),
+    Healed { evidence: String },
+    Refused(Refusal),
+}
+
+/// An error on its way from one process to another: its kind is kept.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Refusal {
+    Usage(String),
+    Host { problem: String, cure: String },
+    Other(String),
+}
+
+impl Refusal {
+    pub fn of(error: &anyhow::Error) -> Self {
+        match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+            Some(Error::Usage(_)) => Self::Usage(format!("{error:#}")),
+            Some(Error::Host { problem, cure }) => Self::Host { problem: problem.clone(), cure: cure.clone() },
+            _ => Self::Other(format!("{error:#}")),
+        }
+    }
+
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Usage(message) => Error::Usage(message).into(),
+            Self::Host { problem, cure } => Error::Host { problem, cure }.into(),
+            Self::Other(message) => anyhow!(message),
+        }
+    }
+}
+
+/// Where it listens: root's alone.
+pub(super) fn socket(slot: &Slot) -> PathBuf {
+    slot.dir().join("faults.socket")
+}
+
+/// What is on, for whoever wants to know; it stays when the holder is killed.
+pub(super) fn file(slot: &Slot) -> PathBuf {
+    slot.dir().join("faults.json")
+}
+
+/// What it says when it cannot go on.
+pub(super) fn log(slot: &Slot) -> PathBuf {
+    slot.dir().join("faults.log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_kind_and_its_causes() {
+        let usage = anyhow::Error::from(Error::Usage("no such unit".into())).context("service.stop on app");
+        let error = Refusal::of(&usage).into_error();
+        assert_eq!(Error::exit_code(&error), crate::error::EXIT_USAGE);
+        assert_eq!(error.to_string(), "service.stop on app: no such unit");
+        let other = Refusal::of(&anyhow!("it does not bite").context("net.isolate on app")).into_error();
+        assert_eq!(Error::exit_code(&other), crate::error::EXIT_INFRASTRUCTURE);
+        assert_eq!(other.to_string(), "net.isolate on app: it does not bite");
+    }
+}

@@ -1,0 +1,98 @@
+//! The holder's own process.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use e2e_contract::Fault;
+
+use super::super::active::ActiveFaults;
+use super::protocol::{Ask, LiveFault, Refusal, Reply, file, socket};
+use crate::error::Error;
+use crate::guard::{Guard, Slot};
+use crate::lab::{Lab, LiveLab};
+
+/// Holds the faults of the lab in a slot until the guard takes it down. Called by the hidden verb only.
+///
+/// # Errors
+/// When there is no such lab, or the socket cannot be made.
+pub fn serve(slot: &Slot) -> anyhow::Result<()> {
+    let guard = Arc::new(Guard::attach(slot.clone())?);
+    let live = LiveLab::in_slot(slot).with_context(|| format!("no lab stands in slot {}", slot.name()))?;
+    let lab = Arc::new(Lab::attach(&guard, &live)?);
+    let holder = Arc::new(Holder { slot: slot.clone(), active: ActiveFaults::new(lab), on: Mutex::default() });
+    holder.write(&[])?;
+    let path = socket(slot);
+    let _ = std::fs::remove_file(&path); // of one that was killed: whoever started this one looked
+    let listener = UnixListener::bind(&path).with_context(|| format!("making the socket {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    for connection in listener.incoming() {
+        let (connection, holder) = (connection?, Arc::clone(&holder));
+        std::thread::Builder::new().name("fault".into()).spawn(move || holder.answer(connection))?;
+    }
+    Ok(())
+}
+
+struct Holder {
+    slot: Slot,
+    active: ActiveFaults,
+    on: Mutex<Vec<LiveFault>>,
+}
+
+impl Holder {
+    fn answer(&self, mut connection: UnixStream) {
+        let mut line = String::new();
+        let Ok(reader) = connection.try_clone() else { return };
+        if BufReader::new(reader).read_line(&mut line).is_err() {
+            return;
+        }
+        let ask = serde_json::from_str(&line).context("this is no request of this build of the engine");
+        let reply = ask.and_then(|ask| self.carry_out(ask)).unwrap_or_else(|error| Reply::Refused(Refusal::of(&error)));
+        let Ok(mut line) = serde_json::to_vec(&reply) else { return };
+        line.push(b'\n');
+        let _ = connection.write_all(&line); // whoever asked may have gone: what was done is in the file
+    }
+
+    fn carry_out(&self, ask: Ask) -> anyhow::Result<Reply> {
+        match ask {
+            Ask::Inject { container, fault } => self.inject(&container, fault),
+            Ask::Heal { fault } => self.heal(fault),
+        }
+    }
+
+    fn inject(&self, container: &str, description: Fault) -> anyhow::Result<Reply> {
+        let found = self.active.lab().container(container);
+        let target = found.ok_or_else(|| Error::Usage(format!("there is no container {container:?} in this lab")))?;
+        target.fail_if_dead()?;
+        let (fault, observed) = self.active.inject(target, &description)?;
+        let since = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        let container = container.to_owned();
+        let (before, evidence) = (observed.before, observed.evidence);
+        let live = LiveFault { fault, container, description, since, before, evidence };
+        let noted = self.change(|on| on.push(live.clone()));
+        noted.with_context(|| format!("fault {fault} is on, but that could not be written down"))?;
+        Ok(Reply::Injected(live))
+    }
+
+    fn heal(&self, fault: u64) -> anyhow::Result<Reply> {
+        let evidence = self.active.heal(fault, &|_| ())?;
+        self.change(|on| on.retain(|live| live.fault != fault))?;
+        Ok(Reply::Healed { evidence })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<LiveFault>)) -> anyhow::Result<()> {
+        let mut on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut on);
+        self.write(&on)
+    }
+
+    /// By one rename: a reader finds the old faults or the new ones.
+    fn write(&self, on: &[LiveFault]) -> anyhow::Result<()> {
+        let path = file(&self.slot);
+        let new = path.with_extension("json.new");
+        std::fs::write(&new, serde_json::to_vec(on)?).with_context(|| format!("writing {}", new.display()))?;
+        std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
+    }
+}

@@ -1,0 +1,50 @@
+//! Where engines come in to a lab that another one has left: a socket in the slot's folder, for root alone.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::link::{Link, Side};
+use super::slot::Slot;
+
+/// How long a visitor may leave what it is told unread: the guard does nothing else meanwhile.
+const WRITE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The socket; it goes with the slot's folder.
+pub(super) struct Door {
+    listener: UnixListener,
+}
+
+impl Door {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn open(slot: &Slot) -> anyhow::Result<Self> {
+        let path = slot.guard_socket();
+        let open = || -> anyhow::Result<UnixListener> {
+            let listener = UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        Ok(Self { listener: open().with_context(|| format!("making the guard's socket {}", path.display()))? })
+    }
+
+    /// The line to whoever stands before it.
+    pub fn let_in(&self) -> Option<Link> {
+        let (socket, _) = self.listener.accept().ok()?;
+        socket.set_nonblocking(false).ok()?;
+        socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
+        Some(Link::new(socket, Side::Visitor))
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}

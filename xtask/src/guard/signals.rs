@@ -1,0 +1,52 @@
+//! What a guard hears from the kernel.
+
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+/// Signals as bytes on a socket. They are handled, not blocked: the library that starts short commands hears of their
+/// ends by SIGCHLD too.
+pub(super) struct Signals {
+    arrived: UnixStream,
+    told_to_end: Arc<AtomicBool>,
+}
+
+/// What the signals so far have said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    ToEnd,
+    Nothing,
+}
+
+impl Signals {
+    pub fn listen() -> anyhow::Result<Self> {
+        let (arrived, writer) = UnixStream::pair().context("making a socket pair")?;
+        arrived.set_nonblocking(true)?;
+        let told_to_end = Arc::new(AtomicBool::new(false));
+        flag::register(SIGTERM, Arc::clone(&told_to_end))?;
+        // SIGINT and SIGHUP are the engine's affair: handled, so that they do not end the guard.
+        for signal in [SIGTERM, SIGCHLD, SIGINT, SIGHUP] {
+            low_level::pipe::register(signal, writer.try_clone()?).context("listening to signals")?;
+        }
+        Ok(Self { arrived, told_to_end })
+    }
+
+    /// Takes the bytes away.
+    pub fn drain(&mut self) -> Told {
+        let mut buffer = [0; 256];
+        while matches!(self.arrived.read(&mut buffer), Ok(count) if count > 0) {}
+        if self.told_to_end.load(Ordering::SeqCst) { Told::ToEnd } else { Told::Nothing }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrived.as_fd()
+    }
+}

@@ -1,0 +1,304 @@
+//! Trees of files as tar archives. One that comes out of a container is whatever the container wants it to be: it is
+//! unpacked so that nothing is written anywhere else than in a fresh folder.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail, ensure};
+use tar::{Archive, Builder, Entry, EntryType, Header};
+use walkdir::WalkDir;
+
+use crate::error::Error;
+
+/// Bits that a file keeps on the host: a program out of a container gets nobody's rights.
+const MODE_ON_HOST: u32 = 0o777;
+
+/// Bits that a file keeps on its way into a container.
+const MODE_INSIDE: u32 = 0o7777;
+
+/// What was packed or unpacked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Files and links.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// What the files hold.
+    pub bytes: u64,
+    /// Devices, pipes and sockets, which were left out.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// Packs a file, or a folder with all that it holds, under a name, as root's. Links stay links; what `from` itself leads to
+/// is taken. Stops where `interrupted` says so.
+///
+/// # Errors
+/// When something cannot be read, or not be written.
+pub fn pack(from: &Path, name: &Path, output: impl Write, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
+    let mut moved = Moved::default();
+    let mut builder = Builder::new(output);
+    let top = fs::canonicalize(from).with_context(|| format!("reading {}", from.display()))?;
+    for entry in WalkDir::new(&top).sort_by_file_name() {
+        ensure!(!interrupted(), Error::Interrupted);
+        let entry = entry.with_context(|| format!("reading {}", from.display()))?;
+        let below = entry.path().strip_prefix(&top).unwrap_or(Path::new(""));
+        let target = if below.as_os_str().is_empty() { name.to_owned() } else { name.join(below) };
+        add(&mut builder, entry.path(), &target, &mut moved).with_context(|| entry.path().display().to_string())?;
+    }
+    let mut output = builder.into_inner().context("ending the archive")?;
+    output.flush().context("writing the archive")?;
+    Ok(moved)
+}
+
+fn add(builder: &mut Builder<impl Write>, path: &Path, target: &Path, moved: &mut Moved) -> anyhow::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let kind = metadata.file_type();
+    let mut header = Header::new_gnu();
+    header.set_mode(metadata.mode() & MODE_INSIDE);
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or_default());
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    if kind.is_dir() {
+        header.set_entry_type(EntryType::Directory);
+        moved.folders += 1;
+        Ok(builder.append_data(&mut header, target, io::empty())?)
+    } else if kind.is_symlink() {
+        header.set_entry_type(EntryType::Symlink);
+        moved.files += 1;
+        Ok(builder.append_link(&mut header, target, fs::read_link(path)?)?)
+    } else if kind.is_file() {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(length);
+        moved.files += 1;
+        moved.bytes += length;
+        // As long as the header says, whatever becomes of the file meanwhile.
+        let whole = file.take(length).chain(io::repeat(0)).take(length);
+        Ok(builder.append_data(&mut header, target, whole)?)
+    } else {
+        moved.left_out.push(path.to_owned());
+        Ok(())
+    }
+}
+
+/// Unpacks an archive of one file or folder, whose name in it is `name`, as `folder/name`; `folder` is empty, and nobody
+/// else writes there. Stops where `interrupted` says so.
+///
+/// # Errors
+/// When the archive has anything else than it should: a path that leads out, or a second name at its top. When something
+/// cannot be written.
+pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
+    let mut unpacking = Unpacking { folder, name, moved: Moved::default(), links: Vec::new(), folders: Vec::new() };
+    let mut archive = Archive::new(input);
+    for entry in archive.entries().context("reading the archive")? {
+        ensure!(!interrupted(), Error::Interrupted);
+        let mut entry = entry.context("reading the archive")?;
+        let path = entry.path().context("reading the archive")?.into_owned();
+        unpacking.take(&mut entry, &path).with_context(|| format!("unpacking {}", path.display()))?;
+    }
+    ensure!(
+        unpacking.moved.files + unpacking.moved.folders > 0 || !unpacking.moved.left_out.is_empty(),
+        "nothing came"
+    );
+    unpacking.end()
+}
+
+struct Unpacking<'a> {
+    folder: &'a Path,
+    name: &'a str,
+    moved: Moved,
+    /// Made last, so that nothing is ever written through one.
+    links: Vec<(PathBuf, PathBuf)>,
+    /// Their modes, set last: one may not be for writing.
+    folders: Vec<(PathBuf, u32)>,
+}
+
+impl Unpacking<'_> {
+    fn take(&mut self, entry: &mut Entry<'_, impl Read>, path: &Path) -> anyhow::Result<()> {
+        let target = self.place(path)?;
+        let mode = entry.header().mode()? & MODE_ON_HOST;
+        match entry.header().entry_type() {
+            EntryType::Directory => {
+                fs::create_dir_all(&target)?;
+                self.folders.push((target, mode));
+                self.moved.folders += 1;
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.make_parent(&target)?;
+                let mut file = File::create_new(&target)?;
+                self.moved.bytes += io::copy(entry, &mut file)?;
+                file.set_permissions(Permissions::from_mode(mode))?;
+                let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.header().mtime().unwrap_or_default());
+                let _ = file.set_modified(modified); // a time beyond what the file system knows is no reason to fail
+                self.moved.files += 1;
+            }
+            EntryType::Symlink => {
+                let leads_to = entry.link_name()?.context("it leads nowhere")?.into_owned();
+                self.links.push((target, leads_to));
+                self.moved.files += 1;
+            }
+            EntryType::Link => {
+                let other = entry.link_name()?.context("it leads nowhere")?.into_owned();
+                let other = self.place(&other)?;
+                self.make_parent(&target)?;
+                if let Some((_, leads_to)) = self.links.iter().find(|(link, _)| *link == other) {
+                    self.links.push((target, leads_to.clone()));
+                } else {
+                    fs::hard_link(other, target)?;
+                }
+                self.moved.files += 1;
+            }
+            EntryType::Block | EntryType::Char | EntryType::Fifo => self.moved.left_out.push(path.to_owned()),
+            EntryType::XGlobalHeader => {}
+            other => bail!("an entry of a kind that no tar of a container makes: {other:?}"),
+        }
+        Ok(())
+    }
+
+    /// Where an entry goes: below its one top, by names alone.
+    fn place(&self, path: &Path) -> anyhow::Result<PathBuf> {
+        let mut place = self.folder.to_owned();
+        for part in path.components() {
+            match part {
+                Component::Normal(part) => place.push(part),
+                Component::CurDir => {}
+                _ => bail!("its path leads out"),
+            }
+        }
+        ensure!(place.starts_with(self.folder.join(self.name)), "it does not lie in {}", self.name);
+        Ok(place)
+    }
+
+    /// A folder comes before what it holds, from every tar; another order does no harm.
+    fn make_parent(&self, target: &Path) -> io::Result<()> {
+        target.parent().filter(|parent| *parent != self.folder).map_or(Ok(()), fs::create_dir_all)
+    }
+
+    fn end(mut self) -> anyhow::Result<Moved> {
+        for (link, leads_to) in &self.links {
+            let made = self.make_parent(link).and_then(|()| symlink(leads_to, link));
+            made.with_context(|| format!("unpacking {}", link.display()))?;
+        }
+        // The deepest first: once a folder is not for writing, nothing below it is changed any more.
+        self.folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
+        for (path, mode) in &self.folders {
+            let set = fs::set_permissions(path, Permissions::from_mode(*mode));
+            set.with_context(|| format!("unpacking {}", path.display()))?;
+        }
+        Ok(self.moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Made {
+        builder: Builder<Vec<u8>>,
+    }
+
+    impl Made {
+        fn new() -> Self {
+            Self { builder: Builder::new(Vec::new()) }
+        }
+
+        /// An entry with this path as it is written here: the builder itself refuses bad ones.
+        fn entry(mut self, kind: EntryType, path: &str, link: &str, content: &[u8]) -> Self {
+            let mut header = Header::new_gnu();
+            let old = header.as_old_mut();
+            old.name[..path.len()].copy_from_slice(path.as_bytes());
+            old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_entry_type(kind);
+            header.set_mode(0o4755);
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            self.builder.append(&header, content).unwrap();
+            self
+        }
+
+        fn unpack(self, folder: &Path) -> anyhow::Result<Moved> {
+            unpack(self.builder.into_inner().unwrap().as_slice(), "top", folder, &|| false)
+        }
+    }
+
+    #[test]
+    fn a_tree_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from");
+        fs::create_dir_all(from.join("closed")).unwrap();
+        fs::write(from.join("closed/file"), "x").unwrap();
+        fs::write(from.join("program"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(from.join("program"), Permissions::from_mode(0o4750)).unwrap();
+        fs::set_permissions(from.join("closed"), Permissions::from_mode(0o555)).unwrap();
+        symlink("/etc/passwd", from.join("link")).unwrap();
+        nix::unistd::mkfifo(&from.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut archive = Vec::new();
+        let packed = pack(&from, Path::new("top"), &mut archive, &|| false).unwrap();
+        assert_eq!((packed.files, packed.folders, packed.bytes, packed.left_out.len()), (3, 2, 11, 1));
+        let to = folder.path().join("to");
+        fs::create_dir(&to).unwrap();
+        let unpacked = unpack(archive.as_slice(), "top", &to, &|| false).unwrap();
+        assert_eq!((unpacked.files, unpacked.folders, unpacked.bytes), (3, 2, 11));
+        let mode = |path: &str| fs::symlink_metadata(to.join(path)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("top/closed"), mode("top/program")), (0o555, 0o750), "no right of its owner comes along");
+        assert_eq!(fs::read_link(to.join("top/link")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::read(to.join("top/closed/file")).unwrap(), b"x");
+        assert!(unpack(archive.as_slice(), "top", &to, &|| true).unwrap_err().to_string().contains("interrupted"));
+    }
+
+    #[test]
+    fn nothing_is_written_outside() {
+        let home = tempfile::tempdir().unwrap();
+        let prey = home.path().join("prey");
+        fs::create_dir(&prey).unwrap();
+        fs::write(prey.join("file"), "mine").unwrap();
+        let to_prey = prey.display().to_string();
+        let to_file = prey.join("file").display().to_string();
+        let attacks: Vec<(&str, Made)> = vec![
+            ("leads out", Made::new().entry(EntryType::Regular, "top/../../prey/file", "", b"theirs")),
+            ("leads out", Made::new().entry(EntryType::Regular, &to_file, "", b"theirs")),
+            ("does not lie in top", Made::new().entry(EntryType::Regular, "other", "", b"theirs")),
+            ("does not lie in top", Made::new().entry(EntryType::Regular, "topping", "", b"theirs")),
+            ("leads out", Made::new().entry(EntryType::Link, "top/a", &to_file, b"")),
+            (
+                // The link would be there already, and what comes after it would be written where it leads.
+                "top/a/file",
+                Made::new()
+                    .entry(EntryType::Directory, "top/", "", b"")
+                    .entry(EntryType::Symlink, "top/a", &to_prey, b"")
+                    .entry(EntryType::Regular, "top/a/file", "", b"theirs")
+                    .entry(EntryType::Regular, "top/a/file", "", b"twice"),
+            ),
+            (
+                "top",
+                Made::new().entry(EntryType::Symlink, "top", &to_prey, b"").entry(
+                    EntryType::Regular,
+                    "top/file",
+                    "",
+                    b"theirs",
+                ),
+            ),
+        ];
+        for (place, (expected, attack)) in attacks.into_iter().enumerate() {
+            let folder = home.path().join(place.to_string());
+            fs::create_dir(&folder).unwrap();
+            let error = format!("{:#}", attack.unpack(&folder).unwrap_err());
+            assert!(error.contains(expected), "{place}: {error}");
+            assert_eq!(fs::read(prey.join("file")).unwrap(), b"mine", "{place}");
+            assert_eq!(fs::read_dir(&prey).unwrap().count(), 1, "{place}");
+        }
+    }
+
+    #[test]
+    fn devices_are_left_out_and_an_empty_archive_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let moved = Made::new().entry(EntryType::Char, "top", "", b"").unpack(folder.path()).unwrap();
+        assert_eq!(moved.left_out, [PathBuf::from("top")]);
+        assert!(Made::new().unpack(folder.path()).unwrap_err().to_string().contains("nothing came"));
+    }
+}

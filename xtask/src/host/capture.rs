@@ -1,0 +1,141 @@
+//! Listening to what passes a network device, in whatever namespace it is.
+
+use std::ffi::CString;
+use std::io::{self, IoSliceMut};
+use std::mem::size_of;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::time::TimeSpec;
+
+use super::netns::NetworkNamespace;
+use super::pcap::PACKET_BYTES_MAX;
+
+/// How many bytes of packets the kernel keeps until they are read.
+const KERNEL_BYTES: libc::c_int = 16 << 20;
+
+/// A device that is listened to, in both directions.
+#[derive(Debug)]
+pub struct Capture {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// A packet, as it passed.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    /// Since 1970.
+    pub at: Duration,
+    /// It, or its begin.
+    pub bytes: &'a [u8],
+    /// Its whole length.
+    pub length: usize,
+}
+
+/// What came while the device was listened to.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// This.
+    Packet(Packet<'a>),
+    /// Nothing, for the time that was given.
+    Nothing,
+    /// The device is gone.
+    Gone,
+}
+
+impl Capture {
+    /// Listens to a device of a namespace from now on.
+    ///
+    /// # Errors
+    /// When there is no such device there, or without root.
+    pub fn open(network: &NetworkNamespace, device: &str) -> anyhow::Result<Self> {
+        let opened = network.inside(|| open(device)).and_then(|opened| opened);
+        let socket = opened.with_context(|| format!("listening to the network device {device}"))?;
+        Ok(Self { socket, buffer: vec![0; PACKET_BYTES_MAX] })
+    }
+
+    /// The next packet; no longer than this is waited for it.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn next(&mut self, wait: Duration) -> anyhow::Result<Heard<'_>> {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO)) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(Heard::Nothing),
+            Ok(_) => {}
+            Err(error) => return Err(error).context("waiting for packets"),
+        }
+        let mut control = cmsg_space!(TimeSpec);
+        let (at, length) = {
+            let mut pieces = [IoSliceMut::new(&mut self.buffer)];
+            let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
+            let message = match recvmsg::<()>(self.socket.as_raw_fd(), &mut pieces, Some(&mut control), flags) {
+                Ok(message) => message,
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Heard::Nothing),
+                Err(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV) => return Ok(Heard::Gone),
+                Err(error) => return Err(error).context("reading a packet"),
+            };
+            let stamp = message.cmsgs().context("reading a packet's time")?.find_map(|one| match one {
+                ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+                _ => None,
+            });
+            (stamp.context("the kernel gave a packet no time")?, message.bytes)
+        };
+        let kept = length.min(self.buffer.len());
+        Ok(Heard::Packet(Packet { at, bytes: &self.buffer[..kept], length }))
+    }
+
+    /// How many packets the kernel has thrown away since this was asked last, because they were not read in time.
+    #[must_use]
+    pub fn dropped(&self) -> u32 {
+        let mut counted = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut length = socklen::<libc::tpacket_stats>();
+        // SAFETY: the kernel writes no more than `length` bytes to `counted`, which has as many.
+        let asked = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut counted).cast(),
+                &raw mut length,
+            )
+        };
+        if asked == 0 { counted.tp_drops } else { 0 }
+    }
+}
+
+fn socklen<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
+
+/// In the calling thread's network namespace. Without a protocol at first: else packets of all devices would come until it
+/// is bound to one.
+fn open(device: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(device)?;
+    // SAFETY: system calls on numbers and on structures that live until they return; the descriptor is nobody else's.
+    unsafe {
+        let index = libc::if_nametoindex(name.as_ptr());
+        if index == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let socket = Errno::result(libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0))?;
+        let socket = OwnedFd::from_raw_fd(socket);
+        let (one, fd): (libc::c_int, _) = (1, socket.as_raw_fd());
+        for (option, value) in [(libc::SO_TIMESTAMPNS, one), (libc::SO_RCVBUFFORCE, KERNEL_BYTES)] {
+            let length = socklen::<libc::c_int>();
+            Errno::result(libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const value).cast(), length))?;
+        }
+        let mut address: libc::sockaddr_ll = std::mem::zeroed();
+        address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
+        address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
+        address.sll_ifindex = i32::try_from(index).unwrap_or_default();
+        Errno::result(libc::bind(fd, (&raw const address).cast(), socklen::<libc::sockaddr_ll>()))?;
+        Ok(socket)
+    }
+}

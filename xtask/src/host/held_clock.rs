@@ -1,0 +1,102 @@
+//! A clock that can be held: deadlines that go by it do not run on while somebody looks at what has failed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The clock. It runs until it is held, and again when it is let go.
+#[derive(Debug, Default)]
+pub struct HeldClock {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held_since: Option<Instant>,
+    /// How long it was held before that.
+    held: Duration,
+}
+
+/// A time taken by a [`HeldClock`].
+#[derive(Debug, Clone)]
+pub struct Stopwatch {
+    clock: Arc<HeldClock>,
+    begun: Instant,
+    held_then: Duration,
+}
+
+impl HeldClock {
+    /// Holds it; nothing happens to one that is held.
+    pub fn hold(&self) {
+        self.state().held_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Lets it go on.
+    pub fn let_go(&self) {
+        let mut state = self.state();
+        if let Some(since) = state.held_since.take() {
+            state.held += since.elapsed();
+        }
+    }
+
+    /// Whether it is held now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.state().held_since.is_some()
+    }
+
+    /// How long it was held, until now.
+    #[must_use]
+    pub fn held(&self) -> Duration {
+        let state = self.state();
+        state.held + state.held_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Begins to take a time.
+    #[must_use]
+    pub fn watch(self: &Arc<Self>) -> Stopwatch {
+        Stopwatch { clock: Arc::clone(self), begun: Instant::now(), held_then: self.held() }
+    }
+
+    /// A panic in another thread does not make it wrong: each change is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stopwatch {
+    /// How long the clock has run since then.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(self.was_held())
+    }
+
+    /// How long it was held since then.
+    #[must_use]
+    pub fn was_held(&self) -> Duration {
+        self.clock.held().saturating_sub(self.held_then)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_clock_stands_still() {
+        const HOLD: Duration = Duration::from_millis(80);
+        let clock = Arc::new(HeldClock::default());
+        clock.hold();
+        clock.let_go();
+        let (watch, begun) = (clock.watch(), Instant::now());
+        clock.hold();
+        clock.hold();
+        std::thread::sleep(HOLD); // time that must not count
+        let held = watch.elapsed();
+        assert!(clock.is_held() && held < begun.elapsed().saturating_sub(HOLD / 2), "{held:?}");
+        clock.let_go();
+        clock.let_go();
+        assert!(watch.was_held() >= HOLD && !clock.is_held());
+        std::thread::sleep(Duration::from_millis(5)); // time that counts
+        assert!(watch.elapsed() >= held + Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,191 @@
+//! A lab without a scenario: it is made, and stays until it is taken down.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::case::require_memory;
+use super::ground;
+use super::interrupt::Interrupt;
+use super::machines::{Position, machine};
+use crate::error::Error;
+use crate::guard::{Slot, Stay, Wait};
+use crate::image::{self, Image, Progress};
+use crate::lab::{Lab, Moment};
+use crate::manifest::{Project, is_name, nearest};
+
+/// The most containers of such a lab: each has an address of its own.
+const MACHINES_MAX: usize = 100;
+
+/// What is to stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stand {
+    /// Name in the lab and template of each container.
+    pub machines: Vec<(String, String)>,
+    /// What it is for, in a few words.
+    pub purpose: String,
+}
+
+/// A lab that stands.
+#[derive(Debug, Clone, Copy)]
+pub struct StandingLab {
+    /// How long it took from its begin until the probes of all containers had passed.
+    pub ready_after: Duration,
+}
+
+impl Stand {
+    /// A container of each template that is named, or those of the one scenario that is; with other names than the
+    /// templates' or the scenario's, by position.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a word that names neither, or for names that cannot be.
+    pub fn plan(project: &Project, words: &[String], names: &[String]) -> Result<Self, Error> {
+        let machines = match words {
+            [word] if !project.templates.contains_key(word) => of_scenario(project, word)?,
+            words => of_templates(project, words)?,
+        };
+        if machines.len() > MACHINES_MAX {
+            return Err(Error::Usage(format!("{} containers: a lab has {MACHINES_MAX} at most", machines.len())));
+        }
+        let machines = if names.is_empty() { machines } else { renamed(machines, names)? };
+        Ok(Self { machines, purpose: format!("up {}", words.join(" ")) })
+    }
+}
+
+fn of_scenario(project: &Project, word: &str) -> Result<Vec<(String, String)>, Error> {
+    let mut found = project.scenarios.iter().filter(|scenario| scenario.id() == word || scenario.name == word);
+    match (found.next(), found.next()) {
+        (Some(scenario), None) => {
+            Ok(scenario.containers.iter().map(|used| (used.name.clone(), used.template.clone())).collect())
+        }
+        (Some(one), Some(other)) => {
+            Err(Error::Usage(format!("{word:?} is {} and {}: write which of them", one.id(), other.id())))
+        }
+        (None, _) => Err(unknown(project, word)),
+    }
+}
+
+fn of_templates(project: &Project, words: &[String]) -> Result<Vec<(String, String)>, Error> {
+    let mut machines: Vec<(String, String)> = Vec::new();
+    for word in words {
+        if !project.templates.contains_key(word) {
+            if project.scenarios.iter().any(|scenario| scenario.id() == *word || scenario.name == *word) {
+                let message = format!("{word} is a scenario: one of them alone, or any number of templates");
+                return Err(Error::Usage(message));
+            }
+            return Err(unknown(project, word));
+        }
+        let before = machines.iter().filter(|(_, template)| template == word).count();
+        let name = if before == 0 { word.clone() } else { format!("{word}-{}", before + 1) };
+        machines.push((name, word.clone()));
+    }
+    Ok(machines)
+}
+
+fn unknown(project: &Project, word: &str) -> Error {
+    let templates: Vec<&str> = project.templates.keys().map(String::as_str).collect();
+    let scenarios = project.scenarios.iter().map(|scenario| scenario.name.as_str());
+    let hint = nearest(word, templates.iter().copied().chain(scenarios)).map_or_else(
+        || {
+            format!(
+                "there are the templates {}, and `cargo xtask e2e --list` shows the scenarios",
+                templates.join(", ")
+            )
+        },
+        |near| format!("did you mean {near}?"),
+    );
+    Error::Usage(format!("{word:?} is neither a template nor a scenario: {hint}"))
+}
+
+fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(String, String)>, Error> {
+    if names.len() != machines.len() {
+        let message = format!("--name has {} names for {} containers: one for each", names.len(), machines.len());
+        return Err(Error::Usage(message));
+    }
+    let mut known = BTreeSet::new();
+    for name in names {
+        if !is_name(name) {
+            let message = format!("--name: {name:?} is no name: a letter, then letters, digits, '-' or '_', all small");
+            return Err(Error::Usage(message));
+        }
+        if !known.insert(name) {
+            return Err(Error::Usage(format!("--name: {name:?} stands there twice")));
+        }
+    }
+    Ok(names.iter().cloned().zip(machines).map(|(name, (_, template))| (name, template)).collect())
+}
+
+/// Makes it, waits until it is ready, and leaves it to its guard.
+///
+/// # Errors
+/// When an image cannot be built, the slot not be had, or a container does not become ready: then nothing is left.
+pub fn stand(
+    project: &Project,
+    plan: &Stand,
+    (slot, wait, stay): (&str, Wait, Stay),
+    interrupt: &Interrupt,
+    tell: &(dyn Fn(String) + Sync),
+) -> anyhow::Result<StandingLab> {
+    let limits = |template: &String| project.templates.get(template).map_or(0, |template| template.limits.memory);
+    require_memory(plan.machines.iter().map(|(_, template)| limits(template)).sum())?;
+    let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
+    let templates: Vec<String> = templates.into_iter().collect();
+    for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {
+        tell(format!("containers of template {name} are privileged: root inside is root of this host"));
+    }
+    let observe = |event: Progress| match event {
+        Progress::Waiting { template, what } => tell(format!("template {template}: {what}")),
+        Progress::Building { template, step } => tell(format!("template {template}: {step}")),
+        Progress::Built { template, .. } => tell(format!("template {template}: built")),
+    };
+    let interrupted = || interrupt.is_set();
+    let images = image::ensure(project, &templates, &[], &observe, &interrupted)?;
+    let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    let guard = Arc::new(ground::take(&Slot::named(slot), &plan.purpose, wait, &|reason| tell(reason), &interrupted)?);
+    let mut machines = Vec::new();
+    for (index, (name, template)) in plan.machines.iter().enumerate() {
+        machines.push(machine(project, &images, template, Position { name, index, slot, host_name: None })?);
+    }
+    let moment = |moment: Moment| match moment {
+        Moment::Started { .. } => {}
+        Moment::Ready { container, after } => tell(format!("{container} ready after {:.3} s", after.as_secs_f64())),
+    };
+    let lab = Lab::start(&guard, &machines, &moment)?;
+    lab.wait_until_ready(&moment, &interrupted)?;
+    guard.keep(stay)?;
+    Ok(StandingLab { ready_after: lab.age() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn check(words: &[&str], names: &[&str], expected: &str) {
+        let project = Project::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/project")).unwrap();
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let shown = match Stand::plan(&project, &owned(words), &owned(names)) {
+            Ok(plan) => {
+                plan.machines.iter().map(|(name, template)| format!("{name}={template}")).collect::<Vec<_>>().join(" ")
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(shown.contains(expected), "{words:?} {names:?}: {shown}");
+    }
+
+    #[test]
+    fn templates_may_be_named_twice_and_a_scenario_alone() {
+        check(&["mini"], &[], "mini=mini");
+        check(&["mini", "minidisk", "mini"], &[], "mini=mini minidisk=minidisk mini-2=mini");
+        check(&["mini", "mini"], &["a", "b"], "a=mini b=mini");
+        check(&["three_machines"], &[], "a=mini b=mini c=mini");
+        check(&["smoke/three_machines"], &[], "a=mini b=mini c=mini");
+        check(&["mini", "three_machines"], &[], "three_machines is a scenario: one of them alone");
+        check(&["minni"], &[], "did you mean mini?");
+        check(&["zebra_crossing"], &[], "there are the templates ");
+        check(&["mini"], &["a", "b"], "2 names for 1 containers");
+        check(&["mini", "mini"], &["a", "a"], "stands there twice");
+        check(&["mini"], &["A/b"], "is no name");
+    }
+}
