@@ -3,10 +3,10 @@
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
 use e2e_contract::Fault;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::choice::InLab;
-use super::{Context, Format, fault_live, sudo};
+use super::{Context, Format, fault_live, fault_words, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, Observed, catalogue};
 use crate::guard::Wait;
@@ -185,7 +185,7 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
         }
     }
     let entry = entry_named(name)?;
-    let fault = with_parameters(&entry.example, &args.parameters)?;
+    let fault = fault_words::over_example(&entry.example, &args.parameters)?;
     Ok(vec![(entry, fault)])
 }
 
@@ -198,27 +198,6 @@ fn entry_named(name: &str) -> Result<Entry, Error> {
     let hint = nearest(name, entries.iter().map(|entry| entry.example.name()))
         .map_or_else(|| "`cargo xtask fault list` shows them all".to_owned(), |near| format!("did you mean {near}?"));
     Err(Error::Usage(format!("there is no fault {name:?}: {hint}")))
-}
-
-/// The example with some parameters given anew, each as JSON or as plain text.
-fn with_parameters(example: &Fault, given: &[String]) -> Result<Fault, Error> {
-    let bad = |message: String| Error::Usage(format!("{}: {message}; the example is: {example}", example.name()));
-    let mut fields: Map<String, Value> = match serde_json::to_value(example) {
-        Ok(Value::Object(fields)) => fields,
-        _ => Map::new(),
-    };
-    for text in given {
-        let Some((name, value)) = text.split_once('=') else {
-            return Err(bad(format!("{text:?} is no parameter: write NAME=VALUE")));
-        };
-        let is_text = fields.get(name).is_some_and(Value::is_string);
-        let value = match serde_json::from_str::<Value>(value) {
-            Ok(value) if !is_text || value.is_object() => value,
-            _ => Value::String(value.to_owned()),
-        };
-        fields.insert(name.to_owned(), value);
-    }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| bad(error.to_string()))
 }
 
 /// What came of one trial.
@@ -320,37 +299,4 @@ impl Row {
 /// A text whose further lines stand below its first.
 fn indented(text: &str, columns: usize) -> String {
     text.replace('\n', &format!("\n{}", " ".repeat(columns)))
-}
-
-#[cfg(test)]
-mod tests {
-    use e2e_contract::Partition;
-
-    use super::*;
-
-    #[test]
-    fn parameters_are_given_as_numbers_texts_and_structures() {
-        let check = |example: Fault, given: &[&str], expected: &str| {
-            let given: Vec<String> = given.iter().map(|text| (*text).to_owned()).collect();
-            let shown = match with_parameters(&example, &given) {
-                Ok(fault) => fault.to_string(),
-                Err(error) => error.to_string(),
-            };
-            assert!(shown.starts_with(expected), "{shown}\n  expected {expected}");
-        };
-        check(
-            Fault::NetRate { kilobits_per_second: 1 },
-            &["kilobits_per_second=50"],
-            "net.rate kilobits_per_second=50",
-        );
-        check(Fault::ProcessKill { command: "x".into() }, &["command=5"], "process.kill command=5");
-        check(
-            Fault::NetPartition { shape: Partition::Ring },
-            &[r#"shape={"groups":[["a"],["b"]]}"#],
-            r#"net.partition shape={"groups":[["a"],["b"]]}"#,
-        );
-        check(Fault::NetRate { kilobits_per_second: 1 }, &["x"], "net.rate: \"x\" is no parameter: write NAME=VALUE");
-        check(Fault::NetRate { kilobits_per_second: 1 }, &["x=1"], "net.rate: unknown field `x`, expected `kilobits");
-        check(Fault::NetRate { kilobits_per_second: 1 }, &["kilobits_per_second=a"], "net.rate: invalid type: string");
-    }
 }

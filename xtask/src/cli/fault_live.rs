@@ -2,12 +2,11 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use e2e_contract::Fault;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::choice::{InLab, lab_in};
 use super::up::require_kept;
-use super::{Context, Format};
+use super::{Context, Format, fault_words};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, HeldFaults, LiveFault, LiveFaults};
 use crate::guard::Slot;
@@ -45,7 +44,7 @@ pub struct HealArgs {
 /// # Errors
 /// Bad usage; what this host cannot do; what does not bite.
 pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Result<u8> {
-    let fault = with_parameters(&entry.example, &args.parameters)?;
+    let fault = fault_words::alone(&entry.example, &args.parameters)?;
     let (lab, machine) = args.lab.machine(&args.on)?;
     let slot = Slot::named(&lab.slot);
     require_kept(&slot)?;
@@ -149,48 +148,4 @@ pub fn list(lab: &InLab, context: &Context) -> anyhow::Result<u8> {
         println!("no fault is on");
     }
     Ok(EXIT_PASSED)
-}
-
-/// A fault with the parameters that were given, each as JSON or as plain text: none is made up.
-fn with_parameters(example: &Fault, given: &[String]) -> Result<Fault, Error> {
-    let name = example.name();
-    let bad = |message: String| Error::Usage(format!("{name}: {message}; an example is: {example}"));
-    let sample = serde_json::to_value(example).unwrap_or_default();
-    let mut fields = Map::from_iter([("name".to_owned(), json!(name))]);
-    for text in given {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(bad(format!("{text:?} is no parameter: write NAME=VALUE")));
-        };
-        let value = match serde_json::from_str::<Value>(value) {
-            Ok(value) if !sample.get(key).is_some_and(Value::is_string) || value.is_object() => value,
-            _ => Value::String(value.to_owned()),
-        };
-        fields.insert(key.to_owned(), value);
-    }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| bad(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_parameter_is_made_up() {
-        let check = |example: Fault, given: &[&str], expected: &str| {
-            let given: Vec<String> = given.iter().map(|text| (*text).to_owned()).collect();
-            let shown = match with_parameters(&example, &given) {
-                Ok(fault) => fault.to_string(),
-                Err(error) => error.to_string(),
-            };
-            assert!(shown.starts_with(expected), "{shown}\n  expected {expected}");
-        };
-        let delay = || Fault::NetDelay { delay_ms: 50, jitter_ms: 5, reorder_percent: 0 };
-        check(Fault::NetIsolate, &[], "net.isolate");
-        check(delay(), &["delay_ms=7"], "net.delay delay_ms=7");
-        check(delay(), &[], "net.delay: missing field `delay_ms`; an example is: net.delay delay_ms=50");
-        check(delay(), &["delay_ms"], "net.delay: \"delay_ms\" is no parameter: write NAME=VALUE");
-        check(Fault::ProcessKill { command: "x".into() }, &["command=5"], "process.kill command=5");
-        check(Fault::NetReset { port: None }, &["port=80"], "net.reset port=80");
-        check(Fault::NetIsolate, &["x=1"], "net.isolate: unknown field `x`");
-    }
 }

@@ -16,6 +16,7 @@ mod enter;
 mod fault;
 mod fault_holder;
 mod fault_live;
+mod fault_words;
 mod forward;
 mod guard;
 mod hold_prompt;

@@ -129,7 +129,20 @@ pub fn parse_as_typed(words: &[String]) -> Result<(), String> {
         }
     };
     let words = words.iter().map(String::as_str);
-    parse(&mut words.clone()).or_else(|_| parse(&mut words.filter(|word| *word != PARAMETERS)))
+    let without = words.clone().filter(|word| *word != PARAMETERS);
+    // As many as a verb wants: some take a name and a command behind `--`.
+    let with_command = words.clone().chain(["--", PARAMETERS]);
+    let tries: [&mut dyn Iterator<Item = &str>; 3] =
+        [&mut words.clone(), &mut without.clone(), &mut with_command.clone()];
+    let is_recipe = words.clone().any(|word| word == PARAMETERS);
+    let mut first = None;
+    for words in tries.into_iter().take(if is_recipe { 3 } else { 1 }) {
+        match parse(words) {
+            Ok(()) => return Ok(()),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    Err(first.unwrap_or_default())
 }
 
 #[cfg(test)]
