@@ -47,16 +47,6 @@ doctor:
 setup *args:
     cargo xtask setup "$@"
 
-# List the runs whose records lie here; also: just runs show RUN, just runs rm RUN, just runs prune --keep 20
-[group('run')]
-runs *args:
-    cargo xtask runs "$@"
-
-# Pack a run into one file, which `cargo xtask e2e --from-bundle FILE` repeats elsewhere
-[group('run')]
-bundle *args:
-    cargo xtask bundle "$@"
-
 # Start a lab that stays: just up app db, just up data_ingestion --ttl 2h
 [group('lab')]
 up *args:
@@ -66,6 +56,16 @@ up *args:
 [group('lab')]
 down *args:
     cargo xtask down "$@"
+
+# List the runs whose records lie here; also: just runs show RUN, just runs rm RUN, just runs prune --keep 20
+[group('run')]
+runs *args:
+    cargo xtask runs "$@"
+
+# Pack a run into one file, which `cargo xtask e2e --from-bundle FILE` repeats elsewhere
+[group('run')]
+bundle *args:
+    cargo xtask bundle "$@"
 
 # Show the labs and containers that exist now
 [group('lab')]

@@ -59,25 +59,25 @@ impl Page {
             events: VecDeque::new(),
             _profile: profile,
         };
-        let target = page.ask("Target.createTarget", json!({ "url": "about:blank" }));
-        let attached = page.ask("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
+        let target = page.ask("Target.createTarget", &json!({ "url": "about:blank" }));
+        let attached = page.ask("Target.attachToTarget", &json!({ "targetId": target["targetId"], "flatten": true }));
         page.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Network", "Log"] {
-            page.ask(&format!("{domain}.enable"), json!({}));
+            page.ask(&format!("{domain}.enable"), &json!({}));
         }
-        page.ask("Performance.enable", json!({ "timeDomain": "threadTicks" }));
+        page.ask("Performance.enable", &json!({ "timeDomain": "threadTicks" }));
         page
     }
 
     /// Opens a file, and waits until it is loaded.
     pub fn open(&mut self, path: &Path) {
-        self.ask("Page.navigate", json!({ "url": format!("file://{}", path.display()) }));
+        self.ask("Page.navigate", &json!({ "url": format!("file://{}", path.display()) }));
         self.wait_for("Page.loadEventFired");
     }
 
     /// How long the page's own thread has been on a processor, in milliseconds: what else goes on here is not in it.
     pub fn busy_ms(&mut self) -> f64 {
-        let metrics = self.ask("Performance.getMetrics", json!({}));
+        let metrics = self.ask("Performance.getMetrics", &json!({}));
         let busy =
             metrics["metrics"].as_array().unwrap().iter().find(|metric| metric["name"] == "TaskDuration").unwrap();
         busy["value"].as_f64().unwrap() * 1000.0
@@ -86,7 +86,7 @@ impl Page {
     /// The value of an expression; a promise is waited for.
     pub fn value(&mut self, expression: &str) -> Value {
         let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.ask("Runtime.evaluate", asked);
+        let answer = self.ask("Runtime.evaluate", &asked);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer:#}");
         answer["result"]["value"].clone()
     }
@@ -109,10 +109,10 @@ impl Page {
     /// Makes the window so large and the colours `light` or `dark`, and takes a picture of what is in sight.
     pub fn picture(&mut self, (width, height): (u32, u32), colours: &str) -> Vec<u8> {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        self.ask("Emulation.setDeviceMetricsOverride", size);
+        self.ask("Emulation.setDeviceMetricsOverride", &size);
         let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] });
-        self.ask("Emulation.setEmulatedMedia", scheme);
-        let picture = self.ask("Page.captureScreenshot", json!({ "format": "png" }));
+        self.ask("Emulation.setEmulatedMedia", &scheme);
+        let picture = self.ask("Page.captureScreenshot", &json!({ "format": "png" }));
         STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
     }
 
@@ -130,10 +130,11 @@ impl Page {
         self.events.iter().filter(|event| bad(event)).map(Value::to_string).collect()
     }
 
-    fn ask(&mut self, method: &str, params: Value) -> Value {
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.number += 1;
         let number = self.number;
-        let mut message = json!({ "id": number, "method": method, "params": params });
+        let mut message = json!({ "id": number, "method": method });
+        message["params"] = params;
         if let Some(session) = &self.session {
             message["sessionId"] = json!(session);
         }

@@ -39,7 +39,7 @@ fn a_failed_run_is_explained_by_its_page() {
     {
         assert!(answers.contains(part), "{part}: {answers}");
     }
-    assert!(page.text("#environment").contains("e2e chaos:does_not_hold --chaos=node.kill --seed 5"));
+    assert!(page.text("#environment").contains("chaos:does_not_hold --chaos=node.kill --seed 5"));
 
     page.value("document.querySelector('details.log').open = true");
     page.wait_until("document.querySelectorAll('.log-row').length > 0");

@@ -47,8 +47,9 @@ fn word(rest: &str) -> (usize, Option<&'static str>) {
     let joins = |byte: u8| matches!(byte, b'.' | b':' | b'-' | b'_');
     let bytes = rest.as_bytes();
     let is_part = |at: usize| {
-        let next = || bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric);
-        bytes[at].is_ascii_alphanumeric() || (joins(bytes[at]) && next())
+        let next = bytes.get(at + 1).copied().unwrap_or(b' ');
+        let is_between = next.is_ascii_alphanumeric() || (bytes[at] == b':' && next == b':');
+        bytes[at].is_ascii_alphanumeric() || (joins(bytes[at]) && is_between)
     };
     let length = (0..bytes.len()).find(|at| !is_part(*at)).unwrap_or(bytes.len());
     let word = &rest[..length];
