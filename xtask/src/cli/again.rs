@@ -21,7 +21,7 @@ pub struct Again {
     pub root: PathBuf,
     /// The run.
     pub run: PastRun,
-    /// What is to be told of where it comes from.
+    /// What is to be told of where it comes from; nothing for a run of this project.
     notes: Vec<String>,
 }
 
@@ -52,6 +52,31 @@ impl Again {
         }
         let run = PastRun::read(unpacked.run)?;
         Ok(Self { root: unpacked.project, run, notes })
+    }
+
+    /// The words of a command line that mean the same later: the run by its name, for `latest` will be another one, and what
+    /// lies in a bundle by the folder where it was laid out, unless filters choose among its cases.
+    #[must_use]
+    pub fn own_words(&self, words: Vec<String>, filters: &[String]) -> Vec<String> {
+        let named = format!("--rerun-failed={}", self.run.record.run_id);
+        let is_ours = self.notes.is_empty();
+        let root = || ["--root".to_owned(), self.root.display().to_string()];
+        let mut own = if is_ours { Vec::new() } else { root().to_vec() };
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--rerun-failed" | "--rerun-failed=latest" => own.push(named.clone()),
+                "--root" if !is_ours => drop(words.next()),
+                "--from-bundle" if filters.is_empty() => {
+                    words.next();
+                    own.push(named.clone());
+                }
+                given if !is_ours && given.starts_with("--root=") => {}
+                given if filters.is_empty() && given.starts_with("--from-bundle=") => own.push(named.clone()),
+                _ => own.push(word),
+            }
+        }
+        own
     }
 
     /// Takes the run's order over, and its faults.
@@ -85,5 +110,53 @@ impl Again {
         }
         notes.push(format!("{same} of {} templates have the layer of run {}", wanted.len(), self.run.record.run_id));
         Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::record::{Counts, FORMAT_VERSION, RunRecord};
+
+    fn check(notes: &[&str], line: &str, filters: &[&str], expected: &str) {
+        let record = RunRecord {
+            format_version: FORMAT_VERSION,
+            run_id: "20260101-000000-1".into(),
+            started_at: "2026-01-01T00:00:00.000Z".into(),
+            duration_ms: 1.0,
+            engine_version: "0.1.0".into(),
+            user: "me".into(),
+            shuffle_seed: None,
+            chaos_seed: None,
+            layers: BTreeMap::new(),
+            privileged: Vec::new(),
+            cases: Vec::new(),
+            counts: Counts::default(),
+            compared_with: None,
+            comparisons: Vec::new(),
+            cleanup_failures: Vec::new(),
+            exit_code: 0,
+            command: Vec::new(),
+            machine: None,
+            packages: BTreeMap::new(),
+        };
+        let run = PastRun { folder: "/p/target/e2e/20260101-000000-1".into(), record };
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let again = Again { root: "/p".into(), run, notes: words(notes) };
+        let line: Vec<&str> = line.split(' ').collect();
+        assert_eq!(again.own_words(words(&line), &words(filters)).join(" "), expected, "{line:?}");
+    }
+
+    #[test]
+    fn the_words_mean_the_same_run_later() {
+        let named = "--rerun-failed=20260101-000000-1";
+        check(&[], "--root p e2e --rerun-failed --slot 2", &[], &format!("--root p e2e {named} --slot 2"));
+        check(&[], "e2e --rerun-failed=20260101-000000-1", &[], &format!("e2e {named}"));
+        let bundle = ["it lies in /p"];
+        check(&bundle, "--root q e2e --from-bundle b --slot 2", &[], &format!("--root /p e2e {named} --slot 2"));
+        check(&bundle, "e2e --from-bundle=b", &[], &format!("--root /p e2e {named}"));
+        check(&bundle, "--root=q e2e --from-bundle b x", &["x"], "--root /p e2e --from-bundle b x");
     }
 }

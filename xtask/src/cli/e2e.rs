@@ -264,7 +264,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         fails_when_regressed: args.perf_gate == PerfGate::Fail,
         host_names,
         replacements,
-        command: own_words(again.as_ref()),
+        command: own_words(again.as_ref(), &args.filters),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
@@ -294,21 +294,22 @@ fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Term
     }
 }
 
-/// The words that this verb was called with, but for those that it gives itself when it becomes root. The latest run is
-/// named: later there is another one.
-fn own_words(again: Option<&Again>) -> Vec<String> {
+/// The words that this verb was called with, but for those that it gives itself when it becomes root; of an earlier run, those
+/// that name it later too.
+fn own_words(again: Option<&Again>, filters: &[String]) -> Vec<String> {
     let mut words = std::env::args().skip(1);
     let mut own = Vec::new();
     while let Some(word) = words.next() {
-        match (word.as_str(), again) {
-            ("--binaries", _) => drop(words.next()),
-            ("--rerun-failed" | "--rerun-failed=latest", Some(again)) => {
-                own.push(format!("--rerun-failed={}", again.run.record.run_id));
-            }
-            _ => own.push(word),
+        if word == "--binaries" {
+            words.next();
+        } else {
+            own.push(word);
         }
     }
-    own
+    match again {
+        Some(again) => again.own_words(own, filters),
+        None => own,
+    }
 }
 
 /// The earlier run that the arguments ask for.

@@ -134,7 +134,7 @@ impl Page {
         self.number += 1;
         let number = self.number;
         let mut message = json!({ "id": number, "method": method });
-        message["params"] = params;
+        message["params"] = params.clone();
         if let Some(session) = &self.session {
             message["sessionId"] = json!(session);
         }
