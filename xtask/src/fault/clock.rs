@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
+use super::unit::Unit;
 
 /// Less cannot be told from what a busy machine does by itself.
 const OFFSET_MS_MIN: u64 = 1000;
@@ -181,18 +182,10 @@ impl Clock {
         }
     }
 
-    /// The unit's `ActiveState`, and the number of its first process in the container.
-    fn state(&self, site: &Site<'_>) -> anyhow::Result<(String, Option<u32>)> {
-        let shown = site.ask(&["systemctl", "show", "--property=ActiveState,MainPID", "--", &self.unit])?;
-        let shown = String::from_utf8_lossy(&shown).into_owned();
-        let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        let pid = value("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0);
-        Ok((value("ActiveState").unwrap_or_default().to_owned(), pid))
-    }
-
     /// The unit's first process; the unit is active.
     fn process(&self, site: &Site<'_>) -> anyhow::Result<Result<u32, String>> {
-        Ok(match self.state(site)? {
+        let Unit { state, process } = Unit::look(site, &self.unit)?;
+        Ok(match (state, process) {
             (state, _) if state != "active" => Err(format!("the unit {} is {state}, not active", self.unit)),
             (_, None) => Err(format!("the unit {} has no process of its own", self.unit)),
             (_, Some(pid)) => Ok(pid),

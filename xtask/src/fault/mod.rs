@@ -27,6 +27,7 @@ mod process;
 mod schedule;
 mod service;
 mod shrink;
+mod unit;
 
 pub use active::{ActiveFaults, HealedFault};
 pub use catalogue::{Entry, Needs, catalogue};

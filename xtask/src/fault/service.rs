@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
+use super::unit::Unit;
 
 /// How long a unit that was started may be on its way: its process may have been killed meanwhile.
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -23,27 +24,16 @@ impl Stop {
     pub fn new(unit: &str) -> Self {
         Self { unit: unit.to_owned(), begun: false }
     }
-
-    /// The unit's `ActiveState`, and the number of its first process in the container, 0 without one.
-    fn state(&self, site: &Site<'_>) -> anyhow::Result<(String, String)> {
-        let shown = site.ask(&["systemctl", "show", "--property=ActiveState,MainPID", "--", &self.unit])?;
-        let shown = String::from_utf8_lossy(&shown).into_owned();
-        let value = |name: &str| {
-            let value = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            value.unwrap_or_default().to_owned()
-        };
-        Ok((value("ActiveState"), value("MainPID")))
-    }
 }
 
 impl Effect for Stop {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (state, pid) = self.state(site)?;
+        let Unit { state, process } = Unit::look(site, &self.unit)?;
         if state != "active" {
             let message = format!("service.stop: the unit {} of {} is {state}, not active", self.unit, site.name());
             return Err(usage(message));
         }
-        Ok(format!("it is active, process {pid}"))
+        Ok(format!("it is active{}", named(process)))
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -52,9 +42,9 @@ impl Effect for Stop {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (state, pid) = self.state(site)?;
-        if pid != "0" && !pid.is_empty() || !matches!(state.as_str(), "inactive" | "failed") {
-            bail!("the unit is {state} and its process is {pid}");
+        let Unit { state, process } = Unit::look(site, &self.unit)?;
+        if process.is_some() || !matches!(state.as_str(), "inactive" | "failed") {
+            bail!("the unit is {state}{}", named(process));
         }
         Ok(format!("it is {state} and has no process"))
     }
@@ -69,12 +59,17 @@ impl Effect for Stop {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let started = Instant::now();
         loop {
-            let (state, pid) = self.state(site)?;
+            let Unit { state, process } = Unit::look(site, &self.unit)?;
             match state.as_str() {
-                "active" => return Ok(format!("it is active again, process {pid}")),
+                "active" => return Ok(format!("it is active again{}", named(process))),
                 "activating" if started.elapsed() < START_DEADLINE => std::thread::sleep(START_POLL), // systemd is asked
                 _ => bail!("the unit is {state}"),
             }
         }
     }
+}
+
+/// Its process, as the end of a sentence; a unit such as postgresql.service has none of its own.
+fn named(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |pid| format!(", process {pid}"))
 }

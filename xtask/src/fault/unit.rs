@@ -1,0 +1,65 @@
+//! What systemd says of a unit.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::effect::Site;
+
+/// How long systemd may take to answer: a machine that has just been started again runs programs before it does.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two questions to one that does not answer yet.
+const ANSWER_POLL: Duration = Duration::from_millis(50);
+
+/// How `systemctl` says that nobody answers.
+const NO_ANSWER: &str = "Failed to connect to bus";
+
+/// A unit at a moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its `ActiveState`.
+    pub state: String,
+    /// Its first process in the container.
+    pub process: Option<u32>,
+}
+
+impl Unit {
+    /// Asks systemd for it, which has to answer within a deadline.
+    pub fn look(site: &Site<'_>, name: &str) -> anyhow::Result<Self> {
+        let argv = ["systemctl", "show", "--property=ActiveState,MainPID", "--", name];
+        let began = Instant::now();
+        loop {
+            let output = site.exec(&argv)?;
+            if output.status == 0 && !output.timed_out {
+                return Ok(Self::parse(
+                    &std::fs::read_to_string(output.stdout.path()).context("reading a program's output")?,
+                ));
+            }
+            let why = output.tail();
+            if output.timed_out || !why.contains(NO_ANSWER) || began.elapsed() >= ANSWER_DEADLINE {
+                bail!("`{}` in {} ended with status {}: {why}", argv.join(" "), site.name(), output.status);
+            }
+            std::thread::sleep(ANSWER_POLL); // it is asked again
+        }
+    }
+
+    fn parse(shown: &str) -> Self {
+        let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let process = value("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0);
+        Self { state: value("ActiveState").unwrap_or_default().to_owned(), process }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_without_a_process_has_none() {
+        let unit = |state: &str, process| Unit { state: state.into(), process };
+        assert_eq!(Unit::parse("MainPID=171\nActiveState=active\n"), unit("active", Some(171)));
+        assert_eq!(Unit::parse("MainPID=0\nActiveState=inactive\n"), unit("inactive", None));
+        assert_eq!(Unit::parse(""), unit("", None));
+    }
+}
