@@ -138,8 +138,8 @@ impl<'lab> Site<'lab> {
     /// Stops a worker in the middle of the run and of a chunk, and kills it.
     fn kill_at_work(&self, name: &str) -> e2e::Result {
         self.lab.eventually("a tenth of the results is there", SOON, || Ok(self.count("results")? >= 500))?;
-        let command = format!("batch_worker.py {name}");
-        let signal = |signal: &str| self.worker.exec(["pkill", signal, "-f", &command])?.success();
+        // All of them stand still while one is looked at: on a busy host the run would be over before the looks are.
+        let signal = |signal: &str| self.worker.exec(["pkill", signal, "-f", "batch_worker.py"])?.success();
         let mut held = 0;
         self.lab.eventually("the worker to kill has jobs", SOON, || {
             signal("-STOP")?;
@@ -149,9 +149,10 @@ impl<'lab> Site<'lab> {
             }
             Ok(held > 0)
         })?;
-        let fault = self.worker.inject(Fault::ProcessKill { command: command.clone() })?;
+        let fault = self.worker.inject(Fault::ProcessKill { command: format!("batch_worker.py {name}") })?;
         let waiting: u64 = self.redis(&["LLEN", "jobs"])?.parse()?;
         check!(waiting > 0, "it was killed in the middle of the run");
+        signal("-CONT")?;
         self.lab.log(format!("worker {name} was killed with {held} jobs, {waiting} were waiting"));
         fault.heal()?;
         Ok(())
