@@ -201,6 +201,7 @@ fn run(root: &Path) -> PastRun {
         command: ["e2e", "shop", "--chaos"].map(String::from).to_vec(),
         machine: Some(machine()),
         packages: BTreeMap::new(),
+        part: None,
     };
     let bad = folder.join("shop/orders/bad");
     std::fs::create_dir_all(&bad).unwrap();

@@ -141,6 +141,7 @@ mod tests {
             command: Vec::new(),
             machine: None,
             packages: BTreeMap::new(),
+            part: None,
         };
         let run = PastRun { folder: "/p/target/e2e/20260101-000000-1".into(), record };
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::look::LookArgs;
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard,
-    image, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
+    image, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -57,6 +57,7 @@ enum Verb {
     Fault(fault::Args),
     Shrink(shrink::Args),
     Runs(runs::Args),
+    Merge(merge::Args),
     Bundle(bundle::Args),
     New(new::Args),
     Report(report::Args),
@@ -120,6 +121,7 @@ impl Verb {
             Verb::Fault(args) => fault::run(args, context),
             Verb::Shrink(args) => shrink::run(args, context),
             Verb::Runs(args) => runs::run(args, context),
+            Verb::Merge(args) => merge::run(args, context),
             Verb::Bundle(args) => bundle::run(args, context),
             Verb::New(args) => new::run(args, context),
             Verb::Report(args) => report::run(args, context),

@@ -21,8 +21,8 @@ use crate::host::invoker::{Invoker, is_root};
 use crate::host::setup;
 use crate::image::{self, Replacement};
 use crate::judge::COMMITTED_SAMPLES;
-use crate::manifest::Project;
-use crate::plan::{Order, Plan};
+use crate::manifest::{Durations, Project};
+use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
@@ -52,6 +52,9 @@ pub struct Args {
     /// Stop after N failed cases.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_fail: Option<u32>,
+    /// Run the K-th of N parts of what is chosen, which take about as long as each other; `merge` joins their records.
+    #[arg(long, value_name = "K/N", conflicts_with_all = ["rerun_failed", "from_bundle"])]
+    shard: Option<Shard>,
     /// Deadline of a case, such as 90s or 5m, instead of its scenario's own.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
@@ -186,6 +189,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(|| u64::from(rand::random::<u32>())));
     let mut plan = Plan::make(&project, &filters, Order { repeat: args.repeat, shuffle_seed })?;
+    if let Some(shard) = args.shard {
+        plan.keep_shard(shard, &Durations::read(&project)?)?;
+    }
     let replacements =
         args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
     let host_names = host_names(args, &project)?;

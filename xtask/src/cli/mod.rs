@@ -26,6 +26,7 @@ mod live_logs;
 mod log_since;
 mod logs;
 mod look;
+mod merge;
 mod netqueue;
 mod new;
 mod pcap;

@@ -38,15 +38,20 @@ impl RunName {
         if !folder.join("run.json").is_file() {
             return;
         }
-        let written = PastRun::read(folder).and_then(|run| {
-            let owner = Invoker::find();
-            let problems = files::write_all(&run, &RunDir::of(&run, owner.clone()));
-            problems.iter().for_each(|problem| context.terminal.warn(problem));
-            tell_github(project, &run, &owner, context)
-        });
-        if let Err(error) = written {
-            context.terminal.warn(&format!("{error:#}"));
+        match PastRun::read(folder) {
+            Ok(run) => write(&run, project, context),
+            Err(error) => context.terminal.warn(&format!("{error:#}")),
         }
+    }
+}
+
+/// Writes the reports of a run. What cannot be written is a warning.
+pub fn write(run: &PastRun, project: &Project, context: &Context) {
+    let owner = Invoker::find();
+    let problems = files::write_all(run, &RunDir::of(run, owner.clone()));
+    problems.iter().for_each(|problem| context.terminal.warn(problem));
+    if let Err(error) = tell_github(project, run, &owner, context) {
+        context.terminal.warn(&format!("{error:#}"));
     }
 }
 

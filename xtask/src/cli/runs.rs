@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
+use crate::manifest::{Durations, Project};
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
 
@@ -41,6 +43,12 @@ enum Verb {
     },
     /// Remove old runs
     Prune(Prune),
+    /// Record how long the cases of a run took, for `e2e --shard`: in scenarios/durations.toml, to be committed
+    Durations {
+        /// The run; what did not pass in it keeps its old duration.
+        #[arg(value_name = "RUN", default_value = "latest")]
+        run: String,
+    },
 }
 
 /// What is too old. With both, what is neither among the newest nor young.
@@ -72,6 +80,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             }
             remove(context, list.clone(), found)
         }
+        Some(Verb::Durations { run }) => durations(run, context),
         Some(Verb::Prune(Prune { keep, older })) => {
             let list = RunList::read(&context.root)?;
             let outdated = list.outdated(keep.unwrap_or(0), older.unwrap_or(Duration::ZERO));
@@ -152,6 +161,35 @@ fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
             context.terminal.show_past_run(&run)?;
         }
         Format::Json => println!("{:#}", serde_json::to_value(&run.record)?),
+    }
+    Ok(EXIT_PASSED)
+}
+
+fn durations(run: &str, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let record = PastRun::find(&context.root, run)?.record;
+    if record.command.iter().any(|word| word.starts_with("--chaos")) || record.compared_with.is_some() {
+        let message =
+            format!("{}: with faults or comparisons cases take another time; take a plain run", record.run_id);
+        return Err(Error::Usage(message).into());
+    }
+    let found = Durations::from_seconds(record.passed_durations().map(|(case, ms)| (case, ms / 1e3)).collect());
+    let count = found.cases().count();
+    if count == 0 {
+        return Err(Error::Usage(format!("no case of {} has passed: nothing is recorded", record.run_id)).into());
+    }
+    let renewed = Durations::read(&project)?.renewed(found, &project);
+    let path = Durations::path(&project);
+    let owner = Invoker::find();
+    owner.act(|| Ok(std::fs::write(&path, renewed.text())?)).with_context(|| format!("writing {}", path.display()))?;
+    let shown = path.strip_prefix(&project.root).unwrap_or(&path).display().to_string();
+    if context.format == Format::Json {
+        println!(
+            "{:#}",
+            json!({ "format_version": 1, "file": shown, "cases_recorded": count, "cases": renewed.cases().count() })
+        );
+    } else {
+        println!("{shown}: {count} cases recorded, {} in all", renewed.cases().count());
     }
     Ok(EXIT_PASSED)
 }

@@ -4,6 +4,7 @@
 //! scenario, no more.
 
 mod chaos;
+mod durations;
 mod expects;
 mod limits;
 mod operations;
@@ -16,6 +17,7 @@ mod skeleton;
 mod template;
 
 pub use chaos::{Chaos, FaultRule, ParameterRule};
+pub use durations::Durations;
 pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{PastRun, RUNS_FOLDER, RunRecord, Verdict};
+use super::{PastRun, RUNS_FOLDER, RunRecord};
 
 /// So many runs are looked at, the latest first.
 const RUNS_MAX: usize = 8;
@@ -30,9 +30,8 @@ fn durations(records: impl Iterator<Item = RunRecord>, cases: &[String]) -> Opti
     let mut known: BTreeMap<String, f64> = BTreeMap::new();
     let all = |known: &BTreeMap<String, f64>| cases.iter().all(|case| known.contains_key(&base(case)));
     for record in records {
-        for case in record.cases.iter().filter(|case| case.verdict == Verdict::Passed) {
-            let took = case.attempts.last().map(|attempt| attempt.duration_ms);
-            took.map(|took| *known.entry(base(&case.case.0)).or_insert(took));
+        for (case, took_ms) in record.passed_durations() {
+            known.entry(case).or_insert(took_ms);
         }
         if all(&known) {
             return Some(cases.iter().map(|case| (case.clone(), known[&base(case)])).collect());
@@ -44,7 +43,7 @@ fn durations(records: impl Iterator<Item = RunRecord>, cases: &[String]) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Attempt, CaseId, CaseResult, Outcome, outcome::tests::record};
+    use crate::record::{Attempt, CaseId, CaseResult, Outcome, Verdict, outcome::tests::record};
 
     #[test]
     fn a_case_takes_as_long_as_when_it_last_passed() {

@@ -6,6 +6,7 @@ mod durations;
 mod event;
 pub mod human;
 pub mod logs;
+mod merge;
 mod outcome;
 mod past_run;
 mod performance;
@@ -20,6 +21,7 @@ mod run_list;
 pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
 pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
+pub use merge::{RecordedPart, Shards};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};
 pub use performance::{

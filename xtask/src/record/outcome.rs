@@ -262,9 +262,21 @@ pub struct RunRecord {
     /// What was installed in the containers, by template, as `name=version`: Debian's packages and Python's.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
+    /// Which part of a suite it is, where that was split (`--shard`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<super::RecordedPart>,
 }
 
 impl RunRecord {
+    /// How long each case took that passed at once, in milliseconds; of repetitions the last.
+    pub fn passed_durations(&self) -> impl Iterator<Item = (String, f64)> {
+        let passed = self.cases.iter().filter(|case| case.verdict == Verdict::Passed);
+        passed.filter_map(|case| {
+            let name = case.case.0.split('#').next().unwrap_or_default().to_owned();
+            Some((name, case.attempts.last()?.duration_ms))
+        })
+    }
+
     /// The cases that have not passed, each once and without its repetition, in their order: those that failed, had no lab,
     /// were interrupted or were not run. A flaky one has passed.
     #[must_use]
@@ -306,6 +318,7 @@ pub(super) mod tests {
             command: Vec::new(),
             machine: None,
             packages: std::collections::BTreeMap::new(),
+            part: None,
         }
     }
 

@@ -24,8 +24,8 @@ use crate::manifest::Project;
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
-    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, Recorder, RunDir, RunRecord,
-    Verdict, milliseconds,
+    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, RecordedPart, Recorder, RunDir,
+    RunRecord, Verdict, milliseconds,
 };
 
 /// When a lab stays after its case.
@@ -226,6 +226,11 @@ pub fn execute(
         command: options.command.clone(),
         machine: Some(perf::this_machine(&state_dir()).machine.clone()),
         packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
+        part: plan.part.as_ref().map(|part| RecordedPart {
+            shard: part.shard.number,
+            of: part.shard.of,
+            suite: part.suite.clone(),
+        }),
     };
     dir.write("run.json", &serde_json::to_vec_pretty(&record)?)?;
     recorder.record(Event::RunEnded { counts, duration_ms: record.duration_ms, exit_code: record.exit_code });

@@ -21,3 +21,4 @@ mod performance;
 mod pictures;
 mod report;
 mod runs;
+mod shards;

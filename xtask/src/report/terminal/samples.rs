@@ -194,5 +194,6 @@ pub fn record() -> RunRecord {
         command: ["e2e", "--chaos", "--slot", "3"].map(str::to_owned).to_vec(),
         machine: None,
         packages: std::collections::BTreeMap::new(),
+        part: None,
     }
 }

@@ -1,9 +1,10 @@
-//! What a run is going to do: filters and manifests in, a plan out. Pure: nothing is touched.
+//! The cases of a run: what filters choose, in order.
 
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_pcg::Pcg64;
 
+use super::Part;
 use crate::error::Error;
 use crate::manifest::{Case, Project, Scenario, nearest};
 
@@ -14,6 +15,8 @@ pub struct Plan {
     pub cases: Vec<PlannedCase>,
     /// The seed of the order, where it was shuffled.
     pub shuffle_seed: Option<u64>,
+    /// Which part of a suite they are, where it is split.
+    pub part: Option<Part>,
 }
 
 /// One case, once.
@@ -68,7 +71,7 @@ impl Plan {
         if let Some(seed) = order.shuffle_seed {
             cases.shuffle(&mut Pcg64::seed_from_u64(seed));
         }
-        Ok(Self { cases, shuffle_seed: order.shuffle_seed })
+        Ok(Self { cases, shuffle_seed: order.shuffle_seed, part: None })
     }
 
     /// Puts the cases in the order of an earlier run, repetition by repetition; those that it had not come last.
@@ -201,14 +204,14 @@ impl Filter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
     use crate::manifest::{IdRange, Network};
 
-    fn project() -> Project {
+    pub fn project() -> Project {
         let case =
             |name: &str| Case { name: name.into(), params: serde_json::Map::new(), on_request: name == "planted" };
         let scenario = |category: &str, name: &str, tags: &[&str], cases: &[&str]| Scenario {

@@ -1,0 +1,41 @@
+//! `cargo xtask merge`: one record, one report and one exit code of the shards of a suite.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+
+use super::{Context, Format, reports};
+use crate::host::invoker::Invoker;
+use crate::manifest::Project;
+use crate::record::Shards;
+
+/// Join the records of the shards of a suite (`e2e --shard K/N`) into one run
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It proves that the shards cover the suite once: each case in one of them, and none twice. Where a shard is \
+                  missing, its cases count as not run, and what would have passed ends with exit code 3. Else the exit code \
+                  is the worst of the shards'. The joined run lies in target/e2e like any other, with its reports.\n\n\
+                  Examples:\n  cargo xtask merge shards/\n  cargo xtask merge shard-1/20261122-194813-4422 shard-2/20261122-194815-977"
+)]
+pub struct Args {
+    /// Folders that hold the shards' records, themselves or below them.
+    #[arg(value_name = "DIR", required = true)]
+    folders: Vec<PathBuf>,
+}
+
+/// Carries the verb out; the answer is the exit code of the whole.
+///
+/// # Errors
+/// When the records are not those of one suite's shards, are damaged, or cannot be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let project = Project::read(&context.root)?;
+    let shards = Shards::find(&args.folders)?;
+    shards.notes().iter().for_each(|note| context.terminal.warn(note));
+    let run = shards.join(&project.root, &Invoker::find())?;
+    reports::write(&run, &project, context);
+    match context.format {
+        Format::Human => context.terminal.show_past_run(&run)?,
+        Format::Json => println!("{:#}", serde_json::to_value(&run.record)?),
+    }
+    Ok(run.record.exit_code)
+}

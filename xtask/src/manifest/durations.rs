@@ -1,0 +1,117 @@
+//! `scenarios/durations.toml`: how long cases take, as far as it is recorded. Committed, so that every machine has the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Project;
+use super::parse::Source;
+use crate::error::Error;
+
+/// What stands at the head of the file.
+const HEAD: &str = "# How long each case takes, in seconds: `--shard` splits the suite by it.\n\
+                    # Written by `cargo xtask runs durations RUN`, from a run in which they passed.\n\n[seconds]\n";
+
+/// How long a case takes where nothing is known of any.
+const UNKNOWN_S: f64 = 1.0;
+
+/// How long cases take.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Durations {
+    seconds: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    seconds: BTreeMap<String, Spanned<f64>>,
+}
+
+impl Durations {
+    /// Those of a project; none where it has no such file. A case that is no more does no harm.
+    ///
+    /// # Errors
+    /// When the file cannot be read; [`Error::BadFile`] for what is no duration.
+    pub fn read(project: &Project) -> anyhow::Result<Self> {
+        let path = Self::path(project);
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let source = Source::read(&path)?;
+        let file: File = source.parse()?;
+        let known = |(case, seconds): (String, Spanned<f64>)| {
+            let is_good = seconds.get_ref().is_finite() && *seconds.get_ref() >= 0.0;
+            let bad = || source.error_at(&seconds, "a case takes a number of seconds that is not negative");
+            if is_good { Ok((case, *seconds.get_ref())) } else { Err(bad()) }
+        };
+        Ok(Self { seconds: file.seconds.into_iter().map(known).collect::<Result<_, Error>>()? })
+    }
+
+    /// Where the file lies.
+    #[must_use]
+    pub fn path(project: &Project) -> PathBuf {
+        project.scenarios_dir.join("durations.toml")
+    }
+
+    /// These, by case.
+    #[must_use]
+    pub fn from_seconds(seconds: BTreeMap<String, f64>) -> Self {
+        Self { seconds }
+    }
+
+    /// With newer ones, and without those of cases that the project has no more.
+    #[must_use]
+    pub fn renewed(mut self, newer: Self, project: &Project) -> Self {
+        self.seconds.extend(newer.seconds);
+        let all = |scenario: &super::Scenario| {
+            let id = scenario.id();
+            scenario.cases.iter().map(|case| format!("{id}:{}", case.name)).collect::<Vec<_>>()
+        };
+        let cases: Vec<String> = project.scenarios.iter().flat_map(all).collect();
+        self.seconds.retain(|case, _| cases.contains(case));
+        self
+    }
+
+    /// How long a case takes; one that is not known takes as long as one in the middle. A repetition (`#2`) takes as long
+    /// as its case.
+    #[must_use]
+    pub fn seconds(&self, case: &str) -> f64 {
+        let case = case.split('#').next().unwrap_or_default();
+        self.seconds.get(case).copied().unwrap_or_else(|| {
+            let mut all: Vec<f64> = self.seconds.values().copied().collect();
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied().unwrap_or(UNKNOWN_S)
+        })
+    }
+
+    /// The cases that are known.
+    pub fn cases(&self) -> impl Iterator<Item = &str> {
+        self.seconds.keys().map(String::as_str)
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let line = |(case, seconds): (&String, &f64)| format!("{} = {seconds:.1}\n", toml::Value::from(case.as_str()));
+        format!("{HEAD}{}", self.seconds.iter().map(line).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let seconds = BTreeMap::from([("a/b:c".to_owned(), 12.34), ("a/b:d".to_owned(), 3.0)]);
+        let durations = Durations::from_seconds(seconds);
+        let text = durations.text();
+        assert!(text.ends_with("[seconds]\n\"a/b:c\" = 12.3\n\"a/b:d\" = 3.0\n"), "{text}");
+        let file: File = toml::from_str(&text).unwrap();
+        assert_eq!(*file.seconds["a/b:c"].get_ref(), 12.3);
+        let all = ["a/b:c", "a/b:d#2", "a/new:x"].map(|case| durations.seconds(case));
+        assert_eq!(all, [12.34, 3.0, 12.34]);
+    }
+}

@@ -1,0 +1,7 @@
+//! What a run is going to do: filters and manifests in, a plan out. Pure: nothing is touched.
+
+mod cases;
+mod shard;
+
+pub use cases::{Order, Plan, PlannedCase};
+pub use shard::{Part, Shard};

@@ -1,0 +1,78 @@
+//! Files whose times are a run's clock, moved to the clock of another run that began earlier.
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::record::{Performance, readable_json};
+
+/// Moves the times of a file to a clock that began so many milliseconds earlier.
+pub type Move = fn(&str, f64) -> anyhow::Result<String>;
+
+/// How a file of an attempt is moved; nothing where it bears no times of the run's clock.
+pub fn mover(name: &str) -> Option<Move> {
+    match name {
+        "performance.json" => Some(performance),
+        "history.jsonl" => Some(history),
+        "scenario.log.times" => Some(times),
+        _ => None,
+    }
+}
+
+fn performance(text: &str, by_ms: f64) -> anyhow::Result<String> {
+    let mut performance = Performance::parse(text).map_err(anyhow::Error::msg)?;
+    for operation in performance.operations.values_mut() {
+        operation.samples.iter_mut().for_each(|sample| sample.begun_ms += by_ms);
+    }
+    if let Some(sampling) = &mut performance.sampling {
+        sampling.at_ms.iter_mut().for_each(|at_ms| *at_ms += by_ms);
+    }
+    Ok(readable_json(&performance)?)
+}
+
+/// A last line that was written half, by a killed engine, is left out.
+fn whole(text: &str) -> &str {
+    text.rsplit_once('\n').map_or("", |(whole, _)| whole)
+}
+
+fn history(text: &str, by_ms: f64) -> anyhow::Result<String> {
+    let mut moved = String::new();
+    for line in whole(text).lines() {
+        let mut entry: Value = serde_json::from_str(line)?;
+        let at_ms = entry["at_ms"].as_f64().context("a line has no at_ms")?;
+        entry["at_ms"] = (at_ms + by_ms).into();
+        moved.push_str(&entry.to_string());
+        moved.push('\n');
+    }
+    Ok(moved)
+}
+
+/// Lines of an offset in the log and the time at which its byte came.
+#[expect(clippy::unnecessary_wraps, reason = "like the others")]
+fn times(text: &str, by_ms: f64) -> anyhow::Result<String> {
+    let line = |line: &str| match line.split_once(' ').map(|(offset, at_ms)| (offset, at_ms.parse::<f64>())) {
+        Some((offset, Ok(at_ms))) => format!("{offset} {}\n", at_ms + by_ms),
+        _ => format!("{line}\n"),
+    };
+    Ok(whole(text).lines().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_moved_and_nothing_else() {
+        let check = |name: &str, content: &str, expected: Option<&str>| {
+            let found = mover(name).map(|moved| moved(content, 1000.0).unwrap());
+            assert_eq!(found.as_deref(), expected, "{name}");
+        };
+        check("scenario.log.times", "0 12.5\n17 2000\n20 ", Some("0 1012.5\n17 3000\n"));
+        let history = r#"{"at_ms":2.5,"process":"p","operation":"o","phase":"ok","value":7}"#;
+        let later = r#"{"at_ms":1002.5,"process":"p","operation":"o","phase":"ok","value":7}"#;
+        check("history.jsonl", &format!("{history}\n{{\"at_"), Some(&format!("{later}\n")));
+        check("kernel.log", "12.5 hello\n", None);
+        // Its times are those since the faults began.
+        check("chaos.json", "{}", None);
+        assert!(performance("{}", 1.0).is_err());
+    }
+}
