@@ -55,12 +55,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let interrupted = || interrupt.is_set();
     let moved = match sides {
         (Some((name, path)), _) => {
-            let (_, machine) = args.lab.machine(name)?;
+            let (_, machine) = args.lab.machine(name, context)?;
             let from = Inside { machine: &machine, path, user };
             from.copy_out(Path::new(&args.to), existing, &invoker, &interrupted)?
         }
         (None, Some((name, path))) => {
-            let (_, machine) = args.lab.machine(name)?;
+            let (_, machine) = args.lab.machine(name, context)?;
             let to = Inside { machine: &machine, path, user };
             to.copy_in(Path::new(&args.from), existing, &invoker, &interrupted)?
         }

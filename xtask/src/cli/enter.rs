@@ -41,11 +41,11 @@ pub struct ExecArgs {
 ///
 /// # Errors
 /// When no live lab has the container, or it runs no programs.
-pub fn open_shell(args: &ShellArgs, _context: &Context) -> anyhow::Result<u8> {
+pub fn open_shell(args: &ShellArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (_, machine) = args.lab.machine(&args.name)?;
+    let (_, machine) = args.lab.machine(&args.name, context)?;
     if args.command.is_empty() { shell_in(&machine) } else { run_in(&machine, &args.command, None) }
 }
 
@@ -53,11 +53,11 @@ pub fn open_shell(args: &ShellArgs, _context: &Context) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no live lab has the container, it runs no programs, or has no such user.
-pub fn exec(args: &ExecArgs, _context: &Context) -> anyhow::Result<u8> {
+pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (_, machine) = args.lab.machine(&args.name)?;
+    let (_, machine) = args.lab.machine(&args.name, context)?;
     run_in(&machine, &args.command, args.user.as_deref())
 }
 

@@ -6,6 +6,7 @@ use e2e_contract::Fault;
 use serde_json::{Value, json};
 
 use super::choice::InLab;
+use super::settings::SlotFlag;
 use super::{Context, Format, fault_live, fault_words, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, Observed, catalogue};
@@ -68,9 +69,8 @@ struct TryArgs {
     /// Fail at once when another run holds the slot, instead of waiting for it.
     #[arg(long)]
     no_wait: bool,
-    /// The slot whose names and folders the labs take.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
 }
 
 /// Carries the verb out.
@@ -135,7 +135,8 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
     let progress = |line: String| context.terminal.say(&line);
-    let stage = Trials::prepare(&project, &trials, &args.slot.to_string(), wait, &interrupt, &progress)?;
+    let stage =
+        Trials::prepare(&project, &trials, &args.slot.number(context).to_string(), wait, &interrupt, &progress)?;
     let (mut rows, mut failed) = (Vec::new(), 0_usize);
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());

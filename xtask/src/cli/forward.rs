@@ -41,7 +41,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (lab, machine) = args.lab.machine(name)?;
+    let (lab, machine) = args.lab.machine(name, context)?;
     let target = Arc::new(Target { network: lab.network()?, address: SocketAddr::from((machine.address, port)) });
     let interrupt = Interrupt::listen()?;
     let forward = Forward::listen(args.port)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
@@ -34,9 +35,8 @@ pub struct Args {
     /// With --live: so many duets of each, six verdicts a duet.
     #[arg(long, requires = "live", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     duets: u32,
-    /// With --live: the slot whose names and folders the labs take.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
     /// Make N comparisons from random windows, for each rule, metric, workload and effect, besides those in order.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     random: u32,
@@ -89,7 +89,7 @@ fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let interrupt = Interrupt::listen()?;
     let check = LiveCheck { percents: args.more.clone(), duets: args.duets, seed: args.seed };
     let observe = |line: String| context.terminal.say(&line);
-    let rates = live_check(&project, &check, &Options::plain(args.slot)?, &interrupt, &observe)?;
+    let rates = live_check(&project, &check, &Options::plain(args.slot.number(context))?, &interrupt, &observe)?;
     print(&rates, context);
     Ok(EXIT_PASSED)
 }

@@ -49,7 +49,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (lab, machine) = args.lab.machine(&args.name)?;
+    let (lab, machine) = args.lab.machine(&args.name, context)?;
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.pcap", machine.name)));
     let interrupt = Interrupt::listen()?;
     let mut capture = Capture::open(&lab.network()?, &machine.machine().port())?;
