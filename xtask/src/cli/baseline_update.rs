@@ -24,7 +24,11 @@ use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
 /// Take baselines of measured operations on this machine, to be committed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every repeatable operation (`measure_n`) is run N times, with a fixed piece of work before each one. The raw \
+    before_long_help = "\
+Examples:
+  cargo xtask baseline-update data_ingestion
+  cargo xtask baseline-update --samples 60",
+    after_long_help = "Every repeatable operation (`measure_n`) is run N times, with a fixed piece of work before each one. The raw \
                   samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json; the old ones stay until the new ones are whole \
                   on the disk, and those of a run that failed or was flaky are not stored. What the new ones say against the \
                   old ones is printed: look at it before you commit.\n\n\

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use super::headings::EVERYWHERE;
 use super::look::LookArgs;
 use super::settings::{Origin, Settings};
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, config, cp, doctor, e2e, enter, fault, fault_holder,
-    forward, guard, image, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
+    forward, guard, help, image, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
 use crate::manifest::Defaults;
@@ -17,19 +18,38 @@ use crate::report::terminal::Terminal;
 
 /// Multi-machine end-to-end tests on LXC containers.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100,
+    before_long_help = EXAMPLES,
+    after_long_help = "More of a verb: `cargo xtask e2e --help`, or `-h` in short."
+)]
 pub struct Cli {
-    /// The project's folder, the one with e2e.toml; if neither this nor E2E_ROOT names it, it is looked for from here upwards.
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The project's folder: the one with e2e.toml.
+    ///
+    /// If neither this nor E2E_ROOT names it, it is looked for from here upwards.
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     root: Option<PathBuf>,
     /// How results are printed on stdout.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human, help_heading = EVERYWHERE)]
     format: Format,
     #[command(flatten)]
     look: LookArgs,
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask e2e --setup          # install, build the machines, run everything
+  cargo xtask e2e data_ingestion   # one scenario
+  cargo xtask e2e --chaos          # while things break
+  cargo xtask runs show latest     # what the last run said
+  cargo xtask up app db            # machines to look at
+  cargo xtask shell app
+  cargo xtask doctor               # what this machine lacks";
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,6 +116,19 @@ enum Verb {
 }
 
 impl Cli {
+    /// What was typed. Where it is no command line, or asks for help, that is said, and the program ends.
+    #[must_use]
+    pub fn typed() -> Self {
+        let matches = help::dressed(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line as the help shows it.
+    #[must_use]
+    pub fn dressed() -> clap::Command {
+        help::dressed(Self::command())
+    }
+
     /// Carries the command line out; the answer is the exit code.
     ///
     /// # Errors

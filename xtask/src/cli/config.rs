@@ -28,9 +28,12 @@ pub struct Args {
 enum Action {
     /// Show every setting: its value, and where that came from
     #[command(
-        after_help = "A flag is above an environment variable, that above e2e.toml, that above what is built in. With flags \
-                            of `e2e` it shows what they would change.\n\n\
-                            Examples:\n  cargo xtask config show\n  cargo xtask config show --retries 2 --format json"
+        before_long_help = "\
+Examples:
+  cargo xtask config show
+  cargo xtask config show --retries 2 --format json",
+        after_long_help = "A flag is above an environment variable, that above e2e.toml, that above what is built in. With flags of \
+                           `e2e` it shows what they would change."
     )]
     Show(Box<RunFlags>),
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::again::Again;
+use super::headings::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use super::hold_prompt::HoldPrompt;
 use super::reports::RunName;
 use super::settings::{Origin, RunFlags, Settings};
@@ -32,82 +33,107 @@ use crate::run::{
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: a category, a scenario, category/scenario, scenario:case, part of a name, a path \
-                        (scenarios/data_pipeline/), or tag:NAME. Several filters add up.\n\n\
-                        Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, \
-                        3 no lab could be had, 4 a measured operation has become worse, 5 interrupted.")]
+#[command(before_long_help = EXAMPLES, after_long_help = EXIT_CODES)]
 pub struct Args {
     /// Which scenarios; all of them if none is given.
-    #[arg(value_name = "FILTER")]
+    ///
+    /// A category, a scenario, category/scenario, scenario:case, part of a name, a path (scenarios/data_pipeline/), or tag:NAME.
+    /// Several add up.
+    #[arg(value_name = "FILTER", help_heading = CHOOSING)]
     filters: Vec<String>,
     /// Show the scenarios that match, and run none.
-    #[arg(long)]
+    #[arg(long, help_heading = CHOOSING)]
     list: bool,
     /// Show what would be done, and touch nothing.
-    #[arg(long)]
+    #[arg(long, help_heading = CHOOSING)]
     dry_run: bool,
-    /// Install what the machine lacks first, what is optional too, without asking.
-    #[arg(long)]
-    setup: bool,
-    /// Run each case N times.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    repeat: u32,
-    /// Run in random order; the seed is printed, and SEED repeats an order.
-    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
-    shuffle: Option<Option<u64>>,
-    /// Break things on purpose, as far as each scenario endures it: light, default, heavy, or families and faults such as
-    /// net,process.kill.
-    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
-          value_parser = Profile::parse)]
-    chaos: Option<Profile>,
-    /// The seed of what is broken when, or of who goes first in a pair; a new one, which is printed, if not given.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
-    #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"])]
-    chaos_replay: Option<String>,
-    /// Run the cases of an earlier run again that failed, had no lab, were interrupted or were not run, with the same faults;
-    /// a flaky one has passed. RUN is a run's name, its folder, or `latest`.
-    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest",
+    /// Run again what did not pass in an earlier run.
+    ///
+    /// The cases that failed, had no lab, were interrupted or were not run, with the same faults; a flaky one has passed. RUN
+    /// is a run's name, its folder, or `latest`, which it is if not given.
+    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest", help_heading = CHOOSING,
           conflicts_with_all = ["filters", "list", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
     rerun_failed: Option<String>,
-    /// The same with a run out of a bundle, which is laid out below target/e2e/bundles; with filters, these cases of it
-    /// instead of those that have not passed. It builds and runs what the bundle holds: take one from people you trust.
-    #[arg(long, value_name = "FILE",
+    /// The same with a run out of a bundle.
+    ///
+    /// It is laid out below target/e2e/bundles; with filters, these cases of it instead of those that have not passed. It builds
+    /// and runs what the bundle holds: take one from people you trust.
+    #[arg(long, value_name = "FILE", help_heading = CHOOSING,
           conflicts_with_all = ["rerun_failed", "list", "dry_run", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
     from_bundle: Option<PathBuf>,
-    /// Compare measured operations with the baselines that are committed for machines like this one.
-    #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"])]
+    /// Run each case N times.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000),
+          help_heading = RUNNING)]
+    repeat: u32,
+    /// Run in random order; the seed is printed, and SEED repeats an order.
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, help_heading = RUNNING)]
+    shuffle: Option<Option<u64>>,
+    /// Break things on purpose, as far as each scenario endures it.
+    ///
+    /// light, default, heavy, or families and faults such as net,process.kill.
+    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
+          value_parser = Profile::parse, help_heading = CHAOS)]
+    chaos: Option<Profile>,
+    /// The seed of what is random; a new one, which is printed, if not given.
+    ///
+    /// Of what is broken when, and of who goes first in a pair.
+    #[arg(long, value_name = "N", help_heading = CHAOS)]
+    seed: Option<u64>,
+    /// Break the same things at the same times as an earlier run.
+    ///
+    /// A chaos.json, a run's folder, or its name.
+    #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"], help_heading = CHAOS)]
+    chaos_replay: Option<String>,
+    /// Compare with the committed baselines of machines like this one.
+    #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"], help_heading = PERFORMANCE)]
     baseline_compare: bool,
-    /// Compare with REV's containers/, pair by pair in two labs side by side: more telling than committed baselines.
-    #[arg(long, value_name = "REV", conflicts_with_all = ["baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
+    /// Compare with REV's containers/, pair by pair in two labs.
+    ///
+    /// The labs stand side by side: more telling than committed baselines.
+    #[arg(long, value_name = "REV", help_heading = PERFORMANCE,
+          conflicts_with_all = ["baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_ref: Option<String>,
-    /// The same with another folder of templates, such as another version of the product.
-    #[arg(long, value_name = "DIR",
+    /// The same with another folder of templates.
+    ///
+    /// Such as another version of the product.
+    #[arg(long, value_name = "DIR", help_heading = PERFORMANCE,
           conflicts_with_all = ["baseline_ref", "baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_dir: Option<PathBuf>,
-    /// So many pairs of each operation at most, before what looks changed is confirmed; 50 if not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000))]
+    /// So many pairs of each operation at most; 50 if not given.
+    ///
+    /// Before what looks changed is confirmed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000), help_heading = PERFORMANCE)]
     pairs: Option<u32>,
-    /// Run each case up to 20 times in both labs, so that what happens in it once is compared, too: for changes of 10 %
-    /// and more.
-    #[arg(long)]
+    /// Run each case up to 20 times in both labs.
+    ///
+    /// So that what happens in it once is compared, too: for changes of 10 % and more.
+    #[arg(long, help_heading = PERFORMANCE)]
     whole_cases: bool,
-    /// At the first failure of a case, hold it with its faults and deadlines, and ask what to do: open a shell in a machine,
-    /// go on, or give up.
-    #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"])]
+    /// Hold a case at its first failure, and ask what to do.
+    ///
+    /// It is held with its faults and deadlines: open a shell in a machine, go on, or give up.
+    #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"], help_heading = LOOKING_INSIDE)]
     break_on_failure: bool,
     /// Meanwhile all machines stand still, but for the one that is entered.
-    #[arg(long, requires = "break_on_failure")]
+    #[arg(long, requires = "break_on_failure", help_heading = LOOKING_INSIDE)]
     freeze: bool,
-    /// Names of the containers on the host, by position: app, db, worker as e2e.toml orders them.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// Install what the machine lacks first, without asking.
+    ///
+    /// Also what a run can do without.
+    #[arg(long, help_heading = MACHINE)]
+    setup: bool,
+    /// Names of the containers on the host, by position.
+    ///
+    /// app, db, worker, as e2e.toml orders them.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = MACHINE)]
     e2e_containers: Vec<String>,
-    /// Replace a pinned package of a template by a local wheel or source tree: app.mancer=PATH.
-    #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH")]
+    /// Replace a pinned package of a template by a local one.
+    ///
+    /// A wheel or a source tree: app.mancer=PATH.
+    #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
-    #[arg(long)]
+    #[arg(long, help_heading = MACHINE)]
     no_wait: bool,
     #[command(flatten)]
     flags: RunFlags,
@@ -118,6 +144,24 @@ pub struct Args {
     #[arg(long, hide = true, value_name = "DIR")]
     binaries: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask e2e                                # every scenario
+  cargo xtask e2e data_ingestion                 # one, or part of a name
+  cargo xtask e2e tag:slow --list                # what matches; nothing runs
+  cargo xtask e2e --setup                        # install what is missing first
+  cargo xtask e2e data_ingestion --repeat 20 --shuffle --max-fail 1
+  cargo xtask e2e --chaos --seed 7               # while things break, as then
+  cargo xtask e2e --rerun-failed                 # what did not pass
+  cargo xtask e2e data_ingestion --keep-containers --ttl 2h
+  cargo xtask e2e --baseline-ref v1.2            # has it become slower?";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, 3 no lab could be had, 4 a measured operation has become \
+worse, 5 interrupted.
+
+What holds where no flag is given: `cargo xtask config show`.";
 
 /// Settings that a command line needs to mean the same elsewhere, and has from the environment here.
 const RECORDED: [&str; 9] = [

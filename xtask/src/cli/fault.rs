@@ -20,6 +20,12 @@ use crate::run::{Interrupt, Trial, Trials, Tried};
 
 /// Show the catalogue of faults, try them, or do them to a lab that stays.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask fault list                            # all, and what each needs
+  cargo xtask fault try net.delay delay_ms=200      # on a lab made for it
+  cargo xtask fault inject net.isolate --on db      # on a lab that stays
+  cargo xtask fault heal --all")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -30,15 +36,21 @@ enum Action {
     /// Show every fault with an example of its parameters, what it needs, and whether this host can do it
     List(ListArgs),
     /// Do a fault to a container of a lab that stays; it lasts until it is healed
-    #[command(after_help = "Examples:\n  cargo xtask fault inject net.isolate --on db\n  \
-                            cargo xtask fault inject net.delay delay_ms=200 --on db --slot 2")]
+    #[command(before_long_help = "\
+Examples:
+  cargo xtask fault inject net.isolate --on db
+  cargo xtask fault inject net.delay delay_ms=200 --on db --slot 2
+  cargo xtask fault heal --all")]
     Inject(fault_live::InjectArgs),
     /// Take a fault back that was done with `fault inject`
     Heal(fault_live::HealArgs),
     /// Do a fault to a small lab made for it, and show what is seen before, during and after
-    #[command(after_help = "Examples:\n  cargo xtask fault try net.delay delay_ms=200 jitter_ms=50\n  \
-                            cargo xtask fault try service.stop unit=postgresql.service --on db\n  \
-                            cargo xtask fault try --all")]
+    #[command(before_long_help = "\
+Examples:
+  cargo xtask fault try net.delay delay_ms=200 jitter_ms=50
+  cargo xtask fault try service.stop unit=postgresql.service --on db
+  cargo xtask fault try net          # a family
+  cargo xtask fault try --all")]
     Try(TryArgs),
 }
 

@@ -21,6 +21,10 @@ const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Make a port of a container reachable at this host's loopback, until Ctrl-C or the lab's end.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask forward app:80
+  cargo xtask forward db:5432 --port 15432")]
 pub struct Args {
     /// The container and the port, such as app:80.
     #[arg(value_name = "NAME:PORT")]

@@ -17,10 +17,16 @@ use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
 /// Show how often each rule calls identical work changed, and finds work that is slower.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
+#[command(
+    before_long_help = "\
+Examples:
+  cargo xtask judge-check timings.csv
+  cargo xtask judge-check --live --more 0,10 --duets 20",
+    after_long_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
                         xtask/src/judge/README.md describes, with what came of it.\n\n\
                         A window is a stretch of rounds that one comparison is made from. Those in order do not overlap; \
-                        random ones do, so that the intervals of their rates are too narrow.")]
+                        random ones do, so that the intervals of their rates are too narrow."
+)]
 pub struct Args {
     /// Recorded timings of identical and of slower work.
     #[arg(required_unless_present = "live", conflicts_with = "live", value_name = "FILE")]

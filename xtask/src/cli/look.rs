@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::headings::EVERYWHERE;
 use super::settings::{Origin, Settings, one_of};
 use crate::error::Error;
 use crate::manifest::{ColorWhen, ProgressHow};
@@ -10,18 +11,21 @@ use crate::report::terminal::{Colour, Detail, Look, Progress};
 /// How things are shown.
 #[derive(Debug, Args)]
 pub(super) struct LookArgs {
-    /// Colours; `auto`, if nothing says otherwise, asks the terminal, and respects NO_COLOR and CLICOLOR_FORCE.
-    #[arg(long, global = true, value_name = "WHEN", value_parser = one_of::<ColorWhen>())]
+    /// Colours.
+    ///
+    /// `auto`, if nothing says otherwise, asks the terminal, and respects NO_COLOR and CLICOLOR_FORCE.
+    #[arg(long, global = true, value_name = "WHEN", value_parser = one_of::<ColorWhen>(), help_heading = EVERYWHERE)]
     color: Option<ColorWhen>,
-    /// How work is shown while it goes on; `auto`, if nothing says otherwise, is live on a terminal, and plain lines elsewhere
-    /// and where CI is set.
-    #[arg(long, global = true, value_name = "HOW", value_parser = one_of::<ProgressHow>())]
+    /// How work is shown while it goes on.
+    ///
+    /// `auto`, if nothing says otherwise, is live on a terminal, and plain lines elsewhere and where CI is set.
+    #[arg(long, global = true, value_name = "HOW", value_parser = one_of::<ProgressHow>(), help_heading = EVERYWHERE)]
     progress: Option<ProgressHow>,
     /// Show problems and the result alone.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     /// Show every event.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     verbose: bool,
 }
 

@@ -21,6 +21,7 @@ mod fault_words;
 mod forward;
 mod guard;
 mod headings;
+mod help;
 mod hold_prompt;
 mod image;
 mod judge_check;

@@ -270,39 +270,51 @@ pub struct RunFlags {
     /// Stop after N failed cases, or `off`: never.
     #[arg(long, value_name = "N", value_parser = MaxFail::from_str, help_heading = RUNNING)]
     max_fail: Option<MaxFail>,
-    /// Try a failed case again up to N times; a pass after a failure is reported as flaky.
+    /// Try a failed case again up to N times.
+    ///
+    /// A pass after a failure is reported as flaky.
     #[arg(long, value_name = "N", value_parser = Retries::from_str, help_heading = RUNNING)]
     retries: Option<Retries>,
-    /// Deadline of a case, such as 90s or 5m, instead of its scenario's own.
+    /// Deadline of a case, such as 90s, instead of its scenario's own.
     #[arg(long, value_name = "TIME", value_parser = Timeout::from_str, help_heading = RUNNING)]
     timeout: Option<Timeout>,
-    /// Look at the machines HZ times a second (1 to 50; 2 without this, or with `off`), and calibrate before each repetition of
-    /// a measured operation; all of it goes to performance.json.
+    /// Look at the machines HZ times a second, 10 if not given, and calibrate.
+    ///
+    /// 1 to 50; without this, or with `off`, it is 2, and nothing is calibrated before each repetition of a measured operation.
+    /// All of it goes to performance.json.
     #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
           default_missing_value = "10", value_parser = MonitoringRate::from_str, help_heading = PERFORMANCE)]
     performance_monitoring: Option<MonitoringRate>,
-    /// What to do about an operation without a baseline; `error` if nothing says otherwise.
+    /// What an operation without a baseline is; `error` if nothing says so.
     #[arg(long, value_name = "WHAT", value_parser = one_of::<BaselineMissing>(), help_heading = PERFORMANCE)]
     baseline_missing: Option<BaselineMissing>,
-    /// What a regression does: fail ends with exit code 4, warn only says it, off compares nothing.
+    /// What a regression does.
+    ///
+    /// fail ends with exit code 4, warn only says it, off compares nothing.
     #[arg(long, value_name = "WHAT", value_parser = one_of::<PerfGate>(), help_heading = PERFORMANCE)]
     perf_gate: Option<PerfGate>,
-    /// Keep the lab after a failure, or always, and print how to enter and remove it.
+    /// Keep the lab after a failure, or always.
+    ///
+    /// How to enter and remove it is printed.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure",
           value_parser = one_of::<KeepWhen>(), help_heading = LOOKING_INSIDE)]
     keep_containers: Option<KeepWhen>,
-    /// How long a kept lab stays, such as 2h, before it goes by itself; `never`: until it is taken down.
+    /// How long a kept lab stays, such as 2h.
+    ///
+    /// Then it goes by itself; `never`: it stays until it is taken down.
     #[arg(long, value_name = "TIME", value_parser = TimeToLive::from_str, help_heading = LOOKING_INSIDE)]
     ttl: Option<TimeToLive>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = MACHINE)]
     slot: SlotFlag,
 }
 
 /// The slot, for verbs that make labs.
 #[derive(Debug, Default, clap::Args)]
 pub struct SlotFlag {
-    /// The slot whose names and folders the labs take, 1 to 99: another one runs beside.
-    #[arg(long, value_name = "N", value_parser = SlotNumber::from_str, help_heading = MACHINE)]
+    /// The slot whose names and folders the labs take, 1 to 99.
+    ///
+    /// Labs of different slots stand side by side.
+    #[arg(long, value_name = "N", value_parser = SlotNumber::from_str)]
     slot: Option<SlotNumber>,
 }
 

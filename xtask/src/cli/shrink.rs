@@ -18,7 +18,11 @@ use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 /// Find the few faults of a run with --chaos that make a case fail.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
+    before_long_help = "\
+Examples:
+  cargo xtask shrink latest
+  cargo xtask shrink latest --case chaos_gauntlet --times 5",
+    after_long_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
                         fails as it did. The result is a schedule for `cargo xtask e2e --chaos-replay`."
 )]
 pub struct Args {

@@ -22,8 +22,11 @@ use crate::run::{Interrupt, Stand, stand};
 
 /// Start a lab that stays: a container of each template, or those of a scenario.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask up app db\n  cargo xtask up mini mini --name left,right --ttl 2h\n  \
-                        cargo xtask up data_ingestion --slot 2")]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask up app db
+  cargo xtask up mini mini --name left,right --ttl 2h
+  cargo xtask up data_ingestion --slot 2           # a scenario's machines")]
 pub struct UpArgs {
     /// Templates, which may be named twice; or one scenario.
     #[arg(value_name = "TEMPLATE|SCENARIO", required = true)]
@@ -31,7 +34,9 @@ pub struct UpArgs {
     /// Names of the containers in the lab, by position, instead of their templates'.
     #[arg(long = "name", value_name = "NAMES", value_delimiter = ',')]
     names: Vec<String>,
-    /// How long it stays, such as 2h, before it goes by itself; `never`: until it is taken down.
+    /// How long it stays, such as 2h.
+    ///
+    /// Then it goes by itself; `never`: it stays until it is taken down.
     #[arg(long, value_name = "TIME", value_parser = TimeToLive::from_str)]
     ttl: Option<TimeToLive>,
     /// Fail at once when a run holds the slot, instead of waiting for it.
