@@ -47,6 +47,11 @@ doctor:
 setup *args:
     cargo xtask setup "$@"
 
+# Show what flags, environment and e2e.toml set, and where each value came from
+[group('machine')]
+config:
+    cargo xtask config show
+
 # Start a lab that stays: just up app db, just up data_ingestion --ttl 2h
 [group('lab')]
 up *args:

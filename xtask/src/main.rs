@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use xtask::cli::Cli;
 use xtask::error::Error;
 
@@ -10,7 +9,7 @@ use xtask::error::Error;
 fn main() -> ExitCode {
     // Whatever the user's own is: the scenario's user must find the way through the folders below /run.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    match Cli::parse().run() {
+    match Cli::typed().run() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("error: {error:#}");

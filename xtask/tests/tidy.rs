@@ -17,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use files::{engine, folders_with, read, root, rust_files, text_files};
 use rust_rules::{allowance, attributes, logic, prints, row, uses};
 use text_rules::{
-    command_lines, explained, has_command, headings, listed_programs, machine_names, nix_names, parse_as_typed,
-    reasons, sections, words,
+    command_lines, explained, has_command, headings, help_texts, listed_programs, machine_names, nix_names,
+    parse_as_typed, reasons, sections, words,
 };
 use tokens::tokens;
+use xtask::cli::Cli;
 use xtask::fault::catalogue;
 use xtask::host::packages::{ITEMS, Need};
 
@@ -443,6 +444,26 @@ fn the_command_lines_of_the_guides_can_be_typed() {
                 broken.push(format!("{path}:{line}: `{}`: {error}\n    cure: see `cargo xtask help`", words.join(" ")));
             }
         }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn the_command_lines_of_the_help_can_be_typed() {
+    let (mut broken, mut seen) = (Vec::new(), BTreeSet::new());
+    for (verb, text) in help_texts(&Cli::dressed()) {
+        for (_, words) in command_lines(&text) {
+            if let Err(error) = parse_as_typed(&words) {
+                broken.push(format!(
+                    "cargo xtask {verb} --help: `{}`: {error}\n    cure: see `cargo xtask help`",
+                    words.join(" ")
+                ));
+            }
+            seen.insert(verb.clone());
+        }
+    }
+    for verb in ["", "e2e", "up", "logs", "fault inject", "config show"] {
+        assert!(seen.contains(verb), "the help of `cargo xtask {verb}` has no command line");
     }
     expect_none(&broken);
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::baseline::print_comparisons;
 use super::reports::RunName;
+use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::baseline::Store;
 use crate::error::{EXIT_FAILED, Error};
@@ -23,7 +24,11 @@ use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
 /// Take baselines of measured operations on this machine, to be committed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every repeatable operation (`measure_n`) is run N times, with a fixed piece of work before each one. The raw \
+    before_long_help = "\
+Examples:
+  cargo xtask baseline-update data_ingestion
+  cargo xtask baseline-update --samples 60",
+    after_long_help = "Every repeatable operation (`measure_n`) is run N times, with a fixed piece of work before each one. The raw \
                   samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json; the old ones stay until the new ones are whole \
                   on the disk, and those of a run that failed or was flaky are not stored. What the new ones say against the \
                   old ones is printed: look at it before you commit.\n\n\
@@ -37,9 +42,8 @@ pub struct Args {
     /// Samples of each operation.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(30..=1000))]
     samples: u32,
-    /// The slot whose names and folders the labs take.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
     /// The folder of the scenarios' programs, built already.
     #[arg(long, hide = true, value_name = "DIR")]
     binaries: Option<PathBuf>,
@@ -67,7 +71,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let name = RunName::default();
     let recorder = Arc::new(Recorder::new(vec![context.terminal.listener(), name.listener()]));
     let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
-    let options = Options { monitoring, ..Options::plain(args.slot)? };
+    let options = Options { monitoring, ..Options::plain(args.slot.number(context))? };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     name.write_reports(&project, context);
     let record = ended?;

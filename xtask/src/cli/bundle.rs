@@ -17,7 +17,11 @@ use crate::record::{PastRun, RUNS_FOLDER};
 /// Pack a run into one file, from which `e2e --from-bundle` repeats it elsewhere
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It holds the project's files as they are now (the whole Cargo workspace that builds its scenarios), and the \
+    before_long_help = "\
+Examples:
+  cargo xtask bundle latest
+  cargo xtask e2e --from-bundle target/e2e/bundles/RUN.tar.gz",
+    after_long_help = "It holds the project's files as they are now (the whole Cargo workspace that builds its scenarios), and the \
                         run's record and logs. Of these, what looks like a secret is taken out, and what `secrets` in \
                         e2e.toml declares. The project's own files stay as they are."
 )]

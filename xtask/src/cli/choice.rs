@@ -1,12 +1,10 @@
 //! Which of the labs and containers that exist now is meant.
 
+use super::Context;
 use crate::error::Error;
 use crate::guard::Slot;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::nearest;
-
-/// The slot whose names mean something else than those of another one.
-const FIRST_SLOT: &str = "1";
 
 /// In which lab a name is looked for.
 #[derive(Debug, clap::Args)]
@@ -21,8 +19,8 @@ impl InLab {
     ///
     /// # Errors
     /// [`Error::Usage`] when there is none, or more than one.
-    pub fn machine(&self, name: &str) -> Result<(LiveLab, LiveMachine), Error> {
-        choose(&self.labs()?, name, self.slot.as_deref())
+    pub fn machine(&self, name: &str, context: &Context) -> Result<(LiveLab, LiveMachine), Error> {
+        choose(&self.labs()?, name, self.slot.as_deref(), &context.settings.slot.value.to_string())
     }
 
     /// The labs that may be meant.
@@ -54,16 +52,14 @@ pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
     })
 }
 
-fn choose(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Result<(LiveLab, LiveMachine), Error> {
+fn choose(labs: &[LiveLab], name: &str, slot: Option<&str>, usual: &str) -> Result<(LiveLab, LiveMachine), Error> {
     let mut found: Vec<(&LiveLab, &LiveMachine)> =
         labs.iter().filter_map(|lab| Some((lab, lab.machine(name)?))).collect();
-    // A short name means the one in the first slot; elsewhere it is written with its slot, or as it is on the host.
-    found.sort_by_key(|(lab, machine)| (machine.host_name != name, lab.slot != FIRST_SLOT));
+    // A short name means the one in the usual slot; elsewhere it is written with its slot, or as it is on the host.
+    found.sort_by_key(|(lab, machine)| (machine.host_name != name, lab.slot != usual));
     match found[..] {
         [(lab, machine)] => Ok((lab.clone(), machine.clone())),
-        [(lab, machine), ..] if machine.host_name == name || lab.slot == FIRST_SLOT => {
-            Ok((lab.clone(), machine.clone()))
-        }
+        [(lab, machine), ..] if machine.host_name == name || lab.slot == usual => Ok((lab.clone(), machine.clone())),
         [_, ..] => {
             let slots: Vec<&str> = found.iter().map(|(lab, _)| lab.slot.as_str()).collect();
             Err(Error::Usage(format!(

@@ -3,31 +3,53 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use super::headings::EVERYWHERE;
 use super::look::LookArgs;
+use super::settings::{Origin, Settings};
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard,
-    image, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
+    baseline, baseline_update, build_layer, bundle, clean, config, cp, doctor, e2e, enter, fault, fault_holder,
+    forward, guard, help, image, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
+use crate::manifest::Defaults;
 use crate::report::terminal::Terminal;
 
 /// Multi-machine end-to-end tests on LXC containers.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100,
+    before_long_help = EXAMPLES,
+    after_long_help = "More of a verb: `cargo xtask e2e --help`, or `-h` in short."
+)]
 pub struct Cli {
-    /// The project's folder: the one with e2e.toml; looked for from here upwards if not given.
-    #[arg(long, global = true, value_name = "DIR", env = "E2E_ROOT")]
+    /// The project's folder: the one with e2e.toml.
+    ///
+    /// If neither this nor E2E_ROOT names it, it is looked for from here upwards.
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     root: Option<PathBuf>,
     /// How results are printed on stdout.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human, help_heading = EVERYWHERE)]
     format: Format,
     #[command(flatten)]
     look: LookArgs,
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask e2e --setup          # install, build the machines, run everything
+  cargo xtask e2e data_ingestion   # one scenario
+  cargo xtask e2e --chaos          # while things break
+  cargo xtask runs show latest     # what the last run said
+  cargo xtask up app db            # machines to look at
+  cargo xtask shell app
+  cargo xtask doctor               # what this machine lacks";
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,6 +65,10 @@ pub enum Format {
 pub struct Context {
     /// The project's folder, absolute.
     pub root: PathBuf,
+    /// What named it.
+    pub(super) root_origin: Origin,
+    /// What is set, without the verb's own flags.
+    pub(super) settings: Settings,
     /// How results are printed.
     pub format: Format,
     /// Where progress is shown.
@@ -78,6 +104,7 @@ enum Verb {
     Logs(logs::Args),
     Clean(clean::Args),
     Image(image::Args),
+    Config(config::Args),
     JudgeCheck(judge_check::Args),
     #[command(hide = true)]
     Guard(guard::Args),
@@ -90,25 +117,52 @@ enum Verb {
 }
 
 impl Cli {
+    /// What was typed. Where it is no command line, or asks for help, that is said, and the program ends.
+    #[must_use]
+    pub fn typed() -> Self {
+        let matches = help::dressed(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line as the help shows it.
+    #[must_use]
+    pub fn dressed() -> clap::Command {
+        help::dressed(Self::command())
+    }
+
     /// Carries the command line out; the answer is the exit code.
     ///
     /// # Errors
     /// Whatever the verb meets; [`crate::error::Error::exit_code`] says which exit code it means.
     pub fn run(self) -> anyhow::Result<u8> {
-        let root = match self.root {
-            Some(root) => root,
-            None => project_above(&std::env::current_dir()?),
-        };
+        let (root, root_origin) = self.root()?;
         if self.format == Format::Json && !self.verb.has_json() {
             let message = "--format json: what this verb prints is other programs' own words; it has no such form";
             return Err(Error::Usage(message.into()).into());
         }
-        let terminal = Arc::new(Terminal::open(self.look.look()?).map_err(Error::Usage)?);
-        let context =
-            Context { root: std::path::absolute(root)?, format: self.format, terminal: Arc::clone(&terminal) };
+        let root = std::path::absolute(root)?;
+        let settings = if self.verb.is_a_helper() {
+            Settings::built_in()
+        } else {
+            Settings::below_flags(&Defaults::read(&root)?, &|name| std::env::var_os(name))?
+        };
+        let settings = self.look.above(&settings);
+        let terminal = Arc::new(Terminal::open(self.look.look(&settings)?).map_err(Error::Usage)?);
+        let context = Context { root, root_origin, settings, format: self.format, terminal: Arc::clone(&terminal) };
         let done = self.verb.carry_out(&context);
         terminal.end(); // before an error is printed
         done
+    }
+
+    /// The project's folder, and what names it.
+    fn root(&self) -> anyhow::Result<(PathBuf, Origin)> {
+        if let Some(root) = &self.root {
+            return Ok((root.clone(), Origin::Flag("--root".into())));
+        }
+        if let Some(root) = std::env::var_os(ROOT_VARIABLE).filter(|root| !root.is_empty()) {
+            return Ok((root.into(), Origin::Variable(ROOT_VARIABLE.into())));
+        }
+        Ok((project_above(&std::env::current_dir()?), Origin::BuiltIn))
     }
 }
 
@@ -140,12 +194,18 @@ impl Verb {
             Verb::Logs(args) => logs::run(args, context),
             Verb::Clean(args) => clean::run(args, context),
             Verb::Image(args) => image::run(args, context),
+            Verb::Config(args) => config::run(args, context),
             Verb::JudgeCheck(args) => judge_check::run(args, context),
             Verb::BuildLayer(args) => build_layer::run(args),
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),
             Verb::FaultHolder(args) => fault_holder::run(args),
         }
+    }
+
+    /// Whether it is one of the engine's own processes: what a person has set for runs means nothing to it.
+    fn is_a_helper(&self) -> bool {
+        matches!(self, Self::Guard(_) | Self::BuildLayer(_) | Self::Netqueue(_) | Self::FaultHolder(_))
     }
 
     fn has_json(&self) -> bool {
@@ -161,6 +221,9 @@ impl Verb {
         )
     }
 }
+
+/// Names the project's folder.
+const ROOT_VARIABLE: &str = "E2E_ROOT";
 
 /// The folder of the project that this folder lies in; the folder itself where there is none.
 fn project_above(folder: &Path) -> PathBuf {

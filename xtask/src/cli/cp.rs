@@ -16,10 +16,13 @@ use crate::run::Interrupt;
 /// Copy a file or a folder into a container of a live lab, or out of it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A path in a container is NAME:/PATH. Into a folder that is there, under its own name; else under the \
+    before_long_help = "\
+Examples:
+  cargo xtask cp app:/var/log/nginx .
+  cargo xtask cp ./fixed.py app:/srv/app.py --force",
+    after_long_help = "A path in a container is NAME:/PATH. Into a folder that is there, under its own name; else under the \
                         name that is given. Modes are kept. What comes out belongs to you, and no program gets its \
-                        owner's rights by it; what goes in belongs to root, or to --user.\n\n\
-                        Examples:\n  cargo xtask cp app:/var/log/nginx .\n  cargo xtask cp ./fixed.py app:/srv/app.py --force"
+                        owner's rights by it; what goes in belongs to root, or to --user."
 )]
 pub struct Args {
     /// What: a path, or NAME:/PATH.
@@ -55,12 +58,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let interrupted = || interrupt.is_set();
     let moved = match sides {
         (Some((name, path)), _) => {
-            let (_, machine) = args.lab.machine(name)?;
+            let (_, machine) = args.lab.machine(name, context)?;
             let from = Inside { machine: &machine, path, user };
             from.copy_out(Path::new(&args.to), existing, &invoker, &interrupted)?
         }
         (None, Some((name, path))) => {
-            let (_, machine) = args.lab.machine(name)?;
+            let (_, machine) = args.lab.machine(name, context)?;
             let to = Inside { machine: &machine, path, user };
             to.copy_in(Path::new(&args.from), existing, &invoker, &interrupted)?
         }

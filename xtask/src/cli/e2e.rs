@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::again::Again;
+use super::headings::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use super::hold_prompt::HoldPrompt;
 use super::reports::RunName;
+use super::settings::{Origin, RunFlags, Settings};
 use super::{Context, Format, doctor, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::fault::Profile;
@@ -21,7 +22,7 @@ use crate::host::invoker::{Invoker, is_root};
 use crate::host::setup;
 use crate::image::{self, Replacement};
 use crate::judge::COMMITTED_SAMPLES;
-use crate::manifest::{Durations, Project};
+use crate::manifest::{BaselineMissing, Durations, KeepWhen, PerfGate, Project};
 use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
@@ -32,115 +33,115 @@ use crate::run::{
 
 /// Run scenarios on fresh labs of containers.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: a category, a scenario, category/scenario, scenario:case, part of a name, a path \
-                        (scenarios/data_pipeline/), or tag:NAME. Several filters add up.\n\n\
-                        Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, \
-                        3 no lab could be had, 4 a measured operation has become worse, 5 interrupted.")]
+#[command(before_long_help = EXAMPLES, after_long_help = EXIT_CODES)]
 pub struct Args {
     /// Which scenarios; all of them if none is given.
-    #[arg(value_name = "FILTER")]
+    ///
+    /// A category, a scenario, category/scenario, scenario:case, part of a name, a path (scenarios/data_pipeline/), or tag:NAME.
+    /// Several add up.
+    #[arg(value_name = "FILTER", help_heading = CHOOSING)]
     filters: Vec<String>,
     /// Show the scenarios that match, and run none.
-    #[arg(long)]
+    #[arg(long, help_heading = CHOOSING)]
     list: bool,
     /// Show what would be done, and touch nothing.
-    #[arg(long)]
+    #[arg(long, help_heading = CHOOSING)]
     dry_run: bool,
-    /// Install what the machine lacks first, what is optional too, without asking.
-    #[arg(long)]
-    setup: bool,
-    /// Stop after N failed cases.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_fail: Option<u32>,
-    /// Run the K-th of N parts of what is chosen, which take about as long as each other; `merge` joins their records.
-    #[arg(long, value_name = "K/N", conflicts_with_all = ["rerun_failed", "from_bundle"])]
+    /// Run the K-th of N parts of what is chosen, which take about as long as each other.
+    ///
+    /// By the durations in scenarios/durations.toml, so that every machine splits alike. `merge` joins the records.
+    #[arg(long, value_name = "K/N", help_heading = CHOOSING, conflicts_with_all = ["rerun_failed", "from_bundle"])]
     shard: Option<Shard>,
-    /// Deadline of a case, such as 90s or 5m, instead of its scenario's own.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    timeout: Option<Duration>,
-    /// Run each case N times.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    repeat: u32,
-    /// Run in random order; the seed is printed, and SEED repeats an order.
-    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
-    shuffle: Option<Option<u64>>,
-    /// Try a failed case again up to N times; a pass after a failure is reported as flaky.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    retries: u32,
-    /// Break things on purpose, as far as each scenario endures it: light, default, heavy, or families and faults such as
-    /// net,process.kill.
-    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
-          value_parser = Profile::parse)]
-    chaos: Option<Profile>,
-    /// The seed of what is broken when, or of who goes first in a pair; a new one, which is printed, if not given.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Break the same things at the same times as an earlier run: a chaos.json, a run's folder, or its name.
-    #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"])]
-    chaos_replay: Option<String>,
-    /// Run the cases of an earlier run again that failed, had no lab, were interrupted or were not run, with the same faults;
-    /// a flaky one has passed. RUN is a run's name, its folder, or `latest`.
-    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest",
+    /// Run again what did not pass in an earlier run.
+    ///
+    /// The cases that failed, had no lab, were interrupted or were not run, with the same faults; a flaky one has passed. RUN
+    /// is a run's name, its folder, or `latest`, which it is if not given.
+    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest", help_heading = CHOOSING,
           conflicts_with_all = ["filters", "list", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
     rerun_failed: Option<String>,
-    /// The same with a run out of a bundle, which is laid out below target/e2e/bundles; with filters, these cases of it
-    /// instead of those that have not passed. It builds and runs what the bundle holds: take one from people you trust.
-    #[arg(long, value_name = "FILE",
+    /// The same with a run out of a bundle.
+    ///
+    /// It is laid out below target/e2e/bundles; with filters, these cases of it instead of those that have not passed. It builds
+    /// and runs what the bundle holds: take one from people you trust.
+    #[arg(long, value_name = "FILE", help_heading = CHOOSING,
           conflicts_with_all = ["rerun_failed", "list", "dry_run", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
     from_bundle: Option<PathBuf>,
-    /// Look at the machines HZ times a second (1 to 50; 2 without this), and calibrate before each repetition of a
-    /// measured operation; all of it goes to performance.json.
-    #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
-          default_missing_value = "10", value_parser = clap::value_parser!(u32).range(1..=50))]
-    performance_monitoring: Option<u32>,
-    /// Compare measured operations with the baselines that are committed for machines like this one.
-    #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"])]
+    /// Run each case N times.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000),
+          help_heading = RUNNING)]
+    repeat: u32,
+    /// Run in random order; the seed is printed, and SEED repeats an order.
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, help_heading = RUNNING)]
+    shuffle: Option<Option<u64>>,
+    /// Break things on purpose, as far as each scenario endures it.
+    ///
+    /// light, default, heavy, or families and faults such as net,process.kill.
+    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
+          value_parser = Profile::parse, help_heading = CHAOS)]
+    chaos: Option<Profile>,
+    /// The seed of what is random; a new one, which is printed, if not given.
+    ///
+    /// Of what is broken when, and of who goes first in a pair.
+    #[arg(long, value_name = "N", help_heading = CHAOS)]
+    seed: Option<u64>,
+    /// Break the same things at the same times as an earlier run.
+    ///
+    /// A chaos.json, a run's folder, or its name.
+    #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"], help_heading = CHAOS)]
+    chaos_replay: Option<String>,
+    /// Compare with the committed baselines of machines like this one.
+    #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"], help_heading = PERFORMANCE)]
     baseline_compare: bool,
-    /// Compare with REV's containers/, pair by pair in two labs side by side: more telling than committed baselines.
-    #[arg(long, value_name = "REV", conflicts_with_all = ["baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries"])]
+    /// Compare with REV's containers/, pair by pair in two labs.
+    ///
+    /// The labs stand side by side: more telling than committed baselines.
+    #[arg(long, value_name = "REV", help_heading = PERFORMANCE,
+          conflicts_with_all = ["baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_ref: Option<String>,
-    /// The same with another folder of templates, such as another version of the product.
-    #[arg(long, value_name = "DIR",
-          conflicts_with_all = ["baseline_ref", "baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries"])]
+    /// The same with another folder of templates.
+    ///
+    /// Such as another version of the product.
+    #[arg(long, value_name = "DIR", help_heading = PERFORMANCE,
+          conflicts_with_all = ["baseline_ref", "baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_dir: Option<PathBuf>,
-    /// So many pairs of each operation at most, before what looks changed is confirmed; 50 if not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000))]
+    /// So many pairs of each operation at most; 50 if not given.
+    ///
+    /// Before what looks changed is confirmed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000), help_heading = PERFORMANCE)]
     pairs: Option<u32>,
-    /// Run each case up to 20 times in both labs, so that what happens in it once is compared, too: for changes of 10 %
-    /// and more.
-    #[arg(long)]
+    /// Run each case up to 20 times in both labs.
+    ///
+    /// So that what happens in it once is compared, too: for changes of 10 % and more.
+    #[arg(long, help_heading = PERFORMANCE)]
     whole_cases: bool,
-    /// What to do about an operation without a baseline.
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Missing::Error, requires = "baseline_compare")]
-    baseline_missing: Missing,
-    /// What a regression does: fail ends with exit code 4, warn only says it, off compares nothing.
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t = PerfGate::Fail)]
-    perf_gate: PerfGate,
-    /// Keep the lab after a failure, or always, and print how to enter and remove it.
-    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure")]
-    keep_containers: Option<KeepWhen>,
-    /// How long a kept lab stays, such as 2h, before it goes by itself; without this until it is taken down.
-    #[arg(long, value_name = "TIME", requires = "keep_containers", value_parser = humantime::parse_duration)]
-    ttl: Option<Duration>,
-    /// At the first failure of a case, hold it with its faults and deadlines, and ask what to do: open a shell in a machine,
-    /// go on, or give up.
-    #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"])]
+    /// Hold a case at its first failure, and ask what to do.
+    ///
+    /// It is held with its faults and deadlines: open a shell in a machine, go on, or give up.
+    #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"], help_heading = LOOKING_INSIDE)]
     break_on_failure: bool,
     /// Meanwhile all machines stand still, but for the one that is entered.
-    #[arg(long, requires = "break_on_failure")]
+    #[arg(long, requires = "break_on_failure", help_heading = LOOKING_INSIDE)]
     freeze: bool,
-    /// Names of the containers on the host, by position: app, db, worker as e2e.toml orders them.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// Install what the machine lacks first, without asking.
+    ///
+    /// Also what a run can do without.
+    #[arg(long, help_heading = MACHINE)]
+    setup: bool,
+    /// Names of the containers on the host, by position.
+    ///
+    /// app, db, worker, as e2e.toml orders them.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = MACHINE)]
     e2e_containers: Vec<String>,
-    /// Replace a pinned package of a template by a local wheel or source tree: app.mancer=PATH.
-    #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH")]
+    /// Replace a pinned package of a template by a local one.
+    ///
+    /// A wheel or a source tree: app.mancer=PATH.
+    #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
-    #[arg(long)]
+    #[arg(long, help_heading = MACHINE)]
     no_wait: bool,
-    /// The slot whose names and folders the labs take: another one runs beside.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    flags: RunFlags,
     /// Accepted for those who know it from pytest; running is what this verb does.
     #[arg(long, hide = true)]
     run_e2e: bool,
@@ -149,27 +150,36 @@ pub struct Args {
     binaries: Option<PathBuf>,
 }
 
-/// What a missing baseline is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Missing {
-    Error,
-    Allow,
-}
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask e2e                                # every scenario
+  cargo xtask e2e data_ingestion                 # one, or part of a name
+  cargo xtask e2e tag:slow --list                # what matches; nothing runs
+  cargo xtask e2e --setup                        # install what is missing first
+  cargo xtask e2e data_ingestion --repeat 20 --shuffle --max-fail 1
+  cargo xtask e2e --chaos --seed 7               # while things break, as then
+  cargo xtask e2e --rerun-failed                 # what did not pass
+  cargo xtask e2e data_ingestion --keep-containers --ttl 2h
+  cargo xtask e2e --baseline-ref v1.2            # has it become slower?";
 
-/// What a regression does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum PerfGate {
-    Fail,
-    Warn,
-    Off,
-}
+const EXIT_CODES: &str = "\
+Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, 3 no lab could be had, 4 a measured operation has become \
+worse, 5 interrupted.
 
-/// When a lab stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum KeepWhen {
-    Failure,
-    Always,
-}
+What holds where no flag is given: `cargo xtask config show`.";
+
+/// Settings that a command line needs to mean the same elsewhere, and has from the environment here.
+const RECORDED: [&str; 9] = [
+    "max_fail",
+    "retries",
+    "timeout",
+    "performance_monitoring",
+    "perf_gate",
+    "baseline_missing",
+    "keep_containers",
+    "ttl",
+    "slot",
+];
 
 /// Carries the verb out.
 ///
@@ -196,6 +206,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
     let host_names = host_names(args, &project)?;
     let duet = args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    let settings = settings(args, context)?;
     if args.seed.is_some() && args.chaos.is_none() && !duet {
         let message = "--seed is for what is random in a run: --chaos, --baseline-ref or --baseline-dir";
         return Err(Error::Usage(message.into()).into());
@@ -215,7 +226,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.dry_run {
         let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
         let layers = image::status(&project, &plan.templates(&project), &replacements)?;
-        let shown = super::plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout: args.timeout };
+        let shown = super::plan_view::Shown {
+            layers: &layers,
+            schedules: schedules.as_ref(),
+            timeout: settings.timeout.value.every(),
+        };
         super::plan_view::dry_run(&project, &plan, &shown, context.format);
         return Ok(0);
     }
@@ -235,7 +250,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     for note in again.iter().map(|again| again.notes(&project, &plan, &replacements)) {
         note?.iter().for_each(|line| context.terminal.say(line));
     }
-    let comparing = comparing(args, &project, &plan)?;
+    let comparing = comparing(args, &settings, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
     let listener = match context.format {
@@ -248,29 +263,29 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let name = RunName::default();
     let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
     let options = Options {
-        slot: args.slot.to_string(),
+        slot: settings.slot.value.to_string(),
         wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
-        keep: match args.keep_containers {
-            None => Keep::Never,
-            Some(KeepWhen::Failure) => Keep::OnFailure,
-            Some(KeepWhen::Always) => Keep::Always,
+        keep: match settings.keep_containers.value {
+            KeepWhen::Never => Keep::Never,
+            KeepWhen::Failure => Keep::OnFailure,
+            KeepWhen::Always => Keep::Always,
         },
-        stay: Stay::of(args.ttl),
+        stay: Stay::of(settings.ttl.value.get()),
         breakpoints: args.break_on_failure.then(|| {
             let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
             let prompt = HoldPrompt::new(interrupt.clone(), Arc::clone(&context.terminal));
             Breakpoints::new(Box::new(prompt), machines)
         }),
-        failures_max: args.max_fail,
-        retries: args.retries,
-        timeout: args.timeout,
+        failures_max: settings.max_fail.value.get(),
+        retries: settings.retries.value.get(),
+        timeout: settings.timeout.value.every(),
         schedules,
-        monitoring: monitoring(args, &comparing),
+        monitoring: monitoring(&settings, &comparing),
         comparing,
-        fails_when_regressed: args.perf_gate == PerfGate::Fail,
+        fails_when_regressed: settings.perf_gate.value == PerfGate::Fail,
         host_names,
         replacements,
-        command: own_words(again.as_ref(), &args.filters),
+        command: own_words(again.as_ref(), &args.filters, &settings),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
@@ -280,6 +295,22 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }
     Ok(record.exit_code)
+}
+
+/// What is set for this run, its flags above all.
+fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
+    let settings = context.settings.with_run(&args.flags);
+    let is_flag = |origin: &Origin| matches!(origin, Origin::Flag(_));
+    if is_flag(&settings.ttl.origin) && settings.keep_containers.value == KeepWhen::Never {
+        return Err(Error::Usage("--ttl is for a lab that is kept: --keep-containers says when".into()));
+    }
+    if is_flag(&settings.baseline_missing.origin) && !args.baseline_compare {
+        return Err(Error::Usage("--baseline-missing is for --baseline-compare".into()));
+    }
+    let has_pairs = args.baseline_ref.is_some() || args.baseline_dir.is_some();
+    let settings = if has_pairs { settings.for_pairs() } else { settings };
+    let settings = if args.baseline_compare { settings } else { settings.without_baselines() };
+    Ok(if settings.keep_containers.value == KeepWhen::Never { settings.without_ttl() } else { settings })
 }
 
 /// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
@@ -300,9 +331,9 @@ fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Term
     }
 }
 
-/// The words that this verb was called with, but for those that it gives itself when it becomes root; of an earlier run, those
-/// that name it later too.
-fn own_words(again: Option<&Again>, filters: &[String]) -> Vec<String> {
+/// The words that this verb was called with, but for those that it gives itself when it becomes root; with flags for what the
+/// environment has set; of an earlier run, those that name it later too.
+fn own_words(again: Option<&Again>, filters: &[String], settings: &Settings) -> Vec<String> {
     let mut words = std::env::args().skip(1);
     let mut own = Vec::new();
     while let Some(word) = words.next() {
@@ -312,6 +343,7 @@ fn own_words(again: Option<&Again>, filters: &[String]) -> Vec<String> {
             own.push(word);
         }
     }
+    let own = sudo::after_verb(own, settings.flags_for_variables(&RECORDED));
     match again {
         Some(again) => again.own_words(own, filters),
         None => own,
@@ -328,12 +360,12 @@ fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
 }
 
 /// What the arguments compare with. What is missing is said before anything runs.
-fn comparing(args: &Args, project: &Project, plan: &Plan) -> anyhow::Result<Comparing> {
-    if args.perf_gate == PerfGate::Off {
+fn comparing(args: &Args, settings: &Settings, project: &Project, plan: &Plan) -> anyhow::Result<Comparing> {
+    if settings.perf_gate.value == PerfGate::Off {
         return Ok(Comparing::Nothing);
     }
     if args.baseline_compare {
-        let missing_allowed = args.baseline_missing == Missing::Allow;
+        let missing_allowed = settings.baseline_missing.value == BaselineMissing::Allow;
         if !missing_allowed {
             run::require_baselines(project, plan)?;
         }
@@ -363,12 +395,13 @@ fn comparing(args: &Args, project: &Project, plan: &Plan) -> anyhow::Result<Comp
 }
 
 /// What is measured: with committed baselines, as often as they were.
-fn monitoring(args: &Args, comparing: &Comparing) -> Monitoring {
-    let rate_hz = args.performance_monitoring.unwrap_or(Monitoring::ALWAYS.rate_hz);
+fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
+    let asked_hz = settings.performance_monitoring.value.get();
+    let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);
     let committed = matches!(comparing, Comparing::Committed { .. });
     let duet = matches!(comparing, Comparing::Duet(_));
     let samples = committed.then(|| u32::try_from(COMMITTED_SAMPLES).unwrap_or(u32::MAX));
-    Monitoring { rate_hz, calibrate: committed || (args.performance_monitoring.is_some() && !duet), samples }
+    Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples }
 }
 
 /// The faults that the arguments ask for, by case.

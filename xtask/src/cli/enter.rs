@@ -9,6 +9,11 @@ use crate::lab::LiveMachine;
 
 /// Open a shell, or run a command, in a container of a live lab.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask shell app
+  cargo xtask shell db --slot 2
+  cargo xtask shell app -- journalctl -f")]
 pub struct ShellArgs {
     /// The container, such as app or mancer-e2e-app.
     name: String,
@@ -21,9 +26,11 @@ pub struct ShellArgs {
 
 /// Run a program in a container of a live lab: its streams are this command's, and so is its exit status.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask exec app -- systemctl is-system-running\n  \
-                        cargo xtask exec db --user postgres -- psql -c 'SELECT 1'\n  \
-                        tar -c src | cargo xtask exec app -- tar -x -C /srv")]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask exec app -- systemctl is-system-running
+  cargo xtask exec db --user postgres -- psql -c 'SELECT 1'
+  tar -c src | cargo xtask exec app -- tar -x -C /srv")]
 pub struct ExecArgs {
     /// The container, such as app or mancer-e2e-app.
     name: String,
@@ -41,11 +48,11 @@ pub struct ExecArgs {
 ///
 /// # Errors
 /// When no live lab has the container, or it runs no programs.
-pub fn open_shell(args: &ShellArgs, _context: &Context) -> anyhow::Result<u8> {
+pub fn open_shell(args: &ShellArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (_, machine) = args.lab.machine(&args.name)?;
+    let (_, machine) = args.lab.machine(&args.name, context)?;
     if args.command.is_empty() { shell_in(&machine) } else { run_in(&machine, &args.command, None) }
 }
 
@@ -53,11 +60,11 @@ pub fn open_shell(args: &ShellArgs, _context: &Context) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no live lab has the container, it runs no programs, or has no such user.
-pub fn exec(args: &ExecArgs, _context: &Context) -> anyhow::Result<u8> {
+pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (_, machine) = args.lab.machine(&args.name)?;
+    let (_, machine) = args.lab.machine(&args.name, context)?;
     run_in(&machine, &args.command, args.user.as_deref())
 }
 

@@ -6,6 +6,7 @@ use e2e_contract::Fault;
 use serde_json::{Value, json};
 
 use super::choice::InLab;
+use super::settings::SlotFlag;
 use super::{Context, Format, fault_live, fault_words, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, Observed, catalogue};
@@ -19,6 +20,12 @@ use crate::run::{Interrupt, Trial, Trials, Tried};
 
 /// Show the catalogue of faults, try them, or do them to a lab that stays.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask fault list                            # all, and what each needs
+  cargo xtask fault try net.delay delay_ms=200      # on a lab made for it
+  cargo xtask fault inject net.isolate --on db      # on a lab that stays
+  cargo xtask fault heal --all")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -29,15 +36,21 @@ enum Action {
     /// Show every fault with an example of its parameters, what it needs, and whether this host can do it
     List(ListArgs),
     /// Do a fault to a container of a lab that stays; it lasts until it is healed
-    #[command(after_help = "Examples:\n  cargo xtask fault inject net.isolate --on db\n  \
-                            cargo xtask fault inject net.delay delay_ms=200 --on db --slot 2")]
+    #[command(before_long_help = "\
+Examples:
+  cargo xtask fault inject net.isolate --on db
+  cargo xtask fault inject net.delay delay_ms=200 --on db --slot 2
+  cargo xtask fault heal --all")]
     Inject(fault_live::InjectArgs),
     /// Take a fault back that was done with `fault inject`
     Heal(fault_live::HealArgs),
     /// Do a fault to a small lab made for it, and show what is seen before, during and after
-    #[command(after_help = "Examples:\n  cargo xtask fault try net.delay delay_ms=200 jitter_ms=50\n  \
-                            cargo xtask fault try service.stop unit=postgresql.service --on db\n  \
-                            cargo xtask fault try --all")]
+    #[command(before_long_help = "\
+Examples:
+  cargo xtask fault try net.delay delay_ms=200 jitter_ms=50
+  cargo xtask fault try service.stop unit=postgresql.service --on db
+  cargo xtask fault try net          # a family
+  cargo xtask fault try --all")]
     Try(TryArgs),
 }
 
@@ -68,9 +81,8 @@ struct TryArgs {
     /// Fail at once when another run holds the slot, instead of waiting for it.
     #[arg(long)]
     no_wait: bool,
-    /// The slot whose names and folders the labs take.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
 }
 
 /// Carries the verb out.
@@ -135,7 +147,8 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
     let progress = |line: String| context.terminal.say(&line);
-    let stage = Trials::prepare(&project, &trials, &args.slot.to_string(), wait, &interrupt, &progress)?;
+    let stage =
+        Trials::prepare(&project, &trials, &args.slot.number(context).to_string(), wait, &interrupt, &progress)?;
     let (mut rows, mut failed) = (Vec::new(), 0_usize);
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());

@@ -45,7 +45,7 @@ pub struct HealArgs {
 /// Bad usage; what this host cannot do; what does not bite.
 pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Result<u8> {
     let fault = fault_words::alone(&entry.example, &args.parameters)?;
-    let (lab, machine) = args.lab.machine(&args.on)?;
+    let (lab, machine) = args.lab.machine(&args.on, context)?;
     let slot = Slot::named(&lab.slot);
     require_kept(&slot)?;
     let live = HeldFaults::begin(slot)?.inject(&machine.name, fault)?;

@@ -21,6 +21,10 @@ const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Make a port of a container reachable at this host's loopback, until Ctrl-C or the lab's end.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask forward app:80
+  cargo xtask forward db:5432 --port 15432")]
 pub struct Args {
     /// The container and the port, such as app:80.
     #[arg(value_name = "NAME:PORT")]
@@ -41,7 +45,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (lab, machine) = args.lab.machine(name)?;
+    let (lab, machine) = args.lab.machine(name, context)?;
     let target = Arc::new(Target { network: lab.network()?, address: SocketAddr::from((machine.address, port)) });
     let interrupt = Interrupt::listen()?;
     let forward = Forward::listen(args.port)?;

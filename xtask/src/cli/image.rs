@@ -18,6 +18,12 @@ const FORMAT_VERSION: u32 = 1;
 
 /// Build, list and remove the layers of templates.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask image list
+  cargo xtask image build --locked                 # as containers/lock.json has it
+  cargo xtask image build app --set app.mancer=../mancer
+  cargo xtask image prune                          # what nothing uses")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

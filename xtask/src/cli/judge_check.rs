@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
@@ -16,10 +17,16 @@ use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
 /// Show how often each rule calls identical work changed, and finds work that is slower.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
+#[command(
+    before_long_help = "\
+Examples:
+  cargo xtask judge-check timings.csv
+  cargo xtask judge-check --live --more 0,10 --duets 20",
+    after_long_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
                         xtask/src/judge/README.md describes, with what came of it.\n\n\
                         A window is a stretch of rounds that one comparison is made from. Those in order do not overlap; \
-                        random ones do, so that the intervals of their rates are too narrow.")]
+                        random ones do, so that the intervals of their rates are too narrow."
+)]
 pub struct Args {
     /// Recorded timings of identical and of slower work.
     #[arg(required_unless_present = "live", conflicts_with = "live", value_name = "FILE")]
@@ -34,9 +41,8 @@ pub struct Args {
     /// With --live: so many duets of each, six verdicts a duet.
     #[arg(long, requires = "live", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     duets: u32,
-    /// With --live: the slot whose names and folders the labs take.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
     /// Make N comparisons from random windows, for each rule, metric, workload and effect, besides those in order.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     random: u32,
@@ -89,7 +95,7 @@ fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let interrupt = Interrupt::listen()?;
     let check = LiveCheck { percents: args.more.clone(), duets: args.duets, seed: args.seed };
     let observe = |line: String| context.terminal.say(&line);
-    let rates = live_check(&project, &check, &Options::plain(args.slot)?, &interrupt, &observe)?;
+    let rates = live_check(&project, &check, &Options::plain(args.slot.number(context))?, &interrupt, &observe)?;
     print(&rates, context);
     Ok(EXIT_PASSED)
 }

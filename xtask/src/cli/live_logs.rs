@@ -32,7 +32,7 @@ pub(super) fn show(filter: &Filter<'_>, lab: &InLab, follow: Follow, context: &C
         return sudo::again();
     }
     let machines = match filter.name {
-        Some(name) => vec![lab.machine(name)?.1],
+        Some(name) => vec![lab.machine(name, context)?.1],
         None => lab.labs()?.into_iter().flat_map(|lab| lab.machines).collect(),
     };
     if machines.is_empty() {

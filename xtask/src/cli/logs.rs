@@ -18,7 +18,13 @@ use crate::report::terminal::LogClock;
 /// Show what all machines logged, merged by time: in a run, or in a live lab.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "RUN is a run's name, `latest`, or its path; NAME is a container, `scenario` or `host`. One word \
+    before_long_help = "\
+Examples:
+  cargo xtask logs                                  # of the latest run
+  cargo xtask logs latest db --level warning
+  cargo xtask logs --digest                         # what it comes to
+  cargo xtask logs --live --follow --grep 'time ?out'",
+    after_long_help = "RUN is a run's name, `latest`, or its path; NAME is a container, `scenario` or `host`. One word \
                         that is no run is a NAME of the latest run.\n\n\
                         Times count from the run's begin, as in its other reports; with --live they are times of day, \
                         UTC. A line without a time stands where it stands in its file."
@@ -37,20 +43,26 @@ pub struct Args {
     /// With --live: the slot of the lab, where several have such a container.
     #[arg(long, requires = "live", value_name = "N")]
     slot: Option<String>,
-    /// Only from then on: a time on the run's clock (90s, 2m), or a time (2026-11-26T07:20:25Z, 07:20:25). With --live a
-    /// duration is the time until now.
+    /// Only from then on, such as 90s on the run's clock, or 07:20:25.
+    ///
+    /// A time on the run's clock (90s, 2m), or a time (2026-11-26T07:20:25Z, 07:20:25). With --live a duration is the time until
+    /// now.
     #[arg(long, value_name = "TIME")]
     since: Option<Since>,
     /// Only lines that this regular expression matches.
     #[arg(long, value_name = "REGEX", value_parser = expression)]
     grep: Option<Regex>,
-    /// Only lines that matter so much, or more: debug (what LXC says of every container, too), info, warning, error.
+    /// Only lines that matter so much: debug, info, warning or error.
+    ///
+    /// Or more; debug has what LXC says of every container, too.
     #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Info)]
     level: LogLevel,
     /// Only of cases whose name has this in it.
     #[arg(long, value_name = "CASE")]
     case: Option<String>,
-    /// What it comes to: errors by what they have in common, the first of each machine, restarts, bottlenecks.
+    /// What it comes to, instead of all lines.
+    ///
+    /// Errors by what they have in common, the first of each machine, restarts, bottlenecks.
     #[arg(long)]
     digest: bool,
 }

@@ -1,65 +1,65 @@
 //! The options of all verbs that say how things are shown.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::headings::EVERYWHERE;
+use super::settings::{Origin, Settings, one_of};
 use crate::error::Error;
+use crate::manifest::{ColorWhen, ProgressHow};
 use crate::report::terminal::{Colour, Detail, Look, Progress};
 
 /// How things are shown.
 #[derive(Debug, Args)]
 pub(super) struct LookArgs {
-    /// Colours; `auto` asks the terminal, and respects NO_COLOR and CLICOLOR_FORCE.
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColourArg::Auto)]
-    color: ColourArg,
-    /// How work is shown while it goes on; `auto` is live on a terminal, and plain lines elsewhere and where CI is set.
-    #[arg(long, global = true, value_enum, value_name = "HOW", default_value_t = ProgressArg::Auto)]
-    progress: ProgressArg,
+    /// Colours.
+    ///
+    /// `auto`, if nothing says otherwise, asks the terminal, and respects NO_COLOR and CLICOLOR_FORCE.
+    #[arg(long, global = true, value_name = "WHEN", value_parser = one_of::<ColorWhen>(), help_heading = EVERYWHERE)]
+    color: Option<ColorWhen>,
+    /// How work is shown while it goes on.
+    ///
+    /// `auto`, if nothing says otherwise, is live on a terminal, and plain lines elsewhere and where CI is set.
+    #[arg(long, global = true, value_name = "HOW", value_parser = one_of::<ProgressHow>(), help_heading = EVERYWHERE)]
+    progress: Option<ProgressHow>,
     /// Show problems and the result alone.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     /// Show every event.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     verbose: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ColourArg {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ProgressArg {
-    Auto,
-    Plain,
-    Live,
-}
-
 impl LookArgs {
-    /// What the options ask for together.
+    /// The settings with these options above them.
+    pub fn above(&self, settings: &Settings) -> Settings {
+        settings.with_look(self.color, self.progress)
+    }
+
+    /// What the options and the settings ask for together.
     ///
     /// # Errors
-    /// [`Error::Usage`] for two that contradict each other.
-    pub fn look(&self) -> Result<Look, Error> {
+    /// [`Error::Usage`] for two options that contradict each other.
+    pub fn look(&self, settings: &Settings) -> Result<Look, Error> {
         let detail = match (self.quiet, self.verbose) {
             (false, false) => Detail::Normal,
             (true, false) => Detail::Quiet,
             (false, true) => Detail::Verbose,
             (true, true) => return Err(Error::Usage("--quiet and --verbose: take one of them".into())),
         };
-        let colour = match self.color {
-            ColourArg::Auto => Colour::Auto,
-            ColourArg::Always => Colour::Always,
-            ColourArg::Never => Colour::Never,
+        let colour = match settings.color.value {
+            ColorWhen::Auto => Colour::Auto,
+            ColorWhen::Always => Colour::Always,
+            ColorWhen::Never => Colour::Never,
         };
-        let progress = match self.progress {
-            ProgressArg::Auto => Progress::Auto,
-            ProgressArg::Plain => Progress::Plain,
-            ProgressArg::Live if detail == Detail::Quiet => {
+        let progress = match settings.progress.value {
+            ProgressHow::Auto => Progress::Auto,
+            ProgressHow::Plain => Progress::Plain,
+            // A default is for terminals of all kinds, and for runs without one.
+            ProgressHow::Live if !matches!(settings.progress.origin, Origin::Flag(_)) => Progress::LiveIfPossible,
+            ProgressHow::Live if detail == Detail::Quiet => {
                 return Err(Error::Usage("--quiet and --progress live: take one of them".into()));
             }
-            ProgressArg::Live => Progress::Live,
+            ProgressHow::Live => Progress::Live,
         };
         Ok(Look { colour, progress, detail })
     }
@@ -67,9 +67,12 @@ impl LookArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap::Parser;
 
     use super::*;
+    use crate::manifest::Defaults;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -77,16 +80,26 @@ mod tests {
         look: LookArgs,
     }
 
+    fn look(words: &[&str], progress: Option<&str>) -> Result<Look, String> {
+        let line = Line::try_parse_from(["x"].iter().chain(words)).unwrap();
+        let variable = |name: &str| progress.filter(|_| name == "E2E_PROGRESS").map(OsString::from);
+        let settings = Settings::below_flags(&Defaults::default(), &variable).unwrap();
+        line.look.look(&line.look.above(&settings)).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn options_that_contradict_each_other_are_refused() {
-        let look = |words: &[&str]| {
-            let line = Line::try_parse_from(["x"].iter().chain(words)).unwrap();
-            line.look.look().map_err(|error| error.to_string())
-        };
         let plain = Look { colour: Colour::Never, progress: Progress::Plain, detail: Detail::Verbose };
-        assert_eq!(look(&["-v", "--color", "never", "--progress=plain"]), Ok(plain));
-        assert_eq!(look(&["-q"]).unwrap().detail, Detail::Quiet);
-        assert!(look(&["-q", "-v"]).unwrap_err().contains("--quiet and --verbose"));
-        assert!(look(&["-q", "--progress", "live"]).unwrap_err().contains("--progress live"));
+        assert_eq!(look(&["-v", "--color", "never", "--progress=plain"], None), Ok(plain));
+        assert_eq!(look(&["-q"], None).unwrap().detail, Detail::Quiet);
+        assert!(look(&["-q", "-v"], None).unwrap_err().contains("--quiet and --verbose"));
+        assert!(look(&["-q", "--progress", "live"], None).unwrap_err().contains("--progress live"));
+    }
+
+    #[test]
+    fn a_default_gives_way_to_what_contradicts_it() {
+        assert_eq!(look(&[], Some("live")).unwrap().progress, Progress::LiveIfPossible);
+        assert_eq!(look(&["-q"], Some("live")).unwrap().progress, Progress::LiveIfPossible);
+        assert_eq!(look(&["--progress", "plain"], Some("live")).unwrap().progress, Progress::Plain);
     }
 }

@@ -12,6 +12,10 @@ use crate::manifest::{Language, Project, Skeleton};
 
 /// Make a scenario that runs and passes at once, to be changed into one's own.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask new data_pipeline/first_query
+  cargo xtask new data_pipeline/first_query --language python --container db")]
 pub struct Args {
     /// Its folder below scenarios/, such as data_pipeline/first_query.
     #[arg(value_name = "CATEGORY/NAME")]

@@ -24,7 +24,10 @@ const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Write what passes a container's port to a capture file, until Ctrl-C or the lab's end.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask pcap app --for 10s\n  cargo xtask pcap db --output - | tcpdump -nr -")]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask pcap app --for 10s
+  cargo xtask pcap db --output - | tcpdump -nr -")]
 pub struct Args {
     /// The container, such as app or mancer-e2e-app.
     name: String,
@@ -49,7 +52,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let (lab, machine) = args.lab.machine(&args.name)?;
+    let (lab, machine) = args.lab.machine(&args.name, context)?;
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.pcap", machine.name)));
     let interrupt = Interrupt::listen()?;
     let mut capture = Capture::open(&lab.network()?, &machine.machine().port())?;

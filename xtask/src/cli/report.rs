@@ -18,7 +18,11 @@ use crate::report::html;
 /// Make the page that explains a run: report.html in the run's folder.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every run writes its page by itself; this makes it again, for a run of an older engine or after a change of \
+    before_long_help = "\
+Examples:
+  cargo xtask report --open
+  cargo xtask report --compare RUN_A RUN_B",
+    after_long_help = "Every run writes its page by itself; this makes it again, for a run of an older engine or after a change of \
                   the engine. With --compare, one page shows two runs side by side; it lies in the second one's folder."
 )]
 pub struct Args {

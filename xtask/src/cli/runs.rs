@@ -17,7 +17,12 @@ use crate::record::{PastRun, RunFolder, RunList, RunState};
 /// List the runs whose records lie in target/e2e, show one, remove some
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "RUN is a run's name, its folder, or `latest`. A run that was killed has no record; it can be removed \
+    before_long_help = "\
+Examples:
+  cargo xtask runs
+  cargo xtask runs show latest
+  cargo xtask runs prune --keep 20 --older 14d     # neither newest nor young",
+    after_long_help = "RUN is a run's name, its folder, or `latest`. A run that was killed has no record; it can be removed \
                         like any other."
 )]
 pub struct Args {

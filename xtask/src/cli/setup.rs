@@ -12,6 +12,10 @@ use crate::host::setup::{Plan, Scope, still_failing};
 
 /// What to install, and whether to ask.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask setup
+  cargo xtask setup --yes --optional               # in scripts, and for pictures")]
 pub struct Args {
     /// Install without asking.
     #[arg(long, short)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
 use crate::host::doctor::require_tools;
@@ -17,7 +18,11 @@ use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 /// Find the few faults of a run with --chaos that make a case fail.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
+    before_long_help = "\
+Examples:
+  cargo xtask shrink latest
+  cargo xtask shrink latest --case chaos_gauntlet --times 5",
+    after_long_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
                         fails as it did. The result is a schedule for `cargo xtask e2e --chaos-replay`."
 )]
 pub struct Args {
@@ -33,9 +38,8 @@ pub struct Args {
     /// Run the result N times, to say how often it fails.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     verify: u32,
-    /// The slot whose names and folders the labs take.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
     /// The folder of the scenarios' programs, built already.
     #[arg(long, hide = true, value_name = "DIR")]
     binaries: Option<PathBuf>,
@@ -55,7 +59,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools()?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
-    let options = Options::plain(args.slot)?;
+    let options = Options::plain(args.slot.number(context))?;
     context.terminal.say(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };
     let observe = |line: String| context.terminal.say(&line);

@@ -7,15 +7,26 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use super::Cli;
+use super::settings::Settings;
 use crate::error::Error;
 use crate::host::shell;
 use crate::manifest::Project;
 use crate::plan::Plan;
 use crate::run::ScenarioBinaries;
 
-/// Variables that mean something to the engine, to its terminal, or to its tests.
-const KEPT: &str = "--preserve-env=E2E_ROOT,E2E_STATE_DIR,CI,NO_COLOR,CLICOLOR_FORCE,TERM,COLORTERM,\
-                    GITHUB_ACTIONS,GITHUB_STEP_SUMMARY,GITHUB_WORKSPACE";
+/// Variables that mean something to the engine, to its terminal, or to its tests, besides those of the settings.
+const KEPT: [&str; 10] = [
+    "E2E_ROOT",
+    "E2E_STATE_DIR",
+    "CI",
+    "NO_COLOR",
+    "CLICOLOR_FORCE",
+    "TERM",
+    "COLORTERM",
+    "GITHUB_ACTIONS",
+    "GITHUB_STEP_SUMMARY",
+    "GITHUB_WORKSPACE",
+];
 
 /// Where root looks for programs first: what stands in a folder of the user's must not take their place.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,10 +52,10 @@ pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
         .into());
     }
     let program = std::env::current_exe().context("finding this program")?;
-    let mut words: Vec<OsString> = vec![KEPT.into(), "--".into(), "env".into()];
+    let mut words: Vec<OsString> = vec![kept().into(), "--".into(), "env".into()];
     words.push(path_setting(std::env::var_os("PATH").as_deref()));
     words.push(program.into());
-    words.extend(with_more(std::env::args_os().skip(1).collect(), more));
+    words.extend(after_verb(std::env::args_os().skip(1).collect(), more));
     Err(shell::replace_process("sudo".as_ref(), &words)).context("running this program again under sudo")
 }
 
@@ -60,6 +71,12 @@ pub fn again_with_scenarios(project: &Project, plan: &Plan, are_built: bool) -> 
     again_with(vec!["--binaries".into(), folder.into()])
 }
 
+/// What sudo is told to leave in the environment.
+fn kept() -> String {
+    let names: Vec<String> = KEPT.map(str::to_owned).into_iter().chain(Settings::variables()).collect();
+    format!("--preserve-env={}", names.join(","))
+}
+
 /// The system's folders, then the user's, where pip or uv may be: sudo's own PATH lacks those.
 fn path_setting(of_user: Option<&OsStr>) -> OsString {
     let mut setting = OsString::from("PATH=");
@@ -72,7 +89,7 @@ fn path_setting(of_user: Option<&OsStr>) -> OsString {
 }
 
 /// Puts arguments right after the verb: at the end, after a `--`, they would be filters.
-fn with_more(mut args: Vec<OsString>, more: Vec<OsString>) -> Vec<OsString> {
+pub(super) fn after_verb<S: AsRef<OsStr>>(mut args: Vec<S>, more: Vec<S>) -> Vec<S> {
     let cli = Cli::command();
     let with_value: Vec<String> = cli
         .get_arguments()
@@ -80,8 +97,8 @@ fn with_more(mut args: Vec<OsString>, more: Vec<OsString>) -> Vec<OsString> {
         .filter_map(|argument| argument.get_long().map(|name| format!("--{name}")))
         .collect();
     let mut verb = 0;
-    while args.get(verb).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
-        verb += 1 + usize::from(with_value.iter().any(|name| args[verb] == name.as_str()));
+    while args.get(verb).is_some_and(|word| word.as_ref().as_encoded_bytes().starts_with(b"-")) {
+        verb += 1 + usize::from(with_value.iter().any(|name| args[verb].as_ref() == name.as_str()));
     }
     let after = (verb + 1).min(args.len());
     args.splice(after..after, more);
@@ -94,7 +111,7 @@ mod tests {
 
     fn check(line: &str, expected: &str) {
         let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(with_more(words(line), words("--binaries DIR")), words(expected), "{line}");
+        assert_eq!(after_verb(words(line), words("--binaries DIR")), words(expected), "{line}");
     }
 
     #[test]
@@ -104,6 +121,15 @@ mod tests {
         check("--root e2e e2e --slot 2", "--root e2e e2e --binaries DIR --slot 2");
         check("--color always -q e2e x", "--color always -q e2e --binaries DIR x");
         check("--root=p --format json e2e x", "--root=p --format json e2e --binaries DIR x");
+    }
+
+    #[test]
+    fn what_is_set_in_the_environment_is_set_for_root() {
+        let kept = kept();
+        let names: Vec<&str> = kept.strip_prefix("--preserve-env=").unwrap().split(',').collect();
+        for name in ["E2E_ROOT", "E2E_STATE_DIR", "E2E_RETRIES", "E2E_KEEP_CONTAINERS", "E2E_PROGRESS", "NO_COLOR"] {
+            assert!(names.contains(&name), "{kept}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use super::settings::Settings;
 use super::{Context, doctor};
 use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::cargo::{self, Program};
@@ -94,10 +95,11 @@ impl Tests {
             let kept = ["CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var(name)));
             words.extend(kept.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
             words.extend([program.path.display().to_string(), "--test-threads=1".into()]);
+            // What somebody has set for runs of their own would change those of the tests.
+            let unset = Settings::variables().flat_map(|name| ["-u".to_owned(), name]);
+            words.splice(0..0, std::iter::once("env".to_owned()).chain(unset));
             if !is_root() {
-                words.splice(0..0, ["sudo".to_owned(), "--".into(), "env".into()]);
-            } else {
-                words.insert(0, "env".into());
+                words.splice(0..0, ["sudo".to_owned(), "--".into()]);
             }
             if shell::run_interactive_in(&program.package_dir, &words[0], &words[1..])? != 0 {
                 return Ok(false);

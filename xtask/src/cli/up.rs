@@ -2,12 +2,14 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use humantime::format_duration;
 use serde_json::json;
 
 use super::choice::lab_in;
+use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::guard::{Guard, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slots, take_down};
@@ -15,13 +17,16 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::shell::which;
 use crate::lab::{LiveLab, LiveMachine};
-use crate::manifest::Project;
+use crate::manifest::{Project, TimeToLive};
 use crate::run::{Interrupt, Stand, stand};
 
 /// Start a lab that stays: a container of each template, or those of a scenario.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask up app db\n  cargo xtask up mini mini --name left,right --ttl 2h\n  \
-                        cargo xtask up data_ingestion --slot 2")]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask up app db
+  cargo xtask up mini mini --name left,right --ttl 2h
+  cargo xtask up data_ingestion --slot 2           # a scenario's machines")]
 pub struct UpArgs {
     /// Templates, which may be named twice; or one scenario.
     #[arg(value_name = "TEMPLATE|SCENARIO", required = true)]
@@ -29,15 +34,16 @@ pub struct UpArgs {
     /// Names of the containers in the lab, by position, instead of their templates'.
     #[arg(long = "name", value_name = "NAMES", value_delimiter = ',')]
     names: Vec<String>,
-    /// How long it stays, such as 2h, before it goes by itself; without this until it is taken down.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    ttl: Option<Duration>,
+    /// How long it stays, such as 2h.
+    ///
+    /// Then it goes by itself; `never`: it stays until it is taken down.
+    #[arg(long, value_name = "TIME", value_parser = TimeToLive::from_str)]
+    ttl: Option<TimeToLive>,
     /// Fail at once when a run holds the slot, instead of waiting for it.
     #[arg(long)]
     no_wait: bool,
-    /// The slot whose names and folders the lab takes.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
-    slot: u32,
+    #[command(flatten)]
+    slot: SlotFlag,
 }
 
 /// Say how long a kept lab stays yet, from now on.
@@ -47,16 +53,16 @@ pub struct TtlArgs {
     #[arg(value_name = "TIME", value_parser = parse_stay)]
     stay: Stay,
     /// The slot of the lab.
-    #[arg(long, value_name = "N", default_value = "1")]
-    slot: String,
+    #[arg(long, value_name = "N")]
+    slot: Option<String>,
 }
 
 /// Take a kept lab down.
 #[derive(Debug, clap::Args)]
 pub struct DownArgs {
     /// The slot of the lab.
-    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "all")]
-    slot: String,
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    slot: Option<String>,
     /// Every kept lab on this host.
     #[arg(long)]
     all: bool,
@@ -78,9 +84,11 @@ pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     }
     require_tools()?;
     let interrupt = Interrupt::listen()?;
-    let (slot, wait) = (args.slot.to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
+    let (slot, wait) =
+        (args.slot.number(context).to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
+    let stay = Stay::of(args.ttl.unwrap_or(context.settings.ttl.value).get());
     let tell = |line: String| context.terminal.say(&line);
-    let standing = stand(&project, &plan, (&slot, wait, Stay::of(args.ttl)), &interrupt, &tell)?;
+    let standing = stand(&project, &plan, (&slot, wait, stay), &interrupt, &tell)?;
     let lab = lab_in(&slot)?;
     let ready_ms = standing.ready_after.as_secs_f64() * 1e3;
     if context.format == Format::Json {
@@ -91,7 +99,7 @@ pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
         });
         println!("{shown:#}");
     } else {
-        show(&lab, standing.ready_after);
+        show(&lab, standing.ready_after, context);
     }
     Ok(EXIT_PASSED)
 }
@@ -111,9 +119,9 @@ fn answers(machine: &LiveMachine) -> Vec<String> {
     machine.machine().template.probes.iter().map(|probe| probe.condition.to_string()).collect()
 }
 
-fn show(lab: &LiveLab, ready_after: Duration) {
+fn show(lab: &LiveLab, ready_after: Duration, context: &Context) {
     let slot = &lab.slot;
-    let option = if slot == "1" { String::new() } else { format!(" --slot {slot}") };
+    let option = if *slot == kept_slot(None, context) { String::new() } else { format!(" --slot {slot}") };
     println!("the lab of slot {slot} is ready after {:.3} s", ready_after.as_secs_f64());
     for machine in &lab.machines {
         let answers = match answers(machine) {
@@ -140,16 +148,17 @@ fn show(lab: &LiveLab, ready_after: Duration) {
 ///
 /// # Errors
 /// When no lab is kept in the slot.
-pub fn ttl(args: &TtlArgs, _context: &Context) -> anyhow::Result<u8> {
+pub fn ttl(args: &TtlArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let slot = Slot::named(&args.slot);
+    let name = kept_slot(args.slot.as_deref(), context);
+    let slot = Slot::named(&name);
     require_kept(&slot)?;
     Guard::attach(slot)?.keep(args.stay)?;
     match args.stay {
-        Stay::UntilTold => println!("the lab of slot {} stays until it is taken down", args.slot),
-        Stay::For(time) => println!("the lab of slot {} goes by itself in {}", args.slot, format_duration(time)),
+        Stay::UntilTold => println!("the lab of slot {} stays until it is taken down", name),
+        Stay::For(time) => println!("the lab of slot {} goes by itself in {}", name, format_duration(time)),
     }
     Ok(EXIT_PASSED)
 }
@@ -158,7 +167,7 @@ pub fn ttl(args: &TtlArgs, _context: &Context) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no lab is kept in the slot, or it cannot be taken down.
-pub fn down(args: &DownArgs, _context: &Context) -> anyhow::Result<u8> {
+pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
@@ -169,7 +178,7 @@ pub fn down(args: &DownArgs, _context: &Context) -> anyhow::Result<u8> {
         }
         kept
     } else {
-        let slot = Slot::named(&args.slot);
+        let slot = Slot::named(&kept_slot(args.slot.as_deref(), context));
         require_kept(&slot)?;
         vec![slot]
     };
@@ -200,6 +209,11 @@ pub fn end(slot: &Slot) -> anyhow::Result<bool> {
         println!("slot {name}: not all could be removed:\n  {}", failures.join("\n  "));
     }
     Ok(failures.is_empty())
+}
+
+/// The slot that is named, or that of the settings.
+fn kept_slot(named: Option<&str>, context: &Context) -> String {
+    named.map_or_else(|| context.settings.slot.value.to_string(), str::to_owned)
 }
 
 /// Who holds a slot, where that is a lab that stays.

@@ -4,6 +4,7 @@
 //! scenario, no more.
 
 mod chaos;
+mod defaults;
 mod durations;
 mod expects;
 mod limits;
@@ -13,10 +14,12 @@ mod parse;
 mod project;
 mod scenario;
 mod secrets;
+mod setting;
 mod skeleton;
 mod template;
 
 pub use chaos::{Chaos, FaultRule, ParameterRule};
+pub use defaults::{Defaults, Placed};
 pub use durations::Durations;
 pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
@@ -26,6 +29,10 @@ pub use parse::{is_name, nearest};
 pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
 pub use secrets::Secret;
+pub use setting::{
+    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PerfGate, ProgressHow, Retries, Setting,
+    SlotNumber, TimeToLive, Timeout,
+};
 pub use skeleton::{Language, Skeleton};
 pub use template::{
     FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::defaults::DefaultsTable;
 use super::parse::{Source, duration, is_name, nearest};
 use super::{Scenario, Secret, Template};
 use crate::error::Error;
@@ -94,6 +95,9 @@ struct File {
     scenarios_package: String,
     #[serde(default)]
     secrets: Vec<Spanned<String>>,
+    /// Checked here, used by [`super::Defaults`].
+    #[serde(default, rename = "defaults")]
+    _defaults: DefaultsTable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,7 +114,7 @@ impl Default for Paths {
 }
 
 fn default_timeout() -> Duration {
-    Duration::from_secs(300)
+    Project::TIMEOUT
 }
 
 fn default_network() -> Spanned<String> {
@@ -126,6 +130,9 @@ fn default_package() -> String {
 }
 
 impl Project {
+    /// A case's deadline where nothing says otherwise.
+    pub const TIMEOUT: Duration = Duration::from_secs(300);
+
     /// Reads and checks every manifest below `root`.
     ///
     /// # Errors
@@ -245,6 +252,8 @@ mod tests {
         check("name = 'x'\ntimeout = '0s'", "e2e.toml:2:11: a deadline of zero");
         check("name = 'x'\nids = {first = 10, count = 65536}", "e2e.toml:2:7: ids need");
         check("name = 'x", "e2e.toml:1:");
+        check("name = 'x'\n[defaults]\nretries = 1", "ok x");
+        check("name = 'x'\n[defaults]\nretry = 1", "e2e.toml:3:1: unknown field `retry`");
         check("name = 'x'\nsecrets = ['SESSION_ID', '/cust-[0-9]{6}/']", "ok x");
         check("name = 'x'\nsecrets = ['SESSION_ID',\n  'my id']", "e2e.toml:3:3: a secret is the name of");
         check(

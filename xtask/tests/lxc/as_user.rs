@@ -105,7 +105,7 @@ fn a_user_runs_it_through_sudo() {
 
     let engine = checkout.join("engine");
     let line = format!(
-        "cd {0}/project && {1}/xtask --root {0}/project e2e who_am_i pictures:kept --slot {2} --binaries {1}",
+        "cd {0}/project && E2E_MAX_FAIL=7 {1}/xtask --root {0}/project e2e who_am_i pictures:kept --slot {2} --binaries {1}",
         checkout.display(),
         engine.display(),
         SLOT
@@ -124,6 +124,9 @@ fn a_user_runs_it_through_sudo() {
     prey.expect_untouched();
     let run_record = record(&checkout.join("project"));
     assert_eq!(run_record["user"], user.name);
+    // What the user's environment has set went through sudo, and stands where the run can be repeated from.
+    let words = run_record["command"].as_array().unwrap();
+    assert!(words.iter().any(|word| word == "--max-fail=7"), "{words:?}");
     let mut files = 0;
     for entry in walkdir::WalkDir::new(checkout.join("project")) {
         let entry = entry.unwrap();

@@ -118,6 +118,26 @@ pub fn command_lines(text: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
+/// Everything that the help of a command says, and of those below it, with the words that lead to it.
+pub fn help_texts(command: &clap::Command) -> Vec<(String, String)> {
+    let own = [
+        command.get_about(),
+        command.get_long_about(),
+        command.get_before_help(),
+        command.get_before_long_help(),
+        command.get_after_help(),
+        command.get_after_long_help(),
+    ];
+    let of_options = command.get_arguments().flat_map(|option| [option.get_help(), option.get_long_help()]);
+    let texts = own.into_iter().chain(of_options).flatten().map(ToString::to_string);
+    let mut found = vec![(String::new(), texts.collect::<Vec<_>>().join("\n"))];
+    for verb in command.get_subcommands() {
+        let below = help_texts(verb).into_iter();
+        found.extend(below.map(|(words, text)| (format!("{} {words}", verb.get_name()).trim_end().to_owned(), text)));
+    }
+    found
+}
+
 pub fn parse_as_typed(words: &[String]) -> Result<(), String> {
     let parse = |words: &mut dyn Iterator<Item = &str>| {
         let line = ["cargo xtask"].into_iter().chain(words);
@@ -197,6 +217,15 @@ mod tests {
         let text = "# A\n\n## B\n| x | y |\n\n## Dependencies\n\n| crate | why |\n|---|---|\n| a, b-c | d |\n\n## E\n| f | g |\n";
         assert_eq!(reasons(text), BTreeSet::from(["a".to_owned(), "b-c".to_owned()]));
         assert!(reasons("no table").is_empty());
+    }
+
+    #[test]
+    fn the_help_of_every_command_is_read() {
+        let below = clap::Command::new("c").after_help("cargo xtask c").arg(clap::arg!(--d).help("cargo xtask d"));
+        let verb = clap::Command::new("b").subcommand(below);
+        let texts = help_texts(&clap::Command::new("a").about("x").subcommand(verb));
+        let expected = [("", "x"), ("b", ""), ("b c", "cargo xtask c\ncargo xtask d")];
+        assert_eq!(texts, expected.map(|(words, text)| (words.to_owned(), text.to_owned())));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum Progress {
     Plain,
     /// Lines at the bottom of the terminal that say what goes on, and above them what is over.
     Live,
+    /// The same where the terminal can show it, `CI` or not; plain lines elsewhere.
+    LiveIfPossible,
 }
 
 /// How much is shown.
@@ -97,6 +99,7 @@ impl Terminal {
                 return Err("--progress live: stderr is no terminal that could show it; plain lines need none".into());
             }
             Progress::Live => true,
+            Progress::LiveIfPossible => can_be_live && look.detail != Detail::Quiet,
         };
         Ok(Self {
             detail: look.detail,

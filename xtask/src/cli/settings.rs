@@ -1,0 +1,440 @@
+//! What can be set in four places: by a flag, above an environment variable, above `[defaults]` of `e2e.toml`, above what is
+//! built in. Each setting knows where its value came from.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::str::FromStr as _;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::Context;
+use super::headings::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
+use crate::error::Error;
+use crate::manifest::{
+    BaselineMissing, ColorWhen, Defaults, KeepWhen, MaxFail, MonitoringRate, OneOf, PerfGate, Placed, ProgressHow,
+    Project, Retries, Setting, SlotNumber, TimeToLive, Timeout,
+};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing says otherwise.
+    BuiltIn,
+    /// This line of the project's `e2e.toml`.
+    File { line: u32 },
+    /// The environment variable of this name.
+    Variable(String),
+    /// The flag of this name.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => formatter.write_str("built in"),
+            Self::File { line } => write!(formatter, "e2e.toml:{line}"),
+            Self::Variable(name) => write!(formatter, "environment variable {name}"),
+            Self::Flag(name) => write!(formatter, "flag {name}"),
+        }
+    }
+}
+
+/// A value, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen<T> {
+    /// What holds.
+    pub value: T,
+    /// Why.
+    pub origin: Origin,
+}
+
+impl<T: Setting> Chosen<T> {
+    fn built_in(value: T) -> Self {
+        Self { value, origin: Origin::BuiltIn }
+    }
+
+    /// What `e2e.toml` and the environment make of it.
+    fn below_flags(self, key: &str, default: Option<Placed<T>>, variable: &Variables<'_>) -> Result<Self, Error> {
+        let name = variable_of(key);
+        let given = variable(&name).filter(|value| !value.is_empty());
+        if let Some(given) = given {
+            let value = given.into_string().map_err(|given| format!("{} is no text", given.display()));
+            let value = value.and_then(|text| text.parse()).map_err(|problem: String| {
+                Error::Usage(format!("the environment variable {name}: {problem}; write another value, or unset it"))
+            })?;
+            return Ok(Self { value, origin: Origin::Variable(name) });
+        }
+        Ok(default.map_or(self, |it| Self { value: it.value, origin: Origin::File { line: it.line } }))
+    }
+
+    /// What a flag makes of it.
+    fn with(&self, key: &str, flag: Option<&T>) -> Self {
+        flag.map_or_else(|| self.clone(), |value| Self { value: value.clone(), origin: Origin::Flag(flag_of(key)) })
+    }
+}
+
+/// How the environment is asked.
+type Variables<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
+fn variable_of(key: &str) -> String {
+    format!("E2E_{}", key.to_ascii_uppercase())
+}
+
+fn flag_of(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// When there are colours.
+    pub color: Chosen<ColorWhen>,
+    /// How work is shown while it goes on.
+    pub progress: Chosen<ProgressHow>,
+    /// After how many failed cases a run stops.
+    pub max_fail: Chosen<MaxFail>,
+    /// How often a failed case is tried again.
+    pub retries: Chosen<Retries>,
+    /// The deadline of a case.
+    pub timeout: Chosen<Timeout>,
+    /// How often a second machines are looked at.
+    pub performance_monitoring: Chosen<MonitoringRate>,
+    /// What a regression does.
+    pub perf_gate: Chosen<PerfGate>,
+    /// What an operation without a baseline is.
+    pub baseline_missing: Chosen<BaselineMissing>,
+    /// When a lab stays.
+    pub keep_containers: Chosen<KeepWhen>,
+    /// How long it then stays.
+    pub ttl: Chosen<TimeToLive>,
+    /// The slot that labs take.
+    pub slot: Chosen<SlotNumber>,
+}
+
+/// A setting, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// As `e2e.toml` writes it.
+    pub key: &'static str,
+    /// As it can be typed.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl Settings {
+    /// What they are called in `e2e.toml`; flags and variables have the same names, written their way.
+    pub const KEYS: [&'static str; 11] = [
+        "color",
+        "progress",
+        "max_fail",
+        "retries",
+        "timeout",
+        "performance_monitoring",
+        "perf_gate",
+        "baseline_missing",
+        "keep_containers",
+        "ttl",
+        "slot",
+    ];
+
+    /// What holds where nothing is set.
+    pub fn built_in() -> Self {
+        Self {
+            color: Chosen::built_in(ColorWhen::Auto),
+            progress: Chosen::built_in(ProgressHow::Auto),
+            max_fail: Chosen::built_in(MaxFail::Off),
+            retries: Chosen::built_in(Retries::clamped(0)),
+            timeout: Chosen::built_in(Timeout::UnlessOwn(Project::TIMEOUT)),
+            performance_monitoring: Chosen::built_in(MonitoringRate::Off),
+            perf_gate: Chosen::built_in(PerfGate::Fail),
+            baseline_missing: Chosen::built_in(BaselineMissing::Error),
+            keep_containers: Chosen::built_in(KeepWhen::Never),
+            ttl: Chosen::built_in(TimeToLive::Never),
+            slot: Chosen::built_in(SlotNumber::clamped(1)),
+        }
+    }
+
+    /// What a project and the environment set. All of it is looked at, whatever the verb needs: what is wrong is found at once.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an environment variable that cannot be used.
+    pub fn below_flags(defaults: &Defaults, variable: &Variables<'_>) -> Result<Self, Error> {
+        let all = Self::built_in();
+        let timeout = defaults.timeout.map(|it| Placed { value: Timeout::UnlessOwn(it.value), line: it.line });
+        Ok(Self {
+            color: all.color.below_flags("color", defaults.color, variable)?,
+            progress: all.progress.below_flags("progress", defaults.progress, variable)?,
+            max_fail: all.max_fail.below_flags("max_fail", defaults.max_fail, variable)?,
+            retries: all.retries.below_flags("retries", defaults.retries, variable)?,
+            timeout: all.timeout.below_flags("timeout", timeout, variable)?,
+            performance_monitoring: all.performance_monitoring.below_flags(
+                "performance_monitoring",
+                defaults.performance_monitoring,
+                variable,
+            )?,
+            perf_gate: all.perf_gate.below_flags("perf_gate", defaults.perf_gate, variable)?,
+            baseline_missing: all.baseline_missing.below_flags(
+                "baseline_missing",
+                defaults.baseline_missing,
+                variable,
+            )?,
+            keep_containers: all.keep_containers.below_flags("keep_containers", defaults.keep_containers, variable)?,
+            ttl: all.ttl.below_flags("ttl", defaults.ttl, variable)?,
+            slot: all.slot.below_flags("slot", defaults.slot, variable)?,
+        })
+    }
+
+    /// With the flags of all verbs above them.
+    pub fn with_look(&self, color: Option<ColorWhen>, progress: Option<ProgressHow>) -> Self {
+        Self {
+            color: self.color.with("color", color.as_ref()),
+            progress: self.progress.with("progress", progress.as_ref()),
+            ..self.clone()
+        }
+    }
+
+    /// With the flags of a run above them.
+    pub fn with_run(&self, flags: &RunFlags) -> Self {
+        Self {
+            max_fail: self.max_fail.with("max_fail", flags.max_fail.as_ref()),
+            retries: self.retries.with("retries", flags.retries.as_ref()),
+            timeout: self.timeout.with("timeout", flags.timeout.as_ref()),
+            performance_monitoring: self
+                .performance_monitoring
+                .with("performance_monitoring", flags.performance_monitoring.as_ref()),
+            perf_gate: self.perf_gate.with("perf_gate", flags.perf_gate.as_ref()),
+            baseline_missing: self.baseline_missing.with("baseline_missing", flags.baseline_missing.as_ref()),
+            keep_containers: self.keep_containers.with("keep_containers", flags.keep_containers.as_ref()),
+            ttl: self.ttl.with("ttl", flags.ttl.as_ref()),
+            slot: self.slot.with("slot", flags.slot.slot.as_ref()),
+            ..self.clone()
+        }
+    }
+
+    /// For a comparison pair by pair, which tries no case again and keeps no lab: a default for other runs is none for this one.
+    /// Where a flag asks for either beside it, that is an error before.
+    pub fn for_pairs(self) -> Self {
+        let Self { retries, keep_containers, .. } = Self::built_in();
+        Self { retries, keep_containers, ..self }
+    }
+
+    /// For a run that compares with no committed baselines: what is set for those is nothing to it.
+    pub fn without_baselines(self) -> Self {
+        Self { baseline_missing: Self::built_in().baseline_missing, ..self }
+    }
+
+    /// For a run that keeps no lab.
+    pub fn without_ttl(self) -> Self {
+        Self { ttl: Self::built_in().ttl, ..self }
+    }
+
+    /// All of them, in a fixed order.
+    pub fn rows(&self) -> Vec<Row> {
+        fn row<T: Setting>(key: &'static str, chosen: &Chosen<T>) -> Row {
+            Row { key, value: chosen.value.to_string(), origin: chosen.origin.clone() }
+        }
+        let [color, progress, max_fail, retries, timeout, rate, gate, missing, keep, ttl, slot] = Self::KEYS;
+        vec![
+            row(color, &self.color),
+            row(progress, &self.progress),
+            row(max_fail, &self.max_fail),
+            row(retries, &self.retries),
+            row(timeout, &self.timeout),
+            row(rate, &self.performance_monitoring),
+            row(gate, &self.perf_gate),
+            row(missing, &self.baseline_missing),
+            row(keep, &self.keep_containers),
+            row(ttl, &self.ttl),
+            row(slot, &self.slot),
+        ]
+    }
+
+    /// The flags that say, of these settings, what the environment says here: with them a command line means the same
+    /// elsewhere.
+    pub fn flags_for_variables(&self, keys: &[&str]) -> Vec<String> {
+        let rows = self.rows().into_iter().filter(|row| keys.contains(&row.key));
+        let given = rows.filter(|row| matches!(row.origin, Origin::Variable(_)));
+        given.map(|row| format!("{}={}", flag_of(row.key), row.value)).collect()
+    }
+
+    /// The variables that set something.
+    pub fn variables() -> impl Iterator<Item = String> {
+        Self::KEYS.into_iter().map(variable_of)
+    }
+}
+
+/// The flags of a run that set what can be set elsewhere, too.
+#[derive(Debug, Default, clap::Args)]
+pub struct RunFlags {
+    /// Stop after N failed cases, or `off`: never.
+    #[arg(long, value_name = "N", value_parser = MaxFail::from_str, help_heading = RUNNING)]
+    max_fail: Option<MaxFail>,
+    /// Try a failed case again up to N times.
+    ///
+    /// A pass after a failure is reported as flaky.
+    #[arg(long, value_name = "N", value_parser = Retries::from_str, help_heading = RUNNING)]
+    retries: Option<Retries>,
+    /// Deadline of a case, such as 90s, instead of its scenario's own.
+    #[arg(long, value_name = "TIME", value_parser = Timeout::from_str, help_heading = RUNNING)]
+    timeout: Option<Timeout>,
+    /// Look at the machines HZ times a second, 10 if not given, and calibrate.
+    ///
+    /// 1 to 50; without this, or with `off`, it is 2, and nothing is calibrated before each repetition of a measured operation.
+    /// All of it goes to performance.json.
+    #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
+          default_missing_value = "10", value_parser = MonitoringRate::from_str, help_heading = PERFORMANCE)]
+    performance_monitoring: Option<MonitoringRate>,
+    /// What an operation without a baseline is; `error` if nothing says so.
+    #[arg(long, value_name = "WHAT", value_parser = one_of::<BaselineMissing>(), help_heading = PERFORMANCE)]
+    baseline_missing: Option<BaselineMissing>,
+    /// What a regression does.
+    ///
+    /// fail ends with exit code 4, warn only says it, off compares nothing.
+    #[arg(long, value_name = "WHAT", value_parser = one_of::<PerfGate>(), help_heading = PERFORMANCE)]
+    perf_gate: Option<PerfGate>,
+    /// Keep the lab after a failure, or always.
+    ///
+    /// How to enter and remove it is printed.
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure",
+          value_parser = one_of::<KeepWhen>(), help_heading = LOOKING_INSIDE)]
+    keep_containers: Option<KeepWhen>,
+    /// How long a kept lab stays, such as 2h.
+    ///
+    /// Then it goes by itself; `never`: it stays until it is taken down.
+    #[arg(long, value_name = "TIME", value_parser = TimeToLive::from_str, help_heading = LOOKING_INSIDE)]
+    ttl: Option<TimeToLive>,
+    #[command(flatten, next_help_heading = MACHINE)]
+    slot: SlotFlag,
+}
+
+/// The slot, for verbs that make labs.
+#[derive(Debug, Default, clap::Args)]
+pub struct SlotFlag {
+    /// The slot whose names and folders the labs take, 1 to 99.
+    ///
+    /// Labs of different slots stand side by side.
+    #[arg(long, value_name = "N", value_parser = SlotNumber::from_str)]
+    slot: Option<SlotNumber>,
+}
+
+impl SlotFlag {
+    /// The slot that is taken.
+    pub fn number(&self, context: &Context) -> u32 {
+        self.slot.unwrap_or(context.settings.slot.value).get()
+    }
+}
+
+/// A parser that shows its words in the help.
+pub fn one_of<T: OneOf>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::WORDS).try_map(|word| word.parse::<T>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunFlags,
+    }
+
+    /// Settings from three places: lines of `e2e.toml`, variables, and flags.
+    fn settings(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("e2e.toml"), file).unwrap();
+        let defaults = Defaults::read(folder.path()).map_err(|error| error.to_string())?;
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(*value));
+        let line = Line::try_parse_from(["x"].iter().chain(flags)).map_err(|error| error.to_string())?;
+        let below = Settings::below_flags(&defaults, &variable).map_err(|error| error.to_string())?;
+        Ok(below.with_run(&line.run))
+    }
+
+    fn shown(settings: &Settings, key: &str) -> String {
+        let row = settings.rows().into_iter().find(|row| row.key == key).unwrap();
+        format!("{}, {}", row.value, row.origin)
+    }
+
+    #[test]
+    fn a_flag_is_above_the_environment_above_the_file_above_what_is_built_in() {
+        let file = "name = 'x'\n[defaults]\nretries = 1\n";
+        let variables = [("E2E_RETRIES", "2")];
+        let of = |file, variables: &[_], flags: &[_]| shown(&settings(file, variables, flags).unwrap(), "retries");
+        assert_eq!(of("", &[], &[]), "0, built in");
+        assert_eq!(of(file, &[], &[]), "1, e2e.toml:3");
+        assert_eq!(of(file, &variables, &[]), "2, environment variable E2E_RETRIES");
+        assert_eq!(of(file, &variables, &["--retries", "0"]), "0, flag --retries");
+        assert_eq!(of(file, &[("E2E_RETRIES", "")], &[]), "1, e2e.toml:3", "an empty variable sets nothing");
+    }
+
+    /// A value of each that is not the one built in.
+    const OTHER: [(&str, &str); 11] = [
+        ("color", "never"),
+        ("progress", "plain"),
+        ("max_fail", "3"),
+        ("retries", "4"),
+        ("timeout", "7m"),
+        ("performance_monitoring", "20"),
+        ("perf_gate", "warn"),
+        ("baseline_missing", "allow"),
+        ("keep_containers", "always"),
+        ("ttl", "2h"),
+        ("slot", "71"),
+    ];
+
+    #[test]
+    fn every_setting_can_be_set_in_every_place() {
+        assert_eq!(OTHER.map(|(key, _)| key), Settings::KEYS);
+        for (key, value) in OTHER {
+            assert!(!shown(&settings("", &[], &[]).unwrap(), key).starts_with(value), "{key} is {value} anyway");
+            let quoted = if value.parse::<u32>().is_ok() { value.to_owned() } else { format!("'{value}'") };
+            let section = if key == "timeout" { "" } else { "[defaults]\n" };
+            let of_file = settings(&format!("{section}\n{key} = {quoted}\n"), &[], &[]).unwrap();
+            assert!(shown(&of_file, key).starts_with(&format!("{value}, e2e.toml:")), "{key}");
+            let name = variable_of(key);
+            let of_variable = settings("", &[(&name, value)], &[]).unwrap();
+            assert_eq!(shown(&of_variable, key), format!("{value}, environment variable {name}"));
+            assert_eq!(of_variable.flags_for_variables(&[key]), [format!("{}={value}", flag_of(key))]);
+            assert!(of_variable.flags_for_variables(&[]).is_empty() && of_file.flags_for_variables(&[key]).is_empty());
+            if !["color", "progress"].contains(&key) {
+                let flag = format!("{}={value}", flag_of(key));
+                let of_flag = settings("", &[], &[&flag]).unwrap();
+                assert_eq!(shown(&of_flag, key), format!("{value}, flag {}", flag_of(key)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_value_names_its_place() {
+        let of_variable = settings("", &[("E2E_KEEP_CONTAINERS", "sometimes")], &[]).unwrap_err();
+        let expected = "the environment variable E2E_KEEP_CONTAINERS: \"sometimes\" is none of never, failure, always; \
+                        write another value, or unset it";
+        assert_eq!(of_variable, expected);
+        let of_file = settings("[defaults]\nretries = -1", &[], &[]).unwrap_err();
+        assert!(of_file.contains("e2e.toml:2:11: \"-1\" is no number of 0 or more"), "{of_file}");
+        let of_flag = settings("", &[], &["--slot", "100"]).unwrap_err();
+        assert!(of_flag.contains("'--slot <N>'") && of_flag.contains("no number from 1 to 99"), "{of_flag}");
+    }
+
+    #[test]
+    fn a_projects_deadline_gives_way_to_a_scenarios_own() {
+        let of = |file, variables: &[_]| settings(file, variables, &[]).unwrap().timeout.value.every();
+        assert_eq!(of("timeout = '1m'", &[]), None);
+        assert_eq!(of("timeout = '1m'", &[("E2E_TIMEOUT", "2m")]), Some(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn pairs_have_no_retries_and_no_kept_labs() {
+        let all = settings("[defaults]\nretries = 2\nkeep_containers = 'always'\nttl = '1h'\nmax_fail = 1", &[], &[]);
+        let pairs = all.unwrap().for_pairs();
+        assert_eq!(shown(&pairs, "retries"), "0, built in");
+        assert_eq!(shown(&pairs, "keep_containers"), "never, built in");
+        assert_eq!(shown(&pairs, "max_fail"), "1, e2e.toml:5");
+    }
+}

@@ -1,0 +1,186 @@
+//! `[defaults]` of `e2e.toml`: what a project wants where neither a flag nor an environment variable says otherwise.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::parse::{Source, duration};
+use super::setting::{
+    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PerfGate, ProgressHow, Retries, Setting, SlotNumber,
+    TimeToLive, Written,
+};
+
+/// A value with the line of `e2e.toml` where it stands, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed<T> {
+    /// What is set.
+    pub value: T,
+    /// Where.
+    pub line: u32,
+}
+
+/// What a project sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// The deadline of scenarios without one of their own; it stands at the top of the file.
+    pub timeout: Option<Placed<Duration>>,
+    /// `color`
+    pub color: Option<Placed<ColorWhen>>,
+    /// `progress`
+    pub progress: Option<Placed<ProgressHow>>,
+    /// `max_fail`
+    pub max_fail: Option<Placed<MaxFail>>,
+    /// `retries`
+    pub retries: Option<Placed<Retries>>,
+    /// `performance_monitoring`
+    pub performance_monitoring: Option<Placed<MonitoringRate>>,
+    /// `perf_gate`
+    pub perf_gate: Option<Placed<PerfGate>>,
+    /// `baseline_missing`
+    pub baseline_missing: Option<Placed<BaselineMissing>>,
+    /// `keep_containers`
+    pub keep_containers: Option<Placed<KeepWhen>>,
+    /// `ttl`
+    pub ttl: Option<Placed<TimeToLive>>,
+    /// `slot`
+    pub slot: Option<Placed<SlotNumber>>,
+}
+
+impl Defaults {
+    /// Reads them, and nothing else of the project: verbs that need none work where the rest of the file is wrong. A folder
+    /// without `e2e.toml` sets nothing.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::BadFile`] where they cannot be used.
+    pub fn read(root: &Path) -> anyhow::Result<Self> {
+        let path = root.join("e2e.toml");
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let source = Source::read(&path)?;
+        let file: Partly = source.parse()?;
+        let table = file.defaults;
+        Ok(Self {
+            timeout: file.timeout.map(|it| Placed { line: source.line_of(&it), value: it.into_inner().0 }),
+            color: placed(&source, table.color),
+            progress: placed(&source, table.progress),
+            max_fail: placed(&source, table.max_fail),
+            retries: placed(&source, table.retries),
+            performance_monitoring: placed(&source, table.performance_monitoring),
+            perf_gate: placed(&source, table.perf_gate),
+            baseline_missing: placed(&source, table.baseline_missing),
+            keep_containers: placed(&source, table.keep_containers),
+            ttl: placed(&source, table.ttl),
+            slot: placed(&source, table.slot),
+        })
+    }
+}
+
+fn placed<T>(source: &Source, value: Option<Spanned<Read<T>>>) -> Option<Placed<T>> {
+    value.map(|it| Placed { line: source.line_of(&it), value: it.into_inner().0 })
+}
+
+/// The file, without what [`super::Project`] makes of it.
+#[derive(Deserialize)]
+struct Partly {
+    timeout: Option<Spanned<Deadline>>,
+    #[serde(default)]
+    defaults: DefaultsTable,
+}
+
+#[derive(Deserialize)]
+struct Deadline(#[serde(deserialize_with = "duration")] Duration);
+
+/// The section as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DefaultsTable {
+    color: Option<Spanned<Read<ColorWhen>>>,
+    progress: Option<Spanned<Read<ProgressHow>>>,
+    max_fail: Option<Spanned<Read<MaxFail>>>,
+    retries: Option<Spanned<Read<Retries>>>,
+    performance_monitoring: Option<Spanned<Read<MonitoringRate>>>,
+    perf_gate: Option<Spanned<Read<PerfGate>>>,
+    baseline_missing: Option<Spanned<Read<BaselineMissing>>>,
+    keep_containers: Option<Spanned<Read<KeepWhen>>>,
+    ttl: Option<Spanned<Read<TimeToLive>>>,
+    slot: Option<Spanned<Read<SlotNumber>>>,
+}
+
+/// A setting, read from TOML.
+#[derive(Debug)]
+struct Read<T>(T);
+
+impl<'de, T: Setting> Deserialize<'de> for Read<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = match (toml::Value::deserialize(deserializer)?, T::WRITTEN) {
+            (toml::Value::Integer(number), Written::Number | Written::NumberOrText) => number.to_string(),
+            (toml::Value::String(text), Written::Text) => text,
+            (toml::Value::String(text), Written::NumberOrText) if text.parse::<i64>().is_err() => text,
+            (value, Written::Number) => return Err(D::Error::custom(format!("{value} is no number"))),
+            (value, Written::Text) => return Err(D::Error::custom(format!("{value} is no text in quotation marks"))),
+            (value, Written::NumberOrText) => {
+                return Err(D::Error::custom(format!("{value} is no number, nor \"off\"")));
+            }
+        };
+        word.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(e2e_toml: &str) -> Result<Defaults, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("e2e.toml"), e2e_toml).unwrap();
+        let here = format!("{}/", folder.path().display());
+        Defaults::read(folder.path()).map_err(|error| error.to_string().replace(&here, ""))
+    }
+
+    fn refused(e2e_toml: &str, expected: &str) {
+        let problem = read(e2e_toml).unwrap_err();
+        assert!(problem.starts_with(expected), "{e2e_toml}\n  gave     {problem}\n  expected {expected}");
+    }
+
+    #[test]
+    fn each_default_has_its_line() {
+        let text = "name = 'x'\ntimeout = '2m'\n\n[defaults]\nmax_fail = 3\nretries = 1\nttl = '2h'\nslot = 7\n\
+                    keep_containers = 'failure'\nperformance_monitoring = 'off'\ncolor = 'never'\nprogress = 'plain'\n\
+                    perf_gate = 'warn'\nbaseline_missing = 'allow'\n";
+        let defaults = read(text).unwrap();
+        assert_eq!(defaults.timeout, Some(Placed { value: Duration::from_secs(120), line: 2 }));
+        assert_eq!(defaults.max_fail.map(|it| (it.value.get(), it.line)), Some((Some(3), 5)));
+        assert_eq!(defaults.retries.map(|it| (it.value.get(), it.line)), Some((1, 6)));
+        assert_eq!(defaults.slot.map(|it| (it.value.get(), it.line)), Some((7, 8)));
+        assert_eq!(defaults.keep_containers, Some(Placed { value: KeepWhen::Failure, line: 9 }));
+        assert_eq!(defaults.performance_monitoring, Some(Placed { value: MonitoringRate::Off, line: 10 }));
+        assert_eq!(defaults.baseline_missing, Some(Placed { value: BaselineMissing::Allow, line: 14 }));
+        assert_eq!(read("name = 'x'").unwrap(), Defaults::default());
+    }
+
+    #[test]
+    fn what_else_is_wrong_in_the_file_is_no_matter() {
+        assert!(read("name = 7\nfrobnicate = true\n[defaults]\nretries = 2").unwrap().retries.is_some());
+        assert_eq!(Defaults::read(tempfile::tempdir().unwrap().path()).unwrap(), Defaults::default());
+    }
+
+    #[test]
+    fn a_bad_default_is_named_with_its_place() {
+        refused("[defaults]\nretry = 1", "e2e.toml:2:1: unknown field `retry`, expected one of");
+        refused("[defaults]\nchaos = 'heavy'", "e2e.toml:2:1: unknown field `chaos`");
+        refused("[defaults]\nretries = '1'", "e2e.toml:2:11: \"1\" is no number");
+        refused("[defaults]\nretries = -1", "e2e.toml:2:11: \"-1\" is no number of 0 or more");
+        refused("[defaults]\nmax_fail = 0", "e2e.toml:2:12: \"0\" is no number of 1 or more, nor off");
+        refused("[defaults]\nmax_fail = '3'", "e2e.toml:2:12: \"3\" is no number, nor \"off\"");
+        refused("[defaults]\nkeep_containers = true", "e2e.toml:2:19: true is no text in quotation marks");
+        refused("[defaults]\nkeep_containers = 'yes'", "e2e.toml:2:19: \"yes\" is none of never, failure, always");
+        refused("[defaults]\nttl = '0s'", "e2e.toml:2:7: \"0s\" is no time such as 90s or 2h, or never");
+        refused("timeout = '0s'", "e2e.toml:1:11: a deadline of zero");
+        refused("defaults = 3", "e2e.toml:1:12: invalid type: integer `3`");
+        refused("[defaults", "e2e.toml:1:");
+    }
+}

@@ -1,0 +1,347 @@
+//! The values of what `[defaults]`, an environment variable and a flag set alike. Each is written as one word, or as a number,
+//! so that all three are read and refused by the same rules.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How a value is written in TOML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// `3`
+    Number,
+    /// `"failure"`
+    Text,
+    /// `3` or `"off"`
+    NumberOrText,
+}
+
+/// A value that is written as one word; its error says what may be written.
+pub trait Setting: FromStr<Err = String> + fmt::Display + Clone + Send + Sync + 'static {
+    /// How TOML has it.
+    const WRITTEN: Written;
+}
+
+/// A value that is one of a few words.
+pub trait OneOf: Setting {
+    /// The words.
+    const WORDS: &'static [&'static str];
+}
+
+/// An enum whose variants are words.
+macro_rules! one_of {
+    ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$meaning])* $variant,)+ }
+
+        impl OneOf for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+
+        impl Setting for $name {
+            const WRITTEN: Written = Written::Text;
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(format!("{text:?} is none of {}", Self::WORDS.join(", "))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(match self { $(Self::$variant => $word,)+ })
+            }
+        }
+    };
+}
+
+one_of! {
+    /// When there are colours.
+    ColorWhen {
+        /// On a terminal, unless `NO_COLOR` or `CLICOLOR_FORCE` says otherwise.
+        Auto = "auto",
+        /// In any case.
+        Always = "always",
+        /// In none.
+        Never = "never",
+    }
+}
+
+one_of! {
+    /// How work is shown while it goes on.
+    ProgressHow {
+        /// Live on a terminal, plain elsewhere.
+        Auto = "auto",
+        /// A line for each thing that happens.
+        Plain = "plain",
+        /// Lines that change.
+        Live = "live",
+    }
+}
+
+one_of! {
+    /// When the lab of a case stays.
+    KeepWhen {
+        /// It never does.
+        Never = "never",
+        /// That of a case that failed.
+        Failure = "failure",
+        /// Any.
+        Always = "always",
+    }
+}
+
+one_of! {
+    /// What a regression does.
+    PerfGate {
+        /// It ends the run with an exit code of its own.
+        Fail = "fail",
+        /// It is said.
+        Warn = "warn",
+        /// Nothing is compared.
+        Off = "off",
+    }
+}
+
+one_of! {
+    /// What an operation without a baseline is.
+    BaselineMissing {
+        /// An error, before anything runs.
+        Error = "error",
+        /// Passed over.
+        Allow = "allow",
+    }
+}
+
+/// A number within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<const LEAST: u32, const MOST: u32>(u32);
+
+impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
+    /// The number, moved to the nearer bound where it lies outside.
+    #[must_use]
+    pub fn clamped(number: u32) -> Self {
+        Self(number.clamp(LEAST, MOST))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    fn range() -> String {
+        if MOST == u32::MAX { format!("of {LEAST} or more") } else { format!("from {LEAST} to {MOST}") }
+    }
+}
+
+impl<const LEAST: u32, const MOST: u32> Setting for Count<LEAST, MOST> {
+    const WRITTEN: Written = Written::Number;
+}
+
+impl<const LEAST: u32, const MOST: u32> FromStr for Count<LEAST, MOST> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
+        number.map(Self).ok_or_else(|| format!("{text:?} is no number {}", Self::range()))
+    }
+}
+
+impl<const LEAST: u32, const MOST: u32> fmt::Display for Count<LEAST, MOST> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// A number within bounds, or `off`: no number at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrOff<const LEAST: u32, const MOST: u32> {
+    /// `off`
+    Off,
+    /// The number.
+    On(Count<LEAST, MOST>),
+}
+
+impl<const LEAST: u32, const MOST: u32> OrOff<LEAST, MOST> {
+    /// The number, where there is one.
+    #[must_use]
+    pub fn get(self) -> Option<u32> {
+        match self {
+            Self::Off => None,
+            Self::On(count) => Some(count.get()),
+        }
+    }
+}
+
+impl<const LEAST: u32, const MOST: u32> Setting for OrOff<LEAST, MOST> {
+    const WRITTEN: Written = Written::NumberOrText;
+}
+
+impl<const LEAST: u32, const MOST: u32> FromStr for OrOff<LEAST, MOST> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::On).map_err(|problem| format!("{problem}, nor off")),
+        }
+    }
+}
+
+impl<const LEAST: u32, const MOST: u32> fmt::Display for OrOff<LEAST, MOST> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => formatter.write_str("off"),
+            Self::On(count) => count.fmt(formatter),
+        }
+    }
+}
+
+/// After how many failed cases a run stops.
+pub type MaxFail = OrOff<1, { u32::MAX }>;
+/// How often a failed case is tried again.
+pub type Retries = Count<0, { u32::MAX }>;
+/// How often a second machines are looked at, for who wants to know more than every run does.
+pub type MonitoringRate = OrOff<1, 50>;
+/// A slot.
+pub type SlotNumber = Count<1, 99>;
+
+/// How long a kept lab stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeToLive {
+    /// `never`: it does not go by itself.
+    Never,
+    /// It goes after this time.
+    After(Duration),
+}
+
+impl TimeToLive {
+    /// The time, where there is one.
+    #[must_use]
+    pub fn get(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::After(time) => Some(time),
+        }
+    }
+}
+
+impl Setting for TimeToLive {
+    const WRITTEN: Written = Written::Text;
+}
+
+impl FromStr for TimeToLive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self::Never),
+            _ => time(text).map(Self::After).map_err(|problem| format!("{problem}, or never")),
+        }
+    }
+}
+
+impl fmt::Display for TimeToLive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => formatter.write_str("never"),
+            Self::After(time) => short(*time).fmt(formatter),
+        }
+    }
+}
+
+/// A case's deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// Of the scenarios that have none of their own.
+    UnlessOwn(Duration),
+    /// Of every scenario.
+    Every(Duration),
+}
+
+impl Timeout {
+    /// What comes before a scenario's own.
+    #[must_use]
+    pub fn every(self) -> Option<Duration> {
+        match self {
+            Self::UnlessOwn(_) => None,
+            Self::Every(time) => Some(time),
+        }
+    }
+}
+
+impl Setting for Timeout {
+    const WRITTEN: Written = Written::Text;
+}
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        time(text).map(Self::Every)
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::UnlessOwn(time) | Self::Every(time)) = self;
+        short(*time).fmt(formatter)
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(format!("{text:?} is no time such as 90s or 2h")),
+    }
+}
+
+/// A time as one word, as it can be typed.
+fn short(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: Setting>(text: &str, expected: &str) {
+        let shown = match text.parse::<T>() {
+            Ok(value) => value.to_string(),
+            Err(problem) => problem,
+        };
+        assert_eq!(shown, expected, "{text}");
+    }
+
+    #[test]
+    fn a_value_is_shown_as_it_is_written() {
+        check::<KeepWhen>("always", "always");
+        check::<MaxFail>("off", "off");
+        check::<MaxFail>("3", "3");
+        check::<Retries>("0", "0");
+        check::<SlotNumber>("99", "99");
+        check::<TimeToLive>("never", "never");
+        check::<TimeToLive>("1h 30m", "1h30m");
+        check::<TimeToLive>("90m", "1h30m");
+        check::<Timeout>("90s", "1m30s");
+    }
+
+    #[test]
+    fn a_bad_value_says_what_may_be_written() {
+        check::<KeepWhen>("Always", "\"Always\" is none of never, failure, always");
+        check::<MaxFail>("0", "\"0\" is no number of 1 or more, nor off");
+        check::<Retries>("-1", "\"-1\" is no number of 0 or more");
+        check::<MonitoringRate>("51", "\"51\" is no number from 1 to 50, nor off");
+        check::<SlotNumber>("100", "\"100\" is no number from 1 to 99");
+        check::<TimeToLive>("2", "\"2\" is no time such as 90s or 2h, or never");
+        check::<Timeout>("0s", "\"0s\" is no time such as 90s or 2h");
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line as a user types it: what is set where, and what is said of it. Needs no root and no container.
+
+#![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use xtask::host::shell::{Command, Output};
+
+/// The engine in a folder, without what the environment of the test has set.
+fn xtask(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).dir(folder);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("E2E_")) {
+        command = command.env_remove(name);
+    }
+    command
+}
+
+fn project(e2e_toml: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["containers", "scenarios"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("e2e.toml"), e2e_toml).unwrap();
+    folder
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What `config show` says of a setting.
+fn setting(command: &Command, name: &str) -> Value {
+    let output = command.output().unwrap();
+    assert_eq!(output.status, 0, "{}", stderr(&output));
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["format_version"], 1);
+    let settings = shown["settings"].as_array().unwrap();
+    settings.iter().find(|setting| setting["name"] == name).unwrap().clone()
+}
+
+#[test]
+fn each_setting_says_where_it_came_from() {
+    let folder = project("name = 'x'\ntimeout = '2m'\n[defaults]\nretries = 1\nprogress = 'plain'\n");
+    let show = |more: &[&str]| xtask(folder.path(), &[&["config", "show", "--format", "json"], more].concat());
+    let of_file = |line: u32| json!({ "kind": "file", "path": "e2e.toml", "line": line });
+    let expected = json!({ "name": "retries", "value": 1, "origin": of_file(4) });
+    assert_eq!(setting(&show(&[]), "retries"), expected);
+    assert_eq!(setting(&show(&[]), "timeout")["origin"], of_file(2));
+    assert_eq!(setting(&show(&[]), "progress")["origin"], of_file(5));
+    assert_eq!(setting(&show(&[]), "max_fail")["origin"], json!({ "kind": "built_in" }));
+    let in_environment = show(&[]).env("E2E_RETRIES", "2").env("E2E_COLOR", "never");
+    let expected = json!({ "name": "retries", "value": 2,
+                           "origin": { "kind": "environment", "variable": "E2E_RETRIES" } });
+    assert_eq!(setting(&in_environment, "retries"), expected);
+    assert_eq!(setting(&in_environment, "color")["value"], "never");
+    let flagged = show(&["--retries", "0", "--progress", "auto"]).env("E2E_RETRIES", "2").env("E2E_PROGRESS", "live");
+    let expected = json!({ "name": "retries", "value": 0, "origin": { "kind": "flag", "flag": "--retries" } });
+    assert_eq!(setting(&flagged, "retries"), expected);
+    assert_eq!(setting(&flagged, "progress")["origin"], json!({ "kind": "flag", "flag": "--progress" }));
+}
+
+#[test]
+fn live_lines_as_a_default_are_plain_ones_without_a_terminal() {
+    let folder = project("name = 'x'\n[defaults]\nprogress = 'live'\n");
+    assert_eq!(xtask(folder.path(), &["runs"]).output().unwrap().status, 0);
+    let asked = xtask(folder.path(), &["runs", "--progress", "live"]).output().unwrap();
+    assert!(
+        asked.status == 2 && stderr(&asked).contains("--progress live: stderr is no terminal"),
+        "{}",
+        stderr(&asked)
+    );
+}
+
+#[test]
+fn the_table_for_people_names_every_place() {
+    let folder = project("name = 'x'\n[defaults]\nretries = 1\n");
+    let command = xtask(folder.path(), &["config", "show", "--max-fail", "3"]);
+    let output = command.env("E2E_SLOT", "7").env("E2E_RETRY", "7").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("retries"), "retries 1 e2e.toml:3");
+    assert_eq!(line("max_fail"), "max_fail 3 flag --max-fail");
+    assert_eq!(line("slot"), "slot 7 environment variable E2E_SLOT");
+    assert_eq!(line("timeout"), "timeout 5m built in; a scenario's own comes first");
+    assert_eq!(line("E2E_RETRY"), "E2E_RETRY is in the environment, and sets nothing: did you mean E2E_RETRIES?");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_whatever_the_verb() {
+    let refused = |command: &Command, expected: &str| {
+        let output = command.output().unwrap();
+        assert_eq!(output.status, 2, "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    };
+    let bad = project("name = 'x'\n[defaults]\nretries = 'often'\n");
+    refused(&xtask(bad.path(), &["e2e", "--list"]), "e2e.toml:3:11: \"often\" is no number");
+    refused(&xtask(bad.path(), &["runs"]), "e2e.toml:3:11: \"often\" is no number");
+    let good = project("name = 'x'\n");
+    refused(
+        &xtask(good.path(), &["runs"]).env("E2E_TTL", "soon"),
+        "the environment variable E2E_TTL: \"soon\" is no time such as 90s or 2h, or never; write another value, or unset it",
+    );
+    refused(&xtask(good.path(), &["e2e", "--keep-containers=sometimes"]), "--keep-containers");
+    refused(&xtask(good.path(), &["e2e", "--list", "--ttl", "2h"]), "--ttl is for a lab that is kept");
+    refused(&xtask(good.path(), &["e2e", "--list", "--baseline-missing", "allow"]), "is for --baseline-compare");
+}
+
+#[test]
+fn a_default_that_a_comparison_cannot_have_is_passed_over() {
+    let folder = project("name = 'x'\n[defaults]\nretries = 1\nkeep_containers = 'always'\n");
+    let pairs = |more: &[&str]| {
+        let args = [&["e2e", "--list", "--baseline-dir", "containers"], more].concat();
+        xtask(folder.path(), &args).env("E2E_TTL", "2h").output().unwrap()
+    };
+    let output = pairs(&[]);
+    assert_eq!(output.status, 0, "{}", stderr(&output));
+    let output = pairs(&["--retries", "1"]);
+    assert_eq!(output.status, 2);
+    assert!(stderr(&output).contains("cannot be used with") && stderr(&output).contains("--retries"));
+}
+
+#[test]
+fn the_projects_folder_is_named_by_a_flag_above_the_environment() {
+    let (one, other) = (project("name = 'one'\n"), project("name = 'other'\n"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let root = |args: &[&str]| {
+        let command = xtask(elsewhere.path(), &[args, &["config", "show", "--format", "json"]].concat());
+        setting(&command.env("E2E_ROOT", one.path()), "root")
+    };
+    assert_eq!(root(&[])["value"], one.path().display().to_string());
+    assert_eq!(root(&[])["origin"], json!({ "kind": "environment", "variable": "E2E_ROOT" }));
+    let other = other.path().display().to_string();
+    assert_eq!(root(&["--root", &other])["value"], other);
+    assert_eq!(root(&["--root", &other])["origin"], json!({ "kind": "flag", "flag": "--root" }));
+}
