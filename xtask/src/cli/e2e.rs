@@ -66,8 +66,8 @@ pub struct Args {
     retries: u32,
     /// Break things on purpose, as far as each scenario endures it: light, default, heavy, or families and faults such as
     /// net,process.kill.
-    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
-          value_parser = Profile::parse)]
+    #[arg(long, alias = "chaos-mode", value_name = "PROFILE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "default", value_parser = Profile::parse)]
     chaos: Option<Profile>,
     /// The seed of what is broken when, or of who goes first in a pair; a new one, which is printed, if not given.
     #[arg(long, value_name = "N")]

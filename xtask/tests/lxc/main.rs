@@ -19,5 +19,6 @@ mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod pytest;
 mod report;
 mod runs;
