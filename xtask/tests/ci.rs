@@ -1,5 +1,5 @@
-//! What `just` runs: every recipe is what its example says and can be typed. `just` comes from the Python registry, at the
-//! first time (`.ci/tools`). Needs no root and no container.
+//! What CI and `just` run: workflows hold to their rules, and every recipe is what its example says and can be typed. The
+//! tools that read them come from the Python registry, at the first time (`.ci/tools`). Needs no root and no container.
 
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 
@@ -8,7 +8,7 @@ mod command_lines;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ fn command(program: impl AsRef<Path>) -> Command {
     command.env("HOME", owner.dir).user(owner.uid.as_raw(), owner.gid.as_raw())
 }
 
+fn workflows(args: &[&str]) -> Command {
+    command(root().join(".ci/workflows")).args(args)
+}
+
 fn just(args: &[&str]) -> Output {
     let tools = command(root().join(".ci/tools")).run().unwrap().text();
     command(Path::new(tools.trim()).join("bin/just")).args(args).output().unwrap()
@@ -75,6 +79,55 @@ fn named_recipes(text: &str) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+/// A copy of the workflows in which something else stands for a text of one of them, and what is said of it.
+fn refused(file: &str, from: &str, to: &str, expected: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    Command::new("cp").arg("-r").arg(root().join(".github")).arg(folder.path()).run().unwrap();
+    let path = folder.path().join(".github").join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from:?}");
+    fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    let output = workflows(&["--root", &folder.path().display().to_string()]).output().unwrap();
+    assert_eq!(output.status, 1, "{file} with {to:?}: {}", said(&output));
+    assert!(said(&output).contains(expected), "{file} with {to:?}: {expected}: {}", said(&output));
+}
+
+#[test]
+fn workflows_are_sound_and_what_is_not_is_refused() {
+    let sound = workflows(&[]).output().unwrap();
+    assert_eq!((sound.status, said(&sound).as_str()), (0, ""));
+    let ci = "workflows/ci.yml";
+    refused(ci, "runs-on:", "run-on:", "run-on");
+    refused("actions/record/action.yml", "using: composite", "using: compost", "compost");
+    refused(ci, "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1", "actions/checkout@v7", "is not pinned");
+    refused(ci, "3ba90b1 # v7.0.1", "3ba90b1", "is not pinned");
+    refused(ci, "install-nix-action@v31", "install-nix-action@v30", "nothing uses cachix/install-nix-action@v31");
+    refused(ci, "./.github/actions/rust", "./.github/actions/rest", "there is no ./.github/actions/rest");
+    refused(ci, "run: nix/check", "run: nix/check ${{ inputs.x }}", "an expression in a script");
+    refused(ci, "run: nix/check", "run: if nix/check", "syntax error");
+    refused(ci, "timeout-minutes: 90", "continue-on-error: false", "test: no timeout-minutes");
+    refused(ci, "    permissions:\n      contents: read\n", "", "test: no permissions");
+    refused(ci, "concurrency:\n", "env:\n", "no concurrency");
+    refused("workflows/suite.yml", "needs: shard", "needs: shart", "there is no such job");
+    refused("actions/record/action.yml", "retention-days: ${{", "compression-level: ${{", "without retention-days");
+}
+
+#[test]
+fn a_step_runs_here_as_it_does_there() {
+    let draw = "on-demand/run/Draw a seed, or take the one that was asked for";
+    let run = |asked: &str| workflows(&["--run", draw]).env("ASKED", asked).output().unwrap();
+    let given = run("77");
+    assert!(given.status == 0 && said(&given).contains("GITHUB_ENV:\nSEED=77\n"), "{}", said(&given));
+    let drawn = run("");
+    assert!(drawn.status == 0 && !said(&drawn).contains("SEED=\n"), "{}", said(&drawn));
+    let planted = run("7; echo planted");
+    assert!(planted.status == 2 && said(&planted).contains("no number"), "{}", said(&planted));
+    assert!(!said(&planted).contains("\nplanted"), "{}", said(&planted));
+    let unknown = workflows(&["--run", "suite/shard"]).env_remove("SHARD").output().unwrap();
+    assert!(unknown.status == 1 && said(&unknown).contains("only GitHub knows SHARD"), "{}", said(&unknown));
 }
 
 #[test]
