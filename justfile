@@ -43,6 +43,11 @@ report *args:
 logs *args:
     cargo xtask logs "$@"
 
+# Join the records of shards into one run, with one answer: just merge shard-1 shard-2
+[group('run')]
+merge *args:
+    cargo xtask merge "$@"
+
 # Pack a run into one file, which `cargo xtask e2e --from-bundle FILE` repeats elsewhere
 [group('run')]
 bundle *args:
@@ -163,6 +168,16 @@ image-prune:
 new *args:
     cargo xtask new "$@"
 
+# Make a project for another product, which passes as it is: just init ../shop
+[group('project')]
+init *args:
+    cargo xtask init "$@"
+
+# Build an archive and a Debian package of the engine, to install it elsewhere
+[group('project')]
+dist *args:
+    cargo xtask dist "$@"
+
 # Check everything: format, lints, unit tests, tests on real containers, the scenarios
 [group('project')]
 test *args:
@@ -182,3 +197,8 @@ doctor:
 [group('machine')]
 setup *args:
     cargo xtask setup "$@"
+
+# Show what flags, environment and e2e.toml set, and where each value came from
+[group('machine')]
+config:
+    cargo xtask config show
