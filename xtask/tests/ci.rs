@@ -25,6 +25,15 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// The texts that name recipes.
 const NAMING_RECIPES: &[&str] = &["README.md", "CONTRIBUTING.md", "justfile"];
 
+/// What stands in workflows for something that only GitHub or a person knows, and a word that may be there.
+const STANDS_FOR: &[(&str, &str)] = &[
+    ("\"$SEED\"", "7"),
+    ("\"$SHARD\"", "1/4"),
+    ("\"$PROFILE\"", "heavy"),
+    ("\"$PREVIOUS\"", "v0.1.0"),
+    ("\"${filters[@]}\"", "data_pipeline"),
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -113,6 +122,23 @@ fn workflows_are_sound_and_what_is_not_is_refused() {
     refused(ci, "concurrency:\n", "env:\n", "no concurrency");
     refused("workflows/suite.yml", "needs: shard", "needs: shart", "there is no such job");
     refused("actions/record/action.yml", "retention-days: ${{", "compression-level: ${{", "without retention-days");
+}
+
+#[test]
+fn the_command_lines_of_workflows_can_be_typed() {
+    let listed = workflows(&["--list"]).run().unwrap().text();
+    let (mut typed, mut broken) = (0, Vec::new());
+    for line in listed.lines().map(str::trim).filter(|line| line.starts_with("cargo xtask ")) {
+        let known = STANDS_FOR.iter().fold(line.to_owned(), |line, (name, word)| line.replace(name, word));
+        assert!(!known.contains('$'), "{line}: STANDS_FOR in xtask/tests/ci.rs has no word for what stands there");
+        let alone = known.split(" | ").next().unwrap();
+        for (_, words) in command_lines(alone) {
+            typed += 1;
+            broken.extend(parse_as_typed(&words).err().map(|error| format!("`{line}`: {error}")));
+        }
+    }
+    assert!(typed > 10, "only {typed} command lines: {listed}");
+    assert!(broken.is_empty(), "\n.github: {}\n    cure: see `cargo xtask help`\n", broken.join("\n.github: "));
 }
 
 #[test]
