@@ -76,8 +76,8 @@ pub struct Args {
     /// Break things on purpose, as far as each scenario endures it.
     ///
     /// light, default, heavy, or families and faults such as net,process.kill.
-    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "default",
-          value_parser = Profile::parse, help_heading = CHAOS)]
+    #[arg(long, alias = "chaos-mode", value_name = "PROFILE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "default", value_parser = Profile::parse, help_heading = CHAOS)]
     chaos: Option<Profile>,
     /// The seed of what is random; a new one, which is printed, if not given.
     ///

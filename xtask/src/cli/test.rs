@@ -17,7 +17,7 @@ use crate::host::setup;
 use crate::host::shell;
 use crate::record::human::seconds;
 
-/// Formatting, lints, unit tests, integration tests on real LXC, and the scenarios.
+/// Formatting, lints, unit tests, workflows, integration tests on real LXC, and the scenarios.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Install what the machine lacks first, what is optional too, without asking.
@@ -35,7 +35,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     require_tools()?;
     let tests = Tests { root: context.root.clone(), cargo: cargo::program().to_string_lossy().into_owned() };
-    let stages: [(&str, Stage); 8] = [
+    let stages: [(&str, Stage); 9] = [
         ("formatting", |it| it.cargo(&["fmt", "--all", "--check"])),
         ("lints", |it| it.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("documentation", |it| {
@@ -43,6 +43,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         }),
         ("unit tests", |it| it.cargo(&["test", "--quiet", "--workspace", "--lib", "--bins"])),
         ("the Python client", Tests::python),
+        ("workflows", Tests::workflows),
         ("documentation's examples", |it| it.cargo(&["test", "--quiet", "--workspace", "--doc"])),
         ("integration tests, on real LXC", Tests::integration),
         ("scenarios, on the real templates", Tests::scenarios),
@@ -80,6 +81,10 @@ impl Tests {
     fn python(&self) -> anyhow::Result<bool> {
         let words = ["-B", "-m", "unittest", "discover", "--start-directory", "xtask/sdk/python"].map(str::to_owned);
         Ok(shell::run_interactive_in(&self.root, "python3", &words)? == 0)
+    }
+
+    fn workflows(&self) -> anyhow::Result<bool> {
+        Ok(shell::run_interactive_in(&self.root, &self.root.join(".ci/workflows").display().to_string(), &[])? == 0)
     }
 
     /// Builds as the invoking user, runs as root: the tests make labs.

@@ -265,3 +265,48 @@ fn has_started(store: &Path) -> bool {
     let log = fs::read_to_string(store.join("logs/mini.log")).unwrap_or_default();
     log.contains("touch /etc/started")
 }
+
+#[test]
+fn layers_go_into_another_store_as_one_file() {
+    let fixture = Fixture::new("true");
+    let layer = fixture.layer(&["build"]);
+    fs::create_dir(fixture.store.path().join("layers/.building-x")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let file = other.path().join("layers.tar").display().to_string();
+    let store = other.path().join("store");
+    let layers = |verb: &str, store: &Path| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/layers");
+        Command::new(script).args([verb, &file]).env("E2E_STATE_DIR", store).dir("/").output().unwrap()
+    };
+    for (verb, store) in [("pack", fixture.store.path()), ("unpack", &store)] {
+        let done = layers(verb, store);
+        assert_eq!(done.status, 0, "{}", stderr(&done));
+    }
+    assert_eq!(inside(&store.join("layers")), inside(&fixture.store.path().join("layers")));
+    let listed = fixture.command(&["list"]).env("E2E_STATE_DIR", &store).run().unwrap();
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert!(
+        listed["layers"][0]["stored"].is_object() && listed["layers"][0]["stored"] == layer["stored"],
+        "{listed:#}"
+    );
+    let again = layers("unpack", &store);
+    assert!(again.status == 1 && stderr(&again).contains("nothing is added to them"), "{}", stderr(&again));
+}
+
+/// Everything in finished layers: where, whose, with which mode, how large.
+fn inside(layers: &Path) -> Vec<(PathBuf, u32, u32, u32, u64)> {
+    let entries = walkdir::WalkDir::new(layers)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.depth() != 1 || !entry.file_name().to_string_lossy().starts_with('.'));
+    let seen = entries.map(|entry| {
+        let entry = entry.unwrap();
+        let metadata = entry.path().symlink_metadata().unwrap();
+        let size = if metadata.is_file() { metadata.len() } else { 0 };
+        let path = entry.path().strip_prefix(layers).unwrap().to_owned();
+        (path, metadata.uid(), metadata.gid(), metadata.mode(), size)
+    });
+    let seen: Vec<_> = seen.collect();
+    assert!(seen.iter().any(|one| one.1 >= FIRST_ID && one.3 & 0o4000 != 0), "a set-id program of a container's root");
+    seen
+}

@@ -19,6 +19,7 @@ mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod pytest;
 mod report;
 mod runs;
 mod shards;
