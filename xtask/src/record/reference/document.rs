@@ -97,6 +97,7 @@ fn of_struct(name: &str) -> Vec<Field> {
         meaning: property["description"].as_str().unwrap_or_default().to_owned(),
         is_flat: false,
         may_be_missing: !required.contains(&Value::String(name.clone())),
+        attributes: String::new(),
     };
     properties.iter().map(field).collect()
 }
