@@ -23,6 +23,17 @@ pub fn is_marked() -> bool {
 pub struct FailingWith(String);
 
 /// The failure's text with its causes must contain this.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result, failing_with};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.known_defect("product-1.0/no-table", failing_with("has no table"), || {
+///     lab.container("app")?.exec(["product", "table"])?.success()?;
+///     Ok(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn failing_with(text: impl Into<String>) -> FailingWith {
     FailingWith(text.into())
 }
