@@ -19,6 +19,11 @@ pub fn is_marked() -> bool {
 }
 
 /// What the failure of a known defect must contain, see [`Lab::known_defect`].
+///
+/// ```no_run
+/// # use e2e::{FailingWith, failing_with};
+/// let expected: FailingWith = failing_with("has no table");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailingWith(String);
 
