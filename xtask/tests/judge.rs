@@ -1,14 +1,15 @@
 //! What holds of the judge whatever it is given, how often it is wrong on recorded timings, and how long it takes.
 
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use e2e_stats::{Estimates, hodges_lehmann, low_mean, mann_whitney, moving_block_ratio, paired, paired_low};
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use xtask::judge::{
-    Better, Comparisons, Decision, Duet, Kind, Metric, Pair, Plan, Rate, Recording, Series, Step, Thresholds, Verdict,
-    Windows, committed, criterion, fixed_20_percent,
+    Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Comparisons, Decision, Duet, Kind, Metric, Pair, Plan, RUN_ALPHA,
+    Rate, Recording, Series, Step, Thresholds, Verdict, Windows, committed, criterion, fixed_20_percent,
 };
 
 /// Any number a clock or a bug could give.
@@ -186,16 +187,16 @@ fn identical_work_in_made_up_noise_is_hardly_ever_called_changed() {
 }
 
 /// A small part of what README.md beside the judge was made from: whole sessions, two of three on a busy machine.
-fn recorded() -> Vec<Rate> {
+static RECORDED: LazyLock<Vec<Rate>> = LazyLock::new(|| {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/noise/raw.csv");
     let text = std::fs::read_to_string(&path).expect("the sample is in the repository");
     let recording = Recording::parse(&path, &text).expect("the sample is good");
     Comparisons { windows: Windows::Both(60), seed: 1 }.run(&[recording])
-}
+});
 
 #[test]
 fn on_recorded_timings_verdicts_hold_where_the_usual_rules_do_not() {
-    let rates = recorded();
+    let rates = &*RECORDED;
     let sum = |rule: &str, metric: &str, effect: u32, of: fn(&Rate) -> usize| {
         let chosen =
             rates.iter().filter(|rate| (rate.rule, rate.metric, rate.effect_percent) == (rule, metric, effect));
@@ -220,6 +221,92 @@ fn on_recorded_timings_verdicts_hold_where_the_usual_rules_do_not() {
     assert!(found("duet", "cpu", 10) >= 0.95, "{}", found("duet", "cpu", 10));
     assert!(found("duet", "wall", 20) >= 0.6, "{}", found("duet", "wall", 20));
     assert!(found("committed", "cpu", 10) >= 0.6, "{}", found("committed", "cpu", 10));
+}
+
+/// Set to anything, it makes the tables of `docs/verdicts.md` anew.
+const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
+
+#[test]
+fn the_tables_for_users_are_what_the_rules_say_of_the_recorded_timings() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/verdicts.md");
+    let written = std::fs::read_to_string(&path).unwrap();
+    let made = with(&with(&written, "thresholds", &thresholds()), "rates", &rates(&RECORDED));
+    if std::env::var_os(WRITE_VARIABLE).is_some() {
+        std::fs::write(&path, &made).unwrap();
+        return;
+    }
+    let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
+    assert!(
+        made == written,
+        "docs/verdicts.md:{}: the rules say something else\n    cure: {WRITE_VARIABLE}=1 cargo test -p xtask --test judge tables",
+        differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1
+    );
+}
+
+/// The text with another one between the marks of this name.
+fn with(text: &str, name: &str, table: &str) -> String {
+    let begin = format!("<!-- {name} -->\n");
+    let (before, rest) = text.split_once(&begin).expect("the page has the mark");
+    let (_, after) = rest.split_once("<!-- end -->").expect("the page has its end");
+    format!("{before}{begin}{table}<!-- end -->{after}")
+}
+
+fn thresholds() -> String {
+    let default = Thresholds::default();
+    let mut text = String::from("| threshold | if nothing else is said |\n|---|---|\n");
+    for (what, value) in [
+        ("a duet suspects a change beyond", format!("{} %", default.worse_percent())),
+        ("and confirms it, on fresh pairs, beyond", format!("{} %", default.confirm_percent())),
+        ("a duet says unchanged where the interval lies within", format!("{} %", default.same_percent())),
+        (
+            "committed samples and those corrected by the fixed work are both beyond",
+            format!("{} %", default.committed_percent()),
+        ),
+        (
+            "the same, of processor time, where the operation mostly waits",
+            format!("{} %", 1.5 * default.committed_percent()),
+        ),
+        ("pairs of a duet at most, with those that confirm", Plan::quick().pairs_most().to_string()),
+        (
+            "the same of operations of more than 2 s, where changes count from 7.5 %",
+            Plan::slow().pairs_most().to_string(),
+        ),
+        ("committed samples at least", COMMITTED_SAMPLES.to_string()),
+        ("runs of the fixed work at least", CALIBRATION_RUNS.to_string()),
+        ("chance that a run's duets call anything changed by noise", format!("{} %", RUN_ALPHA * 100.0)),
+    ] {
+        text.push_str(&format!("| {what} | {value} |\n"));
+    }
+    text
+}
+
+fn rates(all: &[Rate]) -> String {
+    let mut text = String::from(
+        "| rule | time | work | identical: regressed, improved | +10 % | +20 % | pairs or samples: identical, +10 % |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for same in all.iter().filter(|rate| rate.effect_percent == 0) {
+        let key = |rate: &Rate| (rate.rule, rate.metric, rate.workload.clone());
+        let more = |percent| all.iter().find(|rate| key(rate) == key(same) && rate.effect_percent == percent);
+        let share = |part: usize, whole: usize| part as f64 / whole as f64 * 100.0;
+        let found = |percent| {
+            more(percent).map_or_else(String::new, |it| format!("{:.0}", share(it.regressed, it.comparisons)))
+        };
+        text.push_str(&format!(
+            "| {} | {} | {} | {:.1}, {:.1} (n {}) | {} | {} | {:.0}, {:.0} |\n",
+            same.rule,
+            same.metric,
+            same.workload,
+            share(same.regressed, same.comparisons),
+            share(same.improved, same.comparisons),
+            same.comparisons,
+            found(10),
+            found(20),
+            same.pairs_mean,
+            more(10).map_or(f64::NAN, |it| it.pairs_mean)
+        ));
+    }
+    text
 }
 
 #[test]

@@ -13,14 +13,18 @@ mod rust_rules;
 mod text_rules;
 #[path = "tidy/tokens.rs"]
 mod tokens;
+#[path = "tidy/typed_words.rs"]
+mod typed_words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use command_lines::{command_lines, help_texts, parse_as_typed};
 use files::{engine, folders_with, read, root, rust_files, text_files};
 use rust_rules::{allowance, attributes, logic, prints, row, uses};
 use text_rules::{
-    explained, has_command, headings, listed_programs, machine_names, nix_names, reasons, sections, words,
+    anchors, documented_structs, explained, has_command, headings, links, listed_programs, machine_names, nix_names,
+    reasons, sections, words,
 };
 use tokens::tokens;
 use xtask::cli::Cli;
@@ -70,9 +74,12 @@ const SCENARIOS: &[&str] = &["scenarios", "xtask/tests/project/scenarios"];
 /// The words that choose among Mancer's scenarios; README.md shows them.
 const TAGS: &[&str] = &["data_pipeline", "automation", "error_handling", "performance", "multi_container", "slow"];
 
-/// The files whose command lines people copy.
-const GUIDES: &[&str] =
-    &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/comparison.md", "docs/faults.md", "justfile", ".ci/run"];
+/// Files without the ending of a text for people whose command lines are to be right as well.
+const SCRIPTS: &[&str] = &["justfile", ".ci/run"];
+
+/// Guides that would be of little use without command lines.
+const SHOWS_COMMANDS: &[&str] =
+    &["README.md", "CONTRIBUTING.md", "docs/faults.md", "docs/verdicts.md", "justfile", ".ci/run"];
 
 #[test]
 fn modules_use_what_the_table_allows() {
@@ -368,6 +375,24 @@ fn every_fault_is_described_with_its_parameters() {
 }
 
 #[test]
+fn every_type_of_the_sdk_has_an_example() {
+    let offered = read("xtask/sdk/src/lib.rs");
+    let is_offered = |name: &str| {
+        let used = offered.lines().filter(|line| line.starts_with("pub use "));
+        used.flat_map(|line| line.split(|c: char| !c.is_alphanumeric())).any(|word| word == name)
+    };
+    let mut broken = Vec::new();
+    for source in rust_files(&["xtask/sdk/src/"]) {
+        for (line, name, docs) in documented_structs(&source.text) {
+            if is_offered(&name) && !docs.contains("```") {
+                broken.push(source.at(line, &format!("{name} has no example"), "write one, as ```no_run"));
+            }
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
 fn module_files_hold_no_logic() {
     let mut broken = Vec::new();
     for source in rust_files(&["xtask/src/", "xtask/sdk/src/", "xtask/contract/src/", "xtask/stats/src/"]) {
@@ -437,13 +462,36 @@ fn no_file_names_this_machine_or_a_registry() {
 #[test]
 fn the_command_lines_of_the_guides_can_be_typed() {
     let mut broken = Vec::new();
-    for path in GUIDES {
-        let text = read(path);
-        let lines = command_lines(&text);
-        assert!(!lines.is_empty(), "{path} shows no command line at all");
+    let is_guide = |path: &str| path.ends_with(".md") || SCRIPTS.contains(&path);
+    for guide in text_files(&[""]).into_iter().filter(|source| is_guide(&source.path)) {
+        let lines = command_lines(&guide.text);
+        assert!(
+            !lines.is_empty() || !SHOWS_COMMANDS.contains(&guide.path.as_str()),
+            "{} shows no command line at all",
+            guide.path
+        );
         for (line, words) in lines {
             if let Err(error) = parse_as_typed(&words) {
-                broken.push(format!("{path}:{line}: `{}`: {error}\n    cure: see `cargo xtask help`", words.join(" ")));
+                broken.push(guide.at(line, &format!("`{}`: {error}", words.join(" ")), "see `cargo xtask help`"));
+            }
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn links_between_the_guides_lead_somewhere() {
+    let mut broken = Vec::new();
+    for guide in text_files(&[""]).into_iter().filter(|source| source.path.ends_with(".md")) {
+        let folder = Path::new(&guide.path).parent().unwrap_or(Path::new(""));
+        for (line, target) in links(&guide.text) {
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let path = root().join(if file.is_empty() { PathBuf::from(&guide.path) } else { folder.join(file) });
+            let leads = path.exists()
+                && (anchor.is_empty()
+                    || std::fs::read_to_string(&path).is_ok_and(|text| anchors(&text).contains(anchor)));
+            if !leads {
+                broken.push(guide.at(line, &format!("{target} leads nowhere"), "name a file, and a heading in it"));
             }
         }
     }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Fault, Stream};
+use crate::{ErrorCode, Fault, Stream};
 
 /// A request's parameters, with the method's name and the shape of its answer.
 pub trait Method: Serialize + DeserializeOwned {
@@ -17,13 +17,26 @@ pub trait Method: Serialize + DeserializeOwned {
     const NAME: &'static str;
     /// What the method returns.
     type Answer: Serialize + DeserializeOwned;
+    /// What the answer may be an error for, beside what it may be for with any request: [`REFUSALS_OF_ALL`].
+    const REFUSALS: &'static [(ErrorCode, &'static str)];
 }
 
+/// What the answer to any request may be an error for.
+pub const REFUSALS_OF_ALL: [(ErrorCode, &str); 6] = [
+    (ErrorCode::Parse, "the line is no request, or longer than a line may be: `id` is null, and the session is over"),
+    (ErrorCode::InvalidRequest, "it came before `hello`"),
+    (ErrorCode::MethodNotFound, "there is no such method"),
+    (ErrorCode::InvalidParams, "the parameters do not fit: one is missing, unknown or of another type"),
+    (ErrorCode::Infrastructure, "the engine or the machine failed: the case has no verdict, and is tried again once"),
+    (ErrorCode::Interrupted, "the run was interrupted, the case was given up, or the session is over"),
+];
+
 macro_rules! method {
-    ($params:ty, $name:literal, $answer:ty) => {
+    ($params:ty, $name:literal, $answer:ty $(, $code:ident: $reason:literal)*) => {
         impl Method for $params {
             const NAME: &'static str = $name;
             type Answer = $answer;
+            const REFUSALS: &'static [(ErrorCode, &'static str)] = &[$((ErrorCode::$code, $reason)),*];
         }
     };
 }
@@ -41,7 +54,8 @@ pub struct Hello {
     /// [`crate::PROTOCOL_VERSION`] of the scenario's SDK.
     pub protocol: u32,
 }
-method!(Hello, "hello", Welcome);
+method!(Hello, "hello", Welcome,
+    InvalidRequest: "another version of the protocol: the session is over");
 
 /// What a scenario learns with `hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,7 +110,9 @@ pub struct Exec {
     /// Past this it is killed inside the container, with its children, and the answer says so.
     pub deadline_ms: u64,
 }
-method!(Exec, "exec", ExecResult);
+method!(Exec, "exec", ExecResult,
+    InvalidParams: "there is no such container or user, `argv` is empty, a word has a zero byte, a variable has no name, or the command line is longer than the kernel takes",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// How an `exec` ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,7 +141,7 @@ pub struct Put {
     pub path: String,
     /// The content; a [`Stream::File`] is read with the rights of the scenario's user.
     pub content: Stream,
-    /// Permission bits, such as `0o644`.
+    /// Permission bits as a number: 420 for `rw-r--r--`, which is 644 in base 8.
     pub mode: u32,
     /// `user` or `user:group` by name inside the container; root if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,7 +149,9 @@ pub struct Put {
     /// Past this the answer is an error.
     pub deadline_ms: u64,
 }
-method!(Put, "put", Done);
+method!(Put, "put", Done,
+    InvalidParams: "there is no such container, the path is not absolute, the file cannot be written, or the deadline has passed: the message has what the container said",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// `get`: reads a file of a container. A missing file is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +165,9 @@ pub struct Get {
     /// Past this the answer is an error.
     pub deadline_ms: u64,
 }
-method!(Get, "get", Stream);
+method!(Get, "get", Stream,
+    InvalidParams: "there is no such container or file, it cannot be read, or the deadline has passed: the message has what the container said",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// `wait`: waits until a condition holds in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +181,9 @@ pub struct Wait {
     /// Past this, or as soon as the container has died, the answer is an error with the last observation.
     pub deadline_ms: u64,
 }
-method!(Wait, "wait", Waited);
+method!(Wait, "wait", Waited,
+    InvalidParams: "there is no such container",
+    Deadline: "the condition did not hold in time: the message has the last observation");
 
 /// How long a `wait` took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -210,7 +232,8 @@ pub struct Step {
     /// Which end of it this is.
     pub edge: Edge,
 }
-method!(Step, "step", Done);
+method!(Step, "step", Done,
+    InvalidParams: "it ends, but never began");
 
 /// The begin or the end of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,7 +281,8 @@ pub struct MeasureEnd {
     /// none of the socket's and the engine's own time in it.
     pub duration_ms: f64,
 }
-method!(MeasureEnd, "measure.end", Measured);
+method!(MeasureEnd, "measure.end", Measured,
+    InvalidParams: "this measurement is not open");
 
 /// What the engine wants after a repetition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,7 +306,8 @@ pub struct Metric {
     /// Which direction is the good one.
     pub better: Better,
 }
-method!(Metric, "metric", Done);
+method!(Metric, "metric", Done,
+    InvalidParams: "its value is not finite, or it has another unit or direction than before");
 
 /// Which values of a metric are the good ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,7 +404,8 @@ pub struct Artifact {
     /// The content; a [`Stream::File`] is read with the rights of the scenario's user.
     pub content: Stream,
 }
-method!(Artifact, "artifact", Done);
+method!(Artifact, "artifact", Done,
+    InvalidParams: "the name is no plain file name, or the content cannot be read or written as the scenario's user");
 
 /// `fault.inject`: breaks something on purpose. The answer comes when the damage was seen to bite; what cannot be done on
 /// this host, or does not bite, is an error of the infrastructure.
@@ -392,7 +418,9 @@ pub struct FaultInject {
     /// What.
     pub fault: Fault,
 }
-method!(FaultInject, "fault.inject", Injected);
+method!(FaultInject, "fault.inject", Injected,
+    InvalidParams: "there is no such container, or the fault cannot be done with these parameters",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// A fault that bites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -413,7 +441,9 @@ pub struct FaultHeal {
     /// From `fault.inject`.
     pub fault: u64,
 }
-method!(FaultHeal, "fault.heal", Healed);
+method!(FaultHeal, "fault.heal", Healed,
+    InvalidParams: "there is no such fault",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// A fault that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -429,7 +459,8 @@ pub struct Healed {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChaosBegin {}
-method!(ChaosBegin, "chaos.begin", ChaosPlaying);
+method!(ChaosBegin, "chaos.begin", ChaosPlaying,
+    InvalidParams: "it has begun before");
 
 /// What is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -448,7 +479,8 @@ pub struct ChaosPlaying {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settle {}
-method!(Settle, "settle", Settled);
+method!(Settle, "settle", Settled,
+    Deadline: "not all probes passed within the recovery deadline; that is a failed check as well");
 
 /// What came of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -483,7 +515,8 @@ pub struct Invariant {
     /// Line in that file, from 1.
     pub line: u32,
 }
-method!(Invariant, "invariant", Done);
+method!(Invariant, "invariant", Done,
+    InvalidParams: "`at_end` before `settle`, or `sometimes` with a name that `scenario.toml` does not list");
 
 /// When a condition has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -513,7 +546,8 @@ pub struct History {
     #[serde(default)]
     pub value: Value,
 }
-method!(History, "history", Done);
+method!(History, "history", Done,
+    InvalidParams: "the process is in the middle of another operation, or this one never began");
 
 /// Begin or end of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -549,7 +583,8 @@ pub struct Defect {
     /// Line in that file, from 1.
     pub line: u32,
 }
-method!(Defect, "defect", Done);
+method!(Defect, "defect", Done,
+    InvalidParams: "`scenario.toml` does not list it under `defects`");
 
 /// What came of a stretch that is expected to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -576,7 +611,10 @@ pub struct Screenshot {
     /// Past this the answer is an error.
     pub deadline_ms: u64,
 }
-method!(Screenshot, "screenshot", Picture);
+method!(Screenshot, "screenshot", Picture,
+    InvalidParams: "the name is no plain file name, the URL is none of this lab's, or the page answers with an error",
+    Deadline: "the page was not loaded, or not pictured, in time",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// What came of a `screenshot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -614,7 +652,10 @@ pub struct ScreenshotCompare {
     /// A pixel is the same where none of its colours differs by more than this, of 255.
     pub channel_off_max: u8,
 }
-method!(ScreenshotCompare, "screenshot.compare", Likeness);
+method!(ScreenshotCompare, "screenshot.compare", Likeness,
+    InvalidParams: "as for `screenshot`; or the expected picture is not there, or is no PNG",
+    Deadline: "the page was not loaded, or not pictured, in time",
+    Unavailable: "a fault has taken the container down, or frozen it");
 
 /// How large a picture is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,23 @@ use crate::{CheckFailed, Lab, Result};
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The stretch in which faults are played: see [`Lab::chaos`].
+///
+/// ```no_run
+/// # use e2e::{Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// # fn doubled(_: &Lab) -> Result<u32> { Ok(0) }
+/// # fn submit(_: &Lab) -> Result { Ok(()) }
+/// let accepted = lab.chaos(|chaos| {
+///     chaos.always("no job is done twice", move || Ok(doubled(lab)? == 0));
+///     let mut accepted = 0;
+///     while accepted < 100 || chaos.lasts() {
+///         accepted += u32::from(submit(lab).is_ok());
+///     }
+///     Ok(accepted)
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Chaos<'scope, 'env: 'scope> {
     lab: &'env Lab,
@@ -114,6 +131,15 @@ impl Lab {
     /// done again". Its name stands under `sometimes` in `[chaos]` of `scenario.toml`, so that it is missed too where the
     /// case never comes by here.
     ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let done_again = 3;
+    /// lab.sometimes("a job was done again", done_again > 0)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the name does not stand there.
     #[track_caller]
@@ -123,6 +149,15 @@ impl Lab {
     }
 
     /// Checks what has to hold when everything is healed and quiet: after [`Lab::chaos`].
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// # fn missing(_: &Lab) -> Result<u32> { Ok(0) }
+    /// lab.at_end("no accepted job is lost", || Ok(missing(lab)? == 0))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`CheckFailed`] when it does not hold; an error of `holds`.

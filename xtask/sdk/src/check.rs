@@ -160,6 +160,18 @@ macro_rules! __check {
 }
 
 /// The error of a check that did not hold. The engine has recorded it already.
+///
+/// ```no_run
+/// # use e2e::{CheckFailed, Lab, Result, check};
+/// # fn scenario(lab: &Lab) -> Result {
+/// fn looks(rows: u64) -> Result {
+///     check!(rows == 20_000);
+///     Ok(())
+/// }
+/// assert!(looks(1).unwrap_err().is::<CheckFailed>());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct CheckFailed(Check);
 

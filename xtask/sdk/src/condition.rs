@@ -3,22 +3,62 @@
 use e2e_contract::Condition;
 
 /// Something accepts TCP connections at this port of the container.
+///
+/// ```no_run
+/// # use e2e::{Lab, Port, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.container("db")?.wait_for(Port(5432))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port(pub u16);
 
 /// A GET of this path (`/path`, or `:8080/path`) at the container gives a status of 200 to 399.
+///
+/// ```no_run
+/// # use e2e::{Http, Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.container("app")?.wait_for(Http(":8080/health"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http<S: Into<String>>(pub S);
 
 /// This systemd unit is active.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result, Unit};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.container("app")?.wait_for(Unit("nginx.service"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit<S: Into<String>>(pub S);
 
 /// This path exists in the container.
+///
+/// ```no_run
+/// # use e2e::{File, Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.container("app")?.wait_for(File("/run/app.pid"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File<S: Into<String>>(pub S);
 
 /// This command exits with 0 in the container: program and arguments, no shell in between.
+///
+/// ```no_run
+/// # use e2e::{Command, Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.container("db")?.wait_for(Command(["pg_isready", "--quiet"]))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command<I: IntoIterator<Item: Into<String>>>(pub I);
 

@@ -16,6 +16,20 @@ use crate::{Exec, Finished, RequestError, Result};
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
 /// A container of the lab. Clones are cheap and any thread may use them.
+///
+/// ```no_run
+/// # use e2e::{Lab, Port, Result, check};
+/// # fn scenario(lab: &Lab) -> Result {
+/// # use std::time::Duration;
+/// let db = lab.container("db")?;
+/// db.wait_for_within(Port(5432), Duration::from_secs(10))?;
+/// db.put(lab.fixture("rows.csv"), "/tmp/rows.csv")?;
+/// let status = db.exec(["test", "-s", "/tmp/rows.csv"])?.status; // another one than 0 is no error
+/// db.sh("wc -l < /tmp/rows.csv > /tmp/count")?.success()?; // here it is
+/// check!(status == 0 && db.get("/tmp/count")? == b"20000\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Container {
     connection: Arc<Connection>,
@@ -23,6 +37,15 @@ pub struct Container {
 }
 
 /// Who may do what with a file that is put into a container.
+///
+/// ```no_run
+/// # use e2e::{Access, Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// let access = Access::mode(0o600).owner("postgres:postgres");
+/// lab.container("db")?.write_with("/etc/secret", "hunter2\n", access)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     mode: u32,

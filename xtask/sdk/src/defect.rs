@@ -19,10 +19,26 @@ pub fn is_marked() -> bool {
 }
 
 /// What the failure of a known defect must contain, see [`Lab::known_defect`].
+///
+/// ```no_run
+/// # use e2e::{FailingWith, failing_with};
+/// let expected: FailingWith = failing_with("has no table");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailingWith(String);
 
 /// The failure's text with its causes must contain this.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result, failing_with};
+/// # fn scenario(lab: &Lab) -> Result {
+/// lab.known_defect("product-1.0/no-table", failing_with("has no table"), || {
+///     lab.container("app")?.exec(["product", "table"])?.success()?;
+///     Ok(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn failing_with(text: impl Into<String>) -> FailingWith {
     FailingWith(text.into())
 }

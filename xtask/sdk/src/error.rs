@@ -7,6 +7,18 @@ use e2e_contract::{ErrorCode, RpcError};
 /// A request that the engine could not fulfil, or that never reached it.
 ///
 /// A program that ends with another status than 0 is none: see [`Finished::success`](crate::Finished::success).
+///
+/// ```no_run
+/// # use e2e::{Fault, Lab, RequestError, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// let db = lab.container("db")?;
+/// let stopped = db.inject(Fault::NodeKill)?;
+/// let refused = db.exec(["true"]).unwrap_err();
+/// assert!(refused.downcast_ref::<RequestError>().is_some_and(RequestError::is_unavailable));
+/// stopped.heal()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestError {
     method: &'static str,

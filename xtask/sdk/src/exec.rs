@@ -12,6 +12,22 @@ use crate::{Container, Result};
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
 /// A program to run in a container; [`Exec::run`] runs it.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// # use std::time::Duration;
+/// let db = lab.container("db")?;
+/// db.command(["psql", "-v", "ON_ERROR_STOP=1", "-f", "-"])
+///     .user("postgres")
+///     .env("PGDATABASE", "mancer")
+///     .stdin("create table orders (id int);")
+///     .deadline(Duration::from_secs(10))
+///     .run()?
+///     .success()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before run()"]
 pub struct Exec<'a> {
@@ -86,6 +102,16 @@ pub fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// How a program in a container ended.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result, check};
+/// # fn scenario(lab: &Lab) -> Result {
+/// let listed = lab.container("app")?.exec(["ls", "/srv"])?;
+/// check!(listed.status == 0 && !listed.timed_out);
+/// lab.log(format!("{} after {:?}", listed.stdout_text()?, listed.duration));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// Exit status, or 128 + the signal's number, as a shell gives it.
@@ -146,6 +172,15 @@ impl Finished {
 }
 
 /// A program that was expected to succeed and did not.
+///
+/// ```no_run
+/// # use e2e::{ExecFailed, Lab, Result, check};
+/// # fn scenario(lab: &Lab) -> Result {
+/// let failed = lab.container("app")?.exec(["false"])?.success().unwrap_err();
+/// check!(failed.downcast_ref::<ExecFailed>().is_some_and(|failed| failed.finished().status == 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ExecFailed(Box<Finished>);
 

@@ -8,6 +8,16 @@ use crate::connection::Connection;
 use crate::{Container, Result};
 
 /// A fault that bites: the engine has observed its effect. Dropped, it is healed; an error of that fails the case.
+///
+/// ```no_run
+/// # use e2e::{Fault, Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// let cut = lab.container("db")?.inject(Fault::NetIsolate)?;
+/// lab.log(cut.evidence());
+/// cut.heal()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped, it is healed at once"]
 pub struct InjectedFault {

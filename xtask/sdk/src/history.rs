@@ -9,6 +9,19 @@ use crate::connection::Connection;
 use crate::{Lab, Result};
 
 /// An operation on the system that has begun. Dropped, its end is unknown.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result};
+/// # fn scenario(lab: &Lab) -> Result {
+/// # fn transfer() -> Result<u64> { Ok(1) }
+/// let transfer_of_one = lab.invoke("client-1", "transfer", 100)?;
+/// match transfer() {
+///     Ok(number) => transfer_of_one.ok(number)?,
+///     Err(error) => transfer_of_one.unknown(format!("{error:#}"))?, // it may have taken place
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped, its end is unknown"]
 pub struct Invocation {

@@ -22,6 +22,16 @@ use crate::{Container, Result, check};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lab of this case, made fresh for it. Any thread may use it.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result, check};
+/// fn scenario(lab: &Lab) -> Result {
+///     let names: Vec<String> = lab.containers().map(|machine| machine.name().to_owned()).collect();
+///     lab.log(format!("{}:{} has {names:?}", lab.scenario(), lab.case()));
+///     check!(names.len() == 2);
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Lab {
     connection: Arc<Connection>,
@@ -54,6 +64,14 @@ impl Lab {
 
     /// A parameter of the case in `scenario.toml`: `let rows: u64 = lab.param("rows")?`.
     ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let rows: u64 = lab.param("rows")?; // rows = 20000 below the name of the case
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the case has no such parameter, or one of another type.
     pub fn param<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
@@ -71,6 +89,14 @@ impl Lab {
 
     /// A container by its name in `scenario.toml`.
     ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let (app, db) = (lab.container("app")?, lab.container("db")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the scenario has no such container.
     pub fn container(&self, name: &str) -> Result<Container> {
@@ -84,11 +110,29 @@ impl Lab {
     }
 
     /// All containers, in the order of `scenario.toml`.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// for machine in lab.containers() {
+    ///     machine.sh("date")?.success()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn containers(&self) -> impl Iterator<Item = Container> {
         self.welcome.containers.iter().map(|info| Container::new(self.connection(), info.clone()))
     }
 
     /// The path of a file in the scenario's `fixtures/` folder.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// lab.container("db")?.put(lab.fixture("rows.csv"), "/tmp/rows.csv")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fixture(&self, name: impl AsRef<Path>) -> PathBuf {
         self.welcome.fixtures.join(name)
     }
@@ -100,6 +144,15 @@ impl Lab {
     }
 
     /// Keeps bytes with the run's record, as a file of this name.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let db = lab.container("db")?;
+    /// lab.artifact("postgresql.conf", db.get("/etc/postgresql/15/main/postgresql.conf")?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the name has folders in it, or the file cannot be written.
@@ -115,11 +168,33 @@ impl Lab {
     }
 
     /// Like [`Lab::log`], for something more or less important.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Level, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// lab.log("20,000 rows");
+    /// lab.log_at(Level::Debug, "the first attempt had no answer");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn log_at(&self, level: Level, message: impl Into<String>) {
         let _ = self.connection.call(&Log { level, message: message.into() });
     }
 
     /// Runs a named stretch of the case: the log and the report show when it began and how it ended. Steps may nest.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result, check};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let db = lab.container("db")?;
+    /// let rows: u64 = lab.step("count what is there", || {
+    ///     let counted = db.command(["psql", "-Atc", "select count(*) from orders"]).user("postgres").run()?.success()?;
+    ///     Ok(counted.stdout_text()?.trim().parse()?)
+    /// })?;
+    /// check!(rows > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of `body`.
@@ -136,6 +211,15 @@ impl Lab {
 
     /// Measures one operation that runs once; its name is unique in the scenario and in `snake_case`.
     ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let db = lab.container("db")?;
+    /// lab.measure("restore", || db.sh("pg_restore -d mancer /tmp/dump")?.success())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of `body`; the operation then counts as failed.
     pub fn measure<T>(&self, operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -144,6 +228,18 @@ impl Lab {
 
     /// Measures an operation this many times; more or less often where the run compares it and needs so many samples.
     /// `body` must be repeatable on the same state: verdicts compare its samples with each other. The first error ends it.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let app = lab.container("app")?;
+    /// lab.measure_n("query", 30, || {
+    ///     app.exec(["query-all"])?.success()?;
+    ///     Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of `body`; that repetition then counts as failed.
@@ -161,6 +257,15 @@ impl Lab {
     /// Records a value that the scenario has found out itself, such as a throughput. Its name is unique in the scenario
     /// and in `snake_case`; `unit` is such as `records/s`. Several values of one name are its samples.
     ///
+    /// ```no_run
+    /// # use e2e::{Better, Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let (rows, seconds) = (20_000.0, 1.6);
+    /// lab.metric("throughput", rows / seconds, "rows/s", Better::Higher)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the name stands for another unit or direction already.
     pub fn metric(&self, name: &str, value: f64, unit: &str, better: Better) -> Result {
@@ -170,6 +275,18 @@ impl Lab {
 
     /// Asks again and again until the answer is true, and records that as a check with how long it took. `name` says what
     /// has to come true, such as "the alert is raised".
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// # use std::time::Duration;
+    /// let app = lab.container("app")?;
+    /// lab.eventually("the alert is raised", Duration::from_secs(10), || {
+    ///     Ok(app.exec(["test", "-e", "/run/alert"])?.status == 0)
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`CheckFailed`](crate::CheckFailed) when it has not come true within the deadline; at once an error of `holds`.

@@ -86,7 +86,9 @@ pub mod __private {
     pub use crate::check::{holds, record, values};
 }
 
-/// The scenario in the README compiles.
+/// The scenarios in the guides compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/writing.md")]
+#[doc = include_str!("../../../docs/chaos.md")]
+struct Guides;

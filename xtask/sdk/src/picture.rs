@@ -15,6 +15,15 @@ use crate::{Lab, Result, check};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How far a picture may be from the one that is expected.
+///
+/// ```no_run
+/// # use e2e::{Lab, Result, Tolerance};
+/// # fn scenario(lab: &Lab) -> Result {
+/// let few = Tolerance { pixels_off_percent_max: 0.5, ..Tolerance::default() };
+/// lab.screenshot_like("status", "http://app/status", lab.fixture("status.png"), few)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
     /// A pixel is the same where none of its colours differs by more than this, of 255.
@@ -44,6 +53,16 @@ impl Lab {
     /// browser has loaded it with its images, style sheets and scripts; what a script fetches after that is not on it,
     /// nor is what did not load (only the page itself is checked). The names of the lab's containers resolve, and no
     /// others.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Picture, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// if let Picture::Taken { path, .. } = lab.screenshot("status", "http://app/status")? {
+    ///     lab.log(format!("{}", path.display()));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`RequestError`](crate::RequestError) when the page is answered with another status than 200 to 399, or not at

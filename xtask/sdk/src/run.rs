@@ -27,6 +27,19 @@ static PANICKED: AtomicBool = AtomicBool::new(false);
 /// Exit status: 0 when the scenario returned `Ok` and no thread panicked; 1 for an error, a failed
 /// [`check!`](crate::check) or a lost engine; 101 for a panic; 2 when there is no engine, because the program was
 /// started by hand. When the engine goes away, the process ends at once.
+///
+/// ```no_run
+/// use e2e::{Lab, Result};
+///
+/// fn main() -> std::process::ExitCode {
+///     e2e::run(scenario)
+/// }
+///
+/// fn scenario(lab: &Lab) -> Result {
+///     lab.container("app")?.exec(["true"])?.success()?;
+///     Ok(())
+/// }
+/// ```
 pub fn run(scenario: impl FnOnce(&Lab) -> Result) -> ExitCode {
     let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else {
         say(&format!(

@@ -10,7 +10,8 @@ use super::look::LookArgs;
 use super::settings::{Origin, Settings};
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, config, cp, doctor, e2e, enter, fault, fault_holder,
-    forward, guard, help, image, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
+    forward, guard, help, image, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink, test,
+    up,
 };
 use crate::error::Error;
 use crate::manifest::Defaults;

@@ -63,27 +63,38 @@ impl FaultRule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChaosTable {
+    /// Why no fault may be done to it, for a scenario without any `faults`.
     nothing_because: Option<Spanned<String>>,
+    /// What may be done to it.
     #[serde(default)]
     faults: Vec<Spanned<FaultTable>>,
+    /// How many faults may be there at once.
     #[serde(default = "default_concurrent")]
     max_concurrent: Spanned<u32>,
+    /// How long faults are played, from `lab.chaos` on.
     #[serde(default = "default_length", deserialize_with = "duration")]
     length: Duration,
+    /// No fault lasts longer.
     #[serde(default = "default_longest", deserialize_with = "duration")]
     longest: Duration,
+    /// Nothing happens for so long, after everything was healed and works again.
     #[serde(default = "default_quiet", deserialize_with = "duration")]
     quiet: Duration,
+    /// How long that may take: the probes of all containers pass again.
     #[serde(default = "default_recovery", deserialize_with = "duration")]
     recovery: Duration,
+    /// What has to come true at least once in a run with faults, by the names that `lab.sometimes` uses.
     #[serde(default)]
     sometimes: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct FaultTable {
+    /// A fault, such as `net.delay`, or a family of them, such as `net`.
     fault: Spanned<String>,
+    /// The containers that it may be done to; all if not given.
     on: Option<Vec<Spanned<String>>>,
+    /// Any other keys: parameters of that fault, or two whole numbers that one is drawn between. What is not given is drawn.
     #[serde(flatten)]
     parameters: Map<String, Value>,
 }

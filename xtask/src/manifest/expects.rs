@@ -23,9 +23,12 @@ pub struct Expected {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExpectedTable {
+    /// One of `oom_kill`, `crash`, `core_dump`, `unit_failed`, `unit_restarted` and `left_over`.
     finding: Spanned<String>,
+    /// The containers that it is expected on; any if there is none.
     #[serde(default)]
     on: Vec<Spanned<String>>,
+    /// The process or unit, where `*` stands for anything; any if not given.
     about: Option<String>,
 }
 

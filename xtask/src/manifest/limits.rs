@@ -59,11 +59,17 @@ pub(super) type LimitTables = BTreeMap<Spanned<String>, LimitTable>;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitTable {
+    /// The most memory at once; what is kept of files in memory counts.
     memory_peak_bytes: Option<Spanned<Size>>,
+    /// Processor time of all its programs, in seconds.
     cpu_seconds: Option<Spanned<f64>>,
+    /// From block devices; with cgroup version 1 from those of its volumes alone.
     read_bytes: Option<Spanned<Size>>,
+    /// To block devices, that is to its volumes: all else that it writes is memory.
     written_bytes: Option<Spanned<Size>>,
+    /// At its port, headers of Ethernet included.
     received_bytes: Option<Spanned<Size>>,
+    /// At its port, headers of Ethernet included.
     sent_bytes: Option<Spanned<Size>>,
 }
 

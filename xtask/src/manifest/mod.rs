@@ -12,6 +12,8 @@ mod operations;
 mod pages;
 mod parse;
 mod project;
+#[cfg(test)]
+mod reference;
 mod scenario;
 mod secrets;
 mod setting;

@@ -21,6 +21,7 @@ pub struct OperationRule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationTable {
+    /// The smallest change that matters, in percent: 1 to 1000.
     worse_percent: Spanned<f64>,
 }
 

@@ -80,19 +80,29 @@ pub struct IdRange {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// Prefix of the names of containers, and of what the engine makes on the host: up to 20 of a-z, 0-9, '-' and '_'.
     name: Spanned<String>,
+    /// Containers with a place of their own: it fixes their address (11, 12, ... in the last octet), and `--e2e-containers`
+    /// renames them by it.
     #[serde(default)]
     containers: Vec<Spanned<String>>,
+    /// Deadline of a case whose scenario does not say one.
     #[serde(deserialize_with = "duration", default = "default_timeout")]
     timeout: Duration,
+    /// The network that every lab has, each in a namespace of its own: 256 private addresses.
     #[serde(default = "default_network")]
     network: Spanned<String>,
+    /// The ids of the host that stand for those inside containers.
     #[serde(default = "default_ids")]
     ids: Spanned<IdRange>,
+    /// Where templates and scenarios lie.
     #[serde(default)]
     paths: Paths,
+    /// The Cargo package that has the scenarios' binaries. It is asked for only if a scenario has no `command`.
     #[serde(default = "default_package")]
     scenarios_package: String,
+    /// What is taken out of bundles, beside what looks like a secret anyway: the name of a variable or field, whose value it
+    /// is then, or a regular expression between slashes.
     #[serde(default)]
     secrets: Vec<Spanned<String>>,
     /// Checked here, used by [`super::Defaults`].
@@ -103,7 +113,9 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Paths {
+    /// The folder of templates, relative to that of `e2e.toml`.
     containers: PathBuf,
+    /// The folder of scenarios, likewise.
     scenarios: PathBuf,
 }
 

@@ -86,24 +86,37 @@ impl Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// What it tests, in a line: `cargo xtask e2e --list` shows it.
     description: String,
+    /// Words to choose it by: `tag:slow`.
     #[serde(default)]
     tags: Vec<Spanned<String>>,
+    /// The product's known defects that every case comes by, each as `PRODUCT/NAME`: a case that does not look at one fails.
     #[serde(default)]
     defects: Vec<Spanned<String>>,
+    /// The words that start it, in its folder. The first is a path relative to that folder if it has a `/` in it, else a program
+    /// of the `PATH`. Without this key it is the binary of its name in the project's Cargo package of scenarios.
     command: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Deadline of one case, from the lab's readiness to the program's end; that of `e2e.toml` if not given.
     #[serde(default, deserialize_with = "optional_duration")]
     timeout: Option<Duration>,
+    /// Its containers, at least one, in the order in which the scenario gets them.
     containers: Spanned<toml::Table>,
+    /// Its cases. Without any there is one, `default`.
     #[serde(default)]
     cases: Vec<CaseTable>,
+    /// Findings that are the scenario's own doing, and surprise nobody.
     #[serde(default)]
     expects: Vec<ExpectedTable>,
+    /// What its containers may use at most in a case.
     #[serde(default)]
     limits: LimitTables,
+    /// Which faults it endures, with `--chaos`. Without this table none are done to it.
     chaos: Option<Spanned<ChaosTable>>,
+    /// What is asked of its measured operations when they are compared, by their names.
     #[serde(default)]
     operations: BTreeMap<String, OperationTable>,
+    /// Its pages, a name and a URL of a container each: pictures of them are taken when something has failed.
     #[serde(default)]
     pages: BTreeMap<String, Spanned<String>>,
 }
@@ -114,9 +127,12 @@ fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resul
 
 #[derive(Debug, Deserialize)]
 struct CaseTable {
+    /// What it is called in filters and in the record; unique in the scenario.
     name: Spanned<String>,
+    /// It runs only when it is asked for by its name: `SCENARIO:CASE`.
     #[serde(default)]
     on_request: bool,
+    /// Any other keys: the case's parameters, which the scenario reads with `lab.param`.
     #[serde(flatten)]
     params: Map<String, Value>,
 }
@@ -124,6 +140,7 @@ struct CaseTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ContainerTable {
+    /// The template that it is made from; the one of its own name if not given.
     template: Option<String>,
 }
 

@@ -116,7 +116,7 @@ pub enum RunStep {
 pub struct UserEntry {
     /// Login name.
     pub name: String,
-    /// Fixed, so that layers are equal wherever they are built.
+    /// Its number, and that of its group: fixed, so that layers are equal wherever they are built.
     pub uid: u32,
     /// Login shell.
     #[serde(default = "default_shell")]
@@ -141,10 +141,10 @@ pub enum Init {
 pub struct Volume {
     /// Absolute path in the container; what the template has there is copied into the fresh volume.
     pub path: String,
-    /// Bytes.
+    /// How large it is.
     #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub size: u64,
-    /// On what it lies.
+    /// On what it lies: ext4 on an image, or memory.
     #[serde(default = "default_kind")]
     pub kind: VolumeKind,
 }
@@ -163,14 +163,14 @@ pub enum VolumeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes of memory.
+    /// Memory, with what is kept of files in it.
     #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub memory: u64,
-    /// CPUs, in fractions of one.
+    /// Processors; 0.5 is half of one.
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,
-    /// Bytes it may write outside its volumes.
+    /// What it may write outside its volumes: that is memory, too.
     #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub disk: u64,
 }
@@ -211,31 +211,49 @@ fn default_kind() -> VolumeKind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// What it starts from: the name of another template, `"scratch"` for an empty tree, `{ debian = "bookworm" }` for a Debian
+    /// release by its code name, or `{ tar = "FILE" }` for a root filesystem as `docker export` writes it, relative to the
+    /// template's folder.
     from: Spanned<FromKey>,
+    /// Debian packages to add.
     #[serde(default)]
     packages: Vec<Spanned<String>>,
+    /// Python packages to add.
     pip: Option<PipTable>,
+    /// Files and folders to copy into it, in this order.
     #[serde(default)]
     files: Vec<Spanned<FileTable>>,
+    /// Users to make, before the files are copied.
     #[serde(default)]
     users: Vec<UserEntry>,
+    /// Commands to run in it, one after the other, when everything else is there: a line for the template's own `/bin/sh`, or a
+    /// list of a program by its absolute path and its arguments. They reach the network as the host does.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
+    /// systemd units that are to start, or never to.
     #[serde(default)]
     services: Services,
+    /// What runs as process 1: `"systemd"`, or a program by its absolute path with its arguments.
     init: Spanned<InitKey>,
+    /// File systems of their own, each with a size of its own.
     #[serde(default)]
     volumes: Vec<Spanned<Volume>>,
+    /// What one container may use at most.
     #[serde(default)]
     limits: Limits,
+    /// When a container counts as ready: all of these hold. Without any it does as soon as it runs programs.
     #[serde(default)]
     probes: Vec<Spanned<ProbeTable>>,
+    /// Files to collect after a case, by absolute paths, in which a shell's patterns such as `*` may stand.
     #[serde(default)]
     logs: Vec<String>,
+    /// Environment of every program that is started in a container from outside.
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    /// Who may log in to whom: keys are made for each lab.
     #[serde(default)]
     ssh: Ssh,
+    /// Root inside is root outside, for what needs it. Each run warns of it.
     #[serde(default)]
     privileged: bool,
 }
@@ -260,19 +278,27 @@ enum FromTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PipTable {
+    /// A requirements file with a hash for every package, relative to the template's folder.
     requirements: Spanned<PathBuf>,
+    /// Absolute path of the folder in the container that the packages are put in.
     target: Spanned<String>,
+    /// Python version of the container, such as `3.11`.
     python: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileTable {
+    /// The file or folder: relative to the template's folder, or by an absolute path of the host. Either this or `program`.
     source: Option<Spanned<PathBuf>>,
+    /// A program of the host, by its name: it is found by `PATH`. No library comes with it, so it has to be a static one.
     program: Option<Spanned<String>>,
+    /// Absolute path in the container.
     target: Spanned<String>,
+    /// Permission bits of every file, octal. Without it 0755 for files that somebody may execute, 0644 for others.
     #[serde(default, deserialize_with = "optional_mode")]
     mode: Option<u32>,
+    /// `user` or `user:group`, by name or number inside the container; root if not given.
     owner: Option<String>,
 }
 
@@ -283,7 +309,9 @@ fn optional_mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Services {
+    /// Units that start with the container.
     enable: Vec<String>,
+    /// Units that never start.
     mask: Vec<String>,
 }
 
@@ -297,11 +325,17 @@ enum InitKey {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProbeTable {
+    /// Something accepts TCP connections at this port of the container's address, seen from the lab's network.
     tcp: Option<u16>,
+    /// A GET of this path (`:port/path` or `/path`) at the container's address gives a status of 200 to 399.
     http: Option<String>,
+    /// This command exits with 0: a program with its arguments.
     exec: Option<Vec<String>>,
+    /// This path exists.
     file: Option<String>,
+    /// This systemd unit is active.
     unit: Option<String>,
+    /// How long it may take, from the container's start.
     #[serde(deserialize_with = "duration", default = "default_probe_timeout")]
     timeout: Duration,
 }

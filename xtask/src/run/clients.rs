@@ -1,6 +1,8 @@
 //! The clients of the contract in other languages, as this engine was built with them: each run has them in its folder, so
 //! that scenario and engine always speak the same version.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 
 use crate::record::RunDir;
@@ -15,7 +17,11 @@ pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
 
 /// What lets a scenario find them, and Python tell what happens at once and leave nothing beside the sources.
 pub(super) fn environment(dir: &RunDir) -> Vec<(String, String)> {
-    let mut path = dir.path().join("sdk").display().to_string();
+    environment_below(dir.path())
+}
+
+fn environment_below(folder: &Path) -> Vec<(String, String)> {
+    let mut path = folder.join("sdk").display().to_string();
     if let Some(more) = std::env::var("PYTHONPATH").ok().filter(|more| !more.is_empty()) {
         path = format!("{path}:{more}");
     }
@@ -25,4 +31,17 @@ pub(super) fn environment(dir: &RunDir) -> Vec<(String, String)> {
         set("PYTHONUNBUFFERED", "1".to_owned()),
         set("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ]
+}
+
+#[test]
+fn the_protocols_page_has_what_is_set() {
+    let page = include_str!("../../../docs/protocol.md");
+    let rows = page.lines().filter(|line| line.contains("| with a `command` |"));
+    let listed: Vec<&str> = rows.filter_map(|line| line.split('`').nth(1)).collect();
+    let set = environment_below(Path::new("/run"));
+    assert_eq!(
+        listed,
+        set.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        "docs/protocol.md: its variables"
+    );
 }

@@ -110,3 +110,9 @@ fn free_place(places: &(Mutex<usize>, Condvar)) {
     *places.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     places.1.notify_all();
 }
+
+#[test]
+fn the_protocols_page_says_how_many_requests_overlap() {
+    let page = include_str!("../../../docs/protocol.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains(&format!("Up to {REQUESTS_MAX} requests may be under way at once")), "docs/protocol.md");
+}

@@ -12,6 +12,7 @@ mod crashes;
 mod defects;
 mod doctor;
 mod faults;
+mod guides;
 mod image;
 mod languages;
 mod live;

@@ -4,6 +4,8 @@ use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use xtask::cli::Cli;
 
+use super::typed_words;
+
 /// Stands for a recipe's parameters, of which there may be none.
 const PARAMETERS: &str = "PARAMETERS";
 
@@ -13,10 +15,7 @@ pub fn command_lines(text: &str) -> Vec<(usize, Vec<String>)> {
     for (number, line) in text.lines().enumerate() {
         let line = line.replace("\"$@\"", PARAMETERS);
         for (at, _) in line.match_indices("cargo xtask ") {
-            let rest = &line[at..];
-            let end = ["`", " #", " && ", "\"", "'"].iter().filter_map(|end| rest.find(end)).min();
-            let words = rest[..end.unwrap_or(rest.len())].split_whitespace().skip(2);
-            found.push((number + 1, words.map(str::to_owned).collect()));
+            found.push((number + 1, typed_words::words(&line[at..])));
         }
     }
     found

@@ -56,6 +56,29 @@ pub fn headings(text: &str) -> Vec<String> {
     blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("## ")).map(|line| line.trim().to_owned()).collect()
 }
 
+/// Where the links of a text lead, each with its line; those to other sites are left out, and what stands in a fence.
+pub fn links(text: &str) -> Vec<(usize, String)> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        inside ^= line.starts_with("```");
+        let prose: String = line.split('`').step_by(2).collect(); // every other piece is code
+        let targets = prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
+        found.extend(targets.filter(|_| !inside).filter(|it| !it.contains("://")).map(|target| (number + 1, target)));
+    }
+    found
+}
+
+/// The anchors that GitHub makes of a text's headings.
+pub fn anchors(text: &str) -> BTreeSet<String> {
+    let blocks = text.split("\n```").step_by(2);
+    let headings = blocks.flat_map(str::lines).filter(|line| line.starts_with('#'));
+    let kept = |c: char| (c.is_alphanumeric() || "-_".contains(c)).then(|| c.to_lowercase().to_string());
+    headings
+        .map(|line| line.trim_start_matches('#').trim().replace(' ', "-").chars().filter_map(kept).collect())
+        .collect()
+}
+
 /// The headings of the third level with the text below each, up to the next heading of any level.
 pub fn sections(text: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
@@ -78,6 +101,24 @@ pub fn sections(text: &str) -> Vec<(String, String)> {
 pub fn explained(section: &str) -> BTreeSet<String> {
     let item = |line: &str| Some(line.strip_prefix("- `")?.split_once("`: ")?.0.to_owned());
     section.lines().filter_map(item).collect()
+}
+
+/// The public structs of a source, each with its line and what is written above it.
+pub fn documented_structs(source: &str) -> Vec<(usize, String, String)> {
+    let mut above = String::new();
+    let mut found = Vec::new();
+    for (number, line) in source.lines().enumerate() {
+        if let Some(rest) = line.strip_prefix("pub struct ") {
+            let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            found.push((number + 1, name.to_owned(), std::mem::take(&mut above)));
+        } else if line.starts_with("///") || line.starts_with("#[") {
+            above.push_str(line);
+            above.push('\n');
+        } else {
+            above.clear();
+        }
+    }
+    found
 }
 
 /// The names that an attribute set of this name has in a file of Nix, one a line, each in quotation marks.
@@ -133,6 +174,22 @@ mod tests {
         let names: Vec<&str> = sections.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a.b", "c"]);
         assert_eq!(explained(&sections[0].1), BTreeSet::from(["d_ms".to_owned()]));
+    }
+
+    #[test]
+    fn links_and_what_they_lead_to_are_read() {
+        let text = "# A b.c: `d`?\n[x](y.md#z) and [`x`](#a-bc-d), `[no](code)`\n```\n# no\n[no](fence)\n```\n[no](https://x)\n";
+        assert_eq!(links(text), [(2, "y.md#z".to_owned()), (2, "#a-bc-d".to_owned())]);
+        assert_eq!(anchors(text), BTreeSet::from(["a-bc-d".to_owned()]));
+    }
+
+    #[test]
+    fn structs_are_found_with_what_is_written_above_them() {
+        let text = "/// A.\n/// ```\n#[derive(Debug)]\npub struct A<'a> {\n}\n\n/// B.\npub struct B(u8);\n/// c\nfn c() {}\npub struct D;\n";
+        let found = documented_structs(text);
+        let names: Vec<(usize, &str, bool)> =
+            found.iter().map(|(line, name, docs)| (*line, name.as_str(), docs.contains("```"))).collect();
+        assert_eq!(names, [(4, "A", true), (8, "B", false), (11, "D", false)]);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use super::examples::examples;
 use super::source::{Field, Shape, fields, variants};
 use crate::record::{FORMAT_VERSION, Stamped};
 
-/// Set to anything, it makes `docs/events.md` anew.
+/// Set to anything, it makes the pages anew.
 const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
-const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib record::reference";
+/// What makes it.
+pub const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib record::reference";
 
 const EVENT: &str = include_str!("../event.rs");
 const OUTCOME: &str = include_str!("../outcome.rs");
@@ -97,6 +98,7 @@ fn of_struct(name: &str) -> Vec<Field> {
         meaning: property["description"].as_str().unwrap_or_default().to_owned(),
         is_flat: false,
         may_be_missing: !required.contains(&Value::String(name.clone())),
+        attributes: String::new(),
     };
     properties.iter().map(field).collect()
 }
@@ -127,7 +129,8 @@ fn hold(name: &str, rows: &[Field], event: &Value) {
     assert!(unknown.is_empty(), "{name} has fields that nobody describes: {unknown:?}");
 }
 
-fn table(rows: &[Field]) -> String {
+/// The rows of a table of fields.
+pub fn table(rows: &[Field]) -> String {
     let mut text = String::from("| field | type | meaning |\n|---|---|---|\n");
     for field in rows {
         let missing = if field.may_be_missing { ", or left out" } else { "" };
@@ -152,6 +155,9 @@ fn shown_type(field: &Field) -> String {
     if let Some(inner) = inside("Vec<") {
         return format!("list of {}", shown_type(&Field { rust_type: inner.to_owned(), ..field.clone() }));
     }
+    if let Some(inner) = inside("BTreeMap<String, ") {
+        return format!("by name: {}", shown_type(&Field { rust_type: inner.to_owned(), ..field.clone() }));
+    }
     match field.rust_type.as_str() {
         "String" | "CaseId" => "text".to_owned(),
         "u8" | "u32" | "u64" | "i32" | "usize" => "whole number".to_owned(),
@@ -173,15 +179,19 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-#[test]
-fn the_document_is_what_the_types_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
-    let made = document();
+/// Writes a page anew where that is wanted, and fails where it is not what was made.
+pub fn hold_to_file(name: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     if std::env::var_os(WRITE_VARIABLE).is_some() {
-        std::fs::write(&path, &made).unwrap();
+        std::fs::write(&path, made).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
     let line = differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1;
-    assert!(made == written, "docs/events.md:{line}: the types say something else\n    cure: {COMMAND}");
+    assert!(made == written, "{name}:{line}: the types say something else\n    cure: {COMMAND}");
+}
+
+#[test]
+fn the_document_is_what_the_types_say() {
+    hold_to_file("docs/events.md", &document());
 }

@@ -10,6 +10,8 @@ pub struct Field {
     pub is_flat: bool,
     /// It is left out where there is nothing to say.
     pub may_be_missing: bool,
+    /// Its attributes as they stand there.
+    pub attributes: String,
 }
 
 /// A variant of an enum, or a whole struct.
@@ -26,7 +28,7 @@ pub struct Shape {
 pub fn variants(source: &str, name: &str) -> Vec<Shape> {
     let mut found: Vec<Shape> = Vec::new();
     let mut noted = Noted::default();
-    for line in body(source, &format!("pub enum {name} {{")) {
+    for line in body(source, "enum", name).unwrap_or_default() {
         let depth = line.len() - line.trim_start().len();
         let text = line.trim();
         if noted.takes(text) || text.starts_with('}') {
@@ -47,23 +49,20 @@ pub fn variants(source: &str, name: &str) -> Vec<Shape> {
 
 /// The fields of a struct, if this is its source.
 pub fn fields(source: &str, name: &str) -> Option<Vec<Field>> {
-    let header = format!("pub struct {name} {{");
-    source.contains(&header).then(|| {
-        let mut noted = Noted::default();
-        body(source, &header)
-            .into_iter()
-            .filter_map(|line| {
-                let text = line.trim();
-                if noted.takes(text) { None } else { noted.take().field(text.trim_start_matches("pub ")) }
-            })
-            .collect()
-    })
+    let mut noted = Noted::default();
+    let mut field = |line: &str| {
+        let text = line.trim();
+        if noted.takes(text) { None } else { noted.take().field(text.trim_start_matches("pub ")) }
+    };
+    Some(body(source, "struct", name)?.into_iter().filter_map(&mut field).collect())
 }
 
-/// The lines between a header and the brace that closes it.
-fn body<'s>(source: &'s str, header: &str) -> Vec<&'s str> {
-    let lines = source.lines().skip_while(|line| *line != header).skip(1);
-    lines.take_while(|line| *line != "}").filter(|line| !line.trim().is_empty()).collect()
+/// The lines between the header of a type, whoever may see it, and the brace that closes it.
+fn body<'s>(source: &'s str, kind: &str, name: &str) -> Option<Vec<&'s str>> {
+    let headers = ["pub ", "pub(super) ", ""].map(|seen_by| format!("{seen_by}{kind} {name} {{"));
+    let mut lines = source.lines().skip_while(|line| !headers.iter().any(|header| header == line));
+    lines.next()?;
+    Some(lines.take_while(|line| *line != "}").filter(|line| !line.trim().is_empty()).collect())
 }
 
 /// Documentation and attributes that belong to what comes next.
@@ -100,6 +99,7 @@ impl Noted {
             meaning: self.meaning,
             is_flat: self.attributes.contains("flatten"),
             may_be_missing: self.attributes.contains("skip_serializing_if"),
+            attributes: self.attributes,
         })
     }
 }
@@ -122,4 +122,6 @@ fn a_type_is_read_as_rustfmt_lays_it_out() {
         ("name", "String", "The name.")
     );
     assert_eq!(fields(source, "Thing"), None);
+    let private = fields("struct Own {\n    #[serde(default)]\n    list: Vec<String>,\n}\n", "Own").unwrap();
+    assert_eq!((private[0].rust_type.as_str(), private[0].attributes.as_str()), ("Vec<String>", "#[serde(default)]"));
 }

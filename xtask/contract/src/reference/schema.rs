@@ -1,6 +1,4 @@
-//! The contract as JSON Schema, for authors of clients in other languages: `reference.json`, made from the types.
-//!
-//! It is a test, so that neither engine nor scenarios are ever built with what makes it.
+//! `reference.json`, and the tests that it is what the types say and has all of them.
 
 use std::path::Path;
 
@@ -9,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::*;
 
-/// Set to anything, it makes `reference.json` anew.
-const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
+/// Set to anything, it makes `reference.json` and `docs/protocol.md` anew.
+pub const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
 
 const CODES: [ErrorCode; 8] = [
     ErrorCode::Parse,
@@ -29,7 +27,8 @@ macro_rules! methods {
     };
 }
 
-fn reference() -> Value {
+/// The whole of `reference.json`.
+pub fn reference() -> Value {
     let generator = &mut SchemaSettings::draft2020_12().into_generator();
     let methods = methods!(
         generator,
@@ -76,13 +75,23 @@ fn reference() -> Value {
         "stream_bytes_max": STREAM_BYTES_MAX,
         "envelope": envelope,
         "methods": methods,
+        "errors_of_any_method": refusals(&REFUSALS_OF_ALL),
         "error_codes": codes,
         "$defs": types,
     })
 }
 
 fn method<M: Method<Answer: schemars::JsonSchema> + schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Value {
-    json!({ "params": generator.subschema_for::<M>(), "answer": generator.subschema_for::<M::Answer>() })
+    json!({
+        "params": generator.subschema_for::<M>(),
+        "answer": generator.subschema_for::<M::Answer>(),
+        "errors": refusals(M::REFUSALS),
+    })
+}
+
+fn refusals(refusals: &[(ErrorCode, &str)]) -> Value {
+    let one = |(code, reason): &(ErrorCode, &str)| json!({ "name": format!("{code:?}"), "because": reason });
+    refusals.iter().map(one).collect()
 }
 
 /// The codes by name, each with its number and what its documentation says.
@@ -97,29 +106,32 @@ fn codes(generator: &mut SchemaGenerator) -> Value {
     Value::Object(described.collect())
 }
 
-#[test]
-fn the_reference_is_what_the_types_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference.json");
-    let made = format!("{:#}\n", reference());
+/// Writes a file anew where that is wanted, and fails where it is not what was made.
+pub fn hold(name: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
     if std::env::var_os(WRITE_VARIABLE).is_some() {
-        std::fs::write(&path, &made).unwrap();
+        std::fs::write(&path, made).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
     assert!(
         made == written,
-        "xtask/contract/reference.json:{}: the types say something else\n    \
-         cure: {WRITE_VARIABLE}=1 cargo test -p e2e-contract",
+        "{name}:{}: the types say something else\n    cure: {WRITE_VARIABLE}=1 cargo test -p e2e-contract",
         differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1
     );
+}
+
+#[test]
+fn the_reference_is_what_the_types_say() {
+    hold("xtask/contract/reference.json", &format!("{:#}\n", reference()));
 }
 
 #[test]
 fn every_method_is_in_the_reference() {
     let reference = reference();
     let listed: Vec<&str> = reference["methods"].as_object().unwrap().keys().map(String::as_str).collect();
-    let source = include_str!("method.rs");
+    let source = include_str!("../method.rs");
     let declared: Vec<&str> =
         source.lines().filter_map(|line| line.strip_prefix("method!(")?.split('"').nth(1)).collect();
-    assert_eq!(listed, declared, "the list in reference.rs and the types in method.rs, in their order");
+    assert_eq!(listed, declared, "the list in schema.rs and the types in method.rs, in their order");
 }

@@ -1,0 +1,94 @@
+//! `docs/project.md`.
+
+use super::document::{Missing, Others, Page, Section, duration};
+use crate::manifest::Project;
+
+const SOURCE: &str = include_str!("../project.rs");
+
+const BEGINNING: &str = "\
+A project is a folder with an `e2e.toml`, the templates of its machines and its scenarios. The engine is started in that folder, or is
+told of it with `--root`. Templates: [templates.md](templates.md); scenarios: [scenarios.md](scenarios.md).
+";
+
+const EXAMPLE: &str = r#"
+name = "mancer-e2e"
+containers = ["app", "db", "worker"]
+timeout = "5m"
+network = "10.77.0.0/24"
+ids = { first = 100000, count = 65536 }
+scenarios_package = "scenarios"
+secrets = ["SESSION_ID", "/cust-[0-9]{6}/"]
+
+[paths]
+containers = "containers"
+scenarios = "scenarios"
+"#;
+
+const SECTIONS: &[Section] = &[
+    Section { heading: "The file", ..TABLE },
+    Section {
+        heading: "ids",
+        about: "`count` is at least 65536, `first` at least 1000. `cargo xtask doctor` says whether root may use the range.",
+        place: &["ids"],
+        rust_type: "IdRange",
+        ..TABLE
+    },
+    Section {
+        heading: "[paths]",
+        about: "",
+        place: &["paths"],
+        rust_type: "Paths",
+        missing: Missing::ByTable,
+        ..TABLE
+    },
+];
+
+const TABLE: Section = Section {
+    heading: "",
+    about: "",
+    place: &[],
+    source: SOURCE,
+    rust_type: "File",
+    missing: Missing::ByKey,
+    others: Others::Refused,
+};
+
+/// Reads a project without templates and scenarios.
+fn read(text: &str) -> Result<Project, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["containers", "scenarios"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("e2e.toml"), text).unwrap();
+    Project::read(folder.path()).map_err(|error| error.to_string())
+}
+
+/// What a project is that says as little as it may.
+fn defaults() -> Vec<(&'static str, String)> {
+    let Project { root, timeout, network, ids, containers_dir, scenarios_dir, scenarios_package, .. } =
+        read("name = 'x'\n").unwrap();
+    let below = |path: std::path::PathBuf| format!("\"{}\"", path.strip_prefix(&root).unwrap().display());
+    vec![
+        ("The file timeout", duration(timeout)),
+        ("The file network", format!("\"{}/{}\"", network.base, crate::manifest::Network::PREFIX_BITS)),
+        ("The file ids", format!("{{ first = {}, count = {} }}", ids.first, ids.count)),
+        ("The file scenarios_package", format!("{scenarios_package:?}")),
+        ("[paths] containers", below(containers_dir)),
+        ("[paths] scenarios", below(scenarios_dir)),
+    ]
+}
+
+#[test]
+fn the_page_is_what_the_parser_reads() {
+    let page = Page {
+        path: "docs/project.md",
+        title: "The project: e2e.toml",
+        beginning: BEGINNING,
+        examples: &[("All that can be said:", EXAMPLE)],
+        sections: SECTIONS,
+        words: &[],
+        defaults: defaults(),
+        parse: |text| read(text).map(drop),
+    };
+    page.hold();
+}
