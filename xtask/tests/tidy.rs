@@ -13,8 +13,6 @@ mod rust_rules;
 mod text_rules;
 #[path = "tidy/tokens.rs"]
 mod tokens;
-#[path = "tidy/typed_words.rs"]
-mod typed_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

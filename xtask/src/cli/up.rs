@@ -157,7 +157,7 @@ pub fn ttl(args: &TtlArgs, context: &Context) -> anyhow::Result<u8> {
     require_kept(&slot)?;
     Guard::attach(slot)?.keep(args.stay)?;
     match args.stay {
-        Stay::UntilTold => println!("the lab of slot {} stays until it is taken down", name),
+        Stay::UntilTold => println!("the lab of slot {name} stays until it is taken down"),
         Stay::For(time) => println!("the lab of slot {} goes by itself in {}", name, format_duration(time)),
     }
     Ok(EXIT_PASSED)

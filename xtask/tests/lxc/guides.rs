@@ -351,9 +351,8 @@ impl FirstScenario {
 fn run(root: &Path, words: &[&str]) -> xtask::host::shell::Output {
     let line = words.join(" ");
     let takes_slot = WITH_SLOT.iter().any(|verb| line == *verb || line.starts_with(&format!("{verb} ")));
-    let is_plain = line.starts_with("e2e --root");
     let mut words: Vec<&str> = words.to_vec();
-    if takes_slot && !is_plain {
+    if takes_slot {
         let end = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         words.splice(end..end, ["--slot", SLOT]);
     }

@@ -4,7 +4,8 @@ use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use xtask::cli::Cli;
 
-use super::typed_words;
+#[path = "typed_words.rs"]
+mod typed_words;
 
 /// Stands for a recipe's parameters, of which there may be none.
 const PARAMETERS: &str = "PARAMETERS";
