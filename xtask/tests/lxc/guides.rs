@@ -123,6 +123,8 @@ const STORY: &[Told] = &[
     told("report --compare 20261122-194813-4422 latest", "html").instead(&[("20261122-194813-4422", "{RUN}")]),
     told("runs", "{RUN}"),
     told("runs show latest", "PASSED"),
+    told("runs durations latest", "2 cases recorded"),
+    told("config show", "keep_containers"),
     told("runs prune --keep 20 --older 14d", ""),
     told("e2e --rerun-failed", "there is nothing to repeat"),
     told("bundle latest", ".tar.gz"),
@@ -197,6 +199,8 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "baseline-update data_pipeline", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "e2e data_pipeline --baseline-compare", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "baseline list", because: "it needs baselines", elsewhere: COMPARISONS },
+    NotRun { line: "e2e --shard 2/3", because: "it has fewer scenarios than shards", elsewhere: SHARDS },
+    NotRun { line: "merge shards/", because: "it takes the records of several runs", elsewhere: SHARDS },
     NotRun {
         line: "e2e --set app.mancer=../mancer",
         because: "pip asks the network for what the package needs",
@@ -204,6 +208,7 @@ const NOT_RUN: &[NotRun] = &[
     },
 ];
 
+const SHARDS: (&str, &str) = ("tests/lxc/shards.rs", "shards_are_the_suite_once_and_become_one_report");
 const SETUP: (&str, &str) = ("tests/lxc/doctor.rs", "setup_without_a_terminal_never_asks");
 const DOCTOR: (&str, &str) =
     ("tests/lxc/doctor.rs", "doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found");
