@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::look::LookArgs;
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, cp, doctor, e2e, enter, fault, fault_holder, forward, guard,
-    image, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
+    baseline, baseline_update, build_layer, bundle, clean, cp, doctor, e2e, enter, fault, fault_holder, forward,
+    guard, image, init, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
 use crate::report::terminal::Terminal;
@@ -59,6 +59,7 @@ enum Verb {
     Runs(runs::Args),
     Bundle(bundle::Args),
     New(new::Args),
+    Init(init::Args),
     Report(report::Args),
     Test(test::Args),
     /// Say what this machine has and lacks, and how to mend it
@@ -122,6 +123,7 @@ impl Verb {
             Verb::Runs(args) => runs::run(args, context),
             Verb::Bundle(args) => bundle::run(args, context),
             Verb::New(args) => new::run(args, context),
+            Verb::Init(args) => init::run(args, context),
             Verb::Report(args) => report::run(args, context),
             Verb::Test(args) => test::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),

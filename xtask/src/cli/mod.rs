@@ -21,6 +21,7 @@ mod forward;
 mod guard;
 mod hold_prompt;
 mod image;
+mod init;
 mod judge_check;
 mod live_logs;
 mod log_since;

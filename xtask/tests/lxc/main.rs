@@ -13,6 +13,7 @@ mod defects;
 mod doctor;
 mod faults;
 mod image;
+mod init;
 mod languages;
 mod live;
 mod logs;
