@@ -31,6 +31,7 @@ mod netqueue;
 mod new;
 mod pcap;
 mod plan_view;
+mod programs;
 mod ps;
 mod report;
 mod reports;

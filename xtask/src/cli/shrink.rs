@@ -2,10 +2,9 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
+use super::programs::ProgramsArgs;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
 use crate::host::doctor::require_tools;
@@ -36,9 +35,8 @@ pub struct Args {
     /// The slot whose names and folders the labs take.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     slot: u32,
-    /// The folder of the scenarios' programs, built already.
-    #[arg(long, hide = true, value_name = "DIR")]
-    binaries: Option<PathBuf>,
+    #[command(flatten)]
+    programs: ProgramsArgs,
 }
 
 /// Carries the verb out.
@@ -50,11 +48,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;
     let plan = Plan::make(&project, std::slice::from_ref(&failure.case), Order::ONCE)?;
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
     }
     require_tools()?;
     let interrupt = Interrupt::listen()?;
-    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let options = Options::plain(args.slot)?;
     context.terminal.say(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use super::Cli;
+use super::programs::BUILT;
 use crate::error::Error;
 use crate::host::shell;
 use crate::manifest::Project;
@@ -57,7 +58,7 @@ pub fn again_with_scenarios(project: &Project, plan: &Plan, are_built: bool) -> 
     let Some(scenario) = to_build.filter(|_| !are_built) else { return again() };
     let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &|| false)?;
     let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
-    again_with(vec!["--binaries".into(), folder.into()])
+    again_with(vec![BUILT.into(), folder.into()])
 }
 
 /// The system's folders, then the user's, where pip or uv may be: sudo's own PATH lacks those.
