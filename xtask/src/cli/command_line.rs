@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::look::LookArgs;
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, cp, doctor, e2e, enter, fault, fault_holder, forward,
+    baseline, baseline_update, build_layer, bundle, clean, cp, dist, doctor, e2e, enter, fault, fault_holder, forward,
     guard, image, init, judge_check, logs, netqueue, new, pcap, ps, report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
@@ -62,6 +62,7 @@ enum Verb {
     Init(init::Args),
     Report(report::Args),
     Test(test::Args),
+    Dist(dist::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
     /// Install what doctor misses, with the system's package manager
@@ -126,6 +127,7 @@ impl Verb {
             Verb::Init(args) => init::run(args, context),
             Verb::Report(args) => report::run(args, context),
             Verb::Test(args) => test::run(args, context),
+            Verb::Dist(args) => dist::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),
             Verb::Setup(args) => setup::run(args, context),
             Verb::Up(args) => up::up(args, context),

@@ -10,6 +10,7 @@ mod choice;
 mod clean;
 mod command_line;
 mod cp;
+mod dist;
 mod doctor;
 mod e2e;
 mod enter;

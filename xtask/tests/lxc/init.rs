@@ -1,4 +1,4 @@
-//! `cargo xtask init`: the project that it makes passes on real machines as it is, with faults too, without Cargo
+//! `init` of an installed engine: the project that it makes passes on real machines as it is, with faults too, without Cargo
 //! and far from any checkout. Its layers lie in a store of the test's own, which goes with it.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::host::shell::Command;
 
-use super::common::{Host, SLOT, events, record, said};
+use super::common::{Host, SLOT, events, record, release, said, unpack};
 
 /// For the first tree of a Debian and two layers on it, whose packages may have to be downloaded.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -17,6 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(600);
 struct Fresh {
     folder: tempfile::TempDir,
     store: tempfile::TempDir,
+    engine: PathBuf,
+    _release: tempfile::TempDir,
     /// Last, so that it looks at the host when the folders are gone.
     _host: Host,
 }
@@ -28,7 +30,9 @@ impl Fresh {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         // Root of a container passes through as an ordinary user.
         fs::set_permissions(store.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        Self { folder, store, _host: host }
+        let (release, _) = release();
+        fs::set_permissions(release.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder, store, engine: unpack(release.path()), _release: release, _host: host }
     }
 
     fn project(&self) -> PathBuf {
@@ -36,7 +40,7 @@ impl Fresh {
     }
 
     fn engine(&self, args: &[&str]) -> (i32, String) {
-        let command = Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).dir(self.folder.path()).deadline(DEADLINE);
+        let command = Command::new(&self.engine).args(args).dir(self.folder.path()).deadline(DEADLINE);
         let command = command.env("E2E_STATE_DIR", self.store.path()).env("CARGO", "/no/such/cargo");
         let output = command.output().unwrap();
         (output.status, said(&output))

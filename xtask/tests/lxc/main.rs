@@ -10,6 +10,7 @@ mod common;
 mod comparisons;
 mod crashes;
 mod defects;
+mod dist;
 mod doctor;
 mod faults;
 mod image;
