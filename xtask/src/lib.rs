@@ -5,6 +5,7 @@
 pub mod baseline;
 pub mod bundle;
 pub mod cli;
+pub mod dist;
 pub mod error;
 pub mod fault;
 pub mod guard;

@@ -35,8 +35,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "baseline", "bundle", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "plan",
-            "record", "report", "run",
+            "baseline", "bundle", "dist", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest",
+            "plan", "record", "report", "run",
         ],
     ),
     (
@@ -48,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("report", &["fault", "judge", "record"]),
     ("bundle", &["error", "host", "manifest", "record"]),
+    ("dist", &["error", "host"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
     ("baseline", &["error", "host::invoker", "judge", "record"]),
     ("perf", &["host", "lab", "record"]),

@@ -2,12 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::baseline::print_comparisons;
+use super::programs::ProgramsArgs;
 use super::reports::RunName;
 use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
@@ -44,9 +44,8 @@ pub struct Args {
     samples: u32,
     #[command(flatten)]
     slot: SlotFlag,
-    /// The folder of the scenarios' programs, built already.
-    #[arg(long, hide = true, value_name = "DIR")]
-    binaries: Option<PathBuf>,
+    #[command(flatten)]
+    programs: ProgramsArgs,
 }
 
 /// Carries the verb out.
@@ -61,11 +60,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
     }
     require_tools()?;
     let interrupt = Interrupt::listen()?;
-    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
     let name = RunName::default();

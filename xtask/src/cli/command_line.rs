@@ -9,9 +9,9 @@ use super::headings::EVERYWHERE;
 use super::look::LookArgs;
 use super::settings::{Origin, Settings};
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, config, cp, doctor, e2e, enter, fault, fault_holder,
-    forward, guard, help, image, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink, test,
-    up,
+    baseline, baseline_update, build_layer, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, fault_holder,
+    forward, guard, help, image, init, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink,
+    test, up,
 };
 use crate::error::Error;
 use crate::manifest::Defaults;
@@ -87,8 +87,10 @@ enum Verb {
     Merge(merge::Args),
     Bundle(bundle::Args),
     New(new::Args),
+    Init(init::Args),
     Report(report::Args),
     Test(test::Args),
+    Dist(dist::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
     /// Install what doctor misses, with the system's package manager
@@ -179,8 +181,10 @@ impl Verb {
             Verb::Merge(args) => merge::run(args, context),
             Verb::Bundle(args) => bundle::run(args, context),
             Verb::New(args) => new::run(args, context),
+            Verb::Init(args) => init::run(args, context),
             Verb::Report(args) => report::run(args, context),
             Verb::Test(args) => test::run(args, context),
+            Verb::Dist(args) => dist::run(args, context),
             Verb::Doctor(args) => doctor::run(args, context),
             Verb::Setup(args) => setup::run(args, context),
             Verb::Up(args) => up::up(args, context),

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use super::again::Again;
 use super::headings::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use super::hold_prompt::HoldPrompt;
+use super::programs::{self, ProgramsArgs};
 use super::reports::RunName;
 use super::settings::{Origin, RunFlags, Settings};
 use super::{Context, Format, doctor, sudo};
@@ -145,9 +146,8 @@ pub struct Args {
     /// Accepted for those who know it from pytest; running is what this verb does.
     #[arg(long, hide = true)]
     run_e2e: bool,
-    /// The folder of the scenarios' programs, built already.
-    #[arg(long, hide = true, value_name = "DIR")]
-    binaries: Option<PathBuf>,
+    #[command(flatten)]
+    programs: ProgramsArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -240,7 +240,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(message.into()).into());
     }
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
     }
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
@@ -252,7 +252,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let comparing = comparing(args, &settings, &project, &plan)?;
     let interrupt = Interrupt::listen()?;
-    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let listener = match context.format {
         Format::Human => context.terminal.listener(),
         Format::Json => Terminal::json_listener(),
@@ -337,7 +337,7 @@ fn own_words(again: Option<&Again>, filters: &[String], settings: &Settings) -> 
     let mut words = std::env::args().skip(1);
     let mut own = Vec::new();
     while let Some(word) = words.next() {
-        if word == "--binaries" {
+        if word == programs::BUILT {
             words.next();
         } else {
             own.push(word);

@@ -9,12 +9,12 @@ use super::headings::EVERYWHERE;
 
 /// The verbs in the order in which a newcomer meets them. A verb in no group would not be found, so a test wants each in one.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run scenarios", &["e2e", "new", "runs", "report", "merge", "bundle", "test"]),
+    ("Run scenarios", &["e2e", "new", "init", "runs", "report", "merge", "bundle", "test"]),
     ("Look inside", &["up", "ps", "shell", "exec", "logs", "cp", "forward", "pcap", "ttl", "down"]),
     ("Break things", &["fault", "shrink"]),
     ("Measure", &["baseline", "baseline-update", "judge-check"]),
     ("Build machines", &["image"]),
-    ("This machine", &["doctor", "setup", "config", "clean"]),
+    ("This machine", &["doctor", "setup", "config", "dist", "clean"]),
 ];
 
 /// Columns of the list of verbs: it is read at this width on wider terminals, too.

@@ -2,10 +2,9 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
+use super::programs::ProgramsArgs;
 use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
@@ -40,9 +39,8 @@ pub struct Args {
     verify: u32,
     #[command(flatten)]
     slot: SlotFlag,
-    /// The folder of the scenarios' programs, built already.
-    #[arg(long, hide = true, value_name = "DIR")]
-    binaries: Option<PathBuf>,
+    #[command(flatten)]
+    programs: ProgramsArgs,
 }
 
 /// Carries the verb out.
@@ -54,11 +52,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;
     let plan = Plan::make(&project, std::slice::from_ref(&failure.case), Order::ONCE)?;
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.binaries.is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
     }
     require_tools()?;
     let interrupt = Interrupt::listen()?;
-    let binaries = ScenarioBinaries::found(&project, &plan, args.binaries.as_deref())?;
+    let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let options = Options::plain(args.slot.number(context))?;
     context.terminal.say(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use super::Cli;
+use super::programs::BUILT;
 use super::settings::Settings;
 use crate::error::Error;
 use crate::host::shell;
@@ -68,7 +69,7 @@ pub fn again_with_scenarios(project: &Project, plan: &Plan, are_built: bool) -> 
     let Some(scenario) = to_build.filter(|_| !are_built) else { return again() };
     let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &|| false)?;
     let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
-    again_with(vec!["--binaries".into(), folder.into()])
+    again_with(vec![BUILT.into(), folder.into()])
 }
 
 /// What sudo is told to leave in the environment.

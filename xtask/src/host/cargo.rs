@@ -43,6 +43,17 @@ pub fn workspace(root: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(found.and_then(|manifest| manifest.parent().map(Path::to_owned)))
 }
 
+/// Whether the compiler beside Cargo has the standard library of this target.
+///
+/// # Errors
+/// When the compiler cannot be started.
+pub fn has_target(target: &str) -> anyhow::Result<bool> {
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(compiler).args(["--print", "target-libdir", "--target", target]).output()?;
+    // A target that the compiler does not know is one that it has not.
+    Ok(output.status == 0 && Path::new(output.text().trim()).is_dir())
+}
+
 /// Runs Cargo in a folder with words that build something; what was built already is in the answer, too.
 ///
 /// # Errors

@@ -98,15 +98,25 @@ struct Deadline(#[serde(deserialize_with = "duration")] Duration);
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DefaultsTable {
+    /// Colours: `--color`.
     color: Option<Spanned<Read<ColorWhen>>>,
+    /// How work is shown while it goes on: `--progress`.
     progress: Option<Spanned<Read<ProgressHow>>>,
+    /// Stop after so many failed cases: `--max-fail`.
     max_fail: Option<Spanned<Read<MaxFail>>>,
+    /// Try a failed case again so often: `--retries`.
     retries: Option<Spanned<Read<Retries>>>,
+    /// Looks at the machines a second: `--performance-monitoring`.
     performance_monitoring: Option<Spanned<Read<MonitoringRate>>>,
+    /// What a regression does: `--perf-gate`.
     perf_gate: Option<Spanned<Read<PerfGate>>>,
+    /// What an operation without a baseline is: `--baseline-missing`.
     baseline_missing: Option<Spanned<Read<BaselineMissing>>>,
+    /// When a lab stays after its case: `--keep-containers`.
     keep_containers: Option<Spanned<Read<KeepWhen>>>,
+    /// How long a kept lab stays: `--ttl`.
     ttl: Option<Spanned<Read<TimeToLive>>>,
+    /// The slot whose names and folders labs take: `--slot`.
     slot: Option<Spanned<Read<SlotNumber>>>,
 }
 

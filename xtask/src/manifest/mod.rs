@@ -1,7 +1,7 @@
 //! What a project's files say: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`.
 //! Parsed strictly: an unknown key, a wrong type or a dangling name is an error with file, line and column.
 //! Knows nothing of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new
-//! scenario, no more.
+//! scenario or project, no more.
 
 mod chaos;
 mod defaults;
@@ -18,6 +18,7 @@ mod scenario;
 mod secrets;
 mod setting;
 mod skeleton;
+mod starter;
 mod template;
 
 pub use chaos::{Chaos, FaultRule, ParameterRule};
@@ -36,6 +37,7 @@ pub use setting::{
     SlotNumber, TimeToLive, Timeout,
 };
 pub use skeleton::{Language, Skeleton};
+pub use starter::Starter;
 pub use template::{
     FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,
 };

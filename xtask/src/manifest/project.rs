@@ -13,6 +13,9 @@ use super::parse::{Source, duration, is_name, nearest};
 use super::{Scenario, Secret, Template};
 use crate::error::Error;
 
+/// So that names of containers stay short enough for the host.
+pub(super) const NAME_CHARACTERS_MAX: usize = 20;
+
 /// A project: `e2e.toml` with everything it leads to.
 #[derive(Debug, Clone)]
 pub struct Project {
@@ -105,7 +108,7 @@ struct File {
     /// is then, or a regular expression between slashes.
     #[serde(default)]
     secrets: Vec<Spanned<String>>,
-    /// Checked here, used by [`super::Defaults`].
+    /// What options of the command line and variables of the environment are where neither is given.
     #[serde(default, rename = "defaults")]
     _defaults: DefaultsTable,
 }
@@ -161,7 +164,7 @@ impl Project {
         let source = Source::read(&path)?;
         let file: File = source.parse()?;
         let name = file.name.get_ref().clone();
-        if !is_name(&name) || name.len() > 20 {
+        if !is_name(&name) || name.len() > NAME_CHARACTERS_MAX {
             return Err(source
                 .error_at(&file.name, "a project's name is up to 20 of a-z, 0-9, '-' and '_', a letter first")
                 .into());

@@ -104,9 +104,10 @@ impl ScenarioBinaries {
         match programs.get(scenario) {
             Some(program) if program.is_file() => Ok(program.clone()),
             _ => Err(Error::Usage(format!(
-                "the scenario {scenario} has no program: list it in the scenarios' Cargo.toml, \
-                 [[bin]] name = \"{scenario}\", path = \"CATEGORY/{scenario}/main.rs\", or write a `command` into its \
-                 scenario.toml"
+                "the scenario {scenario} has no program{}: list it in the scenarios' Cargo.toml, \
+                 [[bin]] name = \"{scenario}\", path = \"CATEGORY/{scenario}/main.rs\", and build it; or write a `command` \
+                 into its scenario.toml",
+                programs.get(scenario).map_or_else(String::new, |program| format!(" {}", program.display()))
             ))
             .into()),
         }

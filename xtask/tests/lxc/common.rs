@@ -2,12 +2,13 @@
 //! was before. Real LXC, on the template of busybox alone.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Uid, User};
 use serde_json::Value;
 use xtask::host::inventory::Inventory;
 use xtask::host::shell::{Command, Output};
@@ -75,6 +76,50 @@ pub fn selftest() -> PathBuf {
 /// The folder of its scenarios' programs.
 pub fn binaries() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap().to_owned()
+}
+
+/// Whose the checkout's target folder is: a user, when the tests run as root through sudo.
+pub fn owner() -> User {
+    User::from_uid(Uid::from_raw(binaries().metadata().unwrap().uid())).unwrap().unwrap()
+}
+
+/// A command of the owner's, without a network and with the cache of built crates.
+pub fn as_owner(program: &str) -> Command {
+    let owner = owner();
+    let target = binaries().parent().unwrap().to_owned();
+    // Beside the real Cargo is its compiler, which no login shell has put on the PATH here.
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let beside = Path::new(&cargo).parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let path = [beside, std::env::var("PATH").unwrap()].join(":");
+    let command = Command::new(program).env("PATH", path).env("HOME", owner.dir.display().to_string());
+    let command = command.env("CARGO_TARGET_DIR", target).env("CARGO_NET_OFFLINE", "true");
+    if owner.uid.is_root() { command } else { command.user(owner.uid.as_raw(), owner.gid.as_raw()) }
+}
+
+/// A release of the engine, with the program that is built already, in a folder that goes with the answer; and what `dist`
+/// said of it.
+pub fn release() -> (tempfile::TempDir, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let User { uid, gid, .. } = owner();
+    std::os::unix::fs::chown(folder.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let output = as_owner(env!("CARGO_BIN_EXE_xtask"))
+        .args(["--format", "json", "dist", "--profile", "dev", "--out"])
+        .arg(folder.path())
+        .dir(root)
+        .deadline(DEADLINE)
+        .run()
+        .unwrap_or_else(|error| panic!("{error}"));
+    (folder, serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The program of a release, unpacked in its folder.
+pub fn unpack(release: &Path) -> PathBuf {
+    let name = concat!("mancer-e2e-", env!("CARGO_PKG_VERSION"), "-");
+    let folder = release.join(format!("{name}{}", std::env::consts::ARCH));
+    let archive = format!("{}.tar.gz", folder.display());
+    Command::new("tar").args(["--extract", "--gzip", "--file", &archive]).dir(release).run().unwrap();
+    folder.join("bin/mancer-e2e")
 }
 
 fn build_scenarios() {

@@ -199,6 +199,11 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "baseline-update data_pipeline", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "e2e data_pipeline --baseline-compare", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "baseline list", because: "it needs baselines", elsewhere: COMPARISONS },
+    NotRun {
+        line: "dist",
+        because: "it builds the engine once more",
+        elsewhere: ("tests/lxc/dist.rs", "an_archive_runs_where_it_is_unpacked"),
+    },
     NotRun { line: "e2e --shard 2/3", because: "it has fewer scenarios than shards", elsewhere: SHARDS },
     NotRun { line: "merge shards/", because: "it takes the records of several runs", elsewhere: SHARDS },
     NotRun {

@@ -1,12 +1,11 @@
 //! `cargo xtask new`: what it makes runs and passes as it is, in a project of its own beside this one.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 
-use super::common::{Host, SLOT, binaries, record, said};
+use super::common::{Host, SLOT, as_owner, binaries, owner, record, said};
 use xtask::host::shell::Command;
 
 /// For a build whose dependencies are mostly built already.
@@ -16,15 +15,13 @@ const DEADLINE: Duration = Duration::from_secs(600);
 /// root through sudo.
 struct Fresh {
     root: PathBuf,
-    owner: User,
 }
 
 impl Fresh {
     fn make() -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new-scenarios");
         let _ = std::fs::remove_dir_all(&root); // of a test that was killed
-        let owner = User::from_uid(Uid::from_raw(binaries().metadata().unwrap().uid())).unwrap().unwrap();
-        let fresh = Self { root, owner };
+        let fresh = Self { root };
         let mini = repository().join("containers/mini");
         fresh.write("e2e.toml", "name = \"e2e-selftest\"\n");
         fresh.write("containers/README.md", "Machines.\n");
@@ -41,8 +38,8 @@ impl Fresh {
     }
 
     fn give(&self) {
-        let owner = format!("{}:{}", self.owner.uid, self.owner.gid);
-        Command::new("chown").args(["-R", &owner]).arg(&self.root).run().unwrap();
+        let User { uid, gid, .. } = owner();
+        Command::new("chown").args(["-R", &format!("{uid}:{gid}")]).arg(&self.root).run().unwrap();
     }
 
     /// What a Rust scenario needs: a workspace with this one's profiles and versions, so that little is built anew.
@@ -64,17 +61,8 @@ impl Fresh {
         self.give();
     }
 
-    /// A command of the owner's, without a network and with the cache of built crates.
     fn command(&self, program: &str) -> Command {
-        let target = binaries().parent().unwrap().to_owned();
-        let home = self.owner.dir.display().to_string();
-        // Beside the real Cargo is its compiler, which no login shell has put on the PATH here.
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let beside = Path::new(&cargo).parent().map(|folder| folder.display().to_string()).unwrap_or_default();
-        let path = [beside, std::env::var("PATH").unwrap()].join(":");
-        let command = Command::new(program).dir(&self.root).deadline(DEADLINE).env("PATH", path).env("HOME", home);
-        let command = command.env("CARGO_TARGET_DIR", target).env("CARGO_NET_OFFLINE", "true");
-        if self.owner.uid.is_root() { command } else { command.user(self.owner.uid.as_raw(), self.owner.gid.as_raw()) }
+        as_owner(program).dir(&self.root).deadline(DEADLINE)
     }
 
     fn new_scenario(&self, args: &[&str]) -> (i32, String) {

@@ -17,6 +17,7 @@ mod tools;
 mod trial;
 
 pub use diagnosis::examine;
+pub use elf::is_static;
 pub use facts::Subject;
 pub use finding::{Finding, Group, Status};
 pub use tools::{MissingTool, require_tools, required_tools_missing, static_busybox};

@@ -4,6 +4,7 @@ use super::document::{Missing, Others, Page, Section, duration};
 use crate::manifest::Project;
 
 const SOURCE: &str = include_str!("../project.rs");
+const DEFAULTS_SOURCE: &str = include_str!("../defaults.rs");
 
 const BEGINNING: &str = "\
 A project is a folder with an `e2e.toml`, the templates of its machines and its scenarios. The engine is started in that folder, or is
@@ -22,6 +23,18 @@ secrets = ["SESSION_ID", "/cust-[0-9]{6}/"]
 [paths]
 containers = "containers"
 scenarios = "scenarios"
+
+[defaults]
+max_fail = 3
+retries = 1
+performance_monitoring = "off"
+perf_gate = "fail"
+baseline_missing = "error"
+keep_containers = "failure"
+ttl = "2h"
+slot = 1
+progress = "auto"
+color = "auto"
 "#;
 
 const SECTIONS: &[Section] = &[
@@ -41,6 +54,30 @@ const SECTIONS: &[Section] = &[
         missing: Missing::ByTable,
         ..TABLE
     },
+    Section {
+        heading: "[defaults]",
+        about: "A flag is above the environment (`E2E_RETRIES` and so on), that above these, and these above what is built in. \
+                `cargo xtask config show` says what holds, and where it came from.",
+        place: &["defaults"],
+        source: DEFAULTS_SOURCE,
+        rust_type: "DefaultsTable",
+        missing: Missing::ByTable,
+        ..TABLE
+    },
+];
+
+/// What the settings of `[defaults]` may be.
+const WORDS: &[(&str, &str)] = &[
+    ("Read<ColorWhen>", "`\"auto\"`, `\"always\"` or `\"never\"`"),
+    ("Read<ProgressHow>", "`\"auto\"`, `\"plain\"` or `\"live\"`"),
+    ("Read<MaxFail>", "whole number from 1, or `\"off\"`"),
+    ("Read<Retries>", "whole number"),
+    ("Read<MonitoringRate>", "whole number from 1 to 50, or `\"off\"`"),
+    ("Read<PerfGate>", "`\"fail\"`, `\"warn\"` or `\"off\"`"),
+    ("Read<BaselineMissing>", "`\"error\"` or `\"allow\"`"),
+    ("Read<KeepWhen>", "`\"never\"`, `\"failure\"` or `\"always\"`"),
+    ("Read<TimeToLive>", "duration, or `\"never\"`"),
+    ("Read<SlotNumber>", "whole number from 1 to 99"),
 ];
 
 const TABLE: Section = Section {
@@ -86,7 +123,7 @@ fn the_page_is_what_the_parser_reads() {
         beginning: BEGINNING,
         examples: &[("All that can be said:", EXAMPLE)],
         sections: SECTIONS,
-        words: &[],
+        words: WORDS,
         defaults: defaults(),
         parse: |text| read(text).map(drop),
     };

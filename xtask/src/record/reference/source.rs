@@ -93,8 +93,9 @@ impl Noted {
 
     fn field(self, text: &str) -> Option<Field> {
         let (name, rust_type) = text.trim_end_matches(',').split_once(": ")?;
+        let renamed = self.attributes.split_once("rename = \"").and_then(|(_, rest)| rest.split_once('"'));
         Some(Field {
-            name: name.to_owned(),
+            name: renamed.map_or(name, |(renamed, _)| renamed).to_owned(),
             rust_type: rust_type.to_owned(),
             meaning: self.meaning,
             is_flat: self.attributes.contains("flatten"),
@@ -122,6 +123,8 @@ fn a_type_is_read_as_rustfmt_lays_it_out() {
         ("name", "String", "The name.")
     );
     assert_eq!(fields(source, "Thing"), None);
+    let renamed = fields("struct Own {\n    #[serde(default, rename = \"a\")]\n    _a: String,\n}\n", "Own").unwrap();
+    assert_eq!(renamed[0].name, "a");
     let private = fields("struct Own {\n    #[serde(default)]\n    list: Vec<String>,\n}\n", "Own").unwrap();
     assert_eq!((private[0].rust_type.as_str(), private[0].attributes.as_str()), ("Vec<String>", "#[serde(default)]"));
 }

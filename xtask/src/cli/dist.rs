@@ -1,0 +1,63 @@
+//! `cargo xtask dist`: the engine as files to install elsewhere.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Cli, Context, Format};
+use crate::dist::{self, Linkage, Profile};
+use crate::error::EXIT_PASSED;
+
+/// Build the engine to be installed elsewhere: an archive, a Debian package, their checksums.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "The program is static where Rust's target for musl is installed (rustup target add \
+                        x86_64-unknown-linux-musl); else it needs a glibc as new as this machine's, and the package says \
+                        so. It is called mancer-e2e, and comes with manual pages and completions for bash, zsh and fish.")]
+pub struct Args {
+    /// Where the files go; target/dist of the checkout if not given.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How the program is built: for use, or at once, as Cargo's profile dev, to look at what is packed.
+    #[arg(long, value_name = "PROFILE", value_enum, default_value_t = Built::Release)]
+    profile: Built,
+}
+
+/// How the program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Built {
+    Release,
+    Dev,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// When the engine does not build here, or a file cannot be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let profile = match args.profile {
+        Built::Release => Profile::Release,
+        Built::Dev => Profile::Dev,
+    };
+    let out = args.out.clone().unwrap_or_else(|| context.root.join("target/dist"));
+    let release = dist::release(&context.root, profile, &out, &Cli::dressed())?;
+    if context.format == Format::Json {
+        let files: Vec<_> = release
+            .files
+            .iter()
+            .map(|file| json!({ "path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256 }))
+            .collect();
+        let glibc = match &release.linkage {
+            Linkage::Static => None,
+            Linkage::Dynamic { glibc } => Some(glibc),
+        };
+        println!("{:#}", json!({ "format_version": 1, "glibc": glibc, "files": files }));
+        return Ok(EXIT_PASSED);
+    }
+    println!("{} is {}", dist::NAME, release.linkage);
+    for file in &release.files {
+        println!("written: {}  {:.1} MiB", file.path.display(), file.size_bytes as f64 / f64::from(1 << 20));
+    }
+    Ok(EXIT_PASSED)
+}

@@ -1,0 +1,46 @@
+//! `cargo xtask init`: a project for another product, which passes as it is.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Context, Format};
+use crate::error::EXIT_PASSED;
+use crate::host::shell::quote;
+use crate::manifest::Starter;
+
+/// Make a project for another product: machines, a scenario that passes, and a workflow.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The project's folder: an empty one, or one that is not there yet.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The project's name, which its machines' names on the host begin with; the folder's, made valid, if not given.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// When no project can be made there, or its files not be written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    let starter = Starter::plan(&args.dir, args.name.as_deref())?;
+    let written = starter.make()?;
+    let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+    let dir = starter.dir().display().to_string();
+    if context.format == Format::Json {
+        println!("{:#}", json!({ "format_version": 1, "name": starter.name(), "dir": dir, "files": files }));
+        return Ok(EXIT_PASSED);
+    }
+    let root = quote(&dir);
+    println!("{} in {dir}", starter.name());
+    println!("written: {}", files.join("\n         "));
+    println!("look:    cargo xtask doctor says what this machine lacks, cargo xtask setup installs it");
+    println!("run it:  cargo xtask --root {root} e2e");
+    println!("break:   cargo xtask --root {root} e2e --chaos --seed 1");
+    println!("read:    {}", starter.dir().join("README.md").display());
+    Ok(EXIT_PASSED)
+}

@@ -1,0 +1,25 @@
+//! Where the scenarios' programs lie, for the verbs that run scenarios.
+
+use std::path::{Path, PathBuf};
+
+/// The word that names the folder when the engine becomes root: it has built the programs as the user before.
+pub const BUILT: &str = "--built";
+
+/// Where the programs lie.
+#[derive(Debug, clap::Args)]
+pub struct ProgramsArgs {
+    /// The folder of the scenarios' programs, each by its scenario's name, instead of building them: for machines without
+    /// Cargo. `cargo build --release --bins` puts them into target/release. A scenario with a command needs none.
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+    /// The same, from the engine itself when it becomes root: no word of the user's.
+    #[arg(long, hide = true, value_name = "DIR", conflicts_with = "binaries")]
+    built: Option<PathBuf>,
+}
+
+impl ProgramsArgs {
+    /// The folder, where they are built already.
+    pub fn folder(&self) -> Option<&Path> {
+        self.binaries.as_deref().or(self.built.as_deref())
+    }
+}

@@ -1,0 +1,11 @@
+//! A release of the engine: its program, manual and completions, packed as an archive and as a Debian package.
+//! Is given the command line that it describes; knows no verb, project or lab.
+
+mod debian;
+mod manual;
+mod program;
+mod release;
+mod tree;
+
+pub use program::{Linkage, Profile};
+pub use release::{NAME, Release, ReleaseFile, release};

@@ -1,0 +1,114 @@
+//! All files of a release, written to a folder with their checksums.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap_complete::Shell;
+use flate2::Compression;
+use sha2::{Digest as _, Sha256};
+
+use super::program::{Linkage, Profile, build};
+use super::tree::{Tree, gz};
+use super::{debian, manual};
+
+/// The installed program's name.
+pub const NAME: &str = "mancer-e2e";
+
+/// What it is, in a line.
+pub const DESCRIPTION: &str = "Multi-machine end-to-end tests on LXC containers";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What was written.
+#[derive(Debug)]
+pub struct Release {
+    /// What the program needs where it is installed.
+    pub linkage: Linkage,
+    /// The files, `SHA256SUMS` last.
+    pub files: Vec<ReleaseFile>,
+}
+
+/// A file of a release.
+#[derive(Debug)]
+pub struct ReleaseFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its checksum, in hex.
+    pub sha256: String,
+}
+
+/// Builds the engine of a checkout, and writes its release to a folder, in the place of an earlier one of this version.
+///
+/// # Errors
+/// When it does not build, or something cannot be read or written.
+pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Command) -> anyhow::Result<Release> {
+    let program = build(root, profile)?;
+    let compression = match profile {
+        Profile::Release => Compression::best(),
+        Profile::Dev => Compression::fast(),
+    };
+    let read = |name: &str| std::fs::read(root.join(name)).with_context(|| format!("reading {name} of the checkout"));
+    let texts =
+        [("LICENSE", read("LICENSE")?), ("README.md", read("README.md")?), ("CHANGELOG.md", read("CHANGELOG.md")?)];
+    let pages = manual::pages(command)?;
+    let shells = [Shell::Bash, Shell::Zsh, Shell::Fish].map(|shell| (shell, manual::completion(command, shell)));
+
+    let mut archive = Tree::default();
+    archive.add_program(format!("bin/{NAME}"), program.content.clone());
+    for (name, text) in &texts {
+        archive.add(*name, text.clone());
+    }
+    for (name, page) in &pages {
+        archive.add(format!("share/man/man1/{name}"), page.clone());
+    }
+    for (shell, text) in &shells {
+        archive.add(completion_path(*shell, "zsh/site-functions"), text.clone());
+    }
+
+    let mut installed = Tree::default();
+    installed.add_program(format!("usr/bin/{NAME}"), program.content);
+    for (name, text) in texts {
+        let name = if name == "LICENSE" { "copyright" } else { name };
+        installed.add(format!("usr/share/doc/{NAME}/{name}"), text);
+    }
+    for (name, page) in pages {
+        installed.add(format!("usr/share/man/man1/{name}.gz"), gz(&page)?);
+    }
+    for (shell, text) in shells {
+        installed.add(format!("usr/{}", completion_path(shell, "zsh/vendor-completions")), text);
+    }
+
+    let folder = format!("{NAME}-{VERSION}-{}", std::env::consts::ARCH);
+    let package = format!("{NAME}_{VERSION}_{}.deb", debian::architecture());
+    let mut files = vec![
+        (format!("{folder}.tar.gz"), archive.tar_gz(&folder, compression)?),
+        (package, debian::package(VERSION, &program.linkage, &installed, compression)?),
+    ];
+    files.sort();
+    let sums: String = files.iter().map(|(name, content)| format!("{}  {name}\n", sha256(content))).collect();
+    files.push(("SHA256SUMS".to_owned(), sums.into_bytes()));
+
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let write = |(name, content): (String, Vec<u8>)| {
+        let path = out.join(name);
+        std::fs::write(&path, &content).with_context(|| format!("writing {}", path.display()))?;
+        Ok(ReleaseFile { path, size_bytes: content.len() as u64, sha256: sha256(&content) })
+    };
+    let files = files.into_iter().map(write).collect::<anyhow::Result<_>>()?;
+    Ok(Release { linkage: program.linkage, files })
+}
+
+/// Where a shell looks for completions, below `share`'s parent. Debian keeps those of zsh that packages bring apart.
+fn completion_path(shell: Shell, zsh: &str) -> String {
+    match shell {
+        Shell::Zsh => format!("share/{zsh}/_{NAME}"),
+        Shell::Fish => format!("share/fish/vendor_completions.d/{NAME}.fish"),
+        _ => format!("share/bash-completion/completions/{NAME}"),
+    }
+}
+
+fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,138 @@
+//! A tree of files in memory, packed the same way whenever and by whomever: sorted, root's, with one time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tar::{Builder, EntryType, Header};
+
+/// When everything in a release was made, in seconds since 1970: no time of any clock, so that equal content is equal bytes.
+pub const MADE_UNIX_S: u64 = 1_700_000_000;
+
+/// A file of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    mode: u32,
+    content: Vec<u8>,
+}
+
+/// Files by path, without a leading slash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    files: BTreeMap<String, File>,
+}
+
+impl Tree {
+    /// Adds a file that may be read.
+    pub fn add(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
+        self.files.insert(path.into(), File { mode: 0o644, content: content.into() });
+    }
+
+    /// Adds a program.
+    pub fn add_program(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
+        self.files.insert(path.into(), File { mode: 0o755, content: content.into() });
+    }
+
+    /// What its files take together, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.files.values().map(|file| file.content.len()).sum()
+    }
+
+    /// The tree as a tar archive below this folder, `.` or a name, compressed by gzip.
+    ///
+    /// # Errors
+    /// For a path that tar cannot hold.
+    pub fn tar_gz(&self, folder: &str, compression: Compression) -> anyhow::Result<Vec<u8>> {
+        let mut archive = Builder::new(GzEncoder::new(Vec::new(), compression));
+        let mut paths: BTreeMap<String, Option<&File>> =
+            self.files.iter().map(|(path, file)| (format!("{folder}/{path}"), Some(file))).collect();
+        let folders: BTreeSet<String> = paths.keys().flat_map(|path| folders_above(path)).collect();
+        paths.extend(folders.into_iter().map(|path| (path, None)));
+        for (path, file) in paths {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(if file.is_some() { EntryType::Regular } else { EntryType::Directory });
+            header.set_mode(file.map_or(0o755, |file| file.mode));
+            header.set_mtime(MADE_UNIX_S);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_username("root").and_then(|()| header.set_groupname("root")).context("naming root")?;
+            let content = file.map_or(&[][..], |file| &file.content);
+            header.set_size(content.len() as u64);
+            // A folder's path ends with a slash, and `.` stays in front, as dpkg has both.
+            set_path(&mut header, &path).with_context(|| format!("naming {path} in an archive"))?;
+            header.set_cksum();
+            archive.append(&header, content).with_context(|| format!("packing {path}"))?;
+        }
+        archive.into_inner().and_then(GzEncoder::finish).context("packing")
+    }
+}
+
+/// `a/` and `a/b/` of `a/b/c`.
+fn folders_above(path: &str) -> Vec<String> {
+    path.match_indices('/').map(|(at, _)| path[..=at].to_owned()).collect()
+}
+
+/// Names an entry; the library would drop a leading `.`.
+fn set_path(header: &mut Header, path: &str) -> anyhow::Result<()> {
+    let place = &mut header.as_old_mut().name;
+    let bytes = path.as_bytes();
+    anyhow::ensure!(bytes.len() < place.len(), "it is longer than {} characters", place.len() - 1);
+    place.fill(0);
+    place[..bytes.len()].copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Bytes compressed by gzip, without a name or a time.
+///
+/// # Errors
+/// Never: it is written to memory.
+pub fn gz(content: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(content)?;
+    Ok(encoder.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn tree() -> Tree {
+        let mut tree = Tree::default();
+        tree.add("share/b", "text");
+        tree.add_program("bin/a", "program");
+        tree
+    }
+
+    #[test]
+    fn an_archive_is_sorted_roots_and_of_one_time() {
+        let packed = tree().tar_gz(".", Compression::best()).unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
+        let mut seen = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            let header = entry.header();
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()), (0, 0, MADE_UNIX_S));
+            let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            seen.push(format!("{path} {:o} {content}", header.mode().unwrap()));
+        }
+        assert_eq!(seen, ["./ 755 ", "./bin/ 755 ", "./bin/a 755 program", "./share/ 755 ", "./share/b 644 text"]);
+    }
+
+    #[test]
+    fn equal_trees_are_equal_bytes() {
+        let packed = || tree().tar_gz("x-1", Compression::fast()).unwrap();
+        assert_eq!(packed(), packed());
+        assert_eq!(gz(b"a").unwrap(), gz(b"a").unwrap());
+        let long = "a/".repeat(60);
+        let mut tree = tree();
+        tree.add(long, "");
+        assert!(format!("{:#}", tree.tar_gz(".", Compression::fast()).unwrap_err()).contains("longer than 99"));
+    }
+}
