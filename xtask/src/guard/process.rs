@@ -166,6 +166,12 @@ struct GuardProcess {
 impl GuardProcess {
     fn run(&mut self) {
         while self.ending.is_none() {
+            // Whether reading showed it or writing: the engine may be gone before the guard has said its first word.
+            let is_lost = |link: &Link| !link.is_alive() && link.side() == Side::Engine;
+            if !self.owner.kept && self.links.iter().any(is_lost) {
+                self.ending = Some(Ending::Alone);
+                break;
+            }
             self.links.retain(Link::is_alive);
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             fds.extend(self.links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
@@ -202,10 +208,6 @@ impl GuardProcess {
     fn listen_to(&mut self, place: usize) {
         for request in self.links[place].receive() {
             self.answer(place, request);
-        }
-        let link = &self.links[place];
-        if !link.is_alive() && link.side() == Side::Engine && !self.owner.kept {
-            self.ending.get_or_insert(Ending::Alone);
         }
     }
 

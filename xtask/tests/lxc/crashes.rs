@@ -2,11 +2,13 @@
 //!
 //! `E2E_TEST_KILLS` sets how often; the seed is printed, and `E2E_TEST_SEED` repeats a series.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::common::{Host, SLOT, e2e, e2e_in_background, guard_pid, said, selftest};
+use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::{RngExt as _, SeedableRng as _};
@@ -61,6 +63,26 @@ fn the_engine_killed_leaves_nothing() {
         kill_the_engine(&host, &mut random, RUN_MS, start);
     }
     expect_the_next_run_to_work();
+}
+
+#[test]
+fn a_guard_whose_engine_is_gone_before_its_first_word_ends() {
+    let host = Host::take();
+    let (engine, guard) = UnixStream::pair().unwrap();
+    drop(engine);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["guard", "--slot", SLOT, "--purpose", "a test"]);
+    command.fd_mappings(vec![FdMapping { parent_fd: guard.into(), child_fd: 3 }]).unwrap();
+    let mut guard = command.spawn().unwrap();
+    let began = Instant::now();
+    while guard.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(5) {
+            guard.kill().unwrap();
+            panic!("the guard goes on without an engine");
+        }
+        std::thread::sleep(Duration::from_millis(10)); // it is looked at again
+    }
+    host.expect_clean_within(Duration::ZERO);
 }
 
 #[test]
