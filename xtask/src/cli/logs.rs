@@ -23,7 +23,7 @@ Examples:
   cargo xtask logs                                  # of the latest run
   cargo xtask logs latest db --level warning
   cargo xtask logs --digest                         # what it comes to
-  cargo xtask logs --live --follow --grep 'time ?out'",
+  cargo xtask logs --live --follow --grep time.?out",
     after_long_help = "RUN is a run's name, `latest`, or its path; NAME is a container, `scenario` or `host`. One word \
                         that is no run is a NAME of the latest run.\n\n\
                         Times count from the run's begin, as in its other reports; with --live they are times of day, \

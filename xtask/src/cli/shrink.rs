@@ -22,7 +22,7 @@ Examples:
   cargo xtask shrink latest
   cargo xtask shrink latest --case chaos_gauntlet --times 5",
     after_long_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
-                        fails as it did. The result is a schedule for `cargo xtask e2e --chaos-replay`."
+                        fails as it did. The result is a schedule for `cargo xtask e2e --chaos-replay FILE`."
 )]
 pub struct Args {
     /// The run: its name, its folder, or `latest`.
