@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
+use crate::program;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
 
@@ -152,7 +153,7 @@ fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
             let record = &run.record;
             println!("{}: {}, scenarios ran as {}", record.run_id, record.started_at, record.user);
             if !record.command.is_empty() {
-                println!("cargo xtask {}", record.command.join(" "));
+                println!("{} {}", program::name(), record.command.join(" "));
             }
             context.terminal.show_past_run(&run)?;
         }
