@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::program::named;
+
 /// All passed.
 pub const EXIT_PASSED: u8 = 0;
 /// A scenario failed.
@@ -19,7 +21,7 @@ pub const EXIT_INTERRUPTED: u8 = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the project that cannot be used, with the place where it goes wrong.
-    #[error("{}:{line}:{column}: {message}", path.display())]
+    #[error("{}:{line}:{column}: {}", path.display(), named(message))]
     BadFile {
         /// The file.
         path: PathBuf,
@@ -31,10 +33,10 @@ pub enum Error {
         message: String,
     },
     /// A command line that cannot be carried out.
-    #[error("{0}")]
+    #[error("{}", named(.0))]
     Usage(String),
     /// The machine lacks something that the user can mend; the message names the cure.
-    #[error("{problem}\n  cure: {cure}")]
+    #[error("{}\n  cure: {}", named(problem), named(cure))]
     Host {
         /// What is wrong.
         problem: String,

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod manifest;
 pub mod perf;
 pub mod plan;
+pub mod program;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use xtask::cli::Cli;
 use xtask::error::Error;
+use xtask::program;
 
 #[expect(clippy::print_stderr, reason = "the last word on an error belongs to main")]
 fn main() -> ExitCode {
     // Whatever the user's own is: the scenario's user must find the way through the folders below /run.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    program::called(std::env::args_os().next().as_deref());
     match Cli::typed().run() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

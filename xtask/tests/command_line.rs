@@ -2,10 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use xtask::cli::Cli;
 use xtask::host::shell::{Command, Output};
+
+/// How long one answer may take.
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The engine in a folder, without what the environment of the test has set.
 fn xtask(folder: &Path, args: &[&str]) -> Command {
@@ -121,6 +128,91 @@ fn a_default_that_a_comparison_cannot_have_is_passed_over() {
     let output = pairs(&["--retries", "1"]);
     assert_eq!(output.status, 2);
     assert!(stderr(&output).contains("cannot be used with") && stderr(&output).contains("--retries"));
+}
+
+/// The engine under the name that it is installed by: a link, as it is elsewhere a copy.
+fn installed(folder: &Path) -> PathBuf {
+    let path = folder.join("mancer-e2e");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_xtask"), &path).unwrap();
+    path
+}
+
+/// All verbs, hidden ones too, with those below them.
+fn verbs(command: &clap::Command, above: &[String]) -> Vec<Vec<String>> {
+    let mut found = vec![above.to_vec()];
+    for verb in command.get_subcommands() {
+        found.extend(verbs(verb, &[above, &[verb.get_name().to_owned()]].concat()));
+    }
+    found
+}
+
+#[test]
+fn an_installed_program_says_its_own_name() {
+    let folder = project("name = 'x'\n");
+    let program = installed(folder.path());
+    let said = |args: &[&str]| {
+        let output = Command::new(&program).args(args).dir(folder.path()).deadline(DEADLINE).output().unwrap();
+        (output.status, format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output)))
+    };
+    let mut examples = 0;
+    for verb in verbs(&Cli::dressed(), &[]) {
+        let (status, text) = said(&[&["help"], &verb.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        assert!(status == 0 && text.contains("Usage: mancer-e2e"), "{verb:?}: {text}");
+        assert!(!text.contains("cargo xtask"), "{verb:?}: {text}");
+        examples += text.matches("\n  mancer-e2e ").count();
+    }
+    assert!(examples > 30, "only {examples} examples");
+    let (status, text) = said(&["e2e", "no_such_scenario"]);
+    assert_eq!(
+        (status, text.as_str()),
+        (2, "error: no scenario matches \"no_such_scenario\": `mancer-e2e e2e --list` shows them all\n")
+    );
+    let (_, text) = said(&["no-such-verb"]);
+    assert!(text.contains("Usage: mancer-e2e") && !text.contains("cargo xtask"), "{text}");
+    let (_, text) = said(&["e2e", "--chaos=nothing_of_that_name"]);
+    assert!(text.contains("mancer-e2e fault list") && !text.contains("cargo xtask"), "{text}");
+    // A machine that lacks everything has all the cures to tell.
+    let empty = tempfile::tempdir().unwrap();
+    let doctor = Command::new(&program).args(["doctor"]).env("PATH", empty.path()).dir(folder.path());
+    let output = doctor.deadline(DEADLINE).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("mancer-e2e setup") && !text.contains("cargo xtask"), "{text}");
+}
+
+#[test]
+fn what_is_set_and_the_name_go_through_sudo() {
+    let folder = project("name = 'x'\n");
+    let open = |path: &Path| std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    // Where an ordinary user can reach both, wherever this checkout lies: the engine, and a sudo that says what it was given.
+    let program = folder.path().join("mancer-e2e");
+    std::fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
+    let sudo = folder.path().join("sudo");
+    std::fs::write(&sudo, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+    [folder.path(), &program, &sudo].into_iter().for_each(open);
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(&program).args(["ps", "--slot", "7"]).dir(folder.path()).env("PATH", path);
+    if nix::unistd::geteuid().is_root() {
+        command = command.user(65_534, 65_534);
+    }
+    let output = command.deadline(DEADLINE).output().unwrap();
+    assert_eq!(output.status, 0, "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = text.lines().collect();
+    let kept: Vec<&str> = words[0].strip_prefix("--preserve-env=").unwrap().split(',').collect();
+    for name in ["E2E_ROOT", "E2E_SLOT", "E2E_MAX_FAIL", "E2E_PROGRESS"] {
+        assert!(kept.contains(&name), "{text}");
+    }
+    assert_eq!(words[1..3], ["--", "env"], "{text}");
+    assert_eq!(words[4..], [&program.display().to_string(), "ps", "--slot", "7"], "{text}");
+}
+
+#[test]
+fn in_its_own_checkout_it_is_cargo_xtask() {
+    let folder = project("name = 'x'\n");
+    let output = xtask(folder.path(), &["e2e", "no_such_scenario"]).output().unwrap();
+    assert!(stderr(&output).contains("`cargo xtask e2e --list`"), "{}", stderr(&output));
+    let output = xtask(folder.path(), &["--help"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: cargo xtask"));
 }
 
 #[test]

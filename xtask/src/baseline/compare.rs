@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::file::{BaselineCase, BaselineOperation};
 use crate::judge::{self, Kind, Series, Thresholds, Verdict};
+use crate::program;
 use crate::record::{CaseId, Comparison, Way};
 
 /// The same samples give the same intervals.
@@ -61,8 +62,10 @@ pub fn against(
             }
             (None, _) => {
                 let scenario = case.0.split(':').next().unwrap_or(&case.0);
-                let because =
-                    format!("the baseline has no such operation: `cargo xtask baseline-update {scenario}` adds it");
+                let because = format!(
+                    "the baseline has no such operation: `{} baseline-update {scenario}` adds it",
+                    program::name()
+                );
                 vec![unjudged(case, name, 0, &because, true)]
             }
         }

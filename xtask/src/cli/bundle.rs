@@ -12,6 +12,7 @@ use crate::bundle::{Packed, pack};
 use crate::error::EXIT_PASSED;
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
+use crate::program;
 use crate::record::{PastRun, RUNS_FOLDER};
 
 /// Pack a run into one file, from which `e2e --from-bundle` repeats it elsewhere
@@ -75,6 +76,6 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         bundle.files.len(),
         size_bytes as f64 / f64::from(1 << 20)
     );
-    println!("repeat it: cargo xtask e2e --from-bundle {}", path.display());
+    println!("repeat it: {} e2e --from-bundle {}", program::name(), path.display());
     Ok(EXIT_PASSED)
 }

@@ -10,6 +10,7 @@ use super::{Context, Format};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::host::doctor::{Finding, Status, Subject, examine};
 use crate::manifest::Project;
+use crate::program;
 
 /// No flags of its own.
 #[derive(Debug, clap::Args)]
@@ -86,9 +87,9 @@ fn summary(findings: &[Finding]) -> String {
     let counts = format!("{} ok, {}, {}", count(Status::Ok), plural(warnings, "warning"), plural(failures, "failure"));
     let can_install = |status| findings.iter().any(|it| it.status == status && !it.items.is_empty());
     if can_install(Status::Failure) {
-        format!("{counts}\n`cargo xtask setup` installs what is missing")
+        format!("{counts}\n`{} setup` installs what is missing", program::name())
     } else if can_install(Status::Warning) {
-        format!("{counts}\n`cargo xtask setup --optional` installs what is missing")
+        format!("{counts}\n`{} setup --optional` installs what is missing", program::name())
     } else {
         counts
     }

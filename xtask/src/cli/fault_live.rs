@@ -10,6 +10,7 @@ use super::{Context, Format, fault_words};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, HeldFaults, LiveFault, LiveFaults};
 use crate::guard::Slot;
+use crate::program;
 
 /// What `fault inject` is given.
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,7 @@ pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Re
         println!("    before   {before}");
     }
     println!("    bites    {}", live.evidence);
-    println!("take it back with: cargo xtask fault heal {} --slot {}", live.fault, lab.slot);
+    println!("take it back with: {} fault heal {} --slot {}", program::name(), live.fault, lab.slot);
     Ok(EXIT_PASSED)
 }
 
@@ -140,7 +141,8 @@ pub fn list(lab: &InLab, context: &Context) -> anyhow::Result<u8> {
         }
         if !faults.on.is_empty() && !faults.held {
             println!(
-                "    the process that held them was killed: they go with the lab, `cargo xtask down --slot {slot}`"
+                "    the process that held them was killed: they go with the lab, `{} down --slot {slot}`",
+                program::name()
             );
         }
     }

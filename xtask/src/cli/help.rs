@@ -1,11 +1,12 @@
 //! What the help shows around the options: examples first, verbs in groups, what every verb takes at the end. `-h` is short:
 //! the first paragraph of each text; `--help` has all of it.
 
-use clap::builder::StyledStr;
 use clap::builder::styling::Style;
+use clap::builder::{Resettable, StyledStr};
 use clap::{Arg, ArgAction, Command};
 
 use super::headings::EVERYWHERE;
+use crate::program;
 
 /// The verbs in the order in which a newcomer meets them. A verb in no group would not be found, so a test wants each in one.
 const GROUPS: [(&str, &[&str]); 6] = [
@@ -40,7 +41,28 @@ pub fn dressed(command: Command) -> Command {
         .disable_version_flag(true)
         .arg(help.help("Print help; -h is short, --help has examples and details").help_heading(EVERYWHERE))
         .arg(version.help("Print version").help_heading(EVERYWHERE));
-    with_template(command).help_template(top)
+    named(with_template(command).help_template(top)).name(program::name()).bin_name(program::name())
+}
+
+/// With this program's own name in every text.
+fn named(command: Command) -> Command {
+    let own = |text: Option<&StyledStr>| {
+        Resettable::from(text.map(|text| StyledStr::from(program::named(&text.ansi().to_string()))))
+    };
+    let (about, long_about) = (own(command.get_about()), own(command.get_long_about()));
+    let header = *command.get_styles().get_header();
+    let examples = command.get_before_long_help().map(|text| {
+        let text = text.ansi().to_string();
+        StyledStr::from(text.replacen("Examples:", &format!("{header}Examples:{header:#}"), 1))
+    });
+    let (before, long_before) = (own(command.get_before_help()), own(examples.as_ref()));
+    let (after, long_after) = (own(command.get_after_help()), own(command.get_after_long_help()));
+    let command = command.about(about).long_about(long_about).before_help(before).before_long_help(long_before);
+    let command = command.after_help(after).after_long_help(long_after).mut_args(|arg| {
+        let (help, long) = (own(arg.get_help()), own(arg.get_long_help()));
+        arg.help(help).long_help(long)
+    });
+    command.mut_subcommands(named)
 }
 
 fn with_template(command: Command) -> Command {
@@ -66,7 +88,7 @@ fn group_of(verb: &str) -> Option<&'static str> {
 }
 
 fn line(verb: &Command) -> String {
-    let about = verb.get_about().map(StyledStr::to_string).unwrap_or_default();
+    let about = program::named(&verb.get_about().map(StyledStr::to_string).unwrap_or_default());
     let begin = format!("  {:<width$}", verb.get_name(), width = ABOUT_COLUMN - 2);
     let indent = " ".repeat(ABOUT_COLUMN);
     textwrap::fill(&about, textwrap::Options::new(COLUMNS).initial_indent(&begin).subsequent_indent(&indent))

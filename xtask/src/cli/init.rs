@@ -10,6 +10,7 @@ use super::{Context, Format};
 use crate::error::EXIT_PASSED;
 use crate::host::shell::quote;
 use crate::manifest::Starter;
+use crate::program;
 
 /// Make a project for another product: machines, a scenario that passes, and a workflow.
 #[derive(Debug, clap::Args)]
@@ -38,9 +39,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let root = quote(&dir);
     println!("{} in {dir}", starter.name());
     println!("written: {}", files.join("\n         "));
-    println!("look:    cargo xtask doctor says what this machine lacks, cargo xtask setup installs it");
-    println!("run it:  cargo xtask --root {root} e2e");
-    println!("break:   cargo xtask --root {root} e2e --chaos --seed 1");
+    let name = program::name();
+    println!("look:    {name} doctor says what this machine lacks, {name} setup installs it");
+    println!("run it:  {name} --root {root} e2e");
+    println!("break:   {name} --root {root} e2e --chaos --seed 1");
     println!("read:    {}", starter.dir().join("README.md").display());
     Ok(EXIT_PASSED)
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Context, Format};
 use crate::error::EXIT_PASSED;
 use crate::manifest::{Language, Project, Skeleton};
+use crate::program;
 
 /// Make a scenario that runs and passes at once, to be changed into one's own.
 #[derive(Debug, clap::Args)]
@@ -56,7 +57,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let name = skeleton.dir().file_name().unwrap_or_default().to_string_lossy();
     let container = skeleton.containers().first().map_or("", String::as_str);
     println!("written: {}", files.join("\n         "));
-    println!("run it:  cargo xtask e2e {name}");
-    println!("look in: cargo xtask e2e {name} --keep-containers=always, then cargo xtask shell {container}");
+    let program = program::name();
+    println!("run it:  {program} e2e {name}");
+    println!("look in: {program} e2e {name} --keep-containers=always, then {program} shell {container}");
     Ok(EXIT_PASSED)
 }

@@ -11,6 +11,7 @@ use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
 use crate::manifest::{Durations, Project};
+use crate::program;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
 
@@ -161,7 +162,7 @@ fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
             let record = &run.record;
             println!("{}: {}, scenarios ran as {}", record.run_id, record.started_at, record.user);
             if !record.command.is_empty() {
-                println!("cargo xtask {}", record.command.join(" "));
+                println!("{} {}", program::name(), record.command.join(" "));
             }
             context.terminal.show_past_run(&run)?;
         }

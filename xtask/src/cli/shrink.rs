@@ -12,6 +12,7 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
+use crate::program;
 use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 
 /// Find the few faults of a run with --chaos that make a case fail.
@@ -63,7 +64,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let observe = |line: String| context.terminal.say(&line);
     let shrunk = run::shrink(&project, &failure, tries, &options, &binaries, &interrupt, &observe)?;
     let file = shrunk.file.strip_prefix(&project.root).unwrap_or(&shrunk.file).display().to_string();
-    let replay = format!("cargo xtask e2e {} --chaos-replay {file}", failure.case);
+    let replay = format!("{} e2e {} --chaos-replay {file}", program::name(), failure.case);
     if context.format == Format::Json {
         let mut value = json!({ "format_version": 1, "case": failure.case, "cause": failure.cause, "replay": replay });
         if let (Some(all), Ok(serde_json::Value::Object(more))) = (value.as_object_mut(), serde_json::to_value(&shrunk))

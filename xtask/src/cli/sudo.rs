@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::host::shell;
 use crate::manifest::Project;
 use crate::plan::Plan;
+use crate::program;
 use crate::run::ScenarioBinaries;
 
 /// Variables that mean something to the engine, to its terminal, or to its tests, besides those of the settings.
@@ -52,7 +53,7 @@ pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
         }
         .into());
     }
-    let program = std::env::current_exe().context("finding this program")?;
+    let program = program::file().context("finding this program")?;
     let mut words: Vec<OsString> = vec![kept().into(), "--".into(), "env".into()];
     words.push(path_setting(std::env::var_os("PATH").as_deref()));
     words.push(program.into());

@@ -18,6 +18,7 @@ use crate::host::invoker::is_root;
 use crate::host::shell::which;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{Project, TimeToLive};
+use crate::program;
 use crate::run::{Interrupt, Stand, stand};
 
 /// Start a lab that stays: a container of each template, or those of a scenario.
@@ -120,7 +121,7 @@ fn answers(machine: &LiveMachine) -> Vec<String> {
 }
 
 fn show(lab: &LiveLab, ready_after: Duration, context: &Context) {
-    let slot = &lab.slot;
+    let (slot, program) = (&lab.slot, program::name());
     let option = if *slot == kept_slot(None, context) { String::new() } else { format!(" --slot {slot}") };
     println!("the lab of slot {slot} is ready after {:.3} s", ready_after.as_secs_f64());
     for machine in &lab.machines {
@@ -131,14 +132,14 @@ fn show(lab: &LiveLab, ready_after: Duration, context: &Context) {
         let LiveMachine { name, address, template, host_name, .. } = machine;
         println!("    {name:<10} {address:<14} template {template}: {answers}");
         let sudo = if which("sudo").is_some() { "sudo " } else { "" };
-        println!("    {:<10} cargo xtask shell {name}{option}   or   {sudo}lxc-attach -n {host_name}", "");
+        println!("    {:<10} {program} shell {name}{option}   or   {sudo}lxc-attach -n {host_name}", "");
     }
     if let Some(machine) = lab.machines.first() {
         let name = &machine.name;
-        println!("run a program   cargo xtask exec {name}{option} -- COMMAND");
-        println!("reach a port    cargo xtask forward {name}:PORT{option}");
+        println!("run a program   {program} exec {name}{option} -- COMMAND");
+        println!("reach a port    {program} forward {name}:PORT{option}");
     }
-    println!("take it down    cargo xtask down{option}");
+    println!("take it down    {program} down{option}");
     if let Some(left) = lab.owner.time_left() {
         println!("it goes by itself in {}", format_duration(Duration::from_secs(left.as_secs_f64().round() as u64)));
     }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::dice::{Intensity, draw};
 use crate::manifest::{Chaos, FaultRule, nearest};
+use crate::program;
 
 /// The version of a schedule as data.
 pub const SCHEDULE_VERSION: u32 = 1;
@@ -93,7 +94,7 @@ impl Profile {
         for word in &words {
             if !known[3..].contains(&word.as_str()) {
                 let hint = nearest(word, known.iter().copied()).map_or_else(
-                    || "light, default, heavy, or names from `cargo xtask fault list`".to_owned(),
+                    || program::named("light, default, heavy, or names from `cargo xtask fault list`"),
                     |near| format!("did you mean {near:?}?"),
                 );
                 return Err(format!("there is no profile, family or fault {word:?}: {hint}"));

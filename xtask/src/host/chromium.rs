@@ -10,6 +10,7 @@ use serde_json::json;
 use super::invoker::Invoker;
 use super::packages::Item;
 use super::shell::which;
+use crate::program;
 
 /// Width and height of a picture, in pixels.
 pub const SIZE: (u32, u32) = (1024, 768);
@@ -55,7 +56,7 @@ impl Browser {
         let item = Item::named("chromium");
         item.program().map(|program| Self { program }).ok_or_else(|| {
             let names = item.programs.join(", ");
-            format!("this host has no browser ({names}): `cargo xtask setup --optional` installs one")
+            format!("this host has no browser ({names}): `{} setup --optional` installs one", program::name())
         })
     }
 
@@ -66,8 +67,8 @@ impl Browser {
     /// When a program of util-linux is not installed.
     pub fn command(&self, shot: &Shot<'_>) -> anyhow::Result<Vec<String>> {
         let tool = |name: &str| {
-            let path =
-                which(name).with_context(|| format!("{name} is not installed: `cargo xtask setup` installs it"))?;
+            let path = which(name)
+                .with_context(|| format!("{name} is not installed: `{} setup` installs it", program::name()))?;
             anyhow::Ok(show(&path))
         };
         let user = shot.user;

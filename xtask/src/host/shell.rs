@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 
 use super::held_clock::HeldClock;
 use super::invoker::Invoker;
+use crate::program::named;
 
 /// Long enough for any command that talks to the kernel alone.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
@@ -104,9 +105,9 @@ impl fmt::Display for CommandError {
         write!(f, "`{}` ", self.command_line)?;
         match &self.problem {
             Problem::Start(error) if error.kind() == io::ErrorKind::NotFound => {
-                f.write_str(
+                f.write_str(&named(
                     "is not installed: `cargo xtask doctor` says what is missing, `cargo xtask setup` installs it",
-                )?;
+                ))?;
             }
             Problem::Start(error) => write!(f, "could not be started: {error}")?,
             Problem::Status(status) => write!(f, "ended with status {status}")?,
@@ -476,6 +477,8 @@ impl BoundProcess {
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow::Result<BoundProcess> {
     let mut command = std::process::Command::new("/proc/self/exe");
+    // What it says, people read as this program's words.
+    command.arg0(std::env::args_os().next().unwrap_or_else(|| "/proc/self/exe".into()));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     command.fd_mappings(vec![FdMapping { parent_fd: socket, child_fd: socket_fd }])?;
     let last = u32::try_from(socket_fd).context("a file descriptor is no negative number")?;

@@ -9,6 +9,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, pipe, read, write};
 
 use super::shell::which;
+use crate::program::named;
 
 /// A user namespace, alive as long as this value.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ fn open_mapped(ready: &OwnedFd, child: i32, first: u32, count: u32) -> io::Resul
     let mut answer = [0];
     read(ready, &mut answer)?;
     if answer != *b"y" {
-        return Err(io::Error::other("the kernel gives no user namespace: see `cargo xtask doctor`"));
+        return Err(io::Error::other(named("the kernel gives no user namespace: see `cargo xtask doctor`")));
     }
     let map = format!("0 {first} {count}\n");
     std::fs::write(format!("/proc/{child}/uid_map"), &map)?;

@@ -15,6 +15,7 @@ use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
 use crate::guard::{Guard, Make, Owner, Slot, Spawn, Wait};
 use crate::host::memory::Memory;
+use crate::program::named;
 
 /// How often the log is looked at for the next step while the worker runs.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
@@ -67,7 +68,7 @@ impl fmt::Display for BuildFailed {
         let Self { template, step, status, log, tail } = self;
         writeln!(f, "the template {template} does not build: step `{step}` failed (status {status})")?;
         if let Some(cure) = cure(tail) {
-            writeln!(f, "  cure: {cure}")?;
+            writeln!(f, "  cure: {}", named(cure))?;
         }
         writeln!(f, "  the end of {}:", log.display())?;
         write!(f, "    {}", tail.replace('\n', "\n    "))

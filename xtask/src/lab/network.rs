@@ -7,6 +7,7 @@ use super::config::Places;
 use super::machine::Machine;
 use crate::host::shell::{quote, which};
 use crate::manifest::Network;
+use crate::program;
 
 /// The bridge that joins a lab's containers, in its namespace.
 pub const BRIDGE: &str = "br0";
@@ -35,8 +36,8 @@ pub fn bridge_lines(network: Network, machines: &[Machine]) -> String {
 /// The script that LXC runs in the host's namespaces, with `LXC_PID` set, before a container's init starts.
 pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyhow::Result<String> {
     let tool = |name: &str| {
-        let path =
-            which(name).ok_or_else(|| anyhow::anyhow!("{name} is not installed: `cargo xtask setup` installs it"))?;
+        let path = which(name)
+            .ok_or_else(|| anyhow::anyhow!("{name} is not installed: `{} setup` installs it", program::name()))?;
         anyhow::Ok(quote(&path.display().to_string()))
     };
     let (ip, nsenter) = (tool("ip")?, tool("nsenter")?);

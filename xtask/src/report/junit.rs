@@ -15,6 +15,7 @@ use regex::Regex;
 
 use super::attempt::{Attempt, attempts};
 use super::problem::{Problem, ending, lines, problems};
+use crate::program;
 use crate::record::{self, CaseResult, Cause, Event, Outcome, PastRun, RunRecord, Stamped, Verdict};
 
 /// The end of a scenario's log that is shown, in bytes.
@@ -60,7 +61,7 @@ fn suite(record: &RunRecord, scenario: &str) -> TestSuite {
     property("run", record.run_id.clone());
     property("engine_version", record.engine_version.clone());
     if !record.command.is_empty() {
-        property("command", format!("cargo xtask {}", record.command.join(" ")));
+        property("command", format!("{} {}", program::name(), record.command.join(" ")));
     }
     if let Some(seed) = record.chaos_seed {
         property("chaos_seed", seed.to_string());

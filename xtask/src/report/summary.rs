@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::attempt::{Attempt, attempts};
 use super::problem::{Problem, ending, problems};
 use crate::judge::Decision;
+use crate::program;
 use crate::record::human::{comparison, comparison_counts, seconds, summary};
 use crate::record::{CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, Stamped, Verdict, plain_text};
 
@@ -135,7 +136,7 @@ fn ground(run: &PastRun, has_others: bool) -> String {
     text.push_str(".\n\n");
     let mut commands = Vec::new();
     if !record.command.is_empty() {
-        commands.push(format!("cargo xtask {}", record.command.join(" ")));
+        commands.push(format!("{} {}", program::name(), record.command.join(" ")));
     }
     if let Some(seed) = record.chaos_seed {
         commands.push(format!("# its faults: --seed {seed}, or --chaos-replay {}", record.run_id));
@@ -145,7 +146,7 @@ fn ground(run: &PastRun, has_others: bool) -> String {
         let before: String =
             record.command.iter().take_while(|word| *word != "e2e").map(|word| format!("{word} ")).collect();
         let before = if record.command.iter().any(|word| word == "e2e") { before } else { String::new() };
-        commands.push(format!("cargo xtask {before}e2e --rerun-failed={}", record.run_id));
+        commands.push(format!("{} {before}e2e --rerun-failed={}", program::name(), record.run_id));
     }
     if commands.is_empty() { text } else { format!("{text}{}", block(&commands.join("\n"))) }
 }

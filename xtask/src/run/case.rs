@@ -25,6 +25,7 @@ use crate::lab::{Lab, Machine, Moment};
 use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
+use crate::program;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, SessionSpec};
 
@@ -323,12 +324,12 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     let enter = names.map(|(name, short)| {
         // Of two live labs with an `app`, the short name means the one in the first slot.
         let short = if context.options.slot == "1" { short } else { name };
-        format!("{sudo}lxc-attach -n {name} -- /bin/bash   or   cargo xtask shell {short}")
+        format!("{sudo}lxc-attach -n {name} -- /bin/bash   or   {} shell {short}", program::name())
     });
     Event::Kept {
         case: case.clone(),
         enter: enter.collect(),
-        remove: format!("cargo xtask down --slot {}", context.options.slot),
+        remove: format!("{} down --slot {}", program::name(), context.options.slot),
     }
 }
 

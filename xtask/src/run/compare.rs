@@ -13,6 +13,7 @@ use crate::judge::Thresholds;
 use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::Plan;
+use crate::program;
 use crate::record::{CaseResult, Comparison, Performance, RunRecord, Verdict};
 
 /// A scenario's baseline as a run has made it.
@@ -78,7 +79,7 @@ pub(super) fn compare(
                 let because = if other {
                     format!("this machine is of class {class}, and there are baselines of {} only", classes.join(", "))
                 } else {
-                    format!("there is no baseline: `cargo xtask baseline-update {}` makes one", scenario.id())
+                    format!("there is no baseline: `{} baseline-update {}` makes one", program::name(), scenario.id())
                 };
                 baseline::absent(&result.case, &candidate, &because, !other)
             }

@@ -11,6 +11,7 @@ use walkdir::WalkDir;
 
 use super::Version;
 use super::version::controller;
+use crate::program;
 
 /// What a group may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -322,7 +323,7 @@ pub fn parse_cpus(list: &str) -> Option<Vec<usize>> {
 }
 
 fn missing(controller: &str) -> String {
-    format!("this host has no cgroup controller {controller}: `cargo xtask doctor` says more")
+    format!("this host has no cgroup controller {controller}: `{} doctor` says more", program::name())
 }
 
 fn odd(path: &Path) -> String {

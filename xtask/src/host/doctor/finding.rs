@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::program::named;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,7 +73,8 @@ impl Finding {
     }
 
     pub(super) fn warning(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { status: Status::Warning, cure: Some(cure.into()), ..Self::ok(group, check, seen) }
+        let cure: String = cure.into();
+        Self { status: Status::Warning, cure: Some(named(&cure)), ..Self::ok(group, check, seen) }
     }
 
     pub(super) fn failure(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::program;
 use crate::record::{CaseId, RunRecord};
 
 /// A command with what it is for.
@@ -30,25 +31,25 @@ pub fn repeat(record: &RunRecord) -> Option<String> {
     if let Some(seed) = record.chaos_seed.filter(|_| !seeded && !replayed) {
         words.push(format!("--seed {seed}"));
     }
-    Some(format!("cargo xtask {}", words.join(" ")))
+    Some(format!("{} {}", program::name(), words.join(" ")))
 }
 
 /// What to type after a case has failed. `chaos` is told by whether it was run with a schedule.
 pub fn next(record: &RunRecord, case: &CaseId, has_schedule: HasSchedule) -> Vec<Next> {
-    let run = &record.run_id;
+    let (program, run) = (program::name(), &record.run_id);
     let case = quoted(case.0.split('#').next().unwrap_or(&case.0));
     let mut next = Vec::new();
     let mut add = |purpose, command| next.push(Next { purpose, command });
     match has_schedule {
         HasSchedule::Yes => {
-            add("the same faults at the same times again", format!("cargo xtask e2e {case} --chaos-replay {run}"));
-            add("the few faults that it takes", format!("cargo xtask shrink {run} --case {case}"));
+            add("the same faults at the same times again", format!("{program} e2e {case} --chaos-replay {run}"));
+            add("the few faults that it takes", format!("{program} shrink {run} --case {case}"));
         }
-        HasSchedule::No => add("this case again", format!("cargo xtask e2e {case}")),
+        HasSchedule::No => add("this case again", format!("{program} e2e {case}")),
     }
-    add("what all machines logged, errors first", format!("cargo xtask logs {run} --case {case} --digest"));
+    add("what all machines logged, errors first", format!("{program} logs {run} --case {case} --digest"));
     let again = if has_schedule == HasSchedule::Yes { format!(" --chaos-replay {run}") } else { String::new() };
-    add("again, and the machines stay for a look", format!("cargo xtask e2e {case}{again} --keep-containers"));
+    add("again, and the machines stay for a look", format!("{program} e2e {case}{again} --keep-containers"));
     next
 }
 

@@ -4,6 +4,7 @@ use super::ink::{Ink, Line, commands, entry};
 use super::story::{CaseStory, Failure, Story};
 use super::times::took;
 use crate::judge::Decision;
+use crate::program;
 use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
 
@@ -89,7 +90,7 @@ impl RunResult<'_> {
         }
         for failure in &self.record.cleanup_failures {
             lines.extend(self.entry("left over", Ink::Bad, failure));
-            lines.extend(self.entry("next", Ink::Plain, "cargo xtask clean"));
+            lines.extend(self.entry("next", Ink::Plain, &format!("{} clean", program::name())));
         }
         lines
     }
@@ -163,23 +164,24 @@ impl RunResult<'_> {
     /// Commands that lead on from a case that did not pass.
     fn next(&self, case: &CaseResult, attempt: &Attempt) -> Vec<String> {
         let name = case.case.0.split('#').next().unwrap_or_default();
+        let program = program::name();
         let carried = carried(&self.record.command, &CARRIED);
         let root = carried_text(&carried, &["--root"]);
         if case.verdict == Verdict::Infrastructure {
             let all = carried_text(&carried, &CARRIED);
-            return vec![format!("cargo xtask doctor{root}"), format!("cargo xtask e2e {name}{all}")];
+            return vec![format!("{program} doctor{root}"), format!("{program} e2e {name}{all}")];
         }
         let all = carried_text(&carried, &CARRIED);
         let replay = if attempt.faults.is_some() { format!(" --chaos-replay {}", self.name) } else { String::new() };
-        let again = format!("cargo xtask e2e {name}{all}{replay}");
+        let again = format!("{program} e2e {name}{all}{replay}");
         let mut commands = vec![again.clone()];
         if attempt.faults.is_some() && case.verdict == Verdict::Failed {
             let place = carried_text(&carried, &["--root", "--slot"]);
             let failed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Failed).count();
             let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
-            commands.push(format!("cargo xtask shrink {}{which}{place}", self.name));
+            commands.push(format!("{program} shrink {}{which}{place}", self.name));
         }
-        commands.push(format!("cargo xtask logs {} --case {name}{root}", self.name));
+        commands.push(format!("{program} logs {} --case {name}{root}", self.name));
         commands.push(format!("{again} --keep-containers"));
         commands
     }
