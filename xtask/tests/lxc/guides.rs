@@ -100,7 +100,7 @@ const STORY: &[Told] = &[
     told("e2e data_ingestion", "PASSED  2 passed"),
     told("e2e data_ingestion --progress plain", "data_pipeline/data_ingestion:small"),
     told("e2e data_ingestion --perf", "PASSED  2 passed"),
-    told("logs", "app"),
+    told("logs", "refused: 3 rows"),
     told("logs latest db --level warning --since 30s", ""),
     told("logs --case data_ingestion --grep refused", "refused: 3 rows"),
     told("e2e --chaos", "PASSED"),
