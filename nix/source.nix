@@ -9,6 +9,7 @@ lib.fileset.toSource {
     ../README.md
     ../clippy.toml
     ../containers
+    ../docs
     ../rustfmt.toml
     ../scenarios
     ../xtask
