@@ -16,6 +16,9 @@ use crate::error::Error;
 use crate::host::held_clock::{HeldClock, Stopwatch};
 use crate::lab::Outage;
 
+/// How long a fault beside others is done again before it counts as one that does not bite.
+const INJECT_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long a fault may wait for its machine to be back before it counts as not healed.
 const HEAL_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -196,16 +199,23 @@ impl Shared {
         }
     }
 
-    /// Does a fault. Where others were there, came or went while it was looked for, it is done once more.
+    /// Does a fault. Where others were there, came or went, or were just being done, while it was looked for, it is done again: a
+    /// machine that another fault restarts hears and says nothing, whatever was done here.
     fn inject(&self, place: usize, planned: &Planned) -> anyhow::Result<(u64, String)> {
-        let (changes, alone) = (self.changes(), self.is_alone(place));
-        let injected = self.busy(|| self.stage.inject(planned));
-        let disturbed = !alone || self.changes() != changes;
-        match injected {
-            Err(error) if disturbed && !is_refusal(&error) && !is_still_there(&error) && !self.state().stopped => {
-                self.busy(|| self.stage.inject(planned))
+        let begun = self.clock.watch();
+        loop {
+            let (changes, alone, others_busy) = (self.changes(), self.is_alone(place), self.state().busy > 0);
+            let injected = self.busy(|| self.stage.inject(planned));
+            let disturbed = !alone || others_busy || self.changes() != changes;
+            match injected {
+                Err(error)
+                    if disturbed
+                        && !is_refusal(&error)
+                        && !is_still_there(&error)
+                        && !self.state().stopped
+                        && begun.elapsed() < INJECT_DEADLINE => {}
+                injected => return injected,
             }
-            injected => injected,
         }
     }
 

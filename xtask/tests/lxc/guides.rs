@@ -457,6 +457,7 @@ fn project() -> tempfile::TempDir {
     };
     write("e2e.toml", "name = \"e2e-selftest\"\ncontainers = [\"app\", \"db\", \"worker\"]\n");
     let mini = selftest().join("../../../containers/mini");
+    std::fs::create_dir_all(folder.path().join("containers")).unwrap();
     Command::new("cp").arg("-r").arg(mini).arg(folder.path().join("containers/mini")).run().unwrap();
     for (name, more) in [("app", APP), ("db", DB), ("worker", "")] {
         write(&format!("containers/{name}/template.toml"), &format!("{MACHINE}{more}"));

@@ -58,7 +58,7 @@ fn a_fresh_project_passes_with_and_without_faults() {
     let fresh = Fresh::new();
     let (status, text) = fresh.engine(&["init", "shop", "--name", "e2e-selftest"]);
     assert_eq!(status, 0, "{text}");
-    let run = format!("cargo xtask --root {} e2e", fresh.project().display());
+    let run = format!("mancer-e2e --root {} e2e", fresh.project().display());
     for part in ["e2e-selftest in ", "containers/web/template.toml", "scenarios/service/visits/main.py", &run] {
         assert!(text.contains(part), "{part}: {text}");
     }

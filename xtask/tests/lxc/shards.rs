@@ -55,10 +55,10 @@ fn shards_are_the_suite_once_and_become_one_report() {
     let run = project.join("target/e2e/latest").canonicalize().unwrap();
     assert!(run != first && run != second);
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-    for text in ["smoke/three_machines", "smoke/programs", "rows = 19999"] {
+    for text in ["smoke&#x2f;three_machines", "smoke&#x2f;programs", "rows = 19999"] {
         assert!(page.contains(text), "{text} is not on the page");
     }
-    for file in ["junit.xml", "summary.md", "e2e_test.log", "smoke/three_machines/containers/a/console.log"] {
+    for file in ["junit.xml", "summary.md", "e2e_test.log", "smoke/three_machines/containers/a/lxc.log"] {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
 
