@@ -42,6 +42,10 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+fn expect_none(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
 /// A program in the checkout, with the rights of its owner: what it leaves there is the owner's, when the tests run as root
 /// through sudo.
 fn command(program: impl AsRef<Path>) -> Command {
@@ -131,14 +135,13 @@ fn the_command_lines_of_workflows_can_be_typed() {
     for line in listed.lines().map(str::trim).filter(|line| line.starts_with("cargo xtask ")) {
         let known = STANDS_FOR.iter().fold(line.to_owned(), |line, (name, word)| line.replace(name, word));
         assert!(!known.contains('$'), "{line}: STANDS_FOR in xtask/tests/ci.rs has no word for what stands there");
-        let alone = known.split(" | ").next().unwrap();
-        for (_, words) in command_lines(alone) {
+        for (_, words) in command_lines(&known) {
             typed += 1;
-            broken.extend(parse_as_typed(&words).err().map(|error| format!("`{line}`: {error}")));
+            broken.extend(parse_as_typed(&words).err().map(|error| format!(".github: `{line}`: {error}")));
         }
     }
     assert!(typed > 10, "only {typed} command lines: {listed}");
-    assert!(broken.is_empty(), "\n.github: {}\n    cure: see `cargo xtask help`\n", broken.join("\n.github: "));
+    expect_none(&broken);
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn just_lists_every_recipe_in_a_group_and_with_its_sentence() {
 
 #[test]
 fn every_recipe_is_one_line_that_can_be_typed_and_every_verb_has_one() {
-    let mut verbs = BTreeSet::new();
+    let (mut verbs, mut broken) = (BTreeSet::new(), Vec::new());
     for (name, recipe) in recipes() {
         let wants = recipe["parameters"].as_array().unwrap();
         let wants = wants.iter().filter(|one| one["kind"] == "singular" && one["default"].is_null());
@@ -182,26 +185,29 @@ fn every_recipe_is_one_line_that_can_be_typed_and_every_verb_has_one() {
         let text = said(&shown);
         let lines = command_lines(&text);
         assert!(text.lines().count() == 1 && text.starts_with("cargo xtask ") && lines.len() == 1, "{name}: {text}");
-        if let Err(error) = parse_as_typed(&lines[0].1) {
-            panic!("justfile: {name}: `{}`: {error}", text.trim());
-        }
+        let typed = parse_as_typed(&lines[0].1);
+        broken.extend(typed.err().map(|error| format!("justfile: {name}: `{}`: {error}", text.trim())));
         verbs.insert(lines[0].1[0].clone());
     }
     let command = Cli::command();
     let visible = command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| verb.get_name().to_owned());
-    let missing: Vec<String> = visible.filter(|verb| !verbs.contains(verb)).collect();
-    assert!(missing.is_empty(), "justfile: no recipe for the verbs {missing:?}");
+    let missing = visible.filter(|verb| !verbs.contains(verb));
+    broken.extend(missing.map(|verb| format!("justfile: there is no recipe for the verb {verb}")));
+    expect_none(&broken);
 }
 
 #[test]
 fn recipes_that_texts_name_are_there_and_take_what_is_shown() {
-    let recipes = recipes();
+    let (recipes, mut broken) = (recipes(), Vec::new());
     for file in NAMING_RECIPES {
         let named = named_recipes(&fs::read_to_string(root().join(file)).unwrap());
         assert!(!named.is_empty(), "{file} names no recipe");
         for words in named {
             let line = words.join(" ");
-            let recipe = recipes.get(&words[0]).unwrap_or_else(|| panic!("{file}: `just {line}`: no such recipe"));
+            let Some(recipe) = recipes.get(&words[0]) else {
+                broken.push(format!("{file}: `just {line}`: there is no such recipe"));
+                continue;
+            };
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let shown = just(&[&["--dry-run"][..], &words].concat());
             assert_eq!(shown.status, 0, "{file}: `just {line}`: {}", said(&shown));
@@ -210,9 +216,9 @@ fn recipes_that_texts_name_are_there_and_take_what_is_shown() {
             let typed =
                 body.split_whitespace().skip(2).filter(|word| *word != "\"$@\"").chain(words[1..].iter().copied());
             let typed: Vec<String> = typed.map(str::to_owned).collect();
-            if let Err(error) = parse_as_typed(&typed) {
-                panic!("{file}: `just {line}` is `cargo xtask {}`: {error}", typed.join(" "));
-            }
+            let (parsed, typed) = (parse_as_typed(&typed), typed.join(" "));
+            broken.extend(parsed.err().map(|error| format!("{file}: `just {line}` is `cargo xtask {typed}`: {error}")));
         }
     }
+    expect_none(&broken);
 }
