@@ -200,5 +200,5 @@ setup *args:
 
 # Show what flags, environment and e2e.toml set, and where each value came from
 [group('machine')]
-config:
-    cargo xtask config show
+config *args:
+    cargo xtask config show "$@"
