@@ -318,9 +318,8 @@ fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Term
     let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
     let compares = args.baseline_compare || args.baseline_ref.is_some() || args.baseline_dir.is_some();
     let is_of_kind = |record: &RunRecord| {
-        let had_chaos = record.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
         record.command.iter().any(|word| word == "e2e")
-            && had_chaos == has_chaos
+            && record.had_faults() == has_chaos
             && record.compared_with.is_some() == compares
     };
     let cases: Vec<String> = plan.cases.iter().map(|case| case.id.clone()).collect();

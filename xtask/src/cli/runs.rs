@@ -174,7 +174,7 @@ fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
 fn durations(run: &str, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let record = PastRun::find(&context.root, run)?.record;
-    if record.command.iter().any(|word| word.starts_with("--chaos")) || record.compared_with.is_some() {
+    if record.had_faults() || record.compared_with.is_some() {
         let message =
             format!("{}: with faults or comparisons cases take another time; take a plain run", record.run_id);
         return Err(Error::Usage(message).into());

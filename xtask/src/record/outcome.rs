@@ -268,6 +268,12 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Whether any of its cases had a schedule of faults.
+    #[must_use]
+    pub fn had_faults(&self) -> bool {
+        self.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()))
+    }
+
     /// How long each case took that passed at once, in milliseconds; of repetitions the last.
     pub fn passed_durations(&self) -> impl Iterator<Item = (String, f64)> {
         let passed = self.cases.iter().filter(|case| case.verdict == Verdict::Passed);

@@ -1,6 +1,6 @@
 //! One record made of those of the shards.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Component, Path};
 
@@ -94,9 +94,8 @@ impl Shards {
         differ("the seed of their faults", &|record| record.chaos_seed.map(|seed| seed.to_string()));
         differ("the machine", &|record| record.machine.as_ref().map(|machine| machine.cpu_model.clone()));
         differ("what they are compared with", &|record| record.compared_with.clone());
-        let templates: BTreeMap<&String, ()> =
-            records().flat_map(|record| record.layers.keys()).map(|name| (name, ())).collect();
-        for template in templates.into_keys() {
+        let templates: BTreeSet<&String> = records().flat_map(|record| record.layers.keys()).collect();
+        for template in templates {
             differ(&format!("the layer of {template}"), &|record| record.layers.get(template).cloned());
         }
         notes
