@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use e2e_stats::{Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block, paired, paired_low, stream};
+use e2e_stats::{Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block, paired, paired_log_ratio, stream};
 use rand::RngExt as _;
 use xtask::fault::{Profile, Schedule};
 use xtask::judge::{
@@ -40,7 +40,7 @@ fn statistics(c: &mut Criterion) {
     let (first, second): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let mut group = c.benchmark_group("stats, 50 pairs");
     group.bench_function("permutation", |b| b.iter(|| paired(black_box(&pairs), 0.2, 1)));
-    group.bench_function("paired bootstrap", |b| b.iter(|| paired_low(black_box(&pairs), 0.3, 0.9, 1)));
+    group.bench_function("paired bootstrap", |b| b.iter(|| paired_log_ratio(black_box(&pairs), 0.3, 0.5, 0.9, 1)));
     group
         .bench_function("moving block bootstrap", |b| b.iter(|| moving_block(black_box(&first), 4, 0.9, 1, low_fifth)));
     group.bench_function("estimates", |b| b.iter(|| Estimates::of(black_box(&first), 1)));

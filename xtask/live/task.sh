@@ -3,9 +3,9 @@
 set -e
 read -r percent < /etc/task-percent
 case "$1" in
-    hash) head -c $((50000 * (100 + percent))) /dev/zero | sha256sum > /dev/null ;;
+    hash) head -c $((100000 * (100 + percent))) /dev/zero | sha256sum > /dev/null ;;
     count)
-        left=$((250 * (100 + percent)))
+        left=$((500 * (100 + percent)))
         while [ "$left" -gt 0 ]; do left=$((left - 1)); done
         ;;
     *) echo "task hash|count" >&2; exit 2 ;;

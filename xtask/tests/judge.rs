@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use e2e_stats::{Estimates, hodges_lehmann, low_mean, mann_whitney, moving_block_ratio, paired, paired_low};
+use e2e_stats::{Estimates, hodges_lehmann, low_mean, mann_whitney, moving_block_ratio, paired, paired_log_ratio};
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use xtask::judge::{
@@ -60,7 +60,7 @@ proptest! {
         let (one, two) = (paired(&pairs, 0.2, seed).unwrap(), paired(&other, 0.2, seed).unwrap());
         prop_assert_eq!((one.p_higher, one.p_lower), (two.p_higher, two.p_lower));
         prop_assert!((one.log_ratio - two.log_ratio).abs() < 1e-9);
-        let (one, two) = (paired_low(&pairs, 0.3, 0.9, seed).unwrap(), paired_low(&other, 0.3, 0.9, seed).unwrap());
+        let (one, two) = (paired_log_ratio(&pairs, 0.3, 0.6, 0.9, seed).unwrap(), paired_log_ratio(&other, 0.3, 0.6, 0.9, seed).unwrap());
         prop_assert!((one.0 - two.0).abs() < 1e-9 && (one.1 - two.1).abs() < 1e-9);
         let (one, two) = (duet(Plan::quick(), &pairs, Better::Lower), duet(Plan::quick(), &other, Better::Lower));
         prop_assert_eq!((one.decision, one.samples, one.p), (two.decision, two.samples, two.p));
@@ -72,7 +72,7 @@ proptest! {
         let (one, two) = (paired(&pairs, 0.2, seed).unwrap(), paired(&other, 0.2, seed).unwrap());
         prop_assert_eq!(one.log_ratio, -two.log_ratio);
         prop_assert_eq!((one.p_higher, one.p_lower), (two.p_lower, two.p_higher));
-        let (one, two) = (paired_low(&pairs, 0.3, 0.9, seed).unwrap(), paired_low(&other, 0.3, 0.9, seed).unwrap());
+        let (one, two) = (paired_log_ratio(&pairs, 0.3, 0.6, 0.9, seed).unwrap(), paired_log_ratio(&other, 0.3, 0.6, 0.9, seed).unwrap());
         prop_assert!((one.0 + two.1).abs() < 1e-9 && (one.1 + two.0).abs() < 1e-9);
         let (first, second): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
         let (one, two) = (hodges_lehmann(&first, &second).unwrap(), hodges_lehmann(&second, &first).unwrap());
@@ -131,7 +131,7 @@ proptest! {
         });
         prop_assert_eq!(fixed_20_percent(&first, &second) == Decision::Inconclusive, !usable);
         prop_assert_eq!(criterion(&first, &second, seed) == Decision::Inconclusive, !usable);
-        prop_assert_eq!(paired(&values, part, seed).is_none(), paired_low(&values, 0.3, part, seed).is_none());
+        prop_assert_eq!(paired(&values, part, seed).is_none(), paired_log_ratio(&values, 0.3, 0.6, part, seed).is_none());
         prop_assert_eq!(mann_whitney(&first, &second).is_none(), first.is_empty() || first.iter().chain(&second).any(|it| it.is_nan()));
         if first.iter().all(|it| it.abs() < 1e100) {
             prop_assert_eq!(Estimates::of(&first, seed).is_none(), first.is_empty());

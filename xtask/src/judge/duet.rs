@@ -10,9 +10,10 @@ use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
-use e2e_stats::{Permuted, low_mean, paired, paired_low, stream};
+use e2e_stats::{Permuted, log_ratio, paired, paired_log_ratio, stream};
 
-/// The part of each side that is tested: what disturbs a program makes it slower, so its low end says most.
+/// The part of each side whose means are compared, beside the pairs' own ratios: what disturbs a program makes it slower, so its
+/// low end says most while there are undisturbed moments.
 const TESTED: f64 = 0.2;
 
 /// The part that an unchanged duet is told by: a larger one, because its interval has to be short.
@@ -22,7 +23,7 @@ const COMPARED: f64 = 0.3;
 const CONFIDENCE: f64 = 0.9;
 
 /// The level of each look of a confirmation.
-const CONFIRM_ALPHA: f64 = 0.03;
+const CONFIRM_ALPHA: f64 = 0.02;
 
 /// Of the two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,7 +255,7 @@ impl Judge {
                     self.stage = Stage::Confirming(change, p);
                     self.costs.clear();
                     self.baseline_first = 0;
-                } else if let Some(because) = self.unchanged(&baseline, &candidate, seed) {
+                } else if let Some(because) = self.unchanged(permuted.low_share, seed) {
                     self.end(Decision::Unchanged, permuted, p, seed, because);
                 } else if is_last {
                     let because = format!(
@@ -287,6 +288,9 @@ impl Judge {
     /// The change that these pairs show at this level, if any.
     fn change(&self, permuted: Permuted, percent: f64, alpha: f64) -> Option<Decision> {
         let least = (percent / 100.0).ln_1p();
+        if !permuted.agrees {
+            return None;
+        }
         if permuted.log_ratio > least && permuted.p_higher < alpha {
             return Some(Decision::Regressed);
         }
@@ -294,14 +298,14 @@ impl Judge {
     }
 
     /// Why nothing that matters has changed, if these pairs say so.
-    fn unchanged(&self, baseline: &[f64], candidate: &[f64], seed: u64) -> Option<String> {
+    fn unchanged(&self, low_share: f64, seed: u64) -> Option<String> {
         let bound = |percent: f64| (percent / 100.0).ln_1p();
         let thresholds = self.metric.thresholds;
-        let estimate = low_mean(candidate, COMPARED)?.ln() - low_mean(baseline, COMPARED)?.ln();
+        let estimate = log_ratio(&self.costs, COMPARED, low_share)?;
         if estimate.abs() > bound(thresholds.worse_percent()) {
             return None;
         }
-        let (low, high) = paired_low(&self.costs, COMPARED, CONFIDENCE, seed)?;
+        let (low, high) = paired_log_ratio(&self.costs, COMPARED, low_share, CONFIDENCE, seed)?;
         let same = bound(thresholds.same_percent());
         (-same < low && high < same).then(|| {
             let count = self.costs.len();
@@ -311,7 +315,8 @@ impl Judge {
 
     fn end(&mut self, decision: Decision, permuted: Permuted, p: f64, seed: u64, because: String) {
         let better = self.metric.better;
-        let interval = paired_low(&self.costs, TESTED, CONFIDENCE, seed).and_then(|interval| better.interval(interval));
+        let interval = paired_log_ratio(&self.costs, TESTED, permuted.low_share, CONFIDENCE, seed);
+        let interval = interval.and_then(|interval| better.interval(interval));
         let effect = better.effect(permuted.log_ratio);
         self.stage = Stage::Done(Verdict { decision, effect, interval, p: Some(p), samples: self.used, because });
     }

@@ -4,33 +4,40 @@
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-use super::low::lowest;
+use super::change::{Estimates, Table, logs, middle};
 use super::quantile::quantile;
 use super::stream::stream;
 
 /// So many resamples an interval is made from.
 pub const RESAMPLES: usize = 999;
 
-/// The interval of ln(low mean of the second side / low mean of the first side) over pairs drawn anew with replacement; a
-/// pair stays a pair. `fraction` of each side is the low part, `confidence` is 0 to 1, and 0.9 means from the 5 % to the
-/// 95 % quantile. `None` without pairs, or where a value is not a finite number above 0.
+/// The interval of [`log_ratio`](super::log_ratio), with the same `fraction` and `low_share`, over pairs drawn anew with
+/// replacement; a pair stays a pair. `confidence` is 0 to 1, and 0.9 means from the 5 % to the 95 % quantile. `None` without
+/// pairs, or where a value is not a finite number above 0.
 #[must_use]
-pub fn paired_low(pairs: &[(f64, f64)], fraction: f64, confidence: f64, seed: u64) -> Option<(f64, f64)> {
-    let usable = |value: f64| value.is_finite() && value > 0.0;
-    if pairs.is_empty() || !pairs.iter().all(|(first, second)| usable(*first) && usable(*second)) {
-        return None;
-    }
-    let count = lowest(pairs.len(), fraction);
-    let [firsts, seconds] = [ascending(pairs.iter().map(|pair| pair.0)), ascending(pairs.iter().map(|pair| pair.1))];
+pub fn paired_log_ratio(
+    pairs: &[(f64, f64)],
+    fraction: f64,
+    low_share: f64,
+    confidence: f64,
+    seed: u64,
+) -> Option<(f64, f64)> {
+    let logs = logs(pairs)?;
+    let table = Table::of(pairs, fraction);
     let mut stream = stream(seed, 2);
-    let mut drawn = vec![0_usize; pairs.len()];
+    let mut times = vec![0_usize; pairs.len()];
+    let mut resample = Vec::with_capacity(pairs.len());
     let mut ratios = Vec::with_capacity(RESAMPLES);
     for _ in 0..RESAMPLES {
-        drawn.fill(0);
+        times.fill(0);
+        resample.clear();
         for _ in 0..pairs.len() {
-            drawn[index(&mut stream, pairs.len())] += 1;
+            let pair = index(&mut stream, pairs.len());
+            times[pair] += 1;
+            resample.push(logs[pair]);
         }
-        ratios.push(low_sum(&seconds, &drawn, count).ln() - low_sum(&firsts, &drawn, count).ln());
+        let low = table.low(|pair| times[pair], |_| false);
+        ratios.push(Estimates { low, middle: middle(&mut resample) }.pooled(low_share));
     }
     interval(ratios, confidence)
 }
@@ -127,28 +134,6 @@ fn index(stream: &mut Pcg64, count: usize) -> usize {
     stream.random_range(0..count)
 }
 
-/// Values in ascending order, each with the place where it stood.
-fn ascending(values: impl Iterator<Item = f64>) -> Vec<(f64, usize)> {
-    let mut sorted: Vec<(f64, usize)> = values.enumerate().map(|(place, value)| (value, place)).collect();
-    sorted.sort_by(|one, other| one.0.total_cmp(&other.0));
-    sorted
-}
-
-/// The sum of the `count` lowest values, where each is there as often as it was drawn.
-fn low_sum(ascending: &[(f64, usize)], drawn: &[usize], count: usize) -> f64 {
-    let mut left = count;
-    let mut sum = 0.0;
-    for (value, place) in ascending {
-        let taken = drawn[*place].min(left);
-        sum += value * taken as f64;
-        left -= taken;
-        if left == 0 {
-            break;
-        }
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,9 +156,11 @@ mod tests {
     // The expected ends are those of 400,000 resamples made with numpy.
 
     #[test]
-    fn the_interval_of_paired_low_means() {
+    fn the_interval_of_a_paired_log_ratio() {
         let pairs: Vec<_> = FIRST.into_iter().zip(SECOND).collect();
-        near(paired_low(&pairs, 0.2, 0.9, 1), (0.024_9, 0.119_7), 0.01);
+        near(paired_log_ratio(&pairs, 0.2, 1.0, 0.9, 1), (0.024_9, 0.119_7), 0.01);
+        near(paired_log_ratio(&pairs, 0.2, 0.5, 0.9, 1), (0.000_1, 0.133_5), 0.01);
+        near(paired_log_ratio(&pairs, 0.2, 0.0, 0.9, 1), (-0.033_2, 0.157_3), 0.015);
     }
 
     #[test]
@@ -204,8 +191,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_resampled_has_no_interval() {
-        assert_eq!(paired_low(&[], 0.2, 0.9, 1), None);
-        assert_eq!(paired_low(&[(1.0, f64::NAN)], 0.2, 0.9, 1), None);
+        assert_eq!(paired_log_ratio(&[], 0.2, 0.5, 0.9, 1), None);
+        assert_eq!(paired_log_ratio(&[(1.0, f64::NAN)], 0.2, 0.5, 0.9, 1), None);
         assert_eq!(moving_block(&[], 3, 0.9, 1, mean), None);
         assert_eq!(moving_block(&[1.0, f64::INFINITY], 1, 0.9, 1, mean), None);
         assert_eq!(moving_block_ratio(&[1.0], &[], 3, 0.9, 1, mean), None);

@@ -2,6 +2,7 @@
 //! is random comes from a seed. No function here panics, whatever the samples: where an answer has no meaning it is `None`.
 
 mod bootstrap;
+mod change;
 mod density;
 mod estimate;
 mod holm;
@@ -15,7 +16,8 @@ mod shift;
 mod stream;
 mod wilson;
 
-pub use bootstrap::{RESAMPLES, moving_block, moving_block_length, moving_block_ratio, paired_low, resampled};
+pub use bootstrap::{RESAMPLES, moving_block, moving_block_length, moving_block_ratio, paired_log_ratio, resampled};
+pub use change::log_ratio;
 pub use density::density;
 pub use estimate::{Estimate, Estimates};
 pub use holm::holm;

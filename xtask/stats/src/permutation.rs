@@ -7,7 +7,7 @@
 
 use rand::RngExt as _;
 
-use super::low::lowest;
+use super::change::{Estimates, Table, logs, middle};
 use super::stream::stream;
 
 /// So many random swaps a test makes: p is never below 1 / ([`PERMUTATIONS`] + 1).
@@ -16,86 +16,59 @@ pub const PERMUTATIONS: usize = 999;
 /// What [`paired`] says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Permuted {
-    /// ln(low mean of the second side) - ln(low mean of the first side).
+    /// How much more the second side takes: of the ratio of the low means and of the median of the pairs' own ratios, pooled.
     pub log_ratio: f64,
+    /// The share that the low means have in it.
+    pub low_share: f64,
+    /// Whether both estimates point the way that the two together do.
+    pub agrees: bool,
     /// How likely a log ratio at least as high is, if both sides do the same.
     pub p_higher: f64,
     /// How likely a log ratio at least as low is, if both sides do the same.
     pub p_lower: f64,
 }
 
-/// Tests pairs of (first side, second side) by the ratio of the means of each side's lowest `fraction`.
+/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The
+/// share of each estimate comes from the swaps: the less swaps move it, the more it counts. All of them have that share, so that
+/// the test stays one of labels alone.
 ///
 /// p = (1 + swaps at least as extreme) / (1 + [`PERMUTATIONS`]), one-sided (Phipson and Smyth, "Permutation p-values should
 /// never be zero" (2010)). Swapping the sides turns the log ratio's sign and exchanges the two p. `None` without pairs, or
-/// where a value is not a finite number above 0.
+/// where a value, or the sum of a side's, is not a finite number above 0.
 #[must_use]
 pub fn paired(pairs: &[(f64, f64)], fraction: f64, seed: u64) -> Option<Permuted> {
-    let usable = |value: f64| value.is_finite() && value > 0.0;
-    if pairs.is_empty() || !pairs.iter().all(|(first, second)| usable(*first) && usable(*second)) {
-        return None;
-    }
-    let count = lowest(pairs.len(), fraction);
-    let table = Table::of(pairs);
-    let words = pairs.len().div_ceil(64);
-    let mut swapped = vec![0_u64; words];
-    let (first, second) = table.low_sums(&swapped, count);
-    let (mut higher, mut lower) = (1_usize, 1_usize);
+    let logs = logs(pairs)?;
+    let table = Table::of(pairs, fraction);
+    let mut swapped = vec![0_u64; pairs.len().div_ceil(64)];
+    let mut turned = logs.clone();
+    let mut estimates = |swapped: &[u64]| {
+        let is_swapped = |pair: usize| swapped[pair / 64] >> (pair % 64) & 1 == 1;
+        for (pair, (now, log)) in turned.iter_mut().zip(&logs).enumerate() {
+            *now = if is_swapped(pair) { -log } else { *log };
+        }
+        Estimates { low: table.low(|_| 1, is_swapped), middle: middle(&mut turned) }
+    };
+    let observed = estimates(&swapped);
     let mut stream = stream(seed, 1);
+    let mut swaps = Vec::with_capacity(PERMUTATIONS);
     for _ in 0..PERMUTATIONS {
         for word in &mut swapped {
             *word = stream.random();
         }
-        let (first_now, second_now) = table.low_sums(&swapped, count);
-        // Multiplied crosswise: exact where the labels are as observed, and the same with the sides exchanged.
-        let (now, observed) = (second_now * first, second * first_now);
-        higher += usize::from(now >= observed);
-        lower += usize::from(now <= observed);
+        swaps.push(estimates(&swapped));
     }
-    let p = |extreme: usize| extreme as f64 / (PERMUTATIONS + 1) as f64;
-    Some(Permuted { log_ratio: second.ln() - first.ln(), p_higher: p(higher), p_lower: p(lower) })
-}
-
-/// The values of both sides in one ascending order, sorted once: each swap only walks along its low end.
-struct Table {
-    entries: Vec<Entry>,
-}
-
-struct Entry {
-    value: f64,
-    pair: u32,
-    second: bool,
-}
-
-impl Table {
-    fn of(pairs: &[(f64, f64)]) -> Self {
-        let numbered = (0_u32..).zip(pairs);
-        let mut entries: Vec<Entry> = numbered
-            .flat_map(|(pair, (first, second))| {
-                [Entry { value: *first, pair, second: false }, Entry { value: *second, pair, second: true }]
-            })
-            .collect();
-        entries.sort_by(|one, other| one.value.total_cmp(&other.value));
-        Self { entries }
-    }
-
-    /// The sums of the `count` lowest values of each side, where the pairs whose bit is set are swapped.
-    fn low_sums(&self, swapped: &[u64], count: usize) -> (f64, f64) {
-        let mut sums = [0.0_f64; 2];
-        let mut left = [count; 2];
-        for entry in &self.entries {
-            let bit = swapped[entry.pair as usize / 64] >> (entry.pair % 64) & 1 == 1;
-            let side = usize::from(entry.second != bit);
-            if left[side] > 0 {
-                left[side] -= 1;
-                sums[side] += entry.value;
-                if left == [0, 0] {
-                    break;
-                }
-            }
-        }
-        (sums[0], sums[1])
-    }
+    let low_share = Estimates::low_share(&swaps);
+    let log_ratio = Some(observed.pooled(low_share)).filter(|ratio| ratio.is_finite())?;
+    let p = |is_extreme: &dyn Fn(f64) -> bool| {
+        let extreme = swaps.iter().filter(|swap| is_extreme(swap.pooled(low_share))).count();
+        (1 + extreme) as f64 / (PERMUTATIONS + 1) as f64
+    };
+    // Sums of the same values in another order may differ in their last digits.
+    let near = 1e-12;
+    let p_higher = p(&|now| now >= log_ratio - near);
+    let p_lower = p(&|now| now <= log_ratio + near);
+    let agrees = [observed.low, observed.middle].into_iter().all(|one| one * log_ratio > 0.0);
+    Some(Permuted { log_ratio, low_share, agrees, p_higher, p_lower })
 }
 
 #[cfg(test)]
@@ -111,18 +84,28 @@ mod tests {
 
     #[test]
     fn it_comes_near_all_256_swaps_of_eight_pairs() {
-        // Each of the 256 was made in Python: 12 are at least as high as what is observed, 248 at most as high.
+        // Each of the 256 was made in Python: 15 are at least as high as what is observed, 243 at most as high; the low means
+        // have a share of 0.798 by them.
         let permuted = paired(&pairs(), 0.2, 1).unwrap();
-        assert!((permuted.log_ratio - 0.066_691_374_498_671_93).abs() < 1e-12, "{permuted:?}");
-        assert!((permuted.p_higher - 0.046_875).abs() < 0.02, "{permuted:?}");
-        assert!((permuted.p_lower - 0.968_75).abs() < 0.02, "{permuted:?}");
+        assert!((permuted.low_share - 0.797_6).abs() < 0.03, "{permuted:?}");
+        assert!((permuted.log_ratio - 0.069_554).abs() < 0.000_6, "{permuted:?}");
+        assert!((permuted.p_higher - 0.058_6).abs() < 0.02, "{permuted:?}");
+        assert!((permuted.p_lower - 0.949_2).abs() < 0.02, "{permuted:?}");
     }
 
     #[test]
     fn its_least_p_is_that_of_no_swap_as_extreme() {
         let pairs: Vec<_> = (0..80).map(|place| (100.0 + f64::from(place), 300.0 + f64::from(place))).collect();
         let permuted = paired(&pairs, 0.2, 1).unwrap();
-        assert_eq!((permuted.p_higher, permuted.p_lower), (0.001, 1.0));
+        assert_eq!((permuted.p_higher, permuted.p_lower, permuted.agrees), (0.001, 1.0, true));
+    }
+
+    #[test]
+    fn estimates_that_contradict_each_other_do_not_agree() {
+        // The second side has the lowest values, and is the higher one in most pairs.
+        let pairs: Vec<_> =
+            (0..20).map(|place| (10.0 + 0.1 * f64::from(place), if place < 4 { 8.0 } else { 13.0 })).collect();
+        assert!(!paired(&pairs, 0.2, 1).unwrap().agrees);
     }
 
     #[test]

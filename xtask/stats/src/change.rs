@@ -1,0 +1,153 @@
+//! How much more the second side of pairs takes than the first: two estimates of one log ratio, and what they come to together.
+//!
+//! The ratio of the low means looks at each side's undisturbed times alone. It is the better one while the machine has quiet
+//! moments that every pair may meet. The median of the pairs' own ratios cancels whatever both runs of a pair meet alike. It is
+//! the better one where the machine goes one way for seconds and another way for others, as a shared processor does that its
+//! neighbour slows to half: then it is chance which side has more of the few quick times. Neither is known beforehand, so each
+//! counts by how little it varies: the mean weighted by the inverse of the variances (Cochran, "Problems arising in the analysis
+//! of a series of similar experiments" (1937)).
+
+use super::low::{low_mean, lowest};
+
+/// What two estimates say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Estimates {
+    /// ln(low mean of the second side / low mean of the first side).
+    pub low: f64,
+    /// The median of ln(second / first) of the pairs.
+    pub middle: f64,
+}
+
+impl Estimates {
+    /// Their mean, in which the first has this share, 0 to 1.
+    pub(crate) fn pooled(self, low_share: f64) -> f64 {
+        low_share * self.low + (1.0 - low_share) * self.middle
+    }
+
+    /// The share of the first by the variances that these of no change have around 0; half where nothing varies.
+    pub(crate) fn low_share(of_no_change: &[Self]) -> f64 {
+        let square = |of: fn(&Self) -> f64| of_no_change.iter().map(|one| of(one) * of(one)).sum::<f64>();
+        let (low, middle) = (square(|one| one.low), square(|one| one.middle));
+        let both = low + middle;
+        if both > 0.0 { middle / both } else { 0.5 }
+    }
+}
+
+/// The log ratio of pairs of (first side, second side): positive where the second takes more. `fraction` of each side is its low
+/// part, whose ratio has this share of the answer; the rest is the median of the pairs' own ratios. `None` without pairs, or
+/// where a value is not a finite number above 0.
+#[must_use]
+pub fn log_ratio(pairs: &[(f64, f64)], fraction: f64, low_share: f64) -> Option<f64> {
+    let mut logs = logs(pairs)?;
+    let side = |of: fn(&(f64, f64)) -> f64| low_mean(&pairs.iter().map(of).collect::<Vec<f64>>(), fraction);
+    let low = side(|pair| pair.1)?.ln() - side(|pair| pair.0)?.ln();
+    Some(Estimates { low, middle: middle(&mut logs) }.pooled(low_share))
+}
+
+/// ln(second / first) of each pair; `None` without pairs, or where a value is not a finite number above 0.
+pub(crate) fn logs(pairs: &[(f64, f64)]) -> Option<Vec<f64>> {
+    let usable = |value: f64| value.is_finite() && value > 0.0;
+    let usable = !pairs.is_empty() && pairs.iter().all(|(first, second)| usable(*first) && usable(*second));
+    usable.then(|| pairs.iter().map(|(first, second)| second.ln() - first.ln()).collect())
+}
+
+/// The median, of which turning all signs turns the sign and nothing else. The values are left in another order.
+pub(crate) fn middle(values: &mut [f64]) -> f64 {
+    let half = values.len() / 2;
+    if half >= values.len() {
+        return 0.0;
+    }
+    let is_even = values.len().is_multiple_of(2);
+    let (below, upper, _) = values.select_nth_unstable_by(half, f64::total_cmp);
+    let upper = *upper;
+    if is_even { f64::midpoint(below.iter().copied().fold(f64::NEG_INFINITY, f64::max), upper) } else { upper }
+}
+
+/// The values of both sides in one ascending order, sorted once: what each swap or resample needs of them is at the low end.
+pub(crate) struct Table {
+    entries: Vec<Entry>,
+    count: usize,
+}
+
+struct Entry {
+    value: f64,
+    pair: usize,
+    second: bool,
+}
+
+impl Table {
+    /// Of pairs whose low part is this fraction.
+    pub(crate) fn of(pairs: &[(f64, f64)], fraction: f64) -> Self {
+        let mut entries: Vec<Entry> = pairs
+            .iter()
+            .enumerate()
+            .flat_map(|(pair, (first, second))| {
+                [Entry { value: *first, pair, second: false }, Entry { value: *second, pair, second: true }]
+            })
+            .collect();
+        entries.sort_by(|one, other| one.value.total_cmp(&other.value));
+        Self { entries, count: lowest(pairs.len(), fraction) }
+    }
+
+    /// ln of the ratio of the low sums, where each pair counts so many times and may have its sides swapped.
+    pub(crate) fn low(&self, times: impl Fn(usize) -> usize, swapped: impl Fn(usize) -> bool) -> f64 {
+        let mut sums = [0.0_f64; 2];
+        let mut left = [self.count; 2];
+        for entry in &self.entries {
+            let side = usize::from(entry.second != swapped(entry.pair));
+            let taken = times(entry.pair).min(left[side]);
+            left[side] -= taken;
+            sums[side] += entry.value * taken as f64;
+            if left == [0, 0] {
+                break;
+            }
+        }
+        sums[1].ln() - sums[0].ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: [f64; 8] = [12.1, 11.4, 13.9, 12.7, 11.9, 15.2, 12.3, 11.8];
+    const SECOND: [f64; 8] = [12.9, 13.4, 12.2, 14.8, 13.1, 13.3, 16.0, 12.6];
+
+    #[test]
+    fn medians() {
+        let check = |mut values: Vec<f64>, expected: f64| assert_eq!(middle(&mut values), expected, "{values:?}");
+        check(vec![3.0, 1.0, 2.0], 2.0);
+        check(vec![4.0, 1.0, 3.0, 2.0], 2.5);
+        check(vec![7.0], 7.0);
+        check(Vec::new(), 0.0);
+    }
+
+    #[test]
+    fn the_log_ratio_as_numpy_gives_it() {
+        let pairs: Vec<_> = FIRST.into_iter().zip(SECOND).collect();
+        for (low_share, expected) in [(1.0, 0.066_691_374_498_671_93), (0.0, 0.080_835_556_287_717_55)] {
+            let found = log_ratio(&pairs, 0.2, low_share).unwrap();
+            assert!((found - expected).abs() < 1e-12, "{low_share}: {found}");
+        }
+        let table = Table::of(&pairs, 0.2);
+        assert_eq!(table.low(|_| 1, |_| false), -table.low(|_| 1, |_| true), "swapping all turns the sign");
+        assert!((table.low(|_| 1, |_| false) - 0.066_691_374_498_671_93).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_varies_less_counts_for_more() {
+        let of = |low: f64, middle: f64| [Estimates { low, middle }, Estimates { low: -low, middle: -middle }];
+        assert!((Estimates::low_share(&of(0.1, 0.2)) - 0.8).abs() < 1e-12);
+        assert!((Estimates::low_share(&of(0.2, 0.1)) - 0.2).abs() < 1e-12);
+        assert!((Estimates::low_share(&of(0.0, 0.1)) - 1.0).abs() < 1e-12);
+        assert!((Estimates::low_share(&of(0.0, 0.0)) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_has_no_answer() {
+        assert_eq!(log_ratio(&[], 0.2, 0.5), None);
+        for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            assert_eq!(log_ratio(&[(1.0, 2.0), (bad, 2.0)], 0.2, 0.5), None, "{bad}");
+        }
+    }
+}
