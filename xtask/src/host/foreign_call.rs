@@ -248,9 +248,17 @@ mod calls {
 mod tests {
     use std::time::Instant;
 
+    use nix::libc::SYS_clock_nanosleep;
+
     use super::*;
     use crate::host::process::{FileBound, Running};
     use crate::host::shell::Command;
+
+    /// Whether a process waits in this system call.
+    fn is_in_call(pid: i32, number: i64) -> bool {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        call.split(' ').next() == Some(&number.to_string())
+    }
 
     #[test]
     fn a_sleeping_process_opens_files_up_to_its_bound_and_sleeps_on() {
@@ -259,10 +267,12 @@ mod tests {
         let sleeper = std::thread::spawn(|| Command::new("sh").args(["-c", "sleep 3.5217; exit 0"]).run());
         let process = loop {
             let found = Running::of_command_line("sleep 3.5217");
-            if let Some(process) = found.first() {
+            // While it begins it has its libraries open.
+            if let Some(process) = found.first().filter(|process| is_in_call(process.pid, SYS_clock_nanosleep)) {
                 break process.clone();
             }
-            assert!(begun.elapsed() < Duration::from_secs(10), "it was not started");
+            assert!(begun.elapsed() < Duration::from_secs(10), "it does not sleep");
+            std::thread::yield_now();
         };
         let (before, files) = (process.file_bound().unwrap(), process.open_files());
         assert_eq!(open_more(process.pid, 3).unwrap(), Opened { count: 3, refusal: None });
