@@ -1,6 +1,5 @@
 //! Where baselines lie: `baselines/CLASS/CATEGORY/SCENARIO.json` in the project.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -75,15 +74,11 @@ impl Store {
     /// When the user may not write there, or the disk fails.
     pub fn write(&self, baseline: &Baseline) -> anyhow::Result<PathBuf> {
         let path = self.path(&baseline.machine_class, &baseline.scenario);
-        let new = path.with_extension("json.new");
-        let write = || -> anyhow::Result<()> {
-            self.owner.act(|| Ok(std::fs::create_dir_all(path.parent().unwrap_or(&path))?))?;
-            let mut file = self.owner.create(&new)?;
-            file.write_all(baseline.text().as_bytes())?;
-            file.sync_all()?;
-            self.owner.act(|| Ok(std::fs::rename(&new, &path)?))
-        };
-        write().with_context(|| format!("writing {}", path.display()))?;
+        let folder = path.parent().unwrap_or(&path);
+        self.owner
+            .act(|| Ok(std::fs::create_dir_all(folder)?))
+            .with_context(|| format!("making {}", folder.display()))?;
+        self.owner.replace(&path, baseline.text().as_bytes())?;
         Ok(path)
     }
 

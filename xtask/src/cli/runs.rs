@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Context, Format};
@@ -15,7 +14,7 @@ use crate::program;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
 
-/// List the runs whose records lie in target/e2e, show one, remove some
+/// List the runs in target/e2e, show one, remove some
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
@@ -186,8 +185,7 @@ fn durations(run: &str, context: &Context) -> anyhow::Result<u8> {
     }
     let renewed = Durations::read(&project)?.renewed(found, &project);
     let path = Durations::path(&project);
-    let owner = Invoker::find();
-    owner.act(|| Ok(std::fs::write(&path, renewed.text())?)).with_context(|| format!("writing {}", path.display()))?;
+    Invoker::find().replace(&path, renewed.text().as_bytes())?;
     let shown = path.strip_prefix(&project.root).unwrap_or(&path).display().to_string();
     if context.format == Format::Json {
         println!(

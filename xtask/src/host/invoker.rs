@@ -2,9 +2,9 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
@@ -106,6 +106,23 @@ impl Invoker {
             Ok(File::options().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)?)
         };
         self.act(make).with_context(|| format!("making {} as {}", path.display(), self.name))
+    }
+
+    /// Writes a file with the user's rights in place of an older one, which stays until the new one is whole on the disk.
+    ///
+    /// # Errors
+    /// When the user may not write there, or the disk fails.
+    pub fn replace(&self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = PathBuf::from(name);
+        let write = || -> anyhow::Result<()> {
+            let mut file = self.create(&new)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            self.act(|| Ok(std::fs::rename(&new, path)?))
+        };
+        write().with_context(|| format!("writing {}", path.display()))
     }
 
     /// Reads a regular file with the user's rights to files, whatever this process may do.
