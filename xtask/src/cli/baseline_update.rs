@@ -21,7 +21,9 @@ use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
 use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
 
-/// Take baselines of measured operations on this machine, to be committed.
+/// Take baselines on this machine, to be committed.
+///
+/// Samples of every measured operation.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

@@ -15,7 +15,9 @@ use crate::manifest::Project;
 use crate::program;
 use crate::record::{PastRun, RUNS_FOLDER};
 
-/// Pack a run into one file, from which `e2e --from-bundle` repeats it elsewhere
+/// Pack a run into one file, to be repeated elsewhere
+///
+/// There `e2e --from-bundle` does it.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

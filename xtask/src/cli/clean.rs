@@ -11,7 +11,9 @@ use crate::host::invoker::is_root;
 use crate::host::lxc::LOG_PATH;
 use crate::lab::log_folder;
 
-/// Remove kept labs, leftovers of killed runs and old container logs.
+/// Remove kept labs, and what killed runs left.
+///
+/// Old logs of containers, too.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this slot, and no logs.

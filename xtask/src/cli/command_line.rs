@@ -93,7 +93,7 @@ enum Verb {
     Dist(dist::Args),
     /// Say what this machine has and lacks, and how to mend it
     Doctor(doctor::Args),
-    /// Install what doctor misses, with the system's package manager
+    /// Install what doctor misses, by the system's packages
     Setup(setup::Args),
     Up(up::UpArgs),
     Down(up::DownArgs),

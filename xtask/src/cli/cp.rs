@@ -13,7 +13,7 @@ use crate::host::invoker::{Invoker, is_root};
 use crate::lab::{Existing, Inside};
 use crate::run::Interrupt;
 
-/// Copy a file or a folder into a container of a live lab, or out of it.
+/// Copy files into a container of a live lab, or out of it.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

@@ -10,7 +10,9 @@ use super::{Cli, Context, Format};
 use crate::dist::{self, Linkage, Profile};
 use crate::error::EXIT_PASSED;
 
-/// Build the engine to be installed elsewhere: an archive, a Debian package, their checksums.
+/// Build the engine to be installed elsewhere.
+///
+/// An archive, a Debian package, their checksums.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The program is static where Rust's target for musl is installed (rustup target add \
                         x86_64-unknown-linux-musl); else it needs a glibc as new as this machine's, and the package says \

@@ -7,7 +7,9 @@ use crate::host::lxc::ATTACH;
 use crate::host::shell;
 use crate::lab::LiveMachine;
 
-/// Open a shell, or run a command, in a container of a live lab.
+/// Open a shell in a container of a live lab.
+///
+/// Or run a command there.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -24,7 +26,9 @@ pub struct ShellArgs {
     command: Vec<String>,
 }
 
-/// Run a program in a container of a live lab: its streams are this command's, and so is its exit status.
+/// Run a program in a container of a live lab.
+///
+/// Its streams are this command's, and so is its exit status.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:

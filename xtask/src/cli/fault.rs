@@ -18,7 +18,7 @@ use crate::record::milliseconds;
 use crate::report::terminal::Amount;
 use crate::run::{Interrupt, Trial, Trials, Tried};
 
-/// Show the catalogue of faults, try them, or do them to a lab that stays.
+/// Show faults, try them, or do them to a lab that stays.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:

@@ -19,7 +19,9 @@ use crate::run::Interrupt;
 /// How often it is looked whether the lab is still there.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
-/// Make a port of a container reachable at this host's loopback, until Ctrl-C or the lab's end.
+/// Make a container's port reachable at this host's loopback.
+///
+/// Until Ctrl-C or the lab's end.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:

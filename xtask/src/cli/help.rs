@@ -124,6 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_verbs_has_a_line_each() {
+        let command = Cli::command();
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let line = line(verb);
+            assert!(
+                !line.contains('\n'),
+                "the first paragraph of {} is too long for the list:\n{line}",
+                verb.get_name()
+            );
+        }
+    }
+
+    #[test]
     fn the_short_help_is_shorter_and_both_fit() {
         let all: Vec<Vec<String>> = std::iter::once(Vec::new()).chain(lines(&Cli::command(), &[])).collect();
         assert!(all.len() > 30, "only {} verbs", all.len());

@@ -12,7 +12,9 @@ use crate::host::shell::quote;
 use crate::manifest::Starter;
 use crate::program;
 
-/// Make a project for another product: machines, a scenario that passes, and a workflow.
+/// Make a project for another product.
+///
+/// Its machines, a scenario that passes, and a workflow.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The project's folder: an empty one, or one that is not there yet.

@@ -15,7 +15,9 @@ use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
 use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
-/// Show how often each rule calls identical work changed, and finds work that is slower.
+/// Show how often verdicts on timings are wrong.
+///
+/// How often each rule calls identical work changed, and finds work that is slower.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

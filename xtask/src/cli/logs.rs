@@ -15,7 +15,9 @@ use crate::record::PastRun;
 use crate::record::logs::{LogDigest, LogLevel, LogLine};
 use crate::report::terminal::LogClock;
 
-/// Show what all machines logged, merged by time: in a run, or in a live lab.
+/// Show what all machines logged, merged by time.
+///
+/// In a run, or in a live lab.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

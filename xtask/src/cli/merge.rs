@@ -9,7 +9,9 @@ use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::Shards;
 
-/// Join the records of the shards of a suite (`e2e --shard K/N`) into one run
+/// Join the records of a suite's shards into one run
+///
+/// Those of `e2e --shard K/N`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "It proves that the shards cover the suite once: each case in one of them, and none twice. Where a shard is \

@@ -11,7 +11,7 @@ use crate::error::EXIT_PASSED;
 use crate::manifest::{Language, Project, Skeleton};
 use crate::program;
 
-/// Make a scenario that runs and passes at once, to be changed into one's own.
+/// Make a scenario that passes at once, to make your own of.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:

@@ -22,7 +22,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often the lab is looked at, while nothing comes.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
-/// Write what passes a container's port to a capture file, until Ctrl-C or the lab's end.
+/// Write what passes a container's port to a capture file.
+///
+/// Until Ctrl-C or the lab's end.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:

@@ -17,7 +17,9 @@ use crate::lab::{LiveLab, LiveMachine, MachineState, Used};
 /// Between the two looks that a share of a processor needs.
 const SAMPLE: Duration = Duration::from_millis(200);
 
-/// Show the labs and containers that exist now: what each does, uses, and which faults are on.
+/// Show the labs and containers that exist now.
+///
+/// What each does, uses, and which faults are on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::host::shell::{Command, which};
 use crate::record::{PastRun, RunDir};
 use crate::report::html;
 
-/// Make the page that explains a run: report.html in the run's folder.
+/// Make report.html, the page that explains a run.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

@@ -15,7 +15,7 @@ use crate::plan::{Order, Plan};
 use crate::program;
 use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 
-/// Find the few faults of a run with --chaos that make a case fail.
+/// Find the few faults of a run that make a case fail.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

@@ -17,6 +17,8 @@ use crate::host::setup;
 use crate::host::shell;
 use crate::record::human::seconds;
 
+/// Run all tests of this repository.
+///
 /// Formatting, lints, unit tests, workflows, integration tests on real LXC, and the scenarios.
 #[derive(Debug, clap::Args)]
 pub struct Args {

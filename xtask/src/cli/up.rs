@@ -21,7 +21,9 @@ use crate::manifest::{Project, TimeToLive};
 use crate::program;
 use crate::run::{Interrupt, Stand, stand};
 
-/// Start a lab that stays: a container of each template, or those of a scenario.
+/// Start a lab that stays.
+///
+/// A container of each template, or those of a scenario.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
