@@ -23,7 +23,7 @@ const COMPARED: f64 = 0.3;
 const CONFIDENCE: f64 = 0.9;
 
 /// The level of each look of a confirmation.
-const CONFIRM_ALPHA: f64 = 0.02;
+const CONFIRM_ALPHA: f64 = 0.015;
 
 /// Of the two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +139,17 @@ impl Plan {
         if seconds > 2.0 { Self::slow() } else { Self::quick() }
     }
 
+    /// The looks at the pairs that confirm what so many have suspected: the same, and one at all that is left of the most that a
+    /// duet takes, where an early suspicion has left more.
+    fn confirming(&self, before: usize) -> Vec<(usize, f64)> {
+        let mut counts: Vec<usize> = self.looks.iter().map(|look| look.0).collect();
+        let left = self.pairs_most().saturating_sub(before);
+        if counts.last().is_some_and(|last| left > *last) {
+            counts.push(left);
+        }
+        counts.into_iter().map(|count| (count, CONFIRM_ALPHA)).collect()
+    }
+
     /// So many pairs it takes at most: all looks, and all looks of the confirmation.
     #[must_use]
     pub fn pairs_most(&self) -> usize {
@@ -226,11 +237,16 @@ impl Judge {
             self.stage = Stage::Done(Verdict::inconclusive(self.used, because));
             return;
         }
-        let Some(place) = plan.looks.iter().position(|look| look.0 == self.costs.len()) else { return };
-        self.look(plan, place, seed);
+        let looks = match self.stage {
+            Stage::Confirming(..) => plan.confirming(self.used - self.costs.len()),
+            _ => plan.looks.clone(),
+        };
+        if let Some(place) = looks.iter().position(|look| look.0 == self.costs.len()) {
+            self.look(&looks, place, seed);
+        }
     }
 
-    fn look(&mut self, plan: &Plan, place: usize, seed: u64) {
+    fn look(&mut self, looks: &[(usize, f64)], place: usize, seed: u64) {
         let count = self.costs.len();
         let side = |of: fn(&(f64, f64)) -> f64| self.costs.iter().map(of).collect::<Vec<f64>>();
         let (baseline, candidate) = (side(|pair| pair.0), side(|pair| pair.1));
@@ -245,13 +261,12 @@ impl Judge {
             self.stage = Stage::Done(Verdict::inconclusive(self.used, because));
             return;
         };
-        let is_last = place + 1 == plan.looks.len();
-        let looks = plan.looks.len() as f64;
+        let is_last = place + 1 == looks.len();
+        let (number, alpha) = (looks.len() as f64, looks[place].1);
         match self.stage.clone() {
             Stage::Looking => {
-                let p = (2.0 * looks * permuted.p_higher.min(permuted.p_lower)).min(1.0);
-                if let Some(change) = self.change(permuted, self.metric.thresholds.worse_percent(), plan.looks[place].1)
-                {
+                let p = (2.0 * number * permuted.p_higher.min(permuted.p_lower)).min(1.0);
+                if let Some(change) = self.change(permuted, self.metric.thresholds.worse_percent(), alpha) {
                     self.stage = Stage::Confirming(change, p);
                     self.costs.clear();
                     self.baseline_first = 0;
@@ -267,10 +282,10 @@ impl Judge {
             }
             Stage::Confirming(suspected, p_before) => {
                 let p_one = if suspected == Decision::Regressed { permuted.p_higher } else { permuted.p_lower };
-                let p = together(p_before, (looks * p_one).min(1.0));
+                let p = together(p_before, (number * p_one).min(1.0));
                 let seen = shown(permuted.log_ratio);
                 let before = self.used - count;
-                let confirmed = self.change(permuted, self.metric.thresholds.confirm_percent(), CONFIRM_ALPHA);
+                let confirmed = self.change(permuted, self.metric.thresholds.confirm_percent(), alpha);
                 if confirmed == Some(suspected) {
                     let because =
                         format!("{before} pairs looked {suspected}, and {count} fresh ones confirm it: {seen}");
@@ -288,9 +303,6 @@ impl Judge {
     /// The change that these pairs show at this level, if any.
     fn change(&self, permuted: Permuted, percent: f64, alpha: f64) -> Option<Decision> {
         let least = (percent / 100.0).ln_1p();
-        if !permuted.agrees {
-            return None;
-        }
         if permuted.log_ratio > least && permuted.p_higher < alpha {
             return Some(Decision::Regressed);
         }
@@ -403,8 +415,8 @@ mod tests {
     #[test]
     fn what_fresh_pairs_do_not_confirm_is_inconclusive() {
         let (verdict, confirms) = judged(Better::Lower, |pair| if pair < 20 { 1.2 } else { 1.0 });
-        assert_eq!((verdict.decision, verdict.samples, confirms), (Decision::Inconclusive, 70, vec![20]));
-        assert!(verdict.because.contains("50 fresh ones do not confirm it"), "{verdict:?}");
+        assert_eq!((verdict.decision, verdict.samples, confirms), (Decision::Inconclusive, 100, vec![20]));
+        assert!(verdict.because.contains("80 fresh ones do not confirm it"), "{verdict:?}");
         let (verdict, _) = judged(Better::Lower, |pair| if pair < 20 { 1.2 } else { 0.8 });
         assert_eq!(verdict.decision, Decision::Inconclusive, "the other direction confirms nothing: {verdict:?}");
     }
@@ -443,6 +455,10 @@ mod tests {
         assert!(Plan::up_to(19).unwrap_err().contains("fewer than 20 do not hold"));
         assert_eq!((Plan::for_seconds(2.0), Plan::for_seconds(2.1)), (Plan::quick(), Plan::slow()));
         assert_eq!((Plan::quick().pairs_most(), Plan::slow().pairs_most()), (100, 20));
+        let confirming = |plan: Plan, before| plan.confirming(before).iter().map(|look| look.0).collect::<Vec<_>>();
+        assert_eq!(confirming(Plan::quick(), 20), [20, 30, 50, 80]);
+        assert_eq!(confirming(Plan::quick(), 50), [20, 30, 50]);
+        assert_eq!(confirming(Plan::slow(), 10), [10]);
     }
 
     #[test]

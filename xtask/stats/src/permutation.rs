@@ -16,12 +16,10 @@ pub const PERMUTATIONS: usize = 999;
 /// What [`paired`] says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Permuted {
-    /// How much more the second side takes: of the ratio of the low means and of the median of the pairs' own ratios, pooled.
+    /// How much more the second side takes: of the ratio of the low means and of the middle of the pairs' own ratios, pooled.
     pub log_ratio: f64,
     /// The share that the low means have in it.
     pub low_share: f64,
-    /// Whether both estimates point the way that the two together do.
-    pub agrees: bool,
     /// How likely a log ratio at least as high is, if both sides do the same.
     pub p_higher: f64,
     /// How likely a log ratio at least as low is, if both sides do the same.
@@ -67,8 +65,7 @@ pub fn paired(pairs: &[(f64, f64)], fraction: f64, seed: u64) -> Option<Permuted
     let near = 1e-12;
     let p_higher = p(&|now| now >= log_ratio - near);
     let p_lower = p(&|now| now <= log_ratio + near);
-    let agrees = [observed.low, observed.middle].into_iter().all(|one| one * log_ratio > 0.0);
-    Some(Permuted { log_ratio, low_share, agrees, p_higher, p_lower })
+    Some(Permuted { log_ratio, low_share, p_higher, p_lower })
 }
 
 #[cfg(test)]
@@ -84,28 +81,20 @@ mod tests {
 
     #[test]
     fn it_comes_near_all_256_swaps_of_eight_pairs() {
-        // Each of the 256 was made in Python: 15 are at least as high as what is observed, 243 at most as high; the low means
-        // have a share of 0.798 by them.
+        // Each of the 256 was made in Python. By them the low means alone vary least; and 12 are at least as high as what is
+        // observed, 248 at most as high.
         let permuted = paired(&pairs(), 0.2, 1).unwrap();
-        assert!((permuted.low_share - 0.797_6).abs() < 0.03, "{permuted:?}");
-        assert!((permuted.log_ratio - 0.069_554).abs() < 0.000_6, "{permuted:?}");
-        assert!((permuted.p_higher - 0.058_6).abs() < 0.02, "{permuted:?}");
-        assert!((permuted.p_lower - 0.949_2).abs() < 0.02, "{permuted:?}");
+        assert!(permuted.low_share > 0.95, "{permuted:?}");
+        assert!((permuted.log_ratio - 0.066_691).abs() < 0.002, "{permuted:?}");
+        assert!((permuted.p_higher - 0.046_9).abs() < 0.02, "{permuted:?}");
+        assert!((permuted.p_lower - 0.968_8).abs() < 0.02, "{permuted:?}");
     }
 
     #[test]
     fn its_least_p_is_that_of_no_swap_as_extreme() {
         let pairs: Vec<_> = (0..80).map(|place| (100.0 + f64::from(place), 300.0 + f64::from(place))).collect();
         let permuted = paired(&pairs, 0.2, 1).unwrap();
-        assert_eq!((permuted.p_higher, permuted.p_lower, permuted.agrees), (0.001, 1.0, true));
-    }
-
-    #[test]
-    fn estimates_that_contradict_each_other_do_not_agree() {
-        // The second side has the lowest values, and is the higher one in most pairs.
-        let pairs: Vec<_> =
-            (0..20).map(|place| (10.0 + 0.1 * f64::from(place), if place < 4 { 8.0 } else { 13.0 })).collect();
-        assert!(!paired(&pairs, 0.2, 1).unwrap().agrees);
+        assert_eq!((permuted.p_higher, permuted.p_lower), (0.001, 1.0));
     }
 
     #[test]
