@@ -59,7 +59,7 @@ fn verdicts(c: &mut Criterion) {
         });
     });
     let (first, second): (Vec<f64>, Vec<f64>) = sets[0].iter().copied().unzip();
-    let series = |samples| Series { samples, calibration: &first, busy: 0.9 };
+    let series = |samples| Series { samples, calibration: &first, busy: 0.9, waited: None };
     group.bench_function("committed, 50 samples", |b| {
         let (before, after) = (series(&first), series(&second));
         b.iter(|| committed(black_box(before), after, Kind::Processor, Better::Lower, Thresholds::default(), 1));

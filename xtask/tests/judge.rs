@@ -117,8 +117,8 @@ proptest! {
         }
         let (first, second): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
         let (before, after) = (
-            Series { samples: &first, calibration: &second, busy: part },
-            Series { samples: &second, calibration: &first, busy: part },
+            Series { samples: &first, calibration: &second, busy: part, waited: Some(part) },
+            Series { samples: &second, calibration: &first, busy: part, waited: Some(part) },
         );
         for kind in [Kind::Wall, Kind::Processor] {
             let verdict = committed(before, after, kind, Better::Lower, Thresholds::default(), seed);

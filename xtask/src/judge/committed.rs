@@ -17,6 +17,9 @@ const CONFIDENCE: f64 = 0.9;
 /// An operation that is on a processor for less than this share of its time mostly waits, for disks or for others.
 const BUSY: f64 = 0.5;
 
+/// Where one side waited for processors by so much more of its running time than the other, something else kept them busy.
+const WAITED: f64 = 0.1;
+
 /// Which time is compared; samples and calibration are of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -35,6 +38,9 @@ pub struct Series<'a> {
     pub calibration: &'a [f64],
     /// The operation's time on processors / its wall time, over all samples.
     pub busy: f64,
+    /// How much of the time that its programs could have run they waited for a processor, 0 to 1, over all samples; nothing where
+    /// it is not known.
+    pub waited: Option<f64>,
 }
 
 /// Compares two sides, of [`COMMITTED_SAMPLES`] samples or more each.
@@ -49,6 +55,9 @@ pub struct Series<'a> {
 ///   thresholds: what moves so far within one recording moves between two;
 /// - the wall time of an operation that mostly waits: the fixed work computes, and does not see a slower disk. Its processor
 ///   time is held to one and a half thresholds;
+/// - a change where the one side waited much more for processors: what kept them busy made its work dearer as well, and more so
+///   than the fixed work, which runs alone;
+/// - a change of which less is left than the machine's own change that was taken out, and one whose interval has no change in it;
 /// - samples that cannot be compared at all.
 #[must_use]
 pub fn committed(
@@ -90,14 +99,26 @@ pub fn committed(
     } else {
         (Decision::Inconclusive, "not in both ways beyond, nor in both within,")
     };
-    let because = format!(
-        "as measured it is {}, and {} with the machine's own change ({}) taken out: {which} {percent:.1} %",
+    let seen = format!(
+        "as measured it is {}, and {} with the machine's own change ({}) taken out",
         shown(measured),
         shown(corrected),
         shown(machine)
     );
     let length = moving_block_length(samples);
     let interval = moving_block_ratio(&before, &after, length, CONFIDENCE, seed, smallest);
+    let is_change = matches!(decision, Decision::Regressed | Decision::Improved);
+    let doubt = is_change
+        .then(|| {
+            busier(baseline.waited, candidate.waited)
+                .or_else(|| (corrected.abs() < machine.abs()).then(|| "which is less than the machine's own".into()))
+                .or_else(|| reaches_over(interval).then(|| "but the interval has no change in it, too".into()))
+        })
+        .flatten();
+    let (decision, because) = match doubt {
+        Some(doubt) => (Decision::Inconclusive, format!("{seen}, {doubt}")),
+        None => (decision, format!("{seen}: {which} {percent:.1} %")),
+    };
     let interval = interval.and_then(|interval| better.interval(interval));
     Verdict { decision, effect: better.effect(measured), interval, p: None, samples, because }
 }
@@ -123,6 +144,24 @@ fn problem(side: &str, series: Series<'_>, costs: &[f64]) -> Option<String> {
     complaint(side, series.samples)
         .or_else(|| complaint(side, costs))
         .or_else(|| complaint(&calibration, series.calibration))
+}
+
+/// Why a change may be that of whatever kept the processors busy, if one side waited for them much more.
+fn busier(baseline: Option<f64>, candidate: Option<f64>) -> Option<String> {
+    let (before, after) = (baseline?, candidate?);
+    ((before - after).abs() > WAITED).then(|| {
+        let percent = |share: f64| 100.0 * share;
+        format!(
+            "but other work kept the processors busy: programs waited for one {:.0} % of their time, and {:.0} % in the baseline",
+            percent(after),
+            percent(before)
+        )
+    })
+}
+
+/// Whether no change lies in the interval.
+fn reaches_over(interval: Option<(f64, f64)>) -> bool {
+    interval.is_some_and(|(low, high)| low <= 0.0 && high >= 0.0)
 }
 
 fn mostly_waits(busy: f64) -> String {
@@ -169,6 +208,7 @@ mod tests {
         after: Vec<f64>,
         machine: f64,
         busy: f64,
+        waited: Option<f64>,
         kind: Kind,
         better: Better,
     }
@@ -176,7 +216,7 @@ mod tests {
     impl Default for Case {
         fn default() -> Self {
             let (before, after) = (around(50.0, 30), around(50.0, 30));
-            Self { before, after, machine: 1.0, busy: 0.9, kind: Kind::Wall, better: Better::Lower }
+            Self { before, after, machine: 1.0, busy: 0.9, waited: Some(0.1), kind: Kind::Wall, better: Better::Lower }
         }
     }
 
@@ -187,8 +227,10 @@ mod tests {
 
         fn judge(&self) -> Verdict {
             let (fixed_before, fixed_after) = (around(10.0, 12), around(10.0 * self.machine, 12));
-            let before = Series { samples: &self.before, calibration: &fixed_before, busy: self.busy };
-            let after = Series { samples: &self.after, calibration: &fixed_after, busy: self.busy };
+            let before =
+                Series { samples: &self.before, calibration: &fixed_before, busy: self.busy, waited: Some(0.1) };
+            let after =
+                Series { samples: &self.after, calibration: &fixed_after, busy: self.busy, waited: self.waited };
             committed(before, after, self.kind, self.better, Thresholds::default(), 1)
         }
     }
@@ -197,6 +239,29 @@ mod tests {
         let verdict = case.judge();
         assert_eq!(verdict.decision, decision, "{verdict:?}");
         assert!(verdict.because.contains(because), "{verdict:?}\n  expected {because}");
+    }
+
+    #[test]
+    fn a_change_that_may_be_the_machines_is_none() {
+        use Decision::{Inconclusive, Regressed};
+        let waited = |waited| Case { waited, kind: Kind::Processor, ..Case::slower(1.3) };
+        check(&waited(Some(0.15)), Regressed, "30.0 % worse");
+        check(&waited(None), Regressed, "30.0 % worse");
+        let busy = "busy: programs waited for one 35 % of their time, and 10 % in the baseline";
+        check(&waited(Some(0.35)), Inconclusive, busy);
+        let machine = |machine| Case { machine, ..Case::slower(1.3) };
+        check(&machine(1.1), Regressed, "30.0 % worse, and 18.2 % worse with");
+        check(&machine(1.2), Inconclusive, "taken out, which is less than the machine's own");
+        // One sample of the baseline is as quick as no other: without it there would be no change at all.
+        let mut after = around(60.0, 30);
+        after[3] = 52.0;
+        let mut before = around(60.0, 30);
+        before[3] = 40.0;
+        check(
+            &Case { before, after, kind: Kind::Processor, ..Case::default() },
+            Inconclusive,
+            "the interval has no change in it",
+        );
     }
 
     #[test]
@@ -217,7 +282,7 @@ mod tests {
             "10.0 % worse, and no difference with the machine's own change (10.0 % worse)",
         );
         check(&machine(1.0, 1.1), Inconclusive, "not in both ways beyond");
-        check(&machine(1.2, 1.1), Regressed, "9.1 % worse with");
+        check(&machine(1.25, 1.1), Regressed, "13.6 % worse with");
         check(&machine(1.2, 0.9), Regressed, "20.0 % worse");
         check(&Case { better: Better::Higher, ..Case::slower(1.1) }, Improved, "9.1 % better");
     }
@@ -270,7 +335,7 @@ mod tests {
         check(&of(vec![3.0; 40]), "all 40 values of the candidate are 3");
         check(&Case { machine: f64::NAN, ..Case::default() }, "a value of the candidate's fixed work is NaN");
         check(&Case { busy: f64::NAN, ..Case::default() }, "how much of its time the baseline was on a processor");
-        let series = |calibration| Series { samples: &[1.0; 30], calibration, busy: 1.0 };
+        let series = |calibration| Series { samples: &[1.0; 30], calibration, busy: 1.0, waited: None };
         let few = committed(series(&[1.0]), series(&[1.0]), Kind::Wall, Better::Lower, Thresholds::default(), 1);
         assert_eq!(few.because, "the baseline has 1 runs of the fixed work, and 10 are the fewest that do");
     }

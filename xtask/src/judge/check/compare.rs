@@ -201,8 +201,8 @@ impl Rule {
                 let kind = sides.kind?;
                 let (fixed_before, busy_before) = sides.beside(baseline, |pair| pair.0)?;
                 let (fixed_after, busy_after) = sides.beside(candidate, |pair| pair.1)?;
-                let before = Series { samples: &before, calibration: &fixed_before, busy: busy_before };
-                let after = Series { samples: &after, calibration: &fixed_after, busy: busy_after };
+                let before = Series { samples: &before, calibration: &fixed_before, busy: busy_before, waited: None };
+                let after = Series { samples: &after, calibration: &fixed_after, busy: busy_after, waited: None };
                 committed(before, after, kind, Better::Lower, Thresholds::default(), seed).decision
             }
         })

@@ -226,7 +226,17 @@ fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option
         let sum = |kind| values(operation, kind).iter().sum::<f64>();
         sum(Kind::Processor) / sum(Kind::Wall)
     });
-    let side = |place: usize| Series { samples: &samples[place], calibration: &calibrations[place], busy: busy[place] };
+    let waited = both.map(|operation| {
+        let waited: f64 = operation.samples.iter().map(|sample| sample.wait_ms).sum::<Option<f64>>()?;
+        Some(waited / (waited + values(operation, Kind::Processor).iter().sum::<f64>()))
+            .filter(|share| share.is_finite())
+    });
+    let side = |place: usize| Series {
+        samples: &samples[place],
+        calibration: &calibrations[place],
+        busy: busy[place],
+        waited: waited[place],
+    };
     let verdict = committed(side(0), side(1), kind, Better::Lower, Thresholds::default(), SEED);
     (Some(decision(verdict.decision)), verdict.because)
 }
