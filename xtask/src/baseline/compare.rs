@@ -101,12 +101,8 @@ fn judged(
 ) -> Option<Comparison> {
     let (old, new) = ((view.samples)(before)?, (view.samples)(after)?);
     let busy = |one: &BaselineOperation| one.cpu_ms.iter().sum::<f64>() / one.wall_ms.iter().sum::<f64>();
-    let waited = |one: &BaselineOperation| {
-        let waited: f64 = one.wait_ms.as_ref()?.iter().sum();
-        Some(waited / (waited + one.cpu_ms.iter().sum::<f64>())).filter(|share| share.is_finite())
-    };
     let side =
-        |samples, one| Series { samples, calibration: (view.calibration)(one), busy: busy(one), waited: waited(one) };
+        |samples, one| Series { samples, calibration: (view.calibration)(one), busy: busy(one), waited: one.waited() };
     let verdict =
         judge::committed(side(&old, before), side(&new, after), view.kind, judge::Better::Lower, thresholds, SEED);
     Some(Comparison {

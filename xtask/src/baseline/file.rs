@@ -88,10 +88,28 @@ impl BaselineOperation {
         always.into_iter().chain(self.wait_ms.as_ref().map(|list| ("wait_ms", list)))
     }
 
+    /// How much of the time that its programs could have run they waited for a processor, 0 to 1; nothing where that is not known.
+    #[must_use]
+    pub fn waited(&self) -> Option<f64> {
+        let waited: f64 = self.wait_ms.as_ref()?.iter().sum();
+        Some(waited / (waited + self.cpu_ms.iter().sum::<f64>())).filter(|share| share.is_finite())
+    }
+
     /// How many samples there are.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.wall_ms.len()
+    }
+}
+
+impl Baseline {
+    /// The operations whose programs waited for a processor for more than this share of the time that they could have run: each
+    /// as `case operation`, with that share.
+    #[must_use]
+    pub fn waiting(&self, share: f64) -> Vec<(String, f64)> {
+        let operations = self.cases.iter().flat_map(|(case, it)| it.operations.iter().map(move |each| (case, each)));
+        let waited = operations.filter_map(|(case, (name, one))| Some((format!("{case} {name}"), one.waited()?)));
+        waited.filter(|(_, waited)| *waited > share).collect()
     }
 }
 
@@ -236,6 +254,18 @@ pub(super) mod tests {
             machine,
             cases: BTreeMap::from([("default".into(), case)]),
         }
+    }
+
+    #[test]
+    fn who_waited_for_processors_is_named() {
+        let with = |wait_ms: Option<Vec<f64>>| {
+            let mut baseline = baseline(&[8.0, 8.0]);
+            baseline.cases.get_mut("default").unwrap().operations.get_mut("query").unwrap().wait_ms = wait_ms;
+            baseline.waiting(0.25)
+        };
+        assert_eq!(with(Some(vec![6.0, 8.0])), [("default query".to_owned(), 0.5)]);
+        assert_eq!(with(Some(vec![1.0, 2.0])), []);
+        assert_eq!(with(None), []);
     }
 
     fn error_of(text: &str) -> String {

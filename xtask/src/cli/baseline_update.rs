@@ -50,6 +50,10 @@ pub struct Args {
     programs: ProgramsArgs,
 }
 
+/// Programs of a lab that has a quiet machine of two processors to itself wait less than this share of their time, in all scenarios
+/// of the suite.
+const BUSY_MACHINE: f64 = 0.25;
+
 /// Carries the verb out.
 ///
 /// # Errors
@@ -82,6 +86,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let store = Store::of(&project.root, Invoker::find());
     let mut stored = Vec::new();
     for update in &updates {
+        for (operation, share) in update.baseline.waiting(BUSY_MACHINE) {
+            let (scenario, percent) = (&update.baseline.scenario, 100.0 * share);
+            let cure = "take it again on a quiet machine, if what did not run in the labs kept it busy";
+            context.terminal.warn(&format!(
+                "{scenario}:{operation}: its programs waited for a processor {percent:.0} % of their time: {cure}"
+            ));
+        }
         let path = store.write(&update.baseline)?;
         stored.push(path.strip_prefix(&project.root).unwrap_or(&path).display().to_string());
     }
