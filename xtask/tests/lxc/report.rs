@@ -43,6 +43,10 @@ fn a_failed_run_is_explained_by_its_page() {
 
     page.value("document.querySelector('details.log').open = true");
     page.wait_until("document.querySelectorAll('.log-row').length > 0");
+    // What is said before a container runs mostly has no time of its own, and comes before all that has one.
+    page.value("document.querySelector('.log-row').click()");
+    assert_eq!(page.value("document.querySelector('.cursor').hidden"), false, "the first line leads to a time");
+    page.value("document.querySelector('.cursor').hidden = true");
     let all = page.value("document.querySelector('.log-tools output').textContent");
     page.value("const box = document.querySelector('[name=words]'); box.value = 'b'; box.dispatchEvent(new Event('input', { bubbles: true }))");
     page.wait_until(&format!("document.querySelector('.log-tools output').textContent !== {all}"));

@@ -229,6 +229,12 @@
         if (at) last = Number(at) * 1000;
         return { at: at ? last : null, near: last, machine, level: LEVELS.indexOf(level), file, text: rest.join("\t"), low: null };
       });
+      // What comes before all that has a time is as old as the first that has one.
+      const first = this.lines.find((line) => line.at !== null)?.at ?? -Infinity;
+      for (const line of this.lines) {
+        if (line.near !== -Infinity) break;
+        line.near = first;
+      }
       this.shown = this.lines;
       this.list = make("div", { className: "log-list", tabIndex: 0 });
       this.list.setAttribute("role", "listbox");
