@@ -57,7 +57,7 @@ pub struct Series<'a> {
 ///   time is held to one and a half thresholds;
 /// - a change where the one side waited much more for processors: what kept them busy made its work dearer as well, and more so
 ///   than the fixed work, which runs alone;
-/// - a change of which less is left than the machine's own change that was taken out, and one whose interval has no change in it;
+/// - a change of which less is left than the machine's own change that was taken out, and one whose interval reaches from better to worse;
 /// - samples that cannot be compared at all.
 #[must_use]
 pub fn committed(
@@ -112,7 +112,7 @@ pub fn committed(
         .then(|| {
             busier(baseline.waited, candidate.waited)
                 .or_else(|| (corrected.abs() < machine.abs()).then(|| "which is less than the machine's own".into()))
-                .or_else(|| reaches_over(interval).then(|| "but the interval has no change in it, too".into()))
+                .or_else(|| reaches_over(interval).then(|| "but the interval reaches from better to worse".into()))
         })
         .flatten();
     let (decision, because) = match doubt {
@@ -159,7 +159,7 @@ fn busier(baseline: Option<f64>, candidate: Option<f64>) -> Option<String> {
     })
 }
 
-/// Whether no change lies in the interval.
+/// Whether the interval reaches from better to worse.
 fn reaches_over(interval: Option<(f64, f64)>) -> bool {
     interval.is_some_and(|(low, high)| low <= 0.0 && high >= 0.0)
 }
@@ -260,7 +260,7 @@ mod tests {
         check(
             &Case { before, after, kind: Kind::Processor, ..Case::default() },
             Inconclusive,
-            "the interval has no change in it",
+            "the interval reaches from better to worse",
         );
     }
 
