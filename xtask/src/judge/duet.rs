@@ -19,11 +19,20 @@ const TESTED: f64 = 0.2;
 /// The part that an unchanged duet is told by: a larger one, because its interval has to be short.
 const COMPARED: f64 = 0.3;
 
-/// How sure the intervals are.
+/// How sure the intervals are that are shown.
 const CONFIDENCE: f64 = 0.9;
 
-/// The level of each look of a confirmation.
+/// How sure the interval is that an unchanged duet is told by: each of several looks may be wrong.
+const SAME_CONFIDENCE: f64 = 0.95;
+
+/// The level of the last look of a confirmation.
 const CONFIRM_ALPHA: f64 = 0.015;
+
+/// The level of those before it: only what is plain ends it early, or the verdict would not hold among all of a run.
+const EARLY_ALPHA: f64 = 0.003;
+
+/// So many pairs are looked at, at these levels.
+const LOOKS: [(usize, f64); 4] = [(20, 0.015), (30, 0.02), (50, 0.03), (100, 0.03)];
 
 /// Of the two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +69,8 @@ pub struct Pair {
 pub struct Plan {
     /// So many pairs, and the level of the look at them.
     looks: Vec<(usize, f64)>,
+    /// So many pairs at most, with those that confirm.
+    most: usize,
     /// Smaller changes than this are never judged, in percent.
     smallest_percent: f64,
 }
@@ -106,54 +117,63 @@ enum Stage {
 }
 
 impl Plan {
+    /// For operations of up to a quarter of a second, of which more pairs cost little: looks at 20, 30, 50 and 100.
+    #[must_use]
+    pub fn brief() -> Self {
+        Self { most: 300, ..Self::looking(100) }
+    }
+
     /// For operations of up to 2 s: looks at 20, 30 and 50 pairs.
     #[must_use]
     pub fn quick() -> Self {
-        Self { looks: vec![(20, 0.015), (30, 0.02), (50, 0.03)], smallest_percent: 0.0 }
+        Self::looking(50)
     }
 
-    /// The same with another greatest number of pairs a stage: the last look is at that one.
+    /// With so many pairs before something is suspected: the last look is at that one.
     ///
     /// # Errors
     /// Fewer than 20: verdicts of fewer pairs do not hold.
     pub fn up_to(pairs: usize) -> Result<Self, String> {
-        if pairs < 20 {
+        if pairs < LOOKS[0].0 {
             return Err(format!("{pairs} pairs are too few: verdicts of fewer than 20 do not hold"));
         }
-        let quick = Self::quick();
-        let before = quick.looks.iter().take(2).map(|look| look.0).filter(|look| *look < pairs);
-        let looks = before.chain([pairs]).zip(quick.looks.iter().map(|look| look.1)).collect();
-        Ok(Self { looks, ..quick })
+        Ok(Self::looking(pairs))
+    }
+
+    fn looking(pairs: usize) -> Self {
+        let before = LOOKS.iter().map(|look| look.0).filter(|look| *look < pairs).take(LOOKS.len() - 1);
+        let looks = before.chain([pairs]).zip(LOOKS.iter().map(|look| look.1)).collect();
+        Self { looks, most: 2 * pairs, smallest_percent: 0.0 }
     }
 
     /// For operations of more than 2 s, and those that repeat a whole case: one look at 10 pairs. Changes of less than 7.5 %
     /// are never judged, so that those of 10 % can be found, and those of 20 % mostly are.
     #[must_use]
     pub fn slow() -> Self {
-        Self { looks: vec![(10, 0.05)], smallest_percent: 7.5 }
+        Self { looks: vec![(10, 0.05)], most: 20, smallest_percent: 7.5 }
     }
 
     /// The one for an operation of so many seconds.
     #[must_use]
     pub fn for_seconds(seconds: f64) -> Self {
-        if seconds > 2.0 { Self::slow() } else { Self::quick() }
-    }
-
-    /// The looks at the pairs that confirm what so many have suspected: the same, and one at all that is left of the most that a
-    /// duet takes, where an early suspicion has left more.
-    fn confirming(&self, before: usize) -> Vec<(usize, f64)> {
-        let mut counts: Vec<usize> = self.looks.iter().map(|look| look.0).collect();
-        let left = self.pairs_most().saturating_sub(before);
-        if counts.last().is_some_and(|last| left > *last) {
-            counts.push(left);
+        match seconds {
+            ..=0.25 => Self::brief(),
+            ..=2.0 => Self::quick(),
+            _ => Self::slow(),
         }
-        counts.into_iter().map(|count| (count, CONFIRM_ALPHA)).collect()
     }
 
-    /// So many pairs it takes at most: all looks, and all looks of the confirmation.
+    /// The looks at the pairs that confirm what so many have suspected: the same, and one at all that is left.
+    fn confirming(&self, before: usize) -> Vec<(usize, f64)> {
+        let left = self.most.saturating_sub(before);
+        let early = self.looks.iter().map(|look| look.0).filter(|look| *look < left);
+        early.map(|look| (look, EARLY_ALPHA)).chain([(left, CONFIRM_ALPHA)]).collect()
+    }
+
+    /// So many pairs it takes at most.
     #[must_use]
     pub fn pairs_most(&self) -> usize {
-        2 * self.looks.last().map_or(0, |look| look.0)
+        self.most
     }
 }
 
@@ -262,10 +282,10 @@ impl Judge {
             return;
         };
         let is_last = place + 1 == looks.len();
-        let (number, alpha) = (looks.len() as f64, looks[place].1);
+        let alpha = looks[place].1;
         match self.stage.clone() {
             Stage::Looking => {
-                let p = (2.0 * number * permuted.p_higher.min(permuted.p_lower)).min(1.0);
+                let p = over_looks(looks, place, 2.0 * permuted.p_higher.min(permuted.p_lower));
                 if let Some(change) = self.change(permuted, self.metric.thresholds.worse_percent(), alpha) {
                     self.stage = Stage::Confirming(change, p);
                     self.costs.clear();
@@ -282,7 +302,7 @@ impl Judge {
             }
             Stage::Confirming(suspected, p_before) => {
                 let p_one = if suspected == Decision::Regressed { permuted.p_higher } else { permuted.p_lower };
-                let p = together(p_before, (number * p_one).min(1.0));
+                let p = together(p_before, over_looks(looks, place, p_one));
                 let seen = shown(permuted.log_ratio);
                 let before = self.used - count;
                 let confirmed = self.change(permuted, self.metric.thresholds.confirm_percent(), alpha);
@@ -317,7 +337,7 @@ impl Judge {
         if estimate.abs() > bound(thresholds.worse_percent()) {
             return None;
         }
-        let (low, high) = paired_log_ratio(&self.costs, COMPARED, low_share, CONFIDENCE, seed)?;
+        let (low, high) = paired_log_ratio(&self.costs, COMPARED, low_share, SAME_CONFIDENCE, seed)?;
         let same = bound(thresholds.same_percent());
         (-same < low && high < same).then(|| {
             let count = self.costs.len();
@@ -332,6 +352,13 @@ impl Judge {
         let effect = better.effect(permuted.log_ratio);
         self.stage = Stage::Done(Verdict { decision, effect, interval, p: Some(p), samples: self.used, because });
     }
+}
+
+/// The p of all looks, of the one that ended it: as much larger as its level is smaller than that of all together (weighted
+/// Bonferroni).
+fn over_looks(looks: &[(usize, f64)], place: usize, p: f64) -> f64 {
+    let together: f64 = looks.iter().map(|look| look.1).sum();
+    (p * together / looks[place].1).min(1.0)
 }
 
 /// One p of two independent ones: of their product q, the chance that two uniform numbers have a product as small, q(1 - ln q)
@@ -451,14 +478,20 @@ mod tests {
         assert_eq!(Plan::up_to(50).unwrap(), Plan::quick());
         assert_eq!(Plan::up_to(20).unwrap().looks, [(20, 0.015)]);
         assert_eq!(Plan::up_to(25).unwrap().looks, [(20, 0.015), (25, 0.02)]);
-        assert_eq!(Plan::up_to(80).unwrap().looks, [(20, 0.015), (30, 0.02), (80, 0.03)]);
+        assert_eq!(Plan::up_to(80).unwrap().looks, [(20, 0.015), (30, 0.02), (50, 0.03), (80, 0.03)]);
+        assert_eq!(Plan::up_to(400).unwrap().looks, [(20, 0.015), (30, 0.02), (50, 0.03), (400, 0.03)]);
         assert!(Plan::up_to(19).unwrap_err().contains("fewer than 20 do not hold"));
+        assert_eq!((Plan::for_seconds(0.25), Plan::for_seconds(0.26)), (Plan::brief(), Plan::quick()));
         assert_eq!((Plan::for_seconds(2.0), Plan::for_seconds(2.1)), (Plan::quick(), Plan::slow()));
-        assert_eq!((Plan::quick().pairs_most(), Plan::slow().pairs_most()), (100, 20));
+        assert_eq!(
+            [Plan::brief(), Plan::quick(), Plan::slow(), Plan::up_to(80).unwrap()].map(|plan| plan.pairs_most()),
+            [300, 100, 20, 160]
+        );
         let confirming = |plan: Plan, before| plan.confirming(before).iter().map(|look| look.0).collect::<Vec<_>>();
         assert_eq!(confirming(Plan::quick(), 20), [20, 30, 50, 80]);
         assert_eq!(confirming(Plan::quick(), 50), [20, 30, 50]);
         assert_eq!(confirming(Plan::slow(), 10), [10]);
+        assert_eq!(confirming(Plan::brief(), 100), [20, 30, 50, 100, 200]);
     }
 
     #[test]
@@ -515,6 +548,14 @@ mod tests {
         let verdicts = duet.end("the candidate failed");
         assert_eq!(verdicts[0], Verdict::inconclusive(1, "after 1 pairs the candidate failed"));
         assert!(verdicts[1].because.contains("value is NaN"), "a value that is missing: {verdicts:?}");
+    }
+
+    #[test]
+    fn one_p_of_several_looks() {
+        let looks = [(20, 0.01), (50, 0.03)];
+        assert!((over_looks(&looks, 0, 0.002) - 0.008).abs() < 1e-12);
+        assert!((over_looks(&looks, 1, 0.003) - 0.004).abs() < 1e-12);
+        assert_eq!((over_looks(&looks, 0, 0.9), over_looks(&looks[..1], 0, 0.01)), (1.0, 0.01));
     }
 
     #[test]

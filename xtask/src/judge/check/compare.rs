@@ -36,7 +36,7 @@ pub struct Comparisons {
 /// What a rule said of one metric of one workload with so much additional work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rate {
-    /// `duet`, `duet_slow` (its plan for slow operations), `committed`, `criterion`, `mann_whitney`, `fixed_20_percent`.
+    /// `duet`, `duet_brief` and `duet_slow` (its plans for brief and for slow operations), `committed`, `criterion`, `mann_whitney`, `fixed_20_percent`.
     pub rule: &'static str,
     /// `wall`, `cpu`, `wall_minus_wait`.
     pub metric: &'static str,
@@ -64,6 +64,7 @@ type Said = (Decision, usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     Duet,
+    DuetBrief,
     DuetSlow,
     Committed,
     Criterion,
@@ -141,12 +142,20 @@ impl Comparisons {
 }
 
 impl Rule {
-    const ALL: [Self; 6] =
-        [Self::Duet, Self::DuetSlow, Self::Committed, Self::Criterion, Self::MannWhitney, Self::Fixed20Percent];
+    const ALL: [Self; 7] = [
+        Self::Duet,
+        Self::DuetBrief,
+        Self::DuetSlow,
+        Self::Committed,
+        Self::Criterion,
+        Self::MannWhitney,
+        Self::Fixed20Percent,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Duet => "duet",
+            Self::DuetBrief => "duet_brief",
             Self::DuetSlow => "duet_slow",
             Self::Committed => "committed",
             Self::Criterion => "criterion",
@@ -159,6 +168,7 @@ impl Rule {
     fn plan(self) -> Option<Plan> {
         match self {
             Self::Duet => Some(Plan::quick()),
+            Self::DuetBrief => Some(Plan::brief()),
             Self::DuetSlow => Some(Plan::slow()),
             _ => None,
         }
