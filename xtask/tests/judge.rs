@@ -267,6 +267,7 @@ fn thresholds() -> String {
             format!("{} %", 1.5 * default.committed_percent()),
         ),
         ("pairs of a duet at most, with those that confirm", Plan::quick().pairs_most().to_string()),
+        ("the same of operations of up to 0.25 s", Plan::brief().pairs_most().to_string()),
         (
             "the same of operations of more than 2 s, where changes count from 7.5 %",
             Plan::slow().pairs_most().to_string(),

@@ -105,7 +105,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = PERFORMANCE,
           conflicts_with_all = ["baseline_ref", "baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_dir: Option<PathBuf>,
-    /// So many pairs of each operation at most; 50 if not given.
+    /// So many pairs of each operation at most; if not given 50, or 100 of an operation of up to 0.25 s.
     ///
     /// Before what looks changed is confirmed.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000), help_heading = PERFORMANCE)]

@@ -164,7 +164,9 @@ fn a_duet_finds_more_work_and_calls_the_same_work_no_worse() {
     git(&["init", "--quiet"]);
     git(&["add", "."]);
     git(&["commit", "--quiet", "-m", "one"]);
-    let duet = |revision: &str| e2e(root, &["--baseline-ref", revision, "--seed", "5"]).output().unwrap();
+    // Enough for half as much work again, and less than the default.
+    let duet =
+        |revision: &str| e2e(root, &["--baseline-ref", revision, "--seed", "5", "--pairs", "30"]).output().unwrap();
     let nowhere = duet("nowhere");
     assert!(nowhere.status == 2 && said(&nowhere).contains("there is no revision \"nowhere\""), "{}", said(&nowhere));
 
