@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -19,7 +20,7 @@ use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
-use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
+use crate::run::{self, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
 
 /// Take baselines on this machine, to be committed.
 ///
@@ -30,7 +31,7 @@ use crate::run::{self, Interrupt, Monitoring, Options, ScenarioBinaries};
 Examples:
   cargo xtask baseline-update data_ingestion
   cargo xtask baseline-update --samples 60",
-    after_long_help = "Every repeatable operation (`measure_n`) is run N times, with a fixed piece of work before each one. The raw \
+    after_long_help = "Every repeatable operation (`measure_n`) is run N times, and for so long, with a fixed piece of work before each one. The raw \
                   samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json; the old ones stay until the new ones are whole \
                   on the disk, and those of a run that failed or was flaky are not stored. What the new ones say against the \
                   old ones is printed: look at it before you commit.\n\n\
@@ -41,9 +42,12 @@ pub struct Args {
     /// Which scenarios, as for `e2e`; all of them if none is given.
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-    /// Samples of each operation.
+    /// Samples of each operation at least.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(30..=1000))]
     samples: u32,
+    /// How long each operation is repeated at least: a machine is quicker or slower for seconds at a time.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    over: Duration,
     #[command(flatten)]
     slot: SlotFlag,
     #[command(flatten)]
@@ -75,7 +79,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     context.terminal.stops_when(move || stops.is_set());
     let name = RunName::default();
     let recorder = Arc::new(Recorder::new(vec![context.terminal.listener(), name.listener()]));
-    let monitoring = Monitoring { calibrate: true, samples: Some(args.samples), ..Monitoring::ALWAYS };
+    let monitoring =
+        Monitoring { calibrate: true, samples: Some(Samples::AtLeast(args.samples, args.over)), ..Monitoring::ALWAYS };
     let options = Options { monitoring, ..Options::plain(args.slot.number(context))? };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     name.write_reports(&project, context);

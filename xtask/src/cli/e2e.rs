@@ -22,14 +22,13 @@ use crate::host::git;
 use crate::host::invoker::{Invoker, is_root};
 use crate::host::setup;
 use crate::image::{self, Replacement};
-use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::{BaselineMissing, Durations, KeepWhen, PerfGate, Project};
 use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
-    self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, ScenarioBinaries,
-    Schedules,
+    self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, Samples,
+    ScenarioBinaries, Schedules,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -399,7 +398,7 @@ fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);
     let committed = matches!(comparing, Comparing::Committed { .. });
     let duet = matches!(comparing, Comparing::Duet(_));
-    let samples = committed.then(|| u32::try_from(COMMITTED_SAMPLES).unwrap_or(u32::MAX));
+    let samples = committed.then_some(Samples::AsBaseline);
     Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples }
 }
 

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::build::ScenarioBinaries;
 use super::clients;
-use super::engine::{Keep, Options};
+use super::compare::as_often_as_baseline;
+use super::engine::{Keep, Options, Samples};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
@@ -27,7 +28,7 @@ use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
 use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
-use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, SessionSpec};
+use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -261,7 +262,11 @@ fn run_session(
         machine: perf::this_machine(&state_dir()).clone(),
         rate_hz: monitoring.rate_hz,
         calibrate: monitoring.calibrate,
-        samples: monitoring.samples,
+        repeats: match monitoring.samples {
+            Some(Samples::AtLeast(samples, over)) => Some(Repeats { samples, over, of: BTreeMap::new() }),
+            Some(Samples::AsBaseline) => Some(as_often_as_baseline(context.project, scenario, &planned.case.name)?),
+            None => None,
+        },
         gate: context.gate.cloned(),
         breakpoint: context.options.breakpoints.clone().map(|breakpoints| breakpoints as Arc<dyn Breakpoint>),
         output: Arc::new(OutputFiles {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -9,12 +10,13 @@ use crate::baseline::{self, Baseline, BaselineCase, Store};
 use crate::error::Error;
 use crate::guard::state_dir;
 use crate::host::invoker::Invoker;
-use crate::judge::Thresholds;
+use crate::judge::{COMMITTED_SAMPLES, Thresholds};
 use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::Plan;
 use crate::program;
 use crate::record::{CaseResult, Comparison, Performance, RunRecord, Verdict};
+use crate::session::Repeats;
 
 /// A scenario's baseline as a run has made it.
 #[derive(Debug)]
@@ -50,6 +52,16 @@ pub fn require_baselines(project: &Project, plan: &Plan) -> anyhow::Result<()> {
         missing.join(" ")
     ))
     .into())
+}
+
+/// Each operation of a case as often as its baseline of this machine's class has it.
+pub(super) fn as_often_as_baseline(project: &Project, scenario: &Scenario, case: &str) -> anyhow::Result<Repeats> {
+    let store = Store::of(&project.root, Invoker::find());
+    let baseline = store.read(&perf::this_machine(&state_dir()).class, &scenario.id())?;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let operations = baseline.iter().filter_map(|baseline| baseline.cases.get(case)).flat_map(|case| &case.operations);
+    let of = operations.map(|(name, one)| (name.clone(), count(one.samples()))).collect();
+    Ok(Repeats { samples: count(COMMITTED_SAMPLES), over: Duration::ZERO, of })
 }
 
 /// Judges every case that passed at once against its baseline of this machine's class.

@@ -47,7 +47,16 @@ pub struct Monitoring {
     /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
     pub calibrate: bool,
     /// How many repetitions of each repeatable operation are wanted, instead of those that its scenario plans.
-    pub samples: Option<u32>,
+    pub samples: Option<Samples>,
+}
+
+/// So many repetitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Samples {
+    /// So many at least, over so long a time at least.
+    AtLeast(u32, Duration),
+    /// As many as the baseline of each has.
+    AsBaseline,
 }
 
 impl Monitoring {

@@ -24,7 +24,7 @@ pub use build::{Binaries, ScenarioBinaries};
 pub use chaos::Schedules;
 pub use compare::{Update, require_baselines, updates};
 pub use duet::DuetOptions;
-pub use engine::{Comparing, Keep, Monitoring, Options, execute, layer_event};
+pub use engine::{Comparing, Keep, Monitoring, Options, Samples, execute, layer_event};
 pub use interrupt::Interrupt;
 pub use live_check::{LiveCheck, live_check};
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};

@@ -22,3 +22,4 @@ pub use chaos::ChaosSpec;
 pub use gate::Gate;
 pub use output::OutputFiles;
 pub use scenario::{Ended, SessionSpec, run};
+pub use wanted::Repeats;

@@ -103,7 +103,7 @@ impl Session {
             steps: Vec::new(),
             measurements: BTreeMap::new(),
             measurements_begun: 0,
-            wanted: Wanted::new(spec.samples),
+            wanted: Wanted::new(spec.repeats.clone()),
             performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
             excused: Duration::ZERO,
             waits_since: None,
@@ -436,7 +436,7 @@ impl Session {
             incomplete,
         };
         let repetition = state.performance.add(&operation, repetitions, parent, counts.then_some(sample));
-        let mut more = state.wanted.after(&operation, repetitions, end.succeeded);
+        let mut more = state.wanted.after(&operation, repetitions, end.succeeded, Instant::now());
         if repetition >= repetitions {
             state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
         }

@@ -19,6 +19,7 @@ use super::ending::End;
 use super::gate::Gate;
 use super::output::{Output, OutputFiles};
 use super::requests::Session;
+use super::wanted::Repeats;
 use crate::fault::Played;
 use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
@@ -87,7 +88,7 @@ pub struct SessionSpec {
     /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
     pub calibrate: bool,
     /// How many repetitions of each repeatable operation are wanted, instead of those that are planned.
-    pub samples: Option<u32>,
+    pub repeats: Option<Repeats>,
     /// Whom to ask before and after each measured operation.
     pub gate: Option<Arc<dyn Gate>>,
     /// Whom to ask at the first failure.

@@ -1,28 +1,56 @@
 //! How many repetitions of an operation are wanted yet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
-/// Counts down, by operation.
+/// How often repeatable operations are done, instead of as often as their scenario plans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeats {
+    /// So often at least.
+    pub samples: u32,
+    /// For so long at least.
+    pub over: Duration,
+    /// Operations that are done more often than that, by name.
+    pub of: BTreeMap<String, u32>,
+}
+
+/// Counts, by operation.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// So many of each repeatable operation, instead of those that are planned.
-    samples: Option<u32>,
-    left: HashMap<String, u32>,
+    /// Instead of those that are planned.
+    repeats: Option<Repeats>,
+    rows: HashMap<String, Row>,
+}
+
+/// Repetitions of one operation, one after the other.
+#[derive(Debug)]
+struct Row {
+    done: u32,
+    /// When its first one ended.
+    since: Instant,
 }
 
 impl Wanted {
-    pub fn new(samples: Option<u32>) -> Self {
-        Self { samples, left: HashMap::new() }
+    pub fn new(repeats: Option<Repeats>) -> Self {
+        Self { repeats, rows: HashMap::new() }
     }
 
-    /// A repetition has ended, of so many that were planned: whether another one is wanted. A failure ends the row; so does
+    /// A repetition has ended now, of so many that were planned: whether another one is wanted. A failure ends the row; so does
     /// its last repetition, and the next one begins a new row.
-    pub fn after(&mut self, operation: &str, planned: u32, succeeded: bool) -> bool {
-        let all = if planned > 1 { self.samples.unwrap_or(planned) } else { planned };
-        let left = self.left.remove(operation).unwrap_or(all).saturating_sub(1);
-        let more = succeeded && left > 0;
+    pub fn after(&mut self, operation: &str, planned: u32, succeeded: bool, now: Instant) -> bool {
+        let mut row = self.rows.remove(operation).unwrap_or(Row { done: 0, since: now });
+        row.done += 1;
+        let enough = match &self.repeats {
+            Some(repeats) if planned > 1 => {
+                let samples =
+                    repeats.of.get(operation).map_or(repeats.samples, |samples| repeats.samples.max(*samples));
+                row.done >= samples && now.duration_since(row.since) >= repeats.over
+            }
+            _ => row.done >= planned,
+        };
+        let more = succeeded && !enough;
         if more {
-            self.left.insert(operation.to_owned(), left);
+            self.rows.insert(operation.to_owned(), row);
         }
         more
     }
@@ -32,31 +60,44 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    /// How often an operation is measured by an SDK that goes on as long as it is told to.
+    /// How often an operation of 10 ms is measured by an SDK that goes on as long as it is told to.
     fn row(wanted: &mut Wanted, operation: &str, planned: u32) -> u32 {
+        let begun = Instant::now();
         let mut count = 1;
-        while wanted.after(operation, planned, true) {
+        while wanted.after(operation, planned, true, begun + Duration::from_millis(10) * count) {
             count += 1;
         }
         count
+    }
+
+    fn repeats(samples: u32, over: Duration) -> Repeats {
+        Repeats { samples, over, of: BTreeMap::from([("slow".to_owned(), 40), ("quick".to_owned(), 20)]) }
     }
 
     #[test]
     fn as_many_as_are_planned_or_as_the_run_needs() {
         let mut planned = Wanted::new(None);
         assert_eq!((row(&mut planned, "a", 3), row(&mut planned, "a", 3), row(&mut planned, "b", 1)), (3, 3, 1));
-        let mut more = Wanted::new(Some(30));
+        let mut more = Wanted::new(Some(repeats(30, Duration::ZERO)));
         assert_eq!((row(&mut more, "a", 3), row(&mut more, "once", 1)), (30, 1));
-        let mut fewer = Wanted::new(Some(1));
+        assert_eq!((row(&mut more, "slow", 3), row(&mut more, "quick", 3)), (40, 30));
+        let mut fewer = Wanted::new(Some(repeats(1, Duration::ZERO)));
         assert_eq!(row(&mut fewer, "a", 20), 1);
+    }
+
+    #[test]
+    fn for_as_long_as_the_run_needs() {
+        let mut long = Wanted::new(Some(repeats(30, Duration::from_secs(2))));
+        assert_eq!((row(&mut long, "a", 3), row(&mut long, "a", 3), row(&mut long, "once", 1)), (201, 201, 1));
     }
 
     #[test]
     fn rows_of_two_operations_do_not_mix_and_a_failure_ends_its_row() {
         let mut wanted = Wanted::new(None);
-        assert!(wanted.after("a", 2, true) && wanted.after("b", 3, true));
-        assert!(!wanted.after("b", 3, false));
-        assert!(!wanted.after("a", 2, true));
+        let now = Instant::now();
+        assert!(wanted.after("a", 2, true, now) && wanted.after("b", 3, true, now));
+        assert!(!wanted.after("b", 3, false, now));
+        assert!(!wanted.after("a", 2, true, now));
         assert_eq!(row(&mut wanted, "b", 3), 3);
     }
 }

@@ -44,7 +44,7 @@ fn xtask(root: &Path, words: &[&str]) -> Output {
 }
 
 fn update(root: &Path) -> Output {
-    xtask(root, &["baseline-update", "--slot", SLOT])
+    xtask(root, &["baseline-update", "--over", "1s", "--slot", SLOT])
 }
 
 fn compare(root: &Path, more: &[&str]) -> Output {
