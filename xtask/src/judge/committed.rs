@@ -342,10 +342,18 @@ mod tests {
         let mut median_alone = Case::slower(1.3);
         median_alone.after[0] = 50.0;
         check(&median_alone, Decision::Inconclusive, "30.0 % worse, and 30.0 % worse with");
-        check(&median_alone, Decision::Inconclusive, "the quickest no difference, and no difference: not both beyond 5.0 %");
+        check(
+            &median_alone,
+            Decision::Inconclusive,
+            "the quickest no difference, and no difference: not both beyond 5.0 %",
+        );
         let mut quickest_alone = Case::default();
         quickest_alone.before[0] = 40.0;
-        check(&quickest_alone, Decision::Inconclusive, "the quickest 25.0 % worse, and 25.0 % worse: not both beyond 5.0 %");
+        check(
+            &quickest_alone,
+            Decision::Inconclusive,
+            "the quickest 25.0 % worse, and 25.0 % worse: not both beyond 5.0 %",
+        );
         // The quickest may be 8 % off by luck, one of 30: as long as it is not beyond in both ways, the median says it.
         let mut lucky = Case { machine: 1.04, ..Case::default() };
         lucky.before[0] = 46.0;
