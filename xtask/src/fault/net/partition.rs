@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use e2e_contract::Partition as Shape;
 
 use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed};
+use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed, usual};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::lab::Container;
@@ -163,7 +163,7 @@ impl Effect for Partition {
                 pairs.push((pair, cuts.contains(&(from, to))));
             }
         }
-        let took = side_by_side(&pairs, |(pair, _)| pair.knock(PATIENCE))?;
+        let took = side_by_side(&pairs, |(pair, _)| usual(PATIENCE, |patience| pair.knock(patience)))?;
         for ((mut pair, is_cut), took) in pairs.into_iter().zip(took) {
             let Some(took) = took else { continue }; // down, or cut off by another fault
             pair.usual = took;
