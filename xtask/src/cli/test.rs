@@ -17,6 +17,9 @@ use crate::host::setup;
 use crate::host::shell;
 use crate::record::human::seconds;
 
+/// The integration tests that make labs: one at a time, because they share one host.
+const ON_LXC: &str = "lxc";
+
 /// Run all tests of this repository.
 ///
 /// Formatting, lints, unit tests, workflows, integration tests on real LXC, and the scenarios.
@@ -96,12 +99,14 @@ impl Tests {
         }
         for program in self.integration_tests()? {
             println!("--> {}", program.name);
-            // One at a time: they share one host.
             let mut words = vec!["E2E_TEST_BUILT=1".to_owned(), format!("CARGO={}", self.cargo)];
             // A test that builds something does so with the user's own Cargo.
             let kept = ["CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var(name)));
             words.extend(kept.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
-            words.extend([program.path.display().to_string(), "--test-threads=1".into()]);
+            words.push(program.path.display().to_string());
+            if program.name == ON_LXC {
+                words.push("--test-threads=1".into());
+            }
             // What somebody has set for runs of their own would change those of the tests.
             let unset = Settings::variables().flat_map(|name| ["-u".to_owned(), name]);
             words.splice(0..0, std::iter::once("env".to_owned()).chain(unset));
