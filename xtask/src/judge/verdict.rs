@@ -104,11 +104,11 @@ impl Thresholds {
         self.worse_percent * 5.0 / 3.0
     }
 
-    /// What both witnesses of a committed comparison have to exceed: no less than 5 %, because samples of different days
+    /// What both witnesses of a committed comparison have to exceed: no less than 7.5 %, because samples of different days
     /// differ by more than pairs do.
     #[must_use]
     pub fn committed_percent(self) -> f64 {
-        self.worse_percent.max(5.0)
+        self.worse_percent.max(7.5)
     }
 }
 
@@ -258,7 +258,7 @@ mod tests {
     fn thresholds_follow_from_the_smallest_change_that_matters() {
         let percents =
             |it: Thresholds| [it.worse_percent(), it.confirm_percent(), it.same_percent(), it.committed_percent()];
-        assert_eq!(percents(Thresholds::default()), [3.0, 2.0, 5.0, 5.0]);
+        assert_eq!(percents(Thresholds::default()), [3.0, 2.0, 5.0, 7.5]);
         assert_eq!(percents(Thresholds::smallest(12.0).unwrap()), [12.0, 8.0, 20.0, 12.0]);
         assert_eq!(Thresholds::smallest(4.0).unwrap().at_least(6.0).worse_percent(), 6.0);
         for bad in [0.0, -3.0, 2000.0, f64::NAN, f64::INFINITY] {
