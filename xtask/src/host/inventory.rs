@@ -1,4 +1,4 @@
-//! What of labs and builds can be seen on the host: taken before and after, the two must be equal.
+//! Inventory of what labs and builds leave visible on the host: taken before and after, the two must be equal.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,11 +11,20 @@ use super::cgroup::hierarchies;
 use super::lxc::LXC_PATH;
 use super::process::Stat;
 use super::shell::Command;
+use super::undo::{GROUP_PREFIX, RUN_PATH};
 
 /// Everything on the host that a lab or a build could leave behind, a line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
     lines: BTreeSet<String>,
+}
+
+/// Part of the host that is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    Everything,
+    /// Things that bear the name of this slot.
+    Slot(&'a str),
 }
 
 impl Inventory {
@@ -31,7 +40,7 @@ impl Inventory {
         let mut add = |kind: &str, what: &str| {
             lines.insert(format!("{kind} {what}"));
         };
-        processes(&mut add);
+        look(Part::Everything, state_dir, &mut add);
         for (kind, arguments) in [("link", ["-o", "link"]), ("named network namespace", ["netns", "list"])] {
             for line in Command::new("ip").args(arguments).run()?.text().lines() {
                 let name = line
@@ -43,35 +52,19 @@ impl Inventory {
         for line in Command::new("nft").args(["list", "tables"]).run()?.text().lines() {
             add("nft", line);
         }
-        for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-            let mut fields = line.split(' ').skip(3);
-            add("mount", &format!("{} at {}", fields.next().unwrap_or(""), fields.next().unwrap_or("")));
-        }
-        for name in names(Path::new("/sys/block")) {
-            if let Ok(file) = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")) {
-                add("loop device", &format!("{name} {}", file.trim()));
-            }
-        }
-        for top in hierarchies() {
-            for name in names(&top) {
-                if name.starts_with("mancer-e2e") || name.starts_with("lxc") {
-                    add("cgroup", &top.join(name).display().to_string());
-                }
-            }
-        }
-        for folder in [Path::new(LXC_PATH), Path::new("/run/mancer-e2e")] {
-            for entry in WalkDir::new(folder).min_depth(1).max_depth(2).into_iter().filter_map(Result::ok) {
-                add("file", &entry.path().display().to_string());
-            }
-        }
-        for folder in ["layers", "streams"] {
-            for name in
-                names(&state_dir.join(folder)).into_iter().filter(|name| name.starts_with('.') || folder != "layers")
-            {
-                add("unfinished", &format!("{folder}/{name}"));
-            }
-        }
         Ok(Self { lines })
+    }
+
+    /// Looks at what bears the name of one slot: its processes by cgroup or command line and their network namespaces,
+    /// mounts, loop devices, cgroup folders, containers' folders, its own folders. Links, tables of filters, named network
+    /// namespaces and unfinished layers bear no slot's name: only [`Self::take`] sees those.
+    #[must_use]
+    pub fn of_slot(state_dir: &Path, slot: &str) -> Self {
+        let mut lines = BTreeSet::new();
+        look(Part::Slot(slot), state_dir, &mut |kind: &str, what: &str| {
+            lines.insert(format!("{kind} {what}"));
+        });
+        Self { lines }
     }
 
     /// What is there now and was not before; what is gone is no leftover.
@@ -81,7 +74,83 @@ impl Inventory {
     }
 }
 
-fn processes(add: &mut impl FnMut(&str, &str)) {
+/// Everything that is found without a program's help.
+fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str)) {
+    processes(part, add);
+    for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        if part.has(root) || part.has(at) {
+            add("mount", &format!("{root} at {at}"));
+        }
+    }
+    for name in names(Path::new("/sys/block")) {
+        if let Ok(file) = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"))
+            && part.has(&file)
+        {
+            add("loop device", &format!("{name} {}", file.trim()));
+        }
+    }
+    for top in hierarchies() {
+        for name in names(&top) {
+            if part.has(&name) && (name.starts_with("mancer-e2e") || name.starts_with("lxc")) {
+                add("cgroup", &top.join(name).display().to_string());
+            }
+        }
+    }
+    for name in names(Path::new(LXC_PATH)) {
+        let folder = Path::new(LXC_PATH).join(name);
+        let config = fs::read_to_string(folder.join("config")).unwrap_or_default();
+        if part.has(&config) {
+            add("file", &folder.display().to_string());
+            names(&folder).iter().for_each(|name| add("file", &folder.join(name).display().to_string()));
+        }
+    }
+    for entry in WalkDir::new(RUN_PATH).min_depth(1).max_depth(2).into_iter().filter_map(Result::ok) {
+        let path = entry.path().display().to_string();
+        if part.has(&path) {
+            add("file", &path);
+        }
+    }
+    for name in names(&state_dir.join("streams")).into_iter().filter(|name| part.is_slot(name)) {
+        add("unfinished", &format!("streams/{name}"));
+    }
+    if matches!(part, Part::Everything) {
+        for name in names(&state_dir.join("layers")).into_iter().filter(|name| name.starts_with('.')) {
+            add("unfinished", &format!("layers/{name}"));
+        }
+    }
+}
+
+impl Part<'_> {
+    fn is_slot(self, name: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Slot(slot) => slot == name,
+        }
+    }
+
+    /// Whether a text names the slot's cgroup or its folder, as a whole word.
+    fn has(self, text: &str) -> bool {
+        let Self::Slot(slot) = self else { return true };
+        [format!("{GROUP_PREFIX}{slot}"), format!("{RUN_PATH}/{slot}")].iter().any(|name| {
+            let ends = text.match_indices(name.as_str()).map(|(at, _)| &text[at + name.len()..]);
+            ends.into_iter().any(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-'))
+        })
+    }
+
+    /// Whether a process is one of a slot's own, or of the engine's anywhere.
+    fn has_process(self, group: &str, command: &str, of_engine: bool) -> bool {
+        match self {
+            Self::Everything => of_engine,
+            Self::Slot(slot) => {
+                self.has(group) || self.has(command) || format!("{command} ").contains(&format!("--slot {slot} "))
+            }
+        }
+    }
+}
+
+fn processes(part: Part<'_>, add: &mut impl FnMut(&str, &str)) {
     let own = |pid: &str, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let (mounts, network) = (own("self", "mnt"), own("self", "net"));
     for name in names(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
@@ -95,19 +164,20 @@ fn processes(add: &mut impl FnMut(&str, &str)) {
         let group = fs::read_to_string(format!("/proc/{name}/cgroup")).unwrap_or_default();
         let other_network = own(&name, "net").is_some_and(|theirs| Some(theirs) != network);
         let other_mounts = own(&name, "mnt").is_some_and(|theirs| Some(theirs) != mounts);
-        let ours = group.contains("mancer-e2e")
+        let of_engine = group.contains("mancer-e2e")
             || group.contains("lxc")
             || command.contains("guard --slot")
             || command.starts_with("lxc")
             || metadata.uid() >= 100_000 && !command.is_empty()
             || other_network
             || other_mounts && command.contains("xtask");
-        if ours {
-            let short = || fs::read_to_string(format!("/proc/{name}/comm")).unwrap_or_default();
-            // One that is about to end has no command line any more.
-            let command = if command.is_empty() { format!("{} in state {state}", short().trim()) } else { command };
-            add("process", &format!("{name} {command}"));
+        if !part.has_process(&group, &command, of_engine) {
+            continue;
         }
+        let short = || fs::read_to_string(format!("/proc/{name}/comm")).unwrap_or_default();
+        // One that is about to end has no command line any more.
+        let command = if command.is_empty() { format!("{} in state {state}", short().trim()) } else { command };
+        add("process", &format!("{name} {command}"));
         if other_network && let Some(namespace) = own(&name, "net") {
             add("network namespace", &namespace.display().to_string());
         }
@@ -117,4 +187,22 @@ fn processes(add: &mut impl FnMut(&str, &str)) {
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_told_from_those_whose_names_begin_alike() {
+        let part = Part::Slot("9");
+        for text in ["mancer-e2e-9", "0::/mancer-e2e-9/app/lxc.payload.x\n", "/run/mancer-e2e/9/images/0.img"] {
+            assert!(part.has(text), "{text}");
+        }
+        for text in ["mancer-e2e-90/app", "/run/mancer-e2e/90", "/run/mancer-e2e/build-9", "mancer-e2e-9-b", ""] {
+            assert!(!part.has(text), "{text}");
+        }
+        assert!(part.has_process("0::/", "xtask guard --slot 9", false));
+        assert!(!part.has_process("0::/", "xtask guard --slot 90", true));
+    }
 }

@@ -17,10 +17,13 @@ use super::{iptables, mount, tc};
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The folders below which trees may be removed: a damaged ledger must not lead anywhere else.
-const REMOVABLE_BELOW: [&str; 4] = ["/run/mancer-e2e", "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
+const REMOVABLE_BELOW: [&str; 4] = [RUN_PATH, "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
+
+/// The folder in which each slot has its own, on tmpfs.
+pub(super) const RUN_PATH: &str = "/run/mancer-e2e";
 
 /// How the names of the engine's own groups begin.
-const GROUP_PREFIX: &str = "mancer-e2e-";
+pub(super) const GROUP_PREFIX: &str = "mancer-e2e-";
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
