@@ -178,7 +178,7 @@ init *args:
 dist *args:
     cargo xtask dist "$@"
 
-# Check everything: format, lints, unit tests, tests on real containers, the scenarios
+# Check everything, or a part: just test, just test quick, just test lxc runs::a_good_run
 [group('project')]
 test *args:
     cargo xtask test "$@"

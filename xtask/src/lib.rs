@@ -20,4 +20,5 @@ pub mod program;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod session;

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "baseline", "bundle", "dist", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest",
-            "plan", "program", "record", "report", "run",
+            "plan", "program", "record", "report", "run", "selftest",
         ],
     ),
     (
@@ -49,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["fault", "judge", "program", "record"]),
     ("bundle", &["error", "host", "manifest", "record"]),
     ("dist", &["error", "host"]),
+    ("selftest", &["error", "host"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
     ("baseline", &["error", "host::invoker", "judge", "program", "record"]),
     ("perf", &["host", "lab", "record"]),

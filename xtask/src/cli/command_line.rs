@@ -117,6 +117,8 @@ enum Verb {
     Netqueue(netqueue::Args),
     #[command(hide = true)]
     FaultHolder(fault_holder::Args),
+    #[command(hide = true)]
+    LxcTests(test::lxc::Args),
 }
 
 impl Cli {
@@ -205,6 +207,7 @@ impl Verb {
             Verb::Guard(args) => guard::run(args),
             Verb::Netqueue(args) => netqueue::run(args),
             Verb::FaultHolder(args) => fault_holder::run(args),
+            Verb::LxcTests(args) => test::lxc::run(args, context),
         }
     }
 
@@ -217,6 +220,7 @@ impl Verb {
         !matches!(
             self,
             Self::Test(_)
+                | Self::LxcTests(_)
                 | Self::Shell(_)
                 | Self::Exec(_)
                 | Self::Clean(_)

@@ -1,34 +1,57 @@
-//! `cargo xtask test`: everything that must hold, in the order in which it fails fastest.
+//! `cargo xtask test`: the tests of this repository, whole or a part of them.
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use std::path::PathBuf;
-use std::time::Instant;
-
-use anyhow::Context as _;
-
 use super::settings::Settings;
 use super::{Context, doctor};
-use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
-use crate::host::cargo::{self, Program};
+use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::setup;
-use crate::host::shell;
-use crate::record::human::seconds;
+use crate::selftest::{LxcTests, Repository, Stage};
 
-/// The integration tests that make labs: one at a time, because they share one host.
-const ON_LXC: &str = "lxc";
-
-/// Run all tests of this repository.
+/// Run the tests of this repository.
 ///
-/// Formatting, lints, unit tests, workflows, integration tests on real LXC, and the scenarios.
+/// Formatting, lints, unit tests, rules of the house, workflows, documentation and its examples, integration tests on real
+/// LXC, and the scenarios. With the name of a part, that part; with parts of test names, the tests that have one of them.
 #[derive(Debug, clap::Args)]
+#[command(before_long_help = "\
+Examples:
+  cargo xtask test quick                           # what needs no root, within minutes
+  cargo xtask test lxc                             # on real LXC, several at once
+  cargo xtask test lxc runs::a_good_run            # one test
+  cargo xtask test --list")]
 pub struct Args {
+    /// quick, unit, lxc or scenarios; then parts of test names.
+    ///
+    /// `quick` is formatting, lints, unit tests, rules and workflows: no root, no containers. What stands behind `scenarios`
+    /// are filters of `e2e`. Parts of names alone choose among unit tests, rules and tests on LXC.
+    #[arg(value_name = "PART|NAME")]
+    words: Vec<String>,
+    /// Show the tests on LXC with their recorded times, and run none.
+    #[arg(long)]
+    list: bool,
+    /// Maximum tests on LXC at once [default: two for each processor].
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Commit the times that the tests on LXC take, by which a slow one is noticed.
+    #[arg(long)]
+    record_times: bool,
     /// Install what the machine lacks first, what is optional too, without asking.
     #[arg(long)]
     setup: bool,
 }
+
+/// Part of the tests, as one names it.
+const PARTS: [(&str, &[Stage]); 4] = [
+    ("quick", &Stage::QUICK),
+    ("unit", &[Stage::Unit, Stage::Rules, Stage::Examples]),
+    ("lxc", &[Stage::Lxc]),
+    ("scenarios", &[Stage::Scenarios]),
+];
+
+/// Stages in which a test's name chooses.
+const BY_NAME: [Stage; 3] = [Stage::Unit, Stage::Rules, Stage::Lxc];
 
 /// Carries the verb out: 1 at the first stage that fails.
 ///
@@ -38,102 +61,106 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
-    require_tools()?;
-    let tests = Tests { root: context.root.clone(), cargo: cargo::program().to_string_lossy().into_owned() };
-    let stages: [(&str, Stage); 9] = [
-        ("formatting", |it| it.cargo(&["fmt", "--all", "--check"])),
-        ("lints", |it| it.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("documentation", |it| {
-            it.cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--config", "build.rustdocflags=['-Dwarnings']"])
-        }),
-        ("unit tests", |it| it.cargo(&["test", "--quiet", "--workspace", "--lib", "--bins"])),
-        ("the Python client", Tests::python),
-        ("workflows", Tests::workflows),
-        ("documentation's examples", |it| it.cargo(&["test", "--quiet", "--workspace", "--doc"])),
-        ("integration tests, on real LXC", Tests::integration),
-        ("scenarios, on the real templates", Tests::scenarios),
-    ];
-    let mut times = Vec::new();
-    for (name, stage) in stages {
-        println!("==> {name}");
-        let begun = Instant::now();
-        let passed = stage(&tests)?;
-        let time = seconds(begun.elapsed().as_secs_f64() * 1e3);
-        if !passed {
-            println!("==> {name}: FAILED after {time}");
-            return Ok(EXIT_FAILED);
-        }
-        times.push(format!("    {name:<34} {time:>12}"));
+    let (stages, filters) = chosen(&args.words)?;
+    let repository = Repository::at(&context.root, unset(), lxc_verb(args), filters.clone());
+    if args.list {
+        let program = repository.lxc_program()?;
+        LxcTests::find(&context.root, &program, &filters)?.lines().for_each(|line| println!("{line}"));
+        return Ok(EXIT_PASSED);
     }
-    println!("==> all stages passed\n{}", times.join("\n"));
-    Ok(EXIT_PASSED)
+    if stages.iter().any(|stage| matches!(stage, Stage::Lxc | Stage::Scenarios)) {
+        require_tools()?;
+    }
+    let summary = repository.run(&stages, &|line| println!("{line}"))?;
+    summary.lines().iter().for_each(|line| println!("{line}"));
+    let left_out: Vec<&str> =
+        Stage::ALL.iter().filter(|stage| !stages.contains(stage)).map(|stage| stage.name()).collect();
+    if summary.failed.is_none() && !left_out.is_empty() {
+        println!("    left out: {}", left_out.join("; "));
+    }
+    Ok(summary.exit_code())
 }
 
-/// A part of the tests: whether it passed.
-type Stage = fn(&Tests) -> anyhow::Result<bool>;
-
-struct Tests {
-    root: PathBuf,
-    cargo: String,
+/// Stages and parts of names that the words mean.
+fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
+    let Some(first) = words.first() else { return Ok((Stage::ALL.to_vec(), Vec::new())) };
+    let Some((name, stages)) = PARTS.iter().find(|(name, _)| name == first) else {
+        return Ok((BY_NAME.to_vec(), words.to_vec()));
+    };
+    let filters = words[1..].to_vec();
+    if *name == "quick" && !filters.is_empty() {
+        let problem =
+            format!("`quick` takes no names: `cargo xtask test {}` runs what has that name", filters.join(" "));
+        return Err(Error::Usage(problem));
+    }
+    Ok((stages.to_vec(), filters))
 }
 
-impl Tests {
-    fn cargo(&self, args: &[&str]) -> anyhow::Result<bool> {
-        let words: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Ok(shell::run_interactive_in(&self.root, &self.cargo, &words)? == 0)
+/// Environment variables that somebody has set for runs of their own: they would change those of the tests.
+fn unset() -> Vec<String> {
+    Settings::variables().collect()
+}
+
+fn lxc_verb(args: &Args) -> Vec<String> {
+    let mut words = vec!["lxc-tests".to_owned()];
+    words.extend(args.jobs.map(|jobs| format!("--jobs={jobs}")));
+    words.extend(args.record_times.then(|| "--record-times".to_owned()));
+    words
+}
+
+/// The hidden verb that runs the tests on LXC, as root.
+pub mod lxc {
+    use std::path::PathBuf;
+
+    use super::{Context, is_root, unset};
+    use crate::error::Error;
+    use crate::guard::state_dir;
+    use crate::selftest::{LxcTests, Run, TestProgram};
+
+    /// Programs and options that `test` hands over.
+    #[derive(Debug, clap::Args)]
+    pub struct Args {
+        #[arg(long)]
+        program: PathBuf,
+        #[arg(long)]
+        package_dir: PathBuf,
+        #[arg(long)]
+        jobs: Option<usize>,
+        #[arg(long)]
+        record_times: bool,
+        filters: Vec<String>,
     }
 
-    fn python(&self) -> anyhow::Result<bool> {
-        let words = ["-B", "-m", "unittest", "discover", "--start-directory", "xtask/sdk/python"].map(str::to_owned);
-        Ok(shell::run_interactive_in(&self.root, "python3", &words)? == 0)
-    }
-
-    fn workflows(&self) -> anyhow::Result<bool> {
-        Ok(shell::run_interactive_in(&self.root, &self.root.join(".ci/workflows").display().to_string(), &[])? == 0)
-    }
-
-    /// Builds as the invoking user, runs as root: the tests make labs.
-    fn integration(&self) -> anyhow::Result<bool> {
-        if !self.cargo(&["build", "--quiet", "--workspace", "--bins"])? {
-            return Ok(false);
+    /// Carries the verb out.
+    ///
+    /// # Errors
+    /// Without root, or when the host cannot be looked at.
+    pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+        if !is_root() {
+            return Err(Error::Usage("labs need root: `cargo xtask test lxc` asks for it".into()).into());
         }
-        for program in self.integration_tests()? {
-            println!("--> {}", program.name);
-            let mut words = vec!["E2E_TEST_BUILT=1".to_owned(), format!("CARGO={}", self.cargo)];
-            // A test that builds something does so with the user's own Cargo.
-            let kept = ["CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var(name)));
-            words.extend(kept.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
-            words.push(program.path.display().to_string());
-            if program.name == ON_LXC {
-                words.push("--test-threads=1".into());
-            }
-            // What somebody has set for runs of their own would change those of the tests.
-            let unset = Settings::variables().flat_map(|name| ["-u".to_owned(), name]);
-            words.splice(0..0, std::iter::once("env".to_owned()).chain(unset));
-            if !is_root() {
-                words.splice(0..0, ["sudo".to_owned(), "--".into()]);
-            }
-            if shell::run_interactive_in(&program.package_dir, &words[0], &words[1..])? != 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let program = TestProgram { path: args.program.clone(), package_dir: args.package_dir.clone() };
+        let run =
+            Run { filters: args.filters.clone(), jobs: args.jobs, record_times: args.record_times, unset: unset() };
+        let tests = LxcTests::find(&context.root, &program, &args.filters)?;
+        tests.run(&context.root, &run, &state_dir(), &|line| println!("{line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
     }
 
-    fn integration_tests(&self) -> anyhow::Result<Vec<Program>> {
-        let built = cargo::build(&self.root, &["test", "--workspace", "--test", "*", "--no-run"]);
-        let mut programs = built.context("building the integration tests")?;
-        programs.retain(|program| program.is_test);
-        if programs.is_empty() {
-            return Err(Error::Usage(format!("there are no integration tests in {}", self.root.display())).into());
-        }
-        Ok(programs)
-    }
-
-    fn scenarios(&self) -> anyhow::Result<bool> {
-        let program = std::env::current_exe().context("finding this program")?.display().to_string();
-        let program = program.trim_end_matches(" (deleted)"); // Cargo has built it anew in the meantime
-        let words = ["--root".to_owned(), self.root.display().to_string(), "e2e".into()];
-        Ok(shell::run_interactive_in(&self.root, program, &words)? == 0)
+    #[test]
+    fn a_part_or_names_choose_stages() {
+        assert_eq!(chosen(&[]).unwrap(), (Stage::ALL.to_vec(), vec![]));
+        assert_eq!(chosen(&words("lxc runs::")).unwrap(), (vec![Stage::Lxc], words("runs::")));
+        assert_eq!(chosen(&words("redaction")).unwrap(), (BY_NAME.to_vec(), words("redaction")));
+        assert_eq!(chosen(&words("quick")).unwrap().0, Stage::QUICK);
+        assert!(chosen(&words("quick x")).is_err());
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::shell::Output;
 
-use super::common::{Host, e2e, project_with_template, record, said, selftest};
+use super::common::{Host, e2e, engine, mancer, project_with_template, record, said, selftest};
 
 #[path = "../formats/junit.rs"]
 mod junit;
@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 fn xtask(project: &Path, args: &[&str]) -> Output {
     let root = project.display().to_string();
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(["--root", &root]).args(args).dir(project).output().unwrap()
+    engine().args(["--root", &root]).args(args).dir(project).output().unwrap()
 }
 
 /// A project with that scenario, which declares a secret.
@@ -60,7 +60,7 @@ fn reports_of_real_runs_are_what_their_readers_take() {
         e2e(&project, &["misbehaves:check_fails", "misbehaves:panic", "three_machines", "chaos:endures", "--chaos"])
             .env("GITHUB_ACTIONS", "true")
             .env("GITHUB_STEP_SUMMARY", summary.path())
-            .env_remove("GITHUB_WORKSPACE")
+            .env("GITHUB_WORKSPACE", mancer())
             .output()
             .unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::common::{Host, SLOT, binaries, record, said, selftest};
+use super::common::{Host, binaries, record, said, selftest, slot};
 use xtask::host::shell::Command;
 
 /// A user made for one test, with a sudo that asks for no password.
@@ -108,7 +108,7 @@ fn a_user_runs_it_through_sudo() {
         "cd {0}/project && E2E_MAX_FAIL=7 {1}/xtask --root {0}/project e2e who_am_i pictures:kept --slot {2} --binaries {1}",
         checkout.display(),
         engine.display(),
-        SLOT
+        slot()
     );
     let output =
         Command::new("su").args(["-", user.name, "-c", &line]).deadline(std::time::Duration::from_secs(120)).output();

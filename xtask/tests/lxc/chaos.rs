@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use xtask::host::shell::{Command, Output};
+use xtask::host::shell::Output;
 
-use super::common::{Host, SLOT, binaries, e2e, events, record, said, selftest};
+use super::common::{Host, binaries, e2e, engine, events, record, said, selftest, slot};
 
 /// The file of a case in the last run.
 fn chaos_file(project: &Path, case: &str) -> PathBuf {
@@ -80,8 +80,8 @@ fn a_failure_is_reduced_to_the_fault_that_matters() {
     let project = selftest();
     let args = ["chaos:cannot_stand_a_kill", "--chaos=node.kill,disk.full,net.delay", "--seed", "3"];
     run(&args, 1, "b was never started again");
-    let shrunk = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["--root", &project.display().to_string(), "--format", "json", "shrink", "--slot", SLOT])
+    let shrunk = engine()
+        .args(["--root", &project.display().to_string(), "--format", "json", "shrink", "--slot", slot()])
         .args(["--times", "1", "--verify", "2", "--binaries", &binaries().display().to_string()])
         .dir(&project)
         .deadline(std::time::Duration::from_secs(300))

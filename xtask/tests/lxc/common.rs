@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -13,35 +14,79 @@ use serde_json::Value;
 use xtask::host::inventory::Inventory;
 use xtask::host::shell::{Command, Output};
 
-/// The slot of all tests: a lab that a person keeps in the first one is left alone.
-pub const SLOT: &str = "90";
+/// The slots that tests lease, one a process: a lab that a person keeps in the first one is left alone.
+const SLOTS: std::ops::RangeInclusive<u32> = 90..=97;
+
+/// Locked as shared by a test that leaves the rest of the host alone, as exclusive by one that needs all of it.
+const HOST_LOCK: &str = "/run/lock/mancer-e2e-tests";
 
 /// How long one run of the engine may take, the build of the scenarios included.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// One test at a time on this host; at its end nothing is left that was not there before.
+/// How long a test waits for a slot, or for those that need the whole host.
+const LEASE_DEADLINE: Duration = Duration::from_secs(1200);
+
+/// The tests of one process share its slot, so they run one after another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The slot of this process, leased when it is first asked for and kept until the process ends.
+pub fn slot() -> &'static str {
+    static LEASE: LazyLock<(String, Flock<File>)> = LazyLock::new(|| {
+        within(LEASE_DEADLINE, "no slot for tests is free", || {
+            SLOTS.map(|slot| slot.to_string()).find_map(|slot| {
+                let file = File::create(format!("{HOST_LOCK}-{slot}")).unwrap();
+                Some((slot, Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?))
+            })
+        })
+    });
+    &LEASE.0
+}
+
+/// A host with what a test may use of it; at the test's end nothing is left there that was not there before.
 pub struct Host {
     before: Inventory,
+    scope: Scope,
     _lock: Flock<File>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Part of the host that a test changes, and so compares.
+enum Scope {
+    Slot,
+    Everything,
 }
 
 impl Host {
+    /// Shares the host with other tests: everything happens in this process's slot.
     pub fn take() -> Self {
+        Self::locked(FlockArg::LockSharedNonblock, Scope::Slot)
+    }
+
+    /// Takes the whole host, for a test whose subject is the host or which judges times. Such tests lie below `alone/`:
+    /// `cargo xtask test` runs nothing beside them.
+    pub fn alone() -> Self {
+        Self::locked(FlockArg::LockExclusiveNonblock, Scope::Everything)
+    }
+
+    fn locked(kind: FlockArg, scope: Scope) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "labs need root: `cargo xtask test` asks for it");
-        let file = File::create("/run/lock/mancer-e2e-tests").unwrap();
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = within(LEASE_DEADLINE, "other tests have the host", || {
+            Flock::lock(File::create(HOST_LOCK).unwrap(), kind).ok()
+        });
         // The programs are built outside the measured time of any test.
         build_scenarios();
         // A test that failed before may have kept its lab.
-        Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
-        Self { before: inventory(), _lock: lock }
+        clean_slot();
+        copy_checkout();
+        Self { before: scope.inventory(), scope, _lock: lock, _turn: turn }
     }
 
     /// Waits until nothing is left; fails with what is, past the time.
     pub fn expect_clean_within(&self, time: Duration) {
         let started = Instant::now();
         loop {
-            let left = inventory().leftovers_since(&self.before);
+            let left = self.leftovers();
             if left.is_empty() {
                 return;
             }
@@ -52,7 +97,7 @@ impl Host {
 
     /// What is there now and was not before.
     pub fn leftovers(&self) -> Vec<String> {
-        inventory().leftovers_since(&self.before)
+        self.scope.inventory().leftovers_since(&self.before)
     }
 }
 
@@ -64,16 +109,71 @@ impl Drop for Host {
     }
 }
 
-fn inventory() -> Inventory {
-    Inventory::take(Path::new("/var/lib/mancer-e2e")).unwrap()
+impl Scope {
+    fn inventory(&self) -> Inventory {
+        let state_dir = Path::new("/var/lib/mancer-e2e");
+        match self {
+            Self::Slot => Inventory::of_slot(state_dir, slot()),
+            Self::Everything => Inventory::take(state_dir).unwrap(),
+        }
+    }
 }
 
-/// The engine's own test project.
+/// Asks again until there is an answer; fails past the deadline.
+fn within<T>(deadline: Duration, problem: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(started.elapsed() < deadline, "{problem} after {deadline:?}");
+        std::thread::sleep(Duration::from_millis(20)); // a lock of several kinds has no wait with a deadline
+    }
+}
+
+/// The repository's folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The copy of the repository's projects that belongs to this process's slot: runs write into their project's folder.
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("slot-{}", slot()))
+}
+
+fn copy_checkout() {
+    let checkout = checkout();
+    let _ = std::fs::remove_dir_all(&checkout);
+    std::fs::create_dir_all(checkout.join("xtask/tests/project")).unwrap();
+    let own = ["e2e.toml", "scenarios"].map(|name| format!("xtask/tests/project/{name}"));
+    for path in ["e2e.toml", "containers", "scenarios", "baselines"].map(String::from).into_iter().chain(own) {
+        Command::new("cp").arg("-a").arg(repository().join(&path)).arg(checkout.join(&path)).run().unwrap();
+    }
+    let User { uid, gid, .. } = owner();
+    Command::new("chown").args(["-R", &format!("{uid}:{gid}")]).arg(&checkout).run().unwrap();
+}
+
+/// Mancer's project, in this process's copy.
+pub fn mancer() -> PathBuf {
+    checkout()
+}
+
+/// The engine's own test project, in this process's copy.
 pub fn selftest() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/project")
+    checkout().join("xtask/tests/project")
 }
 
-/// The folder of its scenarios' programs.
+/// The engine, with this process's slot for every verb that has one.
+pub fn engine() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_xtask")).env("E2E_SLOT", slot())
+}
+
+/// Takes back what this process's slot has: a kept lab, and what killed runs left.
+pub fn clean_slot() {
+    engine().args(["clean", "--slot", slot()]).dir("/").run().unwrap();
+}
+
+/// The folder of the scenarios' programs.
 pub fn binaries() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap().to_owned()
 }
@@ -96,30 +196,49 @@ pub fn as_owner(program: &str) -> Command {
     if owner.uid.is_root() { command } else { command.user(owner.uid.as_raw(), owner.gid.as_raw()) }
 }
 
-/// A release of the engine, with the program that is built already, in a folder that goes with the answer; and what `dist`
-/// said of it.
-pub fn release() -> (tempfile::TempDir, Value) {
-    let folder = tempfile::tempdir().unwrap();
+/// A release of the engine, and what `dist` said of it: made once for all tests that want one, as long as the program stays.
+pub fn release() -> (PathBuf, Value) {
+    let built = std::fs::metadata(env!("CARGO_BIN_EXE_xtask")).unwrap();
+    let top = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let lock = Flock::lock(File::create(top.join("release.lock")).unwrap(), FlockArg::LockExclusive);
+    let _lock = lock.map_err(|(_, error)| error).unwrap();
+    let folder = top.join("release");
+    let answer = folder.join("answer.json");
+    let is_newer = |answer: std::fs::Metadata| answer.modified().unwrap() >= built.modified().unwrap();
+    if !answer.metadata().is_ok_and(is_newer) {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        let made = make_release(&folder);
+        std::fs::write(&answer, made.to_string()).unwrap();
+    }
+    let made = serde_json::from_slice(&std::fs::read(&answer).unwrap()).unwrap();
+    (folder, made)
+}
+
+/// Makes a release of the engine, with the program that is built already, in a folder; the answer is what `dist` said.
+pub fn make_release(folder: &Path) -> Value {
     let User { uid, gid, .. } = owner();
-    std::os::unix::fs::chown(folder.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::os::unix::fs::chown(folder, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
     let output = as_owner(env!("CARGO_BIN_EXE_xtask"))
         .args(["--format", "json", "dist", "--profile", "dev", "--out"])
-        .arg(folder.path())
-        .dir(root)
+        .arg(folder)
+        .dir(repository())
         .deadline(DEADLINE)
         .run()
         .unwrap_or_else(|error| panic!("{error}"));
-    (folder, serde_json::from_slice(&output.stdout).unwrap())
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The program of a release, unpacked in its folder.
-pub fn unpack(release: &Path) -> PathBuf {
+/// The program of a release, unpacked in a folder of the test's own.
+pub fn unpack(release: &Path) -> (tempfile::TempDir, PathBuf) {
+    let own = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(own.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let name = concat!("mancer-e2e-", env!("CARGO_PKG_VERSION"), "-");
-    let folder = release.join(format!("{name}{}", std::env::consts::ARCH));
-    let archive = format!("{}.tar.gz", folder.display());
-    Command::new("tar").args(["--extract", "--gzip", "--file", &archive]).dir(release).run().unwrap();
-    folder.join("bin/mancer-e2e")
+    let name = format!("{name}{}", std::env::consts::ARCH);
+    let archive = release.join(format!("{name}.tar.gz")).display().to_string();
+    Command::new("tar").args(["--extract", "--gzip", "--file", &archive]).dir(own.path()).run().unwrap();
+    let program = own.path().join(name).join("bin/mancer-e2e");
+    (own, program)
 }
 
 fn build_scenarios() {
@@ -133,13 +252,13 @@ fn build_scenarios() {
 
 /// `e2e` on a project, with the tests' slot and the programs built already.
 pub fn e2e(project: &Path, args: &[&str]) -> Command {
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(e2e_args(project, args)).dir(project).deadline(DEADLINE)
+    engine().args(e2e_args(project, args)).dir(project).deadline(DEADLINE)
 }
 
 /// The arguments of `e2e` as [`e2e`] gives them.
 pub fn e2e_args(project: &Path, args: &[&str]) -> Vec<String> {
     let mut words: Vec<String> = ["--root", &project.display().to_string(), "e2e"].map(String::from).to_vec();
-    words.extend(["--slot", SLOT, "--binaries", &binaries().display().to_string()].map(String::from));
+    words.extend(["--slot", slot(), "--binaries", &binaries().display().to_string()].map(String::from));
     words.extend(args.iter().map(|arg| (*arg).to_owned()));
     words
 }
@@ -155,7 +274,7 @@ pub fn e2e_in_background(project: &Path, args: &[&str]) -> Child {
 
 /// The process of the guard that holds the tests' slot.
 pub fn guard_pid() -> Option<i32> {
-    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(SLOT).join("owner.json")).ok()?;
+    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(slot()).join("owner.json")).ok()?;
     let owner: Value = serde_json::from_str(&text).ok()?;
     i32::try_from(owner["guard_pid"].as_i64()?).ok()
 }

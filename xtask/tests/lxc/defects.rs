@@ -1,11 +1,10 @@
 //! `scenarios/DEFECTS.md`, line by line: the program of each entry is run where its users would run it, and has to show
 //! the defect.
 
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::common::{Host, SLOT, e2e, said};
+use super::common::{Host, clean_slot, e2e, mancer, said, slot};
 use xtask::host::shell::Command;
 
 /// How many programs run at once.
@@ -31,7 +30,7 @@ fn entries(text: &str) -> Vec<(String, String)> {
 
 /// What is wrong with the program of an entry, if anything.
 fn problem(name: &str, program: &str) -> Option<String> {
-    let app = format!("mancer-e2e-{SLOT}-app");
+    let app = format!("mancer-e2e-{}-app", slot());
     let environment = ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/home/mancer", "USER=mancer"];
     let environment = environment.into_iter().chain(["LANG=C.UTF-8", "PYTHONPATH=/opt/mancer"]);
     let attach = Command::new("lxc-attach").args(["-n", &app, "--clear-env", "--uid=1000", "--gid=1000"]).dir("/");
@@ -47,7 +46,7 @@ fn problem(name: &str, program: &str) -> Option<String> {
 #[test]
 fn every_described_defect_is_shown_by_its_program() {
     let _host = Host::take();
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let project = mancer();
     let text = std::fs::read_to_string(project.join("scenarios/DEFECTS.md")).unwrap();
     let entries = entries(&text);
     assert!(entries.len() > 10, "only {} entries", entries.len());
@@ -65,7 +64,7 @@ fn every_described_defect_is_shown_by_its_program() {
             });
         }
     });
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+    clean_slot();
     let problems = problems.into_inner().unwrap();
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }

@@ -6,14 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use super::common::{Host, SLOT, release, said, unpack};
+use super::common::{Host, engine, make_release, mancer, release, said, slot, unpack};
 
 /// For a lab of a real template whose layer may have to be built.
 const DEADLINE: Duration = Duration::from_secs(600);
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
 
 fn file_named(release: &Value, end: &str) -> String {
     let paths = release["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap());
@@ -24,9 +20,9 @@ fn file_named(release: &Value, end: &str) -> String {
 fn an_archive_runs_where_it_is_unpacked() {
     let _host = Host::take();
     let (folder, made) = release();
-    Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).dir(folder.path()).run().unwrap();
-    let program = unpack(folder.path());
-    let engine = |args: &[&str]| Command::new(&program).args(args).dir(folder.path()).output().unwrap();
+    Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).dir(&folder).run().unwrap();
+    let (own, program) = unpack(&folder);
+    let engine = |args: &[&str]| Command::new(&program).args(args).dir(own.path()).output().unwrap();
     let version = engine(&["--version"]);
     assert!(version.text().ends_with(env!("CARGO_PKG_VERSION")), "{}", said(&version));
     let doctor = engine(&["doctor"]);
@@ -46,18 +42,19 @@ fn an_archive_runs_where_it_is_unpacked() {
     assert!(text("share/zsh/site-functions/_mancer-e2e").starts_with("#compdef mancer-e2e\n"));
     assert!(text("share/fish/vendor_completions.d/mancer-e2e.fish").contains("complete -c mancer-e2e"));
 
-    let (again, _) = release();
+    let again = tempfile::tempdir().unwrap();
+    make_release(again.path());
     let sums = |folder: &Path| std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
-    assert_eq!(sums(again.path()), sums(folder.path()), "the same program is packed to the same bytes");
-    assert_eq!(sums(folder.path()).lines().count() + 1, made["files"].as_array().unwrap().len());
+    assert_eq!(sums(again.path()), sums(&folder), "the same program is packed to the same bytes");
+    assert_eq!(sums(&folder).lines().count() + 1, made["files"].as_array().unwrap().len());
 }
 
 /// A verb on this project, in the tests' slot.
 fn xtask(args: &[&str]) -> Output {
     let place = args.iter().position(|word| *word == "--").unwrap_or(args.len());
     let (verb, program) = args.split_at(place);
-    let command = Command::new(env!("CARGO_BIN_EXE_xtask")).args(verb).args(["--slot", SLOT]).args(program);
-    command.dir(root()).deadline(DEADLINE).output().unwrap()
+    let command = engine().args(verb).args(["--slot", slot()]).args(program);
+    command.dir(mancer()).deadline(DEADLINE).output().unwrap()
 }
 
 fn inside(script: &str) -> Output {

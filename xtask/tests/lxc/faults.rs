@@ -1,7 +1,6 @@
 //! The catalogue of faults on real containers: the scenario checks each one from inside, this the record.
 
-use super::common::{Host, SLOT, e2e, events, said, selftest};
-use xtask::host::shell::Command;
+use super::common::{Host, e2e, engine, events, mancer, said, selftest, slot};
 
 #[test]
 fn every_fault_bites_is_recorded_and_is_healed() {
@@ -79,9 +78,9 @@ fn every_fault_bites_is_recorded_and_is_healed() {
 #[test]
 fn the_whole_catalogue_can_be_tried() {
     let _host = Host::take();
-    let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["--root", &project.display().to_string(), "--format", "json", "fault", "try", "--all", "--slot", SLOT])
+    let project = mancer();
+    let output = engine()
+        .args(["--root", &project.display().to_string(), "--format", "json", "fault", "try", "--all", "--slot", slot()])
         .dir(&project)
         .deadline(std::time::Duration::from_secs(500))
         .output()

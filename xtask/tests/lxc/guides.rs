@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use xtask::host::shell::Command;
 
-use super::common::{Host, SLOT, said, selftest};
+use super::common::{Host, engine, repository, said, slot};
 
 #[path = "../tidy/typed_words.rs"]
 mod typed_words;
@@ -364,9 +364,9 @@ fn run(root: &Path, words: &[&str]) -> xtask::host::shell::Output {
     let mut words: Vec<&str> = words.to_vec();
     if takes_slot {
         let end = words.iter().position(|word| *word == "--").unwrap_or(words.len());
-        words.splice(end..end, ["--slot", SLOT]);
+        words.splice(end..end, ["--slot", slot()]);
     }
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
+    engine()
         .args(words)
         .dir(root)
         .env_remove("DISPLAY")
@@ -456,7 +456,7 @@ fn project() -> tempfile::TempDir {
         std::fs::write(path, text).unwrap();
     };
     write("e2e.toml", "name = \"e2e-selftest\"\ncontainers = [\"app\", \"db\", \"worker\"]\n");
-    let mini = selftest().join("../../../containers/mini");
+    let mini = repository().join("containers/mini");
     std::fs::create_dir_all(folder.path().join("containers")).unwrap();
     Command::new("cp").arg("-r").arg(mini).arg(folder.path().join("containers/mini")).run().unwrap();
     for (name, more) in [("app", APP), ("db", DB), ("worker", "")] {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::host::shell::Command;
 
-use super::common::{Host, SLOT, events, record, release, said, unpack};
+use super::common::{Host, events, record, release, said, slot, unpack};
 
 /// For the first tree of a Debian and two layers on it, whose packages may have to be downloaded.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -18,7 +18,7 @@ struct Fresh {
     folder: tempfile::TempDir,
     store: tempfile::TempDir,
     engine: PathBuf,
-    _release: tempfile::TempDir,
+    _unpacked: tempfile::TempDir,
     /// Last, so that it looks at the host when the folders are gone.
     _host: Host,
 }
@@ -30,9 +30,8 @@ impl Fresh {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         // Root of a container passes through as an ordinary user.
         fs::set_permissions(store.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        let (release, _) = release();
-        fs::set_permissions(release.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self { folder, store, engine: unpack(release.path()), _release: release, _host: host }
+        let (unpacked, engine) = unpack(&release().0);
+        Self { folder, store, engine, _unpacked: unpacked, _host: host }
     }
 
     fn project(&self) -> PathBuf {
@@ -47,7 +46,7 @@ impl Fresh {
     }
 
     fn e2e(&self, args: &[&str]) -> String {
-        let (status, text) = self.engine(&[&["--root", "shop", "e2e", "--slot", SLOT], args].concat());
+        let (status, text) = self.engine(&[&["--root", "shop", "e2e", "--slot", slot()], args].concat());
         assert_eq!(status, 0, "{text}");
         text
     }

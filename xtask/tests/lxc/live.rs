@@ -15,11 +15,11 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use super::common::{Host, SLOT, e2e, e2e_args, events, guard_pid, record, said, selftest};
+use super::common::{Host, e2e, e2e_args, engine, events, guard_pid, record, said, selftest, slot};
 
 /// A verb on the engine's own test project.
 fn xtask(args: &[&str]) -> Command {
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(with_slot(args)).dir(selftest()).deadline(Duration::from_secs(60))
+    engine().args(with_slot(args)).dir(selftest()).deadline(Duration::from_secs(60))
 }
 
 /// With the tests' slot, which labs of somebody else's are not in; before what a program is given.
@@ -27,7 +27,7 @@ fn with_slot(args: &[&str]) -> Vec<String> {
     let mut words: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
     if !words.iter().any(|word| word == "--slot") {
         let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-        words.splice(end..end, ["--slot".to_owned(), SLOT.to_owned()]);
+        words.splice(end..end, ["--slot".to_owned(), slot().to_owned()]);
     }
     words
 }
@@ -73,13 +73,15 @@ fn interrupt(child: &Child) {
 #[test]
 fn a_lab_stays_is_entered_and_is_taken_down() {
     let host = Host::take();
-    refused(&["exec", "left", "--slot", SLOT, "--", "true"], 2, "there is no lab in slot 90");
-    refused(&["down"], 2, "there is no lab in slot 90");
+    let none = format!("there is no lab in slot {}", slot());
+    refused(&["exec", "left", "--slot", slot(), "--", "true"], 2, &none);
+    refused(&["down"], 2, &none);
     let said_up = up(&["mini", "mini", "--name", "left,right", "--ttl", "1h"]);
-    for part in ["left", "right", "cargo xtask down --slot 90", "cargo xtask forward left:PORT", "by itself in 1h"] {
+    let down_line = format!("cargo xtask down --slot {}", slot());
+    for part in ["left", "right", &down_line, "cargo xtask forward left:PORT", "by itself in 1h"] {
         assert!(said_up.contains(part), "{part}: {said_up}");
     }
-    refused(&["up", "mini", "--slot", SLOT, "--no-wait"], 3, "cargo xtask down");
+    refused(&["up", "mini", "--slot", slot(), "--no-wait"], 3, "cargo xtask down");
 
     let piped = xtask(&["exec", "left", "--user", "user", "--", "/bin/sh", "-c", "id -u; cat; echo bad >&2; exit 7"])
         .stdin("through")
@@ -116,7 +118,7 @@ fn a_lab_goes_by_itself_when_its_time_is_over() {
 
     let output = e2e(&selftest(), &["misbehaves:exit_7", "--keep-containers", "--ttl", "1s"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
-    assert!(said(&output).contains("cargo xtask down --slot 90"), "{}", said(&output));
+    assert!(said(&output).contains(&format!("cargo xtask down --slot {}", slot())), "{}", said(&output));
     host.expect_clean_within(Duration::from_secs(20));
     assert_eq!(e2e(&selftest(), &["misbehaves:exit_7", "--ttl", "1s"]).output().unwrap().status, 2, "nothing is kept");
 }
@@ -293,7 +295,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     let holder = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid = entry.unwrap().file_name().to_str()?.parse::<i32>().ok()?;
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        line.contains(&format!("fault-holder\0--slot\0{SLOT}")).then_some(pid)
+        line.contains(&format!("fault-holder\0--slot\0{}\0", slot())).then_some(pid)
     });
     let holder: Vec<i32> = holder.collect();
     assert_eq!(holder.len(), 1);

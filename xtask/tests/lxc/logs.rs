@@ -1,13 +1,13 @@
 //! `cargo xtask logs`, of a run and of the lab that it has kept.
 
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::shell::Output;
 
-use super::common::{Host, SLOT, e2e, said, selftest};
+use super::common::{Host, clean_slot, e2e, engine, said, selftest};
 
 fn logs(args: &[&str]) -> Output {
     let project = selftest();
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(["logs"]).args(args).dir(project).output().unwrap()
+    engine().args(["logs"]).args(args).dir(project).output().unwrap()
 }
 
 fn lines(output: &Output) -> Vec<Value> {
@@ -54,5 +54,5 @@ fn what_a_run_and_a_live_lab_have_logged_is_shown() {
     assert_eq!((&live[0]["format_version"], &live[0]["live"]), (&1.into(), &true.into()));
     let started = live.iter().find(|line| line["source"] == "lxc.log").expect("LXC has logged");
     assert_eq!(started["machine"], "a");
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+    clean_slot();
 }

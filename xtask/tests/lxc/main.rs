@@ -3,18 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests: clippy takes their helpers for ordinary code")]
 
 mod again;
+mod alone;
 mod as_user;
 mod browser;
 mod chaos;
 mod common;
-mod comparisons;
-mod crashes;
 mod defects;
 mod dist;
-mod doctor;
 mod faults;
 mod guides;
-mod image;
 mod init;
 mod languages;
 mod live;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::unistd::User;
 
-use super::common::{Host, SLOT, as_owner, binaries, owner, record, said};
+use super::common::{Host, as_owner, binaries, engine, owner, record, repository, said, slot};
 use xtask::host::shell::Command;
 
 /// For a build whose dependencies are mostly built already.
@@ -72,7 +72,7 @@ impl Fresh {
 
     /// Runs scenarios as root: labs need it.
     fn e2e(&self, args: &[&str]) -> (i32, String) {
-        let command = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["e2e", "--slot", SLOT]).args(args);
+        let command = engine().args(["e2e", "--slot", slot()]).args(args);
         let output = command.dir(&self.root).deadline(DEADLINE).env("CARGO", "/no/such/cargo").output().unwrap();
         (output.status, said(&output))
     }
@@ -82,10 +82,6 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.root);
     }
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 #[test]

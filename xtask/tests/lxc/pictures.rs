@@ -10,7 +10,7 @@ use xtask::host::chromium::Browser;
 use xtask::host::packages::Item;
 use xtask::host::shell::{Command, which};
 
-use super::common::{Host, SLOT, e2e, e2e_args, e2e_in_background, events, guard_pid, said, selftest};
+use super::common::{Host, clean_slot, e2e, e2e_args, e2e_in_background, events, guard_pid, said, selftest, slot};
 
 /// Fails, and does not pass, where there is nothing to test with.
 fn require_browser() {
@@ -20,7 +20,7 @@ fn require_browser() {
 }
 
 fn picture_dir() -> PathBuf {
-    Path::new("/run/mancer-e2e").join(SLOT).join("picture")
+    Path::new("/run/mancer-e2e").join(slot()).join("picture")
 }
 
 /// The processes of the tests' browser.
@@ -115,7 +115,7 @@ fn a_scenario_that_ends_takes_its_browser_with_it() {
     assert!(said(&output).contains("did not end within 8s"), "{}", said(&output));
     assert_eq!(browsers(&host), [""; 0], "a browser runs in the kept lab");
     assert!(!picture_dir().exists(), "its folder is there");
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+    clean_slot();
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn killed_in_the_middle_of_a_picture_nothing_is_left() {
             // By itself: nobody has cleaned up yet.
             wait_until("the browser has outlived the guard", || browsers(&host).is_empty());
             // A lock goes with the last of its process, and that is not this test's child.
-            wait_until("the guard does not end", || !Slot::named(SLOT).is_held().unwrap());
-            Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+            wait_until("the guard does not end", || !Slot::named(slot()).is_held().unwrap());
+            clean_slot();
         }
         host.expect_clean_within(Duration::from_secs(if guard_too { 0 } else { 10 }));
         assert_eq!(traces(), before);

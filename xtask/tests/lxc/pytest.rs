@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::host::shell::Command;
 
-use super::common::{Host, SLOT, binaries, e2e, record, said, selftest};
+use super::common::{Host, binaries, e2e, engine, record, said, selftest, slot};
 
 /// What README.md has beside a line of pytest's.
 const SHOWN: &[&str] = &[
@@ -84,8 +84,9 @@ fn operations_are_watched_and_compared_as_with_pytest() {
     assert!(!baselines.0.exists(), "{} is somebody's", baselines.0.display());
     let missing = e2e(&project, &["three_machines", "--baseline-compare"]).output().unwrap();
     assert!(missing.status == 2 && said(&missing).contains("cargo xtask baseline-update"), "{}", said(&missing));
-    let update = ["baseline-update", "three_machines", "--slot", SLOT, "--binaries", &binaries().display().to_string()];
-    let update = Command::new(env!("CARGO_BIN_EXE_xtask")).args(update).dir(&project);
+    let update =
+        ["baseline-update", "three_machines", "--slot", slot(), "--binaries", &binaries().display().to_string()];
+    let update = engine().args(update).dir(&project);
     update.deadline(Duration::from_secs(120)).run().unwrap();
     // How long a page takes is another test's business.
     passes(&["three_machines", "--baseline-compare", "--perf-gate=warn"]);
@@ -99,18 +100,18 @@ fn labs_are_kept_named_and_entered_as_with_pytest() {
     let failed = e2e(&selftest(), &["misbehaves:exit_7", "--keep-containers"]).output().unwrap();
     assert_eq!(failed.status, 1, "{}", said(&failed));
     let engine = |args: &[&str]| {
-        let command = Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).dir(selftest());
+        let command = engine().args(args).dir(selftest());
         command.deadline(Duration::from_secs(60)).run().unwrap().text()
     };
     let attach = |name: &str| {
         let inside = ["-n", name, "--", "/bin/hostname"];
         Command::new("lxc-attach").args(inside).dir("/").run().unwrap().text().trim().to_owned()
     };
-    assert_eq!(engine(&["shell", "a", "--slot", SLOT, "--", "/bin/hostname"]).trim(), "a");
-    assert_eq!(attach(&format!("e2e-selftest-{SLOT}-a")), "a");
-    engine(&["down", "--slot", SLOT]);
+    assert_eq!(engine(&["shell", "a", "--slot", slot(), "--", "/bin/hostname"]).trim(), "a");
+    assert_eq!(attach(&format!("e2e-selftest-{}-a", slot())), "a");
+    engine(&["down", "--slot", slot()]);
 
     passes(&["three_machines", "--e2e-containers", "left,right", "--keep-containers=always"]);
     assert_eq!((attach("left"), attach("right")), ("a".into(), "b".into()));
-    engine(&["down", "--slot", SLOT]);
+    engine(&["down", "--slot", slot()]);
 }

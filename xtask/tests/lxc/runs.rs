@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::common::{Host, SLOT, e2e, e2e_in_background, events, project_with_template, record, said, selftest};
+use super::common::{
+    Host, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::host::shell::Command;
 
 fn xtask(args: &[&str]) -> Command {
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).dir(selftest()).deadline(Duration::from_secs(60))
+    engine().args(args).dir(selftest()).deadline(Duration::from_secs(60))
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned() {
     let project = selftest();
     let output = e2e(&project, &["three_machines", "--keep-containers=always"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
-    let name = format!("e2e-selftest-{SLOT}-a");
+    let name = format!("e2e-selftest-{}-a", slot());
     assert!(said(&output).contains(&format!("lxc-attach -n {name} -- ")), "{}", said(&output));
     Command::new("lxc-attach").args(["-n", &name, "--", "/bin/true"]).dir("/").run().unwrap();
     assert!(xtask(&["ps"]).run().unwrap().text().contains(&name));
@@ -149,7 +151,7 @@ fn a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned() {
     assert_eq!(second.status, 3, "{}", said(&second));
     assert!(said(&second).contains("cargo xtask down"), "{}", said(&second));
     assert!(!host.leftovers().is_empty(), "the lab is there");
-    let cleaned = xtask(&["clean", "--slot", SLOT]).run().unwrap();
+    let cleaned = xtask(&["clean", "--slot", slot()]).run().unwrap();
     assert!(cleaned.text().contains("is gone"), "{}", cleaned.text());
 }
 
@@ -157,12 +159,13 @@ fn a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned() {
 fn only_a_failure_keeps_the_lab_by_default() {
     let _host = Host::take();
     let project = selftest();
+    let labs = || said(&xtask(&["ps", "--slot", slot()]).output().unwrap());
     e2e(&project, &["three_machines", "--keep-containers"]).run().unwrap();
-    assert!(xtask(&["ps"]).run().unwrap().text().contains("no lab"));
+    assert!(labs().contains("there is no lab in slot"), "{}", labs());
     let output = e2e(&project, &["misbehaves:exit_7", "--keep-containers"]).output().unwrap();
     assert_eq!(output.status, 1);
-    assert!(xtask(&["ps"]).run().unwrap().text().contains("kept for a look"));
-    xtask(&["clean", "--slot", SLOT]).run().unwrap();
+    assert!(labs().contains("kept for a look"), "{}", labs());
+    xtask(&["clean", "--slot", slot()]).run().unwrap();
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn a_lab_that_is_not_ready_leaves_its_logs_and_can_be_kept() {
     let console = "smoke/never_connects/attempt-2/containers/a/console.log";
     assert!(project.path().join("target/e2e/latest").join(console).is_file());
     assert_eq!(xtask(&["shell", "a", "--", "/bin/hostname"]).run().unwrap().text(), "a");
-    xtask(&["clean", "--slot", SLOT]).run().unwrap();
+    xtask(&["clean", "--slot", slot()]).run().unwrap();
 }
 
 #[test]
@@ -285,7 +288,7 @@ fn what_a_container_may_use_is_bounded() {
     assert_eq!(hog.status, 137, "killed for want of memory: {}", said(&hog));
     let forks = inside("for i in $(seq 60); do sleep 5 & done 2>&1; wait");
     assert!(said(&forks).contains("fork"), "{}", said(&forks));
-    xtask(&["clean", "--slot", SLOT]).run().unwrap();
+    xtask(&["clean", "--slot", slot()]).run().unwrap();
 }
 
 #[test]
@@ -348,11 +351,11 @@ fn containers_are_named_by_position() {
     let output =
         e2e(&project, &["three_machines", "--e2e-containers", "first,second", "--keep-containers=always"]).output();
     assert_eq!(output.unwrap().status, 0);
-    for (name, hostname) in [("first", "a"), ("second", "b"), (&format!("e2e-selftest-{SLOT}-c"), "c")] {
+    for (name, hostname) in [("first", "a"), ("second", "b"), (&format!("e2e-selftest-{}-c", slot()), "c")] {
         let output = Command::new("lxc-attach").args(["-n", name, "--", "/bin/hostname"]).dir("/").run().unwrap();
         assert_eq!(output.text(), hostname);
     }
-    xtask(&["clean", "--slot", SLOT]).run().unwrap();
+    xtask(&["clean", "--slot", slot()]).run().unwrap();
 }
 
 /// A template on mini whose first process runs these lines of shell.
@@ -364,7 +367,7 @@ fn init_script(lines: &str) -> String {
 
 /// Waits until the lab of the test's slot exists.
 fn wait_for_lab() {
-    let path = Path::new("/run/mancer-e2e").join(SLOT).join("socket");
+    let path = Path::new("/run/mancer-e2e").join(slot()).join("socket");
     let started = std::time::Instant::now();
     while !path.exists() {
         assert!(started.elapsed() < Duration::from_secs(30), "{} did not appear", path.display());

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::common::{Host, e2e, events, record, said, selftest};
-use xtask::host::shell::{Command, Output};
+use super::common::{Host, e2e, engine, events, record, said, selftest};
+use xtask::host::shell::Output;
 
 /// What is split: five cases.
 const SUITE: &str = "tag:smoke";
@@ -22,12 +22,7 @@ fn run_shard(filters: &[&str], shard: &str) -> PathBuf {
 fn merge(folders: &[&PathBuf]) -> Output {
     let words = folders.iter().map(|folder| folder.display().to_string());
     let words: Vec<String> = ["merge".to_owned()].into_iter().chain(words).collect();
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(words)
-        .dir(selftest())
-        .deadline(Duration::from_secs(60))
-        .output()
-        .unwrap()
+    engine().args(words).dir(selftest()).deadline(Duration::from_secs(60)).output().unwrap()
 }
 
 fn cases(record: &Value, verdict: &str) -> Vec<String> {
@@ -118,7 +113,7 @@ fn durations_are_recorded_from_a_plain_run() {
     let output = e2e(&project, &["three_machines"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
     let runs = |args: &[&str]| {
-        let command = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["runs"]).args(args.iter().copied());
+        let command = engine().args(["runs"]).args(args.iter().copied());
         command.dir(&project).deadline(Duration::from_secs(60)).output().unwrap()
     };
     let output = runs(&["durations", "latest"]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use super::common::{Host, SLOT, e2e, events, record, said};
+use crate::common::{Host, e2e, engine, events, record, said, slot};
 
 /// A project of its own with that work.
 fn project() -> tempfile::TempDir {
@@ -39,12 +39,12 @@ fn set_percent(root: &Path, percent: u32) {
 }
 
 fn xtask(root: &Path, words: &[&str]) -> Output {
-    let command = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("--root").arg(root).args(words).dir(root);
+    let command = engine().arg("--root").arg(root).args(words).dir(root);
     command.deadline(std::time::Duration::from_secs(300)).output().unwrap()
 }
 
 fn update(root: &Path) -> Output {
-    xtask(root, &["baseline-update", "--over", "1s", "--slot", SLOT])
+    xtask(root, &["baseline-update", "--over", "1s", "--slot", slot()])
 }
 
 fn compare(root: &Path, more: &[&str]) -> Output {
@@ -67,7 +67,7 @@ fn comparison(root: &Path, operation: &str, metric: &str) -> Value {
 
 #[test]
 fn committed_baselines_are_made_judged_and_kept_in_order() {
-    let _host = Host::take();
+    let _host = Host::alone();
     let folder = project();
     let root = folder.path();
     let none = compare(root, &[]);
@@ -142,7 +142,7 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
 
 #[test]
 fn a_failed_run_stores_nothing() {
-    let _host = Host::take();
+    let _host = Host::alone();
     let folder = project();
     let root = folder.path();
     fs::write(root.join("containers/task/files/task.sh"), "#!/bin/sh\nexit 1\n").unwrap();
@@ -154,7 +154,7 @@ fn a_failed_run_stores_nothing() {
 
 #[test]
 fn a_duet_finds_more_work_and_calls_the_same_work_no_worse() {
-    let _host = Host::take();
+    let _host = Host::alone();
     let folder = project();
     let root = folder.path();
     let git = |words: &[&str]| {

@@ -3,11 +3,10 @@
 //! `E2E_TEST_KILLS` sets how often; the seed is printed, and `E2E_TEST_SEED` repeats a series.
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use super::common::{Host, SLOT, e2e, e2e_in_background, guard_pid, said, selftest};
+use crate::common::{Host, clean_slot, e2e, e2e_in_background, guard_pid, mancer, said, selftest, slot};
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,7 +56,7 @@ fn kill_the_engine(host: &Host, random: &mut Pcg64, run_ms: u64, start: impl Fn(
 
 #[test]
 fn the_engine_killed_leaves_nothing() {
-    let host = Host::take();
+    let host = Host::alone();
     let mut random = random();
     for _ in 0..kills(8) {
         kill_the_engine(&host, &mut random, RUN_MS, start);
@@ -71,11 +70,11 @@ fn the_engine_killed_leaves_nothing() {
     reason = "the seam hands no descriptor over; this guard is started as the engine starts it"
 )]
 fn a_guard_whose_engine_is_gone_before_its_first_word_ends() {
-    let host = Host::take();
+    let host = Host::alone();
     let (engine, guard) = UnixStream::pair().unwrap();
     drop(engine);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["guard", "--slot", SLOT, "--purpose", "a test"]);
+    command.args(["guard", "--slot", slot(), "--purpose", "a test"]);
     command.fd_mappings(vec![FdMapping { parent_fd: guard.into(), child_fd: 3 }]).unwrap();
     let mut guard = command.spawn().unwrap();
     let began = Instant::now();
@@ -91,9 +90,9 @@ fn a_guard_whose_engine_is_gone_before_its_first_word_ends() {
 
 #[test]
 fn the_engine_killed_while_real_services_run_leaves_nothing() {
-    let host = Host::take();
+    let host = Host::alone();
     let mut random = random();
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let project = mancer();
     // The templates are built first: a build has its own test.
     let output = e2e(&project, &["data_ingestion:small"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
@@ -106,7 +105,7 @@ fn the_engine_killed_while_real_services_run_leaves_nothing() {
 
 #[test]
 fn the_engine_killed_amid_faults_leaves_nothing() {
-    let host = Host::take();
+    let host = Host::alone();
     let mut random = random();
     for _ in 0..kills(6) {
         kill_the_engine(&host, &mut random, BREAKING_MS, || e2e_in_background(&selftest(), &["stays_broken"]));
@@ -116,7 +115,7 @@ fn the_engine_killed_amid_faults_leaves_nothing() {
 
 #[test]
 fn the_engine_killed_amid_chaos_leaves_nothing() {
-    let host = Host::take();
+    let host = Host::alone();
     let mut random = random();
     for _ in 0..kills(6) {
         let seed = random.random_range(1..1000).to_string();
@@ -129,7 +128,7 @@ fn the_engine_killed_amid_chaos_leaves_nothing() {
 
 #[test]
 fn both_killed_amid_faults_leave_nothing_once_reclaimed() {
-    let host = Host::take();
+    let host = Host::alone();
     let mut random = random();
     for _ in 0..kills(3) {
         let mut engine = e2e_in_background(&selftest(), &["stays_broken"]);
@@ -140,7 +139,7 @@ fn both_killed_amid_faults_leave_nothing_once_reclaimed() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL); // it may have gone by itself, after the engine
         }
         engine.wait().unwrap();
-        Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+        clean_slot();
         host.expect_clean_within(Duration::from_secs(2));
     }
     expect_the_next_run_to_work();
@@ -148,7 +147,7 @@ fn both_killed_amid_faults_leave_nothing_once_reclaimed() {
 
 #[test]
 fn the_guard_killed_leaves_nothing_once_it_is_reclaimed() {
-    let host = Host::take();
+    let host = Host::alone();
     let mut random = random();
     for round in 0..kills(8) {
         let delay = Duration::from_millis(random.random_range(0..RUN_MS));
@@ -169,14 +168,14 @@ fn the_guard_killed_leaves_nothing_once_it_is_reclaimed() {
 
 #[test]
 fn both_killed_with_a_frozen_container_leave_nothing_once_reclaimed() {
-    let host = Host::take();
+    let host = Host::alone();
     for _ in 0..kills(3) {
         let output = e2e(&selftest(), &["three_machines", "--keep-containers=always"]).output().unwrap();
         assert_eq!(output.status, 0, "{}", said(&output));
-        Command::new("lxc-freeze").args(["-n", &format!("e2e-selftest-{SLOT}-b")]).dir("/").run().unwrap();
+        Command::new("lxc-freeze").args(["-n", &format!("e2e-selftest-{}-b", slot())]).dir("/").run().unwrap();
         kill(Pid::from_raw(guard_pid().expect("the lab is kept")), Signal::SIGKILL).unwrap();
         // A frozen container outlives its guard: that is what reclaiming is for.
-        Command::new(env!("CARGO_BIN_EXE_xtask")).args(["clean", "--slot", SLOT]).dir("/").run().unwrap();
+        clean_slot();
         host.expect_clean_within(Duration::ZERO);
     }
     expect_the_next_run_to_work();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use xtask::host::shell::{Command, Output};
 
-use super::common::Host;
+use crate::common::{Host, engine};
 
 fn xtask(args: &[&str]) -> Command {
     let deadline = Duration::from_secs(90);
-    Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).env_remove("IN_NIX_SHELL").deadline(deadline)
+    engine().args(args).env_remove("IN_NIX_SHELL").deadline(deadline)
 }
 
 /// Name and status of each finding, and the exit code that they lead to.
@@ -22,7 +22,7 @@ fn findings(output: &Output) -> (Vec<serde_json::Value>, i32) {
 
 #[test]
 fn doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found() {
-    let _host = Host::take();
+    let _host = Host::alone();
     let empty = tempfile::tempdir().unwrap();
     let output = xtask(&["doctor", "--format", "json"]).env("PATH", empty.path()).output().unwrap();
     let (findings, expected) = findings(&output);
@@ -38,7 +38,7 @@ fn doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found() {
 
 #[test]
 fn setup_without_a_terminal_never_asks() {
-    let _host = Host::take();
+    let _host = Host::alone();
     let output = xtask(&["setup"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     match output.status {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use super::common::Host;
+use crate::common::{Host, engine};
 
 /// Root inside, in the test's project.
 const FIRST_ID: u32 = 200_000;
@@ -34,7 +34,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(command: &str) -> Self {
-        let host = Host::take();
+        let host = Host::alone();
         let (project, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::set_permissions(project.path(), fs::Permissions::from_mode(0o700)).unwrap();
         // Root of a container passes through as an ordinary user.
@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        Command::new(env!("CARGO_BIN_EXE_xtask"))
+        engine()
             .args(["--root", self.project.path().to_str().unwrap(), "--format", "json", "image"])
             .args(args)
             .env("E2E_STATE_DIR", self.store.path())

@@ -1,0 +1,111 @@
+//! One program of Rust's own test harness: the tests in it, each run in a process of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::host::shell::{Command, CommandError};
+
+/// The folder of tests that need the whole host: nothing runs beside them.
+const ALONE: &str = "alone::";
+
+/// Time that one test may take, the build of a template included.
+const DEADLINE: Duration = Duration::from_secs(900);
+
+/// A test program that Cargo has built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestProgram {
+    /// Path of the program.
+    pub path: PathBuf,
+    /// Folder of its package, in which it runs.
+    pub package_dir: PathBuf,
+}
+
+/// One test of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Test {
+    /// Path of the test's function in its program, such as `runs::a_good_run_passes`.
+    pub name: String,
+    /// Program that has it.
+    pub program: TestProgram,
+}
+
+/// Result of one test.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Name of the test.
+    pub name: String,
+    /// From the start of its process to the end.
+    pub duration: Duration,
+    /// Both streams of a test that failed.
+    pub failure: Option<String>,
+}
+
+impl TestProgram {
+    /// Lists its tests.
+    ///
+    /// # Errors
+    /// When the program does not start, or answers with something else than a list.
+    pub fn tests(&self) -> anyhow::Result<Vec<Test>> {
+        let output = Command::new(&self.path).args(["--list", "--format=terse"]).dir(&self.package_dir).run()?;
+        let tests: Vec<Test> =
+            names(&output.text()).map(|name| Test { name: name.to_owned(), program: self.clone() }).collect();
+        if tests.is_empty() {
+            bail!("{} lists no test:\n{}", self.path.display(), output.text());
+        }
+        Ok(tests)
+    }
+}
+
+/// Names in the harness's terse list: `NAME: test` a line.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(|line| line.strip_suffix(": test"))
+}
+
+impl Test {
+    /// Whether nothing may run beside it.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.name.starts_with(ALONE)
+    }
+
+    /// Runs it in a process of its own, without the variables that `unset` names.
+    #[must_use]
+    pub fn run(&self, unset: &[String]) -> Finished {
+        let command = Command::new(&self.program.path).args(["--exact", &self.name, "--nocapture"]);
+        let command = unset.iter().fold(command, Command::env_remove).env("E2E_TEST_BUILT", "1");
+        let started = std::time::Instant::now();
+        let result = command.dir(&self.program.package_dir).deadline(DEADLINE).output();
+        let failure = match result {
+            Ok(output) if output.status == 0 && has_run_one(&output.text()) => None,
+            Ok(output) => {
+                let streams = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                Some(format!("{}ended with status {}", streams.concat(), output.status))
+            }
+            Err(error @ CommandError { .. }) => Some(error.to_string()),
+        };
+        Finished { name: self.name.clone(), duration: started.elapsed(), failure }
+    }
+}
+
+/// Whether the harness counted one test as passed: a name that it does not know runs none, with status 0.
+fn has_run_one(said: &str) -> bool {
+    said.contains("test result: ok. 1 passed;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_tests_and_no_benchmarks() {
+        assert_eq!(names("a::b: test\nc: benchmark\n\n1 test, 1 benchmark\n").collect::<Vec<_>>(), ["a::b"]);
+    }
+
+    #[test]
+    fn a_name_without_a_test_has_not_passed() {
+        assert!(has_run_one("running 1 test\n.\ntest result: ok. 1 passed; 0 failed; 0 ignored;"));
+        assert!(!has_run_one("running 0 tests\ntest result: ok. 0 passed; 0 failed;"));
+    }
+}

@@ -1,0 +1,12 @@
+//! The tests of this repository: their stages, how many run at once, and how long each takes.
+//! Does not know what a test does.
+
+mod libtest;
+mod lxc;
+mod queue;
+mod stages;
+mod times;
+
+pub use libtest::TestProgram;
+pub use lxc::{LxcTests, Run, Show};
+pub use stages::{Repository, Stage, Summary};

@@ -1,0 +1,276 @@
+//! The stages of the tests, what fails fastest first.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+
+use super::libtest::TestProgram;
+use super::lxc::Show;
+use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
+use crate::host::cargo::{self, Program};
+use crate::host::invoker::is_root;
+use crate::host::shell::{self, Command};
+
+/// Target of the tests on real LXC.
+const ON_LXC: &str = "lxc";
+
+/// Time for the templates of Mancer's machines, downloaded packages included.
+const TEMPLATES_DEADLINE: Duration = Duration::from_secs(1800);
+
+/// A part of the tests that can be run on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Format of the source text.
+    Formatting,
+    /// Clippy, with warnings as errors.
+    Lints,
+    /// Rustdoc, with warnings as errors.
+    Documentation,
+    /// Unit tests of all crates and of the Python client.
+    Unit,
+    /// Integration tests without containers: rules of the house, formats of reports, the command line, verdicts.
+    Rules,
+    /// Workflows for CI.
+    Workflows,
+    /// Examples in documentation, compiled.
+    Examples,
+    /// Integration tests on real LXC.
+    Lxc,
+    /// Scenarios of Mancer on the real templates.
+    Scenarios,
+}
+
+impl Stage {
+    /// All stages in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Formatting,
+        Self::Lints,
+        Self::Unit,
+        Self::Rules,
+        Self::Workflows,
+        Self::Documentation,
+        Self::Examples,
+        Self::Lxc,
+        Self::Scenarios,
+    ];
+
+    /// Stages that need neither root nor containers and answer within minutes.
+    pub const QUICK: [Self; 5] = [Self::Formatting, Self::Lints, Self::Unit, Self::Rules, Self::Workflows];
+
+    /// Name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Formatting => "formatting",
+            Self::Lints => "lints",
+            Self::Documentation => "documentation",
+            Self::Unit => "unit tests",
+            Self::Rules => "rules, formats, command line",
+            Self::Workflows => "workflows",
+            Self::Examples => "documentation's examples",
+            Self::Lxc => "tests on real LXC",
+            Self::Scenarios => "scenarios",
+        }
+    }
+}
+
+/// A checkout whose tests are run.
+#[derive(Debug)]
+pub struct Repository {
+    root: PathBuf,
+    cargo: OsString,
+    /// Environment variables that no test must see.
+    unset: Vec<String>,
+    /// Arguments of this program that carry the tests on LXC out, once it has root.
+    lxc_verb: Vec<String>,
+    /// Parts of test names.
+    filters: Vec<String>,
+}
+
+/// Stages that were run, with their times.
+#[derive(Debug, Default)]
+pub struct Summary {
+    times: Vec<(Stage, Duration)>,
+    /// The stage that failed, if one did.
+    pub failed: Option<Stage>,
+}
+
+impl Repository {
+    /// The checkout at a path. `lxc_verb` is the verb that runs the tests on LXC, with its options.
+    #[must_use]
+    pub fn at(root: &Path, unset: Vec<String>, lxc_verb: Vec<String>, filters: Vec<String>) -> Self {
+        Self { root: root.to_owned(), cargo: cargo::program(), unset, lxc_verb, filters }
+    }
+
+    /// Runs stages up to the first that fails. The templates that later stages need are built beside the earlier ones
+    /// where that takes no password.
+    ///
+    /// # Errors
+    /// When a stage cannot even be started.
+    pub fn run(&self, stages: &[Stage], show: Show<'_>) -> anyhow::Result<Summary> {
+        let mut summary = Summary::default();
+        std::thread::scope(|scope| {
+            let needs_templates = |stage: &Stage| matches!(stage, Stage::Lxc | Stage::Scenarios);
+            let first_user = stages.iter().position(needs_templates).filter(|place| *place > 0 && is_root());
+            let mut templates = first_user.map(|_| scope.spawn(|| self.build_templates()));
+            for stage in stages {
+                if needs_templates(stage)
+                    && let Some(building) = templates.take()
+                {
+                    joined(building)?;
+                }
+                show(&format!("==> {}", stage.name()));
+                let started = Instant::now();
+                let passed = self.carry_out(*stage)?;
+                summary.times.push((*stage, started.elapsed()));
+                if !passed {
+                    summary.failed = Some(*stage);
+                    break;
+                }
+            }
+            templates.map_or(Ok(()), joined)
+        })?;
+        Ok(summary)
+    }
+
+    fn carry_out(&self, stage: Stage) -> anyhow::Result<bool> {
+        match stage {
+            Stage::Formatting => self.cargo(&["fmt", "--all", "--check"]),
+            Stage::Lints => self.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Stage::Documentation => {
+                let warnings = "build.rustdocflags=['-Dwarnings']";
+                self.cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--config", warnings])
+            }
+            Stage::Unit => Ok(self.cargo_tests(&["--lib", "--bins"])? && self.python()?),
+            Stage::Rules => self.rules(),
+            Stage::Workflows => self.interactive(self.root.join(".ci/workflows"), &[]),
+            Stage::Examples => self.cargo_tests(&["--doc"]),
+            Stage::Lxc => self.lxc(),
+            Stage::Scenarios => {
+                let words = ["--root".to_owned(), self.root.display().to_string(), "e2e".into()];
+                self.interactive(own_program()?, &[&words, self.filters.as_slice()].concat())
+            }
+        }
+    }
+
+    fn interactive(&self, program: impl Into<OsString>, words: &[String]) -> anyhow::Result<bool> {
+        let program = program.into();
+        Ok(shell::run_interactive_in(&self.root, &program.to_string_lossy(), words)? == 0)
+    }
+
+    fn cargo(&self, words: &[&str]) -> anyhow::Result<bool> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        self.interactive(&self.cargo, &words)
+    }
+
+    fn cargo_tests(&self, targets: &[&str]) -> anyhow::Result<bool> {
+        let filters: Vec<&str> = self.filters.iter().map(String::as_str).collect();
+        let words = [&["test", "--quiet", "--workspace"], targets, &["--"], &filters].concat();
+        self.cargo(&words)
+    }
+
+    /// The Python client's own tests; they have no filter by name.
+    fn python(&self) -> anyhow::Result<bool> {
+        if !self.filters.is_empty() {
+            return Ok(true);
+        }
+        let words = ["-B", "-m", "unittest", "discover", "--start-directory", "xtask/sdk/python"].map(str::to_owned);
+        self.interactive("python3", &words)
+    }
+
+    /// Builds as the invoking user; runs without root.
+    fn rules(&self) -> anyhow::Result<bool> {
+        for program in self.integration_tests()?.into_iter().filter(|program| program.name != ON_LXC) {
+            let words = [&["--quiet".to_owned()], self.filters.as_slice()].concat();
+            let path = program.path.display().to_string();
+            if shell::run_interactive_in(&program.package_dir, &path, &words)? != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The program of the tests on LXC, built with all that they start.
+    ///
+    /// # Errors
+    /// When something does not build.
+    pub fn lxc_program(&self) -> anyhow::Result<TestProgram> {
+        if !self.cargo(&["build", "--quiet", "--workspace", "--bins"])? {
+            return Err(Error::Usage("the engine and the scenarios do not build".into()).into());
+        }
+        let program = self.integration_tests()?.into_iter().find(|program| program.name == ON_LXC);
+        let program = program.ok_or_else(|| anyhow!("no package has the tests `{ON_LXC}`"))?;
+        Ok(TestProgram { path: program.path, package_dir: program.package_dir })
+    }
+
+    /// Builds as the invoking user, runs as root: the tests make labs.
+    fn lxc(&self) -> anyhow::Result<bool> {
+        let program = self.lxc_program()?;
+        let mut words = vec!["env".to_owned(), format!("CARGO={}", self.cargo.display())];
+        // A test that builds something does so with the user's own Cargo.
+        let kept = ["CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var(name)));
+        words.extend(kept.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
+        words.extend([own_program()?.display().to_string(), "--root".into(), self.root.display().to_string()]);
+        words.extend(self.lxc_verb.iter().cloned());
+        words.extend(["--program".into(), program.path.display().to_string()]);
+        words.extend(["--package-dir".into(), program.package_dir.display().to_string()]);
+        words.extend(self.filters.iter().cloned());
+        if !is_root() {
+            words.splice(0..0, ["sudo".to_owned(), "--".into()]);
+        }
+        self.interactive(&words[0], &words[1..])
+    }
+
+    fn integration_tests(&self) -> anyhow::Result<Vec<Program>> {
+        let built = cargo::build(&self.root, &["test", "--workspace", "--test", "*", "--no-run"]);
+        let mut programs = built.context("building the integration tests")?;
+        programs.retain(|program| program.is_test);
+        if programs.is_empty() {
+            return Err(Error::Usage(format!("there are no integration tests in {}", self.root.display())).into());
+        }
+        Ok(programs)
+    }
+
+    fn build_templates(&self) -> anyhow::Result<()> {
+        let command = Command::new(own_program()?).arg("--root").arg(&self.root).args(["image", "build"]);
+        let command = self.unset.iter().fold(command, Command::env_remove);
+        command.dir(&self.root).deadline(TEMPLATES_DEADLINE).run()?;
+        Ok(())
+    }
+}
+
+fn joined(thread: ScopedJoinHandle<'_, anyhow::Result<()>>) -> anyhow::Result<()> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that builds templates panicked")))
+}
+
+/// This program. Cargo may have built it anew in the meantime: then the new one.
+fn own_program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program")?.display().to_string();
+    Ok(PathBuf::from(program.trim_end_matches(" (deleted)")))
+}
+
+impl Summary {
+    /// Exit code of the whole.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.failed.is_none() { EXIT_PASSED } else { EXIT_FAILED }
+    }
+
+    /// A line for each stage that was run, with its time in seconds, and the result.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let line = |(stage, time): &(Stage, Duration)| {
+            let failed = if self.failed == Some(*stage) { "  FAILED" } else { "" };
+            format!("    {:<34} {:>8.1} s{failed}", stage.name(), time.as_secs_f64())
+        };
+        let mut lines: Vec<String> = self.times.iter().map(line).collect();
+        lines.push(match self.failed {
+            Some(stage) => format!("==> {}: FAILED", stage.name()),
+            None => "==> all stages passed".to_owned(),
+        });
+        lines
+    }
+}
