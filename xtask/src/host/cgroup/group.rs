@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::Version;
+use super::tree::ENTRY;
 use super::version::controller;
 use crate::program;
 
@@ -387,7 +388,8 @@ fn no_swap_text(version: Version, memory_bytes: u64) -> String {
 fn child_in(paths: &str, name: &str) -> Option<String> {
     let paths = paths.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let below = paths.filter_map(|path| path.trim_start_matches('/').strip_prefix(name)?.strip_prefix('/'));
-    below.filter_map(|rest| rest.split('/').next()).find(|child| !child.is_empty()).map(str::to_owned)
+    let mut children = below.filter_map(|rest| rest.split('/').next());
+    children.find(|child| !child.is_empty() && *child != ENTRY).map(str::to_owned)
 }
 
 /// Where a process is, relative to the top of a hierarchy: that of a controller of version 1, or that of version 2.
@@ -415,6 +417,7 @@ mod tests {
         assert_eq!(child_in(HYBRID, "mancer-e2e-1/app").as_deref(), Some("lxc.payload.x"));
         assert_eq!(child_in(HYBRID, "mancer-e2e-1/ap"), None);
         assert_eq!(child_in("0::/\n", "mancer-e2e-1/app"), None);
+        assert_eq!(child_in("0::/mancer-e2e-1/app/entry\n", "mancer-e2e-1/app"), None, "LXC has not moved it yet");
         assert_eq!(path_in(HYBRID, Some("cpuacct")).as_deref(), Some("mancer-e2e-1/app/lxc.payload.x"));
         assert_eq!(path_in(HYBRID, None).as_deref(), Some("mancer-e2e-1/app/lxc.payload.x/init.scope"));
         assert_eq!(path_in(HYBRID, Some("memory")), None);
