@@ -123,13 +123,17 @@ pub fn apparmor_enabled() -> bool {
     std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y")
 }
 
-/// The last lines of one of LXC's logs that say what went wrong: no warnings, and not the one error that LXC writes
-/// whenever it is asked for a setting that this build of it does not have.
+/// What LXC calls an error and goes on after: it was asked for a setting that this build of it does not have, or it tried
+/// to hand controllers out in a group that has processes.
+const HARMLESS_ERRORS: [&str; 2] = ["get_config_unsupported_key", "Could not enable \""];
+
+/// The last lines of one of LXC's logs that say what went wrong: no warnings, and none of the errors that LXC goes on
+/// after.
 #[must_use]
 pub fn error_lines(log: &str, most: usize) -> Vec<&str> {
     let severe = |line: &&str| {
-        let harmless = [" WARN ", " INFO ", " NOTICE ", " DEBUG ", " TRACE ", "get_config_unsupported_key"];
-        !line.trim().is_empty() && !harmless.iter().any(|word| line.contains(word))
+        let minor = [" WARN ", " INFO ", " NOTICE ", " DEBUG ", " TRACE "];
+        !line.trim().is_empty() && !minor.iter().chain(&HARMLESS_ERRORS).any(|word| line.contains(word))
     };
     let lines: Vec<&str> = log.lines().filter(severe).collect();
     lines[lines.len().saturating_sub(most)..].to_vec()
@@ -149,6 +153,7 @@ mod tests {
     fn only_errors_are_shown() {
         let log = "lxc-start a 20261122 WARN conf - no newuidmap\n\
                    lxc-start a 20261122 ERROR confile - get_config_unsupported_key:170 - lxc.seccomp\n\
+                   lxc-start a 20261122 ERROR cgfsng - Device or resource busy - Could not enable \"+cpu\" controllers\n\
                    lxc-start a 20261122 ERROR start - Failed to spawn\n\n";
         assert_eq!(error_lines(log, 9), ["lxc-start a 20261122 ERROR start - Failed to spawn"]);
         assert_eq!(error_lines("a\nb\nc", 2), ["b", "c"]);

@@ -70,6 +70,32 @@ fn interrupt(child: &Child) {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
 }
 
+/// A group of cgroup version 2 that hands out controllers takes in no process: the next start of its container would fail.
+#[test]
+fn a_group_with_groups_below_it_holds_no_process() {
+    let _host = Host::take();
+    up(&["mini", "mini", "--name", "left,right"]);
+    xtask(&["fault", "inject", "net.stall", "--on", "left"]).run().unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let unified = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("a tree of version 2");
+    let slot = Path::new(unified.split(' ').nth(4).unwrap()).join(format!("mancer-e2e-{SLOT}"));
+    let mut held = 0;
+    for entry in
+        walkdir::WalkDir::new(&slot).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_dir())
+    {
+        let below = std::fs::read_dir(entry.path()).unwrap().filter_map(Result::ok);
+        let is_inner = below.into_iter().any(|below| below.file_type().is_ok_and(|kind| kind.is_dir()));
+        let processes = std::fs::read_to_string(entry.path().join("cgroup.procs")).unwrap();
+        held += processes.lines().count();
+        assert!(!is_inner || processes.is_empty(), "{}: {processes}", entry.path().display());
+    }
+    assert!(held >= 5, "two machines, their monitors, a helper: {held} processes below {}", slot.display());
+    // None of it is an error that is shown when a start fails.
+    let log = std::fs::read_to_string("/var/log/lxc/e2e-selftest-left/lxc.log").unwrap_or_default();
+    assert!(!log.contains("Could not enable"), "{log}");
+    down();
+}
+
 #[test]
 fn a_lab_stays_is_entered_and_is_taken_down() {
     let host = Host::take();

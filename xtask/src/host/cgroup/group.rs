@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::Version;
+use super::tree::ENTRY;
 use super::version::controller;
 use crate::program;
 
@@ -169,22 +170,22 @@ impl Group {
         Ok(parse_bound(&self.read(setting)?))
     }
 
-    /// Changes a setting, with one write: what the kernel says to it is the answer.
+    /// Changes a setting, with one write, and reads it back.
     ///
     /// # Errors
-    /// What the kernel said; [`Errno`] is in the chain.
+    /// What the kernel said, with [`Errno`] in the chain; or what the setting is afterwards, where it is not the value.
     pub fn write(&self, setting: Setting, value: &str) -> anyhow::Result<()> {
         let (path, _) = self.file(setting.controller(), |version| setting.place(version))?;
-        write(&path, value)
+        set(&path, setting, value)
     }
 
-    /// Puts a setting back. A group that is gone, or never had it, needs nothing.
+    /// Puts a setting back and reads it back. A group that is gone, or never had it, needs nothing.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// Those of [`Group::write`].
     pub fn put_back(&self, setting: Setting, value: &str) -> anyhow::Result<()> {
         let Ok((path, _)) = self.file(setting.controller(), |version| setting.place(version)) else { return Ok(()) };
-        match write(&path, value) {
+        match set(&path, setting, value) {
             Err(error) if is_gone(&error) => Ok(()),
             other => other,
         }
@@ -330,20 +331,50 @@ fn odd(path: &Path) -> String {
     format!("{} is not written as expected", path.display())
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(text.trim_end().to_owned())
 }
 
-fn write(path: &Path, value: &str) -> anyhow::Result<()> {
-    let context = || format!("writing {value:?} to {}", path.display());
-    let mut file = File::options().write(true).open(path).with_context(context)?;
-    let written = file.write(value.as_bytes()).with_context(context)?;
-    anyhow::ensure!(written == value.len(), "{} took {written} bytes of {value:?}", path.display());
+fn set(path: &Path, setting: Setting, value: &str) -> anyhow::Result<()> {
+    write(path, value)?;
+    let now = read(path)?;
+    anyhow::ensure!(is_same(setting, value, &now), "{} is {now:?} after {value:?} was written to it", path.display());
     Ok(())
 }
 
-fn is_gone(error: &anyhow::Error) -> bool {
+/// Writes a value in one call: the kernel takes it as a whole. No call is made for 0 bytes, so an empty value is a line.
+pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
+    let bytes = if value.is_empty() { "\n" } else { value };
+    let context = || format!("writing {bytes:?} to {}", path.display());
+    let mut file = File::options().write(true).open(path).with_context(context)?;
+    let written = file.write(bytes.as_bytes()).with_context(context)?;
+    anyhow::ensure!(written == bytes.len(), "{} took {written} bytes of {bytes:?}", path.display());
+    Ok(())
+}
+
+/// Whether a setting that was written is what the kernel says of it: it writes lists of processors in its own way, the
+/// lack of a bound as a number or a word, and bytes of memory as whole pages.
+fn is_same(setting: Setting, written: &str, read: &str) -> bool {
+    match setting {
+        Setting::Memory | Setting::Swap => in_pages(parse_bound(written)) == in_pages(parse_bound(read)),
+        Setting::Processes => parse_bound(written) == parse_bound(read),
+        Setting::Cpus => parse_cpus(written).is_some_and(|cpus| Some(cpus) == parse_cpus(read)),
+        Setting::CpuTime => {
+            let (written, read) = (parse_quota(written), parse_quota(read));
+            let is_same_period = written.1.is_none() || written.1 == read.1;
+            written.0 == read.0 && is_same_period
+        }
+    }
+}
+
+fn in_pages(bytes: Option<u64>) -> Option<u64> {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0).unwrap_or(4096);
+    bytes.map(|bytes| bytes / page)
+}
+
+pub(super) fn is_gone(error: &anyhow::Error) -> bool {
     let code = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     code.is_some_and(|code| [Errno::ENOENT, Errno::ENODEV].contains(&Errno::from_raw(code)))
 }
@@ -370,6 +401,12 @@ fn parse_share(text: &str) -> Option<CpuShare> {
     Some(CpuShare { quota_us, period_us })
 }
 
+/// A quota, and its period where it is written beside it; the quota is nothing where there is no bound.
+fn parse_quota(text: &str) -> (Option<u64>, Option<u64>) {
+    let mut words = text.split_whitespace();
+    (words.next().and_then(parse_bound), words.next().and_then(|period| period.parse().ok()))
+}
+
 fn share_text(version: Version, quota_us: u64, period_us: u64) -> String {
     match version {
         Version::V1 => quota_us.to_string(),
@@ -387,7 +424,8 @@ fn no_swap_text(version: Version, memory_bytes: u64) -> String {
 fn child_in(paths: &str, name: &str) -> Option<String> {
     let paths = paths.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let below = paths.filter_map(|path| path.trim_start_matches('/').strip_prefix(name)?.strip_prefix('/'));
-    below.filter_map(|rest| rest.split('/').next()).find(|child| !child.is_empty()).map(str::to_owned)
+    let mut children = below.filter_map(|rest| rest.split('/').next());
+    children.find(|child| !child.is_empty() && *child != ENTRY).map(str::to_owned)
 }
 
 /// Where a process is, relative to the top of a hierarchy: that of a controller of version 1, or that of version 2.
@@ -415,6 +453,7 @@ mod tests {
         assert_eq!(child_in(HYBRID, "mancer-e2e-1/app").as_deref(), Some("lxc.payload.x"));
         assert_eq!(child_in(HYBRID, "mancer-e2e-1/ap"), None);
         assert_eq!(child_in("0::/\n", "mancer-e2e-1/app"), None);
+        assert_eq!(child_in("0::/mancer-e2e-1/app/entry\n", "mancer-e2e-1/app"), None, "LXC has not moved it yet");
         assert_eq!(path_in(HYBRID, Some("cpuacct")).as_deref(), Some("mancer-e2e-1/app/lxc.payload.x"));
         assert_eq!(path_in(HYBRID, None).as_deref(), Some("mancer-e2e-1/app/lxc.payload.x/init.scope"));
         assert_eq!(path_in(HYBRID, Some("memory")), None);
@@ -473,6 +512,49 @@ mod tests {
         for text in ["a", "1-", "3-1", "-1", "0-99999"] {
             assert_eq!(parse_cpus(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_value_is_the_same_however_the_kernel_writes_it() {
+        let check = |setting, written: &str, read: &str, expected: bool| {
+            assert_eq!(is_same(setting, written, read), expected, "{setting:?}: {written:?}, {read:?}");
+        };
+        check(Setting::Memory, "67108864", "67108864", true);
+        check(Setting::Memory, "1000000", "999424", true);
+        check(Setting::Memory, "max", "9223372036854771712", true);
+        check(Setting::Memory, "-1", "max", true);
+        check(Setting::Memory, "67108864", "max", false);
+        check(Setting::Memory, "67108864", "33554432", false);
+        check(Setting::Swap, "0", "0", true);
+        check(Setting::Swap, "0", "max", false);
+        check(Setting::CpuTime, "20000", "20000", true);
+        check(Setting::CpuTime, "-1", "-1", true);
+        check(Setting::CpuTime, "20000", "-1", false);
+        check(Setting::CpuTime, "20000 100000", "20000 100000", true);
+        check(Setting::CpuTime, "max", "max 100000", true);
+        check(Setting::CpuTime, "max 100000", "max 50000", false);
+        check(Setting::CpuTime, "max 100000", "20000 100000", false);
+        check(Setting::Cpus, "0,1", "0-1", true);
+        check(Setting::Cpus, "", "", true);
+        check(Setting::Cpus, "", "0", false);
+        check(Setting::Cpus, "0", "", false);
+        check(Setting::Processes, "max", "max", true);
+        check(Setting::Processes, "30", "31", false);
+    }
+
+    #[test]
+    fn an_empty_value_empties_the_file_and_what_did_not_take_the_value_is_told() {
+        // A file of a control group keeps nothing of what was there before; this one keeps what is longer.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let check = |was: &str, value: &str| {
+            std::fs::write(file.path(), was).unwrap();
+            set(file.path(), Setting::Cpus, value).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("0", ""), Ok(()), "one byte was written over it");
+        assert_eq!(
+            check("0-1", "0"),
+            Err(format!("{} is \"0-1\" after \"0\" was written to it", file.path().display()))
+        );
     }
 
     #[test]

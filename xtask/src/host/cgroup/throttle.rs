@@ -1,43 +1,37 @@
 //! How fast a group reads from a block device and writes to it.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
+use super::group::{is_gone, read, write};
 use super::tree::{Tree, groups};
 use super::{Version, hierarchies, v1, v2, version};
 
 impl Tree {
-    /// Bounds how fast the group and all below it read from a device, and write to it past the page cache.
+    /// Bounds how fast the group and all below it read from a device, and write to it past the page cache; reads the bound
+    /// back.
     ///
     /// # Errors
-    /// When the group is not there, or the kernel has no such bound.
+    /// When the group is not there, or the kernel has no such bound, or does not keep it.
     pub fn slow_device(&self, device: (u64, u64), bytes_per_second: u64) -> anyhow::Result<()> {
-        let lines = |version| match version {
-            Version::V1 => v1::throttle_lines(device, bytes_per_second),
-            Version::V2 => v2::throttle_lines(device, bytes_per_second),
-        };
-        if self.write_throttles(lines)? == 0 {
+        if self.throttle(device, Some(bytes_per_second))? == 0 {
             bail!("no group of {:?} has a bound for block devices", self.folders());
         }
         Ok(())
     }
 
-    /// Takes the bound away again. A group or a device that is gone has none.
+    /// Takes the bound away again, and reads that back. A group or a device that is gone has none.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or still has a bound.
     pub fn free_device(&self, device: (u64, u64)) -> anyhow::Result<()> {
-        self.write_throttles(|version| match version {
-            Version::V1 => v1::throttle_lines(device, 0),
-            Version::V2 => v2::free_lines(device),
-        })?;
+        self.throttle(device, None)?;
         Ok(())
     }
 
-    /// Writes these lines wherever they can be written; the answer is how many groups have them.
-    fn write_throttles(&self, lines: impl Fn(Version) -> Vec<(&'static str, String)>) -> anyhow::Result<usize> {
+    /// Sets the bound wherever there can be one; the answer is how many groups have it.
+    fn throttle(&self, device: (u64, u64), bytes_per_second: Option<u64>) -> anyhow::Result<usize> {
         let mut written = 0;
         for folder in self.folders() {
             // Version 1 does not hand a bound down.
@@ -45,14 +39,35 @@ impl Tree {
             let of_v2 = std::iter::once(folder.clone()).filter(|group| group.join(v2::THROTTLE).exists());
             let all = of_v1.map(|group| (group, Version::V1)).chain(of_v2.map(|group| (group, Version::V2)));
             for (group, version) in all {
-                for (file, line) in lines(version) {
-                    write_once(&group.join(file), &line)?;
-                }
+                throttle_group(&group, version, device, bytes_per_second)?;
                 written += 1;
             }
         }
         Ok(written)
     }
+}
+
+fn throttle_group(
+    group: &Path,
+    version: Version,
+    device: (u64, u64),
+    bytes_per_second: Option<u64>,
+) -> anyhow::Result<()> {
+    let (lines, bounds): (_, fn(&str, (u64, u64)) -> Vec<Option<u64>>) = match version {
+        Version::V1 => (v1::throttle_lines(device, bytes_per_second), v1::throttles),
+        Version::V2 => (v2::throttle_lines(device, bytes_per_second), v2::throttles),
+    };
+    for (file, line) in lines {
+        let path = group.join(file);
+        match write(&path, &line) {
+            Err(error) if bytes_per_second.is_none() && is_gone(&error) => continue,
+            other => other?,
+        }
+        let now = bounds(&read(&path)?, device);
+        let is_kept = now.iter().all(|bound| *bound == bytes_per_second);
+        anyhow::ensure!(is_kept, "{} has the bounds {now:?} after {line:?} was written to it", path.display());
+    }
+    Ok(())
 }
 
 /// What keeps this machine from bounding how fast a group uses a block device; `None` when nothing does.
@@ -72,13 +87,6 @@ fn has_io(top: &Path) -> bool {
     controllers.split_whitespace().any(|controller| controller == "io")
 }
 
-/// The kernel takes a line as a whole: in one write, whose error counts.
-fn write_once(path: &PathBuf, line: &str) -> anyhow::Result<()> {
-    let context = || format!("writing {line:?} to {}", path.display());
-    let mut file = std::fs::File::options().write(true).open(path).with_context(context)?;
-    file.write_all(line.as_bytes()).with_context(context)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,11 +97,22 @@ mod tests {
             lines.iter().map(|(file, line)| format!("{file}={line}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(
-            text(v1::throttle_lines((7, 3), 1_000_000)),
+            text(v1::throttle_lines((7, 3), Some(1_000_000))),
             "blkio.throttle.read_bps_device=7:3 1000000 blkio.throttle.write_bps_device=7:3 1000000"
         );
-        assert_eq!(text(v2::throttle_lines((7, 3), 1_000_000)), "io.max=7:3 rbps=1000000 wbps=1000000");
-        assert_eq!(text(v2::free_lines((7, 3))), "io.max=7:3 rbps=max wbps=max");
+        assert_eq!(text(v2::throttle_lines((7, 3), Some(1_000_000))), "io.max=7:3 rbps=1000000 wbps=1000000");
+        assert_eq!(text(v2::throttle_lines((7, 3), None)), "io.max=7:3 rbps=max wbps=max");
+    }
+
+    #[test]
+    fn bounds_are_read_back_in_both_versions() {
+        assert_eq!(v1::throttles("7:1 5\n7:3 1000000\n", (7, 3)), [Some(1_000_000)]);
+        for text in ["", "7:31 1000\n", "7:3 0\n"] {
+            assert_eq!(v1::throttles(text, (7, 3)), [None], "{text}");
+        }
+        let both = "7:1 rbps=5 wbps=5 riops=max wiops=max\n7:3 rbps=1000000 wbps=max riops=max wiops=max\n";
+        assert_eq!(v2::throttles(both, (7, 3)), [Some(1_000_000), None]);
+        assert_eq!(v2::throttles("", (7, 3)), [None, None]);
     }
 
     #[test]

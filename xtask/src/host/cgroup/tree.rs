@@ -11,6 +11,10 @@ use walkdir::WalkDir;
 
 use super::{hierarchies, v1, v2};
 
+/// The group below a tree's own in which its processes begin. LXC hands controllers out in the tree's own group, and the
+/// kernel lets no process into a group of version 2 that does: the next start could not join it.
+pub(super) const ENTRY: &str = "entry";
+
 /// The groups of one name, relative to the top of each hierarchy, such as `mancer-e2e-1/app`.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -31,8 +35,9 @@ impl Tree {
         self.hierarchies.iter().map(|top| top.join(&self.name)).filter(|path| path.is_dir()).collect()
     }
 
-    /// Makes the group in the hierarchy through which processes are found and killed, and answers with the file that
-    /// a process writes its number to in order to join.
+    /// Makes the group in the hierarchy through which processes are found and killed, with a leaf below it, and answers
+    /// with the file that a process writes its number to in order to join the leaf. The group itself never holds a
+    /// process.
     ///
     /// # Errors
     /// When the folder cannot be made: no root, or a read-only cgroup file system.
@@ -41,7 +46,7 @@ impl Tree {
         let freezer = |top: &&PathBuf| top.ends_with("freezer");
         let top = self.hierarchies.iter().find(unified).or_else(|| self.hierarchies.iter().find(freezer));
         let Some(top) = top.or(self.hierarchies.first()) else { bail!("no cgroup file system is mounted") };
-        let folder = top.join(&self.name);
+        let folder = top.join(&self.name).join(ENTRY);
         std::fs::create_dir_all(&folder).with_context(|| format!("making the cgroup {}", folder.display()))?;
         Ok(folder.join("cgroup.procs"))
     }

@@ -32,7 +32,14 @@ pub fn is_frozen(group: &Path) -> bool {
 pub const THROTTLE: &str = "blkio.throttle.read_bps_device";
 
 /// Files and what to write to them; 0 is no bound.
-pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: u64) -> Vec<(&'static str, String)> {
-    let line = format!("{major}:{minor} {bytes_per_second}");
+pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: Option<u64>) -> Vec<(&'static str, String)> {
+    let line = format!("{major}:{minor} {}", bytes_per_second.unwrap_or(0));
     vec![(THROTTLE, line.clone()), ("blkio.throttle.write_bps_device", line)]
+}
+
+/// The bound of a device in what the kernel says of one of these files, each direction in its own.
+pub fn throttles(text: &str, (major, minor): (u64, u64)) -> Vec<Option<u64>> {
+    let device = format!("{major}:{minor}");
+    let bound = text.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == device);
+    vec![bound.and_then(|(_, bytes)| bytes.trim().parse().ok()).filter(|bytes| *bytes > 0)]
 }

@@ -31,11 +31,17 @@ pub fn is_frozen(group: &Path) -> bool {
 pub const THROTTLE: &str = "io.max";
 
 /// Files and what to write to them.
-pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: u64) -> Vec<(&'static str, String)> {
-    vec![(THROTTLE, format!("{major}:{minor} rbps={bytes_per_second} wbps={bytes_per_second}"))]
+pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: Option<u64>) -> Vec<(&'static str, String)> {
+    let bound = bytes_per_second.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
+    vec![(THROTTLE, format!("{major}:{minor} rbps={bound} wbps={bound}"))]
 }
 
-/// The same without a bound.
-pub fn free_lines((major, minor): (u64, u64)) -> Vec<(&'static str, String)> {
-    vec![(THROTTLE, format!("{major}:{minor} rbps=max wbps=max"))]
+/// The bounds of a device in what the kernel says of this file: for reading and for writing. A device without any has no
+/// line.
+pub fn throttles(text: &str, (major, minor): (u64, u64)) -> Vec<Option<u64>> {
+    let device = format!("{major}:{minor}");
+    let line = text.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == device);
+    let words: Vec<&str> = line.map_or_else(Vec::new, |(_, bounds)| bounds.split_whitespace().collect());
+    let bound = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)).and_then(|bytes| bytes.parse().ok());
+    vec![bound("rbps="), bound("wbps=")]
 }

@@ -16,9 +16,15 @@ use super::{LogLevel, LogLine, text};
 /// So much of a file is read, from its end, in bytes.
 const FILE_BYTES_MAX: u64 = 32 << 20;
 
-/// What LXC says of every container whose settings its build, or its host, does not have. The host says so, not the lab.
-const OF_EVERY_CONTAINER: [&str; 4] =
-    ["get_config_unsupported_key", "newuidmap binary is missing", "newgidmap binary is missing", "cgfsng.c:fchowmodat"];
+/// Errors and warnings of LXC about a container whose settings its build, or its host, does not have. They are the host's,
+/// not the lab's, and LXC goes on after each.
+const OF_EVERY_CONTAINER: [&str; 5] = [
+    "get_config_unsupported_key",
+    "newuidmap binary is missing",
+    "newgidmap binary is missing",
+    "cgfsng.c:fchowmodat",
+    "Could not enable \"",
+];
 
 /// A line and where it comes in the order of all.
 #[derive(Debug)]
