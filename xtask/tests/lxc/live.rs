@@ -78,10 +78,10 @@ fn a_group_with_groups_below_it_holds_no_process() {
     xtask(&["fault", "inject", "net.stall", "--on", "left"]).run().unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let unified = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("a tree of version 2");
-    let slot = Path::new(unified.split(' ').nth(4).unwrap()).join(format!("mancer-e2e-{SLOT}"));
+    let group = Path::new(unified.split(' ').nth(4).unwrap()).join(format!("mancer-e2e-{}", slot()));
     let mut held = 0;
     for entry in
-        walkdir::WalkDir::new(&slot).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_dir())
+        walkdir::WalkDir::new(&group).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_dir())
     {
         let below = std::fs::read_dir(entry.path()).unwrap().filter_map(Result::ok);
         let is_inner = below.into_iter().any(|below| below.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -89,9 +89,10 @@ fn a_group_with_groups_below_it_holds_no_process() {
         held += processes.lines().count();
         assert!(!is_inner || processes.is_empty(), "{}: {processes}", entry.path().display());
     }
-    assert!(held >= 5, "two machines, their monitors, a helper: {held} processes below {}", slot.display());
+    assert!(held >= 5, "two machines, their monitors, a helper: {held} processes below {}", group.display());
     // None of it is an error that is shown when a start fails.
-    let log = std::fs::read_to_string("/var/log/lxc/e2e-selftest-left/lxc.log").unwrap_or_default();
+    let log = format!("/var/log/lxc/e2e-selftest-{}-left/lxc.log", slot());
+    let log = std::fs::read_to_string(&log).unwrap_or_else(|error| panic!("{log}: {error}"));
     assert!(!log.contains("Could not enable"), "{log}");
     down();
 }
