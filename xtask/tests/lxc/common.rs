@@ -163,9 +163,19 @@ pub fn selftest() -> PathBuf {
     checkout().join("xtask/tests/project")
 }
 
-/// The engine, with this process's slot for every verb that has one.
+/// The engine.
 pub fn engine() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_xtask")).env("E2E_SLOT", slot())
+    Command::new(env!("CARGO_BIN_EXE_xtask"))
+}
+
+/// A verb's words with this process's slot, which labs of others are not in; before what a program is given.
+pub fn with_slot(args: &[&str]) -> Vec<String> {
+    let mut words: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
+    if !words.iter().any(|word| word == "--slot") {
+        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+        words.splice(end..end, ["--slot".to_owned(), slot().to_owned()]);
+    }
+    words
 }
 
 /// Takes back what this process's slot has: a kept lab, and what killed runs left.

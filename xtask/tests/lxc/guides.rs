@@ -153,6 +153,10 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "e2e --setup", because: "it installs packages", elsewhere: SETUP },
     NotRun { line: "test", because: "it runs all tests, this one among them", elsewhere: ALL },
     NotRun { line: "test --setup", because: "it runs all tests, this one among them", elsewhere: ALL },
+    NotRun { line: "test quick", because: "it is a part of what `test` runs", elsewhere: ALL },
+    NotRun { line: "test redaction", because: "it builds all tests", elsewhere: PARTS },
+    NotRun { line: "test --list", because: "it builds all tests", elsewhere: PARTS },
+    NotRun { line: "test lxc runs::a_good_run", because: "it is a part of what `test` runs", elsewhere: PARTS },
     NotRun { line: "doctor", because: "what it says, and so its exit code, is the host's", elsewhere: DOCTOR },
     NotRun {
         line: "--root xtask/tests/project e2e tag:smoke --slot 7",
@@ -213,6 +217,7 @@ const NOT_RUN: &[NotRun] = &[
     },
 ];
 
+const PARTS: (&str, &str) = ("src/cli/test.rs", "a_part_or_names_choose_stages");
 const SHARDS: (&str, &str) = ("tests/lxc/shards.rs", "shards_are_the_suite_once_and_become_one_report");
 const SETUP: (&str, &str) = ("tests/lxc/doctor.rs", "setup_without_a_terminal_never_asks");
 const DOCTOR: (&str, &str) =

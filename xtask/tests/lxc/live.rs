@@ -15,21 +15,11 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use super::common::{Host, e2e, e2e_args, engine, events, guard_pid, record, said, selftest, slot};
+use super::common::{Host, e2e, e2e_args, engine, events, guard_pid, record, said, selftest, slot, with_slot};
 
 /// A verb on the engine's own test project.
 fn xtask(args: &[&str]) -> Command {
     engine().args(with_slot(args)).dir(selftest()).deadline(Duration::from_secs(60))
-}
-
-/// With the tests' slot, which labs of somebody else's are not in; before what a program is given.
-fn with_slot(args: &[&str]) -> Vec<String> {
-    let mut words: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
-    if !words.iter().any(|word| word == "--slot") {
-        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-        words.splice(end..end, ["--slot".to_owned(), slot().to_owned()]);
-    }
-    words
 }
 
 fn up(args: &[&str]) -> String {

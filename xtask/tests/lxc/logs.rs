@@ -3,7 +3,7 @@
 use serde_json::Value;
 use xtask::host::shell::Output;
 
-use super::common::{Host, clean_slot, e2e, engine, said, selftest};
+use super::common::{Host, clean_slot, e2e, engine, said, selftest, slot};
 
 fn logs(args: &[&str]) -> Output {
     let project = selftest();
@@ -43,14 +43,14 @@ fn what_a_run_and_a_live_lab_have_logged_is_shown() {
         (&["scenaro"], "did you mean scenario?"),
         (&["--case", "nothing"], "has no such case: there are smoke/misbehaves:check_fails"),
         (&["--since", "soon"], "write a duration"),
-        (&["--live", "b"], "did you mean a?"),
+        (&["--live", "b", "--slot", slot()], "did you mean a?"),
     ] {
         let output = logs(args);
         assert_eq!(output.status, 2, "{args:?}: {}", said(&output));
         assert!(said(&output).contains(cure), "{args:?}: {}", said(&output));
     }
 
-    let live = lines(&logs(&["--live", "a", "--level", "debug", "--format", "json"]));
+    let live = lines(&logs(&["--live", "a", "--slot", slot(), "--level", "debug", "--format", "json"]));
     assert_eq!((&live[0]["format_version"], &live[0]["live"]), (&1.into(), &true.into()));
     let started = live.iter().find(|line| line["source"] == "lxc.log").expect("LXC has logged");
     assert_eq!(started["machine"], "a");

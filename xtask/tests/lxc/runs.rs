@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::common::{
-    Host, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot,
+    Host, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot, with_slot,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::host::shell::Command;
 
 fn xtask(args: &[&str]) -> Command {
-    engine().args(args).dir(selftest()).deadline(Duration::from_secs(60))
+    engine().args(with_slot(args)).dir(selftest()).deadline(Duration::from_secs(60))
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned() {
     assert_eq!(second.status, 3, "{}", said(&second));
     assert!(said(&second).contains("cargo xtask down"), "{}", said(&second));
     assert!(!host.leftovers().is_empty(), "the lab is there");
-    let cleaned = xtask(&["clean", "--slot", slot()]).run().unwrap();
+    let cleaned = xtask(&["clean"]).run().unwrap();
     assert!(cleaned.text().contains("is gone"), "{}", cleaned.text());
 }
 
@@ -159,13 +159,13 @@ fn a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned() {
 fn only_a_failure_keeps_the_lab_by_default() {
     let _host = Host::take();
     let project = selftest();
-    let labs = || said(&xtask(&["ps", "--slot", slot()]).output().unwrap());
+    let labs = || said(&xtask(&["ps"]).output().unwrap());
     e2e(&project, &["three_machines", "--keep-containers"]).run().unwrap();
     assert!(labs().contains("there is no lab in slot"), "{}", labs());
     let output = e2e(&project, &["misbehaves:exit_7", "--keep-containers"]).output().unwrap();
     assert_eq!(output.status, 1);
     assert!(labs().contains("kept for a look"), "{}", labs());
-    xtask(&["clean", "--slot", slot()]).run().unwrap();
+    xtask(&["clean"]).run().unwrap();
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_lab_that_is_not_ready_leaves_its_logs_and_can_be_kept() {
     let console = "smoke/never_connects/attempt-2/containers/a/console.log";
     assert!(project.path().join("target/e2e/latest").join(console).is_file());
     assert_eq!(xtask(&["shell", "a", "--", "/bin/hostname"]).run().unwrap().text(), "a");
-    xtask(&["clean", "--slot", slot()]).run().unwrap();
+    xtask(&["clean"]).run().unwrap();
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn what_a_container_may_use_is_bounded() {
     assert_eq!(hog.status, 137, "killed for want of memory: {}", said(&hog));
     let forks = inside("for i in $(seq 60); do sleep 5 & done 2>&1; wait");
     assert!(said(&forks).contains("fork"), "{}", said(&forks));
-    xtask(&["clean", "--slot", slot()]).run().unwrap();
+    xtask(&["clean"]).run().unwrap();
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn containers_are_named_by_position() {
         let output = Command::new("lxc-attach").args(["-n", name, "--", "/bin/hostname"]).dir("/").run().unwrap();
         assert_eq!(output.text(), hostname);
     }
-    xtask(&["clean", "--slot", slot()]).run().unwrap();
+    xtask(&["clean"]).run().unwrap();
 }
 
 /// A template on mini whose first process runs these lines of shell.
