@@ -145,8 +145,8 @@ struct NotRun {
     elsewhere: (&'static str, &'static str),
 }
 
-const COMPARISONS: (&str, &str) = ("tests/lxc/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
-const DUETS: (&str, &str) = ("tests/lxc/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
+const COMPARISONS: (&str, &str) = ("tests/lxc/alone/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
+const DUETS: (&str, &str) = ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
 const ALL: (&str, &str) = ("tests/lxc/guides.rs", "the_story_of_the_guides_can_be_lived");
 
 const NOT_RUN: &[NotRun] = &[
@@ -219,9 +219,9 @@ const NOT_RUN: &[NotRun] = &[
 
 const PARTS: (&str, &str) = ("src/cli/test.rs", "a_part_or_names_choose_stages");
 const SHARDS: (&str, &str) = ("tests/lxc/shards.rs", "shards_are_the_suite_once_and_become_one_report");
-const SETUP: (&str, &str) = ("tests/lxc/doctor.rs", "setup_without_a_terminal_never_asks");
+const SETUP: (&str, &str) = ("tests/lxc/alone/doctor.rs", "setup_without_a_terminal_never_asks");
 const DOCTOR: (&str, &str) =
-    ("tests/lxc/doctor.rs", "doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found");
+    ("tests/lxc/alone/doctor.rs", "doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found");
 const REPLACEMENT: (&str, &str) = ("src/image/replacement.rs", "what_can_be_replaced_and_what_cannot");
 
 /// The guides whose command lines are to be run.

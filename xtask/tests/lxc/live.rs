@@ -77,7 +77,9 @@ fn a_group_with_groups_below_it_holds_no_process() {
         let is_inner = below.into_iter().any(|below| below.file_type().is_ok_and(|kind| kind.is_dir()));
         let processes = std::fs::read_to_string(entry.path().join("cgroup.procs")).unwrap();
         held += processes.lines().count();
-        assert!(!is_inner || processes.is_empty(), "{}: {processes}", entry.path().display());
+        // LXC's own group of a container, in which each attach makes another, is the container's.
+        let is_engines = !entry.file_name().to_string_lossy().starts_with("lxc.");
+        assert!(!(is_engines && is_inner) || processes.is_empty(), "{}: {processes}", entry.path().display());
     }
     assert!(held >= 5, "two machines, their monitors, a helper: {held} processes below {}", group.display());
     // None of it is an error that is shown when a start fails.
