@@ -33,7 +33,7 @@ DEFECTS = {
     "apt-is-installed": "whether nginx-l, which does not exist, is installed: TRUE",
     "bash-command-forgets": "with sudo it said '\\n', by its alias '\\n'",
     "bash-environment": "COLOUR is '' in the command",
-    "backend-timeout": "`sleep 2` with a time-out of 1 s came back after 2 s",
+    "backend-timeout": "`sleep 2` with a time-out of 1 s came back when the command had ended by itself",
     "cache-evict": "storing 'c': KeyError: 'a'",
     "cache-keeps-failures": "the file is there and `cat` still fails",
     "cache-toggle": "no attribute 'set_max_size'; 'CommandCache' object has no attribute 'disable_auto_refresh'",

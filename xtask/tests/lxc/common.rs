@@ -23,6 +23,9 @@ const HOST_LOCK: &str = "/run/lock/mancer-e2e-tests";
 /// How long one run of the engine may take, the build of the scenarios included.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+/// Deadline of what is waited for on the host. A test that passes ends much sooner, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How long a test waits for a slot, or for those that need the whole host.
 const LEASE_DEADLINE: Duration = Duration::from_secs(1200);
 
@@ -104,7 +107,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.expect_clean_within(Duration::from_secs(2));
+            self.expect_clean_within(PATIENCE);
         }
     }
 }
@@ -274,10 +277,16 @@ pub fn e2e_args(project: &Path, args: &[&str]) -> Vec<String> {
 }
 
 /// `e2e` in the background, for tests that kill it.
-#[expect(clippy::disallowed_methods, reason = "the seam waits for what it starts; this test does not")]
 pub fn e2e_in_background(project: &Path, args: &[&str]) -> Child {
+    let words = e2e_args(project, args);
+    start(project, words.iter().map(String::as_str), &[])
+}
+
+/// The engine in the background, for tests that kill it.
+#[expect(clippy::disallowed_methods, reason = "the seam waits for what it starts; this test does not")]
+pub fn start<'a>(dir: &Path, words: impl IntoIterator<Item = &'a str>, environment: &[(&str, &Path)]) -> Child {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(e2e_args(project, args)).current_dir(project);
+    command.args(words).env("E2E_SLOT", slot()).envs(environment.iter().copied()).current_dir(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }

@@ -145,8 +145,10 @@ struct NotRun {
     elsewhere: (&'static str, &'static str),
 }
 
-const COMPARISONS: (&str, &str) = ("tests/lxc/alone/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
-const DUETS: (&str, &str) = ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
+const COMPARISONS: (&str, &str) =
+    ("tests/lxc/alone/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
+const DUETS: (&str, &str) =
+    ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
 const ALL: (&str, &str) = ("tests/lxc/guides.rs", "the_story_of_the_guides_can_be_lived");
 
 const NOT_RUN: &[NotRun] = &[

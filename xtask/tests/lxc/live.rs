@@ -15,7 +15,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use super::common::{Host, e2e, e2e_args, engine, events, guard_pid, record, said, selftest, slot, with_slot};
+use super::common::{
+    Host, PATIENCE, e2e, e2e_args, engine, events, guard_pid, record, said, selftest, slot, with_slot,
+};
 
 /// A verb on the engine's own test project.
 fn xtask(args: &[&str]) -> Command {
@@ -132,13 +134,13 @@ fn a_lab_goes_by_itself_when_its_time_is_over() {
     up(&["mini", "--ttl", "1h"]);
     let text = xtask(&["ttl", "1s"]).run().unwrap().text();
     assert!(text.contains("goes by itself in 1s"), "{text}");
-    host.expect_clean_within(Duration::from_secs(20));
+    host.expect_clean_within(PATIENCE);
     refused(&["ttl", "1s"], 2, "there is no lab in slot");
 
     let output = e2e(&selftest(), &["misbehaves:exit_7", "--keep-containers", "--ttl", "1s"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
     assert!(said(&output).contains(&format!("cargo xtask down --slot {}", slot())), "{}", said(&output));
-    host.expect_clean_within(Duration::from_secs(20));
+    host.expect_clean_within(PATIENCE);
     assert_eq!(e2e(&selftest(), &["misbehaves:exit_7", "--ttl", "1s"]).output().unwrap().status, 2, "nothing is kept");
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::common::{
-    Host, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot, with_slot,
+    Host, PATIENCE, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot,
+    with_slot,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -210,7 +211,7 @@ fn one_interrupt_cleans_up_and_a_second_ends_at_once() {
     kill(pid, Signal::SIGINT).unwrap();
     let _ = kill(pid, Signal::SIGINT); // it may have ended in between
     assert_eq!(run.wait().unwrap().code(), Some(5));
-    host.expect_clean_within(Duration::from_secs(2));
+    host.expect_clean_within(PATIENCE);
 }
 
 #[test]

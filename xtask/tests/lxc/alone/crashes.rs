@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::common::{Host, clean_slot, e2e, e2e_in_background, guard_pid, mancer, said, selftest, slot};
+use crate::common::{Host, PATIENCE, clean_slot, e2e, e2e_in_background, guard_pid, mancer, said, selftest, slot};
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -51,7 +51,7 @@ fn kill_the_engine(host: &Host, random: &mut Pcg64, run_ms: u64, start: impl Fn(
     engine.kill().unwrap();
     engine.wait().unwrap();
     println!("engine killed after {delay:?}");
-    host.expect_clean_within(Duration::from_secs(2));
+    host.expect_clean_within(PATIENCE);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_guard_whose_engine_is_gone_before_its_first_word_ends() {
     let mut guard = command.spawn().unwrap();
     let began = Instant::now();
     while guard.try_wait().unwrap().is_none() {
-        if began.elapsed() > Duration::from_secs(5) {
+        if began.elapsed() > PATIENCE {
             guard.kill().unwrap();
             panic!("the guard goes on without an engine");
         }
@@ -140,7 +140,7 @@ fn both_killed_amid_faults_leave_nothing_once_reclaimed() {
         }
         engine.wait().unwrap();
         clean_slot();
-        host.expect_clean_within(Duration::from_secs(2));
+        host.expect_clean_within(PATIENCE);
     }
     expect_the_next_run_to_work();
 }
@@ -161,7 +161,7 @@ fn the_guard_killed_leaves_nothing_once_it_is_reclaimed() {
         let text = String::from_utf8_lossy(&output.stderr);
         let tried = output.status.code() == Some(0) || text.contains("before it began");
         assert!(tried, "{}: {text}", output.status);
-        host.expect_clean_within(Duration::from_secs(2));
+        host.expect_clean_within(PATIENCE);
     }
     expect_the_next_run_to_work();
 }

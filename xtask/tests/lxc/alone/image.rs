@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
-use crate::common::{Host, engine};
+use crate::common::{Host, PATIENCE, engine, start};
 
 /// Root inside, in the test's project.
 const FIRST_ID: u32 = 200_000;
@@ -64,6 +65,11 @@ impl Fixture {
             .env("E2E_STATE_DIR", self.store.path())
     }
 
+    fn in_background(&self, args: &[&str]) -> Child {
+        let root = ["--root", self.project.path().to_str().unwrap(), "image"];
+        start(Path::new("/"), root.iter().chain(args).copied(), &[("E2E_STATE_DIR", self.store.path())])
+    }
+
     fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
@@ -86,10 +92,10 @@ impl Fixture {
     }
 }
 
-fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + deadline;
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < end, "{what}: not within {deadline:?}");
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -247,16 +253,15 @@ fn a_killed_build_leaves_no_process_no_mount_and_no_half_layer() {
     let fixture = Fixture::new("touch /etc/started; sleep 60");
     let store = fixture.store.path().to_owned();
     let staging = || fixture.names().iter().any(|name| name.starts_with(".building-"));
-    std::thread::scope(|scope| {
-        // The deadline kills the engine with SIGKILL; its guard and worker are in process groups of their own.
-        let killed = scope.spawn(|| fixture.command(&["build"]).deadline(Duration::from_secs(1)).output().is_err());
-        wait_until("the build begins", Duration::from_secs(20), || has_started(&store));
-        assert!(staging());
-        assert!(killed.join().unwrap(), "the engine ended before it was killed");
-    });
-    wait_until("everything is gone", Duration::from_secs(2), || fixture.names().is_empty());
+    let mut engine = fixture.in_background(&["build"]);
+    wait_until("the build begins", || has_started(&store));
+    assert!(staging());
+    // SIGKILL; its guard and worker are in process groups of their own.
+    engine.kill().unwrap();
+    assert!(!engine.wait().unwrap().success(), "the engine ended before it was killed");
+    wait_until("everything is gone", || fixture.names().is_empty());
     let place = store.display().to_string();
-    wait_until("no trace is left", Duration::from_secs(2), || traces(&place).is_empty());
+    wait_until("no trace is left", || traces(&place).is_empty());
     fixture.write_template("true");
     fixture.layer(&["build"]);
 }

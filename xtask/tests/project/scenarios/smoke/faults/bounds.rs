@@ -79,9 +79,12 @@ fn processors_of(b: &Container) -> Result<u32> {
     Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?)
 }
 
-/// Whether so many processes can be started side by side.
+/// Returns whether so many processes can be started side by side. Each of them stays until the last one is there.
 fn starts(b: &Container, processes: u32) -> Result<bool> {
-    let script = format!("n=0; while [ $n -lt {processes} ]; do sleep 0.2 & n=$((n + 1)); done; wait");
+    let script = format!(
+        "trap 'kill $started' EXIT; n=0; \
+         while [ $n -lt {processes} ]; do sleep 4322 & started=\"$started $!\" n=$((n + 1)); done"
+    );
     Ok(b.sh(&script)?.status == 0)
 }
 
