@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::host::netqueue::{Damage, Delay, Treatment, serve};
+use crate::host::netqueue::{Damage, Delay, Rate, Treatment, serve};
 
 /// What the engine tells it on the command line.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,14 @@ enum What {
         #[arg(long)]
         seed: u64,
     },
+    Rate {
+        #[arg(long)]
+        bits_per_second: u64,
+        #[arg(long)]
+        burst_bytes: u64,
+        #[arg(long)]
+        limit_bytes: u64,
+    },
     Stall,
     Corrupt {
         #[arg(long)]
@@ -47,6 +55,9 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         What::Delay { delay_ms, jitter_ms, reorder_percent, seed } => {
             let (delay, jitter) = (milliseconds(delay_ms), milliseconds(jitter_ms));
             Treatment::Delay(Delay { delay, jitter, reorder_percent, seed })
+        }
+        What::Rate { bits_per_second, burst_bytes, limit_bytes } => {
+            Treatment::Rate(Rate { bits_per_second, burst_bytes, limit_bytes })
         }
         What::Stall => Treatment::Stall,
         What::Corrupt { percent, seed } => Treatment::Damage(Damage { percent, seed }),

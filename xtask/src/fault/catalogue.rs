@@ -83,6 +83,13 @@ impl Entry {
     pub fn supported(&self) -> anyhow::Result<()> {
         effect_of(&self.example)?.supported()
     }
+
+    /// One line that says why this host cannot do it; `None` when it can.
+    #[must_use]
+    pub fn not_applicable(&self) -> Option<String> {
+        let error = format!("{:#}", self.supported().err()?);
+        Some(error.lines().next().unwrap_or_default().to_owned())
+    }
 }
 
 /// All faults, family by family.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
-use super::net::{Filter, chain, expect_up, ms, network_of, until_healed};
+use super::net::{Filter, IptablesRules, Rules, chain, expect_up, ms, network_of, until_healed};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;
 
@@ -59,22 +59,22 @@ impl Dns {
     }
 
     pub fn refuse() -> Self {
-        Self::of(Kind::Refuse, Filter::inside("ip", "dns.refuse"))
+        Self::of(Kind::Refuse, Filter::inside(&["ip"], "dns.refuse"))
     }
 
     pub fn servfail() -> Self {
-        Self::of(Kind::Answer(Reply::Code(SERVFAIL)), Filter::inside("ip", "dns.servfail"))
+        Self::of(Kind::Answer(Reply::Code(SERVFAIL)), Filter::inside(&["ip"], "dns.servfail"))
     }
 
     pub fn spoof(address: Ipv4Addr) -> Self {
-        Self::of(Kind::Answer(Reply::Address(address)), Filter::inside("ip", "dns.spoof"))
+        Self::of(Kind::Answer(Reply::Address(address)), Filter::inside(&["ip"], "dns.spoof"))
     }
 
     fn of(kind: Kind, filter: Filter) -> Self {
         Self { kind, filter, server: None, usual: Duration::ZERO }
     }
 
-    fn rules(&self, site: &Site<'_>) -> String {
+    fn rules(&self, site: &Site<'_>) -> Rules {
         let machine = site.container.machine();
         match &self.server {
             None => rules(self.kind, &machine.port(), machine.network.gateway(), CLOSED_PORT),
@@ -102,16 +102,21 @@ impl Dns {
 
 /// Questions that leave the machine: what listens on itself asks others in turn. By TCP they are refused where an answer
 /// is to be another one.
-fn rules(kind: Kind, port: &str, bridge: Ipv4Addr, to_port: u16) -> String {
+fn rules(kind: Kind, port: &str, bridge: Ipv4Addr, to_port: u16) -> Rules {
     if kind == Kind::Drop {
         let rule = format!("iifname \"{port}\" meta l4proto {{ tcp, udp }} th dport {PORT} counter drop\n");
-        return chain("prerouting", &rule);
+        return Rules::from(&chain("prerouting", &rule));
     }
     let led = |protocol: &str, to: u16| {
         format!("oifname != \"lo\" meta l4proto {protocol} th dport {PORT} counter dnat to {bridge}:{to}\n")
     };
     let rules = led("udp", to_port) + &led("tcp", CLOSED_PORT);
-    format!("chain output {{\ntype nat hook output priority -100\n{rules}}}\n")
+    let nft = format!("chain output {{\ntype nat hook output priority -100\n{rules}}}\n");
+    let led = |protocol: &str, to: u16| {
+        format!("! -o lo -p {protocol} --dport {PORT} -j DNAT --to-destination {bridge}:{to}")
+    };
+    let rules = vec![led("udp", to_port), led("tcp", CLOSED_PORT)];
+    Rules { nft, iptables: Some(IptablesRules { table: "nat", hook: "OUTPUT", rules }) }
 }
 
 /// Asks a name server of the engine's own on the bridge, from the container; what is heard, and after how long.
@@ -146,7 +151,7 @@ impl Effect for Dns {
             Kind::Drop => "`modprobe nf_tables_bridge`",
             _ => "`modprobe -a nft_chain_nat nft_nat`",
         };
-        self.filter.supported(&rules(self.kind, "port0", TRUE_ADDRESS, CLOSED_PORT), modules)
+        self.filter.supported(rules(self.kind, "port0", TRUE_ADDRESS, CLOSED_PORT), modules)
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -180,7 +185,7 @@ impl Effect for Dns {
             }
         }
         let rules = self.rules(site);
-        self.filter.make(site, &rules)
+        self.filter.make(site, rules)
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -213,7 +218,7 @@ impl Effect for Dns {
             return Ok(());
         }
         let rules = self.rules(site);
-        self.filter.make_again(site, &rules)
+        self.filter.make_again(site, rules)
     }
 }
 
@@ -224,9 +229,13 @@ mod tests {
     #[test]
     fn questions_are_dropped_on_the_bridge_and_led_elsewhere_inside() {
         let bridge = Ipv4Addr::new(10, 77, 0, 1);
-        let dropped = rules(Kind::Drop, "port12", bridge, CLOSED_PORT);
+        let dropped = rules(Kind::Drop, "port12", bridge, CLOSED_PORT).nft;
         assert!(dropped.contains("iifname \"port12\" meta l4proto { tcp, udp } th dport 53 counter drop"), "{dropped}");
         let led = rules(Kind::Answer(Reply::Code(SERVFAIL)), "port12", bridge, 4242);
+        let iptables = led.iptables.unwrap().rules.join("\n");
+        assert!(iptables.contains("! -o lo -p udp --dport 53 -j DNAT --to-destination 10.77.0.1:4242\n"), "{iptables}");
+        assert!(iptables.contains("-p tcp --dport 53 -j DNAT --to-destination 10.77.0.1:1"), "{iptables}");
+        let led = led.nft;
         assert!(led.contains("udp th dport 53 counter dnat to 10.77.0.1:4242\n"), "{led}");
         assert!(led.contains("tcp th dport 53 counter dnat to 10.77.0.1:1\n"), "{led}");
         assert_eq!(led.matches("oifname != \"lo\"").count(), 2, "{led}");

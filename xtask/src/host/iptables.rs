@@ -1,11 +1,17 @@
-//! Handing packets to a queue that a program reads: what nft can do on few kernels only, iptables can on most.
+//! Rules of iptables: handing packets to a queue that a program reads, which nft can do on few kernels only, and chains
+//! where the kernel's nft lacks a part. Where the kernel has no family `ip` of nft, iptables' older program is used.
 
 use std::net::Ipv4Addr;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
+use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
-use super::shell::which;
+use super::shell::{Output, which};
+
+/// The programs, in the order in which they are tried: the host's own choice, then the one with the kernel's older tables.
+const PROGRAMS: [&str; 2] = ["iptables", "iptables-legacy"];
 
 /// Whether packets that pass a bridge are shown to iptables. Every network namespace has its own.
 const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -68,8 +74,12 @@ impl QueueRules<'_> {
     /// # Errors
     /// With what iptables said; no rule is there then.
     pub fn insert(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
-        let script = self.script();
-        network.command("iptables-restore").args(["--wait", "5", "--noflush"]).stdin(script).run()?;
+        let program = queue_program().map_err(anyhow::Error::msg)?;
+        self.insert_by(program, network)
+    }
+
+    fn insert_by(&self, program: &str, network: &NetworkNamespace) -> anyhow::Result<()> {
+        restore(program, network, self.script())?;
         let shown = network.inside(|| std::fs::write(SHOW_BRIDGED, "1")).and_then(|written| written);
         shown.with_context(|| format!("writing {SHOW_BRIDGED}"))
     }
@@ -93,16 +103,16 @@ impl QueueRules<'_> {
 /// # Errors
 /// When one is there afterwards.
 pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<()> {
+    let Ok(program) = queue_program() else { return Ok(()) }; // then nothing could make any
     for table in TABLES {
-        let rules = queue_rules_in(network, table, queue)?;
+        let rules = queue_rules_in(program, network, table, queue)?;
         if rules.is_empty() {
             continue;
         }
         let lines: String = rules.iter().map(|rule| format!("{}\n", rule.replacen("-A ", "-D ", 1))).collect();
-        let script = format!("*{table}\n{lines}COMMIT\n");
-        network.command("iptables-restore").args(["--wait", "5", "--noflush"]).stdin(script).run()?;
-        let left = queue_rules_in(network, table, queue)?;
-        anyhow::ensure!(left.is_empty(), "iptables still has the rules\n{}", left.join("\n"));
+        restore(program, network, format!("*{table}\n{lines}COMMIT\n"))?;
+        let left = queue_rules_in(program, network, table, queue)?;
+        anyhow::ensure!(left.is_empty(), "{program} still has the rules\n{}", left.join("\n"));
     }
     Ok(())
 }
@@ -113,31 +123,167 @@ pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Res
 /// When iptables cannot be asked.
 pub fn queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
-    for table in TABLES {
-        found.extend(queue_rules_in(network, table, queue)?);
+    if let Ok(program) = queue_program() {
+        for table in TABLES {
+            found.extend(queue_rules_in(program, network, table, queue)?);
+        }
     }
     Ok(found)
 }
 
-fn queue_rules_in(network: &NetworkNamespace, table: &str, queue: u16) -> anyhow::Result<Vec<String>> {
-    if which("iptables").is_none() {
-        return Ok(Vec::new());
-    }
-    let listing = network.command("iptables").args(["--wait", "5", "-t", table, "-S"]).run()?.text();
-    Ok(rules_of(&listing, queue))
+fn queue_rules_in(program: &str, network: &NetworkNamespace, table: &str, queue: u16) -> anyhow::Result<Vec<String>> {
+    Ok(rules_of(&listing(program, network, table)?, queue))
 }
 
-/// What keeps iptables from filling a queue; `None` when nothing does. Tried in a namespace of its own.
+/// One line that says what keeps iptables from filling a queue; `None` when nothing does. Tried once a boot, in a
+/// namespace of its own.
 #[must_use]
 pub fn queue_problem() -> Option<String> {
-    if which("iptables-restore").is_none() {
-        return Some("iptables is not installed".into());
+    queue_program().err()
+}
+
+/// The program that fills queues on this host, or what is missing.
+fn queue_program() -> Result<&'static str, String> {
+    first_program(|program| {
+        kernel_part::problem(&format!("{program} queue"), || {
+            let (port, address) = ("port0", Ipv4Addr::new(192, 0, 2, 1));
+            let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port, address };
+            let network = NetworkNamespace::make();
+            let tried = network
+                .and_then(|network| STAGES.iter().try_for_each(|stage| rules(*stage).insert_by(program, &network)));
+            let Err(error) = tried else { return Trial::Works };
+            let bridged = "-A FORWARD -m physdev --physdev-is-bridged -j ACCEPT";
+            let parts = [
+                ("mangle", "", "the iptables table mangle"),
+                ("filter", "", "the iptables table filter"),
+                ("filter", bridged, "xt_physdev"),
+                ("filter", "-A FORWARD -m mark ! --mark 0x1 -j ACCEPT", "xt_mark"),
+                ("filter", "-A FORWARD -j NFQUEUE --queue-num 1 --queue-bypass", "xt_NFQUEUE"),
+            ];
+            let lacks = |network: NetworkNamespace| {
+                let missing = parts.iter().find(|(table, rule, _)| !takes(program, &network, table, rule));
+                missing.map(|(_, _, part)| (*part).to_owned()).or_else(|| {
+                    let shown = network.inside(|| std::path::Path::new(SHOW_BRIDGED).exists());
+                    shown.is_ok_and(|shown| !shown).then(|| "br_netfilter".to_owned())
+                })
+            };
+            match NetworkNamespace::make().ok().and_then(lacks) {
+                Some(part) => Trial::Lacks(part),
+                None => Trial::Fails(one_line(&error)),
+            }
+        })
+    })
+}
+
+/// The first program that is installed and has no problem, or the problem of the first.
+fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static str, String> {
+    let mut problems = Vec::new();
+    for program in PROGRAMS.into_iter().filter(|program| which(&restorer(program)).is_some()) {
+        match problem(program) {
+            None => return Ok(program),
+            Some(problem) => problems.push(problem),
+        }
     }
-    let (port, address) = ("port0", Ipv4Addr::new(192, 0, 2, 1));
-    let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port, address };
-    let tried =
-        NetworkNamespace::make().and_then(|network| STAGES.iter().try_for_each(|stage| rules(*stage).insert(&network)));
-    tried.err().map(|error| format!("{error:#}"))
+    Err(problems.into_iter().next().unwrap_or_else(|| "iptables is not installed".to_owned()))
+}
+
+/// Whether the kernel takes a rule, or a chain where there is none.
+fn takes(program: &str, network: &NetworkNamespace, table: &str, rule: &str) -> bool {
+    restore(program, network, format!("*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n")).is_ok()
+}
+
+fn restorer(program: &str) -> String {
+    format!("{program}-restore")
+}
+
+fn restore(program: &str, network: &NetworkNamespace, script: String) -> anyhow::Result<Output> {
+    Ok(network.command(&restorer(program)).args(["--wait", "5", "--noflush"]).stdin(script).run()?)
+}
+
+fn listing(program: &str, network: &NetworkNamespace, table: &str) -> anyhow::Result<String> {
+    Ok(network.command(program).args(["--wait", "5", "-t", table, "-S"]).run()?.text())
+}
+
+/// Rules of one purpose, in a chain of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The table, such as `filter`.
+    pub table: String,
+    /// The kernel's chain that leads there, such as `INPUT`.
+    pub hook: String,
+    /// Its name, of 28 characters at most.
+    pub name: String,
+}
+
+impl Chain {
+    /// The program that can keep such rules, each without its chain, on this host. Tried once a boot, in a namespace of its
+    /// own.
+    ///
+    /// # Errors
+    /// One line that says what is missing.
+    pub fn program(&self, rules: &[String]) -> Result<&'static str, String> {
+        let Self { table, hook, .. } = self;
+        first_program(|program| {
+            kernel_part::problem(&format!("{program} {table} {hook} {}", rules.join("; ")), || {
+                let make =
+                    |rules: &[String]| NetworkNamespace::make().and_then(|network| self.make(program, &network, rules));
+                let Err(error) = make(rules) else { return Trial::Works };
+                if make(&[]).is_err() {
+                    return Trial::Lacks(format!("the iptables table {table}"));
+                }
+                match rules.iter().find(|rule| make(std::slice::from_ref(rule)).is_err()) {
+                    Some(rule) => Trial::Lacks(format!("a part of the iptables rule `{rule}`")),
+                    None => Trial::Fails(one_line(&error)),
+                }
+            })
+        })
+    }
+
+    /// Makes it of these rules by the program that can, in one step.
+    ///
+    /// # Errors
+    /// With what iptables said; nothing is made then.
+    pub fn make(&self, program: &str, network: &NetworkNamespace, rules: &[String]) -> anyhow::Result<()> {
+        let Self { table, hook, name } = self;
+        let lines: String = rules.iter().map(|rule| format!("-A {name} {rule}\n")).collect();
+        restore(program, network, format!("*{table}\n:{name} - [0:0]\n{lines}-I {hook} -j {name}\nCOMMIT\n"))?;
+        Ok(())
+    }
+
+    /// Whether it is there, made by whichever program.
+    ///
+    /// # Errors
+    /// When iptables cannot be asked.
+    pub fn exists(&self, network: &NetworkNamespace) -> anyhow::Result<bool> {
+        Ok(self.maker(network)?.is_some())
+    }
+
+    /// Removes it with all it holds; one that is not there is fine.
+    ///
+    /// # Errors
+    /// With what iptables said.
+    pub fn delete(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
+        let Self { table, hook, name } = self;
+        let Some(program) = self.maker(network)? else { return Ok(()) };
+        restore(program, network, format!("*{table}\n-D {hook} -j {name}\n-F {name}\n-X {name}\nCOMMIT\n"))?;
+        Ok(())
+    }
+
+    /// The program whose tables it is in. One that cannot show them has none.
+    fn maker(&self, network: &NetworkNamespace) -> anyhow::Result<Option<&'static str>> {
+        let (mut asked, mut refused) = (0, None);
+        for program in PROGRAMS.into_iter().filter(|program| which(&restorer(program)).is_some()) {
+            match listing(program, network, &self.table) {
+                Ok(text) if text.lines().any(|line| line == format!("-N {}", self.name)) => return Ok(Some(program)),
+                Ok(_) => asked += 1,
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if asked == 0 => Err(error),
+            _ => Ok(None),
+        }
+    }
 }
 
 fn rules_of(listing: &str, queue: u16) -> Vec<String> {

@@ -19,6 +19,7 @@ pub mod held_clock;
 pub mod inventory;
 pub mod invoker;
 pub mod iptables;
+pub mod kernel_part;
 pub mod kmsg;
 pub mod load;
 pub mod lxc;

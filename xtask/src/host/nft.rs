@@ -1,7 +1,20 @@
 //! Packet filters of a network namespace, by nftables.
 
+use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
 use super::shell::which;
+
+/// A word of a rule, and the part of the kernel that the rule needs then.
+const PARTS: [(&str, &str); 8] = [
+    ("reject", "nft reject"),
+    ("dnat to", "nft nat"),
+    ("dup to", "nft dup"),
+    ("numgen", "nft numgen"),
+    ("limit rate", "nft limit"),
+    ("queue num", "nft queue"),
+    ("ct state", "nft ct"),
+    ("{", "nft sets"),
+];
 
 /// A table: everything of one purpose, so that it goes in one step.
 #[derive(Debug, Clone, Copy)]
@@ -21,14 +34,50 @@ impl Table<'_> {
         run(network, &format!("table {} {} {{\n{body}\n}}\n", self.family, self.name))
     }
 
-    /// What keeps this host from such a table; `None` when nothing does. Tried in a namespace of its own.
+    /// One line that says what keeps this host from such a table; `None` when nothing does. Tried once a boot, in a
+    /// namespace of its own.
     #[must_use]
     pub fn problem(&self, body: &str) -> Option<String> {
         if which("nft").is_none() {
             return Some("nft is not installed".into());
         }
-        let tried = NetworkNamespace::make().and_then(|network| self.make(&network, body));
-        tried.err().map(|error| format!("{error:#}"))
+        kernel_part::problem(&format!("nft {} {body}", self.family), || self.trial(body))
+    }
+
+    fn trial(&self, body: &str) -> Trial {
+        let works = |body: &str| NetworkNamespace::make().and_then(|network| self.make(&network, body));
+        let Err(error) = works(body) else { return Trial::Works };
+        match self.missing_part(body, |body| works(body).is_ok()) {
+            Some(part) => Trial::Lacks(part),
+            None => Trial::Fails(one_line(&error)),
+        }
+    }
+
+    /// The first part of a table without which the kernel takes nothing of it: the family, a chain, a rule.
+    fn missing_part(&self, body: &str, works: impl Fn(&str) -> bool) -> Option<String> {
+        let Self { family, .. } = self;
+        if !works("") {
+            return Some(format!("nft family {family}"));
+        }
+        for (header, rules) in chains(body) {
+            let kind = header.lines().nth(1).unwrap_or_default();
+            if !works(&format!("{header}}}\n")) {
+                let words: Vec<&str> = kind.split_whitespace().collect();
+                return Some(match words[..] {
+                    ["type", "nat", ..] => format!("nft nat in family {family}"),
+                    ["type", "filter", "hook", hook, ..] => format!("nft hook {hook} of family {family}"),
+                    _ => format!("`{kind}` of nft in family {family}"),
+                });
+            }
+            if let Some(rule) = rules.into_iter().find(|rule| !works(&format!("{header}{rule}\n}}\n"))) {
+                let part = PARTS.iter().find(|(word, _)| rule.contains(word)).map(|(_, part)| *part);
+                return Some(part.map_or_else(
+                    || format!("a part of the nft rule `{rule}` in family {family}"),
+                    |part| format!("{part} in family {family}"),
+                ));
+            }
+        }
+        None
     }
 
     /// Removes it with all it holds; one that is not there is fine.
@@ -77,6 +126,20 @@ fn run(network: &NetworkNamespace, script: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The chains of a table's body: the two lines that make each, and its rules.
+fn chains(body: &str) -> Vec<(String, Vec<&str>)> {
+    let mut chains: Vec<(String, Vec<&str>)> = Vec::new();
+    for line in body.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "}") {
+        match chains.last_mut() {
+            _ if line.starts_with("chain ") => chains.push((format!("{line}\n"), Vec::new())),
+            Some((header, _)) if line.starts_with("type ") => header.push_str(&format!("{line}\n")),
+            Some((_, rules)) => rules.push(line),
+            None => {}
+        }
+    }
+    chains
+}
+
 /// The sum of all `counter packets N` of a listing.
 fn counted(listing: &str) -> u64 {
     let words: Vec<&str> = listing.split_whitespace().collect();
@@ -87,6 +150,26 @@ fn counted(listing: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_part_that_is_missing_is_named() {
+        let body = "chain input {\ntype filter hook input priority 0\niifname \"a\" numgen random mod 2 < 1 drop\n\
+                    meta l4proto tcp counter reject with tcp reset\n}\n\
+                    chain output {\ntype nat hook output priority -100\nudp dport 53 dnat to 10.0.0.1:53\n}\n";
+        let check = |lacks: &str, expected: Option<&str>| {
+            let works = |body: &str| !(body.contains(lacks) || lacks == "all");
+            let part = Table { family: "inet", name: "x" }.missing_part(body, works);
+            assert_eq!(part.as_deref(), expected, "{lacks}");
+        };
+        check("all", Some("nft family inet"));
+        check("hook input", Some("nft hook input of family inet"));
+        check("numgen", Some("nft numgen in family inet"));
+        check("reject", Some("nft reject in family inet"));
+        check("type nat", Some("nft nat in family inet"));
+        check("dnat", Some("nft nat in family inet"));
+        check("meta l4proto", Some("nft reject in family inet"));
+        check("nothing", None);
+    }
 
     #[test]
     fn counters_are_added_up() {

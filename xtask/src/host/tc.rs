@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
 use super::shell::which;
+
+/// What tc says where the kernel has no such discipline.
+const UNKNOWN_KIND: &str = "qdisc kind is unknown";
 
 /// A queueing discipline for the root of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,11 @@ pub enum Qdisc {
         /// So many of a hundred do not wait.
         reorder_percent: u8,
     },
+    /// Some packets leave twice.
+    Duplicate {
+        /// So many of a hundred.
+        percent: u8,
+    },
 }
 
 impl Qdisc {
@@ -40,14 +49,21 @@ impl Qdisc {
         Ok(())
     }
 
-    /// What keeps this host from it; `None` when nothing does. Tried in a namespace of its own.
+    /// One line that says what keeps this host from it; `None` when nothing does. Tried once a boot, in a namespace of its
+    /// own.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         if which("tc").is_none() {
             return Some("tc is not installed".into());
         }
-        let tried = NetworkNamespace::make().and_then(|network| self.set(&network, "lo"));
-        tried.err().map(|error| format!("{error:#}"))
+        let words = self.words();
+        kernel_part::problem(&format!("tc {}", words.join(" ")), || {
+            match NetworkNamespace::make().and_then(|network| self.set(&network, "lo")) {
+                Ok(()) => Trial::Works,
+                Err(error) if format!("{error:#}").contains(UNKNOWN_KIND) => Trial::Lacks(format!("sch_{}", words[0])),
+                Err(error) => Trial::Fails(one_line(&error)),
+            }
+        })
     }
 
     fn words(&self) -> Vec<String> {
@@ -70,6 +86,9 @@ impl Qdisc {
                     words.extend(["reorder".into(), format!("{reorder_percent}%")]);
                 }
                 words
+            }
+            Self::Duplicate { percent } => {
+                vec!["netem".into(), "limit".into(), "65536".into(), "duplicate".into(), format!("{percent}%")]
             }
         }
     }
@@ -132,6 +151,7 @@ mod tests {
         };
         assert_eq!(delay(0, 0), "netem limit 65536 delay 50000us");
         assert_eq!(delay(5, 0), "netem limit 65536 delay 50000us 5000us");
+        assert_eq!(Qdisc::Duplicate { percent: 30 }.words().join(" "), "netem limit 65536 duplicate 30%");
         assert_eq!(delay(5, 25), "netem limit 65536 delay 50000us 5000us reorder 25%");
     }
 

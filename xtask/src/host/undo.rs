@@ -79,6 +79,13 @@ pub enum Undo {
         /// The queue's number.
         queue: u16,
     },
+    /// Remove this chain of iptables with the rule that leads to it.
+    DeleteChain {
+        /// The network namespace it is in; gone with it.
+        network: NetworkPlace,
+        /// The chain.
+        chain: iptables::Chain,
+    },
     /// Let a group use what it could before.
     PutBack {
         /// One of the engine's own, relative to the top of a hierarchy.
@@ -115,6 +122,10 @@ impl Undo {
             },
             Self::DeleteQueueRules { network, queue } => match network.find()? {
                 Some(network) => iptables::delete_queue_rules(&network, *queue),
+                None => Ok(()),
+            },
+            Self::DeleteChain { network, chain } => match network.find()? {
+                Some(network) => chain.delete(&network),
                 None => Ok(()),
             },
             Self::PutBack { group, setting, value } => put_back(group, *setting, value),
@@ -199,6 +210,8 @@ mod tests {
         let network = NetworkPlace { path: "/proc/self/fd/9999".into(), inode: 1 };
         Undo::DeleteQdisc { network: network.clone(), device: "port1".into() }.execute(|| ()).unwrap();
         Undo::DeleteQueueRules { network: network.clone(), queue: 1 }.execute(|| ()).unwrap();
+        let chain = iptables::Chain { table: "filter".into(), hook: "INPUT".into(), name: "x".into() };
+        Undo::DeleteChain { network: network.clone(), chain }.execute(|| ()).unwrap();
         Undo::DeleteTable { network, family: "bridge".into(), table: "x".into() }.execute(|| ()).unwrap();
     }
 }

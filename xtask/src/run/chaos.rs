@@ -134,16 +134,15 @@ impl Host {
         }
         let entry = catalogue().into_iter().find(|entry| entry.example.name() == name);
         let problem = match entry {
-            Some(entry) => entry.supported().err().map(|error| format!("{error:#}")),
-            None => Some("it is not in the catalogue".to_owned()),
+            Some(entry) => entry.not_applicable(),
+            None => Some(format!("{name} is not in the catalogue")),
         };
         self.known.insert(name.to_owned(), problem.clone());
         problem.is_none()
     }
 
     fn notes(&self) -> Vec<String> {
-        let problems = self.known.iter().filter_map(|(name, problem)| Some((name, problem.as_ref()?)));
-        problems.map(|(name, problem)| format!("{name} is not played on this host: {problem}")).collect()
+        self.known.values().flatten().map(|problem| format!("not applicable: {problem}")).collect()
     }
 }
 

@@ -82,8 +82,7 @@ impl Means {
         let (delay, jitter) = (Duration::from_millis(1), Duration::ZERO);
         let netem = Qdisc::Delay { delay, jitter, reorder_percent: 0 };
         let Some(netem) = netem.problem() else { return Ok(Self::Netem) };
-        let problem =
-            format!("net.delay: no packets can be handed to a process ({queue}), and tc has no netem ({netem})");
+        let problem = format!("net.delay: no packets can be handed to a process: {queue}; {netem}");
         let cure = format!("{CURE} or `modprobe sch_netem`");
         Err(Error::Host { problem, cure }.into())
     }

@@ -1,11 +1,16 @@
 //! Some of the packets to the container arrive twice.
 
-use super::filter::Filter;
+use std::sync::OnceLock;
+
+use super::filter::{Filter, Rules};
 use super::peer::{expect_up, until_healed};
 use super::tally::{Happens, Tally};
+use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
+use crate::host::tc::{self, Qdisc};
+use crate::host::undo::Undo;
 
 /// A copy carries it, so that it is not copied again; it does not leave the lab's namespace.
 const COPY_MARK: &str = "0xe2ec";
@@ -15,12 +20,61 @@ pub struct Duplicate {
     percent: u8,
     filter: Filter,
     tally: Tally,
+    means: OnceLock<Means>,
+    undo: Vec<Undo>,
+}
+
+/// How packets are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// By a rule of nft, which stands beside what slows the link.
+    Filter,
+    /// By netem, where nft cannot.
+    Netem,
 }
 
 impl Duplicate {
     pub fn new(percent: u8) -> Self {
         let tally = Tally::new(Happens::Doubled, f64::from(percent.max(1)) / 100.0, Some(UNDELAYED));
-        Self { percent, filter: Filter::in_lab("netdev", "net.duplicate"), tally }
+        Self {
+            percent,
+            filter: Filter::in_lab(&["netdev"], "net.duplicate"),
+            tally,
+            means: OnceLock::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// The means of this host.
+    fn means(&self) -> anyhow::Result<Means> {
+        if let Some(means) = self.means.get() {
+            return Ok(*means);
+        }
+        let filter = self.filter.problem(&Rules::from(&self.rules("lo")));
+        let means = match filter {
+            None => Means::Filter,
+            Some(filter) => match self.qdisc().problem() {
+                None => Means::Netem,
+                Some(netem) => {
+                    let problem = format!("net.duplicate: {filter}; {netem}");
+                    let cure = "Linux 5.16 with nft and `modprobe -a nft_dup_netdev nft_numgen`, or tc and \
+                                `modprobe sch_netem`";
+                    return Err(Error::Host { problem, cure: cure.into() }.into());
+                }
+            },
+        };
+        Ok(*self.means.get_or_init(|| means))
+    }
+
+    fn qdisc(&self) -> Qdisc {
+        Qdisc::Duplicate { percent: self.percent }
+    }
+
+    fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+        match self.means()? {
+            Means::Filter => self.filter.exists(site),
+            Means::Netem => Ok(tc::root_kind(site.lab.network(), &site.container.machine().port())?.is_some()),
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -46,18 +100,33 @@ impl Duplicate {
 impl Effect for Duplicate {
     fn supported(&self) -> anyhow::Result<()> {
         self.check()?;
-        self.filter.supported(&self.rules("lo"), "Linux 5.16 and `modprobe -a nft_dup_netdev nft_numgen`")
+        self.means().map(drop)
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.check()?;
         expect_up(site)?;
-        self.filter.expect_none(site)?;
+        match self.means()? {
+            Means::Filter => self.filter.expect_none(site)?,
+            Means::Netem => {
+                if let Some(kind) = tc::root_kind(site.lab.network(), &site.container.machine().port())? {
+                    let name = site.name();
+                    return Err(usage(format!("net.duplicate: {name} has {kind} at its port: heal that first")));
+                }
+            }
+        }
         self.tally.before(site)
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let rules = self.rules(&site.container.machine().port());
+        let (network, port) = (site.lab.network(), site.container.machine().port());
+        if self.means()? == Means::Netem {
+            let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
+            site.note(undo.clone())?;
+            self.undo = undo;
+            return self.qdisc().set(network, &port);
+        }
+        let rules = self.rules(&port);
         self.filter.make(site, &rules)
     }
 
@@ -66,18 +135,23 @@ impl Effect for Duplicate {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        site.undo(self.undo.clone())?;
         self.filter.take_back(site)
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
+        let is_left = || self.exists(site);
         until_healed(site, "nothing copies its packets any more", is_left, || self.tally.healed(site))
     }
 
     /// The port was a new one, and its rules went with the old one.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let rules = self.rules(&site.container.machine().port());
-        self.filter.make_again(site, &rules)
+        let (network, port) = (site.lab.network(), site.container.machine().port());
+        match self.means()? {
+            Means::Filter => self.filter.make_again(site, &self.rules(&port)),
+            Means::Netem if self.exists(site)? => Ok(()),
+            Means::Netem => self.qdisc().set(network, &port),
+        }
     }
 }
 

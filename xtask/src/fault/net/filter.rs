@@ -1,9 +1,14 @@
 //! Packet filters that a fault makes, and takes back.
 
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+
 use super::peer::{Network, network_of};
 use crate::error::Error;
 use crate::fault::effect::Site;
 use crate::fault::injection::usage;
+use crate::host::iptables;
 use crate::host::netns::NetworkPlace;
 use crate::host::nft::Table;
 use crate::host::undo::Undo;
@@ -14,9 +19,47 @@ pub const TRAVELS: &str = "ether type { ip, ip6 }";
 /// A fault's table on one container: different faults have different ones, and stand side by side.
 pub struct Filter {
     fault: &'static str,
-    family: &'static str,
+    /// Families of nft in which the rules mean the same, the best first.
+    families: &'static [&'static str],
     lies: Lies,
+    /// The way that this host can go, once it is known.
+    way: OnceLock<Way>,
     undo: Vec<Undo>,
+}
+
+/// How a host keeps a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In a table of this family.
+    Nft(&'static str),
+    /// In a chain of iptables, by this program.
+    Iptables { program: &'static str, table: &'static str, hook: &'static str },
+}
+
+/// The rules of a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The chains of a table of nft.
+    pub nft: String,
+    /// The same in words of iptables, for kernels whose nft lacks a part; not everything can be said in them.
+    pub iptables: Option<IptablesRules>,
+}
+
+/// Rules of one chain of iptables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IptablesRules {
+    /// The table.
+    pub table: &'static str,
+    /// The kernel's chain that leads to them.
+    pub hook: &'static str,
+    /// Each without its chain.
+    pub rules: Vec<String>,
+}
+
+impl From<&String> for Rules {
+    fn from(nft: &String) -> Self {
+        Self { nft: nft.clone(), iptables: None }
+    }
 }
 
 /// In which network namespace a table lies.
@@ -31,17 +74,17 @@ enum Lies {
 impl Filter {
     /// On the lab's bridge, where a restart of the container does not undo it.
     pub fn on_bridge(fault: &'static str) -> Self {
-        Self::in_lab("bridge", fault)
+        Self::in_lab(&["bridge"], fault)
     }
 
-    /// Of another family of tables in the lab.
-    pub fn in_lab(family: &'static str, fault: &'static str) -> Self {
-        Self { fault, family, lies: Lies::InLab, undo: Vec::new() }
+    /// Of other families of tables in the lab.
+    pub fn in_lab(families: &'static [&'static str], fault: &'static str) -> Self {
+        Self { fault, families, lies: Lies::InLab, way: OnceLock::new(), undo: Vec::new() }
     }
 
     /// In the container itself, where a restart of it undoes it.
-    pub fn inside(family: &'static str, fault: &'static str) -> Self {
-        Self { fault, family, lies: Lies::Inside, undo: Vec::new() }
+    pub fn inside(families: &'static [&'static str], fault: &'static str) -> Self {
+        Self { fault, families, lies: Lies::Inside, way: OnceLock::new(), undo: Vec::new() }
     }
 
     fn network<'a>(&self, site: &Site<'a>) -> anyhow::Result<Network<'a>> {
@@ -59,14 +102,42 @@ impl Filter {
         }
     }
 
-    /// Whether this host can make tables of these lines.
+    /// Finds the way in which this host keeps such rules.
     ///
     /// # Errors
     /// What is missing, and the cure.
-    pub fn supported(&self, body: &str, kernel: &str) -> anyhow::Result<()> {
-        let Some(problem) = Table { family: self.family, name: "e2e_trial" }.problem(body) else { return Ok(()) };
+    pub fn supported(&self, rules: impl Into<Rules>, kernel: &str) -> anyhow::Result<()> {
+        let Some(problem) = self.problem(&rules.into()) else { return Ok(()) };
         let cure = format!("`cargo xtask setup` installs nft; of the kernel it takes {kernel}");
         Err(Error::Host { problem: format!("{}: {problem}", self.fault), cure }.into())
+    }
+
+    /// One line that says why this host cannot keep such rules; `None` when it can.
+    pub fn problem(&self, rules: &Rules) -> Option<String> {
+        let mut problems = Vec::new();
+        for family in self.families {
+            match (Table { family, name: "e2e_trial" }).problem(&rules.nft) {
+                None => return self.goes(Way::Nft(family)),
+                Some(problem) => problems.push(problem),
+            }
+        }
+        if let Some(IptablesRules { table, hook, rules }) = &rules.iptables {
+            match chain_of(table, hook, "e2e_trial".into()).program(rules) {
+                Ok(program) => return self.goes(Way::Iptables { program, table, hook }),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.dedup();
+        Some(problems.join("; "))
+    }
+
+    fn goes(&self, way: Way) -> Option<String> {
+        let _ = self.way.set(way); // the same as before, if it was known
+        None
+    }
+
+    fn way(&self) -> Way {
+        self.way.get().copied().unwrap_or(Way::Nft(self.families[0]))
     }
 
     /// Refuses a second table of the same kind.
@@ -85,25 +156,40 @@ impl Filter {
     /// # Errors
     /// When nft cannot be asked.
     pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
-        Table { family: self.family, name: &self.name(site) }.exists(&*self.network(site)?)
+        let (network, name) = (self.network(site)?, self.name(site));
+        match self.way() {
+            Way::Nft(family) => Table { family, name: &name }.exists(&*network),
+            Way::Iptables { table, hook, .. } => chain_of(table, hook, name).exists(&*network),
+        }
     }
 
-    /// Makes it of these lines.
+    /// Makes it of these rules.
     ///
     /// # Errors
-    /// With what nft said.
-    pub fn make(&mut self, site: &Site<'_>, body: &str) -> anyhow::Result<()> {
+    /// With what nft or iptables said.
+    pub fn make(&mut self, site: &Site<'_>, rules: impl Into<Rules>) -> anyhow::Result<()> {
         self.note(site)?;
-        Table { family: self.family, name: &self.name(site) }.make(&*self.network(site)?, body)
+        let (network, name, rules) = (self.network(site)?, self.name(site), rules.into());
+        match self.way() {
+            Way::Nft(family) => Table { family, name: &name }.make(&*network, &rules.nft),
+            Way::Iptables { program, table, hook } => {
+                let rules = rules.iptables.context("these rules cannot be said in words of iptables")?;
+                chain_of(table, hook, name).make(program, &*network, &rules.rules)
+            }
+        }
     }
 
     /// Makes it anew where it is not whole any more.
     ///
     /// # Errors
-    /// With what nft said.
-    pub fn make_again(&mut self, site: &Site<'_>, body: &str) -> anyhow::Result<()> {
-        Table { family: self.family, name: &self.name(site) }.delete(&*self.network(site)?)?;
-        self.make(site, body)
+    /// With what nft or iptables said.
+    pub fn make_again(&mut self, site: &Site<'_>, rules: impl Into<Rules>) -> anyhow::Result<()> {
+        let (network, name) = (self.network(site)?, self.name(site));
+        match self.way() {
+            Way::Nft(family) => Table { family, name: &name }.delete(&*network)?,
+            Way::Iptables { table, hook, .. } => chain_of(table, hook, name).delete(&*network)?,
+        }
+        self.make(site, rules)
     }
 
     /// Writes down how it is taken back.
@@ -111,8 +197,11 @@ impl Filter {
     /// # Errors
     /// When the guard is gone.
     pub fn note(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let undo =
-            Undo::DeleteTable { network: self.place(site)?, family: self.family.to_owned(), table: self.name(site) };
+        let (network, name) = (self.place(site)?, self.name(site));
+        let undo = match self.way() {
+            Way::Nft(family) => Undo::DeleteTable { network, family: family.to_owned(), table: name },
+            Way::Iptables { table, hook, .. } => Undo::DeleteChain { network, chain: chain_of(table, hook, name) },
+        };
         site.note(vec![undo.clone()])?;
         if !self.undo.contains(&undo) {
             self.undo.push(undo);
@@ -132,6 +221,10 @@ impl Filter {
     pub fn name(&self, site: &Site<'_>) -> String {
         format!("{}_{}", self.fault.replace(['.', '-'], "_"), site.container.machine().port())
     }
+}
+
+fn chain_of(table: &str, hook: &str, name: String) -> iptables::Chain {
+    iptables::Chain { table: table.to_owned(), hook: hook.to_owned(), name }
 }
 
 /// A chain of filters with these rules, each ended by a line's end.

@@ -57,7 +57,7 @@ impl Helper {
     /// What is missing, and the cure.
     pub fn supported(fault: &str) -> anyhow::Result<()> {
         let Some(problem) = queue_problem() else { return Ok(()) };
-        let problem = format!("{fault}: no packets can be handed to a process ({problem})");
+        let problem = format!("{fault}: no packets can be handed to a process: {problem}");
         Err(Error::Host { problem, cure: CURE.into() }.into())
     }
 

@@ -22,7 +22,7 @@ mod tally;
 pub use corrupt::Corrupt;
 pub use delay::Delay;
 pub use duplicate::Duplicate;
-pub use filter::{Filter, chain};
+pub use filter::{Filter, IptablesRules, Rules, chain};
 pub use flap::Flap;
 pub use isolate::Isolate;
 pub use loss::Loss;

@@ -1,16 +1,18 @@
 //! What is sent to the container waits at its port until a rate allows it.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::helper::{CURE, Helper};
 use super::peer::{cut_off, is_cut_off, is_down, ms};
 use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::flood::{Flood, HEADER_BYTES};
-use crate::host::iptables::UNDELAYED;
+use crate::host::iptables::{UNDELAYED, queue_problem};
 use crate::host::netns::received_bytes;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
@@ -45,7 +47,18 @@ const HEAL_DEADLINE: Duration = Duration::from_secs(20);
 /// A token bucket at the container's port.
 pub struct Rate {
     kilobits_per_second: u32,
+    means: OnceLock<Means>,
+    helper: Helper,
     undo: Vec<Undo>,
+}
+
+/// How packets are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// By the kernel's token bucket.
+    Tbf,
+    /// By a process of the engine, where the kernel has none.
+    Queue,
 }
 
 /// How fast what was sent arrived.
@@ -64,7 +77,37 @@ impl std::fmt::Display for Flow {
 
 impl Rate {
     pub fn new(kilobits_per_second: u32) -> Self {
-        Self { kilobits_per_second, undo: Vec::new() }
+        let helper = Helper::that_holds("rate");
+        Self { kilobits_per_second, means: OnceLock::new(), helper, undo: Vec::new() }
+    }
+
+    /// The means of this host.
+    fn means(&self) -> anyhow::Result<Means> {
+        if let Some(means) = self.means.get() {
+            return Ok(*means);
+        }
+        let tbf = Qdisc::Rate { bits_per_second: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 }.problem();
+        let means = match tbf {
+            None => Means::Tbf,
+            Some(tbf) => match queue_problem() {
+                None => Means::Queue,
+                Some(queue) => {
+                    let problem = format!("net.rate: {tbf}, and no packets can be handed to a process: {queue}");
+                    let cure =
+                        format!("`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`; or {CURE}");
+                    return Err(Error::Host { problem, cure }.into());
+                }
+            },
+        };
+        Ok(*self.means.get_or_init(|| means))
+    }
+
+    /// Whether something slows the container's link, by its name.
+    fn slowed_by(&self, site: &Site<'_>) -> anyhow::Result<Option<String>> {
+        match self.means()? {
+            Means::Tbf => tc::root_kind(site.lab.network(), &site.container.machine().port()),
+            Means::Queue => Ok(self.helper.exists(site)?.then(|| "a process that holds packets back".to_owned())),
+        }
     }
 
     fn bytes_in(&self, time: Duration) -> u64 {
@@ -96,8 +139,8 @@ impl Rate {
         let (bytes, shortest) = self.watched();
         let patience = shortest * 3 + Duration::from_secs(1);
         let frame = (bytes / FRAMES).clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end());
-        let flood =
-            Flood { packets: bytes.div_ceil(frame), payload_bytes: frame - HEADER_BYTES, mark: Some(UNDELAYED) };
+        let mark = (self.means()? == Means::Tbf).then_some(UNDELAYED); // with it, packets pass each queue by
+        let flood = Flood { packets: bytes.div_ceil(frame), payload_bytes: frame - HEADER_BYTES, mark };
         let target = SocketAddr::from((site.container.machine().address(), CLOSED_PORT));
         let init = site.container.init_pid()?;
         let arrived = || received_bytes(init, "eth0");
@@ -123,10 +166,7 @@ impl Rate {
 
 impl Effect for Rate {
     fn supported(&self) -> anyhow::Result<()> {
-        let problem = Qdisc::Rate { bits_per_second: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 }.problem();
-        let Some(problem) = problem else { return Ok(()) };
-        let cure = "`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`";
-        Err(Error::Host { problem: format!("net.rate: {problem}"), cure: cure.into() }.into())
+        self.means().map(drop)
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -137,8 +177,7 @@ impl Effect for Rate {
         if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
             return Err(outage.into());
         }
-        let (network, port) = (site.lab.network(), site.container.machine().port());
-        if let Some(kind) = tc::root_kind(network, &port)? {
+        if let Some(kind) = self.slowed_by(site)? {
             let message = format!("net.rate: something slows {} already, by {kind}: heal that first", site.name());
             return Err(usage(message));
         }
@@ -157,6 +196,19 @@ impl Effect for Rate {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.means()? == Means::Queue {
+            let Qdisc::Rate { bits_per_second, burst_bytes, limit_bytes } = self.qdisc() else {
+                bail!("a rate is no other discipline");
+            };
+            let numbers = [
+                ("--bits-per-second", bits_per_second),
+                ("--burst-bytes", burst_bytes),
+                ("--limit-bytes", limit_bytes),
+            ];
+            let mut words = vec!["rate".to_owned()];
+            words.extend(numbers.into_iter().flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]));
+            return self.helper.start(site, &words);
+        }
         let (network, port) = (site.lab.network(), site.container.machine().port());
         let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
         site.note(undo.clone())?;
@@ -178,10 +230,12 @@ impl Effect for Rate {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        self.helper.stop(site)?;
         site.undo(self.undo.clone())
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.helper.expect_lasted()?;
         let (begun, (_, shortest)) = (Instant::now(), self.watched());
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
@@ -191,9 +245,8 @@ impl Effect for Rate {
             if flow.is_whole && flow.took * 2 <= shortest {
                 return Ok(flow.to_string());
             }
-            let (network, port) = (site.lab.network(), site.container.machine().port());
             // What cuts it off is another fault's affair.
-            if is_cut_off(site)? && tc::root_kind(network, &port)?.is_none() {
+            if is_cut_off(site)? && self.slowed_by(site)?.is_none() {
                 return Ok("it is cut off; nothing slows its link any more".into());
             }
             if begun.elapsed() > HEAL_DEADLINE {
@@ -204,9 +257,9 @@ impl Effect for Rate {
 
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let port = site.container.machine().port();
-        match tc::root_kind(site.lab.network(), &port)? {
-            Some(_) => Ok(()),
-            None => self.qdisc().set(site.lab.network(), &port),
+        match (self.means()?, tc::root_kind(site.lab.network(), &port)?) {
+            (Means::Queue, _) | (_, Some(_)) => Ok(()), // a queue outlives the port
+            (Means::Tbf, None) => self.qdisc().set(site.lab.network(), &port),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::filter::Filter;
+use super::filter::{Filter, IptablesRules, Rules};
 use super::peer::{Peer, answers, expect_up, network_of, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
@@ -121,22 +121,25 @@ impl Connection {
 
 impl Reset {
     pub fn new(port: Option<u16>) -> Self {
-        Self { port, filter: Filter::inside("inet", "net.reset"), peers: Vec::new(), connections: Vec::new() }
+        Self { port, filter: Filter::inside(&["inet", "ip"], "net.reset"), peers: Vec::new(), connections: Vec::new() }
     }
 
     fn at(&self) -> String {
         self.port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"))
     }
 
-    /// What comes from others and is no reset itself: those tell the container that its end is broken too.
-    fn rules(&self) -> String {
-        let port = self.port.map_or_else(String::new, |port| format!("tcp dport {port} "));
-        format!(
+    /// Rules for what comes from others and is no reset itself: those tell the container that its end is broken too.
+    fn rules(&self) -> Rules {
+        let of_nft = self.port.map_or_else(String::new, |port| format!("tcp dport {port} "));
+        let of_iptables = self.port.map_or_else(String::new, |port| format!("--dport {port} "));
+        let nft = format!(
             "chain input {{\n\
              type filter hook input priority 0\n\
-             iifname != \"lo\" meta l4proto tcp {port}tcp flags & rst == 0 counter reject with tcp reset\n\
+             iifname != \"lo\" meta l4proto tcp {of_nft}tcp flags & rst == 0 counter reject with tcp reset\n\
              }}\n"
-        )
+        );
+        let rule = format!("! -i lo -p tcp {of_iptables}! --tcp-flags RST RST -j REJECT --reject-with tcp-reset");
+        Rules { nft, iptables: Some(IptablesRules { table: "filter", hook: "INPUT", rules: vec![rule] }) }
     }
 
     fn look(&self, site: &Site<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Result<(), String>> {
@@ -156,7 +159,7 @@ impl Reset {
 
 impl Effect for Reset {
     fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules(), "`modprobe -a nft_reject_inet`")
+        self.filter.supported(self.rules(), "`modprobe -a nft_reject_inet`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -179,7 +182,7 @@ impl Effect for Reset {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.make(site, &self.rules())
+        self.filter.make(site, self.rules())
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -218,7 +221,7 @@ impl Effect for Reset {
 
     /// The rules were in the network that ended with the container.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.make_again(site, &self.rules())
+        self.filter.make_again(site, self.rules())
     }
 }
 
@@ -229,8 +232,13 @@ mod tests {
     #[test]
     fn resets_themselves_pass_and_so_does_what_a_machine_says_to_itself() {
         let rules = Reset::new(None).rules();
+        let iptables = rules.iptables.unwrap().rules.concat();
+        assert!(iptables.starts_with("! -i lo -p tcp ! --tcp-flags RST RST -j REJECT"), "{iptables}");
+        let rules = rules.nft;
         let rule = "iifname != \"lo\" meta l4proto tcp tcp flags & rst == 0 counter reject with tcp reset";
         assert!(rules.contains(rule), "{rules}");
-        assert!(Reset::new(Some(80)).rules().contains(" tcp dport 80 tcp flags"), "one port alone");
+        assert!(Reset::new(Some(80)).rules().nft.contains(" tcp dport 80 tcp flags"), "one port alone");
+        let iptables = Reset::new(Some(80)).rules().iptables.unwrap().rules.concat();
+        assert!(iptables.contains("-p tcp --dport 80 ! --tcp-flags"), "{iptables}");
     }
 }

@@ -16,6 +16,7 @@ use signal_hook::low_level;
 
 use super::damage::{Damage, Dice};
 use super::held::{Delay, Held};
+use super::rate::{Bucket, Rate};
 use super::socket::{Copy, PacketQueue};
 use crate::host::netns::NetworkNamespace;
 
@@ -27,6 +28,8 @@ const READS_AT_ONCE: usize = 64;
 pub enum Treatment {
     /// Each goes on later.
     Delay(Delay),
+    /// All together keep to a rate.
+    Rate(Rate),
     /// None goes on before the end.
     Stall,
     /// Some go on changed.
@@ -45,6 +48,7 @@ pub fn serve(namespace: &Path, number: u16, treatment: Treatment) -> anyhow::Res
     let open = |copy| PacketQueue::open(number, copy).with_context(|| format!("reading packet queue {number}"));
     match treatment {
         Treatment::Delay(delay) => hold(open(Copy::Nothing)?, delay, told_to_end),
+        Treatment::Rate(rate) => slow(open(Copy::Whole)?, rate, told_to_end),
         Treatment::Stall => hold(open(Copy::Nothing)?, Delay::FOR_EVER, told_to_end),
         Treatment::Damage(damage) => change(open(Copy::Whole)?, damage, told_to_end),
     }
@@ -75,6 +79,30 @@ fn take_in(queue: &mut PacketQueue, held: &mut Held<u32>) -> anyhow::Result<bool
         }
     }
     Ok(true)
+}
+
+fn slow(mut queue: PacketQueue, rate: Rate, mut told_to_end: UnixStream) -> anyhow::Result<()> {
+    let mut bucket = Bucket::new(rate, Instant::now());
+    loop {
+        let ends = is_told_to_end(&mut told_to_end);
+        let mut dropped = Vec::new();
+        for _ in 0..READS_AT_ONCE {
+            let hold =
+                |number, packet: &[u8]| dropped.extend(bucket.hold(number, packet.len() as u64, Instant::now()).err());
+            if !queue.read(hold).context("reading a packet queue")? {
+                break;
+            }
+        }
+        queue.refuse(&dropped).context("dropping packets")?;
+        let now = Instant::now();
+        let next = |bucket: &mut Bucket<u32>| if ends { bucket.next() } else { bucket.due(now) };
+        let due: Vec<u32> = std::iter::from_fn(|| next(&mut bucket)).collect();
+        queue.accept(&due).context("letting packets go on")?;
+        if ends {
+            return Ok(());
+        }
+        wait(&queue, &told_to_end, bucket.until_next(Instant::now()))?;
+    }
 }
 
 fn change(mut queue: PacketQueue, damage: Damage, mut told_to_end: UnixStream) -> anyhow::Result<()> {

@@ -37,6 +37,7 @@ const COPY_PACKET: u8 = 2;
 const FLAG_PASS_WHEN_FULL: u32 = 1;
 /// Large segments stay whole, and checksums are left to the network card.
 const FLAG_WHOLE_SEGMENTS: u32 = 4;
+const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 
 /// So many packets may wait at once; more pass at once.
@@ -126,10 +127,19 @@ impl PacketQueue {
 
     /// Lets packets go on.
     pub fn accept(&self, packets: &[u32]) -> Result<()> {
+        self.decide(ACCEPT, packets)
+    }
+
+    /// Drops packets.
+    pub fn refuse(&self, packets: &[u32]) -> Result<()> {
+        self.decide(DROP, packets)
+    }
+
+    fn decide(&self, verdict: u32, packets: &[u32]) -> Result<()> {
         for some in packets.chunks(256) {
             let mut verdicts = Vec::new();
             for packet in some {
-                let verdict = [ACCEPT.to_be_bytes(), packet.to_be_bytes()].concat();
+                let verdict = [verdict.to_be_bytes(), packet.to_be_bytes()].concat();
                 message(&mut verdicts, VERDICT, REQUEST, self.number, &[(VERDICT_HEADER, &verdict)]);
             }
             let sent = send(self.socket.as_raw_fd(), &verdicts, MsgFlags::empty())?;
