@@ -279,7 +279,7 @@ impl Effect for Delay {
                     }
                 }
             }
-            let Some(slow) = slow else { return Ok(seen.join(", ")) };
+            let Some(slow) = slow else { return Ok(seen.join(", ") + &self.helper.passed()) };
             // What cuts it off, or holds packets back behind others, is another fault's affair.
             if is_cut_off(site)? {
                 return Ok("it is cut off; nothing delays its packets any more".into());
