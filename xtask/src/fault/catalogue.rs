@@ -166,7 +166,7 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
     Ok(match fault {
         Fault::NodeKill => Box::new(node::Down::kill()),
         Fault::NodeStop { grace_ms } => Box::new(node::Down::stop(Duration::from_millis(*grace_ms))),
-        Fault::NodeFreeze => Box::new(node::Freeze),
+        Fault::NodeFreeze => Box::new(node::Freeze::default()),
         Fault::ProcessKill { command } => Box::new(process::Kill::new(command)),
         Fault::ServiceStop { unit } => Box::new(service::Stop::new(unit)),
         Fault::NetIsolate => Box::new(net::Isolate::default()),

@@ -14,6 +14,8 @@ const NETFILTER: &str = "12";
 pub struct QueueState {
     /// Packets that wait now.
     pub waiting: u64,
+    /// Packets that have ever come.
+    pub seen: u64,
     /// Packets that passed untreated, because the reader's socket had no room for them.
     pub passed: u64,
 }
@@ -37,14 +39,14 @@ pub fn state(network: &NetworkNamespace, number: u16) -> anyhow::Result<Option<Q
 /// The queue's own counters of packets that it refused stay at 0, because it lets them pass: the reader's socket counts them.
 fn state_in(queues: &str, sockets: &str, number: u16) -> Option<QueueState> {
     let mut queues = queues.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // Number, reader, waiting, ...
+    // Number, reader, waiting, copy mode, copy range, refused by the queue, refused by its reader, seen, 1.
     let queue = queues.find(|queue| queue.first() == Some(&number.to_string().as_str()))?;
-    let (reader, waiting) = (queue.get(1)?, queue.get(2)?.parse().ok()?);
+    let (reader, waiting, seen) = (queue.get(1)?, queue.get(2)?.parse().ok()?, queue.get(7)?.parse().ok()?);
     let mut sockets = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     // Address, kind, reader, groups, bytes received and sent, dump, locks, drops, ...
     let socket = sockets.find(|socket| socket.get(1) == Some(&NETFILTER) && socket.get(2) == Some(reader));
     let passed = socket.and_then(|socket| socket.get(8)?.parse().ok()).unwrap_or_default();
-    Some(QueueState { waiting, passed })
+    Some(QueueState { waiting, seen, passed })
 }
 
 #[cfg(test)]
@@ -59,8 +61,12 @@ mod tests {
                        0000000000000000 0   29797      00000000 0        0        0     2        4        7\n\
                        0000000000000000 12  29797      00000000 0        0        0     2        3        8\n\
                        0000000000000000 12  0          00000000 0        0        0     2        9        9\n";
-        assert_eq!(state_in(queues, sockets, 12), Some(QueueState { waiting: 3, passed: 3 }));
-        assert_eq!(state_in(queues, sockets, 112), Some(QueueState { waiting: 0, passed: 0 }), "it is just ending");
+        assert_eq!(state_in(queues, sockets, 12), Some(QueueState { waiting: 3, seen: 1234, passed: 3 }));
+        assert_eq!(
+            state_in(queues, sockets, 112),
+            Some(QueueState { waiting: 0, seen: 0, passed: 0 }),
+            "it is just ending"
+        );
         assert_eq!(state_in(queues, sockets, 2), None);
         assert_eq!(state_in("", sockets, 12), None);
     }
