@@ -140,49 +140,124 @@ fn list(format: Format) {
 
 fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
-    let chosen = chosen(args)?;
-    let trials = chosen.into_iter().map(|(entry, fault)| Trial::plan(&project, entry, fault, args.on.as_deref()));
-    let trials: Vec<Trial> = trials.collect::<Result<_, _>>()?;
+    let (trials, mut rows) = planned(&project, chosen(args)?, args.on.as_deref())?;
     require_tools()?;
+    rows.iter().for_each(|row| row.show_beside(context));
+    let is_alone = rows.len() + trials.len() == 1;
+    let ended = if trials.is_empty() { Ok(()) } else { carry_out(&project, &trials, args, context, &mut rows) };
+    if rows.is_empty() {
+        ended?;
+        return Ok(EXIT_PASSED);
+    }
+    let summary = Summary::of(&rows);
+    if context.format == Format::Json {
+        println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
+    } else if !is_alone {
+        println!("{summary}");
+    }
+    ended.map(|()| summary.exit_code())
+}
+
+/// Tries one after another, and adds a row of each.
+///
+/// # Errors
+/// When the trials cannot be prepared, or were interrupted; [`Error::Host`] for what would stop all that are left.
+fn carry_out(
+    project: &Project,
+    trials: &[Trial],
+    args: &TryArgs,
+    context: &Context,
+    rows: &mut Vec<Row>,
+) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
     let progress = |line: String| context.terminal.say(&line);
-    let stage =
-        Trials::prepare(&project, &trials, &args.slot.number(context).to_string(), wait, &interrupt, &progress)?;
-    let (mut rows, mut failed) = (Vec::new(), 0_usize);
+    let stage = Trials::prepare(project, trials, &args.slot.number(context).to_string(), wait, &interrupt, &progress)?;
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
+    let of = rows.len() + trials.len();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    for trial in &trials {
-        if trials.len() > 1 {
+    let mut ended = Ok(());
+    for trial in trials {
+        if of > 1 {
             let what = format!("faults tried, now {}", trial.fault.name());
-            context.terminal.show_amount(Amount { what, done: count(rows.len()), of: count(trials.len()) });
+            context.terminal.show_amount(Amount { what, done: count(rows.len()), of: count(of) });
         }
         let row = match trial.entry.supported() {
-            Err(error) => Row::unsupported(trial, &error),
-            Ok(()) => Row::of(trial, stage.carry_out(trial)),
+            Err(error) => Row::unsupported(&trial.fault, Some(&trial.template), reason(&error, of == 1)),
+            Ok(()) => {
+                let tried = stage.carry_out(trial);
+                if tried.is_err() && of > 1 && !interrupt.is_set() {
+                    ended = stage.expect_labs();
+                }
+                if ended.is_err() {
+                    break;
+                }
+                Row::of(trial, tried)
+            }
         };
-        failed += usize::from(row.supported && !(row.bites && row.healed));
-        if context.format == Format::Human {
-            context.terminal.beside(|| row.show());
-        }
+        row.show_beside(context);
         rows.push(row);
         if interrupt.is_set() {
-            stage.end()?;
-            return Err(Error::Interrupted.into());
+            ended = Err(Error::Interrupted);
+            break;
         }
     }
     context.terminal.end();
     stage.end()?;
-    let unsupported = rows.iter().filter(|row| !row.supported).count();
-    if context.format == Format::Json {
-        println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
-    } else if trials.len() > 1 {
-        let good = rows.len() - failed - unsupported;
-        println!("{good} bite and heal, {failed} do not, {unsupported} cannot be had on this host");
+    Ok(ended?)
+}
+
+/// Trials of the chosen faults, and rows of those that no template of the project can show. A fault that was asked for by
+/// its name is there, or it is an error.
+fn planned(project: &Project, chosen: Vec<(Entry, Fault)>, on: Option<&str>) -> Result<(Vec<Trial>, Vec<Row>), Error> {
+    let is_alone = chosen.len() == 1;
+    let (mut trials, mut rows) = (Vec::new(), Vec::new());
+    for (entry, fault) in chosen {
+        let needs = entry.needs;
+        match Trial::plan(project, entry, fault.clone(), on)? {
+            Some(trial) => trials.push(trial),
+            None if is_alone => {
+                return Err(Error::Usage(format!("{} needs {needs}, and no template has that", fault.name())));
+            }
+            None => rows.push(Row::unsupported(&fault, None, format!("no template of this project has {needs}"))),
+        }
     }
-    let lacking = trials.len() == 1 && unsupported == 1;
-    Ok(if failed > 0 || lacking { EXIT_INFRASTRUCTURE } else { EXIT_PASSED })
+    Ok((trials, rows))
+}
+
+/// Reason why a fault cannot be tried here: whole where it is all that was asked for, else its first line.
+fn reason(error: &anyhow::Error, is_alone: bool) -> String {
+    let whole = format!("{error:#}");
+    if is_alone { whole } else { whole.lines().next().unwrap_or_default().to_owned() }
+}
+
+/// Numbers of what was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Summary {
+    good: usize,
+    failed: usize,
+    unsupported: usize,
+}
+
+impl Summary {
+    fn of(rows: &[Row]) -> Self {
+        let unsupported = rows.iter().filter(|row| !row.supported).count();
+        let good = rows.iter().filter(|row| row.supported && row.bites && row.healed).count();
+        Self { good, failed: rows.len() - good - unsupported, unsupported }
+    }
+
+    /// What is not applicable is no failure, unless nothing is.
+    fn exit_code(self) -> u8 {
+        if self.failed > 0 || self.good == 0 { EXIT_INFRASTRUCTURE } else { EXIT_PASSED }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { good, failed, unsupported } = self;
+        write!(f, "{good} take effect and recover, {failed} do not, {unsupported} not applicable")
+    }
 }
 
 /// The faults that the arguments name, with their parameters.
@@ -216,7 +291,7 @@ fn entry_named(name: &str) -> Result<Entry, Error> {
 /// What came of one trial.
 struct Row {
     fault: Fault,
-    template: String,
+    template: Option<String>,
     supported: bool,
     bites: bool,
     healed: bool,
@@ -228,14 +303,18 @@ struct Row {
 }
 
 impl Row {
-    fn unsupported(trial: &Trial, error: &anyhow::Error) -> Self {
-        Self { supported: false, ..Self::failed(trial, format!("{error:#}")) }
+    fn unsupported(fault: &Fault, template: Option<&str>, reason: String) -> Self {
+        Self { supported: false, ..Self::new(fault, template, reason) }
     }
 
     fn failed(trial: &Trial, evidence: String) -> Self {
+        Self::new(&trial.fault, Some(&trial.template), evidence)
+    }
+
+    fn new(fault: &Fault, template: Option<&str>, evidence: String) -> Self {
         Self {
-            fault: trial.fault.clone(),
-            template: trial.template.clone(),
+            fault: fault.clone(),
+            template: template.map(str::to_owned),
             supported: true,
             bites: false,
             healed: false,
@@ -267,8 +346,17 @@ impl Row {
         }
     }
 
+    fn show_beside(&self, context: &Context) {
+        if context.format == Format::Human {
+            context.terminal.beside(|| self.show());
+        }
+    }
+
     fn show(&self) {
-        println!("{}  (template {})", self.fault, self.template);
+        match &self.template {
+            Some(template) => println!("{}  (template {template})", self.fault),
+            None => println!("{}", self.fault),
+        }
         let line = |what: &str, took: Option<f64>, text: &str| {
             let took = took.map_or_else(String::new, |ms| format!("{ms:.0} ms"));
             println!("    {what:<8} {took:>8}  {}", indented(text, 23));
@@ -312,4 +400,64 @@ impl Row {
 /// A text whose further lines stand below its first.
 fn indented(text: &str, columns: usize) -> String {
     text.replace('\n', &format!("\n{}", " ".repeat(columns)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(good: usize, failed: usize, unsupported: usize) -> Vec<Row> {
+        let row = || Row::new(&Fault::NetIsolate, Some("mini"), String::new());
+        let good = (0..good).map(|_| Row { bites: true, healed: true, ..row() });
+        let failed = (0..failed).map(|_| Row { bites: true, ..row() });
+        let unsupported = (0..unsupported).map(|_| Row { supported: false, ..row() });
+        good.chain(failed).chain(unsupported).collect()
+    }
+
+    #[test]
+    fn a_project_without_systemd_tries_all_faults_that_need_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let containers = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers");
+        let config = "name = \"e2e\"\ncontainers = [\"a\"]\n";
+        std::fs::write(folder.path().join("e2e.toml"), config).unwrap();
+        for path in ["containers", "scenarios"] {
+            std::fs::create_dir(folder.path().join(path)).unwrap();
+        }
+        for template in ["mini", "minidisk"] {
+            std::os::unix::fs::symlink(containers.join(template), folder.path().join("containers").join(template))
+                .unwrap();
+        }
+        let project = Project::read(folder.path()).unwrap();
+        let all = || catalogue().into_iter().map(|entry| (entry.clone(), entry.example)).collect::<Vec<_>>();
+        let (trials, rows) = planned(&project, all(), None).unwrap();
+        assert_eq!((trials.len(), rows.len()), (all().len() - 3, 3));
+        for row in rows {
+            assert!(!row.supported && row.evidence == "no template of this project has systemd", "{}", row.fault);
+        }
+        let service = all().into_iter().filter(|(entry, _)| entry.example.name() == "service.stop").collect();
+        let Err(Error::Usage(problem)) = planned(&project, service, None) else { panic!("asked for by its name") };
+        assert_eq!(problem, "service.stop needs systemd, and no template has that");
+    }
+
+    #[test]
+    fn faults_that_are_not_applicable_fail_nothing_unless_they_are_all_that_there_is() {
+        let check = |good, failed, unsupported, exit_code| {
+            let summary = Summary::of(&rows(good, failed, unsupported));
+            assert_eq!(summary, Summary { good, failed, unsupported });
+            assert_eq!(summary.exit_code(), exit_code, "{summary}");
+        };
+        check(43, 0, 3, EXIT_PASSED);
+        check(46, 0, 0, EXIT_PASSED);
+        check(42, 1, 3, EXIT_INFRASTRUCTURE);
+        check(0, 0, 1, EXIT_INFRASTRUCTURE);
+        check(0, 0, 3, EXIT_INFRASTRUCTURE);
+    }
+
+    #[test]
+    fn a_reason_among_others_is_one_line() {
+        let error = Error::Host { problem: "no nft family inet".into(), cure: "modprobe nf_tables_inet".into() };
+        let error = anyhow::Error::from(error).context("net.reset");
+        assert_eq!(reason(&error, false), "net.reset: no nft family inet");
+        assert!(reason(&error, true).contains("modprobe nf_tables_inet"), "{}", reason(&error, true));
+    }
 }

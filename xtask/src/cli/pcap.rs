@@ -13,6 +13,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::host::capture::{Capture, Heard};
 use crate::host::invoker::{Invoker, is_root};
 use crate::host::pcap::PcapWriter;
+use crate::host::receive_buffer::kibibytes;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::run::Interrupt;
 
@@ -95,8 +96,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     writer.flush().with_context(|| failed(&path))?;
     dropped += u64::from(capture.dropped());
-    let lost = if dropped == 0 { String::new() } else { format!("; {dropped} more came too fast and are missing") };
-    context.terminal.say(&format!("{packets} packets, {bytes} bytes{lost}"));
+    context.terminal.say(&format!("{packets} packets, {bytes} bytes{}", missing(dropped, capture.kernel_bytes())));
     Ok(EXIT_PASSED)
 }
 
@@ -109,6 +109,16 @@ fn again(lab: &LiveLab, machine: &LiveMachine, interrupt: &Interrupt) -> anyhow:
         std::thread::sleep(POLL); // until the container is started again, of which there is no sign here
     }
     Ok(None)
+}
+
+/// Note on packets that are not in the file.
+fn missing(dropped: u64, kernel_bytes: usize) -> String {
+    match dropped {
+        0 => String::new(),
+        _ => {
+            format!("; {dropped} more were dropped because the kernel's buffer of {} was full", kibibytes(kernel_bytes))
+        }
+    }
 }
 
 fn output(path: &Path) -> anyhow::Result<Box<dyn std::io::Write>> {

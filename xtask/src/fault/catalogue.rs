@@ -7,6 +7,8 @@ use e2e_contract::{Direction, Fault, Partition};
 
 use super::effect::Effect;
 use super::{clock, cpu, crashloop, disk, dns, fd, file, io, memory, net, node, pids, process, service};
+use crate::error::Error;
+use crate::host::ext4;
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.
@@ -81,6 +83,14 @@ impl Entry {
     /// # Errors
     /// What is missing, and the cure.
     pub fn supported(&self) -> anyhow::Result<()> {
+        if self.needs == Needs::Ext4Volume
+            && let Some(problem) = ext4::problem()
+        {
+            let problem = format!("{}: {problem}", self.example.name());
+            let cure =
+                "a volume with `kind = \"tmpfs\"` is available everywhere, for the faults that need no disk".into();
+            return Err(Error::Host { problem, cure }.into());
+        }
         effect_of(&self.example)?.supported()
     }
 
@@ -163,7 +173,7 @@ pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
     Ok(match fault {
         Fault::NodeKill => Box::new(node::Down::kill()),
         Fault::NodeStop { grace_ms } => Box::new(node::Down::stop(Duration::from_millis(*grace_ms))),
-        Fault::NodeFreeze => Box::new(node::Freeze),
+        Fault::NodeFreeze => Box::new(node::Freeze::default()),
         Fault::ProcessKill { command } => Box::new(process::Kill::new(command)),
         Fault::ServiceStop { unit } => Box::new(service::Stop::new(unit)),
         Fault::NetIsolate => Box::new(net::Isolate::default()),

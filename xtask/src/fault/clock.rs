@@ -21,14 +21,11 @@ const PERCENT: std::ops::RangeInclusive<u32> = 10..=10_000;
 /// Closer to the right rate than this cannot be told from it.
 const PERCENT_OFF_MIN: u32 = 10;
 
-/// How long a clock's rate is watched.
-const WATCH: Duration = Duration::from_secs(1);
+/// Seconds in which a clock's rate is watched, look by look: the longer, the less it matters what a busy machine holds up.
+const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
 
 /// How much a clock may be off by itself.
 const SLACK: Duration = Duration::from_millis(100);
-
-/// How often a clock is looked at: a busy machine holds a program up in between.
-const ROUNDS: usize = 5;
 
 /// How long a unit may take to be restarted.
 const RESTART_DEADLINE: Duration = Duration::from_secs(60);
@@ -100,14 +97,27 @@ struct Seen {
     ahead: f64,
     /// How far that may be wrong.
     unsure: f64,
-    /// Its rate in percent of the right one; nothing where it was not watched long enough.
-    percent: Option<f64>,
+    /// Its rate in percent of the right one, at least and at most; nothing where it was not watched long enough.
+    percent: Option<(f64, f64)>,
+}
+
+impl Seen {
+    /// Whether it may be as far ahead as this.
+    fn may_be_ahead(&self, seconds: f64) -> bool {
+        (self.ahead - seconds).abs() <= self.unsure + SLACK.as_secs_f64()
+    }
+
+    /// Whether its rate is nearer to the one than to the other, whatever held the look up.
+    fn is_nearer(&self, to: f64, than: f64) -> bool {
+        let is_near = |percent: f64| (percent - to).abs() < (to - than).abs() / 2.0;
+        self.percent.is_some_and(|(least, most)| is_near(least) && is_near(most))
+    }
 }
 
 impl std::fmt::Display for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.percent {
-            Some(percent) => write!(f, "a clock of {percent:.0} % of the right rate"),
+            Some((least, most)) => write!(f, "a clock of {:.0} % of the right rate", f64::midpoint(least, most)),
             None if self.ahead < 0.0 => write!(f, "a clock {:.3} s behind", -self.ahead),
             None => write!(f, "a clock {:.3} s ahead", self.ahead),
         }
@@ -220,12 +230,12 @@ impl Clock {
     }
 
     /// How the clock goes that a program with this environment sees.
-    fn look(&self, site: &Site<'_>, environment: &[String]) -> anyhow::Result<Seen> {
+    fn look(&self, site: &Site<'_>, environment: &[String], watch_seconds: u32) -> anyhow::Result<Seen> {
         let watch = match self.kind {
-            Kind::Jump { .. } => Duration::ZERO,
-            Kind::Rate { .. } => WATCH,
+            Kind::Jump { .. } => 0,
+            Kind::Rate { .. } => watch_seconds,
         };
-        let watch = watch.as_secs().to_string();
+        let watch = watch.to_string();
         let mut argv: Vec<&str> = vec!["env"];
         argv.extend(environment.iter().map(String::as_str));
         argv.extend(["/bin/sh", "-c", LOOK, "clock", &watch]);
@@ -234,29 +244,21 @@ impl Clock {
         seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
     }
 
-    /// Whether a clock goes as it should while the damage lasts.
+    /// Whether a clock goes as it should while the damage lasts, and cannot be a right one.
     fn is_wrong(&self, seen: &Seen) -> bool {
-        match (self.kind, seen.percent) {
-            (Kind::Jump { offset_ms }, _) => {
-                (seen.ahead - offset_ms as f64 / 1e3).abs() <= seen.unsure + SLACK.as_secs_f64()
-            }
-            (Kind::Rate { percent }, Some(measured)) => {
-                (measured - f64::from(percent)).abs() < (f64::from(percent) - 100.0).abs() / 2.0
-            }
-            (Kind::Rate { .. }, None) => false,
+        match self.kind {
+            Kind::Jump { offset_ms } => seen.may_be_ahead(offset_ms as f64 / 1e3) && !seen.may_be_ahead(0.0),
+            Kind::Rate { percent } => seen.is_nearer(percent.into(), 100.0),
         }
     }
 
-    /// Whether it goes as every clock should.
+    /// Whether it goes as every clock should, and cannot be a wrong one.
     fn is_right(&self, seen: &Seen) -> bool {
-        let on_time = seen.ahead.abs() <= seen.unsure + SLACK.as_secs_f64();
-        match (self.kind, seen.percent) {
-            (Kind::Jump { .. }, _) => on_time,
-            (Kind::Rate { percent }, Some(measured)) => {
-                on_time && (measured - 100.0).abs() < (f64::from(percent) - 100.0).abs() / 2.0
-            }
-            (Kind::Rate { .. }, None) => false,
-        }
+        let is_right = match self.kind {
+            Kind::Jump { offset_ms } => !seen.may_be_ahead(offset_ms as f64 / 1e3),
+            Kind::Rate { percent } => seen.is_nearer(100.0, percent.into()),
+        };
+        is_right && seen.may_be_ahead(0.0)
     }
 
     /// Looks until a clock is as it should be; the last one otherwise.
@@ -266,14 +268,15 @@ impl Clock {
         environment: &[String],
         is_good: impl Fn(&Seen) -> bool,
     ) -> anyhow::Result<Result<Seen, Seen>> {
-        let mut last = self.look(site, environment)?;
-        for _ in 1..ROUNDS {
-            if is_good(&last) {
-                break;
+        let mut last = None;
+        for watch_seconds in WATCH_SECONDS {
+            let seen = self.look(site, environment, watch_seconds)?;
+            if is_good(&seen) {
+                return Ok(Ok(seen));
             }
-            last = self.look(site, environment)?;
+            last = Some(seen);
         }
-        Ok(if is_good(&last) { Ok(last) } else { Err(last) })
+        last.map(Err).context("a clock is looked at")
     }
 
     /// Whether a process of the container has the library in its memory.
@@ -374,9 +377,12 @@ impl Effect for Clock {
 fn seen(times: &str) -> Option<Seen> {
     let times: Vec<f64> = times.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, e, f] = times[..] else { return None };
-    let (first, second) = (f64::midpoint(a, c), f64::midpoint(d, f));
-    let passed = second - first;
-    let percent = (passed >= WATCH.as_secs_f64()).then(|| (e - b) / passed * 100.0);
+    let first = f64::midpoint(a, c);
+    // The clock was read at some moment between the two of each.
+    let (shortest, longest) = (d - c, f - a);
+    let percent = |passed: f64| (e - b) / passed * 100.0;
+    let percent =
+        (shortest > 0.0 && longest >= f64::from(WATCH_SECONDS[0])).then(|| (percent(longest), percent(shortest)));
     Some(Seen { ahead: b - first, unsure: (c - a) / 2.0, percent })
 }
 
@@ -390,14 +396,16 @@ mod tests {
         assert!((jumped.ahead - 3600.0).abs() < 1e-6 && (jumped.unsure - 0.01).abs() < 1e-6, "{jumped:?}");
         assert_eq!((jumped.percent, jumped.to_string()), (None, "a clock 3600.000 s ahead".into()));
         let fast = seen("1000.00 1000.01 1000.02 1002.00 1004.01 1002.02").unwrap();
-        assert!((fast.percent.unwrap() - 200.0).abs() < 1e-6, "{fast:?}");
+        let (least, most) = fast.percent.unwrap();
+        assert!((least - 198.02).abs() < 0.01 && (most - 202.02).abs() < 0.01, "{fast:?}");
+        assert_eq!(fast.to_string(), "a clock of 200 % of the right rate");
         assert_eq!((seen("1 2 3"), seen("1 2 3 4 5 x")), (None, None));
     }
 
     #[test]
     fn a_clock_is_right_or_wrong() {
-        let check = |clock: Clock, ahead, percent, is_right: bool, is_wrong: bool| {
-            let seen = Seen { ahead, unsure: 0.01, percent };
+        let check = |clock: Clock, ahead, percent: Option<f64>, is_right: bool, is_wrong: bool| {
+            let seen = Seen { ahead, unsure: 0.01, percent: percent.map(|percent| (percent - 1.0, percent + 1.0)) };
             assert_eq!((clock.is_right(&seen), clock.is_wrong(&seen)), (is_right, is_wrong), "{seen:?}");
         };
         check(Clock::jump("x.service", -3_600_000), 0.05, None, true, false);
@@ -406,6 +414,17 @@ mod tests {
         check(Clock::rate("x.service", 50), 0.0, Some(101.0), true, false);
         check(Clock::rate("x.service", 50), 0.0, Some(52.0), false, true);
         check(Clock::rate("x.service", 50), 0.0, None, false, false);
+    }
+
+    #[test]
+    fn a_look_that_was_held_up_proves_nothing() {
+        let check = |clock: Clock, unsure, percent| {
+            let seen = Seen { ahead: 0.5, unsure, percent };
+            assert_eq!((clock.is_right(&seen), clock.is_wrong(&seen)), (false, false), "{seen:?}");
+        };
+        check(Clock::jump("x.service", 1000), 0.5, None);
+        check(Clock::rate("x.service", 200), 0.5, Some((90.0, 160.0)));
+        check(Clock::rate("x.service", 200), 0.5, Some((140.0, 210.0)));
     }
 
     #[test]

@@ -29,8 +29,9 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a supervisor may take to start a program again.
 const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A program that has not ended after this runs.
+/// A program that has not ended after this runs, or after so many times what it took to crash.
 const RUNS_AFTER: Duration = Duration::from_millis(50);
+const RUNS_AFTER_TIMES: u32 = 3;
 
 /// Between two looks at processes.
 const POLL: Duration = Duration::from_millis(2);
@@ -40,6 +41,8 @@ pub struct Crashloop {
     program: String,
     found: Option<Found>,
     killed: usize,
+    /// Time that what stands in its place took to end.
+    crash_took: Duration,
     is_supervised: bool,
 }
 
@@ -59,7 +62,7 @@ struct Found {
 
 impl Crashloop {
     pub fn new(program: &str) -> Self {
-        Self { program: program.to_owned(), found: None, killed: 0, is_supervised: false }
+        Self { program: program.to_owned(), found: None, killed: 0, crash_took: Duration::ZERO, is_supervised: false }
     }
 
     fn found(&self) -> anyhow::Result<&Found> {
@@ -181,6 +184,7 @@ impl Effect for Crashloop {
         if output.timed_out || output.status != STATUS {
             bail!("started, it ended with status {}: {}", output.status, output.tail());
         }
+        self.crash_took = output.duration;
         let seen = format!("started, it ended with status {STATUS} in {:.0} ms", output.duration.as_secs_f64() * 1e3);
         if self.killed == 0 {
             return Ok(format!("{seen}; nothing ran of it"));
@@ -233,7 +237,8 @@ impl Effect for Crashloop {
         let begun = Instant::now();
         while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE {
             let running = self.running(site)?;
-            if running.iter().any(|process| !process.wait_for_end(RUNS_AFTER)) {
+            let runs_after = RUNS_AFTER.max(self.crash_took * RUNS_AFTER_TIMES);
+            if running.iter().any(|process| !process.wait_for_end(runs_after)) {
                 return Ok(format!("{} of it run again", counted(running.len())));
             }
             std::thread::sleep(POLL); // until its supervisor has started it again

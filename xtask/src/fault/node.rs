@@ -157,18 +157,27 @@ fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
     Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
+/// So many times longer than a program took before: the slower the machine, the longer it is waited for a sign of life.
+const STILL_TIMES: u32 = 3;
+
 /// A machine whose processes stand still, with their memory and connections.
-pub struct Freeze;
+#[derive(Default)]
+pub struct Freeze {
+    /// Time that a program took before anything was done.
+    usual: Duration,
+}
 
 impl Effect for Freeze {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }
+        let begun = Instant::now();
         if !site.container.runs_a_program(THAW_DEADLINE)? {
             bail!("no program runs in it");
         }
-        Ok("a program runs in it".into())
+        self.usual = begun.elapsed();
+        Ok(format!("a program ran in it in {} ms", self.usual.as_millis()))
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -176,10 +185,14 @@ impl Effect for Freeze {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if site.container.runs_a_program(STILL_FOR)? {
+        let (begun, still_for) = (Instant::now(), STILL_FOR.max(self.usual * STILL_TIMES));
+        if site.container.runs_a_program(still_for)? {
             bail!("a program that was started in it ran");
         }
-        Ok(format!("a program that was started in it did nothing for {} ms", STILL_FOR.as_millis()))
+        if begun.elapsed() < still_for {
+            bail!("a program could not be started in it");
+        }
+        Ok(format!("a program that was started in it did nothing for {} ms", still_for.as_millis()))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -337,7 +337,9 @@ impl GuardProcess {
                     .args(["-t", "ext4", "-o", "loop,nosuid,nodev"])
                     .arg(image)
                     .arg(path)
-                    .run()?;
+                    .run()
+                    .map_err(|error| ext4::problem().map_or_else(|| error.into(), anyhow::Error::msg))
+                    .with_context(|| format!("mounting the volume {}", path.display()))?;
                 Ok(())
             }
             Make::Ext4Anew { image, path } => {

@@ -16,14 +16,16 @@ use nix::sys::time::TimeSpec;
 
 use super::netns::NetworkNamespace;
 use super::pcap::PACKET_BYTES_MAX;
+use super::receive_buffer;
 
-/// How many bytes of packets the kernel keeps until they are read.
-const KERNEL_BYTES: libc::c_int = 16 << 20;
+/// Wanted room for packets that were not read yet.
+const KERNEL_BYTES: usize = 16 << 20;
 
 /// A device that is listened to, in both directions.
 #[derive(Debug)]
 pub struct Capture {
     socket: OwnedFd,
+    kernel_bytes: usize,
     buffer: Vec<u8>,
 }
 
@@ -56,8 +58,8 @@ impl Capture {
     /// When there is no such device there, or without root.
     pub fn open(network: &NetworkNamespace, device: &str) -> anyhow::Result<Self> {
         let opened = network.inside(|| open(device)).and_then(|opened| opened);
-        let socket = opened.with_context(|| format!("listening to the network device {device}"))?;
-        Ok(Self { socket, buffer: vec![0; PACKET_BYTES_MAX] })
+        let (socket, kernel_bytes) = opened.with_context(|| format!("listening to the network device {device}"))?;
+        Ok(Self { socket, kernel_bytes, buffer: vec![0; PACKET_BYTES_MAX] })
     }
 
     /// The next packet; no longer than this is waited for it.
@@ -91,6 +93,12 @@ impl Capture {
         Ok(Heard::Packet(Packet { at, bytes: &self.buffer[..kept], length }))
     }
 
+    /// Size of the kernel's buffer for packets that were not read yet.
+    #[must_use]
+    pub fn kernel_bytes(&self) -> usize {
+        self.kernel_bytes
+    }
+
     /// How many packets the kernel has thrown away since this was asked last, because they were not read in time.
     #[must_use]
     pub fn dropped(&self) -> u32 {
@@ -116,7 +124,7 @@ fn socklen<T>() -> libc::socklen_t {
 
 /// In the calling thread's network namespace. Without a protocol at first: else packets of all devices would come until it
 /// is bound to one.
-fn open(device: &str) -> io::Result<OwnedFd> {
+fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
     let name = CString::new(device)?;
     // SAFETY: system calls on numbers and on structures that live until they return; the descriptor is nobody else's.
     unsafe {
@@ -127,15 +135,14 @@ fn open(device: &str) -> io::Result<OwnedFd> {
         let socket = Errno::result(libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0))?;
         let socket = OwnedFd::from_raw_fd(socket);
         let (one, fd): (libc::c_int, _) = (1, socket.as_raw_fd());
-        for (option, value) in [(libc::SO_TIMESTAMPNS, one), (libc::SO_RCVBUFFORCE, KERNEL_BYTES)] {
-            let length = socklen::<libc::c_int>();
-            Errno::result(libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const value).cast(), length))?;
-        }
+        let length = socklen::<libc::c_int>();
+        Errno::result(libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const one).cast(), length))?;
+        let kernel_bytes = receive_buffer::enlarge(&socket, KERNEL_BYTES)?;
         let mut address: libc::sockaddr_ll = std::mem::zeroed();
         address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
         address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
         address.sll_ifindex = i32::try_from(index).unwrap_or_default();
         Errno::result(libc::bind(fd, (&raw const address).cast(), socklen::<libc::sockaddr_ll>()))?;
-        Ok(socket)
+        Ok((socket, kernel_bytes))
     }
 }

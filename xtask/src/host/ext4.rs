@@ -131,9 +131,29 @@ pub fn mount_image(image: &Path, path: &Path) -> anyhow::Result<()> {
     mount(Some(&name), path, Some("ext4"), flags, None::<&str>).with_context(context)
 }
 
-fn attach(file: &File) -> anyhow::Result<(File, PathBuf)> {
+/// Reason why no ext4 image can be mounted on this host; `None` where nothing speaks against it. Nothing is mounted.
+#[must_use]
+pub fn problem() -> Option<String> {
+    // Without a source the kernel gets as far as looking for one, if it has this file system and gives it to this root.
+    match mount(Some(""), "/", Some("ext4"), MsFlags::MS_RDONLY, None::<&str>) {
+        Err(Errno::EPERM) => return Some("an unprivileged container cannot mount ext4".into()),
+        Err(Errno::ENODEV) => return Some("the kernel has no ext4".into()),
+        _ => {}
+    }
+    free_device().err().map(|error| format!("no loop device is available: {error:#}"))
+}
+
+fn free_device() -> anyhow::Result<(File, PathBuf)> {
     let control = File::options().read(true).write(true).open(LOOP_CONTROL);
     let control = control.with_context(|| format!("opening {LOOP_CONTROL}"))?;
+    // SAFETY: it takes no argument.
+    let number = unsafe { loop_get_free(control.as_raw_fd()) }.context("asking for a free loop device")?;
+    let name = PathBuf::from(format!("/dev/loop{number}"));
+    let device = File::options().read(true).write(true).open(&name);
+    Ok((device.with_context(|| format!("opening {}", name.display()))?, name))
+}
+
+fn attach(file: &File) -> anyhow::Result<(File, PathBuf)> {
     let config = LoopConfig {
         file: file.as_raw_fd().cast_unsigned(),
         block_size_and_numbers: [0; 14],
@@ -141,11 +161,7 @@ fn attach(file: &File) -> anyhow::Result<(File, PathBuf)> {
         names_and_keys: [0; 60],
     };
     for _ in 0..LOOP_TRIES {
-        // SAFETY: it takes no argument.
-        let number = unsafe { loop_get_free(control.as_raw_fd()) }.context("asking for a free loop device")?;
-        let name = PathBuf::from(format!("/dev/loop{number}"));
-        let device = File::options().read(true).write(true).open(&name);
-        let device = device.with_context(|| format!("opening {}", name.display()))?;
+        let (device, name) = free_device()?;
         // SAFETY: the kernel reads a `struct loop_config`, which is what is behind the pointer.
         match unsafe { loop_configure(device.as_raw_fd(), &raw const config) } {
             Ok(_) => return Ok((device, name)),

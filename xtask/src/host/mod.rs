@@ -32,6 +32,7 @@ pub mod nft;
 pub mod packages;
 pub mod pcap;
 pub mod process;
+pub mod receive_buffer;
 pub mod rooted;
 pub mod setup;
 pub mod shell;

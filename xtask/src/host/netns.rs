@@ -216,6 +216,13 @@ pub fn bad_udp_checksums(pid: i32) -> anyhow::Result<u64> {
     counter_in(&table, "Udp:", "InCsumErrors").with_context(|| format!("{path} counts no wrong checksums of UDP"))
 }
 
+/// Number of UDP packets that no socket had room for, in the counters of a network namespace (`/proc/PID/net/snmp`).
+pub(super) fn udp_without_room(table: &str) -> u64 {
+    // Since Linux 5.14 packets that are dropped for want of memory count apart.
+    let counters = ["RcvbufErrors", "MemErrors"].into_iter().filter_map(|name| counter_in(table, "Udp:", name));
+    counters.sum()
+}
+
 /// A counter of a protocol: the names stand in one line, and the numbers in the next.
 fn counter_in(table: &str, protocol: &str, name: &str) -> Option<u64> {
     let mut lines = table.lines().filter(|line| line.starts_with(protocol)).map(str::split_whitespace);
@@ -303,5 +310,7 @@ mod tests {
         assert_eq!(counter_in(table, "Udp:", "InCsumErrors"), Some(5));
         assert_eq!(counter_in(table, "Udp:", "None"), None);
         assert_eq!(counter_in("", "Udp:", "InCsumErrors"), None);
+        assert_eq!(udp_without_room("Udp: RcvbufErrors InCsumErrors MemErrors\nUdp: 3 4 5\n"), 8);
+        assert_eq!(udp_without_room("Udp: RcvbufErrors InCsumErrors\nUdp: 3 4\n"), 3, "an old kernel");
     }
 }

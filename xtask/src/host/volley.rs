@@ -1,5 +1,6 @@
 //! Numbered packets from one network namespace to another: which arrive, how often, and when.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::netns::NetworkNamespace;
+use super::cgroup::text_of;
+use super::netns::{NetworkNamespace, udp_without_room};
+use super::receive_buffer::{self, kibibytes};
 
 /// What of a packet is IP and UDP.
 pub const HEADER_BYTES: usize = 20 + 8;
@@ -21,16 +24,29 @@ const SENT_AT_ONCE: usize = 100;
 /// How long the sender then waits for what is missing.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Room for what has arrived and was not read yet.
+/// Wanted room for what has arrived and was not read yet.
 const SOCKET_BYTES: usize = 8 << 20;
+
+/// Room that a packet takes of a socket's buffer at most: its bytes, the kernel's bookkeeping, and a third of that which
+/// the kernel gives free late.
+const PACKET_ROOM_BYTES: usize = 3072;
 
 /// A way for numbered packets.
 #[derive(Debug)]
 pub struct Lane {
     sender: UdpSocket,
-    receiver: UdpSocket,
+    receiver: Receiver,
     target: SocketAddr,
     round: u32,
+}
+
+/// End of a lane, with the counters that tell what it had no room for.
+#[derive(Debug)]
+struct Receiver {
+    socket: UdpSocket,
+    buffer_bytes: usize,
+    /// The UDP counters of the whole namespace.
+    counters: File,
 }
 
 /// What has become of packets that were sent.
@@ -39,6 +55,51 @@ pub struct Arrivals {
     round: u32,
     packets: Vec<Packet>,
     arrived: usize,
+    overflow_before: Overflow,
+}
+
+/// Counters of packets that a socket had no room for. Each counts others as well: the socket's those with a wrong checksum,
+/// the namespace's those of other sockets.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Overflow {
+    socket: u64,
+    namespace: u64,
+}
+
+impl Overflow {
+    /// Packets of this socket at most that had no room since then.
+    fn since(self, before: Self) -> usize {
+        let socket = self.socket.saturating_sub(before.socket);
+        let namespace = self.namespace.saturating_sub(before.namespace);
+        usize::try_from(socket.min(namespace)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Receiver {
+    /// A socket of a namespace, with as large a buffer as can be had.
+    fn open(namespace: &NetworkNamespace) -> anyhow::Result<Self> {
+        let opened =
+            namespace.inside(|| Self::open_here(SOCKET_BYTES, Ipv4Addr::UNSPECIFIED)).and_then(|opened| opened);
+        opened.context("opening a socket to receive packets")
+    }
+
+    fn open_here(wanted_bytes: usize, address: Ipv4Addr) -> io::Result<Self> {
+        let socket = UdpSocket::bind((address, 0))?;
+        let buffer_bytes = receive_buffer::enlarge(&socket, wanted_bytes)?;
+        // Those of the thread: `/proc/net` is that of the whole process.
+        let counters = File::open("/proc/thread-self/net/snmp")?;
+        Ok(Self { socket, buffer_bytes, counters })
+    }
+
+    fn overflow(&self) -> io::Result<Overflow> {
+        let namespace = udp_without_room(&text_of(&self.counters)?);
+        Ok(Overflow { socket: receive_buffer::dropped(&self.socket)?, namespace })
+    }
+
+    /// Packets that fit into the buffer, even if each comes twice.
+    fn window(&self) -> usize {
+        (self.buffer_bytes / (2 * PACKET_ROOM_BYTES)).max(1)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,44 +127,49 @@ impl Lane {
         if let Some(mark) = mark {
             setsockopt(&sender, sockopt::Mark, &mark).context("marking packets")?;
         }
-        let receiver = to.inside(|| UdpSocket::bind(any)).and_then(|socket| socket);
-        let receiver = receiver.context("opening a socket to receive packets")?;
-        setsockopt(&receiver, sockopt::RcvBufForce, &SOCKET_BYTES).context("making room for packets")?;
-        let target = SocketAddr::from((address, receiver.local_addr()?.port()));
+        let receiver = Receiver::open(to)?;
+        let target = SocketAddr::from((address, receiver.socket.local_addr()?.port()));
         Ok(Self { sender, receiver, target, round: 0 })
     }
 
-    /// Sends packets and waits until each has arrived, or none has for `quiet`.
+    /// Sends packets and waits until each has arrived, or none has for `quiet`. No more are on their way at once than the
+    /// receiver has room for.
     ///
     /// # Errors
-    /// When the kernel takes none.
+    /// When the kernel takes none, or the receiver had no room after all.
     pub fn send(&mut self, packets: usize, payload_bytes: usize, quiet: Duration) -> io::Result<Arrivals> {
-        let mut arrivals = self.begin();
+        let mut arrivals = self.begin()?;
+        let (window, mut missing) = (self.receiver.window(), 0);
         for number in 1..=packets {
             self.send_one(&mut arrivals, payload_bytes)?;
-            let wait = if number == packets {
+            let is_full = arrivals.lost() >= missing + window;
+            let wait = if number == packets || is_full {
                 quiet
             } else if number % SENT_AT_ONCE == 0 {
                 PAUSE
             } else {
                 Duration::ZERO
             };
-            self.listen(&mut arrivals, wait)?;
+            self.receive_all(&mut arrivals, wait)?;
+            if is_full {
+                missing = arrivals.lost();
+            }
         }
+        self.expect_room(&arrivals)?;
         Ok(arrivals)
     }
 
     /// Sends a packet now and then until `enough` says so of those that have arrived, or the deadline has passed.
     ///
     /// # Errors
-    /// When the kernel takes none.
+    /// When the kernel takes none, or the receiver had no room.
     pub fn watch(
         &mut self,
         pace: Duration,
         deadline: Duration,
         mut enough: impl FnMut(&Arrivals) -> bool,
     ) -> io::Result<Arrivals> {
-        let (begun, mut arrivals) = (Instant::now(), self.begin());
+        let (begun, mut arrivals) = (Instant::now(), self.begin()?);
         while !enough(&arrivals) && begun.elapsed() < deadline {
             let next = Instant::now() + pace;
             self.send_one(&mut arrivals, PAYLOAD_BYTES_MIN)?;
@@ -113,12 +179,26 @@ impl Lane {
                 }
             }
         }
+        self.expect_room(&arrivals)?;
         Ok(arrivals)
     }
 
-    fn begin(&mut self) -> Arrivals {
+    fn begin(&mut self) -> io::Result<Arrivals> {
         self.round += 1;
-        Arrivals { round: self.round, ..Arrivals::default() }
+        Ok(Arrivals { round: self.round, overflow_before: self.receiver.overflow()?, ..Arrivals::default() })
+    }
+
+    /// Fails when the receiver had no room for packets of this round: what is missing then proves nothing.
+    fn expect_room(&self, arrivals: &Arrivals) -> io::Result<()> {
+        match self.receiver.overflow()?.since(arrivals.overflow_before) {
+            0 => Ok(()),
+            dropped => {
+                let buffer = kibibytes(self.receiver.buffer_bytes);
+                let problem =
+                    format!("{dropped} packets were dropped because the socket's buffer of {buffer} was full");
+                Err(io::Error::other(problem))
+            }
+        }
     }
 
     fn send_one(&self, arrivals: &mut Arrivals, payload_bytes: usize) -> io::Result<()> {
@@ -137,8 +217,13 @@ impl Lane {
     /// Receives until all packets have arrived, or none has for `quiet`.
     ///
     /// # Errors
-    /// When the kernel fails.
+    /// When the kernel fails, or the receiver had no room.
     pub fn listen(&self, arrivals: &mut Arrivals, quiet: Duration) -> io::Result<()> {
+        self.receive_all(arrivals, quiet)?;
+        self.expect_room(arrivals)
+    }
+
+    fn receive_all(&self, arrivals: &mut Arrivals, quiet: Duration) -> io::Result<()> {
         while self.receive(arrivals, if arrivals.is_whole() { Duration::ZERO } else { quiet })? {}
         Ok(())
     }
@@ -146,11 +231,11 @@ impl Lane {
     /// Receives one packet if there is one within this time; whether there was.
     fn receive(&self, arrivals: &mut Arrivals, patience: Duration) -> io::Result<bool> {
         let mut bytes = [0; PAYLOAD_BYTES_MIN];
-        self.receiver.set_nonblocking(patience.is_zero())?;
+        self.receiver.socket.set_nonblocking(patience.is_zero())?;
         if !patience.is_zero() {
-            self.receiver.set_read_timeout(Some(patience))?;
+            self.receiver.socket.set_read_timeout(Some(patience))?;
         }
-        match self.receiver.recv(&mut bytes) {
+        match self.receiver.socket.recv(&mut bytes) {
             Ok(_) => {
                 arrivals.take(bytes);
                 Ok(true)
@@ -251,7 +336,8 @@ mod tests {
             took: arrived.then_some(Duration::from_millis(1)),
             copies: u32::from(*arrived),
         });
-        Arrivals { round: 1, packets: packets.collect(), arrived: took.iter().filter(|it| **it).count() }
+        let arrived = took.iter().filter(|it| **it).count();
+        Arrivals { round: 1, packets: packets.collect(), arrived, ..Arrivals::default() }
     }
 
     #[test]
@@ -279,15 +365,47 @@ mod tests {
         check(&[false, false], 0, 10);
     }
 
+    fn lane(buffer_bytes: usize) -> Lane {
+        let receiver = Receiver::open_here(buffer_bytes, Ipv4Addr::LOCALHOST).unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let target = receiver.socket.local_addr().unwrap();
+        Lane { sender, receiver, target, round: 0 }
+    }
+
     #[test]
     fn packets_arrive_within_one_namespace() {
-        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let target = receiver.local_addr().unwrap();
-        let mut lane = Lane { sender, receiver, target, round: 0 };
+        let mut lane = lane(SOCKET_BYTES);
         let seen = lane.send(250, 0, Duration::from_secs(10)).unwrap();
         assert_eq!((seen.arrived(), seen.copies()), (250, 0));
         let seen = lane.watch(Duration::from_millis(1), Duration::from_secs(10), |seen| seen.arrived() >= 5).unwrap();
         assert_eq!(seen.longest_cut(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_small_buffer_holds_all_that_is_on_its_way() {
+        let mut lane = lane(1);
+        assert_eq!(lane.receiver.window(), 1);
+        let seen = lane.send(250, 1400, Duration::from_secs(10)).unwrap();
+        assert_eq!(seen.arrived(), 250);
+    }
+
+    #[test]
+    fn packets_without_room_are_said_and_belong_to_their_round() {
+        let mut lane = lane(1);
+        let mut seen = lane.begin().unwrap();
+        for _ in 0..100 {
+            lane.send_one(&mut seen, 1000).unwrap();
+        }
+        let said = lane.listen(&mut seen, Duration::from_millis(1)).unwrap_err().to_string();
+        let expected = format!("{} packets were dropped because the socket's buffer of 2 KiB was full", seen.lost());
+        assert!(seen.lost() > 0 && said == expected, "{said}; {} lost", seen.lost());
+        assert_eq!(lane.send(1, 0, Duration::from_secs(10)).unwrap().arrived(), 1, "that was the round before");
+    }
+
+    #[test]
+    fn an_overflow_is_what_both_counters_say() {
+        let at = |socket, namespace| Overflow { socket, namespace };
+        assert_eq!(at(7, 9).since(at(5, 5)), 2, "other sockets had no room either");
+        assert_eq!(at(9, 5).since(at(5, 5)), 0, "the others had a wrong checksum");
     }
 }

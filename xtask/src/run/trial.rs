@@ -1,6 +1,6 @@
 //! One fault on a lab of its own, to see it bite and heal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::fault::{Entry, Injection, Needs, Observed};
 use crate::guard::{Guard, Slot, Wait};
 use crate::image::{self, Image, Progress};
-use crate::lab::{Container, ExecRequest, Lab};
+use crate::lab::{Container, ExecRequest, Lab, Machine};
 use crate::manifest::{Origin, Project, Template};
 
 /// Names of the machines: the fault is done to the first.
@@ -27,6 +27,8 @@ const SUBJECT_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Trials<'a> {
     project: &'a Project,
     images: BTreeMap<String, Image>,
+    /// Templates that could not be built, each with the reason.
+    unbuilt: BTreeMap<String, String>,
     guard: Arc<Guard>,
     interrupt: &'a Interrupt,
     slot: String,
@@ -59,21 +61,20 @@ pub struct Tried {
 }
 
 impl Trial {
-    /// A fault on the smallest template that has what it needs, or on a given one.
+    /// Trial of a fault on the smallest template that has what it needs, or on a given one; `None` where no template has
+    /// that.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no such template.
-    pub fn plan(project: &Project, entry: Entry, fault: Fault, on: Option<&str>) -> Result<Self, Error> {
+    /// [`Error::Usage`] when there is no template of the given name.
+    pub fn plan(project: &Project, entry: Entry, fault: Fault, on: Option<&str>) -> Result<Option<Self>, Error> {
         let template = match on {
-            Some(name) => project.templates.get(name).ok_or_else(|| {
+            Some(name) => Some(project.templates.get(name).ok_or_else(|| {
                 let known: Vec<&str> = project.templates.keys().map(String::as_str).collect();
                 Error::Usage(format!("there is no template {name:?}: there are {}", known.join(", ")))
-            })?,
-            None => smallest(project, entry.needs).ok_or_else(|| {
-                Error::Usage(format!("{} needs {}, and no template has that", fault.name(), entry.needs))
-            })?,
+            })?),
+            None => smallest(project, entry.needs),
         };
-        Ok(Self { entry, fault, template: template.name.clone() })
+        Ok(template.map(|template| Self { template: template.name.clone(), entry, fault }))
     }
 }
 
@@ -90,10 +91,11 @@ fn smallest(project: &Project, needs: Needs) -> Option<&Template> {
 }
 
 impl<'a> Trials<'a> {
-    /// Builds the images of all trials and takes the slot.
+    /// Builds the images of all trials and takes the slot. A template that cannot be built is the failure of its own
+    /// trials, unless all need it.
     ///
     /// # Errors
-    /// When an image cannot be built, or the slot not be had.
+    /// When the smallest template or that of every trial cannot be built, or the slot is not available.
     pub fn prepare(
         project: &'a Project,
         trials: &[Trial],
@@ -102,26 +104,38 @@ impl<'a> Trials<'a> {
         interrupt: &'a Interrupt,
         progress: &(dyn Fn(String) + Sync),
     ) -> anyhow::Result<Self> {
-        let mut templates: Vec<String> = trials.iter().map(|trial| trial.template.clone()).collect();
-        templates.extend(smallest(project, Needs::Nothing).map(|template| template.name.clone()));
-        templates.sort();
-        templates.dedup();
+        let templates: BTreeSet<&str> = trials.iter().map(|trial| trial.template.as_str()).collect();
+        let smallest = smallest(project, Needs::Nothing).map(|template| template.name.as_str());
         let observe = |event: Progress| match event {
             Progress::Waiting { template, what } => progress(format!("template {template}: {what}")),
             Progress::Building { template, step } => progress(format!("template {template}: {step}")),
             Progress::Built { template, .. } => progress(format!("template {template}: built")),
         };
-        let images = image::ensure(project, &templates, &[], &observe, &|| interrupt.is_set())?;
+        let ensure =
+            |template: &str| image::ensure(project, &[template.to_owned()], &[], &observe, &|| interrupt.is_set());
+        let mut images = smallest.map_or_else(|| Ok(BTreeMap::new()), ensure)?;
+        let mut unbuilt = BTreeMap::new();
+        for template in &templates {
+            match ensure(template) {
+                Ok(built) => images.extend(built),
+                Err(error) if templates.len() == 1 || interrupt.is_set() => return Err(error),
+                Err(error) => drop(unbuilt.insert((*template).to_owned(), format!("{error:#}"))),
+            }
+        }
         let waiting = |reason: String| progress(reason);
         let guard = ground::take(&Slot::named(slot), "fault try", wait, &waiting, &|| interrupt.is_set())?;
-        Ok(Self { project, images, guard: Arc::new(guard), interrupt, slot: slot.to_owned() })
+        Ok(Self { project, images, unbuilt, guard: Arc::new(guard), interrupt, slot: slot.to_owned() })
     }
 
     /// Tries one.
     ///
     /// # Errors
-    /// When its lab cannot be made; what becomes of the fault stands in the answer.
+    /// When its lab cannot be made; what becomes of the fault stands in the answer. [`Trials::expect_labs`] says whether
+    /// that stops the other trials too.
     pub fn carry_out(&self, trial: &Trial) -> anyhow::Result<Tried> {
+        if let Some(reason) = self.unbuilt.get(&trial.template) {
+            bail!("the template {} could not be built: {reason}", trial.template);
+        }
         let other = smallest(self.project, Needs::Nothing).map_or(&trial.template, |template| &template.name);
         let count = trial.entry.machines.clamp(1, NAMES.len());
         let mut machines = Vec::new();
@@ -130,15 +144,39 @@ impl<'a> Trials<'a> {
             let position = Position { name, index, slot: &self.slot, host_name: None };
             machines.push(machine(self.project, &self.images, template, position)?);
         }
-        let lab = Lab::start(&self.guard, &machines, &|_| ())?;
-        let tried = self.try_on(&lab, trial);
+        self.in_lab(&machines, |lab| self.try_on(lab, trial))
+    }
+
+    /// Makes the smallest lab: where not even that is possible, no trial is.
+    ///
+    /// # Errors
+    /// [`Error::Host`] with the reason.
+    pub fn expect_labs(&self) -> Result<(), Error> {
+        let Some(smallest) = smallest(self.project, Needs::Nothing) else { return Ok(()) };
+        let position = Position { name: NAMES[0], index: 0, slot: &self.slot, host_name: None };
+        let made = machine(self.project, &self.images, &smallest.name, position)
+            .and_then(|machine| self.in_lab(&[machine], |lab| self.wait_until_ready(lab)));
+        made.map_err(|error| Error::Host {
+            problem: format!("no fault can be tried, because no lab can be made: {error:#}"),
+            cure: "`cargo xtask doctor` shows what this machine lacks".into(),
+        })
+    }
+
+    /// Does something in a lab of its own, which is taken down afterwards whatever came of it.
+    fn in_lab<T>(&self, machines: &[Machine], work: impl FnOnce(&Lab) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let lab = Lab::start(&self.guard, machines, &|_| ())?;
+        let done = work(&lab);
         drop(lab);
         self.guard.reset().context("taking the lab down")?;
-        tried
+        done
+    }
+
+    fn wait_until_ready(&self, lab: &Lab) -> anyhow::Result<()> {
+        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())
     }
 
     fn try_on(&self, lab: &Lab, trial: &Trial) -> anyhow::Result<Tried> {
-        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())?;
+        self.wait_until_ready(lab)?;
         let target = lab.containers().first().context("a lab has a container")?;
         if let Some(subject) = trial.entry.subject {
             start_subject(lab, target, subject)?;

@@ -1,6 +1,11 @@
 //! The catalogue of faults on real containers: the scenario checks each one from inside, this the record.
 
-use super::common::{Host, e2e, engine, events, mancer, said, selftest, slot};
+use std::path::Path;
+use std::time::Duration;
+
+use super::common::{Host, e2e, engine, events, mancer, project_with_template, said, selftest, slot};
+use serde_json::Value;
+use xtask::host::shell::{Command, Output};
 
 #[test]
 fn every_fault_bites_is_recorded_and_is_healed() {
@@ -93,4 +98,57 @@ fn the_whole_catalogue_can_be_tried() {
         assert!(!row["evidence"].as_str().unwrap().is_empty(), "{row:#}");
     }
     assert_eq!(output.status, 0, "{}", said(&output));
+}
+
+/// A template that cannot be built, and would have what faults of disks need.
+const UNBUILDABLE: &str = "from = \"mini\"\nrun = [\"exit 7\"]\ninit = [\"/bin/init\"]\n\
+                           [[volumes]]\npath = \"/data\"\nsize = \"16M\"\nkind = \"ext4\"\n";
+
+/// `fault try` of a family in a project, by way of another program.
+fn try_family(before: &[&str], project: &Path, family: &str) -> Output {
+    let root = project.display().to_string();
+    let engine = [env!("CARGO_BIN_EXE_xtask"), "--root", &root, "--format", "json"];
+    let words = [before, &engine, &["fault", "try", family, "--slot", slot()]].concat();
+    Command::new(words[0]).args(&words[1..]).dir(project).deadline(Duration::from_secs(120)).output().unwrap()
+}
+
+fn rows(output: &Output) -> Vec<Value> {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(output)))
+}
+
+#[test]
+fn a_fault_that_cannot_be_tried_does_not_stop_the_others() {
+    let _host = Host::take();
+    let project = project_with_template(UNBUILDABLE);
+    let output = try_family(&["env"], project.path(), "disk");
+    let rows = rows(&output);
+    assert_eq!((output.status, rows.len()), (3, 6), "{}", said(&output));
+    for row in rows {
+        let (template, evidence) = (row["template"].as_str().unwrap(), row["evidence"].as_str().unwrap());
+        match template {
+            "mini" => assert!(row["bites"] == true && row["healed"] == true, "{row:#}"),
+            _ => assert!(evidence.starts_with("the template odd could not be built: "), "{row:#}"),
+        }
+    }
+    // No template has systemd: that is no failure of a fault, but nothing was tried.
+    let output = try_family(&["env"], project.path(), "clock");
+    let rows = self::rows(&output);
+    assert_eq!((output.status, rows.len()), (3, 2), "{}", said(&output));
+    for row in rows {
+        assert_eq!((&row["supported"], &row["template"]), (&Value::Bool(false), &Value::Null), "{row:#}");
+        assert_eq!(row["evidence"], "no template of this project has systemd");
+    }
+}
+
+#[test]
+fn a_host_that_makes_no_lab_is_said_once() {
+    let _host = Host::take();
+    let project = project_with_template("from = \"mini\"\ninit = [\"/bin/init\"]\n");
+    // In a mount namespace of its own, nothing can be written where LXC looks for containers.
+    let read_only = "mount -t tmpfs -o ro tmpfs /var/lib/lxc || exit 99; exec \"$@\"";
+    let output = try_family(&["unshare", "--mount", "sh", "-c", read_only, "sh"], project.path(), "node");
+    let said = said(&output);
+    assert_eq!((output.status, output.text().as_str()), (3, ""), "{said}");
+    assert_eq!(said.matches("no fault can be tried, because no lab can be made: ").count(), 1, "{said}");
+    assert_eq!(said.matches("Read-only file system").count(), 1, "{said}");
 }

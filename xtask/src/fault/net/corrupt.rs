@@ -75,7 +75,7 @@ impl Effect for Corrupt {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.helper.expect_lasted()?;
         let is_left = || self.helper.exists(site);
-        until_healed(site, "nothing changes its packets any more", is_left, || {
+        let seen = until_healed(site, "nothing changes its packets any more", is_left, || {
             let before = Self::refused(site)?;
             let seen = self.tally.passes(site)?;
             // Others may lose some still.
@@ -84,6 +84,7 @@ impl Effect for Corrupt {
                 (Ok(seen), refused) => Err(format!("{seen}, {refused} for their checksum")),
                 (Err(problem), _) => Err(problem),
             })
-        })
+        })?;
+        Ok(seen + &self.helper.passed())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::peer::{Network, network_of};
 use crate::error::Error;
@@ -215,6 +215,25 @@ impl Filter {
     /// When it is still there.
     pub fn take_back(&self, site: &Site<'_>) -> anyhow::Result<()> {
         site.undo(self.undo.clone())
+    }
+
+    /// Observes that packets are missing. A machine that is slow, or that another fault cuts off, misses them as well: they
+    /// are this filter's work only where it has dropped some meanwhile.
+    ///
+    /// # Errors
+    /// Those of `observe`; when nothing was dropped.
+    pub fn drops(&self, site: &Site<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+        let before = self.packets(site)?;
+        let seen = observe()?;
+        match self.packets(site)?.saturating_sub(before) {
+            0 => bail!("{seen}, but no packet was dropped"),
+            1 => Ok(format!("{seen}; 1 packet dropped")),
+            dropped => Ok(format!("{seen}; {dropped} packets dropped")),
+        }
+    }
+
+    fn packets(&self, site: &Site<'_>) -> anyhow::Result<u64> {
+        Table { family: self.family, name: &self.name(site) }.packets(&*self.network(site)?)
     }
 
     /// Its name, by the container's port.

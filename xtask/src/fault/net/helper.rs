@@ -33,6 +33,8 @@ pub struct Helper {
     stage: Stage,
     process: Option<Process>,
     ended_early: Option<i32>,
+    /// Packets that it had no room for.
+    passed: u64,
     undo: Vec<Undo>,
 }
 
@@ -48,7 +50,7 @@ impl Helper {
     }
 
     fn at(stage: Stage, kind: &'static str) -> Self {
-        Self { kind, stage, process: None, ended_early: None, undo: Vec::new() }
+        Self { kind, stage, process: None, ended_early: None, passed: 0, undo: Vec::new() }
     }
 
     /// Whether packets can be handed to a process here.
@@ -139,6 +141,7 @@ impl Helper {
         site.undo(vec![first.clone()])?;
         if let Some(process) = self.process.take() {
             self.ended_early = process.exited();
+            self.passed = self.state(site)?.map_or(0, |state| state.passed);
         }
         for process in Running::find(&Tree::named(&self.cgroup(site)), "netqueue") {
             process.tell_to_end()?;
@@ -157,6 +160,14 @@ impl Helper {
                 "the process that packets are handed to had ended by itself (status {status}): they passed since then"
             ),
             None => Ok(()),
+        }
+    }
+
+    /// Note on packets that were not treated while the fault lasted.
+    pub fn passed(&self) -> String {
+        match self.passed {
+            0 => String::new(),
+            passed => format!("; {passed} packets passed untreated, because the buffer of their queue was full"),
         }
     }
 

@@ -80,7 +80,7 @@ impl Effect for Loss {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.tally.bites(site)
+        self.filter.drops(site, || self.tally.bites(site))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

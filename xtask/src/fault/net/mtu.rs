@@ -101,10 +101,10 @@ impl Effect for MtuHole {
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let peers: Vec<&Peer> = self.peers.iter().collect();
-        match self.look(site, &peers, |short, long| short > 0 && long == 0)? {
+        self.filter.drops(site, || match self.look(site, &peers, |short, long| short > 0 && long == 0)? {
             Ok(evidence) => Ok(evidence),
             Err(problem) => bail!(problem),
-        }
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

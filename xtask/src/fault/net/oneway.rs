@@ -139,13 +139,15 @@ impl Effect for Oneway {
         let is_one_way = |came: &Came| came.in_direction(self.lost) == 0 && came.in_direction(self.passed()) > 0;
         let met: Vec<&Peer> = self.met.iter().collect();
         let spared: Vec<&Peer> = self.spared.iter().collect();
-        let seen = self.look(site, &met, is_one_way)?;
-        let others = self.look(site, &spared, |came| came.inbound > 0 && came.outbound > 0)?;
-        match (seen, others) {
-            (Ok(seen), Ok(others)) if others.is_empty() => Ok(seen),
-            (Ok(seen), Ok(others)) => Ok(format!("{seen}; {others}")),
-            (Err(problem), _) | (_, Err(problem)) => bail!(problem),
-        }
+        self.filter.drops(site, || {
+            let seen = self.look(site, &met, is_one_way)?;
+            let others = self.look(site, &spared, |came| came.inbound > 0 && came.outbound > 0)?;
+            match (seen, others) {
+                (Ok(seen), Ok(others)) if others.is_empty() => Ok(seen),
+                (Ok(seen), Ok(others)) => Ok(format!("{seen}; {others}")),
+                (Err(problem), _) | (_, Err(problem)) => bail!(problem),
+            }
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -182,17 +182,20 @@ impl Effect for Partition {
         self.filter.make(site, &rules(&pairs))
     }
 
-    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
-        let silent = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
-        if let Some((pair, took)) = self.cut.iter().zip(silent).find_map(|(pair, took)| Some((pair, took?))) {
-            bail!("there still was an answer {} after {}", pair.name(), ms(took));
-        }
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let silent = || {
+            let silent = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
+            match self.cut.iter().zip(silent).find_map(|(pair, took)| Some((pair, took?))) {
+                Some((pair, took)) => bail!("there still was an answer {} after {}", pair.name(), ms(took)),
+                None => Ok(counted(&self.cut, "no answer")),
+            }
+        };
+        let silent = self.filter.drops(site, silent)?;
         let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
             bail!("there is no answer {} either", pair.name());
         }
-        let silent = counted(&self.cut, "no answer");
         Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
     }
 

@@ -56,29 +56,9 @@ impl PortBlock {
         }
         Ok(Ok(said.join(", ")))
     }
-}
 
-impl Effect for PortBlock {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.check()?;
-        self.filter.supported(&self.rules("port0"), "`modprobe nf_tables_bridge`")
-    }
-
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.check()?;
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
-        self.peers = Peer::of(site)?;
-        let peers: Vec<&Peer> = self.peers.iter().collect();
-        self.hear(site, &peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
-    }
-
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, &rules)
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    /// Sees that each of them has an answer from another port, and none from this one.
+    fn hear_others(&self, site: &Site<'_>) -> anyhow::Result<String> {
         let silence = |peer: &Peer| SILENCE.max(peer.usual() * 2);
         let knock = |peer: &Peer| {
             let blocked = peer.knock_at(site, self.port, silence(peer))?;
@@ -102,6 +82,31 @@ impl Effect for PortBlock {
             ));
         }
         Ok(said.join(", "))
+    }
+}
+
+impl Effect for PortBlock {
+    fn supported(&self) -> anyhow::Result<()> {
+        self.check()?;
+        self.filter.supported(&self.rules("port0"), "`modprobe nf_tables_bridge`")
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.check()?;
+        expect_up(site)?;
+        self.filter.expect_none(site)?;
+        self.peers = Peer::of(site)?;
+        let peers: Vec<&Peer> = self.peers.iter().collect();
+        self.hear(site, &peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let rules = self.rules(&site.container.machine().port());
+        self.filter.make(site, &rules)
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.filter.drops(site, || self.hear_others(site))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

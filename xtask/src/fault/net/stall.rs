@@ -119,6 +119,7 @@ impl Effect for Stall {
         self.helper.expect_lasted()?;
         let is_left = || self.helper.exists(site);
         let seen = until_healed(site, "nothing holds its packets any more", is_left, || self.look(site))?;
+        let seen = seen + &self.helper.passed();
         if self.held.is_empty() {
             return Ok(seen);
         }

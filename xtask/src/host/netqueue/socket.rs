@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
 };
+
+use crate::host::receive_buffer;
 
 /// Kinds of messages: those of netlink itself, and those of the subsystem 3, the queues.
 const ERROR: u16 = 2;
@@ -43,7 +44,8 @@ const ACCEPT: u32 = 1;
 /// So many packets may wait at once; more pass at once.
 const PACKETS_MAX: u32 = 65_536;
 
-/// Room for what the kernel tells of packets that have not been read yet: less than 1 KiB each.
+/// Wanted room for what the kernel tells of packets that have not been read yet: less than 1 KiB each. Where it is full,
+/// packets pass untreated, and [`super::state`] counts them.
 const SOCKET_BYTES: usize = 64 << 20;
 
 const HEADER_BYTES: usize = 16;
@@ -73,7 +75,7 @@ impl PacketQueue {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BYTES)?;
+        receive_buffer::enlarge(&socket, SOCKET_BYTES)?;
         let mut queue = Self { socket, number, buffer: vec![0; BUFFER_BYTES] };
         let (range, mode, flags) = match copy {
             Copy::Nothing => (0_u32, COPY_NOTHING_OF_PACKET, FLAG_PASS_WHEN_FULL | FLAG_WHOLE_SEGMENTS),
