@@ -258,6 +258,15 @@ impl Chain {
         Ok(self.maker(network)?.is_some())
     }
 
+    /// Packets that its rules have met, together.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn packets(&self, program: &str, network: &NetworkNamespace) -> anyhow::Result<u64> {
+        let words = ["-t", &self.table, "-n", "-v", "-x", "-L", &self.name];
+        Ok(met(&network.command(program).args(words).run()?.text()))
+    }
+
     /// Removes it with all it holds; one that is not there is fine.
     ///
     /// # Errors
@@ -286,6 +295,11 @@ impl Chain {
     }
 }
 
+/// Sum of the first column of a chain's listing with counters; the head has two lines.
+fn met(listing: &str) -> u64 {
+    listing.lines().skip(2).filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
+}
+
 fn rules_of(listing: &str, queue: u16) -> Vec<String> {
     let queue = queue.to_string();
     let fills = |line: &&str| {
@@ -298,6 +312,15 @@ fn rules_of(listing: &str, queue: u16) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_all_rules_of_a_chain_are_added_up() {
+        let listing = "Chain net_loss_12 (1 references)\n    pkts      bytes target     prot opt in     out     source               \
+                       destination\n      12     1008 DROP       0    --  *      *       0.0.0.0/0            0.0.0.0/0\n       3 \
+                            252 DROP       17   --  *      *       0.0.0.0/0            0.0.0.0/0";
+        assert_eq!(met(listing), 15);
+        assert_eq!(met("Chain x (0 references)\n pkts bytes target\n"), 0);
+    }
 
     #[test]
     fn both_ways_to_the_port_are_covered_and_a_dead_reader_lets_packets_pass() {

@@ -233,7 +233,11 @@ impl Filter {
     }
 
     fn packets(&self, site: &Site<'_>) -> anyhow::Result<u64> {
-        Table { family: self.family, name: &self.name(site) }.packets(&*self.network(site)?)
+        let (network, name) = (self.network(site)?, self.name(site));
+        match self.way() {
+            Way::Nft(family) => Table { family, name: &name }.packets(&*network),
+            Way::Iptables { program, table, hook } => chain_of(table, hook, name).packets(program, &*network),
+        }
     }
 
     /// Its name, by the container's port.
