@@ -145,7 +145,7 @@ pub fn queue_problem() -> Option<String> {
 /// The program that fills queues on this host, or what is missing.
 fn queue_program() -> Result<&'static str, String> {
     first_program(|program| {
-        kernel_part::problem(&format!("{program} queue"), || {
+        kernel_part::problem(&format!("{} queue", path_of(program)), || {
             let (port, address) = ("port0", Ipv4Addr::new(192, 0, 2, 1));
             let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port, address };
             let network = NetworkNamespace::make();
@@ -192,6 +192,10 @@ fn takes(program: &str, network: &NetworkNamespace, table: &str, rule: &str) -> 
     restore(program, network, format!("*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n")).is_ok()
 }
 
+fn path_of(program: &str) -> String {
+    which(program).map_or_else(|| program.to_owned(), |path| path.display().to_string())
+}
+
 fn restorer(program: &str) -> String {
     format!("{program}-restore")
 }
@@ -224,7 +228,7 @@ impl Chain {
     pub fn program(&self, rules: &[String]) -> Result<&'static str, String> {
         let Self { table, hook, .. } = self;
         first_program(|program| {
-            kernel_part::problem(&format!("{program} {table} {hook} {}", rules.join("; ")), || {
+            kernel_part::problem(&format!("{} {table} {hook} {}", path_of(program), rules.join("; ")), || {
                 let make =
                     |rules: &[String]| NetworkNamespace::make().and_then(|network| self.make(program, &network, rules));
                 let Err(error) = make(rules) else { return Trial::Works };

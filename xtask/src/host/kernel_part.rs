@@ -32,7 +32,7 @@ pub enum Trial {
 }
 
 /// One line that says what keeps this host from something; `None` when nothing does. `trial` runs where no result of this
-/// boot is known for `what`. A lack is tried again once a module of
+/// boot is known for `what`, which names the tool by its path. A lack is tried again once a module of
 /// packet filters, a tool or the engine has changed.
 #[must_use]
 pub fn problem(what: &str, trial: impl FnOnce() -> Trial) -> Option<String> {

@@ -38,10 +38,8 @@ impl Table<'_> {
     /// namespace of its own.
     #[must_use]
     pub fn problem(&self, body: &str) -> Option<String> {
-        if which("nft").is_none() {
-            return Some("nft is not installed".into());
-        }
-        kernel_part::problem(&format!("nft {} {body}", self.family), || self.trial(body))
+        let Some(nft) = which("nft") else { return Some("nft is not installed".into()) };
+        kernel_part::problem(&format!("{} {} {body}", nft.display(), self.family), || self.trial(body))
     }
 
     fn trial(&self, body: &str) -> Trial {

@@ -53,11 +53,9 @@ impl Qdisc {
     /// own.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        if which("tc").is_none() {
-            return Some("tc is not installed".into());
-        }
+        let Some(tc) = which("tc") else { return Some("tc is not installed".into()) };
         let words = self.words();
-        kernel_part::problem(&format!("tc {}", words.join(" ")), || {
+        kernel_part::problem(&format!("{} {}", tc.display(), words.join(" ")), || {
             match NetworkNamespace::make().and_then(|network| self.set(&network, "lo")) {
                 Ok(()) => Trial::Works,
                 Err(error) if format!("{error:#}").contains(UNKNOWN_KIND) => Trial::Lacks(format!("sch_{}", words[0])),

@@ -152,3 +152,74 @@ fn a_host_that_makes_no_lab_is_said_once() {
     assert_eq!(said.matches("no fault can be tried, because no lab can be made: ").count(), 1, "{said}");
     assert_eq!(said.matches("Read-only file system").count(), 1, "{said}");
 }
+
+/// Tools that behave as on a kernel without some of its parts, in front of the real ones.
+struct Tools {
+    folder: tempfile::TempDir,
+}
+
+impl Tools {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A tool that fails with these words where a shell's pattern matches its arguments and input.
+    fn lacks(&self, tool: &str, pattern: &str, words: &str) {
+        let script = format!(
+            "#!/bin/sh\ninput=\ncase \" $* \" in *' - '*|*' --noflush '*) input=$(cat; echo .); input=${{input%.}} ;; esac\n\
+             case \"$* $input\" in {pattern}) echo '{words}' >&2; exit 2 ;; esac\n\
+             PATH=${{PATH#*:}}\nprintf %s \"$input\" | exec {tool} \"$@\"\n"
+        );
+        let path = self.folder.path().join(tool);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// The row of a fault that is tried with them, and its exit code.
+    fn tried(&self, fault: &str) -> (Value, i32) {
+        let path = format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap());
+        let output = engine()
+            .args(["--format", "json", "fault", "try", fault, "--slot", slot()])
+            .dir(selftest())
+            .env("PATH", path)
+            .deadline(Duration::from_secs(60))
+            .output()
+            .unwrap();
+        let rows: Vec<Value> =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
+        (rows[0].clone(), output.status)
+    }
+}
+
+#[test]
+fn what_the_kernel_lacks_is_done_another_way_or_said_in_one_line() {
+    let _host = Host::take();
+    let tools = Tools::new();
+    tools.lacks("tc", "*tbf*", "Error: Specified qdisc kind is unknown.");
+    tools.lacks("nft", "*\"table inet \"*|*\"table ip \"*", "Error: Could not process rule: Operation not supported");
+    for tool in ["iptables", "iptables-restore"] {
+        tools.lacks(tool, "*", "TABLE_ADD failed (Operation not supported)");
+    }
+    for fault in ["net.rate", "net.reset", "dns.refuse", "dns.spoof", "net.corrupt", "net.isolate"] {
+        let (row, status) = tools.tried(fault);
+        assert!(status == 0 && row["bites"] == true && row["healed"] == true, "{row:#}");
+    }
+    for tool in ["iptables-legacy", "iptables-legacy-restore"] {
+        tools.lacks(tool, "*", "Table does not exist (do you need to insmod?)");
+    }
+    let queue = "the kernel lacks the iptables table mangle";
+    for (fault, expected) in [
+        ("net.rate", format!("net.rate: the kernel lacks sch_tbf, and no packets can be handed to a process: {queue}")),
+        ("net.corrupt", format!("net.corrupt: no packets can be handed to a process: {queue}")),
+        (
+            "net.reset",
+            "net.reset: the kernel lacks nft family inet; the kernel lacks nft family ip; the kernel lacks the iptables table filter"
+                .to_owned(),
+        ),
+        ("dns.spoof", "dns.spoof: the kernel lacks nft family ip; the kernel lacks the iptables table nat".to_owned()),
+    ] {
+        let (row, status) = tools.tried(fault);
+        assert!(status == 3 && row["supported"] == false, "{row:#}");
+        assert_eq!(row["evidence"].as_str().unwrap().lines().next(), Some(expected.as_str()), "{row:#}");
+    }
+}

@@ -70,8 +70,17 @@ if have ip; then
 fi
 have nft && try nft nft_rules
 have tc && try netem tc qdisc add dev lo root netem delay 1ms
-have iptables && try nfqueue iptables -t mangle -A FORWARD -m physdev --physdev-is-bridged --physdev-out e2e-v0 \
-    -j NFQUEUE --queue-num 1 --queue-bypass
+queue() {
+    "$1" -t mangle -A FORWARD -m physdev --physdev-is-bridged --physdev-out e2e-v0 \
+        -j NFQUEUE --queue-num 1 --queue-bypass
+}
+older() {
+    have iptables-legacy && queue iptables-legacy
+}
+nfqueue() {
+    queue iptables || older
+}
+have iptables && try nfqueue nfqueue
 :
 "#;
 
