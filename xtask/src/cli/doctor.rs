@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::{Context, Format};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::host::doctor::{Finding, Status, Subject, examine};
-use crate::manifest::Project;
+use crate::host::packages::Use;
+use crate::image;
+use crate::manifest::{IdRange, Project};
 use crate::program;
 
 /// No flags of its own.
@@ -40,9 +42,14 @@ pub fn run(_args: &Args, context: &Context) -> anyhow::Result<u8> {
 
 /// What the project in this folder asks of the machine; the usual where there is none, so that doctor works anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
-    let (ids_first, ids_count) = Project::read(root).map_or((100_000, 65_536), |it| (it.ids.first, it.ids.count));
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
-    Subject { target_dir, ids_first, ids_count }
+    match Project::read(root) {
+        Ok(project) => {
+            let IdRange { first, count } = project.ids;
+            Subject { target_dir, ids_first: first, ids_count: count, uses: image::uses(&project) }
+        }
+        Err(_) => Subject { target_dir, ids_first: 100_000, ids_count: 65_536, uses: Use::OF_TEMPLATES.into() },
+    }
 }
 
 const WIDTH_COLUMNS: usize = 80;

@@ -13,6 +13,7 @@ use crate::fault::{Entry, Observed, catalogue};
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
+use crate::image;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;
 use crate::report::terminal::Amount;
@@ -143,7 +144,8 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     let chosen = chosen(args)?;
     let trials = chosen.into_iter().map(|(entry, fault)| Trial::plan(&project, entry, fault, args.on.as_deref()));
     let trials: Vec<Trial> = trials.collect::<Result<_, _>>()?;
-    require_tools()?;
+    let templates: Vec<String> = trials.iter().map(|trial| trial.template.clone()).collect();
+    require_tools(&image::uses_to_run(&project, &templates)?)?;
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
     let progress = |line: String| context.terminal.say(&line);

@@ -38,7 +38,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
-    require_tools()?;
+    require_tools(&doctor::subject(&context.root).uses)?;
     let tests = Tests { root: context.root.clone(), cargo: cargo::program().to_string_lossy().into_owned() };
     let stages: [(&str, Stage); 9] = [
         ("formatting", |it| it.cargo(&["fmt", "--all", "--check"])),
