@@ -34,6 +34,7 @@ in
     "ip" = pkgs.iproute2;
     "tc" = pkgs.iproute2;
     "nft" = pkgs.nftables;
+    "apparmor_parser" = pkgs.apparmor-parser;
   };
 
   optional = {

@@ -2,6 +2,7 @@
 lib: system:
 let
   names = [
+    "apparmor-parser"
     "cargo"
     "cargo-deny"
     "chromium"

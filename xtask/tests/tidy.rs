@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 
 use command_lines::{command_lines, help_texts, parse_as_typed};
 use files::{engine, folders_with, read, root, rust_files, text_files};
-use rust_rules::{allowance, attributes, logic, prints, row, uses};
+use rust_rules::{allowance, attributes, host_paths_in_rust, logic, prints, row, uses};
 use text_rules::{
-    anchors, documented_structs, explained, has_command, headings, links, listed_programs, machine_names, nix_names,
-    reasons, sections, words,
+    anchors, documented_structs, explained, has_command, headings, host_paths, links, listed_programs, machine_names,
+    nix_names, reasons, sections, words,
 };
 use tokens::tokens;
 use xtask::cli::Cli;
@@ -317,9 +317,15 @@ fn every_template_is_locked_and_described() {
 fn nix_provides_every_tool_that_doctor_looks_for() {
     let text = read("nix/tools.nix");
     let mut broken = Vec::new();
-    for (set, need) in [("required", Need::Required), ("optional", Need::Optional)] {
+    let set_of = |need: Need| match need {
+        Need::Required | Need::Where(_) | Need::Faults => Some("required"),
+        Need::Optional => Some("optional"),
+        Need::Tests => None,
+    };
+    for set in ["required", "optional"] {
         let listed = nix_names(&text, set);
-        let wanted: Vec<&str> = ITEMS.iter().filter(|item| item.need == need).map(|item| item.name).collect();
+        let in_set = ITEMS.iter().filter(|item| set_of(item.need) == Some(set));
+        let wanted: Vec<&str> = in_set.map(|item| item.name).collect();
         broken.extend(wanted.iter().filter(|name| !listed.iter().any(|it| it == *name)).map(|name| {
             format!("nix/tools.nix: {set} has no {name}\n    cure: write \"{name}\" = pkgs.ITS_NAME_IN_NIXPKGS;")
         }));
@@ -334,6 +340,88 @@ fn nix_provides_every_tool_that_doctor_looks_for() {
             broken.push(format!("{file}: it does not use nix/tools.nix any more\n    cure: put `{uses}` back"));
         }
     }
+    expect_none(&broken);
+}
+
+/// The absolute paths of programs and system files in the engine and in what is run beside it: a file or a folder of files, what its
+/// paths begin with, and the reason. A program of the host is found by [`xtask::host::shell::which`]: `PATH` first, then one list.
+/// Every line is in use.
+const PATHS: &[(&str, &[&str], &str)] = &[
+    ("xtask/src/fault/", &["/bin/", "/etc/hostname", "/usr/lib"], "in machines of a lab"),
+    ("xtask/src/lab/copy.rs", &["/bin/sh", "/etc/hosts"], "in machines of a lab"),
+    ("xtask/src/lab/exec.rs", &["/bin", "/sbin", "/usr/", "/etc/passwd"], "in machines of a lab"),
+    ("xtask/src/lab/live.rs", &["/etc/passwd"], "in machines of a lab"),
+    ("xtask/src/lab/live_logs.rs", &["/bin", "/sbin", "/usr/"], "in machines of a lab"),
+    ("xtask/src/lab/logs.rs", &["/bin/sh"], "in machines of a lab"),
+    ("xtask/src/lab/readiness.rs", &["/bin/true"], "in machines of a lab"),
+    ("xtask/src/lab/ssh.rs", &["/etc/"], "in machines of a lab"),
+    ("xtask/src/lab/up.rs", &["/etc/"], "in machines of a lab"),
+    ("xtask/src/lab/config.rs", &["/sbin/init"], "in machines of a lab"),
+    ("xtask/src/cli/enter.rs", &["/bin/sh"], "in machines of a lab"),
+    ("xtask/src/perf/calibration.rs", &["/bin/sh"], "in machines of a lab"),
+    ("xtask/src/run/case.rs", &["/bin/bash"], "in machines of a lab"),
+    ("xtask/src/run/lab_check.rs", &["/bin/"], "in machines of a lab"),
+    ("xtask/src/run/trial.rs", &["/bin/sh"], "in machines of a lab"),
+    ("xtask/src/session/requests.rs", &["/etc/passwd"], "in machines of a lab"),
+    ("xtask/src/image/worker/", &["/bin", "/sbin", "/usr/", "/etc/"], "in trees of templates; DNS is the host's"),
+    ("xtask/src/manifest/", &["/bin/", "/sbin/init", "/usr/", "/etc/", "/opt/python"], "in trees of templates"),
+    ("xtask/src/lab/config.rs", &["/bin/sh"], "LXC runs the hook on the host; no system is without this one"),
+    ("xtask/src/host/chromium.rs", &["/bin/sh", "/etc"], "the host's shell lays rules over the host's own"),
+    ("xtask/src/host/shell.rs", &["/usr/", "/sbin", "/bin"], "the one list of folders, after PATH"),
+    ("xtask/src/host/lxc.rs", &["/usr/sbin", "/sbin"], "LXC must not find newuidmap, which PATH may lead to"),
+    ("xtask/src/cli/sudo.rs", &["/usr/", "/sbin", "/bin"], "root's own before the user's"),
+    (
+        "xtask/src/host/doctor/facts.rs",
+        &["/etc/os-release", "/etc/subuid", "/etc/subgid", "/lib/modules"],
+        "the system's files",
+    ),
+    ("xtask/src/host/doctor/surroundings.rs", &["/usr/share/lxc/config/nesting.conf"], "shown to be typed"),
+    ("xtask/src/host/doctor/permission.rs", &["/usr/sbin/usermod"], "shown to be typed; `su` keeps the user's PATH"),
+    (
+        "xtask/src/host/packages.rs",
+        &["/usr/share/keyrings", "/etc/NIXOS", "/etc/os-release", "/usr/local/bin"],
+        "the system's files",
+    ),
+    ("xtask/benches/", &["/bin", "/sbin", "/usr/"], "in machines of a lab; LXC must not find newuidmap"),
+    ("justfile", &["/etc/nginx"], "in machines of a lab"),
+    ("nix/package.nix", &["/bin"], "the folder of programs in each package of Nix"),
+    ("nix/stub/packages.nix", &["/bin/sh"], "a builder that never runs"),
+];
+
+/// The texts that run on a host, besides the engine.
+const RUN_ON_HOSTS: &[&str] = &["nix/", ".ci/", ".github/", "justfile", "flake.nix", ".cargo/", "xtask/benches/"];
+
+#[test]
+fn programs_of_the_host_are_found_by_path_first() {
+    let mut unused: BTreeSet<(&str, &str)> =
+        PATHS.iter().flat_map(|(file, starts, _)| starts.iter().map(|start| (*file, *start))).collect();
+    let mut broken = Vec::new();
+    let engine = engine().into_iter().map(|source| {
+        let found = host_paths_in_rust(&source.text);
+        (source, found)
+    });
+    let scripts = text_files(RUN_ON_HOSTS).into_iter().map(|source| {
+        let found =
+            if source.path.ends_with(".rs") { host_paths_in_rust(&source.text) } else { host_paths(&source.text) };
+        (source, found)
+    });
+    for (source, found) in engine.chain(scripts) {
+        for (line, path) in found {
+            let allowed = PATHS.iter().filter(|(file, _, _)| source.path.starts_with(file));
+            let mut starts = allowed.flat_map(|(file, starts, _)| starts.iter().map(move |start| (*file, *start)));
+            match starts.find(|(_, start)| path.starts_with(start)) {
+                Some(allowance) => drop(unused.remove(&allowance)),
+                None => broken.push(source.at(
+                    line,
+                    &format!("it names {path}"),
+                    "`which` or `path_of` of xtask/src/host/shell.rs; where it is no tool of the host, a line of PATHS with its reason",
+                )),
+            }
+        }
+    }
+    broken.extend(unused.iter().map(|(file, start)| {
+        format!("xtask/tests/tidy.rs: {file} names nothing that begins with {start}\n    cure: take it out of PATHS")
+    }));
     expect_none(&broken);
 }
 

@@ -16,6 +16,7 @@ use crate::baseline::Store;
 use crate::error::{EXIT_FAILED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::{Invoker, is_root};
+use crate::image;
 use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
@@ -72,7 +73,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
     }
-    require_tools()?;
+    require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let stops = interrupt.clone();

@@ -7,13 +7,14 @@ use std::path::Path;
 use super::{Context, sudo, up};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::guard::{Reclaimed, Slot, reclaim_dead, slots};
+use crate::host::apparmor;
 use crate::host::invoker::is_root;
 use crate::host::lxc::LOG_PATH;
 use crate::lab::log_folder;
 
 /// Remove kept labs, and what killed runs left.
 ///
-/// Old logs of containers, too.
+/// Old logs of containers, too, and the AppArmor profile of containers where no lab is left.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this slot, and no logs.
@@ -47,6 +48,11 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
                 let holder = slot.owner().map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
                 println!("slot {}: in use by {holder}, left alone", slot.name());
             }
+        }
+    }
+    if args.slot.is_none() && slots().is_empty() {
+        for name in apparmor::unload()? {
+            println!("AppArmor profile {name} unloaded");
         }
     }
     let logs = if args.slot.is_none() { remove_logs()? } else { 0 };

@@ -2,19 +2,34 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Context, Format};
+use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
-use crate::host::doctor::{Finding, Status, Subject, examine};
-use crate::manifest::Project;
+use crate::host::doctor::{Finding, Group, Status, Subject, examine, required_tools_missing};
+use crate::host::invoker::is_root;
+use crate::host::packages::{Use, Uses};
+use crate::image;
+use crate::manifest::{IdRange, Network, Project};
 use crate::program;
+use crate::run::check_lab;
 
-/// No flags of its own.
+/// Who looks.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(before_long_help = "\
+Examples:
+  cargo xtask doctor
+  cargo xtask doctor --as-root                     # asks for a password; makes one real lab")]
+pub struct Args {
+    /// Run all checks as root, through sudo.
+    ///
+    /// Only root can make a lab: the last check makes one of a single small machine, and takes it down again.
+    #[arg(long)]
+    as_root: bool,
+}
 
 /// The JSON format; a change of meaning raises the version.
 #[derive(Serialize)]
@@ -26,9 +41,12 @@ struct Document<'a> {
 /// Prints one line a check; 3 when a check failed.
 ///
 /// # Errors
-/// When stdout cannot be written to.
-pub fn run(_args: &Args, context: &Context) -> anyhow::Result<u8> {
-    let findings = examine(&subject(&context.root));
+/// When stdout cannot be written to, or there is no sudo.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    if args.as_root && !is_root() {
+        return sudo::again();
+    }
+    let findings = looked_at(&context.root);
     let text = match context.format {
         Format::Human => human(&findings),
         Format::Json => serde_json::to_string_pretty(&Document { format_version: 1, findings: &findings })? + "\n",
@@ -38,11 +56,54 @@ pub fn run(_args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(if has_failed { EXIT_INFRASTRUCTURE } else { EXIT_PASSED })
 }
 
+/// All findings about this machine for the project in this folder, with that of a real lab at the end.
+pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
+    let subject = subject(root);
+    let mut findings = examine(&subject);
+    findings.push(lab(root, &subject));
+    findings
+}
+
+/// Makes one lab, where that can be tried.
+fn lab(root: &Path, subject: &Subject) -> Finding {
+    let (group, check) = (Group::Lab, "lab");
+    if !is_root() {
+        let seen = "left out: making a lab takes root";
+        return Finding::warning(group, check, seen, "cargo xtask doctor --as-root");
+    }
+    // Those that this one lab needs, whatever the project's templates use.
+    let missing = required_tools_missing(&Uses::from([Use::Busybox]));
+    if let Some(first) = missing.first() {
+        let names: Vec<_> = missing.iter().map(|missing| missing.tool).collect();
+        return Finding::warning(group, check, format!("left out: it takes {}", names.join(", ")), first.cure.clone());
+    }
+    let network = Project::read(root).map_or(NETWORK, |project| project.network);
+    let ids = IdRange { first: subject.ids_first, count: subject.ids_count };
+    match check_lab(network, ids) {
+        Ok(took) => {
+            let took = format!("{:.2} s", took.as_secs_f64());
+            Finding::ok(group, check, format!("made, used and taken down within {took}"))
+        }
+        Err(error) => {
+            let cure = "mend what the words above name, then look again: cargo xtask doctor";
+            Finding::failure(group, check, format!("tried: {error:#}"), cure)
+        }
+    }
+}
+
+/// The network of the lab where no project says another: it is seen by nobody outside of the lab.
+const NETWORK: Network = Network { base: Ipv4Addr::new(10, 77, 0, 0) };
+
 /// What the project in this folder asks of the machine; the usual where there is none, so that doctor works anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
-    let (ids_first, ids_count) = Project::read(root).map_or((100_000, 65_536), |it| (it.ids.first, it.ids.count));
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
-    Subject { target_dir, ids_first, ids_count }
+    match Project::read(root) {
+        Ok(project) => {
+            let IdRange { first, count } = project.ids;
+            Subject { target_dir, ids_first: first, ids_count: count, uses: image::uses(&project) }
+        }
+        Err(_) => Subject { target_dir, ids_first: 100_000, ids_count: 65_536, uses: Use::OF_TEMPLATES.into() },
+    }
 }
 
 const WIDTH_COLUMNS: usize = 80;
@@ -73,7 +134,8 @@ fn line(finding: &Finding) -> String {
     };
     let indent = " ".repeat(2 + STATUS_COLUMNS + CHECK_COLUMNS);
     let mut text = format!("  {status:STATUS_COLUMNS$}{:CHECK_COLUMNS$}", finding.check);
-    text += &wrap(&finding.seen, WIDTH_COLUMNS - indent.len()).join(&format!("\n{indent}"));
+    let lines = finding.seen.lines().flat_map(|line| wrap(line, WIDTH_COLUMNS - indent.len()));
+    text += &lines.collect::<Vec<_>>().join(&format!("\n{indent}"));
     if let Some(cure) = &finding.cure {
         let _ = write!(text, "\n  {:STATUS_COLUMNS$}cure: {cure}", "");
     }
@@ -115,7 +177,6 @@ fn wrap(text: &str, columns: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::doctor::Group;
 
     fn finding(check: &'static str, group: Group, status: Status, seen: &str) -> Finding {
         let cure = (status != Status::Ok).then(|| "sudo mend it".to_owned());

@@ -244,7 +244,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
     }
-    require_tools()?;
+    require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
     for note in again.iter().map(|again| again.notes(&project, &plan, &replacements)) {
         note?.iter().for_each(|line| context.terminal.say(line));

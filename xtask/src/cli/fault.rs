@@ -13,6 +13,7 @@ use crate::fault::{Entry, Observed, catalogue};
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
+use crate::image;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;
 use crate::report::terminal::Amount;
@@ -141,7 +142,8 @@ fn list(format: Format) {
 fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let (trials, mut rows) = planned(&project, chosen(args)?, args.on.as_deref())?;
-    require_tools()?;
+    let templates: Vec<String> = trials.iter().map(|trial| trial.template.clone()).collect();
+    require_tools(&image::uses_to_run(&project, &templates)?)?;
     rows.iter().for_each(|row| row.show_beside(context));
     let is_alone = rows.len() + trials.len() == 1;
     let ended = if trials.is_empty() { Ok(()) } else { carry_out(&project, &trials, args, context, &mut rows) };

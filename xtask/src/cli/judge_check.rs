@@ -11,6 +11,7 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
+use crate::host::packages::{Use, Uses};
 use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
 use crate::run::{Interrupt, LiveCheck, Options, live_check};
@@ -93,7 +94,7 @@ fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    require_tools()?;
+    require_tools(&Uses::from([Use::Busybox]))?;
     let interrupt = Interrupt::listen()?;
     let check = LiveCheck { percents: args.more.clone(), duets: args.duets, seed: args.seed };
     let observe = |line: String| context.terminal.say(&line);

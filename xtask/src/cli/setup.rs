@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-use super::doctor::subject;
+use super::doctor::{looked_at, subject};
 use super::{Context, Format};
 use crate::error::{EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::doctor::{Finding, Status, examine};
-use crate::host::setup::{Plan, Scope, still_failing};
+use crate::host::invoker::is_root;
+use crate::host::setup::{Plan, Scope, install, still_failing};
 
 /// What to install, and whether to ask.
 #[derive(Debug, clap::Args)]
@@ -35,26 +36,33 @@ struct Document {
     findings: Vec<Finding>,
 }
 
-/// Shows what it will run, asks, runs it, and looks again; 3 when the machine still does not do.
+/// Shows what it will run, asks, runs it, item by item where the package manager does not know every name, and looks again; 3 when the machine still does not do.
 ///
 /// # Errors
 /// Where it must ask and cannot, where a command fails, or where this machine's tools come from elsewhere.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let subject = subject(&context.root);
     let before = examine(&subject);
-    let plan = Plan::new(&before, if args.optional { Scope::Everything } else { Scope::Required })?;
+    let scope = if args.optional { Scope::Everything } else { Scope::Required };
+    let plan = Plan::new(&before, scope)?;
     show(&plan)?;
     if !plan.commands.is_empty() && !args.yes && !ask()? {
         writeln!(io::stderr(), "nothing was changed")?;
         return Ok(EXIT_INTERRUPTED);
     }
-    plan.carry_out()?;
-    let after = if plan.commands.is_empty() { before } else { examine(&subject) };
+    let announce = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+    let commands = install(&before, scope, &announce)?;
+    // Only root makes a lab: to somebody else it would be one more thing that is not as it should be.
+    let after = match () {
+        () if is_root() => looked_at(&context.root),
+        () if plan.commands.is_empty() => before,
+        () => examine(&subject),
+    };
     let wanting = after.into_iter().filter(|finding| finding.status != Status::Ok).collect::<Vec<_>>();
     let failures: Vec<_> = wanting.iter().filter(|finding| finding.status == Status::Failure).cloned().collect();
     match context.format {
         Format::Json => {
-            let document = Document { format_version: 1, commands: plan.lines(), findings: wanting };
+            let document = Document { format_version: 1, commands, findings: wanting };
             writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&document)?)?;
         }
         Format::Human if failures.is_empty() => {

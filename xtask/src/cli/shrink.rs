@@ -10,6 +10,7 @@ use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
+use crate::image;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::program;
@@ -55,7 +56,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
     }
-    require_tools()?;
+    require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let options = Options::plain(args.slot.number(context))?;

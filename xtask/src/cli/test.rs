@@ -69,7 +69,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Ok(EXIT_PASSED);
     }
     if stages.iter().any(|stage| matches!(stage, Stage::Lxc | Stage::Scenarios)) {
-        require_tools()?;
+        require_tools(&doctor::subject(&context.root).uses)?;
     }
     let summary = repository.run(&stages, &|line| println!("{line}"))?;
     summary.lines().iter().for_each(|line| println!("{line}"));

@@ -16,6 +16,7 @@ use crate::guard::{Guard, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slot
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::shell::which;
+use crate::image;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{Project, TimeToLive};
 use crate::program;
@@ -85,7 +86,8 @@ pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    require_tools()?;
+    let templates: Vec<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
+    require_tools(&image::uses_to_run(&project, &templates)?)?;
     let interrupt = Interrupt::listen()?;
     let (slot, wait) =
         (args.slot.number(context).to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });

@@ -5,7 +5,7 @@ use flate2::Compression;
 use super::program::Linkage;
 use super::release::{DESCRIPTION, NAME};
 use super::tree::{MADE_UNIX_S, Tree};
-use crate::host::packages::{ITEMS, Manager, Need, Order};
+use crate::host::packages::{ITEMS, Manager, Need, Order, Use};
 
 /// Debian's name of this machine's architecture.
 #[must_use]
@@ -31,20 +31,38 @@ pub fn package(version: &str, linkage: &Linkage, files: &Tree, compression: Comp
     Ok(ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &data)]))
 }
 
-/// What dpkg has to know. What doctor calls required, the engine depends on; an ordinary user's way to root is
-/// recommended; without what is optional one ability is lost.
+/// How strongly the package asks for what an item comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Depends,
+    Recommends,
+    Suggests,
+}
+
+/// The relation to an item's package. All that some template needs is depended on; an ordinary user's way to root, and what only
+/// some kernels need, is recommended; without what is suggested one ability is lost.
+const fn relation(need: Need) -> Relation {
+    match need {
+        Need::Where(Use::AppArmor) | Need::Tests => Relation::Recommends,
+        Need::Required | Need::Where(_) | Need::Faults => Relation::Depends,
+        Need::Optional => Relation::Suggests,
+    }
+}
+
+/// The text that dpkg reads.
 fn control(version: &str, linkage: &Linkage, size_bytes: usize) -> String {
-    let packages = |need: Need| {
-        let items: Vec<&str> = ITEMS.iter().filter(|item| item.need == need).map(|item| item.name).collect();
+    let packages = |wanted: Relation| {
+        let items: Vec<&str> =
+            ITEMS.iter().filter(|item| relation(item.need) == wanted).map(|item| item.name).collect();
         Order::new(Manager::Apt, &items).packages
     };
-    let mut depends: Vec<String> = packages(Need::Required).into_iter().map(str::to_owned).collect();
+    let mut depends: Vec<String> = packages(Relation::Depends).into_iter().map(str::to_owned).collect();
     if let Linkage::Dynamic { glibc } = linkage {
         depends.extend([format!("libc6 (>= {glibc})"), "libgcc-s1".to_owned()]);
     }
     depends.sort();
     let size_kib = size_bytes.div_ceil(1024);
-    let (recommends, suggests) = (packages(Need::Tests).join(", "), packages(Need::Optional).join(", "));
+    let (recommends, suggests) = (packages(Relation::Recommends).join(", "), packages(Relation::Suggests).join(", "));
     format!(
         "Package: {NAME}\n\
          Version: {version}\n\
@@ -99,7 +117,7 @@ mod tests {
             let package = Order::new(Manager::Apt, &[item.name]).packages[0];
             assert!(depends.iter().any(|it| it == package), "{}", item.name);
         }
-        assert_eq!(field(&control, "Recommends"), ["sudo"]);
+        assert_eq!(field(&control, "Recommends"), ["apparmor", "sudo"]);
         assert!(field(&control, "Suggests").iter().any(|it| it == "chromium"));
         assert_eq!(
             (field(&control, "Installed-Size"), field(&control, "Version")),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::invoker::Invoker;
 use super::packages::Item;
-use super::shell::which;
+use super::shell::{search_path, which};
 use crate::program;
 
 /// Width and height of a picture, in pixels.
@@ -155,8 +155,8 @@ impl Shot<'_> {
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         let home = show(&self.home());
-        let path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-        let variables = [("HOME", &*home), ("TMPDIR", &home), ("PATH", path), ("LANG", "C.UTF-8"), ("TZ", "UTC")];
+        let path = search_path();
+        let variables = [("HOME", &*home), ("TMPDIR", &home), ("PATH", &path), ("LANG", "C.UTF-8"), ("TZ", "UTC")];
         variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 }

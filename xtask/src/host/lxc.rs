@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::shell::{Command, which};
+use super::shell::{Command, path_of};
 
 /// The default lxcpath: `lxc-attach -n NAME` finds a container here without further words.
 pub const LXC_PATH: &str = "/var/lib/lxc";
@@ -35,15 +35,17 @@ pub fn log_dir(name: &str) -> PathBuf {
 #[must_use]
 pub fn start_command(name: &str) -> Vec<String> {
     // By its own path: in the PATH of `start_environment` it does not stand.
-    let program = which("lxc-start").map_or_else(|| "/usr/bin/lxc-start".to_owned(), |path| path.display().to_string());
-    vec![program, "-F".into(), "-n".into(), name.into()]
+    vec![path_of("lxc-start"), "-F".into(), "-n".into(), name.into()]
 }
+
+/// The folders in which a container's start looks for programs.
+pub const START_PATH: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The environment for [`start_command`]. Without newuidmap in its PATH, LXC as root writes the id map itself and asks
 /// no /etc/subuid.
 #[must_use]
 pub fn start_environment() -> Vec<(String, String)> {
-    vec![("PATH".into(), "/usr/sbin:/sbin".into()), ("HOME".into(), "/".into())]
+    vec![("PATH".into(), START_PATH.join(":")), ("HOME".into(), "/".into())]
 }
 
 /// A program in a container.
@@ -115,12 +117,6 @@ pub fn freeze(name: &str) -> anyhow::Result<()> {
 pub fn unfreeze(name: &str) -> anyhow::Result<()> {
     Command::new("lxc-unfreeze").args(["-n", name]).dir("/").run().with_context(|| format!("thawing {name}"))?;
     Ok(())
-}
-
-/// Whether the kernel confines programs with AppArmor.
-#[must_use]
-pub fn apparmor_enabled() -> bool {
-    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y")
 }
 
 /// What LXC calls an error and goes on after: it was asked for a setting that this build of it does not have, or it tried

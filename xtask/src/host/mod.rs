@@ -1,6 +1,7 @@
 //! The machine: the only module that starts processes, mounts, makes system calls or edits cgroups.
 //! Knows nothing of templates, scenarios or runs.
 
+pub mod apparmor;
 pub mod archive;
 pub mod ballast;
 pub mod capture;

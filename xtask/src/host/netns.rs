@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::text_of;
-use super::shell::{Command, which};
+use super::shell::{Command, path_of};
 
 /// A network namespace: it lives as long as this value, or a process in it.
 #[derive(Debug)]
@@ -63,10 +63,10 @@ impl NetworkNamespace {
         Ok(())
     }
 
-    /// A command that will run in this namespace, found as [`which`] finds programs.
+    /// A command that will run in this namespace, found as [`which`](super::shell::which) finds programs.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let path = which(program).unwrap_or_else(|| program.into());
+        let path = path_of(program);
         Command::new("nsenter").arg(format!("--net={}", self.path().display())).arg(path)
     }
 

@@ -1,5 +1,6 @@
 //! Package managers: which package gives which tool, and the commands that install it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -43,10 +44,67 @@ pub enum Offer {
 pub enum Need {
     /// Nothing runs without it.
     Required,
+    /// Required where this is in use, and nowhere else.
+    Where(Use),
+    /// Some faults need it: setup installs it, and runs go on without it.
+    Faults,
     /// One ability is lost without it.
     Optional,
     /// The engine's own tests, and runs by an ordinary user, need it.
     Tests,
+}
+
+/// A feature of templates, or of the kernel, that needs tools of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    /// Templates that start from a Debian release.
+    Debian,
+    /// Templates that start from a tar file.
+    Tar,
+    /// Python packages in templates.
+    Python,
+    /// SSH keys that labs hand out.
+    Ssh,
+    /// Volumes of ext4.
+    Ext4,
+    /// The host's busybox, copied into templates.
+    Busybox,
+    /// A kernel that confines containers with AppArmor.
+    AppArmor,
+}
+
+/// The features that are in use.
+pub type Uses = BTreeSet<Use>;
+
+impl Use {
+    /// All that templates can use.
+    pub const OF_TEMPLATES: [Self; 6] = [Self::Debian, Self::Tar, Self::Python, Self::Ssh, Self::Ext4, Self::Busybox];
+
+    /// The reason why nobody misses its tools where it is not in use.
+    #[must_use]
+    pub const fn absence(self) -> &'static str {
+        match self {
+            Self::Debian => "no template starts from a Debian release",
+            Self::Tar => "no template starts from a tar file",
+            Self::Python => "no template has Python packages",
+            Self::Ssh => "no template has [ssh]",
+            Self::Ext4 => "no template has a volume of ext4",
+            Self::Busybox => "no template copies the host's busybox",
+            Self::AppArmor => "this kernel has no AppArmor",
+        }
+    }
+}
+
+impl Need {
+    /// Whether nothing runs without the item while these features are in use.
+    #[must_use]
+    pub fn is_required(self, uses: &Uses) -> bool {
+        match self {
+            Self::Required => true,
+            Self::Where(feature) => uses.contains(&feature),
+            Self::Faults | Self::Optional | Self::Tests => false,
+        }
+    }
 }
 
 /// A program or file that the engine uses on the host.
@@ -64,7 +122,8 @@ pub struct Item {
     zypper: Offer,
 }
 
-use Need::{Optional, Required, Tests};
+use Need::{Faults, Optional, Required, Tests, Where};
+use Use::{AppArmor, Debian, Ext4, Python, Ssh, Tar};
 
 const fn item(name: &'static str, need: Need, programs: &'static [&'static str], names: [&'static str; 4]) -> Item {
     let [apt, dnf, pacman, zypper] = names;
@@ -82,7 +141,7 @@ const fn item(name: &'static str, need: Need, programs: &'static [&'static str],
 const MMDEBSTRAP: Item = Item {
     pacman: Offer::ByHand("build the AUR package mmdebstrap with makepkg and install it"),
     zypper: Offer::ByHand("install apt, and put the script mmdebstrap of its source into /usr/local/bin"),
-    ..item("mmdebstrap", Required, &["mmdebstrap"], ["mmdebstrap"; 4])
+    ..item("mmdebstrap", Where(Debian), &["mmdebstrap"], ["mmdebstrap"; 4])
 };
 
 /// A file and no program: doctor looks for it itself.
@@ -90,7 +149,7 @@ const KEYRING: Item = Item {
     zypper: Offer::ByHand("copy /usr/share/keyrings/debian-archive-keyring.gpg from a Debian machine"),
     ..item(
         "debian-archive-keyring",
-        Required,
+        Where(Debian),
         &[],
         ["debian-archive-keyring", "debian-keyring", "debian-archive-keyring", ""],
     )
@@ -107,6 +166,7 @@ const PYTHON: [&str; 4] = ["python3", "python3", "python", "python3"];
 const PIP: [&str; 4] = ["python3-pip", "python3-pip", "python-pip", "python3-pip"];
 const BUSYBOX: [&str; 4] = ["busybox-static", "busybox", "busybox", "busybox-static"];
 const IPTABLES: [&str; 4] = ["iptables", "iptables-nft", "iptables", "iptables"];
+const APPARMOR: [&str; 4] = ["apparmor", "apparmor-parser", "apparmor", "apparmor-parser"];
 const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /// All that the engine uses on the host. Package names by manager: apt, dnf, pacman, zypper.
@@ -123,18 +183,19 @@ pub const ITEMS: &[Item] = &[
     item("mount", Required, &["mount"], MOUNT),
     item("umount", Required, &["umount"], MOUNT),
     item("losetup", Required, &["losetup"], MOUNT),
-    item("mkfs.ext4", Required, &["mkfs.ext4"], ["e2fsprogs"; 4]),
-    item("e2fsck", Required, &["e2fsck"], ["e2fsprogs"; 4]),
-    item("busybox", Required, BUSYBOX_PROGRAMS, BUSYBOX),
+    item("mkfs.ext4", Where(Ext4), &["mkfs.ext4"], ["e2fsprogs"; 4]),
+    item("e2fsck", Where(Ext4), &["e2fsck"], ["e2fsprogs"; 4]),
+    item("busybox", Where(Use::Busybox), BUSYBOX_PROGRAMS, BUSYBOX),
     MMDEBSTRAP,
     KEYRING,
-    item("tar", Required, &["tar"], ["tar"; 4]),
-    item("python3", Required, &["python3"], PYTHON),
-    item("pip", Required, &["uv", "pip3", "pip"], PIP),
-    item("ssh-keygen", Required, &["ssh-keygen"], SSH),
+    item("tar", Where(Tar), &["tar"], ["tar"; 4]),
+    item("python3", Where(Python), &["python3"], PYTHON),
+    item("pip", Where(Python), &["uv", "pip3", "pip"], PIP),
+    item("ssh-keygen", Where(Ssh), &["ssh-keygen"], SSH),
     item("ip", Required, &["ip"], IP),
-    item("tc", Required, &["tc"], TC),
-    item("nft", Required, &["nft"], ["nftables"; 4]),
+    item("tc", Faults, &["tc"], TC),
+    item("nft", Faults, &["nft"], ["nftables"; 4]),
+    item("apparmor_parser", Where(AppArmor), &["apparmor_parser"], APPARMOR),
     item("sudo", Tests, &["sudo"], ["sudo"; 4]),
     item("iptables", Optional, &["iptables"], IPTABLES),
     item("strace", Optional, &["strace"], ["strace"; 4]),

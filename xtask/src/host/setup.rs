@@ -118,11 +118,7 @@ impl Plan {
 /// # Errors
 /// [`Error::Host`] when a command for what is required fails, or the machine still does not do.
 pub fn install_missing(subject: &Subject, announce: impl Fn(&str)) -> anyhow::Result<()> {
-    let before = examine(subject);
-    install(&before, Plan::of_items, |plan| {
-        plan.lines().iter().for_each(|line| announce(line));
-        plan.carry_out()
-    })?;
+    install(&examine(subject), Scope::Everything, &announce)?;
     let after = examine(subject);
     for finding in after.iter().filter(|it| it.status == Status::Warning && !it.items.is_empty()) {
         let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("; cure: {cure}"));
@@ -132,27 +128,55 @@ pub fn install_missing(subject: &Subject, announce: impl Fn(&str)) -> anyhow::Re
     if failures.is_empty() { Ok(()) } else { Err(still_failing(&failures).into()) }
 }
 
-/// All in one order. Where that fails and some of it is optional, the rest must not suffer: what is required alone,
-/// then each optional item alone, of which any may fail.
-fn install(
+/// Installs what these findings miss, in one transaction where the package manager knows every name, else item by item. Returns
+/// the commands that were run, in order. `announce` is given each of them before it runs, and the items that nothing was
+/// installed for.
+///
+/// # Errors
+/// [`Error::Host`] when a command for what is required fails.
+pub fn install(findings: &[Finding], scope: Scope, announce: &dyn Fn(&str)) -> anyhow::Result<Vec<String>> {
+    let mut commands = Vec::new();
+    let absent = install_with(findings, scope, Plan::of_items, |plan| {
+        for line in plan.lines() {
+            announce(&line);
+            commands.push(line);
+        }
+        plan.carry_out()
+    })?;
+    if !absent.is_empty() {
+        announce(&format!("not installed: {}: no package of this system brings it", absent.join(", ")));
+    }
+    Ok(commands)
+}
+
+/// All in one order. Where that fails and some of it can be done without, the rest must not suffer: what is required alone,
+/// then each other item alone. Returns those that nothing was installed for.
+fn install_with(
     findings: &[Finding],
+    scope: Scope,
     plan: impl Fn(&[&'static str]) -> Result<Plan, Error>,
     mut carry_out: impl FnMut(&Plan) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let (required, all) = (missing_items(findings, Scope::Required), missing_items(findings, Scope::Everything));
+) -> anyhow::Result<Vec<&'static str>> {
+    let all = missing_items(findings, scope);
+    let is_required = |item: &&str| matches!(Item::named(item).need, Need::Required | Need::Where(_));
+    let required: Vec<_> = all.iter().copied().filter(is_required).collect();
     let mut try_all = || carry_out(&plan(&all)?);
     match try_all() {
         Err(_) if all.len() > required.len() => {}
-        done => return done,
+        done => return done.map(|()| Vec::new()),
     }
     carry_out(&plan(&required)?)?;
+    let mut absent = Vec::new();
     for item in all.into_iter().filter(|item| !required.contains(item)) {
-        if let Ok(mut alone) = plan(&[item]) {
+        let alone = plan(&[item]).map(|mut alone| {
             alone.commands.drain(..alone.commands.len().saturating_sub(1)); // its lists were refreshed just now
-            let _ = carry_out(&alone); // the look afterwards says what is still missing
+            alone
+        });
+        if !alone.is_ok_and(|alone| carry_out(&alone).is_ok()) {
+            absent.push(item);
         }
     }
-    Ok(())
+    Ok(absent)
 }
 
 /// The error for what setup could not mend.
@@ -178,7 +202,7 @@ fn is_locked(path: &Path) -> bool {
 fn missing_items(findings: &[Finding], scope: Scope) -> Vec<&'static str> {
     let items = findings.iter().flat_map(|finding| finding.items.iter().copied());
     let wanted = |need: Need| match need {
-        Need::Required => true,
+        Need::Required | Need::Where(_) | Need::Faults => true,
         Need::Tests | Need::Optional => scope == Scope::Everything,
     };
     items.filter(|item| wanted(Item::named(item).need)).collect()
@@ -217,9 +241,9 @@ mod tests {
     }
 
     /// The packages of each order that was given, where orders with one of `unknown` fail.
-    fn orders(lacking_items: &[&'static str], unknown: &[&str]) -> (Vec<String>, anyhow::Result<()>) {
+    fn orders(lacking_items: &[&'static str], unknown: &[&str]) -> (Vec<String>, anyhow::Result<Vec<&'static str>>) {
         let mut given = Vec::new();
-        let done = install(&lacking(lacking_items), apt, |plan| {
+        let done = install_with(&lacking(lacking_items), Scope::Everything, apt, |plan| {
             let last = plan.lines().pop().unwrap_or_default();
             let packages = last.split_once("--no-install-recommends ").map_or("", |(_, packages)| packages).to_owned();
             let fails = packages.split(' ').any(|package| unknown.contains(&package));
@@ -232,17 +256,19 @@ mod tests {
     #[test]
     fn what_is_optional_holds_nothing_else_up() {
         let missing = &["lxc-start", "tar", "strace", "chromium", "sudo"];
-        let (given, done) = orders(missing, &[]);
-        assert_eq!((given, done.is_ok()), (vec!["2: lxc tar sudo strace chromium".to_owned()], true));
-        let (given, done) = orders(missing, &["chromium"]);
-        let expected = ["2: lxc tar sudo strace chromium", "2: lxc tar", "1: strace", "1: chromium", "1: sudo"];
-        assert_eq!((given, done.is_ok()), (expected.map(str::to_owned).into(), true));
-        let (given, done) = orders(missing, &["lxc"]);
-        assert_eq!((given.len(), done.is_ok()), (2, false), "what is required fails after one more try");
-        let (given, done) = orders(&["tar"], &["tar"]);
-        assert_eq!((given.len(), done.is_ok()), (1, false), "there is nothing to leave out");
-        let (given, done) = orders(&["chromium"], &["chromium"]);
-        assert_eq!((given, done.is_ok()), (["2: chromium", "0: ", "1: chromium"].map(str::to_owned).into(), true));
+        let check = |lacking: &[&'static str], unknown: &[&str], expected: &[&str], absent: Option<&[&str]>| {
+            let (given, done) = orders(lacking, unknown);
+            assert_eq!(given, expected, "{lacking:?} without {unknown:?}");
+            assert_eq!(done.ok().as_deref(), absent, "{lacking:?} without {unknown:?}");
+        };
+        check(missing, &[], &["2: lxc tar sudo strace chromium"], Some(&[]));
+        let one_by_one = ["2: lxc tar sudo strace chromium", "2: lxc tar", "1: strace", "1: chromium", "1: sudo"];
+        check(missing, &["chromium"], &one_by_one, Some(&["chromium"]));
+        check(missing, &["chromium", "sudo"], &one_by_one, Some(&["chromium", "sudo"]));
+        check(missing, &["lxc"], &one_by_one[..2], None); // what is required fails after one more try
+        check(&["tar"], &["tar"], &["2: tar"], None); // there is nothing to leave out
+        check(&["chromium"], &["chromium"], &["2: chromium", "0: ", "1: chromium"], Some(&["chromium"]));
+        check(&["tar", "nft"], &["nftables"], &["2: tar nftables", "2: tar", "1: nftables"], Some(&["nft"]));
     }
 
     #[test]
@@ -269,10 +295,11 @@ mod tests {
         assert!(error(Supply::Nix).ends_with("cure: nix develop"), "{}", error(Supply::Nix));
         assert!(error(Supply::Unknown).contains("install lxc-start with the system's package manager"));
         let optional = |supply| {
-            install(&lacking(&["chromium"]), |items| Plan::with(items, supply, WayToRoot::Direct), Plan::carry_out)
+            let plan = |items: &[&'static str]| Plan::with(items, supply, WayToRoot::Direct);
+            install_with(&lacking(&["chromium"]), Scope::Everything, plan, Plan::carry_out)
         };
-        optional(Supply::Nix).unwrap();
-        optional(Supply::Unknown).unwrap();
+        assert_eq!(optional(Supply::Nix).unwrap(), ["chromium"]);
+        assert_eq!(optional(Supply::Unknown).unwrap(), ["chromium"]);
     }
 
     #[test]

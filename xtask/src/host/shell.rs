@@ -281,7 +281,7 @@ impl Command {
 
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     fn expression(&self) -> io::Result<duct::Expression> {
-        let mut expression = duct::cmd(&self.program, &self.args).unchecked();
+        let mut expression = duct::cmd(self.file(), &self.args).unchecked();
         for (name, value) in &self.environment {
             expression = expression.env(name, value);
         }
@@ -319,6 +319,13 @@ impl Command {
             }
             Ok(())
         }))
+    }
+
+    /// The file to start: a name is looked for as [`which`] does, unless this command has a `PATH` of its own.
+    fn file(&self) -> OsString {
+        let has_own_path = !self.inherits_environment || self.environment.iter().any(|(name, _)| name == "PATH");
+        let found = self.program.to_str().filter(|name| !has_own_path && !name.contains('/')).and_then(which);
+        found.map_or_else(|| self.program.clone(), PathBuf::into_os_string)
     }
 
     fn start_and_wait(
@@ -413,12 +420,39 @@ fn tail(bytes: &[u8]) -> String {
     format!("[...] {}", &text[start..])
 }
 
-/// Whether a program of this name stands in `PATH` or in one of the folders of administration.
+/// Folders of programs that are looked into after those of `PATH`: an ordinary user's has none of administration.
+const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+
+/// The folders that programs are looked for in, the first match counting: those of `PATH`, then the system's.
+fn folders() -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let of_path: Vec<PathBuf> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
+    of_path.into_iter().chain(SYSTEM_FOLDERS.map(PathBuf::from))
+}
+
+/// Finds a program by its name.
 #[must_use]
 pub fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+    folders().map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// A program by its path, for whoever starts it with another `PATH`; by its name where it is not there.
+#[must_use]
+pub fn path_of(program: &str) -> String {
+    which(program).map_or_else(|| program.to_owned(), |path| path.display().to_string())
+}
+
+/// The folders of [`which`] as a value of `PATH`.
+#[must_use]
+pub fn search_path() -> String {
+    let mut folders: Vec<String> = folders().map(|folder| folder.display().to_string()).collect();
+    let all = folders.clone();
+    let mut index = 0;
+    folders.retain(|folder| {
+        index += 1;
+        !folder.contains(':') && !all[..index - 1].contains(folder)
+    });
+    folders.join(":")
 }
 
 /// Replaces this process by a command; comes back only when that failed.
@@ -608,6 +642,32 @@ mod tests {
         for part in ["status 3", "stdout: out", "stderr: a b"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn the_answer_of_path_comes_before_the_systems_folders() {
+        let folders: Vec<PathBuf> = folders().collect();
+        let (of_path, system) = folders.split_at(folders.len() - SYSTEM_FOLDERS.len());
+        assert_eq!(system, SYSTEM_FOLDERS.map(PathBuf::from));
+        let first = of_path.iter().chain(system).find(|folder| folder.join("sh").is_file()).unwrap();
+        assert_eq!(which("sh"), Some(first.join("sh")));
+        assert_eq!(
+            (which("no-such-program-here"), path_of("no-such-program-here")),
+            (None, "no-such-program-here".into())
+        );
+        let path = search_path();
+        let parts: Vec<&str> = path.split(':').collect();
+        assert!(SYSTEM_FOLDERS.iter().all(|folder| parts.iter().filter(|part| *part == folder).count() == 1), "{path}");
+    }
+
+    #[test]
+    fn programs_of_administration_are_found_by_their_names() {
+        let sbin = SYSTEM_FOLDERS.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+        let name = sbin.map(|entry| entry.file_name().to_string_lossy().into_owned()).next().unwrap();
+        let command = Command::new(&name);
+        assert_eq!(command.file(), which(&name).unwrap().into_os_string());
+        assert_eq!(Command::new(&name).env("PATH", "/nonexistent").file(), OsString::from(&name));
+        assert_eq!(Command::new("./here").file(), OsString::from("./here"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::packages::Item;
-use super::shell::Command;
+use super::shell::{Command, path_of};
 
 /// What is done to a system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +46,7 @@ pub fn strace_problem() -> Option<String> {
 /// The command that changes a system call of these processes, of their threads, and of all that they start.
 #[must_use]
 pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
-    let strace = Item::named("strace").program();
-    let strace = strace.map_or_else(|| "/usr/bin/strace".to_owned(), |path| path.display().to_string());
+    let strace = path_of("strace");
     let trace = format!("trace={call}");
     let mut words = vec![strace];
     words.extend(["-f", "-qq", "-T", "-s", "0", "-e", "signal=none", "-e", &trace].map(str::to_owned));

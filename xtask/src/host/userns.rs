@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, pipe, read, write};
 
-use super::shell::which;
+use super::shell::path_of;
 use crate::program::named;
 
 /// A user namespace, alive as long as this value.
@@ -54,7 +54,7 @@ impl UserNamespace {
     #[must_use]
     pub fn enter_words(&self) -> Vec<String> {
         let place = format!("--user=/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
-        let program = which("nsenter").map_or_else(|| "nsenter".to_owned(), |path| path.display().to_string());
+        let program = path_of("nsenter");
         [&program, &place, "--setuid", "0", "--setgid", "0"].map(str::to_owned).to_vec()
     }
 }

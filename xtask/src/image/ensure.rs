@@ -8,9 +8,11 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::build::{Job, build, memory_for_each};
+use super::needs;
 use super::recipe::{Base, Recipe, Sources};
 use super::replacement::Replacement;
 use super::store::{self, LayerLocks, LayerRecord, Store, StoredLayer};
+use crate::host::doctor::require_tools;
 use crate::manifest::{Origin, Project, Template};
 
 /// A template's tree, ready to be used read-only.
@@ -101,7 +103,7 @@ struct Planned<'a> {
 ///
 /// # Errors
 /// [`super::BuildFailed`] for the first template that does not build; or for a file of the
-/// project that cannot be read.
+/// project that cannot be read, or a tool of the host that a missing layer takes and that is not there.
 pub fn ensure(
     project: &Project,
     wanted: &[String],
@@ -122,6 +124,8 @@ pub fn ensure(
                 _ => missing.push(planned),
             }
         }
+        let uses = missing.iter().flat_map(|planned| needs::uses_to_build(&planned.recipe)).collect();
+        require_tools(&uses)?;
         for (planned, layer) in build_all(&store, project, replacements, &missing, &layers, observe, interrupted)? {
             layers.insert(&planned.template.name, layer);
         }
@@ -176,7 +180,7 @@ fn plan<'a>(project: &'a Project, wanted: &[String], replacements: &[Replacement
 }
 
 /// A template with those it is built on, lowest first.
-fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
+pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
     let mut chain = vec![project.template(name)?];
     while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
         chain.push(project.template(parent)?);

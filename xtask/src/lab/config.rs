@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::machine::Machine;
 use crate::guard::Slot;
+use crate::host::apparmor::{Confinement, confinement};
 use crate::host::cgroup;
-use crate::host::lxc;
 use crate::manifest::Init;
 
 /// Where the parts of one container lie on the host, below the slot's folder.
@@ -58,19 +58,23 @@ impl Places {
 }
 
 /// What this host has that the configuration depends on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct HostTraits {
     pub cgroup: cgroup::Version,
-    pub apparmor: bool,
+    pub confinement: Confinement,
 }
 
 impl HostTraits {
-    pub fn of_this_host() -> Self {
-        Self { cgroup: cgroup::version(), apparmor: lxc::apparmor_enabled() }
+    /// Looks at this host, and loads the profile that containers are confined by.
+    ///
+    /// # Errors
+    /// When the kernel wants a profile, and it cannot be loaded.
+    pub fn of_this_host() -> anyhow::Result<Self> {
+        Ok(Self { cgroup: cgroup::version(), confinement: confinement()? })
     }
 }
 
-pub fn lxc_config(machine: &Machine, places: &Places, host: HostTraits) -> String {
+pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(text, "{key} = {value}");
@@ -118,9 +122,10 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: HostTraits) -> Strin
     line("lxc.log.file", &show(&logs.join("lxc.log")));
     line("lxc.log.level", "WARN");
     line("lxc.console.logfile", &show(&logs.join("console.log")));
-    if host.apparmor {
-        line("lxc.apparmor.profile", "generated");
-        line("lxc.apparmor.allow_nesting", "1");
+    match &host.confinement {
+        Confinement::None => {}
+        Confinement::Inherited => line("lxc.apparmor.profile", "unchanged"),
+        Confinement::Profile(name) => line("lxc.apparmor.profile", name),
     }
     text
 }

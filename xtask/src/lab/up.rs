@@ -136,7 +136,7 @@ impl Lab {
         // Only root may look in here: a scenario that could put a link in the place of a stream would be shown any file.
         let streams_dir = streams_dir(&slot);
         guard.make(vec![Make::Dir { path: streams_dir.clone(), mode: 0o700, owner: (0, 0) }])?;
-        let host = HostTraits::of_this_host();
+        let host = HostTraits::of_this_host()?;
         let places: Vec<Places> = machines.iter().map(|machine| Places::of(&slot, machine)).collect();
         let namespace = guard.make_network(network::bridge_lines(first(machines)?.network, machines))?;
         let network = NetworkNamespace::open(&namespace)?;
@@ -162,7 +162,7 @@ impl Lab {
             things.push(file_in_root(machine, &places, "/etc/hostname", format!("{}\n", machine.name)));
             things.extend(keys);
             things.push(root_file(places.hook(), hook));
-            things.extend(lxc_folders(machine, &lxc_config(machine, &places, host))?);
+            things.extend(lxc_folders(machine, &lxc_config(machine, &places, &host))?);
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
             let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });

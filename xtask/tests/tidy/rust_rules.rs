@@ -1,6 +1,7 @@
 //! What the rules see in Rust: who uses whom, who prints, what a mod.rs does, attributes.
 
-use super::tokens::Token;
+use super::text_rules::host_paths;
+use super::tokens::{Token, literals};
 
 /// One path that leads to a module of the engine.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +17,16 @@ impl Use {
     pub fn module(&self) -> &str {
         self.path.split("::").next().unwrap_or_default()
     }
+}
+
+/// The paths of [`host_paths`] in the literals of a Rust text, those of its unit tests left out.
+pub fn host_paths_in_rust(text: &str) -> Vec<(usize, String)> {
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let in_literal = |literal: &Token<'_>| {
+        let line = literal.line;
+        host_paths(literal.text).into_iter().map(move |(offset, path)| (line + offset - 1, path)).collect::<Vec<_>>()
+    };
+    literals(code).iter().flat_map(in_literal).collect()
 }
 
 /// Every `crate::` path, and every path of `super::` that leads out of the module, in a file of this module.
@@ -262,6 +273,12 @@ mod tests {
         check("mod tests { use super::*; }", &["mod tests"]);
         check("pub fn f() {}", &["fn f"]);
         check("static X: u8 = 1;", &["static X"]);
+    }
+
+    #[test]
+    fn paths_of_the_host_are_seen_in_literals_outside_of_tests() {
+        let text = "// /bin/a\nlet x = \"/bin/b\"; let y = r#\"\n  cp /etc/c d\n\"#; /bin/d;\n#[cfg(test)]\nmod tests { f(\"/bin/e\") }";
+        assert_eq!(host_paths_in_rust(text), [(2, "/bin/b".to_owned()), (3, "/etc/c".to_owned())]);
     }
 
     #[test]

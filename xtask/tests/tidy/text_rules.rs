@@ -30,6 +30,31 @@ pub fn machine_names(text: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// The paths into a system's folders of programs and settings that a text names, each with its line; what names the interpreter of a
+/// script is none.
+pub fn host_paths(text: &str) -> Vec<(usize, String)> {
+    const FOLDERS: [&str; 6] = ["/usr", "/bin", "/sbin", "/etc", "/lib", "/opt"];
+    let in_path = |c: char| c.is_ascii_alphanumeric() || "/._-+*".contains(c);
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut at = 0;
+        while let Some(start) = line[at..].find('/').map(|offset| at + offset) {
+            let end = line[start..].find(|c| !in_path(c)).map_or(line.len(), |length| start + length);
+            let path = &line[start..end];
+            // Behind a letter or a brace it is the rest of another path; behind `!` the interpreter of a script.
+            let before = line[..start].chars().next_back();
+            let begins = before.is_none_or(|c| !(c.is_alphanumeric() || "/._-+*}~)$!<".contains(c)));
+            let is_folder =
+                |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if begins && FOLDERS.iter().any(|folder| is_folder(&folder)) {
+                found.push((number + 1, path.to_owned()));
+            }
+            at = end;
+        }
+    }
+    found
+}
+
 /// Names and paths of the programs that a Cargo.toml lists.
 pub fn listed_programs(manifest: &str) -> BTreeMap<String, String> {
     let document: toml::Table = manifest.parse().expect("a Cargo.toml");
@@ -148,6 +173,19 @@ mod tests {
         let index = ["registry+https://github.com/rust-lang/crates", ".io-index"].concat();
         assert_eq!(machine_names(&format!("a\nget {host}\n{path}")).iter().map(|it| it.0).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(machine_names(&format!("{index}\n/root /home/mancer /var/lib/mancer-e2e\n")), []);
+    }
+
+    #[test]
+    fn paths_of_the_host_are_seen_wherever_they_begin() {
+        let found = |text: &str| host_paths(text).into_iter().map(|(_, path)| path).collect::<Vec<_>>();
+        assert_eq!(found("exec /usr/bin/lxc-start -n a"), ["/usr/bin/lxc-start"]);
+        assert_eq!(found("PATH=/usr/sbin:/sbin lxc"), ["/usr/sbin", "/sbin"]);
+        assert_eq!(found("run \"/bin/sh\", '/etc/os-release'"), ["/bin/sh", "/etc/os-release"]);
+        assert_eq!(
+            found("#!/bin/sh\n$out/bin/x ${a}/bin ../usr/lib /home/etc /usrlocal /library https://x/etc"),
+            [""; 0]
+        );
+        assert_eq!(host_paths("a\n/opt/x"), [(2, "/opt/x".to_owned())]);
     }
 
     #[test]

@@ -7,26 +7,45 @@ pub struct Token<'a> {
     pub text: &'a str,
 }
 
+/// What a piece of a Rust text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Word,
+    Text,
+    Nothing,
+}
+
 /// The words and signs of a Rust text, without comments and literals.
 pub fn tokens(text: &str) -> Vec<Token<'_>> {
+    pieces(text, Piece::Word)
+}
+
+/// The literal texts of a Rust text, with their quotes.
+pub fn literals(text: &str) -> Vec<Token<'_>> {
+    pieces(text, Piece::Text)
+}
+
+fn pieces(text: &str, wanted: Piece) -> Vec<Token<'_>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
     while let Some(next) = text[at..].chars().next() {
         let rest = &text[at..];
-        let (length, is_token) = if rest.starts_with("//") {
-            (rest.find('\n').unwrap_or(rest.len()), false)
+        let (length, piece) = if rest.starts_with("//") {
+            (rest.find('\n').unwrap_or(rest.len()), Piece::Nothing)
         } else if rest.starts_with("/*") {
-            (block_comment(rest), false)
-        } else if let Some(length) = string(rest).or_else(|| character(rest)) {
-            (length, false)
+            (block_comment(rest), Piece::Nothing)
+        } else if let Some(length) = string(rest) {
+            (length, Piece::Text)
+        } else if let Some(length) = character(rest) {
+            (length, Piece::Nothing)
         } else if is_word(next) {
-            (rest.find(|c| !is_word(c)).unwrap_or(rest.len()), true)
+            (rest.find(|c| !is_word(c)).unwrap_or(rest.len()), Piece::Word)
         } else if rest.starts_with("::") {
-            (2, true)
+            (2, Piece::Word)
         } else {
-            (next.len_utf8(), !next.is_whitespace())
+            (next.len_utf8(), if next.is_whitespace() { Piece::Nothing } else { Piece::Word })
         };
-        if is_token {
+        if piece == wanted {
             tokens.push(Token { line, text: &rest[..length] });
         }
         line += rest[..length].matches('\n').count();

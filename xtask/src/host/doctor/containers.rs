@@ -1,12 +1,17 @@
 //! What it takes to build and to create containers.
 
-use super::diagnosis::NAMESPACES_CURE;
-use super::facts::Facts;
-use super::finding::{Finding, Group};
+use super::facts::{Facts, Folder};
+use super::finding::{Finding, Group, Status};
+use super::surroundings::Surroundings;
 use super::trial::Trial;
+use crate::host::apparmor::Mediation;
+use crate::host::packages::Use;
 
 /// `lxc.cgroup.dir` and cgroup v2 came with it.
 const LXC_MIN: (u32, u32) = (4, 0);
+
+/// Controllers whose limits are written for each container.
+const LIMITED: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let group = Group::Containers;
@@ -16,8 +21,10 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.user_namespaces(),
         facts.cgroup(),
         facts.cgroup_controllers(),
+        facts.cgroup_folders(),
+        facts.apparmor(),
         facts.has_part(group, "overlayfs", "overlay", "overlay"),
-        facts.has_part(group, "loop", "loop", "loop"),
+        facts.loop_devices(),
         facts.has_tools(group, "e2fsprogs", &["mkfs.ext4", "e2fsck"]),
         facts.has_tools(group, "busybox", &["busybox"]),
         facts.has_version(group, "mmdebstrap", "mmdebstrap", (0, 0)),
@@ -47,7 +54,7 @@ impl Facts {
             return Finding::failure(group, check, seen, "boot a kernel with all kinds of namespaces");
         }
         match self.trials.get("namespaces") {
-            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), NAMESPACES_CURE),
+            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights()),
             Trial::Works => Finding::ok(group, check, format!("{}; tried: works", needed.join(", "))),
             Trial::NotTried => Finding::ok(group, check, format!("{} (not tried)", needed.join(", "))),
         }
@@ -55,14 +62,16 @@ impl Facts {
 
     fn user_namespaces(&self) -> Finding {
         let (group, check) = (Group::Containers, "user-namespaces");
-        let allow = self.as_root("sysctl -w user.max_user_namespaces=15000");
+        let allow = self.on_the_machine("sysctl -w user.max_user_namespaces=15000");
         match (self.user_namespaces_max, self.trials.get("user-namespace")) {
             (Some(0), _) => Finding::failure(group, check, "user.max_user_namespaces is 0", allow),
             // The kernel's way to say that there are too many.
             (_, Trial::Fails(words)) if words.contains("No space left") => {
                 Finding::failure(group, check, format!("tried: {words}"), allow)
             }
-            (_, Trial::Fails(words)) => Finding::failure(group, check, format!("tried: {words}"), NAMESPACES_CURE),
+            (_, Trial::Fails(words)) => {
+                Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
+            }
             (None, Trial::NotTried) => {
                 Finding::failure(group, check, "this kernel has none", "boot a kernel with CONFIG_USER_NS")
             }
@@ -82,10 +91,65 @@ impl Facts {
         };
         match self.cgroups.read_only.first() {
             Some(point) => {
-                let cure = self.as_root(&format!("mount -o remount,rw {point}"));
+                let remount = || self.as_root(&format!("mount -o remount,rw {point}"));
+                let cure = self.surroundings.as_ref().map_or_else(remount, Surroundings::help_for_cgroups);
                 Finding::failure(group, check, format!("{version}, but {point} is read-only"), cure)
             }
             None => Finding::ok(group, check, version),
+        }
+    }
+
+    /// LXC opens each tree of version 1 by the kernel's own list of its controllers, and follows no links there.
+    fn cgroup_folders(&self) -> Finding {
+        let (group, check) = (Group::Containers, "cgroup-folders");
+        let limits = |list: &str| list.split(',').any(|name| LIMITED.contains(&name));
+        // What is not mounted at all is missing as a controller, if anything needs it.
+        let is_mounted = |list: &str| list.split(',').any(|name| self.cgroups.v1_controllers.contains(name));
+        let broken = self.cgroup_folders.iter().find(|(list, folder)| match folder {
+            Folder::There => false,
+            Folder::Link => true,
+            Folder::Missing => limits(list) && is_mounted(list),
+        });
+        let Some((list, folder)) = broken else {
+            let seen = if self.cgroup_folders.is_empty() { "one tree of cgroup v2" } else { "as LXC looks for them" };
+            return Finding::ok(group, check, seen);
+        };
+        let point = format!("/sys/fs/cgroup/{list}");
+        let (what, remove) = match folder {
+            Folder::Link => ("a link, which LXC does not follow", format!("rm {point} && ")),
+            _ => ("missing, and LXC looks for it", String::new()),
+        };
+        let cure = format!("sh -c '{remove}mkdir {point} && mount -t cgroup -o {list} cgroup {point}'");
+        Finding::failure(group, check, format!("{point} is {what}"), self.as_root(&cure))
+    }
+
+    fn apparmor(&self) -> Finding {
+        let (group, check) = (Group::Containers, "apparmor");
+        match self.apparmor {
+            Mediation::None => Finding::ok(group, check, "not in this kernel: containers are not confined by it"),
+            Mediation::Inherited => {
+                let seen =
+                    "in this kernel, and profiles cannot be loaded here: containers are confined as this engine is";
+                Finding::ok(group, check, seen)
+            }
+            Mediation::Profiles => self.has_tools(group, check, &["apparmor_parser"]),
+        }
+    }
+
+    fn loop_devices(&self) -> Finding {
+        let (group, check) = (Group::Containers, "loop");
+        let found = self.has_part(group, check, "loop", "loop");
+        let Some(cure) = found.cure.clone() else { return found };
+        let cure = match &self.surroundings {
+            Some(surroundings) => surroundings.help_for_loop(|command| self.as_root(command)),
+            None => cure,
+        };
+        if self.uses.contains(&Use::Ext4) && found.status == Status::Failure {
+            Finding::failure(group, check, found.seen, cure)
+        } else {
+            let lost =
+                if self.uses.contains(&Use::Ext4) { String::new() } else { format!(": {}", Use::Ext4.absence()) };
+            Finding::warning(group, check, format!("{}{lost}", found.seen), cure)
         }
     }
 

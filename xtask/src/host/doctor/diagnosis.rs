@@ -3,9 +3,10 @@
 use super::facts::{Facts, Subject};
 use super::finding::{Finding, Group};
 use super::kernel::version;
+use super::surroundings::Surroundings;
 use super::trial::Trial;
 use super::{containers, machine, network, optional, permission, resources};
-use crate::host::packages::WayToRoot;
+use crate::host::packages::{Item, Need, WayToRoot};
 
 /// Looks at this machine and says what the engine will meet there, in the order of reading.
 #[must_use]
@@ -25,18 +26,55 @@ fn diagnose(facts: &Facts) -> Vec<Finding> {
     groups.iter().flat_map(|findings| findings(facts)).collect()
 }
 
-/// A container around the engine, or a chroot, refuses them whatever the kernel has.
-pub const NAMESPACES_CURE: &str = "run on the machine itself, or in a privileged container, and not in a chroot";
-
 impl Facts {
     pub fn as_root(&self, command: &str) -> String {
         self.way_to_root.prefix().map_or_else(|| command.to_owned(), |sudo| format!("{sudo} {command}"))
     }
 
-    /// A finding about items of which some are missing.
+    /// A command of root's that a container around the engine cannot run: there it is for the machine around it.
+    pub fn on_the_machine(&self, command: &str) -> String {
+        match &self.surroundings {
+            Some(_) => format!("on the machine around this container: {command}"),
+            None => self.as_root(command),
+        }
+    }
+
+    /// The help where namespaces or mounts are refused, whatever the kernel has.
+    pub fn help_for_rights(&self) -> String {
+        self.surroundings.as_ref().map_or_else(
+            || "run on the machine itself, or in a privileged container, and not in a chroot".to_owned(),
+            Surroundings::help_for_rights,
+        )
+    }
+
+    /// Whether nothing runs here without this item.
+    pub fn requires(&self, item: &str) -> bool {
+        Item::named(item).need.is_required(&self.uses)
+    }
+
+    /// A finding about items of which some are missing: a failure where one is required, a warning where faults need one.
     pub fn lacks(&self, group: Group, check: &'static str, missing: &[&'static str]) -> Finding {
+        let names = missing.join(", ");
+        let needs: Vec<Need> = missing.iter().map(|name| Item::named(name).need).collect();
         let cure = self.supply.cure(missing, self.way_to_root);
-        Finding::failure(group, check, format!("missing: {}", missing.join(", ")), cure).installing(missing)
+        if needs.iter().any(|need| need.is_required(&self.uses)) {
+            return Finding::failure(group, check, format!("missing: {names}"), cure).installing(missing);
+        }
+        match needs.iter().find(|need| !matches!(need, Need::Where(_))) {
+            Some(Need::Faults) => {
+                Finding::warning(group, check, format!("missing: {names}: some faults need it"), cure)
+                    .installing(missing)
+            }
+            Some(_) => Finding::warning(group, check, format!("missing: {names}"), cure).installing(missing),
+            None => {
+                let reasons = needs.iter().filter_map(|need| match need {
+                    Need::Where(feature) => Some(feature.absence()),
+                    _ => None,
+                });
+                let reason = reasons.last().unwrap_or_default();
+                Finding::ok(group, check, format!("not installed and not needed: {reason}"))
+            }
+        }
     }
 
     pub fn has_tools(&self, group: Group, check: &'static str, names: &[&'static str]) -> Finding {
@@ -57,26 +95,26 @@ impl Facts {
         }
         let said = self.versions.get(name).cloned().unwrap_or_default();
         match version(&said) {
-            None => {
+            None if self.requires(name) => {
                 let cure = self.supply.cure(&[name], self.way_to_root);
                 Finding::failure(group, check, format!("{name} does not say its version: {said:?}"), cure)
             }
-            Some(found) if found < least => {
+            Some(found) if found < least && self.requires(name) => {
                 let seen = format!("{said}: {}.{} or newer is needed", least.0, least.1);
                 let cure = self.supply.cure(&[name], self.way_to_root);
                 Finding::failure(group, check, seen, cure)
             }
-            Some(_) => Finding::ok(group, check, said),
+            Some(_) | None => Finding::ok(group, check, said),
         }
     }
 
     /// A part of the kernel: tried where it could be, else as the kernel's files say.
     pub fn has_part(&self, group: Group, check: &'static str, part: &str, module: &str) -> Finding {
-        let load = self.as_root(&format!("modprobe {module}"));
+        let load = self.on_the_machine(&format!("modprobe {module}"));
         match (self.trials.get(part), self.parts.get(part).copied().flatten()) {
             (Trial::Works, _) => Finding::ok(group, check, "tried: works"),
             (Trial::Fails(words), _) if words.starts_with("unshare:") => {
-                Finding::failure(group, check, format!("tried: {words}"), NAMESPACES_CURE)
+                Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
             }
             (Trial::Fails(words), Some(false)) => {
                 Finding::failure(group, check, format!("tried: {words}"), format!("boot a kernel with {module}"))
@@ -108,11 +146,13 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::host::apparmor::Mediation;
     use crate::host::doctor::Status;
-    use crate::host::doctor::facts::{Place, Sudo};
+    use crate::host::doctor::facts::{Folder, Place, Sudo};
     use crate::host::doctor::kernel::Cgroups;
+    use crate::host::doctor::surroundings::Kind;
     use crate::host::doctor::tools::Tools;
-    use crate::host::packages::{ITEMS, Manager, Need, Supply};
+    use crate::host::packages::{ITEMS, Manager, Supply, Use, Uses};
 
     const GB: u64 = 1_000_000_000;
     const MB: u64 = 1_000_000;
@@ -146,11 +186,15 @@ mod tests {
             way_to_root: WayToRoot::Sudo,
             sudo: Sudo::Silent,
             user: "alice".to_owned(),
+            uses: Use::OF_TEMPLATES.into_iter().chain([Use::AppArmor]).collect(),
             tools: Tools::look_up(|item| Some(PathBuf::from("/usr/bin").join(item.name))),
             versions: versions.map(|(name, said)| (name, said.to_owned())).into(),
             namespaces: ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"].map(str::to_owned).into(),
             user_namespaces_max: Some(15000),
             cgroups: Cgroups { unified: Some("/sys/fs/cgroup".to_owned()), ..Cgroups::default() },
+            cgroup_folders: Vec::new(),
+            surroundings: None,
+            apparmor: Mediation::Profiles,
             unified_controllers: ["cpuset", "cpu", "io", "memory", "pids"].map(str::to_owned).into(),
             parts: [].into(),
             trials: ALL_TRIALS.into_iter().map(|name| (name, Trial::Works)).collect(),
@@ -227,7 +271,7 @@ mod tests {
 
     #[test]
     fn each_required_tool_that_is_missing_is_a_failure_with_a_cure() {
-        for missing in ITEMS.iter().filter(|item| item.need == Need::Required) {
+        for missing in ITEMS.iter().filter(|item| matches!(item.need, Need::Required | Need::Where(_))) {
             let path = |name: &str| (name != missing.name).then(|| PathBuf::from(name));
             let facts = Facts { tools: Tools::look_up(|item| path(item.name)), ..healthy() };
             let failures: Vec<_> = diagnose(&facts).into_iter().filter(|finding| finding.status == Failure).collect();
@@ -281,6 +325,101 @@ mod tests {
     }
 
     #[test]
+    fn what_no_template_uses_is_not_missed() {
+        let without = |names: &'static [&str], uses: &'static [Use]| {
+            move |facts: &mut Facts| {
+                facts.uses = uses.iter().copied().collect();
+                facts.tools = Tools::look_up(|item| (!names.contains(&item.name)).then(|| item.name.into()));
+            }
+        };
+        let builders = &["mmdebstrap", "debian-archive-keyring", "pip", "python3", "ssh-keygen", "mkfs.ext4", "tar"];
+        check(without(builders, &[Use::Busybox]), &[]);
+        check(without(&["apparmor_parser", "pip"], &[]), &[]);
+        check(without(&["pip"], &[Use::Python]), &[("pip", Failure, "missing: pip", "python3-pip")]);
+        check(without(&["busybox"], &[Use::Busybox]), &[("busybox", Failure, "missing: busybox", "busybox-static")]);
+        check(without(&["tc"], &[]), &[("iproute2", Warning, "missing: tc: some faults need it", "iproute2")]);
+        check(without(&["nft"], &[]), &[("nft", Warning, "missing: nft: some faults need it", "nftables")]);
+        check(
+            |facts| {
+                facts.uses = Uses::new();
+                facts.trials = [("loop", Trial::Fails("no nodes".to_owned()))].into_iter().collect();
+                facts.trials.extend(ALL_TRIALS.into_iter().filter(|name| *name != "loop"));
+            },
+            &[("loop", Warning, "no nodes: no template has a volume of ext4", "modprobe loop")],
+        );
+    }
+
+    #[test]
+    fn trouble_with_apparmor() {
+        let lacks_parser = |facts: &mut Facts| {
+            facts.tools = Tools::look_up(|item| (item.name != "apparmor_parser").then(|| item.name.into()));
+        };
+        check(lacks_parser, &[("apparmor", Failure, "missing: apparmor_parser", "recommends apparmor")]);
+        for mediation in [Mediation::None, Mediation::Inherited] {
+            check(
+                |facts| {
+                    lacks_parser(facts);
+                    facts.apparmor = mediation;
+                    facts.uses.remove(&Use::AppArmor);
+                },
+                &[],
+            );
+        }
+    }
+
+    #[test]
+    fn in_a_container_the_help_is_for_containers() {
+        let inside = |kind: Kind, is_unprivileged: bool, name: &'static str, words: &'static str| {
+            move |facts: &mut Facts| {
+                facts.surroundings = Some(Surroundings { kind, name: "lxc".to_owned(), is_unprivileged });
+                facts.trials = [(name, Trial::Fails(words.to_owned()))].into_iter().collect();
+                facts.trials.extend(ALL_TRIALS.into_iter().filter(|each| *each != name));
+            }
+        };
+        let refused = "unshare: unshare failed: Operation not permitted";
+        check(inside(Kind::Incus, false, "loop", "no"), &[("loop", Failure, "tried: no", "b 7:* rwm")]);
+        check(
+            inside(Kind::Incus, false, "loop", "no"),
+            &[("loop", Failure, "tried: no", "sudo sh -c 'mknod /dev/loop-control")],
+        );
+        check(inside(Kind::Incus, true, "loop", "no"), &[("loop", Failure, "no", "security.privileged=true")]);
+        check(inside(Kind::Docker, false, "loop", "no"), &[("loop", Failure, "no", "--privileged")]);
+        check(inside(Kind::Docker, false, "overlay", refused), &[("overlayfs", Failure, refused, "--privileged")]);
+        check(inside(Kind::Lxc, true, "namespaces", refused), &[("namespaces", Failure, refused, "nesting.conf")]);
+        check(
+            inside(Kind::Incus, false, "bridge", "Unknown device type"),
+            &[("bridge", Failure, "Unknown", "on the machine around this container: modprobe bridge")],
+        );
+    }
+
+    #[test]
+    fn trouble_with_folders_of_cgroups() {
+        let hybrid = |list: &'static str, folder: Folder| {
+            move |facts: &mut Facts| {
+                let v1_controllers = ["cpu", "cpuacct", "memory", "pids", "freezer", "cpuset", "blkio"];
+                facts.cgroups.v1_controllers = v1_controllers.map(str::to_owned).into();
+                facts.cgroup_folders = vec![("memory".to_owned(), Folder::There), (list.to_owned(), folder)];
+            }
+        };
+        let name = "cgroup-folders";
+        check(hybrid("cpu", Folder::There), &[]);
+        check(hybrid("net_cls", Folder::Missing), &[]);
+        check(
+            hybrid("cpu", Folder::Link),
+            &[(
+                name,
+                Failure,
+                "/sys/fs/cgroup/cpu is a link",
+                "sudo sh -c 'rm /sys/fs/cgroup/cpu && mkdir /sys/fs/cgroup/cpu && mount -t cgroup -o cpu cgroup /sys/fs/cgroup/cpu'",
+            )],
+        );
+        check(
+            hybrid("cpu,cpuacct", Folder::Missing),
+            &[(name, Failure, "cpu,cpuacct is missing", "sh -c 'mkdir /sys/fs/cgroup/cpu,cpuacct && mount")],
+        );
+    }
+
+    #[test]
     fn trouble_with_controllers() {
         let unified = |names: &'static [&str]| {
             move |facts: &mut Facts| {
@@ -319,6 +458,23 @@ mod tests {
             &[
                 ("subuid", Warning, "/usr/sbin/newuidmap", "sudo usermod --add-subuids 100000-165535 root"),
                 ("subgid", Warning, "100000-165535", "sudo usermod --add-subgids 100000-165535 root"),
+            ],
+        );
+        let on_nixos = |facts: &mut Facts| {
+            allow_uid(facts);
+            facts.supply = Supply::Nix;
+            facts.sudo = Sudo::Doubtful;
+        };
+        check(
+            on_nixos,
+            &[
+                ("root", Warning, "alice", "users.users.alice.extraGroups = [ \"wheel\" ];"),
+                (
+                    "subgid",
+                    Warning,
+                    "root may not",
+                    "users.users.root.subGidRanges = [ { startGid = 100000; count = 65536; } ];",
+                ),
             ],
         );
         check(allow_uid, &[("subgid", Warning, "100000-165535", "--add-subgids")]);

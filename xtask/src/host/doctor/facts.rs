@@ -10,12 +10,15 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, geteuid, getgroups};
 
-use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, root_may_use};
+use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, root_may_use, v1_lists};
+use super::surroundings::Surroundings;
 use super::tools::Tools;
 use super::trial::Trials;
+use crate::host::apparmor::{self, Mediation};
 use crate::host::invoker::user_name;
+use crate::host::lxc;
 use crate::host::memory::Memory;
-use crate::host::packages::{Supply, WayToRoot};
+use crate::host::packages::{Supply, Use, Uses, WayToRoot};
 use crate::host::shell::{Command, which};
 
 /// What the project asks of the machine.
@@ -27,6 +30,8 @@ pub struct Subject {
     pub ids_first: u32,
     /// How many ids the containers take.
     pub ids_count: u32,
+    /// Features of its templates.
+    pub uses: Uses,
 }
 
 /// What is so on this machine.
@@ -38,6 +43,8 @@ pub struct Facts {
     pub way_to_root: WayToRoot,
     pub sudo: Sudo,
     pub user: String,
+    /// Features of the project's templates and of the kernel that need tools of their own.
+    pub uses: Uses,
     pub tools: Tools,
     /// What each program says of its version; empty where it says nothing.
     pub versions: BTreeMap<&'static str, String>,
@@ -45,6 +52,11 @@ pub struct Facts {
     pub namespaces: Vec<String>,
     pub user_namespaces_max: Option<u64>,
     pub cgroups: Cgroups,
+    /// Entries of `/sys/fs/cgroup` by the names that LXC looks for: one for each list of controllers of version 1.
+    pub cgroup_folders: Vec<(String, Folder)>,
+    /// The container around the engine.
+    pub surroundings: Option<Surroundings>,
+    pub apparmor: Mediation,
     /// Controllers of cgroup v2.
     pub unified_controllers: Vec<String>,
     /// Whether the kernel has these parts, as its files say; `None` where they say nothing.
@@ -66,6 +78,17 @@ pub struct Facts {
     pub subuid_allows: bool,
     pub subgid_allows: bool,
     pub has_pressure: bool,
+}
+
+/// What lies at a place where LXC wants a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folder {
+    /// A folder.
+    There,
+    /// A link, which LXC does not follow.
+    Link,
+    /// Nothing.
+    Missing,
 }
 
 /// How a user becomes root.
@@ -106,8 +129,8 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("nfqueue", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE"),
 ];
 
-/// The PATH that the engine gives `lxc-start`.
-const LXC_PATH: [&str; 2] = ["/usr/sbin", "/sbin"];
+/// The folder in which LXC looks for the trees of cgroup v1.
+const CGROUP_DIR: &str = "/sys/fs/cgroup";
 
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -119,13 +142,19 @@ impl Facts {
         let os_release = text("/etc/os-release");
         let kernel_release = text("/proc/sys/kernel/osrelease").trim().to_owned();
         let cgroups = Cgroups::parse(&text("/proc/self/mountinfo"));
+        let cgroup_folders = v1_lists(&text("/proc/self/cgroup")).into_iter().map(|list| {
+            let folder = Folder::at(&Path::new(CGROUP_DIR).join(&list));
+            (list, folder)
+        });
+        let mediation = apparmor::mediation();
         let unified = cgroups.unified.as_ref().map(|point| text(format!("{point}/cgroup.controllers")));
         let memory = Memory::now();
         let load = text("/proc/loadavg").split(' ').next().and_then(|word| word.parse().ok());
         let allows = |path: &str| root_may_use(&text(path), subject.ids_first, subject.ids_count);
         let tools = Tools::of_this_machine();
-        let helpers =
-            LXC_PATH.iter().flat_map(|folder| ["newuidmap", "newgidmap"].map(|name| Path::new(folder).join(name)));
+        let helpers = lxc::START_PATH
+            .iter()
+            .flat_map(|folder| ["newuidmap", "newgidmap"].map(|name| Path::new(folder).join(name)));
         Self {
             distribution: pretty_name(&os_release),
             supply: Supply::of_this_machine(),
@@ -133,12 +162,21 @@ impl Facts {
             trials: Trials::run(way_to_root, sudo == Sudo::Silent),
             sudo,
             user: user_name(geteuid().as_raw()),
+            uses: subject
+                .uses
+                .iter()
+                .copied()
+                .chain((mediation == Mediation::Profiles).then_some(Use::AppArmor))
+                .collect(),
             versions: versions(&tools),
             tools,
             namespaces: names_in("/proc/self/ns"),
             user_namespaces_max: number("/proc/sys/user/max_user_namespaces"),
             unified_controllers: unified.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
             cgroups,
+            cgroup_folders: cgroup_folders.collect(),
+            surroundings: Surroundings::find(),
+            apparmor: mediation,
             parts: parts(&kernel_release),
             kernel_release,
             memory_total_bytes: memory.total_bytes,
@@ -156,6 +194,16 @@ impl Facts {
             subgid_allows: allows("/etc/subgid"),
             // A kernel booted with psi=0 has the files and refuses to read them.
             has_pressure: fs::read("/proc/pressure/cpu").is_ok(),
+        }
+    }
+}
+
+impl Folder {
+    fn at(path: &Path) -> Self {
+        match fs::symlink_metadata(path) {
+            Ok(data) if data.is_dir() => Self::There,
+            Ok(_) => Self::Link,
+            Err(_) => Self::Missing,
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Group {
     Resources,
     /// Abilities that the engine can do without.
     Optional,
+    /// Everything together.
+    Lab,
 }
 
 impl Group {
@@ -45,6 +47,7 @@ impl Group {
             Self::Permission => "permission",
             Self::Resources => "resources",
             Self::Optional => "optional",
+            Self::Lab => "lab",
         }
     }
 }
@@ -68,16 +71,19 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn ok(group: Group, check: &'static str, seen: impl Into<String>) -> Self {
+    /// All is well.
+    pub fn ok(group: Group, check: &'static str, seen: impl Into<String>) -> Self {
         Self { check, group, status: Status::Ok, seen: seen.into(), cure: None, items: Vec::new() }
     }
 
-    pub(super) fn warning(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// Something is lost or at risk.
+    pub fn warning(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
         let cure: String = cure.into();
         Self { status: Status::Warning, cure: Some(named(&cure)), ..Self::ok(group, check, seen) }
     }
 
-    pub(super) fn failure(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// The engine does not work.
+    pub fn failure(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { status: Status::Failure, ..Self::warning(group, check, seen, cure) }
     }
 

@@ -40,6 +40,12 @@ pub fn root_may_use(sub_ids: &str, first: u32, count: u32) -> bool {
     })
 }
 
+/// The lists of controllers in `/proc/self/cgroup` that have a tree of version 1, such as `cpu,cpuacct`.
+pub fn v1_lists(proc_cgroup: &str) -> Vec<String> {
+    let lists = proc_cgroup.lines().filter_map(|line| line.split(':').nth(1));
+    lists.filter(|list| !list.is_empty() && !list.starts_with("name=")).map(str::to_owned).collect()
+}
+
 /// The cgroup hierarchies that are mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
@@ -148,6 +154,13 @@ mod tests {
         check("root:100000\nroot:x:y\n", false);
         check("root:100000:18446744073709551615\n", true);
         check("", false);
+    }
+
+    #[test]
+    fn lists_of_controllers_are_those_of_version_1() {
+        let text = "9:name=systemd:/\n4:cpu,cpuacct:/a:b\n2:memory:/\n0::/init.scope\n";
+        assert_eq!(v1_lists(text), ["cpu,cpuacct", "memory"]);
+        assert_eq!(v1_lists("0::/\n"), Vec::<String>::new());
     }
 
     #[test]

@@ -10,7 +10,8 @@ const PYTHON_MIN: (u32, u32) = (3, 8);
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let group = Group::Machine;
-    let seen = format!("Linux {} on {}", facts.kernel_release, facts.distribution);
+    let around = facts.surroundings.as_ref().map(|around| format!(", {}", around.described())).unwrap_or_default();
+    let seen = format!("Linux {} on {}{around}", facts.kernel_release, facts.distribution);
     let kernel = match version(&facts.kernel_release) {
         Some(found) if found < KERNEL_MIN => {
             Finding::warning(group, "kernel", format!("{seen}: older than 5.4"), "install a kernel of 5.4 or newer")

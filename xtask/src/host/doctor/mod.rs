@@ -13,6 +13,7 @@ mod network;
 mod optional;
 mod permission;
 mod resources;
+mod surroundings;
 mod tools;
 mod trial;
 

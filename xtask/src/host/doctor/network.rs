@@ -1,6 +1,5 @@
 //! What it takes to connect containers.
 
-use super::diagnosis::NAMESPACES_CURE;
 use super::facts::Facts;
 use super::finding::{Finding, Group};
 use super::trial::Trial;
@@ -27,7 +26,7 @@ impl Facts {
         let has_kind = self.namespaces.iter().any(|name| name == "net");
         match self.trials.get("network-namespace") {
             Trial::Works => Finding::ok(group, check, "tried: works"),
-            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), NAMESPACES_CURE),
+            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights()),
             Trial::NotTried if has_kind => Finding::ok(group, check, "the kernel has it (not tried)"),
             Trial::NotTried => Finding::failure(group, check, "not in this kernel", "boot a kernel with CONFIG_NET_NS"),
         }

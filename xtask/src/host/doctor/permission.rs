@@ -20,7 +20,11 @@ impl Facts {
             return Finding::ok(group, check, "this is root");
         }
         let rulers = if self.supply == Supply::Packages(Manager::Apt) { "sudo" } else { "wheel" };
-        let allow = format!("su -c '/usr/sbin/usermod --append --groups {rulers} {user}'  (then log in again)");
+        let allow = match self.supply {
+            // Users are declared there: no program changes them.
+            Supply::Nix => format!("users.users.{user}.extraGroups = [ \"{rulers}\" ]; in the system's configuration"),
+            _ => format!("su -c '/usr/sbin/usermod --append --groups {rulers} {user}'  (then log in again)"),
+        };
         match self.sudo {
             Sudo::Silent => Finding::ok(group, check, format!("{user}, with sudo that asks for no password")),
             Sudo::Asks => Finding::ok(group, check, format!("{user}, with sudo")),
@@ -45,6 +49,15 @@ impl Facts {
             return Finding::ok(group, check, format!("root may use {first}-{last}"));
         }
         let seen = format!("{} stands in LXC's PATH, and root may not use {first}-{last}", helper.display());
-        Finding::warning(group, check, seen, self.as_root(&format!("usermod {flag} {first}-{last} root")))
+        let (range, start) =
+            if check == "subuid" { ("subUidRanges", "startUid") } else { ("subGidRanges", "startGid") };
+        let allow = match self.supply {
+            Supply::Nix => format!(
+                "users.users.root.{range} = [ {{ {start} = {first}; count = {}; }} ]; in the system's configuration",
+                self.ids_count
+            ),
+            _ => self.as_root(&format!("usermod {flag} {first}-{last} root")),
+        };
+        Finding::warning(group, check, seen, allow)
     }
 }

@@ -110,7 +110,12 @@ impl Facts {
         match self.inotify_instances_max {
             Some(max) if max < INOTIFY_MIN => {
                 let seen = format!("at most {max} instances a user: few containers with systemd will start");
-                Finding::warning(group, check, seen, self.as_root("sysctl -w fs.inotify.max_user_instances=1024"))
+                Finding::warning(
+                    group,
+                    check,
+                    seen,
+                    self.on_the_machine("sysctl -w fs.inotify.max_user_instances=1024"),
+                )
             }
             Some(max) => Finding::ok(group, check, format!("at most {max} instances a user")),
             None => Finding::warning(group, check, "this kernel has none", "boot a kernel with CONFIG_INOTIFY_USER"),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::elf;
 use crate::error::Error;
-use crate::host::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, Need, Supply, WayToRoot, debian_keyring};
+use crate::host::apparmor::{Mediation, mediation};
+use crate::host::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, Supply, Use, Uses, WayToRoot, debian_keyring};
 use crate::host::shell::which;
 
 /// A tool that the engine cannot do without and that is not there.
@@ -17,11 +18,14 @@ pub struct MissingTool {
     pub cure: String,
 }
 
-/// Required tools that are not there. Takes well under 3 ms: files are looked up, nothing is run.
+/// Tools without which nothing runs on this kernel while these features are in use, and that are not there. Takes well under 3 ms: files are
+/// looked up, nothing is run.
 #[must_use]
-pub fn required_tools_missing() -> Vec<MissingTool> {
+pub fn required_tools_missing(uses: &Uses) -> Vec<MissingTool> {
+    let kernel = (mediation() == Mediation::Profiles).then_some(Use::AppArmor);
+    let uses = uses.iter().copied().chain(kernel).collect();
     let tools = Tools::of_this_machine();
-    let missing = ITEMS.iter().filter(|item| item.need == Need::Required && tools.find(item.name).is_none());
+    let missing = ITEMS.iter().filter(|item| item.need.is_required(&uses) && tools.find(item.name).is_none());
     let missing: Vec<_> = missing.map(|item| item.name).collect();
     if missing.is_empty() {
         return Vec::new();
@@ -34,8 +38,8 @@ pub fn required_tools_missing() -> Vec<MissingTool> {
 ///
 /// # Errors
 /// [`Error::Host`] that names all that is missing and the cure.
-pub fn require_tools() -> Result<(), Error> {
-    let missing = required_tools_missing();
+pub fn require_tools(uses: &Uses) -> Result<(), Error> {
+    let missing = required_tools_missing(uses);
     if missing.is_empty() {
         return Ok(());
     }
@@ -97,9 +101,10 @@ mod tests {
 
     #[test]
     fn looking_for_the_required_tools_is_quick() {
+        let uses = Use::OF_TEMPLATES.into();
         let quickest = (0..5).map(|_| {
             let started = Instant::now();
-            let _ = required_tools_missing();
+            let _ = required_tools_missing(&uses);
             started.elapsed()
         });
         let quickest = quickest.min().unwrap();

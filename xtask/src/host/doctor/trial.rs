@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::host::packages::WayToRoot;
-use crate::host::shell::Command;
+use crate::host::shell::{Command, quote, search_path, which};
 
 /// What became of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,12 +26,10 @@ pub struct Trials {
 /// A try that takes longer is a failure. Killed from inside, as a user cannot kill what runs under sudo.
 const DEADLINE_SECONDS: u64 = 10;
 
-/// Prints `NAME ok`, or `NAME no` and the command's words, for each try. Tools of administration are not in
-/// everybody's PATH.
+/// Prints `NAME ok`, or `NAME no` and the command's words, for each try.
 const PRELUDE: &str = r#"
-PATH="$PATH:/usr/sbin:/sbin:/usr/bin:/bin"
 LC_ALL=C
-export PATH LC_ALL
+export LC_ALL
 have() { command -v "$1" >/dev/null 2>&1; }
 try() {
     name=$1
@@ -120,12 +118,13 @@ impl Trials {
 
     /// `first` is the try that failed when the script could not even begin.
     fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &str, first: &str) {
-        if enter.first().is_some_and(|program| crate::host::shell::which(program).is_none()) {
+        if enter.first().is_some_and(|program| which(program).is_none()) {
             return;
         }
         let sudo: &[&str] = if way_to_root == WayToRoot::Sudo { &["sudo", "-n"] } else { &[] };
         let deadline = DEADLINE_SECONDS.to_string();
-        let whole = format!("{PRELUDE}{script}");
+        // Tools of administration are not in everybody's PATH; sudo's own comes before that of its user.
+        let whole = format!("export PATH=\"$PATH\":{}\n{PRELUDE}{script}", quote(&search_path()));
         let words = [sudo, &["timeout", "-s", "KILL", &deadline], enter, &["sh", "-c", &whole]].concat();
         let command = Command::new(words[0]).args(&words[1..]).deadline(Duration::from_secs(DEADLINE_SECONDS + 5));
         match command.output() {
@@ -155,6 +154,14 @@ fn parse(text: &str) -> Vec<(String, Trial)> {
         Some((name.to_owned(), trial))
     };
     text.lines().filter_map(result).collect()
+}
+
+#[cfg(test)]
+impl Extend<&'static str> for Trials {
+    /// Adds tries that worked.
+    fn extend<T: IntoIterator<Item = &'static str>>(&mut self, names: T) {
+        self.results.extend(names.into_iter().map(|name| (name.to_owned(), Trial::Works)));
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::host::mount;
-use crate::host::shell::{Command, Output, which};
+use crate::host::shell::{Command, Output, path_of};
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
 use crate::manifest::IdRange;
@@ -112,7 +112,7 @@ impl<'a> Sandbox<'a> {
         let proc = format!("--mount-proc={}", self.root.join("proc").display());
         let root = format!("--root={}", self.root.display());
         let wd = format!("--wd={}", self.root.display());
-        Command::new(which("unshare").unwrap_or("unshare".into()))
+        Command::new(path_of("unshare"))
             .args(["--pid", "--fork", "--kill-child", &proc, "--"])
             .args(self.namespace.enter_words())
             .args([root, wd])

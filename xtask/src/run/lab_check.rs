@@ -1,0 +1,125 @@
+//! One lab of one machine, made, used and taken down again: doctor's check that tries everything together.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::error::Error;
+use crate::guard::{Guard, Make, Slot, Wait};
+use crate::host::doctor::static_busybox;
+use crate::host::undo::Undo;
+use crate::lab::{ExecRequest, Lab, Machine};
+use crate::manifest::{IdRange, Init, Limits, Network, Origin, Ssh, Template};
+
+/// The slot of these labs: no run has one of this name.
+const SLOT: &str = "doctor";
+
+/// The longest time that another doctor's lab is waited for.
+const WAIT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The longest time that the program in the machine may take.
+const EXEC_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The word that the program in the machine says.
+const WORD: &str = "mancer-e2e-doctor";
+
+/// Programs of the machine, links to its busybox.
+const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
+
+/// Makes a lab of one machine of the host's busybox, runs a program in it, and takes it down. Needs no layer and no network. Returns
+/// how long it took.
+///
+/// # Errors
+/// With LXC's own words where it does not start; for whatever else cannot be made, used or taken back.
+pub fn check_lab(network: Network, ids: IdRange) -> anyhow::Result<Duration> {
+    let busybox = static_busybox().context("there is no busybox without libraries on this host")?;
+    let begun = Instant::now();
+    let slot = Slot::named(SLOT);
+    let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE);
+    let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
+        Some(Error::Interrupted) => error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE:?}")),
+        _ => error,
+    })?);
+    let begun = Instant::now();
+    let used = use_lab(&guard, &busybox, network, ids);
+    let down = guard.down().context("taking the lab down");
+    used.and(down)?;
+    Ok(begun.elapsed())
+}
+
+fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -> anyhow::Result<()> {
+    let layer = guard.slot().dir().join("layer");
+    let root = layer.join("root");
+    let folder = |path: &PathBuf, id: u32| Make::Dir { path: path.clone(), mode: 0o755, owner: (id, id) };
+    // The folders are the guard's: whatever becomes of this process, they go with all that they hold.
+    guard.make(vec![folder(&layer, 0), folder(&root, ids.first)])?;
+    fill(&root, busybox, ids.first).context("making the root of a machine")?;
+    let machine = machine(root, network, ids);
+    guard.note(vec![Undo::RemoveTree { path: machine.log_dir() }])?;
+    let lab = Lab::start(guard, &[machine], &|_| ())?;
+    lab.wait_until_ready(&|_| (), &|| false)?;
+    let container = lab.containers().first().context("the lab has a machine")?;
+    let request = ExecRequest {
+        argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
+        deadline: EXEC_DEADLINE,
+        streams_dir: lab.streams_dir().to_owned(),
+        ..ExecRequest::default()
+    };
+    let output = container.exec(&request)?;
+    let said = fs::read_to_string(output.stdout.path()).unwrap_or_default();
+    if output.timed_out || output.status != 0 || said.trim() != WORD {
+        bail!("a program in the machine ended with status {} and said {:?}", output.status, output.tail());
+    }
+    Ok(())
+}
+
+/// The smallest tree that a machine runs on, all of it the containers' root's.
+fn fill(root: &Path, busybox: &Path, owner: u32) -> std::io::Result<()> {
+    let own = |path: &Path| lchown(path, Some(owner), Some(owner));
+    for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
+        let path = root.join(folder);
+        fs::create_dir(&path)?;
+        own(&path)?;
+    }
+    let program = root.join("bin/busybox");
+    fs::copy(busybox, &program)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    own(&program)?;
+    for name in PROGRAMS {
+        let link = root.join("bin").join(name);
+        symlink("busybox", &link)?;
+        own(&link)?;
+    }
+    let users = root.join("etc/passwd");
+    fs::write(&users, "root:x:0:0:root:/root:/bin/sh\n")?;
+    own(&users)
+}
+
+fn machine(root: PathBuf, network: Network, ids: IdRange) -> Machine {
+    let template = Template {
+        name: SLOT.to_owned(),
+        dir: root.clone(),
+        from: Origin::Scratch,
+        packages: Vec::new(),
+        pip: None,
+        files: Vec::new(),
+        users: Vec::new(),
+        run: Vec::new(),
+        enable: Vec::new(),
+        mask: Vec::new(),
+        init: Init::Command(["/bin/sleep", "3600"].map(str::to_owned).to_vec()),
+        volumes: Vec::new(),
+        limits: Limits { memory: 32 << 20, cpus: 1.0, pids: 64, disk: 8 << 20 },
+        probes: Vec::new(),
+        logs: Vec::new(),
+        environment: Vec::new(),
+        ssh: Ssh::default(),
+        privileged: false,
+    };
+    let host_name = format!("mancer-e2e-{SLOT}");
+    Machine { name: SLOT.to_owned(), host_name, template, layers: vec![root], network, octet: 11, ids }
+}
