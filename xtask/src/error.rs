@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::program::named;
 
 /// All passed.
@@ -16,6 +18,86 @@ pub const EXIT_INFRASTRUCTURE: u8 = 3;
 pub const EXIT_REGRESSED: u8 = 4;
 /// The run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
+
+/// A cause on this host that every case of a run would meet: it is said once, and no further case is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostCause {
+    /// LXC is not installed.
+    Lxc,
+    /// The kernel confines programs with AppArmor, and there is no program that loads a profile.
+    ApparmorParser,
+    /// The kernel lets nobody make a user namespace.
+    UserNamespaces,
+    /// No control group can be made.
+    Cgroup,
+    /// No network can be made for a lab.
+    Network,
+    /// The kernel has no overlays.
+    Overlay,
+    /// A file system that the engine keeps its own files on is full.
+    Space,
+}
+
+impl HostCause {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Lxc,
+        Self::ApparmorParser,
+        Self::UserNamespaces,
+        Self::Cgroup,
+        Self::Network,
+        Self::Overlay,
+        Self::Space,
+    ];
+
+    /// Statement of what is wrong, for people.
+    #[must_use]
+    pub const fn problem(self) -> &'static str {
+        match self {
+            Self::Lxc => "LXC is not installed",
+            Self::ApparmorParser => {
+                "this kernel confines containers with AppArmor, and apparmor_parser is not installed"
+            }
+            Self::UserNamespaces => "this host allows no user namespaces",
+            Self::Cgroup => "this host lets no cgroup be made",
+            Self::Network => "this host lets no network be made for a lab",
+            Self::Overlay => "this kernel has no overlay file systems",
+            Self::Space => "a file system of this host is full",
+        }
+    }
+
+    /// What mends it.
+    #[must_use]
+    pub const fn cure(self) -> &'static str {
+        match self {
+            Self::Lxc | Self::ApparmorParser => "`cargo xtask setup` installs it",
+            Self::UserNamespaces => "sysctl -w user.max_user_namespaces=15000",
+            Self::Cgroup => "`cargo xtask doctor` says what the cgroups of this host lack",
+            Self::Network => "`cargo xtask doctor` says what the network of this host lacks",
+            Self::Overlay => "modprobe overlay, or another kernel",
+            Self::Space => {
+                "make room there: `cargo xtask doctor` shows how much is left, `cargo xtask image prune` and \
+                            `cargo xtask runs prune --keep 20` free what nothing needs"
+            }
+        }
+    }
+
+    /// An error with this cause.
+    #[must_use]
+    pub fn error(self, detail: &anyhow::Error) -> anyhow::Error {
+        Error::EveryCase { cause: self, detail: format!("{detail:#}"), cure: self.cure().to_owned() }.into()
+    }
+
+    /// The cause of an error, if it is one of these.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Option<Self> {
+        error.chain().find_map(|cause| match cause.downcast_ref() {
+            Some(Error::EveryCase { cause, .. }) => Some(*cause),
+            _ => None,
+        })
+    }
+}
 
 /// An error whose kind decides the exit code. Everything else that reaches `main` is the infrastructure's.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +125,16 @@ pub enum Error {
         /// The command or change that mends it.
         cure: String,
     },
+    /// The machine lacks something that every case needs.
+    #[error("{}: {}\n  cure: {}", cause.problem(), named(detail), named(cure))]
+    EveryCase {
+        /// What it is.
+        cause: HostCause,
+        /// What was seen of it.
+        detail: String,
+        /// The command or change that mends it.
+        cure: String,
+    },
     /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -64,7 +156,7 @@ impl Error {
         match error.chain().find_map(|cause| cause.downcast_ref::<Self>()) {
             Some(Self::BadFile { .. } | Self::Usage(_)) => EXIT_USAGE,
             Some(Self::Interrupted) => EXIT_INTERRUPTED,
-            Some(Self::Host { .. }) | None => EXIT_INFRASTRUCTURE,
+            Some(Self::Host { .. } | Self::EveryCase { .. }) | None => EXIT_INFRASTRUCTURE,
         }
     }
 }
@@ -79,6 +171,19 @@ mod tests {
         let offset = text.find('?').unwrap();
         let error = Error::bad_file(Path::new("x.toml"), text, offset, "bad");
         assert_eq!(error.to_string(), "x.toml:2:6: bad");
+    }
+
+    #[test]
+    fn a_host_cause_is_found_below_its_contexts_and_tells_what_mends_it() {
+        for cause in HostCause::ALL {
+            let error = cause.error(&anyhow::anyhow!("seen")).context("making container a");
+            assert_eq!(HostCause::of(&error), Some(cause));
+            assert_eq!(Error::exit_code(&error), EXIT_INFRASTRUCTURE);
+            let text = format!("{error:#}");
+            let expected = format!("making container a: {}: seen\n  cure: {}", cause.problem(), cause.cure());
+            assert_eq!(text, expected);
+        }
+        assert_eq!(HostCause::of(&anyhow::anyhow!("disk full")), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn failed(message: &str) -> Outcome {
 
 fn cases() -> Vec<CaseResult> {
     let judged = |case: &str, attempts| CaseResult::judge(CaseId(case.into()), attempts);
-    let no_lab = || Outcome::Infrastructure { message: "no memory".into() };
+    let no_lab = || Outcome::Infrastructure { message: "no memory".into(), host_cause: None };
     vec![
         judged("shop/orders:good", vec![attempt(Outcome::Passed, "shop/orders/good")]),
         judged(
@@ -199,6 +199,7 @@ fn run(root: &Path) -> PastRun {
         cleanup_failures: Vec::new(),
         exit_code: 5,
         command: ["e2e", "shop", "--chaos"].map(String::from).to_vec(),
+        patience: None,
         machine: Some(machine()),
         packages: BTreeMap::new(),
         part: None,

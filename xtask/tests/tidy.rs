@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use command_lines::{command_lines, help_texts, parse_as_typed};
 use files::{engine, folders_with, read, root, rust_files, text_files};
-use rust_rules::{allowance, attributes, host_paths_in_rust, logic, prints, row, uses};
+use rust_rules::{allowance, attributes, host_paths_in_rust, logic, prints, row, unscaled, uses};
 use text_rules::{
     anchors, documented_structs, explained, has_command, headings, host_paths, links, listed_programs, machine_names,
     nix_names, reasons, sections, words,
@@ -210,6 +210,19 @@ fn only_the_command_line_prints() {
             broken.extend(prints(&tokens(&source.text)).into_iter().map(|(line, what)| {
                 source.at(line, &format!("{what} outside the command line"), "return it, or record an event")
             }));
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn every_deadline_is_multiplied_on_a_slow_machine() {
+    let mut broken = Vec::new();
+    // What a project states is multiplied where it is used: its manifests know no machine.
+    for source in engine().iter().filter(|source| !source.path.starts_with("xtask/src/manifest/")) {
+        for (line, what) in unscaled(&tokens(&source.text)) {
+            let cure = "host::patience::Deadline, and its scaled() where it is used";
+            broken.push(source.at(line, &format!("`{what}` is the same on every machine"), cure));
         }
     }
     expect_none(&broken);

@@ -19,6 +19,9 @@ pub use stream::Stream;
 /// Environment variable that names the engine's socket.
 pub const SOCKET_VARIABLE: &str = "E2E_SOCKET";
 
+/// Environment variable with the factor by which the engine multiplies the deadlines of requests.
+pub const PATIENCE_VARIABLE: &str = "E2E_PATIENCE";
+
 /// Version of the protocol: the scenario sends it with `hello`, the engine refuses another one.
 pub const PROTOCOL_VERSION: u32 = 1;
 

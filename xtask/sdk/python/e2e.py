@@ -88,6 +88,7 @@ __all__ = [
 
 # The contract's constants; xtask/contract/reference.json has them too, and a test compares.
 SOCKET_VARIABLE = "E2E_SOCKET"
+PATIENCE_VARIABLE = "E2E_PATIENCE"
 PROTOCOL_VERSION = 1
 LINE_BYTES_MAX = 64 << 20
 STREAM_BYTES_MAX = 16 << 20
@@ -386,7 +387,8 @@ class Container:
         """Runs a program and waits for its end, of whatever kind: see `Finished.success`. No shell is in between.
 
         It runs as root unless `user` names another, with `env` added to its environment, and reads `stdin`, of any
-        size. Past the deadline it is killed in the container with all its children.
+        size. Past the deadline, which the engine multiplies by its patience on a slow machine, it is killed in the container with
+        all its children.
         """
         if isinstance(argv, str):
             raise TypeError(f"{argv!r} is no list of words: a line of shell is for sh()")
@@ -407,7 +409,7 @@ class Container:
             timed_out=result["timed_out"],
             container=self.name,
             argv=request["argv"],
-            deadline=deadline,
+            deadline=_scaled(deadline),
         )
 
     def sh(self, line: str, **options: Any) -> Finished:
@@ -594,10 +596,12 @@ class Lab:
     def eventually(self, name: str, deadline: float, holds: Callable[[], object]) -> float:
         """Asks again and again until the answer is true, and records that as a check; returns how long it took.
 
-        `name` says what has to come true, such as "the alert is raised". What `holds` raises ends it at once.
+        `name` says what has to come true, such as "the alert is raised". What `holds` raises ends it at once. On a slow
+        machine the deadline is longer: it is multiplied by the engine's patience.
         """
         place = _Place.of_caller()
         started = time.monotonic()
+        deadline = _scaled(deadline)
         while True:
             passed = bool(holds())
             took = time.monotonic() - started
@@ -854,7 +858,7 @@ def _abort(lab: Lab, error: BaseException) -> None:
     if frames:
         request["location"] = f"{lab._shown(frames[-1][0])}:{frames[-1][1]}"
     with contextlib.suppress(RequestError):
-        lab._connection.call("abort", request, patience=_ABORT_PATIENCE)
+        lab._connection.call("abort", request, patience=_scaled(_ABORT_PATIENCE))
 
 
 def _end(status: int) -> NoReturn:
@@ -1064,6 +1068,15 @@ def _incoming(stream: Mapping[str, Any]) -> bytes:
 def _milliseconds(seconds: float) -> int:
     """Whole milliseconds, at least one: a deadline of 0 would have passed already."""
     return max(1, int(seconds * 1e3))
+
+
+def _scaled(deadline: float) -> float:
+    """A deadline on this machine. The engine does the same to those of requests."""
+    try:
+        factor = float(os.environ.get(PATIENCE_VARIABLE, ""))
+    except ValueError:
+        return deadline
+    return deadline * factor if 0 < factor < float("inf") else deadline
 
 
 def _size(size: Mapping[str, int]) -> str:

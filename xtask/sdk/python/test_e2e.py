@@ -17,6 +17,7 @@ import textwrap
 import threading
 import time
 import unittest
+from unittest import mock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,13 @@ class LabTest(Joined):
         checks = self.engine.of("check")
         self.assertEqual([check["passed"] for check in checks], [True, False])
         self.assertRegex(checks[0]["values"], r"^within 60 s: took \d+\.\d{3} s$")
+
+    def test_a_slow_machine_has_longer_deadlines(self) -> None:
+        cases = {"4": 0.2, "": 0.05, "auto": 0.05, "0": 0.05, "inf": 0.05, "nan": 0.05}
+        for factor, deadline in cases.items():
+            with mock.patch.dict(os.environ, {e2e.PATIENCE_VARIABLE: factor}):
+                with self.assertRaisesRegex(e2e.CheckFailed, rf"within {deadline:g} s: not after"):
+                    self.lab.eventually("the moon is full", 0.05, lambda: False)
 
     def test_known_defects(self) -> None:
         with self.lab.known_defect("p-1/a", failing_with="no table"):  # here
@@ -880,8 +888,14 @@ class ProcessTest(unittest.TestCase):
 
 class ContractTest(unittest.TestCase):
     def test_constants_are_the_contracts(self) -> None:
-        constants = (e2e.PROTOCOL_VERSION, e2e.SOCKET_VARIABLE, e2e.LINE_BYTES_MAX, e2e.STREAM_BYTES_MAX)
-        names = ("protocol_version", "socket_variable", "line_bytes_max", "stream_bytes_max")
+        constants = (
+            e2e.PROTOCOL_VERSION,
+            e2e.SOCKET_VARIABLE,
+            e2e.PATIENCE_VARIABLE,
+            e2e.LINE_BYTES_MAX,
+            e2e.STREAM_BYTES_MAX,
+        )
+        names = ("protocol_version", "socket_variable", "patience_variable", "line_bytes_max", "stream_bytes_max")
         self.assertEqual(constants, tuple(REFERENCE[name] for name in names))
         codes = [REFERENCE["error_codes"][name]["code"] for name in ("Deadline", "Unavailable")]
         self.assertEqual([e2e.CODE_DEADLINE, e2e.CODE_UNAVAILABLE], codes)

@@ -176,7 +176,7 @@ impl Container {
         self.wait_for_within(condition, DEADLINE_DEFAULT)
     }
 
-    /// Like [`Container::wait_for`], with a deadline.
+    /// Like [`Container::wait_for`], with a deadline. On a slow machine the engine multiplies it by its patience.
     ///
     /// # Errors
     /// Those of [`Container::wait_for`].

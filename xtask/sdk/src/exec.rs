@@ -6,6 +6,7 @@ use std::time::Duration;
 use e2e_contract as contract;
 
 use crate::bytes::{incoming, outgoing};
+use crate::patience::scaled;
 use crate::{Container, Result};
 
 /// Long enough for a program that does not wait for anything.
@@ -62,7 +63,8 @@ impl<'a> Exec<'a> {
         self
     }
 
-    /// Past this, 60 s otherwise, it is killed in the container with all its children.
+    /// Past this, 60 s otherwise, it is killed in the container with all its children. Like every deadline that a scenario
+    /// states, it is longer on a slow machine: the engine multiplies it by its patience.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -89,7 +91,7 @@ impl<'a> Exec<'a> {
             timed_out: result.timed_out,
             container: request.container,
             argv: request.argv,
-            deadline: self.deadline,
+            deadline: scaled(self.deadline),
             stdout: incoming(&result.stdout)?,
             stderr: incoming(&result.stderr)?,
         })

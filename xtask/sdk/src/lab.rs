@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bytes::outgoing;
 use crate::connection::Connection;
+use crate::patience::scaled;
 use crate::{Container, Result, check};
 
 /// Between two looks of [`Lab::eventually`].
@@ -289,7 +290,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// [`CheckFailed`](crate::CheckFailed) when it has not come true within the deadline; at once an error of `holds`.
+    /// [`CheckFailed`](crate::CheckFailed) when it has not come true within the deadline, times the patience of a slow machine; at once an error of `holds`.
     #[track_caller]
     pub fn eventually(
         &self,
@@ -298,6 +299,7 @@ impl Lab {
         mut holds: impl FnMut() -> Result<bool>,
     ) -> Result<Duration> {
         let place = Location::caller();
+        let deadline = scaled(deadline);
         let started = Instant::now();
         let passed = loop {
             if holds().with_context(|| format!("waiting until {name}"))? {

@@ -57,6 +57,7 @@ mod exec;
 mod fault;
 mod history;
 mod lab;
+mod patience;
 #[cfg(test)]
 mod peer;
 mod picture;

@@ -12,6 +12,7 @@ use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS, SOCKET_VARIABLE};
 
 use crate::check::CheckFailed;
 use crate::connection::OF_THIS_PROCESS;
+use crate::patience::scaled;
 use crate::{Error, Lab, Result};
 
 /// A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
@@ -103,7 +104,7 @@ fn tell_of_panic(info: &PanicHookInfo<'_>) {
 /// Best effort: without an engine there is nobody to tell, and stderr has it too.
 fn abort(kind: AbortKind, message: String, location: Option<String>) {
     if let Some(connection) = OF_THIS_PROCESS.get() {
-        let _ = connection.call_within(&Abort { kind, message, location }, ABORT_PATIENCE);
+        let _ = connection.call_within(&Abort { kind, message, location }, scaled(ABORT_PATIENCE));
     }
 }
 

@@ -139,6 +139,7 @@ mod tests {
             cleanup_failures: Vec::new(),
             exit_code: 0,
             command: Vec::new(),
+            patience: None,
             machine: None,
             packages: BTreeMap::new(),
             part: None,

@@ -1,6 +1,7 @@
 //! The verbs, and what all of them share.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -14,7 +15,8 @@ use super::{
     test, up,
 };
 use crate::error::Error;
-use crate::manifest::Defaults;
+use crate::host::patience;
+use crate::manifest::{Defaults, PatienceFactor};
 use crate::report::terminal::Terminal;
 
 /// Multi-machine end-to-end tests on LXC containers.
@@ -38,6 +40,12 @@ pub struct Cli {
     format: Format,
     #[command(flatten)]
     look: LookArgs,
+    /// Multiply all deadlines by this, 0.1 to 100, or `auto`.
+    ///
+    /// `auto`, the default, is 1 on a quick machine and more on a slow one, by how long a program takes to start. Times given
+    /// on the command line stay as they are.
+    #[arg(long, global = true, value_name = "FACTOR", value_parser = PatienceFactor::from_str, help_heading = EVERYWHERE)]
+    patience: Option<PatienceFactor>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -149,7 +157,10 @@ impl Cli {
         let settings = if self.verb.is_a_helper() {
             Settings::built_in()
         } else {
-            Settings::below_flags(&Defaults::read(&root)?, &|name| std::env::var_os(name))?
+            let settings = Settings::below_flags(&Defaults::read(&root)?, &|name| std::env::var_os(name))?;
+            let settings = settings.with_patience(self.patience);
+            patience::decide(settings.patience.value.get()); // a helper has it from its parent's environment
+            settings
         };
         let settings = self.look.above(&settings);
         let terminal = Arc::new(Terminal::open(self.look.look(&settings)?).map_err(Error::Usage)?);

@@ -2,13 +2,15 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::settings::{Origin, Row, RunFlags, Settings};
 use super::{Context, Format};
 use crate::error::EXIT_PASSED;
 use crate::guard::state_dir;
-use crate::manifest::{Timeout, nearest};
+use crate::host::patience::{Patience, patience};
+use crate::manifest::{PatienceFactor, Timeout, nearest};
+use crate::record::RecordedPatience;
 
 /// Variables of this prefix that are no settings, and have a meaning.
 const OTHER_VARIABLES: [&str; 6] =
@@ -45,20 +47,33 @@ Examples:
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let Action::Show(flags) = &args.action;
     let settings = context.settings.with_run(flags);
+    let Patience { factor, process_start } = patience();
+    let patience = RecordedPatience::of(factor, process_start);
     let mut rows = places(context);
     rows.extend(settings.rows());
     let strange = strange_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     if context.format == Format::Json {
         let rows: Vec<Value> = rows.iter().map(as_json).collect();
-        println!("{:#}", json!({ "format_version": 1, "settings": rows, "unknown_variables": strange }));
+        println!(
+            "{:#}",
+            json!({
+                "format_version": 1,
+                "settings": rows,
+                "patience": patience,
+                "unknown_variables": strange,
+            })
+        );
         return Ok(EXIT_PASSED);
     }
     let width = |of: &dyn Fn(&Row) -> usize| rows.iter().map(of).max().unwrap_or(0);
     let (keys, values) = (width(&|row| row.key.len()), width(&|row| row.value.chars().count()));
     for row in &rows {
         let own = match settings.timeout.value {
-            Timeout::UnlessOwn(_) if row.key == "timeout" => "; a scenario's own comes first",
-            _ => "",
+            Timeout::UnlessOwn(_) if row.key == "timeout" => "; a scenario's own comes first".to_owned(),
+            _ if row.key == "patience" && settings.patience.value == PatienceFactor::Auto => {
+                format!("; here it is {patience}")
+            }
+            _ => String::new(),
         };
         println!("{:<keys$}  {:<values$}  {}{own}", row.key, row.value, row.origin);
     }
@@ -81,7 +96,7 @@ fn places(context: &Context) -> Vec<Row> {
 }
 
 fn as_json(row: &Row) -> Value {
-    let value = row.value.parse::<u32>().map_or_else(|_| json!(row.value), |number| json!(number));
+    let value = serde_json::from_str::<Number>(&row.value).map_or_else(|_| json!(row.value), Value::Number);
     let origin = match &row.origin {
         Origin::BuiltIn => json!({ "kind": "built_in" }),
         Origin::File { line } => json!({ "kind": "file", "path": "e2e.toml", "line": line }),

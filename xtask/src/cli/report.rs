@@ -4,16 +4,19 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::{Invoker, is_root};
+use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which};
 use crate::record::{PastRun, RunDir};
 use crate::report::html;
+
+/// Bound on how long it may take to start a browser.
+const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Make report.html, the page that explains a run.
 #[derive(Debug, clap::Args)]
@@ -89,7 +92,7 @@ fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
         return Err(Error::Host { problem, cure }.into());
     };
     // In a session of its own: it may be the browser itself, which stays.
-    let mut command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(Duration::from_secs(20));
+    let mut command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(OPEN_DEADLINE.scaled());
     if is_root() && !owner.is_root() {
         command = command.user(owner.uid, owner.gid);
     }

@@ -11,8 +11,8 @@ use super::Context;
 use super::headings::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use crate::error::Error;
 use crate::manifest::{
-    BaselineMissing, ColorWhen, Defaults, KeepWhen, MaxFail, MonitoringRate, OneOf, PerfGate, Placed, ProgressHow,
-    Project, Retries, Setting, SlotNumber, TimeToLive, Timeout,
+    BaselineMissing, ColorWhen, Defaults, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, Placed,
+    ProgressHow, Project, Retries, Setting, SlotNumber, TimeToLive, Timeout,
 };
 
 /// Where a value came from.
@@ -109,6 +109,8 @@ pub struct Settings {
     pub ttl: Chosen<TimeToLive>,
     /// The slot that labs take.
     pub slot: Chosen<SlotNumber>,
+    /// The factor of all deadlines.
+    pub patience: Chosen<PatienceFactor>,
 }
 
 /// A setting, as it is shown.
@@ -124,7 +126,7 @@ pub struct Row {
 
 impl Settings {
     /// What they are called in `e2e.toml`; flags and variables have the same names, written their way.
-    pub const KEYS: [&'static str; 11] = [
+    pub const KEYS: [&'static str; 12] = [
         "color",
         "progress",
         "max_fail",
@@ -136,6 +138,7 @@ impl Settings {
         "keep_containers",
         "ttl",
         "slot",
+        "patience",
     ];
 
     /// What holds where nothing is set.
@@ -152,6 +155,7 @@ impl Settings {
             keep_containers: Chosen::built_in(KeepWhen::Never),
             ttl: Chosen::built_in(TimeToLive::Never),
             slot: Chosen::built_in(SlotNumber::clamped(1)),
+            patience: Chosen::built_in(PatienceFactor::Auto),
         }
     }
 
@@ -182,6 +186,7 @@ impl Settings {
             keep_containers: all.keep_containers.below_flags("keep_containers", defaults.keep_containers, variable)?,
             ttl: all.ttl.below_flags("ttl", defaults.ttl, variable)?,
             slot: all.slot.below_flags("slot", defaults.slot, variable)?,
+            patience: all.patience.below_flags("patience", defaults.patience, variable)?,
         })
     }
 
@@ -192,6 +197,11 @@ impl Settings {
             progress: self.progress.with("progress", progress.as_ref()),
             ..self.clone()
         }
+    }
+
+    /// With the flag of all verbs above the factor of deadlines.
+    pub fn with_patience(&self, flag: Option<PatienceFactor>) -> Self {
+        Self { patience: self.patience.with("patience", flag.as_ref()), ..self.clone() }
     }
 
     /// With the flags of a run above them.
@@ -234,7 +244,7 @@ impl Settings {
         fn row<T: Setting>(key: &'static str, chosen: &Chosen<T>) -> Row {
             Row { key, value: chosen.value.to_string(), origin: chosen.origin.clone() }
         }
-        let [color, progress, max_fail, retries, timeout, rate, gate, missing, keep, ttl, slot] = Self::KEYS;
+        let [color, progress, max_fail, retries, timeout, rate, gate, missing, keep, ttl, slot, patience] = Self::KEYS;
         vec![
             row(color, &self.color),
             row(progress, &self.progress),
@@ -247,6 +257,7 @@ impl Settings {
             row(keep, &self.keep_containers),
             row(ttl, &self.ttl),
             row(slot, &self.slot),
+            row(patience, &self.patience),
         ]
     }
 
@@ -374,7 +385,7 @@ mod tests {
     }
 
     /// A value of each that is not the one built in.
-    const OTHER: [(&str, &str); 11] = [
+    const OTHER: [(&str, &str); 12] = [
         ("color", "never"),
         ("progress", "plain"),
         ("max_fail", "3"),
@@ -386,6 +397,7 @@ mod tests {
         ("keep_containers", "always"),
         ("ttl", "2h"),
         ("slot", "71"),
+        ("patience", "2.5"),
     ];
 
     #[test]
@@ -393,7 +405,7 @@ mod tests {
         assert_eq!(OTHER.map(|(key, _)| key), Settings::KEYS);
         for (key, value) in OTHER {
             assert!(!shown(&settings("", &[], &[]).unwrap(), key).starts_with(value), "{key} is {value} anyway");
-            let quoted = if value.parse::<u32>().is_ok() { value.to_owned() } else { format!("'{value}'") };
+            let quoted = if value.parse::<f64>().is_ok() { value.to_owned() } else { format!("'{value}'") };
             let section = if key == "timeout" { "" } else { "[defaults]\n" };
             let of_file = settings(&format!("{section}\n{key} = {quoted}\n"), &[], &[]).unwrap();
             assert!(shown(&of_file, key).starts_with(&format!("{value}, e2e.toml:")), "{key}");
@@ -402,7 +414,7 @@ mod tests {
             assert_eq!(shown(&of_variable, key), format!("{value}, environment variable {name}"));
             assert_eq!(of_variable.flags_for_variables(&[key]), [format!("{}={value}", flag_of(key))]);
             assert!(of_variable.flags_for_variables(&[]).is_empty() && of_file.flags_for_variables(&[key]).is_empty());
-            if !["color", "progress"].contains(&key) {
+            if !["color", "progress", "patience"].contains(&key) {
                 let flag = format!("{}={value}", flag_of(key));
                 let of_flag = settings("", &[], &[&flag]).unwrap();
                 assert_eq!(shown(&of_flag, key), format!("{value}, flag {}", flag_of(key)));

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::effect::{Effect, Site};
 use super::injection::usage;
 use super::unit::Unit;
+use crate::host::patience::Deadline;
 
 /// Less cannot be told from what a busy machine does by itself.
 const OFFSET_MS_MIN: u64 = 1000;
@@ -28,10 +29,10 @@ const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
 const SLACK: Duration = Duration::from_millis(100);
 
 /// How long a unit may take to be restarted.
-const RESTART_DEADLINE: Duration = Duration::from_secs(60);
+const RESTART_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// How long systemd may take to have the unit running after the container's start.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Between two looks whether it runs.
 const START_POLL: Duration = Duration::from_millis(50);
@@ -204,13 +205,13 @@ impl Clock {
 
     fn run(&self, site: &Site<'_>, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let argv = [&["/bin/sh", "-c", script, "clock", &self.unit], arguments].concat();
-        let output = site.exec_within(&argv, RESTART_DEADLINE)?;
+        let output = site.exec_within(&argv, RESTART_DEADLINE.scaled())?;
         if output.timed_out {
             bail!(
                 "{} is not up {} s after its restart: a program with an allocator of its own, such as jemalloc in Redis, \
                  does not start with libfaketime; {}",
                 self.unit,
-                RESTART_DEADLINE.as_secs(),
+                RESTART_DEADLINE.scaled().as_secs(),
                 output.tail()
             );
         }
@@ -365,8 +366,8 @@ impl Effect for Clock {
                 Ok(Err(problem)) => problem,
                 Err(error) => format!("{error:#}"), // systemd does not answer yet
             };
-            if begun.elapsed() > START_DEADLINE {
-                bail!("{} s after the start: {problem}", START_DEADLINE.as_secs());
+            if begun.elapsed() > START_DEADLINE.scaled() {
+                bail!("{} s after the start: {problem}", START_DEADLINE.scaled().as_secs());
             }
             std::thread::sleep(START_POLL); // nothing tells when a unit of a container runs
         }

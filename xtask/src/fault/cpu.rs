@@ -11,6 +11,7 @@ use super::hog::Hogs;
 use super::injection::usage;
 use crate::error::Error;
 use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, parse_cpus};
+use crate::host::patience::Deadline;
 use crate::host::process::Running;
 
 /// A shell that starts `$1` busy programs.
@@ -23,7 +24,7 @@ const WINDOW: Duration = Duration::from_millis(300);
 const PERIODS: u64 = 8;
 
 /// How long something may take to be seen on a machine with much to do.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Between two looks at what a program has used.
 const POLL: Duration = Duration::from_millis(2);
@@ -90,7 +91,7 @@ impl Quota {
         let gauges = || -> anyhow::Result<_> {
             Ok((group.gauge(Gauge::CpuPeriods)?, group.gauge(Gauge::CpuThrottled)?, group.cpu_time()?))
         };
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + DEADLINE.scaled();
         loop {
             let (begun, (periods, throttled, used)) = (Instant::now(), gauges()?);
             loop {
@@ -262,7 +263,7 @@ impl Pin {
             if now > used && program.processor() == Some(self.lost) {
                 return Ok(Ok(()));
             }
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > DEADLINE.scaled() {
                 bail!("a program that was put on processor {} does not run there", self.lost);
             }
             std::thread::sleep(POLL); // until it has its turn
@@ -284,7 +285,7 @@ impl Pin {
                 seen.sort_unstable();
                 return Ok(seen);
             }
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > DEADLINE.scaled() {
                 bail!("a busy program there gets no processor time");
             }
             std::thread::sleep(POLL); // until it has its turn
@@ -459,7 +460,7 @@ impl Effect for Burn {
                     counted.as_millis()
                 ));
             }
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > DEADLINE.scaled() {
                 bail!("{} processes have used {} ms", times.len(), all.as_millis());
             }
             std::thread::sleep(POLL); // until each has had its turn

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use super::effect::{Effect, Site};
 use super::injection::usage;
 use crate::host::mount;
+use crate::host::patience::Deadline;
 use crate::host::process::Running;
 use crate::host::shell::quote;
 use crate::manifest::Init;
@@ -24,13 +25,13 @@ const STATUS: i32 = 1;
 const HEAD: &str = "64";
 
 /// How long processes may take to end.
-const END_DEADLINE: Duration = Duration::from_secs(10);
+const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How long a supervisor may take to start a program again.
-const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(5);
+const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// A program that has not ended after this runs, or after so many times what it took to crash.
-const RUNS_AFTER: Duration = Duration::from_millis(50);
+const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
 /// Between two looks at processes.
@@ -138,7 +139,7 @@ impl Crashloop {
         for process in &running {
             process.kill()?;
         }
-        match running.iter().find(|process| !process.wait_for_end(END_DEADLINE)) {
+        match running.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
             None => Ok(()),
             Some(process) => bail!("process {} still runs", process.pid),
         }
@@ -180,9 +181,9 @@ impl Effect for Crashloop {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let output = site.exec_within(&[&self.program], END_DEADLINE)?;
+        let output = site.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if output.timed_out || output.status != STATUS {
-            bail!("started, it ended with status {}: {}", output.status, output.tail());
+            bail!("started, it {}", output.failure().unwrap_or_else(|| "ended with status 0".to_owned()));
         }
         self.crash_took = output.duration;
         let seen = format!("started, it ended with status {STATUS} in {:.0} ms", output.duration.as_secs_f64() * 1e3);
@@ -199,12 +200,12 @@ impl Effect for Crashloop {
                 format!("{} of it {} killed", counted(self.killed), if self.killed == 1 { "was" } else { "were" });
             if times > 0 {
                 self.is_supervised = true;
-                return match self.running(site)?.iter().find(|process| !process.wait_for_end(END_DEADLINE)) {
+                return match self.running(site)?.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
                     Some(process) => bail!("process {} of it runs", process.pid),
                     None => Ok(format!("{killed}, and it was started again {times} times since; {seen}")),
                 };
             }
-            if begun.elapsed() > SUPERVISOR_DEADLINE {
+            if begun.elapsed() > SUPERVISOR_DEADLINE.scaled() {
                 return Ok(format!("{killed}, and nobody has started it again; {seen}"));
             }
             std::thread::sleep(POLL); // until its supervisor has noticed
@@ -235,9 +236,9 @@ impl Effect for Crashloop {
             bail!("a program there does not read what was there before");
         }
         let begun = Instant::now();
-        while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE {
+        while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {
             let running = self.running(site)?;
-            let runs_after = RUNS_AFTER.max(self.crash_took * RUNS_AFTER_TIMES);
+            let runs_after = RUNS_AFTER.scaled().max(self.crash_took * RUNS_AFTER_TIMES);
             if running.iter().any(|process| !process.wait_for_end(runs_after)) {
                 return Ok(format!("{} of it run again", counted(running.len())));
             }

@@ -12,6 +12,7 @@ use super::injection::usage;
 use super::net::{Filter, IptablesRules, Rules, chain, expect_up, ms, network_of, until_healed};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;
+use crate::host::patience::Deadline;
 
 /// Where name servers listen.
 const PORT: u16 = 53;
@@ -24,14 +25,14 @@ const NAME: &str = "fault.test";
 const TRUE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 
 /// How long an answer may take on a link that may be delayed on purpose, and how long none has to come at least.
-const PATIENCE: Duration = Duration::from_secs(12);
-const SILENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Deadline = Deadline::from_secs(12);
+const SILENCE: Deadline = Deadline::from_millis(100);
 
 /// How long a healed answer may take before it is asked for again.
-const PATIENCE_SHORT: Duration = Duration::from_millis(500);
+const PATIENCE_SHORT: Deadline = Deadline::from_millis(500);
 
 /// How long another look at another container may hold the name servers' port.
-const BIND_DEADLINE: Duration = Duration::from_secs(15);
+const BIND_DEADLINE: Deadline = Deadline::from_secs(15);
 
 /// Refusals of a kernel come once a second to whoever asks often, where this does not say otherwise.
 const REFUSALS_BOUND: &str = "/proc/sys/net/ipv4/icmp_ratelimit";
@@ -94,8 +95,8 @@ impl Dns {
 
     fn patience(&self) -> Duration {
         match self.kind {
-            Kind::Drop => SILENCE.max(self.usual * 3),
-            _ => PATIENCE,
+            Kind::Drop => SILENCE.scaled().max(self.usual * 3),
+            _ => PATIENCE.scaled(),
         }
     }
 }
@@ -137,7 +138,7 @@ fn bind(network: &NetworkNamespace, address: SocketAddr) -> anyhow::Result<UdpSo
     loop {
         match network.inside(|| UdpSocket::bind(address)).and_then(|socket| socket) {
             Ok(socket) => return Ok(socket),
-            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < BIND_DEADLINE => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < BIND_DEADLINE.scaled() => {
                 std::thread::sleep(Duration::from_millis(5)); // until another look is over
             }
             Err(error) => return Err(error).with_context(|| format!("opening {address} on the bridge")),
@@ -160,7 +161,7 @@ impl Effect for Dns {
         }
         expect_up(site)?;
         self.filter.expect_none(site)?;
-        let (heard, took) = ask(site, PATIENCE)?;
+        let (heard, took) = ask(site, PATIENCE.scaled())?;
         if heard != (Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 }) {
             return Err(usage(format!(
                 "{} hears {heard} of a name server as it is: nothing more could be seen, heal that first",
@@ -205,7 +206,7 @@ impl Effect for Dns {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let is_left = || self.filter.exists(site);
         until_healed(site, "nothing is between it and its name servers any more", is_left, || {
-            let (heard, took) = ask(site, PATIENCE_SHORT.max(self.usual * 3))?;
+            let (heard, took) = ask(site, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
             let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
             let said = format!("it hears {heard} of a name server after {}", ms(took));
             Ok(if heard == truth { Ok(said) } else { Err(said) })

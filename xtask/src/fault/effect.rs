@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 
 /// How long one look into a container may take.
-const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// One kind of damage, from before it is done until it is gone.
 ///
@@ -83,7 +84,7 @@ impl Site<'_> {
 
     /// Runs a program in the container as root.
     pub fn exec(&self, argv: &[&str]) -> anyhow::Result<ExecOutput> {
-        self.exec_within(argv, LOOK_DEADLINE)
+        self.exec_within(argv, LOOK_DEADLINE.scaled())
     }
 
     /// Like [`Site::exec`], with a deadline.
@@ -97,8 +98,8 @@ impl Site<'_> {
     /// Runs a program in the container and gives what it wrote to stdout; a status other than 0 is an error.
     pub fn ask(&self, argv: &[&str]) -> anyhow::Result<Vec<u8>> {
         let output = self.exec(argv)?;
-        if output.timed_out || output.status != 0 {
-            bail!("`{}` in {} ended with status {}: {}", argv.join(" "), self.name(), output.status, output.tail());
+        if let Some(failure) = output.failure() {
+            bail!("`{}` in {} {failure}", argv.join(" "), self.name());
         }
         std::fs::read(output.stdout.path()).context("reading a program's output")
     }

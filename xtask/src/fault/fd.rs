@@ -1,7 +1,5 @@
 //! Files: running processes may open no more of them.
 
-use std::time::Duration;
-
 use anyhow::bail;
 use nix::errno::Errno;
 
@@ -9,10 +7,11 @@ use super::effect::{Effect, Site};
 use super::injection::usage;
 use crate::error::Error;
 use crate::host::foreign_call::{Opened, open_more, problem};
+use crate::host::patience::Deadline;
 use crate::host::process::{FileBound, Running};
 
 /// How long a process that cannot be asked any more may take to be gone.
-const END_DEADLINE: Duration = Duration::from_secs(2);
+const END_DEADLINE: Deadline = Deadline::from_secs(2);
 
 /// More are not opened to see that they can be; a process that has no more than this left counts as bounded already.
 const FREE_MAX: u32 = 256;
@@ -151,7 +150,7 @@ impl Effect for Cap {
         }
         let (pid, opened) = match self.open(&left) {
             // One that is about to end has no memory any more to make a call with.
-            Err(_) if left.iter().all(|process| process.wait_for_end(END_DEADLINE)) => {
+            Err(_) if left.iter().all(|process| process.wait_for_end(END_DEADLINE.scaled())) => {
                 return Ok("none of those that were bounded is left".into());
             }
             other => other?,

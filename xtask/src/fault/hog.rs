@@ -6,22 +6,23 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::Site;
+use crate::host::patience::Deadline;
 use crate::host::process::Running;
 use crate::lab::ExecRequest;
 
 const VARIABLE: &str = "E2E_HOG";
 
 /// How long a shell may take to start them, on a machine with next to no processor time.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How long it may take until there is room for them.
-pub const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+pub const ROOM_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Between two tries.
 const POLL: Duration = Duration::from_millis(20);
 
 /// How long they may take to die.
-const END_DEADLINE: Duration = Duration::from_secs(10);
+const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// All that one fault runs in one container.
 #[derive(Debug, Clone, Copy)]
@@ -50,20 +51,18 @@ impl Hogs {
         let request = ExecRequest {
             argv: words.map(str::to_owned).collect(),
             environment: vec![(VARIABLE.to_owned(), self.0.to_owned())],
-            deadline: START_DEADLINE,
+            deadline: START_DEADLINE.scaled(),
             streams_dir: site.lab.streams_dir().to_owned(),
             ..ExecRequest::default()
         };
         let begun = Instant::now();
         loop {
             let output = site.container.exec(&request)?;
-            if output.status == 0 && !output.timed_out {
-                return Ok(());
-            }
+            let Some(failure) = output.failure() else { return Ok(()) };
             self.end(site)?;
             // There may be no room for processes until those that are dead have been collected.
-            if output.timed_out || begun.elapsed() > ROOM_DEADLINE {
-                bail!("a shell in {} could not start them: status {}, {}", site.name(), output.status, output.tail());
+            if output.timed_out || begun.elapsed() > ROOM_DEADLINE.scaled() {
+                bail!("a shell in {} that was to start them {failure}", site.name());
             }
             std::thread::sleep(POLL); // until their parents have looked at them
         }
@@ -76,6 +75,6 @@ impl Hogs {
 
     /// Kills them; there may be none.
     pub fn end(self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.container.kill_marked(&self.mark(), END_DEADLINE)
+        site.container.kill_marked(&self.mark(), END_DEADLINE.scaled())
     }
 }

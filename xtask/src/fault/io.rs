@@ -11,6 +11,7 @@ use super::injection::usage;
 use crate::error::Error;
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
+use crate::host::patience::Deadline;
 use crate::host::process::{Running, name_of};
 use crate::host::strace::{Call, Change, calls, command, strace_problem};
 use crate::host::undo::Undo;
@@ -19,10 +20,10 @@ use crate::host::undo::Undo;
 const DELAY_MAX_MS: u32 = 60_000;
 
 /// How long the processes may take to make the call.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const CALL_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How long strace may take to have the processes, or to let go of them.
-const TRACER_DEADLINE: Duration = Duration::from_secs(10);
+const TRACER_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Between two looks at what it has written.
 const POLL: Duration = Duration::from_millis(2);
@@ -139,7 +140,7 @@ impl Calls {
     fn look(&self, site: &Site<'_>) -> anyhow::Result<Option<Call>> {
         let processes = self.processes(site)?;
         let tracer = self.start(site, &processes, &Change::Nothing)?;
-        let seen = tracer.wait_for(&self.call, CALL_DEADLINE, |_| true);
+        let seen = tracer.wait_for(&self.call, CALL_DEADLINE.scaled(), |_| true);
         tracer.stop(site)?;
         Ok(seen?.ok())
     }
@@ -176,8 +177,12 @@ impl Calls {
                 }
                 bail!("strace ended with status {status}: {}", said.trim());
             }
-            if begun.elapsed() > TRACER_DEADLINE {
-                bail!("strace does not have the processes after {} s: {}", TRACER_DEADLINE.as_secs(), tracer.said());
+            if begun.elapsed() > TRACER_DEADLINE.scaled() {
+                bail!(
+                    "strace does not have the processes after {} s: {}",
+                    TRACER_DEADLINE.scaled().as_secs(),
+                    tracer.said()
+                );
             }
             std::thread::sleep(POLL); // the kernel gives no sign of a process that is traced
         }
@@ -228,7 +233,7 @@ impl Tracer {
         if !site.container.outage().is_some_and(|outage| outage.frozen) {
             for tracer in Running::find(&Tree::named(&self.cgroup), "strace") {
                 tracer.tell_to_end()?;
-                let _ = tracer.wait_for_end(TRACER_DEADLINE); // the next step kills it
+                let _ = tracer.wait_for_end(TRACER_DEADLINE.scaled()); // the next step kills it
             }
         }
         site.undo(vec![Undo::KillCgroup { name: self.cgroup.clone() }, Undo::RemoveTree { path: self.log.clone() }])
@@ -258,7 +263,7 @@ impl Effect for Calls {
                     site.name(),
                     self.command,
                     self.call,
-                    CALL_DEADLINE.as_secs()
+                    CALL_DEADLINE.scaled().as_secs()
                 );
                 Err(usage(message))
             }
@@ -274,8 +279,8 @@ impl Effect for Calls {
     fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
         let Some(tracer) = &self.tracer else { bail!("it was not injected") };
         let deadline = match self.kind {
-            Kind::Failing { .. } => CALL_DEADLINE,
-            Kind::Delayed { delay_ms } => CALL_DEADLINE + Duration::from_millis(u64::from(delay_ms)),
+            Kind::Failing { .. } => CALL_DEADLINE.scaled(),
+            Kind::Delayed { delay_ms } => CALL_DEADLINE.scaled() + Duration::from_millis(u64::from(delay_ms)),
         };
         match tracer.wait_for(&self.call, deadline, |call| self.is_changed(call))? {
             Ok(call) => Ok(self.describe(&call)),

@@ -12,6 +12,7 @@ use super::injection::usage;
 use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
 use crate::host::memory::{Memory, has_swap};
+use crate::host::patience::Deadline;
 use crate::host::process::Running;
 
 /// Takes `$1` bytes for a moment. The kernel kills it rather than anything else when they are not to be had.
@@ -36,7 +37,7 @@ const EXCESS_BYTES_MAX: u64 = 16 << 20;
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// How long a program may take to take its memory, on a machine with much to do.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Between two looks at memory.
 const POLL: Duration = Duration::from_millis(2);
@@ -82,12 +83,12 @@ fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
     let begun = Instant::now();
     loop {
         let before = counts()?;
-        let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE)?;
+        let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE.scaled())?;
         if output.timed_out {
-            bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.as_secs());
+            bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.scaled().as_secs());
         }
         // It did not come so far where there is no room for a process, until those that are dead have been collected.
-        if [0, KILLED].contains(&output.status) || begun.elapsed() > ROOM_DEADLINE {
+        if [0, KILLED].contains(&output.status) || begun.elapsed() > ROOM_DEADLINE.scaled() {
             let (after, status) = (counts()?, output.status);
             let (refusals, kills) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
             return Ok(Taken { bytes, status, refusals, kills });
@@ -217,8 +218,8 @@ impl Pressure {
             if hogs.is_empty() {
                 bail!("the process that takes it is gone: the kernel has killed it");
             }
-            if begun.elapsed() > DEADLINE {
-                bail!("it has taken {taken} bytes within {} s", DEADLINE.as_secs());
+            if begun.elapsed() > DEADLINE.scaled() {
+                bail!("it has taken {taken} bytes within {} s", DEADLINE.scaled().as_secs());
             }
             std::thread::sleep(POLL); // until it has taken more
         }
@@ -351,7 +352,7 @@ impl Effect for OutOfMemory {
                 }
                 return Ok(format!("the kernel has killed {killed} for want of memory; what took it is gone"));
             }
-            if hogs == 0 || begun.elapsed() > DEADLINE {
+            if hogs == 0 || begun.elapsed() > DEADLINE.scaled() {
                 bail!("{hogs} processes take memory, and the kernel has killed {kills}");
             }
             std::thread::sleep(POLL); // until it has taken all

@@ -14,16 +14,17 @@ use super::injection::NotTakenBack;
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
 use crate::host::held_clock::{HeldClock, Stopwatch};
+use crate::host::patience::Deadline;
 use crate::lab::Outage;
 
 /// How long a fault beside others is done again before it counts as one that does not bite.
-const INJECT_DEADLINE: Duration = Duration::from_secs(10);
+const INJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How long a fault may wait for its machine to be back before it counts as not healed.
-const HEAL_DEADLINE: Duration = Duration::from_secs(60);
+const HEAL_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// How long somebody who wants to look waits for what is just being done.
-const STILL_DEADLINE: Duration = Duration::from_secs(60);
+const STILL_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// How often a thread looks whether the clock is still held.
 const HELD_POLL: Duration = Duration::from_millis(20);
@@ -145,7 +146,7 @@ impl Nemesis {
     pub fn wait_until_still(&self) {
         let shared = &self.shared;
         let busy = |state: &mut State| state.busy > 0;
-        let waited = shared.changed.wait_timeout_while(shared.state(), STILL_DEADLINE, busy);
+        let waited = shared.changed.wait_timeout_while(shared.state(), STILL_DEADLINE.scaled(), busy);
         drop(waited.unwrap_or_else(PoisonError::into_inner)); // what takes longer goes on while somebody looks
     }
 
@@ -213,7 +214,7 @@ impl Shared {
                         && !is_refusal(&error)
                         && !is_still_there(&error)
                         && !self.state().stopped
-                        && begun.elapsed() < INJECT_DEADLINE => {}
+                        && begun.elapsed() < INJECT_DEADLINE.scaled() => {}
                 injected => return injected,
             }
         }
@@ -227,7 +228,7 @@ impl Shared {
             let healed = self.busy(|| self.stage.heal(fault));
             let disturbed = !alone || !self.is_alone(place);
             match healed {
-                Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE => {
+                Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE.scaled() => {
                     self.wait_for_change(over);
                 }
                 healed => return healed,

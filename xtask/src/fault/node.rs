@@ -6,12 +6,13 @@ use anyhow::bail;
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
+use crate::host::patience::Deadline;
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
-const STILL_FOR: Duration = Duration::from_millis(150);
+const STILL_FOR: Deadline = Deadline::from_millis(150);
 
 /// How long the last processes of a machine may take to be gone, and between two looks.
-const END_DEADLINE: Duration = Duration::from_secs(5);
+const END_DEADLINE: Deadline = Deadline::from_secs(5);
 const END_POLL: Duration = Duration::from_millis(1);
 const STORM_TIMES: std::ops::RangeInclusive<u32> = 1..=20;
 const STORM_UP_MS_MAX: u64 = 10_000;
@@ -20,7 +21,7 @@ const STORM_UP_MS_MAX: u64 = 10_000;
 const UP_POLL: Duration = Duration::from_millis(5);
 
 /// How long a thawed machine may take to run a program.
-const THAW_DEADLINE: Duration = Duration::from_secs(10);
+const THAW_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// A machine without processes, until it is started again.
 pub struct Down {
@@ -145,7 +146,7 @@ fn wait_until_empty(site: &Site<'_>) -> anyhow::Result<()> {
         if left == 0 {
             return Ok(());
         }
-        if begun.elapsed() > END_DEADLINE {
+        if begun.elapsed() > END_DEADLINE.scaled() {
             bail!("{left} processes of {} still run", site.name());
         }
         std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
@@ -173,7 +174,7 @@ impl Effect for Freeze {
             return Err(outage.into());
         }
         let begun = Instant::now();
-        if !site.container.runs_a_program(THAW_DEADLINE)? {
+        if !site.container.runs_a_program(THAW_DEADLINE.scaled())? {
             bail!("no program runs in it");
         }
         self.usual = begun.elapsed();
@@ -185,7 +186,7 @@ impl Effect for Freeze {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (begun, still_for) = (Instant::now(), STILL_FOR.max(self.usual * STILL_TIMES));
+        let (begun, still_for) = (Instant::now(), STILL_FOR.scaled().max(self.usual * STILL_TIMES));
         if site.container.runs_a_program(still_for)? {
             bail!("a program that was started in it ran");
         }
@@ -200,8 +201,8 @@ impl Effect for Freeze {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if !site.container.runs_a_program(THAW_DEADLINE)? {
-            bail!("a program that was started in it did nothing for {} s", THAW_DEADLINE.as_secs());
+        if !site.container.runs_a_program(THAW_DEADLINE.scaled())? {
+            bail!("a program that was started in it did nothing for {} s", THAW_DEADLINE.scaled().as_secs());
         }
         Ok("a program runs in it again".into())
     }

@@ -10,6 +10,7 @@ use super::effect::{Effect, Site};
 use super::hog::Hogs;
 use super::injection::usage;
 use crate::host::cgroup::{Gauge, Setting};
+use crate::host::patience::Deadline;
 
 /// A shell that starts `$1` processes side by side, tells of each, and collects them at its end, however that comes.
 const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
@@ -25,16 +26,16 @@ const EXCESS: u32 = 3;
 const ROOM: u64 = 8;
 
 /// How long starting them may take; some shells try for a quarter of a minute before they give up.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// How long those that are killed may take to be counted no more; other processes may have come meanwhile.
-const REAP_DEADLINE: Duration = Duration::from_secs(3);
+const REAP_DEADLINE: Deadline = Deadline::from_secs(3);
 
 /// Between two looks at the count.
 const POLL: Duration = Duration::from_millis(2);
 
 /// How long the number of processes may go down after it was counted: programs that come and go were among them.
-const COUNT_DEADLINE: Duration = Duration::from_secs(5);
+const COUNT_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// No more processes.
 pub struct Cap {
@@ -78,11 +79,11 @@ impl Cap {
             site.container.counted_command("pids", &["/bin/sh", "-c", START, "start", &wanted.to_string()])?;
         let (name, value) = Self::PROBE.variable();
         let before = Self::count(site)?;
-        let output = command.env(name, value).deadline(DEADLINE).output();
+        let output = command.env(name, value).deadline(DEADLINE.scaled()).output();
         Self::PROBE.end(site)?;
         // What is dead is counted until its parent has looked at it.
         let begun = Instant::now();
-        while Self::count(site)? > before && begun.elapsed() < REAP_DEADLINE {
+        while Self::count(site)? > before && begun.elapsed() < REAP_DEADLINE.scaled() {
             std::thread::sleep(POLL);
         }
         let output = output.context("starting processes there")?;
@@ -138,7 +139,7 @@ impl Effect for Cap {
             if started.refusal.is_some() && started.count <= self.free {
                 return Ok(started.to_string());
             }
-            if begun.elapsed() > COUNT_DEADLINE {
+            if begun.elapsed() > COUNT_DEADLINE.scaled() {
                 bail!("{started}");
             }
             self.heal(site)?;
@@ -162,7 +163,7 @@ impl Effect for Cap {
                 return Ok(started.to_string());
             }
             // What could not start before may take up all that there is for a moment.
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > DEADLINE.scaled() {
                 bail!("{started}");
             }
         }

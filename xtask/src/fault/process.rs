@@ -6,10 +6,11 @@ use anyhow::bail;
 
 use super::effect::{Effect, Site};
 use super::injection::usage;
+use crate::host::patience::Deadline;
 use crate::host::process::Running;
 
 /// How long a killed process may take to be gone.
-const END_DEADLINE: Duration = Duration::from_secs(5);
+const END_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Processes killed, for whoever supervises them to start again.
 pub struct Kill {
@@ -48,7 +49,7 @@ impl Effect for Kill {
 
     fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
         for process in &self.killed {
-            if !process.wait_for_end(END_DEADLINE) {
+            if !process.wait_for_end(END_DEADLINE.scaled()) {
                 bail!("process {} still runs", process.pid);
             }
         }
@@ -69,13 +70,13 @@ impl Effect for Kill {
 const ROUNDS_MAX: usize = 50;
 
 /// How long a process is watched that must not use any processor time.
-const STILL_FOR: Duration = Duration::from_millis(100);
+const STILL_FOR: Deadline = Deadline::from_millis(100);
 
 /// How long processes may take to stand still, or to go on.
-const STATE_DEADLINE: Duration = Duration::from_secs(10);
+const STATE_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How long a supervisor in a container that was started again may take to start them.
-const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(2);
+const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(2);
 
 /// Between two looks at processes.
 const POLL: Duration = Duration::from_millis(2);
@@ -141,14 +142,14 @@ impl Effect for Pause {
         let begun = Instant::now();
         // Once each thread has come to a stop, none may use any more time.
         while let Some(process) = self.alive().find(|process| !process.is_paused()) {
-            if begun.elapsed() > STATE_DEADLINE {
+            if begun.elapsed() > STATE_DEADLINE.scaled() {
                 bail!("process {} does not stand still", process.pid);
             }
             std::thread::sleep(POLL); // until it has left the kernel
         }
         let used = || -> Vec<Option<Duration>> { self.paused.iter().map(Running::cpu_time).collect() };
         let (still_since, before) = (Instant::now(), used());
-        while still_since.elapsed() < STILL_FOR {
+        while still_since.elapsed() < STILL_FOR.scaled() {
             std::thread::sleep(POLL); // this long nothing may happen
         }
         let count = self.alive().filter(|process| process.is_paused()).count();
@@ -162,7 +163,7 @@ impl Effect for Pause {
         Ok(format!(
             "{} stood still: no thread ran, and none used processor time in {} ms",
             counted(count),
-            STILL_FOR.as_millis()
+            STILL_FOR.scaled().as_millis()
         ))
     }
 
@@ -176,7 +177,7 @@ impl Effect for Pause {
             if let Some(outage) = site.container.outage() {
                 return Ok(format!("{outage}; they go on with it"));
             }
-            if begun.elapsed() > STATE_DEADLINE {
+            if begun.elapsed() > STATE_DEADLINE.scaled() {
                 bail!("process {} still stands still", process.pid);
             }
             std::thread::sleep(POLL); // until it has its turn
@@ -191,7 +192,7 @@ impl Effect for Pause {
     /// Those that run again by then; what is started later is left alone.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while site.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE {
+        while site.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {
             std::thread::sleep(POLL); // until whoever supervises them has started them
         }
         self.paused.retain(|process| !process.is_gone());

@@ -7,9 +7,10 @@ use anyhow::bail;
 use super::effect::{Effect, Site};
 use super::injection::usage;
 use super::unit::Unit;
+use crate::host::patience::Deadline;
 
 /// How long a unit that was started may be on its way: its process may have been killed meanwhile.
-const START_DEADLINE: Duration = Duration::from_secs(10);
+const START_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Between two looks at one on its way.
 const START_POLL: Duration = Duration::from_millis(50);
@@ -62,7 +63,7 @@ impl Effect for Stop {
             let Unit { state, process } = Unit::look(site, &self.unit)?;
             match state.as_str() {
                 "active" => return Ok(format!("it is active again{}", named(process))),
-                "activating" if started.elapsed() < START_DEADLINE => std::thread::sleep(START_POLL), // systemd is asked
+                "activating" if started.elapsed() < START_DEADLINE.scaled() => std::thread::sleep(START_POLL), // systemd is asked
                 _ => bail!("the unit is {state}"),
             }
         }

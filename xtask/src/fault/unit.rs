@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::effect::Site;
+use crate::host::patience::Deadline;
 
 /// How long systemd may take to answer: a machine that has just been started again runs programs before it does.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+const ANSWER_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Between two questions to one that does not answer yet.
 const ANSWER_POLL: Duration = Duration::from_millis(50);
@@ -31,14 +32,13 @@ impl Unit {
         let began = Instant::now();
         loop {
             let output = site.exec(&argv)?;
-            if output.status == 0 && !output.timed_out {
+            let Some(why) = output.failure() else {
                 return Ok(Self::parse(
                     &std::fs::read_to_string(output.stdout.path()).context("reading a program's output")?,
                 ));
-            }
-            let why = output.tail();
-            if output.timed_out || !why.contains(NO_ANSWER) || began.elapsed() >= ANSWER_DEADLINE {
-                bail!("`{}` in {} ended with status {}: {why}", argv.join(" "), site.name(), output.status);
+            };
+            if output.timed_out || !why.contains(NO_ANSWER) || began.elapsed() >= ANSWER_DEADLINE.scaled() {
+                bail!("`{}` in {} {why}", argv.join(" "), site.name());
             }
             std::thread::sleep(ANSWER_POLL); // it is asked again
         }

@@ -10,24 +10,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 
 use super::process::SOCKET_FD;
-use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Stay, Wait};
+use super::protocol::{Answer, Command, Failure, Make, Message, Owner, Request, Spawn, Stay, Wait};
 use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
+use crate::host::patience::Deadline;
 use crate::host::shell::{self, BoundProcess};
 use crate::host::undo::Undo;
 
 /// How long one request may take: making a volume is the slowest.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+const ANSWER_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// How long a guard may take to greet an engine that comes later: it does one thing at a time.
-const ATTACH_DEADLINE: Duration = Duration::from_secs(30);
+const ATTACH_DEADLINE: Deadline = Deadline::from_secs(30);
 
 /// How long after a failed request the guard's end may take to be heard.
-const GONE_DEADLINE: Duration = Duration::from_secs(1);
+const GONE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// A running guard. Dropped without [`Guard::down`], it takes everything down by itself.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
-    pending: HashMap<u64, Sender<Result<Answer, String>>>,
+    pending: HashMap<u64, Sender<Result<Answer, Failure>>>,
     exits: HashMap<i32, i32>,
     /// What was running already when this engine came.
     found: HashMap<String, i32>,
@@ -165,7 +166,7 @@ impl Guard {
         let (reader, for_reader) = (ours.try_clone()?, Arc::clone(&shared));
         std::thread::Builder::new().name("guard".into()).spawn(move || read_messages(reader, &for_reader, &opening))?;
         let guard = Self { slot, socket: ours, shared, process: Mutex::new(None) };
-        match opened.recv_timeout(ATTACH_DEADLINE) {
+        match opened.recv_timeout(ATTACH_DEADLINE.scaled()) {
             Ok(Message::Attached { processes }) => {
                 let mut state = lock(&guard.shared.state);
                 let ended = processes.values().filter_map(|started| Some((started.pid, started.status?)));
@@ -180,7 +181,7 @@ impl Guard {
             }
             .into()),
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the guard of slot {name} did not answer within {ATTACH_DEADLINE:?}")
+                bail!("the guard of slot {name} did not answer within {ATTACH_DEADLINE}")
             }
         }
     }
@@ -295,7 +296,7 @@ impl Guard {
     }
 
     fn reclaim_if_dead(&self, error: anyhow::Error) -> anyhow::Result<()> {
-        if !self.is_gone_within(GONE_DEADLINE) {
+        if !self.is_gone_within(GONE_DEADLINE.scaled()) {
             return Err(error);
         }
         self.reap();
@@ -318,7 +319,7 @@ impl Guard {
     }
 
     fn ask(&self, command: Command) -> anyhow::Result<Answer> {
-        let (sender, receiver): (_, Receiver<Result<Answer, String>>) = channel();
+        let (sender, receiver): (_, Receiver<Result<Answer, Failure>>) = channel();
         let request = {
             let mut state = lock(&self.shared.state);
             if state.gone {
@@ -332,13 +333,13 @@ impl Guard {
             (&self.socket).write_all(&line).map(|()| id) // under the lock: lines of two threads must not mix
         };
         let id = request.with_context(|| format!("talking to the guard of slot {}", self.slot.name()))?;
-        match receiver.recv_timeout(ANSWER_DEADLINE) {
+        match receiver.recv_timeout(ANSWER_DEADLINE.scaled()) {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(message)) => Err(anyhow!(message)),
+            Ok(Err(failure)) => Err(failure.error()),
             Err(RecvTimeoutError::Disconnected) => bail!("the guard of slot {} is gone", self.slot.name()),
             Err(RecvTimeoutError::Timeout) => {
                 lock(&self.shared.state).pending.remove(&id);
-                bail!("the guard of slot {} did not answer within {ANSWER_DEADLINE:?}", self.slot.name())
+                bail!("the guard of slot {} did not answer within {ANSWER_DEADLINE}", self.slot.name())
             }
         }
     }

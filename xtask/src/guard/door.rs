@@ -3,15 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::link::{Link, Side};
 use super::slot::Slot;
+use crate::host::patience::Deadline;
 
 /// How long a visitor may leave what it is told unread: the guard does nothing else meanwhile.
-const WRITE_DEADLINE: Duration = Duration::from_secs(1);
+const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// The socket; it goes with the slot's folder.
 pub(super) struct Door {
@@ -38,7 +38,7 @@ impl Door {
     pub fn let_in(&self) -> Option<Link> {
         let (socket, _) = self.listener.accept().ok()?;
         socket.set_nonblocking(false).ok()?;
-        socket.set_write_timeout(Some(WRITE_DEADLINE)).ok()?;
+        socket.set_write_timeout(Some(WRITE_DEADLINE.scaled())).ok()?;
         Some(Link::new(socket, Side::Visitor))
     }
 }

@@ -4,6 +4,7 @@
 //! so that mounts go with it, and holds the slot's lock.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
@@ -21,9 +22,12 @@ use nix::unistd::{Pid, getppid, setsid};
 use super::door::Door;
 use super::ledger::Ledger;
 use super::link::{Link, Side};
-use super::protocol::{Answer, Command, Make, Message, Owner, Request, Spawn, Started, Stay, Wait, since_boot};
+use super::protocol::{
+    Answer, Command, Failure, Make, Message, Owner, Request, Spawn, Started, Stay, Wait, since_boot,
+};
 use super::signals::{Signals, Told};
 use super::slot::{Lock, Slot};
+use crate::error::HostCause;
 use crate::host::cgroup::Tree;
 use crate::host::netns::NetworkNamespace;
 use crate::host::undo::Undo;
@@ -244,7 +248,7 @@ impl GuardProcess {
             self.ending = Some(Ending::Asked { link: place, id });
             return;
         }
-        let result = self.carry_out(request.command).map_err(|error| format!("{error:#}"));
+        let result = self.carry_out(request.command).map_err(|error| Failure::of(&error));
         self.links[place].send(&Message::Answer { id, result });
     }
 
@@ -252,13 +256,14 @@ impl GuardProcess {
         match command {
             Command::Make(things) => {
                 for thing in &things {
-                    self.make(thing)?;
+                    self.make(thing).map_err(|error| of_full_host(thing, error))?;
                 }
                 Ok(Answer::Done)
             }
             Command::Network { ip_batch } => {
-                let network = NetworkNamespace::make()?;
-                network.ip_batch(&ip_batch)?;
+                // Once more before no further case is tried because of it: another program may have been in the way.
+                let network = make_network(&ip_batch).or_else(|_| make_network(&ip_batch));
+                let network = network.map_err(|error| HostCause::Network.error(&error))?;
                 let path = network.path();
                 self.networks.push(network);
                 Ok(Answer::Network { path })
@@ -394,6 +399,23 @@ impl GuardProcess {
         }
         if failures.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(failures.join("\n"))) }
     }
+}
+
+fn make_network(ip_batch: &str) -> anyhow::Result<NetworkNamespace> {
+    let network = NetworkNamespace::make()?;
+    network.ip_batch(ip_batch)?;
+    Ok(network)
+}
+
+/// Whether a thing of the engine's own could not be made because there is no room for it. A full container or volume is
+/// that container's.
+fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        kind == Some(ErrorKind::StorageFull) || cause.downcast_ref() == Some(&Errno::ENOSPC)
+    };
+    let is_own = matches!(thing, Make::Dir { .. } | Make::File { .. });
+    if is_own && error.chain().any(is_full) { HostCause::Space.error(&error) } else { error }
 }
 
 fn set_rights(path: &Path, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, HostCause};
 use crate::host::undo::Undo;
 
 /// What to do when another process holds the slot.
@@ -220,9 +221,37 @@ pub(super) enum Message {
     /// were started last, by name.
     Attached { processes: BTreeMap<String, Started> },
     /// The answer to a request.
-    Answer { id: u64, result: Result<Answer, String> },
+    Answer { id: u64, result: Result<Answer, Failure> },
     /// A spawned process ended.
     Exited { pid: i32, status: i32 },
+}
+
+/// Why a guard has not done what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub message: String,
+    /// Where no lab on this host could be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_cause: Option<HostCause>,
+}
+
+impl Failure {
+    /// An error as it is sent.
+    pub fn of(error: &anyhow::Error) -> Self {
+        match error.chain().find_map(|cause| cause.downcast_ref()) {
+            Some(Error::EveryCase { cause, detail, .. }) => Self { message: detail.clone(), host_cause: Some(*cause) },
+            _ => Self { message: format!("{error:#}"), host_cause: None },
+        }
+    }
+
+    /// The error as whoever asked meets it.
+    pub fn error(self) -> anyhow::Error {
+        let detail = anyhow::Error::msg(self.message);
+        match self.host_cause {
+            Some(cause) => cause.error(&detail),
+            None => detail,
+        }
+    }
 }
 
 /// A process that a guard has started.
@@ -240,4 +269,23 @@ pub(super) enum Answer {
     Network { path: PathBuf },
     Spawned { pid: i32 },
     Undone { failures: Vec<String> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_of_the_host_comes_through_the_socket() {
+        for cause in HostCause::ALL {
+            let error = cause.error(&anyhow::anyhow!("No space left on device")).context("making container a");
+            let sent = serde_json::to_string(&Failure::of(&error)).unwrap();
+            let heard: Failure = serde_json::from_str(&sent).unwrap();
+            assert_eq!(HostCause::of(&heard.clone().error()), Some(cause));
+            assert_eq!(heard.message, "No space left on device");
+        }
+        let other = Failure::of(&anyhow::anyhow!("status 1").context("mounting"));
+        assert_eq!(other, Failure { message: "mounting: status 1".into(), host_cause: None });
+        assert_eq!(other.error().to_string(), "mounting: status 1");
+    }
 }

@@ -9,13 +9,14 @@ use nix::unistd::Pid;
 use super::ledger::Ledger;
 use super::protocol::Owner;
 use super::slot::{Lock, Slot, slots};
+use crate::host::patience::Deadline;
 
 /// How long a holder may take to go that was killed: its last call into the kernel, or a child that it has just begun,
 /// keeps the lock for a moment.
-const DYING_DEADLINE: Duration = Duration::from_millis(500);
+const DYING_DEADLINE: Deadline = Deadline::from_millis(500);
 
 /// How long a guard may take to go down.
-const DOWN_DEADLINE: Duration = Duration::from_secs(30);
+const DOWN_DEADLINE: Deadline = Deadline::from_secs(30);
 
 /// Between two looks at a lock that is held.
 const POLL: Duration = Duration::from_millis(10);
@@ -54,8 +55,8 @@ pub fn take_down(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
     kill(Pid::from_raw(owner.guard_pid), Signal::SIGTERM).context("telling the guard to go down")?;
     let started = Instant::now();
     while slot.dir().exists() && slot.is_held()? {
-        if started.elapsed() > DOWN_DEADLINE {
-            bail!("its guard {} did not go down within {DOWN_DEADLINE:?}", owner.guard_pid);
+        if started.elapsed() > DOWN_DEADLINE.scaled() {
+            bail!("its guard {} did not go down within {DOWN_DEADLINE}", owner.guard_pid);
         }
         std::thread::sleep(POLL); // until the folder goes: the guard is not our child
     }
@@ -77,7 +78,7 @@ fn lock_of(slot: &Slot) -> anyhow::Result<Option<Lock>> {
     let begun = Instant::now();
     loop {
         let lock = slot.try_lock()?;
-        if lock.is_some() || begun.elapsed() > DYING_DEADLINE {
+        if lock.is_some() || begun.elapsed() > DYING_DEADLINE.scaled() {
             return Ok(lock);
         }
         std::thread::sleep(POLL); // flock has no wait with a deadline

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
 use super::packages::{Supply, WayToRoot};
+use super::patience::Deadline;
 use super::shell::{Command, which};
-use crate::error::Error;
+use crate::error::{Error, HostCause};
 
 /// The folder in which the kernel shows its profiles and takes new ones.
 const KERNEL_DIR: &str = "/sys/kernel/security/apparmor";
@@ -23,7 +23,7 @@ const KERNEL_DIR: &str = "/sys/kernel/security/apparmor";
 const PARSER: &str = "apparmor_parser";
 
 /// The longest time that compiling the profile may take.
-const LOAD_DEADLINE: Duration = Duration::from_secs(120);
+const LOAD_DEADLINE: Deadline = Deadline::from_secs(120);
 
 /// The begin of the profile's name. Distributions confine `lxc-start` itself, and let it change to profiles of `lxc-` only.
 const NAME_PREFIX: &str = "lxc-mancer-e2e-";
@@ -71,7 +71,7 @@ fn mediation_below(root: &Path) -> Mediation {
 /// Returns the confinement of containers that are started now; loads the profile where the kernel does not have it yet.
 ///
 /// # Errors
-/// [`Error::Host`] without the program that compiles it; else with that program's words.
+/// [`Error::EveryCase`] without the program that compiles it; else with that program's words.
 pub fn confinement() -> anyhow::Result<Confinement> {
     match mediation() {
         Mediation::None => Ok(Confinement::None),
@@ -86,14 +86,15 @@ fn load() -> anyhow::Result<Confinement> {
         return Ok(Confinement::Profile(name));
     }
     if which(PARSER).is_none() {
-        return Err(Error::Host {
-            problem: format!("this kernel confines containers with AppArmor, and {PARSER} is not installed"),
+        return Err(Error::EveryCase {
+            cause: HostCause::ApparmorParser,
+            detail: "there is no profile for containers".to_owned(),
             cure: Supply::of_this_machine().cure(&[PARSER], WayToRoot::of_this_process()),
         }
         .into());
     }
     let command =
-        Command::new(PARSER).args(["--replace", "--skip-cache"]).stdin(profile(&name)).deadline(LOAD_DEADLINE);
+        Command::new(PARSER).args(["--replace", "--skip-cache"]).stdin(profile(&name)).deadline(LOAD_DEADLINE.scaled());
     match command.run() {
         Ok(_) => Ok(Confinement::Profile(name)),
         // Root of a container has the kernel's files, and may not always write to them.

@@ -2,16 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::shell::Command;
 use crate::error::Error;
+use crate::host::patience::Deadline;
 
 /// How long a build may take, dependencies included.
-const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
+const BUILD_DEADLINE: Deadline = Deadline::from_secs(1800);
 
 /// A program that Cargo built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub fn build(root: &Path, words: &[&str]) -> anyhow::Result<Vec<Program>> {
         .args(words)
         .args(["--quiet", "--message-format=json-render-diagnostics"])
         .dir(root)
-        .deadline(BUILD_DEADLINE)
+        .deadline(BUILD_DEADLINE.scaled())
         .output()?;
     if output.status != 0 {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use crate::host::patience::Deadline;
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
 /// How long a process may take to stop, or to make a call.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
+const STOP_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Between two looks whether it has.
 const POLL: Duration = Duration::from_micros(200);
@@ -213,8 +214,8 @@ mod calls {
                 WaitStatus::Exited(..) | WaitStatus::Signaled(..) => bail!("it has ended"),
                 status => return Ok(status),
             }
-            if begun.elapsed() > STOP_DEADLINE {
-                bail!("it does not stop within {} s", STOP_DEADLINE.as_secs());
+            if begun.elapsed() > STOP_DEADLINE.scaled() {
+                bail!("it does not stop within {} s", STOP_DEADLINE.scaled().as_secs());
             }
             std::thread::sleep(POLL); // ptrace has no wait with a deadline
         }

@@ -13,9 +13,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::netns::NetworkNamespace;
 use crate::error::Error;
+use crate::host::patience::Deadline;
 
 /// How long the other end may take to accept a connection.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How often it is looked whether it shall go on.
 const POLL: Duration = Duration::from_millis(200);
@@ -113,7 +114,7 @@ fn is_passing(error: &io::Error) -> bool {
 
 fn hand_on(near: &TcpStream, target: &Target) -> io::Result<()> {
     near.set_nonblocking(false)?;
-    let far = target.network.connect(target.address, CONNECT_DEADLINE)?;
+    let far = target.network.connect(target.address, CONNECT_DEADLINE.scaled())?;
     for stream in [near, &far] {
         stream.set_nodelay(true)?;
     }

@@ -3,16 +3,16 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::invoker::{Invoker, is_root};
 use super::shell::{Command, Output, which};
 use crate::error::Error;
+use crate::host::patience::Deadline;
 
 /// How long git may take.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Deadline = Deadline::from_secs(120);
 
 /// A folder of a revision, laid out on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: 
     let new = into.join(format!(".{}-{}", commit, std::process::id()));
     invoker.act(|| Ok(std::fs::create_dir_all(&new)?)).with_context(|| format!("making {}", new.display()))?;
     as_user(Command::new("tar").args(["-x", "-C"]).arg(&new).stdin(archive.stdout), invoker)
-        .deadline(DEADLINE)
+        .deadline(DEADLINE.scaled())
         .run()?;
     let placed = invoker.act(|| match std::fs::rename(&new, &top) {
         Err(_) if path.is_dir() => Ok(std::fs::remove_dir_all(&new)?), // another run was quicker
@@ -92,7 +92,7 @@ pub fn files(root: &Path, new_in: &[PathBuf], invoker: &Invoker) -> anyhow::Resu
 }
 
 fn git(root: &Path, invoker: &Invoker, words: &[&str]) -> anyhow::Result<Output> {
-    let git = Command::new("git").args(words).dir(root).deadline(DEADLINE);
+    let git = Command::new("git").args(words).dir(root).deadline(DEADLINE.scaled());
     Ok(as_user(git, invoker).output()?)
 }
 

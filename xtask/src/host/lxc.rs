@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::shell::{Command, path_of};
+use super::patience::Deadline;
+use super::shell::{Command, path_of, which};
+use crate::error::HostCause;
 
 /// The default lxcpath: `lxc-attach -n NAME` finds a container here without further words.
 pub const LXC_PATH: &str = "/var/lib/lxc";
@@ -14,7 +16,7 @@ pub const LXC_PATH: &str = "/var/lib/lxc";
 pub const ATTACH: &str = "lxc-attach";
 
 /// How long LXC may take beyond the time that a container is given to shut down.
-const STOP_SLACK: Duration = Duration::from_secs(20);
+const STOP_SLACK: Deadline = Deadline::from_secs(20);
 
 /// Where the live logs of containers lie.
 pub const LOG_PATH: &str = "/var/log/lxc";
@@ -29,6 +31,12 @@ pub fn container_dir(name: &str) -> PathBuf {
 #[must_use]
 pub fn log_dir(name: &str) -> PathBuf {
     Path::new(LOG_PATH).join(name)
+}
+
+/// Whether LXC's programs are there.
+#[must_use]
+pub fn is_installed() -> bool {
+    which("lxc-start").is_some()
 }
 
 /// The command that runs a container in the foreground: it ends when the container ends.
@@ -97,7 +105,7 @@ pub fn has_not_begun(stderr: &str) -> bool {
 pub fn stop(name: &str, grace: Duration) -> anyhow::Result<()> {
     let seconds = grace.as_millis().div_ceil(1000).max(1).to_string();
     let command = Command::new("lxc-stop").args(["-n", name, "-t", &seconds]).dir("/");
-    command.deadline(grace + STOP_SLACK).run().with_context(|| format!("stopping {name}"))?;
+    command.deadline(grace + STOP_SLACK.scaled()).run().with_context(|| format!("stopping {name}"))?;
     Ok(())
 }
 
@@ -117,6 +125,17 @@ pub fn freeze(name: &str) -> anyhow::Result<()> {
 pub fn unfreeze(name: &str) -> anyhow::Result<()> {
     Command::new("lxc-unfreeze").args(["-n", name]).dir("/").run().with_context(|| format!("thawing {name}"))?;
     Ok(())
+}
+
+/// The cause on this host for which LXC can start no container, as far as the kernel's settings show one.
+#[must_use]
+pub fn host_cause() -> Option<HostCause> {
+    let namespaces = std::fs::read_to_string("/proc/sys/user/max_user_namespaces");
+    host_cause_of(&namespaces.unwrap_or_default())
+}
+
+fn host_cause_of(user_namespaces_max: &str) -> Option<HostCause> {
+    (user_namespaces_max.trim() == "0").then_some(HostCause::UserNamespaces)
 }
 
 /// What LXC calls an error and goes on after: it was asked for a setting that this build of it does not have, or it tried
@@ -143,6 +162,13 @@ mod tests {
     fn a_program_that_could_not_copy_itself_has_not_begun() {
         assert!(has_not_begun("Device or resource busy - Failed to rexec as memfd\nfree(): invalid pointer"));
         assert!(!has_not_begun("sh: Device or resource busy") && !has_not_begun(""));
+    }
+
+    #[test]
+    fn a_kernel_without_user_namespaces_starts_no_container() {
+        assert_eq!(host_cause_of("0\n"), Some(HostCause::UserNamespaces));
+        assert_eq!(host_cause_of("15000\n"), None);
+        assert_eq!(host_cause_of(""), None, "the kernel does not say");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod netns;
 pub mod netqueue;
 pub mod nft;
 pub mod packages;
+pub mod patience;
 pub mod pcap;
 pub mod process;
 pub mod receive_buffer;

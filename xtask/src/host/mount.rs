@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::mountns::MountNamespace;
+use crate::error::HostCause;
 
 /// Puts the calling process in a mount namespace of its own, whose mounts never show on the host.
 ///
@@ -46,8 +47,10 @@ pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> an
     if let Some(path) = lowers.iter().map(PathBuf::as_path).chain([upper, work]).find(unusable) {
         bail!("{}: an overlay cannot use a path with ':', ',' or '\\'", path.display());
     }
-    mount(Some("overlay"), path, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .with_context(|| format!("mounting an overlay at {} ({options})", path.display()))
+    mount(Some("overlay"), path, Some("overlay"), MsFlags::empty(), Some(options.as_str())).map_err(|errno| {
+        let error = anyhow::Error::new(errno).context(format!("mounting an overlay at {} ({options})", path.display()));
+        if errno == Errno::ENODEV { HostCause::Overlay.error(&error) } else { error }
+    })
 }
 
 /// Detaches a mount; a path that is no mount point, or does not exist, is fine.

@@ -8,6 +8,7 @@ use super::doctor::{Finding, Status, Subject, examine};
 use super::packages::{Item, Manager, Need, Order, Supply, WayToRoot};
 use super::shell::run_interactive;
 use crate::error::Error;
+use crate::host::patience::Deadline;
 
 /// What would be done to this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +31,10 @@ pub enum Scope {
 }
 
 /// A package manager that needs longer than this hangs.
-const DEADLINE_SECONDS: u32 = 1800;
+const INSTALL_DEADLINE: Deadline = Deadline::from_secs(1800);
 /// Held while apt refreshes its lists. `DPkg::Lock::Timeout` does not cover it: a second `apt-get update` fails at once.
 const APT_LISTS_LOCK: &str = "/var/lib/apt/lists/lock";
-const APT_LISTS_DEADLINE: Duration = Duration::from_secs(300);
+const APT_LISTS_DEADLINE: Deadline = Deadline::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Plan {
@@ -93,12 +94,13 @@ impl Plan {
     /// whether that mattered.
     pub fn carry_out(&self) -> anyhow::Result<()> {
         let lines = self.lines();
-        let deadline = Instant::now() + APT_LISTS_DEADLINE;
+        let deadline = Instant::now() + APT_LISTS_DEADLINE.scaled();
         while !lines.is_empty() && is_locked(Path::new(APT_LISTS_LOCK)) && Instant::now() < deadline {
             std::thread::sleep(POLL_INTERVAL);
         }
+        let seconds = INSTALL_DEADLINE.scaled().as_secs();
         for (index, line) in lines.iter().enumerate() {
-            let guarded = format!("exec timeout --foreground --kill-after=10 {DEADLINE_SECONDS} {line} >&2");
+            let guarded = format!("exec timeout --foreground --kill-after=10 {seconds} {line} >&2");
             let status = run_interactive("sh", &["-c".to_owned(), guarded])?;
             if status != 0 && index + 1 == lines.len() {
                 return Err(Error::Host {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -16,15 +16,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::time::TimeValLike as _;
 use nix::unistd::Pid;
 
 use super::held_clock::HeldClock;
 use super::invoker::Invoker;
+use super::patience::{self, Deadline};
 use crate::program::named;
 
 /// Long enough for any command that talks to the kernel alone.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+const DEADLINE_DEFAULT: Deadline = Deadline::from_secs(30);
 
 /// How often a deadline looks whether its clock is held.
 const CLOCK_POLL: Duration = Duration::from_millis(250);
@@ -39,7 +43,7 @@ pub struct Command {
     inherits_environment: bool,
     dir: Option<PathBuf>,
     stdin: Stdin,
-    deadline: Duration,
+    deadline: Option<Duration>,
     clock: Option<Arc<HeldClock>>,
     user: Option<(u32, u32)>,
     group: Option<PathBuf>,
@@ -123,7 +127,7 @@ impl fmt::Display for CommandError {
 }
 
 impl Command {
-    /// A command found by `PATH`, with nothing on stdin and the default deadline of 30 s.
+    /// A command found by `PATH`, with nothing on stdin and the default deadline of 30 s, times this machine's patience.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -133,7 +137,7 @@ impl Command {
             inherits_environment: true,
             dir: None,
             stdin: Stdin::Nothing,
-            deadline: DEADLINE_DEFAULT,
+            deadline: None,
             clock: None,
             user: None,
             group: None,
@@ -202,11 +206,16 @@ impl Command {
         self
     }
 
-    /// How long it may take.
+    /// Sets how long it may take, as it is: a deadline that was written for a quick machine is scaled before.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.deadline = Some(deadline);
         self
+    }
+
+    /// Time that it may take. Only here, and not where a command is made, is the default scaled: measuring by how much starts one.
+    fn time(&self) -> Duration {
+        self.deadline.unwrap_or_else(|| DEADLINE_DEFAULT.scaled())
     }
 
     /// The clock that its deadline goes by.
@@ -249,7 +258,7 @@ impl Command {
     pub fn output(&self) -> Result<Output, CommandError> {
         let output = self.start_and_wait(|expression| expression.stdout_capture().stderr_capture())?;
         if output.timed_out {
-            return Err(self.error(Problem::Deadline(self.deadline), &output));
+            return Err(self.error(Problem::Deadline(self.time()), &output));
         }
         Ok(output)
     }
@@ -264,7 +273,7 @@ impl Command {
 
     fn problem(&self, output: &Output) -> Option<Problem> {
         if output.timed_out {
-            Some(Problem::Deadline(self.deadline))
+            Some(Problem::Deadline(self.time()))
         } else {
             (output.status != 0).then_some(Problem::Status(output.status))
         }
@@ -358,10 +367,10 @@ impl Command {
     }
 
     fn ends_in_time(&self, handle: &duct::Handle) -> bool {
-        let Some(clock) = &self.clock else { return matches!(handle.wait_timeout(self.deadline), Ok(Some(_))) };
+        let Some(clock) = &self.clock else { return matches!(handle.wait_timeout(self.time()), Ok(Some(_))) };
         let watch = clock.watch();
         loop {
-            let left = self.deadline.saturating_sub(watch.elapsed());
+            let left = self.time().saturating_sub(watch.elapsed());
             if left.is_zero() {
                 return false;
             }
@@ -461,6 +470,43 @@ pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
     std::process::Command::new(program).args(args).exec()
 }
 
+/// What a program took from its start to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// By the clock.
+    pub wall: Duration,
+    /// Of a processor; where the kernel counts ticks only, zero or a whole one.
+    pub processor: Duration,
+}
+
+/// Runs a program that says nothing, with nothing of the engine's between its start and its end. `None` where it cannot be started, or
+/// does not end within the deadline: then it is killed.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn time_of(program: &str, deadline: Duration) -> Option<Run> {
+    let used = || {
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+        let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        Some(Duration::from_micros(microseconds.unsigned_abs()))
+    };
+    let before = used()?;
+    let (reader, writer) = io::pipe().ok()?;
+    let begun = Instant::now();
+    let mut command = std::process::Command::new(program);
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    drop(command); // it holds the pipe's other end
+    let timeout = PollTimeout::try_from(deadline).unwrap_or(PollTimeout::MAX);
+    let ended = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0);
+    if !ended {
+        let _ = child.kill();
+    }
+    child.wait().ok()?;
+    let wall = begun.elapsed();
+    let processor = used()?.saturating_sub(before);
+    ended.then_some(Run { wall, processor })
+}
+
 /// Runs a command on the caller's terminal and waits for it as long as the user likes.
 ///
 /// # Errors
@@ -514,6 +560,7 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
     // What it says, people read as this program's words.
     command.arg0(std::env::args_os().next().unwrap_or_else(|| "/proc/self/exe".into()));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command.envs([patience::variable()]);
     command.fd_mappings(vec![FdMapping { parent_fd: socket, child_fd: socket_fd }])?;
     let last = u32::try_from(socket_fd).context("a file descriptor is no negative number")?;
     // SAFETY: one system call, after the socket has been put in its place.
@@ -682,6 +729,14 @@ mod tests {
         let error = Command::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(100)).run();
         assert!(matches!(error.unwrap_err().problem, Problem::Deadline(_)));
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_time_of_a_program_is_that_until_its_end() {
+        let Run { wall, processor } = time_of("true", Duration::from_secs(10)).unwrap();
+        assert!(wall > Duration::ZERO && wall < Duration::from_secs(10), "{wall:?}");
+        assert!(processor < Duration::from_secs(10), "{processor:?}");
+        assert_eq!(time_of("no-such-program-here", Duration::from_secs(10)), None);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -12,9 +11,10 @@ use super::cgroup::{Group, Setting, Tree};
 use super::netns::NetworkPlace;
 use super::nft::Table;
 use super::{iptables, mount, tc};
+use crate::host::patience::Deadline;
 
 /// How long the processes of a group may take to die.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// The folders below which trees may be removed: a damaged ledger must not lead anywhere else.
 const REMOVABLE_BELOW: [&str; 4] = [RUN_PATH, "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
@@ -104,7 +104,7 @@ impl Undo {
     /// When the thing is still there afterwards.
     pub fn execute(&self, reap: impl FnMut()) -> anyhow::Result<()> {
         match self {
-            Self::KillCgroup { name } => Tree::named(name).kill_and_remove(KILL_DEADLINE, reap),
+            Self::KillCgroup { name } => Tree::named(name).kill_and_remove(KILL_DEADLINE.scaled(), reap),
             Self::Thaw { name } => {
                 Tree::named(name).thaw();
                 Ok(())

@@ -15,13 +15,14 @@ use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
 use crate::guard::{Guard, Make, Owner, Slot, Spawn, Wait};
 use crate::host::memory::Memory;
+use crate::host::patience::{self, Deadline};
 use crate::program::named;
 
 /// How often the log is looked at for the next step while the worker runs.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Longer than any step may take: a worker that hangs ends.
-const WORKER_DEADLINE: Duration = Duration::from_secs(3600);
+const WORKER_DEADLINE: Deadline = Deadline::from_secs(3600);
 
 /// Memory that stays free for everything else while a layer is built on a tmpfs.
 const MEMORY_KEPT_BYTES: u64 = 3 << 30;
@@ -144,7 +145,7 @@ fn under_guard(
     fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
     let process = guard.spawn(worker(job, staging, guard, &log)?)?;
 
-    let end = started + WORKER_DEADLINE;
+    let end = started + WORKER_DEADLINE.scaled();
     let mut last_step = String::new();
     let status = loop {
         let ended = process.wait(LOG_INTERVAL);
@@ -159,7 +160,7 @@ fn under_guard(
             return Err(Error::Interrupted.into());
         }
         if Instant::now() > end {
-            last_step += " (it did not end within an hour)";
+            last_step += &format!(" (it did not end within {WORKER_DEADLINE})");
             break 124;
         }
     };
@@ -206,7 +207,7 @@ fn worker(job: &Job<'_>, staging: PathBuf, guard: &Guard, log: &Path) -> anyhow:
     Ok(Spawn {
         name: "worker".into(),
         argv: vec!["/proc/self/exe".into(), "build-layer".into(), path.display().to_string()],
-        environment: environment.collect(),
+        environment: environment.chain([patience::variable()]).collect(),
         log: log.to_owned(),
     })
 }

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::Seek as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -15,13 +14,14 @@ use crate::error::Error;
 use crate::host::archive::{Moved, pack, unpack};
 use crate::host::invoker::Invoker;
 use crate::host::lxc::ATTACH;
+use crate::host::patience::Deadline;
 use crate::host::shell::Command;
 
 /// How long a copy may take: somebody waits for it, and can end it.
-const DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+const DEADLINE: Deadline = Deadline::from_secs(24 * 60 * 60);
 
 /// How long a look into the container may take.
-const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// The status of a program that wrote where nobody reads.
 const STATUS_SIGPIPE: i32 = 141;
@@ -134,7 +134,7 @@ impl Inside<'_> {
 
     fn command(&self, argv: &[String]) -> anyhow::Result<Command> {
         let words = self.machine.attach_words(argv, self.user, &[])?;
-        Ok(Command::new(ATTACH).args(words).dir("/").deadline(DEADLINE))
+        Ok(Command::new(ATTACH).args(words).dir("/").deadline(DEADLINE.scaled()))
     }
 
     fn failure(&self, status: i32, mut said: File) -> String {
@@ -152,7 +152,7 @@ impl Inside<'_> {
         const LOOK: &str = r#"if [ -d "$1" ]; then echo folder; elif [ -e "$1" ] || [ -L "$1" ]; then echo file; else echo nothing; fi"#;
         let look = |path: &str| -> anyhow::Result<String> {
             let argv = ["/bin/sh", "-c", LOOK, "look", path].map(str::to_owned);
-            Ok(self.command(&argv)?.deadline(LOOK_DEADLINE).run()?.text())
+            Ok(self.command(&argv)?.deadline(LOOK_DEADLINE.scaled()).run()?.text())
         };
         let is_folder = look(self.path)? == "folder";
         let (folder, name) = if is_folder {

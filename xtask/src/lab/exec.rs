@@ -15,12 +15,13 @@ use super::container::Container;
 use super::machine::Machine;
 use super::ssh::Passwd;
 use crate::host::lxc::{self, Attach};
+use crate::host::patience::Deadline;
 use crate::host::process::kill_marked;
 use crate::host::rooted;
-use crate::host::shell::Command;
+use crate::host::shell::{Command, Output};
 
 /// How long the processes of an exec that passed its deadline may take to die.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How often lxc-attach is started when it ends before it has begun.
 const ATTACH_TRIES: usize = 3;
@@ -59,6 +60,8 @@ pub struct ExecOutput {
     pub duration: Duration,
     /// The deadline passed and it was killed.
     pub timed_out: bool,
+    /// The deadline that it had.
+    pub deadline: Duration,
     /// What it wrote to stdout; removed when dropped unless kept.
     pub stdout: NamedTempFile,
     /// What it wrote to stderr; removed when dropped unless kept.
@@ -66,6 +69,20 @@ pub struct ExecOutput {
 }
 
 impl ExecOutput {
+    /// What went wrong with it, for messages: its deadline, or its status, and the end of both streams.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let how = if self.timed_out {
+            format!("did not end within {}", humantime::format_duration(self.deadline))
+        } else if self.status == 0 {
+            return None;
+        } else {
+            format!("ended with status {}", self.status)
+        };
+        let tail = self.tail();
+        Some(if tail.is_empty() { how } else { format!("{how}: {tail}") })
+    }
+
     /// The end of both streams as text, for messages.
     #[must_use]
     pub fn tail(&self) -> String {
@@ -135,9 +152,10 @@ impl Container {
             (stdout, stderr, ended) = run()?;
         }
         if ended.timed_out {
-            let killed = kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE, &|| {
-                self.outage().is_some() // what is frozen dies when it thaws
-            });
+            let killed =
+                kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE.scaled(), &|| {
+                    self.outage().is_some() // what is frozen dies when it thaws
+                });
             killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
             self.fail_if_dead()?;
@@ -148,7 +166,8 @@ impl Container {
         {
             return Err(outage.into());
         }
-        Ok(ExecOutput { status: ended.status, duration: ended.duration, timed_out: ended.timed_out, stdout, stderr })
+        let Output { status, duration, timed_out, .. } = ended;
+        Ok(ExecOutput { status, duration, timed_out, deadline: request.deadline, stdout, stderr })
     }
 
     /// Whether a program comes to its end in the container, outage or not: the sign of life itself.
@@ -205,8 +224,8 @@ impl Container {
         let mode = format!("{mode:o}");
         let argv = ["/bin/sh", "-c", SCRIPT, "put", path, &mode, owner.unwrap_or_default()].map(String::from).to_vec();
         let output = self.exec(&ExecRequest { argv, stdin: content, ..request })?;
-        if output.timed_out || output.status != 0 {
-            bail!("writing {path} in {} ended with status {}: {}", self.machine().name, output.status, output.tail());
+        if let Some(failure) = output.failure() {
+            bail!("writing {path} in {} {failure}", self.machine().name);
         }
         Ok(())
     }
@@ -218,8 +237,8 @@ impl Container {
     pub fn get(&self, path: &str, request: ExecRequest) -> anyhow::Result<ExecOutput> {
         let argv = ["cat", "--", path].map(String::from).to_vec();
         let output = self.exec(&ExecRequest { argv, ..request })?;
-        if output.timed_out || output.status != 0 {
-            bail!("reading {path} in {} ended with status {}: {}", self.machine().name, output.status, output.tail());
+        if let Some(failure) = output.failure() {
+            bail!("reading {path} in {} {failure}", self.machine().name);
         }
         Ok(output)
     }

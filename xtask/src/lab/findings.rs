@@ -3,7 +3,6 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +10,11 @@ use super::container::Container;
 use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
 use crate::host::kmsg::KernelLog;
+use crate::host::patience::Deadline;
 use crate::manifest::{FINDINGS, Init};
 
 /// How long one look into a container may take.
-const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// So many files that a container has written are looked at: a core dump is among the first of its folder.
 const FILES_MAX: usize = 20_000;
@@ -158,7 +158,7 @@ fn units(container: &Container, streams_dir: &Path) -> Vec<Finding> {
     let words = ["systemctl", "show", "--property=Id,ActiveState,Result,NRestarts", "*.service"];
     let argv = words.map(str::to_owned).to_vec();
     let streams_dir = streams_dir.to_owned();
-    let request = ExecRequest { argv, deadline: LOOK_DEADLINE, streams_dir, ..ExecRequest::default() };
+    let request = ExecRequest { argv, deadline: LOOK_DEADLINE.scaled(), streams_dir, ..ExecRequest::default() };
     let text = container.exec(&request).ok().and_then(|output| std::fs::read_to_string(output.stdout.path()).ok());
     units_in(&text.unwrap_or_default(), &container.machine().name)
 }

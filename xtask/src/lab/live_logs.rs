@@ -5,16 +5,16 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::live::LiveMachine;
 use crate::host::lxc::{self, Attach};
+use crate::host::patience::Deadline;
 
 /// How long one look into a container may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// So much of one log is read at once, from its end, in bytes.
 const BYTES_MAX: u64 = 8 << 20;
@@ -155,7 +155,7 @@ impl LiveLogs {
     fn said(&self, argv: &[String]) -> anyhow::Result<Vec<u8>> {
         let environment = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
         let attach = Attach { name: &self.machine.host_name, argv, environment: &environment, user: None };
-        let output = attach.command().deadline(DEADLINE).run();
+        let output = attach.command().deadline(DEADLINE.scaled()).run();
         Ok(output.with_context(|| format!("looking into {}", self.machine.host_name))?.stdout)
     }
 }

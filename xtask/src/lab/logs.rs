@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
 
 use super::container::Container;
 use super::exec::ExecRequest;
 use super::screen::last_screen;
+use crate::host::patience::Deadline;
 use crate::manifest::Init;
 
 /// How long one file may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How much of one file is kept, from its end, in bytes.
 const BYTES_MAX: u64 = 8 << 20;
@@ -80,14 +80,15 @@ impl Container {
 
     fn log_by_exec(&self, name: &str, argv: &[&str], streams_dir: &Path) -> CollectedLog {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        let request =
-            ExecRequest { argv, deadline: DEADLINE, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
-        let content = self.exec(&request).and_then(|output| {
-            if output.status == 0 && !output.timed_out {
-                Ok(end_of(output.stdout.as_file())?)
-            } else {
-                anyhow::bail!("`{}` ended with status {}: {}", request.argv.join(" "), output.status, output.tail())
-            }
+        let request = ExecRequest {
+            argv,
+            deadline: DEADLINE.scaled(),
+            streams_dir: streams_dir.to_owned(),
+            ..ExecRequest::default()
+        };
+        let content = self.exec(&request).and_then(|output| match output.failure() {
+            None => Ok(end_of(output.stdout.as_file())?),
+            Some(failure) => anyhow::bail!("`{}` {failure}", request.argv.join(" ")),
         });
         CollectedLog { name: name.to_owned(), content: content.map_err(|error| format!("{error:#}")) }
     }

@@ -10,16 +10,17 @@ use nix::unistd::Pid;
 use super::container::{Container, Outage};
 use super::up::{Lab, spawn};
 use crate::host::lxc;
+use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 
 /// How long LXC may take to notice the end of a container.
-const END_DEADLINE: Duration = Duration::from_secs(20);
+const END_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How long programs run in a container may take to end when it has ended.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(20);
+const LEAVE_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How long a started container may take until it runs a program.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Deadline = Deadline::from_secs(30);
 
 /// Between two tries to run a program in a container that starts.
 const START_POLL: Duration = Duration::from_millis(5);
@@ -57,20 +58,20 @@ impl Lab {
             return Ok(());
         }
         // LXC lets programs in before the container has its root: one on its way in would find the host's files.
-        if !container.wait_until_all_have_left(LEAVE_DEADLINE) {
+        if !container.wait_until_all_have_left(LEAVE_DEADLINE.scaled()) {
             bail!("a program run in {} has not ended with it", container.machine().host_name);
         }
         let process = spawn(self.guard(), container.machine())?;
         container.started_again(process.clone());
         let started = Instant::now();
-        let left = || START_DEADLINE.saturating_sub(started.elapsed());
+        let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed());
         while !(container.has_its_root() && container.runs_a_program(left())?) {
             let name = &container.machine().host_name;
             if let Some(status) = process.exited() {
                 bail!("{name} ended while it was started again (status {status}){}", container.last_words());
             }
-            if started.elapsed() >= START_DEADLINE {
-                bail!("{name} runs no program {START_DEADLINE:?} after its start{}", container.last_words());
+            if started.elapsed() >= START_DEADLINE.scaled() {
+                bail!("{name} runs no program {START_DEADLINE} after its start{}", container.last_words());
             }
             std::thread::sleep(START_POLL); // LXC gives no sign when a container can be attached to
         }
@@ -115,9 +116,9 @@ impl Lab {
     ) -> anyhow::Result<()> {
         // First, so that whoever meets the end knows that it is meant.
         begin_outage(container, cause, false)?;
-        let ended = end().and_then(|()| match container.process().wait(END_DEADLINE) {
+        let ended = end().and_then(|()| match container.process().wait(END_DEADLINE.scaled()) {
             Some(_) => Ok(()),
-            None => bail!("{} has not ended {END_DEADLINE:?} after it was told to", container.machine().host_name),
+            None => bail!("{} has not ended {END_DEADLINE} after it was told to", container.machine().host_name),
         });
         if ended.is_err() && container.process().exited().is_none() {
             container.end_outage();

@@ -1,19 +1,21 @@
 //! Waiting until a condition holds in a container: with a deadline, and no longer than the container lives.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e_contract::Condition;
 
-use super::container::Container;
+use super::container::{Container, Outage};
 use super::exec::ExecRequest;
+use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
 use crate::host::netns::NetworkNamespace;
+use crate::host::patience::Deadline;
 use crate::manifest::{Probe, Template};
 
 /// How long one look may take.
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+const LOOK_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Between two looks: short at first, because most things are ready soon.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
@@ -21,13 +23,13 @@ const PAUSE_LAST: Duration = Duration::from_millis(50);
 
 /// How long the first look over the network may take; each further one twice as long. A connection that was begun
 /// before the container's card was up would otherwise wait a second until its first packet is sent again.
-const NETWORK_LOOK_FIRST: Duration = Duration::from_millis(50);
+const NETWORK_LOOK_FIRST: Deadline = Deadline::from_millis(50);
 
 /// Why a condition will not be waited for any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The deadline passed.
-    #[error("{container}: {condition} did not come true within {}: {last}", humantime::format_duration(*.deadline))]
+    #[error("{container}: {condition}: {last}; it did not come true within {}", humantime::format_duration(*.deadline))]
     Deadline {
         /// Name in the lab.
         container: String,
@@ -35,8 +37,8 @@ pub enum WaitError {
         condition: Condition,
         /// How long.
         deadline: Duration,
-        /// What the last look saw.
-        last: String,
+        /// Last answers, without a look that the deadline has cut short.
+        last: Box<LastAnswer>,
     },
     /// The container ended first.
     #[error("{container} ended while it was waited for: {condition}{words}")]
@@ -87,7 +89,7 @@ impl Container {
     /// Waits for a condition.
     ///
     /// # Errors
-    /// [`WaitError`], with what the last look saw.
+    /// [`WaitError`], with the last answers.
     pub fn wait_for(
         &self,
         condition: &Condition,
@@ -99,26 +101,29 @@ impl Container {
         let started = self.clock().watch();
         let container = self.machine().name.clone();
         let mut pause = PAUSE_FIRST;
-        let mut network_look = NETWORK_LOOK_FIRST;
+        let mut network_look = NETWORK_LOOK_FIRST.scaled();
+        let mut last = LastAnswer::default();
         loop {
             let left = deadline.saturating_sub(started.elapsed());
             let longest = match condition {
-                Condition::Tcp(_) | Condition::Http(_) => network_look.min(LOOK_DEADLINE),
-                Condition::Exec(_) | Condition::File(_) | Condition::Unit(_) => LOOK_DEADLINE,
+                Condition::Tcp(_) | Condition::Http(_) => network_look.min(LOOK_DEADLINE.scaled()),
+                Condition::Exec(_) | Condition::File(_) | Condition::Unit(_) => LOOK_DEADLINE.scaled(),
             };
             // Before its card is there, a look could only take time from the container's start.
-            let last = if self.init_pid().is_err() {
+            let bound = LookBound::new(longest, left);
+            let answer = if self.init_pid().is_err() {
                 pause = PAUSE_FIRST;
-                "it has not started yet".to_owned()
+                ProbeAnswer::NotRunning("it has not started yet".to_owned())
             } else if self.outage().is_none() && !self.has_its_root() {
-                "it has no root of its own yet".to_owned()
+                ProbeAnswer::NotRunning("it has no root of its own yet".to_owned())
             } else {
                 network_look = longest * 2;
-                match self.look(condition, left.clamp(PAUSE_LAST, longest), network, streams_dir) {
+                match self.look(condition, bound.time, network, streams_dir) {
                     Ok(()) => return Ok(started.elapsed()),
-                    Err(error) => format!("{error:#}"),
+                    Err(answer) => answer,
                 }
             };
+            last.note(answer, bound);
             if self.is_dead() {
                 return Err(WaitError::Dead { container, condition: condition.clone(), words: self.last_words() });
             }
@@ -126,7 +131,12 @@ impl Container {
                 return Err(WaitError::Interrupted);
             }
             if started.elapsed() >= deadline {
-                return Err(WaitError::Deadline { container, condition: condition.clone(), deadline, last });
+                return Err(WaitError::Deadline {
+                    container,
+                    condition: condition.clone(),
+                    deadline,
+                    last: Box::new(last),
+                });
             }
             std::thread::sleep(pause); // between two looks at a condition that gives no sign of its own
             pause = (pause * 2).min(PAUSE_LAST);
@@ -136,39 +146,55 @@ impl Container {
     fn look(
         &self,
         condition: &Condition,
-        deadline: Duration,
+        bound: Duration,
         network: &NetworkNamespace,
         streams_dir: &Path,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), ProbeAnswer> {
         let address = |port: u16| SocketAddr::new(IpAddr::V4(self.machine().address()), port);
         let exec = |argv: &[&str]| {
             let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-            self.look_by_exec(argv, deadline, streams_dir)
+            self.look_by_exec(argv, bound, streams_dir)
         };
         match condition {
-            Condition::Tcp(port) => Ok(network.connect(address(*port), deadline).map(drop)?),
+            Condition::Tcp(port) => match network.connect(address(*port), bound) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(of_network(&error.into(), bound)),
+            },
             Condition::Http(path) => {
-                let (port, path) = split_http(path)?;
-                let status = http_status(network, address(port), &self.machine().name, path, deadline)?;
-                if (200..400).contains(&status) { Ok(()) } else { anyhow::bail!("the answer's status is {status}") }
+                let status = split_http(path)
+                    .and_then(|(port, path)| http_status(network, address(port), &self.machine().name, path, bound));
+                match status {
+                    Ok(200..400) => Ok(()),
+                    Ok(status) => Err(ProbeAnswer::No(format!("the answer's status is {status}"))),
+                    Err(error) => Err(of_network(&error, bound)),
+                }
             }
-            Condition::Exec(argv) => self.look_by_exec(argv.clone(), deadline, streams_dir),
+            Condition::Exec(argv) => self.look_by_exec(argv.clone(), bound, streams_dir),
             Condition::File(path) => exec(&["test", "-e", path]),
             Condition::Unit(unit) => exec(&["systemctl", "is-active", unit]),
         }
     }
 
-    fn look_by_exec(&self, argv: Vec<String>, deadline: Duration, streams_dir: &Path) -> anyhow::Result<()> {
-        let request = ExecRequest { argv, deadline, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
-        let output = self.exec(&request)?;
-        if output.timed_out {
-            anyhow::bail!("it did not end within {}", humantime::format_duration(deadline));
+    fn look_by_exec(&self, argv: Vec<String>, bound: Duration, streams_dir: &Path) -> Result<(), ProbeAnswer> {
+        let request =
+            ExecRequest { argv, deadline: bound, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
+        match self.exec(&request) {
+            Ok(output) if output.timed_out => Err(ProbeAnswer::Overran(bound)),
+            Ok(output) if output.status == 0 => Ok(()),
+            Ok(output) => Err(ProbeAnswer::No(format!("status {} {}", output.status, output.tail()).trim_end().into())),
+            Err(error) if error.is::<Outage>() => Err(ProbeAnswer::NotRunning(format!("{error:#}"))),
+            Err(error) => Err(ProbeAnswer::NotLooked(format!("{error:#}"))),
         }
-        if output.status != 0 {
-            anyhow::bail!("status {} {}", output.status, output.tail());
-        }
-        Ok(())
     }
+}
+
+/// The answer of a look over the network that failed. One that nobody answers has overrun its bound.
+fn of_network(error: &anyhow::Error, bound: Duration) -> ProbeAnswer {
+    let is_late = |error: &std::io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
+    if error.downcast_ref().is_some_and(is_late) {
+        return ProbeAnswer::Overran(bound);
+    }
+    ProbeAnswer::No(format!("{error:#}"))
 }
 
 /// `/path` and `:8080/path`.
@@ -209,6 +235,17 @@ pub(super) fn http_status(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_late_and_one_that_refuses_answers() {
+        let of = |kind: ErrorKind| of_network(&std::io::Error::from(kind).into(), Duration::from_secs(1));
+        for late in [ErrorKind::TimedOut, ErrorKind::WouldBlock] {
+            assert_eq!(of(late), ProbeAnswer::Overran(Duration::from_secs(1)));
+        }
+        assert_eq!(of(ErrorKind::ConnectionRefused), ProbeAnswer::No("connection refused".into()));
+        let other = of_network(&anyhow::anyhow!("this is no HTTP answer"), Duration::from_secs(1));
+        assert_eq!(other, ProbeAnswer::No("this is no HTTP answer".into()));
+    }
 
     #[test]
     fn http_conditions_name_a_port_or_mean_80() {

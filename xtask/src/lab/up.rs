@@ -14,11 +14,12 @@ use super::machine::Machine;
 use super::picture::Turn;
 use super::readiness::WaitError;
 use super::{log_folder, network, readiness, ssh};
-use crate::error::Error;
+use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
 use crate::host::held_clock::HeldClock;
 use crate::host::lxc;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
+use crate::host::patience;
 use crate::manifest::VolumeKind;
 
 /// Room on the volumes' tmpfs beside the images themselves, in bytes.
@@ -186,7 +187,14 @@ impl Lab {
         match self.wait_for_probes(self.begun, None, &moment, interrupted) {
             Ok(()) => Ok(()),
             Err(WaitError::Interrupted) => Err(Error::Interrupted.into()),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                let cause = if matches!(error, WaitError::Dead { .. }) { lxc::host_cause() } else { None };
+                let error = error.into();
+                Err(match cause {
+                    Some(cause) => cause.error(&error),
+                    None => error,
+                })
+            }
         }
     }
 
@@ -240,7 +248,7 @@ impl Lab {
         stop: &dyn Fn() -> bool,
     ) -> Result<(), WaitError> {
         for probe in readiness::probes(&container.machine().template) {
-            let deadline = deadline.unwrap_or(probe.timeout);
+            let deadline = deadline.unwrap_or_else(|| patience::scaled(probe.timeout));
             let left = deadline.saturating_sub(begun.elapsed());
             container
                 .wait_for(&probe.condition, left, &self.network, &self.streams_dir, stop)
@@ -252,12 +260,13 @@ impl Lab {
 
 /// Runs the container of a machine whose root, configuration and log folder are there.
 pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process> {
-    guard.spawn(Spawn {
+    let process = guard.spawn(Spawn {
         name: machine.name.clone(),
         argv: lxc::start_command(&machine.host_name),
         environment: lxc::start_environment(),
         log: machine.log_dir().join("start.log"),
-    })
+    });
+    process.map_err(|error| if lxc::is_installed() { error } else { HostCause::Lxc.error(&error) })
 }
 
 fn streams_dir(slot: &Slot) -> PathBuf {

@@ -9,8 +9,8 @@ use toml::Spanned;
 
 use super::parse::{Source, duration};
 use super::setting::{
-    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PerfGate, ProgressHow, Retries, Setting, SlotNumber,
-    TimeToLive, Written,
+    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Retries,
+    Setting, SlotNumber, TimeToLive, Written,
 };
 
 /// A value with the line of `e2e.toml` where it stands, from 1.
@@ -47,6 +47,8 @@ pub struct Defaults {
     pub ttl: Option<Placed<TimeToLive>>,
     /// `slot`
     pub slot: Option<Placed<SlotNumber>>,
+    /// `patience`
+    pub patience: Option<Placed<PatienceFactor>>,
 }
 
 impl Defaults {
@@ -75,6 +77,7 @@ impl Defaults {
             keep_containers: placed(&source, table.keep_containers),
             ttl: placed(&source, table.ttl),
             slot: placed(&source, table.slot),
+            patience: placed(&source, table.patience),
         })
     }
 }
@@ -118,6 +121,8 @@ pub(super) struct DefaultsTable {
     ttl: Option<Spanned<Read<TimeToLive>>>,
     /// The slot whose names and folders labs take: `--slot`.
     slot: Option<Spanned<Read<SlotNumber>>>,
+    /// Factor of all deadlines, for slow machines: `--patience`.
+    patience: Option<Spanned<Read<PatienceFactor>>>,
 }
 
 /// A setting, read from TOML.
@@ -127,13 +132,14 @@ struct Read<T>(T);
 impl<'de, T: Setting> Deserialize<'de> for Read<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = match (toml::Value::deserialize(deserializer)?, T::WRITTEN) {
-            (toml::Value::Integer(number), Written::Number | Written::NumberOrText) => number.to_string(),
+            (toml::Value::Integer(number), Written::Number | Written::NumberOrText(_)) => number.to_string(),
+            (toml::Value::Float(number), Written::NumberOrText(_)) => number.to_string(),
             (toml::Value::String(text), Written::Text) => text,
-            (toml::Value::String(text), Written::NumberOrText) if text.parse::<i64>().is_err() => text,
+            (toml::Value::String(text), Written::NumberOrText(_)) if text.parse::<f64>().is_err() => text,
             (value, Written::Number) => return Err(D::Error::custom(format!("{value} is no number"))),
             (value, Written::Text) => return Err(D::Error::custom(format!("{value} is no text in quotation marks"))),
-            (value, Written::NumberOrText) => {
-                return Err(D::Error::custom(format!("{value} is no number, nor \"off\"")));
+            (value, Written::NumberOrText(other)) => {
+                return Err(D::Error::custom(format!("{value} is no number, nor {other:?}")));
             }
         };
         word.parse().map(Self).map_err(D::Error::custom)
@@ -169,6 +175,11 @@ mod tests {
         assert_eq!(defaults.keep_containers, Some(Placed { value: KeepWhen::Failure, line: 9 }));
         assert_eq!(defaults.performance_monitoring, Some(Placed { value: MonitoringRate::Off, line: 10 }));
         assert_eq!(defaults.baseline_missing, Some(Placed { value: BaselineMissing::Allow, line: 14 }));
+        let patience = |value: &str| read(&format!("[defaults]\npatience = {value}\n")).unwrap().patience;
+        for (written, value) in [("2", PatienceFactor::Fixed(2.0)), ("2.5", PatienceFactor::Fixed(2.5))] {
+            assert_eq!(patience(written), Some(Placed { value, line: 2 }));
+        }
+        assert_eq!(patience("'auto'").map(|it| it.value), Some(PatienceFactor::Auto));
         assert_eq!(read("name = 'x'").unwrap(), Defaults::default());
     }
 
@@ -186,6 +197,9 @@ mod tests {
         refused("[defaults]\nretries = -1", "e2e.toml:2:11: \"-1\" is no number of 0 or more");
         refused("[defaults]\nmax_fail = 0", "e2e.toml:2:12: \"0\" is no number of 1 or more, nor off");
         refused("[defaults]\nmax_fail = '3'", "e2e.toml:2:12: \"3\" is no number, nor \"off\"");
+        refused("[defaults]\nmax_fail = 2.5", "e2e.toml:2:12: \"2.5\" is no number of 1 or more, nor off");
+        refused("[defaults]\npatience = '3'", "e2e.toml:2:12: \"3\" is no number, nor \"auto\"");
+        refused("[defaults]\npatience = 0", "e2e.toml:2:12: \"0\" is no number from 0.1 to 100, nor auto");
         refused("[defaults]\nkeep_containers = true", "e2e.toml:2:19: true is no text in quotation marks");
         refused("[defaults]\nkeep_containers = 'yes'", "e2e.toml:2:19: \"yes\" is none of never, failure, always");
         refused("[defaults]\nttl = '0s'", "e2e.toml:2:7: \"0s\" is no time such as 90s or 2h, or never");

@@ -33,8 +33,8 @@ pub use project::{IdRange, Network, Project};
 pub use scenario::{Case, ContainerUse, Scenario};
 pub use secrets::Secret;
 pub use setting::{
-    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PerfGate, ProgressHow, Retries, Setting,
-    SlotNumber, TimeToLive, Timeout,
+    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, ProgressHow,
+    Retries, Setting, SlotNumber, TimeToLive, Timeout,
 };
 pub use skeleton::{Language, Skeleton};
 pub use starter::Starter;

@@ -12,8 +12,8 @@ pub enum Written {
     Number,
     /// `"failure"`
     Text,
-    /// `3` or `"off"`
-    NumberOrText,
+    /// `3`, or this text and others like it, such as `"off"`
+    NumberOrText(&'static str),
 }
 
 /// A value that is written as one word; its error says what may be written.
@@ -182,7 +182,7 @@ impl<const LEAST: u32, const MOST: u32> OrOff<LEAST, MOST> {
 }
 
 impl<const LEAST: u32, const MOST: u32> Setting for OrOff<LEAST, MOST> {
-    const WRITTEN: Written = Written::NumberOrText;
+    const WRITTEN: Written = Written::NumberOrText("off");
 }
 
 impl<const LEAST: u32, const MOST: u32> FromStr for OrOff<LEAST, MOST> {
@@ -213,6 +213,59 @@ pub type Retries = Count<0, { u32::MAX }>;
 pub type MonitoringRate = OrOff<1, 50>;
 /// A slot.
 pub type SlotNumber = Count<1, 99>;
+
+/// The factor of all deadlines.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PatienceFactor {
+    /// `auto`: by how quickly this machine starts a program.
+    Auto,
+    /// This number, from [`PatienceFactor::LEAST`] to [`PatienceFactor::MOST`].
+    Fixed(f64),
+}
+
+impl PatienceFactor {
+    /// Smallest factor that can be set; below it no deadline is left that anything could meet.
+    pub const LEAST: f64 = 0.1;
+    /// Largest factor that can be set.
+    pub const MOST: f64 = 100.0;
+
+    /// The number, where it is set.
+    #[must_use]
+    pub fn get(self) -> Option<f64> {
+        match self {
+            Self::Auto => None,
+            Self::Fixed(factor) => Some(factor),
+        }
+    }
+}
+
+impl Eq for PatienceFactor {} // it is never NaN
+
+impl Setting for PatienceFactor {
+    const WRITTEN: Written = Written::NumberOrText("auto");
+}
+
+impl FromStr for PatienceFactor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let factor = text.parse().ok().filter(|factor| (Self::LEAST..=Self::MOST).contains(factor));
+        let problem = || format!("{text:?} is no number from {} to {}, nor auto", Self::LEAST, Self::MOST);
+        factor.map(Self::Fixed).ok_or_else(problem)
+    }
+}
+
+impl fmt::Display for PatienceFactor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Fixed(factor) => factor.fmt(formatter),
+        }
+    }
+}
 
 /// How long a kept lab stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,6 +381,9 @@ mod tests {
         check::<MaxFail>("3", "3");
         check::<Retries>("0", "0");
         check::<SlotNumber>("99", "99");
+        check::<PatienceFactor>("auto", "auto");
+        check::<PatienceFactor>("2.5", "2.5");
+        check::<PatienceFactor>("3", "3");
         check::<TimeToLive>("never", "never");
         check::<TimeToLive>("1h 30m", "1h30m");
         check::<TimeToLive>("90m", "1h30m");
@@ -342,6 +398,9 @@ mod tests {
         check::<MonitoringRate>("51", "\"51\" is no number from 1 to 50, nor off");
         check::<SlotNumber>("100", "\"100\" is no number from 1 to 99");
         check::<TimeToLive>("2", "\"2\" is no time such as 90s or 2h, or never");
+        for bad in ["0", "-1", "nan", "inf", "1e9", "quick", ""] {
+            check::<PatienceFactor>(bad, &format!("{bad:?} is no number from 0.1 to 100, nor auto"));
+        }
         check::<Timeout>("0s", "\"0s\" is no time such as 90s or 2h");
     }
 }

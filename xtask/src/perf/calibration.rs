@@ -1,10 +1,9 @@
 //! A fixed piece of work in a container, started as an exec is: how quick the machine is at this moment.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 
 use super::usage::{Meters, milliseconds};
+use crate::host::patience::Deadline;
 use crate::lab::{ExecRequest, Lab};
 use crate::record::{self, Calibration};
 
@@ -13,7 +12,7 @@ use crate::record::{self, Calibration};
 const WORK: &str = "head -c 1048576 /dev/zero | sha256sum";
 
 /// Past that the machine is not slow but stuck.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Does the piece of work in a lab's first container; nothing where that one is down or frozen because of a fault, or was
 /// started again meanwhile.
@@ -28,7 +27,7 @@ pub fn calibrate(lab: &Lab, meters: &Meters) -> anyhow::Result<Option<Calibratio
     }
     let request = ExecRequest {
         argv: ["/bin/sh", "-c", WORK].map(String::from).to_vec(),
-        deadline: DEADLINE,
+        deadline: DEADLINE.scaled(),
         streams_dir: lab.streams_dir().to_owned(),
         ..ExecRequest::default()
     };
@@ -38,12 +37,9 @@ pub fn calibrate(lab: &Lab, meters: &Meters) -> anyhow::Result<Option<Calibratio
         other => other.with_context(|| format!("calibrating in {name}"))?,
     };
     let after = meters.cpu_ns(name);
-    ensure!(
-        output.status == 0 && !output.timed_out,
-        "`{WORK}` in {name} ended with status {}: {}",
-        output.status,
-        output.tail()
-    );
+    if let Some(failure) = output.failure() {
+        bail!("`{WORK}` in {name} {failure}");
+    }
     let (Some((life, before)), Some((life_after, after))) = (before, after) else { return Ok(None) };
     let cpu_ns = after.saturating_sub(before);
     if life != life_after {

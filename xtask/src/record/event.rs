@@ -5,7 +5,7 @@ use std::fmt;
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Counts, Outcome, Verdict};
+use super::{Comparison, Counts, Outcome, RecordedPatience, Verdict};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +79,9 @@ pub enum Event {
         shuffle_seed: Option<u64>,
         /// The user the scenarios run as.
         user: String,
+        /// The factor of its deadlines; absent in records of older engines.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patience: Option<RecordedPatience>,
     },
     /// Something holds the run up.
     Waiting {

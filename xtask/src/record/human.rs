@@ -52,16 +52,21 @@ pub fn lines(event: &Event) -> (Weight, Vec<String>) {
 }
 
 fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
-    let one = |weight: Weight, line: String| (weight, line.lines().map(str::to_owned).collect());
+    let one =
+        |weight: Weight, line: String| -> (Weight, Vec<String>) { (weight, line.lines().map(str::to_owned).collect()) };
     match event {
-        Event::RunStarted { run_id, cases, shuffle_seed, user, started_at, .. } => {
+        Event::RunStarted { run_id, cases, shuffle_seed, user, started_at, patience, .. } => {
             let order =
                 shuffle_seed.map_or_else(String::new, |seed| format!(", shuffled with seed {seed} (--shuffle={seed})"));
             let plural = if *cases == 1 { "case" } else { "cases" };
-            one(
+            let mut lines = one(
                 Weight::Progress,
                 format!("run {run_id}: {cases} {plural}{order}, scenarios run as {user}, {started_at}"),
-            )
+            );
+            if let Some(patience) = patience.filter(|patience| patience.factor != 1.0) {
+                lines.1.push(format!("all deadlines are multiplied by {patience}"));
+            }
+            lines
         }
         Event::Waiting { reason } => one(Weight::Alarm, format!("waiting: {reason}")),
         Event::LayerStep { template, step } => one(Weight::Progress, format!("template {template}: {step}")),
@@ -262,7 +267,7 @@ fn case_ended(
     let (weight, mut lines) = match outcome {
         Outcome::Passed => (Weight::Progress, vec![format!("  passed in {time}")]),
         Outcome::Failed { cause } => (Weight::Alarm, vec![format!("FAILED {case} in {time}: {cause}")]),
-        Outcome::Infrastructure { message } => {
+        Outcome::Infrastructure { message, .. } => {
             (Weight::Alarm, vec![format!("INFRASTRUCTURE {case} in {time}, nothing is said of the product: {message}")])
         }
         Outcome::Interrupted => (Weight::Alarm, vec![format!("INTERRUPTED {case} after {time}")]),

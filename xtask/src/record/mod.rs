@@ -9,6 +9,7 @@ pub mod logs;
 mod merge;
 mod outcome;
 mod past_run;
+mod patience;
 mod performance;
 mod plain_text;
 mod readable;
@@ -24,6 +25,7 @@ pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
 pub use merge::{RecordedPart, Shards};
 pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};
+pub use patience::RecordedPatience;
 pub use performance::{
     Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,
 };

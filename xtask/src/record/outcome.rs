@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{CaseId, Comparison};
-use crate::error;
+use crate::error::{self, HostCause};
 
 /// How one attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +22,23 @@ pub enum Outcome {
     Infrastructure {
         /// What failed.
         message: String,
+        /// The cause on the host that every further case would have met: none was tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host_cause: Option<HostCause>,
     },
     /// The run was interrupted.
     Interrupted,
+}
+
+impl Outcome {
+    /// The cause on the host for which no further case was tried.
+    #[must_use]
+    pub fn host_cause(&self) -> Option<HostCause> {
+        match self {
+            Self::Infrastructure { host_cause, .. } => *host_cause,
+            _ => None,
+        }
+    }
 }
 
 /// In which way a scenario failed.
@@ -259,6 +273,9 @@ pub struct RunRecord {
     /// Where it ran; nothing in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<super::Machine>,
+    /// The factor of its deadlines; nothing in records of older engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<super::RecordedPatience>,
     /// What was installed in the containers, by template, as `name=version`: Debian's packages and Python's.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
@@ -272,6 +289,13 @@ impl RunRecord {
     #[must_use]
     pub fn had_faults(&self) -> bool {
         self.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()))
+    }
+
+    /// The cause on the host for which the run ended before all cases were tried.
+    #[must_use]
+    pub fn host_cause(&self) -> Option<HostCause> {
+        let mut attempts = self.cases.iter().flat_map(|case| &case.attempts);
+        attempts.find_map(|attempt| attempt.outcome.host_cause())
     }
 
     /// How long each case took that passed at once, in milliseconds; of repetitions the last.
@@ -323,6 +347,7 @@ pub(super) mod tests {
             exit_code: 0,
             command: Vec::new(),
             machine: None,
+            patience: None,
             packages: std::collections::BTreeMap::new(),
             part: None,
         }
@@ -360,7 +385,7 @@ pub(super) mod tests {
     #[test]
     fn verdicts_and_exit_codes() {
         let failed = Outcome::Failed { cause: Cause::ExitStatus { status: 7 } };
-        let infrastructure = Outcome::Infrastructure { message: "no memory".into() };
+        let infrastructure = Outcome::Infrastructure { message: "no memory".into(), host_cause: None };
         check(&[Outcome::Passed], Verdict::Passed, 0);
         check(std::slice::from_ref(&failed), Verdict::Failed, 1);
         check(&[failed.clone(), Outcome::Passed], Verdict::Flaky, 0);

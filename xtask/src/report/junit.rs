@@ -63,6 +63,9 @@ fn suite(record: &RunRecord, scenario: &str) -> TestSuite {
     if !record.command.is_empty() {
         property("command", format!("{} {}", program::name(), record.command.join(" ")));
     }
+    if let Some(patience) = record.patience {
+        property("patience", patience.factor.to_string());
+    }
     if let Some(seed) = record.chaos_seed {
         property("chaos_seed", seed.to_string());
     }
@@ -94,7 +97,8 @@ fn test_case(run: &PastRun, case: &CaseResult, all: &[Attempt<'_>], (scenario, n
         (Verdict::Passed | Verdict::Flaky, _) => TestCaseStatus::success(),
         (Verdict::Skipped, _) | (_, None) => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message("it was not run");
+            let why = run.record.host_cause().map(|cause| format!(": {}", cause.problem())).unwrap_or_default();
+            status.set_message(format!("it was not run{why}"));
             status
         }
         (_, Some(main)) => {

@@ -88,7 +88,7 @@ pub fn ending(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Passed => None,
         Outcome::Failed { cause } => Some(lines(&cause.to_string())),
-        Outcome::Infrastructure { message } => Some(lines(message)),
+        Outcome::Infrastructure { message, .. } => Some(lines(message)),
         Outcome::Interrupted => Some("the run was interrupted".to_owned()),
     }
 }

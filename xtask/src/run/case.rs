@@ -13,7 +13,7 @@ use super::ground::Ground;
 use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
-use crate::error::Error;
+use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Fate, Played};
 use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
@@ -63,6 +63,7 @@ impl Left {
         match outcome {
             Outcome::Passed | Outcome::Interrupted => false,
             Outcome::Failed { .. } => self.failures > 0,
+            Outcome::Infrastructure { host_cause: Some(_), .. } => false,
             Outcome::Infrastructure { .. } => self.infrastructure > 0,
         }
     }
@@ -160,7 +161,9 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
         Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
-        Some(Error::Host { .. }) | None => Ok(Outcome::Infrastructure { message: format!("{error:#}") }),
+        Some(Error::Host { .. } | Error::EveryCase { .. }) | None => {
+            Ok(Outcome::Infrastructure { message: format!("{error:#}"), host_cause: HostCause::of(&error) })
+        }
     }
 }
 
@@ -274,7 +277,7 @@ fn run_session(
             times: context.dir.file(&format!("{folder}/scenario.log.times"))?,
         }),
         invoker: context.invoker.clone(),
-        timeout: context.options.timeout.unwrap_or(scenario.timeout),
+        timeout: context.options.timeout_of(scenario),
         slot_dir: guard.slot().dir(),
         slot_cgroup: guard.slot().cgroup(),
     };

@@ -49,7 +49,7 @@ pub(super) fn run_duet(
     attempts: &mut Vec<Attempt>,
 ) -> anyhow::Result<Vec<Comparison>> {
     let scenario = &sides.candidate.project.scenarios[planned.scenario];
-    let patience = sides.candidate.options.timeout.unwrap_or(scenario.timeout);
+    let patience = sides.candidate.options.timeout_of(scenario);
     let lockstep = Lockstep::new(LockstepPlan {
         pairs: sides.options.pairs,
         seed: sides.options.seed,
@@ -123,7 +123,7 @@ fn shown(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Passed => "passed".into(),
         Outcome::Failed { cause } => cause.to_string(),
-        Outcome::Infrastructure { message } => message.clone(),
+        Outcome::Infrastructure { message, .. } => message.clone(),
         Outcome::Interrupted => "interrupted".into(),
     }
 }

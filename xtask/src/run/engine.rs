@@ -16,16 +16,17 @@ use super::compare::compare;
 use super::duet::{self, DuetOptions, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
-use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error};
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause};
 use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
+use crate::host::patience::{self, Patience};
 use crate::image::{self, Image, Progress, Replacement};
-use crate::manifest::Project;
+use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
-    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, RecordedPart, Recorder, RunDir,
-    RunRecord, Verdict, milliseconds,
+    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, RecordedPart, RecordedPatience,
+    Recorder, RunDir, RunRecord, Verdict, milliseconds,
 };
 
 /// When a lab stays after its case.
@@ -140,6 +141,11 @@ impl Options {
             working_dir: std::env::current_dir().context("finding the working directory")?,
         })
     }
+
+    /// The deadline of a case of this scenario: the given one as it is, the scenario's own times this machine's patience.
+    pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
+        self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
+    }
 }
 
 /// Carries a plan out; what happens is told to the recorder as it happens.
@@ -157,6 +163,8 @@ pub fn execute(
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?;
     recorder.write_to(&dir)?;
+    let Patience { factor, process_start } = patience::patience();
+    let recorded_patience = RecordedPatience::of(factor, process_start);
     let started_at = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
     recorder.record(Event::RunStarted {
         format_version: FORMAT_VERSION,
@@ -165,6 +173,7 @@ pub fn execute(
         cases: u32::try_from(plan.cases.len()).unwrap_or(u32::MAX),
         shuffle_seed: plan.shuffle_seed,
         user: invoker.name.clone(),
+        patience: Some(recorded_patience),
     });
     link_log(&dir, options, recorder);
     for message in options.schedules.iter().flat_map(|schedules| &schedules.notes) {
@@ -173,7 +182,10 @@ pub fn execute(
     if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
         clients::write(&dir)?;
     }
-    let images = make_images(project, plan, options, recorder, interrupt)?;
+    let (images, unbuilt) = match make_images(project, plan, options, recorder, interrupt) {
+        Ok(images) => (images, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
     let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
     let privileged = report_privileged(project, plan, recorder);
     let context = CaseContext {
@@ -188,10 +200,11 @@ pub fn execute(
         gate: None,
     };
     let layers = images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect();
-    let Cases { results: cases, comparisons, cleanup_failures, error } = match &options.comparing {
-        Comparing::Duet(duet) => run_duets(&context, plan, duet)?,
-        Comparing::Nothing => run_cases(&context, plan),
-        Comparing::Committed { .. } => {
+    let Cases { results: cases, comparisons, cleanup_failures, error, .. } = match (&options.comparing, unbuilt) {
+        (_, Some(error)) => run_none(&context, plan, error),
+        (Comparing::Duet(duet), None) => run_duets(&context, plan, duet)?,
+        (Comparing::Nothing, None) => run_cases(&context, plan),
+        (Comparing::Committed { .. }, None) => {
             let mut cases = run_cases(&context, plan);
             cases.comparisons = compare(project, plan, dir.path(), &layers, &cases.results)?;
             cases
@@ -234,6 +247,7 @@ pub fn execute(
         exit_code,
         command: options.command.clone(),
         machine: Some(perf::this_machine(&state_dir()).machine.clone()),
+        patience: Some(recorded_patience),
         packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
         part: plan.part.as_ref().map(|part| RecordedPart {
             shard: part.shard.number,
@@ -291,8 +305,19 @@ pub(super) fn make_images(
     image::ensure(project, &plan.templates(project), &options.replacements, &observe, &|| interrupt.is_set())
 }
 
-/// Runs the cases one after the other. Where a case cannot even be tried, the error ends the run: those after it count
-/// as skipped, and what stands on the slot is taken down first.
+/// Records that no case was run, because there are no images.
+fn run_none(context: &CaseContext<'_>, plan: &Plan, error: anyhow::Error) -> Cases {
+    let skip = |planned: &PlannedCase| {
+        keep_schedule(context, planned);
+        let result = CaseResult::judge(CaseId(planned.id.clone()), Vec::new());
+        context.recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
+        result
+    };
+    Cases { results: plan.cases.iter().map(skip).collect(), error: Some(error), ..Cases::default() }
+}
+
+/// Runs the cases one after the other. Where a case cannot even be tried, or meets what every further one would meet, that
+/// ends the run: those after it count as skipped, and what stands on the slot is taken down first.
 fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
     let mut ground = Ground::new(context);
     let mut cases = Cases::default();
@@ -302,8 +327,10 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         let enough = context.options.failures_max.is_some_and(|most| failures >= most as usize);
         let enough = enough || is_given_up(context.options);
         let mut attempts = Vec::new();
-        if !enough && !ground.is_kept() && !context.interrupt.is_set() && cases.error.is_none() {
+        let may_go_on = !enough && !ground.is_kept() && !context.interrupt.is_set() && !cases.has_ended();
+        if may_go_on {
             cases.error = run_attempts(context, planned, &mut ground, &mut attempts).err();
+            cases.host_cause = host_cause(&attempts);
         } else {
             keep_schedule(context, planned);
         }
@@ -317,6 +344,7 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         context.recorder.record(Event::Warning { message });
     }
     cases.cleanup_failures = ground.end();
+    cases.tell_host_cause(context.recorder);
     cases
 }
 
@@ -336,11 +364,12 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> anyh
     let mut cases = Cases::default();
     for planned in &plan.cases {
         let mut attempts = Vec::new();
-        if !context.interrupt.is_set() && cases.error.is_none() {
+        if !context.interrupt.is_set() && !cases.has_ended() {
             match run_duet(&sides, planned, (&mut ground, &mut baseline_ground), &mut attempts) {
                 Ok(comparisons) => cases.comparisons.extend(comparisons),
                 Err(error) => cases.error = Some(error),
             }
+            cases.host_cause = host_cause(&attempts);
         }
         let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
         recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
@@ -349,6 +378,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> anyh
     duet::hold_all_together(&mut cases.comparisons);
     cases.cleanup_failures = ground.end();
     cases.cleanup_failures.extend(baseline_ground.end());
+    cases.tell_host_cause(recorder);
     Ok(cases)
 }
 
@@ -359,6 +389,29 @@ struct Cases {
     comparisons: Vec<Comparison>,
     cleanup_failures: Vec<String>,
     error: Option<anyhow::Error>,
+    host_cause: Option<HostCause>,
+}
+
+impl Cases {
+    /// Whether no further case is tried.
+    fn has_ended(&self) -> bool {
+        self.error.is_some() || self.host_cause.is_some()
+    }
+
+    /// Says once why cases were not tried.
+    fn tell_host_cause(&self, recorder: &Recorder) {
+        let Some(cause) = self.host_cause else { return };
+        let skipped = self.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
+        if skipped > 0 {
+            let cases = if skipped == 1 { "1 case was".to_owned() } else { format!("{skipped} cases were") };
+            let message = format!("{cases} not tried, because every case would meet the same: {}", cause.problem());
+            recorder.record(Event::Warning { message });
+        }
+    }
+}
+
+fn host_cause(attempts: &[Attempt]) -> Option<HostCause> {
+    attempts.last().and_then(|attempt| attempt.outcome.host_cause())
 }
 
 /// Whether somebody who looked at a held case has had enough.

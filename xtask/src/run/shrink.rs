@@ -245,8 +245,8 @@ impl Workshop<'_> {
             }
             match outcome {
                 Outcome::Interrupted => return Err(Error::Interrupted.into()),
-                Outcome::Infrastructure { .. } if number < NEW_GROUND_MAX => {}
-                Outcome::Infrastructure { message } => bail!("no lab could be had: {message}"),
+                Outcome::Infrastructure { host_cause: None, .. } if number < NEW_GROUND_MAX => {}
+                Outcome::Infrastructure { message, .. } => bail!("no lab could be had: {message}"),
                 outcome => return Ok(outcome),
             }
         }

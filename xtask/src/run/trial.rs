@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use e2e_contract::Fault;
@@ -13,6 +12,7 @@ use super::machines::{Position, machine};
 use crate::error::Error;
 use crate::fault::{Entry, Injection, Needs, Observed};
 use crate::guard::{Guard, Slot, Wait};
+use crate::host::patience::Deadline;
 use crate::image::{self, Image, Progress};
 use crate::lab::{Container, ExecRequest, Lab, Machine};
 use crate::manifest::{Origin, Project, Template};
@@ -21,7 +21,7 @@ use crate::manifest::{Origin, Project, Template};
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// How long starting what the fault is done to may take.
-const SUBJECT_DEADLINE: Duration = Duration::from_secs(10);
+const SUBJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Tries faults, each on a fresh lab.
 pub struct Trials<'a> {
@@ -200,10 +200,10 @@ fn start_subject(lab: &Lab, target: &Container, subject: &str) -> anyhow::Result
     let script = format!("exec >/dev/null 2>&1\n{subject}\n");
     let argv = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
     let streams_dir = lab.streams_dir().to_owned();
-    let request = ExecRequest { argv, deadline: SUBJECT_DEADLINE, streams_dir, ..ExecRequest::default() };
+    let request = ExecRequest { argv, deadline: SUBJECT_DEADLINE.scaled(), streams_dir, ..ExecRequest::default() };
     let output = target.exec(&request)?;
-    if output.status != 0 || output.timed_out {
-        bail!("`{subject}` ended with status {}: {}", output.status, output.tail());
+    if let Some(failure) = output.failure() {
+        bail!("`{subject}` {failure}");
     }
     Ok(())
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 
+use crate::host::patience::Deadline;
 use crate::host::shell::{Command, CommandError};
 
 /// The folder of tests that need the whole host: nothing runs beside them.
 const ALONE: &str = "alone::";
 
 /// Time that one test may take, the build of a template included.
-const DEADLINE: Duration = Duration::from_secs(900);
+const DEADLINE: Deadline = Deadline::from_secs(900);
 
 /// A test program that Cargo has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Test {
         let command = Command::new(&self.program.path).args(["--exact", &self.name, "--nocapture"]);
         let command = unset.iter().fold(command, Command::env_remove).env("E2E_TEST_BUILT", "1");
         let started = std::time::Instant::now();
-        let result = command.dir(&self.program.package_dir).deadline(DEADLINE).output();
+        let result = command.dir(&self.program.package_dir).deadline(DEADLINE.scaled()).output();
         let failure = match result {
             Ok(output) if output.status == 0 && has_run_one(&output.text()) => None,
             Ok(output) => {

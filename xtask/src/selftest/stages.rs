@@ -12,13 +12,14 @@ use super::lxc::Show;
 use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::cargo::{self, Program};
 use crate::host::invoker::is_root;
+use crate::host::patience::Deadline;
 use crate::host::shell::{self, Command};
 
 /// Target of the tests on real LXC.
 const ON_LXC: &str = "lxc";
 
 /// Time for the templates of Mancer's machines, downloaded packages included.
-const TEMPLATES_DEADLINE: Duration = Duration::from_secs(1800);
+const TEMPLATES_DEADLINE: Deadline = Deadline::from_secs(1800);
 
 /// A part of the tests that can be run on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +238,7 @@ impl Repository {
     fn build_templates(&self) -> anyhow::Result<()> {
         let command = Command::new(own_program()?).arg("--root").arg(&self.root).args(["image", "build"]);
         let command = self.unset.iter().fold(command, Command::env_remove);
-        command.dir(&self.root).deadline(TEMPLATES_DEADLINE).run()?;
+        command.dir(&self.root).deadline(TEMPLATES_DEADLINE.scaled()).run()?;
         Ok(())
     }
 }

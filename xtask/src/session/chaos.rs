@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::faults::Faults;
 use super::requests::{Answer, Session};
 use crate::fault::{Fate, Nemesis, Played, Schedule, Stage};
+use crate::host::patience;
 use crate::lab::WaitError;
 use crate::record::{Event, milliseconds};
 
@@ -105,7 +106,7 @@ impl Session {
         let settled = counted(&self.chaos.state().played);
         if let Some(spec) = self.spec.chaos.as_ref().filter(|_| self.chaos.state().begun) {
             let stop = || self.shall_stop();
-            match self.lab.wait_until_recovered(spec.recovery, &stop) {
+            match self.lab.wait_until_recovered(patience::scaled(spec.recovery), &stop) {
                 Ok(()) => {}
                 Err(error @ WaitError::Deadline { .. }) => {
                     let message = format!("after the last fault was healed: {error}");

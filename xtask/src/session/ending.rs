@@ -67,7 +67,7 @@ pub fn judge(end: End, seen: Seen) -> Outcome {
         return Outcome::Interrupted;
     }
     if let Some(message) = seen.infrastructure {
-        return Outcome::Infrastructure { message };
+        return Outcome::Infrastructure { message, host_cause: None };
     }
     if let Some(message) = seen.violation {
         return failed(Cause::Protocol { message });
@@ -131,7 +131,7 @@ mod tests {
         let shown = match judge(end, seen) {
             Outcome::Passed => "passed".to_owned(),
             Outcome::Failed { cause } => cause.to_string(),
-            Outcome::Infrastructure { message } => format!("infrastructure: {message}"),
+            Outcome::Infrastructure { message, .. } => format!("infrastructure: {message}"),
             Outcome::Interrupted => "interrupted".to_owned(),
         };
         assert_eq!(shown, expected);

@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, ScreenshotCompare};
 
 use super::likeness::{Compared, compare};
-use super::requests::{Answer, Session, require_plain_name};
+use super::requests::{Answer, Session, asked, require_plain_name};
 use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;
+use crate::host::patience::Deadline;
 use crate::lab::{Page, PictureError};
 use crate::record::Event;
 
@@ -18,7 +19,7 @@ use crate::record::Event;
 const UNASKED_MAX: u32 = 3;
 
 /// How long each of them may hold the scenario up.
-const UNASKED_DEADLINE: Duration = Duration::from_secs(20);
+const UNASKED_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// What the browser came back with.
 enum Shot {
@@ -31,7 +32,7 @@ impl Session {
     /// Takes a picture. That the page answers as it should is asked before, so that this fails without a browser, too.
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
-        let deadline = Duration::from_millis(request.deadline_ms);
+        let deadline = asked(request.deadline_ms);
         let picture = match self.shoot(&request.url, deadline).map_err(|error| self.of_picture(error))? {
             Shot::Skipped(reason) => Picture::Skipped { reason },
             Shot::Png(bytes) => {
@@ -92,7 +93,7 @@ impl Session {
     }
 
     fn picture_unasked(&self, name: &str, url: &str) -> anyhow::Result<()> {
-        let page = self.lab.page(url, UNASKED_DEADLINE)?;
+        let page = self.lab.page(url, UNASKED_DEADLINE.scaled())?;
         // Whatever it shows now is worth a look, a server's error message too.
         self.lab.status(&page)?;
         let picture = match self.browse(&page)? {

@@ -27,6 +27,7 @@ use super::scenario::{Ended, SessionSpec};
 use super::wanted::Wanted;
 use crate::host::held_clock::Stopwatch;
 use crate::host::kmsg::KernelLog;
+use crate::host::patience;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
 use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
@@ -321,7 +322,7 @@ impl Session {
 
     fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
-        let deadline = Duration::from_millis(wait.deadline_ms);
+        let deadline = asked(wait.deadline_ms);
         let stop = || self.shall_stop();
         match container.wait_for(&wait.condition, deadline, self.lab.network(), self.lab.streams_dir(), &stop) {
             Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
@@ -562,7 +563,7 @@ impl Session {
     }
 
     fn exec_request(&self, deadline_ms: u64) -> ExecRequest {
-        let deadline = Duration::from_millis(deadline_ms);
+        let deadline = asked(deadline_ms);
         ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
     }
 
@@ -684,6 +685,11 @@ fn shorten(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(COMMAND_CHARS_MAX).chain(" [...]".chars()).collect()
+}
+
+/// A deadline that the scenario asks for, on this machine: it tells what hangs from what works, as the engine's own do.
+pub(super) fn asked(deadline_ms: u64) -> Duration {
+    patience::scaled(Duration::from_millis(deadline_ms))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::wanted::Repeats;
 use crate::fault::Played;
 use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
+use crate::host::patience::{self, Deadline};
 use crate::host::shell::{self, BoundProcess, UserProcess};
 use crate::lab::Lab;
 use crate::manifest::{Expected, UsageLimit, WebPage};
@@ -33,10 +34,10 @@ use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 
 /// How long the processes of a scenario may take to die.
-const KILL_DEADLINE: Duration = Duration::from_secs(5);
+const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// How long requests that were written before the scenario's end may take to be carried out.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// What one session needs.
 #[derive(Debug)]
@@ -162,16 +163,16 @@ pub fn run(
     };
     session.wait_for_release();
     // What the scenario started and left behind goes with it.
-    let killed = cgroup.kill_and_remove(KILL_DEADLINE, || ());
+    let killed = cgroup.kill_and_remove(KILL_DEADLINE.scaled(), || ());
     connection::release(&socket);
     if end == End::GivenUp {
         session.close(); // the request that failed waits for nothing else
     }
     // What it wrote before its end counts; what is still under way after that does not.
-    let _ = served.recv_timeout(DRAIN_DEADLINE);
-    output.wait(DRAIN_DEADLINE);
+    let _ = served.recv_timeout(DRAIN_DEADLINE.scaled());
+    output.wait(DRAIN_DEADLINE.scaled());
     session.close();
-    lab.wait_for_pictures(KILL_DEADLINE); // a kept lab is to be looked at, not to run a browser
+    lab.wait_for_pictures(KILL_DEADLINE.scaled()); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
     killed.context("ending the scenario's processes")?;
     Ok(session.finish(end, sampler.end()))
@@ -191,6 +192,7 @@ fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {
 fn start(spec: &SessionSpec, socket: &Path, output: File) -> anyhow::Result<BoundProcess> {
     let mut environment = spec.environment.clone();
     environment.push((SOCKET_VARIABLE.into(), socket.display().to_string()));
+    environment.push(patience::variable());
     let join = Tree::named(&scenario_cgroup(&spec.slot_cgroup)).make()?;
     shell::spawn_as_user(&UserProcess {
         argv: &spec.argv,

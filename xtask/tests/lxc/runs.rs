@@ -1,6 +1,7 @@
 //! Whole runs of the engine on real containers: what passes, each way to fail, and what a bad day looks like.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -227,6 +228,33 @@ fn a_container_that_does_not_start_is_the_infrastructures_failure() {
 }
 
 #[test]
+fn a_cause_that_every_case_would_meet_is_said_once_and_ends_the_run() {
+    let _host = Host::take();
+    let project = selftest();
+    // A host on which no network can be made.
+    let folder = tempfile::tempdir().unwrap();
+    let ip = folder.path().join("ip");
+    let script = "#!/bin/sh\n[ \"$1\" = -V ] && exit 0\ncat >&2\necho 'RTNETLINK answers: Operation not supported' >&2\nexit 2\n";
+    std::fs::write(&ip, script).unwrap();
+    std::fs::set_permissions(&ip, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let output = e2e(&project, &["tag:smoke"]).env("PATH", path).output().unwrap();
+    assert_eq!(output.status, 3, "{}", said(&output));
+    let text = said(&output);
+    assert!(text.contains("this host lets no network be made for a lab"), "{text}");
+    assert!(text.contains("RTNETLINK answers: Operation not supported"), "{text}");
+    assert_eq!(text.matches("cases were not tried, because every case would meet the same").count(), 1, "{text}");
+    let record = record(&project);
+    let cases = record["cases"].as_array().unwrap();
+    let tried = |case: &serde_json::Value| case["attempts"].as_array().unwrap().len();
+    assert_eq!(cases.iter().map(tried).collect::<Vec<_>>(), [1, 0, 0, 0, 0], "{cases:?}");
+    assert_eq!(cases[0]["attempts"][0]["host_cause"], "network");
+    assert_eq!((&record["counts"]["infrastructure"], &record["counts"]["skipped"]), (&1.into(), &4.into()));
+    let junit = std::fs::read_to_string(project.join("target/e2e/latest/junit.xml")).unwrap();
+    assert_eq!(junit.matches("it was not run: this host lets no network be made for a lab").count(), 4, "{junit}");
+}
+
+#[test]
 fn a_container_that_dies_ends_the_wait_for_it() {
     let _host = Host::take();
     let probe = "[[probes]]\nfile = \"/never\"\ntimeout = \"60s\"\n";
@@ -242,15 +270,21 @@ fn a_container_that_dies_ends_the_wait_for_it() {
 fn a_probe_that_never_passes_says_what_it_saw_last() {
     let _host = Host::take();
     let init = "from = \"mini\"\ninit = [\"/bin/busybox\", \"init\"]\n";
+    // The last look hangs, and the deadline cuts it short: that says nothing, and what was seen before does.
+    let hangs = "exec = [\"/bin/sh\", \"-c\", \"[ -e /tmp/x ] && exec sleep 60; : > /tmp/x; echo not yet; exit 3\"]";
     for (probe, seen) in [
         ("tcp = 81", "refused"),
         ("http = \":81/x\"", "refused"),
         ("exec = [\"/bin/sh\", \"-c\", \"echo not yet; exit 3\"]", "not yet"),
+        (hangs, "not yet"),
     ] {
         let project = project_with_template(&format!("{init}[[probes]]\n{probe}\ntimeout = \"300ms\"\n"));
-        let output = e2e(project.path(), &[]).output().unwrap();
+        let output = e2e(project.path(), &["--patience", "2"]).output().unwrap();
         assert_eq!(output.status, 3, "{}", said(&output));
-        assert!(said(&output).contains(seen) && said(&output).contains("300ms"), "{probe}: {}", said(&output));
+        let text = said(&output);
+        assert!(text.contains(seen) && text.contains("did not come true within 600ms"), "{probe}: {text}");
+        assert!(!text.contains("no answer within"), "{probe}: {text}");
+        assert_eq!(record(project.path())["patience"], serde_json::json!({ "factor": 2.0 }));
     }
 }
 

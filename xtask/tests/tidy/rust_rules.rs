@@ -121,6 +121,28 @@ pub fn prints(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
     found
 }
 
+/// Constants that bound a wait by a time or a number instead of a `Deadline`, and deadlines that stand as numbers where they are used.
+pub fn unscaled(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
+    let word = |at: usize| tokens.get(at).map_or("", |token: &Token<'_>| token.text);
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        if token.text == "mod" && word(at + 1) == "tests" {
+            break; // a test may bound what it waits for as it likes
+        }
+        let name = word(at + 1);
+        let bounds_a_wait = ["DEADLINE", "PATIENCE", "TIMEOUT"].iter().any(|part| name.contains(part));
+        let is_time = ["Duration", "u32", "u64", "i64", "usize", "f64"].contains(&word(at + 3));
+        if token.text == "const" && bounds_a_wait && word(at + 2) == ":" && is_time {
+            found.push((token.line, format!("const {name}: {}", word(at + 3))));
+        }
+        let call = (word(at + 1), word(at + 2), word(at + 3));
+        if token.text == "deadline" && call == ("(", "Duration", "::") && word(at + 4) != "ZERO" {
+            found.push((token.line, format!("deadline(Duration::{}", word(at + 4))));
+        }
+    }
+    found
+}
+
 /// Items of a mod.rs that are more than a list of what there is.
 pub fn logic(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -254,6 +276,26 @@ mod tests {
         check("writeln!(io::stderr(), \"x\")", &["stderr()"]);
         check("std::io::stdout().lock()", &["stdout()"]);
         check("command.stdout(Stdio::null()); let stderr = output.stderr; // println!()", &[]);
+    }
+
+    #[test]
+    fn deadlines_that_no_slow_machine_meets_are_seen() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<_> = unscaled(&tokens(text)).into_iter().map(|(_, what)| what).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("const END_DEADLINE: Duration = Duration::from_secs(3);", &["const END_DEADLINE: Duration"]);
+        check("pub const DEADLINE_SECONDS: u32 = 3;", &["const DEADLINE_SECONDS: u32"]);
+        check(
+            "const TIMEOUT_TEXT: &str = \"3s\"; const PATIENCE: Deadline = Deadline::from_secs(3); const POLL: Duration = Duration::from_secs(1);",
+            &[],
+        );
+        check("Command::new(\"x\").deadline(Duration::from_secs(3)).run()", &["deadline(Duration::from_secs"]);
+        check(
+            "command.deadline(DEADLINE.scaled()); x.deadline(grace + SLACK.scaled()); fn deadline(it: Duration) {}",
+            &[],
+        );
+        check("mod tests { const DEADLINE: Duration = Duration::ZERO; }", &[]);
     }
 
     #[test]

@@ -9,8 +9,14 @@ use super::schema::{WRITE_VARIABLE, hold, reference};
 use crate::*;
 
 /// What a scenario finds in its environment: name, where, and what it is. `xtask/src/run/clients.rs` holds the engine to it.
-const VARIABLES: [(&str, &str, &str); 7] = [
+const VARIABLES: [(&str, &str, &str); 8] = [
     (SOCKET_VARIABLE, "always", "Path of the engine's socket; it is this user's alone."),
+    (
+        PATIENCE_VARIABLE,
+        "always",
+        "Factor of deadlines on this machine, such as `1` or `6.2`. The engine multiplies every `deadline_ms` of a request by it; \
+         a client does the same to the deadlines of its own waits.",
+    ),
     (
         "PYTHONPATH",
         "with a `command`",

@@ -71,6 +71,7 @@ pub fn reference() -> Value {
         ),
         "protocol_version": PROTOCOL_VERSION,
         "socket_variable": SOCKET_VARIABLE,
+        "patience_variable": PATIENCE_VARIABLE,
         "line_bytes_max": LINE_BYTES_MAX,
         "stream_bytes_max": STREAM_BYTES_MAX,
         "envelope": envelope,

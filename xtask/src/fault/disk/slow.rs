@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::cgroup::throttle_problem;
+use crate::host::patience::Deadline;
 
 /// Less takes too long to watch; of more a small volume has no room to watch it.
 const KILOBYTES: std::ops::RangeInclusive<u32> = 100..=20_000;
@@ -24,10 +25,10 @@ const BLOCK_BYTES: u64 = 16 << 10;
 const ROUNDS: usize = 3;
 
 /// How long a healed disk may take to be fast again.
-const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How much longer than the rate demands one look may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Deadline = Deadline::from_secs(20);
 
 /// A bound for the device of a volume in the container's control group.
 pub struct Slow {
@@ -82,10 +83,13 @@ impl Slow {
             let took = std::fs::read_to_string(output.stdout.path()).ok().and_then(|text| time_between(&text));
             match took {
                 Some(took) if !output.timed_out && output.status == 0 => Ok(took),
-                _ => bail!("writing to {} past the page cache and reading it: {}", volume.inside, output.tail()),
+                _ => {
+                    let failure = output.failure().unwrap_or_else(|| "did not say how long it took".to_owned());
+                    bail!("writing to {} past the page cache and reading it {failure}", volume.inside)
+                }
             }
         };
-        let deadline = shortest * 2 + PATIENCE;
+        let deadline = shortest * 2 + PATIENCE.scaled();
         // What must be allocated and written down beside the data is done before the clock starts.
         timed(r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" conv=fsync"#, deadline)?;
         let writing = timed(r#"dd if=/dev/zero of="$1" bs="$2" count="$3" conv=notrunc oflag=direct"#, deadline)?;
@@ -194,7 +198,7 @@ impl Effect for Slow {
             if self.is_fast(&passage) {
                 return Ok(passage.to_string());
             }
-            if begun.elapsed() > HEAL_DEADLINE {
+            if begun.elapsed() > HEAL_DEADLINE.scaled() {
                 bail!("{passage}: that is as slow as before");
             }
         }

@@ -12,12 +12,13 @@ use nix::fcntl::{Flock, FlockArg};
 use super::protocol::{Ask, LiveFault, PROCESS, Reply, file, log, socket};
 use crate::error::Error;
 use crate::guard::{Guard, Slot, Spawn};
+use crate::host::patience::{self, Deadline};
 
 /// How long a holder may take until it answers.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How long a fault may take to bite, or to be gone: the slowest of the catalogue starts a container several times.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(600);
+const ANSWER_DEADLINE: Deadline = Deadline::from_secs(600);
 
 /// Between two looks whether it answers.
 const POLL: Duration = Duration::from_millis(5);
@@ -103,7 +104,7 @@ impl HeldFaults {
     fn ask(&self, ask: &Ask) -> anyhow::Result<Reply> {
         let asking = || format!("asking the process that holds the faults of slot {}", self.slot.name());
         let mut socket = UnixStream::connect(socket(&self.slot)).with_context(asking)?;
-        socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        socket.set_read_timeout(Some(ANSWER_DEADLINE.scaled()))?;
         let mut line = serde_json::to_vec(ask)?;
         line.push(b'\n');
         socket.write_all(&line).with_context(asking)?;
@@ -146,7 +147,8 @@ fn start(guard: &Guard) -> anyhow::Result<()> {
     let engine = format!("/proc/{}/exe", std::process::id());
     let argv = [engine.as_str(), "fault-holder", "--slot", slot.name()].map(str::to_owned).to_vec();
     let kept = ["PATH", "HOME", "E2E_STATE_DIR"];
-    let environment = kept.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    let kept = kept.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let environment = kept.chain([patience::variable()]).collect();
     let process = guard.spawn(Spawn { name: PROCESS.into(), argv, environment, log: log(slot) })?;
     let begun = Instant::now();
     while UnixStream::connect(socket(slot)).is_err() {
@@ -154,8 +156,8 @@ fn start(guard: &Guard) -> anyhow::Result<()> {
         if let Some(status) = process.exited() {
             bail!("the process that holds faults ended with status {status}: {}", said());
         }
-        if begun.elapsed() > START_DEADLINE {
-            bail!("the process that holds faults did not answer within {START_DEADLINE:?}: {}", said());
+        if begun.elapsed() > START_DEADLINE.scaled() {
+            bail!("the process that holds faults did not answer within {START_DEADLINE}: {}", said());
         }
         std::thread::sleep(POLL); // a socket that is not there yet gives no sign
     }

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::queue_problem;
+use crate::host::patience::Deadline;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
@@ -24,7 +25,7 @@ const KNOCKS: usize = 8;
 const ROUNDS: usize = 3;
 
 /// How long an answer may take beside the delay itself.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Deadline = Deadline::from_secs(2);
 
 /// Packets that do not wait are told from the others only by much.
 const REORDER_DELAY_MIN_MS: u32 = 10;
@@ -34,7 +35,7 @@ const REORDER_PERCENT_MAX: u8 = 90;
 const REORDERED: usize = 400;
 
 /// How long a healed link may take to be fast again.
-const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// A longer way to the container.
 pub struct Delay {
@@ -108,7 +109,7 @@ impl Delay {
     }
 
     fn patience(&self) -> Duration {
-        self.delay() + self.jitter() + PATIENCE
+        self.delay() + self.jitter() + PATIENCE.scaled()
     }
 
     fn hold_by_kernel(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -231,7 +232,7 @@ impl Effect for Delay {
             return Err(outage.into());
         }
         for peer in Peer::of(site)? {
-            let times = peer.knock_times(site, KNOCKS, PATIENCE)?;
+            let times = peer.knock_times(site, KNOCKS, PATIENCE.scaled())?;
             let trips = Trips::of(&times).with_context(|| format!("{} does not answer reliably", site.name()))?;
             self.before.push((peer, trips));
         }
@@ -303,7 +304,7 @@ impl Effect for Delay {
             if let Some(kind) = tc::root_kind(site.lab.network(), &site.container.machine().port())? {
                 return Ok(format!("{slow}, in its port's queue ({kind}); nothing else delays its packets any more"));
             }
-            if begun.elapsed() > HEAL_DEADLINE {
+            if begun.elapsed() > HEAL_DEADLINE.scaled() {
                 bail!(slow);
             }
         }

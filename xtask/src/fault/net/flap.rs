@@ -13,6 +13,7 @@ use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
 use crate::host::netns::NetworkNamespace;
 use crate::host::nft::Table;
+use crate::host::patience::Deadline;
 use crate::host::volley::Arrivals;
 
 const FAMILY: &str = "bridge";
@@ -26,7 +27,7 @@ const PACE_MIN: Duration = Duration::from_millis(1);
 const PACE_MAX: Duration = Duration::from_millis(20);
 
 /// How long a busy machine may take beside the phases themselves.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Deadline = Deadline::from_secs(5);
 
 /// How long a healed link is watched at least, past the time in which it would be cut again, and at most.
 const WATCH_MIN: Duration = Duration::from_millis(200);
@@ -156,7 +157,7 @@ impl Effect for Flap {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let deadline = self.down * 2 + self.up + SLACK;
+        let deadline = self.down * 2 + self.up + SLACK.scaled();
         // A cut, and the end of it.
         let enough = |seen: &Arrivals| self.is_cut(seen.longest_cut());
         let seen = side_by_side(&self.peers, |peer| self.watch(site, peer, deadline, enough))?;

@@ -12,12 +12,13 @@ use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
 use crate::host::iptables::{QueueRules, Stage, queue_problem, queue_rules};
 use crate::host::netqueue::{self, QueueState};
+use crate::host::patience::{self, Deadline};
 use crate::host::process::Running;
 use crate::host::undo::Undo;
 use crate::lab::BRIDGE;
 
 /// How long it may take to read its queue, or to end.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Between two looks whether it reads.
 const POLL: Duration = Duration::from_millis(2);
@@ -100,7 +101,8 @@ impl Helper {
         argv.extend(["--queue".into(), queue.to_string()]);
         argv.extend_from_slice(words);
         let log = machine.log_dir().join(format!("{}.log", self.kind));
-        let spawn = Spawn { name: self.process_name(site), argv, environment: Vec::new(), log: log.clone() };
+        let spawn =
+            Spawn { name: self.process_name(site), argv, environment: vec![patience::variable()], log: log.clone() };
         let process = site.lab.guard().spawn(spawn)?;
         self.wait_until_it_reads(site, &process, &log)?;
         self.process = Some(process);
@@ -115,8 +117,12 @@ impl Helper {
             if let Some(status) = process.exited() {
                 bail!("the process that packets are handed to ended with status {status}: {}", said().trim());
             }
-            if begun.elapsed() > DEADLINE {
-                bail!("the process that packets are handed to reads none after {}: {}", ms(DEADLINE), said().trim());
+            if begun.elapsed() > DEADLINE.scaled() {
+                bail!(
+                    "the process that packets are handed to reads none after {}: {}",
+                    ms(DEADLINE.scaled()),
+                    said().trim()
+                );
             }
             std::thread::sleep(POLL); // the kernel gives no sign of a new reader
         }
@@ -145,7 +151,7 @@ impl Helper {
         }
         for process in Running::find(&Tree::named(&self.cgroup(site)), "netqueue") {
             process.tell_to_end()?;
-            let _ = process.wait_for_end(DEADLINE); // the next step kills it
+            let _ = process.wait_for_end(DEADLINE.scaled()); // the next step kills it
         }
         site.undo(rest.to_vec())
     }

@@ -1,6 +1,6 @@
 //! No packet goes to the container or comes from it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::bail;
 
@@ -8,23 +8,24 @@ use super::peer::{Peer, answers, is_down, ms, side_by_side};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
 use crate::host::nft::Table;
+use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 
 const FAMILY: &str = "bridge";
 
 /// How long no answer has to come at least, before there counts as being none.
-const SILENCE: Duration = Duration::from_millis(50);
+const SILENCE: Deadline = Deadline::from_millis(50);
 
 /// So many times longer than an answer took before: the slower the machine, the longer one listens.
 const SILENCE_TIMES: u32 = 2;
 
 /// How long a healed link may take to carry packets: a peer that found nobody asks for the hardware address again once a
 /// second.
-const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How long the first knock at a healed link waits, and the longest: each waits twice as long as the one before.
-const KNOCK_FIRST: Duration = Duration::from_millis(100);
-const KNOCK_LONGEST: Duration = Duration::from_secs(2);
+const KNOCK_FIRST: Deadline = Deadline::from_millis(100);
+const KNOCK_LONGEST: Deadline = Deadline::from_secs(2);
 
 /// A cut link: its packets are dropped on the bridge, so that a restart of the container does not mend it.
 #[derive(Default)]
@@ -56,7 +57,7 @@ impl Effect for Isolate {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let patience = |peer: &Peer| SILENCE.max(peer.usual() * SILENCE_TIMES);
+        let patience = |peer: &Peer| SILENCE.scaled().max(peer.usual() * SILENCE_TIMES);
         let answers = side_by_side(&self.peers, |peer| peer.knock(site, patience(peer)))?;
         if let Some((peer, took)) = self.peers.iter().zip(answers).find_map(|(peer, took)| Some((peer, took?))) {
             bail!("{} still had an answer from {} after {}", peer.name(), site.name(), ms(took));
@@ -75,7 +76,7 @@ impl Effect for Isolate {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (begun, mut patience) = (Instant::now(), KNOCK_FIRST);
+        let (begun, mut patience) = (Instant::now(), KNOCK_FIRST.scaled());
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
                 return Ok(format!("{outage}; nothing cuts its link any more"));
@@ -90,10 +91,10 @@ impl Effect for Isolate {
                 let names: Vec<&str> = answered.iter().map(|(peer, _)| peer.name()).collect();
                 return Ok(format!("it answers {}", names.join(" and ")));
             };
-            if begun.elapsed() > HEAL_DEADLINE {
-                bail!("{} has no answer from {} after {}", silent.name(), site.name(), ms(HEAL_DEADLINE));
+            if begun.elapsed() > HEAL_DEADLINE.scaled() {
+                bail!("{} has no answer from {} after {}", silent.name(), site.name(), ms(HEAL_DEADLINE.scaled()));
             }
-            patience = (patience * 2).min(KNOCK_LONGEST);
+            patience = (patience * 2).min(KNOCK_LONGEST.scaled());
         }
     }
 }

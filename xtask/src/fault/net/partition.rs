@@ -10,13 +10,14 @@ use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed, usual};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
+use crate::host::patience::Deadline;
 use crate::lab::Container;
 
 /// How long no answer has to come at least, before there counts as being none.
-const SILENCE: Duration = Duration::from_millis(100);
+const SILENCE: Deadline = Deadline::from_millis(100);
 
 /// How long an answer may take that comes.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Deadline = Deadline::from_secs(2);
 
 /// A network in pieces.
 pub struct Partition {
@@ -51,7 +52,7 @@ impl Pair {
     }
 
     fn silence(&self) -> Duration {
-        SILENCE.max(self.usual * 3)
+        SILENCE.scaled().max(self.usual * 3)
     }
 }
 
@@ -163,7 +164,7 @@ impl Effect for Partition {
                 pairs.push((pair, cuts.contains(&(from, to))));
             }
         }
-        let took = side_by_side(&pairs, |(pair, _)| usual(PATIENCE, |patience| pair.knock(patience)))?;
+        let took = side_by_side(&pairs, |(pair, _)| usual(PATIENCE.scaled(), |patience| pair.knock(patience)))?;
         for ((mut pair, is_cut), took) in pairs.into_iter().zip(took) {
             let Some(took) = took else { continue }; // down, or cut off by another fault
             pair.usual = took;
@@ -191,7 +192,7 @@ impl Effect for Partition {
             }
         };
         let silent = self.filter.drops(site, silent)?;
-        let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.max(pair.usual * 3)))?;
+        let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.scaled().max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
             bail!("there is no answer {} either", pair.name());
@@ -206,7 +207,7 @@ impl Effect for Partition {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let is_left = || self.filter.exists(site);
         let hears_bridge =
-            |container: &Container| anyhow::Ok(knock(site.lab.network(), container, PATIENCE)?.is_some());
+            |container: &Container| anyhow::Ok(knock(site.lab.network(), container, PATIENCE.scaled())?.is_some());
         until_healed(site, "nothing cuts it off any more", is_left, || {
             let heard = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
             let mut said = Vec::new();

@@ -11,6 +11,7 @@ use crate::fault::effect::Site;
 use crate::fault::injection::usage;
 use crate::host::iptables::{STAGES, queue_rules};
 use crate::host::netns::NetworkNamespace;
+use crate::host::patience::Deadline;
 use crate::host::volley::Lane;
 use crate::host::{nft, tc};
 use crate::lab::Container;
@@ -19,19 +20,19 @@ use crate::lab::Container;
 pub const CLOSED_PORT: u16 = 1;
 
 /// How long a machine may take to answer that is not cut off, perhaps behind another slow link.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Deadline = Deadline::from_secs(1);
 
 /// How long no packet has to come at least, before those that are missing count as lost.
-const QUIET: Duration = Duration::from_millis(200);
+const QUIET: Deadline = Deadline::from_millis(200);
 
 /// How long a healed link may take to be as before.
-const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// After this long, what is still seen may be another fault's.
-const OTHERS_AFTER: Duration = Duration::from_secs(3);
+const OTHERS_AFTER: Deadline = Deadline::from_secs(3);
 
 /// How long one may take that is delayed on purpose.
-const PATIENCE_LONG: Duration = Duration::from_secs(12);
+const PATIENCE_LONG: Deadline = Deadline::from_secs(12);
 
 /// After this long the kernel sends a knock again that had no answer: one that took longer may have been lost on the way.
 const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -54,11 +55,12 @@ impl Peer {
     /// When not even the bridge is answered.
     pub fn of(site: &Site<'_>) -> anyhow::Result<Vec<Self>> {
         let mut bridge = Self { container: None, usual: Duration::ZERO };
-        bridge.usual = usual(PATIENCE_LONG, |patience| bridge.knock(site, patience))?.ok_or_else(|| cut_off(site))?;
+        bridge.usual =
+            usual(PATIENCE_LONG.scaled(), |patience| bridge.knock(site, patience))?.ok_or_else(|| cut_off(site))?;
         let other = site.lab.containers().iter().find(|it| it.machine().name != site.name() && !is_down(it));
         let mut other = other.map(|other| Self { container: Some(other.clone()), usual: Duration::ZERO });
         if let Some(peer) = &mut other {
-            match usual(PATIENCE.max(bridge.usual * 3), |patience| peer.knock(site, patience))? {
+            match usual(PATIENCE.scaled().max(bridge.usual * 3), |patience| peer.knock(site, patience))? {
                 Some(usual) => peer.usual = usual,
                 None => other = None, // cut off itself
             }
@@ -72,7 +74,7 @@ impl Peer {
     /// When it is not.
     pub fn at(site: &Site<'_>, other: &Container) -> anyhow::Result<Self> {
         let mut peer = Self { container: Some(other.clone()), usual: Duration::ZERO };
-        peer.usual = usual(PATIENCE_LONG, |patience| peer.knock(site, patience))?.ok_or_else(|| {
+        peer.usual = usual(PATIENCE_LONG.scaled(), |patience| peer.knock(site, patience))?.ok_or_else(|| {
             usage(format!("{} has no answer from {} as it is: nothing more could be seen", peer.name(), site.name()))
         })?;
         Ok(peer)
@@ -101,7 +103,7 @@ impl Peer {
         match &self.container {
             None => Ok(true),
             Some(container) if is_down(container) => Ok(false),
-            Some(container) => Ok(knock(site.lab.network(), container, PATIENCE)?.is_some()),
+            Some(container) => Ok(knock(site.lab.network(), container, PATIENCE.scaled())?.is_some()),
         }
     }
 
@@ -170,7 +172,7 @@ impl Peer {
 
     /// How long one waits for packets from it, once none comes any more.
     pub fn quiet(&self) -> Duration {
-        QUIET.max(self.usual * 3)
+        QUIET.scaled().max(self.usual * 3)
     }
 
     /// Knocks several times at once: how long the answers took, shortest first.
@@ -231,10 +233,10 @@ pub fn until_healed(
             Ok(evidence) => return Ok(evidence),
             // What cuts it off, or does the same to it, is another fault's affair.
             Err(_) if is_cut_off(site)? && !is_left()? => return Ok(format!("it is cut off; {gone}")),
-            Err(problem) if begun.elapsed() > OTHERS_AFTER && !is_left()? && others_are_left(site)? => {
+            Err(problem) if begun.elapsed() > OTHERS_AFTER.scaled() && !is_left()? && others_are_left(site)? => {
                 return Ok(format!("{problem}, by another fault; {gone}"));
             }
-            Err(problem) if begun.elapsed() > HEAL_DEADLINE => bail!(problem),
+            Err(problem) if begun.elapsed() > HEAL_DEADLINE.scaled() => bail!(problem),
             Err(_) => {}
         }
     }
@@ -271,7 +273,7 @@ pub fn is_down(container: &Container) -> bool {
 /// # Errors
 /// When it could not be tried.
 pub fn is_cut_off(site: &Site<'_>) -> anyhow::Result<bool> {
-    Ok(knock(site.lab.network(), site.container, PATIENCE)?.is_none())
+    Ok(knock(site.lab.network(), site.container, PATIENCE.scaled())?.is_none())
 }
 
 /// Nothing more can be seen of a container that is cut off already.
@@ -381,7 +383,7 @@ mod tests {
     /// What `usual` makes of such answers, and how long it was ready to wait for each.
     fn usual_of(answers: &[Option<u64>]) -> (Option<Duration>, Vec<Duration>) {
         let waits = RefCell::new(Vec::new());
-        let seen = usual(PATIENCE_LONG, |patience| {
+        let seen = usual(PATIENCE_LONG.scaled(), |patience| {
             let answer = answers[waits.borrow().len()];
             waits.borrow_mut().push(patience);
             Ok(answer.map(Duration::from_millis))
@@ -392,13 +394,16 @@ mod tests {
     #[test]
     fn a_link_that_loses_packets_is_not_slow() {
         let ms = Duration::from_millis;
-        assert_eq!(usual_of(&[Some(30)]), (Some(ms(30)), vec![PATIENCE_LONG]));
-        assert_eq!(usual_of(&[None]), (None, vec![PATIENCE_LONG]));
+        assert_eq!(usual_of(&[Some(30)]), (Some(ms(30)), vec![PATIENCE_LONG.scaled()]));
+        assert_eq!(usual_of(&[None]), (None, vec![PATIENCE_LONG.scaled()]));
         // Lost three times, then twice, then not at all.
         let lossy = usual_of(&[Some(7030), Some(3030), Some(30)]);
-        assert_eq!(lossy, (Some(ms(30)), vec![PATIENCE_LONG, ms(7030), ms(3030)]));
+        assert_eq!(lossy, (Some(ms(30)), vec![PATIENCE_LONG.scaled(), ms(7030), ms(3030)]));
         // Lost once, then no answer in the time of the first.
-        assert_eq!(usual_of(&[Some(1030), None, Some(30)]), (Some(ms(30)), vec![PATIENCE_LONG, ms(1030), ms(1030)]));
+        assert_eq!(
+            usual_of(&[Some(1030), None, Some(30)]),
+            (Some(ms(30)), vec![PATIENCE_LONG.scaled(), ms(1030), ms(1030)])
+        );
     }
 
     #[test]

@@ -1,19 +1,18 @@
 //! One TCP port of the container hears nothing.
 
-use std::time::Duration;
-
 use anyhow::bail;
 
 use super::filter::{Filter, chain};
 use super::peer::{CLOSED_PORT, Peer, expect_up, ms, present, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
+use crate::host::patience::Deadline;
 
 /// How long no answer has to come from a blocked port at least, before there counts as being none.
-const SILENCE: Duration = Duration::from_millis(100);
+const SILENCE: Deadline = Deadline::from_millis(100);
 
 /// How long an answer may take that comes: on a link that loses packets the first ones are sent again after 1 and 3 s.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Deadline = Deadline::from_secs(8);
 
 /// A port whose packets get lost.
 pub struct PortBlock {
@@ -46,7 +45,7 @@ impl PortBlock {
 
     /// Whether each of them has an answer from the port.
     fn hear(&self, site: &Site<'_>, peers: &[&Peer]) -> anyhow::Result<Result<String, String>> {
-        let took = side_by_side(peers, |peer| peer.knock_at(site, self.port, PATIENCE))?;
+        let took = side_by_side(peers, |peer| peer.knock_at(site, self.port, PATIENCE.scaled()))?;
         let mut said = Vec::new();
         for (peer, took) in peers.iter().zip(took) {
             match took {
@@ -59,10 +58,10 @@ impl PortBlock {
 
     /// Sees that each of them has an answer from another port, and none from this one.
     fn hear_others(&self, site: &Site<'_>) -> anyhow::Result<String> {
-        let silence = |peer: &Peer| SILENCE.max(peer.usual() * 2);
+        let silence = |peer: &Peer| SILENCE.scaled().max(peer.usual() * 2);
         let knock = |peer: &Peer| {
             let blocked = peer.knock_at(site, self.port, silence(peer))?;
-            Ok((blocked, peer.knock_at(site, self.other(), PATIENCE)?))
+            Ok((blocked, peer.knock_at(site, self.other(), PATIENCE.scaled())?))
         };
         let mut said = Vec::new();
         for (peer, (blocked, other)) in self.peers.iter().zip(side_by_side(&self.peers, knock)?) {

@@ -14,6 +14,7 @@ use crate::fault::injection::usage;
 use crate::host::flood::{Flood, HEADER_BYTES};
 use crate::host::iptables::{UNDELAYED, queue_problem};
 use crate::host::netns::received_bytes;
+use crate::host::patience::Deadline;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
@@ -42,7 +43,7 @@ const FRAMES: u64 = 16;
 const CLOSED_PORT: u16 = 1;
 
 /// How long a healed link may take to be fast again.
-const HEAL_DEADLINE: Duration = Duration::from_secs(20);
+const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// A token bucket at the container's port.
 pub struct Rate {
@@ -249,7 +250,7 @@ impl Effect for Rate {
             if is_cut_off(site)? && self.slowed_by(site)?.is_none() {
                 return Ok("it is cut off; nothing slows its link any more".into());
             }
-            if begun.elapsed() > HEAL_DEADLINE {
+            if begun.elapsed() > HEAL_DEADLINE.scaled() {
                 bail!("{flow}: that is as slow as before");
             }
         }

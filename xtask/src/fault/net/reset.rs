@@ -10,9 +10,10 @@ use super::filter::{Filter, IptablesRules, Rules};
 use super::peer::{Peer, answers, expect_up, network_of, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
+use crate::host::patience::Deadline;
 
 /// How long a connection may take to come about, or to break.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Deadline = Deadline::from_secs(5);
 
 /// Connections that break.
 pub struct Reset {
@@ -63,7 +64,7 @@ impl Door {
 
     /// A new connection of a peer.
     fn connect(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<(Came, Option<TcpStream>)> {
-        let connect = || TcpStream::connect_timeout(&self.address, PATIENCE.max(peer.usual() * 3));
+        let connect = || TcpStream::connect_timeout(&self.address, PATIENCE.scaled().max(peer.usual() * 3));
         match peer.network(site)?.inside(connect)? {
             Ok(stream) => Ok((Came::Connected, Some(stream))),
             Err(error) => match error.kind() {
@@ -83,7 +84,7 @@ impl Door {
         loop {
             match listener.accept() {
                 Ok((stream, _)) => return Ok(Some(stream)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && begun.elapsed() < PATIENCE.scaled() => {
                     std::thread::sleep(Duration::from_millis(1)); // until the last segment has come
                 }
                 Err(error) => return Err(error).context("taking a connection"),
@@ -96,7 +97,7 @@ impl Connection {
     /// Sends something to the container, and says whether the connection breaks of it. Where a program of the container
     /// is at the other end it would see the end of what is sent, and nothing else.
     fn breaks(&mut self) -> anyhow::Result<bool> {
-        self.near.set_read_timeout(Some(PATIENCE))?;
+        self.near.set_read_timeout(Some(PATIENCE.scaled()))?;
         let is_reset =
             |kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected);
         let sent = match self.far {
@@ -107,7 +108,7 @@ impl Connection {
         let mut said = [0; 1024];
         let mut heard = sent.and_then(|()| self.near.read(&mut said));
         // What came before is read first.
-        while matches!(heard, Ok(count) if count > 0) && begun.elapsed() < PATIENCE {
+        while matches!(heard, Ok(count) if count > 0) && begun.elapsed() < PATIENCE.scaled() {
             heard = self.near.read(&mut said);
         }
         match heard {

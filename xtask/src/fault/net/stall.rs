@@ -8,13 +8,14 @@ use super::helper::Helper;
 use super::peer::{Peer, answers, expect_up, ms, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
+use crate::host::patience::Deadline;
 use crate::host::volley::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 
 /// So many packets of each peer are watched.
 const WATCHED: usize = 20;
 
 /// How long what was held may take to arrive.
-const ARRIVE_DEADLINE: Duration = Duration::from_secs(10);
+const ARRIVE_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// A link that holds all it is given.
 pub struct Stall {
@@ -34,7 +35,7 @@ impl Stall {
     fn held_that_arrived(&mut self) -> anyhow::Result<usize> {
         let begun = Instant::now();
         for (lane, arrivals) in &mut self.held {
-            let patience = ARRIVE_DEADLINE.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            let patience = ARRIVE_DEADLINE.scaled().saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
             lane.listen(arrivals, patience).context("waiting for packets")?;
         }
         Ok(self.held.iter().map(|(_, arrivals)| arrivals.arrived()).sum())

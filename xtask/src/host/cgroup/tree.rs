@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use walkdir::WalkDir;
 
 use super::{hierarchies, v1, v2};
+use crate::error::HostCause;
 
 /// The group below a tree's own in which its processes begin. LXC hands controllers out in the tree's own group, and the
 /// kernel lets no process into a group of version 2 that does: the next start could not join it.
@@ -45,9 +46,12 @@ impl Tree {
         let unified = |top: &&PathBuf| top.join("cgroup.controllers").exists();
         let freezer = |top: &&PathBuf| top.ends_with("freezer");
         let top = self.hierarchies.iter().find(unified).or_else(|| self.hierarchies.iter().find(freezer));
-        let Some(top) = top.or(self.hierarchies.first()) else { bail!("no cgroup file system is mounted") };
+        let Some(top) = top.or(self.hierarchies.first()) else {
+            return Err(HostCause::Cgroup.error(&anyhow!("no cgroup file system is mounted")));
+        };
         let folder = top.join(&self.name).join(ENTRY);
-        std::fs::create_dir_all(&folder).with_context(|| format!("making the cgroup {}", folder.display()))?;
+        let made = std::fs::create_dir_all(&folder).with_context(|| format!("making the cgroup {}", folder.display()));
+        made.map_err(|error| HostCause::Cgroup.error(&error))?;
         Ok(folder.join("cgroup.procs"))
     }
 

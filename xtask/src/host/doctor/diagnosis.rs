@@ -143,6 +143,7 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use crate::host::patience::Patience;
     use std::path::PathBuf;
 
     use super::*;
@@ -201,6 +202,7 @@ mod tests {
             memory_total_bytes: 8 * GB,
             memory_available_bytes: 6 * GB,
             processors: 4,
+            patience: Patience { factor: 1.0, process_start: Some(std::time::Duration::from_micros(700)) },
             load: 0.3,
             inotify_instances_max: Some(128),
             layers: place.clone(),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
@@ -19,6 +18,7 @@ use crate::host::invoker::user_name;
 use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::packages::{Supply, Use, Uses, WayToRoot};
+use crate::host::patience::{self, Deadline, Patience};
 use crate::host::shell::{Command, which};
 
 /// What the project asks of the machine.
@@ -65,6 +65,7 @@ pub struct Facts {
     pub memory_total_bytes: u64,
     pub memory_available_bytes: u64,
     pub processors: usize,
+    pub patience: Patience,
     /// Mean count of running processes over the last minute.
     pub load: f64,
     pub inotify_instances_max: Option<u64>,
@@ -132,7 +133,7 @@ const PARTS: &[(&str, &str, &str)] = &[
 /// The folder in which LXC looks for the trees of cgroup v1.
 const CGROUP_DIR: &str = "/sys/fs/cgroup";
 
-const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+const VERSION_DEADLINE: Deadline = Deadline::from_secs(5);
 
 impl Facts {
     /// Looks at everything; tries what can be tried. Changes nothing, and takes at most a minute.
@@ -182,6 +183,7 @@ impl Facts {
             memory_total_bytes: memory.total_bytes,
             memory_available_bytes: memory.available_bytes,
             processors: std::thread::available_parallelism().map_or(1, usize::from),
+            patience: patience::patience(),
             load: load.unwrap_or(0.0),
             inotify_instances_max: number("/proc/sys/fs/inotify/max_user_instances"),
             layers: Place::of(Path::new("/var/lib/mancer-e2e")),
@@ -216,7 +218,7 @@ impl Sudo {
         if which("sudo").is_none() {
             return Self::Missing;
         }
-        let silent = Command::new("sudo").args(["-n", "true"]).deadline(VERSION_DEADLINE).run();
+        let silent = Command::new("sudo").args(["-n", "true"]).deadline(VERSION_DEADLINE.scaled()).run();
         if silent.is_ok() {
             return Self::Silent;
         }
@@ -276,7 +278,7 @@ fn versions(tools: &Tools) -> BTreeMap<&'static str, String> {
         ("python3", "--version"),
     ];
     let answer = |(name, flag): (&'static str, &str)| {
-        let output = Command::new(tools.find(name)?).arg(flag).deadline(VERSION_DEADLINE).run().ok()?;
+        let output = Command::new(tools.find(name)?).arg(flag).deadline(VERSION_DEADLINE.scaled()).run().ok()?;
         Some((name, output.text().lines().next().unwrap_or_default().to_owned()))
     };
     asks.into_iter().filter_map(answer).collect()
@@ -303,7 +305,8 @@ fn kernel_config(kernel_release: &str) -> String {
     if !beside_the_kernel.is_empty() || !Path::new("/proc/config.gz").exists() {
         return beside_the_kernel;
     }
-    let unpack = Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).deadline(VERSION_DEADLINE);
+    let unpack =
+        Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).deadline(VERSION_DEADLINE.scaled());
     unpack.run().map(|output| output.text()).unwrap_or_default()
 }
 

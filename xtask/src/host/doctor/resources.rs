@@ -2,6 +2,7 @@
 
 use super::facts::{Facts, Place};
 use super::finding::{Finding, Group};
+use crate::host::patience::Patience;
 
 const GB: u64 = 1_000_000_000;
 const MB: u64 = 1_000_000;
@@ -24,6 +25,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.memory(),
         facts.memory_available(),
         facts.processors(),
+        facts.patience(),
         facts.room("disk-layers", &facts.layers, &layers),
         facts.room("disk-state", &facts.state, &state),
         facts.room("disk-target", &facts.target, &target),
@@ -53,6 +55,18 @@ impl Facts {
             return Finding::warning(group, check, format!("{} in all: less than 4 GB", size(total)), cure);
         }
         Finding::ok(group, check, format!("{} in all", size(total)))
+    }
+
+    fn patience(&self) -> Finding {
+        let Patience { factor, process_start } = self.patience;
+        let start = process_start
+            .map_or_else(String::new, |start| format!("a program starts in {:.2} ms: ", start.as_secs_f64() * 1e3));
+        let seen = if factor == 1.0 {
+            format!("{start}deadlines are as they are written")
+        } else {
+            format!("{start}all deadlines are multiplied by {factor}")
+        };
+        Finding::ok(Group::Resources, "patience", seen)
     }
 
     fn memory_available(&self) -> Finding {

@@ -1,9 +1,9 @@
 //! Trying kernel parts for real, in throw-away namespaces that end with the process that tries.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::host::packages::WayToRoot;
+use crate::host::patience::Deadline;
 use crate::host::shell::{Command, quote, search_path, which};
 
 /// What became of a try.
@@ -24,7 +24,10 @@ pub struct Trials {
 }
 
 /// A try that takes longer is a failure. Killed from inside, as a user cannot kill what runs under sudo.
-const DEADLINE_SECONDS: u64 = 10;
+const TRIAL_DEADLINE: Deadline = Deadline::from_secs(10);
+
+/// Time that a try may take to die past it.
+const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Prints `NAME ok`, or `NAME no` and the command's words, for each try.
 const PRELUDE: &str = r#"
@@ -122,11 +125,12 @@ impl Trials {
             return;
         }
         let sudo: &[&str] = if way_to_root == WayToRoot::Sudo { &["sudo", "-n"] } else { &[] };
-        let deadline = DEADLINE_SECONDS.to_string();
+        let deadline = TRIAL_DEADLINE.scaled().as_secs_f64().to_string();
         // Tools of administration are not in everybody's PATH; sudo's own comes before that of its user.
         let whole = format!("export PATH=\"$PATH\":{}\n{PRELUDE}{script}", quote(&search_path()));
         let words = [sudo, &["timeout", "-s", "KILL", &deadline], enter, &["sh", "-c", &whole]].concat();
-        let command = Command::new(words[0]).args(&words[1..]).deadline(Duration::from_secs(DEADLINE_SECONDS + 5));
+        let command = Command::new(words[0]).args(&words[1..]);
+        let command = command.deadline(TRIAL_DEADLINE.scaled() + KILL_DEADLINE.scaled());
         match command.output() {
             Ok(output) => {
                 self.results.extend(parse(&output.text()));

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 use super::sandbox::{Log, Sandbox};
 use super::{clean, debian, files, python, users};
 use crate::host::mount;
+use crate::host::patience::Deadline;
 use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
 use crate::image::recipe::{Base, Recipe, Sources};
@@ -26,7 +27,7 @@ pub const STEP_MARK: &str = "==> ";
 const STEP_BYTES_MAX: usize = 80;
 
 /// How long copying a tree may take.
-const COPY_DEADLINE: Duration = Duration::from_secs(600);
+const COPY_DEADLINE: Deadline = Deadline::from_secs(600);
 
 /// What the engine tells the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,7 +188,13 @@ impl Workplace {
         }
         if self.on_tmpfs {
             // -a keeps what an overlay needs below another one: whiteouts and trusted.overlay.opaque.
-            Command::new("cp").arg("-a").arg("--").arg(&self.upper).arg(&tree).deadline(COPY_DEADLINE).run()?;
+            Command::new("cp")
+                .arg("-a")
+                .arg("--")
+                .arg(&self.upper)
+                .arg(&tree)
+                .deadline(COPY_DEADLINE.scaled())
+                .run()?;
             mount::detach(&self.scratch)?;
         } else {
             fs::rename(&self.upper, &tree)

@@ -6,18 +6,18 @@ use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use crate::host::mount;
+use crate::host::patience::Deadline;
 use crate::host::shell::{Command, Output, path_of};
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
 use crate::manifest::IdRange;
 
 /// Enough for the largest set of packages on a slow line; a build that hangs ends.
-const DEADLINE: Duration = Duration::from_secs(1800);
+const DEADLINE: Deadline = Deadline::from_secs(1800);
 
 /// The device nodes that programs count on.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -44,10 +44,10 @@ impl Log {
 
     /// Runs a command with both streams in the log; the error has the command and its status, the log the rest.
     pub fn run(&self, command: Command) -> anyhow::Result<()> {
-        let command = command.deadline(DEADLINE);
+        let command = command.deadline(DEADLINE.scaled());
         let Output { status, timed_out, .. } = command.output_to_files(self.file()?, self.file()?)?;
         if timed_out {
-            bail!("`{command}` did not end within {}", humantime::format_duration(DEADLINE));
+            bail!("`{command}` did not end within {DEADLINE}");
         }
         if status != 0 {
             bail!("`{command}` ended with status {status}");

@@ -33,6 +33,7 @@ baseline_missing = "error"
 keep_containers = "failure"
 ttl = "2h"
 slot = 1
+patience = 1.5
 progress = "auto"
 color = "auto"
 "#;
@@ -77,6 +78,7 @@ const WORDS: &[(&str, &str)] = &[
     ("Read<BaselineMissing>", "`\"error\"` or `\"allow\"`"),
     ("Read<KeepWhen>", "`\"never\"`, `\"failure\"` or `\"always\"`"),
     ("Read<TimeToLive>", "duration, or `\"never\"`"),
+    ("Read<PatienceFactor>", "number from 0.1 to 100, or `\"auto\"`"),
     ("Read<SlotNumber>", "whole number from 1 to 99"),
 ];
 

@@ -58,6 +58,7 @@ impl Shards {
             cases: u32::try_from(self.suite.len()).unwrap_or(u32::MAX),
             shuffle_seed: record.shuffle_seed,
             user: record.user.clone(),
+            patience: record.patience,
         };
         let warnings = notes.into_iter().map(|message| Event::Warning { message });
         let head = [began].into_iter().chain(warnings).map(|event| Stamped { at_ms: 0.0, event });
@@ -148,6 +149,7 @@ impl Shards {
             exit_code: EXIT_CODES.into_iter().find(ended_with).unwrap_or(EXIT_FAILED),
             command: whole_command(&first.command),
             machine: first.machine.clone(),
+            patience: first.patience.filter(|_| records().all(|record| record.patience == first.patience)),
             packages: records().flat_map(|record| record.packages.clone()).collect(),
             part: None,
         }

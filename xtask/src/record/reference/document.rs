@@ -17,6 +17,8 @@ const EVENT: &str = include_str!("../event.rs");
 const OUTCOME: &str = include_str!("../outcome.rs");
 const COMPARISON: &str = include_str!("../comparison.rs");
 const VERDICT: &str = include_str!("../../judge/verdict.rs");
+const ERROR: &str = include_str!("../../error.rs");
+const PATIENCE: &str = include_str!("../patience.rs");
 /// Where structs may stand whose fields take another's place.
 const SOURCES: [&str; 3] = [EVENT, COMPARISON, VERDICT];
 const CONTRACT: &str = include_str!("../../../contract/reference.json");
@@ -52,14 +54,19 @@ fn document() -> String {
         (EVENT, "Onward"),
         (COMPARISON, "Way"),
         (VERDICT, "Decision"),
+        (ERROR, "HostCause"),
+        (PATIENCE, "RecordedPatience"),
     ];
     for (source, name) in types {
         text.push_str(&format!("\n## The type {name}\n\n"));
         match fields(source, name) {
             Some(fields) => text.push_str(&table(&fields)),
             None => variants(source, name).iter().for_each(|variant| {
-                let fields: Vec<String> =
-                    variant.fields.iter().map(|field| format!("`{}`: {}", field.name, shown_type(field))).collect();
+                let fields: Vec<String> = variant
+                    .fields
+                    .iter()
+                    .map(|field| format!("`{}`: {}{}", field.name, shown_type(field), missing(field)))
+                    .collect();
                 let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
                 text.push_str(&format!("- `{}`{fields}: {}\n", snake_case(&variant.name), variant.meaning));
             }),
@@ -67,7 +74,7 @@ fn document() -> String {
     }
     text.push_str(
         "\nAn `Outcome` stands as an object whose field `outcome` names it, a `Cause` as one whose field `cause` does; a \
-         `Verdict`,\nan `Onward`, a `Way` and a `Decision` stand as their names. All other types are those of the messages between engine and scenario:\n\
+         `Verdict`,\nan `Onward`, a `Way`, a `Decision` and a `HostCause` stand as their names. All other types are those of the messages between engine and scenario:\n\
          [reference.json](../xtask/contract/reference.json) has them as JSON Schema.\n",
     );
     text
@@ -129,11 +136,15 @@ fn hold(name: &str, rows: &[Field], event: &Value) {
     assert!(unknown.is_empty(), "{name} has fields that nobody describes: {unknown:?}");
 }
 
+fn missing(field: &Field) -> &'static str {
+    if field.may_be_missing { ", or left out" } else { "" }
+}
+
 /// The rows of a table of fields.
 pub fn table(rows: &[Field]) -> String {
     let mut text = String::from("| field | type | meaning |\n|---|---|---|\n");
     for field in rows {
-        let missing = if field.may_be_missing { ", or left out" } else { "" };
+        let missing = missing(field);
         // Links of the documentation lead nowhere here.
         let meaning = field.meaning.replace("[`super::", "`").replace("[`", "`").replace("`]", "`");
         text.push_str(&format!(

@@ -6,7 +6,8 @@ use e2e_contract::{
 
 use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
-    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Onward, Outcome, Verdict, Way,
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Onward, Outcome, RecordedPatience,
+    Verdict, Way,
 };
 
 fn case() -> CaseId {
@@ -36,6 +37,7 @@ fn of_the_run() -> Vec<Event> {
             cases: 12,
             shuffle_seed: None,
             user: "user".into(),
+            patience: Some(RecordedPatience::of(6.2, Some(std::time::Duration::from_micros(15_510)))),
         },
         Event::Waiting { reason: "slot 1 is held by run 20260101-000000-1".into() },
         Event::LayerStep { template: template(), step: "packages".into() },

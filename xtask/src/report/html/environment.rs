@@ -46,6 +46,7 @@ pub fn environment(record: &RunRecord) -> Environment {
     let seed = |name, seed: Option<u64>| seed.map(|seed| (name, seed.to_string()));
     facts.extend(seed("seed of the faults", record.chaos_seed));
     facts.extend(seed("seed of the order", record.shuffle_seed));
+    facts.extend(record.patience.iter().map(|patience| ("factor of deadlines", patience.to_string())));
     facts.extend(record.compared_with.iter().map(|with| ("compared with", with.clone())));
     let templates = record.layers.iter().map(|(name, layer)| Template {
         name: name.clone(),

@@ -90,7 +90,7 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     let cause = match outcome {
         Outcome::Passed => return None,
         Outcome::Interrupted => return end("The run was interrupted", "nothing is said of the product".into()),
-        Outcome::Infrastructure { message } => {
+        Outcome::Infrastructure { message, .. } => {
             return end("No lab could be had: nothing is said of the product", message.clone());
         }
         Outcome::Failed { cause } => cause,

@@ -109,7 +109,7 @@ fn case_view(number: usize, case: &CaseResult, attempts: Vec<AttemptView>) -> Ca
     let last = case.attempts.last();
     let why = match last.map(|attempt| &attempt.outcome) {
         Some(Outcome::Failed { cause }) => cause.to_string(),
-        Some(Outcome::Infrastructure { message }) => message.clone(),
+        Some(Outcome::Infrastructure { message, .. }) => message.clone(),
         _ => match case.attempts.iter().find_map(|attempt| failed(&attempt.outcome)) {
             Some(why) if case.verdict == Verdict::Flaky => format!("passed after: {why}"),
             _ => String::new(),

@@ -133,7 +133,7 @@ impl RunResult<'_> {
                 None
             }
             Outcome::Failed { cause } => Some(cause.to_string()),
-            Outcome::Infrastructure { message } => Some(format!("{message}\nnothing is said of the product")),
+            Outcome::Infrastructure { message, .. } => Some(format!("{message}\nnothing is said of the product")),
             Outcome::Passed | Outcome::Interrupted => None,
         };
         lines.extend(how.iter().flat_map(|how| self.entry("what", Ink::Bad, how)));
@@ -467,8 +467,10 @@ mod tests {
                 "FAILED  0 passed, 1 failed; 13.000 s",
             ],
         );
-        let no_lab =
-            of(Outcome::Infrastructure { message: "no memory\n  cure: buy some".into() }, Verdict::Infrastructure);
+        let no_lab = of(
+            Outcome::Infrastructure { message: "no memory\n  cure: buy some".into(), host_cause: None },
+            Verdict::Infrastructure,
+        );
         assert_eq!(
             no_lab[1..8],
             [

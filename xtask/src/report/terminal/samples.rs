@@ -23,6 +23,7 @@ pub fn run_started(cases: u32) -> Event {
         cases,
         shuffle_seed: None,
         user: "user".into(),
+        patience: None,
     }
 }
 
@@ -193,6 +194,7 @@ pub fn record() -> RunRecord {
         exit_code: 1,
         command: ["e2e", "--chaos", "--slot", "3"].map(str::to_owned).to_vec(),
         machine: None,
+        patience: None,
         packages: std::collections::BTreeMap::new(),
         part: None,
     }

@@ -49,7 +49,7 @@ pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
                     ("FAILED", Ink::Bad, None)
                 }
                 Outcome::Failed { cause } => ("FAILED", Ink::Bad, Some(cause.to_string())),
-                Outcome::Infrastructure { message } => ("NO LAB", Ink::Bad, Some(message.clone())),
+                Outcome::Infrastructure { message, .. } => ("NO LAB", Ink::Bad, Some(message.clone())),
                 Outcome::Interrupted => ("STOPPED", Ink::Caution, None),
             };
             let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };

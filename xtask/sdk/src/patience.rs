@@ -1,0 +1,31 @@
+//! The factor of deadlines on this machine, as the engine has told it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use e2e_contract::PATIENCE_VARIABLE;
+
+/// A deadline on this machine. The engine does the same to those of requests.
+pub fn scaled(deadline: Duration) -> Duration {
+    static FACTOR: OnceLock<f64> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| factor_of(std::env::var(PATIENCE_VARIABLE).ok().as_deref()));
+    Duration::try_from_secs_f64(deadline.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}
+
+/// An engine that says nothing has none.
+fn factor_of(value: Option<&str>) -> f64 {
+    value.and_then(|value| value.parse().ok()).filter(|factor: &f64| factor.is_finite() && *factor > 0.0).unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_says_nothing_leaves_deadlines_as_they_are() {
+        assert_eq!(factor_of(Some("6.2")), 6.2);
+        for none in [None, Some(""), Some("auto"), Some("0"), Some("-2"), Some("inf"), Some("nan")] {
+            assert_eq!(factor_of(none), 1.0, "{none:?}");
+        }
+    }
+}
