@@ -10,7 +10,8 @@ use super::effect::{Effect, Site};
 use super::hog::Hogs;
 use super::injection::usage;
 use crate::error::Error;
-use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, parse_cpus};
+use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, cpus_at_most, parse_cpus};
+use crate::host::hardware::processors;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
 
@@ -152,12 +153,12 @@ impl Effect for Quota {
             return Err(outage.into());
         }
         let share = site.container.group()?.cpu_share()?;
-        let configured = site.container.machine().template.limits.cpus * 100.0;
+        let configured = site.container.machine().template.limits.cpus.min(cpus_at_most()) * 100.0;
         if share.percent().is_some_and(|now| now < configured * 0.99) {
             let message = format!("cpu.quota: something bounds {} already: heal that first", site.name());
             return Err(usage(message));
         }
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = processors();
         let now = share.percent().unwrap_or(f64::INFINITY).min(processors as f64 * 100.0);
         if f64::from(self.percent) > now * SHARE_OF_NOW_MAX {
             let most = now * SHARE_OF_NOW_MAX;
@@ -304,7 +305,7 @@ impl Pin {
 impl Effect for Pin {
     fn supported(&self) -> anyhow::Result<()> {
         controller("cpu.pin", Setting::Cpus)?;
-        if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+        if processors() > 1 {
             return Ok(());
         }
         let problem =

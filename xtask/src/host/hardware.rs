@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::shell::Command;
@@ -21,6 +23,13 @@ pub fn cpu_model() -> String {
 #[must_use]
 pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
+}
+
+/// Processors on which this process may run, however little time it is granted on them.
+#[must_use]
+pub fn processors() -> usize {
+    let set = sched_getaffinity(Pid::from_raw(0));
+    set.map_or(1, |set| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count().max(1))
 }
 
 /// The kernel's release, such as `6.1.0-18-amd64`.
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn this_machine_says_what_it_is() {
-        assert!(cores() > 0);
+        assert!(cores() > 0 && processors() >= cores() as usize);
         assert_ne!(kernel(), UNKNOWN);
         assert!(!cpu_model().is_empty() && !storage(Path::new("/")).is_empty());
     }

@@ -61,6 +61,8 @@ impl Places {
 #[derive(Debug, Clone)]
 pub struct HostTraits {
     pub cgroup: cgroup::Version,
+    /// Processors that it grants at most, in fractions of one.
+    pub cpus: f64,
     pub confinement: Confinement,
 }
 
@@ -70,7 +72,7 @@ impl HostTraits {
     /// # Errors
     /// When the kernel wants a profile, and it cannot be loaded.
     pub fn of_this_host() -> anyhow::Result<Self> {
-        Ok(Self { cgroup: cgroup::version(), confinement: confinement()? })
+        Ok(Self { cgroup: cgroup::version(), cpus: cgroup::cpus_at_most(), confinement: confinement()? })
     }
 }
 
@@ -100,8 +102,11 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Stri
         let target = volume.path.trim_start_matches('/');
         line("lxc.mount.entry", &format!("{} {target} none bind,create=dir 0 0", show(&places.volume(index))));
     }
-    let limits =
-        cgroup::Limits { memory_bytes: template.limits.memory, cpus: template.limits.cpus, pids: template.limits.pids };
+    let limits = cgroup::Limits {
+        memory_bytes: template.limits.memory,
+        cpus: template.limits.cpus.min(host.cpus),
+        pids: template.limits.pids,
+    };
     for (key, value) in cgroup::limit_lines(host.cgroup, &limits) {
         line(key, &value);
     }

@@ -166,7 +166,7 @@ pub struct Limits {
     /// Memory, with what is kept of files in it.
     #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
     pub memory: u64,
-    /// Processors; 0.5 is half of one.
+    /// Processors; 0.5 is half of one. No more than the host grants, where that is a container with a bound of its own.
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,

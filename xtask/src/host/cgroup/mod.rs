@@ -14,4 +14,4 @@ pub(in crate::host) use counters::{text_of, value};
 pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};
 pub use throttle::throttle_problem;
 pub use tree::Tree;
-pub use version::{Limits, Version, hierarchies, layout, limit_lines, version};
+pub use version::{Limits, Version, cpus_at_most, hierarchies, layout, limit_lines, version};

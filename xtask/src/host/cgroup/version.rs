@@ -63,6 +63,16 @@ pub(super) fn unified() -> Option<PathBuf> {
     mounts.into_iter().find(|(_, version)| *version == Version::V2).map(|(path, _)| path)
 }
 
+/// Processors that this host grants to groups at most, in fractions of one: it may be a container with a bound of its own.
+/// Infinite where nothing is refused, which holds of all version 2.
+#[must_use]
+pub fn cpus_at_most() -> f64 {
+    match controller("cpu") {
+        Some((root, Version::V1)) => v1::cpus_at_most(&root).unwrap_or(f64::INFINITY),
+        _ => f64::INFINITY,
+    }
+}
+
 /// The limits as lines of an LXC configuration, key and value.
 #[must_use]
 pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, String)> {
