@@ -48,7 +48,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         writeln!(io::stderr(), "nothing was changed")?;
         return Ok(EXIT_INTERRUPTED);
     }
-    plan.carry_out()?;
+    plan.carry_out(&|line| context.terminal.say(line))?;
     let after = if plan.commands.is_empty() { before } else { examine(&subject) };
     let wanting = after.into_iter().filter(|finding| finding.status != Status::Ok).collect::<Vec<_>>();
     let failures: Vec<_> = wanting.iter().filter(|finding| finding.status == Status::Failure).cloned().collect();
