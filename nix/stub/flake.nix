@@ -1,5 +1,5 @@
 {
-  description = "A nixpkgs of names only: with it flake.nix is evaluated where there is no network. It builds nothing.";
+  description = "A small stand-in for nixpkgs: with it flake.nix is evaluated, and its package built, where there is no network.";
 
   outputs =
     { self }:

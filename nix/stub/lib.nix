@@ -21,17 +21,27 @@ rec {
     seen: one: if builtins.elem one seen then seen else seen ++ [ one ]
   ) [ ];
 
+  hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+
   escapeShellArgs = words: concatStringsSep " " (map (word: "'${word}'") words);
 
   importTOML = path: builtins.fromTOML (builtins.readFile path);
 
-  # Every path must exist. What of them is copied to the store is not looked at.
+  # Every path must exist. A source has the listed paths, what lies below them, and the folders on the way to them.
   fileset = {
     unions = paths: paths;
     toSource =
       { root, fileset }:
+      let
+        isWithin = one: other: one == other || hasPrefix "${other}/" one;
+        listed = map toString fileset;
+      in
       assert builtins.all builtins.pathExists fileset;
-      root;
+      builtins.path {
+        name = "source";
+        path = root;
+        filter = path: _: builtins.any (one: isWithin path one || isWithin one path) listed;
+      };
   };
 
   licenses.mit = "MIT";

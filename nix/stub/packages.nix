@@ -1,6 +1,25 @@
-# Packages that have a name and no content.
+# Packages of the host: each links to those programs of it that `nix/tools.nix` takes from the package. `nix/check build`
+# gives the variables that are read here; without them everything evaluates, and nothing can be built.
 lib: system:
 let
+  # The host's programs come last in a builder's PATH, and in no other place.
+  hostPath = builtins.getEnv "NIX_STUB_PATH";
+  script =
+    name: attributes: text:
+    derivation (
+      {
+        inherit name system;
+        builder = "/bin/bash";
+        args = [
+          "-euc"
+          # Bash ends last: in its place the last command would close its streams before it ends, and Nix kills a builder
+          # whose streams are closed.
+          "${text}\n:"
+        ];
+        PATH = hostPath;
+      }
+      // attributes
+    );
   names = [
     "apparmor-parser"
     "cargo"
@@ -42,34 +61,96 @@ let
       builder = "/bin/sh";
       inputs = builtins.toJSON attributes;
     };
-  build =
+  # Phases of nixpkgs as far as they are used, by the host's compiler, from the crates that its Cargo has.
+  cargo =
     attributes:
-    bare "${attributes.pname}-${attributes.version}" (
-      builtins.removeAttrs attributes [ "passthru" ]
-      // {
-        lock = builtins.readFile attributes.cargoLock.lockFile;
+    script "${attributes.pname}-${attributes.version}" {
+      inherit (attributes) src;
+      CARGO_HOME = builtins.getEnv "NIX_STUB_CARGO_HOME";
+      CARGO_TARGET_DIR = builtins.getEnv "NIX_STUB_TARGET";
+      CARGO_INCREMENTAL = "0";
+      CARGO_PROFILE_DEV_DEBUG = "none";
+      lock = builtins.readFile attributes.cargoLock.lockFile;
+    } ''
+      wrapProgram() {
+          mv "$1" "$(dirname "$1")/.$(basename "$1")-wrapped"
+          printf '#!/bin/bash\nexport PATH=%s:$PATH\nexec -a "$0" %s "$@"\n' \
+              "$5" "$(dirname "$1")/.$(basename "$1")-wrapped" > "$1"
+          chmod +x "$1"
       }
-    )
+      cp -r "$src" source && chmod -R u+w source && cd source
+      ${attributes.buildPhase or ''
+        cargo build --frozen --profile ${builtins.getEnv "NIX_STUB_PROFILE"} ${
+          toString (attributes.cargoBuildFlags or [ ])
+        }
+      ''}
+      ${attributes.installPhase or ''
+        mkdir -p "$out/bin"
+        find "$CARGO_TARGET_DIR/${builtins.getEnv "NIX_STUB_FOLDER"}" -maxdepth 1 -type f -executable \
+            -exec cp -t "$out/bin" {} +
+      ''}
+      ${attributes.postInstall or ""}
+    ''
     // {
       inherit (attributes) version;
     }
     // attributes.passthru or { };
 
-  packages = lib.genAttrs names (name: bare name { }) // {
+  # The names of the programs that are wanted of a package. `nix/check` puts the list of tools beside this file.
+  wanted =
+    package:
+    let
+      tools = import ./tools.nix (
+        lib.genAttrs names (name: name)
+        // {
+          runCommand = _: _: _: null;
+          pkgsStatic.busybox = null;
+        }
+      );
+      all = tools.required // tools.optional;
+    in
+    builtins.filter (program: all.${program} == package) (builtins.attrNames all);
+
+  ofHost =
+    package:
+    script package { } ''
+      mkdir -p "$out/bin" "$out/share"
+      for program in ${toString (wanted package)}; do
+          ! found=$(command -v "$program") || ln -s "$found" "$out/bin/$program"
+      done
+      if [ ${package} = debian-archive-keyring ]; then ln -s /usr/share/keyrings "$out/share/keyrings"; fi
+    '';
+
+  packages = lib.genAttrs names ofHost // {
     inherit lib;
     pkgs = packages;
     stdenv = {
       cc = bare "cc" { };
       hostPlatform = { inherit system; };
     };
-    pkgsStatic.busybox = bare "busybox-static-whole" { };
-    rustPlatform.buildRustPackage = build;
+    pkgsStatic.busybox = script "busybox-static-whole" { } ''
+      mkdir -p "$out/bin" && ln -s "$(command -v busybox)" "$out/bin/busybox"
+    '';
+    rustPlatform.buildRustPackage = cargo;
 
-    buildEnv = { name, ... }@attributes: bare name attributes;
+    buildEnv =
+      {
+        name,
+        paths,
+        pathsToLink,
+      }:
+      script name { } ''
+        for path in ${toString paths}; do
+            for folder in ${toString pathsToLink}; do
+                [ -d "$path$folder" ] || continue
+                mkdir -p "$out$folder" && ln -s "$path$folder"/* "$out$folder"
+            done
+        done
+      '';
     mkShell = { packages }: bare "shell" { inherit packages; };
     runCommand =
-      name: attributes: script:
-      bare name (attributes // { inherit script; });
+      name: attributes: text:
+      script name { inputs = builtins.toJSON attributes; } text;
     writeShellApplication = { name, ... }@attributes: bare name attributes;
 
     # As nixpkgs: arguments by their names, and `override` to give others.

@@ -71,7 +71,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
     }
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;

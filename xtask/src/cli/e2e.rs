@@ -239,7 +239,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(message.into()).into());
     }
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
     }
     if args.setup {
         setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;

@@ -50,7 +50,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         writeln!(io::stderr(), "nothing was changed")?;
         return Ok(EXIT_INTERRUPTED);
     }
-    let announce = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+    let announce = |line: &str| context.terminal.say(line);
     let commands = install(&before, scope, &announce)?;
     // Only root makes a lab: to somebody else it would be one more thing that is not as it should be.
     let after = match () {

@@ -54,7 +54,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;
     let plan = Plan::make(&project, std::slice::from_ref(&failure.case), Order::ONCE)?;
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some());
+        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
     }
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;

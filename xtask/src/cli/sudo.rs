@@ -14,6 +14,7 @@ use crate::host::shell;
 use crate::manifest::Project;
 use crate::plan::Plan;
 use crate::program;
+use crate::report::terminal::Terminal;
 use crate::run::ScenarioBinaries;
 
 /// Variables that mean something to the engine, to its terminal, or to its tests, besides those of the settings.
@@ -65,10 +66,16 @@ pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When they do not build, or there is no sudo.
-pub fn again_with_scenarios(project: &Project, plan: &Plan, are_built: bool) -> anyhow::Result<u8> {
+pub fn again_with_scenarios(
+    project: &Project,
+    plan: &Plan,
+    are_built: bool,
+    terminal: &Terminal,
+) -> anyhow::Result<u8> {
     let to_build = plan.scenarios(project).find(|scenario| scenario.command.is_none());
     let Some(scenario) = to_build.filter(|_| !are_built) else { return again() };
-    let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &|| false)?;
+    let builds = |progress: String| terminal.say(&format!("building the scenarios: {progress}"));
+    let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &builds, &|| false)?;
     let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
     again_with(vec![BUILT.into(), folder.into()])
 }

@@ -1,6 +1,8 @@
 //! Cargo: builds programs and says where they are.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +14,12 @@ use crate::host::patience::Deadline;
 
 /// How long a build may take, dependencies included.
 const BUILD_DEADLINE: Deadline = Deadline::from_secs(1800);
+
+/// Last bytes of what Cargo said that are read for its progress: more than a line.
+const PROGRESS_BYTES: usize = 2048;
+
+/// Columns in which Cargo writes the verb of a message, such as `Compiling`.
+const VERB_COLUMNS: usize = 12;
 
 /// A program that Cargo built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,18 +67,82 @@ pub fn has_target(target: &str) -> anyhow::Result<bool> {
 /// # Errors
 /// [`Error::Usage`] with the compiler's own words when the code does not build.
 pub fn build(root: &Path, words: &[&str]) -> anyhow::Result<Vec<Program>> {
+    build_saying(root, words, &BuildLog::new()?)
+}
+
+/// [`build`] whose progress another thread can read.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn build_saying(root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Result<Vec<Program>> {
+    let messages = tempfile::tempfile().context("making a file for Cargo's messages")?;
     let output = Command::new(program())
         .args(words)
-        .args(["--quiet", "--message-format=json-render-diagnostics"])
+        // Without a terminal Cargo shows how far it is only when it must, and then wants to know a width.
+        .args(["--config", "term.progress.when='always'", "--config", "term.progress.width=100"])
+        .arg("--message-format=json-render-diagnostics")
         .dir(root)
         .deadline(BUILD_DEADLINE.scaled())
-        .output()?;
-    if output.status != 0 {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let problem = format!("`cargo {}` failed in {}:\n{}", words.join(" "), root.display(), said.trim_end());
+        .output_to_files(messages.try_clone()?, log.0.try_clone()?)?;
+    if output.timed_out || output.status != 0 {
+        let failed = if output.timed_out { "did not end within its deadline" } else { "failed" };
+        let said = diagnostics(&log.text(0)?);
+        let problem = format!("`cargo {}` {failed} in {}:\n{said}", words.join(" "), root.display());
         return Err(Error::Usage(problem)).context("building programs");
     }
-    Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    Ok(parse(&BuildLog(messages).text(0)?))
+}
+
+/// What Cargo says while it builds.
+#[derive(Debug)]
+pub struct BuildLog(File);
+
+impl BuildLog {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When there is no room for a temporary file.
+    pub fn new() -> anyhow::Result<Self> {
+        tempfile::tempfile().map(Self).context("making a file for what Cargo says")
+    }
+
+    /// What Cargo does at the moment, such as `12/158: regex, serde`, or `Blocking waiting for file lock on build directory`.
+    ///
+    /// # Errors
+    /// When what it said cannot be read.
+    pub fn progress(&self) -> anyhow::Result<String> {
+        let length = self.0.metadata()?.len();
+        Ok(progress(&self.text(length.saturating_sub(PROGRESS_BYTES as u64))?))
+    }
+
+    /// What was written from a byte on. Cargo goes on writing where it is.
+    fn text(&self, from: u64) -> anyhow::Result<String> {
+        let length = usize::try_from(self.0.metadata()?.len().saturating_sub(from))?;
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, from).context("reading what Cargo said")?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// The last words in what Cargo said, without its bar.
+fn progress(said: &str) -> String {
+    let last = said.rsplit(['\n', '\r']).map(str::trim).find(|words| !words.is_empty()).unwrap_or("begins");
+    last.split_once("] ").map_or(last, |(_, rest)| rest).to_owned()
+}
+
+/// What Cargo and the compiler said of problems: neither bars nor what went well.
+fn diagnostics(said: &str) -> String {
+    let lines = said.lines().map(|line| line.rsplit('\r').next().unwrap_or_default().trim_end());
+    lines.filter(|line| !is_status(line)).collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+/// Whether Cargo wrote a verb in columns of its own, as in `   Compiling regex v1.0.0`.
+fn is_status(line: &str) -> bool {
+    let Some((verb, rest)) = line.split_at_checked(VERB_COLUMNS) else { return false };
+    let verb = verb.trim_start();
+    verb.starts_with(|first: char| first.is_ascii_uppercase())
+        && verb.chars().all(|letter| letter.is_ascii_alphabetic())
+        && rest.starts_with(' ')
 }
 
 /// What Cargo says of one artifact, as far as it is needed.
@@ -108,6 +180,30 @@ fn parse(messages: &str) -> Vec<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_the_last_thing_that_cargo_said() {
+        for (said, expected) in [
+            ("", "begins"),
+            (
+                "    Blocking waiting for file lock on build directory\n",
+                "Blocking waiting for file lock on build directory",
+            ),
+            ("   Compiling a v1.0.0\n\r    Building [=>  ] 12/158: regex, serde        \r", "12/158: regex, serde"),
+            ("[======>       ] 1/4: strsim, walkdir   \r", "1/4: strsim, walkdir"),
+        ] {
+            assert_eq!(progress(said), expected);
+        }
+    }
+
+    #[test]
+    fn problems_are_told_from_what_went_well() {
+        let said = "   Compiling a v1.0.0 (/a)\n    Building [=>  ] 1/2: a   \rerror[E0425]: no x\n --> src/main.rs:1:13\n  |\n\
+                    1 | fn main() { x }\n\n    Building [=>  ] 1/2: a   \rerror: could not compile `a`\n";
+        let expected =
+            "error[E0425]: no x\n --> src/main.rs:1:13\n  |\n1 | fn main() { x }\n\nerror: could not compile `a`";
+        assert_eq!(diagnostics(said), expected);
+    }
 
     #[test]
     fn programs_are_told_from_libraries() {

@@ -1,7 +1,9 @@
 //! Setup: installs what doctor misses.
 
+use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::doctor::{Finding, Status, Subject, examine};
@@ -36,6 +38,8 @@ const INSTALL_DEADLINE: Deadline = Deadline::from_secs(1800);
 const APT_LISTS_LOCK: &str = "/var/lib/apt/lists/lock";
 const APT_LISTS_DEADLINE: Deadline = Deadline::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time after which a wait is announced again.
+const PULSE: Duration = Duration::from_millis(1500);
 
 impl Plan {
     /// What mends these findings.
@@ -87,21 +91,28 @@ impl Plan {
     }
 
     /// Runs the commands on the caller's terminal, so that sudo can ask for a password and Ctrl-C reaches them.
-    /// What they print goes to stderr. Can be run twice.
+    /// What they print goes to stderr. Can be run twice. `announce` is given what is waited for, again and again.
     ///
     /// # Errors
     /// [`Error::Host`] when the last command fails. An earlier one only refreshes lists: the last one shows
     /// whether that mattered.
-    pub fn carry_out(&self) -> anyhow::Result<()> {
+    pub fn carry_out(&self, announce: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
         let lines = self.lines();
-        let deadline = Instant::now() + APT_LISTS_DEADLINE.scaled();
-        while !lines.is_empty() && is_locked(Path::new(APT_LISTS_LOCK)) && Instant::now() < deadline {
+        let began = Instant::now();
+        let (mut announced, deadline) = (began, APT_LISTS_DEADLINE.scaled());
+        while !lines.is_empty() && is_locked(Path::new(APT_LISTS_LOCK)) && began.elapsed() < deadline {
             std::thread::sleep(POLL_INTERVAL);
+            if announced.elapsed() >= PULSE {
+                announce(&format!("waiting: another process refreshes apt's lists, {} s", began.elapsed().as_secs()));
+                announced = Instant::now();
+            }
         }
         let seconds = INSTALL_DEADLINE.scaled().as_secs();
         for (index, line) in lines.iter().enumerate() {
             let guarded = format!("exec timeout --foreground --kill-after=10 {seconds} {line} >&2");
-            let status = run_interactive("sh", &["-c".to_owned(), guarded])?;
+            let run = || run_interactive("sh", &["-c".to_owned(), guarded]);
+            // On a terminal package managers say themselves how far they are.
+            let status = if std::io::stderr().is_terminal() { run()? } else { with_pulse(PULSE, line, announce, run)? };
             if status != 0 && index + 1 == lines.len() {
                 return Err(Error::Host {
                     problem: format!("`{line}` ended with status {status}; it says above why"),
@@ -114,12 +125,29 @@ impl Plan {
     }
 }
 
+/// Does some work, and announces again and again that it goes on.
+fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(&str) + Sync), work: impl FnOnce() -> T) -> T {
+    let (ends, end) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let began = Instant::now();
+            while end.recv_timeout(pulse) == Err(RecvTimeoutError::Timeout) {
+                announce(&format!("`{what}` runs, {} s", began.elapsed().as_secs()));
+            }
+        });
+        let done = work();
+        drop(ends);
+        done
+    })
+}
+
 /// Installs all that is missing, asking nothing, and looks again. What is optional may stay missing.
 /// `announce` is given each command before it runs, and what is still missing after that.
 ///
 /// # Errors
 /// [`Error::Host`] when a command for what is required fails, or the machine still does not do.
-pub fn install_missing(subject: &Subject, announce: impl Fn(&str)) -> anyhow::Result<()> {
+pub fn install_missing(subject: &Subject, announce: impl Fn(&str) + Sync) -> anyhow::Result<()> {
+    announce("looking at what this machine has");
     install(&examine(subject), Scope::Everything, &announce)?;
     let after = examine(subject);
     for finding in after.iter().filter(|it| it.status == Status::Warning && !it.items.is_empty()) {
@@ -136,14 +164,14 @@ pub fn install_missing(subject: &Subject, announce: impl Fn(&str)) -> anyhow::Re
 ///
 /// # Errors
 /// [`Error::Host`] when a command for what is required fails.
-pub fn install(findings: &[Finding], scope: Scope, announce: &dyn Fn(&str)) -> anyhow::Result<Vec<String>> {
+pub fn install(findings: &[Finding], scope: Scope, announce: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Vec<String>> {
     let mut commands = Vec::new();
     let absent = install_with(findings, scope, Plan::of_items, |plan| {
         for line in plan.lines() {
             announce(&line);
             commands.push(line);
         }
-        plan.carry_out()
+        plan.carry_out(announce)
     })?;
     if !absent.is_empty() {
         announce(&format!("not installed: {}: no package of this system brings it", absent.join(", ")));
@@ -279,7 +307,7 @@ mod tests {
             let items = missing_items(&lacking(&["strace"]), Scope::Required);
             let plan = Plan::with(&items, supply, WayToRoot::Direct).unwrap();
             assert!(plan.is_empty(), "{plan:?}");
-            plan.carry_out().unwrap();
+            plan.carry_out(&|_| ()).unwrap();
         }
     }
 
@@ -298,7 +326,7 @@ mod tests {
         assert!(error(Supply::Unknown).contains("install lxc-start with the system's package manager"));
         let optional = |supply| {
             let plan = |items: &[&'static str]| Plan::with(items, supply, WayToRoot::Direct);
-            install_with(&lacking(&["chromium"]), Scope::Everything, plan, Plan::carry_out)
+            install_with(&lacking(&["chromium"]), Scope::Everything, plan, |plan| plan.carry_out(&|_| ()))
         };
         assert_eq!(optional(Supply::Nix).unwrap(), ["chromium"]);
         assert_eq!(optional(Supply::Unknown).unwrap(), ["chromium"]);
@@ -317,14 +345,26 @@ mod tests {
     }
 
     #[test]
+    fn work_that_goes_on_is_announced_until_it_ends() {
+        let (sender, receiver) = channel();
+        let announce = move |line: &str| {
+            let _ = sender.send(line.to_owned()); // nobody listens any more once two were heard
+        };
+        let two = with_pulse(Duration::from_millis(1), "apt-get", &announce, || {
+            [(); 2].map(|()| receiver.recv_timeout(Duration::from_secs(60)).unwrap())
+        });
+        assert_eq!(two, ["`apt-get` runs, 0 s"; 2]);
+    }
+
+    #[test]
     fn only_the_last_command_must_succeed() {
         let plan = |commands: &[&str]| Plan {
             commands: commands.iter().map(|program| vec![(*program).to_owned()]).collect(),
             by_hand: Vec::new(),
             way_to_root: WayToRoot::Direct,
         };
-        plan(&["false", "true"]).carry_out().unwrap();
-        let error = plan(&["true", "false"]).carry_out().unwrap_err().to_string();
+        plan(&["false", "true"]).carry_out(&|_| ()).unwrap();
+        let error = plan(&["true", "false"]).carry_out(&|_| ()).unwrap_err().to_string();
         assert!(error.contains("`false` ended with status 1"), "{error}");
     }
 }

@@ -21,6 +21,12 @@ use crate::program::named;
 /// How often the log is looked at for the next step while the worker runs.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Time after which a step that goes on is told again: nobody shall look at a still screen for 2 s.
+const PULSE: Duration = Duration::from_millis(1500);
+
+/// Most characters of a log's line that are told.
+const LOG_LINE_MAX: usize = 72;
+
 /// Longer than any step may take: a worker that hangs ends.
 const WORKER_DEADLINE: Deadline = Deadline::from_secs(3600);
 
@@ -146,12 +152,17 @@ fn under_guard(
     let process = guard.spawn(worker(job, staging, guard, &log)?)?;
 
     let end = started + WORKER_DEADLINE.scaled();
-    let mut last_step = String::new();
+    let tell = |step: String| observe(Progress::Building { template: job.template.to_owned(), step });
+    let (mut last_step, mut step_began, mut told) = (String::new(), started, started);
     let status = loop {
         let ended = process.wait(LOG_INTERVAL);
         if let Some(step) = current_step(&log).filter(|step| *step != last_step) {
-            observe(Progress::Building { template: job.template.to_owned(), step: step.clone() });
+            tell(step.clone());
             last_step = step;
+            (step_began, told) = (Instant::now(), Instant::now());
+        } else if told.elapsed() >= PULSE {
+            tell(going_on(&last_step, step_began.elapsed(), &log));
+            told = Instant::now();
         }
         if let Some(status) = ended {
             break status;
@@ -250,6 +261,19 @@ fn current_step(log: &Path) -> Option<String> {
     text.lines().rev().find_map(|line| line.strip_prefix(STEP_MARK)).map(str::to_owned)
 }
 
+/// A step with its duration, and the last line that it wrote.
+fn going_on(step: &str, since: Duration, log: &Path) -> String {
+    let step = if step.is_empty() { "begins" } else { step };
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    // A line that is drawn anew ends with a carriage return.
+    let lines = text.rsplit(['\n', '\r']).map(str::trim).take_while(|line| !line.starts_with(STEP_MARK.trim()));
+    let line = { lines }.find(|line| !line.is_empty());
+    let line =
+        line.map_or_else(String::new, |line| format!(": {}", line.chars().take(LOG_LINE_MAX).collect::<String>()));
+    format!("{step}, {} s{line}", since.as_secs())
+}
+
 fn tail(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -273,6 +297,22 @@ mod tests {
         ] {
             assert_eq!(share_of_memory(gib << 30, builds), expected, "{gib} GiB, {builds} builds");
         }
+    }
+
+    #[test]
+    fn a_step_that_goes_on_is_told_with_its_last_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("t.log");
+        for (written, expected) in [
+            ("", "packages, 12 s"),
+            ("earlier\n==> packages\n", "packages, 12 s"),
+            ("==> packages\nUnpacking a ...\n\n", "packages, 12 s: Unpacking a ..."),
+            ("==> packages\n 10 %\r 20 %\r", "packages, 12 s: 20 %"),
+        ] {
+            fs::write(&log, written).unwrap();
+            assert_eq!(going_on("packages", Duration::from_secs(12), &log), expected);
+        }
+        assert_eq!(going_on("", Duration::ZERO, &folder.path().join("none")), "begins, 0 s");
     }
 
     #[test]

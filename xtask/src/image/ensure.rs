@@ -55,7 +55,7 @@ pub enum Progress {
         /// For what.
         what: String,
     },
-    /// A step began.
+    /// A step began, or goes on.
     Building {
         /// The template.
         template: String,

@@ -88,12 +88,17 @@ pub enum Event {
         /// What is waited for.
         reason: String,
     },
-    /// A step of preparing a template's layer.
+    /// A step of preparing a template's layer. Told again as long as it goes on, with its duration and the last line of its log.
     LayerStep {
         /// The template.
         template: String,
         /// What is being done.
         step: String,
+    },
+    /// Cargo builds the scenarios, and one of them is waited for. Told again as long as that goes on.
+    ScenariosBuild {
+        /// Last words of Cargo, such as `12/158: regex, serde`.
+        progress: String,
     },
     /// A layer was built.
     LayerBuilt {
@@ -421,6 +426,7 @@ impl Event {
             Self::RunStarted { .. }
             | Self::Waiting { .. }
             | Self::LayerStep { .. }
+            | Self::ScenariosBuild { .. }
             | Self::LayerBuilt { .. }
             | Self::DuetBegan { .. }
             | Self::Warning { .. }

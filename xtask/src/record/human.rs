@@ -70,6 +70,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
         }
         Event::Waiting { reason } => one(Weight::Alarm, format!("waiting: {reason}")),
         Event::LayerStep { template, step } => one(Weight::Progress, format!("template {template}: {step}")),
+        Event::ScenariosBuild { progress } => one(Weight::Progress, format!("building the scenarios: {progress}")),
         Event::LayerBuilt { template, duration_ms, size_bytes } => {
             let size = size_bytes >> 20;
             one(Weight::Progress, format!("template {template}: built in {}, {size} MiB", seconds(*duration_ms)))

@@ -3,20 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 use crate::error::Error;
-use crate::host::cargo;
+use crate::host::cargo::{self, BuildLog};
 use crate::host::shell::which;
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 
 /// How often the wait for a build looks for an interrupt.
 const BUILD_POLL: Duration = Duration::from_millis(5);
+
+/// Time after which whoever waits for a build is told again how far it is.
+const PULSE: Duration = Duration::from_millis(1500);
 
 /// Programs by scenario name.
 pub type Binaries = BTreeMap<String, PathBuf>;
@@ -31,7 +34,7 @@ pub struct ScenarioBinaries {
 
 #[derive(Debug)]
 enum State {
-    Building(JoinHandle<anyhow::Result<Binaries>>),
+    Building(JoinHandle<anyhow::Result<Binaries>>, Arc<BuildLog>),
     Ready(Binaries),
     Failed,
 }
@@ -40,14 +43,16 @@ impl ScenarioBinaries {
     /// Starts to build what Cargo has to build; nothing where every scenario of the plan has a command.
     ///
     /// # Errors
-    /// [`Error::Host`] when a command's program is not in `PATH`.
-    pub fn build(project: &Project, plan: &Plan) -> Result<Self, Error> {
+    /// [`Error::Host`] when a command's program is not in `PATH`; when there is no room for a temporary file.
+    pub fn build(project: &Project, plan: &Plan) -> anyhow::Result<Self> {
         let commands = commands(project, plan)?;
         let state = if plan.scenarios(project).all(|scenario| scenario.command.is_some()) {
             State::Ready(Binaries::new())
         } else {
             let (root, package) = (project.root.clone(), project.scenarios_package.clone());
-            State::Building(std::thread::spawn(move || build(&root, &package)))
+            let log = Arc::new(BuildLog::new()?);
+            let said = Arc::clone(&log);
+            State::Building(std::thread::spawn(move || build(&root, &package, &said)), log)
         };
         Ok(Self { commands, state: Mutex::new(state) })
     }
@@ -56,8 +61,8 @@ impl ScenarioBinaries {
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::build`].
-    pub fn found(project: &Project, plan: &Plan, dir: Option<&Path>) -> Result<Self, Error> {
-        dir.map_or_else(|| Self::build(project, plan), |dir| Self::in_folder(project, plan, dir))
+    pub fn found(project: &Project, plan: &Plan, dir: Option<&Path>) -> anyhow::Result<Self> {
+        dir.map_or_else(|| Self::build(project, plan), |dir| Ok(Self::in_folder(project, plan, dir)?))
     }
 
     /// Those of a folder, built earlier.
@@ -70,14 +75,19 @@ impl ScenarioBinaries {
         Ok(Self { commands: commands(project, plan)?, state: Mutex::new(State::Ready(programs.collect())) })
     }
 
-    /// The words that start a scenario; waits for the build where it is not over.
+    /// The words that start a scenario; waits for the build where it is not over, and tells how far that is.
     ///
     /// # Errors
     /// [`Error::Usage`] when the build failed, or there is no such program; [`Error::Interrupted`].
-    pub fn get(&self, scenario: &str, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Vec<String>> {
+    pub fn get(
+        &self,
+        scenario: &str,
+        waiting: &dyn Fn(String),
+        interrupted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Vec<String>> {
         match self.commands.get(scenario) {
             Some(words) => Ok(words.clone()),
-            None => Ok(vec![self.built(scenario, interrupted)?.display().to_string()]),
+            None => Ok(vec![self.built(scenario, waiting, interrupted)?.display().to_string()]),
         }
     }
 
@@ -85,16 +95,28 @@ impl ScenarioBinaries {
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::get`].
-    pub fn built(&self, scenario: &str, interrupted: &dyn Fn() -> bool) -> anyhow::Result<PathBuf> {
+    pub fn built(
+        &self,
+        scenario: &str,
+        waiting: &dyn Fn(String),
+        interrupted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<PathBuf> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while matches!(&*state, State::Building(thread) if !thread.is_finished()) {
+        let mut told = Instant::now();
+        while let State::Building(thread, log) = &*state
+            && !thread.is_finished()
+        {
             if interrupted() {
                 return Err(Error::Interrupted.into());
             }
+            if told.elapsed() >= PULSE {
+                waiting(log.progress()?);
+                told = Instant::now();
+            }
             std::thread::sleep(BUILD_POLL); // a thread gives no sign that could be waited for with a deadline
         }
-        if matches!(*state, State::Building(_))
-            && let State::Building(thread) = std::mem::replace(&mut *state, State::Failed)
+        if matches!(*state, State::Building(..))
+            && let State::Building(thread, _) = std::mem::replace(&mut *state, State::Failed)
         {
             let built =
                 thread.join().map_err(|_| anyhow::anyhow!("the thread that builds the scenarios panicked"))??;
@@ -141,7 +163,8 @@ fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Er
     Ok(words)
 }
 
-fn build(root: &Path, package: &str) -> anyhow::Result<Binaries> {
-    let built = cargo::build(root, &["build", "--package", package, "--bins"]).context("building the scenarios")?;
+fn build(root: &Path, package: &str, log: &BuildLog) -> anyhow::Result<Binaries> {
+    let words = ["build", "--package", package, "--bins"];
+    let built = cargo::build_saying(root, &words, log).context("building the scenarios")?;
     Ok(built.into_iter().map(|program| (program.name, program.path)).collect())
 }

@@ -228,7 +228,8 @@ fn run_session(
     lab: &Arc<Lab>,
 ) -> anyhow::Result<Ended> {
     let scenario = &context.project.scenarios[planned.scenario];
-    let argv = context.binaries.get(&scenario.name, &|| context.interrupt.is_set())?;
+    let builds = |progress| context.recorder.record(Event::ScenariosBuild { progress });
+    let argv = context.binaries.get(&scenario.name, &builds, &|| context.interrupt.is_set())?;
     let interrupt = context.interrupt.clone();
     let interrupted: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || interrupt.is_set());
     let artifacts_in_run = format!("{folder}/artifacts");

@@ -41,6 +41,7 @@ fn of_the_run() -> Vec<Event> {
         },
         Event::Waiting { reason: "slot 1 is held by run 20260101-000000-1".into() },
         Event::LayerStep { template: template(), step: "packages".into() },
+        Event::ScenariosBuild { progress: "12/158: regex, serde".into() },
         Event::LayerBuilt { template: template(), duration_ms: 41_210.5, size_bytes: 220_200_960 },
     ]
 }

@@ -38,6 +38,10 @@ impl Screen {
         if hidden > 0 {
             lines.push(Line::new().up_to(NAME_COLUMN).with(Ink::Faint, &format!("and {hidden} more templates")));
         }
+        lines.extend(self.scenarios_build.iter().map(|build| {
+            let line = first("BUILDS", Ink::Plain, now_ms - build.since_ms);
+            line.with(Ink::Strong, "scenarios").with(Ink::Plain, &format!("  {}", build.what))
+        }));
         for case in &self.cases {
             if columns >= WIDE_COLUMNS {
                 lines.push(wide(case, now_ms));
@@ -318,6 +322,31 @@ mod tests {
         screen.stops = true;
         let last = screen.frame(81_000.0, 80, Paint::Plain).pop();
         assert_eq!(last.as_deref(), Some("STOPS  machines are taken down; Ctrl-C again ends at once"));
+    }
+
+    #[test]
+    fn a_build_of_scenarios_is_shown_until_the_scenario_starts() {
+        let build = |progress: &str| Event::ScenariosBuild { progress: progress.into() };
+        let case = || case(INGESTION);
+        let mut screen = screen(&[
+            at(0.0, samples::run_started(1)),
+            at(1.0, Event::CaseStarted { case: case(), attempt: 1 }),
+            at(2.0, build("12/158: regex, serde")),
+            at(4.0, build("157/158: scenarios(bin)")),
+        ]);
+        let line = |screen: &Screen| screen.frame(5_000.0, 80, Paint::Plain).remove(0);
+        assert_eq!(line(&screen), "BUILDS       3 s  scenarios  157/158: scenarios(bin)");
+        screen.apply(&at(6.0, Event::ScenarioStarted { case: case(), pid: 1, user: "user".into() }));
+        assert!(line(&screen).starts_with("RUNS"), "{}", line(&screen));
+    }
+
+    #[test]
+    fn a_wait_has_a_line_of_its_own_until_cases_run() {
+        let mut screen =
+            screen(&[at(0.0, samples::run_started(1)), at(1.0, Event::Waiting { reason: "slot 1 is held".into() })]);
+        assert_eq!(screen.wait(9_400.0).as_deref(), Some("waiting: slot 1 is held, 8 s"));
+        screen.apply(&at(10.0, Event::CaseStarted { case: case(INGESTION), attempt: 1 }));
+        assert_eq!(screen.wait(12_000.0), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod ink;
 mod live;
 mod logs;
 mod output;
+mod pulse;
 mod result;
 #[cfg(test)]
 mod samples;

@@ -13,10 +13,12 @@ use console::Term;
 use super::ink::{Colour, Ink, Line, Paint};
 use super::live::Live;
 use super::logs::{self, LogClock};
+use super::pulse::{Pulse, SILENCE_MAX};
 use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
 use super::scroll;
 use super::story::Story;
+use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{PastRun, RunRecord, Stamped, plain_text};
 
@@ -66,6 +68,7 @@ pub struct Terminal {
     result_paint: Paint,
     state: Arc<Mutex<State>>,
     live: Mutex<Option<Live>>,
+    pulse: Mutex<Option<Pulse>>,
 }
 
 struct State {
@@ -73,6 +76,8 @@ struct State {
     story: Story,
     /// When the last event came, by this process's clock.
     heard: Instant,
+    /// Time of the last plain line of an event.
+    said: Instant,
     stops: Option<Box<dyn Fn() -> bool + Send>>,
 }
 
@@ -110,9 +115,11 @@ impl Terminal {
                 screen: Screen::default(),
                 story: Story::default(),
                 heard: Instant::now(),
+                said: Instant::now(),
                 stops: None,
             })),
             live: Mutex::new(None),
+            pulse: Mutex::new(None),
         })
     }
 
@@ -190,6 +197,7 @@ impl Terminal {
 
     /// Takes the live lines away; what was printed above them stays.
     pub fn end(&self) {
+        drop(self.pulse.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.live.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -246,6 +254,7 @@ impl Terminal {
             state.screen.apply(stamped);
             state.story.apply(&stamped.event);
             state.heard = Instant::now();
+            state.said = state.heard;
             if self.shows_live && self.detail == Detail::Normal {
                 let columns = columns_of(&Term::stderr());
                 scroll::lasting(&stamped.event, columns.saturating_sub(1))
@@ -254,6 +263,7 @@ impl Terminal {
             }
         };
         self.begin_live();
+        self.begin_pulse();
         self.write(&lines.iter().map(|line| line.text(self.progress_paint)).collect::<Vec<_>>());
     }
 
@@ -280,6 +290,28 @@ impl Terminal {
             }
             let now_ms = state.screen.at_ms + state.heard.elapsed().as_secs_f64() * 1e3;
             state.screen.frame(now_ms, columns, paint)
+        }));
+    }
+
+    /// Tells waits again where nothing is drawn.
+    fn begin_pulse(&self) {
+        let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shows_live || self.detail == Detail::Quiet || pulse.is_some() {
+            return;
+        }
+        let (state, paint) = (Arc::clone(&self.state), self.progress_paint);
+        *pulse = Some(Pulse::start(move || {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let now_ms = state.screen.at_ms + state.heard.elapsed().as_secs_f64() * 1e3;
+            if state.said.elapsed() >= SILENCE_MAX
+                && let Some(wait) = state.screen.wait(now_ms)
+            {
+                state.said = Instant::now();
+                eprintln!(
+                    "{}",
+                    Line::of(Ink::Faint, &format!("[{}] ", stamp(now_ms))).with(Ink::Plain, &wait).text(paint)
+                );
+            }
         }));
     }
 

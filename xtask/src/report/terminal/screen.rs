@@ -22,6 +22,8 @@ pub(super) struct Screen {
     pub cases: Vec<Running>,
     /// Templates whose layers are being built, in the order of their begin.
     pub layers: Vec<LayerWork>,
+    /// Progress of Cargo's build of the scenarios, while one of them is waited for.
+    pub scenarios_build: Option<Since>,
     /// What is waited for.
     pub waits: Vec<Since>,
     /// How long the cases that are not over took before, in milliseconds; nothing where that is not known of each.
@@ -175,6 +177,12 @@ impl Screen {
         Some(expected.iter().map(one).sum())
     }
 
+    /// What is waited for, with the time since its begin; nothing while cases run, which tell what they do.
+    pub fn wait(&self, now_ms: f64) -> Option<String> {
+        let wait = self.waits.last().filter(|_| self.cases.is_empty())?;
+        Some(format!("waiting: {}, {:.0} s", wait.what, (now_ms - wait.since_ms) / 1e3))
+    }
+
     /// Takes in what happened.
     pub fn apply(&mut self, stamped: &Stamped) {
         let at_ms = stamped.at_ms;
@@ -184,6 +192,10 @@ impl Screen {
             Event::Waiting { reason } => self.waits.push(Since { what: reason.clone(), since_ms: at_ms }),
             Event::LayerStep { template, step } => self.layer_step(template, step, at_ms),
             Event::LayerBuilt { template, .. } => self.layer_is_there(template),
+            Event::ScenariosBuild { progress } => {
+                let since_ms = self.scenarios_build.take().map_or(at_ms, |build| build.since_ms);
+                self.scenarios_build = Some(Since { what: progress.clone(), since_ms });
+            }
             Event::CaseStarted { case, attempt } => {
                 self.waits.clear();
                 self.layers.clear();
@@ -202,7 +214,10 @@ impl Screen {
                     problems: 0,
                 });
             }
-            Event::CaseEnded { case, .. } => self.cases.retain(|running| running.case != case.0),
+            Event::CaseEnded { case, .. } => {
+                self.scenarios_build = None;
+                self.cases.retain(|running| running.case != case.0);
+            }
             Event::CaseJudged { case, verdict } => {
                 self.tally.count(*verdict);
                 if let Some(expected) = &mut self.expected_ms {
@@ -213,6 +228,7 @@ impl Screen {
                 self.cases.clear();
                 self.waits.clear();
                 self.layers.clear();
+                self.scenarios_build = None;
             }
             event => self.apply_to_case(event, at_ms),
         }
@@ -234,6 +250,9 @@ impl Screen {
 
     /// What happened in one case.
     fn apply_to_case(&mut self, event: &Event, at_ms: f64) {
+        if let Event::ScenarioStarted { .. } = event {
+            self.scenarios_build = None;
+        }
         let mut change = |case: &str, change: &mut dyn FnMut(&mut Running)| {
             if let Some(running) = self.cases.iter_mut().find(|running| running.case == case) {
                 change(running);
