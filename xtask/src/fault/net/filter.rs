@@ -158,8 +158,8 @@ impl Filter {
     pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
         let (network, name) = (self.network(site)?, self.name(site));
         match self.way() {
-            Way::Nft(family) => Table { family, name: &name }.exists(&*network),
-            Way::Iptables { table, hook, .. } => chain_of(table, hook, name).exists(&*network),
+            Way::Nft(family) => Table { family, name: &name }.exists(&network),
+            Way::Iptables { table, hook, .. } => chain_of(table, hook, name).exists(&network),
         }
     }
 
@@ -171,10 +171,10 @@ impl Filter {
         self.note(site)?;
         let (network, name, rules) = (self.network(site)?, self.name(site), rules.into());
         match self.way() {
-            Way::Nft(family) => Table { family, name: &name }.make(&*network, &rules.nft),
+            Way::Nft(family) => Table { family, name: &name }.make(&network, &rules.nft),
             Way::Iptables { program, table, hook } => {
                 let rules = rules.iptables.context("these rules cannot be said in words of iptables")?;
-                chain_of(table, hook, name).make(program, &*network, &rules.rules)
+                chain_of(table, hook, name).make(program, &network, &rules.rules)
             }
         }
     }
@@ -186,8 +186,8 @@ impl Filter {
     pub fn make_again(&mut self, site: &Site<'_>, rules: impl Into<Rules>) -> anyhow::Result<()> {
         let (network, name) = (self.network(site)?, self.name(site));
         match self.way() {
-            Way::Nft(family) => Table { family, name: &name }.delete(&*network)?,
-            Way::Iptables { table, hook, .. } => chain_of(table, hook, name).delete(&*network)?,
+            Way::Nft(family) => Table { family, name: &name }.delete(&network)?,
+            Way::Iptables { table, hook, .. } => chain_of(table, hook, name).delete(&network)?,
         }
         self.make(site, rules)
     }
@@ -235,8 +235,8 @@ impl Filter {
     fn packets(&self, site: &Site<'_>) -> anyhow::Result<u64> {
         let (network, name) = (self.network(site)?, self.name(site));
         match self.way() {
-            Way::Nft(family) => Table { family, name: &name }.packets(&*network),
-            Way::Iptables { program, table, hook } => chain_of(table, hook, name).packets(program, &*network),
+            Way::Nft(family) => Table { family, name: &name }.packets(&network),
+            Way::Iptables { program, table, hook } => chain_of(table, hook, name).packets(program, &network),
         }
     }
 

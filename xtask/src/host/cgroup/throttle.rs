@@ -53,9 +53,9 @@ fn throttle_group(
     device: (u64, u64),
     bytes_per_second: Option<u64>,
 ) -> anyhow::Result<()> {
-    let (lines, bounds): (_, fn(&str, (u64, u64)) -> Vec<Option<u64>>) = match version {
-        Version::V1 => (v1::throttle_lines(device, bytes_per_second), v1::throttles),
-        Version::V2 => (v2::throttle_lines(device, bytes_per_second), v2::throttles),
+    let lines = match version {
+        Version::V1 => v1::throttle_lines(device, bytes_per_second),
+        Version::V2 => v2::throttle_lines(device, bytes_per_second),
     };
     for (file, line) in lines {
         let path = group.join(file);
@@ -63,7 +63,11 @@ fn throttle_group(
             Err(error) if bytes_per_second.is_none() && is_gone(&error) => continue,
             other => other?,
         }
-        let now = bounds(&read(&path)?, device);
+        let text = read(&path)?;
+        let now = match version {
+            Version::V1 => v1::throttles(&text, device),
+            Version::V2 => v2::throttles(&text, device),
+        };
         let is_kept = now.iter().all(|bound| *bound == bytes_per_second);
         anyhow::ensure!(is_kept, "{} has the bounds {now:?} after {line:?} was written to it", path.display());
     }
