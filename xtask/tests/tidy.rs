@@ -398,7 +398,8 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/benches/", &["/bin", "/sbin", "/usr/"], "in machines of a lab; LXC must not find newuidmap"),
     ("justfile", &["/etc/nginx"], "in machines of a lab"),
     ("nix/package.nix", &["/bin"], "the folder of programs in each package of Nix"),
-    ("nix/stub/packages.nix", &["/bin/sh"], "a builder that never runs"),
+    ("nix/stub/packages.nix", &["/bin/"], "builders are the host's shell; folders of programs in packages of Nix"),
+    ("nix/stub/packages.nix", &["/usr/share/keyrings"], "Debian's keyring"),
 ];
 
 /// The texts that run on a host, besides the engine.

@@ -242,7 +242,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
     }
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
+        let say = |line: &str| context.terminal.say(line);
+        setup::install_missing(&doctor::subject(&context.root), &|news| super::setup::tell(news, say))?;
     }
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;

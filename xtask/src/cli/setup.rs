@@ -9,7 +9,7 @@ use super::{Context, Format};
 use crate::error::{EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::doctor::{Finding, Status, examine};
 use crate::host::invoker::is_root;
-use crate::host::setup::{Plan, Scope, install, still_failing};
+use crate::host::setup::{News, Plan, Scope, install, still_failing};
 
 /// What to install, and whether to ask.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Ok(EXIT_INTERRUPTED);
     }
     let announce = |line: &str| context.terminal.say(line);
-    let commands = install(&before, scope, &announce)?;
+    let commands = install(&before, scope, &|news| tell(news, announce))?;
     // Only root makes a lab: to somebody else it would be one more thing that is not as it should be.
     let after = match () {
         () if is_root() => looked_at(&context.root),
@@ -72,6 +72,14 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Format::Human => {}
     }
     if failures.is_empty() { Ok(EXIT_PASSED) } else { Err(still_failing(&failures).into()) }
+}
+
+/// Says what happens; that a command still runs, only where it has no terminal to show it on.
+pub(super) fn tell(news: News<'_>, say: impl Fn(&str)) {
+    match news {
+        News::GoesOn(_) if io::stderr().is_terminal() => {}
+        News::Line(line) | News::GoesOn(line) => say(line),
+    }
 }
 
 fn show(plan: &Plan) -> io::Result<()> {

@@ -59,7 +59,8 @@ const BY_NAME: [Stage; 3] = [Stage::Unit, Stage::Rules, Stage::Lxc];
 /// When a stage cannot even be started.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
-        setup::install_missing(&doctor::subject(&context.root), |line| context.terminal.say(line))?;
+        let say = |line: &str| context.terminal.say(line);
+        setup::install_missing(&doctor::subject(&context.root), &|news| super::setup::tell(news, say))?;
     }
     let (stages, filters) = chosen(&args.words)?;
     let repository = Repository::at(&context.root, unset(), lxc_verb(args), filters.clone());

@@ -1,6 +1,5 @@
 //! Setup: installs what doctor misses.
 
-use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -21,6 +20,15 @@ pub struct Plan {
     pub by_hand: Vec<&'static str>,
     /// How the commands get root's rights.
     pub way_to_root: WayToRoot,
+}
+
+/// Something that whoever watches an installation is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News<'a> {
+    /// A command that runs now, a wait, or a result.
+    Line(&'a str),
+    /// The command still runs. On a terminal package managers say themselves how far they are.
+    GoesOn(&'a str),
 }
 
 /// Which of the missing items to install.
@@ -96,23 +104,22 @@ impl Plan {
     /// # Errors
     /// [`Error::Host`] when the last command fails. An earlier one only refreshes lists: the last one shows
     /// whether that mattered.
-    pub fn carry_out(&self, announce: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
+    pub fn carry_out(&self, announce: &(dyn Fn(News<'_>) + Sync)) -> anyhow::Result<()> {
         let lines = self.lines();
         let began = Instant::now();
         let (mut announced, deadline) = (began, APT_LISTS_DEADLINE.scaled());
         while !lines.is_empty() && is_locked(Path::new(APT_LISTS_LOCK)) && began.elapsed() < deadline {
             std::thread::sleep(POLL_INTERVAL);
             if announced.elapsed() >= PULSE {
-                announce(&format!("waiting: another process refreshes apt's lists, {} s", began.elapsed().as_secs()));
+                let line = format!("waiting: another process refreshes apt's lists, {} s", began.elapsed().as_secs());
+                announce(News::Line(&line));
                 announced = Instant::now();
             }
         }
         let seconds = INSTALL_DEADLINE.scaled().as_secs();
         for (index, line) in lines.iter().enumerate() {
             let guarded = format!("exec timeout --foreground --kill-after=10 {seconds} {line} >&2");
-            let run = || run_interactive("sh", &["-c".to_owned(), guarded]);
-            // On a terminal package managers say themselves how far they are.
-            let status = if std::io::stderr().is_terminal() { run()? } else { with_pulse(PULSE, line, announce, run)? };
+            let status = with_pulse(PULSE, line, announce, || run_interactive("sh", &["-c".to_owned(), guarded]))?;
             if status != 0 && index + 1 == lines.len() {
                 return Err(Error::Host {
                     problem: format!("`{line}` ended with status {status}; it says above why"),
@@ -126,13 +133,13 @@ impl Plan {
 }
 
 /// Does some work, and announces again and again that it goes on.
-fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(&str) + Sync), work: impl FnOnce() -> T) -> T {
+fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(News<'_>) + Sync), work: impl FnOnce() -> T) -> T {
     let (ends, end) = channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let began = Instant::now();
             while end.recv_timeout(pulse) == Err(RecvTimeoutError::Timeout) {
-                announce(&format!("`{what}` runs, {} s", began.elapsed().as_secs()));
+                announce(News::GoesOn(&format!("`{what}` runs, {} s", began.elapsed().as_secs())));
             }
         });
         let done = work();
@@ -146,13 +153,13 @@ fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(&str) + Sync), 
 ///
 /// # Errors
 /// [`Error::Host`] when a command for what is required fails, or the machine still does not do.
-pub fn install_missing(subject: &Subject, announce: impl Fn(&str) + Sync) -> anyhow::Result<()> {
-    announce("looking at what this machine has");
-    install(&examine(subject), Scope::Everything, &announce)?;
+pub fn install_missing(subject: &Subject, announce: &(dyn Fn(News<'_>) + Sync)) -> anyhow::Result<()> {
+    announce(News::Line("looking at what this machine has"));
+    install(&examine(subject), Scope::Everything, announce)?;
     let after = examine(subject);
     for finding in after.iter().filter(|it| it.status == Status::Warning && !it.items.is_empty()) {
         let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("; cure: {cure}"));
-        announce(&format!("warning: {}: {}{cure}", finding.check, finding.seen));
+        announce(News::Line(&format!("warning: {}: {}{cure}", finding.check, finding.seen)));
     }
     let failures: Vec<_> = after.into_iter().filter(|finding| finding.status == Status::Failure).collect();
     if failures.is_empty() { Ok(()) } else { Err(still_failing(&failures).into()) }
@@ -164,17 +171,21 @@ pub fn install_missing(subject: &Subject, announce: impl Fn(&str) + Sync) -> any
 ///
 /// # Errors
 /// [`Error::Host`] when a command for what is required fails.
-pub fn install(findings: &[Finding], scope: Scope, announce: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Vec<String>> {
+pub fn install(
+    findings: &[Finding],
+    scope: Scope,
+    announce: &(dyn Fn(News<'_>) + Sync),
+) -> anyhow::Result<Vec<String>> {
     let mut commands = Vec::new();
     let absent = install_with(findings, scope, Plan::of_items, |plan| {
         for line in plan.lines() {
-            announce(&line);
+            announce(News::Line(&line));
             commands.push(line);
         }
         plan.carry_out(announce)
     })?;
     if !absent.is_empty() {
-        announce(&format!("not installed: {}: no package of this system brings it", absent.join(", ")));
+        announce(News::Line(&format!("not installed: {}: no package of this system brings it", absent.join(", "))));
     }
     Ok(commands)
 }
@@ -347,7 +358,8 @@ mod tests {
     #[test]
     fn work_that_goes_on_is_announced_until_it_ends() {
         let (sender, receiver) = channel();
-        let announce = move |line: &str| {
+        let announce = move |news: News<'_>| {
+            let News::GoesOn(line) = news else { panic!("{news:?}") };
             let _ = sender.send(line.to_owned()); // nobody listens any more once two were heard
         };
         let two = with_pulse(Duration::from_millis(1), "apt-get", &announce, || {
