@@ -44,9 +44,8 @@ pub fn host_paths(text: &str) -> Vec<(usize, String)> {
             // Behind a letter or a brace it is the rest of another path; behind `!` the interpreter of a script.
             let before = line[..start].chars().next_back();
             let begins = before.is_none_or(|c| !(c.is_alphanumeric() || "/._-+*}~)$!<".contains(c)));
-            let is_folder =
-                |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            if begins && FOLDERS.iter().any(|folder| is_folder(&folder)) {
+            let is_inside = |rest: &str| rest.is_empty() || rest.starts_with('/');
+            if begins && FOLDERS.iter().any(|folder| path.strip_prefix(folder).is_some_and(is_inside)) {
                 found.push((number + 1, path.to_owned()));
             }
             at = end;

@@ -67,11 +67,11 @@ impl Facts {
             }
             Some(_) => Finding::warning(group, check, format!("missing: {names}"), cure).installing(missing),
             None => {
-                let reasons = needs.iter().filter_map(|need| match need {
+                let mut reasons = needs.iter().filter_map(|need| match need {
                     Need::Where(feature) => Some(feature.absence()),
                     _ => None,
                 });
-                let reason = reasons.last().unwrap_or_default();
+                let reason = reasons.next_back().unwrap_or_default();
                 Finding::ok(group, check, format!("not installed and not needed: {reason}"))
             }
         }
@@ -143,7 +143,6 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::patience::Patience;
     use std::path::PathBuf;
 
     use super::*;
@@ -154,6 +153,7 @@ mod tests {
     use crate::host::doctor::surroundings::Kind;
     use crate::host::doctor::tools::Tools;
     use crate::host::packages::{ITEMS, Manager, Supply, Use, Uses};
+    use crate::host::patience::Patience;
 
     const GB: u64 = 1_000_000_000;
     const MB: u64 = 1_000_000;

@@ -50,9 +50,9 @@ impl Surroundings {
         let of_file = || left.iter().find(|(file, _)| !sees_all && root.join(file).exists());
         let said = [of_systemd, of_init].into_iter().flatten().find(|name| !name.is_empty());
         let name = said.or_else(|| of_file().map(|(_, name)| (*name).to_owned()))?;
-        let has_socket = |path: &&str| root.join(path).exists();
+        let has_socket = |path: &str| root.join(path).exists();
         let kind = match name.as_str() {
-            _ if ["dev/incus", "dev/lxd"].iter().any(|path| has_socket(&path)) => Kind::Incus,
+            _ if ["dev/incus", "dev/lxd"].iter().any(|path| has_socket(path)) => Kind::Incus,
             "lxc" => Kind::Lxc,
             "docker" | "podman" | "oci" => Kind::Docker,
             _ => Kind::Other,
