@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use crate::error::Error;
 use crate::guard::{Guard, Make, Slot, Wait};
 use crate::host::doctor::static_busybox;
+use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{ExecRequest, Lab, Machine};
 use crate::manifest::{IdRange, Init, Limits, Network, Origin, Ssh, Template};
@@ -19,10 +20,10 @@ use crate::manifest::{IdRange, Init, Limits, Network, Origin, Ssh, Template};
 const SLOT: &str = "doctor";
 
 /// The longest time that another doctor's lab is waited for.
-const WAIT_DEADLINE: Duration = Duration::from_secs(60);
+const WAIT_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// The longest time that the program in the machine may take.
-const EXEC_DEADLINE: Duration = Duration::from_secs(30);
+const EXEC_DEADLINE: Deadline = Deadline::from_secs(30);
 
 /// The word that the program in the machine says.
 const WORD: &str = "mancer-e2e-doctor";
@@ -39,9 +40,9 @@ pub fn check_lab(network: Network, ids: IdRange) -> anyhow::Result<Duration> {
     let busybox = static_busybox().context("there is no busybox without libraries on this host")?;
     let begun = Instant::now();
     let slot = Slot::named(SLOT);
-    let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE);
+    let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE.scaled());
     let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
-        Some(Error::Interrupted) => error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE:?}")),
+        Some(Error::Interrupted) => error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE}")),
         _ => error,
     })?);
     let begun = Instant::now();
@@ -65,14 +66,17 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     let container = lab.containers().first().context("the lab has a machine")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
-        deadline: EXEC_DEADLINE,
+        deadline: EXEC_DEADLINE.scaled(),
         streams_dir: lab.streams_dir().to_owned(),
         ..ExecRequest::default()
     };
     let output = container.exec(&request)?;
     let said = fs::read_to_string(output.stdout.path()).unwrap_or_default();
-    if output.timed_out || output.status != 0 || said.trim() != WORD {
-        bail!("a program in the machine ended with status {} and said {:?}", output.status, output.tail());
+    if let Some(failure) = output.failure() {
+        bail!("a program in the machine {failure}");
+    }
+    if said.trim() != WORD {
+        bail!("a program in the machine said {said:?}");
     }
     Ok(())
 }
