@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::error::Error;
 use crate::guard::{Guard, Make, Slot, Wait};
@@ -31,24 +31,39 @@ const WORD: &str = "mancer-e2e-doctor";
 /// Programs of the machine, links to its busybox.
 const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 
+/// Why there is no such lab.
+#[derive(Debug, thiserror::Error)]
+pub enum LabCheckError {
+    /// It was not tried: its busybox is missing, or another doctor holds its slot.
+    #[error("{0:#}")]
+    NotTried(anyhow::Error),
+    /// It was tried, and failed.
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
 /// Makes a lab of one machine of the host's busybox, runs a program in it, and takes it down. Needs no layer and no network. Returns
 /// how long it took.
 ///
 /// # Errors
 /// With LXC's own words where it does not start; for whatever else cannot be made, used or taken back.
-pub fn check_lab(network: Network, ids: IdRange) -> anyhow::Result<Duration> {
-    let busybox = static_busybox().context("there is no busybox without libraries on this host")?;
+pub fn check_lab(network: Network, ids: IdRange) -> Result<Duration, LabCheckError> {
+    let Some(busybox) = static_busybox() else {
+        return Err(LabCheckError::NotTried(anyhow!("there is no busybox without libraries on this host")));
+    };
     let begun = Instant::now();
     let slot = Slot::named(SLOT);
     let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE.scaled());
     let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
-        Some(Error::Interrupted) => error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE}")),
-        _ => error,
+        Some(Error::Interrupted) => {
+            LabCheckError::NotTried(error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE}")))
+        }
+        _ => LabCheckError::Failed(error),
     })?);
     let begun = Instant::now();
     let used = use_lab(&guard, &busybox, network, ids);
     let down = guard.down().context("taking the lab down");
-    used.and(down)?;
+    used.and(down).map_err(LabCheckError::Failed)?;
     Ok(begun.elapsed())
 }
 
