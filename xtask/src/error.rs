@@ -37,11 +37,13 @@ pub enum HostCause {
     Overlay,
     /// A file system that the engine keeps its own files on is full.
     Space,
+    /// Not even the smallest lab can be made, for a reason that none of the others names.
+    Lab,
 }
 
 impl HostCause {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Lxc,
         Self::ApparmorParser,
         Self::UserNamespaces,
@@ -49,6 +51,7 @@ impl HostCause {
         Self::Network,
         Self::Overlay,
         Self::Space,
+        Self::Lab,
     ];
 
     /// Statement of what is wrong, for people.
@@ -64,6 +67,7 @@ impl HostCause {
             Self::Network => "this host lets no network be made for a lab",
             Self::Overlay => "this kernel has no overlay file systems",
             Self::Space => "a file system of this host is full",
+            Self::Lab => "not even the smallest lab can be made on this host",
         }
     }
 
@@ -75,6 +79,7 @@ impl HostCause {
             Self::UserNamespaces => "sysctl -w user.max_user_namespaces=15000",
             Self::Cgroup => "`cargo xtask doctor` says what the cgroups of this host lack",
             Self::Network => "`cargo xtask doctor` says what the network of this host lacks",
+            Self::Lab => "`cargo xtask doctor` says what this host lacks",
             Self::Overlay => "modprobe overlay, or another kernel",
             Self::Space => {
                 "make room there: `cargo xtask doctor` shows how much is left, `cargo xtask image prune` and \

@@ -92,9 +92,12 @@ pub(super) fn run_case(
     let mut faults = None;
     let (outcome, lab) = match started {
         Ok(lab) => {
-            let ended = wait_for_lab(context, &case, &lab)
-                .and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab))
-                .and_then(|ended| {
+            let ready = wait_for_lab(context, &case, &lab);
+            if ready.is_ok() {
+                ground.had_lab();
+            }
+            let ended =
+                ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab)).and_then(|ended| {
                     let file = format!("{folder}/performance.json");
                     context.dir.write(&file, readable_json(&ended.performance)?.as_bytes())?;
                     faults = ended.played.as_deref().map(counted);
@@ -111,7 +114,7 @@ pub(super) fn run_case(
     let outcome = outcome.and_then(|outcome| write_kernel_log(context.dir, &folder, kernel).map(|()| outcome));
     drop(guard);
     end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
-    let outcome = outcome?;
+    let outcome = ground.explain(outcome?);
     let duration_ms = milliseconds(begun.elapsed());
     let failed = matches!(outcome, Outcome::Failed { .. } | Outcome::Infrastructure { .. });
     recorder.record(Event::CaseEnded {

@@ -3,15 +3,26 @@
 use std::sync::Arc;
 
 use super::case::CaseContext;
-use crate::error::Error;
+use super::lab_check::{LabCheckError, check_lab};
+use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Owner, Slot, Wait};
-use crate::record::Event;
+use crate::record::{Event, Outcome};
 
 /// A run's slot.
 pub(super) struct Ground<'a> {
     context: &'a CaseContext<'a>,
     state: State,
     failures: Vec<String>,
+    labs: Labs,
+}
+
+/// Knowledge about the labs of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Labs {
+    /// None was ready yet.
+    Untried,
+    /// There was one: what fails now is not what every case would meet.
+    Possible,
 }
 
 enum State {
@@ -25,7 +36,7 @@ enum State {
 
 impl<'a> Ground<'a> {
     pub fn new(context: &'a CaseContext<'a>) -> Self {
-        Self { context, state: State::Free, failures: Vec::new() }
+        Self { context, state: State::Free, failures: Vec::new(), labs: Labs::Untried }
     }
 
     /// The guard that holds the slot; waits where another run does.
@@ -39,6 +50,30 @@ impl<'a> Ground<'a> {
         let guard = Arc::new(self.start()?);
         self.state = State::Held(Arc::clone(&guard));
         Ok(guard)
+    }
+
+    /// Notes that a lab was ready.
+    pub fn had_lab(&mut self) {
+        self.labs = Labs::Possible;
+    }
+
+    /// An outcome with the cause that every case would meet, where the infrastructure has failed before any lab was ready, and not
+    /// even the smallest lab can be made. That is tried once.
+    pub fn explain(&mut self, outcome: Outcome) -> Outcome {
+        let Outcome::Infrastructure { message, host_cause: None } = &outcome else { return outcome };
+        if self.labs == Labs::Possible || self.context.interrupt.is_set() {
+            return outcome;
+        }
+        self.labs = Labs::Possible;
+        let project = self.context.project;
+        match check_lab(project.network, project.ids) {
+            Err(LabCheckError::Failed(error)) => {
+                let host_cause = HostCause::of(&error).unwrap_or(HostCause::Lab);
+                let message = format!("{message}\n{}: {error:#}", HostCause::Lab.problem());
+                Outcome::Infrastructure { message, host_cause: Some(host_cause) }
+            }
+            Ok(_) | Err(LabCheckError::NotTried(_)) => outcome,
+        }
     }
 
     /// Whether a lab was kept.

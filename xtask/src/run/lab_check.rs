@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::error::Error;
 use crate::guard::{Guard, Make, Slot, Wait};
 use crate::host::doctor::static_busybox;
+use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{ExecRequest, Lab, Machine};
 use crate::manifest::{IdRange, Init, Limits, Network, Origin, Ssh, Template};
@@ -19,10 +20,10 @@ use crate::manifest::{IdRange, Init, Limits, Network, Origin, Ssh, Template};
 const SLOT: &str = "doctor";
 
 /// The longest time that another doctor's lab is waited for.
-const WAIT_DEADLINE: Duration = Duration::from_secs(60);
+const WAIT_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// The longest time that the program in the machine may take.
-const EXEC_DEADLINE: Duration = Duration::from_secs(30);
+const EXEC_DEADLINE: Deadline = Deadline::from_secs(30);
 
 /// The word that the program in the machine says.
 const WORD: &str = "mancer-e2e-doctor";
@@ -30,24 +31,39 @@ const WORD: &str = "mancer-e2e-doctor";
 /// Programs of the machine, links to its busybox.
 const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 
+/// Why there is no such lab.
+#[derive(Debug, thiserror::Error)]
+pub enum LabCheckError {
+    /// It was not tried: its busybox is missing, or another doctor holds its slot.
+    #[error("{0:#}")]
+    NotTried(anyhow::Error),
+    /// It was tried, and failed.
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
 /// Makes a lab of one machine of the host's busybox, runs a program in it, and takes it down. Needs no layer and no network. Returns
 /// how long it took.
 ///
 /// # Errors
 /// With LXC's own words where it does not start; for whatever else cannot be made, used or taken back.
-pub fn check_lab(network: Network, ids: IdRange) -> anyhow::Result<Duration> {
-    let busybox = static_busybox().context("there is no busybox without libraries on this host")?;
+pub fn check_lab(network: Network, ids: IdRange) -> Result<Duration, LabCheckError> {
+    let Some(busybox) = static_busybox() else {
+        return Err(LabCheckError::NotTried(anyhow!("there is no busybox without libraries on this host")));
+    };
     let begun = Instant::now();
     let slot = Slot::named(SLOT);
-    let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE);
+    let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE.scaled());
     let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
-        Some(Error::Interrupted) => error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE:?}")),
-        _ => error,
+        Some(Error::Interrupted) => {
+            LabCheckError::NotTried(error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE}")))
+        }
+        _ => LabCheckError::Failed(error),
     })?);
     let begun = Instant::now();
     let used = use_lab(&guard, &busybox, network, ids);
     let down = guard.down().context("taking the lab down");
-    used.and(down)?;
+    used.and(down).map_err(LabCheckError::Failed)?;
     Ok(begun.elapsed())
 }
 
@@ -65,14 +81,17 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     let container = lab.containers().first().context("the lab has a machine")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
-        deadline: EXEC_DEADLINE,
+        deadline: EXEC_DEADLINE.scaled(),
         streams_dir: lab.streams_dir().to_owned(),
         ..ExecRequest::default()
     };
     let output = container.exec(&request)?;
     let said = fs::read_to_string(output.stdout.path()).unwrap_or_default();
-    if output.timed_out || output.status != 0 || said.trim() != WORD {
-        bail!("a program in the machine ended with status {} and said {:?}", output.status, output.tail());
+    if let Some(failure) = output.failure() {
+        bail!("a program in the machine {failure}");
+    }
+    if said.trim() != WORD {
+        bail!("a program in the machine said {said:?}");
     }
     Ok(())
 }

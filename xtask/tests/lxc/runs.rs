@@ -230,28 +230,35 @@ fn a_container_that_does_not_start_is_the_infrastructures_failure() {
 #[test]
 fn a_cause_that_every_case_would_meet_is_said_once_and_ends_the_run() {
     let _host = Host::take();
-    let project = selftest();
-    // A host on which no network can be made.
-    let folder = tempfile::tempdir().unwrap();
-    let ip = folder.path().join("ip");
-    let script = "#!/bin/sh\n[ \"$1\" = -V ] && exit 0\ncat >&2\necho 'RTNETLINK answers: Operation not supported' >&2\nexit 2\n";
-    std::fs::write(&ip, script).unwrap();
-    std::fs::set_permissions(&ip, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let output = e2e(&project, &["tag:smoke"]).env("PATH", path).output().unwrap();
-    assert_eq!(output.status, 3, "{}", said(&output));
-    let text = said(&output);
-    assert!(text.contains("this host lets no network be made for a lab"), "{text}");
-    assert!(text.contains("RTNETLINK answers: Operation not supported"), "{text}");
-    assert_eq!(text.matches("cases were not tried, because every case would meet the same").count(), 1, "{text}");
-    let record = record(&project);
-    let cases = record["cases"].as_array().unwrap();
-    let tried = |case: &serde_json::Value| case["attempts"].as_array().unwrap().len();
-    assert_eq!(cases.iter().map(tried).collect::<Vec<_>>(), [1, 0, 0, 0, 0], "{cases:?}");
-    assert_eq!(cases[0]["attempts"][0]["host_cause"], "network");
-    assert_eq!((&record["counts"]["infrastructure"], &record["counts"]["skipped"]), (&1.into(), &4.into()));
-    let junit = std::fs::read_to_string(project.join("target/e2e/latest/junit.xml")).unwrap();
-    assert_eq!(junit.matches("it was not run: this host lets no network be made for a lab").count(), 4, "{junit}");
+    // A host on which no network can be made, and one on which LXC starts nothing, for a reason that nobody knows.
+    let no_network =
+        "[ \"$1\" = -V ] && exit 0\ncat >&2\necho 'RTNETLINK answers: Operation not supported' >&2\nexit 2";
+    let no_start =
+        "[ \"$1\" = --version ] && exec /usr/bin/lxc-start --version\necho 'this host is too tired' >&2\nexit 1";
+    for (program, script, cause, problem, seen) in [
+        ("ip", no_network, "network", "this host lets no network be made for a lab", "Operation not supported"),
+        ("lxc-start", no_start, "lab", "not even the smallest lab can be made on this host", "this host is too tired"),
+    ] {
+        let project = selftest();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(program);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let output = e2e(&project, &["tag:smoke"]).env("PATH", path).output().unwrap();
+        let text = said(&output);
+        assert_eq!(output.status, 3, "{text}");
+        assert!(text.contains(problem) && text.contains(seen), "{text}");
+        assert_eq!(text.matches("cases were not tried, because every case would meet the same").count(), 1, "{text}");
+        let record = record(&project);
+        let cases = record["cases"].as_array().unwrap();
+        let tried = |case: &serde_json::Value| case["attempts"].as_array().unwrap().len();
+        assert_eq!(cases.iter().map(tried).collect::<Vec<_>>(), [1, 0, 0, 0, 0], "{cases:?}");
+        assert_eq!(cases[0]["attempts"][0]["host_cause"], cause);
+        assert_eq!((&record["counts"]["infrastructure"], &record["counts"]["skipped"]), (&1.into(), &4.into()));
+        let junit = std::fs::read_to_string(project.join("target/e2e/latest/junit.xml")).unwrap();
+        assert_eq!(junit.matches(&format!("it was not run: {problem}")).count(), 4, "{junit}");
+    }
 }
 
 #[test]
