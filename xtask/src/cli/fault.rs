@@ -163,7 +163,7 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
 /// Tries one after another, and adds a row of each.
 ///
 /// # Errors
-/// When the trials cannot be prepared, or were interrupted; [`Error::Host`] for what would stop all that are left.
+/// When the trials cannot be prepared, or were interrupted; the cause on this host that would stop all that are left.
 fn carry_out(
     project: &Project,
     trials: &[Trial],
@@ -188,26 +188,29 @@ fn carry_out(
         let row = match trial.entry.supported() {
             Err(error) => Row::unsupported(&trial.fault, Some(&trial.template), reason(&error, of == 1)),
             Ok(()) => {
-                let tried = stage.carry_out(trial);
-                if tried.is_err() && of > 1 && !interrupt.is_set() {
-                    ended = stage.expect_labs();
-                }
-                if ended.is_err() {
-                    break;
-                }
+                let tried = match stage.carry_out(trial) {
+                    Err(error) if of > 1 && !interrupt.is_set() => match stage.own_failure(error) {
+                        Ok(error) => Err(error),
+                        Err(cause) => {
+                            ended = Err(cause);
+                            break;
+                        }
+                    },
+                    tried => tried,
+                };
                 Row::of(trial, tried)
             }
         };
         row.show_beside(context);
         rows.push(row);
         if interrupt.is_set() {
-            ended = Err(Error::Interrupted);
+            ended = Err(Error::Interrupted.into());
             break;
         }
     }
     context.terminal.end();
     stage.end()?;
-    Ok(ended?)
+    ended
 }
 
 /// Trials of the chosen faults, and rows of those that no template of the project can show. A fault that was asked for by

@@ -9,7 +9,7 @@ use e2e_contract::Fault;
 use super::ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine};
-use crate::error::Error;
+use crate::error::{Error, HostCause};
 use crate::fault::{Entry, Injection, Needs, Observed};
 use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
@@ -130,8 +130,8 @@ impl<'a> Trials<'a> {
     /// Tries one.
     ///
     /// # Errors
-    /// When its lab cannot be made; what becomes of the fault stands in the answer. [`Trials::expect_labs`] says whether
-    /// that stops the other trials too.
+    /// When its lab cannot be made; what becomes of the fault stands in the answer. [`Trials::own_failure`] says
+    /// whether that stops the other trials too.
     pub fn carry_out(&self, trial: &Trial) -> anyhow::Result<Tried> {
         if let Some(reason) = self.unbuilt.get(&trial.template) {
             bail!("the template {} could not be built: {reason}", trial.template);
@@ -147,19 +147,31 @@ impl<'a> Trials<'a> {
         self.in_lab(&machines, |lab| self.try_on(lab, trial))
     }
 
-    /// Makes the smallest lab: where not even that is possible, no trial is.
+    /// Returns the failure of a trial whose lab could not be made, if it is that trial's own.
     ///
     /// # Errors
-    /// [`Error::Host`] with the reason.
-    pub fn expect_labs(&self) -> Result<(), Error> {
-        let Some(smallest) = smallest(self.project, Needs::Nothing) else { return Ok(()) };
+    /// With the cause on this host that stops the other trials as well: a known one, or the reason why not even the
+    /// smallest lab can be made.
+    pub fn own_failure(&self, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
+        if HostCause::of(&error).is_some() {
+            return Err(error);
+        }
+        match self.make_smallest() {
+            Ok(()) => Ok(error),
+            Err(cause) if HostCause::of(&cause).is_some() => Err(cause),
+            Err(cause) => Err(Error::Host {
+                problem: format!("no fault can be tried, because no lab can be made: {cause:#}"),
+                cure: "`cargo xtask doctor` shows what this machine lacks".into(),
+            }
+            .into()),
+        }
+    }
+
+    fn make_smallest(&self) -> anyhow::Result<()> {
+        let smallest = smallest(self.project, Needs::Nothing).context("the project has no template")?;
         let position = Position { name: NAMES[0], index: 0, slot: &self.slot, host_name: None };
-        let made = machine(self.project, &self.images, &smallest.name, position)
-            .and_then(|machine| self.in_lab(&[machine], |lab| self.wait_until_ready(lab)));
-        made.map_err(|error| Error::Host {
-            problem: format!("no fault can be tried, because no lab can be made: {error:#}"),
-            cure: "`cargo xtask doctor` shows what this machine lacks".into(),
-        })
+        let machine = machine(self.project, &self.images, &smallest.name, position)?;
+        self.in_lab(&[machine], |lab| self.wait_until_ready(lab))
     }
 
     /// Does something in a lab of its own, which is taken down afterwards whatever came of it.
