@@ -333,7 +333,7 @@ fn nix_provides_every_tool_that_doctor_looks_for() {
     let set_of = |need: Need| match need {
         Need::Required | Need::Where(_) | Need::Faults => Some("required"),
         Need::Optional => Some("optional"),
-        Need::Tests => None,
+        Need::Tests | Need::Repository => None,
     };
     for set in ["required", "optional"] {
         let listed = nix_names(&text, set);
@@ -376,6 +376,10 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/run/lab_check.rs", &["/bin/"], "in machines of a lab"),
     ("xtask/src/run/trial.rs", &["/bin/sh"], "in machines of a lab"),
     ("xtask/src/session/requests.rs", &["/etc/passwd"], "in machines of a lab"),
+    ("xtask/src/selftest/guest/qemu.rs", &["/bin/sh"], "in guests"),
+    ("xtask/src/selftest/guest/tree.rs", &["/usr/share/"], "in trees of guests"),
+    ("xtask/src/selftest/guest/uml.rs", &["/usr/", "/sbin", "/bin"], "in guests"),
+    ("xtask/src/selftest/guest/host.rs", &["/etc/os-release"], "the system's files"),
     ("xtask/src/image/worker/", &["/bin", "/sbin", "/usr/", "/etc/"], "in trees of templates; DNS is the host's"),
     ("xtask/src/manifest/", &["/bin/", "/sbin/init", "/usr/", "/etc/", "/opt/python"], "in trees of templates"),
     ("xtask/src/lab/config.rs", &["/bin/sh"], "LXC runs the hook on the host; no system is without this one"),

@@ -11,8 +11,8 @@ use super::look::LookArgs;
 use super::settings::{Origin, Settings};
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, fault_holder,
-    forward, guard, help, image, init, judge_check, logs, merge, netqueue, new, pcap, ps, report, runs, setup, shrink,
-    test, up,
+    forward, guard, guest_order, help, host_tests, image, init, judge_check, logs, merge, netqueue, new, pcap, ps,
+    report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
 use crate::host::patience;
@@ -127,6 +127,10 @@ enum Verb {
     FaultHolder(fault_holder::Args),
     #[command(hide = true)]
     LxcTests(test::lxc::Args),
+    #[command(hide = true)]
+    HostTests(host_tests::Args),
+    #[command(hide = true)]
+    GuestOrder(guest_order::Args),
 }
 
 impl Cli {
@@ -219,12 +223,17 @@ impl Verb {
             Verb::Netqueue(args) => netqueue::run(args),
             Verb::FaultHolder(args) => fault_holder::run(args),
             Verb::LxcTests(args) => test::lxc::run(args, context),
+            Verb::HostTests(args) => host_tests::run(args, context),
+            Verb::GuestOrder(args) => guest_order::run(args),
         }
     }
 
     /// Whether it is one of the engine's own processes: what a person has set for runs means nothing to it.
     fn is_a_helper(&self) -> bool {
-        matches!(self, Self::Guard(_) | Self::BuildLayer(_) | Self::Netqueue(_) | Self::FaultHolder(_))
+        matches!(
+            self,
+            Self::Guard(_) | Self::BuildLayer(_) | Self::Netqueue(_) | Self::FaultHolder(_) | Self::GuestOrder(_)
+        )
     }
 
     fn has_json(&self) -> bool {
@@ -232,6 +241,8 @@ impl Verb {
             self,
             Self::Test(_)
                 | Self::LxcTests(_)
+                | Self::HostTests(_)
+                | Self::GuestOrder(_)
                 | Self::Shell(_)
                 | Self::Exec(_)
                 | Self::Clean(_)

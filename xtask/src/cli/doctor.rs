@@ -94,13 +94,20 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
 /// The network of the lab where no project says another: it is seen by nobody outside of the lab.
 const NETWORK: Network = Network { base: Ipv4Addr::new(10, 77, 0, 0) };
 
+/// A file that the engine's own repository has, and no other project.
+const TEST_PROJECT: &str = "xtask/tests/project/e2e.toml";
+
 /// What the project in this folder asks of the machine; the usual where there is none, so that doctor works anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
     match Project::read(root) {
         Ok(project) => {
             let IdRange { first, count } = project.ids;
-            Subject { target_dir, ids_first: first, ids_count: count, uses: image::uses(&project) }
+            let mut uses = image::uses(&project);
+            if root.join(TEST_PROJECT).is_file() {
+                uses.insert(Use::Guests);
+            }
+            Subject { target_dir, ids_first: first, ids_count: count, uses }
         }
         Err(_) => Subject { target_dir, ids_first: 100_000, ids_count: 65_536, uses: Use::OF_TEMPLATES.into() },
     }

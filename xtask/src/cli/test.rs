@@ -2,27 +2,30 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
+use super::host_tests::HostArgs;
 use super::settings::Settings;
 use super::{Context, doctor};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::setup;
-use crate::selftest::{LxcTests, Repository, Stage};
+use crate::selftest::{LxcTests, Repository, Stage, Verbs};
 
 /// Run the tests of this repository.
 ///
 /// Formatting, lints, unit tests, rules of the house, workflows, documentation and its examples, integration tests on real
-/// LXC, and the scenarios. With the name of a part, that part; with parts of test names, the tests that have one of them.
+/// LXC, the engine in guests with another kernel, and the scenarios. With the name of a part, that part; with parts of test names, the tests that have one of them.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
   cargo xtask test quick                           # what needs no root, within minutes
   cargo xtask test lxc                             # on real LXC, several at once
   cargo xtask test lxc runs::a_good_run            # one test
+  cargo xtask test host                            # in guests of User-Mode Linux: cgroup v2, another kernel
+  cargo xtask test host --kind qemu --suite trixie
   cargo xtask test --list")]
 pub struct Args {
-    /// quick, unit, lxc or scenarios; then parts of test names.
+    /// quick, unit, lxc, host or scenarios; then parts of test names.
     ///
     /// `quick` is formatting, lints, unit tests, rules and workflows: no root, no containers. What stands behind `scenarios`
     /// are filters of `e2e`. Parts of names alone choose among unit tests, rules and tests on LXC.
@@ -40,13 +43,16 @@ pub struct Args {
     /// Install what the machine lacks first, what is optional too, without asking.
     #[arg(long)]
     setup: bool,
+    #[command(flatten)]
+    host: HostArgs,
 }
 
 /// Part of the tests, as one names it.
-const PARTS: [(&str, &[Stage]); 4] = [
+const PARTS: [(&str, &[Stage]); 5] = [
     ("quick", &Stage::QUICK),
     ("unit", &[Stage::Unit, Stage::Rules, Stage::Examples]),
     ("lxc", &[Stage::Lxc]),
+    ("host", &[Stage::Host]),
     ("scenarios", &[Stage::Scenarios]),
 ];
 
@@ -63,7 +69,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         setup::install_missing(&doctor::subject(&context.root), &|news| super::setup::tell(news, say))?;
     }
     let (stages, filters) = chosen(&args.words)?;
-    let repository = Repository::at(&context.root, unset(), lxc_verb(args), filters.clone());
+    let verbs = Verbs { lxc: lxc_verb(args), host: args.host.verb() };
+    let repository = Repository::at(&context.root, unset(), verbs, filters.clone());
     if args.list {
         let program = repository.lxc_program()?;
         LxcTests::find(&context.root, &program, &filters)?.lines().for_each(|line| println!("{line}"));
@@ -89,9 +96,9 @@ fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
         return Ok((BY_NAME.to_vec(), words.to_vec()));
     };
     let filters = words[1..].to_vec();
-    if *name == "quick" && !filters.is_empty() {
+    if ["quick", "host"].contains(name) && !filters.is_empty() {
         let problem =
-            format!("`quick` takes no names: `cargo xtask test {}` runs what has that name", filters.join(" "));
+            format!("`{name}` takes no names: `cargo xtask test {}` runs what has that name", filters.join(" "));
         return Err(Error::Usage(problem));
     }
     Ok((stages.to_vec(), filters))
@@ -162,6 +169,6 @@ mod tests {
         assert_eq!(chosen(&words("lxc runs::")).unwrap(), (vec![Stage::Lxc], words("runs::")));
         assert_eq!(chosen(&words("redaction")).unwrap(), (BY_NAME.to_vec(), words("redaction")));
         assert_eq!(chosen(&words("quick")).unwrap().0, Stage::QUICK);
-        assert!(chosen(&words("quick x")).is_err());
+        assert!(chosen(&words("quick x")).is_err() && chosen(&words("host x")).is_err());
     }
 }

@@ -37,6 +37,7 @@ enum Relation {
     Depends,
     Recommends,
     Suggests,
+    None,
 }
 
 /// The relation to an item's package. All that some template needs is depended on; an ordinary user's way to root, and what only
@@ -46,6 +47,7 @@ const fn relation(need: Need) -> Relation {
         Need::Where(Use::AppArmor) | Need::Tests => Relation::Recommends,
         Need::Required | Need::Where(_) | Need::Faults => Relation::Depends,
         Need::Optional => Relation::Suggests,
+        Need::Repository => Relation::None,
     }
 }
 

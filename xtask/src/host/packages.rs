@@ -52,6 +52,8 @@ pub enum Need {
     Optional,
     /// The engine's own tests, and runs by an ordinary user, need it.
     Tests,
+    /// The tests of the engine's own repository alone need it.
+    Repository,
 }
 
 /// A feature of templates, or of the kernel, that needs tools of its own.
@@ -71,6 +73,8 @@ pub enum Use {
     Busybox,
     /// A kernel that confines containers with AppArmor.
     AppArmor,
+    /// The engine's own repository, whose tests make guests.
+    Guests,
 }
 
 /// The features that are in use.
@@ -91,6 +95,7 @@ impl Use {
             Self::Ext4 => "no template has a volume of ext4",
             Self::Busybox => "no template copies the host's busybox",
             Self::AppArmor => "this kernel has no AppArmor",
+            Self::Guests => "this is not the engine's repository",
         }
     }
 }
@@ -102,7 +107,7 @@ impl Need {
         match self {
             Self::Required => true,
             Self::Where(feature) => uses.contains(&feature),
-            Self::Faults | Self::Optional | Self::Tests => false,
+            Self::Faults | Self::Optional | Self::Tests | Self::Repository => false,
         }
     }
 }
@@ -143,6 +148,16 @@ const MMDEBSTRAP: Item = Item {
     zypper: Offer::ByHand("install apt, and put the script mmdebstrap of its source into /usr/local/bin"),
     ..item("mmdebstrap", Where(Debian), &["mmdebstrap"], ["mmdebstrap"; 4])
 };
+
+/// A kernel that runs as an ordinary process: the guest of `cargo xtask test host`.
+const USER_MODE_LINUX: Item = Item {
+    dnf: Offer::ByHand(BUILD_USER_MODE_LINUX),
+    pacman: Offer::ByHand(BUILD_USER_MODE_LINUX),
+    zypper: Offer::ByHand(BUILD_USER_MODE_LINUX),
+    ..item("linux.uml", Need::Repository, &["linux.uml"], ["user-mode-linux", "", "", ""])
+};
+const BUILD_USER_MODE_LINUX: &str =
+    "build Linux with ARCH=um, and install it as bin/linux.uml with its modules in lib/uml";
 
 /// A file and no program: doctor looks for it itself.
 const KEYRING: Item = Item {
@@ -200,6 +215,7 @@ pub const ITEMS: &[Item] = &[
     item("iptables", Optional, &["iptables"], IPTABLES),
     item("strace", Optional, &["strace"], ["strace"; 4]),
     item("chromium", Optional, CHROMIUM, ["chromium"; 4]),
+    USER_MODE_LINUX,
 ];
 
 /// The names under which distributions install a busybox; only a static one will do.

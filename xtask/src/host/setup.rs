@@ -244,7 +244,7 @@ fn missing_items(findings: &[Finding], scope: Scope) -> Vec<&'static str> {
     let items = findings.iter().flat_map(|finding| finding.items.iter().copied());
     let wanted = |need: Need| match need {
         Need::Required | Need::Where(_) | Need::Faults => true,
-        Need::Tests | Need::Optional => scope == Scope::Everything,
+        Need::Tests | Need::Optional | Need::Repository => scope == Scope::Everything,
     };
     items.filter(|item| wanted(Item::named(item).need)).collect()
 }

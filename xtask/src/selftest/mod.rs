@@ -1,6 +1,7 @@
 //! The tests of this repository: their stages, how many run at once, and how long each takes.
 //! Does not know what a test does.
 
+pub mod guest;
 mod libtest;
 mod lxc;
 mod queue;
@@ -9,4 +10,4 @@ mod times;
 
 pub use libtest::TestProgram;
 pub use lxc::{LxcTests, Run, Show};
-pub use stages::{Repository, Stage, Summary};
+pub use stages::{Repository, Stage, Summary, Verbs};

@@ -21,6 +21,12 @@ const ON_LXC: &str = "lxc";
 /// Time for the templates of Mancer's machines, downloaded packages included.
 const TEMPLATES_DEADLINE: Deadline = Deadline::from_secs(1800);
 
+/// Time for the guests of one kind, beside other stages.
+const GUESTS_DEADLINE: Deadline = Deadline::from_secs(4 * 3600);
+
+/// The first of the stages that guests run beside: when it begins, formatting and lints have passed.
+const BESIDE_GUESTS: Stage = Stage::Unit;
+
 /// A part of the tests that can be run on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -40,13 +46,15 @@ pub enum Stage {
     Examples,
     /// Integration tests on real LXC.
     Lxc,
+    /// The engine in guests with another kernel.
+    Host,
     /// Scenarios of Mancer on the real templates.
     Scenarios,
 }
 
 impl Stage {
     /// All stages in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Formatting,
         Self::Lints,
         Self::Unit,
@@ -54,6 +62,7 @@ impl Stage {
         Self::Workflows,
         Self::Documentation,
         Self::Examples,
+        Self::Host,
         Self::Lxc,
         Self::Scenarios,
     ];
@@ -73,6 +82,7 @@ impl Stage {
             Self::Workflows => "workflows",
             Self::Examples => "documentation's examples",
             Self::Lxc => "tests on real LXC",
+            Self::Host => "guests with another kernel",
             Self::Scenarios => "scenarios",
         }
     }
@@ -85,10 +95,18 @@ pub struct Repository {
     cargo: OsString,
     /// Environment variables that no test must see.
     unset: Vec<String>,
-    /// Arguments of this program that carry the tests on LXC out, once it has root.
-    lxc_verb: Vec<String>,
+    verbs: Verbs,
     /// Parts of test names.
     filters: Vec<String>,
+}
+
+/// Arguments of this program for stages that need root.
+#[derive(Debug)]
+pub struct Verbs {
+    /// Verb that runs the tests on LXC.
+    pub lxc: Vec<String>,
+    /// Verb that runs the engine in guests.
+    pub host: Vec<String>,
 }
 
 /// Stages that were run, with their times.
@@ -100,14 +118,14 @@ pub struct Summary {
 }
 
 impl Repository {
-    /// The checkout at a path. `lxc_verb` is the verb that runs the tests on LXC, with its options.
+    /// The checkout at a path.
     #[must_use]
-    pub fn at(root: &Path, unset: Vec<String>, lxc_verb: Vec<String>, filters: Vec<String>) -> Self {
-        Self { root: root.to_owned(), cargo: cargo::program(), unset, lxc_verb, filters }
+    pub fn at(root: &Path, unset: Vec<String>, verbs: Verbs, filters: Vec<String>) -> Self {
+        Self { root: root.to_owned(), cargo: cargo::program(), unset, verbs, filters }
     }
 
-    /// Runs stages up to the first that fails. The templates that later stages need are built beside the earlier ones
-    /// where that takes no password.
+    /// Runs stages up to the first that fails. The templates that later stages need are built beside the earlier ones, and
+    /// guests run beside those that only compile, where that takes no password.
     ///
     /// # Errors
     /// When a stage cannot even be started.
@@ -117,7 +135,12 @@ impl Repository {
             let needs_templates = |stage: &Stage| matches!(stage, Stage::Lxc | Stage::Scenarios);
             let first_user = stages.iter().position(needs_templates).filter(|place| *place > 0 && is_root());
             let mut templates = first_user.map(|_| scope.spawn(|| self.build_templates()));
+            let has_host = stages.contains(&Stage::Host) && is_root();
+            let mut guests = None;
             for stage in stages {
+                if *stage == BESIDE_GUESTS && has_host {
+                    guests = Some(scope.spawn(|| self.host_unseen()));
+                }
                 if needs_templates(stage)
                     && let Some(building) = templates.take()
                 {
@@ -125,12 +148,23 @@ impl Repository {
                 }
                 show(&format!("==> {}", stage.name()));
                 let started = Instant::now();
-                let passed = self.carry_out(*stage)?;
+                let passed = match guests.take_if(|_| *stage == Stage::Host) {
+                    Some(running) => {
+                        let (passed, said) = joined(running)?;
+                        show(said.trim_end());
+                        passed
+                    }
+                    None => self.carry_out(*stage)?,
+                };
                 summary.times.push((*stage, started.elapsed()));
                 if !passed {
                     summary.failed = Some(*stage);
                     break;
                 }
+            }
+            if let Some(running) = guests {
+                show("    waiting for the guests, which run beside the other stages");
+                joined(running)?;
             }
             templates.map_or(Ok(()), joined)
         })?;
@@ -150,6 +184,7 @@ impl Repository {
             Stage::Workflows => self.interactive(self.root.join(".ci/workflows"), &[]),
             Stage::Examples => self.cargo_tests(&["--doc"]),
             Stage::Lxc => self.lxc(),
+            Stage::Host => self.host(),
             Stage::Scenarios => {
                 let words = ["--root".to_owned(), self.root.display().to_string(), "e2e".into()];
                 self.interactive(own_program()?, &[&words, self.filters.as_slice()].concat())
@@ -215,7 +250,7 @@ impl Repository {
         let kept = ["CARGO_HOME", "RUSTUP_HOME"].map(|name| (name, std::env::var(name)));
         words.extend(kept.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
         words.extend([own_program()?.display().to_string(), "--root".into(), self.root.display().to_string()]);
-        words.extend(self.lxc_verb.iter().cloned());
+        words.extend(self.verbs.lxc.iter().cloned());
         words.extend(["--program".into(), program.path.display().to_string()]);
         words.extend(["--package-dir".into(), program.package_dir.display().to_string()]);
         words.extend(self.filters.iter().cloned());
@@ -223,6 +258,36 @@ impl Repository {
             words.splice(0..0, ["sudo".to_owned(), "--".into()]);
         }
         self.interactive(&words[0], &words[1..])
+    }
+
+    /// Builds as the invoking user, runs as root: the disks of guests belong to no user.
+    fn host(&self) -> anyhow::Result<bool> {
+        let words = self.host_words()?;
+        self.interactive(&words[0], &words[1..])
+    }
+
+    /// The same with its output kept: whether it passed, and what it said.
+    fn host_unseen(&self) -> anyhow::Result<(bool, String)> {
+        let words = self.host_words()?;
+        let command = Command::new(&words[0]).args(&words[1..]).dir(&self.root).deadline(GUESTS_DEADLINE.scaled());
+        let output = command.output()?;
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Ok((output.status == 0, said))
+    }
+
+    fn host_words(&self) -> anyhow::Result<Vec<String>> {
+        let packages = ["build", "--package", "selftest-scenarios", "--package", "scenarios", "--bins"];
+        let built = cargo::build(&self.root, &packages).context("building the scenarios")?;
+        let folder = built.first().and_then(|program| program.path.parent()).context("Cargo built no scenario")?;
+        let mut words = vec!["env".to_owned()];
+        words.extend(self.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));
+        words.extend([own_program()?.display().to_string(), "--root".into(), self.root.display().to_string()]);
+        words.extend(self.verbs.host.iter().cloned());
+        words.extend(["--programs".to_owned(), folder.display().to_string()]);
+        if !is_root() {
+            words.splice(0..0, ["sudo".to_owned(), "--".into()]);
+        }
+        Ok(words)
     }
 
     fn integration_tests(&self) -> anyhow::Result<Vec<Program>> {
@@ -243,8 +308,8 @@ impl Repository {
     }
 }
 
-fn joined(thread: ScopedJoinHandle<'_, anyhow::Result<()>>) -> anyhow::Result<()> {
-    thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that builds templates panicked")))
+fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread beside the stages panicked")))
 }
 
 /// This program. Cargo may have built it anew in the meantime: then the new one.

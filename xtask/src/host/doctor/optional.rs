@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};
+use crate::host::packages::Use;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let group = Group::Optional;
@@ -11,14 +12,18 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         let cure = "boot with psi=1 on the kernel's command line";
         Finding::warning(group, "psi", "no /proc/pressure: waiting cannot be told from working", cure)
     };
-    vec![
+    let mut findings = vec![
         facts.netem(),
         facts.nfqueue(),
         pressure,
         facts.has_extra("sudo", "sudo", "no runs by an ordinary user, and the engine's own tests need it"),
         facts.has_extra("strace", "strace", "no errors or delays of single system calls"),
         facts.has_extra("chromium", "chromium", "no pictures of web pages by the host's browser"),
-    ]
+    ];
+    if facts.uses.contains(&Use::Guests) {
+        findings.push(facts.has_extra("user-mode-linux", "linux.uml", "no `cargo xtask test host`"));
+    }
+    findings
 }
 
 impl Facts {

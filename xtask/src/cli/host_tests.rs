@@ -1,0 +1,84 @@
+//! The hidden verb that carries `cargo xtask test host` out, as root; and its options there.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+use std::path::PathBuf;
+
+use super::Context;
+use crate::error::Error;
+use crate::guard::state_dir;
+use crate::host::invoker::is_root;
+use crate::selftest::guest::{self, Kind, Options};
+
+/// Options of the part `host` of the tests.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HostArgs {
+    /// Kind of host for the part `host`
+    #[arg(long, value_enum, default_value_t = KindName::Uml)]
+    kind: KindName,
+    /// Debian release of the guest for the part `host` [default: the oldest that runs what this machine builds]
+    #[arg(long, value_name = "RELEASE")]
+    suite: Option<String>,
+    /// Slot of the labs for the part `host`
+    #[arg(long, value_name = "N", default_value = "89", hide = true)]
+    host_slot: String,
+}
+
+/// Kinds of hosts, as they are typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum KindName {
+    /// User-Mode Linux: cgroup v2 and another kernel, as an ordinary process
+    Uml,
+    /// QEMU: a Debian kernel with AppArmor and systemd, on an emulated processor; takes an hour
+    Qemu,
+    /// This machine itself
+    Here,
+}
+
+impl HostArgs {
+    /// Words of the hidden verb.
+    pub fn verb(&self) -> Vec<String> {
+        let kind = match self.kind {
+            KindName::Uml => "uml",
+            KindName::Qemu => "qemu",
+            KindName::Here => "here",
+        };
+        let mut words =
+            vec!["host-tests".to_owned(), format!("--kind={kind}"), format!("--host-slot={}", self.host_slot)];
+        words.extend(self.suite.as_ref().map(|suite| format!("--suite={suite}")));
+        words
+    }
+}
+
+/// Arguments of the hidden verb.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    host: HostArgs,
+    /// Folder of the built programs of scenarios.
+    #[arg(long)]
+    programs: PathBuf,
+}
+
+/// Runs the tests; 1 if something failed that the host can do.
+///
+/// # Errors
+/// Without root; when a guest cannot be made, was killed, or hangs.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
+    if !is_root() {
+        return Err(Error::Usage("a guest's disk needs root: `cargo xtask test host` asks for it".into()).into());
+    }
+    let options = Options {
+        root: context.root.clone(),
+        programs: args.programs.clone(),
+        state_dir: state_dir(),
+        kind: match args.host.kind {
+            KindName::Uml => Kind::Uml,
+            KindName::Qemu => Kind::Qemu,
+            KindName::Here => Kind::Here,
+        },
+        suite: args.host.suite.clone(),
+        slot: args.host.host_slot.clone(),
+    };
+    guest::run(&options, &|line| println!("{line}"))
+}

@@ -1,0 +1,144 @@
+//! Kill sweep: engine and guard get SIGKILL at several moments of a run; nothing of the lab may be left.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::order::Project;
+use super::record::{Kill, Kills, Victim, one_line};
+use crate::host::inventory::Inventory;
+use crate::host::patience::Deadline;
+use crate::host::shell::{Command, CommandError, Output};
+
+/// Scenario of the sweep: three machines.
+const SCENARIO: &str = "three_machines";
+
+/// Time until everything must be gone after a kill; the guard needs it for its own end.
+const CLEAN_DEADLINE: Deadline = Deadline::from_secs(2);
+
+/// Time of one run, or of taking its lab down.
+const RUN_DEADLINE: Deadline = Deadline::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Settings of a sweep.
+#[derive(Debug)]
+pub struct Sweep<'a> {
+    /// Program of the engine.
+    pub engine: &'a Path,
+    /// Project of the runs.
+    pub project: &'a Project,
+    /// Slot of the runs.
+    pub slot: &'a str,
+    /// Folder of the layers.
+    pub state_dir: &'a Path,
+    /// Kills per victim.
+    pub kills: u32,
+}
+
+impl Sweep<'_> {
+    /// Carries the sweep out. The moments of the kills lie at equal distances over the time that one run takes.
+    #[must_use]
+    pub fn carry_out(&self, say: &dyn Fn(&str)) -> Kills {
+        let begun = Instant::now();
+        if let Err(why) = self.run(RUN_DEADLINE.scaled()).and_then(|output| expect_pass(&output)) {
+            say(&format!("    a run without a kill: {why}"));
+            return Kills { rounds: Vec::new(), next_run_passed: false };
+        }
+        let run_time = begun.elapsed();
+        let mut rounds = Vec::new();
+        for victim in [Victim::Engine, Victim::Guard, Victim::Both] {
+            for round in 0..self.kills {
+                let moment = run_time * (round + 1) / (self.kills + 1);
+                let left = self.round(victim, moment).unwrap_or_else(|why| vec![one_line(&why)]);
+                say(&format!("    {victim:?} killed after {} ms: {} left", moment.as_millis(), left.len()));
+                let after_ms = u64::try_from(moment.as_millis()).unwrap_or(u64::MAX);
+                rounds.push(Kill { victim, after_ms, left });
+            }
+        }
+        let next = self.run(RUN_DEADLINE.scaled()).and_then(|output| expect_pass(&output));
+        if let Err(why) = &next {
+            say(&format!("    the run after the kills: {why}"));
+        }
+        Kills { rounds, next_run_passed: next.is_ok() }
+    }
+
+    fn round(&self, victim: Victim, moment: Duration) -> Result<Vec<String>, String> {
+        let before = self.inventory()?;
+        match victim {
+            // Past its deadline a command gets SIGKILL: here the deadline is the moment of the kill.
+            Victim::Engine => drop(self.run(moment)?),
+            Victim::Guard => std::thread::scope(|scope| {
+                let run = scope.spawn(|| self.run(RUN_DEADLINE.scaled()));
+                std::thread::sleep(moment); // the moment of the kill is the test's input
+                self.kill_guard();
+                // The engine takes the slot back and tries the case again; its own verdict is not in question here.
+                let ended = run.join().map_err(|_| "the thread of the run panicked".to_owned())??;
+                if ended.timed_out { Err("the run did not end after its guard was killed".to_owned()) } else { Ok(()) }
+            })?,
+            Victim::Both => std::thread::scope(|scope| {
+                let run = scope.spawn(|| self.run(moment));
+                std::thread::sleep(moment.saturating_sub(POLL)); // the moment of the kill is the test's input
+                self.kill_guard();
+                run.join().map_err(|_| "the thread of the run panicked".to_owned())?.map(drop)
+            })?,
+        }
+        let left = self.left_since(&before)?;
+        if victim != Victim::Both || left.is_empty() {
+            return Ok(left);
+        }
+        // Without guard and engine, whoever comes next takes the lab down.
+        let clean =
+            Command::new(self.engine).args(["clean", "--slot", self.slot]).dir("/").deadline(RUN_DEADLINE.scaled());
+        clean.run().map_err(|error| error.to_string())?;
+        self.left_since(&before)
+    }
+
+    /// What was not there before, once nothing changes for the better any more.
+    fn left_since(&self, before: &Inventory) -> Result<Vec<String>, String> {
+        let begun = Instant::now();
+        loop {
+            let left = self.inventory()?.leftovers_since(before);
+            if left.is_empty() || begun.elapsed() > CLEAN_DEADLINE.scaled() {
+                return Ok(left);
+            }
+            std::thread::sleep(POLL); // the host gives no sign when something is gone
+        }
+    }
+
+    fn run(&self, deadline: Duration) -> Result<Output, String> {
+        let command = Command::new(self.engine)
+            .arg("--root")
+            .arg(&self.project.root)
+            .args(["e2e", "--slot", self.slot, "--progress", "plain", "--binaries"])
+            .arg(&self.project.programs)
+            .arg(SCENARIO)
+            .dir("/")
+            .deadline(deadline);
+        let null = || std::fs::File::options().write(true).open("/dev/null").map_err(|error| error.to_string());
+        command.output_to_files(null()?, null()?).map_err(|error: CommandError| error.to_string())
+    }
+
+    fn inventory(&self) -> Result<Inventory, String> {
+        Inventory::take(self.state_dir).map_err(|error| format!("{error:#}"))
+    }
+
+    fn kill_guard(&self) {
+        let owner = Path::new("/run/mancer-e2e").join(self.slot).join("owner.json");
+        let text = std::fs::read_to_string(owner).unwrap_or_default();
+        let owner: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(pid) = owner["guard_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL); // before it began and after its end there is none
+        }
+    }
+}
+
+fn expect_pass(output: &Output) -> Result<(), String> {
+    match *output {
+        Output { timed_out: true, .. } => Err("it did not end within its deadline".to_owned()),
+        Output { status: 0, .. } => Ok(()),
+        Output { status, .. } => Err(format!("it ended with status {status}")),
+    }
+}

@@ -1,0 +1,260 @@
+//! Guests of QEMU: a real Debian kernel with AppArmor, and systemd as its first process.
+//!
+//! The processor is emulated, so no virtualisation is needed, and everything takes several times as long. A guest has no
+//! network: its work lies on a second disk, a unit carries it out and powers the machine off, and the record is read from
+//! that disk.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::console;
+use super::order::Order;
+use super::record::HostRecord;
+use super::tree::{Form, Scratch, Tree};
+use crate::error::Error;
+use crate::host::invoker::Invoker;
+use crate::host::patience::Deadline;
+use crate::host::shell::{Command, which};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Packages of the tree that QEMU runs in, where it is not installed.
+const PROGRAM_PACKAGES: &[&str] = &["qemu-system-x86", "seabios", "ipxe-qemu"];
+
+/// Packages of the guest: a small Debian with what `setup` installs.
+const PACKAGES: &[&str] = &[
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "apparmor",
+    "lxc",
+    "mmdebstrap",
+    "debian-archive-keyring",
+    "busybox-static",
+    "iproute2",
+    "nftables",
+    "iptables",
+    "strace",
+    "e2fsprogs",
+    "mount",
+    "procps",
+    "python3",
+    "python3-pip",
+    "openssh-client",
+    "sudo",
+    "git",
+    "ca-certificates",
+];
+
+/// Ends the guest's tree: the second disk, the unit, no timers or consoles that would work beside the tests.
+const FINISH: &str = "
+mkdir -p \"$TREE/var/lib/mancer-e2e\"
+cat > \"$TREE/etc/fstab\" <<'END'
+/dev/vda / ext4 defaults 0 1
+LABEL=e2e-guest /var/lib/mancer-e2e ext4 defaults 0 2
+END
+cat > \"$TREE/etc/systemd/system/e2e-guest.service\" <<'END'
+[Unit]
+Description=Order of the machine that made this guest
+RequiresMountsFor=/var/lib/mancer-e2e
+After=multi-user.target
+
+[Service]
+Type=exec
+Environment=HOME=/root LC_ALL=C.UTF-8
+ExecStart=/bin/sh -c '/var/lib/mancer-e2e/payload/engine guest-order /var/lib/mancer-e2e/payload/order.json; echo guest: the order ended with status $?; sync; systemctl poweroff'
+StandardOutput=journal+console
+StandardError=journal+console
+TasksMax=infinity
+
+[Install]
+WantedBy=graphical.target multi-user.target
+END
+chroot \"$TREE\" systemctl enable e2e-guest.service
+chroot \"$TREE\" systemctl mask lxc-net.service systemd-networkd-wait-online.service apt-daily.timer \\
+    apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer man-db.timer serial-getty@ttyS0.service getty@tty1.service
+echo guest > \"$TREE/etc/hostname\"
+cp \"$TREE\"/boot/vmlinuz-* \"$OUT/vmlinuz\"
+cp \"$TREE\"/boot/initrd.img-* \"$OUT/initrd\"
+";
+
+/// Makes the second disk: the layers that the order needs, and the folder with the engine and the projects.
+const DATA: &str = "
+set -e
+mkdir -p \"$STAGE/payload\" \"$STAGE/layers\"
+chmod 711 \"$STAGE\" \"$STAGE/layers\"
+mount --bind \"$PAYLOAD\" \"$STAGE/payload\"
+for layer in $LAYERS; do
+    mkdir \"$STAGE/layers/$layer\"
+    mount --bind \"$STORED/$layer\" \"$STAGE/layers/$layer\"
+done
+truncate --size=20G \"$DISK\"
+mke2fs -q -t ext4 -F -L e2e-guest -E root_owner=0:0 -d \"$STAGE\" \"$DISK\"
+";
+
+/// Starts QEMU in its tree, with the folder of the disks as `/mnt`, or as it is installed.
+const START: &str = "
+set -e
+if [ -z \"$TREE\" ]; then cd \"$STORE\"; exec \"$@\"; fi
+mount --bind \"$STORE\" \"$TREE/mnt\"
+exec chroot \"$TREE\" sh -c 'cd /mnt; exec \"$@\"' start \"$@\"
+";
+
+/// Folder of the work inside.
+pub const PAYLOAD: &str = "/var/lib/mancer-e2e/payload";
+
+const DISK_DEADLINE: Deadline = Deadline::from_secs(300);
+const QUERY_DEADLINE: Deadline = Deadline::from_secs(60);
+
+/// Disk and kernel of the guests, and the tree that QEMU runs in.
+#[derive(Debug)]
+pub struct Qemu {
+    store: PathBuf,
+    /// Folder of the disk and the kernel, below the store.
+    guest: PathBuf,
+    tree: Option<PathBuf>,
+}
+
+impl Qemu {
+    /// Makes the disk, and a tree for QEMU where it is not installed.
+    ///
+    /// # Errors
+    /// [`Error::Host`] on another processor; when a tree cannot be built.
+    pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
+        if std::env::consts::ARCH != "x86_64" {
+            return Err(Error::Host {
+                problem: format!(
+                    "the guests of QEMU are made for x86_64, and this machine is {}",
+                    std::env::consts::ARCH
+                ),
+                cure: "use `cargo xtask test host --kind here`".to_owned(),
+            }
+            .into());
+        }
+        let program = Tree {
+            form: Form::Folder,
+            kind: "qemu-program",
+            suite: "bookworm",
+            packages: PROGRAM_PACKAGES,
+            finish: "true",
+            variables: &[],
+        };
+        let guest = Tree { form: Form::Disk, kind: "qemu", suite, packages: PACKAGES, finish: FINISH, variables: &[] };
+        let tree = match which(PROGRAM) {
+            Some(_) => None,
+            None => Some(program.ensure(store, say)?.join("tree")),
+        };
+        Ok(Self { store: store.to_owned(), guest: guest.ensure(store, say)?, tree })
+    }
+
+    /// Boots a guest on a payload, waits for its end, and reads its record.
+    ///
+    /// # Errors
+    /// When the guest was killed, panicked, or passed its deadline, with the end of its console.
+    pub fn carry_out(
+        &self,
+        order: &Order,
+        payload: &Path,
+        layers: &[String],
+        stored: &Path,
+        invoker: &Invoker,
+        deadline: Duration,
+    ) -> anyhow::Result<HostRecord> {
+        invoker.replace(&payload.join("order.json"), &serde_json::to_vec_pretty(order)?)?;
+        let console_path = payload.join("console.log");
+        let console = invoker.create(&console_path)?;
+        let scratch = Scratch::new(&self.store)?;
+        let data = scratch.path().join("data");
+        in_own_namespaces(DATA, &[])
+            .env("STAGE", scratch.path().join("stage"))
+            .env("PAYLOAD", payload)
+            .env("LAYERS", layers.join(" "))
+            .env("STORED", stored)
+            .env("DISK", &data)
+            .deadline(DISK_DEADLINE.scaled())
+            .run()
+            .context("making the disk with the guest's work")?;
+        let below = |path: &Path| -> anyhow::Result<String> {
+            Ok(path.strip_prefix(&self.store).context("a guest's files lie in the store")?.display().to_string())
+        };
+        let (guest, data_name) = (below(&self.guest)?, below(&data)?);
+        let ended = in_own_namespaces(START, &arguments(&guest, &data_name))
+            .env("STORE", &self.store)
+            .env("TREE", self.tree.as_deref().unwrap_or(Path::new("")))
+            .env("TMPDIR", ".")
+            .deadline(deadline)
+            .output_to_files(console.try_clone()?, console)?;
+        let guest = format!("guest {} of {}", order.guest, order.name);
+        if ended.timed_out {
+            let deadline = humantime::format_duration(deadline);
+            bail!("{guest} did not end within {deadline}; {}", console::end_of(&console_path));
+        }
+        let text = Command::new("debugfs")
+            .args(["-R", "cat /payload/record.json"])
+            .arg(&data)
+            .deadline(QUERY_DEADLINE.scaled())
+            .run()?
+            .text();
+        if text.is_empty() {
+            let status = ended.status;
+            bail!("{guest} left no record (QEMU ended with status {status}); {}", console::end_of(&console_path));
+        }
+        HostRecord::parse(&text).map_err(anyhow::Error::msg).with_context(|| format!("the record of {guest}"))
+    }
+}
+
+/// A shell script with mounts and processes of its own, which go with it.
+fn in_own_namespaces(script: &str, args: &[String]) -> Command {
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .args(["sh", "-c", script, "guest"])
+        .args(args)
+        .dir("/")
+}
+
+/// Words that start QEMU in the store's folder.
+fn arguments(guest: &str, data: &str) -> Vec<String> {
+    // What is written to the first disk goes to a file that is gone when QEMU ends, so the disk stays as it is.
+    let words = [
+        PROGRAM.to_owned(),
+        "-machine=q35".into(),
+        "-accel=tcg,thread=multi".into(),
+        "-cpu=max".into(),
+        "-smp=2".into(),
+        "-m=6144".into(),
+        "-display=none".into(),
+        "-serial=stdio".into(),
+        "-nic=none".into(),
+        "-no-reboot".into(),
+        format!("-kernel={guest}/vmlinuz"),
+        format!("-initrd={guest}/initrd"),
+        "-append=root=/dev/vda rw console=ttyS0 panic=-1 quiet loglevel=4 systemd.show_status=0".into(),
+        format!("-drive=file={guest}/disk,if=virtio,format=raw,snapshot=on,cache=unsafe"),
+        format!("-drive=file={data},if=virtio,format=raw,cache=unsafe"),
+    ];
+    let split = |word: String| match word.split_once('=') {
+        Some((option, value)) if word.starts_with('-') => vec![option.to_owned(), value.to_owned()],
+        _ => vec![word],
+    };
+    words.into_iter().flat_map(split).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_of_the_tree_is_never_written_to() {
+        let words = arguments("qemu-bookworm-1", ".scratch-x/data");
+        let drives: Vec<&String> = words.iter().filter(|word| word.starts_with("file=")).collect();
+        assert!(drives[0].starts_with("file=qemu-bookworm-1/disk,") && drives[0].contains("snapshot=on"), "{drives:?}");
+        assert!(drives[1].starts_with("file=.scratch-x/data,") && !drives[1].contains("snapshot"), "{drives:?}");
+        let after = |option: &str| words.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].as_str());
+        assert!(after("-append").unwrap().starts_with("root=/dev/vda rw "));
+        assert_eq!(after("-serial"), Some("stdio"));
+    }
+}

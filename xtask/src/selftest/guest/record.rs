@@ -1,0 +1,303 @@
+//! Record of the engine's tests on one host: what the host is, and what worked there.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::host::Host;
+
+/// Version of the format; a change of meaning raises it.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Results of the engine's tests on one host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRecord {
+    /// [`FORMAT_VERSION`] of the engine that wrote it.
+    pub format_version: u32,
+    /// Name of the host, unique among the records, such as `uml-bookworm`.
+    pub name: String,
+    /// Day of the tests, as `YYYY-MM-DD`.
+    pub date: String,
+    /// Version of the engine.
+    pub engine: String,
+    /// Description of the host.
+    pub host: Host,
+    /// Steps with their wall times, in order.
+    pub phases: Vec<Phase>,
+    /// Result of `doctor`; absent if it was not run.
+    pub doctor: Option<Doctor>,
+    /// Cases that were run.
+    pub cases: Vec<Case>,
+    /// All faults of the catalogue, in its order.
+    pub faults: Vec<Fault>,
+    /// Result of the kill sweep; absent if it was not run.
+    pub kills: Option<Kills>,
+}
+
+/// Wall time of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Name of the step.
+    pub name: String,
+    /// Wall time, in seconds.
+    pub duration_s: f64,
+}
+
+/// Result of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doctor {
+    /// Number of checks that passed.
+    pub ok: usize,
+    /// Checks that warned.
+    pub warnings: Vec<Problem>,
+    /// Checks that failed.
+    pub failures: Vec<Problem>,
+}
+
+/// A check of `doctor` that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// Name of the check.
+    pub check: String,
+    /// Observation of the check, in one line.
+    pub seen: String,
+}
+
+/// Result of one case of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Name, such as `smoke/programs:default`.
+    pub case: String,
+    /// Whether the case ran on systemd machines.
+    pub is_systemd: bool,
+    /// Whether the case passed at its first attempt.
+    pub passed: bool,
+    /// Reason of a failure, in one line.
+    pub reason: Option<String>,
+    /// Wall time of all attempts, in seconds.
+    pub duration_s: f64,
+}
+
+/// Result of one fault of the catalogue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Name, such as `net.delay`.
+    pub fault: String,
+    /// Result of its trial.
+    pub result: FaultResult,
+    /// Reason of any result but `works`, in one line.
+    pub reason: Option<String>,
+    /// Time until the effect was verified, in milliseconds.
+    pub inject_ms: Option<f64>,
+    /// Time until the recovery was verified, in milliseconds.
+    pub heal_ms: Option<f64>,
+}
+
+/// Result of the trial of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultResult {
+    /// The effect and the recovery were verified.
+    Works,
+    /// The host lacks what the fault needs.
+    NotApplicable,
+    /// The effect or the recovery was not seen.
+    Failed,
+    /// The fault was not tried.
+    NotTried,
+}
+
+/// Result of the kill sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kills {
+    /// Kills, in order.
+    pub rounds: Vec<Kill>,
+    /// Whether a run passed after the last kill.
+    pub next_run_passed: bool,
+}
+
+/// Result of one kill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// Process that got SIGKILL.
+    pub victim: Victim,
+    /// Moment of the kill after the start of the run, in milliseconds.
+    pub after_ms: u64,
+    /// Things of the lab that were left on the host.
+    pub left: Vec<String>,
+}
+
+/// Processes of a run that can be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Victim {
+    /// The engine.
+    Engine,
+    /// The guard of its lab.
+    Guard,
+    /// The guard, then the engine at once.
+    Both,
+}
+
+impl HostRecord {
+    /// A record without results.
+    #[must_use]
+    pub fn new(name: &str, host: Host) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            name: name.to_owned(),
+            date: chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).date_naive().to_string(),
+            engine: env!("CARGO_PKG_VERSION").to_owned(),
+            host,
+            phases: Vec::new(),
+            doctor: None,
+            cases: Vec::new(),
+            faults: Vec::new(),
+            kills: None,
+        }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// With what is wrong: another version, or no record at all.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match value["format_version"].as_u64() {
+            Some(version) if version == u64::from(FORMAT_VERSION) => {}
+            Some(version) => return Err(format!("format_version {version}: this engine reads {FORMAT_VERSION}")),
+            None => return Err("no format_version: this is no record of a host".to_owned()),
+        }
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    /// The record as JSON for a file.
+    ///
+    /// # Errors
+    /// For numbers that JSON does not have.
+    pub fn json(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Adds the results of another guest of the same host. A fault that one of them did not try has the other's result.
+    #[must_use]
+    pub fn joined(mut self, other: Self) -> Self {
+        self.phases.extend(other.phases);
+        self.doctor = self.doctor.or(other.doctor);
+        self.cases.extend(other.cases);
+        self.kills = self.kills.or(other.kills);
+        let mut theirs: BTreeMap<String, Fault> =
+            other.faults.into_iter().map(|fault| (fault.fault.clone(), fault)).collect();
+        for fault in &mut self.faults {
+            if let Some(their) = theirs.remove(&fault.fault)
+                && fault.result == FaultResult::NotTried
+            {
+                *fault = their;
+            }
+        }
+        self.faults.extend(theirs.into_values());
+        self
+    }
+
+    /// Everything that did not work and was expected to, a line each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let doctor = self.doctor.iter().flat_map(|doctor| &doctor.failures);
+        problems.extend(doctor.map(|problem| format!("doctor: {}: {}", problem.check, problem.seen)));
+        let reason = |reason: &Option<String>| reason.clone().unwrap_or_default();
+        let cases = self.cases.iter().filter(|case| !case.passed);
+        problems.extend(cases.map(|case| format!("{}: {}", case.case, reason(&case.reason))));
+        let faults = self.faults.iter().filter(|fault| fault.result == FaultResult::Failed);
+        problems.extend(faults.map(|fault| format!("{}: {}", fault.fault, reason(&fault.reason))));
+        for Kill { victim, after_ms, left } in self.kills.iter().flat_map(|kills| &kills.rounds) {
+            if !left.is_empty() {
+                problems.push(format!("{victim:?} killed after {after_ms} ms: left: {}", left.join(", ")));
+            }
+        }
+        if self.kills.as_ref().is_some_and(|kills| !kills.next_run_passed) {
+            problems.push("the run after the kills did not pass".to_owned());
+        }
+        problems
+    }
+
+    /// Counts of the faults: works, not applicable, failed, not tried.
+    #[must_use]
+    pub fn fault_counts(&self) -> [usize; 4] {
+        use FaultResult::{Failed, NotApplicable, NotTried, Works};
+        [Works, NotApplicable, Failed, NotTried].map(|it| self.faults.iter().filter(|fault| fault.result == it).count())
+    }
+}
+
+/// A text in one line: its first line, without the command lines and streams that may follow.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    const COLUMNS: usize = 300;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().take(COLUMNS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(faults: &[(&str, FaultResult)]) -> HostRecord {
+        let faults = faults.iter().map(|(name, result)| Fault {
+            fault: (*name).to_owned(),
+            result: *result,
+            reason: (*result != FaultResult::Works).then(|| "why".to_owned()),
+            inject_ms: None,
+            heal_ms: None,
+        });
+        HostRecord { faults: faults.collect(), ..HostRecord::new("test", Host::default()) }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_another_version_is_refused() {
+        let record = record(&[("net.loss", FaultResult::Failed)]);
+        let text = record.json().unwrap();
+        assert_eq!(HostRecord::parse(&text).unwrap(), record);
+        let other = text.replace("\"format_version\": 1", "\"format_version\": 9");
+        assert!(HostRecord::parse(&other).unwrap_err().contains("format_version 9"));
+        assert!(HostRecord::parse("{}").unwrap_err().contains("no format_version"));
+        let unknown = text.replace("\"engine\"", "\"motor\"");
+        assert!(HostRecord::parse(&unknown).unwrap_err().contains("motor"));
+    }
+
+    #[test]
+    fn two_guests_make_one_record() {
+        use FaultResult::{Failed, NotTried, Works};
+        let one = record(&[("a", Works), ("b", NotTried), ("c", NotTried)]);
+        let other = record(&[("a", NotTried), ("b", Failed), ("c", NotTried)]);
+        let joined = one.joined(other);
+        let results: Vec<_> = joined.faults.iter().map(|fault| fault.result).collect();
+        assert_eq!(results, [Works, Failed, NotTried]);
+        assert_eq!(joined.fault_counts(), [1, 0, 1, 1]);
+        assert_eq!(joined.problems(), ["b: why"]);
+    }
+
+    #[test]
+    fn whatever_is_left_or_failed_is_a_problem() {
+        let mut record = record(&[("a", FaultResult::NotApplicable)]);
+        assert!(record.problems().is_empty());
+        let kill = Kill { victim: Victim::Guard, after_ms: 7, left: vec!["mount /x".to_owned()] };
+        record.kills = Some(Kills { rounds: vec![kill], next_run_passed: false });
+        let failure = Problem { check: "loop".to_owned(), seen: "no".to_owned() };
+        record.doctor = Some(Doctor { ok: 1, warnings: Vec::new(), failures: vec![failure] });
+        assert_eq!(record.problems().len(), 3, "{:?}", record.problems());
+    }
+
+    #[test]
+    fn a_reason_is_one_line() {
+        assert_eq!(one_line("\n  a b  \n  stderr: c\n"), "a b");
+        assert_eq!(one_line(&"x".repeat(1000)).len(), 300);
+    }
+}

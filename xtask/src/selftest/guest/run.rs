@@ -1,0 +1,284 @@
+//! Tests of the engine on another host: guests are made and given their orders, and their records become one.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::host::machine_itself;
+use super::order::{Faults, Order, Project, Run, Share};
+use super::payload::{Extent, Payload, projects};
+use super::qemu::{self, Qemu};
+use super::record::{HostRecord, Phase};
+use super::steps;
+use super::uml::{self, Uml};
+use crate::error::{EXIT_FAILED, EXIT_PASSED};
+use crate::host::invoker::Invoker;
+use crate::host::patience::Deadline;
+use crate::host::shell::Command;
+
+/// Kinds of hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Guests of User-Mode Linux.
+    Uml,
+    /// A guest of QEMU, with an emulated processor.
+    Qemu,
+    /// This machine itself.
+    Here,
+}
+
+/// Settings of a test.
+#[derive(Debug)]
+pub struct Options {
+    /// The checkout.
+    pub root: PathBuf,
+    /// Folder of the built programs of scenarios.
+    pub programs: PathBuf,
+    /// Folder of layers and of guests' disks.
+    pub state_dir: PathBuf,
+    /// Kind of host.
+    pub kind: Kind,
+    /// Release of Debian in the guest; the one that this machine's programs run on if absent.
+    pub suite: Option<String>,
+    /// Slot of the labs.
+    pub slot: String,
+}
+
+/// Deadlines of whole guests.
+const UML_DEADLINE: Deadline = Deadline::from_secs(900);
+const QEMU_DEADLINE: Deadline = Deadline::from_secs(3 * 3600);
+
+const LAYERS_DEADLINE: Deadline = Deadline::from_secs(1200);
+
+/// Folder of the layers inside a guest.
+const STATE_DIR: &str = "/var/lib/mancer-e2e";
+
+/// Folder of guests' trees and disks below the state's.
+const DISKS: &str = "hosts";
+
+/// Seed of the run with faults: the same every night, so that records can be compared.
+const CHAOS_SEED: &str = "7";
+
+/// Cases that need no systemd and no browser.
+const SMALL_CASES: [&str; 5] =
+    ["who_am_i", "exec_round_trip", "three_machines", "smoke/programs", "smoke/python:default"];
+
+/// Faults that weigh as much as the other work of the first of two guests.
+const FIRST_LESS: usize = 36;
+
+/// Kills per victim.
+const UML_KILLS: u32 = 2;
+const QEMU_KILLS: u32 = 2;
+const HERE_KILLS: u32 = 5;
+
+/// Runs the engine's tests on a host and writes `target/e2e/hosts/NAME.json`: 0 if everything worked that the host can do.
+///
+/// # Errors
+/// When a guest cannot be made, was killed, or passed its deadline.
+pub fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<u8> {
+    let invoker = Invoker::find();
+    let begun = Instant::now();
+    let hosts = hosts_folder(&options.root);
+    let mut record = match options.kind {
+        Kind::Uml => in_uml(options, &invoker, say)?,
+        Kind::Qemu => in_qemu(options, &invoker, say)?,
+        Kind::Here => here(options, say)?,
+    };
+    record.phases.push(Phase { name: "all".to_owned(), duration_s: tenths(begun.elapsed()) });
+    let path = hosts.join(format!("{}.json", record.name));
+    invoker.act(|| Ok(std::fs::create_dir_all(&hosts)?)).with_context(|| format!("making {}", hosts.display()))?;
+    invoker.replace(&path, record.json()?.as_bytes())?;
+    let [works, not_applicable, failed, not_tried] = record.fault_counts();
+    say(&format!(
+        "{}: {} of {} cases passed; faults: {works} work, {not_applicable} not applicable, {failed} failed, {not_tried} not \
+         tried; {} kills; record: {}",
+        record.name,
+        record.cases.iter().filter(|case| case.passed).count(),
+        record.cases.len(),
+        record.kills.as_ref().map_or(0, |kills| kills.rounds.len()),
+        path.display()
+    ));
+    let problems = record.problems();
+    for problem in &problems {
+        say(&format!("FAILED  {problem}"));
+    }
+    Ok(if problems.is_empty() { EXIT_PASSED } else { EXIT_FAILED })
+}
+
+/// Everything that the tests of one guest are made from.
+struct Guests<'a> {
+    options: &'a Options,
+    /// Name of the record.
+    name: String,
+    /// Kind of machine, for the record.
+    machine: String,
+    /// Folder of the guests' files.
+    folder: PathBuf,
+    engine: PathBuf,
+    invoker: &'a Invoker,
+}
+
+impl<'a> Guests<'a> {
+    fn new(options: &'a Options, name: String, machine: &str, invoker: &'a Invoker) -> anyhow::Result<Self> {
+        let engine = std::env::current_exe().context("finding this program")?;
+        let folder = hosts_folder(&options.root).join(&name);
+        Ok(Self { options, name, machine: machine.to_owned(), folder, engine, invoker })
+    }
+
+    /// New folder of a guest, with its files.
+    fn lay_out(&self, number: usize, extent: Extent) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join(format!("guest-{number}"));
+        let removed = self.invoker.act(|| match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        });
+        removed.with_context(|| format!("removing {}", folder.display()))?;
+        let payload = Payload {
+            root: &self.options.root,
+            programs: &self.options.programs,
+            engine: &self.engine,
+            invoker: self.invoker,
+        };
+        payload.lay_out(&folder, extent)?;
+        Ok(folder)
+    }
+
+    /// Order without work.
+    fn order(&self, number: usize, project: &Project, record: impl Into<PathBuf>) -> Order {
+        Order {
+            name: self.name.clone(),
+            machine: self.machine.clone(),
+            guest: number,
+            doctor: None,
+            runs: Vec::new(),
+            faults: None,
+            kills: 0,
+            kills_in: project.clone(),
+            state_dir: PathBuf::from(STATE_DIR),
+            slot: self.options.slot.clone(),
+            record: record.into(),
+        }
+    }
+}
+
+fn in_uml(options: &Options, invoker: &Invoker, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<HostRecord> {
+    let suite = options.suite.as_deref().unwrap_or_else(|| uml::default_suite());
+    let (uml, made) = timed("tree", || Uml::prepare(suite, &options.state_dir.join(DISKS), say))?;
+    let guests = Guests::new(options, format!("uml-{suite}"), "User-Mode Linux", invoker)?;
+    let (project, _) = projects(Path::new(uml::REPOSITORY), Path::new(uml::PROGRAMS));
+    let guest = |number: usize| -> anyhow::Result<HostRecord> {
+        let shared = guests.lay_out(number, Extent::Small)?;
+        let share = Share { part: number - 1, of: 2, first_less: FIRST_LESS };
+        let faults = Some(Faults { project: project.root.clone(), has_systemd: false, share });
+        let mut order = Order { faults, ..guests.order(number, &project, uml::RECORD) };
+        if number == 1 {
+            order.doctor = Some(project.root.clone());
+            order.runs = vec![small_run(&project)];
+            order.kills = UML_KILLS;
+        }
+        say(&format!(
+            "booting guest {number} of {}; its console: {}",
+            guests.name,
+            shared.join("console.log").display()
+        ));
+        uml.carry_out(&order, &shared, invoker, UML_DEADLINE.scaled())
+    };
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| guest(2));
+        let first = guest(1);
+        (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let mut record = first?.joined(second?);
+    record.phases.insert(0, made);
+    Ok(record)
+}
+
+fn in_qemu(options: &Options, invoker: &Invoker, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<HostRecord> {
+    let suite = options.suite.as_deref().unwrap_or_else(|| uml::default_suite());
+    let (qemu, made) = timed("tree", || Qemu::prepare(suite, &options.state_dir.join(DISKS), say))?;
+    let guests = Guests::new(options, format!("qemu-{suite}"), "QEMU, emulated processor", invoker)?;
+    let payload = guests.lay_out(1, Extent::Whole)?;
+    say("building the layers of all templates");
+    let (layers, built) = timed("layers", || layers(&guests.engine, &payload.join("repo")))?;
+    let inside = Path::new(qemu::PAYLOAD);
+    let (small, whole) = projects(&inside.join("repo"), &inside.join("programs"));
+    let mut words = vec!["data_ingestion:small", "failure_recovery"];
+    if suite == "trixie" {
+        words.truncate(1);
+    }
+    let mut runs = vec![small_run(&small), run_of(&whole, &words)];
+    if suite != "trixie" {
+        runs.push(run_of(&whole, &["data_ingestion:small"]));
+        runs.push(run_of(&whole, &["chaos_gauntlet", "--chaos", "--seed", CHAOS_SEED]));
+    }
+    let order = Order {
+        doctor: Some(whole.root.clone()),
+        runs,
+        faults: Some(Faults { project: whole.root.clone(), has_systemd: true, share: Share::ALL }),
+        kills: QEMU_KILLS,
+        ..guests.order(1, &small, inside.join("record.json"))
+    };
+    say(&format!("booting {}; its console: {}", guests.name, payload.join("console.log").display()));
+    let stored = options.state_dir.join("layers");
+    let mut record = qemu.carry_out(&order, &payload, &layers, &stored, invoker, QEMU_DEADLINE.scaled())?;
+    record.phases.splice(0..0, [made, built]);
+    Ok(record)
+}
+
+/// Builds the layers of a project's templates in this machine's store; the answer is their names.
+fn layers(engine: &Path, project: &Path) -> anyhow::Result<Vec<String>> {
+    let image = |verb: &str| {
+        Command::new(engine)
+            .arg("--root")
+            .arg(project)
+            .args(["--format", "json", "image", verb])
+            .deadline(LAYERS_DEADLINE.scaled())
+    };
+    image("build").run().context("building the layers")?;
+    let answer: serde_json::Value = serde_json::from_str(&image("list").run()?.text())?;
+    let rows = answer["layers"].as_array().context("`image list` has no layers")?;
+    Ok(rows.iter().filter_map(|row| row["hash"].as_str()).map(str::to_owned).collect())
+}
+
+fn small_run(project: &Project) -> Run {
+    Run { project: project.clone(), words: SMALL_CASES.map(str::to_owned).to_vec(), is_systemd: false }
+}
+
+fn run_of(project: &Project, words: &[&str]) -> Run {
+    Run { project: project.clone(), words: words.iter().map(|word| (*word).to_owned()).collect(), is_systemd: true }
+}
+
+fn timed<T>(name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, Phase)> {
+    let begun = Instant::now();
+    let done = work()?;
+    Ok((done, Phase { name: name.to_owned(), duration_s: tenths(begun.elapsed()) }))
+}
+
+fn hosts_folder(root: &Path) -> PathBuf {
+    root.join("target/e2e/hosts")
+}
+
+/// Carries the order out on this machine itself.
+fn here(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<HostRecord> {
+    let (small, whole) = projects(&options.root, &options.programs);
+    let folder = tempfile::tempdir()?;
+    let order = Order {
+        name: "here".to_owned(),
+        machine: machine_itself(),
+        guest: 1,
+        doctor: Some(whole.root.clone()),
+        runs: vec![small_run(&small), run_of(&whole, &["data_ingestion:small"])],
+        faults: Some(Faults { project: whole.root, has_systemd: true, share: Share::ALL }),
+        kills: HERE_KILLS,
+        kills_in: small,
+        state_dir: options.state_dir.clone(),
+        slot: options.slot.clone(),
+        record: folder.path().join("record.json"),
+    };
+    steps::carry_out(&order, say)
+}
+
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
+}

@@ -1,0 +1,272 @@
+//! Debian trees of guests, as disks or folders: built once and kept under the hash of all that goes in.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest as _, Sha256};
+
+use crate::host::memory::Memory;
+use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
+use crate::host::patience::Deadline;
+use crate::host::shell::Command;
+
+/// Version of the script below: a change of it makes all disks anew.
+const BUILDER_VERSION: u32 = 1;
+
+const DEADLINE: Deadline = Deadline::from_secs(900);
+
+/// Disks of one name that are kept: those of other checkouts are not thrown away at each switch.
+const KEPT: usize = 3;
+
+/// Available memory from which the tree is built in it: dpkg waits for a disk after each file.
+const MEMORY_BYTES: u64 = 4 << 30;
+
+/// Form in which a tree is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An ext4 image, `disk`.
+    Disk,
+    /// The folder `tree`.
+    Folder,
+}
+
+/// Recipe of a tree.
+#[derive(Debug)]
+pub struct Tree<'a> {
+    /// Form in which it is kept.
+    pub form: Form,
+    /// Kind of guest, such as `uml`.
+    pub kind: &'a str,
+    /// Release of Debian.
+    pub suite: &'a str,
+    /// Packages.
+    pub packages: &'a [&'a str],
+    /// Shell script that ends the tree at `$TREE` and puts what is beside the disk into `$OUT`.
+    pub finish: &'a str,
+    /// Variables of the script; they are part of the hash.
+    pub variables: &'a [(&'a str, String)],
+}
+
+/// Builds the tree, in memory where there is enough, and the image without mounting it.
+const SCRIPT: &str = "
+set -e
+if [ -n \"$IN_MEMORY\" ]; then mount -t tmpfs -o size=3G,mode=755 tree \"$WORK\"; fi
+mkdir \"$WORK/tmp\"
+TREE=$WORK/tree OUT=$WORK/out
+mkdir \"$OUT\"
+TMPDIR=$WORK/tmp mmdebstrap \"$@\" \"$SUITE\" \"$TREE\"
+. \"$FINISH\"
+if [ \"$FORM\" = tree ]; then mv \"$TREE\" \"$OUT/tree\"; else
+    truncate --size=12G \"$OUT/disk\"
+    mke2fs -q -t ext4 -F -E root_owner=0:0 -d \"$TREE\" \"$OUT/disk\"
+fi
+cp --archive --sparse=always \"$OUT\" \"$RESULT\"
+";
+
+impl Form {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Folder => "tree",
+        }
+    }
+}
+
+impl Tree<'_> {
+    /// Name of the folder: kind, release, and the hash of the recipe.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut hash = Sha256::new();
+        let variables = self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        let parts = [
+            BUILDER_VERSION.to_string(),
+            self.suite.to_owned(),
+            self.form.file().to_owned(),
+            self.packages.join(" "),
+            SCRIPT.to_owned(),
+            self.finish.to_owned(),
+            variables.join("\n"),
+        ];
+        for part in &parts {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        let mut text = String::new();
+        for byte in &hash.finalize()[..6] {
+            let _ = write!(text, "{byte:02x}");
+        }
+        format!("{}-{}-{text}", self.kind, self.suite)
+    }
+
+    /// Folder with the `disk` or `tree`, and what the recipe puts beside it. Builds them where there is none.
+    ///
+    /// # Errors
+    /// When the tree cannot be built.
+    pub fn ensure(&self, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(store);
+        made.with_context(|| format!("making {}", store.display()))?;
+        Scratch::remove_stale(store);
+        let lock = File::create(store.join(".lock")).context("making the lock of the guests' disks")?;
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+            .map_err(|(_, error)| error)
+            .context("waiting for another build of a guest's disk")?;
+        let folder = store.join(self.name());
+        if folder.join(self.form.file()).exists() {
+            File::open(&folder)?.set_modified(std::time::SystemTime::now())?;
+            return Ok(folder);
+        }
+        say(&format!("building a tree of Debian {} with {} packages", self.suite, self.packages.len()));
+        self.build(store, &folder).with_context(|| format!("building the guest's tree {}", folder.display()))?;
+        self.remove_old(store);
+        Ok(folder)
+    }
+
+    fn build(&self, store: &Path, folder: &Path) -> anyhow::Result<()> {
+        let scratch = Scratch::new(store)?;
+        let (work, result) = (scratch.path().join("work"), scratch.path().join("result"));
+        std::fs::create_dir(&work)?;
+        let finish = scratch.path().join("finish.sh");
+        std::fs::write(&finish, self.finish)?;
+        let in_memory = Memory::now().available_bytes >= MEMORY_BYTES;
+        // With its own mounts: whatever ends it, none of them is left.
+        Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+            .args(["sh", "-c", SCRIPT, "build"])
+            .args(["--mode=root", "--variant=minbase", "--format=directory", "--quiet"])
+            .args(["--aptopt=Acquire::Languages \"none\"", "--aptopt=APT::Install-Recommends \"false\""])
+            .args(["man", "info", "locale", "doc"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")))
+            .arg(format!("--include={}", self.packages.join(",")))
+            .args(
+                debian_keyring()
+                    .filter(|file| !file.starts_with(SYSTEM_KEYRINGS))
+                    .map(|file| format!("--keyring={}", file.display())),
+            )
+            .env("WORK", &work)
+            .env("RESULT", &result)
+            .env("FINISH", &finish)
+            .env("FORM", self.form.file())
+            .env("SUITE", self.suite)
+            .env("IN_MEMORY", if in_memory { "yes" } else { "" })
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .dir("/")
+            .deadline(DEADLINE.scaled())
+            .run()?;
+        std::fs::rename(&result, folder).with_context(|| format!("naming {}", folder.display()))
+    }
+
+    /// Removes the oldest of this kind and release. A guest that runs on one holds it open.
+    fn remove_old(&self, store: &Path) {
+        let prefix = format!("{}-{}-", self.kind, self.suite);
+        let entries = std::fs::read_dir(store).into_iter().flatten().filter_map(Result::ok);
+        let mut found: Vec<_> = entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        found.sort();
+        for (_, path) in found.iter().rev().skip(KEPT) {
+            let _ = std::fs::remove_dir_all(path); // one that stays takes room and nothing else
+        }
+    }
+}
+
+/// Folder of one build or one guest, below the trees. It goes with its value, or, when the process was killed, with the
+/// next use of the store.
+#[derive(Debug)]
+pub struct Scratch {
+    dir: tempfile::TempDir,
+    /// Held as long as the folder is in use.
+    _lock: Flock<File>,
+}
+
+impl Scratch {
+    const PREFIX: &'static str = ".scratch-";
+    const LOCK: &'static str = "lock";
+
+    /// A new, empty folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(store: &Path) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix(Self::PREFIX).tempdir_in(store).context("making a folder")?;
+        let file = File::create(dir.path().join(Self::LOCK)).context("making a lock")?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// Path of the folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Removes the folders of processes that were killed.
+    fn remove_stale(store: &Path) {
+        let entries = std::fs::read_dir(store).into_iter().flatten().filter_map(Result::ok);
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(Self::PREFIX)) {
+            let Ok(file) = File::open(entry.path().join(Self::LOCK)) else { continue };
+            if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
+                let _ = std::fs::remove_dir_all(entry.path()); // one that stays takes room and nothing else
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree<'a>(packages: &'a [&'a str], variables: &'a [(&'a str, String)]) -> Tree<'a> {
+        Tree { form: Form::Disk, kind: "uml", suite: "bookworm", packages, finish: "true", variables }
+    }
+
+    #[test]
+    fn whatever_goes_in_changes_the_name() {
+        let variables = [("KERNEL", "6.1".to_owned())];
+        let name = tree(&["lxc"], &variables).name();
+        assert!(name.starts_with("uml-bookworm-"), "{name}");
+        assert_eq!(name, tree(&["lxc"], &variables).name());
+        let others = [
+            tree(&["lxc", "tar"], &variables).name(),
+            tree(&["lxc"], &[("KERNEL", "6.2".to_owned())]).name(),
+            Tree { finish: "false", ..tree(&["lxc"], &variables) }.name(),
+            Tree { form: Form::Folder, ..tree(&["lxc"], &variables) }.name(),
+            Tree { suite: "trixie", ..tree(&["lxc"], &variables) }.name(),
+        ];
+        for other in others {
+            assert_ne!(name, other);
+        }
+    }
+
+    #[test]
+    fn a_folder_of_a_killed_process_is_removed_and_one_in_use_is_not() {
+        let store = tempfile::tempdir().unwrap();
+        let used = Scratch::new(store.path()).unwrap();
+        let stale = store.path().join(".scratch-stale");
+        std::fs::create_dir(&stale).unwrap();
+        std::fs::write(stale.join("lock"), "").unwrap();
+        Scratch::remove_stale(store.path());
+        assert!(used.path().is_dir() && !stale.exists());
+    }
+
+    #[test]
+    fn the_oldest_disks_are_removed() {
+        let store = tempfile::tempdir().unwrap();
+        for number in 0..5_u32 {
+            let path = store.path().join(format!("uml-bookworm-{number}"));
+            std::fs::create_dir(&path).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::from(number) * 100);
+            File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+        std::fs::create_dir(store.path().join("qemu-bookworm-0")).unwrap();
+        tree(&[], &[]).remove_old(store.path());
+        let mut left: Vec<_> =
+            std::fs::read_dir(store.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["qemu-bookworm-0", "uml-bookworm-2", "uml-bookworm-3", "uml-bookworm-4"]);
+    }
+}
