@@ -140,10 +140,11 @@ let
         pathsToLink,
       }:
       script name { } ''
+        shopt -s nullglob # of some packages the host has no program
         for path in ${toString paths}; do
             for folder in ${toString pathsToLink}; do
-                [ -d "$path$folder" ] || continue
-                mkdir -p "$out$folder" && ln -s "$path$folder"/* "$out$folder"
+                mkdir -p "$out$folder"
+                for file in "$path$folder"/*; do ln -s "$file" "$out$folder"; done
             done
         done
       '';
