@@ -337,7 +337,13 @@ pub(super) fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 fn set(path: &Path, setting: Setting, value: &str) -> anyhow::Result<()> {
-    write(path, value)?;
+    match (write(path, value), above(path)) {
+        // A kernel may let no group with processes name no processors: all that there are above it mean the same.
+        (Err(error), Some(all)) if setting == Setting::Cpus && value.is_empty() && has(&error, &[Errno::ENOSPC]) => {
+            return set(path, setting, &all);
+        }
+        (written, _) => written?,
+    }
     let now = read(path)?;
     anyhow::ensure!(is_same(setting, value, &now), "{} is {now:?} after {value:?} was written to it", path.display());
     Ok(())
@@ -351,6 +357,12 @@ pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     let written = file.write(bytes.as_bytes()).with_context(context)?;
     anyhow::ensure!(written == bytes.len(), "{} took {written} bytes of {bytes:?}", path.display());
     Ok(())
+}
+
+/// The processors that the group above the one of this file may use, in version 2; nothing where it is not said.
+fn above(path: &Path) -> Option<String> {
+    let text = read(&path.parent()?.parent()?.join("cpuset.cpus.effective")).ok()?;
+    Some(text).filter(|cpus| parse_cpus(cpus).is_some_and(|cpus| !cpus.is_empty()))
 }
 
 /// Whether a setting that was written is what the kernel says of it: it writes lists of processors in its own way, the
@@ -375,8 +387,13 @@ fn in_pages(bytes: Option<u64>) -> Option<u64> {
 }
 
 pub(super) fn is_gone(error: &anyhow::Error) -> bool {
+    has(error, &[Errno::ENOENT, Errno::ENODEV])
+}
+
+/// Whether one of these codes is behind an error.
+fn has(error: &anyhow::Error, codes: &[Errno]) -> bool {
     let code = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
-    code.is_some_and(|code| [Errno::ENOENT, Errno::ENODEV].contains(&Errno::from_raw(code)))
+    code.is_some_and(|code| codes.contains(&Errno::from_raw(code)))
 }
 
 /// No bound is written as `max`, -1, or a number that no machine has.
@@ -555,6 +572,20 @@ mod tests {
             check("0-1", "0"),
             Err(format!("{} is \"0-1\" after \"0\" was written to it", file.path().display()))
         );
+    }
+
+    #[test]
+    fn where_no_processors_cannot_be_named_all_above_are() {
+        let top = tempfile::tempdir().unwrap();
+        let file = top.path().join("group/cpuset.cpus");
+        assert_eq!(above(&file), None);
+        for (text, expected) in [("0-1\n", Some("0-1")), ("\n", None)] {
+            std::fs::write(top.path().join("cpuset.cpus.effective"), text).unwrap();
+            assert_eq!(above(&file).as_deref(), expected);
+        }
+        // This device refuses each write as the kernel does there.
+        let refused = write(Path::new("/dev/full"), "").unwrap_err();
+        assert!(has(&refused, &[Errno::ENOSPC]) && !is_gone(&refused), "{refused:#}");
     }
 
     #[test]
