@@ -105,22 +105,36 @@ impl Facts {
         let limits = |list: &str| list.split(',').any(|name| LIMITED.contains(&name));
         // What is not mounted at all is missing as a controller, if anything needs it.
         let is_mounted = |list: &str| list.split(',').any(|name| self.cgroups.v1_controllers.contains(name));
-        let broken = self.cgroup_folders.iter().find(|(list, folder)| match folder {
+        let broken = self.cgroup_folders.iter().filter(|(list, folder)| match folder {
             Folder::There => false,
             Folder::Link => true,
             Folder::Missing => limits(list) && is_mounted(list),
         });
-        let Some((list, folder)) = broken else {
+        let broken: Vec<_> = broken.collect();
+        let Some((list, folder)) = broken.first() else {
             let seen = if self.cgroup_folders.is_empty() { "one tree of cgroup v2" } else { "as LXC looks for them" };
             return Finding::ok(group, check, seen);
         };
-        let point = format!("/sys/fs/cgroup/{list}");
-        let (what, remove) = match folder {
-            Folder::Link => ("a link, which LXC does not follow", format!("rm {point} && ")),
-            _ => ("missing, and LXC looks for it", String::new()),
+        let what = match folder {
+            Folder::Link => "a link, which LXC does not follow",
+            _ => "missing, and LXC looks for it",
         };
-        let cure = format!("sh -c '{remove}mkdir {point} && mount -t cgroup -o {list} cgroup {point}'");
-        Finding::failure(group, check, format!("{point} is {what}"), self.as_root(&cure))
+        let lists: Vec<&str> = broken.iter().map(|(list, _)| list.as_str()).collect();
+        Finding::failure(group, check, format!("/sys/fs/cgroup/{list} is {what}"), self.mount_v1(&lists))
+    }
+
+    /// The command that mounts these trees of version 1 where LXC looks for them. systemd leaves links there inside a container, on
+    /// a folder that is read-only.
+    fn mount_v1(&self, lists: &[&str]) -> String {
+        let is_link =
+            |list: &str| self.cgroup_folders.iter().any(|(name, folder)| name == list && *folder == Folder::Link);
+        let mut script = "mount -o remount,rw tmpfs /sys/fs/cgroup".to_owned();
+        for list in lists {
+            let point = format!("/sys/fs/cgroup/{list}");
+            let remove = if is_link(list) { format!("rm {point} && ") } else { String::new() };
+            script += &format!("; {remove}mkdir -p {point} && mount -t cgroup -o {list} cgroup {point}");
+        }
+        self.as_root(&format!("sh -c '{script}'"))
     }
 
     fn apparmor(&self) -> Finding {
@@ -167,10 +181,7 @@ impl Facts {
         let cure = |name: &str| match (is_v2, name) {
             (_, "memory") => "boot with cgroup_enable=memory on the kernel's command line".to_owned(),
             (true, _) => format!("boot without cgroup_disable={name}, and with cgroup_no_v1=all"),
-            (false, _) => {
-                let point = format!("/sys/fs/cgroup/{name}");
-                self.as_root(&format!("sh -c 'mkdir -p {point} && mount -t cgroup -o {name} cgroup {point}'"))
-            }
+            (false, _) => self.mount_v1(&[name]),
         };
         let required = missing(&["cpu", "memory", "pids", "freezer"]);
         let wanted = missing(&["cpuset", io]);

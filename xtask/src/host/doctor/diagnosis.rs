@@ -288,7 +288,8 @@ mod tests {
     #[test]
     fn on_an_empty_path_all_that_is_required_fails() {
         let tools = Tools::look_up(|_| None);
-        let facts = Facts { tools, ..healthy() };
+        let mut facts = Facts { tools, ..healthy() };
+        facts.uses.insert(Use::Guests);
         let installed: Vec<_> = diagnose(&facts).into_iter().flat_map(|finding| finding.items).collect();
         for item in ITEMS {
             assert!(installed.contains(&item.name), "{} is not asked for", item.name);
@@ -406,18 +407,23 @@ mod tests {
         let name = "cgroup-folders";
         check(hybrid("cpu", Folder::There), &[]);
         check(hybrid("net_cls", Folder::Missing), &[]);
-        check(
-            hybrid("cpu", Folder::Link),
-            &[(
-                name,
-                Failure,
-                "/sys/fs/cgroup/cpu is a link",
-                "sudo sh -c 'rm /sys/fs/cgroup/cpu && mkdir /sys/fs/cgroup/cpu && mount -t cgroup -o cpu cgroup /sys/fs/cgroup/cpu'",
-            )],
+        let remount = "sudo sh -c 'mount -o remount,rw tmpfs /sys/fs/cgroup; ";
+        let link = format!(
+            "{remount}rm /sys/fs/cgroup/cpu && mkdir -p /sys/fs/cgroup/cpu && mount -t cgroup -o cpu cgroup /sys/fs/cgroup/cpu'"
         );
+        check(hybrid("cpu", Folder::Link), &[(name, Failure, "/sys/fs/cgroup/cpu is a link", &link)]);
+        let missing = format!("{remount}mkdir -p /sys/fs/cgroup/cpu,cpuacct && mount");
         check(
             hybrid("cpu,cpuacct", Folder::Missing),
-            &[(name, Failure, "cpu,cpuacct is missing", "sh -c 'mkdir /sys/fs/cgroup/cpu,cpuacct && mount")],
+            &[(name, Failure, "/sys/fs/cgroup/cpu,cpuacct is missing", &missing)],
+        );
+        // As systemd leaves them in a container whose machine has two trees.
+        check(
+            |facts| {
+                hybrid("cpu", Folder::Link)(facts);
+                facts.cgroup_folders.push(("cpuacct".to_owned(), Folder::Link));
+            },
+            &[(name, Failure, "/sys/fs/cgroup/cpu is a link", "; rm /sys/fs/cgroup/cpuacct && mkdir")],
         );
     }
 
