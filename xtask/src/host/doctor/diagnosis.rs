@@ -187,7 +187,7 @@ mod tests {
             way_to_root: WayToRoot::Sudo,
             sudo: Sudo::Silent,
             user: "alice".to_owned(),
-            uses: Use::OF_TEMPLATES.into_iter().chain([Use::AppArmor]).collect(),
+            uses: Use::OF_TEMPLATES.into_iter().chain([Use::AppArmor, Use::Guests]).collect(),
             tools: Tools::look_up(|item| Some(PathBuf::from("/usr/bin").join(item.name))),
             versions: versions.map(|(name, said)| (name, said.to_owned())).into(),
             namespaces: ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"].map(str::to_owned).into(),

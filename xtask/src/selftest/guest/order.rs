@@ -24,6 +24,8 @@ pub struct Order {
     pub kills: u32,
     /// Project of the kill sweep.
     pub kills_in: Project,
+    /// Whether nobody else makes labs on the machine.
+    pub has_host: bool,
     /// Folder of the layers.
     pub state_dir: PathBuf,
     /// Slot of all labs.
@@ -46,6 +48,7 @@ impl Order {
             faults: None,
             kills: 0,
             kills_in: project,
+            has_host: true,
             state_dir: PathBuf::from("/state"),
             slot: "1".to_owned(),
             record: PathBuf::from("/record.json"),

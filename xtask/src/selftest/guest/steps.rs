@@ -52,6 +52,7 @@ pub fn carry_out(order: &Order, say: &dyn Fn(&str)) -> anyhow::Result<HostRecord
             project: &order.kills_in,
             slot: &order.slot,
             state_dir: &order.state_dir,
+            has_host: order.has_host,
             kills: order.kills,
         };
         timed(&mut record, "kill sweep", &mut |record| record.kills = Some(sweep.carry_out(say)));
