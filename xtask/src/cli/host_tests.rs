@@ -19,6 +19,9 @@ pub struct HostArgs {
     /// Debian release of the guest for the part `host` [default: the oldest that runs what this machine builds]
     #[arg(long, value_name = "RELEASE")]
     suite: Option<String>,
+    /// Name of the record for `--kind here`
+    #[arg(long, value_name = "NAME", default_value = "here")]
+    host_name: String,
     /// Slot of the labs for the part `host`
     #[arg(long, value_name = "N", default_value = "89", hide = true)]
     host_slot: String,
@@ -45,6 +48,7 @@ impl HostArgs {
         };
         let mut words =
             vec!["host-tests".to_owned(), format!("--kind={kind}"), format!("--host-slot={}", self.host_slot)];
+        words.push(format!("--host-name={}", self.host_name));
         words.extend(self.suite.as_ref().map(|suite| format!("--suite={suite}")));
         words
     }
@@ -79,6 +83,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         },
         suite: args.host.suite.clone(),
         slot: args.host.host_slot.clone(),
+        name: args.host.host_name.clone(),
     };
     guest::run(&options, &|line| println!("{line}"))
 }

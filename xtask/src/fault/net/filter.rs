@@ -250,7 +250,11 @@ fn chain_of(table: &str, hook: &str, name: String) -> iptables::Chain {
     iptables::Chain { table: table.to_owned(), hook: hook.to_owned(), name }
 }
 
-/// A chain of filters with these rules, each ended by a line's end.
+/// Priority of filters on a bridge: what nft calls `filter` there. At 0 stands br_netfilter, which takes bridged packets to the
+/// chains of IP and brings them back behind its own priority, so that a chain at 0 is passed over.
+const PRIORITY_ON_BRIDGE: i32 = -200;
+
+/// A chain of filters on a bridge with these rules, each ended by a line's end.
 pub fn chain(hook: &str, rules: &str) -> String {
-    format!("chain {hook} {{\ntype filter hook {hook} priority 0\n{rules}}}\n")
+    format!("chain {hook} {{\ntype filter hook {hook} priority {PRIORITY_ON_BRIDGE}\n{rules}}}\n")
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
+use super::filter::chain;
 use super::peer::{Peer, answers, is_down, ms, side_by_side};
 use crate::fault::effect::{Effect, Site};
 use crate::fault::injection::usage;
@@ -107,7 +108,6 @@ fn table_name(site: &Site<'_>) -> String {
 fn rules(port: &str) -> String {
     let from = format!("iifname \"{port}\" counter drop\n");
     let to = format!("oifname \"{port}\" counter drop\n");
-    let chain = |hook: &str, rules: &str| format!("chain {hook} {{\ntype filter hook {hook} priority 0\n{rules}}}\n");
     chain("forward", &format!("{from}{to}")) + &chain("input", &from) + &chain("output", &to)
 }
 
@@ -120,6 +120,8 @@ mod tests {
         let rules = rules("port12");
         assert_eq!(rules.matches("iifname \"port12\" counter drop").count(), 2, "{rules}");
         assert_eq!(rules.matches("oifname \"port12\" counter drop").count(), 2, "{rules}");
+        // Behind br_netfilter, which is at 0, it would be passed over.
+        assert_eq!(rules.matches(" priority -200\n").count(), 3, "{rules}");
         assert!(rules.lines().all(|line| !line.contains('}') || line == "}"), "nft 1.0.6 wants it on its own: {rules}");
     }
 }

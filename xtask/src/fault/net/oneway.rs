@@ -182,17 +182,17 @@ mod tests {
             let rules = rules(lost, "port12", other);
             assert!(rules.contains(expected) && rules.matches("drop").count() == 1, "{rules}");
         };
-        check(Direction::Inbound, None, "hook postrouting priority 0\noifname \"port12\" ether");
-        check(Direction::Outbound, None, "hook prerouting priority 0\niifname \"port12\" ether");
+        check(Direction::Inbound, None, "hook postrouting priority -200\noifname \"port12\" ether");
+        check(Direction::Outbound, None, "hook prerouting priority -200\niifname \"port12\" ether");
         check(
             Direction::Inbound,
             Some("port13"),
-            "hook forward priority 0\noifname \"port12\" iifname \"port13\" ether",
+            "hook forward priority -200\noifname \"port12\" iifname \"port13\" ether",
         );
         check(
             Direction::Outbound,
             Some("port13"),
-            "hook forward priority 0\niifname \"port12\" oifname \"port13\" ether",
+            "hook forward priority -200\niifname \"port12\" oifname \"port13\" ether",
         );
     }
 }

@@ -22,7 +22,7 @@ pub struct Host {
     pub lxc: String,
     /// State of AppArmor in the kernel: `on`, `off` or `none`.
     pub apparmor: String,
-    /// First process of the machine, such as `systemd` or `sh`.
+    /// First process of the machine: `systemd`, `sh`, or `another one`.
     pub init: String,
     /// Number of processors.
     pub processors: u32,
@@ -45,7 +45,10 @@ impl Host {
                 _ => "off",
             }
             .to_owned(),
-            init: read("/proc/1/comm").trim().to_owned(),
+            init: match read("/proc/1/comm").trim() {
+                known @ ("systemd" | "sh") => known.to_owned(),
+                _ => "another one".to_owned(),
+            },
             processors: hardware::cores(),
         }
     }

@@ -43,6 +43,8 @@ pub struct Options {
     pub suite: Option<String>,
     /// Slot of the labs.
     pub slot: String,
+    /// Name of the record of this machine itself.
+    pub name: String,
 }
 
 /// Deadlines of whole guests.
@@ -265,7 +267,7 @@ fn here(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<HostRe
     let (small, whole) = projects(&options.root, &options.programs);
     let folder = tempfile::tempdir()?;
     let order = Order {
-        name: "here".to_owned(),
+        name: options.name.clone(),
         machine: machine_itself(),
         guest: 1,
         doctor: Some(whole.root.clone()),
