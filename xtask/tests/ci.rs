@@ -30,6 +30,7 @@ const STANDS_FOR: &[(&str, &str)] = &[
     ("\"$SEED\"", "7"),
     ("\"$SHARD\"", "1/4"),
     ("\"$PROFILE\"", "heavy"),
+    ("\"$KIND\"", "qemu"),
     ("\"$PREVIOUS\"", "v0.1.0"),
     ("\"${filters[@]}\"", "data_pipeline"),
 ];
