@@ -17,6 +17,7 @@ fn document(records: &[HostRecord]) -> String {
          records in `docs/hosts/` are committed, and this page is made from them: `{COMMAND}`.\n\n\
          ```sh\n\
          cargo xtask test host                  # User-Mode Linux: cgroup v2 and another kernel, as an ordinary process\n\
+         cargo xtask test host --kind qemu      # a Debian kernel with AppArmor and systemd, on an emulated processor\n\
          cargo xtask test host --kind here      # this machine itself\n\
          ```\n\n\
          A host that has no row here was not tried.\n\n## Hosts\n\n"

@@ -185,7 +185,9 @@ fn in_uml(options: &Options, invoker: &Invoker, say: &(dyn Fn(&str) + Sync)) -> 
             guests.name,
             shared.join("console.log").display()
         ));
-        uml.carry_out(&order, &shared, invoker, UML_DEADLINE.scaled())
+        let record = uml.carry_out(&order, &shared, invoker, UML_DEADLINE.scaled());
+        // The other guest still has minutes to go: whoever looks on need not wait for the reason.
+        record.inspect_err(|error| say(&format!("FAILED  {error:#}")))
     };
     let (first, second) = std::thread::scope(|scope| {
         let second = scope.spawn(|| guest(2));
