@@ -155,6 +155,8 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "e2e --setup", because: "it installs packages", elsewhere: SETUP },
     NotRun { line: "test", because: "it runs all tests, this one among them", elsewhere: ALL },
     NotRun { line: "test --setup", because: "it runs all tests, this one among them", elsewhere: ALL },
+    NotRun { line: "test host", because: "it boots guests for minutes", elsewhere: GUESTS },
+    NotRun { line: "test host --kind here", because: "it takes minutes", elsewhere: GUESTS },
     NotRun { line: "test quick", because: "it is a part of what `test` runs", elsewhere: ALL },
     NotRun { line: "test redaction", because: "it builds all tests", elsewhere: PARTS },
     NotRun { line: "test --list", because: "it builds all tests", elsewhere: PARTS },
@@ -220,6 +222,7 @@ const NOT_RUN: &[NotRun] = &[
 ];
 
 const PARTS: (&str, &str) = ("src/cli/test.rs", "a_part_or_names_choose_stages");
+const GUESTS: (&str, &str) = ("src/selftest/guest/page.rs", "the_page_is_what_the_committed_records_say");
 const SHARDS: (&str, &str) = ("tests/lxc/shards.rs", "shards_are_the_suite_once_and_become_one_report");
 const SETUP: (&str, &str) = ("tests/lxc/alone/doctor.rs", "setup_without_a_terminal_never_asks");
 const DOCTOR: (&str, &str) =
