@@ -23,3 +23,4 @@ mod pytest;
 mod report;
 mod runs;
 mod shards;
+mod story;
