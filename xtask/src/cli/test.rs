@@ -76,6 +76,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         LxcTests::find(&context.root, &program, &filters)?.lines().for_each(|line| println!("{line}"));
         return Ok(EXIT_PASSED);
     }
+    // What stands behind `scenarios` are filters of `e2e`, which looks for them itself.
+    let stages = if stages == [Stage::Scenarios] { stages } else { repository.with_matches(&stages)? };
     if stages.iter().any(|stage| matches!(stage, Stage::Lxc | Stage::Scenarios)) {
         require_tools(&doctor::subject(&context.root).uses)?;
     }

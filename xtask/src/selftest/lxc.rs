@@ -44,9 +44,8 @@ impl LxcTests {
     /// # Errors
     /// [`Error::Usage`] where no name has; when the program or the recorded times cannot be read.
     pub fn find(root: &Path, program: &TestProgram, filters: &[String]) -> anyhow::Result<Self> {
-        let all = program.tests()?;
-        let chosen = |test: &Test| filters.is_empty() || filters.iter().any(|filter| test.name.contains(filter));
-        let tests: Vec<Test> = all.into_iter().filter(chosen).collect();
+        let mut tests = program.tests()?;
+        tests.retain(|test| test.is_chosen(filters));
         if tests.is_empty() {
             let problem = format!(
                 "no test on LXC has {} in its name: `cargo xtask test --list` shows them",

@@ -21,6 +21,9 @@ const ON_LXC: &str = "lxc";
 /// Time for the templates of Mancer's machines, downloaded packages included.
 const TEMPLATES_DEADLINE: Deadline = Deadline::from_secs(1800);
 
+/// Time for one program of tests without containers.
+const RULES_DEADLINE: Deadline = Deadline::from_secs(600);
+
 /// Time for the guests of one kind, beside other stages.
 const GUESTS_DEADLINE: Deadline = Deadline::from_secs(4 * 3600);
 
@@ -154,7 +157,7 @@ impl Repository {
                         show(said.trim_end());
                         passed
                     }
-                    None => self.carry_out(*stage)?,
+                    None => self.carry_out(*stage, show)?,
                 };
                 summary.times.push((*stage, started.elapsed()));
                 if !passed {
@@ -171,7 +174,40 @@ impl Repository {
         Ok(summary)
     }
 
-    fn carry_out(&self, stage: Stage) -> anyhow::Result<bool> {
+    /// Those of the stages that have a test with one of the filters in its name; all where there is no filter. Examples in
+    /// documentation have no names to choose by.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where no test has; when tests do not build.
+    pub fn with_matches(&self, stages: &[Stage]) -> anyhow::Result<Vec<Stage>> {
+        if self.filters.is_empty() {
+            return Ok(stages.to_vec());
+        }
+        let mut found = Vec::new();
+        for stage in stages {
+            let programs = match stage {
+                Stage::Unit => self.built_tests(&["--lib", "--bins"])?,
+                Stage::Rules | Stage::Lxc => self.integration_tests()?,
+                _ => continue,
+            };
+            let programs = programs
+                .into_iter()
+                .filter(|it| *stage == Stage::Unit || (it.name == ON_LXC) == (*stage == Stage::Lxc));
+            for program in programs {
+                let program = TestProgram { path: program.path, package_dir: program.package_dir };
+                if program.tests()?.iter().any(|test| test.is_chosen(&self.filters)) {
+                    found.push(*stage);
+                    break;
+                }
+            }
+        }
+        if found.is_empty() {
+            return Err(Error::Usage(format!("no test has {} in its name", self.filters.join(" or "))).into());
+        }
+        Ok(found)
+    }
+
+    fn carry_out(&self, stage: Stage, show: Show<'_>) -> anyhow::Result<bool> {
         match stage {
             Stage::Formatting => self.cargo(&["fmt", "--all", "--check"]),
             Stage::Lints => self.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -180,7 +216,7 @@ impl Repository {
                 self.cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--config", warnings])
             }
             Stage::Unit => Ok(self.cargo_tests(&["--lib", "--bins"])? && self.python()?),
-            Stage::Rules => self.rules(),
+            Stage::Rules => self.rules(show),
             Stage::Workflows => self.interactive(self.root.join(".ci/workflows"), &[]),
             Stage::Examples => self.cargo_tests(&["--doc"]),
             Stage::Lxc => self.lxc(),
@@ -217,16 +253,26 @@ impl Repository {
         self.interactive("python3", &words)
     }
 
-    /// Builds as the invoking user; runs without root.
-    fn rules(&self) -> anyhow::Result<bool> {
-        for program in self.integration_tests()?.into_iter().filter(|program| program.name != ON_LXC) {
-            let words = [&["--quiet".to_owned()], self.filters.as_slice()].concat();
-            let path = program.path.display().to_string();
-            if shell::run_interactive_in(&program.package_dir, &path, &words)? != 0 {
-                return Ok(false);
+    /// Builds as the invoking user; runs without root, all programs at once.
+    fn rules(&self, show: Show<'_>) -> anyhow::Result<bool> {
+        let mut programs = self.integration_tests()?;
+        programs.retain(|program| program.name != ON_LXC);
+        let words = [&["--quiet".to_owned()], self.filters.as_slice()].concat();
+        let run = |program: &Program| {
+            let command = Command::new(&program.path).args(&words).dir(&program.package_dir);
+            command.deadline(RULES_DEADLINE.scaled()).output()
+        };
+        let mut passed = true;
+        std::thread::scope(|scope| {
+            let running: Vec<_> = programs.iter().map(|program| (program, scope.spawn(|| run(program)))).collect();
+            for (program, thread) in running {
+                let output = thread.join().map_err(|_| anyhow!("the thread of {} panicked", program.name))??;
+                let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                show(&format!("{}\n{}", program.name, said.concat().trim()));
+                passed &= output.status == 0;
             }
-        }
-        Ok(true)
+            anyhow::Ok(passed)
+        })
     }
 
     /// The program of the tests on LXC, built with all that they start.
@@ -290,10 +336,15 @@ impl Repository {
         Ok(words)
     }
 
-    fn integration_tests(&self) -> anyhow::Result<Vec<Program>> {
-        let built = cargo::build(&self.root, &["test", "--workspace", "--test", "*", "--no-run"]);
-        let mut programs = built.context("building the integration tests")?;
+    fn built_tests(&self, targets: &[&str]) -> anyhow::Result<Vec<Program>> {
+        let words = [&["test", "--workspace", "--no-run"], targets].concat();
+        let mut programs = cargo::build(&self.root, &words).context("building tests")?;
         programs.retain(|program| program.is_test);
+        Ok(programs)
+    }
+
+    fn integration_tests(&self) -> anyhow::Result<Vec<Program>> {
+        let programs = self.built_tests(&["--test", "*"])?;
         if programs.is_empty() {
             return Err(Error::Usage(format!("there are no integration tests in {}", self.root.display())).into());
         }
