@@ -33,6 +33,7 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "test --setup", because: "it runs all tests, this one among them", elsewhere: ALL },
     NotRun { line: "test host", because: "it boots guests for minutes", elsewhere: GUESTS },
     NotRun { line: "test host --kind qemu", because: "it boots a guest for an hour", elsewhere: GUESTS },
+    NotRun { line: "test host --kind incus", because: "it takes minutes", elsewhere: GUESTS },
     NotRun { line: "test host --kind here", because: "it takes minutes", elsewhere: GUESTS },
     NotRun { line: "test quick", because: "it is a part of what `test` runs", elsewhere: ALL },
     NotRun { line: "test redaction", because: "it builds all tests", elsewhere: PARTS },

@@ -376,6 +376,7 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/run/lab_check.rs", &["/bin/"], "in machines of a lab"),
     ("xtask/src/run/trial.rs", &["/bin/sh"], "in machines of a lab"),
     ("xtask/src/session/requests.rs", &["/etc/passwd"], "in machines of a lab"),
+    ("xtask/src/selftest/guest/incus.rs", &["/usr/", "/sbin", "/bin"], "in trees of guests"),
     ("xtask/src/selftest/guest/qemu.rs", &["/bin/sh"], "in guests"),
     ("xtask/src/selftest/guest/tree.rs", &["/usr/share/"], "in trees of guests"),
     ("xtask/src/selftest/guest/uml.rs", &["/usr/", "/sbin", "/bin"], "in guests"),

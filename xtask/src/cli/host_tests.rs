@@ -34,6 +34,8 @@ enum KindName {
     Uml,
     /// QEMU: a Debian kernel with AppArmor and systemd, on an emulated processor; takes an hour
     Qemu,
+    /// Incus: a privileged and an unprivileged instance on this machine
+    Incus,
     /// This machine itself
     Here,
 }
@@ -44,6 +46,7 @@ impl HostArgs {
         let kind = match self.kind {
             KindName::Uml => "uml",
             KindName::Qemu => "qemu",
+            KindName::Incus => "incus",
             KindName::Here => "here",
         };
         let mut words =
@@ -79,6 +82,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         kind: match args.host.kind {
             KindName::Uml => Kind::Uml,
             KindName::Qemu => Kind::Qemu,
+            KindName::Incus => Kind::Incus,
             KindName::Here => Kind::Here,
         },
         suite: args.host.suite.clone(),

@@ -4,6 +4,7 @@
 
 mod console;
 mod host;
+mod incus;
 mod kills;
 mod order;
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn document(records: &[HostRecord]) -> String {
          ```sh\n\
          cargo xtask test host                  # User-Mode Linux: cgroup v2 and another kernel, as an ordinary process\n\
          cargo xtask test host --kind qemu      # a Debian kernel with AppArmor and systemd, on an emulated processor\n\
+         cargo xtask test host --kind incus     # a privileged and an unprivileged Incus instance on this machine\n\
          cargo xtask test host --kind here      # this machine itself\n\
          ```\n\n\
          A host that has no row here was not tried.\n\n## Hosts\n\n"

@@ -207,11 +207,13 @@ impl HostRecord {
         self
     }
 
-    /// Everything that did not work and was expected to, a line each.
+    /// Everything that did not work and was expected to, a line each. `lacks` has the checks of doctor that fail on the host by
+    /// its nature.
     #[must_use]
-    pub fn problems(&self) -> Vec<String> {
+    pub fn problems(&self, lacks: &[&str]) -> Vec<String> {
         let mut problems = Vec::new();
         let doctor = self.doctor.iter().flat_map(|doctor| &doctor.failures);
+        let doctor = doctor.filter(|problem| !lacks.contains(&problem.check.as_str()));
         problems.extend(doctor.map(|problem| format!("doctor: {}: {}", problem.check, problem.seen)));
         let reason = |reason: &Option<String>| reason.clone().unwrap_or_default();
         let cases = self.cases.iter().filter(|case| !case.passed);
@@ -281,18 +283,25 @@ mod tests {
         let results: Vec<_> = joined.faults.iter().map(|fault| fault.result).collect();
         assert_eq!(results, [Works, Failed, NotTried]);
         assert_eq!(joined.fault_counts(), [1, 0, 1, 1]);
-        assert_eq!(joined.problems(), ["b: why"]);
+        assert_eq!(joined.problems(&[]), ["b: why"]);
     }
 
     #[test]
     fn whatever_is_left_or_failed_is_a_problem() {
         let mut record = record(&[("a", FaultResult::NotApplicable)]);
-        assert!(record.problems().is_empty());
+        assert!(record.problems(&[]).is_empty());
         let kill = Kill { victim: Victim::Guard, after_ms: 7, left: vec!["mount /x".to_owned()] };
         record.kills = Some(Kills { rounds: vec![kill], next_run_passed: false });
         let failure = Problem { check: "loop".to_owned(), seen: "no".to_owned() };
         record.doctor = Some(Doctor { ok: 1, warnings: Vec::new(), failures: vec![failure] });
-        assert_eq!(record.problems().len(), 3, "{:?}", record.problems());
+        assert_eq!(record.problems(&[]).len(), 3, "{:?}", record.problems(&[]));
+        assert_eq!(
+            record.problems(&["kernel"]).len(),
+            3,
+            "another check is none of those that fail by the host's nature"
+        );
+        let expected = record.problems(&["loop"]);
+        assert!(expected.len() == 2 && expected.iter().all(|problem| !problem.contains("loop")), "{expected:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::host::machine_itself;
+use super::incus::{self, Incus, Rights};
 use super::order::{Faults, Order, Project, Run, Share};
 use super::payload::{Extent, Payload, projects};
 use super::qemu::{self, Qemu};
@@ -24,6 +25,8 @@ pub enum Kind {
     Uml,
     /// A guest of QEMU, with an emulated processor.
     Qemu,
+    /// Instances of Incus, a privileged and an unprivileged one.
+    Incus,
     /// This machine itself.
     Here,
 }
@@ -50,6 +53,7 @@ pub struct Options {
 /// Deadlines of whole guests.
 const UML_DEADLINE: Deadline = Deadline::from_secs(900);
 const QEMU_DEADLINE: Deadline = Deadline::from_secs(3 * 3600);
+const INCUS_DEADLINE: Deadline = Deadline::from_secs(900);
 
 const LAYERS_DEADLINE: Deadline = Deadline::from_secs(1200);
 
@@ -72,22 +76,55 @@ const FIRST_LESS: usize = 36;
 /// Kills per victim.
 const UML_KILLS: u32 = 2;
 const QEMU_KILLS: u32 = 2;
+const INCUS_KILLS: u32 = 2;
 const HERE_KILLS: u32 = 5;
 
-/// Runs the engine's tests on a host and writes `target/e2e/hosts/NAME.json`: 0 if everything worked that the host can do.
+/// Results on one host, with the checks of doctor that fail there by its nature.
+struct Tested {
+    record: HostRecord,
+    lacks: &'static [&'static str],
+}
+
+/// Runs the engine's tests on hosts of a kind and writes `target/e2e/hosts/NAME.json` for each: 0 if everything worked that the
+/// hosts can do.
 ///
 /// # Errors
-/// When a guest cannot be made, was killed, or passed its deadline.
+/// When a guest cannot be made, was killed, or passed its deadline; the other guests' records are written first.
 pub fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<u8> {
     let invoker = Invoker::find();
-    let begun = Instant::now();
-    let hosts = hosts_folder(&options.root);
-    let mut record = match options.kind {
-        Kind::Uml => in_uml(options, &invoker, say)?,
-        Kind::Qemu => in_qemu(options, &invoker, say)?,
-        Kind::Here => here(options, say)?,
+    let tested = match options.kind {
+        Kind::Uml => vec![whole(&[], || in_uml(options, &invoker, say))],
+        Kind::Qemu => vec![whole(&[], || in_qemu(options, &invoker, say))],
+        Kind::Incus => in_incus(options, &invoker, say)?,
+        Kind::Here => vec![whole(&[], || here(options, say))],
     };
-    record.phases.push(Phase { name: "all".to_owned(), duration_s: tenths(begun.elapsed()) });
+    let mut exit = EXIT_PASSED;
+    let mut first_error = None;
+    // What was found on one host is kept, whatever became of another.
+    for result in tested {
+        match result {
+            Ok(tested) if keep(&tested, options, &invoker, say)? => {}
+            Ok(_) => exit = EXIT_FAILED,
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    first_error.map_or(Ok(exit), Err)
+}
+
+fn whole(lacks: &'static [&'static str], work: impl FnOnce() -> anyhow::Result<HostRecord>) -> anyhow::Result<Tested> {
+    let (mut record, all) = timed("all", work)?;
+    record.phases.push(all);
+    Ok(Tested { record, lacks })
+}
+
+/// Writes a record and says what is in it; the answer is whether everything worked that the host can do.
+fn keep(
+    Tested { record, lacks }: &Tested,
+    options: &Options,
+    invoker: &Invoker,
+    say: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<bool> {
+    let hosts = hosts_folder(&options.root);
     let path = hosts.join(format!("{}.json", record.name));
     invoker.act(|| Ok(std::fs::create_dir_all(&hosts)?)).with_context(|| format!("making {}", hosts.display()))?;
     invoker.replace(&path, record.json()?.as_bytes())?;
@@ -101,11 +138,11 @@ pub fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<u8>
         record.kills.as_ref().map_or(0, |kills| kills.rounds.len()),
         path.display()
     ));
-    let problems = record.problems();
+    let problems = record.problems(lacks);
     for problem in &problems {
-        say(&format!("FAILED  {problem}"));
+        say(&format!("FAILED  {}: {problem}", record.name));
     }
-    Ok(if problems.is_empty() { EXIT_PASSED } else { EXIT_FAILED })
+    Ok(problems.is_empty())
 }
 
 /// Everything that the tests of one guest are made from.
@@ -229,6 +266,42 @@ fn in_qemu(options: &Options, invoker: &Invoker, say: &(dyn Fn(&str) + Sync)) ->
     let mut record = qemu.carry_out(&order, &payload, &layers, &stored, invoker, QEMU_DEADLINE.scaled())?;
     record.phases.splice(0..0, [made, built]);
     Ok(record)
+}
+
+fn in_incus(
+    options: &Options,
+    invoker: &Invoker,
+    say: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<Vec<anyhow::Result<Tested>>> {
+    let suite = options.suite.as_deref().unwrap_or_else(|| uml::default_suite());
+    let (incus, made) = timed("tree", || Incus::prepare(suite, &options.state_dir.join(DISKS), say))?;
+    let inside = Path::new(incus::PAYLOAD);
+    let (project, _) = projects(&inside.join("repo"), &inside.join("programs"));
+    let instance = |rights: Rights| {
+        let machine = format!("Incus instance, {}", rights.word());
+        let guests = Guests::new(options, format!("incus-{}", rights.word()), &machine, invoker)?;
+        let payload = guests.lay_out(1, Extent::Small)?;
+        let order = Order {
+            doctor: Some(project.root.clone()),
+            runs: vec![small_run(&project)],
+            faults: Some(Faults { project: project.root.clone(), has_systemd: false, share: Share::ALL }),
+            kills: INCUS_KILLS,
+            // Loop devices are those of the machine around it, and so is the time since its boot.
+            has_host: false,
+            ..guests.order(1, &project, inside.join("record.json"))
+        };
+        say(&format!("starting {}; its console: {}", guests.name, payload.join("console.log").display()));
+        let mut record = incus.carry_out(rights, &order, &payload, invoker, INCUS_DEADLINE.scaled())?;
+        record.phases.insert(0, made.clone());
+        Ok(record)
+    };
+    Ok([Rights::Privileged, Rights::Unprivileged]
+        .map(|rights| {
+            let tested = whole(rights.lacks(), || instance(rights));
+            // The other instance still has a minute to go: whoever looks on need not wait for the reason.
+            tested.inspect_err(|error| say(&format!("FAILED  {error:#}")))
+        })
+        .into())
 }
 
 /// Builds the layers of a project's templates in this machine's store; the answer is their names.
