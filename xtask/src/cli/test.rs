@@ -37,7 +37,7 @@ pub struct Args {
     /// Maximum tests on LXC at once [default: two for each processor].
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Commit the times that the tests on LXC take, by which a slow one is noticed.
+    /// Write the times that the tests on LXC take, by which a slow one is noticed, if all ran and passed.
     #[arg(long)]
     record_times: bool,
     /// Install what the machine lacks first, what is optional too, without asking.

@@ -22,7 +22,7 @@ pub struct Run {
     pub filters: Vec<String>,
     /// Tests at once; by the number of processors if not given.
     pub jobs: Option<usize>,
-    /// Commit the times that the tests take.
+    /// Write the times that the tests take to the committed file, if all ran and passed.
     pub record_times: bool,
     /// Environment variables that the tests must not see: those of the user's own settings.
     pub unset: Vec<String>,
@@ -106,6 +106,8 @@ impl LxcTests {
         let failed: Vec<&Finished> = finished.iter().filter(|end| end.failure.is_some()).collect();
         if run.record_times && failed.is_empty() && run.filters.is_empty() {
             show(&format!("times written to {}", Times::record(root, &finished)?.display()));
+        } else if run.record_times {
+            show("no times written: that takes a run of all tests in which none fails");
         }
         for end in &failed {
             show(&format!("FAIL {}: run it alone with `cargo xtask test lxc {}`", end.name, end.name));
