@@ -14,7 +14,7 @@ use crate::selftest::{LxcTests, Repository, Stage, Verbs};
 /// Run the tests of this repository.
 ///
 /// Formatting, lints, unit tests, rules of the house, workflows, documentation and its examples, integration tests on real
-/// LXC, the engine in guests with another kernel, and the scenarios. With the name of a part, that part; with parts of test names, the tests that have one of them.
+/// LXC, the engine on another host, and the scenarios. With the name of a part, that part; with parts of test names, the tests that have one of them.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:

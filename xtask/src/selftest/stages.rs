@@ -49,7 +49,7 @@ pub enum Stage {
     Examples,
     /// Integration tests on real LXC.
     Lxc,
-    /// The engine in guests with another kernel.
+    /// The engine on another host, such as a guest with another kernel.
     Host,
     /// Scenarios of Mancer on the real templates.
     Scenarios,
@@ -85,7 +85,7 @@ impl Stage {
             Self::Workflows => "workflows",
             Self::Examples => "documentation's examples",
             Self::Lxc => "tests on real LXC",
-            Self::Host => "guests with another kernel",
+            Self::Host => "engine on another host",
             Self::Scenarios => "scenarios",
         }
     }

@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::console;
 use super::order::Order;
 use super::record::HostRecord;
-use super::tree::{Form, Scratch, Tree};
+use super::tree::{Form, LAB_PACKAGES, Scratch, Tree, require_x86_64};
 use crate::error::Error;
 use crate::host::cgroup;
 use crate::host::invoker::Invoker;
@@ -33,23 +33,12 @@ echo root:1000000:1000000000 > \"$TREE/etc/subuid\"
 cp \"$TREE/etc/subuid\" \"$TREE/etc/subgid\"
 ";
 
-/// Packages of an instance: a small Debian with what `setup` installs for a project of busybox machines.
+/// Further packages of an instance: a small Debian with what `setup` installs for a project of busybox machines.
 const PACKAGES: &[&str] = &[
     "systemd-sysv",
     "dbus",
-    "kmod",
-    "lxc",
     "mmdebstrap",
     "debian-archive-keyring",
-    "busybox-static",
-    "iproute2",
-    "nftables",
-    "iptables",
-    "strace",
-    "e2fsprogs",
-    "mount",
-    "procps",
-    "python3",
     "openssh-client",
     "sudo",
     "ca-certificates",
@@ -220,28 +209,25 @@ impl Incus {
     /// Builds both trees.
     ///
     /// # Errors
-    /// [`Error::Host`] on another processor; when a tree cannot be built.
+    /// On another processor; when a tree cannot be built.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        if std::env::consts::ARCH != "x86_64" {
-            return Err(Error::Host {
-                problem: format!(
-                    "the instances of Incus are made for x86_64, and this machine is {}",
-                    std::env::consts::ARCH
-                ),
-                cure: "use `cargo xtask test host --kind here`".to_owned(),
-            }
-            .into());
-        }
+        require_x86_64("the instances of Incus")?;
         let program = Tree {
             form: Form::Folder,
             kind: "incus-program",
             suite: PROGRAM_SUITE,
-            packages: PROGRAM_PACKAGES,
+            packages: PROGRAM_PACKAGES.to_vec(),
             finish: PROGRAM_FINISH,
             variables: &[],
         };
-        let image =
-            Tree { form: Form::Folder, kind: "incus", suite, packages: PACKAGES, finish: FINISH, variables: &[] };
+        let image = Tree {
+            form: Form::Folder,
+            kind: "incus",
+            suite,
+            packages: [LAB_PACKAGES, PACKAGES].concat(),
+            finish: FINISH,
+            variables: &[],
+        };
         let tree = program.ensure(store, say)?.join("tree");
         let image = image.ensure(store, say)?.join("tree");
         Ok(Self { world: World { tree, store: store.to_owned(), group: GROUP.to_owned() }, image })

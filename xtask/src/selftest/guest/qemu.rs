@@ -12,8 +12,7 @@ use anyhow::{Context as _, bail};
 use super::console;
 use super::order::Order;
 use super::record::HostRecord;
-use super::tree::{Form, Scratch, Tree};
-use crate::error::Error;
+use super::tree::{Form, LAB_PACKAGES, Scratch, Tree, require_x86_64};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which};
@@ -23,26 +22,15 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// Packages of the tree that QEMU runs in, where it is not installed.
 const PROGRAM_PACKAGES: &[&str] = &["qemu-system-x86", "seabios", "ipxe-qemu"];
 
-/// Packages of the guest: a small Debian with what `setup` installs.
+/// Further packages of the guest: a small Debian with what `setup` installs.
 const PACKAGES: &[&str] = &[
     "systemd-sysv",
     "udev",
     "dbus",
-    "kmod",
     "linux-image-cloud-amd64",
     "apparmor",
-    "lxc",
     "mmdebstrap",
     "debian-archive-keyring",
-    "busybox-static",
-    "iproute2",
-    "nftables",
-    "iptables",
-    "strace",
-    "e2fsprogs",
-    "mount",
-    "procps",
-    "python3",
     "python3-pip",
     "openssh-client",
     "sudo",
@@ -75,7 +63,7 @@ TasksMax=infinity
 WantedBy=graphical.target multi-user.target
 END
 chroot \"$TREE\" systemctl enable e2e-guest.service
-chroot \"$TREE\" systemctl mask lxc-net.service systemd-networkd-wait-online.service apt-daily.timer \\
+chroot \"$TREE\" systemctl mask lxc.service lxc-net.service systemd-networkd-wait-online.service apt-daily.timer \\
     apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer man-db.timer serial-getty@ttyS0.service getty@tty1.service
 echo guest > \"$TREE/etc/hostname\"
 cp \"$TREE\"/boot/vmlinuz-* \"$OUT/vmlinuz\"
@@ -123,27 +111,25 @@ impl Qemu {
     /// Makes the disk, and a tree for QEMU where it is not installed.
     ///
     /// # Errors
-    /// [`Error::Host`] on another processor; when a tree cannot be built.
+    /// On another processor; when a tree cannot be built.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        if std::env::consts::ARCH != "x86_64" {
-            return Err(Error::Host {
-                problem: format!(
-                    "the guests of QEMU are made for x86_64, and this machine is {}",
-                    std::env::consts::ARCH
-                ),
-                cure: "use `cargo xtask test host --kind here`".to_owned(),
-            }
-            .into());
-        }
+        require_x86_64("the guests of QEMU")?;
         let program = Tree {
             form: Form::Folder,
             kind: "qemu-program",
             suite: "bookworm",
-            packages: PROGRAM_PACKAGES,
+            packages: PROGRAM_PACKAGES.to_vec(),
             finish: "true",
             variables: &[],
         };
-        let guest = Tree { form: Form::Disk, kind: "qemu", suite, packages: PACKAGES, finish: FINISH, variables: &[] };
+        let guest = Tree {
+            form: Form::Disk,
+            kind: "qemu",
+            suite,
+            packages: [LAB_PACKAGES, PACKAGES].concat(),
+            finish: FINISH,
+            variables: &[],
+        };
         let tree = match which(PROGRAM) {
             Some(_) => None,
             None => Some(program.ensure(store, say)?.join("tree")),

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
+use crate::error::Error;
 use crate::host::memory::Memory;
 use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
 use crate::host::patience::Deadline;
@@ -24,6 +25,21 @@ const KEPT: usize = 3;
 
 /// Available memory from which the tree is built in it: dpkg waits for a disk after each file.
 const MEMORY_BYTES: u64 = 4 << 30;
+
+/// Packages of a guest with labs of busybox machines, and Python for the scenarios that are written in it.
+pub const LAB_PACKAGES: &[&str] = &[
+    "kmod",
+    "lxc",
+    "busybox-static",
+    "iproute2",
+    "nftables",
+    "iptables",
+    "strace",
+    "e2fsprogs",
+    "mount",
+    "procps",
+    "python3",
+];
 
 /// Form in which a tree is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +60,7 @@ pub struct Tree<'a> {
     /// Release of Debian.
     pub suite: &'a str,
     /// Packages.
-    pub packages: &'a [&'a str],
+    pub packages: Vec<&'a str>,
     /// Shell script that ends the tree at `$TREE` and puts what is beside the disk into `$OUT`.
     pub finish: &'a str,
     /// Variables of the script; they are part of the hash.
@@ -66,6 +82,20 @@ if [ \"$FORM\" = tree ]; then mv \"$TREE\" \"$OUT/tree\"; else
 fi
 cp --archive --sparse=always \"$OUT\" \"$RESULT\"
 ";
+
+/// Refuses a machine whose processor the named guests are not made for.
+///
+/// # Errors
+/// [`Error::Host`] on another processor than x86_64.
+pub fn require_x86_64(guests: &str) -> Result<(), Error> {
+    if std::env::consts::ARCH == "x86_64" {
+        return Ok(());
+    }
+    Err(Error::Host {
+        problem: format!("{guests} are made for x86_64, and this machine is {}", std::env::consts::ARCH),
+        cure: "use `cargo xtask test host --kind here`".to_owned(),
+    })
+}
 
 impl Form {
     const fn file(self) -> &'static str {
@@ -221,7 +251,14 @@ mod tests {
     use super::*;
 
     fn tree<'a>(packages: &'a [&'a str], variables: &'a [(&'a str, String)]) -> Tree<'a> {
-        Tree { form: Form::Disk, kind: "uml", suite: "bookworm", packages, finish: "true", variables }
+        Tree {
+            form: Form::Disk,
+            kind: "uml",
+            suite: "bookworm",
+            packages: packages.to_vec(),
+            finish: "true",
+            variables,
+        }
     }
 
     #[test]

@@ -10,26 +10,11 @@ use anyhow::{Context as _, bail};
 use super::console;
 use super::order::Order;
 use super::record::HostRecord;
-use super::tree::{Form, Tree};
+use super::tree::{Form, LAB_PACKAGES, Tree};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::host::packages::{Item, Supply, WayToRoot};
 use crate::host::shell::{Command, quote};
-
-/// Packages of the guest: what `setup` would install for a project of busybox machines, and Python for the scenarios that are written in it.
-const PACKAGES: &[&str] = &[
-    "kmod",
-    "lxc",
-    "busybox-static",
-    "iproute2",
-    "nftables",
-    "iptables",
-    "strace",
-    "e2fsprogs",
-    "mount",
-    "procps",
-    "python3",
-];
 
 /// First process of the guest. All else comes with the folder that the host shares, so that the disk stays the same.
 const FIRST: &str = "
@@ -103,7 +88,7 @@ impl Uml {
             form: Form::Disk,
             kind: "uml",
             suite,
-            packages: PACKAGES,
+            packages: LAB_PACKAGES.to_vec(),
             finish: FIRST,
             variables: &[("KERNEL", version), ("MODULES", modules.display().to_string())],
         };
