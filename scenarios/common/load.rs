@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{Container, Lab, Level, Result};
+use e2e::{Container, Lab, Level, Result, scaled};
 use serde::Deserialize;
 
 use crate::jobs::digest;
@@ -17,7 +17,7 @@ const TOGETHER: u64 = 25;
 /// Between two hand-ins.
 const PACE: Duration = Duration::from_millis(100);
 /// How long the answer to a hand-in is waited for, by redis-cli's own and by the scenario's clock.
-const PATIENCE_S: &str = "1";
+const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is left is worked off within this; it takes 1 s on an idle machine, 4 s where somebody's jobs are taken over.
 const DONE_DEADLINE: Duration = Duration::from_secs(30);
@@ -105,7 +105,8 @@ impl Load {
 
     /// How long the queue is when Redis has taken these: all or none.
     fn hand_in(&self, app: &Container, ids: RangeInclusive<u64>) -> Result<u64> {
-        let words = ["timeout", PATIENCE_S, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
+        let patience = scaled(REDIS_PATIENCE).as_secs_f64().to_string();
+        let words = ["timeout", &patience, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
         let push = app.command(words.into_iter().chain(ids.map(|id| self.job(id)))).deadline(PATIENCE);
         let ended = push.run()?;
         let (status, answer, error) = (ended.status, ended.stdout_text()?.trim(), ended.stderr_text()?.trim());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use common::postgres::{psql, rows};
-use e2e::{Container, File, Lab, Port, check};
+use e2e::{Container, File, Lab, Port, check, scaled};
 use serde::Deserialize;
 
 use crate::books::Booked;
@@ -15,6 +15,8 @@ pub const JOB_BATCHES: u64 = 5;
 const DATABASE: &str = "mancer";
 const WORKERS: [&str; 2] = ["1", "2"];
 const SETUP_DEADLINE: Duration = Duration::from_secs(20);
+/// How long the program lets a batch of transfers take.
+const BATCH_PATIENCE: Duration = Duration::from_millis(800);
 
 pub struct Site {
     pub app: Container,
@@ -67,6 +69,9 @@ impl Site {
         self.db.put(lab.fixture("schema.sql"), "/srv/transfer/schema.sql")?;
         self.psql("\\i /srv/transfer/schema.sql")?;
         self.app.put(lab.fixture("transfer.py"), "/srv/transfer/transfer.py")?;
+        // A program that gives up too soon leaves a server process behind with each try, until PostgreSQL may start no more.
+        let environment = format!("TRANSFER_PATIENCE_S={}\n", scaled(BATCH_PATIENCE).as_secs_f64());
+        self.app.write("/srv/transfer/environment", environment)?;
         self.app.put(lab.fixture("transfer.service"), "/etc/systemd/system/transfer.service")?;
         // Enabled: where its machine starts again, it does.
         let enable = |container: &Container, units: &[&str]| {

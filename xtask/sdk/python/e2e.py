@@ -84,6 +84,7 @@ __all__ = [
     "Picture",
     "RequestError",
     "run",
+    "scaled",
 ]
 
 # The contract's constants; xtask/contract/reference.json has them too, and a test compares.
@@ -409,7 +410,7 @@ class Container:
             timed_out=result["timed_out"],
             container=self.name,
             argv=request["argv"],
-            deadline=_scaled(deadline),
+            deadline=scaled(deadline),
         )
 
     def sh(self, line: str, **options: Any) -> Finished:
@@ -601,7 +602,7 @@ class Lab:
         """
         place = _Place.of_caller()
         started = time.monotonic()
-        deadline = _scaled(deadline)
+        deadline = scaled(deadline)
         while True:
             passed = bool(holds())
             took = time.monotonic() - started
@@ -858,7 +859,7 @@ def _abort(lab: Lab, error: BaseException) -> None:
     if frames:
         request["location"] = f"{lab._shown(frames[-1][0])}:{frames[-1][1]}"
     with contextlib.suppress(RequestError):
-        lab._connection.call("abort", request, patience=_scaled(_ABORT_PATIENCE))
+        lab._connection.call("abort", request, patience=scaled(_ABORT_PATIENCE))
 
 
 def _end(status: int) -> NoReturn:
@@ -1070,8 +1071,12 @@ def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1e3))
 
 
-def _scaled(deadline: float) -> float:
-    """A deadline on this machine. The engine does the same to those of requests."""
+def scaled(deadline: float) -> float:
+    """Deadline on this machine, in seconds: longer on a slow one, by the factor that the engine uses for its own.
+
+    `Lab.eventually` and requests are scaled already; this is for the time-outs of programs that a scenario puts into a
+    container.
+    """
     try:
         factor = float(os.environ.get(PATIENCE_VARIABLE, ""))
     except ValueError:

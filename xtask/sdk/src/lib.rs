@@ -75,6 +75,7 @@ pub use exec::{Exec, ExecFailed, Finished};
 pub use fault::InjectedFault;
 pub use history::Invocation;
 pub use lab::Lab;
+pub use patience::scaled;
 pub use picture::{Likeness, Picture, Tolerance};
 pub use run::run;
 

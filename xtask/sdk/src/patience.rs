@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use e2e_contract::PATIENCE_VARIABLE;
 
-/// A deadline on this machine. The engine does the same to those of requests.
+/// Deadline on this machine: longer on a slow one, by the factor that the engine uses for its own. [`Lab::eventually`] and requests
+/// are scaled already; this is for the time-outs of programs that a scenario puts into a container.
+///
+/// [`Lab::eventually`]: crate::Lab::eventually
+#[must_use]
 pub fn scaled(deadline: Duration) -> Duration {
     static FACTOR: OnceLock<f64> = OnceLock::new();
     let factor = FACTOR.get_or_init(|| factor_of(std::env::var(PATIENCE_VARIABLE).ok().as_deref()));

@@ -41,7 +41,7 @@ pub fn carry_out(order: &Order, say: &dyn Fn(&str)) -> anyhow::Result<HostRecord
     }
     for run in &order.runs {
         let name = format!("e2e {}", run.words.join(" "));
-        timed(&mut record, &name, &mut |record| record.cases.extend(engine.cases(run)));
+        timed(&mut record, &name, &mut |record| record.cases.extend(engine.cases(run, say)));
     }
     if let Some(faults) = &order.faults {
         timed(&mut record, "faults", &mut |record| record.faults = engine.faults(faults, say));
@@ -90,7 +90,7 @@ impl Engine {
         }
     }
 
-    fn cases(&self, run: &Run) -> Vec<Case> {
+    fn cases(&self, run: &Run, say: &dyn Fn(&str)) -> Vec<Case> {
         let command = self
             .command(&run.project.root)
             .args(["e2e", "--slot", &self.slot, "--progress", "plain"])
@@ -105,6 +105,11 @@ impl Engine {
         // A run that did not begin leaves the one before it as the latest.
         let record = if before == after { None } else { std::fs::read_to_string(&latest).ok() };
         let cases = record.and_then(|text| parse_cases(&text, run.is_systemd));
+        // The guest's files go with it: what the run said of a failure is told on its console.
+        if let (false, Ok(output)) = (cases.iter().flatten().all(|case| case.passed), &ended) {
+            let said = [&output.stderr, &output.stdout].map(|stream| String::from_utf8_lossy(stream).into_owned());
+            said.iter().flat_map(|text| text.lines()).for_each(|line| say(&format!("    {line}")));
+        }
         match (cases, ended) {
             (Some(cases), _) if !cases.is_empty() => cases,
             (_, ended) => {
@@ -231,7 +236,7 @@ fn parse_cases(record: &str, is_systemd: bool) -> Option<Vec<Case>> {
         let attempts = it["attempts"].as_array().cloned().unwrap_or_default();
         let total_ms: f64 = attempts.iter().filter_map(|attempt| attempt["duration_ms"].as_f64()).sum();
         let passed = it["verdict"] == "passed" && attempts.len() == 1;
-        let outcomes = attempts.iter().map(|attempt| outcome(&attempt["outcome"]));
+        let outcomes = attempts.iter().map(outcome);
         let bad: Vec<String> = outcomes.filter(|outcome| outcome != "passed").collect();
         Case {
             case: text(&it["case"]),
@@ -246,7 +251,7 @@ fn parse_cases(record: &str, is_systemd: bool) -> Option<Vec<Case>> {
 
 /// The outcome of an attempt in one line: its kind, with the message that it has.
 fn outcome(value: &Value) -> String {
-    let kind = value["outcome"].as_str().or_else(|| value.as_str()).unwrap_or("no outcome");
+    let kind = value["outcome"].as_str().unwrap_or("no outcome");
     let message = [&value["message"], &value["cause"]["message"]].into_iter().find_map(Value::as_str);
     let cause = [&value["cause"]["cause"], &value["cause"]].into_iter().find_map(Value::as_str);
     match (message, cause) {
@@ -320,16 +325,21 @@ mod tests {
     #[test]
     fn a_case_says_why_it_did_not_pass() {
         let record = json!({ "cases": [
-            { "case": "a/b:c", "verdict": "passed", "attempts": [{ "outcome": { "outcome": "passed" }, "duration_ms": 1234.0 }] },
+            { "case": "a/b:c", "verdict": "passed", "attempts": [{ "outcome": "passed", "duration_ms": 1234.0 }] },
             { "case": "a/d:e", "verdict": "infrastructure", "attempts": [
-                { "outcome": { "outcome": "infrastructure", "message": "no lab\nmore" }, "duration_ms": 1.0 },
+                { "outcome": "infrastructure", "message": "no lab\nmore", "duration_ms": 1.0 },
             ] },
             { "case": "a/f:g", "verdict": "skipped", "attempts": [] },
+            { "case": "a/h:i", "verdict": "failed", "attempts": [
+                { "outcome": "failed", "cause": { "cause": "check", "message": "rows == 3" }, "duration_ms": 1.0 },
+                { "outcome": "failed", "cause": { "cause": "timed_out", "deadline_ms": 5 }, "duration_ms": 1.0 },
+            ] },
         ] });
         let cases = parse_cases(&record.to_string(), false).unwrap();
         assert!(cases[0].passed && cases[0].reason.is_none() && (cases[0].duration_s - 1.2).abs() < 1e-9);
         assert_eq!(cases[1].reason.as_deref(), Some("infrastructure: no lab"));
         assert_eq!(cases[2].reason.as_deref(), Some("skipped"));
+        assert_eq!(cases[3].reason.as_deref(), Some("failed: rows == 3; then failed: timed_out"));
     }
 
     #[test]
