@@ -1,6 +1,19 @@
 //! The jobs of `containers/worker/files/batch_worker.py`.
 
+use std::time::Duration;
+
+use e2e::{Container, scaled};
 use sha2::{Digest as _, Sha256};
+
+/// Lets the workers that start from now on be as patient as this machine is slow: one that gives up on PostgreSQL too soon leaves
+/// a server process behind with each try.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn be_patient(worker: &Container) -> e2e::Result {
+    let factor = scaled(Duration::from_secs(1)).as_secs_f64();
+    worker.write("/etc/batch-worker.env", format!("PATIENCE={factor}\n"))
+}
 
 /// The digest that a job's one right result has: of the job in words, hashed `rounds` times in all, in lower-case hex.
 #[must_use]

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use e2e::{Container, Lab, Level, Result, scaled};
 use serde::Deserialize;
 
-use crate::jobs::digest;
+use crate::jobs::{be_patient, digest};
 use crate::postgres::{psql, rows};
 
 /// Jobs that are handed in together: as many as a worker takes.
@@ -173,6 +173,7 @@ impl Pipeline<'_> {
     /// When either cannot be done.
     pub fn start(&self) -> Result {
         psql(self.db, DATABASE, TABLE)?;
+        be_patient(self.worker)?;
         let units = self.workers.iter().map(|name| format!("batch-worker@{name}"));
         let enable = ["systemctl", "enable", "--quiet", "--now"].map(str::to_owned);
         self.worker.exec(enable.into_iter().chain(units))?.success()?;

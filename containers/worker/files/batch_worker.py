@@ -35,11 +35,13 @@ import redis
 HOST = "db"
 # Jobs that are taken, committed and taken off together.
 CHUNK = 25
+# Factor of what follows where a time is a bound, for machines that are slow: `PATIENCE=` in /etc/batch-worker.env.
+PATIENCE = float(os.environ.get("PATIENCE", "1"))
 # How long a worker may be silent before the others take over its jobs, and how often it speaks and listens.
-ALIVE_MS = 3000
+ALIVE_MS = int(3000 * PATIENCE)
 BEAT_S = 0.5
 # How long an unreachable service is waited for before it counts as lacking.
-PATIENCE_S = 1
+PATIENCE_S = PATIENCE
 # Between two attempts to reach what is lacking.
 PAUSE_S = 0.1
 # How long an empty queue is waited at; a stop waits as long.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use common::jobs::be_patient;
 use common::mancer;
 use common::postgres::psql;
 use common::threads::together;
@@ -82,6 +83,7 @@ impl<'lab> Site<'lab> {
         for name in ["batch.py", "probes.py", "transactions.csv"] {
             self.app.put(fixtures.join(name), format!("/srv/batch/{name}"))?;
         }
+        be_patient(&self.worker)?;
         self.psql(
             "CREATE TABLE results (batch int, id int, amount_cents bigint, digest text, worker text, \
              PRIMARY KEY (batch, id)); ALTER TABLE results OWNER TO mancer",

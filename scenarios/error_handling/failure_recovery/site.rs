@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use common::jobs::be_patient;
 use common::postgres::{psql, rows};
 use e2e::{Container, File, Lab, Port, check, scaled};
 use serde::Deserialize;
@@ -78,6 +79,7 @@ impl Site {
             container.exec([&["systemctl", "enable", "--quiet", "--now"], units].concat())?.success()
         };
         enable(&self.app, &["transfer.service"])?;
+        be_patient(&self.worker)?;
         enable(&self.worker, &["batch-worker@1", "batch-worker@2"])?;
         self.app.wait_for(File("/var/lib/transfer/state.json"))?;
         lab.eventually("the first transfers are acknowledged", SETUP_DEADLINE, || {
