@@ -81,7 +81,8 @@ pub fn confinement() -> anyhow::Result<Confinement> {
 }
 
 fn load() -> anyhow::Result<Confinement> {
-    let name = profile_name();
+    let newer = newer_rules(&Path::new(KERNEL_DIR).join("features"));
+    let name = profile_name(&newer);
     if loaded().contains(&name) {
         return Ok(Confinement::Profile(name));
     }
@@ -93,14 +94,38 @@ fn load() -> anyhow::Result<Confinement> {
         }
         .into());
     }
-    let command =
-        Command::new(PARSER).args(["--replace", "--skip-cache"]).stdin(profile(&name)).deadline(LOAD_DEADLINE.scaled());
-    match command.run() {
+    // A rule that the parser does not know is one that it does not have the kernel enforce either.
+    let known: Vec<&str> = newer.into_iter().filter(|rule| knows(rule)).collect();
+    let parser = Command::new(PARSER).args(["--replace", "--skip-cache"]).deadline(LOAD_DEADLINE.scaled());
+    match parser.stdin(profile(&name, &known)).run() {
         Ok(_) => Ok(Confinement::Profile(name)),
         // Root of a container has the kernel's files, and may not always write to them.
         Err(_) if is_inside() => Ok(Confinement::Inherited),
         Err(error) => Err(error).context("loading the AppArmor profile of containers"),
     }
+}
+
+/// Rules for what newer kernels mediate and older ones let pass: each with the file of the kernel's features that has it, and the
+/// word in it, if not the file itself.
+const NEWER_RULES: [(&str, &str, &str); 3] = [
+    ("userns", "namespaces/mask", "userns_create"),
+    ("io_uring", "io_uring/mask", ""),
+    ("mqueue", "ipc/posix_mqueue", ""),
+];
+
+/// Rules that grant what this kernel mediates beyond the older ones.
+fn newer_rules(features: &Path) -> Vec<&'static str> {
+    let is_mediated = |file: &str, word: &str| {
+        let text = fs::read_to_string(features.join(file));
+        text.is_ok_and(|text| word.is_empty() || text.split_whitespace().any(|one| one == word))
+    };
+    NEWER_RULES.iter().filter(|(_, file, word)| is_mediated(file, word)).map(|(rule, ..)| *rule).collect()
+}
+
+/// Whether the parser knows a rule.
+fn knows(rule: &str) -> bool {
+    let parser = Command::new(PARSER).args(["--skip-kernel-load", "--skip-cache"]).deadline(LOAD_DEADLINE.scaled());
+    parser.stdin(format!("profile {NAME_PREFIX}rule {{\n  {rule},\n}}\n")).run().is_ok()
 }
 
 /// Whether this process is confined itself, or root of a user namespace only.
@@ -145,8 +170,9 @@ const OWN_DEVICES: [&str; 3] = ["class/net/", "devices/virtual/net/", "fs/cgroup
 /// The rules: a container does as it likes with itself, and does not reach the host through `/proc` and `/sys`. They grant no more
 /// than LXC's own with `lxc.apparmor.allow_nesting`: it may mount (systemd does, for its units), and neither signals nor traces
 /// what runs under another profile.
-fn rules() -> String {
-    let mut text = String::from(
+fn rules(newer: &[&str]) -> String {
+    let mut text: String = newer.iter().map(|rule| format!("  {rule},\n")).collect();
+    text.push_str(
         "  capability,
   dbus,
   file,
@@ -197,14 +223,14 @@ fn all_but(top: &str, kept: &[&str]) -> BTreeSet<String> {
 }
 
 /// The name has the hash of the rules: an engine with other rules has another profile.
-fn profile_name() -> String {
-    let hash = Sha256::digest(rules());
+fn profile_name(newer: &[&str]) -> String {
+    let hash = Sha256::digest(rules(newer));
     let short = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();
     format!("{NAME_PREFIX}{short}")
 }
 
-fn profile(name: &str) -> String {
-    format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{\n{}}}\n", rules())
+fn profile(name: &str, newer: &[&str]) -> String {
+    format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{\n{}}}\n", rules(newer))
 }
 
 #[cfg(test)]
@@ -277,12 +303,29 @@ mod tests {
 
     #[test]
     fn the_profile_has_a_name_that_lxc_start_may_change_to_and_that_follows_its_rules() {
-        let name = profile_name();
+        let name = profile_name(&["userns"]);
         assert!(name.starts_with("lxc-") && name.len() == NAME_PREFIX.len() + 8, "{name}");
-        let text = profile(&name);
+        assert_ne!(name, profile_name(&[]));
+        let text = profile(&name, &["userns"]);
+        assert!(text.contains("\n  userns,\n"), "{text}");
         assert!(text.starts_with(&format!("profile {name} flags=")) && text.ends_with("}\n"), "{text}");
         let rules = text.lines().skip(1).filter(|line| *line != "}");
         assert!(rules.into_iter().all(|line| line.starts_with("  ") && line.ends_with(',')), "{text}");
+    }
+
+    #[test]
+    fn what_only_newer_kernels_mediate_is_granted_where_they_do() {
+        let features = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = features.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("namespaces/mask", "pivot_root\n");
+        assert!(newer_rules(features.path()).is_empty());
+        write("namespaces/mask", "userns_create pivot_root\n");
+        write("io_uring/mask", "sqpoll override_creds\n");
+        assert_eq!(newer_rules(features.path()), ["userns", "io_uring"]);
     }
 
     #[test]
