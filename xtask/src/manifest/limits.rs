@@ -61,7 +61,7 @@ pub(super) type LimitTables = BTreeMap<Spanned<String>, LimitTable>;
 pub(super) struct LimitTable {
     /// The most memory at once; what is kept of files in memory counts.
     memory_peak_bytes: Option<Spanned<Size>>,
-    /// Processor time of all its programs, in seconds.
+    /// Processor time of all its programs, in seconds; on a slow machine times its patience.
     cpu_seconds: Option<Spanned<f64>>,
     /// From block devices; with cgroup version 1 from those of its volumes alone.
     read_bytes: Option<Spanned<Size>>,

@@ -3,6 +3,7 @@
 use e2e_contract::Check;
 
 use super::requests::Session;
+use crate::host::patience;
 use crate::manifest::{LimitKind, UsageLimit};
 use crate::perf::Totals;
 use crate::record::Event;
@@ -25,7 +26,7 @@ impl Session {
                 self.recorder.record(Event::Warning { message });
                 continue;
             };
-            let check = check(limit, used, &self.spec.manifest);
+            let check = check(&on_this_machine(limit, patience::patience().factor), used, &self.spec.manifest);
             if !check.passed && exceeded.is_none() {
                 exceeded = Some(format!("{} [{}] at {}:{}", check.condition, check.values, check.file, check.line));
             }
@@ -33,6 +34,12 @@ impl Session {
         }
         exceeded
     }
+}
+
+/// The limit on a machine of this patience: the same work takes more processor time on a slow one.
+fn on_this_machine(limit: &UsageLimit, factor: f64) -> UsageLimit {
+    let most = if limit.kind == LimitKind::CpuSeconds { limit.most * factor.max(1.0) } else { limit.most };
+    UsageLimit { most, ..limit.clone() }
 }
 
 /// In the unit of the kind; nothing where the kernel does not count it.
@@ -79,6 +86,16 @@ mod tests {
         assert!(check(&limit(LimitKind::WrittenBytes, 1024.0), 1024.0, "a/b").passed, "as much as is allowed");
         let seconds = check(&limit(LimitKind::CpuSeconds, 1.5), 1.6, "a/b");
         assert_eq!((seconds.passed, seconds.values.as_str()), (false, "cpu_seconds = 1.600"));
+    }
+
+    #[test]
+    fn processor_time_alone_grows_with_the_patience_of_a_slow_machine() {
+        let most = |kind, factor| {
+            on_this_machine(&UsageLimit { container: "db".into(), kind, most: 30.0, line: 1 }, factor).most
+        };
+        assert!((most(LimitKind::CpuSeconds, 6.2) - 186.0).abs() < 1e-9);
+        assert!((most(LimitKind::CpuSeconds, 0.5) - 30.0).abs() < 1e-9);
+        assert!((most(LimitKind::SentBytes, 6.2) - 30.0).abs() < 1e-9);
     }
 
     #[test]
