@@ -38,7 +38,7 @@ fn failed(message: &str) -> Outcome {
 
 fn cases() -> Vec<CaseResult> {
     let judged = |case: &str, attempts| CaseResult::judge(CaseId(case.into()), attempts);
-    let no_lab = || Outcome::Infrastructure { message: "no memory".into(), host_cause: None };
+    let no_lab = || Outcome::infrastructure("no memory");
     vec![
         judged("shop/orders:good", vec![attempt(Outcome::Passed, "shop/orders/good")]),
         judged(

@@ -22,12 +22,13 @@ pub trait Method: Serialize + DeserializeOwned {
 }
 
 /// What the answer to any request may be an error for.
-pub const REFUSALS_OF_ALL: [(ErrorCode, &str); 6] = [
+pub const REFUSALS_OF_ALL: [(ErrorCode, &str); 7] = [
     (ErrorCode::Parse, "the line is no request, or longer than a line may be: `id` is null, and the session is over"),
     (ErrorCode::InvalidRequest, "it came before `hello`"),
     (ErrorCode::MethodNotFound, "there is no such method"),
     (ErrorCode::InvalidParams, "the parameters do not fit: one is missing, unknown or of another type"),
     (ErrorCode::Infrastructure, "the engine or the machine failed: the case has no verdict, and is tried again once"),
+    (ErrorCode::MachineEnded, "a container has ended by itself: the case has failed, unless the scenario expects it"),
     (ErrorCode::Interrupted, "the run was interrupted, the case was given up, or the session is over"),
 ];
 

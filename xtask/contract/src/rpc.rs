@@ -103,4 +103,6 @@ pub enum ErrorCode {
     Interrupted = -32002,
     /// A fault has taken the container down or frozen it: expected, and over when the fault is healed.
     Unavailable = -32003,
+    /// A container has ended by itself, and no fault has done that: the case has failed, or the scenario expects it.
+    MachineEnded = -32004,
 }

@@ -170,12 +170,12 @@ impl Calls {
         let begun = Instant::now();
         let pid = tracer.process.pid();
         while !processes.iter().all(|process| process.is_gone() || process.tracer() == Some(pid)) {
-            if let Some(status) = tracer.process.exited() {
+            if let Some(end) = tracer.process.exited() {
                 let said = tracer.said();
                 if said.contains("invalid") {
                     return Err(usage(format!("{}: {}", self.name(), said.trim())));
                 }
-                bail!("strace ended with status {status}: {}", said.trim());
+                bail!("strace {end}: {}", said.trim());
             }
             if begun.elapsed() > TRACER_DEADLINE.scaled() {
                 bail!(

@@ -43,6 +43,9 @@ pub trait Stage: Send + Sync {
     /// Those of [`super::Injection::heal`].
     fn heal(&self, fault: u64) -> anyhow::Result<String>;
 
+    /// A fault took no effect, or is not gone.
+    fn failed(&self, planned: &Planned, reason: &str);
+
     /// A fault could not be done as things stood.
     fn refused(&self, planned: &Planned, reason: &str);
 }
@@ -189,6 +192,7 @@ impl Shared {
                     self.stage.refused(planned, &reason);
                     return Fate::Refused { begun_ms, reason };
                 }
+                self.stage.failed(planned, &reason);
                 return Fate::Failed { begun_ms, reason };
             }
         };
@@ -196,7 +200,11 @@ impl Shared {
         self.wait_until(planned.end_ms());
         match self.heal(place, fault) {
             Ok(healed) => Fate::Bit { begun_ms, bitten_ms, healed_ms: self.now_ms(), evidence, healed },
-            Err(error) => Fate::Failed { begun_ms, reason: format!("{error:#}") },
+            Err(error) => {
+                let reason = format!("{error:#}");
+                self.stage.failed(planned, &reason);
+                Fate::Failed { begun_ms, reason }
+            }
         }
     }
 
@@ -373,6 +381,10 @@ mod tests {
             anyhow::ensure!(!(is_full && fault == WAITS_FOR_ROOM), "no room");
             self.write(format!("heal {fault}"));
             Ok("gone".into())
+        }
+
+        fn failed(&self, planned: &Planned, reason: &str) {
+            self.write(format!("{} failed: {reason}", planned.fault.name()));
         }
 
         fn refused(&self, planned: &Planned, reason: &str) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::process::SOCKET_FD;
-use super::protocol::{Answer, Command, Failure, Make, Message, Owner, Request, Spawn, Stay, Wait};
+use super::protocol::{Answer, Command, Failure, Make, Message, Owner, ProcessEnd, Request, Spawn, Stay, Wait};
 use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
@@ -49,7 +49,7 @@ struct Shared {
 struct State {
     next_id: u64,
     pending: HashMap<u64, Sender<Result<Answer, Failure>>>,
-    exits: HashMap<i32, i32>,
+    exits: HashMap<i32, ProcessEnd>,
     /// What was running already when this engine came.
     found: HashMap<String, i32>,
     gone: bool,
@@ -69,23 +69,23 @@ impl Process {
         self.pid
     }
 
-    /// Its exit status if it has ended, as a shell gives it; 137 if the guard itself is gone.
+    /// Its end, if it has ended.
     #[must_use]
-    pub fn exited(&self) -> Option<i32> {
+    pub fn exited(&self) -> Option<ProcessEnd> {
         let state = lock(&self.shared.state);
-        state.exits.get(&self.pid).copied().or(state.gone.then_some(137))
+        state.exits.get(&self.pid).copied().or(state.gone.then_some(ProcessEnd::GuardGone))
     }
 
     /// Waits for its end; `None` when the deadline passed first.
     #[must_use]
-    pub fn wait(&self, deadline: Duration) -> Option<i32> {
-        let end = Instant::now() + deadline;
+    pub fn wait(&self, deadline: Duration) -> Option<ProcessEnd> {
+        let until = Instant::now() + deadline;
         let mut state = lock(&self.shared.state);
         loop {
-            if let Some(status) = state.exits.get(&self.pid).copied().or(state.gone.then_some(137)) {
-                return Some(status);
+            if let Some(end) = state.exits.get(&self.pid).copied().or(state.gone.then_some(ProcessEnd::GuardGone)) {
+                return Some(end);
             }
-            let left = end.checked_duration_since(Instant::now())?;
+            let left = until.checked_duration_since(Instant::now())?;
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -169,7 +169,7 @@ impl Guard {
         match opened.recv_timeout(ATTACH_DEADLINE.scaled()) {
             Ok(Message::Attached { processes }) => {
                 let mut state = lock(&guard.shared.state);
-                let ended = processes.values().filter_map(|started| Some((started.pid, started.status?)));
+                let ended = processes.values().filter_map(|started| Some((started.pid, started.end?)));
                 state.exits.extend(ended);
                 state.found = processes.into_iter().map(|(name, started)| (name, started.pid)).collect();
                 drop(state);
@@ -375,8 +375,8 @@ fn read_messages(socket: UnixStream, shared: &Shared, opening: &Sender<Message>)
                     let _ = sender.send(result); // the asker may have given up
                 }
             }
-            Message::Exited { pid, status } => {
-                state.exits.insert(pid, status);
+            Message::Exited { pid, end } => {
+                state.exits.insert(pid, end);
                 shared.changed.notify_all();
             }
             other => {

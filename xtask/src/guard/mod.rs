@@ -14,6 +14,6 @@ mod slot;
 
 pub use client::{Guard, Process};
 pub use process::serve;
-pub use protocol::{Make, Owner, Spawn, Stay, Wait};
+pub use protocol::{Make, Owner, ProcessEnd, Spawn, Stay, Wait};
 pub use reclaim::{Reclaimed, reclaim_dead, take_down};
 pub use slot::{Slot, slots, state_dir};

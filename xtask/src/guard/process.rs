@@ -23,7 +23,7 @@ use super::door::Door;
 use super::ledger::Ledger;
 use super::link::{Link, Side};
 use super::protocol::{
-    Answer, Command, Failure, Make, Message, Owner, Request, Spawn, Started, Stay, Wait, since_boot,
+    Answer, Command, Failure, Make, Message, Owner, ProcessEnd, Request, Spawn, Started, Stay, Wait, since_boot,
 };
 use super::signals::{Signals, Told};
 use super::slot::{Lock, Slot};
@@ -230,13 +230,13 @@ impl GuardProcess {
     }
 
     /// Tells every engine which of the processes that one asked for have ended.
-    fn tell_of(&mut self, ended: Vec<(i32, i32)>) {
-        for (pid, status) in ended {
-            let running = |process: &&mut Started| process.pid == pid && process.status.is_none();
+    fn tell_of(&mut self, ended: Vec<(i32, ProcessEnd)>) {
+        for (pid, end) in ended {
+            let running = |process: &&mut Started| process.pid == pid && process.end.is_none();
             if let Some(process) = self.processes.values_mut().find(running) {
-                process.status = Some(status);
+                process.end = Some(end);
                 for link in &mut self.links {
-                    link.send(&Message::Exited { pid, status });
+                    link.send(&Message::Exited { pid, end });
                 }
             }
         }
@@ -375,7 +375,7 @@ impl GuardProcess {
             .with_context(|| format!("opening {}", spawn.log.display()))?;
         let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, &join)
             .with_context(|| format!("starting {} ({})", spawn.name, spawn.argv.join(" ")))?;
-        self.processes.insert(spawn.name.clone(), Started { pid, status: None });
+        self.processes.insert(spawn.name.clone(), Started { pid, end: None });
         Ok(Answer::Spawned { pid })
     }
 
@@ -424,13 +424,13 @@ fn set_rights(path: &Path, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
         .with_context(|| format!("giving {} its mode", path.display()))
 }
 
-/// Collects every child that has ended: pid and status as a shell gives it.
-fn reap() -> Vec<(i32, i32)> {
+/// Collects every child that has ended.
+fn reap() -> Vec<(i32, ProcessEnd)> {
     let mut ended = Vec::new();
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) => ended.push((pid.as_raw(), status)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => ended.push((pid.as_raw(), 128 + signal as i32)),
+            Ok(WaitStatus::Exited(pid, status)) => ended.push((pid.as_raw(), ProcessEnd::Exited(status))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => ended.push((pid.as_raw(), ProcessEnd::Signaled(signal as i32))),
             Ok(WaitStatus::StillAlive) | Err(_) => return ended,
             Ok(_) => {}
         }

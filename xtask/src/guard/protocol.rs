@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, HostCause};
+use crate::host::process::signal_name;
 use crate::host::undo::Undo;
 
 /// What to do when another process holds the slot.
@@ -223,7 +225,7 @@ pub(super) enum Message {
     /// The answer to a request.
     Answer { id: u64, result: Result<Answer, Failure> },
     /// A spawned process ended.
-    Exited { pid: i32, status: i32 },
+    Exited { pid: i32, end: ProcessEnd },
 }
 
 /// Why a guard has not done what it was asked for.
@@ -258,8 +260,42 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Started {
     pub pid: i32,
-    /// Its exit status as a shell gives it, if it has ended.
-    pub status: Option<i32>,
+    /// Its end, if it has ended.
+    pub end: Option<ProcessEnd>,
+}
+
+/// End of a process that a guard has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessEnd {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+    /// Its guard is gone, and the process with it.
+    GuardGone,
+}
+
+impl ProcessEnd {
+    /// The status by which a shell tells it.
+    #[must_use]
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signaled(signal) => 128 + signal,
+            Self::GuardGone => 128 + Signal::SIGKILL as i32,
+        }
+    }
+}
+
+impl std::fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Signaled(signal) => write!(f, "was ended by {}", signal_name(*signal)),
+            Self::GuardGone => f.write_str("ended with its guard"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

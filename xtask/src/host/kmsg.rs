@@ -47,6 +47,15 @@ impl KernelLog {
         Ok(Self { file: open().context("reading the kernel's messages in /dev/kmsg")? })
     }
 
+    /// All messages that the kernel still has.
+    ///
+    /// # Errors
+    /// Where the kernel does not let its messages be read.
+    pub fn whole() -> anyhow::Result<Self> {
+        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open("/dev/kmsg");
+        Ok(Self { file: file.context("reading the kernel's messages in /dev/kmsg")? })
+    }
+
     /// What has come since the last look.
     ///
     /// # Errors

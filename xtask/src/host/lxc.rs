@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::signal::Signal;
 
 use super::patience::Deadline;
+use super::process::signal_name;
 use super::shell::{Command, path_of, which};
 use crate::error::HostCause;
 
@@ -43,7 +45,11 @@ pub fn is_installed() -> bool {
 #[must_use]
 pub fn start_command(name: &str) -> Vec<String> {
     // By its own path: in the PATH of `start_environment` it does not stand.
-    vec![path_of("lxc-start"), "-F".into(), "-n".into(), name.into()]
+    let mut words = vec![path_of("lxc-start"), "-F".into(), "-n".into(), name.into()];
+    // LXC 6 passes over these two in a container's configuration. At this level, and no lower one, it says how process 1 ended.
+    words.push(format!("--logfile={}", log_dir(name).join("lxc.log").display()));
+    words.push("--logpriority=INFO".into());
+    words
 }
 
 /// The folders in which a container's start looks for programs.
@@ -138,6 +144,65 @@ fn host_cause_of(user_namespaces_max: &str) -> Option<HostCause> {
     (user_namespaces_max.trim() == "0").then_some(HostCause::UserNamespaces)
 }
 
+/// End of the first process of a container, as LXC's log tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InitEnd {
+    /// LXC failed before it started the process.
+    NotStarted,
+    /// LXC could not execute the program.
+    NotExecutable {
+        /// Program, by its path in the container.
+        program: String,
+        /// The kernel's reason.
+        reason: String,
+    },
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal ended it. A container that powers itself off is ended by SIGINT.
+    Signaled(i32),
+    /// The log does not say.
+    Unknown,
+}
+
+impl std::fmt::Display for InitEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotStarted => f.write_str("LXC could not start its process 1"),
+            Self::NotExecutable { program, reason } => {
+                write!(f, "its process 1 {program:?} cannot be executed: {reason}")
+            }
+            Self::Exited(status) => write!(f, "its process 1 exited with status {status}"),
+            Self::Signaled(signal) if *signal == Signal::SIGINT as i32 => f.write_str("it powered itself off"),
+            Self::Signaled(signal) => write!(f, "its process 1 was ended by {}", signal_name(*signal)),
+            Self::Unknown => f.write_str("the status of its process 1 is unknown"),
+        }
+    }
+}
+
+/// The end of the first process that the last start in one of LXC's logs, of level INFO, has made.
+#[must_use]
+pub fn init_end(log: &str) -> InitEnd {
+    let last = log.rfind("\" is initialized").map_or(log, |place| &log[place..]);
+    let message_of = |line: &'_ str, mark: &str| line.split_once(mark).map(|(_, rest)| rest.to_owned());
+    if let Some((line, program)) = last.lines().find_map(|line| Some((line, message_of(line, "Failed to exec \"")?))) {
+        let reason = line.rsplit(" - ").nth(1).unwrap_or_default();
+        return InitEnd::NotExecutable { program: program.trim_end_matches('"').to_owned(), reason: reason.to_owned() };
+    }
+    let Some(started) = last.find("Started \"") else {
+        return if last.contains(" ERROR ") { InitEnd::NotStarted } else { InitEnd::Unknown };
+    };
+    let number = |line: &str| line.rsplit_once('(')?.1.trim_end().trim_end_matches(')').parse::<i32>().ok();
+    let ended = last[started..].lines().find_map(|line| {
+        let is_signal = line.contains("> ended on signal ");
+        let told = is_signal || line.contains("> ended on error ");
+        told.then(|| {
+            number(line).map(|number| if is_signal { InitEnd::Signaled(number) } else { InitEnd::Exited(number) })
+        })
+    });
+    // LXC says nothing of a process 1 that exits with status 0.
+    ended.unwrap_or(Some(InitEnd::Exited(0))).unwrap_or(InitEnd::Unknown)
+}
+
 /// What LXC calls an error and goes on after: it was asked for a setting that this build of it does not have, or it tried
 /// to hand controllers out in a group that has processes.
 const HARMLESS_ERRORS: [&str; 2] = ["get_config_unsupported_key", "Could not enable \""];
@@ -169,6 +234,28 @@ mod tests {
         assert_eq!(host_cause_of("0\n"), Some(HostCause::UserNamespaces));
         assert_eq!(host_cause_of("15000\n"), None);
         assert_eq!(host_cause_of(""), None, "the kernel does not say");
+    }
+
+    #[test]
+    fn the_end_of_process_1_is_that_of_the_last_start() {
+        let begun = "lxc-start a 1 INFO start - ../src/lxc/start.c:lxc_init:881 - Container \"a\" is initialized\n";
+        let ran =
+            format!("{begun}lxc-start a 1 NOTICE start - start.c:post_start:2205 - Started \"/x\" with pid \"71\"\n");
+        let error =
+            |text: &str| format!("lxc-start a 1 INFO error - ../src/lxc/error.c:lxc_error_set_and_log:31 - {text}\n");
+        let check = |log: String, expected: InitEnd| assert_eq!(init_end(&log), expected, "{log}");
+        check(ran.clone(), InitEnd::Exited(0));
+        check(format!("{ran}{}", error("Child <71> ended on error (7)")), InitEnd::Exited(7));
+        check(format!("{ran}{}", error("Child <71> ended on signal Segmentation fault(11)")), InitEnd::Signaled(11));
+        check(format!("{ran}{}", error("Child <71> ended on signal (9)")), InitEnd::Signaled(9));
+        check(format!("{ran}{}{ran}", error("Child <71> ended on signal Hangup(1)")), InitEnd::Exited(0));
+        let missing =
+            "lxc-start a 1 ERROR start - start.c:start:2197 - No such file or directory - Failed to exec \"/x\"\n";
+        let (program, reason) = ("/x".to_owned(), "No such file or directory".to_owned());
+        check(format!("{begun}{missing}"), InitEnd::NotExecutable { program, reason });
+        check(format!("{ran}{begun}lxc-start a 1 ERROR conf - no mount\n"), InitEnd::NotStarted);
+        check(String::new(), InitEnd::Unknown);
+        check("lxc-start a 1 ERROR conf - Failed to parse config\n".to_owned(), InitEnd::NotStarted);
     }
 
     #[test]

@@ -20,6 +20,18 @@ const MILLISECONDS_PER_TICK: u64 = 10;
 /// An interpreter, a word for it, and the file it runs stand first in a command line.
 const INTERPRETER_WORDS_MAX: usize = 3;
 
+/// Name of a signal, such as `SIGSEGV`.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
+}
+
+/// Whether a process has ended, reaped or not.
+#[must_use]
+pub fn has_ended(pid: i32) -> bool {
+    Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
+}
+
 /// Kills every process of a cgroup tree that carries this variable in its environment, with all that descend from
 /// one, until none is left, or `give_up` says that they cannot die now.
 ///

@@ -34,6 +34,13 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Whether there is something at a path below `root`.
+#[must_use]
+pub fn exists(root: &Path, path: &str) -> bool {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    File::open(root).is_ok_and(|top| openat2(&top, path, how).is_ok())
+}
+
 /// Opens a regular file below `root` to read and change it.
 ///
 /// # Errors

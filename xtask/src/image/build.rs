@@ -164,8 +164,8 @@ fn under_guard(
             tell(going_on(&last_step, step_began.elapsed(), &log));
             told = Instant::now();
         }
-        if let Some(status) = ended {
-            break status;
+        if let Some(end) = ended {
+            break end.shell_status();
         }
         if interrupted() {
             return Err(Error::Interrupted.into());

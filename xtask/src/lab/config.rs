@@ -124,8 +124,6 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Stri
         line("lxc.environment", &format!("{name}={value}"));
     }
     let logs = machine.log_dir();
-    line("lxc.log.file", &show(&logs.join("lxc.log")));
-    line("lxc.log.level", "WARN");
     line("lxc.console.logfile", &show(&logs.join("console.log")));
     match &host.confinement {
         Confinement::None => {}

@@ -10,11 +10,14 @@ use anyhow::{Context as _, bail};
 use super::config::Places;
 use super::exec::tail_of;
 use super::machine::Machine;
-use crate::guard::Process;
+use crate::guard::{Process, ProcessEnd};
 use crate::host::cgroup::{Group, Tree};
 use crate::host::held_clock::HeldClock;
 use crate::host::lxc;
 use crate::host::process::{Running, kill_marked};
+
+/// Longest end of a log that is searched for errors. LXC writes about 5 KiB at each start.
+const LOG_BYTES_MAX: u64 = 32 << 10;
 
 /// A container of a lab that was started.
 #[derive(Debug, Clone)]
@@ -141,8 +144,8 @@ impl Container {
         self.death().is_some()
     }
 
-    /// LXC's status, where it has ended and no fault has done that.
-    fn death(&self) -> Option<i32> {
+    /// End of its `lxc-start`, where it has ended and no fault has done that.
+    pub(super) fn death(&self) -> Option<ProcessEnd> {
         let life = self.life();
         life.process.exited().filter(|_| life.outage.is_none())
     }
@@ -152,8 +155,7 @@ impl Container {
     /// # Errors
     /// When it has.
     pub fn fail_if_dead(&self) -> anyhow::Result<()> {
-        let Some(status) = self.death() else { return Ok(()) };
-        bail!("container {} has ended (lxc-start's status {status}){}", self.machine.host_name, self.last_words())
+        self.ending().map_or(Ok(()), |end| bail!("{end}"))
     }
 
     /// Its root on the host, through its first process.
@@ -271,8 +273,14 @@ impl Container {
         let logs = self.machine.log_dir();
         let mut words = String::new();
         for name in ["start.log", "lxc.log", "console.log"] {
-            let text = tail_of(&logs.join(name), 4000);
-            let lines = lxc::error_lines(&text, 12);
+            let text = tail_of(&logs.join(name), LOG_BYTES_MAX);
+            // Where more stands before, the first line is not whole.
+            let text = if (text.len() as u64) < LOG_BYTES_MAX {
+                text.as_str()
+            } else {
+                text.split_once('\n').unwrap_or_default().1
+            };
+            let lines = lxc::error_lines(text, 12);
             if !lines.is_empty() {
                 words.push_str(&format!("\n  {name}:\n    {}", lines.join("\n    ")));
             }

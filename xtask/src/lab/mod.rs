@@ -4,6 +4,8 @@
 mod config;
 mod container;
 mod copy;
+mod diagnosis;
+mod ending;
 mod exec;
 mod findings;
 mod live;
@@ -22,6 +24,8 @@ mod up;
 
 pub use container::{Container, Outage};
 pub use copy::{Existing, Inside};
+pub use diagnosis::{Asked, NotReady};
+pub use ending::MachineEnd;
 pub use exec::{ExecOutput, ExecRequest};
 pub use findings::{Finding, FindingKind};
 pub use live::{LiveLab, LiveMachine, MachineState, Used};

@@ -12,7 +12,7 @@ use super::container::Container;
 use super::exec::tail_of;
 use super::readiness::http_status;
 use super::up::Lab;
-use crate::guard::{Make, Spawn};
+use crate::guard::{Make, ProcessEnd, Spawn};
 use crate::host::chromium::{self, Browser, Shot};
 use crate::host::invoker::Invoker;
 use crate::host::undo::Undo;
@@ -197,7 +197,7 @@ impl Lab {
         loop {
             let ended = process.wait(left().min(STOP_POLL));
             if ended.is_some() || left().is_zero() || stop() {
-                return Ok(ended);
+                return Ok(ended.map(ProcessEnd::shell_status));
             }
         }
     }

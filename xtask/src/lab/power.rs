@@ -67,8 +67,8 @@ impl Lab {
         let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed());
         while !(container.has_its_root() && container.runs_a_program(left())?) {
             let name = &container.machine().host_name;
-            if let Some(status) = process.exited() {
-                bail!("{name} ended while it was started again (status {status}){}", container.last_words());
+            if let Some(end) = process.exited() {
+                bail!("{name} ended while it was started again (lxc-start {end}){}", container.last_words());
             }
             if started.elapsed() >= START_DEADLINE.scaled() {
                 bail!("{name} runs no program {START_DEADLINE} after its start{}", container.last_words());

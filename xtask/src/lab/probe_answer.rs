@@ -19,12 +19,16 @@ pub enum ProbeAnswer {
     NotRunning(String),
     /// The look itself failed.
     NotLooked(String),
+    /// A program of the host that every look needs is not there.
+    NoTool(String),
 }
 
 impl fmt::Display for ProbeAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::No(text) | Self::NotRunning(text) | Self::NotLooked(text) => formatter.write_str(text),
+            Self::No(text) | Self::NotRunning(text) | Self::NotLooked(text) | Self::NoTool(text) => {
+                formatter.write_str(text)
+            }
             Self::Overran(bound) => write!(formatter, "no answer within {}", humantime::format_duration(*bound)),
         }
     }
@@ -60,6 +64,11 @@ pub struct LastAnswer {
 }
 
 impl LastAnswer {
+    /// Whether a look after the last answer had its whole time and gave none.
+    pub(super) fn overran(&self) -> bool {
+        self.overran.is_some()
+    }
+
     /// Notes what a look has seen. A look that was clipped and overran says nothing of the condition.
     pub(super) fn note(&mut self, answer: ProbeAnswer, bound: LookBound) {
         match answer {

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use e2e_contract::Condition;
 
 use super::container::{Container, Outage};
+use super::ending::MachineEnd;
 use super::exec::ExecRequest;
 use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
+use crate::host::shell::{CommandError, Problem};
 use crate::manifest::{Probe, Template};
 
 /// How long one look may take.
@@ -41,14 +43,22 @@ pub enum WaitError {
         last: Box<LastAnswer>,
     },
     /// The container ended first.
-    #[error("{container} ended while it was waited for: {condition}{words}")]
-    Dead {
+    #[error("waiting for {condition}: {end}")]
+    Ended {
+        /// Evidence.
+        end: Box<MachineEnd>,
+        /// What was waited for.
+        condition: Condition,
+    },
+    /// The engine or the host failed while it was waited for.
+    #[error("waiting for {condition} in {container}: {reason}")]
+    NotLooked {
         /// Name in the lab.
         container: String,
         /// What was waited for.
         condition: Condition,
-        /// The ends of its logs.
-        words: String,
+        /// Reason.
+        reason: String,
     },
     /// The run was interrupted, or another container failed.
     #[error("the wait was broken off")]
@@ -59,9 +69,10 @@ impl WaitError {
     /// The smaller, the nearer to the cause.
     pub(super) fn rank(&self) -> u8 {
         match self {
-            Self::Dead { .. } => 0,
-            Self::Deadline { .. } => 1,
-            Self::Interrupted => 2,
+            Self::Ended { .. } => 0,
+            Self::NotLooked { .. } => 1,
+            Self::Deadline { .. } => 2,
+            Self::Interrupted => 3,
         }
     }
 
@@ -123,9 +134,12 @@ impl Container {
                     Err(answer) => answer,
                 }
             };
+            if let ProbeAnswer::NoTool(reason) = answer {
+                return Err(WaitError::NotLooked { container, condition: condition.clone(), reason });
+            }
             last.note(answer, bound);
-            if self.is_dead() {
-                return Err(WaitError::Dead { container, condition: condition.clone(), words: self.last_words() });
+            if let Some(end) = self.ending() {
+                return Err(WaitError::Ended { end: Box::new(end), condition: condition.clone() });
             }
             if interrupted() {
                 return Err(WaitError::Interrupted);
@@ -183,9 +197,16 @@ impl Container {
             Ok(output) if output.status == 0 => Ok(()),
             Ok(output) => Err(ProbeAnswer::No(format!("status {} {}", output.status, output.tail()).trim_end().into())),
             Err(error) if error.is::<Outage>() => Err(ProbeAnswer::NotRunning(format!("{error:#}"))),
+            Err(error) if is_missing_tool(&error) => Err(ProbeAnswer::NoTool(format!("{error:#}"))),
             Err(error) => Err(ProbeAnswer::NotLooked(format!("{error:#}"))),
         }
     }
+}
+
+/// Whether a program of the host that every look needs is not there.
+fn is_missing_tool(error: &anyhow::Error) -> bool {
+    let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
+    matches!(problem, Some(Problem::Start(error)) if error.kind() == ErrorKind::NotFound)
 }
 
 /// The answer of a look over the network that failed. One that nobody answers has overrun its bound.

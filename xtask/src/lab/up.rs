@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use e2e_contract::Condition;
 
 use super::config::{HostTraits, Places, lxc_config};
 use super::container::Container;
@@ -17,7 +19,7 @@ use super::{log_folder, network, readiness, ssh};
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
 use crate::host::held_clock::HeldClock;
-use crate::host::lxc;
+use crate::host::lxc::{self, InitEnd};
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::patience;
 use crate::manifest::VolumeKind;
@@ -188,7 +190,11 @@ impl Lab {
             Ok(()) => Ok(()),
             Err(WaitError::Interrupted) => Err(Error::Interrupted.into()),
             Err(error) => {
-                let cause = if matches!(error, WaitError::Dead { .. }) { lxc::host_cause() } else { None };
+                let not_started = |error: &WaitError| match error {
+                    WaitError::Ended { end, .. } => matches!(end.init, InitEnd::NotStarted | InitEnd::Unknown),
+                    _ => false,
+                };
+                let cause = if not_started(&error) { lxc::host_cause() } else { None };
                 let error = error.into();
                 Err(match cause {
                     Some(cause) => cause.error(&error),
@@ -221,8 +227,9 @@ impl Lab {
         let failed = AtomicBool::new(false);
         let failed = &failed;
         let mut errors: Vec<WaitError> = std::thread::scope(|scope| {
-            let wait = |container| {
-                scope.spawn(move || {
+            let mut threads = Vec::new();
+            for container in &self.containers {
+                let look = move || {
                     let stop = || interrupted() || failed.load(Ordering::SeqCst);
                     let passed = self.wait_for_one(container, begun, deadline, &stop);
                     match passed {
@@ -230,10 +237,21 @@ impl Lab {
                         Err(_) => failed.store(true, Ordering::SeqCst),
                     }
                     passed.err()
-                })
-            };
-            let threads: Vec<_> = self.containers.iter().map(wait).collect();
-            threads.into_iter().filter_map(|thread| thread.join().unwrap_or(None)).collect()
+                };
+                let thread = std::thread::Builder::new().name(format!("probe {}", container.machine().name));
+                threads.push((container, thread.spawn_scoped(scope, look)));
+            }
+            if threads.iter().any(|(_, thread)| thread.is_err()) {
+                failed.store(true, Ordering::SeqCst);
+            }
+            // A look that did not take place is none that passed.
+            let errors =
+                threads.into_iter().filter_map(|(container, thread)| match thread.map(ScopedJoinHandle::join) {
+                    Ok(Ok(error)) => error,
+                    Ok(Err(_)) => Some(not_looked(container, "the thread that looked at it panicked".to_owned())),
+                    Err(error) => Some(not_looked(container, format!("starting a thread: {error}"))),
+                });
+            errors.collect()
         });
         // Those that were only told to stop come last.
         errors.sort_by_key(WaitError::rank);
@@ -256,6 +274,13 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// The engine could not look at the first probe of a container.
+fn not_looked(container: &Container, reason: String) -> WaitError {
+    let probes = readiness::probes(&container.machine().template);
+    let condition = probes.into_iter().next().map_or_else(|| Condition::Exec(Vec::new()), |probe| probe.condition);
+    WaitError::NotLooked { container: container.machine().name.clone(), condition, reason }
 }
 
 /// Runs the container of a machine whose root, configuration and log folder are there.

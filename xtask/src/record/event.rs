@@ -5,7 +5,7 @@ use std::fmt;
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Counts, Outcome, RecordedPatience, Verdict};
+use super::{Comparison, Counts, InitStatus, Outcome, RecordedPatience, Verdict};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -289,6 +289,21 @@ pub enum Event {
         /// The scenario says that it is its own doing.
         expected: bool,
     },
+    /// A machine ended, and no fault had done that.
+    MachineEnded {
+        /// The case.
+        case: CaseId,
+        /// Name in the lab.
+        container: String,
+        /// Status of its process 1.
+        process_1: InitStatus,
+        /// Whether the kernel killed process 1 because the machine had used up its own memory; absent where that is unknown.
+        out_of_memory: Option<bool>,
+        /// The scenario says that it is its own doing.
+        expected: bool,
+        /// Evidence, in words.
+        detail: String,
+    },
     /// What is expected to fail, because of a known defect of the product, was looked at.
     Defect {
         /// The case.
@@ -450,6 +465,7 @@ impl Event {
             | Self::Settled { case, .. }
             | Self::Invariant { case, .. }
             | Self::Finding { case, .. }
+            | Self::MachineEnded { case, .. }
             | Self::Defect { case, .. }
             | Self::Log { case, .. }
             | Self::Aborted { case, .. }

@@ -162,6 +162,12 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             let expected = if *expected { ", as expected" } else { "" };
             one(weight, format!("  finding {kind}{place}{expected}: {about}: {detail}"))
         }
+        Event::MachineEnded { expected, detail, .. } => {
+            let (weight, word) = if *expected { (Weight::Detail, ", as expected") } else { (Weight::Alarm, "") };
+            let mut lines = detail.lines().map(str::to_owned);
+            let first = lines.next().unwrap_or_default();
+            (weight, [format!("  {first}{word}")].into_iter().chain(lines).collect())
+        }
         Event::Defect { defect, .. } => {
             let (name, place) = (&defect.defect, format!("{}:{}", defect.file, defect.line));
             match defect.outcome {

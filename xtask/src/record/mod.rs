@@ -23,7 +23,7 @@ pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
 pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
 pub use merge::{RecordedPart, Shards};
-pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, Outcome, RunRecord, Verdict};
+pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, Outcome, RunRecord, Verdict};
 pub use past_run::{PastRun, RUNS_FOLDER};
 pub use patience::RecordedPatience;
 pub use performance::{

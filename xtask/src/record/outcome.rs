@@ -25,12 +25,48 @@ pub enum Outcome {
         /// The cause on the host that every further case would have met: none was tried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host_cause: Option<HostCause>,
+        /// First check that did not hold, although the infrastructure had failed before or after it: such a case never counts as
+        /// passed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed_check: Option<String>,
     },
     /// The run was interrupted.
     Interrupted,
 }
 
+/// Status of process 1 of a container that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum InitStatus {
+    /// It was not started.
+    NotStarted,
+    /// It exited.
+    Exited {
+        /// Its exit status.
+        status: i32,
+    },
+    /// A signal ended it; SIGINT where the container has powered itself off.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// LXC's log does not say.
+    Unknown,
+}
+
 impl Outcome {
+    /// An infrastructure's failure without more to say of it.
+    #[must_use]
+    pub fn infrastructure(message: impl Into<String>) -> Self {
+        Self::Infrastructure { message: message.into(), host_cause: None, failed_check: None }
+    }
+
+    /// Whether it shows a failure of the product, whatever else has failed.
+    #[must_use]
+    pub fn has_failure(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Infrastructure { failed_check: Some(_), .. })
+    }
+
     /// The cause on the host for which no further case was tried.
     #[must_use]
     pub fn host_cause(&self) -> Option<HostCause> {
@@ -80,6 +116,22 @@ pub enum Cause {
         /// What was missing.
         message: String,
     },
+    /// A machine ended by itself: its process 1 exited, crashed, or used up the machine's memory.
+    MachineEnded {
+        /// Name in the lab.
+        container: String,
+        /// Status of its process 1.
+        process_1: InitStatus,
+        /// Evidence, with the last lines of its logs.
+        message: String,
+    },
+    /// A machine was not ready before its deadline, although its probe was asked: the product did not come up.
+    NotReady {
+        /// Name in the lab.
+        container: String,
+        /// Probe and last answer, with its failed units and the last lines of their journal.
+        message: String,
+    },
     /// It broke the protocol of its socket.
     Protocol {
         /// How.
@@ -100,6 +152,8 @@ impl fmt::Display for Cause {
                 write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))
             }
             Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
+            Self::MachineEnded { message, .. } => write!(f, "the product ended: {message}"),
+            Self::NotReady { message, .. } => write!(f, "the product did not come up: {message}"),
             Self::Protocol { message } => write!(f, "the scenario broke the protocol: {message}"),
         }
     }
@@ -161,15 +215,16 @@ pub struct CaseResult {
 }
 
 impl CaseResult {
-    /// Judges a case by its attempts. An infrastructure's failure before a pass or a failure does not count.
+    /// Judges a case by its attempts. An infrastructure's failure before a pass or a failure does not count, unless a check had
+    /// failed in it: no later attempt undoes that.
     #[must_use]
     pub fn judge(case: CaseId, attempts: Vec<Attempt>) -> Self {
         let any = |want: fn(&Outcome) -> bool| attempts.iter().any(|attempt| want(&attempt.outcome));
         let passed = any(|outcome| matches!(outcome, Outcome::Passed));
         let failed = any(|outcome| matches!(outcome, Outcome::Failed { .. }));
         let verdict = match (passed, failed) {
-            (true, false) => Verdict::Passed,
-            (true, true) => Verdict::Flaky,
+            (true, _) if any(Outcome::has_failure) => Verdict::Flaky,
+            (true, _) => Verdict::Passed,
             (false, true) => Verdict::Failed,
             (false, false) if any(|outcome| matches!(outcome, Outcome::Interrupted)) => Verdict::Interrupted,
             (false, false) if attempts.is_empty() => Verdict::Skipped,
@@ -385,13 +440,18 @@ pub(super) mod tests {
     #[test]
     fn verdicts_and_exit_codes() {
         let failed = Outcome::Failed { cause: Cause::ExitStatus { status: 7 } };
-        let infrastructure = Outcome::Infrastructure { message: "no memory".into(), host_cause: None };
+        let infrastructure = Outcome::infrastructure("no memory");
+        let with_check =
+            Outcome::Infrastructure { message: "killed".into(), host_cause: None, failed_check: Some("a == b".into()) };
         check(&[Outcome::Passed], Verdict::Passed, 0);
         check(std::slice::from_ref(&failed), Verdict::Failed, 1);
         check(&[failed.clone(), Outcome::Passed], Verdict::Flaky, 0);
         check(&[infrastructure.clone(), Outcome::Passed], Verdict::Passed, 0);
         check(&[infrastructure.clone(), infrastructure.clone()], Verdict::Infrastructure, 3);
-        check(&[infrastructure, failed], Verdict::Failed, 1);
+        check(&[infrastructure.clone(), failed.clone()], Verdict::Failed, 1);
+        check(&[with_check.clone(), Outcome::Passed], Verdict::Flaky, 0);
+        check(&[with_check.clone(), infrastructure], Verdict::Infrastructure, 3);
+        check(&[with_check, failed, Outcome::Passed], Verdict::Flaky, 0);
         check(&[Outcome::Interrupted], Verdict::Interrupted, 5);
         check(&[], Verdict::Skipped, 0);
     }

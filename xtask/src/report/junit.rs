@@ -107,11 +107,9 @@ fn test_case(run: &PastRun, case: &CaseResult, all: &[Attempt<'_>], (scenario, n
             status
         }
     };
-    // A lab that could be had at the second try does not make a case flaky.
+    // No attempt is left out: one without a verdict stands beside a pass, too.
     let beside = tries.iter().filter(|one| main.is_some_and(|main| !std::ptr::eq(main, *one)));
     let beside = beside.filter(|one| one.result.outcome != Outcome::Passed);
-    let beside =
-        beside.filter(|one| case.verdict != Verdict::Passed && (case.verdict != Verdict::Flaky || failed(one)));
     status.add_reruns(beside.map(|one| one.rerun(run)));
     let mut test_case = TestCase::new(valid(name), status);
     test_case.set_classname(valid(&scenario.replace('/', ".")));
@@ -149,6 +147,8 @@ impl Try<'_> {
                 Cause::Signal { .. } => "signal",
                 Cause::TimedOut { .. } => "timed_out",
                 Cause::Chaos { .. } => "chaos",
+                Cause::MachineEnded { .. } => "machine_ended",
+                Cause::NotReady { .. } => "not_ready",
                 Cause::Protocol { .. } => "protocol",
             },
         }

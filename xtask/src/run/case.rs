@@ -22,12 +22,15 @@ use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::shell::which;
 use crate::image::Image;
-use crate::lab::{Lab, Machine, Moment};
+use crate::lab::{Asked, Lab, Machine, Moment, WaitError};
 use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
-use crate::record::{Attempt, CaseId, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json};
+use crate::record::{
+    Attempt, CaseId, Cause, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json,
+};
+use crate::session::blame::{self, Blame};
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
@@ -107,7 +110,8 @@ pub(super) fn run_case(
                     Ok(ended.outcome)
                 });
             let kept = keep_logs(context, &folder, &lab);
-            (ended.and_then(|outcome| kept.map(|()| outcome)).or_else(as_outcome), Some(lab))
+            let ended = ended.and_then(|outcome| kept.map(|()| outcome));
+            (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
@@ -122,7 +126,7 @@ pub(super) fn run_case(
         attempt: number,
         outcome: outcome.clone(),
         duration_ms,
-        last_words: if failed { last_words(context, &path) } else { Vec::new() },
+        last_words: if failed { last_words(context, &path, blamed(&outcome)) } else { Vec::new() },
         folder: folder.clone(),
     });
     Ok(Attempt { outcome, duration_ms, folder, faults })
@@ -165,9 +169,46 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
         Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
         Some(Error::Host { .. } | Error::EveryCase { .. }) | None => {
-            Ok(Outcome::Infrastructure { message: format!("{error:#}"), host_cause: HostCause::of(&error) })
+            let (message, host_cause) = (format!("{error:#}"), HostCause::of(&error));
+            Ok(Outcome::Infrastructure { message, host_cause, failed_check: None })
         }
     }
+}
+
+/// The outcome of a lab whose machine ended or did not become ready by the product's fault; else the error again, as one of the
+/// project where the image lacks what its template names.
+fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
+    let failed = |cause| Ok(Outcome::Failed { cause });
+    let Some(wait) = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>()) else { return Err(error) };
+    let message = wait.to_string();
+    if let WaitError::Ended { end, .. } = wait {
+        let container = end.container.clone();
+        context.recorder.record(session::machine_ended(case, end, false));
+        return match blame::of_end(end) {
+            Blame::Product => {
+                let process_1 = session::init_status(&end.init);
+                failed(Cause::MachineEnded { container, process_1, message })
+            }
+            Blame::Image => Err(not_in_image(lab, &container, &message).into()),
+            Blame::Host => Err(error),
+        };
+    }
+    let Some(not_ready) = lab.diagnose(wait) else { return Err(error) };
+    let message = format!("{message}{}", not_ready.diagnosis);
+    let container = not_ready.container.clone();
+    match (blame::of_not_ready(&not_ready), not_ready.asked) {
+        (Blame::Product, _) => failed(Cause::NotReady { container, message }),
+        (Blame::Image, Asked::ProgramMissing { program }) => {
+            let problem = format!("its probe's program {program:?} is not there");
+            Err(not_in_image(lab, &container, &problem).into())
+        }
+        (Blame::Host | Blame::Image, _) => Err(error.context(message)),
+    }
+}
+
+fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {
+    let template = lab.container(container).map_or(container, |container| container.machine().template.name.as_str());
+    Error::Usage(format!("containers/{template}/template.toml: the image lacks what the template names: {problem}"))
 }
 
 /// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.
@@ -345,11 +386,22 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     }
 }
 
-/// The last lines of the scenario's log and of each container's logs.
-fn last_words(context: &CaseContext<'_>, folder: &Path) -> Vec<String> {
+/// The container whose product is to blame, where it is one's.
+fn blamed(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::Failed { cause: Cause::MachineEnded { container, .. } | Cause::NotReady { container, .. } } => {
+            Some(container)
+        }
+        _ => None,
+    }
+}
+
+/// The last lines of the scenario's log and of each container's logs; of one container's only, where that is to blame.
+fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) -> Vec<String> {
     let mut words = Vec::new();
     let mut logs = vec![folder.join("scenario.log")];
-    let walk = walkdir::WalkDir::new(folder.join("containers")).sort_by_file_name().into_iter().filter_map(Result::ok);
+    let containers = blamed.map_or_else(|| folder.join("containers"), |name| folder.join("containers").join(name));
+    let walk = walkdir::WalkDir::new(containers).sort_by_file_name().into_iter().filter_map(Result::ok);
     // Of a journal, its warnings say more than its last lines.
     // Its errors are among these, and the screen shows the console's log.
     let untelling = ["journal.log", "journal-errors.log", "screen.txt"];

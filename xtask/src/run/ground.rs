@@ -60,7 +60,7 @@ impl<'a> Ground<'a> {
     /// An outcome with the cause that every case would meet, where the infrastructure has failed before any lab was ready, and not
     /// even the smallest lab can be made. That is tried once.
     pub fn explain(&mut self, outcome: Outcome) -> Outcome {
-        let Outcome::Infrastructure { message, host_cause: None } = &outcome else { return outcome };
+        let Outcome::Infrastructure { message, host_cause: None, failed_check } = &outcome else { return outcome };
         if self.labs == Labs::Possible || self.context.interrupt.is_set() {
             return outcome;
         }
@@ -70,7 +70,8 @@ impl<'a> Ground<'a> {
             Err(LabCheckError::Failed(error)) => {
                 let host_cause = HostCause::of(&error).unwrap_or(HostCause::Lab);
                 let message = format!("{message}\n{}: {error:#}", HostCause::Lab.problem());
-                Outcome::Infrastructure { message, host_cause: Some(host_cause) }
+                let failed_check = failed_check.clone();
+                Outcome::Infrastructure { message, host_cause: Some(host_cause), failed_check }
             }
             Ok(_) | Err(LabCheckError::NotTried(_)) => outcome,
         }

@@ -263,6 +263,7 @@ fn same(one: &Cause, two: &Cause) -> bool {
         Cause::ExitStatus { status } => status.to_string(),
         Cause::Signal { signal } => signal.to_string(),
         Cause::Chaos { message } | Cause::Protocol { message } => message.clone(),
+        Cause::MachineEnded { container, .. } | Cause::NotReady { container, .. } => container.clone(),
         Cause::TimedOut { .. } => String::new(),
     };
     std::mem::discriminant(one) == std::mem::discriminant(two) && place(one) == place(two)

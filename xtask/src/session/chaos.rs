@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use e2e_contract::{ChaosPlaying, ErrorCode, History, Invariant, InvariantKind, Phase, RpcError, Settled};
 use serde::Serialize;
 
+use super::blame::{self, Blame};
 use super::faults::Faults;
 use super::requests::{Answer, Session};
 use crate::fault::{Fate, Nemesis, Played, Schedule, Stage};
@@ -109,6 +110,10 @@ impl Session {
             match self.lab.wait_until_recovered(patience::scaled(spec.recovery), &stop) {
                 Ok(()) => {}
                 Err(error @ WaitError::Deadline { .. }) => {
+                    let not_ready = self.lab.diagnose(&error);
+                    if not_ready.is_none_or(|not_ready| blame::of_not_ready(&not_ready) == Blame::Host) {
+                        return Err(self.infrastructure(&anyhow::Error::new(error)));
+                    }
                     let message = format!("after the last fault was healed: {error}");
                     self.fail_check(&message)?;
                     return Err(RpcError::new(ErrorCode::Deadline, message));
@@ -116,7 +121,7 @@ impl Session {
                 Err(error @ WaitError::Interrupted) => {
                     return Err(RpcError::new(ErrorCode::Interrupted, error.to_string()));
                 }
-                Err(error @ WaitError::Dead { .. }) => return Err(self.infrastructure(&anyhow::Error::new(error))),
+                Err(error) => return Err(self.infrastructure(&anyhow::Error::new(error))),
             }
             let quiet = self.lab.clock().watch();
             while quiet.elapsed() < spec.quiet && !stop() {
@@ -228,16 +233,10 @@ impl Session {
         }
     }
 
-    /// What the infrastructure owes of the schedule, what the scenario owes, and what was played.
-    pub(super) fn judge_chaos(&self) -> (Option<String>, Option<String>, Option<Vec<Played>>) {
-        let Some(spec) = &self.spec.chaos else { return (None, None, None) };
+    /// What the scenario owes of the schedule, and what was played.
+    pub(super) fn judge_chaos(&self) -> (Option<String>, Option<Vec<Played>>) {
+        let Some(spec) = &self.spec.chaos else { return (None, None) };
         let state = self.chaos.state();
-        let failed = |one: &Played| match &one.fate {
-            Fate::Failed { reason, .. } => Some(format!("fault {} of the schedule: {reason}", one.number)),
-            _ => None,
-        };
-        let infrastructure: Vec<String> = state.played.iter().filter_map(failed).collect();
-        let infrastructure = (!infrastructure.is_empty()).then(|| infrastructure.join("\n"));
         let never: Vec<&str> =
             spec.sometimes.iter().filter(|name| !state.came_true.contains(name)).map(String::as_str).collect();
         let settled = counted(&state.played);
@@ -255,6 +254,6 @@ impl Session {
         } else {
             Some(format!("never came true while faults were played: {}", never.join("; ")))
         };
-        (infrastructure, owed, Some(state.played.clone()))
+        (owed, Some(state.played.clone()))
     }
 }

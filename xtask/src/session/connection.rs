@@ -1,7 +1,9 @@
 //! The scenario's connection: lines in, requests carried out side by side, lines out.
 
+use std::any::Any;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,8 +53,13 @@ pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
         }
         let (session, output, places) = (Arc::clone(session), Arc::clone(&output), Arc::clone(&places));
         let id = request.id;
+        let (ended, answers, freed) = (Arc::clone(&session), Arc::clone(&output), Arc::clone(&places));
         let served = std::thread::Builder::new().name(format!("request {id}")).spawn(move || {
-            let answer = session.answer(&request.method, request.params);
+            let method = request.method.clone();
+            let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params));
+            // A thread that panics would leave its request without an answer, and the scenario waiting for its deadline.
+            let answer = std::panic::catch_unwind(carry_out)
+                .unwrap_or_else(|panic| Err(session.infrastructure(&panicked(&method, panic.as_ref()))));
             send(
                 &output,
                 &match answer {
@@ -62,10 +69,17 @@ pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
             );
             free_place(&places);
         });
-        if served.is_err() {
-            return; // no thread to be had: the scenario sees the connection close
+        if let Err(error) = served {
+            let error = anyhow::Error::new(error).context("starting a thread of the engine for a request");
+            send(&answers, &Response::failure(Some(id), ended.infrastructure(&error)));
+            free_place(&freed);
         }
     }
+}
+
+fn panicked(method: &str, panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    anyhow::anyhow!("the engine panicked in a request `{method}`: {}", text.unwrap_or("no message"))
 }
 
 /// Ends [`serve`] where it still waits for a connection that will never come.

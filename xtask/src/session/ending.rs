@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS};
 
-use crate::record::{Cause, Outcome};
+use super::blame::{self, Blame, Evidence};
+use crate::host::lxc::InitEnd;
+use crate::lab::MachineEnd;
+use crate::record::{CaseId, Cause, Event, InitStatus, Outcome};
 
 /// What counts as the status of a scenario that was given up: that of any failure.
 const EXIT_STATUS_GIVEN_UP: i32 = 1;
@@ -56,19 +59,56 @@ pub struct Seen {
     pub abort: Option<Abort>,
     /// The first breach of the protocol.
     pub violation: Option<String>,
-    /// The first failure of the lab under it.
-    pub infrastructure: Option<String>,
 }
 
-/// Judges an attempt. The lab's own failure comes first: what a scenario does on broken ground says nothing.
-pub fn judge(end: End, seen: Seen) -> Outcome {
-    let failed = |cause| Outcome::Failed { cause };
+/// Judges an attempt by what was seen first: after the host has failed, what a scenario does says nothing of the product, and after
+/// the product has failed, nothing that comes later undoes it.
+pub fn judge(end: End, seen: Seen, evidence: Vec<Evidence>) -> Outcome {
     if end == End::Interrupted {
         return Outcome::Interrupted;
     }
-    if let Some(message) = seen.infrastructure {
-        return Outcome::Infrastructure { message, host_cause: None };
+    let failed_check = seen.failed_check.clone();
+    let infrastructure = |message| Outcome::Infrastructure { message, host_cause: None, failed_check };
+    match evidence.into_iter().next() {
+        None | Some(Evidence::Scenario) => of_scenario(end, seen),
+        Some(Evidence::MachineEnded(machine)) if blame::of_end(&machine) == Blame::Product => {
+            let message = machine.to_string();
+            let MachineEnd { container, init, .. } = *machine;
+            let process_1 = init_status(&init);
+            Outcome::Failed { cause: Cause::MachineEnded { container, process_1, message } }
+        }
+        Some(Evidence::MachineEnded(machine)) => infrastructure(machine.to_string()),
+        Some(Evidence::Host(message)) => infrastructure(message),
     }
+}
+
+/// The record's word for the end of a process 1.
+#[must_use]
+pub fn init_status(init: &InitEnd) -> InitStatus {
+    match *init {
+        InitEnd::NotStarted | InitEnd::NotExecutable { .. } => InitStatus::NotStarted,
+        InitEnd::Exited(status) => InitStatus::Exited { status },
+        InitEnd::Signaled(signal) => InitStatus::Signaled { signal },
+        InitEnd::Unknown => InitStatus::Unknown,
+    }
+}
+
+/// The event of an unexpected end.
+#[must_use]
+pub fn machine_ended(case: &CaseId, end: &MachineEnd, expected: bool) -> Event {
+    Event::MachineEnded {
+        case: case.clone(),
+        container: end.container.clone(),
+        process_1: init_status(&end.init),
+        out_of_memory: end.out_of_memory,
+        expected,
+        detail: end.to_string(),
+    }
+}
+
+/// Judges what the scenario itself did.
+fn of_scenario(end: End, seen: Seen) -> Outcome {
+    let failed = |cause| Outcome::Failed { cause };
     if let Some(message) = seen.violation {
         return failed(Cause::Protocol { message });
     }
@@ -124,11 +164,17 @@ fn with_place(abort: &Abort) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::ProcessEnd;
+    use crate::record::{Attempt, CaseResult, Verdict};
 
     fn check(end: End, change: impl FnOnce(&mut Seen), expected: &str) {
+        check_with(end, change, Vec::new(), expected);
+    }
+
+    fn check_with(end: End, change: impl FnOnce(&mut Seen), evidence: Vec<Evidence>, expected: &str) {
         let mut seen = Seen { hello: true, ..Seen::default() };
         change(&mut seen);
-        let shown = match judge(end, seen) {
+        let shown = match judge(end, seen, evidence) {
             Outcome::Passed => "passed".to_owned(),
             Outcome::Failed { cause } => cause.to_string(),
             Outcome::Infrastructure { message, .. } => format!("infrastructure: {message}"),
@@ -177,7 +223,68 @@ mod tests {
         check(End::Exited(4), exceed, "the scenario's program ended with status 4");
         check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
         check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");
-        check(End::Exited(1), |seen| seen.infrastructure = Some("db ended".into()), "infrastructure: db ended");
-        check(End::Interrupted, |seen| seen.infrastructure = Some("x".into()), "interrupted");
+        let host = || vec![Evidence::Host("db ended".into())];
+        check_with(End::Exited(1), |_| (), host(), "infrastructure: db ended");
+        check_with(End::Interrupted, |_| (), host(), "interrupted");
+    }
+
+    /// All orders of these pieces.
+    fn orders(pieces: &[Evidence]) -> Vec<Vec<Evidence>> {
+        if pieces.is_empty() {
+            return vec![Vec::new()];
+        }
+        let mut all = Vec::new();
+        for (place, first) in pieces.iter().enumerate() {
+            let rest: Vec<Evidence> = [&pieces[..place], &pieces[place + 1..]].concat();
+            all.extend(orders(&rest).into_iter().map(|order| [vec![first.clone()], order].concat()));
+        }
+        all
+    }
+
+    #[test]
+    fn nothing_that_comes_after_a_failed_check_turns_it_into_a_pass() {
+        let ended = |init, monitor| {
+            let words = String::new();
+            let end = MachineEnd { container: "a".into(), init, monitor, out_of_memory: Some(false), words };
+            Evidence::MachineEnded(Box::new(end))
+        };
+        let clean = ProcessEnd::Exited(0);
+        let pieces = [
+            Evidence::Scenario,
+            Evidence::Host("lxc-attach is gone".into()),
+            ended(InitEnd::Exited(1), clean),
+            ended(InitEnd::Signaled(9), clean),
+            ended(InitEnd::Unknown, ProcessEnd::Signaled(9)),
+        ];
+        let ends =
+            [End::Exited(0), End::Exited(1), End::Signaled(9), End::TimedOut(Duration::from_secs(1)), End::GivenUp];
+        for order in orders(&pieces) {
+            for end in ends {
+                let seen = Seen { hello: true, failed_check: Some("coins".into()), ..Seen::default() };
+                let outcome = judge(end, seen, order.clone());
+                assert!(outcome.has_failure(), "{end:?} {order:?}: {outcome:?}");
+                let first_failed = matches!(outcome, Outcome::Failed { .. });
+                let is_hosts = |piece: &Evidence| match piece {
+                    Evidence::MachineEnded(end) => blame::of_end(end) == Blame::Host,
+                    piece => matches!(piece, Evidence::Host(_)),
+                };
+                assert_eq!(first_failed, !is_hosts(&order[0]), "{order:?}: {outcome:?}");
+                // Whatever comes of later attempts, the case is no clean pass.
+                let attempt = |outcome| Attempt { outcome, duration_ms: 1.0, folder: String::new(), faults: None };
+                let case = CaseResult::judge(CaseId("c".into()), vec![attempt(outcome), attempt(Outcome::Passed)]);
+                assert_eq!(case.verdict, Verdict::Flaky);
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_fails_before_the_check_takes_the_blame_and_keeps_the_check() {
+        let seen = || Seen { hello: true, failed_check: Some("coins".into()), ..Seen::default() };
+        let (host, scenario) = (Evidence::Host("no memory".into()), Evidence::Scenario);
+        let outcome = judge(End::Exited(1), seen(), vec![host.clone(), scenario.clone()]);
+        let failed_check = Some("coins".to_owned());
+        assert_eq!(outcome, Outcome::Infrastructure { message: "no memory".into(), host_cause: None, failed_check });
+        let outcome = judge(End::Exited(1), seen(), vec![scenario, host]);
+        assert_eq!(outcome, Outcome::Failed { cause: Cause::Check { message: "coins".into() } });
     }
 }

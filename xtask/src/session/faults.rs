@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
 
+use super::blame::{Evidence, EvidenceLog};
 use crate::error::Error;
 use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Stage};
 use crate::lab::{Container, Lab, Outage};
@@ -15,13 +16,14 @@ pub struct Faults {
     case: CaseId,
     active: ActiveFaults,
     recorder: Arc<Recorder>,
+    evidence: Arc<EvidenceLog>,
     /// Numbers in the schedule, by the fault's own, of those that come from there.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
 impl Faults {
-    pub fn new(case: CaseId, lab: Arc<Lab>, recorder: Arc<Recorder>) -> Self {
-        Self { case, active: ActiveFaults::new(lab), recorder, scheduled: Mutex::default() }
+    pub fn new(case: CaseId, lab: Arc<Lab>, recorder: Arc<Recorder>, evidence: Arc<EvidenceLog>) -> Self {
+        Self { case, active: ActiveFaults::new(lab), recorder, evidence, scheduled: Mutex::default() }
     }
 
     /// Injects a fault into a container.
@@ -80,6 +82,15 @@ impl Stage for Faults {
 
     fn heal(&self, fault: u64) -> anyhow::Result<String> {
         Ok(Self::heal(self, FaultHeal { fault })?.evidence)
+    }
+
+    fn failed(&self, planned: &Planned, reason: &str) {
+        let target = self.active.lab().container(&planned.container);
+        target.iter().for_each(|container| container.notice_end());
+        // Where its machine has ended, that is the evidence.
+        if !target.is_some_and(Container::is_dead) {
+            self.evidence.push(Evidence::Host(format!("fault {} of the schedule: {reason}", planned.number)));
+        }
     }
 
     fn refused(&self, planned: &Planned, reason: &str) {

@@ -15,7 +15,9 @@ const HELD_POLL: Duration = Duration::from_millis(20);
 impl Session {
     /// The scenario has failed, unless it has already.
     pub(super) fn fail_check(&self, message: &str) -> Answer<Done> {
-        self.state().seen.failed_check.get_or_insert_with(|| message.to_owned());
+        self.file_failure(|seen| {
+            seen.failed_check.get_or_insert_with(|| message.to_owned());
+        });
         self.stop_at(message)
     }
 

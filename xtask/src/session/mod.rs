@@ -1,6 +1,7 @@
 //! One scenario process: its start as the invoking user, its socket, its requests, its end and what that means.
 //! Knows labs and the record; nothing of plans, retries or reports.
 
+pub mod blame;
 mod breakpoint;
 mod chaos;
 mod connection;
@@ -19,6 +20,7 @@ mod wanted;
 
 pub use breakpoint::{Breakpoint, Stopped};
 pub use chaos::ChaosSpec;
+pub use ending::{init_status, machine_ended};
 pub use gate::Gate;
 pub use output::OutputFiles;
 pub use scenario::{Ended, SessionSpec, run};

@@ -20,8 +20,9 @@ use nix::errno::Errno;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use super::blame::{Evidence, EvidenceLog};
 use super::chaos::Chaos;
-use super::ending::{End, Seen, judge};
+use super::ending::{End, Seen, judge, machine_ended};
 use super::faults::{self, Faults};
 use super::scenario::{Ended, SessionSpec};
 use super::wanted::Wanted;
@@ -34,6 +35,9 @@ use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
 use crate::perf::{Meters, Spent, calibrate};
 use crate::record::{Calibration, Event, Performance, Recorder, Sample, Sampling, milliseconds};
 
+/// Finding by which a scenario says that it expects the end of a machine.
+const MACHINE_ENDED: &str = "machine_ended";
+
 /// The longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
 
@@ -45,6 +49,7 @@ pub struct Session {
     pub(super) faults: Arc<Faults>,
     pub(super) chaos: Chaos,
     pub(super) meters: Arc<Meters>,
+    evidence: Arc<EvidenceLog>,
     kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
@@ -56,6 +61,8 @@ pub struct Session {
 
 pub(super) struct State {
     pub(super) seen: Seen,
+    /// Containers whose end was noticed, by their names.
+    ended: Vec<String>,
     steps: Vec<(String, Instant)>,
     /// Those that are open, by their numbers: the innermost one last.
     measurements: BTreeMap<u64, Open>,
@@ -94,13 +101,16 @@ impl Session {
         recorder: Arc<Recorder>,
         interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
-        let faults = Arc::new(Faults::new(spec.case.clone(), Arc::clone(&lab), Arc::clone(&recorder)));
+        let evidence = Arc::new(EvidenceLog::default());
+        let (case, its_lab) = (spec.case.clone(), Arc::clone(&lab));
+        let faults = Arc::new(Faults::new(case, its_lab, Arc::clone(&recorder), Arc::clone(&evidence)));
         let chaos = Chaos::default();
         // Where it cannot be read, its findings are missing and nothing else.
         let kernel = Mutex::new(KernelLog::from_now().ok());
         let case = format!("{}:{}", spec.scenario, spec.case_name);
         let state = State {
             seen: Seen::default(),
+            ended: Vec::new(),
             steps: Vec::new(),
             measurements: BTreeMap::new(),
             measurements_begun: 0,
@@ -121,6 +131,7 @@ impl Session {
             faults,
             chaos,
             meters,
+            evidence,
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
@@ -175,7 +186,44 @@ impl Session {
     }
 
     pub fn break_off(&self, violation: &str) {
-        self.state().seen.violation.get_or_insert_with(|| violation.to_owned());
+        self.file_failure(|seen| {
+            seen.violation.get_or_insert_with(|| violation.to_owned());
+        });
+    }
+
+    /// Files a failure of the scenario, after the ends of machines that came before it.
+    pub(super) fn file_failure(&self, note: impl FnOnce(&mut Seen)) {
+        self.notice_ends();
+        self.evidence.push(Evidence::Scenario);
+        note(&mut self.state().seen);
+    }
+
+    /// Files the ends of machines that nobody has noticed yet, and waits for LXC where a process 1 is gone.
+    pub(super) fn notice_ends(&self) {
+        self.lab.containers().iter().for_each(Container::notice_end);
+        self.file_ends();
+    }
+
+    /// Files the ends of machines that LXC has noticed and nobody else yet.
+    pub fn file_ends(&self) {
+        for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
+            let Some(end) = container.ending() else { continue }; // a fault has just begun to start it again
+            let mut state = self.state();
+            if state.ended.contains(&end.container) {
+                continue;
+            }
+            state.ended.push(end.container.clone());
+            let covers = |expected: &crate::manifest::Expected| {
+                expected.covers(MACHINE_ENDED, Some(&end.container), &end.container)
+            };
+            let expected = self.spec.expects.iter().any(covers);
+            let event = machine_ended(&self.spec.case, &end, expected);
+            if !expected {
+                self.evidence.push(Evidence::MachineEnded(Box::new(end)));
+            }
+            drop(state);
+            self.recorder.record(event);
+        }
     }
 
     pub fn is_closed(&self) -> bool {
@@ -201,29 +249,31 @@ impl Session {
 
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
     pub fn finish(&self, end: End, sampling: Option<Sampling>) -> Ended {
+        self.notice_ends();
+        if !matches!(end, End::Exited(0) | End::Interrupted) {
+            self.evidence.push(Evidence::Scenario);
+        }
         // Before anything is healed: a machine that is started again is not the scenario's doing.
         let exceeded = if end == End::Interrupted { None } else { self.check_limits() };
         self.end_nemesis();
         self.end_history();
-        let (broken, owed, played) = self.judge_chaos();
+        let (owed, played) = self.judge_chaos();
         let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
         if end != End::Interrupted {
             self.record_findings();
         }
-        let mut state = self.state();
-        // Requests that were under way when a container died may not have come back yet: the lab itself is asked.
-        if state.seen.infrastructure.is_none() && end != End::Interrupted {
-            let dead = self.lab.containers().iter().find_map(|container| container.fail_if_dead().err());
-            let unhealed = (!unhealed.is_empty()).then(|| unhealed.join("\n"));
-            state.seen.infrastructure = dead.map(|error| format!("{error:#}")).or(broken).or(unhealed);
+        self.notice_ends(); // of those that ended while faults were healed
+        if !unhealed.is_empty() {
+            self.evidence.push(Evidence::Host(unhealed.join("\n")));
         }
+        let mut state = self.state();
         let unseen = self.spec.defects.iter().filter(|defect| !state.seen.defects.contains(defect)).cloned().collect();
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|open| format!("operation {:?}", open.operation));
         let open = steps.chain(operations).collect();
         let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, ..std::mem::take(&mut state.seen) };
         let performance = Performance { sampling, ..state.performance.clone() };
-        Ended { outcome: judge(end, seen), performance, played }
+        Ended { outcome: judge(end, seen, self.evidence.all()), performance, played }
     }
 
     pub(super) fn kernel(&self) -> MutexGuard<'_, Option<KernelLog>> {
@@ -328,7 +378,7 @@ impl Session {
             Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
             Err(error @ WaitError::Deadline { .. }) => Err(RpcError::new(ErrorCode::Deadline, error.to_string())),
             Err(error @ WaitError::Interrupted) => Err(RpcError::new(ErrorCode::Interrupted, error.to_string())),
-            Err(error @ WaitError::Dead { .. }) => Err(self.infrastructure(&anyhow::Error::new(error))),
+            Err(error) => Err(self.infrastructure(&anyhow::Error::new(error))),
         }
     }
 
@@ -461,6 +511,7 @@ impl Session {
 
     fn check(&self, check: Check) -> Answer<Done> {
         if !check.passed {
+            self.notice_ends();
             let meaning = check.message.as_ref().map_or_else(String::new, |message| format!("{message}: "));
             let values = if check.values.is_empty() { String::new() } else { format!(" [{}]", check.values) };
             let message = format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line);
@@ -519,11 +570,10 @@ impl Session {
             location: abort.location.clone(),
         });
         let reason = abort.message.clone();
-        let is_pictured = {
-            let mut state = self.state();
-            state.seen.abort.get_or_insert(abort);
-            state.unasked > 0 // at the check that failed: that is why it gives up
-        };
+        self.file_failure(|seen| {
+            seen.abort.get_or_insert(abort);
+        });
+        let is_pictured = self.state().unasked > 0; // at the check that failed: that is why it gives up
         if !is_pictured {
             self.picture_failure();
         }
@@ -640,8 +690,13 @@ impl Session {
 
     pub(super) fn infrastructure(&self, error: &anyhow::Error) -> RpcError {
         let message = format!("{error:#}");
+        self.notice_ends();
+        // What fails because a machine has ended is no evidence beside that end.
+        if !self.state().ended.is_empty() {
+            return RpcError::new(ErrorCode::MachineEnded, message);
+        }
         if !self.is_closed() {
-            self.state().seen.infrastructure.get_or_insert_with(|| message.clone());
+            self.evidence.push(Evidence::Host(message.clone()));
         }
         RpcError::new(ErrorCode::Infrastructure, message)
     }

@@ -148,6 +148,7 @@ pub fn run(
         let _ = sender.send(process.wait()); // nobody listens any more after a kill
     })?;
     let end = loop {
+        session.file_ends();
         // What a comparison asks for beyond the scenario's own plan is not on its account, nor what somebody looks at.
         let timeout = timeout + session.excused();
         let left = timeout.saturating_sub(started.elapsed());

@@ -5,6 +5,7 @@
 mod again;
 mod alone;
 mod as_user;
+mod blame;
 mod browser;
 mod chaos;
 mod common;

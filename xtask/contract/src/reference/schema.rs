@@ -10,7 +10,7 @@ use crate::*;
 /// Set to anything, it makes `reference.json` and `docs/protocol.md` anew.
 pub const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
 
-const CODES: [ErrorCode; 8] = [
+const CODES: [ErrorCode; 9] = [
     ErrorCode::Parse,
     ErrorCode::InvalidRequest,
     ErrorCode::MethodNotFound,
@@ -19,6 +19,7 @@ const CODES: [ErrorCode; 8] = [
     ErrorCode::Deadline,
     ErrorCode::Interrupted,
     ErrorCode::Unavailable,
+    ErrorCode::MachineEnded,
 ];
 
 macro_rules! methods {

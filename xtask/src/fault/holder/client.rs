@@ -153,8 +153,8 @@ fn start(guard: &Guard) -> anyhow::Result<()> {
     let begun = Instant::now();
     while UnixStream::connect(socket(slot)).is_err() {
         let said = || std::fs::read_to_string(log(slot)).unwrap_or_default().trim().to_owned();
-        if let Some(status) = process.exited() {
-            bail!("the process that holds faults ended with status {status}: {}", said());
+        if let Some(end) = process.exited() {
+            bail!("the process that holds faults {end}: {}", said());
         }
         if begun.elapsed() > START_DEADLINE.scaled() {
             bail!("the process that holds faults did not answer within {START_DEADLINE}: {}", said());

@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::peer::ms;
 use crate::error::Error;
 use crate::fault::effect::Site;
-use crate::guard::{Process, Spawn};
+use crate::guard::{Process, ProcessEnd, Spawn};
 use crate::host::cgroup::Tree;
 use crate::host::iptables::{QueueRules, Stage, queue_problem, queue_rules};
 use crate::host::netqueue::{self, QueueState};
@@ -33,7 +33,7 @@ pub struct Helper {
     kind: &'static str,
     stage: Stage,
     process: Option<Process>,
-    ended_early: Option<i32>,
+    ended_early: Option<ProcessEnd>,
     /// Packets that it had no room for.
     passed: u64,
     undo: Vec<Undo>,
@@ -114,8 +114,8 @@ impl Helper {
         let begun = Instant::now();
         while self.state(site)?.is_none() {
             let said = || std::fs::read_to_string(log).unwrap_or_default();
-            if let Some(status) = process.exited() {
-                bail!("the process that packets are handed to ended with status {status}: {}", said().trim());
+            if let Some(end) = process.exited() {
+                bail!("the process that packets are handed to {end}: {}", said().trim());
             }
             if begun.elapsed() > DEADLINE.scaled() {
                 bail!(
@@ -162,9 +162,7 @@ impl Helper {
     /// With its status.
     pub fn expect_lasted(&self) -> anyhow::Result<()> {
         match self.ended_early {
-            Some(status) => bail!(
-                "the process that packets are handed to had ended by itself (status {status}): they passed since then"
-            ),
+            Some(end) => bail!("the process that packets are handed to {end} by itself: they passed since then"),
             None => Ok(()),
         }
     }

@@ -156,6 +156,14 @@ fn of_faults() -> Vec<Event> {
             detail: "1 process was killed".into(),
             expected: false,
         },
+        Event::MachineEnded {
+            case: case(),
+            container: "db".into(),
+            process_1: crate::record::InitStatus::Exited { status: 1 },
+            out_of_memory: Some(false),
+            expected: false,
+            detail: "container db has ended: its process 1 exited with status 1".into(),
+        },
         Event::Defect { case: case(), defect },
     ]
 }

@@ -118,6 +118,18 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
             let kind = "The scenario's program did not come to its end".into();
             Some(Broke { at_ms, kind, what, meaning: None, values: String::new(), place: None })
         }
+        Cause::MachineEnded { container, message, .. } => {
+            let told = story
+                .findings
+                .iter()
+                .find(|(_, it)| it.kind == "machine_ended" && it.container.as_ref() == Some(container));
+            let at_ms = told.map_or(story.ended_ms, |(at_ms, _)| *at_ms);
+            let (kind, what) = (format!("The product ended: {container}"), message.clone());
+            Some(Broke { at_ms, kind, what, meaning: None, values: String::new(), place: None })
+        }
+        Cause::NotReady { container, message } => {
+            end(&format!("The product did not come up: {container}"), message.clone())
+        }
         Cause::Chaos { message } => end("The run with faults says nothing", message.clone()),
         Cause::Protocol { message } => end("The scenario broke the protocol", message.clone()),
     }

@@ -260,6 +260,10 @@ impl Writer {
             Event::Finding { kind, container, about, detail, expected, .. } => {
                 story.findings.push((at_ms, Finding { kind, container, about, detail, expected }));
             }
+            Event::MachineEnded { container, expected, detail, .. } => {
+                let (kind, about) = ("machine_ended".to_owned(), container.clone());
+                story.findings.push((at_ms, Finding { kind, container: Some(container), about, detail, expected }));
+            }
             Event::Defect { defect, .. } => story.defects.push((at_ms, defect)),
             Event::Log { level, message, .. } => story.notes.push((at_ms, level, message)),
             Event::Aborted { message, location, .. } => story.aborted = Some((at_ms, message, location)),

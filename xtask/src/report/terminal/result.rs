@@ -467,10 +467,7 @@ mod tests {
                 "FAILED  0 passed, 1 failed; 13.000 s",
             ],
         );
-        let no_lab = of(
-            Outcome::Infrastructure { message: "no memory\n  cure: buy some".into(), host_cause: None },
-            Verdict::Infrastructure,
-        );
+        let no_lab = of(Outcome::infrastructure("no memory\n  cure: buy some"), Verdict::Infrastructure);
         assert_eq!(
             no_lab[1..8],
             [

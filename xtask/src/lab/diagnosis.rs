@@ -1,0 +1,170 @@
+//! Diagnosis of a machine that did not become ready: whether its probe was really asked, and what its units say.
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e_contract::Condition;
+
+use super::container::Container;
+use super::exec::{ExecRequest, environment_of};
+use super::probe_answer::{LastAnswer, ProbeAnswer};
+use super::readiness::WaitError;
+use super::up::Lab;
+use crate::host::patience::Deadline;
+use crate::host::rooted;
+use crate::manifest::Init;
+
+/// Time for one question to a machine.
+const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
+
+/// Units that are told of, and lines of each one's journal.
+const UNITS_MAX: usize = 3;
+const JOURNAL_LINES: &str = "--lines=6";
+
+/// Folders that programs fill while they run: what is missing there was not missing in the image.
+const RUNTIME_FOLDERS: [&str; 5] = ["/run/", "/tmp/", "/var/", "/srv/", "/dev/"];
+
+/// Result of asking the probe of a machine that was not ready before its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It was asked, and the answer was no.
+    No,
+    /// It was asked and gave no answer, while the machine runs other programs.
+    Hangs,
+    /// Its program is not in the image.
+    ProgramMissing {
+        /// Program, as the template names it.
+        program: String,
+    },
+    /// It could not be asked.
+    Nothing,
+}
+
+/// Machine that was not ready before its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotReady {
+    /// Name in the lab.
+    pub container: String,
+    /// Result of asking its probe.
+    pub asked: Asked,
+    /// Units that failed or go on failing, each with the last lines of its journal; else the last lines of the machine's logs.
+    pub diagnosis: String,
+}
+
+/// Unit of systemd that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct BadUnit {
+    name: String,
+    state: String,
+}
+
+impl Lab {
+    /// Diagnosis of the machine whose probe has run into its deadline; absent for other reasons.
+    #[must_use]
+    pub fn diagnose(&self, error: &WaitError) -> Option<NotReady> {
+        let WaitError::Deadline { container, condition, last, .. } = error else { return None };
+        let machine = self.container(container)?;
+        let asked = machine.asked(condition, last);
+        Some(NotReady { container: container.clone(), asked, diagnosis: machine.diagnosis(self.streams_dir()) })
+    }
+}
+
+impl Container {
+    fn asked(&self, condition: &Condition, last: &LastAnswer) -> Asked {
+        let missing = match condition {
+            Condition::Exec(argv) => argv.first().filter(|program| self.lacks(program)),
+            _ => None,
+        };
+        let lives = || self.runs_a_program(LOOK_DEADLINE.scaled()).unwrap_or(false);
+        match (&last.answered, missing) {
+            (Some(ProbeAnswer::No(_)), Some(program)) => Asked::ProgramMissing { program: program.clone() },
+            (Some(ProbeAnswer::No(_)), None) if !last.overran() => Asked::No,
+            (Some(ProbeAnswer::No(_)) | None, None) if lives() => Asked::Hangs,
+            _ => Asked::Nothing,
+        }
+    }
+
+    /// Whether the image has no such program.
+    fn lacks(&self, program: &str) -> bool {
+        let Ok(root) = self.root() else { return false };
+        if program.contains('/') {
+            let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
+            return !is_made_later && !rooted::exists(&root, program);
+        }
+        let environment = environment_of(self.machine(), None, &[]);
+        let path = environment.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_str());
+        !path.unwrap_or_default().split(':').any(|folder| rooted::exists(&root, &format!("{folder}/{program}")))
+    }
+
+    /// Units that failed or go on failing, each with the last lines of its journal; else the last lines of its logs.
+    fn diagnosis(&self, streams_dir: &Path) -> String {
+        if self.machine().template.init != Init::Systemd {
+            return self.last_words();
+        }
+        let show = ["systemctl", "show", "--property=Id,ActiveState,SubState,Result,NRestarts", "*.service"];
+        let units = bad_units(&self.said(&show, streams_dir).unwrap_or_default());
+        let mut text = String::new();
+        for BadUnit { name, state } in units.iter().take(UNITS_MAX) {
+            let unit = format!("--unit={name}");
+            let journal = ["journalctl", "--no-pager", "--quiet", "--output=cat", JOURNAL_LINES, &unit];
+            text.push_str(&format!("\n  {name}: {state}"));
+            for line in self.said(&journal, streams_dir).unwrap_or_default().lines() {
+                text.push_str(&format!("\n    {line}"));
+            }
+        }
+        if units.len() > UNITS_MAX {
+            text.push_str(&format!("\n  and {} more units", units.len() - UNITS_MAX));
+        }
+        if text.is_empty() { self.last_words() } else { text }
+    }
+
+    fn said(&self, words: &[&str], streams_dir: &Path) -> Option<String> {
+        let argv = words.iter().map(|word| (*word).to_owned()).collect();
+        let deadline: Duration = LOOK_DEADLINE.scaled();
+        let request = ExecRequest { argv, deadline, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
+        let output = self.exec(&request).ok()?;
+        let bytes = std::fs::read(output.stdout.path()).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Units that have failed, or that systemd starts again and again, in the answer of `systemctl show`; those that failed first.
+fn bad_units(text: &str) -> Vec<BadUnit> {
+    let mut units = Vec::new();
+    for block in text.split("\n\n") {
+        let value = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let (Some(name), Some(active)) = (value("Id"), value("ActiveState")) else { continue };
+        let (sub, result) = (value("SubState").unwrap_or_default(), value("Result").unwrap_or_default());
+        let restarts: u32 = value("NRestarts").and_then(|count| count.parse().ok()).unwrap_or(0);
+        let has_failed = active == "failed";
+        if has_failed || sub == "auto-restart" || (active != "active" && restarts > 0) {
+            let again = if restarts > 0 { format!(", restarted {restarts} times") } else { String::new() };
+            let state = format!("{active} ({sub}), result {result}{again}");
+            units.push((!has_failed, BadUnit { name: name.to_owned(), state }));
+        }
+    }
+    units.sort_by_key(|(later, _)| *later);
+    units.into_iter().map(|(_, unit)| unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_that_failed_or_start_again_and_again_are_told() {
+        let text = "Id=good.service\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n\n\
+                    Id=again.service\nActiveState=activating\nSubState=auto-restart\nResult=exit-code\nNRestarts=4\n\n\
+                    Id=bad.service\nActiveState=failed\nSubState=failed\nResult=exit-code\nNRestarts=0\n\n\
+                    Id=once.service\nActiveState=active\nSubState=running\nResult=success\nNRestarts=1\n";
+        let told: Vec<String> = bad_units(text).iter().map(|unit| format!("{}: {}", unit.name, unit.state)).collect();
+        assert_eq!(
+            told,
+            [
+                "bad.service: failed (failed), result exit-code",
+                "again.service: activating (auto-restart), result exit-code, restarted 4 times",
+            ]
+        );
+        assert!(bad_units("").is_empty());
+    }
+}

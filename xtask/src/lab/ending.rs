@@ -1,0 +1,143 @@
+//! Ends of containers that no fault has caused: evidence of the guard, of LXC's log and of the kernel.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::container::Container;
+use super::exec::tail_of;
+use crate::guard::ProcessEnd;
+use crate::host::kmsg::KernelLog;
+use crate::host::lxc::{self, InitEnd};
+use crate::host::patience::Deadline;
+use crate::host::process;
+
+/// Longest part of LXC's log that is read: a start writes about 5 KiB.
+const LOG_BYTES_MAX: u64 = 64 << 10;
+
+/// Time that LXC may take to notice the end of a first process.
+const NOTICE_DEADLINE: Deadline = Deadline::from_secs(10);
+const NOTICE_POLL: Duration = Duration::from_millis(1);
+
+/// Unexpected end of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineEnd {
+    /// Name in the lab.
+    pub container: String,
+    /// End of its process 1.
+    pub init: InitEnd,
+    /// End of its `lxc-start`.
+    pub monitor: ProcessEnd,
+    /// Whether the kernel killed process 1 because the container had used up its own memory; absent where the kernel does not let
+    /// its messages be read.
+    pub out_of_memory: Option<bool>,
+    /// Last lines of its logs on the host.
+    pub words: String,
+}
+
+impl fmt::Display for MachineEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container, init, monitor, out_of_memory, words } = self;
+        write!(f, "container {container} has ended: ")?;
+        match (init, monitor) {
+            (InitEnd::Signaled(_), _) if *out_of_memory == Some(true) => {
+                f.write_str("the kernel killed its process 1, because the container had used up its memory")
+            }
+            (InitEnd::Unknown, ProcessEnd::Signaled(_) | ProcessEnd::GuardGone) => {
+                write!(f, "its lxc-start {monitor}, and the status of its process 1 is unknown")
+            }
+            (init, _) => write!(f, "{init}"),
+        }?;
+        f.write_str(words)
+    }
+}
+
+impl Container {
+    /// The end of the container, where it has ended and no fault has done that.
+    #[must_use]
+    pub fn ending(&self) -> Option<MachineEnd> {
+        let monitor = self.death()?;
+        let log = tail_of(&self.machine().log_dir().join("lxc.log"), LOG_BYTES_MAX);
+        let init = match monitor {
+            ProcessEnd::Exited(_) => lxc::init_end(&log),
+            ProcessEnd::Signaled(_) | ProcessEnd::GuardGone => InitEnd::Unknown,
+        };
+        let out_of_memory = match init {
+            InitEnd::Signaled(signal) if signal == Signal::SIGKILL as i32 => self.is_killed_for_memory(),
+            _ => Some(false),
+        };
+        let container = self.machine().name.clone();
+        Some(MachineEnd { container, init, monitor, out_of_memory, words: self.last_words() })
+    }
+
+    fn is_killed_for_memory(&self) -> Option<bool> {
+        let messages = KernelLog::whole().and_then(|mut log| log.read()).ok()?;
+        let (pid, group) = (self.init_pid().ok()?, self.cgroup_name());
+        Some(messages.iter().any(|message| killed_for_memory(&message.text, pid, &group)))
+    }
+
+    /// Waits until LXC has noticed the end of a process 1 that is gone, so that what is filed next comes after it.
+    pub fn notice_end(&self) {
+        let begun = Instant::now();
+        let pid = self.init_pid().ok();
+        let is_pending = || {
+            self.outage().is_none()
+                && self.death().is_none()
+                && self.init_pid().ok() == pid // a container that reboots has another one
+                && pid.is_some_and(process::has_ended)
+        };
+        while is_pending() && begun.elapsed() < NOTICE_DEADLINE.scaled() {
+            std::thread::sleep(NOTICE_POLL); // the guard tells of the end of lxc-start, not of the process below it
+        }
+    }
+}
+
+/// Whether a message of the kernel says that it killed this process, in a control group below this one, for the group's bound.
+fn killed_for_memory(message: &str, pid: i32, group: &str) -> bool {
+    let Some(rest) = message.strip_prefix("oom-kill:") else { return false };
+    let value = |name: &str| rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let below = value("task_memcg").and_then(|path| path.trim_start_matches('/').strip_prefix(group));
+    value("constraint") == Some("CONSTRAINT_MEMCG")
+        && value("pid").and_then(|text| text.parse().ok()) == Some(pid)
+        && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kill_for_the_containers_own_memory_is_the_containers() {
+        let message = |constraint: &str| {
+            format!(
+                "oom-kill:constraint={constraint},nodemask=(null),task_memcg=/mancer-e2e-1/a/lxc.payload.x,task=app,pid=77,uid=100000"
+            )
+        };
+        let group = "mancer-e2e-1/a";
+        assert!(killed_for_memory(&message("CONSTRAINT_MEMCG"), 77, group));
+        assert!(!killed_for_memory(&message("CONSTRAINT_MEMCG"), 78, group));
+        assert!(!killed_for_memory(&message("CONSTRAINT_MEMCG"), 77, "mancer-e2e-1/ab"));
+        assert!(!killed_for_memory(&message("CONSTRAINT_NONE"), 77, group), "the host was out of memory");
+        assert!(!killed_for_memory("app[77]: segfault at 0", 77, group));
+    }
+
+    #[test]
+    fn an_end_is_told_by_what_is_known_of_it() {
+        let told = |init, monitor, out_of_memory: Option<bool>| {
+            let end = MachineEnd { container: "db".into(), init, monitor, out_of_memory, words: String::new() };
+            end.to_string().trim_start_matches("container db has ended: ").to_owned()
+        };
+        let clean = ProcessEnd::Exited(0);
+        assert_eq!(told(InitEnd::Exited(7), clean, Some(false)), "its process 1 exited with status 7");
+        assert_eq!(told(InitEnd::Signaled(11), clean, Some(false)), "its process 1 was ended by SIGSEGV");
+        assert_eq!(
+            told(InitEnd::Signaled(9), clean, Some(true)),
+            "the kernel killed its process 1, because the container had used up its memory"
+        );
+        assert_eq!(
+            told(InitEnd::Unknown, ProcessEnd::Signaled(9), Some(false)),
+            "its lxc-start was ended by SIGKILL, and the status of its process 1 is unknown"
+        );
+    }
+}

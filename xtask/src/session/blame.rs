@@ -1,0 +1,107 @@
+//! Blame: whose failure an attempt is, decided here alone, from evidence in the order in which it was seen.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::host::lxc::InitEnd;
+use crate::lab::{Asked, MachineEnd, NotReady};
+
+/// Signal that never comes from inside a container: its process 1 is protected from those of its own processes.
+const SIGKILL: i32 = nix::libc::SIGKILL;
+
+/// Whose failure something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The product under test.
+    Product,
+    /// The host, LXC, or the engine: the product was not tested.
+    Host,
+    /// The image or the template: it names a program that is not there.
+    Image,
+}
+
+/// Something that decides an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// The scenario failed: a check did not hold, it gave up, broke the protocol, or did not end as it should.
+    Scenario,
+    /// A machine ended by itself.
+    MachineEnded(Box<MachineEnd>),
+    /// The host, the engine or a fault failed.
+    Host(String),
+}
+
+/// Evidence of one attempt, in the order in which it was seen.
+#[derive(Debug, Default)]
+pub struct EvidenceLog(Mutex<Vec<Evidence>>);
+
+impl EvidenceLog {
+    /// Files a piece of evidence after all that is there.
+    pub fn push(&self, evidence: Evidence) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(evidence);
+    }
+
+    /// All evidence so far.
+    pub fn all(&self) -> Vec<Evidence> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Blame for the unexpected end of a machine.
+#[must_use]
+pub fn of_end(end: &MachineEnd) -> Blame {
+    match end.init {
+        InitEnd::NotExecutable { .. } => Blame::Image,
+        InitEnd::NotStarted | InitEnd::Unknown => Blame::Host,
+        InitEnd::Signaled(SIGKILL) if end.out_of_memory != Some(true) => Blame::Host,
+        InitEnd::Exited(_) | InitEnd::Signaled(_) => Blame::Product,
+    }
+}
+
+/// Blame for a machine that was not ready before its deadline.
+#[must_use]
+pub fn of_not_ready(not_ready: &NotReady) -> Blame {
+    match &not_ready.asked {
+        Asked::No | Asked::Hangs => Blame::Product,
+        Asked::ProgramMissing { .. } => Blame::Image,
+        Asked::Nothing => Blame::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::ProcessEnd;
+
+    #[test]
+    fn an_end_is_the_products_unless_it_came_from_outside() {
+        let check = |init: InitEnd, monitor: ProcessEnd, out_of_memory: Option<bool>, expected: Blame| {
+            let end = MachineEnd { container: "a".into(), init, monitor, out_of_memory, words: String::new() };
+            assert_eq!(of_end(&end), expected, "{end}");
+        };
+        let (clean, failed) = (ProcessEnd::Exited(0), ProcessEnd::Exited(1));
+        let missing = InitEnd::NotExecutable { program: "/app".into(), reason: "No such file or directory".into() };
+        check(InitEnd::Exited(0), clean, Some(false), Blame::Product);
+        check(InitEnd::Exited(7), clean, Some(false), Blame::Product);
+        check(InitEnd::Signaled(2), clean, Some(false), Blame::Product); // it powered itself off
+        check(InitEnd::Signaled(11), clean, Some(false), Blame::Product);
+        check(InitEnd::Signaled(9), clean, Some(true), Blame::Product);
+        check(InitEnd::Signaled(9), clean, Some(false), Blame::Host); // the host's OOM killer, or a person
+        check(InitEnd::Signaled(9), clean, None, Blame::Host); // the kernel's messages cannot be read
+        check(InitEnd::Unknown, ProcessEnd::Signaled(9), Some(false), Blame::Host); // lxc-start was killed
+        check(InitEnd::Unknown, ProcessEnd::GuardGone, Some(false), Blame::Host);
+        check(InitEnd::NotStarted, failed, Some(false), Blame::Host);
+        check(missing, failed, Some(false), Blame::Image);
+    }
+
+    #[test]
+    fn a_machine_is_not_ready_by_its_products_fault_only_where_that_was_asked() {
+        let check = |asked: Asked, expected: Blame| {
+            let not_ready = NotReady { container: "a".into(), asked, diagnosis: String::new() };
+            assert_eq!(of_not_ready(&not_ready), expected, "{not_ready:?}");
+        };
+        check(Asked::No, Blame::Product);
+        check(Asked::Hangs, Blame::Product);
+        check(Asked::Nothing, Blame::Host);
+        check(Asked::ProgramMissing { program: "pg_isready".into() }, Blame::Image);
+    }
+}

@@ -1,0 +1,260 @@
+//! Whose failure it is: products that end, crash or do not come up, and hosts that fail under them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::common::{Host, e2e, e2e_in_background, events, project_with_template, record, said, slot};
+
+const MINI: &str = "from = \"mini\"\ninit = [\"/bin/busybox\", \"init\"]\n";
+
+/// A product that is process 1 itself, as in an image of Docker.
+const APP: &str = "from = \"mini\"\ninit = [\"/bin/sh\", \"/app\"]\n\
+                   [[files]]\nsource = \"app\"\ntarget = \"/app\"\nmode = \"0755\"\n";
+
+/// Ends the machine from inside.
+const POWER_OFF: &str =
+    "    a.exec(['/bin/sh', '-c', '(sleep 0.3; kill -9 -1; poweroff -f) > /dev/null 2>&1 & exit 0'])\n";
+
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new(template: &str) -> Self {
+        let folder = project_with_template(template);
+        std::fs::remove_dir_all(folder.path().join("scenarios/smoke")).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn template(&self, name: &str, text: &str, app: &str) {
+        self.write(&format!("containers/{name}/template.toml"), text);
+        self.write(&format!("containers/{name}/app"), app);
+    }
+
+    /// A scenario on one machine `a`, with this body.
+    fn scenario(&self, name: &str, template: &str, more: &str, body: &str) {
+        let main = format!(
+            "import e2e, os, time\ndef gone(a):\n    try:\n        a.exec(['true'])\n        return False\n    except e2e.RequestError:\n        \
+             return True\ndef scenario(lab):\n    a = lab.container('a')\n{body}\ne2e.run(scenario)\n"
+        );
+        self.write(&format!("scenarios/smoke/{name}/main.py"), &main);
+        let manifest = format!(
+            "description = \"{name}\"\ncommand = [\"python3\", \"main.py\"]\ntimeout = \"1m\"\n{more}\n[containers.a]\ntemplate = \
+             \"{template}\"\n"
+        );
+        self.write(&format!("scenarios/smoke/{name}/scenario.toml"), &manifest);
+    }
+}
+
+fn case<'a>(record: &'a Value, name: &str) -> &'a Value {
+    let wanted = format!("smoke/{name}:default");
+    let cases = record["cases"].as_array().unwrap();
+    cases.iter().find(|case| case["case"] == wanted).unwrap_or_else(|| panic!("no {wanted} in {record:#}"))
+}
+
+#[test]
+fn a_product_that_ends_its_machine_has_failed() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    project.template("exits", APP, "#!/bin/sh\nsleep 0.5\necho 'panic: no quorum' >&2\nexit 7\n");
+    project.template(
+        "full",
+        APP,
+        "#!/bin/sh\nwhile dd if=/dev/zero bs=4k count=1 2> /dev/null >> /data/log; do sleep 0.05; done\nexit 1\n",
+    );
+    let wait_for_end = "    lab.eventually('it ends', 20, lambda: gone(a))\n";
+    project.scenario("powers_off", "odd", "", &format!("{POWER_OFF}{wait_for_end}"));
+    project.scenario("exits", "exits", "", wait_for_end);
+    project.scenario(
+        "full",
+        "full",
+        "",
+        &format!("    a.inject('disk.full', path='/data', free_bytes=0)\n{wait_for_end}"),
+    );
+    let coins = format!(
+        "{POWER_OFF}    try:\n        lab.check_equal('99 coins', '100 coins', 'no money is lost')\n    finally:\n        \
+         lab.eventually('it ends', 20, lambda: gone(a))\n"
+    );
+    project.scenario("coins", "odd", "", &coins);
+    let expects = "[[expects]]\nfinding = \"machine_ended\"\non = [\"a\"]\n";
+    project.scenario("expected", "odd", expects, &format!("{POWER_OFF}{wait_for_end}"));
+    let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    let record = record(project.path());
+    for (name, status) in [
+        ("powers_off", serde_json::json!({ "how": "signaled", "signal": 2 })),
+        ("exits", serde_json::json!({ "how": "exited", "status": 7 })),
+        ("full", serde_json::json!({ "how": "exited", "status": 1 })),
+    ] {
+        let case = case(&record, name);
+        let attempts = case["attempts"].as_array().unwrap();
+        assert_eq!((case["verdict"].as_str(), attempts.len()), (Some("failed"), 1), "{case:#}");
+        let cause = &attempts[0]["cause"];
+        assert_eq!(
+            (&cause["cause"], &cause["container"], &cause["process_1"]),
+            (&"machine_ended".into(), &"a".into(), &status)
+        );
+    }
+    let coins = case(&record, "coins");
+    assert_eq!((coins["verdict"].as_str(), &coins["attempts"][0]["cause"]["cause"]), (Some("failed"), &"check".into()));
+    assert_eq!(case(&record, "expected")["verdict"], "passed");
+    let ended: Vec<Value> =
+        events(project.path()).into_iter().filter(|event| event["event"] == "machine_ended").collect();
+    assert_eq!(ended.len(), 5, "{ended:#?}");
+    assert_eq!(ended.iter().filter(|event| event["expected"] == true).count(), 1, "{ended:#?}");
+    let junit = std::fs::read_to_string(project.path().join("target/e2e/latest/junit.xml")).unwrap();
+    assert!(junit.contains("type=\"machine_ended\"") && junit.contains("no money is lost"), "{junit}");
+}
+
+#[test]
+fn a_product_that_does_not_come_up_has_failed_and_a_missing_program_is_a_bad_template() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    let probe = |condition: &str| format!("{MINI}[[probes]]\n{condition}\ntimeout = \"1s\"\n");
+    project.template("refuses", &probe("tcp = 5432"), "");
+    project.template("says_no", &probe("exec = [\"/bin/sh\", \"-c\", \"echo not yet; exit 3\"]"), "");
+    project.template("dies", APP, "#!/bin/sh\nexit 3\n");
+    for name in ["refuses", "says_no", "dies"] {
+        project.scenario(name, name, "", "    pass");
+    }
+    let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    let found = record(project.path());
+    for (name, cause, words) in [
+        ("refuses", "not_ready", "5432"),
+        ("says_no", "not_ready", "not yet"),
+        ("dies", "machine_ended", "exited with status 3"),
+    ] {
+        let case = case(&found, name);
+        let attempts = case["attempts"].as_array().unwrap();
+        assert_eq!((case["verdict"].as_str(), attempts.len()), (Some("failed"), 1), "{case:#}");
+        assert_eq!(attempts[0]["cause"]["cause"], cause, "{case:#}");
+        assert!(attempts[0]["cause"]["message"].as_str().unwrap().contains(words), "{case:#}");
+    }
+    for (name, template, words) in [
+        ("no_probe", probe("exec = [\"no-such-probe\"]"), "no-such-probe"),
+        ("no_init", "from = \"mini\"\ninit = [\"/no/such/init\"]\n".to_owned(), "/no/such/init"),
+    ] {
+        project.template(name, &template, "");
+        project.scenario(name, name, "", "    pass");
+        let output = e2e(project.path(), &[name, "--progress", "plain"]).output().unwrap();
+        let text = said(&output);
+        assert_eq!(output.status, 2, "{text}");
+        assert!(text.contains(words) && text.contains(&format!("containers/{name}/template.toml")), "{text}");
+    }
+}
+
+#[test]
+fn a_machine_that_the_host_kills_is_no_failure_of_the_product() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    let marks = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(marks.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mark = marks.path().join("attempts").display().to_string();
+    // The first attempt waits to be killed; the second passes.
+    let body = format!(
+        "    first = not os.path.exists({mark:?})\n    open({mark:?}, 'a').close()\n    if first:\n        lab.eventually('it \
+         ends', 30, lambda: gone(a))\n        lab.check_equal(1, 2, 'a check after the end')\n"
+    );
+    project.scenario("waits", "odd", "", &body);
+    for victim in ["init", "lxc-start"] {
+        let _ = std::fs::remove_file(marks.path().join("attempts"));
+        let mut running = e2e_in_background(project.path(), &["--progress", "plain"]);
+        let begun = Instant::now();
+        while !marks.path().join("attempts").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the scenario did not begin");
+            std::thread::sleep(Duration::from_millis(5)); // a file gives no sign
+        }
+        let folder = Path::new("/run/mancer-e2e").join(slot()).join("containers/a");
+        let init: i32 = std::fs::read_to_string(folder.join("init.pid")).unwrap().trim().parse().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+        let pid = nix::unistd::Pid::from_raw(if victim == "init" { init } else { parent });
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let ended = running.wait().unwrap();
+        let record = record(project.path());
+        // A check failed on broken ground: the case is not blamed on the product, and no clean pass either.
+        let case = case(&record, "waits");
+        let attempts = case["attempts"].as_array().unwrap();
+        assert_eq!((ended.code(), case["verdict"].as_str()), (Some(0), Some("flaky")), "{victim}: {case:#}");
+        assert_eq!(attempts[0]["outcome"], "infrastructure", "{victim}: {case:#}");
+        assert!(attempts[0]["failed_check"].as_str().unwrap().contains("a check after the end"), "{case:#}");
+        let ended = events(project.path()).into_iter().find(|event| event["event"] == "machine_ended").unwrap();
+        let how = if victim == "init" { "signaled" } else { "unknown" };
+        assert_eq!(ended["process_1"]["how"], how, "{ended:#}");
+        let junit = std::fs::read_to_string(project.path().join("target/e2e/latest/junit.xml")).unwrap();
+        assert!(junit.contains("flakyError"), "{junit}");
+    }
+}
+
+#[test]
+fn an_engine_without_threads_is_no_failure_of_the_product() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    let marks = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(marks.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (ready, go) = (marks.path().join("ready").display().to_string(), marks.path().join("go").display().to_string());
+    // Many requests at once, each of which needs a thread of the engine, from the moment on at which it gets none any more.
+    let body = format!(
+        "    import threading\n    open({ready:?}, 'a').close()\n    while not os.path.exists({go:?}):\n        time.sleep(0.01)\n    \
+         failed = []\n    def one():\n        try:\n            a.exec(['sleep', '0.5'])\n        except e2e.RequestError as error:\n            \
+         failed.append(error)\n    threads = [threading.Thread(target=one) for _ in range(40)]\n    [t.start() for t in threads]\n    \
+         [t.join() for t in threads]\n    if failed:\n        raise failed[0]\n"
+    );
+    project.scenario("crowded", "odd", "", &body);
+    let mut running = e2e_in_background(project.path(), &["--progress", "plain"]);
+    let begun = Instant::now();
+    while !Path::new(&ready).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the scenario did not begin");
+        std::thread::sleep(Duration::from_millis(5)); // a file gives no sign
+    }
+    let group = Group::of(running.id());
+    std::fs::write(&go, "").unwrap();
+    let ended = running.wait().unwrap();
+    drop(group);
+    let record = record(project.path());
+    let case = case(&record, "crowded");
+    // The second attempt finds the same engine in the same group.
+    assert_eq!((ended.code(), case["verdict"].as_str()), (Some(3), Some("infrastructure")), "{case:#}");
+    let duration_ms = case["attempts"][0]["duration_ms"].as_f64().unwrap();
+    assert!(
+        duration_ms < 30_000.0,
+        "each request was answered, so the scenario did not wait for its deadline: {case:#}"
+    );
+}
+
+/// A control group that lets a process have few more threads and children than it has.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    fn of(pid: u32) -> Self {
+        let top =
+            ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|top| top.is_dir()).unwrap();
+        let group = top.join(format!("e2e-test-{}", slot()));
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+        let now: u32 = std::fs::read_to_string(group.join("pids.current")).unwrap().trim().parse().unwrap();
+        std::fs::write(group.join("pids.max"), (now + 6).to_string()).unwrap();
+        Self(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
