@@ -14,7 +14,7 @@ use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::host::shell::{CommandError, Problem};
-use crate::manifest::{Probe, Template};
+use crate::manifest::{Init, Probe, Template};
 
 /// How long one look may take.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(5);
@@ -86,14 +86,21 @@ impl WaitError {
     }
 }
 
-/// The probes of a template; without any, a container is ready when it runs a program.
+/// Default time of a machine until it is ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Exits with 0 once the jobs of systemd's boot are done, with units that failed or without; else says what systemd does.
+const IS_BOOTED: &str = "state=$(systemctl is-system-running 2>&1); case $state in running|degraded) ;; *) echo \"systemd is $state\"; exit 1;; esac";
+
+/// The probes of a template. Without any, a container of systemd is ready when its boot is done, so that nothing which the boot
+/// still clears away is written before, and another one when it runs a program.
 pub fn probes(template: &Template) -> Vec<Probe> {
-    if template.probes.is_empty() {
-        let condition = Condition::Exec(vec!["/bin/true".into()]);
-        vec![Probe { condition, timeout: Duration::from_secs(30) }]
-    } else {
-        template.probes.clone()
+    if !template.probes.is_empty() {
+        return template.probes.clone();
     }
+    let words: &[&str] = if template.init == Init::Systemd { &["/bin/sh", "-c", IS_BOOTED] } else { &["/bin/true"] };
+    let condition = Condition::Exec(words.iter().map(|word| (*word).to_owned()).collect());
+    vec![Probe { condition, timeout: READY_TIMEOUT }]
 }
 
 impl Container {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use xtask::host::shell::Command;
 
 use super::common::{Host, e2e, e2e_in_background, events, project_with_template, record, said, slot};
 
@@ -199,6 +200,24 @@ fn a_machine_that_the_host_kills_is_no_failure_of_the_product() {
         let junit = std::fs::read_to_string(project.path().join("target/e2e/latest/junit.xml")).unwrap();
         assert!(junit.contains("flakyError"), "{junit}");
     }
+}
+
+#[test]
+fn a_machine_of_systemd_is_ready_when_it_has_booted() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers/base");
+    let copied = Command::new("cp").arg("-r").arg(base).arg(project.path().join("containers/base")).run();
+    copied.unwrap();
+    let template = project.path().join("containers/base/template.toml");
+    let text = std::fs::read_to_string(&template).unwrap();
+    let (before, _) = text.split_once("[[probes]]").unwrap(); // they stand last
+    std::fs::write(&template, before).unwrap();
+    let body = "    state = a.exec(['systemctl', 'is-system-running']).stdout_text.strip()\n    lab.check(state in ('running', \
+                'degraded'), state)\n";
+    project.scenario("booted", "base", "", body);
+    let output = e2e(project.path(), &["--repeat", "3", "--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
 }
 
 #[test]
