@@ -14,6 +14,8 @@ struct State {
     held_since: Option<Instant>,
     /// How long it was held before that.
     held: Duration,
+    /// Deadlines that go by it have passed, whatever time it is.
+    is_over: bool,
 }
 
 /// A time taken by a [`HeldClock`].
@@ -49,6 +51,22 @@ impl HeldClock {
     pub fn held(&self) -> Duration {
         let state = self.state();
         state.held + state.held_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Lets all deadlines pass that go by it, now and until [`HeldClock::begin_anew`].
+    pub fn end(&self) {
+        self.state().is_over = true;
+    }
+
+    /// Lets deadlines that go by it count again.
+    pub fn begin_anew(&self) {
+        self.state().is_over = false;
+    }
+
+    /// Whether all deadlines that go by it have passed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state().is_over
     }
 
     /// Begins to take a time.

@@ -371,7 +371,7 @@ impl Command {
         let watch = clock.watch();
         loop {
             let left = self.time().saturating_sub(watch.elapsed());
-            if left.is_zero() {
+            if left.is_zero() || clock.is_over() {
                 return false;
             }
             match handle.wait_timeout(left.min(CLOCK_POLL)) {

@@ -18,7 +18,7 @@ const REQUESTS_MAX: usize = 64;
 /// How often a wait looks whether the session is over.
 const CLOSED_POLL: Duration = Duration::from_millis(20);
 
-/// Serves the scenario's connection until it closes. One process makes one connection.
+/// Serves the scenario's connection until it closes, and returns when the last request has ended. One process makes one connection.
 pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
     let Ok((stream, _)) = listener.accept() else { return };
     if session.is_closed() {
@@ -31,27 +31,36 @@ pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
     }
     let output = Arc::new(Mutex::new(output));
     let places = Arc::new((Mutex::new(0_usize), Condvar::new()));
-    let mut input = BufReader::new(stream);
+    serve_lines(BufReader::new(stream), &output, session, &places);
+    drain(&places);
+}
+
+fn serve_lines(
+    mut input: BufReader<UnixStream>,
+    output: &Arc<Mutex<UnixStream>>,
+    session: &Arc<Session>,
+    places: &Arc<(Mutex<usize>, Condvar)>,
+) {
     loop {
         let mut line = Vec::new();
         match input.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return drain(session, &places),
+            Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
         if line.len() > LINE_BYTES_MAX {
-            return break_off(session, &output, &format!("a line of more than {LINE_BYTES_MAX} bytes"));
+            return break_off(session, output, &format!("a line of more than {LINE_BYTES_MAX} bytes"));
         }
         let request: Request = match serde_json::from_slice(&line) {
             Ok(request) => request,
             Err(error) => {
                 let shown: String = String::from_utf8_lossy(&line).chars().take(80).collect();
-                return break_off(session, &output, &format!("{shown:?} is no request: {error}"));
+                return break_off(session, output, &format!("{shown:?} is no request: {error}"));
             }
         };
-        if !take_place(session, &places) {
+        if !take_place(session, places) {
             return;
         }
-        let (session, output, places) = (Arc::clone(session), Arc::clone(&output), Arc::clone(&places));
+        let (session, output, places) = (Arc::clone(session), Arc::clone(output), Arc::clone(places));
         let id = request.id;
         let (ended, answers, freed) = (Arc::clone(&session), Arc::clone(&output), Arc::clone(&places));
         let served = std::thread::Builder::new().name(format!("request {id}")).spawn(move || {
@@ -112,12 +121,10 @@ fn take_place(session: &Session, places: &(Mutex<usize>, Condvar)) -> bool {
     true
 }
 
-/// Waits until the requests under way have ended, or the session is over.
-fn drain(session: &Session, places: &(Mutex<usize>, Condvar)) {
-    let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
-    while *taken > 0 && !session.is_closed() {
-        taken = places.1.wait_timeout(taken, CLOSED_POLL).unwrap_or_else(PoisonError::into_inner).0;
-    }
+/// Waits until the requests under way have ended: each has a deadline, and those of a session that is over end at once.
+fn drain(places: &(Mutex<usize>, Condvar)) {
+    let taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(places.1.wait_while(taken, |taken| *taken > 0));
 }
 
 fn free_place(places: &(Mutex<usize>, Condvar)) {

@@ -36,6 +36,9 @@ const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 /// How long the processes of a scenario may take to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
+/// How long requests may take to end when the session is over: what a fault has begun is not left half done.
+const END_DEADLINE: Deadline = Deadline::from_secs(120);
+
 /// How long requests that were written before the scenario's end may take to be carried out.
 const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 
@@ -173,6 +176,13 @@ pub fn run(
     let _ = served.recv_timeout(DRAIN_DEADLINE.scaled());
     output.wait(DRAIN_DEADLINE.scaled());
     session.close();
+    // Whatever runs in the lab for a request ends with the session, before the lab may go: the next one has the same names.
+    lab.clock().end();
+    let all_ended = matches!(served.recv_timeout(END_DEADLINE.scaled()), Err(RecvTimeoutError::Disconnected));
+    lab.clock().begin_anew();
+    if !all_ended {
+        bail!("requests of the scenario were still being carried out {END_DEADLINE} after its end");
+    }
     lab.wait_for_pictures(KILL_DEADLINE.scaled()); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
     killed.context("ending the scenario's processes")?;

@@ -277,3 +277,49 @@ impl Drop for Group {
         let _ = std::fs::remove_dir(&self.0);
     }
 }
+
+/// Keeps as many requests under way as the engine takes, and never reads an answer.
+const FLOOD: &str = r#"
+import json, os, socket, time
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(os.environ["E2E_SOCKET"])
+file = peer.makefile("rwb")
+def send(number, method, params):
+    line = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+    file.write(json.dumps(line).encode() + b"\n")
+    file.flush()
+send(1, "hello", {"protocol": 1})
+file.readline()
+word = ["sh", "-c", "echo late >> /tmp/late; sleep 60"]
+for number in range(2, 100000):
+    try:
+        send(number, "exec", {"container": "a", "argv": word, "deadline_ms": 60000})
+    except OSError:
+        break
+time.sleep(30)
+"#;
+
+#[test]
+fn requests_of_a_case_that_is_over_never_run_in_the_next_ones_machine() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    project.scenario("late", "odd", "", "");
+    project.write("scenarios/smoke/late/main.py", FLOOD);
+    project.scenario(
+        "victim",
+        "odd",
+        "",
+        "    time.sleep(1)\n    lab.check(a.exec(['test', '-e', '/tmp/late']).status == 1, 'no late file')\n",
+    );
+    let output = e2e(project.path(), &["late", "victim", "--repeat", "3", "--timeout", "3s", "--progress", "plain"]);
+    let output = output.output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    for case in record(project.path())["cases"].as_array().unwrap() {
+        let is_victim = case["case"].as_str().unwrap().contains("victim");
+        assert_eq!(case["verdict"] == "passed", is_victim, "{case:#}");
+    }
+    // The scenario's end ends its requests at once: none waits for its own minute.
+    for ended in events(project.path()).iter().filter(|event| event["event"] == "case_ended") {
+        assert!(ended["duration_ms"].as_f64().unwrap() < 30_000.0, "{ended:#}");
+    }
+}
