@@ -84,7 +84,7 @@ impl ActiveFaults {
         let healed = HealedFault { number, container, fault, observed };
         tell(&healed);
         if starts {
-            self.restore_on(&healed.container.machine().name, number)?;
+            self.restore_on(&healed.container.machine().name, Some(number))?;
         }
         Ok(evidence)
     }
@@ -95,10 +95,13 @@ impl ActiveFaults {
         lock(&self.state).injected.keys().rev().copied().collect()
     }
 
-    /// A container was started again: its other faults go on.
-    fn restore_on(&self, container: &str, healed: u64) -> anyhow::Result<()> {
+    /// Does the faults of a container again that its start has undone, but for one that was just healed.
+    ///
+    /// # Errors
+    /// When one cannot be done again.
+    pub fn restore_on(&self, container: &str, healed: Option<u64>) -> anyhow::Result<()> {
         let entries: Vec<_> = lock(&self.state).injected.iter().map(|(number, it)| (*number, Arc::clone(it))).collect();
-        for (_, entry) in entries.iter().filter(|(number, _)| *number != healed) {
+        for (_, entry) in entries.iter().filter(|(number, _)| Some(*number) != healed) {
             let mut injection = lock(entry);
             if injection.container().machine().name == container {
                 injection.restore(&self.lab)?;

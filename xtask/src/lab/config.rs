@@ -36,6 +36,11 @@ impl Places {
         self.dir.join("init.pid")
     }
 
+    /// A line for each start of the container, by whomever.
+    pub fn starts(&self) -> std::path::PathBuf {
+        self.dir.join("starts")
+    }
+
     pub fn writes(&self) -> std::path::PathBuf {
         self.dir.join("writes")
     }

@@ -37,6 +37,8 @@ struct Life {
     outage: Option<Outage>,
     /// How many programs are being run in it.
     entered: usize,
+    /// Starts that this engine has asked for.
+    starts: u64,
 }
 
 /// A program is being run in a container, until this is dropped.
@@ -63,13 +65,34 @@ pub struct Outage {
 }
 
 impl Container {
+    /// A container that was just started.
     pub(super) fn new(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
-        Self {
-            machine,
-            places,
-            clock,
-            life: Arc::new((Mutex::new(Life { process, outage: None, entered: 0 }), Condvar::new())),
-        }
+        let life = Life { process, outage: None, entered: 0, starts: 1 };
+        Self { machine, places, clock, life: Arc::new((Mutex::new(life), Condvar::new())) }
+    }
+
+    /// A container that another engine has left: its reboots until now are nobody's business any more.
+    pub(super) fn found(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
+        let container = Self::new(machine, places, process, clock);
+        let starts = container.starts_seen();
+        container.life().starts = starts;
+        container
+    }
+
+    fn starts_seen(&self) -> u64 {
+        std::fs::metadata(self.places.starts()).map_or(0, |metadata| metadata.len()) // a line end each
+    }
+
+    /// Reboots that this engine has not asked for.
+    #[must_use]
+    pub fn reboots(&self) -> u64 {
+        let asked = self.life().starts;
+        self.starts_seen().saturating_sub(asked)
+    }
+
+    /// The engine is about to start it again.
+    pub(super) fn count_start(&self) {
+        self.life().starts += 1;
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {

@@ -49,6 +49,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
          {nsenter} --net={namespace} {ip} link delete {port} 2>/dev/null || true\n\
          fi\n\
          echo \"$LXC_PID\" > {pid}\n\
+         echo >> {starts}\n\
          {nsenter} --net={namespace} {ip} -batch - <<END\n\
          link add {port} master {BRIDGE} type veth peer name eth0 address {mac} netns $LXC_PID\n\
          link set {port} up\n\
@@ -61,6 +62,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
          END\n",
         name = machine.name,
         pid = quote(&places.init_pid().display().to_string()),
+        starts = quote(&places.starts().display().to_string()),
         namespace = namespace.display(),
         port = machine.port(),
         mac = machine.mac(),

@@ -61,9 +61,20 @@ impl Lab {
         if !container.wait_until_all_have_left(LEAVE_DEADLINE.scaled()) {
             bail!("a program run in {} has not ended with it", container.machine().host_name);
         }
+        container.count_start();
         let process = spawn(self.guard(), container.machine())?;
-        container.started_again(process.clone());
-        let started = Instant::now();
+        container.started_again(process);
+        self.wait_until_it_runs(container)?;
+        container.end_outage();
+        Ok(())
+    }
+
+    /// Waits until a container that starts runs programs.
+    ///
+    /// # Errors
+    /// When it ends or takes too long, with its last words.
+    pub fn wait_until_it_runs(&self, container: &Container) -> anyhow::Result<()> {
+        let (process, started) = (container.process(), Instant::now());
         let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed());
         while !(container.has_its_root() && container.runs_a_program(left())?) {
             let name = &container.machine().host_name;
@@ -75,7 +86,6 @@ impl Lab {
             }
             std::thread::sleep(START_POLL); // LXC gives no sign when a container can be attached to
         }
-        container.end_outage();
         Ok(())
     }
 

@@ -78,7 +78,7 @@ impl Lab {
             let process = guard.found(&live.name).with_context(|| format!("nobody has started {}", live.host_name))?;
             let machine = live.machine().clone();
             let places = Places::of(slot, &machine);
-            anyhow::Ok(Container::new(machine, places, process, Arc::clone(&clock)))
+            anyhow::Ok(Container::found(machine, places, process, Arc::clone(&clock)))
         };
         Ok(Self {
             guard: Arc::clone(guard),

@@ -7,8 +7,8 @@ use super::parse::{Source, nearest};
 use crate::error::Error;
 
 /// What a finding may be called.
-pub const FINDINGS: [&str; 7] =
-    ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over", "machine_ended"];
+pub const FINDINGS: [&str; 8] =
+    ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over", "machine_ended", "rebooted"];
 
 /// A finding that surprises nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Expected {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExpectedTable {
-    /// One of `oom_kill`, `crash`, `core_dump`, `unit_failed`, `unit_restarted`, `left_over` and `machine_ended`.
+    /// One of `oom_kill`, `crash`, `core_dump`, `unit_failed`, `unit_restarted`, `left_over`, `machine_ended` and `rebooted`.
     finding: Spanned<String>,
     /// The containers that it is expected on; any if there is none.
     #[serde(default)]

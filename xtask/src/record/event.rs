@@ -304,6 +304,17 @@ pub enum Event {
         /// Evidence, in words.
         detail: String,
     },
+    /// A machine has rebooted by itself. Its faults are done again.
+    MachineRebooted {
+        /// The case.
+        case: CaseId,
+        /// Name in the lab.
+        container: String,
+        /// Its reboots in this case, until now.
+        reboots: u64,
+        /// The scenario says that it is its own doing.
+        expected: bool,
+    },
     /// What is expected to fail, because of a known defect of the product, was looked at.
     Defect {
         /// The case.
@@ -466,6 +477,7 @@ impl Event {
             | Self::Invariant { case, .. }
             | Self::Finding { case, .. }
             | Self::MachineEnded { case, .. }
+            | Self::MachineRebooted { case, .. }
             | Self::Defect { case, .. }
             | Self::Log { case, .. }
             | Self::Aborted { case, .. }

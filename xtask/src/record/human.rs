@@ -168,6 +168,10 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             let first = lines.next().unwrap_or_default();
             (weight, [format!("  {first}{word}")].into_iter().chain(lines).collect())
         }
+        Event::MachineRebooted { container, reboots, expected, .. } => {
+            let (weight, word) = if *expected { (Weight::Detail, ", as expected") } else { (Weight::Progress, "") };
+            one(weight, format!("  container {container} has rebooted by itself{word}, {}", times(*reboots)))
+        }
         Event::Defect { defect, .. } => {
             let (name, place) = (&defect.defect, format!("{}:{}", defect.file, defect.line));
             match defect.outcome {
@@ -284,6 +288,10 @@ fn case_ended(
         lines.push(format!("  logs and artifacts: {folder}/ in the run's folder"));
     }
     (weight, lines.iter().flat_map(|line| line.lines()).map(str::to_owned).collect())
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// The counts of a run in a line; kinds that did not occur are left out, but for passed and failed.

@@ -146,6 +146,10 @@ fn lab<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped, beg
             let details = json!({"about": lines(about), "detail": lines(detail), "expected": expected});
             process.happened(line, "finding", &format!("finding {kind}"), at_ms, details);
         }
+        Event::MachineRebooted { container, reboots, expected, .. } => {
+            let details = json!({"reboots": reboots, "expected": expected});
+            process.happened(container_line(container), "machine", "machine rebooted", at_ms, details);
+        }
         Event::MachineEnded { container, detail, expected, .. } => {
             let details = json!({"detail": lines(detail), "expected": expected});
             process.happened(container_line(container), "machine", "machine ended", at_ms, details);

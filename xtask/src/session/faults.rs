@@ -50,6 +50,19 @@ impl Faults {
         Ok(Healed { evidence })
     }
 
+    /// Does the faults of a container again that its own reboot has undone, as soon as it runs programs.
+    pub fn restore_after_reboot(&self, container: &Container) {
+        let name = &container.machine().name;
+        let restored =
+            self.active.lab().wait_until_it_runs(container).and_then(|()| self.active.restore_on(name, None));
+        container.notice_end();
+        if let Err(error) = restored
+            && !container.is_dead()
+        {
+            self.evidence.push(Evidence::Host(format!("after a reboot of {name}: {error:#}")));
+        }
+    }
+
     /// Heals what the scenario has left, the last first; the answer is what could not be healed.
     pub fn heal_all(&self) -> Vec<String> {
         let heal = |fault: u64| self.heal(FaultHeal { fault }).err();

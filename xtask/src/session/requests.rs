@@ -35,8 +35,9 @@ use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
 use crate::perf::{Meters, Spent, calibrate};
 use crate::record::{Calibration, Event, Performance, Recorder, Sample, Sampling, milliseconds};
 
-/// Finding by which a scenario says that it expects the end of a machine.
+/// Findings by which a scenario says that it expects the end or a reboot of a machine.
 const MACHINE_ENDED: &str = "machine_ended";
+const REBOOTED: &str = "rebooted";
 
 /// The longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
@@ -63,6 +64,10 @@ pub(super) struct State {
     pub(super) seen: Seen,
     /// Containers whose end was noticed, by their names.
     ended: Vec<String>,
+    /// Reboots that were noticed, by the containers' names.
+    reboots: BTreeMap<String, u64>,
+    /// Threads that do the faults of containers again which have rebooted.
+    restoring: Vec<std::thread::JoinHandle<()>>,
     steps: Vec<(String, Instant)>,
     /// Those that are open, by their numbers: the innermost one last.
     measurements: BTreeMap<u64, Open>,
@@ -111,6 +116,8 @@ impl Session {
         let state = State {
             seen: Seen::default(),
             ended: Vec::new(),
+            reboots: BTreeMap::new(),
+            restoring: Vec::new(),
             steps: Vec::new(),
             measurements: BTreeMap::new(),
             measurements_begun: 0,
@@ -165,7 +172,12 @@ impl Session {
                 let container = self.container(&request.container)?;
                 self.of_fault(self.faults.inject(container, &request, None))
             }),
-            FaultHeal::NAME => serve(params, |request| self.of_fault(self.faults.heal(request))),
+            FaultHeal::NAME => serve(params, |request| {
+                // What a reboot has undone is done again first: what is healed was on until then.
+                self.file_reboots();
+                self.end_restoring();
+                self.of_fault(self.faults.heal(request))
+            }),
             ChaosBegin::NAME => serve(params, |_: ChaosBegin| self.chaos_begin()),
             Settle::NAME => serve(params, |_: Settle| self.settle()),
             Invariant::NAME => serve(params, |request| self.invariant(request)),
@@ -204,6 +216,45 @@ impl Session {
         self.file_ends();
     }
 
+    /// Records reboots that nobody has asked for, and has the faults of such machines done again.
+    pub fn file_reboots(&self) {
+        for container in self.lab.containers() {
+            let (name, reboots) = (container.machine().name.clone(), container.reboots());
+            let mut state = self.state();
+            let known = state.reboots.entry(name.clone()).or_default();
+            if reboots <= *known {
+                continue;
+            }
+            *known = reboots;
+            let (faults, rebooted) = (Arc::clone(&self.faults), container.clone());
+            let thread = std::thread::Builder::new().name(format!("restore {name}"));
+            match thread.spawn(move || faults.restore_after_reboot(&rebooted)) {
+                Ok(thread) => state.restoring.push(thread),
+                Err(error) => self.evidence.push(Evidence::Host(format!("starting a thread of the engine: {error}"))),
+            }
+            drop(state);
+            let expected = self.expects(REBOOTED, &name);
+            let case = self.spec.case.clone();
+            self.recorder.record(Event::MachineRebooted { case, container: name, reboots, expected });
+        }
+    }
+
+    /// Whether the scenario says that this finding about a container is its own doing.
+    fn expects(&self, finding: &str, container: &str) -> bool {
+        let covers = |expected: &crate::manifest::Expected| expected.covers(finding, Some(container), container);
+        self.spec.expects.iter().any(covers)
+    }
+
+    /// Waits until the faults of machines that have rebooted are done again.
+    fn end_restoring(&self) {
+        let threads = std::mem::take(&mut self.state().restoring);
+        for thread in threads {
+            if thread.join().is_err() {
+                self.evidence.push(Evidence::Host("the engine panicked while it restored a fault".to_owned()));
+            }
+        }
+    }
+
     /// Files the ends of machines that LXC has noticed and nobody else yet.
     pub fn file_ends(&self) {
         for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
@@ -213,10 +264,7 @@ impl Session {
                 continue;
             }
             state.ended.push(end.container.clone());
-            let covers = |expected: &crate::manifest::Expected| {
-                expected.covers(MACHINE_ENDED, Some(&end.container), &end.container)
-            };
-            let expected = self.spec.expects.iter().any(covers);
+            let expected = self.expects(MACHINE_ENDED, &end.container);
             let event = machine_ended(&self.spec.case, &end, expected);
             if !expected {
                 self.evidence.push(Evidence::MachineEnded(Box::new(end)));
@@ -250,11 +298,13 @@ impl Session {
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
     pub fn finish(&self, end: End, sampling: Option<Sampling>) -> Ended {
         self.notice_ends();
+        self.file_reboots();
         if !matches!(end, End::Exited(0) | End::Interrupted) {
             self.evidence.push(Evidence::Scenario);
         }
         // Before anything is healed: a machine that is started again is not the scenario's doing.
         let exceeded = if end == End::Interrupted { None } else { self.check_limits() };
+        self.end_restoring();
         self.end_nemesis();
         self.end_history();
         let (owed, played) = self.judge_chaos();

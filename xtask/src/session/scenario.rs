@@ -152,6 +152,7 @@ pub fn run(
     })?;
     let end = loop {
         session.file_ends();
+        session.file_reboots();
         // What a comparison asks for beyond the scenario's own plan is not on its account, nor what somebody looks at.
         let timeout = timeout + session.excused();
         let left = timeout.saturating_sub(started.elapsed());

@@ -164,6 +164,7 @@ fn of_faults() -> Vec<Event> {
             expected: false,
             detail: "container db has ended: its process 1 exited with status 1".into(),
         },
+        Event::MachineRebooted { case: case(), container: "db".into(), reboots: 1, expected: false },
         Event::Defect { case: case(), defect },
     ]
 }

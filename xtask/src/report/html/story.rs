@@ -260,6 +260,11 @@ impl Writer {
             Event::Finding { kind, container, about, detail, expected, .. } => {
                 story.findings.push((at_ms, Finding { kind, container, about, detail, expected }));
             }
+            Event::MachineRebooted { container, reboots, expected, .. } => {
+                let (kind, detail) = ("rebooted".to_owned(), format!("by itself; reboots in this case: {reboots}"));
+                let about = container.clone();
+                story.findings.push((at_ms, Finding { kind, container: Some(container), about, detail, expected }));
+            }
             Event::MachineEnded { container, expected, detail, .. } => {
                 let (kind, about) = ("machine_ended".to_owned(), container.clone());
                 story.findings.push((at_ms, Finding { kind, container: Some(container), about, detail, expected }));

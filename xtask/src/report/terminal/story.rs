@@ -145,6 +145,13 @@ impl Story {
                     story.findings.push(format!("{kind}{place}: {about}: {detail}"));
                 }
             }
+            Event::MachineRebooted { case, container, reboots, expected: false } => {
+                let Some(story) = self.cases.get_mut(&case.0) else { return };
+                story.findings.retain(|finding| !finding.starts_with(&format!("rebooted on {container}:")));
+                if story.findings.len() < FINDINGS_MAX {
+                    story.findings.push(format!("rebooted on {container}: by itself, reboots: {reboots}"));
+                }
+            }
             Event::Kept { case, enter, remove } => {
                 if let Some(story) = self.cases.get_mut(&case.0) {
                     story.kept = Some((enter.clone(), remove.clone()));
