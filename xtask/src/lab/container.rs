@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -35,6 +35,7 @@ struct Life {
     process: Process,
     /// What keeps programs from running in it on purpose.
     outage: Option<Outage>,
+    outage_since: Option<Instant>,
     /// How many programs are being run in it.
     entered: usize,
     /// Starts that this engine has asked for.
@@ -67,7 +68,7 @@ pub struct Outage {
 impl Container {
     /// A container that was just started.
     pub(super) fn new(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
-        let life = Life { process, outage: None, entered: 0, starts: 1 };
+        let life = Life { process, outage: None, outage_since: None, entered: 0, starts: 1 };
         Self { machine, places, clock, life: Arc::new((Mutex::new(life), Condvar::new())) }
     }
 
@@ -105,6 +106,13 @@ impl Container {
         self.life().outage.clone()
     }
 
+    /// Its outage, and how long that has lasted.
+    #[must_use]
+    pub fn outage_with_time(&self) -> Option<(Outage, Duration)> {
+        let life = self.life();
+        Some((life.outage.clone()?, life.outage_since?.elapsed()))
+    }
+
     /// Notes an outage, unless there is one already.
     pub(super) fn begin_outage(&self, outage: Outage) -> Result<(), Outage> {
         let mut life = self.life();
@@ -112,6 +120,7 @@ impl Container {
             Some(other) => Err(other.clone()),
             None => {
                 life.outage = Some(outage);
+                life.outage_since = Some(Instant::now());
                 Ok(())
             }
         }
@@ -178,7 +187,7 @@ impl Container {
     /// # Errors
     /// When it has.
     pub fn fail_if_dead(&self) -> anyhow::Result<()> {
-        self.ending().map_or(Ok(()), |end| bail!("{end}"))
+        self.ending().map_or(Ok(()), |end| Err(end.into()))
     }
 
     /// Its root on the host, through its first process.

@@ -36,6 +36,8 @@ pub struct MachineEnd {
     pub words: String,
 }
 
+impl std::error::Error for MachineEnd {}
+
 impl fmt::Display for MachineEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { container, init, monitor, out_of_memory, words } = self;

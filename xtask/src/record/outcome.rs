@@ -110,6 +110,10 @@ pub enum Cause {
     TimedOut {
         /// The deadline.
         deadline_ms: u64,
+        /// Requests that were under way or the last one that had ended, and machines that a fault kept down; absent in records of
+        /// older engines.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        doing: Option<String>,
     },
     /// It passed, but the faults that were to be played were not, or what has to come true with them did not.
     Chaos {
@@ -147,9 +151,10 @@ impl fmt::Display for Cause {
             Self::Panic { message } => write!(f, "panic: {message}"),
             Self::ExitStatus { status } => write!(f, "the scenario's program ended with status {status}"),
             Self::Signal { signal } => write!(f, "the scenario's program was ended by signal {signal}"),
-            Self::TimedOut { deadline_ms } => {
+            Self::TimedOut { deadline_ms, doing } => {
                 let deadline = std::time::Duration::from_millis(*deadline_ms);
-                write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))
+                write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))?;
+                doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {doing}"))
             }
             Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
             Self::MachineEnded { message, .. } => write!(f, "the product ended: {message}"),

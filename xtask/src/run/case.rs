@@ -13,6 +13,7 @@ use super::ground::Ground;
 use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
+use super::not_ready::NotReadyLab;
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Fate, Played};
 use crate::guard::{Guard, state_dir};
@@ -22,7 +23,7 @@ use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::shell::which;
 use crate::image::Image;
-use crate::lab::{Asked, Lab, Machine, Moment, WaitError};
+use crate::lab::{Lab, Machine, Moment};
 use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
@@ -30,7 +31,6 @@ use crate::program;
 use crate::record::{
     Attempt, CaseId, Cause, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json,
 };
-use crate::session::blame::{self, Blame};
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
@@ -178,37 +178,15 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
 /// The outcome of a lab whose machine ended or did not become ready by the product's fault; else the error again, as one of the
 /// project where the image lacks what its template names.
 fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
-    let failed = |cause| Ok(Outcome::Failed { cause });
-    let Some(wait) = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>()) else { return Err(error) };
-    let message = wait.to_string();
-    if let WaitError::Ended { end, .. } = wait {
-        let container = end.container.clone();
-        context.recorder.record(session::machine_ended(case, end, false));
-        return match blame::of_end(end) {
-            Blame::Product => {
-                let process_1 = session::init_status(&end.init);
-                failed(Cause::MachineEnded { container, process_1, message })
+    match NotReadyLab::explain(lab, error) {
+        NotReadyLab::Product { cause, end } => {
+            if let Some(end) = end {
+                context.recorder.record(session::machine_ended(case, &end, false));
             }
-            Blame::Image => Err(not_in_image(lab, &container, &message).into()),
-            Blame::Host => Err(error),
-        };
-    }
-    let Some(not_ready) = lab.diagnose(wait) else { return Err(error) };
-    let message = format!("{message}{}", not_ready.diagnosis);
-    let container = not_ready.container.clone();
-    match (blame::of_not_ready(&not_ready), not_ready.asked) {
-        (Blame::Product, _) => failed(Cause::NotReady { container, message }),
-        (Blame::Image, Asked::ProgramMissing { program }) => {
-            let problem = format!("its probe's program {program:?} is not there");
-            Err(not_in_image(lab, &container, &problem).into())
+            Ok(Outcome::Failed { cause })
         }
-        (Blame::Host | Blame::Image, _) => Err(error.context(message)),
+        NotReadyLab::Other(error) => Err(error),
     }
-}
-
-fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {
-    let template = lab.container(container).map_or(container, |container| container.machine().template.name.as_str());
-    Error::Usage(format!("containers/{template}/template.toml: the image lacks what the template names: {problem}"))
 }
 
 /// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.

@@ -16,6 +16,7 @@ mod lab_check;
 mod live_check;
 mod lockstep;
 mod machines;
+mod not_ready;
 mod shrink;
 mod stay;
 mod trial;

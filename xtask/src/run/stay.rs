@@ -8,6 +8,7 @@ use super::case::require_memory;
 use super::ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine};
+use super::not_ready::{NotReadyLab, keep_logs};
 use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
 use crate::image::{self, Image, Progress};
@@ -151,7 +152,15 @@ pub fn stand(
         Moment::Ready { container, after } => tell(format!("{container} ready after {:.3} s", after.as_secs_f64())),
     };
     let lab = Lab::start(&guard, &machines, &moment)?;
-    lab.wait_until_ready(&moment, &interrupted)?;
+    if let Err(error) = lab.wait_until_ready(&moment, &interrupted) {
+        let error = NotReadyLab::explain(&lab, error).into_error();
+        return Err(match keep_logs(&project.root, slot, &lab) {
+            Ok(folder) => error.context(format!("the lab did not become ready; its logs: {}", folder.display())),
+            Err(kept) => {
+                error.context(format!("the lab did not become ready, and its logs could not be kept: {kept:#}"))
+            }
+        });
+    }
     guard.keep(stay)?;
     Ok(StandingLab { ready_after: lab.age() })
 }

@@ -59,6 +59,8 @@ pub struct Seen {
     pub abort: Option<Abort>,
     /// The first breach of the protocol.
     pub violation: Option<String>,
+    /// What was under way at its deadline.
+    pub doing: Option<String>,
 }
 
 /// Judges an attempt by what was seen first: after the host has failed, what a scenario does says nothing of the product, and after
@@ -116,7 +118,8 @@ fn of_scenario(end: End, seen: Seen) -> Outcome {
         End::Exited(status) => status,
         End::Signaled(signal) => return failed(Cause::Signal { signal }),
         End::TimedOut(deadline) => {
-            return failed(Cause::TimedOut { deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) });
+            let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+            return failed(Cause::TimedOut { deadline_ms, doing: seen.doing });
         }
         End::BrokeProtocol => {
             return failed(Cause::Protocol { message: "it said something that is no request".into() });

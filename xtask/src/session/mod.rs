@@ -16,6 +16,7 @@ mod output;
 mod pictures;
 mod requests;
 mod scenario;
+mod under_way;
 mod wanted;
 
 pub use breakpoint::{Breakpoint, Stopped};

@@ -25,13 +25,14 @@ use super::chaos::Chaos;
 use super::ending::{End, Seen, judge, machine_ended};
 use super::faults::{self, Faults};
 use super::scenario::{Ended, SessionSpec};
+use super::under_way::UnderWay;
 use super::wanted::Wanted;
 use crate::host::held_clock::Stopwatch;
 use crate::host::kmsg::KernelLog;
 use crate::host::patience;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
-use crate::lab::{Container, ExecRequest, Lab, Outage, WaitError};
+use crate::lab::{Container, ExecRequest, Lab, MachineEnd, Outage, WaitError};
 use crate::perf::{Meters, Spent, calibrate};
 use crate::record::{Calibration, Event, Performance, Recorder, Sample, Sampling, milliseconds};
 
@@ -51,6 +52,7 @@ pub struct Session {
     pub(super) chaos: Chaos,
     pub(super) meters: Arc<Meters>,
     evidence: Arc<EvidenceLog>,
+    under_way: UnderWay,
     kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
@@ -139,6 +141,7 @@ impl Session {
             chaos,
             meters,
             evidence,
+            under_way: UnderWay::default(),
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
@@ -157,6 +160,7 @@ impl Session {
         if !self.state().seen.hello && method != Hello::NAME {
             return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
         }
+        let _under_way = self.under_way.begin(method, &params);
         match method {
             Hello::NAME => serve(params, |request| self.hello(&request)),
             Exec::NAME => serve(params, |request| self.exec(request)),
@@ -237,6 +241,16 @@ impl Session {
             let case = self.spec.case.clone();
             self.recorder.record(Event::MachineRebooted { case, container: name, reboots, expected });
         }
+    }
+
+    /// Notes what was under way when the scenario had to be killed.
+    pub fn note_deadline(&self) {
+        let outages = self.lab.containers().iter().filter_map(|container| {
+            let (outage, lasting) = container.outage_with_time()?;
+            Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))
+        });
+        let doing: Vec<String> = self.under_way.told().into_iter().chain(outages).collect();
+        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("; "));
     }
 
     /// Whether the scenario says that this finding about a container is its own doing.
@@ -732,8 +746,9 @@ impl Session {
         if error.chain().any(<dyn std::error::Error>::is::<Outage>) {
             return self.of_outage(error);
         }
+        self.notice_ends();
         if self.lab.containers().iter().any(Container::is_dead) {
-            return self.infrastructure(error);
+            return RpcError::new(ErrorCode::MachineEnded, format!("{error:#}"));
         }
         RpcError::new(ErrorCode::InvalidParams, format!("{error:#}"))
     }
@@ -742,7 +757,10 @@ impl Session {
         let message = format!("{error:#}");
         self.notice_ends();
         // What fails because a machine has ended is no evidence beside that end.
-        if !self.state().ended.is_empty() {
+        let is_end = |cause: &(dyn std::error::Error + 'static)| {
+            cause.is::<MachineEnd>() || matches!(cause.downcast_ref(), Some(WaitError::Ended { .. }))
+        };
+        if error.chain().any(is_end) {
             return RpcError::new(ErrorCode::MachineEnded, message);
         }
         if !self.is_closed() {

@@ -162,7 +162,10 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) if interrupted() => break End::Interrupted,
             Err(RecvTimeoutError::Timeout) if session.is_given_up() => break End::GivenUp,
             Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
-            Err(RecvTimeoutError::Timeout) if started.elapsed() >= timeout => break End::TimedOut(timeout),
+            Err(RecvTimeoutError::Timeout) if started.elapsed() >= timeout => {
+                session.note_deadline();
+                break End::TimedOut(timeout);
+            }
             Err(RecvTimeoutError::Timeout) => {}
         }
     };

@@ -450,7 +450,7 @@ mod tests {
             lines(&record, &story, 200)
         };
         check(
-            &of(Outcome::Failed { cause: Cause::TimedOut { deadline_ms: 5000 } }, Verdict::Failed),
+            &of(Outcome::Failed { cause: Cause::TimedOut { deadline_ms: 5000, doing: None } }, Verdict::Failed),
             &[
                 "",
                 "FAILED   error_handling/chaos_gauntlet:planted  11 s",

@@ -1,0 +1,98 @@
+//! A lab that did not become ready: whose failure that is, and what is kept of it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::error::Error;
+use crate::host::invoker::Invoker;
+use crate::lab::{Asked, Lab, MachineEnd, WaitError};
+use crate::record::Cause;
+use crate::session::blame::{self, Blame};
+use crate::session::init_status;
+
+/// Failure of a lab to become ready.
+pub(super) enum NotReadyLab {
+    /// A machine's product ended or did not come up.
+    Product {
+        /// Cause, for the record.
+        cause: Cause,
+        /// Evidence, where a machine ended.
+        end: Option<Box<MachineEnd>>,
+    },
+    /// The host's or the project's failure.
+    Other(anyhow::Error),
+}
+
+impl NotReadyLab {
+    /// Explains the error of a wait for a lab, while the lab still stands.
+    pub fn explain(lab: &Lab, error: anyhow::Error) -> Self {
+        let Some(wait) = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>()) else {
+            return Self::Other(error);
+        };
+        let message = wait.to_string();
+        if let WaitError::Ended { end, .. } = wait {
+            let container = end.container.clone();
+            return match blame::of_end(end) {
+                Blame::Product => {
+                    let cause = Cause::MachineEnded { container, process_1: init_status(&end.init), message };
+                    Self::Product { cause, end: Some(end.clone()) }
+                }
+                Blame::Image => Self::Other(not_in_image(lab, &container, &message).into()),
+                Blame::Host => Self::Other(error),
+            };
+        }
+        let Some(not_ready) = lab.diagnose(wait) else { return Self::Other(error) };
+        let message = format!("{message}{}", not_ready.diagnosis);
+        let container = not_ready.container.clone();
+        match (blame::of_not_ready(&not_ready), not_ready.asked) {
+            (Blame::Product, _) => Self::Product { cause: Cause::NotReady { container, message }, end: None },
+            (Blame::Image, Asked::ProgramMissing { program }) => {
+                let problem = format!("its probe's program {program:?} is not there");
+                Self::Other(not_in_image(lab, &container, &problem).into())
+            }
+            (Blame::Host | Blame::Image, _) => Self::Other(error.context(message)),
+        }
+    }
+
+    /// The same as an error, for a lab without a case.
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Product { cause, .. } => anyhow::Error::msg(cause.to_string()),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {
+    let template = lab.container(container).map_or(container, |container| container.machine().template.name.as_str());
+    Error::Usage(format!("containers/{template}/template.toml: the image lacks what the template names: {problem}"))
+}
+
+/// Keeps the logs of a lab without a case below a project's `target/`, in place of those of its last such lab in this slot; returns
+/// their folder.
+///
+/// # Errors
+/// When they cannot be written.
+pub(super) fn keep_logs(root: &Path, slot: &str, lab: &Lab) -> anyhow::Result<PathBuf> {
+    let (invoker, folder) = (Invoker::find(), root.join("target/e2e-up").join(slot));
+    let made = invoker.act(|| {
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        for container in lab.containers() {
+            std::fs::create_dir_all(folder.join(&container.machine().name))?;
+        }
+        Ok(())
+    });
+    made.with_context(|| format!("making {}", folder.display()))?;
+    for container in lab.containers() {
+        let own = folder.join(&container.machine().name);
+        for log in container.collect_logs(lab.streams_dir()) {
+            let content = log.content.unwrap_or_else(|error| format!("not collected: {error}\n").into_bytes());
+            invoker.replace(&own.join(&log.name), &content)?;
+        }
+    }
+    Ok(folder)
+}
