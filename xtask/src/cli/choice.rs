@@ -1,6 +1,7 @@
 //! Which of the labs and containers that exist now is meant.
 
 use super::Context;
+use super::settings::slot_word;
 use crate::error::Error;
 use crate::guard::Slot;
 use crate::lab::{LiveLab, LiveMachine};
@@ -10,7 +11,7 @@ use crate::manifest::nearest;
 #[derive(Debug, clap::Args)]
 pub struct InLab {
     /// The slot of the lab, where several have a container of that name.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = slot_word)]
     pub slot: Option<String>,
 }
 

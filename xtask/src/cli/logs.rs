@@ -8,6 +8,7 @@ use serde_json::json;
 use super::choice::InLab;
 use super::live_logs::{self, Follow};
 use super::log_since::Since;
+use super::settings::slot_word;
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::manifest::nearest;
@@ -43,7 +44,7 @@ pub struct Args {
     #[arg(long, requires = "live")]
     follow: bool,
     /// With --live: the slot of the lab, where several have such a container.
-    #[arg(long, requires = "live", value_name = "N")]
+    #[arg(long, requires = "live", value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
     /// Only from then on, such as 90s on the run's clock, or 07:20:25.
     ///

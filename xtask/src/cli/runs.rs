@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
-use crate::manifest::{Durations, Project};
+use crate::manifest::{Durations, Project, RunAge, word_within};
 use crate::program;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
@@ -61,10 +62,10 @@ enum Verb {
 #[group(required = true, multiple = true)]
 struct Prune {
     /// Keep the N newest ones.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(0..=1_000_000))]
     keep: Option<usize>,
     /// Remove those that began longer ago than this, such as 14d or 12h.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = word_within::<RunAge>)]
     older: Option<Duration>,
 }
 

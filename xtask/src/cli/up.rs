@@ -9,7 +9,7 @@ use humantime::format_duration;
 use serde_json::json;
 
 use super::choice::lab_in;
-use super::settings::SlotFlag;
+use super::settings::{SlotFlag, slot_word};
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::guard::{Guard, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slots, take_down};
@@ -57,7 +57,7 @@ pub struct TtlArgs {
     #[arg(value_name = "TIME", value_parser = parse_stay)]
     stay: Stay,
     /// The slot of the lab.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
 }
 
@@ -65,15 +65,15 @@ pub struct TtlArgs {
 #[derive(Debug, clap::Args)]
 pub struct DownArgs {
     /// The slot of the lab.
-    #[arg(long, value_name = "N", conflicts_with = "all")]
+    #[arg(long, value_name = "N", value_parser = slot_word, conflicts_with = "all")]
     slot: Option<String>,
     /// Every kept lab on this host.
     #[arg(long)]
     all: bool,
 }
 
-fn parse_stay(text: &str) -> Result<Stay, humantime::DurationError> {
-    if text == "never" { Ok(Stay::UntilTold) } else { humantime::parse_duration(text).map(Stay::For) }
+fn parse_stay(text: &str) -> Result<Stay, String> {
+    TimeToLive::from_str(text).map(|ttl| Stay::of(ttl.get()))
 }
 
 /// Carries `up` out.
