@@ -4,6 +4,7 @@
 pub mod apparmor;
 pub mod archive;
 pub mod ballast;
+pub mod budget;
 pub mod capture;
 pub mod cargo;
 pub mod cgroup;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::budgets;
 use super::build::ScenarioBinaries;
 use super::clients;
 use super::compare::as_often_as_baseline;
@@ -19,7 +20,6 @@ use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::kmsg::KernelWatch;
 use crate::host::lxc;
-use crate::host::memory::Memory;
 use crate::host::shell::which;
 use crate::image::Image;
 use crate::lab::{Lab, Machine, Moment};
@@ -87,8 +87,9 @@ pub(super) fn run_case(
     context.dir.folder(&format!("{folder}/artifacts"))?;
     write_chaos(context, planned, &folder, Vec::new())?;
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
-    let started = require_memory(planned.memory_bytes).map_err(anyhow::Error::from);
-    let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
+    let containers = &context.project.scenarios[planned.scenario].containers;
+    let room = budgets::require(context.project, containers.iter().map(|used| used.template.as_str()));
+    let started = room.map_err(anyhow::Error::from).and_then(|()| start_lab(context, planned, &case, &guard));
     let mut faults = None;
     let (outcome, lab) = match started {
         Ok(lab) => {
@@ -168,22 +169,6 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
             Ok(Outcome::Infrastructure { message: format!("{error:#}"), host_cause: HostCause::of(&error) })
         }
     }
-}
-
-/// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.
-pub(super) fn require_memory(limits_bytes: u64) -> Result<(), Error> {
-    let (needed, available) = (limits_bytes / 4, Memory::now().available_bytes);
-    if available >= needed {
-        return Ok(());
-    }
-    Err(Error::Host {
-        problem: format!(
-            "not enough memory: the limits of the lab's containers add up to {} MiB, and {} MiB are available",
-            limits_bytes >> 20,
-            available >> 20
-        ),
-        cure: "end other programs, or lower `memory` under [limits] in the templates".into(),
-    })
 }
 
 fn machines(context: &CaseContext<'_>, scenario: &Scenario) -> anyhow::Result<Vec<Machine>> {

@@ -411,7 +411,7 @@ impl Cases {
 }
 
 fn host_cause(attempts: &[Attempt]) -> Option<HostCause> {
-    attempts.last().and_then(|attempt| attempt.outcome.host_cause())
+    attempts.last().and_then(|attempt| attempt.outcome.host_cause()).filter(|cause| cause.meets_every_case())
 }
 
 /// Whether somebody who looked at a held case has had enough.

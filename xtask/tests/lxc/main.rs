@@ -6,6 +6,7 @@ mod again;
 mod alone;
 mod as_user;
 mod browser;
+mod budgets;
 mod chaos;
 mod common;
 mod defects;
