@@ -340,7 +340,11 @@ fn a_machine_without_memory_or_disk_is_told_so() {
     let project = project_with_template(&format!("{template}[limits]\nmemory = \"900G\"\n"));
     let output = e2e(project.path(), &[]).output().unwrap();
     assert_eq!(output.status, 3, "{}", said(&output));
-    assert!(said(&output).contains("not enough memory") && said(&output).contains("cure:"), "{}", said(&output));
+    assert!(
+        said(&output).contains("MiB of memory: the lab needs at least 230400") && said(&output).contains("cure:"),
+        "{}",
+        said(&output)
+    );
 
     let project = project_with_template(template);
     let target = project.path().join("target");
