@@ -58,12 +58,8 @@ fn too_few_inotify_instances_are_said_before_a_lab_is_made() {
     };
     let refused = case("a_many");
     assert_eq!(refused["attempts"].as_array().unwrap().len(), 1, "it is not tried again: {refused}");
-    let outcome = &refused["attempts"][0]["outcome"];
-    assert_eq!(
-        (&outcome["outcome"], &outcome["host_cause"]),
-        (&"infrastructure".into(), &"budget".into()),
-        "{outcome}"
-    );
+    let attempt = &refused["attempts"][0];
+    assert_eq!((attempt["outcome"].as_str(), attempt["host_cause"].as_str()), (Some("infrastructure"), Some("budget")));
     assert_eq!(case("b_one")["verdict"], "passed", "a smaller lab has room: {text}");
     let started = |event: &serde_json::Value| {
         event["event"] == "container_started" && event["case"].as_str().is_some_and(|case| case.contains("a_many"))
