@@ -13,7 +13,7 @@ use super::recipe::{Base, Recipe, Sources};
 use super::store::{self, Removal, Store, StoredLayer};
 use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
-use crate::guard::{Guard, Make, Owner, Slot, Spawn, Wait};
+use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::memory::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
@@ -112,11 +112,11 @@ pub fn build(
 ) -> anyhow::Result<(StoredLayer, bool)> {
     store.create()?;
     let slot = Slot::named(&format!("build-{}", &job.hash[..12]));
-    let waiting = |owner: Option<&Owner>| {
-        let what = owner.map_or_else(
-            || "another process that builds the same layer".to_owned(),
-            |owner| format!("process {}, which builds the same layer", owner.engine_pid),
-        );
+    let waiting = |holder: &Holder| {
+        let what = match &holder.owner {
+            Some(owner) => format!("process {}, which builds the same layer", owner.engine_pid),
+            None => format!("{holder}, which holds the slot of the same layer"),
+        };
         observe(Progress::Waiting { template: job.template.to_owned(), what });
         Ok(())
     };
@@ -146,7 +146,7 @@ fn under_guard(
     let _parents = store::lock_shared(&job.lowers)?;
     let staging = store.staging_dir(job.hash);
     super::tree::remove(&staging).with_context(|| format!("removing {}", staging.display()))?;
-    guard.make(vec![Make::Dir { path: staging.clone(), mode: 0o711, owner: (0, 0) }])?;
+    guard.make(vec![Make::Marked { path: staging.clone(), mode: 0o711 }])?;
     let log = store.log(job.template);
     fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
     let process = guard.spawn(worker(job, staging, guard, &log)?)?;
