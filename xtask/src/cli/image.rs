@@ -150,8 +150,11 @@ fn remove_layers<'a>(
         return Ok(0);
     }
     let problem = format!("in use by a lab or a build, not removed: {}", in_use.join(", "));
-    Err(Error::Host { problem, cure: "cargo xtask ps says who runs; cargo xtask clean removes kept labs".into() }
-        .into())
+    Err(Error::Host {
+        problem,
+        cure: "`cargo xtask ps` shows who runs, `cargo xtask down --slot N` takes a kept lab down".into(),
+    }
+    .into())
 }
 
 fn all(project: &Project) -> Vec<String> {

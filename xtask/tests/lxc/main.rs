@@ -23,4 +23,5 @@ mod pytest;
 mod report;
 mod runs;
 mod shards;
+mod slots;
 mod story;
