@@ -8,6 +8,7 @@ mod as_user;
 mod browser;
 mod chaos;
 mod common;
+mod crash_points;
 mod defects;
 mod dist;
 mod faults;
