@@ -140,7 +140,7 @@ pub enum Error {
         /// The command or change that mends it.
         cure: String,
     },
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
 }
