@@ -82,7 +82,7 @@ pub(super) fn run_case(
     let case = CaseId(planned.id.clone());
     let folder = if number == 1 { planned.folder.clone() } else { format!("{}/attempt-{number}", planned.folder) };
     let recorder = context.recorder;
-    recorder.record(Event::CaseStarted { case: case.clone(), attempt: number });
+    recorder.record(Event::CaseStarted { case: case.clone(), attempt: number, folder: Some(folder.clone()) });
     let path = context.dir.folder(&folder)?;
     context.dir.folder(&format!("{folder}/artifacts"))?;
     write_chaos(context, planned, &folder, Vec::new())?;
@@ -124,6 +124,7 @@ pub(super) fn run_case(
         duration_ms,
         last_words: if failed { last_words(context, &path) } else { Vec::new() },
         folder: folder.clone(),
+        faults,
     });
     Ok(Attempt { outcome, duration_ms, folder, faults })
 }

@@ -20,6 +20,7 @@ mod new;
 mod performance;
 mod pictures;
 mod pytest;
+mod records;
 mod report;
 mod runs;
 mod shards;
