@@ -19,7 +19,8 @@ pub const EXIT_REGRESSED: u8 = 4;
 /// The run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
 
-/// A cause on this host that every case of a run would meet: it is said once, and no further case is tried.
+/// A cause on this host for which a lab cannot be made: the case is not tried again, and where every case would meet it, no further
+/// one is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostCause {
@@ -37,13 +38,15 @@ pub enum HostCause {
     Overlay,
     /// A file system that the engine keeps its own files on is full.
     Space,
+    /// A budget that all labs of this host share has less left than a lab needs. A smaller lab may still find room.
+    Budget,
     /// Not even the smallest lab can be made, for a reason that none of the others names.
     Lab,
 }
 
 impl HostCause {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Lxc,
         Self::ApparmorParser,
         Self::UserNamespaces,
@@ -51,8 +54,15 @@ impl HostCause {
         Self::Network,
         Self::Overlay,
         Self::Space,
+        Self::Budget,
         Self::Lab,
     ];
+
+    /// Tells whether every case would meet it, so that no further one is tried. All causes end the attempts of their own case.
+    #[must_use]
+    pub const fn meets_every_case(self) -> bool {
+        !matches!(self, Self::Budget)
+    }
 
     /// Statement of what is wrong, for people.
     #[must_use]
@@ -67,6 +77,7 @@ impl HostCause {
             Self::Network => "this host lets no network be made for a lab",
             Self::Overlay => "this kernel has no overlay file systems",
             Self::Space => "a file system of this host is full",
+            Self::Budget => "a budget that all labs of this host share has too little left",
             Self::Lab => "not even the smallest lab can be made on this host",
         }
     }
@@ -80,6 +91,7 @@ impl HostCause {
             Self::Cgroup => "`cargo xtask doctor` says what the cgroups of this host lack",
             Self::Network => "`cargo xtask doctor` says what the network of this host lacks",
             Self::Lab => "`cargo xtask doctor` says what this host lacks",
+            Self::Budget => "end other labs: `cargo xtask ps` shows them",
             Self::Overlay => "modprobe overlay, or another kernel",
             Self::Space => {
                 "make room there: `cargo xtask doctor` shows how much is left, `cargo xtask image prune` and \
@@ -140,7 +152,7 @@ pub enum Error {
         /// The command or change that mends it.
         cure: String,
     },
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
 }

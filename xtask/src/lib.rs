@@ -11,6 +11,7 @@ pub mod fault;
 pub mod guard;
 pub mod host;
 pub mod image;
+pub mod input;
 pub mod judge;
 pub mod lab;
 pub mod manifest;

@@ -1,12 +1,12 @@
 //! Parses the command line, calls the verb, prints the error, exits.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use xtask::cli::Cli;
 use xtask::error::Error;
 use xtask::program;
 
-#[expect(clippy::print_stderr, reason = "the last word on an error belongs to main")]
 fn main() -> ExitCode {
     // Whatever the user's own is: the scenario's user must find the way through the folders below /run.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -14,7 +14,8 @@ fn main() -> ExitCode {
     match Cli::typed().run() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Where nobody can be told any more, the exit code is all that is left to say.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(Error::exit_code(&error))
         }
     }

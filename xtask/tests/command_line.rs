@@ -104,16 +104,156 @@ fn what_is_wrong_is_named_with_its_place_whatever_the_verb() {
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     };
     let bad = project("name = 'x'\n[defaults]\nretries = 'often'\n");
-    refused(&xtask(bad.path(), &["e2e", "--list"]), "e2e.toml:3:11: \"often\" is no number");
-    refused(&xtask(bad.path(), &["runs"]), "e2e.toml:3:11: \"often\" is no number");
+    refused(&xtask(bad.path(), &["e2e", "--list"]), "e2e.toml:3:11: \"often\" is not a number");
+    refused(&xtask(bad.path(), &["runs"]), "e2e.toml:3:11: \"often\" is not a number");
     let good = project("name = 'x'\n");
     refused(
         &xtask(good.path(), &["runs"]).env("E2E_TTL", "soon"),
-        "the environment variable E2E_TTL: \"soon\" is no time such as 90s or 2h, or never; write another value, or unset it",
+        "the environment variable E2E_TTL: \"soon\" is not a duration from \"1s\" to \"1year\", or \"never\"; write another value, or \
+         unset it",
     );
     refused(&xtask(good.path(), &["e2e", "--keep-containers=sometimes"]), "--keep-containers");
     refused(&xtask(good.path(), &["e2e", "--list", "--ttl", "2h"]), "--ttl is for a lab that is kept");
     refused(&xtask(good.path(), &["e2e", "--list", "--baseline-missing", "allow"]), "is for --baseline-compare");
+}
+
+#[test]
+fn what_is_out_of_its_range_is_refused_with_the_range() {
+    let project = project("name = 'x'\n");
+    let refused = |args: &[&str], variable: Option<(&str, &str)>, expected: &str| {
+        let mut command = xtask(project.path(), args).deadline(DEADLINE);
+        if let Some((name, value)) = variable {
+            command = command.env(name, value);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status, 2, "{args:?} {variable:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{args:?} {variable:?}: {}", stderr(&output));
+    };
+    let case_time = "a duration from \"100ms\" to \"1day\"";
+    let kept_time = "a duration from \"1s\" to \"1year\", or \"never\"";
+    for (args, expected) in [
+        (&["e2e", "--timeout", "0s"][..], case_time),
+        (&["e2e", "--timeout", "99999999999999999999h"], case_time),
+        (&["e2e", "--retries=-1"], "a whole number from 0 to 100"),
+        (&["e2e", "--retries", "101"], "a whole number from 0 to 100"),
+        (&["e2e", "--max-fail", "0"], "a whole number from 1 to 1000000, or \"off\""),
+        (&["e2e", "--slot", "0"], "a whole number from 1 to 99"),
+        (&["e2e", "--performance-monitoring=51"], "a whole number from 1 to 50, or \"off\""),
+        (&["e2e", "--patience", "nan"], "a number from 0.1 to 100, or \"auto\""),
+        (&["e2e", "--repeat", "0"], "1..=10000"),
+        (&["e2e", "--repeat", "10001"], "1..=10000"),
+        (&["e2e", "--pairs", "19"], "20..=1000"),
+        (&["e2e", "--shard", "2/1001"], "N at most 1000"),
+        (&["e2e", "--seed=-1", "--chaos"], "invalid digit"),
+        (&["e2e", "--ttl", "0s"], kept_time),
+        (&["up", "mini", "--ttl", "2years"], kept_time),
+        (&["ttl", "0s"], kept_time),
+        (&["ttl", "2h", "--slot", "../x"], "is not a slot: a whole number from 1 to 99"),
+        (&["down", "--slot", "100"], "is not a slot: a whole number from 1 to 99"),
+        (&["shell", "app", "--slot", ""], "is not a slot: a whole number from 1 to 99"),
+        (&["pcap", "app", "--for", "0s"], "a duration from \"100ms\" to \"1day\""),
+        (&["pcap", "app", "--count", "0"], "1..=1000000000"),
+        (&["forward", "app:65536"], "a port from 1 to 65535"),
+        (&["forward", "app:0"], "a port from 1 to 65535"),
+        (&["forward", "app:80", "--port", "0"], "1..=65535"),
+        (&["baseline-update", "--samples", "29"], "30..=1000"),
+        (&["baseline-update", "--over", "2h"], "a duration from \"1s\" to \"1h\""),
+        (&["runs", "prune", "--older", "0s"], "a duration from \"1s\" to \"10years\""),
+        (&["runs", "prune", "--keep", "1000001"], "0..=1000000"),
+        (&["shrink", "--times", "0"], "1..=100"),
+        (&["judge-check", "--live", "--duets", "0"], "1..=10000"),
+        (&["logs", "--since=-1h"], "write a duration (90s"),
+        (&["test", "--jobs", "0"], "1..=256"),
+    ] {
+        refused(args, None, expected);
+    }
+    for (variable, expected) in [
+        (("E2E_TIMEOUT", "25h"), case_time),
+        (("E2E_RETRIES", "-1"), "a whole number from 0 to 100"),
+        (("E2E_MAX_FAIL", "1000001"), "a whole number from 1 to 1000000, or \"off\""),
+        (("E2E_SLOT", "1.5"), "a whole number from 1 to 99"),
+        (("E2E_PERFORMANCE_MONITORING", "inf"), "a whole number from 1 to 50, or \"off\""),
+        (("E2E_PATIENCE", "1e300"), "a number from 0.1 to 100, or \"auto\""),
+        (("E2E_TTL", "-1h"), kept_time),
+        (("E2E_KEEP_CONTAINERS", "yes"), "\"never\", \"failure\" or \"always\""),
+        (("E2E_STATE_DIR", "state"), "is not an absolute path of up to 1024 bytes"),
+        (("E2E_STATE_DIR", "/a b"), "is not an absolute path of up to 1024 bytes"),
+        (("E2E_STATE_DIR", "/a/../b"), "is not an absolute path of up to 1024 bytes"),
+    ] {
+        refused(&["runs"], Some(variable), expected);
+        let named = format!("the environment variable {}", variable.0);
+        refused(&["runs"], Some(variable), &named);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_bad_usage_and_nothing_waits_for_it() {
+    let project = project("name = 'x'\n");
+    let at = |name: &str| project.path().join(name);
+    nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let scenario = at("scenarios/cat/one");
+    std::fs::create_dir_all(&scenario).unwrap();
+    std::fs::create_dir_all(at("containers/mini")).unwrap();
+    std::fs::write(at("containers/mini/template.toml"), "from = 'scratch'\ninit = ['/init']").unwrap();
+    std::fs::write(scenario.join("scenario.toml"), "description = 'x'\n[containers.mini]").unwrap();
+    let refused = |args: &[&str], expected: &str| {
+        let output = xtask(project.path(), args).deadline(DEADLINE).output().unwrap();
+        assert_eq!(output.status, 2, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+    };
+    let pipe = "pipe: it is a named pipe: a file is needed here";
+    refused(&["e2e", "--dry-run", "--chaos-replay", "pipe"], pipe);
+    refused(&["e2e", "--from-bundle", "pipe"], "pipe cannot be taken as a bundle: it is no file");
+    refused(&["judge-check", "pipe"], pipe);
+    refused(&["e2e", "--dry-run", "--chaos-replay", "/dev/zero"], "/dev/zero: it is a device: a file is needed here");
+    refused(&["e2e", "--list", "--set", "mini.x=pipe"], "installs no Python packages");
+    std::fs::rename(at("pipe"), scenario.join("scenario.toml")).unwrap();
+    refused(&["e2e", "--list"], "scenario.toml: it is a named pipe");
+    std::fs::rename(scenario.join("scenario.toml"), at("e2e.toml")).unwrap();
+    refused(&["config", "show"], "e2e.toml: it is a named pipe");
+    std::fs::remove_file(at("e2e.toml")).unwrap();
+    std::fs::write(at("e2e.toml"), "name = 'x'\n[paths]\ncontainers = 'none'").unwrap();
+    refused(&["e2e", "--list"], "none: No such file or directory");
+}
+
+#[test]
+fn a_schedule_out_of_its_ranges_is_refused_with_its_place() {
+    let project = project("name = 'x'\n");
+    let scenario = project.path().join("scenarios/cat/one");
+    std::fs::create_dir_all(&scenario).unwrap();
+    std::fs::create_dir_all(project.path().join("containers/mini")).unwrap();
+    std::fs::write(project.path().join("containers/mini/template.toml"), "from = 'scratch'\ninit = ['/init']").unwrap();
+    let text = "description = 'x'\n[containers.mini]\n[chaos]\n[[chaos.faults]]\nfault = 'net'";
+    std::fs::write(scenario.join("scenario.toml"), text).unwrap();
+    let replay = |length: &str, fault: &str, expected: &str| {
+        let text = format!(
+            "{{\"format_version\": 1, \"case\": \"cat/one:default\", \"profile\": \"default\",\n\"length_ms\": {length},\n\"faults\": [\n{fault}]}}\n"
+        );
+        std::fs::write(project.path().join("chaos.json"), text).unwrap();
+        let args = ["e2e", "--dry-run", "--chaos-replay", "chaos.json"];
+        let output = xtask(project.path(), &args).deadline(DEADLINE).output().unwrap();
+        let status = if expected.is_empty() { 0 } else { 2 };
+        assert_eq!(output.status, status, "{length} {fault}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{length} {fault}: {}", stderr(&output));
+    };
+    let fault = |number: &str, at: &str, lasts: &str, percent: &str| {
+        format!(
+            "{{\"number\": {number}, \"at_ms\": {at}, \"duration_ms\": {lasts}, \"container\": \"mini\", \
+             \"fault\": {{\"name\": \"net.loss\", \"percent\": {percent}}}}}"
+        )
+    };
+    let good = fault("1", "0", "10", "5");
+    replay("1000", &good, "");
+    replay("0", &good, "chaos.json:2:14: 0 is not a whole number from 1 to 3600000");
+    replay("86400000", &good, "chaos.json:2:21: 86400000 is not a whole number from 1 to 3600000");
+    replay("1000", &fault("0", "0", "10", "5"), "chaos.json:4:12: 0 is not a whole number from 1 to 1000000");
+    replay("1000", &fault("1", "-1", "10", "5"), "chaos.json:4:25: -1 is not a whole number from 0 to 3600000");
+    replay("1000", &fault("1", "18446744073709551615", "10", "5"), "chaos.json:4:");
+    replay("1000", &fault("1", "0", "0", "5"), "0 is not a whole number from 1 to 3600000");
+    replay("1000", &fault("1", "0", "10", "101"), "percent: 101 is not a whole number from 1 to 100");
+    replay("1000", &fault("1", "0", "10", "0"), "chaos.json:4:");
+    replay("1000", &fault("1", "995", "10", "5"), "chaos.json:4:2: fault 1 ends at 1005 ms: `length_ms` is 1000");
+    replay("1000", &format!("{good},\n{good}"), "chaos.json:5:2: there are two faults of number 1");
 }
 
 #[test]
@@ -185,7 +325,8 @@ fn what_is_set_and_the_name_go_through_sudo() {
     let open = |path: &Path| std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     // Where an ordinary user can reach both, wherever this checkout lies: the engine, and a sudo that says what it was given.
     let program = folder.path().join("mancer-e2e");
-    std::fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
+    // By another process: a file that this one still has open for writing, in a child of another test, cannot be started.
+    Command::new("cp").arg(env!("CARGO_BIN_EXE_xtask")).arg(&program).run().unwrap();
     let sudo = folder.path().join("sudo");
     std::fs::write(&sudo, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
     [folder.path(), &program, &sudo].into_iter().for_each(open);

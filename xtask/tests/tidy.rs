@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use command_lines::{command_lines, help_texts, parse_as_typed};
+use e2e_contract::{Fault, ParameterRange};
 use files::{engine, folders_with, read, root, rust_files, text_files};
 use rust_rules::{allowance, attributes, host_paths_in_rust, logic, prints, row, unscaled, uses};
 use text_rules::{
@@ -35,15 +36,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "baseline", "bundle", "dist", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest",
-            "plan", "program", "record", "report", "run", "selftest",
+            "baseline", "bundle", "dist", "error", "fault", "guard", "host", "image", "input", "judge", "lab",
+            "manifest", "plan", "program", "record", "report", "run", "selftest",
         ],
     ),
     (
         "run",
         &[
-            "baseline", "error", "fault", "guard", "host", "image", "judge", "lab", "manifest", "perf", "plan",
-            "program", "record", "session",
+            "baseline", "error", "fault", "guard", "host", "image", "input", "judge", "lab", "manifest", "perf",
+            "plan", "program", "record", "session",
         ],
     ),
     ("report", &["fault", "judge", "program", "record"]),
@@ -55,13 +56,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("perf", &["host", "lab", "record"]),
     ("fault", &["error", "guard", "host", "lab", "manifest", "program"]),
     ("lab", &["error", "guard", "host", "manifest", "program"]),
-    ("image", &["error", "guard", "host", "manifest", "program"]),
+    ("image", &["error", "guard", "host", "input", "manifest", "program"]),
     ("guard", &["error", "host"]),
     ("plan", &["error", "manifest"]),
     ("record", &["error", "host::invoker", "judge"]),
     ("judge", &["error"]),
-    ("manifest", &["error"]),
+    ("manifest", &["error", "input"]),
     ("host", &["error", "program"]),
+    ("input", &["error"]),
     ("error", &["program"]),
     ("program", &[]),
 ];
@@ -469,6 +471,13 @@ fn every_fault_is_described_with_its_parameters() {
             has.difference(&wants)
                 .map(|parameter| format!("{path}: {name} has no parameter {parameter}\n    cure: take its line out")),
         );
+        for parameter in &wants {
+            let Some(range) = ends(name, parameter) else { continue };
+            let line = text.lines().find(|line| line.starts_with(&format!("- `{parameter}`: "))).unwrap_or_default();
+            if !line.replace(',', "").contains(&range) {
+                broken.push(format!("{path}: {name} does not say the range of {parameter}\n    cure: write {range}"));
+            }
+        }
         for start in ["- Bites: ", "- Gone: "] {
             if !text.lines().any(|line| line.starts_with(start)) {
                 broken.push(format!("{path}: {name} does not say how it is seen\n    cure: write {start}..."));
@@ -480,6 +489,21 @@ fn every_fault_is_described_with_its_parameters() {
         }
     }
     expect_none(&broken);
+}
+
+/// The ends of a parameter's range, as documentation writes them.
+fn ends(fault: &str, parameter: &str) -> Option<String> {
+    let (ParameterRange::Number { least, most } | ParameterRange::Offset { least, most }) =
+        Fault::range_of(fault, parameter)?
+    else {
+        return None;
+    };
+    let shown = |bytes: i64| match bytes {
+        0x10_0000 => "1 MiB".to_owned(),
+        0x1000_0000_0000 => "16 TiB".to_owned(),
+        number => number.to_string(),
+    };
+    Some(format!("{} to {}", shown(least), shown(most)))
 }
 
 #[test]

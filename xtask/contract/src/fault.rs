@@ -2,12 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One kind of damage. It is done to one container of the lab; [`crate::FaultInject`] names it.
+// `remote`: what is derived are methods of the same names, so that `Deserialize` below can hold what was read to its ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "name", deny_unknown_fields)]
+#[serde(remote = "Self", tag = "name", deny_unknown_fields)]
 pub enum Fault {
     /// The first process is killed, and all others with it. Healed by a start.
     #[serde(rename = "node.kill")]
@@ -15,7 +17,7 @@ pub enum Fault {
     /// It is shut down as an operator would; what does not end in time is killed. Healed by a start.
     #[serde(rename = "node.stop")]
     NodeStop {
-        /// How long its processes may take.
+        /// How long its processes may take: 0 to 600,000 ms.
         grace_ms: u64,
     },
     /// No process of it runs, and its memory and connections stay. Healed by a thaw.
@@ -26,7 +28,7 @@ pub enum Fault {
     NodeRestartStorm {
         /// How often it comes up in between: 1 to 20.
         times: u32,
-        /// How long it stays up each time, once it runs programs: up to 10,000 ms.
+        /// How long it stays up each time, once it runs programs: 0 to 10,000 ms.
         up_ms: u64,
     },
     /// All processes whose command is this one are killed. Healed by whoever starts it again: a supervisor, or the
@@ -85,10 +87,10 @@ pub enum Fault {
     NetDelay {
         /// By this much: 1 to 10,000 ms.
         delay_ms: u32,
-        /// Give or take this much, no more than the delay, drawn for each packet: one may overtake another.
+        /// Give or take this much, 0 to 10,000 ms and no more than the delay, drawn for each packet: one may overtake another.
         #[serde(default)]
         jitter_ms: u32,
-        /// So many of a hundred packets do not wait, and overtake all that do.
+        /// So many of a hundred packets do not wait, and overtake all that do: 0 to 90.
         #[serde(default)]
         reorder_percent: u8,
     },
@@ -101,7 +103,7 @@ pub enum Fault {
     /// Every so-many-eth packet to it gets lost, exactly.
     #[serde(rename = "net.nth-loss")]
     NetNthLoss {
-        /// 2 loses every other one.
+        /// 2 to 10,000: 2 loses every other one.
         every: u32,
     },
     /// Packets to it arrive twice.
@@ -134,14 +136,14 @@ pub enum Fault {
     /// TCP segments to it are answered with a reset: connections break, and no new one comes about.
     #[serde(rename = "net.reset")]
     NetReset {
-        /// Only those to this port of it; without it all.
+        /// Only those to this port of it, 1 to 65,535; without it all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
     },
     /// Packets to one TCP port of it get lost.
     #[serde(rename = "net.port-block")]
     NetPortBlock {
-        /// The port.
+        /// The port: 1 to 65,535.
         port: u16,
     },
     /// Its questions to name servers (port 53) get no answer.
@@ -164,7 +166,7 @@ pub enum Fault {
     DiskFull {
         /// A path on a volume of the container's template.
         path: String,
-        /// How much stays free.
+        /// How much stays free, in bytes: 0 to 16 TiB.
         #[serde(default)]
         free_bytes: u64,
     },
@@ -173,7 +175,7 @@ pub enum Fault {
     DiskInodes {
         /// A path on a volume of the container's template.
         path: String,
-        /// How many more files it takes.
+        /// How many more files it takes: 0 to 10,000.
         #[serde(default)]
         free_inodes: u64,
     },
@@ -182,7 +184,7 @@ pub enum Fault {
     DiskSlow {
         /// A path on an ext4 volume of the container's template.
         path: String,
-        /// Bound, in kilobytes (1000 bytes) per second, for reading and for writing.
+        /// Bound, in kilobytes (1000 bytes) per second, for reading and for writing: 100 to 20,000.
         kilobytes_per_second: u32,
     },
     /// Nothing can be written to a volume that nobody has open for writing.
@@ -228,9 +230,9 @@ pub enum Fault {
     FileBitflip {
         /// Absolute path in the container.
         path: String,
-        /// Byte in the file, from 0.
+        /// Byte in the file: 0 to 16 TiB.
         offset: u64,
-        /// Bit in that byte, from 0.
+        /// Bit in that byte: 0 to 7.
         #[serde(default)]
         bit: u8,
     },
@@ -239,19 +241,19 @@ pub enum Fault {
     FileTruncate {
         /// Absolute path in the container.
         path: String,
-        /// What is left of it.
+        /// What is left of it, in bytes: 0 to 16 TiB.
         size_bytes: u64,
     },
     /// It may use less memory.
     #[serde(rename = "memory.limit")]
     MemoryLimit {
-        /// The bound.
+        /// The bound, in bytes: 1 MiB to 16 TiB.
         bytes: u64,
     },
     /// A process inside takes memory and keeps it.
     #[serde(rename = "memory.pressure")]
     MemoryPressure {
-        /// How much.
+        /// How much, in bytes: 1 MiB to 16 TiB.
         bytes: u64,
     },
     /// It uses more memory than it may, until the kernel kills a process in it. Healed by memory.
@@ -278,7 +280,7 @@ pub enum Fault {
     /// It may have no more processes but these.
     #[serde(rename = "pids.cap")]
     PidsCap {
-        /// How many more.
+        /// How many more: 0 to 1000.
         #[serde(default)]
         free: u32,
     },
@@ -287,7 +289,7 @@ pub enum Fault {
     FdCap {
         /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
         command: String,
-        /// How many more.
+        /// How many more: 0 to 256.
         #[serde(default)]
         free: u32,
     },
@@ -297,7 +299,7 @@ pub enum Fault {
     ClockJump {
         /// Such as `postgresql.service`.
         unit: String,
-        /// Forwards, or backwards where it is negative.
+        /// Forwards, or backwards where it is negative: 1000 to 315,360,000,000 ms (ten years) either way.
         offset_ms: i64,
     },
     /// The clock of a systemd unit's processes is too fast or too slow. The unit is restarted before, to get a clock of its
@@ -306,7 +308,7 @@ pub enum Fault {
     ClockRate {
         /// Such as `postgresql.service`.
         unit: String,
-        /// Of the right rate: 200 is twice as fast.
+        /// Of the right rate, 10 to 10,000 and at least 10 more or less than 100: 200 is twice as fast.
         percent: u32,
     },
 }
@@ -335,6 +337,20 @@ pub enum Direction {
     Inbound,
     /// What it sends.
     Outbound,
+}
+
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fault = Self::deserialize(deserializer)?;
+        fault.check().map_err(D::Error::custom)?;
+        Ok(fault)
+    }
 }
 
 impl Fault {

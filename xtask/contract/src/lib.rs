@@ -6,6 +6,7 @@
 
 mod fault;
 mod method;
+mod range;
 #[cfg(test)]
 mod reference;
 mod rpc;
@@ -13,6 +14,7 @@ mod stream;
 
 pub use fault::{Direction, Fault, Partition};
 pub use method::*;
+pub use range::{ParameterRange, is_absolute_path};
 pub use rpc::*;
 pub use stream::Stream;
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::range::deadline_ms;
 use crate::{ErrorCode, Fault, Stream};
 
 /// A request's parameters, with the method's name and the shape of its answer.
@@ -108,7 +109,9 @@ pub struct Exec {
     /// User inside the container, by name; root if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Past this it is killed inside the container, with its children, and the answer says so.
+    /// Past this, 1 to 86,400,000 ms (a day), it is killed inside the container, with its children, and the answer says so.
+    #[serde(deserialize_with = "deadline_ms")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Exec, "exec", ExecResult,
@@ -147,7 +150,9 @@ pub struct Put {
     /// `user` or `user:group` by name inside the container; root if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Past this the answer is an error.
+    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    #[serde(deserialize_with = "deadline_ms")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Put, "put", Done,
@@ -163,7 +168,9 @@ pub struct Get {
     pub container: String,
     /// Absolute path in the container.
     pub path: String,
-    /// Past this the answer is an error.
+    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    #[serde(deserialize_with = "deadline_ms")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Get, "get", Stream,
@@ -179,7 +186,9 @@ pub struct Wait {
     pub container: String,
     /// What to wait for.
     pub condition: Condition,
-    /// Past this, or as soon as the container has died, the answer is an error with the last observation.
+    /// Past this, 1 to 86,400,000 ms (a day), or as soon as the container has died, the answer is an error with the last observation.
+    #[serde(deserialize_with = "deadline_ms")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Wait, "wait", Waited,
@@ -609,7 +618,9 @@ pub struct Screenshot {
     pub name: String,
     /// Such as `http://app/status`; the names of the lab's containers resolve.
     pub url: String,
-    /// Past this the answer is an error.
+    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    #[serde(deserialize_with = "deadline_ms")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Screenshot, "screenshot", Picture,
@@ -646,7 +657,9 @@ pub struct ScreenshotCompare {
     pub name: String,
     /// Such as `http://app/status`; the names of the lab's containers resolve.
     pub url: String,
-    /// Past this the answer is an error.
+    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    #[serde(deserialize_with = "deadline_ms")]
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
     /// The other picture: a PNG, by its absolute path.
     pub expected: PathBuf,

@@ -46,7 +46,7 @@ impl Store {
     /// [`Error::BadFile`] for one that cannot be used, or that lies where another one belongs.
     pub fn read(&self, machine_class: &str, scenario: &str) -> anyhow::Result<Option<Baseline>> {
         let path = self.path(machine_class, scenario);
-        if !path.is_file() {
+        if !path.exists() {
             return Ok(None);
         }
         let baseline = self.read_file(&path)?;
@@ -104,7 +104,7 @@ impl Store {
     /// # Errors
     /// [`Error::BadFile`] for one that cannot be used.
     pub fn read_file(&self, path: &Path) -> anyhow::Result<Baseline> {
-        let bytes = self.owner.read(path)?;
+        let bytes = self.owner.read(path).map_err(|error| Error::Usage(format!("{error:#}")))?;
         let text = String::from_utf8(bytes).map_err(|_| Error::BadFile {
             path: path.to_owned(),
             line: 1,

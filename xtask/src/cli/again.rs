@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::bundle;
+use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::image::{self, Replacement};
 use crate::manifest::Project;
@@ -29,9 +30,15 @@ impl Again {
     /// A run of this project.
     ///
     /// # Errors
-    /// When there is no such run, or it has no record.
+    /// When there is no such run, or it still goes on.
     pub fn of_run(context: &Context, run: &str) -> anyhow::Result<Self> {
-        Ok(Self { root: context.root.clone(), run: PastRun::find(&context.root, run)?, notes: Vec::new() })
+        let run = PastRun::find(&context.root, run)?;
+        let name = &run.record.run_id;
+        if run.record.unfinished.as_ref().is_some_and(|end| end.still_runs) {
+            let message = format!("{name} still runs: what does not pass in it is known when it has ended");
+            return Err(Error::Usage(message).into());
+        }
+        Ok(Self { root: context.root.clone(), run, notes: Vec::new() })
     }
 
     /// A run out of a bundle, which is laid out below this project's runs.
@@ -97,6 +104,8 @@ impl Again {
     /// When a file that goes into a layer cannot be read.
     pub fn notes(&self, project: &Project, plan: &Plan, replacements: &[Replacement]) -> anyhow::Result<Vec<String>> {
         let mut notes = self.notes.clone();
+        let name = &self.run.record.run_id;
+        notes.extend(self.run.record.remarks().into_iter().map(|remark| format!("run {name}: {remark}")));
         let wanted = plan.templates(project);
         let mut same = 0;
         for layer in image::status(project, &wanted, replacements)? {
@@ -143,6 +152,7 @@ mod tests {
             machine: None,
             packages: BTreeMap::new(),
             part: None,
+            ..RunRecord::default()
         };
         let run = PastRun { folder: "/p/target/e2e/20260101-000000-1".into(), record };
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();

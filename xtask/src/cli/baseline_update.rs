@@ -18,7 +18,7 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::{Invoker, is_root};
 use crate::image;
 use crate::judge::COMMITTED_SAMPLES;
-use crate::manifest::Project;
+use crate::manifest::{Project, RepeatTime, word_within};
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
 use crate::run::{self, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(30..=1000))]
     samples: u32,
     /// How long each operation is repeated at least: a machine is quicker or slower for seconds at a time.
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = word_within::<RepeatTime>)]
     over: Duration,
     #[command(flatten)]
     slot: SlotFlag,

@@ -61,7 +61,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         println!(
             "{:#}",
             json!({ "format_version": 1, "bundle": path, "size_bytes": size_bytes, "files": files, "run": bundle.run_id,
-                    "redactions": bundle.redactions, "left_out": bundle.left_out })
+                    "redactions": bundle.redactions, "left_out": bundle.left_out, "incomplete": run.record.remarks() })
         );
         return Ok(EXIT_PASSED);
     }
@@ -71,6 +71,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         println!("redacted {count}{times} in {}: {}", redaction.path, redaction.kind);
     }
     bundle.left_out.iter().for_each(|why| println!("left out {why}"));
+    run.record.remarks().iter().for_each(|remark| println!("incomplete: {remark}"));
     let count: u32 = bundle.redactions.iter().map(|redaction| redaction.count).sum();
     println!(
         "{}: {} files, {:.1} MiB, {count} secrets taken out of the record",

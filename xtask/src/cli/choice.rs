@@ -1,6 +1,7 @@
 //! Which of the labs and containers that exist now is meant.
 
 use super::Context;
+use super::settings::slot_word;
 use crate::error::Error;
 use crate::guard::Slot;
 use crate::lab::{LiveLab, LiveMachine};
@@ -10,7 +11,7 @@ use crate::manifest::nearest;
 #[derive(Debug, clap::Args)]
 pub struct InLab {
     /// The slot of the lab, where several have a container of that name.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = slot_word)]
     pub slot: Option<String>,
 }
 
@@ -44,7 +45,7 @@ pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
         let labs = LiveLab::all();
         let slots: Vec<&str> = labs.iter().map(|lab| lab.slot.as_str()).collect();
         let hint = if slots.is_empty() {
-            "no lab exists now: `cargo xtask up` makes one".to_owned()
+            "no lab exists now: `cargo xtask up TEMPLATE` makes one".to_owned()
         } else {
             format!("there are labs in {}", slots.join(", "))
         };
@@ -77,7 +78,7 @@ fn unknown(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Error {
     let hint = match nearest(name, names) {
         Some(near) => format!("did you mean {near}?"),
         None if labs.is_empty() => {
-            "no lab exists now: `cargo xtask up` makes one, and `cargo xtask e2e --keep-containers=always` keeps one"
+            "no lab exists now: `cargo xtask up TEMPLATE` makes one, and `cargo xtask e2e --keep-containers=always` keeps one"
                 .into()
         }
         None => "`cargo xtask ps` shows what there is".into(),

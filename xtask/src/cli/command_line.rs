@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use e2e_contract::is_absolute_path;
 
 use super::headings::EVERYWHERE;
 use super::look::LookArgs;
@@ -15,6 +16,7 @@ use super::{
     report, runs, setup, shrink, test, up,
 };
 use crate::error::Error;
+use crate::guard::state_dir;
 use crate::host::patience;
 use crate::manifest::{Defaults, PatienceFactor};
 use crate::report::terminal::Terminal;
@@ -158,6 +160,7 @@ impl Cli {
             return Err(Error::Usage(message.into()).into());
         }
         let root = std::path::absolute(root)?;
+        check_state_dir(&state_dir())?;
         let settings = if self.verb.is_a_helper() {
             Settings::built_in()
         } else {
@@ -255,6 +258,20 @@ impl Verb {
 
 /// Names the project's folder.
 const ROOT_VARIABLE: &str = "E2E_ROOT";
+
+/// The state folder becomes part of LXC's configuration and of the options of mounts, whose words it must not end.
+fn check_state_dir(folder: &Path) -> Result<(), Error> {
+    let fits = |text: &str| {
+        let ends_word = |c: char| c.is_whitespace() || c.is_control() || ":,\\\"'#=".contains(c);
+        is_absolute_path(text) && text.len() <= 1024 && !text.contains(ends_word)
+    };
+    if folder.to_str().is_some_and(fits) {
+        return Ok(());
+    }
+    let problem =
+        "is not an absolute path of up to 1024 bytes, without `..`, blanks, quotation marks and any of : , = # \\";
+    Err(Error::Usage(format!("the environment variable E2E_STATE_DIR: {} {problem}", folder.display())))
+}
 
 /// The folder of the project that this folder lies in; the folder itself where there is none.
 fn project_above(folder: &Path) -> PathBuf {

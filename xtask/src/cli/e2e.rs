@@ -162,8 +162,8 @@ Examples:
   cargo xtask e2e --baseline-ref v1.2            # has it become slower?";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, 3 no lab could be had, 4 a measured operation has become \
-worse, 5 interrupted.
+Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, 3 no lab could be had, or the run or its \
+reports could not be written, 4 a measured operation has become worse, 5 interrupted.
 
 What holds where no flag is given: `cargo xtask config show`.";
 
@@ -289,12 +289,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
-    name.write_reports(&project, context);
+    let reports = name.write_reports(&project, context);
     let record = ended?;
     if context.format == Format::Human {
         context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
     }
-    Ok(record.exit_code)
+    let exit_code = reports.exit_code(record.exit_code);
+    if exit_code != record.exit_code {
+        context.terminal.warn(&format!("the run passed, but not all of its reports are there: exit code {exit_code}"));
+    }
+    Ok(exit_code)
 }
 
 /// What is set for this run, its flags above all.

@@ -115,7 +115,9 @@ fn slot_with_faults(lab: &InLab) -> Result<Slot, Error> {
     match (found.pop(), found.is_empty()) {
         (Some(slot), true) => Ok(slot),
         (Some(_), false) => Err(Error::Usage("faults are on in several labs: --slot N says which is meant".into())),
-        (None, _) => Err(Error::Usage("no fault is on in any lab: `cargo xtask fault inject` does one".into())),
+        (None, _) => Err(Error::Usage(
+            "no fault is on in any lab: `cargo xtask fault inject FAULT --on CONTAINER` does one".into(),
+        )),
     }
 }
 

@@ -80,9 +80,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 fn parse(text: &str) -> Result<(&str, u16), Error> {
     let parsed =
         text.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok().filter(|port| *port > 0)?)));
-    parsed
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| Error::Usage(format!("{text:?} is no port of a container: write NAME:PORT, such as app:80")))
+    parsed.filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+        Error::Usage(format!(
+            "{text:?} is not a port of a container: write NAME:PORT, such as app:80, with a port from 1 to 65535"
+        ))
+    })
 }
 
 #[cfg(test)]

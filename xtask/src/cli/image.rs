@@ -85,7 +85,11 @@ fn build(project: &Project, args: &BuildArgs, context: &Context) -> anyhow::Resu
     let replacements = args.set.iter().map(|text| Replacement::parse(text, project)).collect::<Result<Vec<_>, _>>()?;
     let names = if args.names.is_empty() { all(project) } else { args.names.clone() };
     let path = LockFile::path(project);
-    let mut lock = LockFile::read(&path)?;
+    let mut lock = match LockFile::read(&path) {
+        // It is written anew as a whole, so that nothing of the old one is needed.
+        Err(_) if !args.locked && args.names.is_empty() && replacements.is_empty() => LockFile::of(&[]),
+        read => read?,
+    };
     if args.locked {
         refuse(&lock.compare(&status(project, &names, &replacements)?))?; // before minutes are spent on the wrong layers
     }
@@ -150,8 +154,11 @@ fn remove_layers<'a>(
         return Ok(0);
     }
     let problem = format!("in use by a lab or a build, not removed: {}", in_use.join(", "));
-    Err(Error::Host { problem, cure: "cargo xtask ps says who runs; cargo xtask clean removes kept labs".into() }
-        .into())
+    Err(Error::Host {
+        problem,
+        cure: "`cargo xtask ps` shows who runs, `cargo xtask down --slot N` takes a kept lab down".into(),
+    }
+    .into())
 }
 
 fn all(project: &Project) -> Vec<String> {

@@ -12,6 +12,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::packages::{Use, Uses};
+use crate::input;
 use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
 use crate::run::{Interrupt, LiveCheck, Options, live_check};
@@ -115,9 +116,7 @@ fn print(rates: &[Rate], context: &Context) {
 }
 
 fn read(path: &Path) -> Result<Recording, Error> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Error::Usage(format!("reading {}: {error}", path.display())))?;
-    Recording::parse(path, &text)
+    Recording::parse(path, &input::read_text(path)?)
 }
 
 fn line(rate: &Rate) -> String {

@@ -36,8 +36,7 @@ pub(super) fn show(filter: &Filter<'_>, lab: &InLab, follow: Follow, context: &C
         None => lab.labs()?.into_iter().flat_map(|lab| lab.machines).collect(),
     };
     if machines.is_empty() {
-        let message =
-            "no lab exists now: `cargo xtask up` makes one, and `cargo xtask e2e --keep-containers=always` keeps one";
+        let message = "no lab exists now: `cargo xtask up TEMPLATE` makes one, and `cargo xtask e2e --keep-containers=always` keeps one";
         return Err(Error::Usage(message.into()).into());
     }
     // Without the project that the lab is of, its templates' files are not known.

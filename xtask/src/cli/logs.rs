@@ -1,6 +1,7 @@
 //! `cargo xtask logs`: what was logged in a run, or is in a live lab, merged by time over all machines.
 
-use std::io::Write as _;
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
 
 use regex::Regex;
 use serde_json::json;
@@ -8,11 +9,12 @@ use serde_json::json;
 use super::choice::InLab;
 use super::live_logs::{self, Follow};
 use super::log_since::Since;
+use super::settings::slot_word;
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::manifest::nearest;
-use crate::record::PastRun;
 use crate::record::logs::{LogDigest, LogLevel, LogLine};
+use crate::record::{PastRun, Stamped};
 use crate::report::terminal::LogClock;
 
 /// Show what all machines logged, merged by time.
@@ -43,7 +45,7 @@ pub struct Args {
     #[arg(long, requires = "live")]
     follow: bool,
     /// With --live: the slot of the lab, where several have such a container.
-    #[arg(long, requires = "live", value_name = "N")]
+    #[arg(long, requires = "live", value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
     /// Only from then on, such as 90s on the run's clock, or 07:20:25.
     ///
@@ -127,27 +129,19 @@ fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let attempts = attempts(&run, args.case.as_deref())?;
     let since_ms = args.since.map(|since| since.on_clock_of(&run.record.started_at)).transpose()?;
     let filter = filter(args, name, since_ms);
-    let mut known: Vec<String> = Vec::new();
-    let mut shown: Vec<(Attempt<'_>, Vec<LogLine>)> = Vec::new();
-    for attempt in attempts {
-        let lines = run.log_lines(attempt.folder)?;
-        for line in &lines {
-            if !known.contains(&line.machine) {
-                known.push(line.machine.clone());
-            }
+    if let Some(name) = name {
+        let known: BTreeSet<String> = attempts.iter().flat_map(|attempt| run.log_machines(attempt.folder)).collect();
+        if !known.contains(name) {
+            let near = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
+            let there = known.iter().cloned().collect::<Vec<_>>().join(", ");
+            let hint = near.unwrap_or_else(|| format!("there are {there}"));
+            return Err(Error::Usage(format!("run {} has no logs of {name:?}: {hint}", run.record.run_id)).into());
         }
-        shown.push((attempt, lines));
     }
-    if let Some(name) = name.filter(|name| !known.iter().any(|known| known == name)) {
-        let near = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
-        let hint = near.unwrap_or_else(|| format!("there are {}", known.join(", ")));
-        return Err(Error::Usage(format!("run {} has no logs of {name:?}: {hint}", run.record.run_id)).into());
-    }
-    if args.digest {
-        show_digests(&run, &shown, &filter, context)?;
-    } else {
-        show_lines(&run, &shown, &filter, context)?;
-    }
+    run.record.remarks().iter().for_each(|remark| context.terminal.warn(remark));
+    let what = if args.digest { What::Digest } else { What::Lines };
+    let mut out = std::io::stdout().lock();
+    Shown { run: &run, attempts, filter: &filter, what, context, rows: Vec::new() }.write(&mut out)?;
     Ok(EXIT_PASSED)
 }
 
@@ -201,29 +195,100 @@ fn attempts<'a>(run: &'a PastRun, case: Option<&str>) -> Result<Vec<Attempt<'a>>
     }
 }
 
-fn show_lines(
-    run: &PastRun,
-    shown: &[(Attempt<'_>, Vec<LogLine>)],
-    filter: &Filter<'_>,
-    context: &Context,
-) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if context.format == Format::Json {
-        let head = json!({ "format_version": 1, "run_id": run.record.run_id, "started_at": run.record.started_at });
-        writeln!(out, "{head}")?;
+/// Which of the two is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Lines,
+    Digest,
+}
+
+/// What is shown of a run. One attempt after the other is read, shown and forgotten.
+struct Shown<'a> {
+    run: &'a PastRun,
+    attempts: Vec<Attempt<'a>>,
+    filter: &'a Filter<'a>,
+    what: What,
+    context: &'a Context,
+    /// Digests as JSON, which are one document.
+    rows: Vec<serde_json::Value>,
+}
+
+impl Shown<'_> {
+    fn write(mut self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let record = &self.run.record;
+        let json = self.context.format == Format::Json;
+        if json && self.what == What::Lines {
+            let head = json!({ "format_version": 1, "run_id": record.run_id, "started_at": record.started_at });
+            writeln!(out, "{head}")?;
+        }
+        let mut wanted: HashMap<&str, Attempt<'_>> =
+            self.attempts.iter().map(|attempt| (attempt.folder, *attempt)).collect();
+        let run = self.run;
+        let gaps = run.each_attempt(|told| {
+            let attempt = wanted.remove(told.folder.as_deref().unwrap_or_default());
+            self.attempt(attempt, told.events(), out)
+        })?;
+        // Their events are missing; what was logged may be there all the same.
+        for attempt in self.attempts.clone() {
+            self.attempt(wanted.remove(attempt.folder), &[], out)?;
+        }
+        for gap in gaps.iter().filter(|gap| !run.record.gaps.contains(gap)) {
+            self.context.terminal.warn(gap);
+        }
+        if json && self.what == What::Digest {
+            let run_id = &self.run.record.run_id;
+            writeln!(out, "{:#}", json!({ "format_version": 1, "run_id": run_id, "attempts": self.rows }))?;
+        }
+        Ok(())
     }
-    for (attempt, lines) in shown {
-        if context.format == Format::Human && shown.len() > 1 {
+
+    fn attempt(&mut self, attempt: Option<Attempt<'_>>, events: &[Stamped], out: &mut dyn Write) -> anyhow::Result<()> {
+        let Some(attempt) = attempt else { return Ok(()) };
+        let lines = self.run.log_lines(attempt.folder, events);
+        match self.what {
+            What::Lines => self.lines(attempt, &lines, out),
+            What::Digest => self.digest(attempt, &lines, events, out),
+        }
+    }
+
+    fn lines(&self, attempt: Attempt<'_>, lines: &[LogLine], out: &mut dyn Write) -> anyhow::Result<()> {
+        if self.context.format == Format::Human && self.attempts.len() > 1 {
             writeln!(out, "==> {} <==", attempt.title())?;
         }
-        for line in filter.wanted(lines) {
-            match context.format {
-                Format::Human => writeln!(out, "{}", context.terminal.log_line(line, LogClock::Run))?,
-                Format::Json => writeln!(out, "{}", line_as_json(line, Some(attempt))?)?,
+        for line in self.filter.wanted(lines) {
+            match self.context.format {
+                Format::Human => writeln!(out, "{}", self.context.terminal.log_line(line, LogClock::Run))?,
+                Format::Json => writeln!(out, "{}", line_as_json(line, Some(&attempt))?)?,
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn digest(
+        &mut self,
+        attempt: Attempt<'_>,
+        lines: &[LogLine],
+        events: &[Stamped],
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        let lines: Vec<LogLine> = self.filter.wanted(lines).cloned().collect();
+        let performance = self.run.performance(attempt.folder).unwrap_or_else(|error| {
+            self.context.terminal.warn(&format!("{}: no bottlenecks are counted: {error:#}", attempt.title()));
+            None
+        });
+        let digest = LogDigest::of(&lines, events, performance.as_ref());
+        match self.context.format {
+            Format::Human => {
+                for line in self.context.terminal.log_digest(&attempt.title(), &digest) {
+                    writeln!(out, "{line}")?;
+                }
+            }
+            Format::Json => {
+                self.rows.push(json!({ "case": attempt.case, "attempt": attempt.number, "digest": digest }));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn line_as_json(line: &LogLine, attempt: Option<&Attempt<'_>>) -> serde_json::Result<serde_json::Value> {
@@ -233,34 +298,6 @@ fn line_as_json(line: &LogLine, attempt: Option<&Attempt<'_>>) -> serde_json::Re
         object.insert("attempt".into(), attempt.number.into());
     }
     Ok(value)
-}
-
-fn show_digests(
-    run: &PastRun,
-    shown: &[(Attempt<'_>, Vec<LogLine>)],
-    filter: &Filter<'_>,
-    context: &Context,
-) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let mut rows = Vec::new();
-    for (attempt, lines) in shown {
-        let lines: Vec<LogLine> = filter.wanted(lines).cloned().collect();
-        let (events, performance) = (run.attempt_events(attempt.folder)?, run.performance(attempt.folder)?);
-        let digest = LogDigest::of(&lines, &events, performance.as_ref());
-        match context.format {
-            Format::Human => {
-                for line in context.terminal.log_digest(&attempt.title(), &digest) {
-                    writeln!(out, "{line}")?;
-                }
-            }
-            Format::Json => rows.push(json!({ "case": attempt.case, "attempt": attempt.number, "digest": digest })),
-        }
-    }
-    if context.format == Format::Json {
-        let value = json!({ "format_version": 1, "run_id": run.record.run_id, "attempts": rows });
-        writeln!(out, "{value:#}")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

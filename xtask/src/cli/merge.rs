@@ -16,7 +16,8 @@ use crate::record::Shards;
 #[command(
     after_help = "It proves that the shards cover the suite once: each case in one of them, and none twice. Where a shard is \
                   missing, its cases count as not run, and what would have passed ends with exit code 3. Else the exit code \
-                  is the worst of the shards'. The joined run lies in target/e2e like any other, with its reports.\n\n\
+                  is the worst of the shards'. A shard that was killed is joined as far as its events go, and counts as \
+                  interrupted. The joined run lies in target/e2e like any other, with its reports.\n\n\
                   Examples:\n  cargo xtask merge shards/\n  cargo xtask merge shard-1/20261122-194813-4422 shard-2/20261122-194815-977"
 )]
 pub struct Args {
@@ -34,10 +35,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let shards = Shards::find(&args.folders)?;
     shards.notes().iter().for_each(|note| context.terminal.warn(note));
     let run = shards.join(&project.root, &Invoker::find())?;
-    reports::write(&run, &project, context);
+    let reports = reports::write(&run, &project, context);
     match context.format {
         Format::Human => context.terminal.show_past_run(&run)?,
         Format::Json => println!("{:#}", serde_json::to_value(&run.record)?),
     }
-    Ok(run.record.exit_code)
+    Ok(reports.exit_code(run.record.exit_code))
 }

@@ -15,6 +15,7 @@ use crate::host::invoker::{Invoker, is_root};
 use crate::host::pcap::PcapWriter;
 use crate::host::receive_buffer::kibibytes;
 use crate::lab::{LiveLab, LiveMachine};
+use crate::manifest::{CaptureTime, word_within};
 use crate::run::Interrupt;
 
 /// How often it is looked whether it shall go on.
@@ -38,10 +39,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How long, such as 10s.
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = word_within::<CaptureTime>)]
     time: Option<Duration>,
     /// How many packets.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     count: Option<u64>,
     #[command(flatten)]
     lab: InLab,

@@ -14,6 +14,7 @@ use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which};
 use crate::record::{PastRun, RunDir};
 use crate::report::html;
+use crate::report::terminal::Terminal;
 
 /// Bound on how long it may take to start a browser.
 const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
@@ -25,8 +26,8 @@ const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
 Examples:
   cargo xtask report --open
   cargo xtask report --compare RUN_A RUN_B",
-    after_long_help = "Every run writes its page by itself; this makes it again, for a run of an older engine or after a change of \
-                  the engine. With --compare, one page shows two runs side by side; it lies in the second one's folder."
+    after_long_help = "Every run writes its page by itself; this makes it again: for a run that was killed or still goes on, whose \
+                  page says what is missing, for one of an older engine, or after a change of the engine. With --compare, one page shows two runs side by side; it lies in the second one's folder."
 )]
 pub struct Args {
     /// The run: its name, its folder, or `latest`.
@@ -48,7 +49,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let owner = Invoker::find();
     let (path, size_bytes) = match args.compare.as_deref() {
         Some([first, second]) => compare(&context.root, first, second, &owner)?,
-        _ => explain(&context.root, &args.run, &owner)?,
+        _ => explain(&context.root, &args.run, &owner, &context.terminal)?,
     };
     if context.format == Format::Json {
         println!("{:#}", json!({ "format_version": 1, "report": path, "size_bytes": size_bytes }));
@@ -62,11 +63,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// Writes the page of a run; the answer is its path and its size.
-fn explain(root: &Path, run: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
+fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyhow::Result<(PathBuf, usize)> {
     let run = PastRun::find(root, run)?;
     let dir = RunDir::of(&run, owner.clone());
     // The folder is the user's, who may plant links there: it is read with the user's rights.
     let text = dir.act(|| html::page(&run, &run.events()?))?;
+    // What is missing stands on the page; whoever waits for the path shall know it too.
+    run.record.remarks().iter().for_each(|remark| terminal.warn(remark));
     dir.write(html::FILE, text.as_bytes())?;
     Ok((dir.path().join(html::FILE), text.len()))
 }

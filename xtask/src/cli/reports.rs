@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context as _;
 
 use super::{Context, Format};
+use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::{Event, PastRun, RUNS_FOLDER, RunDir, Stamped};
@@ -31,28 +32,46 @@ impl RunName {
         })
     }
 
-    /// Writes the reports of the run, where it came to a record. What cannot be written is a warning: the run is what it is.
-    pub fn write_reports(&self, project: &Project, context: &Context) {
-        let Some(name) = self.0.get() else { return };
-        let folder = project.root.join(RUNS_FOLDER).join(name);
-        if !folder.join("run.json").is_file() {
-            return;
-        }
-        match PastRun::read(folder) {
+    /// Writes the reports of the run, whatever came of its record; the answer says whether all are there.
+    pub fn write_reports(&self, project: &Project, context: &Context) -> Reports {
+        let Some(name) = self.0.get() else { return Reports::Written };
+        match PastRun::read(project.root.join(RUNS_FOLDER).join(name)) {
             Ok(run) => write(&run, project, context),
-            Err(error) => context.terminal.warn(&format!("{error:#}")),
+            Err(error) => {
+                context.terminal.warn(&format!("no report can be made: {error:#}"));
+                Reports::Missing
+            }
         }
     }
 }
 
-/// Writes the reports of a run. What cannot be written is a warning.
-pub fn write(run: &PastRun, project: &Project, context: &Context) {
-    let owner = Invoker::find();
-    let problems = files::write_all(run, &RunDir::of(run, owner.clone()));
-    problems.iter().for_each(|problem| context.terminal.warn(problem));
-    if let Err(error) = tell_github(project, run, &owner, context) {
-        context.terminal.warn(&format!("{error:#}"));
+/// Whether the reports of a run are all there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reports {
+    /// All of them are.
+    Written,
+    /// One at least could not be written; which and why was said.
+    Missing,
+}
+
+impl Reports {
+    /// Exit code of a run that ends with this one: a run without its reports has not done what was asked.
+    #[must_use]
+    pub fn exit_code(self, run: u8) -> u8 {
+        match self {
+            Self::Missing if run == EXIT_PASSED => EXIT_INFRASTRUCTURE,
+            Self::Written | Self::Missing => run,
+        }
     }
+}
+
+/// Writes the reports of a run. What cannot be written is said.
+pub fn write(run: &PastRun, project: &Project, context: &Context) -> Reports {
+    let owner = Invoker::find();
+    let mut problems = files::write_all(run, &RunDir::of(run, owner.clone()));
+    problems.extend(tell_github(project, run, &owner, context).err().map(|error| format!("{error:#}")));
+    problems.iter().for_each(|problem| context.terminal.warn(problem));
+    if problems.is_empty() { Reports::Written } else { Reports::Missing }
 }
 
 /// The summary goes to the file of the step's summary, the failed checks beside the code.
@@ -87,4 +106,16 @@ fn checkout(project: &Project) -> Checkout {
     });
     let scenarios = project.scenarios_dir.clone();
     Checkout { root: root.unwrap_or_else(|| project.root.clone()), project: project.root.clone(), scenarios }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::EXIT_FAILED;
+
+    #[test]
+    fn a_run_without_its_reports_has_not_passed() {
+        assert_eq!([Reports::Written, Reports::Missing].map(|it| it.exit_code(EXIT_PASSED)), [0, EXIT_INFRASTRUCTURE]);
+        assert_eq!([Reports::Written, Reports::Missing].map(|it| it.exit_code(EXIT_FAILED)), [EXIT_FAILED; 2]);
+    }
 }

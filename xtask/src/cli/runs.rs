@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
-use crate::manifest::{Durations, Project};
+use crate::manifest::{Durations, Project, RunAge, word_within};
 use crate::program;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
@@ -22,8 +23,8 @@ Examples:
   cargo xtask runs
   cargo xtask runs show latest
   cargo xtask runs prune --keep 20 --older 14d     # neither newest nor young",
-    after_long_help = "RUN is a run's name, its folder, or `latest`. A run that was killed has no record; it can be removed \
-                        like any other."
+    after_long_help = "RUN is a run's name, its folder, or `latest`. A run that was killed is shown as far as its events go; \
+                        it can be removed like any other."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -61,10 +62,10 @@ enum Verb {
 #[group(required = true, multiple = true)]
 struct Prune {
     /// Keep the N newest ones.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(0..=1_000_000))]
     keep: Option<usize>,
     /// Remove those that began longer ago than this, such as 14d or 12h.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = word_within::<RunAge>)]
     older: Option<Duration>,
 }
 
@@ -120,8 +121,12 @@ fn line(run: &RunFolder) -> String {
             let seed = record.chaos_seed.map_or_else(|| "-".to_owned(), |seed| seed.to_string());
             (seed, summary(&record.counts, record.duration_ms))
         }
+        RunState::Killed(Some(record)) => {
+            let seed = record.chaos_seed.map_or_else(|| "-".to_owned(), |seed| seed.to_string());
+            (seed, format!("killed: {}", summary(&record.counts, record.duration_ms)))
+        }
         RunState::Running => ("-".into(), "goes on".into()),
-        RunState::Killed => ("-".into(), "killed: it has no record".into()),
+        RunState::Killed(None) => ("-".into(), "killed before it wrote anything".into()),
         RunState::Shrinking => ("-".into(), "of `shrink`".into()),
         RunState::Unreadable(why) => ("-".into(), format!("cannot be read: {why}")),
     };
@@ -136,20 +141,26 @@ fn as_json(run: &RunFolder) -> Value {
         "state": match run.state {
             RunState::Ended(_) => "ended",
             RunState::Running => "running",
-            RunState::Killed => "killed",
+            RunState::Killed(_) => "killed",
             RunState::Shrinking => "shrinking",
             RunState::Unreadable(_) => "unreadable",
         },
     });
     match &run.state {
-        RunState::Ended(record) => {
+        RunState::Ended(record) | RunState::Killed(Some(record)) => {
             value["duration_ms"] = json!(record.duration_ms);
             value["counts"] = json!(record.counts);
             value["chaos_seed"] = json!(record.chaos_seed);
             value["exit_code"] = json!(record.exit_code);
+            if record.unfinished.is_some() {
+                value["unfinished"] = json!(record.unfinished);
+            }
+            if !record.gaps.is_empty() {
+                value["gaps"] = json!(record.gaps);
+            }
         }
         RunState::Unreadable(why) => value["problem"] = json!(why),
-        RunState::Running | RunState::Killed | RunState::Shrinking => {}
+        RunState::Running | RunState::Killed(None) | RunState::Shrinking => {}
     }
     value
 }
@@ -163,6 +174,7 @@ fn show(run: &str, context: &Context) -> anyhow::Result<u8> {
             if !record.command.is_empty() {
                 println!("{} {}", program::name(), record.command.join(" "));
             }
+            run.record.remarks().iter().for_each(|remark| println!("incomplete: {remark}"));
             context.terminal.show_past_run(&run)?;
         }
         Format::Json => println!("{:#}", serde_json::to_value(&run.record)?),
@@ -234,8 +246,8 @@ mod tests {
             state,
         };
         assert_eq!(
-            line(&run(RunState::Killed)),
-            "20260101-000000-4422     2026-01-01 00:00:00    1.5 MiB  -            killed: it has no record"
+            line(&run(RunState::Killed(None))),
+            "20260101-000000-4422     2026-01-01 00:00:00    1.5 MiB  -            killed before it wrote anything"
         );
         assert_eq!(as_json(&run(RunState::Running))["state"], "running");
     }

@@ -336,6 +336,21 @@ impl SlotFlag {
     }
 }
 
+/// Reads the name of a lab's slot: that of a run, of the other lab of a comparison (`2b`), or of doctor.
+///
+/// # Errors
+/// What may be written.
+pub fn slot_word(text: &str) -> Result<String, String> {
+    let number = text.strip_suffix('b').unwrap_or(text);
+    if text == "doctor" || SlotNumber::from_str(number).is_ok_and(|slot| slot.get().to_string() == number) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is not a slot: {}, with a `b` behind it the other lab of a comparison, or doctor",
+        SlotNumber::words()
+    ))
+}
+
 /// A parser that shows its words in the help.
 pub fn one_of<T: OneOf>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(T::WORDS).try_map(|word| word.parse::<T>())
@@ -425,13 +440,13 @@ mod tests {
     #[test]
     fn a_bad_value_names_its_place() {
         let of_variable = settings("", &[("E2E_KEEP_CONTAINERS", "sometimes")], &[]).unwrap_err();
-        let expected = "the environment variable E2E_KEEP_CONTAINERS: \"sometimes\" is none of never, failure, always; \
-                        write another value, or unset it";
+        let expected = "the environment variable E2E_KEEP_CONTAINERS: \"sometimes\" is not \"never\", \"failure\" or \
+                        \"always\"; write another value, or unset it";
         assert_eq!(of_variable, expected);
         let of_file = settings("[defaults]\nretries = -1", &[], &[]).unwrap_err();
-        assert!(of_file.contains("e2e.toml:2:11: \"-1\" is no number of 0 or more"), "{of_file}");
+        assert!(of_file.contains("e2e.toml:2:11: \"-1\" is not a whole number from 0 to 100"), "{of_file}");
         let of_flag = settings("", &[], &["--slot", "100"]).unwrap_err();
-        assert!(of_flag.contains("'--slot <N>'") && of_flag.contains("no number from 1 to 99"), "{of_flag}");
+        assert!(of_flag.contains("'--slot <N>'") && of_flag.contains("a whole number from 1 to 99"), "{of_flag}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
+use clap::builder::RangedU64ValueParser;
+
 use super::host_tests::HostArgs;
 use super::settings::Settings;
 use super::{Context, doctor};
@@ -35,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     list: bool,
     /// Maximum tests on LXC at once [default: two for each processor].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     jobs: Option<usize>,
     /// Write the times that the tests on LXC take, by which a slow one is noticed, if all ran and passed.
     #[arg(long)]

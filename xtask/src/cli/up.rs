@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
 
+use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -9,14 +10,16 @@ use humantime::format_duration;
 use serde_json::json;
 
 use super::choice::lab_in;
-use super::settings::SlotFlag;
+use super::settings::{SlotFlag, slot_word};
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
-use crate::guard::{Guard, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slots, take_down};
+use crate::guard::{Guard, Holder, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slots, take_down};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
+use crate::host::lxc::LOG_PATH;
 use crate::host::shell::which;
 use crate::image;
+use crate::lab::log_folder::{self, Chosen};
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{Project, TimeToLive};
 use crate::program;
@@ -57,23 +60,25 @@ pub struct TtlArgs {
     #[arg(value_name = "TIME", value_parser = parse_stay)]
     stay: Stay,
     /// The slot of the lab.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
 }
 
 /// Take a kept lab down.
+///
+/// Also what is left of one whose guard was killed, and the logs of its containers.
 #[derive(Debug, clap::Args)]
 pub struct DownArgs {
     /// The slot of the lab.
-    #[arg(long, value_name = "N", conflicts_with = "all")]
+    #[arg(long, value_name = "N", value_parser = slot_word, conflicts_with = "all")]
     slot: Option<String>,
     /// Every kept lab on this host.
     #[arg(long)]
     all: bool,
 }
 
-fn parse_stay(text: &str) -> Result<Stay, humantime::DurationError> {
-    if text == "never" { Ok(Stay::UntilTold) } else { humantime::parse_duration(text).map(Stay::For) }
+fn parse_stay(text: &str) -> Result<Stay, String> {
+    TimeToLive::from_str(text).map(|ttl| Stay::of(ttl.get()))
 }
 
 /// Carries `up` out.
@@ -176,44 +181,88 @@ pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }
-    let chosen = if args.all {
-        let kept: Vec<Slot> = slots().into_iter().filter(|slot| kept_owner(slot).is_some()).collect();
-        if kept.is_empty() {
-            println!("no lab is kept now");
+    let all: Vec<Slot> = if args.all { slots() } else { vec![Slot::named(&kept_slot(args.slot.as_deref(), context))] };
+    let (mut clean, mut done) = (true, false);
+    for slot in &all {
+        match end(slot)? {
+            Ended::Nothing | Ended::InUse(_) if !args.all => require_kept(slot)?,
+            Ended::Nothing | Ended::InUse(_) => {}
+            Ended::Wholly => done = true,
+            Ended::Partly => (clean, done) = (false, true),
         }
-        kept
-    } else {
-        let slot = Slot::named(&kept_slot(args.slot.as_deref(), context));
-        require_kept(&slot)?;
-        vec![slot]
-    };
-    let clean = chosen.iter().map(end).collect::<anyhow::Result<Vec<bool>>>()?;
-    Ok(if clean.iter().all(|clean| *clean) { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
+    }
+    if args.all && !done {
+        println!("no lab is kept now");
+    }
+    Ok(if clean { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
 }
 
-/// Takes a kept lab down, with what its guard could not take back; says what came of it. Whether nothing is left.
+/// What was done with a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing was there.
+    Nothing,
+    /// A run has it: it was left alone.
+    InUse(Holder),
+    /// Nothing of it is left.
+    Wholly,
+    /// Something could not be removed.
+    Partly,
+}
+
+/// Takes down a lab that no engine needs: a kept one, one whose guard is gone, or one whose guard stands still and whose engine is gone;
+/// with it the logs of its containers. Says what was done.
 ///
 /// # Errors
-/// When its guard does not go.
-pub fn end(slot: &Slot) -> anyhow::Result<bool> {
-    let name = slot.name().to_owned();
-    let Some(owner) = kept_owner(slot) else { return Ok(true) };
-    if let Err(error) = take_down(slot, &owner) {
-        println!("slot {name}: {error:#}");
-        return Ok(false);
+/// When the slot cannot be looked at.
+pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
+    let name = slot.name();
+    let logged = LiveLab::last_names(slot);
+    let holder = slot.holder()?;
+    let mut purpose = None;
+    if let Some(holder) = holder {
+        if !holder.is_kept() && !holder.is_stuck() {
+            return Ok(Ended::InUse(holder));
+        }
+        match take_down(slot, &holder) {
+            Ok(done) => done.iter().for_each(|done| println!("slot {name}: {done}")),
+            Err(error) => {
+                println!("slot {name}: {error:#}");
+                return Ok(Ended::Partly);
+            }
+        }
+        purpose = holder.owner.map(|owner| owner.purpose);
     }
-    let mut failures = Vec::new();
+    let mut ended = if purpose.is_some() { Ended::Wholly } else { Ended::Nothing };
+    // The guard has removed the slot's folder, unless it was killed or could not take something back.
     for (_, reclaimed) in reclaim_dead(|other| other == slot)? {
-        if let Reclaimed::Cleaned { failures: left } = reclaimed {
-            failures.extend(left);
+        match reclaimed {
+            Reclaimed::InUse => {}
+            Reclaimed::Cleaned { failures, .. } if !failures.is_empty() => {
+                println!("slot {name}: not all could be removed:\n  {}", failures.join("\n  "));
+                return Ok(Ended::Partly);
+            }
+            Reclaimed::Cleaned { folders, .. } => {
+                let folders: Vec<String> = folders.iter().map(|folder| format!(" {}", folder.display())).collect();
+                println!("slot {name}: the guard was gone; leftovers removed{}", folders.concat());
+                ended = Ended::Wholly;
+            }
         }
     }
-    if failures.is_empty() {
-        println!("slot {name}: the lab of {} is gone", owner.purpose);
-    } else {
-        println!("slot {name}: not all could be removed:\n  {}", failures.join("\n  "));
+    if let Some(purpose) = purpose {
+        println!("slot {name}: the lab of {purpose} is gone");
     }
-    Ok(failures.is_empty())
+    let logs = log_folder::remove_all(Path::new(LOG_PATH), Chosen::Slot(name, &logged), &live_names())?;
+    if logs > 0 {
+        println!("slot {name}: {}", log_folder::removed(logs));
+        ended = Ended::Wholly;
+    }
+    Ok(ended)
+}
+
+/// Names on the host of all containers that exist now.
+pub fn live_names() -> Vec<String> {
+    LiveLab::all().into_iter().flat_map(|lab| lab.machines).map(|machine| machine.host_name).collect()
 }
 
 /// The slot that is named, or that of the settings.
@@ -223,7 +272,7 @@ fn kept_slot(named: Option<&str>, context: &Context) -> String {
 
 /// Who holds a slot, where that is a lab that stays.
 fn kept_owner(slot: &Slot) -> Option<Owner> {
-    slot.owner().filter(|owner| owner.kept && slot.is_held().unwrap_or(false))
+    slot.holder().ok()??.owner.filter(|owner| owner.kept)
 }
 
 /// Fails where no lab is kept in a slot.
@@ -234,9 +283,9 @@ pub fn require_kept(slot: &Slot) -> Result<(), Error> {
     if kept_owner(slot).is_some() {
         return Ok(());
     }
-    let lab = lab_in(slot.name())?;
+    let Some(holder) = slot.holder().ok().flatten() else { return lab_in(slot.name()).map(drop) };
     Err(Error::Host {
-        problem: format!("slot {} is in use by {}: no lab that stays", lab.slot, lab.owner),
-        cure: "end that run, or wait for it; `cargo xtask up --slot N` makes a lab of your own".into(),
+        problem: format!("slot {} is in use by {holder}: no lab that stays", slot.name()),
+        cure: "end that run, or wait for it; `cargo xtask up TEMPLATE --slot N` makes a lab of your own".into(),
     })
 }

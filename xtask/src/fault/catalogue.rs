@@ -168,8 +168,9 @@ pub fn catalogue() -> Vec<Entry> {
 /// The effect of a fault, not begun yet.
 ///
 /// # Errors
-/// None for what the catalogue has.
+/// [`Error::Usage`] for a parameter that is out of its range.
 pub(super) fn effect_of(fault: &Fault) -> anyhow::Result<Box<dyn Effect>> {
+    fault.check().map_err(|problem| Error::Usage(format!("{}: {problem}", fault.name())))?;
     Ok(match fault {
         Fault::NodeKill => Box::new(node::Down::kill()),
         Fault::NodeStop { grace_ms } => Box::new(node::Down::stop(Duration::from_millis(*grace_ms))),

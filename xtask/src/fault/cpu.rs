@@ -30,8 +30,8 @@ const DEADLINE: Deadline = Deadline::from_secs(20);
 /// Between two looks at what a program has used.
 const POLL: Duration = Duration::from_millis(2);
 
-const PERCENT: std::ops::RangeInclusive<u32> = 1..=10_000;
-const BURNERS: std::ops::RangeInclusive<u32> = 1..=64;
+/// Programs that are started at most to have a processor used.
+const BUSY_MAX: u32 = 64;
 
 /// A bound that is not well below what the container gets already could not be seen.
 const SHARE_OF_NOW_MAX: f64 = 0.8;
@@ -76,7 +76,7 @@ impl Quota {
         is_enough: impl Fn(&Window) -> bool,
     ) -> anyhow::Result<Window> {
         let group = site.container.group()?;
-        let busy = (self.percent.div_ceil(100) + 1).min(*BURNERS.end());
+        let busy = (self.percent.div_ceil(100) + 1).min(BUSY_MAX);
         Self::PROBE.start(site, BUSY, &[&busy.to_string()])?;
         let seen = self.windows(&group, is_full, is_enough);
         Self::PROBE.end(site)?;
@@ -145,10 +145,6 @@ impl Effect for Quota {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if !PERCENT.contains(&self.percent) {
-            let message = format!("cpu.quota: {} to {} percent of one processor", PERCENT.start(), PERCENT.end());
-            return Err(usage(message));
-        }
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }
@@ -419,9 +415,6 @@ impl Effect for Burn {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if !BURNERS.contains(&self.processes) {
-            return Err(usage(format!("cpu.burn: {} to {} processes", BURNERS.start(), BURNERS.end())));
-        }
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }

@@ -16,9 +16,6 @@ use crate::host::process::{Running, name_of};
 use crate::host::strace::{Call, Change, calls, command, strace_problem};
 use crate::host::undo::Undo;
 
-/// More is better done by freezing.
-const DELAY_MAX_MS: u32 = 60_000;
-
 /// How long the processes may take to make the call.
 const CALL_DEADLINE: Deadline = Deadline::from_secs(10);
 
@@ -83,33 +80,6 @@ impl Calls {
                 call.is_delayed && call.took >= Duration::from_millis(u64::from(*delay_ms)).mul_f64(0.95)
             }
         }
-    }
-
-    /// Only what cannot say more to strace than it should.
-    fn check_parameters(&self) -> anyhow::Result<()> {
-        let is_word = |text: &str, may: fn(u8) -> bool| !text.is_empty() && text.bytes().all(may);
-        if self.command.is_empty() {
-            return Err(usage(format!("{}: `command` is empty: name a piece of the command line", self.name())));
-        }
-        if !is_word(&self.call, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
-            let message = format!("{}: {:?} is no system call: name one, such as fdatasync", self.name(), self.call);
-            return Err(usage(message));
-        }
-        match &self.kind {
-            Kind::Failing { error } => {
-                let is_name =
-                    error.starts_with('E') && is_word(error, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-                if !is_name {
-                    return Err(usage(format!("io.error: {error:?} is no error: name one, such as EIO")));
-                }
-            }
-            Kind::Delayed { delay_ms } => {
-                if !(1..=DELAY_MAX_MS).contains(delay_ms) {
-                    return Err(usage(format!("io.delay: a delay of 1 to {DELAY_MAX_MS} ms")));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The processes that it is done to; nobody else traces one of them.
@@ -249,7 +219,6 @@ impl Effect for Calls {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.check_parameters()?;
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }
@@ -313,24 +282,6 @@ impl Effect for Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parameters_say_no_more_to_strace_than_they_should() {
-        let problem = |calls: Calls| calls.check_parameters().err().map(|error| error.to_string()).unwrap_or_default();
-        assert_eq!(problem(Calls::failing("x", "fdatasync", "EIO")), "");
-        assert_eq!(problem(Calls::delayed("x", "pwrite64", 60_000)), "");
-        for (command, call, error, expected) in [
-            ("", "fsync", "EIO", "`command` is empty"),
-            ("x", "fsync:signal=KILL", "EIO", "is no system call"),
-            ("x", "", "EIO", "is no system call"),
-            ("x", "fsync", "EIO:when=2", "is no error"),
-            ("x", "fsync", "5", "is no error"),
-        ] {
-            let problem = problem(Calls::failing(command, call, error));
-            assert!(problem.contains(expected), "{problem}");
-        }
-        assert!(problem(Calls::delayed("x", "fsync", 0)).contains("1 to 60000 ms"));
-    }
 
     #[test]
     fn only_the_change_itself_counts() {

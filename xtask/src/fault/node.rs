@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::{Effect, Site};
-use super::injection::usage;
 use crate::host::patience::Deadline;
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
@@ -14,8 +13,6 @@ const STILL_FOR: Deadline = Deadline::from_millis(150);
 /// How long the last processes of a machine may take to be gone, and between two looks.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 const END_POLL: Duration = Duration::from_millis(1);
-const STORM_TIMES: std::ops::RangeInclusive<u32> = 1..=20;
-const STORM_UP_MS_MAX: u64 = 10_000;
 
 /// Between two looks at a machine that is up for a while.
 const UP_POLL: Duration = Duration::from_millis(5);
@@ -93,16 +90,6 @@ impl RestartStorm {
 
 impl Effect for RestartStorm {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let up_ms = self.up.as_millis();
-        if !STORM_TIMES.contains(&self.times) || up_ms > u128::from(STORM_UP_MS_MAX) {
-            let message = format!(
-                "node.restart-storm: {} to {} times, up for at most {STORM_UP_MS_MAX} ms; not {} times for {up_ms} ms",
-                STORM_TIMES.start(),
-                STORM_TIMES.end(),
-                self.times
-            );
-            return Err(usage(message));
-        }
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }

@@ -16,9 +16,6 @@ use crate::host::patience::Deadline;
 const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
 n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
-/// More are not started to see that they can be.
-const FREE_MAX: u32 = 1000;
-
 /// So many more are tried to start than the fault leaves.
 const EXCESS: u32 = 3;
 
@@ -103,9 +100,6 @@ impl Effect for Cap {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if self.free > FREE_MAX {
-            return Err(usage(format!("pids.cap: at most {FREE_MAX} more processes")));
-        }
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }

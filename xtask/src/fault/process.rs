@@ -26,9 +26,6 @@ impl Kill {
 
 impl Effect for Kill {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if self.command.is_empty() {
-            return Err(usage("process.kill: `command` is empty: name a piece of the command line"));
-        }
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }
@@ -116,9 +113,6 @@ impl Pause {
 
 impl Effect for Pause {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if self.command.is_empty() {
-            return Err(usage("process.pause: `command` is empty: name a piece of the command line"));
-        }
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }

@@ -3,16 +3,17 @@
 //! Each fault has a random stream of its own, from the seed and its number: taking one away leaves the others as they
 //! are. The same seed plays the same schedule; what the machines do in the meantime is theirs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e_contract::Fault;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::dice::{Intensity, draw};
-use crate::manifest::{Chaos, FaultRule, nearest};
+use crate::manifest::{Chaos, FaultRule, WholeIn, nearest, within};
 use crate::program;
 
 /// The version of a schedule as data.
@@ -51,6 +52,7 @@ pub struct Schedule {
     /// The profile that it was made by.
     pub profile: String,
     /// From the begin of the chaos to the latest end of a fault.
+    #[serde(deserialize_with = "duration_ms")]
     pub length_ms: u64,
     /// In the order of their begins.
     pub faults: Vec<Planned>,
@@ -61,15 +63,29 @@ pub struct Schedule {
 #[serde(deny_unknown_fields)]
 pub struct Planned {
     /// Its number: that of its random stream.
+    #[serde(deserialize_with = "within::<WholeIn<1, 1_000_000>, _>")]
     pub number: u32,
     /// When it begins.
+    #[serde(deserialize_with = "moment_ms")]
     pub at_ms: u64,
     /// How long it lasts.
+    #[serde(deserialize_with = "duration_ms")]
     pub duration_ms: u64,
     /// The container that it is done to.
     pub container: String,
     /// What is done.
     pub fault: Fault,
+}
+
+/// An hour, as `length` of a scenario's `[chaos]`.
+const LENGTH_MAX_MS: u32 = 3_600_000;
+
+fn moment_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within::<WholeIn<0, LENGTH_MAX_MS>, D>(deserializer).map(u64::from)
+}
+
+fn duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within::<WholeIn<1, LENGTH_MAX_MS>, D>(deserializer).map(u64::from)
 }
 
 impl Profile {
@@ -161,7 +177,9 @@ impl Schedule {
         let length_ms = millis(chaos.length);
         let (per_ten_seconds, concurrent) = profile.density(chaos);
         let count = u32::try_from((length_ms * per_ten_seconds).div_ceil(10_000)).unwrap_or(u32::MAX);
-        let mut faults: Vec<Planned> = Vec::new();
+        // By their begins, so that only those near a new one are looked at.
+        let mut faults: BTreeMap<(u64, u32), Planned> = BTreeMap::new();
+        let longest_ms = *profile.duration_ms(chaos).end();
         for number in 1..=count {
             let mut stream = stream(case, seed, number);
             let drawn = (0..DRAWS).map(|_| {
@@ -172,11 +190,15 @@ impl Schedule {
                 let at_ms = stream.random_range(0..=length_ms - duration_ms);
                 Some(Planned { number, at_ms, duration_ms, container, fault })
             });
-            let fits = |planned: &Planned| has_room(planned, &faults, concurrent);
+            let fits = |planned: &Planned| {
+                let first = planned.at_ms.saturating_sub(longest_ms + MARGIN_MS);
+                let near = faults.range((first, 0)..(planned.end_ms() + MARGIN_MS, 0));
+                has_room(planned, near.map(|(_, other)| other), concurrent)
+            };
             let fitting = drawn.flatten().find(fits);
-            faults.extend(fitting);
+            faults.extend(fitting.map(|planned| ((planned.at_ms, planned.number), planned)));
         }
-        faults.sort_by_key(|planned| (planned.at_ms, planned.number));
+        let faults = faults.into_values().collect();
         let (format_version, seed) = (SCHEDULE_VERSION, Some(seed));
         Some(Self { format_version, case: case.to_owned(), seed, profile: profile.to_string(), length_ms, faults })
     }
@@ -238,8 +260,8 @@ fn is_unsteady(fault: &Fault) -> bool {
     )
 }
 
-fn has_room(planned: &Planned, others: &[Planned], concurrent: u32) -> bool {
-    let beside: Vec<&Planned> = others.iter().filter(|other| planned.overlaps(other)).collect();
+fn has_room<'a>(planned: &Planned, others: impl Iterator<Item = &'a Planned>, concurrent: u32) -> bool {
+    let beside: Vec<&Planned> = others.filter(|other| planned.overlaps(other)).collect();
     if beside.iter().any(|other| planned.clashes_with(other)) {
         return false;
     }

@@ -11,9 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
+use super::holder::Holder;
 use super::process::SOCKET_FD;
-use super::protocol::{Answer, Command, Failure, Make, Message, Owner, ProcessEnd, Request, Spawn, Stay, Wait};
+use super::protocol::{Answer, Command, Failure, Make, Message, ProcessEnd, Request, Spawn, Stay, Wait};
 use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
@@ -101,7 +104,7 @@ impl Guard {
         slot: Slot,
         purpose: &str,
         wait: Wait,
-        mut waiting: impl FnMut(Option<&Owner>) -> anyhow::Result<()>,
+        mut waiting: impl FnMut(&Holder) -> anyhow::Result<()>,
         interrupted: &dyn Fn() -> bool,
     ) -> anyhow::Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("making a socket pair")?;
@@ -128,17 +131,20 @@ impl Guard {
                     );
                 }
                 Ok(Message::Refused { reason }) => {
-                    let cure =
-                        "wait for it, end it, remove a kept lab with `cargo xtask down`, or take another `--slot N`";
-                    return Err(Error::Host { problem: reason, cure: cure.into() }.into());
+                    let cure = format!(
+                        "wait for it, end it, remove a kept lab with `cargo xtask down --slot {}`, or take another --slot N",
+                        guard.slot.name()
+                    );
+                    return Err(Error::Host { problem: reason, cure }.into());
                 }
                 Ok(Message::Failed { reason }) => bail!("the guard of slot {}: {reason}", guard.slot.name()),
-                Ok(Message::Waiting { holder }) => waiting(holder.as_ref())?,
+                Ok(Message::Waiting { holder }) => waiting(&holder)?,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if interrupted() => return Err(Error::Interrupted.into()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = guard.reap();
+                    let _ = reclaim(&guard.slot); // what it had begun; the error below is the one to tell
                     bail!("the guard of slot {} ended with status {status:?} before it began", guard.slot.name());
                 }
             }
@@ -155,7 +161,7 @@ impl Guard {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Err(Error::Host {
                     problem: format!("no lab is kept in slot {name}"),
-                    cure: "`cargo xtask up` makes one, and `cargo xtask ps` shows what there is".into(),
+                    cure: "`cargo xtask up TEMPLATE` makes one, and `cargo xtask ps` shows what there is".into(),
                 }
                 .into());
             }
@@ -180,9 +186,11 @@ impl Guard {
                 cure: format!("take the lab down with `cargo xtask down --slot {name}`, and make it anew"),
             }
             .into()),
-            Err(RecvTimeoutError::Timeout) => {
-                bail!("the guard of slot {name} did not answer within {ATTACH_DEADLINE}")
+            Err(RecvTimeoutError::Timeout) => Err(Error::Host {
+                problem: format!("the guard of slot {name} did not answer within {ATTACH_DEADLINE}"),
+                cure: format!("`cargo xtask down --slot {name}` ends it, and takes its lab down"),
             }
+            .into()),
         }
     }
 
@@ -301,8 +309,8 @@ impl Guard {
         }
         self.reap();
         match reclaim(&self.slot)? {
-            Reclaimed::Cleaned { failures } if failures.is_empty() => Ok(()),
-            Reclaimed::Cleaned { failures } => bail!("slot {}: {}", self.slot.name(), failures.join("\n")),
+            Reclaimed::Cleaned { failures, .. } if failures.is_empty() => Ok(()),
+            Reclaimed::Cleaned { failures, .. } => bail!("slot {}: {}", self.slot.name(), failures.join("\n")),
             Reclaimed::InUse => Ok(()), // another run took the slot, and takes back what it finds
         }
     }
@@ -314,7 +322,11 @@ impl Guard {
         waited.unwrap_or_else(PoisonError::into_inner).0.gone
     }
 
+    /// Waits for the end of its process, which has been told to end or has ended. One that stands still by a signal is let go on.
     fn reap(&self) -> Option<ExitStatus> {
+        if let Some(pid) = self.pid() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT); // it is a child that nobody else reaps
+        }
         lock(&self.process).take().and_then(|process| process.wait().ok())
     }
 

@@ -1,12 +1,23 @@
 //! The undo steps of a slot, on disk before the thing is made.
+//!
+//! The first line names the boot of the host in which they were written. Groups, mounts, loop devices, namespaces and processes of
+//! another boot are gone, and their names are somebody else's: no step of it is executed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
 use crate::host::undo::Undo;
+use crate::host::{boot, crash_point};
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    boot_id: String,
+}
 
 /// The steps, in the order they were written.
 #[derive(Debug)]
@@ -21,24 +32,27 @@ impl Ledger {
     pub fn open(slot: &Slot) -> anyhow::Result<Self> {
         let path = slot.ledger_path();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        // The last line may be half written: its thing was then never made.
-        let steps = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let steps = steps_of(&text, &boot::id());
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .with_context(|| format!("opening the ledger {}", path.display()))?;
-        Ok(Self { slot: slot.clone(), file, steps })
+        let mut ledger = Self { slot: slot.clone(), file, steps };
+        ledger.rewrite()?;
+        Ok(ledger)
     }
 
-    /// Writes a step down. Ledgers lie on tmpfs: they outlive a killed process, and nothing on the host outlives a
-    /// restart that they would have to undo.
+    /// Writes a step down. Ledgers outlive a killed process. What outlives a reset of the host lies on disks and bears a mark
+    /// ([`crate::host::marked`]), so a ledger need not be there then.
     pub fn write(&mut self, step: Undo) -> anyhow::Result<()> {
         // Written again, it is undone before everything made since: a cgroup is killed before its mounts go.
         self.steps.retain(|known| *known != step);
         let mut line = serde_json::to_string(&step)?;
         line.push('\n');
+        crash_point::reach("before", step.kind());
         self.file.write_all(line.as_bytes()).context("writing the ledger")?;
+        crash_point::reach("noted", step.kind());
         self.steps.push(step);
         Ok(())
     }
@@ -46,7 +60,9 @@ impl Ledger {
     /// Executes steps now and strikes them out. One that fails stays, and those after it are not tried.
     pub fn undo(&mut self, steps: &[Undo], mut reap: impl FnMut()) -> anyhow::Result<()> {
         for step in steps {
+            crash_point::reach("undoing", step.kind());
             step.execute(&mut reap)?;
+            crash_point::reach("undone", step.kind());
             self.steps.retain(|known| known != step);
         }
         self.rewrite()
@@ -57,10 +73,13 @@ impl Ledger {
         let mut left = Vec::new();
         let mut failures = Vec::new();
         for step in std::mem::take(&mut self.steps).into_iter().rev() {
+            crash_point::reach("undoing", step.kind());
             if let Err(error) = step.execute(&mut reap) {
                 failures.push(format!("{error:#}"));
                 left.insert(0, step);
+                continue;
             }
+            crash_point::reach("undone", step.kind());
         }
         self.steps = left;
         failures.extend(self.rewrite().err().map(|error| format!("{error:#}")));
@@ -70,12 +89,48 @@ impl Ledger {
     /// Makes the file say what is still to be undone, by one rename: a reader finds the old steps or the new ones.
     fn rewrite(&mut self) -> anyhow::Result<()> {
         let (path, new) = (self.slot.ledger_path(), self.slot.ledger_path().with_extension("new"));
-        let lines = self.steps.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        let header = serde_json::to_string(&Header { boot_id: boot::id() });
+        let lines = self.steps.iter().map(serde_json::to_string);
+        let lines = std::iter::once(header).chain(lines).collect::<Result<Vec<_>, _>>()?;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let context = || format!("rewriting the ledger of slot {}", self.slot.name());
         std::fs::write(&new, text).with_context(context)?;
+        crash_point::reach("ledger aside", "");
         std::fs::rename(&new, &path).with_context(context)?;
         self.file = OpenOptions::new().append(true).open(&path).with_context(context)?;
         Ok(())
+    }
+}
+
+/// The steps of a ledger's text, if they were written in this boot.
+fn steps_of(text: &str, boot_id: &str) -> Vec<Undo> {
+    let Some((first, rest)) = text.split_once('\n') else { return Vec::new() };
+    match serde_json::from_str::<Header>(first) {
+        // The last line may be half written: its thing was then never made.
+        Ok(header) if header.boot_id == boot_id => {
+            rest.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        }
+        // Of another boot, cut off by a reset, or of an earlier build: nobody knows of which boot.
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_of_another_boot_has_no_steps() {
+        let step = r#"{"kill_cgroup":{"name":"mancer-e2e-9"}}"#;
+        for (text, expected) in [
+            (format!("{{\"boot_id\":\"this\"}}\n{step}\n{step}\n"), 2),
+            (format!("{{\"boot_id\":\"this\"}}\n{step}\n{{\"kill_cg"), 1),
+            (format!("{{\"boot_id\":\"other\"}}\n{step}\n"), 0),
+            (format!("{{\"boot_id\":\"oth\n{step}\n"), 0),
+            (format!("{step}\n{step}\n"), 0),
+            (String::new(), 0),
+        ] {
+            assert_eq!(steps_of(&text, "this").len(), expected, "{text}");
+        }
     }
 }

@@ -4,7 +4,9 @@
 
 mod client;
 mod door;
+mod holder;
 mod ledger;
+mod leftovers;
 mod link;
 mod process;
 mod protocol;
@@ -13,6 +15,7 @@ mod signals;
 mod slot;
 
 pub use client::{Guard, Process};
+pub use holder::Holder;
 pub use process::serve;
 pub use protocol::{Make, Owner, ProcessEnd, Spawn, Stay, Wait};
 pub use reclaim::{Reclaimed, reclaim_dead, take_down};

@@ -21,17 +21,19 @@ use nix::unistd::{Pid, getppid, setsid};
 
 use super::door::Door;
 use super::ledger::Ledger;
+use super::leftovers;
 use super::link::{Link, Side};
 use super::protocol::{
     Answer, Command, Failure, Make, Message, Owner, ProcessEnd, Request, Spawn, Started, Stay, Wait, since_boot,
 };
 use super::signals::{Signals, Told};
-use super::slot::{Lock, Slot};
+use super::slot::{LEDGER, Lock, Slot};
 use crate::error::HostCause;
 use crate::host::cgroup::Tree;
+use crate::host::marked::{self, Mark};
 use crate::host::netns::NetworkNamespace;
 use crate::host::undo::Undo;
-use crate::host::{ext4, mount, rooted, shell};
+use crate::host::{crash_point, ext4, mount, rooted, shell};
 
 /// The file descriptor on which the engine hands the guard its end of the socket pair.
 pub(super) const SOCKET_FD: i32 = 3;
@@ -79,7 +81,9 @@ fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyho
     let signals = Signals::listen()?;
     mount::leave_the_hosts_namespace()?;
     let slot = Slot::named(slot_name);
+    crash_point::arm(engine_pid, slot.name(), &slot.cgroup());
     let Some(lock) = take_lock(&slot, wait, link)? else { return Ok(None) };
+    crash_point::reach("locked", "");
     let owner = Owner {
         guard_pid: std::process::id().cast_signed(),
         engine_pid,
@@ -88,8 +92,14 @@ fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyho
         goes_at_boot_ms: None,
     };
     let mut ledger = Ledger::open(&slot)?;
-    let failures = ledger.undo_all(|| ());
+    let mut failures = ledger.undo_all(|| ());
+    failures.extend(leftovers::remove(&slot).1);
+    if failures.is_empty() {
+        slot.clear(&[LEDGER])?; // such as the socket of a guard that was killed
+    }
+    crash_point::reach("reclaimed", "");
     write_owner(&slot, &owner)?;
+    crash_point::reach("owned", "");
     Ok(Some(Prepared { slot, owner, lock, ledger, signals, failures }))
 }
 
@@ -121,13 +131,16 @@ fn take_lock(slot: &Slot, wait: Wait, link: &mut Link) -> anyhow::Result<Option<
         }
         tries += 1;
         if wait == Wait::Never && tries >= TRIES_WITHOUT_WAIT {
-            let holder = slot.owner().map_or_else(|| "another process".into(), |owner| owner.to_string());
+            let Some(holder) = slot.holder()? else { continue };
             link.send(&Message::Refused { reason: format!("slot {} is held by {holder}", slot.name()) });
             return Ok(None);
         }
         // Not at the first try: whoever only looks at the slot has it for a moment.
-        if wait == Wait::UntilFree && tries == TRIES_WITHOUT_WAIT {
-            link.send(&Message::Waiting { holder: slot.owner() });
+        if wait == Wait::UntilFree
+            && tries == TRIES_WITHOUT_WAIT
+            && let Some(holder) = slot.holder()?
+        {
+            link.send(&Message::Waiting { holder });
         }
         let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(LOCK_POLL).unwrap_or(PollTimeout::ZERO);
@@ -141,6 +154,7 @@ fn write_owner(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
     let path = slot.dir().join("owner.json");
     let new = slot.dir().join("owner.json.new");
     std::fs::write(&new, serde_json::to_string(owner)?).with_context(|| format!("writing {}", new.display()))?;
+    crash_point::reach("owner aside", "");
     std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
 }
 
@@ -257,6 +271,7 @@ impl GuardProcess {
             Command::Make(things) => {
                 for thing in &things {
                     self.make(thing).map_err(|error| of_full_host(thing, error))?;
+                    crash_point::reach("made", thing.kind());
                 }
                 Ok(Answer::Done)
             }
@@ -266,6 +281,7 @@ impl GuardProcess {
                 let network = network.map_err(|error| HostCause::Network.error(&error))?;
                 let path = network.path();
                 self.networks.push(network);
+                crash_point::reach("made network", "");
                 Ok(Answer::Network { path })
             }
             Command::Spawn(spawn) => self.spawn(&spawn),
@@ -291,6 +307,7 @@ impl GuardProcess {
     fn keep(&mut self, stay: Stay) -> anyhow::Result<()> {
         if self.door.is_none() {
             self.door = Some(Door::open(&self.slot)?);
+            crash_point::reach("door open", "");
         }
         let goes_at = match stay {
             Stay::UntilTold => None,
@@ -310,6 +327,13 @@ impl GuardProcess {
                 }
                 set_rights(path, *mode, *owner)
             }
+            Make::Marked { path, mode } => {
+                let name = self.slot.name();
+                marked::require_free(path, name)?;
+                self.ledger.write(Undo::RemoveMarked { path: path.clone(), slot: name.to_owned() })?;
+                marked::remove(path, name)?;
+                marked::make(path, &Mark::of_slot(name), *mode, (0, 0))
+            }
             Make::File { path, content, mode, owner } => {
                 std::fs::write(path, content).with_context(|| format!("writing {}", path.display()))?;
                 set_rights(path, *mode, *owner)
@@ -322,6 +346,10 @@ impl GuardProcess {
             }
             Make::FileInRoot { root, path, content, mode, owner } => {
                 rooted::write(root, path, content.as_bytes(), *mode, *owner)
+            }
+            Make::Proc { path } => {
+                self.ledger.write(Undo::Unmount { path: path.clone() })?;
+                mount::proc(path)
             }
             Make::Tmpfs { path, size_bytes, mode, owner } => {
                 self.ledger.write(Undo::Unmount { path: path.clone() })?;
@@ -368,6 +396,7 @@ impl GuardProcess {
     fn spawn(&mut self, spawn: &Spawn) -> anyhow::Result<Answer> {
         self.ledger.write(Undo::KillCgroup { name: self.slot.cgroup() })?;
         let join = Tree::named(&format!("{}/{}", self.slot.cgroup(), spawn.name)).make()?;
+        crash_point::reach("made group", "");
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -375,6 +404,7 @@ impl GuardProcess {
             .with_context(|| format!("opening {}", spawn.log.display()))?;
         let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, &join)
             .with_context(|| format!("starting {} ({})", spawn.name, spawn.argv.join(" ")))?;
+        crash_point::reach("spawned", "");
         self.processes.insert(spawn.name.clone(), Started { pid, end: None });
         Ok(Answer::Spawned { pid })
     }
@@ -390,6 +420,7 @@ impl GuardProcess {
     }
 
     fn end(mut self, lock: Lock) -> anyhow::Result<()> {
+        crash_point::reach("ending", "");
         let mut failures = self.take_back();
         if failures.is_empty() {
             failures.extend(self.slot.remove(lock).err().map(|error| format!("{error:#}")));
@@ -414,7 +445,7 @@ fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
         let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         kind == Some(ErrorKind::StorageFull) || cause.downcast_ref() == Some(&Errno::ENOSPC)
     };
-    let is_own = matches!(thing, Make::Dir { .. } | Make::File { .. });
+    let is_own = matches!(thing, Make::Dir { .. } | Make::Marked { .. } | Make::File { .. });
     if is_own && error.chain().any(is_full) { HostCause::Space.error(&error) } else { error }
 }
 

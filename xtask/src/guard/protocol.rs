@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::holder::Holder;
 use crate::error::{Error, HostCause};
 use crate::host::process::signal_name;
 use crate::host::undo::Undo;
@@ -33,6 +34,13 @@ pub enum Make {
         mode: u32,
         /// User and group on the host.
         owner: (u32, u32),
+    },
+    /// A folder on one of the host's disks, with the slot's mark in it; what an earlier holder left in its place goes before.
+    Marked {
+        /// Absolute.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
     },
     /// A file; it goes with the folder it lies in.
     File {
@@ -62,6 +70,11 @@ pub enum Make {
         mode: u32,
         /// User and group on the host.
         owner: (u32, u32),
+    },
+    /// A `/proc` that nothing covers, on an existing folder: without one the kernel gives no container one.
+    Proc {
+        /// Mount point.
+        path: PathBuf,
     },
     /// A tmpfs of bounded size on an existing folder.
     Tmpfs {
@@ -110,6 +123,25 @@ pub enum Make {
         /// An existing folder.
         to: PathBuf,
     },
+}
+
+impl Make {
+    /// Name of its kind, for the points at which tests kill.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Dir { .. } => "dir",
+            Self::Marked { .. } => "marked",
+            Self::File { .. } => "file",
+            Self::Share { .. } => "share",
+            Self::FileInRoot { .. } => "file in root",
+            Self::Proc { .. } => "proc",
+            Self::Tmpfs { .. } => "tmpfs",
+            Self::Overlay { .. } => "overlay",
+            Self::Ext4 { .. } => "ext4",
+            Self::Ext4Anew { .. } => "ext4 anew",
+            Self::Copy { .. } => "copy",
+        }
+    }
 }
 
 /// A process to start in the guard's mount namespace and in the slot's cgroup; it dies with the guard.
@@ -212,7 +244,7 @@ pub(super) enum Command {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Message {
     /// Another process holds the slot.
-    Waiting { holder: Option<Owner> },
+    Waiting { holder: Holder },
     /// The slot is ours; what an earlier holder left was taken back, as far as the failures say.
     Held { failures: Vec<String> },
     /// The slot cannot be had.

@@ -1,13 +1,16 @@
-//! Taking back what a dead holder of a slot left behind.
+//! Taking back what a dead holder of a slot left behind, and ending one that does not go.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::holder::Holder;
 use super::ledger::Ledger;
-use super::protocol::Owner;
+use super::leftovers;
 use super::slot::{Lock, Slot, slots};
 use crate::host::patience::Deadline;
 
@@ -28,6 +31,8 @@ pub enum Reclaimed {
     InUse,
     /// It was left behind, and is gone now, but for these failures.
     Cleaned {
+        /// Folders on disk that bore its mark.
+        folders: Vec<PathBuf>,
         /// What could not be taken back, and why.
         failures: Vec<String>,
     },
@@ -41,36 +46,61 @@ pub fn reclaim_dead(chosen: impl Fn(&Slot) -> bool) -> anyhow::Result<Vec<(Slot,
     slots().into_iter().filter(chosen).map(|slot| reclaim(&slot).map(|outcome| (slot, outcome))).collect()
 }
 
-/// Tells the guard of a kept lab to go down, whatever build of the engine it is of, and waits until its slot is free.
-/// What it could not take back is still in the slot's ledger then.
+/// Tells the guard that holds a slot to go down, whatever build of the engine it is of, and waits until the slot is free. One that
+/// stands still is let go on; one that does not go is killed. What it could not take back is still in the slot's ledger then. Returns
+/// what else than waiting was necessary.
 ///
 /// # Errors
-/// When the process that is written down is no guard of this slot, or does not go.
-pub fn take_down(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
-    let command = std::fs::read(format!("/proc/{}/cmdline", owner.guard_pid)).unwrap_or_default();
-    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-    if !words.contains(&b"guard".as_slice()) || !words.contains(&slot.name().as_bytes()) {
-        bail!("process {} is no guard of it, left alone", owner.guard_pid);
+/// When the holder is no guard of this slot, or does not even die.
+pub fn take_down(slot: &Slot, holder: &Holder) -> anyhow::Result<Vec<String>> {
+    let Some(pid) = holder.pid.filter(|_| holder.is_guard_of(slot.name())) else {
+        bail!("it is held by {holder}, which is no guard of it: left alone");
+    };
+    let mut done = Vec::new();
+    let is_stopped = holder.is_stopped();
+    send(pid, Signal::SIGTERM).context("telling the guard to go down")?;
+    if is_stopped {
+        send(pid, Signal::SIGCONT).context("letting the guard go on")?;
+        done.push(format!("its guard {pid} stood still: it was let go on"));
     }
-    kill(Pid::from_raw(owner.guard_pid), Signal::SIGTERM).context("telling the guard to go down")?;
+    if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
+        send(pid, Signal::SIGKILL).context("killing the guard")?;
+        if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
+            bail!("its guard {pid} did not go down within {DOWN_DEADLINE}, and is there yet after it was killed");
+        }
+        done.push(format!("its guard {pid} did not go down within {DOWN_DEADLINE}: it was killed"));
+    }
+    Ok(done)
+}
+
+fn send(pid: i32, signal: Signal) -> nix::Result<()> {
+    match kill(Pid::from_raw(pid), signal) {
+        Err(Errno::ESRCH) => Ok(()), // it has just gone
+        other => other,
+    }
+}
+
+fn is_free_within(slot: &Slot, deadline: Duration) -> anyhow::Result<bool> {
     let started = Instant::now();
     while slot.dir().exists() && slot.is_held()? {
-        if started.elapsed() > DOWN_DEADLINE.scaled() {
-            bail!("its guard {} did not go down within {DOWN_DEADLINE}", owner.guard_pid);
+        if started.elapsed() > deadline {
+            return Ok(false);
         }
         std::thread::sleep(POLL); // until the folder goes: the guard is not our child
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes one slot back if it has no holder.
 pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
     let Some(lock) = lock_of(slot)? else { return Ok(Reclaimed::InUse) };
-    let failures = Ledger::open(slot)?.undo_all(|| ());
+    let mut failures = Ledger::open(slot)?.undo_all(|| ());
+    let (folders, not_removed) = leftovers::remove(slot);
+    failures.extend(not_removed);
     if failures.is_empty() {
         slot.remove(lock)?;
     }
-    Ok(Reclaimed::Cleaned { failures })
+    Ok(Reclaimed::Cleaned { folders, failures })
 }
 
 /// The lock, when its holder is gone or about to go.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{flag, low_level};
 
 /// Signals as bytes on a socket. They are handled, not blocked: the library that starts short commands hears of their
@@ -29,9 +29,11 @@ impl Signals {
         let (arrived, writer) = UnixStream::pair().context("making a socket pair")?;
         arrived.set_nonblocking(true)?;
         let told_to_end = Arc::new(AtomicBool::new(false));
-        flag::register(SIGTERM, Arc::clone(&told_to_end))?;
+        for signal in [SIGTERM, SIGQUIT] {
+            flag::register(signal, Arc::clone(&told_to_end))?;
+        }
         // SIGINT and SIGHUP are the engine's affair: handled, so that they do not end the guard.
-        for signal in [SIGTERM, SIGCHLD, SIGINT, SIGHUP] {
+        for signal in [SIGTERM, SIGQUIT, SIGCHLD, SIGINT, SIGHUP] {
             low_level::pipe::register(signal, writer.try_clone()?).context("listening to signals")?;
         }
         Ok(Self { arrived, told_to_end })

@@ -8,10 +8,16 @@ use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::holder::Holder;
+use super::leftovers;
 use super::protocol::Owner;
+use crate::host::crash_point;
 
 /// Where slots have their folders.
 const RUN_DIR: &str = "/run/mancer-e2e";
+
+/// The ledger's name in a slot's folder.
+pub(super) const LEDGER: &str = "ledger.jsonl";
 
 /// A slot by its name: `1`, `2` ... for labs, `build-HASH` for builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +37,13 @@ pub fn state_dir() -> PathBuf {
     std::env::var_os("E2E_STATE_DIR").map_or_else(|| PathBuf::from("/var/lib/mancer-e2e"), PathBuf::from)
 }
 
-/// Every slot that has a folder now.
+/// Every slot that has a folder now, or that a folder on disk bears the mark of.
 #[must_use]
 pub fn slots() -> Vec<Slot> {
     let entries = std::fs::read_dir(RUN_DIR).into_iter().flatten().filter_map(Result::ok);
-    let mut found: Vec<Slot> = entries.map(|entry| Slot::named(&entry.file_name().to_string_lossy())).collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+    let mut names = leftovers::slots();
+    names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    names.iter().map(|name| Slot::named(name)).collect()
 }
 
 impl Slot {
@@ -88,8 +94,22 @@ impl Slot {
         }
     }
 
+    /// The process that holds it now.
+    ///
+    /// # Errors
+    /// When the lock file cannot be looked at.
+    pub fn holder(&self) -> anyhow::Result<Option<Holder>> {
+        Ok(self.is_held()?.then(|| Holder::of(&self.lock_path(), self.owner())))
+    }
+
+    /// Whether something of it is there: its folder, or one on disk that bears its mark.
+    #[must_use]
+    pub fn has_traces(&self) -> bool {
+        self.dir().exists() || leftovers::slots().contains(&self.name)
+    }
+
     pub(super) fn ledger_path(&self) -> PathBuf {
-        self.dir().join("ledger.jsonl")
+        self.dir().join(LEDGER)
     }
 
     /// Where the guard of a kept lab listens: root's alone.
@@ -125,17 +145,30 @@ impl Slot {
         }
     }
 
-    /// Removes the folder while the lock is held, the lock's file last: from then on another process may make a new one.
-    pub(super) fn remove(&self, lock: Lock) -> anyhow::Result<()> {
+    /// Removes what an earlier holder left in the folder, such as its socket, but for the lock and these names. All mounts below it are
+    /// gone.
+    pub(super) fn clear(&self, kept: &[&str]) -> anyhow::Result<()> {
         let dir = self.dir();
         for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
-            let path = entry?.path();
-            if path != self.lock_path() {
-                let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-                removed.with_context(|| format!("removing {}", path.display()))?;
+            let entry = entry?;
+            let path = entry.path();
+            if path == self.lock_path() || kept.iter().any(|name| entry.file_name() == *name) {
+                continue;
             }
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.with_context(|| format!("removing {}", path.display()))?;
         }
+        Ok(())
+    }
+
+    /// Removes the folder while the lock is held, the lock's file last: from then on another process may make a new one.
+    pub(super) fn remove(&self, lock: Lock) -> anyhow::Result<()> {
+        self.clear(&[])?;
+        crash_point::reach("slot emptied", "");
+        let dir = self.dir();
         std::fs::remove_file(self.lock_path()).with_context(|| format!("removing {}", self.lock_path().display()))?;
+        crash_point::reach("lock removed", "");
         let _ = std::fs::remove_dir(&dir); // stays where the next holder has come already
         let _ = std::fs::remove_dir(RUN_DIR); // stays while another slot is in use
         drop(lock);

@@ -8,7 +8,8 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 use super::cgroup::hierarchies;
-use super::lxc::LXC_PATH;
+use super::lxc::{LOG_PATH, LXC_PATH};
+use super::marked;
 use super::process::Stat;
 use super::shell::Command;
 use super::undo::{GROUP_PREFIX, RUN_PATH};
@@ -104,6 +105,15 @@ fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str)) {
         if part.has(&config) {
             add("file", &folder.display().to_string());
             names(&folder).iter().for_each(|name| add("file", &folder.join(name).display().to_string()));
+        }
+    }
+    // One that is being made or removed has no configuration.
+    let homes = [Path::new(LXC_PATH).to_owned(), Path::new(LOG_PATH).to_owned(), state_dir.join("streams")];
+    for found in homes.iter().flat_map(|home| marked::found(home)).filter(|found| part.is_slot(&found.slot)) {
+        if found.is_aside {
+            add("unfinished", &found.folder.display().to_string());
+        } else if !found.folder.starts_with(LOG_PATH) {
+            add("file", &found.folder.display().to_string());
         }
     }
     for entry in WalkDir::new(RUN_PATH).min_depth(1).max_depth(2).into_iter().filter_map(Result::ok) {

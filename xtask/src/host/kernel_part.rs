@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::boot;
 use super::shell::which;
 
 /// Results of this boot, on tmpfs.
@@ -36,7 +37,7 @@ pub enum Trial {
 /// packet filters, a tool or the engine has changed.
 #[must_use]
 pub fn problem(what: &str, trial: impl FnOnce() -> Trial) -> Option<String> {
-    problem_in(Path::new(CACHE), &boot_id(), fingerprint, what, trial)
+    problem_in(Path::new(CACHE), &boot::id(), fingerprint, what, trial)
 }
 
 /// The last line of an error that says anything, for a message of one line.
@@ -112,10 +113,6 @@ fn write(cache: &Path, known: &Known) {
     if std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, cache)).is_err() {
         let _ = std::fs::remove_file(&new);
     }
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Changes with the modules that are loaded, with the tools and with the engine itself.

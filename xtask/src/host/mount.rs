@@ -53,6 +53,33 @@ pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> an
     })
 }
 
+/// Whether the kernel refuses a container a `/proc` of its own because this one is partly covered, as by a container manager or in a
+/// test: what is covered here could be read there. Folders that are always empty cover nothing.
+#[must_use]
+pub fn is_proc_covered() -> bool {
+    covers_proc(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn covers_proc(mountinfo: &str) -> bool {
+    const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
+    let mut points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points.any(|point| point.starts_with("/proc/") && !HARMLESS.contains(&point))
+}
+
+/// Mounts a `/proc` of the caller's pid namespace that nothing covers. Where the host forbids it, nothing is mounted: whoever needs it
+/// says so.
+///
+/// # Errors
+/// When the folder does not exist.
+pub fn proc(path: &Path) -> anyhow::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let mounted = mount(Some("proc"), path, Some("proc"), flags, None::<&str>);
+    if mounted == Err(Errno::EPERM) {
+        return Ok(());
+    }
+    mounted.with_context(|| format!("mounting proc at {}", path.display()))
+}
+
 /// Detaches a mount; a path that is no mount point, or does not exist, is fine.
 ///
 /// # Errors
@@ -132,6 +159,14 @@ mod tests {
                      2 1 0:1 /bin/.cover//deleted /opt/a\\040b rw shared:1 - overlay overlay rw\n";
         assert_eq!(roots_in(table, Path::new("/opt/a b")), ["/bin/.cover//deleted"]);
         assert_eq!(roots_in(table, Path::new("/opt/a")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_covered_proc_is_told_from_an_ordinary_one() {
+        let line = |point: &str| format!("2 1 0:1 / {point} rw - proc proc rw\n");
+        let ordinary = [line("/"), line("/proc"), line("/proc/sys/fs/binfmt_misc"), line("/procs/x")].concat();
+        assert!(!covers_proc(&ordinary));
+        assert!(covers_proc(&[ordinary, line("/proc/meminfo")].concat()));
     }
 
     #[test]

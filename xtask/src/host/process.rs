@@ -360,7 +360,9 @@ fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
 }
 
 /// What /proc says of a process in one line.
-pub(super) struct Stat {
+#[derive(Debug)]
+pub struct Stat {
+    /// Its parent.
     pub parent: i32,
     /// `Z` for one that is dead and not yet reaped.
     pub state: char,
@@ -373,6 +375,8 @@ pub(super) struct Stat {
 }
 
 impl Stat {
+    /// Reads that of a process; none where it is gone.
+    #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         Self::read(&Path::new("/proc").join(pid.to_string()))
     }

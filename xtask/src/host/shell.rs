@@ -96,6 +96,8 @@ pub struct CommandError {
 /// What happened to a command.
 #[derive(Debug)]
 pub enum Problem {
+    /// There is no such program on this host.
+    Missing(String),
     /// It could not be started.
     Start(io::Error),
     /// It ended with this status.
@@ -106,13 +108,14 @@ pub enum Problem {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its name alone: in a long command line it would be the first word to be lost.
+        if let Problem::Missing(program) = &self.problem {
+            let cure = "is not installed: `cargo xtask doctor` says what is missing, `cargo xtask setup` installs it";
+            return write!(f, "`{program}` {}", named(cure));
+        }
         write!(f, "`{}` ", self.command_line)?;
         match &self.problem {
-            Problem::Start(error) if error.kind() == io::ErrorKind::NotFound => {
-                f.write_str(&named(
-                    "is not installed: `cargo xtask doctor` says what is missing, `cargo xtask setup` installs it",
-                ))?;
-            }
+            Problem::Missing(_) => {}
             Problem::Start(error) => write!(f, "could not be started: {error}")?,
             Problem::Status(status) => write!(f, "ended with status {status}")?,
             Problem::Deadline(deadline) => write!(f, "did not end within {}", humantime::format_duration(*deadline))?,
@@ -345,7 +348,7 @@ impl Command {
         let handle =
             self.expression().and_then(|expression| streams(expression).start()).map_err(|error| CommandError {
                 command_line: self.to_string(),
-                problem: Problem::Start(error),
+                problem: self.unstarted(error),
                 stdout: String::new(),
                 stderr: String::new(),
             })?;
@@ -364,6 +367,15 @@ impl Command {
             stderr: String::new(),
         })?;
         Ok(Output { status: shell_status(status), stdout, stderr, duration: started.elapsed(), timed_out })
+    }
+
+    /// Tells a program that is not there from other things that are not, such as the folder it was to start in.
+    fn unstarted(&self, error: io::Error) -> Problem {
+        let name = self.program.to_str().filter(|name| !name.contains('/'));
+        match name.filter(|name| error.kind() == io::ErrorKind::NotFound && which(name).is_none()) {
+            Some(name) => Problem::Missing(name.to_owned()),
+            None => Problem::Start(error),
+        }
     }
 
     fn ends_in_time(&self, handle: &duct::Handle) -> bool {

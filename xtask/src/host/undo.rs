@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{Group, Setting, Tree};
 use super::netns::NetworkPlace;
 use super::nft::Table;
-use super::{iptables, mount, tc};
+use super::{iptables, marked, mount, tc};
 use crate::host::patience::Deadline;
 
 /// How long the processes of a group may take to die.
@@ -56,6 +56,13 @@ pub enum Undo {
         /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
         path: PathBuf,
     },
+    /// Remove this folder, if it bears the engine's mark, and what its making or removing left beside it.
+    RemoveMarked {
+        /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
+        path: PathBuf,
+        /// The slot that made it.
+        slot: String,
+    },
     /// Remove this table of packet filters.
     DeleteTable {
         /// The network namespace it is in; gone with it.
@@ -98,6 +105,24 @@ pub enum Undo {
 }
 
 impl Undo {
+    /// Name of its kind, for the points at which tests kill.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::KillCgroup { .. } => "kill cgroup",
+            Self::Thaw { .. } => "thaw",
+            Self::Unmount { .. } => "unmount",
+            Self::SetInodes { .. } => "set inodes",
+            Self::RemoveTree { .. } => "remove tree",
+            Self::RemoveMarked { .. } => "remove marked",
+            Self::DeleteTable { .. } => "delete table",
+            Self::DeleteQdisc { .. } => "delete qdisc",
+            Self::DeleteQueueRules { .. } => "delete queue rules",
+            Self::DeleteChain { .. } => "delete chain",
+            Self::PutBack { .. } => "put back",
+        }
+    }
+
     /// Takes the thing back. `reap` is called while processes are waited for.
     ///
     /// # Errors
@@ -112,6 +137,7 @@ impl Undo {
             Self::Unmount { path } => mount::detach(path),
             Self::SetInodes { path, inodes } => set_inodes(path, *inodes),
             Self::RemoveTree { path } => remove_tree(path),
+            Self::RemoveMarked { path, slot } => remove_marked(path, slot),
             Self::DeleteTable { network, family, table } => match network.find()? {
                 Some(network) => Table { family, name: table }.delete(&network),
                 None => Ok(()),
@@ -155,6 +181,13 @@ fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
     if mount::is_mount_point(path) { mount::set_inodes(path, inodes) } else { Ok(()) }
 }
 
+fn remove_marked(path: &Path, slot: &str) -> anyhow::Result<()> {
+    if !is_ours(path) {
+        bail!("{} is not below one of the engine's own folders: not removed", path.display());
+    }
+    marked::remove(path, slot).map(drop)
+}
+
 fn remove_tree(path: &Path) -> anyhow::Result<()> {
     if !is_ours(path) {
         bail!("{} is not below one of the engine's own folders: not removed", path.display());
@@ -178,8 +211,14 @@ mod tests {
     #[test]
     fn trees_are_removed_only_below_our_own_folders() {
         for path in ["/", "/etc", "/var/lib/lxc", "/run/mancer-e2e/../../etc/x", "/var/lib/lxcfs/x", "relative"] {
-            let error = Undo::RemoveTree { path: path.into() }.execute(|| ()).unwrap_err();
-            assert!(error.to_string().contains("not removed"), "{path}: {error}");
+            let (tree, marked) = (Undo::RemoveTree { path: path.into() }, |slot: &str| Undo::RemoveMarked {
+                path: path.into(),
+                slot: slot.into(),
+            });
+            for step in [tree, marked("9")] {
+                let error = step.execute(|| ()).unwrap_err();
+                assert!(error.to_string().contains("not removed"), "{path}: {error}");
+            }
         }
     }
 
@@ -201,6 +240,8 @@ mod tests {
     #[test]
     fn undoing_what_was_never_made_is_fine() {
         Undo::RemoveTree { path: "/run/mancer-e2e/never-made/x".into() }.execute(|| ()).unwrap();
+        let path = "/run/mancer-e2e/never-made/x".into();
+        Undo::RemoveMarked { path, slot: "never-made".into() }.execute(|| ()).unwrap();
         Undo::KillCgroup { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Thaw { name: "mancer-e2e-never-made".into() }.execute(|| ()).unwrap();
         Undo::Unmount { path: "/run/mancer-e2e/never-made".into() }.execute(|| ()).unwrap();

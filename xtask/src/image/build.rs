@@ -13,7 +13,7 @@ use super::recipe::{Base, Recipe, Sources};
 use super::store::{self, Removal, Store, StoredLayer};
 use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
-use crate::guard::{Guard, Make, Owner, Slot, Spawn, Wait};
+use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::memory::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
@@ -68,24 +68,43 @@ pub struct BuildFailed {
     pub log: PathBuf,
     /// The end of the log.
     pub tail: String,
+    /// The log's file system is full: what its worker had to say is lost.
+    pub is_log_full: bool,
 }
 
 impl fmt::Display for BuildFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { template, step, status, log, tail } = self;
-        writeln!(f, "the template {template} does not build: step `{step}` failed (status {status})")?;
-        if let Some(cure) = cure(tail) {
+        let Self { template, step, status, log, tail, is_log_full } = self;
+        write!(f, "the template {template} does not build: ")?;
+        match step.as_str() {
+            "" => writeln!(f, "its worker ended before the first step (status {status})")?,
+            step => writeln!(f, "step `{step}` failed (status {status})")?,
+        }
+        if *is_log_full && !tail.contains(NO_SPACE.0) {
+            writeln!(f, "  the file system of its log is full, and the worker could not write there what happened")?;
+        }
+        if let Some(cure) = if *is_log_full { Some(NO_SPACE.1) } else { cure(tail) } {
             writeln!(f, "  cure: {}", named(cure))?;
+        }
+        if tail.trim().is_empty() {
+            return write!(f, "  {} is empty", log.display());
         }
         writeln!(f, "  the end of {}:", log.display())?;
         write!(f, "    {}", tail.replace('\n', "\n    "))
     }
 }
 
+/// Sign of a full disk or tmpfs in a log, and what mends it.
+const NO_SPACE: (&str, &str) =
+    ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses");
+
+/// Less than this is no room for a log, in bytes.
+const LOG_ROOM_BYTES: u64 = 64 << 10;
+
 /// What mends a build, where its log says a known thing.
 fn cure(tail: &str) -> Option<&'static str> {
     let known = [
-        ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses"),
+        NO_SPACE,
         ("Cannot allocate memory", "free memory, or build fewer templates at once: `cargo xtask image build NAME`"),
         ("Temporary failure resolving", "this machine resolves no names: mend its network and build again"),
         ("Temporary failure in name resolution", "this machine resolves no names: mend its network and build again"),
@@ -112,11 +131,11 @@ pub fn build(
 ) -> anyhow::Result<(StoredLayer, bool)> {
     store.create()?;
     let slot = Slot::named(&format!("build-{}", &job.hash[..12]));
-    let waiting = |owner: Option<&Owner>| {
-        let what = owner.map_or_else(
-            || "another process that builds the same layer".to_owned(),
-            |owner| format!("process {}, which builds the same layer", owner.engine_pid),
-        );
+    let waiting = |holder: &Holder| {
+        let what = match &holder.owner {
+            Some(owner) => format!("process {}, which builds the same layer", owner.engine_pid),
+            None => format!("{holder}, which holds the slot of the same layer"),
+        };
         observe(Progress::Waiting { template: job.template.to_owned(), what });
         Ok(())
     };
@@ -146,7 +165,7 @@ fn under_guard(
     let _parents = store::lock_shared(&job.lowers)?;
     let staging = store.staging_dir(job.hash);
     super::tree::remove(&staging).with_context(|| format!("removing {}", staging.display()))?;
-    guard.make(vec![Make::Dir { path: staging.clone(), mode: 0o711, owner: (0, 0) }])?;
+    guard.make(vec![Make::Marked { path: staging.clone(), mode: 0o711 }])?;
     let log = store.log(job.template);
     fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
     let process = guard.spawn(worker(job, staging, guard, &log)?)?;
@@ -177,7 +196,10 @@ fn under_guard(
     };
     if status != 0 {
         let tail = tail(&log);
-        return Err(BuildFailed { template: job.template.to_owned(), step: last_step, status, log, tail }.into());
+        let free = statvfs(&store.layers()).map(|counts| counts.blocks_available() * counts.fragment_size());
+        let is_log_full = free.is_ok_and(|bytes| bytes < LOG_ROOM_BYTES);
+        let template = job.template.to_owned();
+        return Err(BuildFailed { template, step: last_step, status, log, tail, is_log_full }.into());
     }
     if !unchanged()? {
         anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);
@@ -323,9 +345,15 @@ mod tests {
         fs::write(&log, format!("==> packages\n{lines}E: Unable to locate package nosuch\n")).unwrap();
         assert_eq!(current_step(&log).as_deref(), Some("packages"));
         let (step, tail) = (current_step(&log).unwrap(), tail(&log));
-        let error = BuildFailed { template: "t".into(), step, status: 100, log, tail }.to_string();
+        let failed = BuildFailed { template: "t".into(), step, status: 100, log, tail, is_log_full: false };
+        let error = failed.to_string();
         assert!(error.contains("the template t does not build: step `packages` failed (status 100)"), "{error}");
         assert!(error.contains("cure: the release has no package"), "{error}");
         assert!(error.contains("line 49") && !error.contains("line 5\n"), "{error}");
+        let lost = BuildFailed { step: String::new(), status: 3, tail: String::new(), is_log_full: true, ..failed };
+        let error = lost.to_string();
+        assert!(error.contains("its worker ended before the first step (status 3)"), "{error}");
+        assert!(error.contains("the file system of its log is full") && error.ends_with("t.log is empty"), "{error}");
+        assert!(error.contains("cure: free disk space"), "{error}");
     }
 }

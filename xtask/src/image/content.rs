@@ -1,13 +1,16 @@
 //! What a file or folder of the host is, as one hash: names, contents, link targets, and who may execute what.
 
-use std::fs::{self, File, FileType};
-use std::io::{self, Read as _};
+use std::fs::{self, FileType};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use walkdir::{DirEntry, WalkDir};
+
+use crate::error::Error;
+use crate::input;
 
 /// Folders that tools leave in a working tree, and that are no part of what it means.
 const IGNORED: [&str; 7] = [".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"];
@@ -32,6 +35,8 @@ pub fn hash_path(path: &Path) -> anyhow::Result<String> {
             let target = fs::read_link(entry.path()).with_context(|| format!("reading {}", entry.path().display()))?;
             ('l', target.to_string_lossy().into_owned())
         } else {
+            input::require_file(kind)
+                .map_err(|problem| Error::Usage(format!("{}: {problem}", entry.path().display())))?;
             let letter = if is_executable(&fs::metadata(entry.path())?.permissions()) { 'x' } else { 'f' };
             (letter, hash_file(entry.path()).with_context(|| format!("reading {}", entry.path().display()))?)
         };
@@ -63,8 +68,8 @@ pub fn is_executable(permissions: &fs::Permissions) -> bool {
     permissions.mode() & 0o111 != 0
 }
 
-fn hash_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+fn hash_file(path: &Path) -> anyhow::Result<String> {
+    let mut file = input::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
     loop {

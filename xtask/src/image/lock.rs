@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ensure::LayerStatus;
 use crate::error::Error;
+use crate::input;
 use crate::manifest::Project;
 
 /// Of the file.
@@ -81,12 +82,10 @@ impl LockFile {
     /// # Errors
     /// [`Error::BadFile`] when it cannot be understood.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { format_version: FORMAT_VERSION, templates: BTreeMap::new() });
-            }
-            other => other.with_context(|| format!("reading {}", path.display()))?,
-        };
+        if !input::exists(path)? {
+            return Ok(Self { format_version: FORMAT_VERSION, templates: BTreeMap::new() });
+        }
+        let text = input::read_text(path)?;
         let bad = |line, column, message| Error::BadFile { path: path.to_owned(), line, column, message };
         let file: Self = serde_json::from_str(&text).map_err(|error| {
             bad(error.line(), error.column(), format!("{error}: `cargo xtask image build` writes it"))

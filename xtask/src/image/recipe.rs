@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::replacement::Replacement;
@@ -10,6 +9,7 @@ use super::{content, requirements};
 use crate::error::Error;
 use crate::host::doctor::static_busybox;
 use crate::host::shell;
+use crate::input;
 use crate::manifest::{FileEntry, FileSource, IdRange, Origin, Project, RunStep, Template, UserEntry};
 
 /// Raised with every change of the builder that gives other trees from the same recipe.
@@ -158,7 +158,7 @@ impl Recipe {
 fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     let missing = |what: String| Error::Host {
         problem: format!("the template {} copies {what}, which this machine does not have", template.name),
-        cure: "cargo xtask doctor says which package is missing, cargo xtask setup installs it".into(),
+        cure: "`cargo xtask doctor` says which package is missing, `cargo xtask setup` installs it".into(),
     };
     match &entry.source {
         FileSource::Path(path) if path.exists() => Ok(path.clone()),
@@ -173,8 +173,7 @@ fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
 
 fn python(template: &Template, replacements: &[Replacement], sources: &mut Sources) -> anyhow::Result<Option<Python>> {
     let Some(pip) = &template.pip else { return Ok(None) };
-    let mut text = std::fs::read_to_string(&pip.requirements)
-        .with_context(|| format!("reading {}", pip.requirements.display()))?;
+    let mut text = input::read_text(&pip.requirements)?;
     let mut hashes = Vec::new();
     for replacement in replacements.iter().filter(|replacement| replacement.template == template.name) {
         text = requirements::without(&text, &replacement.package);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::requirements;
 use crate::error::Error;
+use crate::input;
 use crate::manifest::Project;
 
 /// A Python package of a template, replaced by a local wheel or source tree.
@@ -33,8 +34,7 @@ impl Replacement {
         let Some(pip) = &project.template(template)?.pip else {
             return Err(usage(format!("--set {text}: the template {template} installs no Python packages")));
         };
-        let pinned = std::fs::read_to_string(&pip.requirements)
-            .map_err(|error| anyhow::anyhow!("reading {}: {error}", pip.requirements.display()))?;
+        let pinned = input::read_text(&pip.requirements)?;
         let names = requirements::names(&pinned);
         let Some(name) = names.iter().find(|name| requirements::same_package(name, package)) else {
             return Err(usage(format!(

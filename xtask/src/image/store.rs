@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::tree;
 use crate::error::Error;
 use crate::guard;
+use crate::host::marked::MARK;
 
 /// Of `layer.json`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -179,7 +180,10 @@ impl Store {
     /// When it cannot be renamed.
     pub fn publish(&self, hash: &str) -> anyhow::Result<()> {
         let (from, to) = (self.staging_dir(hash), self.layer_dir(hash));
-        fs::rename(&from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))
+        fs::rename(&from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
+        // The mark is that of a build: where it stays, because this process ends here, it says nothing.
+        let _ = fs::remove_file(to.join(MARK));
+        Ok(())
     }
 
     /// Removes a layer and what was built on it, unless one of them is in use. One that is not there is fine.

@@ -55,6 +55,15 @@ impl fmt::Display for MachineEnd {
     }
 }
 
+#[cfg(test)]
+impl MachineEnd {
+    /// An end of container `a`, of which its `lxc-start` has told.
+    pub fn example(init: InitEnd, out_of_memory: Option<bool>) -> Self {
+        let monitor = ProcessEnd::Exited(0);
+        Self { container: "a".into(), init, monitor, out_of_memory, words: String::new() }
+    }
+}
+
 impl Container {
     /// The end of the container, where it has ended and no fault has done that.
     #[must_use]

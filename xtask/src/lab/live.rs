@@ -117,6 +117,14 @@ impl LiveLab {
         Some(Self { owner: slot.owner()?, slot: slot.name().to_owned(), machines, network })
     }
 
+    /// The names on the host of the containers of a slot's lab, also where it has no holder any more.
+    #[must_use]
+    pub fn last_names(slot: &Slot) -> Vec<String> {
+        let text = std::fs::read_to_string(slot.dir().join(LAB_FILE)).unwrap_or_default();
+        let file = serde_json::from_str::<LabFile>(&text);
+        file.map_or_else(|_| Vec::new(), |file| file.machines.into_iter().map(|machine| machine.host_name).collect())
+    }
+
     /// Whether it still has the holder that it had.
     #[must_use]
     pub fn is_there(&self) -> bool {
@@ -185,7 +193,8 @@ impl LiveMachine {
         }
         Err(Error::Host {
             problem: format!("{} is {state}: no program can run in it", self.name),
-            cure: "`cargo xtask ps` shows the faults that are on it, `cargo xtask fault heal` takes one back".into(),
+            cure: "`cargo xtask ps` shows the faults that are on it, `cargo xtask fault heal --all` takes them back"
+                .into(),
         })
     }
 

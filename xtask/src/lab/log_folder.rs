@@ -1,133 +1,257 @@
 //! The folder of a container's live logs. It stays after the lab is gone, and the next lab of that name replaces it.
 //!
-//! A folder stands under its name only with the mark in it: it is made, and removed, under another name beside it. An
-//! engine killed at any moment leaves nothing that the next one would take for somebody else's.
+//! A folder stands under its name only with the mark in it ([`crate::host::marked`]). A program that is let into a container just
+//! when its lab goes makes the folder anew to log into it, without the mark: such remains are known by what they hold.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context as _;
 
 use crate::error::Error;
+use crate::host::lxc::{ATTACH, LOG_PATH, container_dir};
+use crate::host::marked::{self, Mark, Standing};
+use crate::host::patience::Deadline;
 
-/// The file in a log folder that says a lab made it: no other is replaced or removed.
-const MARK: &str = ".mancer-e2e";
+/// The name that [`crate::host::lxc::Attach`] gives its log.
+const ATTACH_LOG: &str = "attach.log";
 
-/// Makes an empty folder, in the place of an earlier lab's.
+/// How long programs on their way into a container that is gone may make its folder anew.
+const RENEW_DEADLINE: Deadline = Deadline::from_secs(5);
+
+/// Makes an empty folder, in the place of an earlier lab's. Whoever calls holds the slot.
 ///
 /// # Errors
-/// A folder without the mark is there, or the file system's.
-pub fn renew(folder: &Path) -> anyhow::Result<()> {
-    if folder.exists() && !is_ours(folder) {
-        return Err(Error::Host {
-            problem: format!("{} holds logs that are not of this engine's making", folder.display()),
-            cure: "move them away, or choose other names with --e2e-containers".into(),
+/// A folder of somebody else's is there, or the file system's.
+pub fn renew(folder: &Path, slot: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        require_ours(folder, slot)?;
+        let make = || {
+            marked::remove(folder, slot)?;
+            remove_remains(folder)?;
+            marked::make(folder, &Mark::of_slot(slot), 0o755, (0, 0))
+        };
+        match make() {
+            // A program on its way into the last lab's container was in between.
+            Err(error) if is_of_company(&error) && begun.elapsed() < RENEW_DEADLINE.scaled() => {}
+            made => return made,
         }
-        .into());
     }
-    remove(folder)?;
-    let aside = aside(folder);
-    std::fs::create_dir_all(&aside).with_context(|| format!("making {}", aside.display()))?;
-    let mark = aside.join(MARK);
-    std::fs::write(&mark, "").with_context(|| format!("writing {}", mark.display()))?;
-    std::fs::rename(&aside, folder).with_context(|| format!("making {}", folder.display()))
 }
 
-/// Says whether there was one.
-fn remove(folder: &Path) -> anyhow::Result<bool> {
-    let aside = aside(folder);
-    let removed = |path: &Path| match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.with_context(|| format!("removing {}", path.display())),
-    };
-    removed(&aside)?; // a lab killed in between left it
-    if !is_ours(folder) {
-        return Ok(false);
+/// Whether somebody else has put something into a folder that was to be empty.
+fn is_of_company(error: &anyhow::Error) -> bool {
+    let kinds = [ErrorKind::DirectoryNotEmpty, ErrorKind::AlreadyExists];
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| kinds.contains(&error.kind()))
+}
+
+fn require_ours(folder: &Path, slot: &str) -> Result<(), Error> {
+    // In this order: the folder may be made anew in between, and is never removed by anybody else.
+    let Err(error) = marked::require_free(folder, slot) else { return Ok(()) };
+    if is_remains(folder) {
+        return Ok(());
     }
-    std::fs::rename(folder, &aside).with_context(|| format!("removing {}", folder.display()))?;
-    removed(&aside)?;
-    Ok(true)
+    Err(Error::Host {
+        problem: format!("{error}; it holds logs of another container of that name"),
+        cure: match marked::standing(folder) {
+            Standing::Marked(mark) => format!("`cargo xtask clean --slot {}`, or choose another --slot N", mark.slot),
+            _ => format!(
+                "move it away (`mv {} {}.old`), or choose other names with --e2e-containers",
+                folder.display(),
+                folder.display()
+            ),
+        },
+    })
+}
+
+/// Which log folders are to be removed.
+#[derive(Debug, Clone, Copy)]
+pub enum Chosen<'a> {
+    /// Those of labs that are gone, whatever their slot was.
+    All,
+    /// Those of this slot, which has no lab, and remains that bear its number or these names on the host.
+    Slot(&'a str, &'a [String]),
 }
 
 /// Removes the folders below `home` that labs made, all but those of `live` containers. Returns how many there were.
 ///
 /// # Errors
 /// The file system's.
-pub fn remove_all(home: &Path, live: &[String]) -> anyhow::Result<usize> {
+pub fn remove_all(home: &Path, chosen: Chosen<'_>, live: &[String]) -> anyhow::Result<usize> {
+    let is_live = |folder: &Path| folder.file_name().is_some_and(|name| live.iter().any(|used| **used == *name));
     let mut count = 0;
-    for entry in std::fs::read_dir(home).into_iter().flatten().filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // What stands aside goes with the folder it belongs to.
-        let name = name.strip_prefix(&format!("{MARK}.")).unwrap_or(&name);
-        if !live.iter().any(|used| used == name) {
-            count += usize::from(remove(&home.join(name))?);
+    for found in marked::found(home) {
+        let is_chosen = match chosen {
+            Chosen::All => true,
+            Chosen::Slot(slot, _) => found.slot == slot,
+        };
+        if is_chosen && !is_live(&found.folder) {
+            count += usize::from(marked::remove(&found.folder, &found.slot)?);
+        }
+    }
+    for entry in fs::read_dir(home).into_iter().flatten().filter_map(Result::ok) {
+        let (folder, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let is_chosen = match chosen {
+            Chosen::All => true,
+            Chosen::Slot(slot, names) => names.contains(&name) || name.contains(&format!("-{slot}-")),
+        };
+        // A container of that name, whoever has it, is a reason to keep its logs.
+        if is_chosen && !is_live(&folder) && !container_dir(&name).exists() {
+            count += usize::from(remove_remains(&folder)?);
         }
     }
     Ok(count)
 }
 
-/// Whether a lab made this folder.
-fn is_ours(folder: &Path) -> bool {
-    folder.join(MARK).exists()
+/// Tells of the log folders that were removed.
+#[must_use]
+pub fn removed(count: usize) -> String {
+    format!("logs of {count} container{} removed from {LOG_PATH}", if count == 1 { "" } else { "s" })
 }
 
-/// Where a folder is made and removed: beside it, under a name that no container can have.
-fn aside(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!("{MARK}.{name}"))
+fn remove_remains(folder: &Path) -> anyhow::Result<bool> {
+    if !is_remains(folder) {
+        return Ok(false);
+    }
+    fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    Ok(true)
+}
+
+/// Whether a program that was let into a container whose lab had gone made this folder: it is root's, and holds the log of that program
+/// alone, in LXC's own words.
+fn is_remains(folder: &Path) -> bool {
+    let is_roots = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.uid() == nix::unistd::geteuid().as_raw());
+    let Ok(metadata) = fs::symlink_metadata(folder) else { return false };
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
+    let log = folder.join(ATTACH_LOG);
+    let is_log = || {
+        let is_file = fs::symlink_metadata(&log).is_ok_and(|it| it.is_file());
+        let text = if is_file { fs::read(&log).unwrap_or_default() } else { return false };
+        text.is_empty() || text.starts_with(ATTACH.as_bytes())
+    };
+    metadata.is_dir() && is_roots(folder) && names == [ATTACH_LOG] && is_roots(&log) && is_log()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
-    /// What an engine killed in the middle of making or of removing a folder can leave.
-    #[test]
-    fn wherever_an_engine_was_killed_the_next_one_gets_an_empty_folder() {
+    fn names(home: &Path) -> Vec<String> {
+        fs::read_dir(home).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn is_root() -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
+    fn home() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("e2e-app");
-        let aside = aside(&folder);
-        let with_mark = |path: &Path| {
-            std::fs::create_dir(path).unwrap();
-            std::fs::write(path.join(MARK), "").unwrap();
-            std::fs::write(path.join("lxc.log"), "old").unwrap();
+        (home, folder)
+    }
+
+    fn remains(folder: &Path, text: &str) {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join(ATTACH_LOG), text).unwrap();
+    }
+
+    const LINE: &str = "lxc-attach e2e-app 20261129213724.461 ERROR    attach - Failed to get init pid\n";
+
+    /// What an engine killed in the middle of making or of removing a folder can leave, and what a late program does.
+    #[test]
+    fn wherever_an_engine_was_killed_the_next_one_gets_an_empty_folder() {
+        if !is_root() {
+            return; // a log folder is root's
+        }
+        let (home, folder) = home();
+        let with_mark = |path: &Path, mark: &str| {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join(marked::MARK), mark).unwrap();
+            fs::write(path.join("lxc.log"), "old").unwrap();
         };
-        let moments: [&dyn Fn(); 5] = [
+        let aside = home.path().join(".mancer-e2e.7.e2e-app");
+        let earlier = home.path().join(".mancer-e2e.e2e-app");
+        let moments: [&dyn Fn(); 7] = [
             &|| (),
-            &|| with_mark(&folder),
-            &|| std::fs::create_dir(&aside).unwrap(),
+            &|| with_mark(&folder, ""),
+            &|| with_mark(&folder, &serde_json::to_string(&Mark::of_slot("7")).unwrap()),
+            &|| fs::create_dir(&aside).unwrap(),
             &|| {
-                with_mark(&aside);
-                std::fs::remove_file(aside.join(MARK)).unwrap();
+                fs::create_dir(&aside).unwrap();
+                with_mark(&folder, "");
             },
-            &|| {
-                with_mark(&aside);
-                with_mark(&folder);
-            },
+            &|| remains(&folder, LINE),
+            &|| remains(&folder, ""),
         ];
         for moment in moments {
             moment();
-            renew(&folder).unwrap();
-            let found: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            assert_eq!(found, [MARK]);
+            renew(&folder, "7").unwrap();
+            assert_eq!(names(&folder), [marked::MARK]);
             assert!(!aside.exists());
-            assert_eq!(remove_all(home.path(), &["e2e-app".to_owned()]).unwrap(), 0);
-            assert_eq!(remove_all(home.path(), &[]).unwrap(), 1);
-            assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
-            with_mark(&aside);
-            assert_eq!(remove_all(home.path(), &[]).unwrap(), 0);
-            assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+            let live = ["e2e-app".to_owned()];
+            assert_eq!(remove_all(home.path(), Chosen::All, &live).unwrap(), 0);
+            assert_eq!(remove_all(home.path(), Chosen::Slot("8", &live), &[]).unwrap(), 0);
+            assert_eq!(remove_all(home.path(), Chosen::Slot("7", &[]), &[]).unwrap(), 1);
+            assert_eq!(names(home.path()), [""; 0]);
+            with_mark(&earlier, "");
+            assert_eq!(remove_all(home.path(), Chosen::All, &[]).unwrap(), 0);
+            assert_eq!(names(home.path()), [""; 0]);
         }
     }
 
     #[test]
+    fn what_a_late_program_has_made_is_removed() {
+        let (home, folder) = home();
+        remains(&folder, LINE);
+        assert_eq!(remove_all(home.path(), Chosen::Slot("7", &[]), &[]).unwrap(), 0);
+        assert_eq!(remove_all(home.path(), Chosen::Slot("7", &["e2e-app".to_owned()]), &[]).unwrap(), 1);
+        remains(&folder, LINE);
+        assert_eq!(remove_all(home.path(), Chosen::All, &["e2e-app".to_owned()]).unwrap(), 0);
+        assert_eq!(remove_all(home.path(), Chosen::All, &[]).unwrap(), 1);
+        assert_eq!(names(home.path()), [""; 0]);
+    }
+
+    #[test]
+    fn programs_that_make_the_folder_anew_keep_no_lab_from_its_own() {
+        if !is_root() {
+            return; // a log folder is root's
+        }
+        let (_home, folder) = home();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                    let _ = fs::create_dir(&folder); // as LXC does, whatever stands there
+                    let _ = fs::write(folder.join(ATTACH_LOG), LINE);
+                }
+            });
+            let renewed: Vec<_> = (0..300).map(|_| (renew(&folder, "7"), marked::standing(&folder))).collect();
+            ended.store(true, std::sync::atomic::Ordering::SeqCst);
+            for (renewed, standing) in renewed {
+                renewed.unwrap();
+                assert!(matches!(standing, Standing::Marked(_)), "{standing:?}");
+            }
+        });
+    }
+
+    #[test]
     fn the_logs_of_somebody_else_stay() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join("e2e-app");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("mine.log"), "mine").unwrap();
-        let error = renew(&folder).unwrap_err();
-        assert!(error.to_string().contains("not of this engine's making"), "{error:#}");
-        assert!(!remove(&folder).unwrap());
-        assert_eq!(std::fs::read_to_string(folder.join("mine.log")).unwrap(), "mine");
+        for (file, text) in [("mine.log", "mine"), (ATTACH_LOG, "no words of LXC's")] {
+            let (home, folder) = home();
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(file), text).unwrap();
+            let error = renew(&folder, "7").unwrap_err();
+            assert!(error.to_string().contains("not of this engine's making"), "{error:#}");
+            assert!(error.to_string().contains(&format!("mv {}", folder.display())), "{error:#}");
+            assert_eq!(remove_all(home.path(), Chosen::All, &[]).unwrap(), 0);
+            assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), text);
+        }
     }
 }

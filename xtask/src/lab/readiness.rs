@@ -86,9 +86,6 @@ impl WaitError {
     }
 }
 
-/// Default time of a machine until it is ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Exits with 0 once the jobs of systemd's boot are done, with units that failed or without; else says what systemd does.
 const IS_BOOTED: &str = "state=$(systemctl is-system-running 2>&1); case $state in running|degraded) ;; *) echo \"systemd is $state\"; exit 1;; esac";
 
@@ -98,9 +95,9 @@ pub fn probes(template: &Template) -> Vec<Probe> {
     if !template.probes.is_empty() {
         return template.probes.clone();
     }
-    let words: &[&str] = if template.init == Init::Systemd { &["/bin/sh", "-c", IS_BOOTED] } else { &["/bin/true"] };
+    let words: &[&str] = if template.init == Init::Systemd { &["sh", "-c", IS_BOOTED] } else { &["/bin/true"] };
     let condition = Condition::Exec(words.iter().map(|word| (*word).to_owned()).collect());
-    vec![Probe { condition, timeout: READY_TIMEOUT }]
+    vec![Probe { condition, timeout: Duration::from_secs(30) }]
 }
 
 impl Container {
@@ -213,7 +210,7 @@ impl Container {
 /// Whether a program of the host that every look needs is not there.
 fn is_missing_tool(error: &anyhow::Error) -> bool {
     let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
-    matches!(problem, Some(Problem::Start(error)) if error.kind() == ErrorKind::NotFound)
+    matches!(problem, Some(Problem::Missing(_)))
 }
 
 /// The answer of a look over the network that failed. One that nobody answers has overrun its bound.

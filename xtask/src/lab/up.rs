@@ -20,6 +20,8 @@ use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
 use crate::host::held_clock::HeldClock;
 use crate::host::lxc::{self, InitEnd};
+use crate::host::marked::{self, Standing};
+use crate::host::mount;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::patience;
 use crate::manifest::VolumeKind;
@@ -138,7 +140,13 @@ impl Lab {
         let slot = guard.slot().clone();
         // Only root may look in here: a scenario that could put a link in the place of a stream would be shown any file.
         let streams_dir = streams_dir(&slot);
-        guard.make(vec![Make::Dir { path: streams_dir.clone(), mode: 0o700, owner: (0, 0) }])?;
+        require_free(&streams_dir, &slot, "")?;
+        let mut first_things = vec![Make::Marked { path: streams_dir.clone(), mode: 0o700 }];
+        if mount::is_proc_covered() {
+            let path = slot.dir().join("proc");
+            first_things.extend([Make::Dir { path: path.clone(), mode: 0o700, owner: (0, 0) }, Make::Proc { path }]);
+        }
+        guard.make(first_things)?;
         let host = HostTraits::of_this_host()?;
         let places: Vec<Places> = machines.iter().map(|machine| Places::of(&slot, machine)).collect();
         let namespace = guard.make_network(network::bridge_lines(first(machines)?.network, machines))?;
@@ -152,20 +160,14 @@ impl Lab {
         let (mut containers, clock) = (Vec::new(), Arc::new(HeldClock::default()));
         for ((machine, places), keys) in machines.iter().zip(places).zip(keys) {
             let name = &machine.host_name;
-            if lxc::container_dir(name).exists() {
-                return Err(Error::Host {
-                    problem: format!("a container {name} that is not of this engine's making exists already"),
-                    cure: format!("remove it (`lxc-destroy -n {name}`), or choose other names with --e2e-containers"),
-                }
-                .into());
-            }
+            require_free(&lxc::container_dir(name), &slot, name)?;
             let hook = network::start_hook(machine, &places, &namespace)?;
             let mut things = root_and_volumes(machine, &places);
             things.push(file_in_root(machine, &places, "/etc/hosts", hosts.clone()));
             things.push(file_in_root(machine, &places, "/etc/hostname", format!("{}\n", machine.name)));
             things.extend(keys);
             things.push(root_file(places.hook(), hook));
-            things.extend(lxc_folders(machine, &lxc_config(machine, &places, &host))?);
+            things.extend(lxc_folders(machine, &slot, &lxc_config(machine, &places, &host))?);
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
             let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });
@@ -294,6 +296,25 @@ pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process>
     process.map_err(|error| if lxc::is_installed() { error } else { HostCause::Lxc.error(&error) })
 }
 
+/// Fails where a folder of a lab's stands already that is none of this slot's: `container` is the one that it would be of.
+fn require_free(folder: &Path, slot: &Slot, container: &str) -> Result<(), Error> {
+    marked::require_free(folder, slot.name()).map_err(|error| {
+        let cure = match marked::standing(folder) {
+            Standing::Marked(mark) => {
+                format!("take that lab down with `cargo xtask clean --slot {}`, or choose other names", mark.slot)
+            }
+            _ if folder.join("config").is_file() => {
+                format!(
+                    "remove the container (`lxc-destroy -n {container}`), or choose other names with --e2e-containers"
+                )
+            }
+            _ if container.is_empty() => format!("remove it (`rm -r {}`), or take another --slot N", folder.display()),
+            _ => format!("remove it (`rm -r {}`), or choose other names with --e2e-containers", folder.display()),
+        };
+        Error::Host { problem: error.to_string(), cure }
+    })
+}
+
 fn streams_dir(slot: &Slot) -> PathBuf {
     state_dir().join("streams").join(slot.name())
 }
@@ -347,13 +368,10 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
 }
 
 /// LXC's folder with the configuration, and a fresh folder for the live logs.
-fn lxc_folders(machine: &Machine, config: &str) -> anyhow::Result<Vec<Make>> {
-    log_folder::renew(&machine.log_dir())?;
+fn lxc_folders(machine: &Machine, slot: &Slot, config: &str) -> anyhow::Result<Vec<Make>> {
+    log_folder::renew(&machine.log_dir(), slot.name())?;
     let folder = lxc::container_dir(&machine.host_name);
-    Ok(vec![
-        Make::Dir { path: folder.clone(), mode: 0o755, owner: (0, 0) },
-        root_file(folder.join("config"), config.to_owned()),
-    ])
+    Ok(vec![Make::Marked { path: folder.clone(), mode: 0o755 }, root_file(folder.join("config"), config.to_owned())])
 }
 
 fn root_file(path: PathBuf, content: String) -> Make {

@@ -1,14 +1,17 @@
 //! `[chaos]` in a `scenario.toml`: which faults a scenario endures, on which machines, and what it owes after them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use e2e_contract::Fault;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use super::parse::{Source, duration, nearest};
+use super::parse::{Source, nearest};
+use super::range::{ChaosLength, ConcurrentFaults, FaultTime, QuietTime, RecoveryTime, Within, within};
 use crate::error::Error;
 
 /// What a scenario endures.
@@ -69,38 +72,69 @@ pub(super) struct ChaosTable {
     #[serde(default)]
     faults: Vec<Spanned<FaultTable>>,
     /// How many faults may be there at once.
-    #[serde(default = "default_concurrent")]
-    max_concurrent: Spanned<u32>,
+    #[serde(default = "default_concurrent", deserialize_with = "within::<ConcurrentFaults, _>")]
+    max_concurrent: u32,
     /// How long faults are played, from `lab.chaos` on.
-    #[serde(default = "default_length", deserialize_with = "duration")]
+    #[serde(default = "default_length", deserialize_with = "within::<ChaosLength, _>")]
     length: Duration,
-    /// No fault lasts longer.
-    #[serde(default = "default_longest", deserialize_with = "duration")]
-    longest: Duration,
+    /// No fault lasts longer; at most the `length`.
+    #[serde(default)]
+    longest: Option<Spanned<Within<FaultTime>>>,
     /// Nothing happens for so long, after everything was healed and works again.
-    #[serde(default = "default_quiet", deserialize_with = "duration")]
+    #[serde(default = "default_quiet", deserialize_with = "within::<QuietTime, _>")]
     quiet: Duration,
     /// How long that may take: the probes of all containers pass again.
-    #[serde(default = "default_recovery", deserialize_with = "duration")]
+    #[serde(default = "default_recovery", deserialize_with = "within::<RecoveryTime, _>")]
     recovery: Duration,
     /// What has to come true at least once in a run with faults, by the names that `lab.sometimes` uses.
     #[serde(default)]
     sometimes: Vec<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct FaultTable {
     /// A fault, such as `net.delay`, or a family of them, such as `net`.
     fault: Spanned<String>,
     /// The containers that it may be done to; all if not given.
     on: Option<Vec<Spanned<String>>>,
     /// Any other keys: parameters of that fault, or two whole numbers that one is drawn between. What is not given is drawn.
-    #[serde(flatten)]
-    parameters: Map<String, Value>,
+    parameters: AnyOther,
 }
 
-fn default_concurrent() -> Spanned<u32> {
-    Spanned::new(0..0, 2)
+/// Keys of a table that are no fields of its type, each with the place of its value.
+type AnyOther = Vec<(String, Spanned<Value>)>;
+
+/// By hand, because `flatten` forgets where a parameter stands.
+impl<'de> Deserialize<'de> for FaultTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FaultKeys)
+    }
+}
+
+struct FaultKeys;
+
+impl<'de> Visitor<'de> for FaultKeys {
+    type Value = FaultTable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with a fault")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<FaultTable, A::Error> {
+        let (mut fault, mut on, mut parameters) = (None, None, Vec::new());
+        while let Some(key) = table.next_key::<String>()? {
+            match key.as_str() {
+                "fault" => fault = Some(table.next_value()?),
+                "on" => on = Some(table.next_value()?),
+                _ => parameters.push((key, table.next_value()?)),
+            }
+        }
+        Ok(FaultTable { fault: fault.ok_or_else(|| A::Error::missing_field("fault"))?, on, parameters })
+    }
+}
+
+fn default_concurrent() -> u32 {
+    2
 }
 
 fn default_length() -> Duration {
@@ -135,9 +169,15 @@ impl ChaosTable {
             }
             _ => {}
         }
-        if *self.max_concurrent.get_ref() == 0 {
-            return Err(source.error_at(&self.max_concurrent, "at least one fault is there at a time"));
-        }
+        let longest = match self.longest {
+            Some(longest) if longest.get_ref().0 > self.length => {
+                let length = humantime::format_duration(self.length);
+                let message = format!("no fault lasts longer than all of them: `length` is {length}");
+                return Err(source.error_at(&longest, message));
+            }
+            Some(longest) => longest.into_inner().0,
+            None => default_longest().min(self.length),
+        };
         let mut sometimes: Vec<String> = Vec::new();
         for name in &self.sometimes {
             if name.get_ref().trim().is_empty() || sometimes.contains(name.get_ref()) {
@@ -149,9 +189,9 @@ impl ChaosTable {
         Ok(Chaos {
             faults: faults.collect::<Result<_, _>>()?,
             nothing_because: self.nothing_because.map(Spanned::into_inner),
-            max_concurrent: self.max_concurrent.into_inner(),
+            max_concurrent: self.max_concurrent,
             length: self.length,
-            longest: self.longest,
+            longest,
             quiet: self.quiet,
             recovery: self.recovery,
             sometimes,
@@ -174,8 +214,12 @@ fn check_fault(source: &Source, table: &Spanned<FaultTable>, containers: &[&str]
         let message = "the faults of a family have different parameters: give them to one fault, such as \"net.delay\"";
         return Err(source.error_at(fault, message));
     }
-    let rules: BTreeMap<String, ParameterRule> =
-        parameters.iter().map(|(name, value)| (name.clone(), parameter(value))).collect();
+    let mut rules = BTreeMap::new();
+    for (parameter, value) in parameters {
+        let rule = rule_of(name, parameter, value.get_ref())
+            .map_err(|message| source.error_at(value, format!("{name}: {parameter}: {message}")))?;
+        rules.insert(parameter.clone(), rule);
+    }
     if !families_own(name) {
         check_parameters(name, &rules).map_err(|message| source.error_at(fault, format!("{name}: {message}")))?;
     }
@@ -198,15 +242,23 @@ fn families_own(name: &str) -> bool {
     !name.contains('.')
 }
 
-/// `[5, 100]` is a range; all else is what it is.
-fn parameter(value: &Value) -> ParameterRule {
-    match value.as_array().map(Vec::as_slice) {
-        Some([from, to]) => match (from.as_i64(), to.as_i64()) {
-            (Some(from), Some(to)) => ParameterRule::Range(from, to),
-            _ => ParameterRule::Fixed(value.clone()),
-        },
-        _ => ParameterRule::Fixed(value.clone()),
+/// `[5, 100]` is a range, of which both ends have to be what the fault takes; all else is what it is.
+fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule, String> {
+    let may_be = |value: &Value| Fault::range_of(fault, parameter).map_or(Ok(()), |range| range.check(value));
+    let ends = value.as_array().and_then(|list| match list.as_slice() {
+        [from, to] => Some((from.as_i64()?, to.as_i64()?)),
+        _ => None,
+    });
+    let Some((from, to)) = ends else {
+        may_be(value)?;
+        return Ok(ParameterRule::Fixed(value.clone()));
+    };
+    if from > to {
+        return Err("a range goes from the smaller to the larger number".to_owned());
     }
+    may_be(&from.into())?;
+    may_be(&to.into())?;
+    Ok(ParameterRule::Range(from, to))
 }
 
 /// Whether the fault has such parameters. Those that are missing are drawn.
@@ -214,10 +266,7 @@ fn check_parameters(name: &str, rules: &BTreeMap<String, ParameterRule>) -> Resu
     let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
     for (parameter, rule) in rules {
         let value = match rule {
-            ParameterRule::Range(from, to) if from > to => {
-                return Err(format!("{parameter}: a range goes from the smaller to the larger number"));
-            }
-            ParameterRule::Range(from, _) => Value::from(*from),
+            ParameterRule::Range(_, to) => Value::from(*to),
             ParameterRule::Fixed(value) => value.clone(),
         };
         fields.insert(parameter.clone(), value);

@@ -7,11 +7,13 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::parse::{Source, duration};
+use super::parse::Source;
+use super::range::{CaseTime, Within};
 use super::setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Retries,
     Setting, SlotNumber, TimeToLive, Written,
 };
+use crate::input;
 
 /// A value with the line of `e2e.toml` where it stands, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl Defaults {
     /// [`crate::error::Error::BadFile`] where they cannot be used.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         let path = root.join("e2e.toml");
-        if !path.exists() {
+        if !input::exists(&path)? {
             return Ok(Self::default());
         }
         let source = Source::read(&path)?;
@@ -89,13 +91,10 @@ fn placed<T>(source: &Source, value: Option<Spanned<Read<T>>>) -> Option<Placed<
 /// The file, without what [`super::Project`] makes of it.
 #[derive(Deserialize)]
 struct Partly {
-    timeout: Option<Spanned<Deadline>>,
+    timeout: Option<Spanned<Within<CaseTime>>>,
     #[serde(default)]
     defaults: DefaultsTable,
 }
-
-#[derive(Deserialize)]
-struct Deadline(#[serde(deserialize_with = "duration")] Duration);
 
 /// The section as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -136,10 +135,12 @@ impl<'de, T: Setting> Deserialize<'de> for Read<T> {
             (toml::Value::Float(number), Written::NumberOrText(_)) => number.to_string(),
             (toml::Value::String(text), Written::Text) => text,
             (toml::Value::String(text), Written::NumberOrText(_)) if text.parse::<f64>().is_err() => text,
-            (value, Written::Number) => return Err(D::Error::custom(format!("{value} is no number"))),
-            (value, Written::Text) => return Err(D::Error::custom(format!("{value} is no text in quotation marks"))),
+            (value, Written::Number) => return Err(D::Error::custom(format!("{value} is not a number"))),
+            (value, Written::Text) => {
+                return Err(D::Error::custom(format!("{value} is not a text in quotation marks")));
+            }
             (value, Written::NumberOrText(other)) => {
-                return Err(D::Error::custom(format!("{value} is no number, nor {other:?}")));
+                return Err(D::Error::custom(format!("{value} is neither a number nor {other:?}")));
             }
         };
         word.parse().map(Self).map_err(D::Error::custom)
@@ -193,17 +194,26 @@ mod tests {
     fn a_bad_default_is_named_with_its_place() {
         refused("[defaults]\nretry = 1", "e2e.toml:2:1: unknown field `retry`, expected one of");
         refused("[defaults]\nchaos = 'heavy'", "e2e.toml:2:1: unknown field `chaos`");
-        refused("[defaults]\nretries = '1'", "e2e.toml:2:11: \"1\" is no number");
-        refused("[defaults]\nretries = -1", "e2e.toml:2:11: \"-1\" is no number of 0 or more");
-        refused("[defaults]\nmax_fail = 0", "e2e.toml:2:12: \"0\" is no number of 1 or more, nor off");
-        refused("[defaults]\nmax_fail = '3'", "e2e.toml:2:12: \"3\" is no number, nor \"off\"");
-        refused("[defaults]\nmax_fail = 2.5", "e2e.toml:2:12: \"2.5\" is no number of 1 or more, nor off");
-        refused("[defaults]\npatience = '3'", "e2e.toml:2:12: \"3\" is no number, nor \"auto\"");
-        refused("[defaults]\npatience = 0", "e2e.toml:2:12: \"0\" is no number from 0.1 to 100, nor auto");
-        refused("[defaults]\nkeep_containers = true", "e2e.toml:2:19: true is no text in quotation marks");
-        refused("[defaults]\nkeep_containers = 'yes'", "e2e.toml:2:19: \"yes\" is none of never, failure, always");
-        refused("[defaults]\nttl = '0s'", "e2e.toml:2:7: \"0s\" is no time such as 90s or 2h, or never");
-        refused("timeout = '0s'", "e2e.toml:1:11: a deadline of zero");
+        refused("[defaults]\nretries = '1'", "e2e.toml:2:11: \"1\" is not a number");
+        refused("[defaults]\nretries = -1", "e2e.toml:2:11: \"-1\" is not a whole number from 0 to 100");
+        refused("[defaults]\nmax_fail = 0", "e2e.toml:2:12: \"0\" is not a whole number from 1 to 1000000, or \"off\"");
+        refused("[defaults]\nmax_fail = '3'", "e2e.toml:2:12: \"3\" is neither a number nor \"off\"");
+        refused(
+            "[defaults]\nmax_fail = 2.5",
+            "e2e.toml:2:12: \"2.5\" is not a whole number from 1 to 1000000, or \"off\"",
+        );
+        refused("[defaults]\npatience = '3'", "e2e.toml:2:12: \"3\" is neither a number nor \"auto\"");
+        refused("[defaults]\npatience = 0", "e2e.toml:2:12: \"0\" is not a number from 0.1 to 100, or \"auto\"");
+        refused("[defaults]\nkeep_containers = true", "e2e.toml:2:19: true is not a text in quotation marks");
+        refused(
+            "[defaults]\nkeep_containers = 'yes'",
+            "e2e.toml:2:19: \"yes\" is not \"never\", \"failure\" or \"always\"",
+        );
+        refused(
+            "[defaults]\nttl = '0s'",
+            "e2e.toml:2:7: \"0s\" is not a duration from \"1s\" to \"1year\", or \"never\"",
+        );
+        refused("timeout = '0s'", "e2e.toml:1:11: \"0s\" is not a duration from \"100ms\" to \"1day\"");
         refused("defaults = 3", "e2e.toml:1:12: invalid type: integer `3`");
         refused("[defaults", "e2e.toml:1:");
     }

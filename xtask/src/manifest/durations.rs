@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::Project;
 use super::parse::Source;
-use crate::error::Error;
+use super::range::{CaseSeconds, Within};
 
 /// What stands at the head of the file.
 const HEAD: &str = "# How long each case takes, in seconds: `--shard` splits the suite by it.\n\
@@ -26,14 +25,14 @@ pub struct Durations {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    seconds: BTreeMap<String, Spanned<f64>>,
+    seconds: BTreeMap<String, Within<CaseSeconds>>,
 }
 
 impl Durations {
     /// Those of a project; none where it has no such file. A case that is no more does no harm.
     ///
     /// # Errors
-    /// When the file cannot be read; [`Error::BadFile`] for what is no duration.
+    /// [`crate::error::Error::BadFile`] for what is no duration.
     pub fn read(project: &Project) -> anyhow::Result<Self> {
         let path = Self::path(project);
         if !path.exists() {
@@ -41,12 +40,7 @@ impl Durations {
         }
         let source = Source::read(&path)?;
         let file: File = source.parse()?;
-        let known = |(case, seconds): (String, Spanned<f64>)| {
-            let is_good = seconds.get_ref().is_finite() && *seconds.get_ref() >= 0.0;
-            let bad = || source.error_at(&seconds, "a case takes a number of seconds that is not negative");
-            if is_good { Ok((case, *seconds.get_ref())) } else { Err(bad()) }
-        };
-        Ok(Self { seconds: file.seconds.into_iter().map(known).collect::<Result<_, Error>>()? })
+        Ok(Self { seconds: file.seconds.into_iter().map(|(case, seconds)| (case, seconds.0)).collect() })
     }
 
     /// Where the file lies.
@@ -110,7 +104,7 @@ mod tests {
         let text = durations.text();
         assert!(text.ends_with("[seconds]\n\"a/b:c\" = 12.3\n\"a/b:d\" = 3.0\n"), "{text}");
         let file: File = toml::from_str(&text).unwrap();
-        assert_eq!(*file.seconds["a/b:c"].get_ref(), 12.3);
+        assert_eq!(file.seconds["a/b:c"].0, 12.3);
         let all = ["a/b:c", "a/b:d#2", "a/new:x"].map(|case| durations.seconds(case));
         assert_eq!(all, [12.34, 3.0, 12.34]);
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::Spanned;
 
-use super::parse::{Source, bytes, nearest};
+use super::parse::{Source, nearest};
+use super::range::{UsageSeconds, UsageSize, Within};
 use crate::error::Error;
 
 /// What a container may use at most, from the scenario's start to its end.
@@ -60,26 +61,17 @@ pub(super) type LimitTables = BTreeMap<Spanned<String>, LimitTable>;
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitTable {
     /// The most memory at once; what is kept of files in memory counts.
-    memory_peak_bytes: Option<Spanned<Size>>,
+    memory_peak_bytes: Option<Spanned<Within<UsageSize>>>,
     /// Processor time of all its programs, in seconds; on a slow machine times its patience.
-    cpu_seconds: Option<Spanned<f64>>,
+    cpu_seconds: Option<Spanned<Within<UsageSeconds>>>,
     /// From block devices; with cgroup version 1 from those of its volumes alone.
-    read_bytes: Option<Spanned<Size>>,
+    read_bytes: Option<Spanned<Within<UsageSize>>>,
     /// To block devices, that is to its volumes: all else that it writes is memory.
-    written_bytes: Option<Spanned<Size>>,
+    written_bytes: Option<Spanned<Within<UsageSize>>>,
     /// At its port, headers of Ethernet included.
-    received_bytes: Option<Spanned<Size>>,
+    received_bytes: Option<Spanned<Within<UsageSize>>>,
     /// At its port, headers of Ethernet included.
-    sent_bytes: Option<Spanned<Size>>,
-}
-
-#[derive(Debug)]
-struct Size(u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        bytes(deserializer).map(Self)
-    }
+    sent_bytes: Option<Spanned<Within<UsageSize>>>,
 }
 
 /// Checks them against the scenario's containers.
@@ -107,16 +99,13 @@ pub(super) fn check(tables: LimitTables, source: &Source, containers: &[&str]) -
             if let Some(size) = size {
                 #[expect(
                     clippy::cast_precision_loss,
-                    reason = "sizes are below a terabyte times 2^30 and mostly round"
+                    reason = "sizes are up to 16 TiB, which a fraction of 53 bits holds"
                 )]
                 limits.push(limit(kind, size.get_ref().0 as f64, source.line_of(&size)));
             }
         }
         if let Some(seconds) = table.cpu_seconds {
-            if !(seconds.get_ref().is_finite() && *seconds.get_ref() > 0.0) {
-                return Err(source.error_at(&seconds, "processor time is a positive number of seconds, such as 2.5"));
-            }
-            limits.push(limit(LimitKind::CpuSeconds, *seconds.get_ref(), source.line_of(&seconds)));
+            limits.push(limit(LimitKind::CpuSeconds, seconds.get_ref().0, source.line_of(&seconds)));
         }
         if limits.len() == before {
             let message = format!("nothing of {name} is limited here: write for example memory_peak_bytes = \"256M\"");

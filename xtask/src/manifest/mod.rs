@@ -3,15 +3,19 @@
 //! Knows nothing of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new
 //! scenario or project, no more.
 
+#[cfg(test)]
+mod bad_values;
 mod chaos;
 mod defaults;
 mod durations;
+mod entries;
 mod expects;
 mod limits;
 mod operations;
 mod pages;
 mod parse;
 mod project;
+mod range;
 #[cfg(test)]
 mod reference;
 mod scenario;
@@ -29,7 +33,8 @@ pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
 pub use parse::{is_name, nearest};
-pub use project::{IdRange, Network, Project};
+pub use project::{IdRange, MACHINES_MAX, Network, Project};
+pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
 pub use scenario::{Case, ContainerUse, Scenario};
 pub use secrets::Secret;
 pub use setting::{

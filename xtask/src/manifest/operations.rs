@@ -3,13 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use toml::Spanned;
 
-use super::parse::Source;
-use crate::error::Error;
-
-/// What percentages make sense: below, noise is larger; above, nothing would ever be found.
-const PERCENT: std::ops::RangeInclusive<f64> = 1.0..=1000.0;
+use super::range::{Within, WorsePercent};
 
 /// What scenario.toml says of one operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,25 +16,11 @@ pub struct OperationRule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationTable {
-    /// The smallest change that matters, in percent: 1 to 1000.
-    worse_percent: Spanned<f64>,
+    /// The smallest change that matters, in percent.
+    worse_percent: Within<WorsePercent>,
 }
 
-pub(super) fn check(
-    tables: BTreeMap<String, OperationTable>,
-    source: &Source,
-) -> Result<BTreeMap<String, OperationRule>, Error> {
-    let one = |(name, table): (String, OperationTable)| {
-        let worse_percent = *table.worse_percent.get_ref();
-        if !PERCENT.contains(&worse_percent) {
-            let message = format!(
-                "the smallest change of {name} that matters is a percentage from {} to {}, such as 10",
-                PERCENT.start(),
-                PERCENT.end()
-            );
-            return Err(source.error_at(&table.worse_percent, message));
-        }
-        Ok((name, OperationRule { worse_percent }))
-    };
+pub(super) fn rules(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, OperationRule> {
+    let one = |(name, table): (String, OperationTable)| (name, OperationRule { worse_percent: table.worse_percent.0 });
     tables.into_iter().map(one).collect()
 }

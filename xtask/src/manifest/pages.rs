@@ -52,7 +52,11 @@ pub fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (host, port) = match authority.split_once(':') {
         None => (authority, 80),
-        Some((host, port)) => (host, port.parse().map_err(|_| "its port is no number")?),
+        Some((host, port)) => {
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            let port = port.parse().ok().filter(|port| is_number && *port > 0);
+            (host, port.ok_or("its port is not a whole number from 1 to 65535")?)
+        }
     };
     let tail = tail.split('#').next().unwrap_or_default();
     Ok((host, port, if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") }))
@@ -78,8 +82,11 @@ mod tests {
             ("https://app/", "http://"),
             ("http://app/a b", "%20"),
             ("http://app/\r\nX: y", "%20"),
-            ("http://app:x/", "no number"),
-            ("http://user:80@app/", "no number"),
+            ("http://app:x/", "from 1 to 65535"),
+            ("http://app:0/", "from 1 to 65535"),
+            ("http://app:65536/", "from 1 to 65535"),
+            ("http://app:+80/", "from 1 to 65535"),
+            ("http://user:80@app/", "from 1 to 65535"),
             ("--version", "http://"),
         ] {
             let error = split_url(url).unwrap_err();

@@ -1,14 +1,13 @@
 //! Reading a TOML file into a type, with errors that point into the file.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serializer};
 use toml::Spanned;
 
 use crate::error::Error;
+use crate::input;
 
 /// A manifest's text, kept for the places of its errors.
 #[derive(Debug)]
@@ -18,9 +17,8 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), text })
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.to_owned(), text: input::read_text(path)? })
     }
 
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
@@ -42,39 +40,27 @@ impl Source {
     }
 }
 
-/// `"512M"`, `"1.5G"` or `"64k"`: binary multiples, in bytes.
-pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_bytes(&text)
-        .ok_or_else(|| D::Error::custom(format!("{text:?} is no size: write for example \"512M\" or \"1G\"")))
-}
-
-/// The reverse of [`bytes`].
+/// The reverse of [`parse_bytes`].
 pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(bytes)
 }
 
-fn parse_bytes(text: &str) -> Option<u64> {
+/// `"512M"`, `"1.5G"` or `"64k"`: binary multiples, in bytes.
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].trim_end_matches("iB").to_ascii_lowercase().as_str() {
         "" => 0,
         "k" => 10,
         "m" => 20,
         "g" => 30,
+        "t" => 40,
         _ => return None,
     };
-    let number: f64 = digits.parse().ok()?;
+    let number: f64 =
+        digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))?;
+    let bytes = number * 2_f64.powi(shift);
     #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "checked to be positive and in range")]
-    (number > 0.0 && number < 1e12).then_some((number * f64::from(1u32 << shift)) as u64)
-}
-
-/// `"30s"`, `"2m"`, `"1h 30m"`.
-pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let duration = humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format!("{text:?} is no duration ({error}): write for example \"30s\" or \"2m\""))
-    })?;
-    if duration.is_zero() { Err(D::Error::custom("a deadline of zero can never be met")) } else { Ok(duration) }
+    (bytes >= 1.0 && bytes < 2_f64.powi(60)).then_some(bytes as u64)
 }
 
 /// `"0644"`: permission bits, octal.
@@ -82,7 +68,7 @@ pub fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error>
     let text = String::deserialize(deserializer)?;
     match u32::from_str_radix(&text, 8) {
         Ok(bits) if bits <= 0o7777 => Ok(bits),
-        _ => Err(D::Error::custom(format!("{text:?} is no file mode: write for example \"0644\""))),
+        _ => Err(D::Error::custom(format!("{text:?} is not a mode from \"0000\" to \"7777\", such as \"0644\""))),
     }
 }
 
@@ -122,6 +108,10 @@ mod tests {
             ("-1M", None),
             ("5X", None),
             ("inf", None),
+            ("2T", Some(2 << 40)),
+            ("1e3", None),
+            ("0.1", None),
+            ("99999999999G", None),
         ] {
             assert_eq!(parse_bytes(text), expected, "{text}");
         }

@@ -9,12 +9,29 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::defaults::DefaultsTable;
-use super::parse::{Source, duration, is_name, nearest};
+use super::parse::{Source, is_name, nearest};
+use super::range::{CaseTime, FirstId, IdCount, PackageName, ProjectFolder, within};
 use super::{Scenario, Secret, Template};
 use crate::error::Error;
+use crate::input;
 
 /// So that names of containers stay short enough for the host.
 pub(super) const NAME_CHARACTERS_MAX: usize = 20;
+
+/// So that names of containers stay short enough for the host, behind those of their project and slot.
+pub(super) const CONTAINER_NAME_MAX: usize = 10;
+
+/// Addresses of containers with a place of their own begin here, in the last octet.
+const ORDERED_FIRST: usize = 11;
+
+/// Addresses of all others begin here.
+const OTHERS_FIRST: usize = 100;
+
+/// Most containers with a place of their own: as many as have an address before the others'.
+const ORDERED_MAX: usize = OTHERS_FIRST - ORDERED_FIRST;
+
+/// Most machines of a lab: each has an address by its place, up to 254 in the last octet.
+pub const MACHINES_MAX: usize = 254 - OTHERS_FIRST + 1;
 
 /// A project: `e2e.toml` with everything it leads to.
 #[derive(Debug, Clone)]
@@ -75,8 +92,10 @@ impl Network {
 #[serde(deny_unknown_fields)]
 pub struct IdRange {
     /// The host's id of root inside.
+    #[serde(deserialize_with = "within::<FirstId, _>")]
     pub first: u32,
     /// How many ids.
+    #[serde(deserialize_with = "within::<IdCount, _>")]
     pub count: u32,
 }
 
@@ -90,7 +109,7 @@ struct File {
     #[serde(default)]
     containers: Vec<Spanned<String>>,
     /// Deadline of a case whose scenario does not say one.
-    #[serde(deserialize_with = "duration", default = "default_timeout")]
+    #[serde(deserialize_with = "within::<CaseTime, _>", default = "default_timeout")]
     timeout: Duration,
     /// The network that every lab has, each in a namespace of its own: 256 private addresses.
     #[serde(default = "default_network")]
@@ -103,6 +122,7 @@ struct File {
     paths: Paths,
     /// The Cargo package that has the scenarios' binaries. It is asked for only if a scenario has no `command`.
     #[serde(default = "default_package")]
+    #[serde(deserialize_with = "within::<PackageName, _>")]
     scenarios_package: String,
     /// What is taken out of bundles, beside what looks like a secret anyway: the name of a variable or field, whose value it
     /// is then, or a regular expression between slashes.
@@ -117,9 +137,11 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct Paths {
     /// The folder of templates, relative to that of `e2e.toml`.
-    containers: PathBuf,
+    #[serde(deserialize_with = "within::<ProjectFolder, _>")]
+    containers: String,
     /// The folder of scenarios, likewise.
-    scenarios: PathBuf,
+    #[serde(deserialize_with = "within::<ProjectFolder, _>")]
+    scenarios: String,
 }
 
 impl Default for Paths {
@@ -154,7 +176,7 @@ impl Project {
     /// [`Error::BadFile`] for the first manifest that cannot be used, [`Error::Usage`] when there is no project.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         let path = root.join("e2e.toml");
-        if !path.exists() {
+        if !input::exists(&path)? {
             return Err(Error::Usage(format!(
                 "{} does not exist: run this in the folder of a project, or name it with --root DIR",
                 path.display()
@@ -169,23 +191,36 @@ impl Project {
                 .error_at(&file.name, "a project's name is up to 20 of a-z, 0-9, '-' and '_', a letter first")
                 .into());
         }
-        for container in &file.containers {
-            if !is_name(container.get_ref()) {
-                return Err(source.error_at(container, "a container's name is made of a-z, 0-9, '-' and '_'").into());
-            }
+        for (place, container) in file.containers.iter().enumerate() {
+            let name = container.get_ref();
+            let problem = if !is_name(name) {
+                format!("{name:?} is not the name of a container: up to 32 of a-z, 0-9, '-' and '_', a letter first")
+            } else if file.containers[..place].iter().any(|other| other.get_ref() == name) {
+                format!("{name:?} stands there twice: each place has an address of its own")
+            } else if place >= ORDERED_MAX {
+                format!(
+                    "at most {ORDERED_MAX} containers have a place of their own: their addresses are {ORDERED_FIRST} to {} in the \
+                     last octet, and those of all others begin at {OTHERS_FIRST}",
+                    OTHERS_FIRST - 1
+                )
+            } else {
+                continue;
+            };
+            return Err(source.error_at(container, problem).into());
         }
         let network = parse_network(file.network.get_ref()).ok_or_else(|| {
             source.error_at(&file.network, "a network is written \"10.77.0.0/24\": 256 private addresses")
         })?;
         let ids = *file.ids.get_ref();
-        if ids.count < 65_536 || ids.first < 1000 || ids.first.checked_add(ids.count).is_none() {
-            return Err(source.error_at(&file.ids, "ids need first >= 1000 and count >= 65536").into());
+        if ids.first.checked_add(ids.count).is_none() {
+            let message = format!("the last of {} ids from {} on is more than {}", ids.count, ids.first, u32::MAX - 1);
+            return Err(source.error_at(&file.ids, message).into());
         }
         let secret =
             |text: &Spanned<String>| Secret::parse(text.get_ref()).map_err(|message| source.error_at(text, message));
         let secrets = file.secrets.iter().map(secret).collect::<Result<Vec<_>, _>>()?;
-        let containers_dir = root.join(&file.paths.containers);
-        let scenarios_dir = root.join(&file.paths.scenarios);
+        let containers_dir = root.join(file.paths.containers);
+        let scenarios_dir = root.join(file.paths.scenarios);
         let templates = Template::read_all(&containers_dir)?;
         let scenarios = Scenario::read_all(&scenarios_dir, &templates, file.timeout)?;
         Ok(Self {
@@ -230,8 +265,16 @@ impl Project {
     #[must_use]
     pub fn address_octet(&self, container: &str, position: usize) -> u8 {
         let known = self.container_order.iter().position(|name| name == container);
-        let octet = known.map_or(100 + position, |place| 11 + place);
+        let octet = known.map_or(OTHERS_FIRST + position, |place| ORDERED_FIRST + place);
         u8::try_from(octet).unwrap_or(254)
+    }
+
+    /// Explains the bound of a lab's machines.
+    #[must_use]
+    pub fn too_many_machines() -> String {
+        format!(
+            "a lab has at most {MACHINES_MAX} machines: each has an address by its place, from {OTHERS_FIRST} to 254 in the last octet"
+        )
     }
 }
 
@@ -264,8 +307,11 @@ mod tests {
         check("name = 'a b'", "e2e.toml:1:8: a project's name");
         check("name = 'x'\nnet = 1", "e2e.toml:2:1: unknown field `net`");
         check("name = 'x'\nnetwork = '8.8.8.0/24'", "e2e.toml:2:11: a network is written");
-        check("name = 'x'\ntimeout = '0s'", "e2e.toml:2:11: a deadline of zero");
-        check("name = 'x'\nids = {first = 10, count = 65536}", "e2e.toml:2:7: ids need");
+        check("name = 'x'\ntimeout = '0s'", "e2e.toml:2:11: \"0s\" is not a duration from \"100ms\" to \"1day\"");
+        check(
+            "name = 'x'\nids = {first = 10, count = 65536}",
+            "e2e.toml:2:16: 10 is not a whole number from 1000 to 4294901759",
+        );
         check("name = 'x", "e2e.toml:1:");
         check("name = 'x'\n[defaults]\nretries = 1", "ok x");
         check("name = 'x'\n[defaults]\nretry = 1", "e2e.toml:3:1: unknown field `retry`");

@@ -5,19 +5,22 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use super::Template;
 use super::chaos::{Chaos, ChaosTable};
+use super::entries::Entries;
 use super::expects::{Expected, ExpectedTable};
 use super::limits::{self, LimitTables, UsageLimit};
 use super::operations::{self, OperationRule, OperationTable};
 use super::pages::{self, WebPage};
-use super::parse::{Source, duration, is_name, nearest};
+use super::parse::{Source, is_name, nearest};
+use super::project::{CONTAINER_NAME_MAX, MACHINES_MAX};
+use super::range::{CaseTime, Within};
+use super::{Project, Template};
 use crate::error::Error;
+use crate::input;
 
 /// One scenario, read and checked.
 #[derive(Debug, Clone)]
@@ -98,10 +101,9 @@ struct File {
     /// of the `PATH`. Without this key it is the binary of its name in the project's Cargo package of scenarios.
     command: Option<Spanned<Vec<Spanned<String>>>>,
     /// Deadline of one case, from the lab's readiness to the program's end; that of `e2e.toml` if not given.
-    #[serde(default, deserialize_with = "optional_duration")]
-    timeout: Option<Duration>,
-    /// Its containers, at least one, in the order in which the scenario gets them.
-    containers: Spanned<toml::Table>,
+    timeout: Option<Within<CaseTime>>,
+    /// Its containers, 1 to 155, in the order in which the scenario gets them.
+    containers: Spanned<ContainerTables>,
     /// Its cases. Without any there is one, `default`.
     #[serde(default)]
     cases: Vec<CaseTable>,
@@ -121,9 +123,8 @@ struct File {
     pages: BTreeMap<String, Spanned<String>>,
 }
 
-fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
-}
+/// The containers of a scenario, by their names.
+type ContainerTables = Entries<Spanned<String>, ContainerTable>;
 
 #[derive(Debug, Deserialize)]
 struct CaseTable {
@@ -141,7 +142,7 @@ struct CaseTable {
 #[serde(deny_unknown_fields)]
 struct ContainerTable {
     /// The template that it is made from; the one of its own name if not given.
-    template: Option<String>,
+    template: Option<Spanned<String>>,
 }
 
 impl Scenario {
@@ -158,7 +159,7 @@ impl Scenario {
         for category in folders(dir)? {
             for folder in folders(&category)? {
                 let path = folder.join("scenario.toml");
-                if path.exists() {
+                if input::exists(&path)? {
                     let scenario = Self::read(&category, &folder, &path, templates, timeout)?;
                     if let Some(twin) = found.iter().find(|other| other.name == scenario.name) {
                         let message = format!("{} has the same name: a scenario's name is unique", twin.dir.display());
@@ -202,27 +203,34 @@ impl Scenario {
         }
         let command = file.command.as_ref().map(|words| read_command(&source, dir, words)).transpose()?;
         let mut containers = Vec::new();
-        for (container, value) in file.containers.get_ref() {
-            let fail = |message: String| source.error_at(&file.containers, message);
-            if !is_name(container) || container.len() > 10 {
-                return Err(
-                    fail(format!("{container:?}: a container's name is up to 10 of a-z, 0-9, '-' and '_'")).into()
+        let place = Spanned::new(file.containers.span(), ());
+        for (key, table) in file.containers.into_inner().0 {
+            let container = key.get_ref();
+            if !is_name(container) || container.len() > CONTAINER_NAME_MAX {
+                let message = format!(
+                    "{container:?} is not the name of a container: up to {CONTAINER_NAME_MAX} of a-z, 0-9, '-' and '_', a letter \
+                     first, so that it fits into names of the host"
                 );
+                return Err(source.error_at(&key, message).into());
             }
-            let table: ContainerTable = value
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| fail(format!("{container}: {}", error.message())))?;
-            let template = table.template.unwrap_or_else(|| container.clone());
-            if !templates.contains_key(&template) {
-                let hint = nearest(&template, templates.keys().map(String::as_str))
+            if containers.len() >= MACHINES_MAX {
+                return Err(source.error_at(&key, Project::too_many_machines()).into());
+            }
+            let (named, template) = match &table.template {
+                Some(template) => (Spanned::new(template.span(), ()), template.get_ref()),
+                None => (Spanned::new(key.span(), ()), container),
+            };
+            if !templates.contains_key(template) {
+                let hint = nearest(template, templates.keys().map(String::as_str))
                     .map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
-                return Err(fail(format!("{container}: there is no template {template:?}{hint}")).into());
+                return Err(source
+                    .error_at(&named, format!("{container}: there is no template {template:?}{hint}"))
+                    .into());
             }
-            containers.push(ContainerUse { name: container.clone(), template });
+            containers.push(ContainerUse { name: container.clone(), template: template.clone() });
         }
         if containers.is_empty() {
-            return Err(source.error_at(&file.containers, "a scenario has at least one container").into());
+            return Err(source.error_at(&place, "a scenario has at least one container").into());
         }
         let mut cases: Vec<Case> = Vec::new();
         for case in file.cases {
@@ -256,13 +264,13 @@ impl Scenario {
             tags: file.tags.into_iter().map(Spanned::into_inner).collect(),
             defects: file.defects.into_iter().map(Spanned::into_inner).collect(),
             command,
-            timeout: file.timeout.unwrap_or(timeout),
+            timeout: file.timeout.map_or(timeout, |own| own.0),
             containers,
             cases,
             expects,
             limits,
             chaos,
-            operations: operations::check(file.operations, &source)?,
+            operations: operations::rules(file.operations),
             pages,
         })
     }
@@ -310,16 +318,8 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
     Ok(argv)
 }
 
-fn folders(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
+fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    Ok(input::list(dir)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 #[cfg(test)]
@@ -367,9 +367,9 @@ mod tests {
         check("description='x'\n[containers]", "scenario.toml:2:1: a scenario has at least one container");
         check(
             "description='x'\n[containers.mni]",
-            "scenario.toml:2:2: mni: there is no template \"mni\": did you mean \"mini\"?",
+            "scenario.toml:2:13: mni: there is no template \"mni\": did you mean \"mini\"?",
         );
-        check("description='x'\n[containers.a]\ntemplat='mini'", "scenario.toml:2:2: a: unknown field `templat`");
+        check("description='x'\n[containers.a]\ntemplat='mini'", "scenario.toml:3:1: unknown field `templat`");
         check(
             "description='x'\n[containers.mini]\n[[cases]]\nname='a'\n[[cases]]\nname='a'",
             "scenario.toml:6:6: a case's name",
@@ -398,7 +398,7 @@ mod tests {
         );
         check(
             &chaos("[[chaos.faults]]\nfault='net.delay'\ndelay_ms=[9,5]"),
-            "scenario.toml:5:7: net.delay: delay_ms: a range",
+            "scenario.toml:6:10: net.delay: delay_ms: a range",
         );
         check(
             &chaos("[[chaos.faults]]\nfault='net.delay'\non=['x']"),
@@ -410,7 +410,7 @@ mod tests {
         );
         let operation = |text: &str| format!("description='x'\n[containers.mini]\n[operations.query]\n{text}");
         check(&operation("worse_percent=10"), "ok cat/one 9s default");
-        check(&operation("worse_percent=0"), "scenario.toml:4:15: the smallest change of query that matters");
+        check(&operation("worse_percent=0"), "scenario.toml:4:15: 0 is not a number from 1 to 1000");
         check(&operation("worse=3"), "scenario.toml:4:1: unknown field `worse`");
         let expects = |text: &str| format!("description='x'\n[containers.mini]\n[[expects]]\n{text}");
         check(&expects("finding='left_over'\non=['mini']\nabout='httpd*'"), "ok cat/one 9s default");
@@ -426,10 +426,10 @@ mod tests {
             "scenario.toml:3:9: there is no container \"mni\": did you mean \"mini\"?",
         );
         check(&limits("mini]"), "scenario.toml:3:9: nothing of mini is limited here");
-        check(&limits("mini]\ncpu_seconds=0"), "scenario.toml:4:13: processor time is a positive number of seconds");
-        check(&limits("mini]\ncpu_seconds=nan"), "scenario.toml:4:13: processor time is a positive number");
-        check(&limits("mini]\nsent_bytes=5"), "scenario.toml:4:12: invalid type: integer");
-        check(&limits("mini]\nsent_bytes='5X'"), "scenario.toml:4:12: \"5X\" is no size");
+        check(&limits("mini]\ncpu_seconds=0"), "scenario.toml:4:13: 0 is not a number from 0.001 to 864000");
+        check(&limits("mini]\ncpu_seconds=nan"), "scenario.toml:4:13: nan is not a number from 0.001 to 864000");
+        check(&limits("mini]\nsent_bytes=5"), "scenario.toml:4:12: 5 is not a size from \"1\" to \"16T\"");
+        check(&limits("mini]\nsent_bytes='5X'"), "scenario.toml:4:12: \"5X\" is not a size from");
         check(&limits("mini]\nmemory='5M'"), "scenario.toml:4:1: unknown field `memory`");
         let pages = |text: &str| format!("description='x'\n[containers.mini]\n[pages]\n{text}");
         check(&pages("status='http://mini:8080/status?all'"), "ok cat/one 9s default");
@@ -438,7 +438,7 @@ mod tests {
             "scenario.toml:4:8: there is no container \"min\": did you mean \"mini\"?",
         );
         check(&pages("status='https://mini/'"), "scenario.toml:4:8: write http://CONTAINER/PATH");
-        check(&pages("status='http://mini:x/'"), "scenario.toml:4:8: its port is no number");
+        check(&pages("status='http://mini:x/'"), "scenario.toml:4:8: its port is not a whole number from 1 to 65535");
         check(&pages("'A b'='http://mini/'"), "scenario.toml:4:7: \"A b\": a page is named");
         check(&pages("status=5"), "scenario.toml:4:8: invalid type: integer");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");

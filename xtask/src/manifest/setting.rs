@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::range::{CaseTime, KeptTime, Range as _, WholeIn, word_within};
+
 /// How a value is written in TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -20,12 +22,24 @@ pub enum Written {
 pub trait Setting: FromStr<Err = String> + fmt::Display + Clone + Send + Sync + 'static {
     /// How TOML has it.
     const WRITTEN: Written;
+
+    /// Describes what it may be: `a whole number from 1 to 99`.
+    fn words() -> String;
 }
 
 /// A value that is one of a few words.
 pub trait OneOf: Setting {
     /// The words.
     const WORDS: &'static [&'static str];
+}
+
+/// `"a", "b" or "c"`
+fn quoted(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    match quoted.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        all => all.concat(),
+    }
 }
 
 /// An enum whose variants are words.
@@ -41,6 +55,10 @@ macro_rules! one_of {
 
         impl Setting for $name {
             const WRITTEN: Written = Written::Text;
+
+            fn words() -> String {
+                quoted(Self::WORDS)
+            }
         }
 
         impl FromStr for $name {
@@ -49,7 +67,7 @@ macro_rules! one_of {
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(format!("{text:?} is none of {}", Self::WORDS.join(", "))),
+                    _ => Err(format!("{text:?} is not {}", Self::words())),
                 }
             }
         }
@@ -120,7 +138,7 @@ one_of! {
     }
 }
 
-/// A number within bounds.
+/// A number within its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count<const LEAST: u32, const MOST: u32>(u32);
 
@@ -136,22 +154,22 @@ impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
     pub fn get(self) -> u32 {
         self.0
     }
-
-    fn range() -> String {
-        if MOST == u32::MAX { format!("of {LEAST} or more") } else { format!("from {LEAST} to {MOST}") }
-    }
 }
 
 impl<const LEAST: u32, const MOST: u32> Setting for Count<LEAST, MOST> {
     const WRITTEN: Written = Written::Number;
+
+    fn words() -> String {
+        WholeIn::<LEAST, MOST>::words()
+    }
 }
 
 impl<const LEAST: u32, const MOST: u32> FromStr for Count<LEAST, MOST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
-        number.map(Self).ok_or_else(|| format!("{text:?} is no number {}", Self::range()))
+        let number = text.parse().ok().and_then(|number: i64| WholeIn::<LEAST, MOST>::take(&number.into()));
+        number.map(Self).ok_or_else(|| format!("{text:?} is not {}", Self::words()))
     }
 }
 
@@ -183,6 +201,10 @@ impl<const LEAST: u32, const MOST: u32> OrOff<LEAST, MOST> {
 
 impl<const LEAST: u32, const MOST: u32> Setting for OrOff<LEAST, MOST> {
     const WRITTEN: Written = Written::NumberOrText("off");
+
+    fn words() -> String {
+        format!("{}, or \"off\"", Count::<LEAST, MOST>::words())
+    }
 }
 
 impl<const LEAST: u32, const MOST: u32> FromStr for OrOff<LEAST, MOST> {
@@ -191,7 +213,7 @@ impl<const LEAST: u32, const MOST: u32> FromStr for OrOff<LEAST, MOST> {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self::Off),
-            _ => text.parse().map(Self::On).map_err(|problem| format!("{problem}, nor off")),
+            _ => text.parse().map(Self::On).map_err(|_: String| format!("{text:?} is not {}", Self::words())),
         }
     }
 }
@@ -206,9 +228,9 @@ impl<const LEAST: u32, const MOST: u32> fmt::Display for OrOff<LEAST, MOST> {
 }
 
 /// After how many failed cases a run stops.
-pub type MaxFail = OrOff<1, { u32::MAX }>;
+pub type MaxFail = OrOff<1, 1_000_000>;
 /// How often a failed case is tried again.
-pub type Retries = Count<0, { u32::MAX }>;
+pub type Retries = Count<0, 100>;
 /// How often a second machines are looked at, for who wants to know more than every run does.
 pub type MonitoringRate = OrOff<1, 50>;
 /// A slot.
@@ -243,6 +265,10 @@ impl Eq for PatienceFactor {} // it is never NaN
 
 impl Setting for PatienceFactor {
     const WRITTEN: Written = Written::NumberOrText("auto");
+
+    fn words() -> String {
+        format!("a number from {} to {}, or \"auto\"", Self::LEAST, Self::MOST)
+    }
 }
 
 impl FromStr for PatienceFactor {
@@ -253,8 +279,7 @@ impl FromStr for PatienceFactor {
             return Ok(Self::Auto);
         }
         let factor = text.parse().ok().filter(|factor| (Self::LEAST..=Self::MOST).contains(factor));
-        let problem = || format!("{text:?} is no number from {} to {}, nor auto", Self::LEAST, Self::MOST);
-        factor.map(Self::Fixed).ok_or_else(problem)
+        factor.map(Self::Fixed).ok_or_else(|| format!("{text:?} is not {}", Self::words()))
     }
 }
 
@@ -289,6 +314,10 @@ impl TimeToLive {
 
 impl Setting for TimeToLive {
     const WRITTEN: Written = Written::Text;
+
+    fn words() -> String {
+        format!("{}, or \"never\"", KeptTime::words())
+    }
 }
 
 impl FromStr for TimeToLive {
@@ -297,7 +326,9 @@ impl FromStr for TimeToLive {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "never" => Ok(Self::Never),
-            _ => time(text).map(Self::After).map_err(|problem| format!("{problem}, or never")),
+            _ => {
+                word_within::<KeptTime>(text).map(Self::After).map_err(|_| format!("{text:?} is not {}", Self::words()))
+            }
         }
     }
 }
@@ -333,13 +364,17 @@ impl Timeout {
 
 impl Setting for Timeout {
     const WRITTEN: Written = Written::Text;
+
+    fn words() -> String {
+        CaseTime::words()
+    }
 }
 
 impl FromStr for Timeout {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        time(text).map(Self::Every)
+        word_within::<CaseTime>(text).map(Self::Every)
     }
 }
 
@@ -347,13 +382,6 @@ impl fmt::Display for Timeout {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::UnlessOwn(time) | Self::Every(time)) = self;
         short(*time).fmt(formatter)
-    }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        _ => Err(format!("{text:?} is no time such as 90s or 2h")),
     }
 }
 
@@ -392,15 +420,23 @@ mod tests {
 
     #[test]
     fn a_bad_value_says_what_may_be_written() {
-        check::<KeepWhen>("Always", "\"Always\" is none of never, failure, always");
-        check::<MaxFail>("0", "\"0\" is no number of 1 or more, nor off");
-        check::<Retries>("-1", "\"-1\" is no number of 0 or more");
-        check::<MonitoringRate>("51", "\"51\" is no number from 1 to 50, nor off");
-        check::<SlotNumber>("100", "\"100\" is no number from 1 to 99");
-        check::<TimeToLive>("2", "\"2\" is no time such as 90s or 2h, or never");
-        for bad in ["0", "-1", "nan", "inf", "1e9", "quick", ""] {
-            check::<PatienceFactor>(bad, &format!("{bad:?} is no number from 0.1 to 100, nor auto"));
+        check::<KeepWhen>("Always", "\"Always\" is not \"never\", \"failure\" or \"always\"");
+        for bad in ["0", "1000001", "-1", "1.5", "nan", ""] {
+            check::<MaxFail>(bad, &format!("{bad:?} is not a whole number from 1 to 1000000, or \"off\""));
         }
-        check::<Timeout>("0s", "\"0s\" is no time such as 90s or 2h");
+        for bad in ["-1", "101", "99999999999999999999"] {
+            check::<Retries>(bad, &format!("{bad:?} is not a whole number from 0 to 100"));
+        }
+        check::<MonitoringRate>("51", "\"51\" is not a whole number from 1 to 50, or \"off\"");
+        check::<SlotNumber>("100", "\"100\" is not a whole number from 1 to 99");
+        for bad in ["2", "0s", "999ms", "2years", "-1h", ""] {
+            check::<TimeToLive>(bad, &format!("{bad:?} is not a duration from \"1s\" to \"1year\", or \"never\""));
+        }
+        for bad in ["0", "-1", "nan", "inf", "1e9", "quick", ""] {
+            check::<PatienceFactor>(bad, &format!("{bad:?} is not a number from 0.1 to 100, or \"auto\""));
+        }
+        for bad in ["0s", "99ms", "25h", "90"] {
+            check::<Timeout>(bad, &format!("{bad:?} is not a duration from \"100ms\" to \"1day\""));
+        }
     }
 }

@@ -1,16 +1,25 @@
 //! `containers/NAME/template.toml`: the recipe of a container's root filesystem, and how the container runs.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use e2e_contract::Condition;
+use e2e_contract::{Condition, is_absolute_path};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::parse::{Source, bytes, bytes_as_text, duration, is_name, mode, nearest};
+use super::entries::Entries;
+use super::parse::{Source, bytes_as_text, is_name, mode, nearest};
+use super::range::{
+    CommandWord, DiskSize, HttpTarget, LogPattern, MachinePath, MemorySize, OwnerName, PackageFolder, Port, ProbeTime,
+    ProcessCount, ProcessorCount, PythonVersion, ShellPath, UnitName, UserId, UserName, VariableName, VariableValue,
+    VolumePath, VolumeSize, Within, each_within, within,
+};
 use crate::error::Error;
+use crate::input;
+
+/// Most volumes of a container.
+const VOLUMES_MAX: usize = 32;
 
 /// One template, read and checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -115,14 +124,16 @@ pub enum RunStep {
 #[serde(deny_unknown_fields)]
 pub struct UserEntry {
     /// Login name.
+    #[serde(deserialize_with = "within::<UserName, _>")]
     pub name: String,
     /// Its number, and that of its group: fixed, so that layers are equal wherever they are built.
+    #[serde(deserialize_with = "within::<UserId, _>")]
     pub uid: u32,
     /// Login shell.
-    #[serde(default = "default_shell")]
+    #[serde(default = "default_shell", deserialize_with = "within::<ShellPath, _>")]
     pub shell: String,
     /// Further groups, which exist already.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_within::<UserName, _>")]
     pub groups: Vec<String>,
 }
 
@@ -140,9 +151,10 @@ pub enum Init {
 #[serde(deny_unknown_fields)]
 pub struct Volume {
     /// Absolute path in the container; what the template has there is copied into the fresh volume.
+    #[serde(deserialize_with = "within::<VolumePath, _>")]
     pub path: String,
     /// How large it is.
-    #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
+    #[serde(deserialize_with = "within::<VolumeSize, _>", serialize_with = "bytes_as_text")]
     pub size: u64,
     /// On what it lies: ext4 on an image, or memory.
     #[serde(default = "default_kind")]
@@ -164,14 +176,16 @@ pub enum VolumeKind {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Memory, with what is kept of files in it.
-    #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
+    #[serde(deserialize_with = "within::<MemorySize, _>", serialize_with = "bytes_as_text")]
     pub memory: u64,
     /// Processors; 0.5 is half of one. No more than the host grants, where that is a container with a bound of its own.
+    #[serde(deserialize_with = "within::<ProcessorCount, _>")]
     pub cpus: f64,
     /// Processes and threads.
+    #[serde(deserialize_with = "within::<ProcessCount, _>")]
     pub pids: u32,
     /// What it may write outside its volumes: that is memory, too.
-    #[serde(deserialize_with = "bytes", serialize_with = "bytes_as_text")]
+    #[serde(deserialize_with = "within::<DiskSize, _>", serialize_with = "bytes_as_text")]
     pub disk: u64,
 }
 
@@ -195,8 +209,10 @@ pub struct Probe {
 #[serde(deny_unknown_fields, default)]
 pub struct Ssh {
     /// Users that get a key pair of their own and know the host keys of all servers of the lab.
+    #[serde(deserialize_with = "each_within::<UserName, _>")]
     pub clients: Vec<String>,
     /// Users that every client of the lab may log in as. The container gets a host key.
+    #[serde(deserialize_with = "each_within::<UserName, _>")]
     pub accepts: Vec<String>,
 }
 
@@ -225,7 +241,7 @@ struct File {
     files: Vec<Spanned<FileTable>>,
     /// Users to make, before the files are copied.
     #[serde(default)]
-    users: Vec<UserEntry>,
+    users: Vec<Spanned<UserEntry>>,
     /// Commands to run in it, one after the other, when everything else is there: a line for the template's own `/bin/sh`, or a
     /// list of a program by its absolute path and its arguments. They reach the network as the host does.
     #[serde(default)]
@@ -235,7 +251,7 @@ struct File {
     services: Services,
     /// What runs as process 1: `"systemd"`, or a program by its absolute path with its arguments.
     init: Spanned<InitKey>,
-    /// File systems of their own, each with a size of its own.
+    /// File systems of their own, each with a size of its own: up to 32.
     #[serde(default)]
     volumes: Vec<Spanned<Volume>>,
     /// What one container may use at most.
@@ -246,10 +262,10 @@ struct File {
     probes: Vec<Spanned<ProbeTable>>,
     /// Files to collect after a case, by absolute paths, in which a shell's patterns such as `*` may stand.
     #[serde(default)]
-    logs: Vec<String>,
+    logs: Vec<Within<LogPattern>>,
     /// Environment of every program that is started in a container from outside.
     #[serde(default)]
-    environment: BTreeMap<String, String>,
+    environment: Variables,
     /// Who may log in to whom: keys are made for each lab.
     #[serde(default)]
     ssh: Ssh,
@@ -281,9 +297,9 @@ struct PipTable {
     /// A requirements file with a hash for every package, relative to the template's folder.
     requirements: Spanned<PathBuf>,
     /// Absolute path of the folder in the container that the packages are put in.
-    target: Spanned<String>,
+    target: Within<PackageFolder>,
     /// Python version of the container, such as `3.11`.
-    python: String,
+    python: Within<PythonVersion>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -294,12 +310,12 @@ struct FileTable {
     /// A program of the host, by its name: it is found by `PATH`. No library comes with it, so it has to be a static one.
     program: Option<Spanned<String>>,
     /// Absolute path in the container.
-    target: Spanned<String>,
+    target: Within<MachinePath>,
     /// Permission bits of every file, octal. Without it 0755 for files that somebody may execute, 0644 for others.
     #[serde(default, deserialize_with = "optional_mode")]
     mode: Option<u32>,
     /// `user` or `user:group`, by name or number inside the container; root if not given.
-    owner: Option<String>,
+    owner: Option<Within<OwnerName>>,
 }
 
 fn optional_mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
@@ -310,9 +326,20 @@ fn optional_mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
 #[serde(deny_unknown_fields, default)]
 struct Services {
     /// Units that start with the container.
-    enable: Vec<String>,
+    enable: Vec<Within<UnitName>>,
     /// Units that never start.
-    mask: Vec<String>,
+    mask: Vec<Within<UnitName>>,
+}
+
+/// Variables by their names.
+#[derive(Debug, Default)]
+struct Variables(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Variables {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = Entries::<Within<VariableName>, Within<VariableValue>>::deserialize(deserializer)?.0;
+        Ok(Self(entries.into_iter().map(|(name, value)| (name.0, value.0)).collect()))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -326,17 +353,17 @@ enum InitKey {
 #[serde(deny_unknown_fields)]
 struct ProbeTable {
     /// Something accepts TCP connections at this port of the container's address, seen from the lab's network.
-    tcp: Option<u16>,
+    tcp: Option<Within<Port>>,
     /// A GET of this path (`:port/path` or `/path`) at the container's address gives a status of 200 to 399.
-    http: Option<String>,
+    http: Option<Within<HttpTarget>>,
     /// This command exits with 0: a program with its arguments.
-    exec: Option<Vec<String>>,
+    exec: Option<Vec<Within<CommandWord>>>,
     /// This path exists.
-    file: Option<String>,
+    file: Option<Within<MachinePath>>,
     /// This systemd unit is active.
-    unit: Option<String>,
+    unit: Option<Within<UnitName>>,
     /// How long it may take, from the container's start.
-    #[serde(deserialize_with = "duration", default = "default_probe_timeout")]
+    #[serde(deserialize_with = "within::<ProbeTime, _>", default = "default_probe_timeout")]
     timeout: Duration,
 }
 
@@ -351,10 +378,8 @@ impl Template {
     /// [`Error::BadFile`] for the first one that cannot be used.
     pub fn read_all(dir: &Path) -> anyhow::Result<BTreeMap<String, Self>> {
         let mut found = BTreeMap::new();
-        let entries = std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() && path.join("template.toml").exists() {
+        for path in input::list(dir)? {
+            if path.is_dir() && input::exists(&path.join("template.toml"))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 found.insert(name.clone(), Self::read(&name, &path)?);
             }
@@ -417,14 +442,9 @@ impl Template {
         let pip = file.pip.map(|pip| check_pip(pip, dir, &source)).transpose()?;
         let files = file.files.into_iter().map(|entry| check_file(entry, dir, &source)).collect::<Result<_, _>>()?;
         let run = file.run.into_iter().map(|step| check_run(step, &source)).collect::<Result<_, _>>()?;
-        let probes = file.probes.into_iter().map(|probe| check_probe(&probe, &source)).collect::<Result<_, _>>()?;
-        let mut volumes = Vec::new();
-        for volume in file.volumes {
-            if !is_absolute(&volume.get_ref().path) || volume.get_ref().path == "/" {
-                return Err(source.error_at(&volume, "a volume's path is absolute and not /").into());
-            }
-            volumes.push(volume.into_inner());
-        }
+        let probes = file.probes.into_iter().map(|probe| check_probe(probe, &source)).collect::<Result<_, _>>()?;
+        let init = check_init(&file.init, &source)?;
+        let volumes = check_volumes(file.volumes, &init, &source)?;
         let from = Spanned::new(file.from.span(), ());
         let template = Self {
             name: name.to_owned(),
@@ -433,16 +453,16 @@ impl Template {
             packages: file.packages.into_iter().map(Spanned::into_inner).collect(),
             pip,
             files,
-            users: file.users,
+            users: check_users(file.users, &source)?,
             run,
-            enable: file.services.enable,
-            mask: file.services.mask,
-            init: check_init(&file.init, &source)?,
+            enable: file.services.enable.into_iter().map(|unit| unit.0).collect(),
+            mask: file.services.mask.into_iter().map(|unit| unit.0).collect(),
+            init,
             volumes,
             limits: file.limits,
             probes,
-            logs: file.logs,
-            environment: file.environment.into_iter().collect(),
+            logs: file.logs.into_iter().map(|pattern| pattern.0).collect(),
+            environment: file.environment.0,
             ssh: file.ssh,
             privileged: file.privileged,
         };
@@ -450,9 +470,48 @@ impl Template {
     }
 }
 
-fn is_absolute(path: &str) -> bool {
-    let path = Path::new(path);
-    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+/// Each volume is seen in the container: none hides another one, and nothing that the container mounts hides it.
+fn check_volumes(volumes: Vec<Spanned<Volume>>, init: &Init, source: &Source) -> Result<Vec<Volume>, Error> {
+    let mut checked: Vec<Volume> = Vec::new();
+    for volume in volumes {
+        let path = volume.get_ref().path.as_str();
+        let is_below = |path: &str, other: &str| path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+        let problem = if checked.len() >= VOLUMES_MAX {
+            Some(format!("a container has at most {VOLUMES_MAX} volumes"))
+        } else if checked.iter().any(|other| other.path == path) {
+            Some(format!("there is a volume at {path} already"))
+        } else if let Some(hidden) = checked.iter().find(|other| is_below(&other.path, path)) {
+            Some(format!(
+                "this volume would hide the one at {}, which lies below it: list that one after it",
+                hidden.path
+            ))
+        } else if *init == Init::Systemd && is_below(path, "/run") {
+            Some(
+                "systemd mounts a file system of its own at /run, which would hide this volume: choose another path"
+                    .to_owned(),
+            )
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return Err(source.error_at(&volume, problem));
+        }
+        checked.push(volume.into_inner());
+    }
+    Ok(checked)
+}
+
+fn check_users(users: Vec<Spanned<UserEntry>>, source: &Source) -> Result<Vec<UserEntry>, Error> {
+    let mut checked: Vec<UserEntry> = Vec::new();
+    for user in users {
+        let UserEntry { name, uid, .. } = user.get_ref();
+        if let Some(other) = checked.iter().find(|other| other.name == *name || other.uid == *uid) {
+            let problem = format!("user {name} ({uid}): there is the user {} ({}) already", other.name, other.uid);
+            return Err(source.error_at(&user, problem));
+        }
+        checked.push(user.into_inner());
+    }
+    Ok(checked)
 }
 
 fn check_origin(from: &Spanned<FromKey>, dir: &Path, source: &Source) -> Result<Origin, Error> {
@@ -478,10 +537,7 @@ fn check_pip(pip: PipTable, dir: &Path, source: &Source) -> Result<Pip, Error> {
     if !requirements.is_file() {
         return Err(source.error_at(&pip.requirements, format!("there is no file {}", requirements.display())));
     }
-    if !is_absolute(pip.target.get_ref()) {
-        return Err(source.error_at(&pip.target, "the target is an absolute path in the container"));
-    }
-    Ok(Pip { requirements, target: pip.target.into_inner(), python: pip.python })
+    Ok(Pip { requirements, target: pip.target.0, python: pip.python.0 })
 }
 
 fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<FileEntry, Error> {
@@ -495,10 +551,8 @@ fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<
         }
         _ => return Err(source.error_at(&Spanned::new(span, ()), "a file has exactly one of source and program")),
     };
-    if !is_absolute(entry.target.get_ref()) {
-        return Err(source.error_at(&entry.target, "the target is an absolute path in the container"));
-    }
-    Ok(FileEntry { source: origin, target: entry.target.into_inner(), mode: entry.mode, owner: entry.owner })
+    let owner = entry.owner.map(|owner| owner.0);
+    Ok(FileEntry { source: origin, target: entry.target.0, mode: entry.mode, owner })
 }
 
 /// A path of the project must be there; one of the host is looked for when the layer is built, so that a machine
@@ -508,17 +562,27 @@ fn check_source(path: &Spanned<PathBuf>, dir: &Path, source: &Source) -> Result<
     if path.get_ref().is_relative() && !joined.exists() {
         return Err(source.error_at(path, format!("there is no file {}", joined.display())));
     }
+    if joined.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(source.error_at(path, format!("{} is neither a file nor a folder", joined.display())));
+    }
     Ok(joined)
 }
 
 fn is_program_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('-') && !name.contains('/')
+    (1..=255).contains(&name.len()) && !name.starts_with('-') && !name.contains('/') && !name.contains(char::is_control)
 }
 
 fn check_run(step: Spanned<RunStep>, source: &Source) -> Result<RunStep, Error> {
     match step.get_ref() {
-        RunStep::Program(argv) if !argv.first().is_some_and(|program| is_absolute(program)) => {
+        RunStep::Program(argv) if !argv.first().is_some_and(|program| is_absolute_path(program)) => {
             Err(source.error_at(&step, "a program is run by its absolute path in the container"))
+        }
+        RunStep::Shell(line) if line.trim().is_empty() => {
+            Err(source.error_at(&step, "a command has at least one word"))
+        }
+        RunStep::Shell(line) if line.contains('\0') => Err(source.error_at(&step, "a command has no zero byte in it")),
+        RunStep::Program(argv) if argv.iter().any(|word| word.contains('\0')) => {
+            Err(source.error_at(&step, "a command has no zero byte in it"))
         }
         _ => Ok(step.into_inner()),
     }
@@ -535,26 +599,30 @@ fn check_init(init: &Spanned<InitKey>, source: &Source) -> Result<Init, Error> {
         InitKey::Command(argv) if argv.iter().any(|word| word.is_empty() || !word.chars().all(is_plain)) => {
             Err(source.error_at(init, "LXC splits `init` at blanks and knows no quotes: put such words into a script"))
         }
-        InitKey::Command(argv) if argv.first().is_some_and(|program| is_absolute(program)) => {
+        InitKey::Command(argv) if argv.first().is_some_and(|program| is_absolute_path(program)) => {
             Ok(Init::Command(argv.clone()))
         }
         _ => Err(source.error_at(init, "`init` is \"systemd\" or a program by its absolute path with its arguments")),
     }
 }
 
-fn check_probe(probe: &Spanned<ProbeTable>, source: &Source) -> Result<Probe, Error> {
-    let table = probe.get_ref();
+fn check_probe(probe: Spanned<ProbeTable>, source: &Source) -> Result<Probe, Error> {
+    let place = Spanned::new(probe.span(), ());
+    let ProbeTable { tcp, http, exec, file, unit, timeout } = probe.into_inner();
     let conditions = [
-        table.tcp.map(Condition::Tcp),
-        table.http.clone().map(Condition::Http),
-        table.exec.clone().map(Condition::Exec),
-        table.file.clone().map(Condition::File),
-        table.unit.clone().map(Condition::Unit),
+        tcp.and_then(|port| u16::try_from(port.0).ok()).map(Condition::Tcp),
+        http.map(|target| Condition::Http(target.0)),
+        exec.map(|argv| Condition::Exec(argv.into_iter().map(|word| word.0).collect())),
+        file.map(|path| Condition::File(path.0)),
+        unit.map(|name| Condition::Unit(name.0)),
     ];
     let mut given = conditions.into_iter().flatten();
     match (given.next(), given.next()) {
-        (Some(condition), None) => Ok(Probe { condition, timeout: table.timeout }),
-        _ => Err(source.error_at(probe, "a probe has exactly one of tcp, http, exec, file and unit")),
+        (Some(Condition::Exec(argv)), None) if argv.first().is_none_or(String::is_empty) => {
+            Err(source.error_at(&place, "`exec` of a probe is a program with its arguments"))
+        }
+        (Some(condition), None) => Ok(Probe { condition, timeout }),
+        _ => Err(source.error_at(&place, "a probe has exactly one of tcp, http, exec, file and unit")),
     }
 }
 
@@ -610,12 +678,15 @@ mod tests {
         check_one("from = 'scratch'\ninit = ['init']", "a/template.toml:2:8: `init` is \"systemd\"");
         check_one(&format!("{GOOD}package = []"), "a/template.toml:3:1: unknown field `package`");
         check_one(&format!("{GOOD}packages = ['-x']"), "a/template.toml:3:13: \"-x\" is no name of a package");
-        check_one(&format!("{GOOD}[limits]\nmemory = '1X'"), "a/template.toml:4:10: \"1X\" is no size");
+        check_one(
+            &format!("{GOOD}[limits]\nmemory = '1X'"),
+            "a/template.toml:4:10: \"1X\" is not a size from \"4M\" to \"16T\"",
+        );
         check_one(&format!("{GOOD}[[files]]\nsource='no'\ntarget='/x'"), "a/template.toml:4:8: there is no file a/no");
         check_one(&format!("{GOOD}[[probes]]\ntcp=1\nfile='/x'"), "a/template.toml:3:1: a probe has exactly one");
         check_one(
             &format!("{GOOD}[[volumes]]\npath='x'\nsize='1M'"),
-            "a/template.toml:3:1: a volume's path is absolute",
+            "a/template.toml:4:6: \"x\" is not an absolute path below /",
         );
         check_one("from = { tar = 'x.tar' }\ninit = 'systemd'", "a/template.toml:1:8: there is no file a/x.tar");
         check_one(&format!("{GOOD}[[files]]\ntarget='/x'"), "a/template.toml:3:1: a file has exactly one of");

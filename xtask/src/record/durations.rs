@@ -19,7 +19,8 @@ pub fn expected_durations(
     let folder = root.join(RUNS_FOLDER);
     let mut runs: Vec<_> = std::fs::read_dir(&folder).ok()?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     // Their names begin with the time of their begin; `latest` is one of them once more.
-    runs.retain(|path| path.is_dir() && !path.is_symlink());
+    // A run without a record of its own was killed, or goes on.
+    runs.retain(|path| path.is_dir() && !path.is_symlink() && path.join("run.json").is_file());
     runs.sort();
     let records = runs.into_iter().rev().take(RUNS_MAX).filter_map(|run| Some(PastRun::read(run).ok()?.record));
     durations(records.filter(is_of_kind), cases)

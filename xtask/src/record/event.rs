@@ -1,11 +1,12 @@
 //! What happens in a run, as a closed enum: the whole interface between the run and its reports.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Counts, InitStatus, Outcome, RecordedPatience, Verdict};
+use super::{Comparison, Counts, FaultCounts, InitStatus, Machine, Outcome, RecordedPart, RecordedPatience, Verdict};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct Stamped {
 }
 
 /// Names one case: `category/scenario:case`, and `#2` for a repetition.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CaseId(pub String);
 
@@ -26,6 +27,40 @@ impl fmt::Display for CaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+impl CaseId {
+    /// Suffix of the name of a duet's other side.
+    pub const BASELINE_SIDE: &str = "@baseline";
+
+    /// Whether it is the other side of a duet, which is no case of the run.
+    #[must_use]
+    pub fn is_baseline_side(&self) -> bool {
+        self.0.ends_with(Self::BASELINE_SIDE)
+    }
+}
+
+/// What a run is told to do, as it stands in the run's first event. Older engines left all of it out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunSetup {
+    /// The engine's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// The words after `cargo xtask` that it was started with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// The seed of its faults, where they were drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos_seed: Option<u64>,
+    /// What its measured operations are compared with; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<String>,
+    /// Which part of a suite it is, where that was split (`--shard`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<RecordedPart>,
+    /// The planned cases, in the order in which they are to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
 }
 
 /// What was observed of a fault.
@@ -82,6 +117,22 @@ pub enum Event {
         /// The factor of its deadlines; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         patience: Option<RecordedPatience>,
+        /// What it is told to do.
+        #[serde(flatten)]
+        setup: Box<RunSetup>,
+    },
+    /// All layers are there, and the cases begin. Older engines had no such event.
+    RunPrepared {
+        /// Layer hashes by template.
+        layers: BTreeMap<String, String>,
+        /// What is installed in the containers, by template, as `name=version`: Debian's packages and Python's.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        packages: BTreeMap<String, Vec<String>>,
+        /// Templates whose containers run as root of the host.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        privileged: Vec<String>,
+        /// The machine it runs on.
+        machine: Option<Machine>,
     },
     /// Something holds the run up.
     Waiting {
@@ -115,6 +166,9 @@ pub enum Event {
         case: CaseId,
         /// From 1; more after a failure with retries.
         attempt: u32,
+        /// Its folder below the run's; left out by older engines.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<String>,
     },
     /// LXC was told to start a container.
     ContainerStarted {
@@ -420,6 +474,9 @@ pub enum Event {
         last_words: Vec<String>,
         /// Its folder below the run's.
         folder: String,
+        /// What became of the faults of its schedule, where it had one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        faults: Option<FaultCounts>,
     },
     /// All attempts at a case are over.
     CaseJudged {
@@ -441,6 +498,12 @@ pub enum Event {
         duration_ms: f64,
         /// The exit code it leads to.
         exit_code: u8,
+        /// What could not be taken back on the host.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cleanup_failures: Vec<String>,
+        /// The error that ended it before all cases were tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     },
 }
 
@@ -450,6 +513,7 @@ impl Event {
     pub fn case(&self) -> Option<&CaseId> {
         match self {
             Self::RunStarted { .. }
+            | Self::RunPrepared { .. }
             | Self::Waiting { .. }
             | Self::LayerStep { .. }
             | Self::ScenariosBuild { .. }

@@ -68,6 +68,11 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             }
             lines
         }
+        Event::RunPrepared { layers, .. } => {
+            let layers =
+                if layers.len() == 1 { "1 layer is".to_owned() } else { format!("{} layers are", layers.len()) };
+            one(Weight::Detail, format!("{layers} there"))
+        }
         Event::Waiting { reason } => one(Weight::Alarm, format!("waiting: {reason}")),
         Event::LayerStep { template, step } => one(Weight::Progress, format!("template {template}: {step}")),
         Event::ScenariosBuild { progress } => one(Weight::Progress, format!("building the scenarios: {progress}")),
@@ -75,7 +80,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             let size = size_bytes >> 20;
             one(Weight::Progress, format!("template {template}: built in {}, {size} MiB", seconds(*duration_ms)))
         }
-        Event::CaseStarted { case, attempt } => {
+        Event::CaseStarted { case, attempt, .. } => {
             let attempt = if *attempt == 1 { String::new() } else { format!(" (attempt {attempt})") };
             one(Weight::Progress, format!("{case}{attempt}"))
         }
@@ -364,6 +369,7 @@ mod tests {
             duration_ms: 1234.5,
             last_words: vec!["scenario.log:".into(), "  bye".into()],
             folder: "a/b".into(),
+            faults: None,
         };
         assert_eq!(
             log_text(&Stamped { at_ms: 2000.0, event }),

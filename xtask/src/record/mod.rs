@@ -4,6 +4,8 @@
 mod comparison;
 mod durations;
 mod event;
+mod event_reader;
+mod fold;
 pub mod human;
 pub mod logs;
 mod merge;
@@ -17,14 +19,23 @@ mod recorder;
 #[cfg(test)]
 mod reference;
 mod run_dir;
+mod run_events;
 mod run_list;
+#[cfg(test)]
+pub mod synthetic;
 
 pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
-pub use event::{CaseId, Event, FaultObserved, Onward, Stamped};
+pub use event::{CaseId, Event, FaultObserved, Onward, RunSetup, Stamped};
+pub use event_reader::EventReader;
+#[cfg(test)]
+pub use event_reader::work;
+pub use fold::Fold;
 pub use merge::{RecordedPart, Shards};
-pub use outcome::{Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, Outcome, RunRecord, Verdict};
-pub use past_run::{PastRun, RUNS_FOLDER};
+pub use outcome::{
+    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, Outcome, RunRecord, Unfinished, Verdict,
+};
+pub use past_run::{PastRun, RECORD_FILE, RUNS_FOLDER};
 pub use patience::RecordedPatience;
 pub use performance::{
     Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,
@@ -33,6 +44,7 @@ pub use plain_text::plain_text;
 pub use readable::readable_json;
 pub use recorder::{Recorder, milliseconds};
 pub use run_dir::RunDir;
+pub use run_events::{AttemptEvents, RunEvents};
 pub use run_list::{RunFolder, RunList, RunState};
 
 /// Version of the events and of `run.json`: raised when a reader of the old form would misread the new one.

@@ -289,8 +289,45 @@ impl Counts {
     }
 }
 
-/// `run.json`: what a run came to.
+/// End of a run's events without the run's end: a run that still goes on, or one that was killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// A process still writes the run's events.
+    pub still_runs: bool,
+    /// Time of the last event since the run's begin.
+    pub last_event_ms: f64,
+    /// Cases that had begun and not ended.
+    pub under_way: Vec<CaseId>,
+    /// Number of planned cases that had not begun.
+    pub not_begun: u32,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = super::human::seconds(self.last_event_ms);
+        if self.still_runs {
+            write!(f, "it still runs; its last event so far is from {at}")?;
+        } else {
+            write!(f, "it was killed: its events end at {at} without an end of the run")?;
+        }
+        match self.under_way.as_slice() {
+            [] => f.write_str(", no case was under way")?,
+            [one] => write!(f, ", {one} was under way")?,
+            many => {
+                let names: Vec<&str> = many.iter().map(|case| case.0.as_str()).collect();
+                write!(f, ", {} were under way", names.join(", "))?;
+            }
+        }
+        match self.not_begun {
+            0 => Ok(()),
+            1 => f.write_str(", 1 case had not begun"),
+            many => write!(f, ", {many} cases had not begun"),
+        }
+    }
+}
+
+/// `run.json`: what a run came to, which is the fold of its events ([`super::Fold`]).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// [`super::FORMAT_VERSION`].
     pub format_version: u32,
@@ -325,8 +362,11 @@ pub struct RunRecord {
     pub comparisons: Vec<Comparison>,
     /// What could not be taken back on the host.
     pub cleanup_failures: Vec<String>,
-    /// What the command ended with.
+    /// What the command ended with, unless its reports could not be written afterwards.
     pub exit_code: u8,
+    /// The error that ended it before all cases were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// The words after `cargo xtask` that it was started with; a seed that was drawn stands in a field of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -342,9 +382,23 @@ pub struct RunRecord {
     /// Which part of a suite it is, where that was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<super::RecordedPart>,
+    /// Absent where the run has come to its end: no `run.json` that an engine wrote has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Unfinished>,
+    /// What is missing in this record, and why, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
 }
 
 impl RunRecord {
+    /// What a reader has to know before all else: that it has no end, which error ended it, what is missing.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let end = self.unfinished.as_ref().map(ToString::to_string);
+        let error = self.error.as_ref().map(|error| format!("it was ended by an error: {error}"));
+        end.into_iter().chain(error).chain(self.gaps.iter().cloned()).collect()
+    }
+
     /// Whether any of its cases had a schedule of faults.
     #[must_use]
     pub fn had_faults(&self) -> bool {
@@ -395,21 +449,7 @@ pub(super) mod tests {
             duration_ms: 1.0,
             engine_version: "0.1.0".into(),
             user: "user".into(),
-            shuffle_seed: None,
-            chaos_seed: None,
-            layers: std::collections::BTreeMap::new(),
-            privileged: Vec::new(),
-            cases: Vec::new(),
-            counts: Counts::default(),
-            compared_with: None,
-            comparisons: Vec::new(),
-            cleanup_failures: Vec::new(),
-            exit_code: 0,
-            command: Vec::new(),
-            machine: None,
-            patience: None,
-            packages: std::collections::BTreeMap::new(),
-            part: None,
+            ..RunRecord::default()
         }
     }
 

@@ -1,21 +1,26 @@
-//! A run that is over, read again from its folder: what every report but the live one is made from.
+//! A run read again from its folder, whatever is left of it: what every report but the live one is made from.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{FORMAT_VERSION, Performance, RunRecord, Stamped};
+use super::event_reader::EVENTS_FILE;
+use super::{EventReader, FORMAT_VERSION, Fold, Performance, RunRecord, run_list};
 use crate::error::Error;
 
 /// Where runs lie, below a project's folder.
 pub const RUNS_FOLDER: &str = "target/e2e";
 
-/// A run's folder and what its `run.json` says.
+/// Name of the file of a run's record in its folder.
+pub const RECORD_FILE: &str = "run.json";
+
+/// A run's folder and its record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastRun {
     /// The folder, without links.
     pub folder: PathBuf,
-    /// Its `run.json`.
+    /// Its `run.json`, or the fold of its events.
     pub record: RunRecord,
 }
 
@@ -37,40 +42,79 @@ impl PastRun {
     /// Reads a run of this project, named as in [`PastRun::folder`].
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is none, or it has not ended; [`Error::BadFile`] when its `run.json` is damaged or from
-    /// another version.
+    /// As [`PastRun::read`], and [`Error::Usage`] when there is no such run.
     pub fn find(root: &Path, run: &str) -> anyhow::Result<Self> {
         Self::read(Self::folder(root, run)?)
     }
 
-    /// Reads the run in this folder.
+    /// Reads the run in this folder: its `run.json`, or where that is missing or damaged, the fold of its events. The record
+    /// says what is missing then.
     ///
     /// # Errors
-    /// As [`PastRun::find`].
+    /// [`Error::Usage`] when the folder holds no run; [`Error::BadFile`] when its `run.json` is from another version, or is
+    /// damaged and there are no events.
     pub fn read(folder: PathBuf) -> anyhow::Result<Self> {
-        let path = folder.join("run.json");
+        let path = folder.join(RECORD_FILE);
         let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let why = "it has not ended, or was killed";
-                return Err(Error::Usage(format!("{} has no run.json: {why}", folder.display())).into());
-            }
-            text => text.with_context(|| format!("reading {}", path.display()))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::InvalidData => Some(String::new()),
+            text => Some(text.with_context(|| format!("reading {}", path.display()))?),
         };
-        Ok(Self { record: parse(&path, &text)?, folder })
+        let damage = match text.map(|text| parse(&path, &text)) {
+            Some(Ok(record)) => return Ok(Self { folder, record }),
+            Some(Err(Unread::OtherVersion(error))) => return Err(error.into()),
+            Some(Err(Unread::Damaged(error))) => Some(error),
+            None => None,
+        };
+        match (Self::folded(&folder)?, damage) {
+            (Some(mut record), damage) => {
+                let why =
+                    damage.map(|error| format!("{RECORD_FILE} is damaged, and the events stand for it ({error})"));
+                record.gaps.splice(0..0, why);
+                Ok(Self { folder, record })
+            }
+            (None, Some(damage)) => Err(damage.into()),
+            (None, None) => {
+                let message = format!(
+                    "{} is no run: it holds neither {RECORD_FILE} nor the events of one, or was killed before the first",
+                    folder.display()
+                );
+                Err(Error::Usage(message).into())
+            }
+        }
     }
 
-    /// Every event of the run, in order. A last line that a killed engine wrote half is left out.
+    /// The record that the events in a folder come to; nothing where they are no run's. Of a run that has ended it is what stands in
+    /// its `run.json`.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for a line that is no event.
-    pub fn events(&self) -> anyhow::Result<Vec<Stamped>> {
-        let path = self.folder.join("events.jsonl");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let event = |(number, line): (usize, &str)| {
-            serde_json::from_str(line).map_err(|error| bad(&path, number + 1, error.column(), error.to_string()).into())
-        };
-        whole.lines().enumerate().map(event).collect()
+    /// When they cannot be read; [`Error::BadFile`] when they are from another version.
+    pub fn folded(folder: &Path) -> anyhow::Result<Option<RunRecord>> {
+        let mut reader = EventReader::open(folder)?;
+        let mut fold = Fold::default();
+        let mut count = 0_usize;
+        while let Some(stamped) = reader.next_event()? {
+            fold.apply(&stamped);
+            count += 1;
+        }
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let began = run_list::began(&name);
+        // A run that was cut before its first event has its folder's name; what `shrink` leaves has events and no such begin.
+        if !fold.has_begun() && (count > 0 || reader.is_missing() || began.is_none()) {
+            return Ok(None);
+        }
+        let mut record = fold.record(!fold.has_ended() && run_list::is_running(folder));
+        if record.format_version != FORMAT_VERSION {
+            let version = record.format_version;
+            let message = format!("these events have version {version}, and this engine reads {FORMAT_VERSION}");
+            return Err(bad(&folder.join(EVENTS_FILE), 1, 1, message).into());
+        }
+        if !fold.has_begun() {
+            record.run_id = name;
+            record.started_at = began.map(|at| humantime::format_rfc3339_millis(at).to_string()).unwrap_or_default();
+        }
+        record.gaps = reader.gaps().sentences();
+        Ok(Some(record))
     }
 
     /// What was measured in one attempt at a case, by the attempt's folder; nothing where it did not come so far.
@@ -80,7 +124,7 @@ impl PastRun {
     pub fn performance(&self, attempt_folder: &str) -> anyhow::Result<Option<Performance>> {
         let path = self.folder.join(attempt_folder).join("performance.json");
         match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             text => {
                 let text = text.with_context(|| format!("reading {}", path.display()))?;
                 Ok(Some(Performance::parse(&text).map_err(|message| bad(&path, 1, 1, message))?))
@@ -89,18 +133,25 @@ impl PastRun {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<RunRecord, Error> {
+/// Reason why a `run.json` is not read.
+enum Unread {
+    OtherVersion(Error),
+    Damaged(Error),
+}
+
+fn parse(path: &Path, text: &str) -> Result<RunRecord, Unread> {
     #[derive(serde::Deserialize)]
     struct Version {
         format_version: u32,
     }
-    let unreadable = |error: serde_json::Error| bad(path, error.line(), error.column(), error.to_string());
+    let unreadable =
+        |error: serde_json::Error| Unread::Damaged(bad(path, error.line(), error.column(), error.to_string()));
     let Version { format_version } = serde_json::from_str(text).map_err(unreadable)?;
     if format_version != FORMAT_VERSION {
         let message = format!(
             "this record has version {format_version}, and this engine reads {FORMAT_VERSION}: use the engine that wrote it"
         );
-        return Err(bad(path, 1, 1, message));
+        return Err(Unread::OtherVersion(bad(path, 1, 1, message)));
     }
     serde_json::from_str(text).map_err(unreadable)
 }
@@ -118,27 +169,29 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let error = PastRun::find(root.path(), "nothing").unwrap_err().to_string();
         assert!(error.starts_with("nothing is no run"), "{error}");
-        let folder = root.path().join(RUNS_FOLDER).join("one");
+        let folder = root.path().join(RUNS_FOLDER).join("20260101-000000-1");
         std::fs::create_dir_all(&folder).unwrap();
-        let error = PastRun::find(root.path(), "one").unwrap_err().to_string();
-        assert!(error.contains("has not ended"), "{error}");
+        let find = || PastRun::find(root.path(), "20260101-000000-1");
+        let error = || find().unwrap_err().to_string();
+        assert!(error().contains("is no run: it holds neither run.json nor the events"), "{}", error());
         std::fs::write(folder.join("run.json"), r#"{"format_version": 99}"#).unwrap();
-        let error = PastRun::find(root.path(), "one").unwrap_err().to_string();
-        assert!(error.contains("run.json:1:1: this record has version 99"), "{error}");
+        assert!(error().contains("run.json:1:1: this record has version 99"), "{}", error());
         std::fs::write(folder.join("run.json"), "{\n\"format_version\": 1, ?}").unwrap();
-        let error = PastRun::find(root.path(), "one").unwrap_err().to_string();
-        assert!(error.contains("run.json:2:"), "{error}");
-    }
-
-    #[test]
-    fn half_a_line_of_a_killed_engine_is_no_event() {
-        let folder = tempfile::tempdir().unwrap();
-        let line = r#"{"at_ms":1.0,"event":"warning","message":"m"}"#;
-        std::fs::write(folder.path().join("events.jsonl"), format!("{line}\n{{\"at_ms\":2.0,\"ev")).unwrap();
-        let run = PastRun { folder: folder.path().to_owned(), record: crate::record::outcome::tests::record() };
-        assert_eq!(run.events().unwrap().len(), 1);
-        std::fs::write(folder.path().join("events.jsonl"), format!("{line}\n{{\"at_ms\":2.0}}\n")).unwrap();
-        let error = run.events().unwrap_err().to_string();
-        assert!(error.contains("events.jsonl:2:"), "{error}");
+        assert!(error().contains("run.json:2:"), "{}", error());
+        // Another version is told, whatever the events say.
+        std::fs::write(folder.join("events.jsonl"), "").unwrap();
+        let record = find().unwrap().record;
+        assert_eq!(record.started_at, "2026-01-01T00:00:00.000Z");
+        assert_eq!(record.unfinished.as_ref().map(|end| end.still_runs), Some(false));
+        let gaps = record.gaps.join("; ");
+        assert!(gaps.contains("run.json is damaged") && gaps.contains("events.jsonl is empty"), "{gaps}");
+        // What `shrink` leaves is no run.
+        std::fs::remove_file(folder.join("run.json")).unwrap();
+        std::fs::write(folder.join("events.jsonl"), "{\"at_ms\":1.0,\"event\":\"warning\",\"message\":\"m\"}\n")
+            .unwrap();
+        assert!(error().contains("is no run"), "{}", error());
+        let of_other = r#"{"at_ms":0,"event":"run_started","format_version":99,"run_id":"r","started_at":"","cases":0,"shuffle_seed":null,"user":"u"}"#;
+        std::fs::write(folder.join("events.jsonl"), format!("{of_other}\n")).unwrap();
+        assert!(error().contains("events.jsonl:1:1: these events have version 99"), "{}", error());
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::{Event, RunDir, Stamped, human};
+use super::{Event, Fold, RunDir, RunRecord, Stamped, human};
 
 /// Something that wants to hear every event as it happens.
 type Listener = Box<dyn FnMut(&Stamped) + Send>;
@@ -21,19 +21,29 @@ pub struct Recorder {
 struct State {
     files: Option<Files>,
     listeners: Vec<Listener>,
+    fold: Fold,
     failure: Option<std::io::Error>,
+    has_failed: bool,
 }
 
 struct Files {
     events: File,
     log: File,
+    /// A part of a line may stand at the end of the events.
+    is_torn: bool,
 }
 
 impl Files {
     fn write(&mut self, stamped: &Stamped) -> std::io::Result<()> {
         let mut line = serde_json::to_string(stamped)?;
         line.push('\n');
+        if self.is_torn {
+            // What was written half stays a line of its own, and costs no other.
+            self.events.write_all(b"\n")?;
+        }
+        self.is_torn = true;
         self.events.write_all(line.as_bytes())?;
+        self.is_torn = false;
         self.log.write_all(human::log_text(stamped).as_bytes())
     }
 }
@@ -48,7 +58,8 @@ impl Recorder {
     /// A recorder whose clock starts now. Events before [`Recorder::write_to`] go to the listeners alone.
     #[must_use]
     pub fn new(listeners: Vec<Listener>) -> Self {
-        Self { begun: Instant::now(), state: Mutex::new(State { files: None, listeners, failure: None }) }
+        let state = State { files: None, listeners, fold: Fold::default(), failure: None, has_failed: false };
+        Self { begun: Instant::now(), state: Mutex::new(state) }
     }
 
     /// From now on events are written to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. As long
@@ -57,7 +68,7 @@ impl Recorder {
     /// # Errors
     /// When the file cannot be made, or locked.
     pub fn write_to(&self, dir: &RunDir) -> anyhow::Result<()> {
-        let files = Files { events: dir.file("events.jsonl")?, log: dir.file("e2e_test.log")? };
+        let files = Files { events: dir.file("events.jsonl")?, log: dir.file("e2e_test.log")?, is_torn: false };
         files.events.try_lock().with_context(|| format!("locking events.jsonl in {}", dir.path().display()))?;
         self.state.lock().unwrap_or_else(PoisonError::into_inner).files = Some(files);
         Ok(())
@@ -73,13 +84,34 @@ impl Recorder {
     pub fn record(&self, event: Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamped = Stamped { at_ms: milliseconds(self.begun.elapsed()), event };
-        let State { files, listeners, failure } = &mut *state;
-        if let Some(Err(error)) = files.as_mut().map(|files| files.write(&stamped)) {
-            failure.get_or_insert(error);
+        let State { files, listeners, fold, failure, has_failed } = &mut *state;
+        fold.apply(&stamped);
+        if let Some(Err(error)) = files.as_mut().map(|files| files.write(&stamped))
+            && !*has_failed
+        {
+            *has_failed = true;
+            *failure = Some(error);
         }
         for listener in listeners {
             listener(&stamped);
         }
+    }
+
+    /// Returns what the events so far come to: at the run's end its record.
+    #[must_use]
+    pub fn run_record(&self) -> RunRecord {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).fold.record(true)
+    }
+
+    /// Closes the files: no event is written any more, and no process counts as being at the run.
+    pub fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).files = None;
+    }
+
+    /// Whether an event could not be written.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).has_failed
     }
 
     /// The first error that writing the events met, once.

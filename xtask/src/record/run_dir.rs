@@ -95,7 +95,10 @@ impl RunDir {
             self.file(&new)?.write_all(content)?;
             self.owner.act(|| Ok(std::fs::rename(self.path.join(&new), &path)?))
         };
-        write().with_context(|| format!("writing {}", path.display()))
+        write().with_context(|| format!("writing {}", path.display())).inspect_err(|_| {
+            // Half a file would take room that what comes next may need.
+            let _ = self.owner.act(|| Ok(std::fs::remove_file(self.path.join(&new))?));
+        })
     }
 
     /// Puts a link at `at` that leads to `to`, in place of an older one.

@@ -1,12 +1,16 @@
 //! The runs of a project that lie on the disk: what they came to, how much room they take, and their removal.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-use super::{Event, PastRun, RUNS_FOLDER, RunRecord, Stamped};
+use super::event_reader::EVENTS_FILE;
+use super::past_run::RECORD_FILE;
+use super::{Event, EventReader, PastRun, RUNS_FOLDER, RunRecord};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 
@@ -33,8 +37,8 @@ pub enum RunState {
     Ended(Box<RunRecord>),
     /// A process is at it.
     Running,
-    /// No process is at it, and it has no record.
-    Killed,
+    /// No process is at it, and its events have no end: what they come to, where there are any.
+    Killed(Option<Box<RunRecord>>),
     /// It is what `shrink` has left.
     Shrinking,
     /// It has a record that cannot be read, such as one of another version.
@@ -150,35 +154,38 @@ fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
     let files = walkdir::WalkDir::new(&folder).into_iter().filter_map(Result::ok);
     let files = files.filter(|entry| entry.file_type().is_file());
     let size_bytes = files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum();
-    let state = if folder.join("run.json").is_file() {
+    let has_record = folder.join(RECORD_FILE).is_file();
+    let state = if !has_record && is_running(&folder) {
+        RunState::Running
+    } else if !has_record && is_shrinking(&folder) {
+        RunState::Shrinking
+    } else if !has_record && !folder.join(EVENTS_FILE).is_file() {
+        RunState::Killed(None)
+    } else {
         match PastRun::read(folder) {
+            Ok(PastRun { record, .. }) if record.unfinished.is_some() => RunState::Killed(Some(Box::new(record))),
             Ok(run) => RunState::Ended(Box::new(run.record)),
             Err(error) => RunState::Unreadable(format!("{error:#}")),
         }
-    } else if is_running(&folder) {
-        RunState::Running
-    } else if is_shrinking(&folder) {
-        RunState::Shrinking
-    } else {
-        RunState::Killed
     };
     RunFolder { name, began, size_bytes, state }
 }
 
 /// Whether a process holds the run's events: see [`super::Recorder::write_to`].
-fn is_running(folder: &Path) -> bool {
-    File::open(folder.join("events.jsonl")).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+pub(super) fn is_running(folder: &Path) -> bool {
+    // The folder is its owner's, who may put a pipe there: nobody waits for that.
+    let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(folder.join(EVENTS_FILE));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// A run's first event says that it began; what `shrink` leaves has none such.
 fn is_shrinking(folder: &Path) -> bool {
-    let text = std::fs::read_to_string(folder.join("events.jsonl")).unwrap_or_default();
-    let first = text.lines().next().and_then(|line| serde_json::from_str::<Stamped>(line).ok());
-    first.is_some_and(|first| !matches!(first.event, Event::RunStarted { .. }))
+    let first = EventReader::open(folder).and_then(|mut reader| reader.next_event());
+    first.is_ok_and(|first| first.is_some_and(|first| !matches!(first.event, Event::RunStarted { .. })))
 }
 
 /// When a run of this name began; nothing where it is no run's name: `20261126-073412-4422`.
-fn began(name: &str) -> Option<SystemTime> {
+pub(super) fn began(name: &str) -> Option<SystemTime> {
     let mut parts = name.splitn(3, '-');
     let (day, time, process) = (parts.next()?, parts.next()?, parts.next()?);
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -222,7 +229,7 @@ mod tests {
         let root = project();
         let list = RunList::read(root.path()).unwrap();
         assert_eq!(names(&list), [NAMES[2], NAMES[1], NAMES[0]]);
-        assert_eq!((&list.runs[1].state, list.runs[1].size_bytes), (&RunState::Killed, 5));
+        assert_eq!((&list.runs[1].state, list.runs[1].size_bytes), (&RunState::Killed(None), 5));
         assert!(matches!(list.runs[0].state, RunState::Ended(_)));
         assert_eq!(humantime::format_rfc3339_seconds(list.runs[2].began).to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(names(&RunList::read(Path::new("/nowhere")).unwrap()), [""; 0]);

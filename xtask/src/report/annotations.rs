@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::attempt::attempts;
 use super::problem::{Problem, ending, problems};
-use crate::record::{Outcome, PastRun, Stamped, Verdict};
+use crate::record::{Outcome, PastRun, RunEvents, Verdict};
 
 /// So many problems of one case are shown; GitHub takes ten of a step.
 const PROBLEMS_MAX: usize = 3;
@@ -39,8 +38,7 @@ impl Checkout {
 
 /// The lines, in the order of the cases: errors for what failed, warnings for what passed after a failure.
 #[must_use]
-pub fn make(run: &PastRun, events: &[Stamped], checkout: &Checkout) -> Vec<String> {
-    let (attempts, _) = attempts(events);
+pub fn make(run: &PastRun, events: &RunEvents, checkout: &Checkout) -> Vec<String> {
     let mut lines = Vec::new();
     for case in &run.record.cases {
         let level = match case.verdict {
@@ -50,12 +48,14 @@ pub fn make(run: &PastRun, events: &[Stamped], checkout: &Checkout) -> Vec<Strin
         };
         let bad = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Infrastructure { .. });
         let Some(index) = case.attempts.iter().position(|attempt| bad(&attempt.outcome)) else { continue };
-        let told = attempts.iter().find(|told| *told.case == case.case && told.number as usize == index + 1);
+        let told = events.attempt(&case.case, index + 1);
         let problems = told.map(problems).unwrap_or_default();
-        let placed: Vec<&Problem> = problems.iter().filter(|one| one.place.is_some()).take(PROBLEMS_MAX).collect();
+        let mut placed: Vec<&Problem> = problems.iter().filter(|one| one.place.is_some()).collect();
+        let left_out = placed.len().saturating_sub(PROBLEMS_MAX);
+        placed.truncate(PROBLEMS_MAX);
         let title = property(&case.case.0);
         let scenario = case.case.0.split(':').next().unwrap_or_default();
-        for problem in &placed {
+        for (number, problem) in placed.iter().enumerate() {
             let Some((file, line)) = &problem.place else { continue };
             let file = property(&checkout.path_of(scenario, file));
             let text = if problem.values.is_empty() {
@@ -63,6 +63,10 @@ pub fn make(run: &PastRun, events: &[Stamped], checkout: &Checkout) -> Vec<Strin
             } else {
                 format!("{}\n{}", problem.title, problem.values)
             };
+            let is_last = number + 1 == placed.len();
+            let more =
+                if is_last && left_out > 0 { format!("\n{left_out} more stand in report.html") } else { String::new() };
+            let text = text + &more;
             lines.push(format!("::{level} file={file},line={line},title={title}::{}", message(&text)));
         }
         if placed.is_empty() {

@@ -3,10 +3,10 @@
 use anyhow::Context as _;
 
 use super::{html, junit, summary, trace};
-use crate::record::{PastRun, RunDir, Stamped};
+use crate::record::{PastRun, RunDir, RunEvents};
 
 /// Makes the text of a report from a run and its events.
-type Make = fn(&PastRun, &[Stamped]) -> anyhow::Result<String>;
+type Make = fn(&PastRun, &RunEvents) -> anyhow::Result<String>;
 
 /// All of them, by their file's name.
 const REPORTS: [(&str, Make); 4] =

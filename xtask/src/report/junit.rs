@@ -3,6 +3,7 @@
 //! A flaky pass has the attempts that failed before as `flakyFailure`, a failure those after the first one as `rerunFailure`.
 //! What is no failure of the product (no lab, an interrupt) is an `error`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -13,32 +14,36 @@ use chrono::{DateTime, Utc};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 use regex::Regex;
 
-use super::attempt::{Attempt, attempts};
 use super::problem::{Problem, ending, lines, problems};
 use crate::program;
-use crate::record::{self, CaseResult, Cause, Event, Outcome, PastRun, RunRecord, Stamped, Verdict};
+use crate::record::{self, AttemptEvents, CaseResult, Cause, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict};
 
 /// The end of a scenario's log that is shown, in bytes.
 const LOG_BYTES_MAX: u64 = 16 << 10;
 
 /// Makes the text.
-pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
-    let (attempts, _) = attempts(events);
+pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let mut report = Report::new(format!("e2e {}", run.record.run_id));
     report.set_time(duration(run.record.duration_ms));
     let mut suites: Vec<(&str, TestSuite)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for case in &run.record.cases {
         let (scenario, name) = case.case.0.split_once(':').unwrap_or((&case.case.0, "default"));
-        let place = suites.iter().position(|(known, _)| *known == scenario).unwrap_or_else(|| {
+        let place = *places.entry(scenario).or_insert_with(|| {
             suites.push((scenario, suite(&run.record, scenario)));
             suites.len() - 1
         });
-        suites[place].1.add_test_case(test_case(run, case, &attempts, (scenario, name)));
+        suites[place].1.add_test_case(test_case(run, case, events, (scenario, name)));
+    }
+    let mut begins: HashMap<&str, f64> = HashMap::new();
+    for attempt in events.attempts() {
+        if let Some((scenario, _)) = attempt.case.0.split_once(':') {
+            begins.entry(scenario).or_insert(attempt.begun_ms);
+        }
     }
     for (scenario, mut suite) in suites {
         suite.set_time(suite.test_cases.iter().filter_map(|case| case.time).sum());
-        let first = attempts.iter().find(|attempt| attempt.case.0.starts_with(&format!("{scenario}:")));
-        let begun_ms = first.map_or(0.0, |attempt| attempt.begun_ms);
+        let begun_ms = begins.get(scenario).copied().unwrap_or_default();
         if let Ok(started_at) = humantime::parse_rfc3339(&run.record.started_at) {
             suite.set_timestamp(DateTime::<Utc>::from(started_at + duration(begun_ms)));
         }
@@ -66,6 +71,9 @@ fn suite(record: &RunRecord, scenario: &str) -> TestSuite {
     if let Some(patience) = record.patience {
         property("patience", patience.factor.to_string());
     }
+    if !record.remarks().is_empty() {
+        property("missing", record.remarks().join("; "));
+    }
     if let Some(seed) = record.chaos_seed {
         property("chaos_seed", seed.to_string());
     }
@@ -75,13 +83,13 @@ fn suite(record: &RunRecord, scenario: &str) -> TestSuite {
     suite
 }
 
-fn test_case(run: &PastRun, case: &CaseResult, all: &[Attempt<'_>], (scenario, name): (&str, &str)) -> TestCase {
+fn test_case(run: &PastRun, case: &CaseResult, events: &RunEvents, (scenario, name): (&str, &str)) -> TestCase {
     let tries: Vec<Try<'_>> = case
         .attempts
         .iter()
         .zip(1..)
         .map(|(result, number)| {
-            let told = all.iter().find(|attempt| *attempt.case == case.case && attempt.number == number);
+            let told = events.attempt(&case.case, number);
             Try { result, told }
         })
         .collect();
@@ -97,7 +105,9 @@ fn test_case(run: &PastRun, case: &CaseResult, all: &[Attempt<'_>], (scenario, n
         (Verdict::Passed | Verdict::Flaky, _) => TestCaseStatus::success(),
         (Verdict::Skipped, _) | (_, None) => {
             let mut status = TestCaseStatus::skipped();
-            let why = run.record.host_cause().map(|cause| format!(": {}", cause.problem())).unwrap_or_default();
+            let cause = run.record.host_cause().map(|cause| cause.problem().to_owned());
+            let why = cause.or_else(|| run.record.unfinished.as_ref().map(|end| format!("the run has no end: {end}")));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             status.set_message(format!("it was not run{why}"));
             status
         }
@@ -123,7 +133,7 @@ fn test_case(run: &PastRun, case: &CaseResult, all: &[Attempt<'_>], (scenario, n
 /// An attempt: what came of it, and what its events tell.
 struct Try<'a> {
     result: &'a record::Attempt,
-    told: Option<&'a Attempt<'a>>,
+    told: Option<&'a AttemptEvents>,
 }
 
 impl Try<'_> {
@@ -165,7 +175,7 @@ impl Try<'_> {
         for problem in self.told.iter().flat_map(|told| problems(told)) {
             text.push_str(&format!("\n\n{}", Problem::text(&problem)));
         }
-        for stamped in self.told.iter().flat_map(|told| &told.events) {
+        for stamped in self.told.iter().flat_map(|told| told.events()) {
             if let Event::CaseEnded { last_words, .. } = &stamped.event
                 && !last_words.is_empty()
             {

@@ -1,11 +1,12 @@
 //! Reports of a run: one file or folder a format, each made from the record alone.
 
 pub mod annotations;
-mod attempt;
 pub mod files;
 pub mod html;
 mod junit;
 mod lanes;
+#[cfg(test)]
+mod moments;
 mod problem;
 mod process;
 mod summary;

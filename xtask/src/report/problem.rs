@@ -2,11 +2,13 @@
 
 use e2e_contract::{DefectOutcome, InvariantKind};
 
-use super::attempt::Attempt;
-use crate::record::{Event, Outcome, Stamped, plain_text};
+use crate::record::{AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, plain_text};
 
 /// The longest text of a problem, in characters: what is longer stands in the record.
 const CHARS_MAX: usize = 8000;
+
+/// The most lines of one.
+const LINES_MAX: usize = 200;
 
 /// One thing that went wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +41,8 @@ impl Problem {
 /// What went wrong in an attempt, in order: checks that do not hold, conditions that were broken, marks that are no longer
 /// true, and how the scenario gave up.
 #[must_use]
-pub fn problems(attempt: &Attempt<'_>) -> Vec<Problem> {
-    attempt.events.iter().filter_map(|stamped| problem(stamped)).collect()
+pub fn problems(attempt: &AttemptEvents) -> Vec<Problem> {
+    attempt.events().iter().filter_map(problem).collect()
 }
 
 fn problem(stamped: &Stamped) -> Option<Problem> {
@@ -82,6 +84,14 @@ fn problem(stamped: &Stamped) -> Option<Problem> {
     }
 }
 
+/// What a reader of a report has to know before all else: what of the run is missing, a sentence each.
+#[must_use]
+pub fn remarks(record: &RunRecord, events: &RunEvents) -> Vec<String> {
+    let mut remarks = record.remarks();
+    remarks.extend(events.gaps().iter().filter(|gap| !record.gaps.contains(gap)).cloned());
+    remarks
+}
+
 /// How an attempt ended, in words; nothing where it passed.
 #[must_use]
 pub fn ending(outcome: &Outcome) -> Option<String> {
@@ -96,11 +106,12 @@ pub fn ending(outcome: &Outcome) -> Option<String> {
 /// Text of more than one line, without what a terminal would obey, and of bounded length.
 #[must_use]
 pub fn lines(text: &str) -> String {
-    let plain: Vec<String> = text.lines().take(200).map(plain_text).collect();
+    let plain: Vec<String> = text.lines().take(LINES_MAX).map(plain_text).collect();
     let plain = plain.join("\n");
-    match plain.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{} ...", &plain[..end]),
-        None => plain,
+    match (plain.char_indices().nth(CHARS_MAX), text.lines().count().saturating_sub(LINES_MAX)) {
+        (Some((end, _)), _) => format!("{} ... (cut: all of it stands in events.jsonl)", &plain[..end]),
+        (None, 0) => plain,
+        (None, more) => format!("{plain}\n... (cut: {more} more lines stand in events.jsonl)"),
     }
 }
 
@@ -109,8 +120,7 @@ mod tests {
     use e2e_contract::{AbortKind, Check};
 
     use super::*;
-    use crate::record::CaseId;
-    use crate::report::attempt::attempts;
+    use crate::record::{CaseId, RunEvents};
 
     #[test]
     fn a_failed_check_has_its_values_and_place() {
@@ -133,14 +143,13 @@ mod tests {
             location: Some("scenarios/a/b/main.rs:9".into()),
         };
         let events = [
-            Event::CaseStarted { case: case.clone(), attempt: 1 },
+            Event::CaseStarted { case: case.clone(), attempt: 1, folder: None },
             check(true, "ok"),
             check(false, "rows == 20_000"),
             aborted,
         ];
-        let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at_ms: 0.0, event }).collect();
-        let (attempts, _) = attempts(&events);
-        let text: Vec<String> = problems(&attempts[0]).iter().map(Problem::text).collect();
+        let events: RunEvents = events.into_iter().map(|event| Stamped { at_ms: 0.0, event }).collect();
+        let text: Vec<String> = problems(&events.attempts()[0]).iter().map(Problem::text).collect();
         assert_eq!(
             text,
             [

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::attempt::{Attempt, attempts};
-use super::problem::{Problem, ending, problems};
+use super::problem::{Problem, ending, problems, remarks};
 use crate::judge::Decision;
 use crate::program;
 use crate::record::human::{comparison, comparison_counts, seconds, summary};
-use crate::record::{CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, Stamped, Verdict, plain_text};
+use crate::record::{
+    AttemptEvents, CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, RunEvents, Verdict, plain_text,
+};
 
 /// So many cases that did not pass are described; GitHub takes 1 MiB a step.
 const DESCRIBED_MAX: usize = 40;
@@ -16,10 +17,12 @@ const DESCRIBED_MAX: usize = 40;
 const PROBLEMS_MAX: usize = 5;
 
 /// Makes the text.
-pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
-    let (attempts, _) = attempts(events);
+pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let record = &run.record;
     let mut text = format!("# {}\n\n", summary(&record.counts, record.duration_ms));
+    for remark in remarks(record, events) {
+        text.push_str(&format!("Incomplete: {}\n\n", code(&remark)));
+    }
     let (passed, others): (Vec<_>, Vec<_>) = record.cases.iter().partition(|case| case.verdict == Verdict::Passed);
     if !others.is_empty() {
         text.push_str("| case | verdict | attempts | time |\n|---|---|---|---|\n");
@@ -30,7 +33,7 @@ pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
     }
     let described: Vec<_> = others.iter().filter(|case| !case.attempts.is_empty()).collect();
     for case in described.iter().take(DESCRIBED_MAX) {
-        text.push_str(&describe(case, &attempts));
+        text.push_str(&describe(case, events));
     }
     if let Some(more) = described.len().checked_sub(DESCRIBED_MAX).filter(|more| *more > 0) {
         writeln!(text, "{more} more cases stand in `run.json`.\n")?;
@@ -75,12 +78,12 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// What happened in a case, by the attempt that tells most: the first one that failed, else the last one.
-fn describe(case: &CaseResult, all: &[Attempt<'_>]) -> String {
+fn describe(case: &CaseResult, events: &RunEvents) -> String {
     let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
     let index = case.attempts.iter().position(|attempt| failed(&attempt.outcome));
     let index = index.unwrap_or(case.attempts.len().saturating_sub(1));
     let Some(attempt) = case.attempts.get(index) else { return String::new() };
-    let told = all.iter().find(|told| *told.case == case.case && told.number as usize == index + 1);
+    let told = events.attempt(&case.case, index + 1);
     let mut text = format!("## {}\n\n", code(&case.case.0));
     let problems = told.map(problems).unwrap_or_default();
     // The first problem says the same as these, and more.
@@ -110,9 +113,9 @@ fn describe(case: &CaseResult, all: &[Attempt<'_>]) -> String {
 }
 
 /// The faults that were on at the moment of a problem.
-fn faults_at(attempt: &Attempt<'_>, problem: &Problem) -> String {
+fn faults_at(attempt: &AttemptEvents, problem: &Problem) -> String {
     let mut on: Vec<&FaultObserved> = Vec::new();
-    for stamped in attempt.events.iter().take_while(|stamped| stamped.at_ms <= problem.at_ms) {
+    for stamped in attempt.events().iter().take_while(|stamped| stamped.at_ms <= problem.at_ms) {
         match &stamped.event {
             Event::FaultInjected(observed) => on.push(observed),
             Event::FaultHealed(observed) => on.retain(|other| other.fault != observed.fault),

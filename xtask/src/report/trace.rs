@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::attempt::{Attempt, attempts};
-use super::problem::lines;
+use super::problem::{lines, remarks};
 use super::process::{Line, Process};
-use crate::record::{Event, FaultObserved, PastRun, Sampling, Stamped};
+use crate::record::{AttemptEvents, Event, FaultObserved, PastRun, RunEvents, Sampling, Stamped};
 
 /// What a machine's counters are called that add up over the time, by the curves that are made from them.
 const RATES: [(&str, &[(&str, &str)]); 3] = [
@@ -18,14 +17,19 @@ const RATES: [(&str, &[(&str, &str)]); 3] = [
 ];
 
 /// Makes the text.
-pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
-    let (attempts, others) = attempts(events);
-    let mut processes = vec![whole_run(run, &others)];
-    for (attempt, number) in attempts.iter().zip(2..) {
+pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
+    let mut processes = vec![whole_run(run, events)];
+    for (attempt, number) in events.attempts().iter().zip(2..) {
         let mut process = one_attempt(attempt, number);
-        let performance = attempt.folder.map(|folder| run.performance(folder)).transpose()?.flatten();
-        if let Some(sampling) = performance.as_ref().and_then(|performance| performance.sampling.as_ref()) {
-            curves(&mut process, sampling);
+        match attempt.folder.as_ref().map(|folder| run.performance(folder)).transpose() {
+            Ok(performance) => {
+                let sampling = performance.flatten().and_then(|performance| performance.sampling);
+                sampling.iter().for_each(|sampling| curves(&mut process, sampling));
+            }
+            Err(error) => {
+                let details = json!({"reason": format!("{error:#}")});
+                process.happened((0, "case".into()), "case", "no curves", attempt.ended_ms, details);
+            }
         }
         processes.push(process);
     }
@@ -42,11 +46,14 @@ pub fn make(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
     ))
 }
 
-fn whole_run(run: &PastRun, events: &[&Stamped]) -> Process {
+fn whole_run(run: &PastRun, events: &RunEvents) -> Process {
     let mut process = Process::new(1, &format!("run {}", run.record.run_id));
     let line = |name: &str| (0, name.to_owned());
     process.lasted(line("run"), "run", &run.record.run_id, (0.0, run.record.duration_ms), json!({}));
-    for stamped in events {
+    for remark in remarks(&run.record, events) {
+        process.happened(line("run"), "run", "incomplete", run.record.duration_ms, json!({"reason": remark}));
+    }
+    for stamped in events.others() {
         let at_ms = stamped.at_ms;
         match &stamped.event {
             Event::LayerBuilt { template, duration_ms, size_bytes } => {
@@ -65,7 +72,7 @@ fn whole_run(run: &PastRun, events: &[&Stamped]) -> Process {
     process
 }
 
-fn one_attempt(attempt: &Attempt<'_>, number: u32) -> Process {
+fn one_attempt(attempt: &AttemptEvents, number: u32) -> Process {
     let name = if attempt.number == 1 {
         attempt.case.0.clone()
     } else {
@@ -73,7 +80,7 @@ fn one_attempt(attempt: &Attempt<'_>, number: u32) -> Process {
     };
     let mut process = Process::new(number, &name);
     let mut open = Open::default();
-    for stamped in &attempt.events {
+    for stamped in attempt.events() {
         lab(&mut process, &mut open, stamped, attempt.begun_ms);
         scenario(&mut process, &mut open, stamped);
         faults(&mut process, &mut open, stamped);

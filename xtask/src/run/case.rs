@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::budgets;
 use super::build::ScenarioBinaries;
 use super::clients;
 use super::compare::as_often_as_baseline;
@@ -20,7 +21,6 @@ use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::kmsg::KernelWatch;
 use crate::host::lxc;
-use crate::host::memory::Memory;
 use crate::host::shell::which;
 use crate::image::Image;
 use crate::lab::{Lab, Machine, Moment};
@@ -85,13 +85,14 @@ pub(super) fn run_case(
     let case = CaseId(planned.id.clone());
     let folder = if number == 1 { planned.folder.clone() } else { format!("{}/attempt-{number}", planned.folder) };
     let recorder = context.recorder;
-    recorder.record(Event::CaseStarted { case: case.clone(), attempt: number });
+    recorder.record(Event::CaseStarted { case: case.clone(), attempt: number, folder: Some(folder.clone()) });
     let path = context.dir.folder(&folder)?;
     context.dir.folder(&format!("{folder}/artifacts"))?;
     write_chaos(context, planned, &folder, Vec::new())?;
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
-    let started = require_memory(planned.memory_bytes).map_err(anyhow::Error::from);
-    let started = started.and_then(|()| start_lab(context, planned, &case, &guard));
+    let containers = &context.project.scenarios[planned.scenario].containers;
+    let room = budgets::require(context.project, containers.iter().map(|used| used.template.as_str()));
+    let started = room.map_err(anyhow::Error::from).and_then(|()| start_lab(context, planned, &case, &guard));
     let mut faults = None;
     let (outcome, lab) = match started {
         Ok(lab) => {
@@ -128,6 +129,7 @@ pub(super) fn run_case(
         duration_ms,
         last_words: if failed { last_words(context, &path, blamed(&outcome)) } else { Vec::new() },
         folder: folder.clone(),
+        faults,
     });
     Ok(Attempt { outcome, duration_ms, folder, faults })
 }
@@ -187,22 +189,6 @@ fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::E
         }
         NotReadyLab::Other(error) => Err(error),
     }
-}
-
-/// A container may use less than its limits, so a quarter of them is what a lab needs to be worth a try.
-pub(super) fn require_memory(limits_bytes: u64) -> Result<(), Error> {
-    let (needed, available) = (limits_bytes / 4, Memory::now().available_bytes);
-    if available >= needed {
-        return Ok(());
-    }
-    Err(Error::Host {
-        problem: format!(
-            "not enough memory: the limits of the lab's containers add up to {} MiB, and {} MiB are available",
-            limits_bytes >> 20,
-            available >> 20
-        ),
-        cure: "end other programs, or lower `memory` under [limits] in the templates".into(),
-    })
 }
 
 fn machines(context: &CaseContext<'_>, scenario: &Scenario) -> anyhow::Result<Vec<Machine>> {

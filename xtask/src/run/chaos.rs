@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-
 use crate::error::Error;
 use crate::fault::{CHAOS_FILE, ChaosFile, Profile, SCHEDULE_VERSION, Schedule, catalogue};
+use crate::input;
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 use crate::record::PastRun;
@@ -173,7 +172,7 @@ fn schedule(
 
 fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
     let path = PathBuf::from(from);
-    if path.is_file() {
+    if input::exists(&path)? && !path.is_dir() {
         return Ok(vec![path]);
     }
     let folder = PastRun::folder(&project.root, from)?;
@@ -194,10 +193,15 @@ fn chaos_files(folder: &Path) -> Vec<PathBuf> {
 
 /// A schedule: alone in a file, or with what was played.
 pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = input::read_text(path)?;
     let bad =
         |line: usize, column: usize, message: String| Error::BadFile { path: path.to_owned(), line, column, message };
-    let unreadable = |error: serde_json::Error| bad(error.line().max(1), error.column().max(1), error.to_string());
+    let unreadable = |error: serde_json::Error| {
+        let (line, column) = (error.line(), error.column());
+        let message = error.to_string();
+        let place = format!(" at line {line} column {column}");
+        bad(line.max(1), column.max(1), message.strip_suffix(&place).unwrap_or(&message).to_owned())
+    };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(unreadable)?;
     let schedule = value.get("schedule").unwrap_or(&value);
     match schedule.get("format_version").and_then(serde_json::Value::as_u64) {
@@ -215,7 +219,23 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
         Some(_) => serde_json::from_str::<ChaosFile>(&text).map(|file| file.schedule),
         None => serde_json::from_str::<Schedule>(&text),
     };
-    Ok(read.map_err(unreadable)?)
+    let schedule = read.map_err(unreadable)?;
+    for (place, planned) in schedule.faults.iter().enumerate() {
+        let problem = if planned.end_ms() > schedule.length_ms {
+            format!("fault {} ends at {} ms: `length_ms` is {}", planned.number, planned.end_ms(), schedule.length_ms)
+        } else if schedule.faults[..place].iter().any(|other| other.number == planned.number) {
+            format!("there are two faults of number {}", planned.number)
+        } else {
+            continue;
+        };
+        return Err(Error::bad_file(path, &text, place_of(&text, place), problem).into());
+    }
+    Ok(schedule)
+}
+
+/// Where a planned fault stands in a file, as a byte offset: the begin of its number.
+fn place_of(text: &str, fault: usize) -> usize {
+    text.match_indices("\"number\"").nth(fault).map_or(0, |(offset, _)| offset)
 }
 
 /// Whether the project has what a schedule names.

@@ -20,13 +20,13 @@ use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGR
 use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
-use crate::image::{self, Image, Progress, Replacement};
+use crate::image::{self, Image, LayerLocks, Progress, Replacement};
 use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
-    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, RecordedPart, RecordedPatience,
-    Recorder, RunDir, RunRecord, Verdict, milliseconds,
+    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, RECORD_FILE, RecordedPart,
+    RecordedPatience, Recorder, RunDir, RunRecord, RunSetup, Verdict, milliseconds,
 };
 
 /// When a lab stays after its case.
@@ -148,7 +148,7 @@ impl Options {
     }
 }
 
-/// Carries a plan out; what happens is told to the recorder as it happens.
+/// Carries a plan out; what happens is told to the recorder as it happens, and what its events come to is the run's record.
 ///
 /// # Errors
 /// When the run cannot begin or be recorded. Failed cases are no error: they stand in the record.
@@ -163,57 +163,68 @@ pub fn execute(
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?;
     recorder.write_to(&dir)?;
+    let record = record_run(project, plan, options, binaries, recorder, interrupt, (&dir, &invoker));
+    // Whoever reads the folder from now on shall not take the run for one that goes on.
+    recorder.close();
+    record
+}
+
+fn record_run(
+    project: &Project,
+    plan: &Plan,
+    options: &Options,
+    binaries: &ScenarioBinaries,
+    recorder: &Arc<Recorder>,
+    interrupt: &Interrupt,
+    (dir, invoker): (&RunDir, &Invoker),
+) -> anyhow::Result<RunRecord> {
     let Patience { factor, process_start } = patience::patience();
-    let recorded_patience = RecordedPatience::of(factor, process_start);
-    let started_at = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
     recorder.record(Event::RunStarted {
         format_version: FORMAT_VERSION,
         run_id: dir.run_id().to_owned(),
-        started_at: started_at.clone(),
+        started_at: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
         cases: u32::try_from(plan.cases.len()).unwrap_or(u32::MAX),
         shuffle_seed: plan.shuffle_seed,
         user: invoker.name.clone(),
-        patience: Some(recorded_patience),
+        patience: Some(RecordedPatience::of(factor, process_start)),
+        setup: Box::new(setup(plan, options)),
     });
-    link_log(&dir, options, recorder);
+    link_log(dir, options, recorder);
     for message in options.schedules.iter().flat_map(|schedules| &schedules.notes) {
         recorder.record(Event::Warning { message: message.clone() });
     }
-    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
-        clients::write(&dir)?;
-    }
-    let (images, unbuilt) = match make_images(project, plan, options, recorder, interrupt) {
-        Ok(images) => (images, None),
-        Err(error) => (BTreeMap::new(), Some(error)),
+    let prepared = prepare(project, plan, options, recorder, interrupt, dir);
+    let (images, _locks, unprepared) = match prepared {
+        Ok((images, locks)) => (images, locks, None),
+        Err(error) => (BTreeMap::new(), Vec::new(), Some(error)),
     };
-    let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
-    let privileged = report_privileged(project, plan, recorder);
-    let context = CaseContext {
-        project,
-        options,
-        images: &images,
-        binaries,
-        dir: &dir,
-        invoker: &invoker,
-        recorder,
-        interrupt,
-        gate: None,
-    };
-    let layers = images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect();
-    let Cases { results: cases, comparisons, cleanup_failures, error, .. } = match (&options.comparing, unbuilt) {
+    let layers: BTreeMap<String, String> =
+        images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect();
+    recorder.record(Event::RunPrepared {
+        layers: layers.clone(),
+        packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
+        privileged: report_privileged(project, plan, recorder),
+        machine: Some(perf::this_machine(&state_dir()).machine.clone()),
+    });
+    let context =
+        CaseContext { project, options, images: &images, binaries, dir, invoker, recorder, interrupt, gate: None };
+    let Cases { results, comparisons, cleanup_failures, error, .. } = match (&options.comparing, unprepared) {
         (_, Some(error)) => run_none(&context, plan, error),
-        (Comparing::Duet(duet), None) => run_duets(&context, plan, duet)?,
+        (Comparing::Duet(duet), None) => run_duets(&context, plan, duet),
         (Comparing::Nothing, None) => run_cases(&context, plan),
         (Comparing::Committed { .. }, None) => {
             let mut cases = run_cases(&context, plan);
-            cases.comparisons = compare(project, plan, dir.path(), &layers, &cases.results)?;
+            match compare(project, plan, dir.path(), &layers, &cases.results) {
+                Ok(comparisons) => cases.comparisons = comparisons,
+                Err(error) => drop(cases.error.get_or_insert(error)),
+            }
             cases
         }
     };
     for comparison in &comparisons {
         recorder.record(Event::Compared(comparison.clone()));
     }
-    let counts = Counts::of(&cases);
+    let counts = Counts::of(&results);
     let missing_fails = matches!(options.comparing, Comparing::Committed { missing_allowed: false });
     let passed = counts.exit_code() == EXIT_PASSED;
     let exit_code = match &error {
@@ -224,46 +235,65 @@ pub fn execute(
         None if passed && missing_fails && comparisons.iter().any(|one| one.missing) => EXIT_USAGE,
         None => counts.exit_code(),
     };
-    let record = RunRecord {
-        format_version: FORMAT_VERSION,
-        run_id: dir.run_id().to_owned(),
-        started_at,
-        duration_ms: milliseconds(recorder.elapsed()),
-        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
-        user: invoker.name.clone(),
-        shuffle_seed: plan.shuffle_seed,
-        chaos_seed: options.schedules.as_ref().and_then(|schedules| schedules.seed),
-        layers,
-        privileged,
-        cases,
+    recorder.record(Event::RunEnded {
         counts,
+        duration_ms: milliseconds(recorder.elapsed()),
+        exit_code,
+        cleanup_failures,
+        error: error.as_ref().map(|error| format!("{error:#}")),
+    });
+    // An event that could not be written is why all else is missing: it is told first.
+    let unwritten = recorder.take_failure().map(|error| unwritten(error, dir));
+    let record = recorder.run_record();
+    let written = dir.write(RECORD_FILE, &serde_json::to_vec_pretty(&record)?);
+    if let Some(error) = error.or(unwritten) {
+        return Err(error);
+    }
+    written.map(|()| record)
+}
+
+/// What the run is told to do, as its first event has it.
+fn setup(plan: &Plan, options: &Options) -> RunSetup {
+    RunSetup {
+        engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        command: options.command.clone(),
+        chaos_seed: options.schedules.as_ref().and_then(|schedules| schedules.seed),
         compared_with: match &options.comparing {
             Comparing::Nothing => None,
             Comparing::Committed { .. } => Some("baselines".to_owned()),
             Comparing::Duet(duet) => Some(duet.name.clone()),
         },
-        comparisons,
-        cleanup_failures,
-        exit_code,
-        command: options.command.clone(),
-        machine: Some(perf::this_machine(&state_dir()).machine.clone()),
-        patience: Some(recorded_patience),
-        packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
         part: plan.part.as_ref().map(|part| RecordedPart {
             shard: part.shard.number,
             of: part.shard.of,
             suite: part.suite.clone(),
         }),
-    };
-    dir.write("run.json", &serde_json::to_vec_pretty(&record)?)?;
-    recorder.record(Event::RunEnded { counts, duration_ms: record.duration_ms, exit_code: record.exit_code });
-    if let Some(error) = error {
-        return Err(error);
+        plan: plan.cases.iter().map(|planned| planned.id.clone()).collect(),
     }
-    match recorder.take_failure() {
-        Some(error) => Err(error).with_context(|| format!("writing events to {}", dir.path().display())),
-        None => Ok(record),
+}
+
+/// Makes all that the cases need: clients, and layers, which are locked as long as the answer lives.
+fn prepare(
+    project: &Project,
+    plan: &Plan,
+    options: &Options,
+    recorder: &Recorder,
+    interrupt: &Interrupt,
+    dir: &RunDir,
+) -> anyhow::Result<(BTreeMap<String, Image>, Vec<LayerLocks>)> {
+    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
+        clients::write(dir)?;
     }
+    let images = make_images(project, plan, options, recorder, interrupt)?;
+    let locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok((images, locks))
+}
+
+/// The error of a run whose events cannot be written down.
+fn unwritten(error: std::io::Error, dir: &RunDir) -> anyhow::Error {
+    let is_full = error.kind() == std::io::ErrorKind::StorageFull;
+    let error = anyhow::Error::new(error).context(format!("writing events to {}", dir.path().display()));
+    if is_full { HostCause::Space.error(&error) } else { error }
 }
 
 fn link_log(dir: &RunDir, options: &Options, recorder: &Recorder) {
@@ -325,7 +355,8 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         let failed = |result: &&CaseResult| matches!(result.verdict, Verdict::Failed | Verdict::Infrastructure);
         let failures = cases.results.iter().filter(failed).count();
         let enough = context.options.failures_max.is_some_and(|most| failures >= most as usize);
-        let enough = enough || is_given_up(context.options);
+        // A case whose events cannot be written down would run for nothing.
+        let enough = enough || is_given_up(context.options) || context.recorder.has_failed();
         let mut attempts = Vec::new();
         let may_go_on = !enough && !ground.is_kept() && !context.interrupt.is_set() && !cases.has_ended();
         if may_go_on {
@@ -349,11 +380,18 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
 }
 
 /// Runs each case in two labs side by side.
-fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> anyhow::Result<Cases> {
+fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Cases {
     let (options, recorder) = (context.options, context.recorder);
-    let baseline_images = make_images(&duet.baseline, plan, options, recorder, context.interrupt)?;
-    let _locks = baseline_images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
-    duet::announce(recorder, duet, &duet::differences(&duet.baseline, context.project, plan)?);
+    let prepare = || -> anyhow::Result<_> {
+        let images = make_images(&duet.baseline, plan, options, recorder, context.interrupt)?;
+        let locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok((images, locks, duet::differences(&duet.baseline, context.project, plan)?))
+    };
+    let (baseline_images, _locks, differences) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return run_none(context, plan, error),
+    };
+    duet::announce(recorder, duet, &differences);
     // Beside the candidate's: what a person has called its containers is theirs.
     let slot = format!("{}b", options.slot);
     let baseline_options = Options { slot, host_names: BTreeMap::new(), ..options.clone() };
@@ -364,7 +402,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> anyh
     let mut cases = Cases::default();
     for planned in &plan.cases {
         let mut attempts = Vec::new();
-        if !context.interrupt.is_set() && !cases.has_ended() {
+        if !context.interrupt.is_set() && !cases.has_ended() && !recorder.has_failed() {
             match run_duet(&sides, planned, (&mut ground, &mut baseline_ground), &mut attempts) {
                 Ok(comparisons) => cases.comparisons.extend(comparisons),
                 Err(error) => cases.error = Some(error),
@@ -379,7 +417,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> anyh
     cases.cleanup_failures = ground.end();
     cases.cleanup_failures.extend(baseline_ground.end());
     cases.tell_host_cause(recorder);
-    Ok(cases)
+    cases
 }
 
 /// What came of a run's cases.
@@ -411,7 +449,7 @@ impl Cases {
 }
 
 fn host_cause(attempts: &[Attempt]) -> Option<HostCause> {
-    attempts.last().and_then(|attempt| attempt.outcome.host_cause())
+    attempts.last().and_then(|attempt| attempt.outcome.host_cause()).filter(|cause| cause.meets_every_case())
 }
 
 /// Whether somebody who looked at a held case has had enough.

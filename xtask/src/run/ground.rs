@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::case::CaseContext;
 use super::lab_check::{LabCheckError, check_lab};
 use crate::error::{Error, HostCause};
-use crate::guard::{Guard, Owner, Slot, Wait};
+use crate::guard::{Guard, Holder, Slot, Wait};
 use crate::record::{Event, Outcome};
 
 /// A run's slot.
@@ -146,15 +146,21 @@ pub(super) fn take(
     interrupted: &dyn Fn() -> bool,
 ) -> anyhow::Result<Guard> {
     let name = slot.name().to_owned();
-    let tell = |owner: Option<&Owner>| {
-        if let Some(owner) = owner.filter(|owner| owner.kept) {
+    let tell = |holder: &Holder| {
+        if holder.is_kept() {
             return Err(Error::Host {
-                problem: format!("slot {name} holds a lab: {owner}"),
+                problem: format!("slot {name} holds a lab: {holder}"),
                 cure: format!("remove it with `cargo xtask down --slot {name}`, or take another with --slot N"),
             }
             .into());
         }
-        let holder = owner.map_or_else(|| "another process".to_owned(), ToString::to_string);
+        if holder.is_stuck() {
+            return Err(Error::Host {
+                problem: format!("slot {name} is held by {holder}, and its engine is gone"),
+                cure: format!("`cargo xtask clean --slot {name}` ends it and takes back what it made"),
+            }
+            .into());
+        }
         waiting(format!("slot {name} is held by {holder}; --no-wait fails instead, --slot N takes another"));
         Ok(())
     };

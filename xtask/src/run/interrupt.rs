@@ -1,10 +1,12 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop and clean up, the second ends the engine at once; its guard cleans.
+//! Signals that ask the engine to stop: Ctrl-C (INT), TERM, a terminal that was closed (HUP), Ctrl-\\ (QUIT). The first one asks
+//! the run to stop, to clean up and to write its record; one more ends the engine at once, and its guard cleans. HUP alone never
+//! does that: a closed terminal sends it more than once. Where whoever started the engine has it ignore HUP (`nohup`), it does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::EXIT_INTERRUPTED;
@@ -16,17 +18,20 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens to both signals from now on.
+    /// Listens to the signals from now on.
     ///
     /// # Errors
     /// When the handlers cannot be set.
     pub fn listen() -> anyhow::Result<Self> {
         let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGQUIT] {
             // In this order: the second signal finds the flag set by the first.
             let exit =
                 flag::register_conditional_shutdown(signal, i32::from(EXIT_INTERRUPTED), Arc::clone(&interrupt.flag));
             exit.and_then(|_| flag::register(signal, Arc::clone(&interrupt.flag))).context("listening to signals")?;
+        }
+        if !is_ignored(SIGHUP) {
+            flag::register(SIGHUP, Arc::clone(&interrupt.flag)).context("listening to signals")?;
         }
         Ok(interrupt)
     }
@@ -35,5 +40,29 @@ impl Interrupt {
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::SeqCst)
+    }
+}
+
+/// Whether this process ignores a signal, as whoever started it wanted.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, signal)
+}
+
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_kernels_mask() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\tffffffffffffffff\n";
+        assert_eq!([SIGHUP, SIGINT, SIGTERM, 13].map(|signal| ignores(status, signal)), [true, false, false, true]);
+        assert!(!ignores("", SIGHUP));
     }
 }

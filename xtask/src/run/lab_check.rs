@@ -75,7 +75,7 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     guard.make(vec![folder(&layer, 0), folder(&root, ids.first)])?;
     fill(&root, busybox, ids.first).context("making the root of a machine")?;
     let machine = machine(root, network, ids);
-    guard.note(vec![Undo::RemoveTree { path: machine.log_dir() }])?;
+    guard.note(vec![Undo::RemoveMarked { path: machine.log_dir(), slot: SLOT.to_owned() }])?;
     let lab = Lab::start(guard, &[machine], &|_| ())?;
     lab.wait_until_ready(&|_| (), &|| false)?;
     let container = lab.containers().first().context("the lab has a machine")?;

@@ -2,6 +2,7 @@
 //! Knows every module below it; nothing of the command line and of reports.
 
 mod breakpoint;
+mod budgets;
 mod build;
 mod case;
 mod chaos;

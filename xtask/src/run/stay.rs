@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::case::require_memory;
+use super::budgets;
 use super::ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine};
@@ -13,10 +13,7 @@ use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
 use crate::image::{self, Image, Progress};
 use crate::lab::{Lab, Moment};
-use crate::manifest::{Project, is_name, nearest};
-
-/// The most containers of such a lab: each has an address of its own.
-const MACHINES_MAX: usize = 100;
+use crate::manifest::{MACHINES_MAX, Project, is_name, nearest};
 
 /// What is to stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +43,7 @@ impl Stand {
             words => of_templates(project, words)?,
         };
         if machines.len() > MACHINES_MAX {
-            return Err(Error::Usage(format!("{} containers: a lab has {MACHINES_MAX} at most", machines.len())));
+            return Err(Error::Usage(format!("{} machines: {}", machines.len(), Project::too_many_machines())));
         }
         let machines = if names.is_empty() { machines } else { renamed(machines, names)? };
         Ok(Self { machines, purpose: format!("up {}", words.join(" ")) })
@@ -127,8 +124,7 @@ pub fn stand(
     interrupt: &Interrupt,
     tell: &(dyn Fn(String) + Sync),
 ) -> anyhow::Result<StandingLab> {
-    let limits = |template: &String| project.templates.get(template).map_or(0, |template| template.limits.memory);
-    require_memory(plan.machines.iter().map(|(_, template)| limits(template)).sum())?;
+    budgets::require(project, plan.machines.iter().map(|(_, template)| template.as_str()))?;
     let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
     let templates: Vec<String> = templates.into_iter().collect();
     for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use e2e_contract::Fault;
 
+use super::budgets;
 use super::ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine};
@@ -144,6 +145,7 @@ impl<'a> Trials<'a> {
             let position = Position { name, index, slot: &self.slot, host_name: None };
             machines.push(machine(self.project, &self.images, template, position)?);
         }
+        budgets::require(self.project, machines.iter().map(|machine| machine.template.name.as_str()))?;
         self.in_lab(&machines, |lab| self.try_on(lab, trial))
     }
 
@@ -153,8 +155,10 @@ impl<'a> Trials<'a> {
     /// With the cause on this host that stops the other trials as well: a known one, or the reason why not even the
     /// smallest lab can be made.
     pub fn own_failure(&self, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
-        if HostCause::of(&error).is_some() {
-            return Err(error);
+        match HostCause::of(&error) {
+            Some(cause) if cause.meets_every_case() => return Err(error),
+            Some(_) => return Ok(error),
+            None => {}
         }
         match self.make_smallest() {
             Ok(()) => Ok(error),

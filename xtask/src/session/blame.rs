@@ -70,27 +70,24 @@ pub fn of_not_ready(not_ready: &NotReady) -> Blame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::ProcessEnd;
 
     #[test]
     fn an_end_is_the_products_unless_it_came_from_outside() {
-        let check = |init: InitEnd, monitor: ProcessEnd, out_of_memory: Option<bool>, expected: Blame| {
-            let end = MachineEnd { container: "a".into(), init, monitor, out_of_memory, words: String::new() };
+        let check = |init: InitEnd, out_of_memory: Option<bool>, expected: Blame| {
+            let end = MachineEnd::example(init, out_of_memory);
             assert_eq!(of_end(&end), expected, "{end}");
         };
-        let (clean, failed) = (ProcessEnd::Exited(0), ProcessEnd::Exited(1));
         let missing = InitEnd::NotExecutable { program: "/app".into(), reason: "No such file or directory".into() };
-        check(InitEnd::Exited(0), clean, Some(false), Blame::Product);
-        check(InitEnd::Exited(7), clean, Some(false), Blame::Product);
-        check(InitEnd::Signaled(2), clean, Some(false), Blame::Product); // it powered itself off
-        check(InitEnd::Signaled(11), clean, Some(false), Blame::Product);
-        check(InitEnd::Signaled(9), clean, Some(true), Blame::Product);
-        check(InitEnd::Signaled(9), clean, Some(false), Blame::Host); // the host's OOM killer, or a person
-        check(InitEnd::Signaled(9), clean, None, Blame::Host); // the kernel's messages cannot be read
-        check(InitEnd::Unknown, ProcessEnd::Signaled(9), Some(false), Blame::Host); // lxc-start was killed
-        check(InitEnd::Unknown, ProcessEnd::GuardGone, Some(false), Blame::Host);
-        check(InitEnd::NotStarted, failed, Some(false), Blame::Host);
-        check(missing, failed, Some(false), Blame::Image);
+        check(InitEnd::Exited(0), Some(false), Blame::Product);
+        check(InitEnd::Exited(7), Some(false), Blame::Product);
+        check(InitEnd::Signaled(2), Some(false), Blame::Product); // it powered itself off
+        check(InitEnd::Signaled(11), Some(false), Blame::Product);
+        check(InitEnd::Signaled(9), Some(true), Blame::Product);
+        check(InitEnd::Signaled(9), Some(false), Blame::Host); // the host's OOM killer, or a person
+        check(InitEnd::Signaled(9), None, Blame::Host); // the kernel's messages cannot be read
+        check(InitEnd::Unknown, Some(false), Blame::Host); // lxc-start was killed, or the guard
+        check(InitEnd::NotStarted, Some(false), Blame::Host);
+        check(missing, Some(false), Blame::Image);
     }
 
     #[test]

@@ -167,7 +167,6 @@ fn with_place(abort: &Abort) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::ProcessEnd;
     use crate::record::{Attempt, CaseResult, Verdict};
 
     fn check(end: End, change: impl FnOnce(&mut Seen), expected: &str) {
@@ -246,18 +245,13 @@ mod tests {
 
     #[test]
     fn nothing_that_comes_after_a_failed_check_turns_it_into_a_pass() {
-        let ended = |init, monitor| {
-            let words = String::new();
-            let end = MachineEnd { container: "a".into(), init, monitor, out_of_memory: Some(false), words };
-            Evidence::MachineEnded(Box::new(end))
-        };
-        let clean = ProcessEnd::Exited(0);
+        let ended = |init| Evidence::MachineEnded(Box::new(MachineEnd::example(init, Some(false))));
         let pieces = [
             Evidence::Scenario,
             Evidence::Host("lxc-attach is gone".into()),
-            ended(InitEnd::Exited(1), clean),
-            ended(InitEnd::Signaled(9), clean),
-            ended(InitEnd::Unknown, ProcessEnd::Signaled(9)),
+            ended(InitEnd::Exited(1)),
+            ended(InitEnd::Signaled(9)),
+            ended(InitEnd::Unknown),
         ];
         let ends =
             [End::Exited(0), End::Exited(1), End::Signaled(9), End::TimedOut(Duration::from_secs(1)), End::GivenUp];

@@ -13,6 +13,7 @@ use nix::unistd::{Uid, User};
 use serde_json::Value;
 use xtask::host::inventory::Inventory;
 use xtask::host::shell::{Command, Output};
+use xtask::record::PastRun;
 
 /// The slots that tests lease, one a process: a lab that a person keeps in the first one is left alone.
 const SLOTS: std::ops::RangeInclusive<u32> = 90..=97;
@@ -298,10 +299,14 @@ pub fn guard_pid() -> Option<i32> {
     i32::try_from(owner["guard_pid"].as_i64()?).ok()
 }
 
-/// The record of the project's last run.
+/// The record of the project's last run. Whatever run it was, its events come to the same.
 pub fn record(project: &Path) -> Value {
     let path = project.join("target/e2e/latest/run.json");
-    serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let record: Value = serde_json::from_slice(&text).unwrap();
+    let folded = PastRun::folded(&project.join("target/e2e/latest")).unwrap().expect("there are events");
+    assert_eq!(serde_json::to_value(folded).unwrap(), record, "the fold of the events, and run.json");
+    record
 }
 
 /// All events of the project's last run.

@@ -134,9 +134,10 @@ fn the_machines_are_looked_at_twice_a_second_without_being_asked() {
     let samples = &performance.operations["page"].samples;
     assert!(samples.iter().all(|sample| sample.calibration.is_none() && sample.containers.len() == 3), "{samples:?}");
 
-    for (flag, expected) in
-        [("--perf=0", "\"0\" is no number from 1 to 50"), ("--perf=51", "\"51\" is no number from 1 to 50")]
-    {
+    for (flag, expected) in [
+        ("--perf=0", "\"0\" is not a whole number from 1 to 50"),
+        ("--perf=51", "\"51\" is not a whole number from 1 to 50"),
+    ] {
         let output = e2e(&project, &["three_machines", flag]).output().unwrap();
         assert_eq!(output.status, 2, "{}", said(&output));
         assert!(said(&output).contains(expected), "{}", said(&output));

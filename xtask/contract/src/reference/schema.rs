@@ -63,6 +63,7 @@ pub fn reference() -> Value {
     let codes = codes(generator);
     let mut types = generator.take_definitions(true);
     types.sort_keys();
+    add_ranges(&mut types["Fault"]);
     json!({
         "title": "What the engine and a scenario say to each other",
         "description": format!(
@@ -81,6 +82,20 @@ pub fn reference() -> Value {
         "error_codes": codes,
         "$defs": types,
     })
+}
+
+/// Adds the ends of the faults' ranges, which no type shows.
+fn add_ranges(faults: &mut Value) {
+    for variant in faults["oneOf"].as_array_mut().expect("an enum of documented variants") {
+        let properties = variant["properties"].as_object_mut().expect("a fault has fields");
+        let fault = properties["name"]["const"].as_str().expect("a fault has a name").to_owned();
+        for (parameter, schema) in properties {
+            if let Some(ParameterRange::Number { least, most }) = Fault::range_of(&fault, parameter) {
+                schema["minimum"] = least.into();
+                schema["maximum"] = most.into();
+            }
+        }
+    }
 }
 
 fn method<M: Method<Answer: schemars::JsonSchema> + schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Value {

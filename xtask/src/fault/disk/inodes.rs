@@ -18,9 +18,6 @@ use crate::manifest::VolumeKind;
 /// The folder of the files that take the place of others, on an ext4 volume.
 const BALLAST: &str = ".e2e-inodes";
 
-/// More cannot be made in a short time to see that it is too many.
-const FREE_MAX: u64 = 10_000;
-
 /// So many files are made at most to take the place of others.
 const BALLAST_MAX: u64 = 1 << 20;
 
@@ -69,9 +66,6 @@ impl Inodes {
 
 impl Effect for Inodes {
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if self.free > FREE_MAX {
-            return Err(usage(format!("disk.inodes: `free_inodes` is 0 to {FREE_MAX}")));
-        }
         let volume = Volume::of("disk.inodes", &self.path, site)?;
         let made = self.make_files(site, &volume)?;
         if made.count < self.free + EXCESS {

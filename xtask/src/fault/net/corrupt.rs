@@ -22,13 +22,6 @@ impl Corrupt {
         Self { percent, helper: Helper::that_changes("corrupt"), tally }
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        if !(1..=100).contains(&self.percent) {
-            return Err(usage("net.corrupt: percent is 1 to 100"));
-        }
-        Ok(())
-    }
-
     /// How many packets with a wrong checksum the container's kernel has counted.
     fn refused(site: &Site<'_>) -> anyhow::Result<u64> {
         bad_udp_checksums(site.container.init_pid()?).context("counting wrong checksums")
@@ -37,12 +30,10 @@ impl Corrupt {
 
 impl Effect for Corrupt {
     fn supported(&self) -> anyhow::Result<()> {
-        self.check()?;
         Helper::supported("net.corrupt")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.check()?;
         expect_up(site)?;
         if self.helper.exists(site)? {
             return Err(usage(format!("net.corrupt is done to {} already: heal that first", site.name())));

@@ -15,9 +15,6 @@ use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
-/// More is better done by cutting the link.
-const DELAY_MAX_MS: u32 = 10_000;
-
 /// How many packets are timed at once: enough for a mean that jitter does not spoil.
 const KNOCKS: usize = 8;
 
@@ -26,10 +23,6 @@ const ROUNDS: usize = 3;
 
 /// How long an answer may take beside the delay itself.
 const PATIENCE: Deadline = Deadline::from_secs(2);
-
-/// Packets that do not wait are told from the others only by much.
-const REORDER_DELAY_MIN_MS: u32 = 10;
-const REORDER_PERCENT_MAX: u8 = 90;
 
 /// How many packets are watched overtaking each other, so that there are some of each kind.
 const REORDERED: usize = 400;
@@ -216,18 +209,6 @@ impl Effect for Delay {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if self.delay_ms == 0 || self.delay_ms > DELAY_MAX_MS || self.jitter_ms > self.delay_ms {
-            let message = format!("net.delay: a delay of 1 to {DELAY_MAX_MS} ms, and a jitter that is no larger");
-            return Err(usage(message));
-        }
-        let certain_ms = self.delay_ms - self.jitter_ms;
-        if self.reorder_percent > 0 && (self.reorder_percent > REORDER_PERCENT_MAX || certain_ms < REORDER_DELAY_MIN_MS)
-        {
-            return Err(usage(format!(
-                "net.delay: reorder_percent is 0 to {REORDER_PERCENT_MAX}, and the delay then at least \
-                 {REORDER_DELAY_MIN_MS} ms longer than the jitter: otherwise nobody could tell who overtakes whom"
-            )));
-        }
         if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
             return Err(outage.into());
         }

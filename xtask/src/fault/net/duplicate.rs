@@ -77,13 +77,6 @@ impl Duplicate {
         }
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        if !(1..=100).contains(&self.percent) {
-            return Err(usage("net.duplicate: percent is 1 to 100"));
-        }
-        Ok(())
-    }
-
     fn rules(&self, port: &str) -> String {
         let last = self.percent - 1; // of as many as there are percents
         format!(
@@ -99,12 +92,10 @@ impl Duplicate {
 
 impl Effect for Duplicate {
     fn supported(&self) -> anyhow::Result<()> {
-        self.check()?;
         self.means().map(drop)
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.check()?;
         expect_up(site)?;
         match self.means()? {
             Means::Filter => self.filter.expect_none(site)?,
@@ -165,6 +156,5 @@ mod tests {
         let lines: Vec<&str> = rules.lines().collect();
         assert_eq!(lines[2], "meta mark 0xe2ec accept", "{rules}");
         assert!(lines[3].contains("meta mark set 0xe2ec counter dup to \"port12\" meta mark set 0"), "{rules}");
-        assert!(Duplicate::new(0).check().is_err() && Duplicate::new(101).check().is_err());
     }
 }

@@ -18,9 +18,6 @@ use crate::host::volley::Arrivals;
 
 const FAMILY: &str = "bridge";
 
-/// What is shorter cannot be told from a busy machine, and what is longer is better cut and healed.
-const PHASE_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
-
 /// So many packets are sent in the time of a cut, and how far apart at least and at most.
 const PACKETS_IN_CUT: u32 = 50;
 const PACE_MIN: Duration = Duration::from_millis(1);
@@ -95,15 +92,6 @@ impl Flap {
         Self { down: phase(down_ms), up: phase(up_ms), filter, flapper: None, ended_early: None, peers: Vec::new() }
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        let fits = |phase: Duration| u32::try_from(phase.as_millis()).is_ok_and(|phase| PHASE_MS.contains(&phase));
-        if !fits(self.down) || !fits(self.up) {
-            let message = format!("net.flap: down_ms and up_ms are {} to {}", PHASE_MS.start(), PHASE_MS.end());
-            return Err(usage(message));
-        }
-        Ok(())
-    }
-
     fn pace(&self) -> Duration {
         (self.down / PACKETS_IN_CUT).clamp(PACE_MIN, PACE_MAX)
     }
@@ -139,7 +127,6 @@ impl Effect for Flap {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.check()?;
         expect_up(site)?;
         if self.filter.exists(site)? {
             return Err(usage(format!("net.flap is done to {} already: heal that first", site.name())));
@@ -218,10 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_have_bounds_and_a_cut_has_many_packets() {
-        for (down, up, fine) in [(50, 60_000, true), (49, 100, false), (100, 60_001, false), (0, 0, false)] {
-            assert_eq!(Flap::new(down, up).check().is_ok(), fine, "{down} {up}");
-        }
+    fn a_cut_has_many_packets() {
         assert_eq!(Flap::new(50, 50).pace(), Duration::from_millis(1));
         assert_eq!(Flap::new(60_000, 50).pace(), Duration::from_millis(20));
         assert!(Flap::new(100, 50).is_cut(Duration::from_millis(50)));

@@ -26,13 +26,6 @@ impl PortBlock {
         Self { port, filter: Filter::on_bridge("net.port-block"), peers: Vec::new() }
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        if self.port == 0 {
-            return Err(usage("net.port-block: port is 1 to 65535"));
-        }
-        Ok(())
-    }
-
     fn rules(&self, port: &str) -> String {
         let number = self.port;
         chain("postrouting", &format!("oifname \"{port}\" meta l4proto tcp th dport {number} counter drop\n"))
@@ -86,12 +79,10 @@ impl PortBlock {
 
 impl Effect for PortBlock {
     fn supported(&self) -> anyhow::Result<()> {
-        self.check()?;
         self.filter.supported(&self.rules("port0"), "`modprobe nf_tables_bridge`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.check()?;
         expect_up(site)?;
         self.filter.expect_none(site)?;
         self.peers = Peer::of(site)?;
@@ -130,6 +121,5 @@ mod tests {
         let rules = PortBlock::new(80).rules("port12");
         assert!(rules.contains("oifname \"port12\" meta l4proto tcp th dport 80 counter drop"), "{rules}");
         assert_ne!(PortBlock::new(CLOSED_PORT).other(), CLOSED_PORT);
-        assert!(PortBlock::new(0).check().is_err());
     }
 }

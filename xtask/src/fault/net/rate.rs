@@ -18,9 +18,6 @@ use crate::host::patience::Deadline;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
-/// Less cannot be seen in a reasonable time, and more cannot be told from what a busy machine does by itself.
-const KILOBITS: std::ops::RangeInclusive<u32> = 8..=1_000_000;
-
 /// How long the rate alone is watched.
 const WATCH: Duration = Duration::from_millis(250);
 
@@ -171,10 +168,6 @@ impl Effect for Rate {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if !KILOBITS.contains(&self.kilobits_per_second) {
-            let message = format!("net.rate: {} to {} kilobits per second", KILOBITS.start(), KILOBITS.end());
-            return Err(usage(message));
-        }
         if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
             return Err(outage.into());
         }

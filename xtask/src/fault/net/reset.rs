@@ -164,9 +164,6 @@ impl Effect for Reset {
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if self.port == Some(0) {
-            return Err(usage("net.reset: port is 1 to 65535; without it all are meant"));
-        }
         expect_up(site)?;
         self.filter.expect_none(site)?;
         self.peers = Peer::of(site)?;

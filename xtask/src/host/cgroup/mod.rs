@@ -3,6 +3,7 @@
 
 mod counters;
 mod group;
+mod processes;
 mod throttle;
 mod tree;
 mod v1;
@@ -12,6 +13,7 @@ mod version;
 pub use counters::{Counted, Counters, DiskCounted, Present};
 pub(in crate::host) use counters::{text_of, value};
 pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};
+pub use processes::{ProcessBound, process_bounds};
 pub use throttle::throttle_problem;
 pub use tree::Tree;
 pub use version::{Limits, Version, cpus_at_most, hierarchies, layout, limit_lines, version};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::source::{Field, fields, variants};
+use crate::manifest::range::words_of;
 
 /// Set to anything, it makes the pages anew.
 const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
@@ -15,9 +16,10 @@ const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib manifest:
 
 /// What a size, a duration and a mode are, for all pages alike.
 const WORDS: &str = "\
-A **size** is text: a number with `k`, `M` or `G` for binary multiples, such as `\"512M\"`; without one it is bytes. A **duration** is text
-such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h 30m\"`. A **mode** is text of octal digits, such as `\"0644\"`. Whatever the file says that is
-not described here is an error with its file, line and column.
+A **size** is text: a number with `k`, `M`, `G` or `T` for binary multiples, such as `\"512M\"`; without one it is bytes. A **duration** is
+text such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h 30m\"`. A **mode** is text of octal digits from `\"0000\"` to `\"7777\"`, such as
+`\"0644\"`. Both ends of a range belong to it. Whatever the file says that is not described here, or is out of its range, is an error with
+its file, line and column.
 ";
 
 /// One kind of manifest.
@@ -30,7 +32,7 @@ pub struct Page {
     pub examples: &'static [(&'static str, &'static str)],
     pub sections: &'static [Section],
     /// Types that are no tables, and their words.
-    pub words: &'static [(&'static str, &'static str)],
+    pub words: Vec<(&'static str, String)>,
     /// What a key is where it is not given, of those that have a value then; by `HEADING KEY`.
     pub defaults: Vec<(&'static str, String)>,
     /// The real parser, on a project that has this manifest.
@@ -96,10 +98,12 @@ impl Page {
     }
 
     fn shown_type(&self, section: &Section, field: &Field) -> String {
-        for (reader, word) in [("duration", "duration"), ("bytes", "size"), ("mode", "mode")] {
-            if field.attributes.contains(&format!("{reader}\"")) && field.attributes.contains("deserialize_with") {
-                return word.to_owned();
-            }
+        if let Some((before, rest)) = field.attributes.split_once("within::<") {
+            let words = range(rest.split([',', '>']).next().unwrap_or_default());
+            return if before.ends_with("each_") { format!("list, each {words}") } else { bare(&words) };
+        }
+        if field.attributes.contains("deserialize_with = \"optional_mode\"") {
+            return "mode".to_owned();
         }
         if field.is_flat { "anything".to_owned() } else { self.shown(section, &field.rust_type) }
     }
@@ -109,6 +113,12 @@ impl Page {
         if let Some(inner) = inside("Spanned<").or_else(|| inside("Option<")) {
             return self.shown(section, inner);
         }
+        if let Some(inner) = inside("Within<") {
+            return bare(&range(inner));
+        }
+        if let Some(inner) = inside("Vec<Within<") {
+            return format!("list, each {}", range(inner.trim_end_matches('>')));
+        }
         if let Some(inner) = inside("Vec<") {
             let of = self.shown(section, inner);
             return format!("list of {}", of.replace("[table](", "[tables]("));
@@ -117,7 +127,7 @@ impl Page {
             return format!("table of {}", self.shown(section, inner).replace("[table](", "[tables]("));
         }
         if let Some((_, words)) = self.words.iter().find(|(name, _)| *name == rust_type) {
-            return (*words).to_owned();
+            return words.clone();
         }
         if let Some(of) = self.sections.iter().find(|section| section.rust_type == rust_type) {
             return format!("[table](#{})", anchor(of.heading));
@@ -125,9 +135,6 @@ impl Page {
         match rust_type {
             "String" => "text".to_owned(),
             "PathBuf" => "path".to_owned(),
-            "Size" => "size".to_owned(),
-            "u16" | "u32" => "whole number".to_owned(),
-            "f64" => "number".to_owned(),
             "bool" => "true or false".to_owned(),
             named => {
                 let names: Vec<String> = variants(section.source, named)
@@ -228,7 +235,10 @@ impl Page {
 
 impl Section {
     fn fields(&self) -> Vec<Field> {
-        fields(self.source, self.rust_type).unwrap_or_else(|| panic!("the source has no {}", self.rust_type))
+        let found = fields(self.source, self.rust_type);
+        let found = found.unwrap_or_else(|| panic!("the source has no {}", self.rust_type));
+        let flat = |field: Field| Field { is_flat: field.is_flat || field.rust_type == "AnyOther", ..field };
+        found.into_iter().map(flat).collect()
     }
 
     fn requires(&self, field: &Field) -> bool {
@@ -269,6 +279,17 @@ fn keys_in(error: &str) -> BTreeSet<String> {
     let expected =
         error.split("expected ").nth(1).unwrap_or_else(|| panic!("it does not say what it expects: {error}"));
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The words of a range.
+fn range(name: &str) -> String {
+    words_of(name).unwrap_or_else(|| panic!("range.rs has no {name}"))
+}
+
+/// Without the article, as a cell of a table has it.
+fn bare(words: &str) -> String {
+    let bare = words.strip_prefix("a ").or_else(|| words.strip_prefix("an ")).or_else(|| words.strip_prefix("the "));
+    bare.unwrap_or(words).to_owned()
 }
 
 /// As GitHub makes it of a heading.

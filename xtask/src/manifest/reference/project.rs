@@ -1,7 +1,10 @@
 //! `docs/project.md`.
 
 use super::document::{Missing, Others, Page, Section, duration};
-use crate::manifest::Project;
+use crate::manifest::{
+    BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Project,
+    Retries, Setting, SlotNumber, TimeToLive,
+};
 
 const SOURCE: &str = include_str!("../project.rs");
 const DEFAULTS_SOURCE: &str = include_str!("../defaults.rs");
@@ -42,7 +45,7 @@ const SECTIONS: &[Section] = &[
     Section { heading: "The file", ..TABLE },
     Section {
         heading: "ids",
-        about: "`count` is at least 65536, `first` at least 1000. `cargo xtask doctor` says whether root may use the range.",
+        about: "The last one is at most 4294967294. `cargo xtask doctor` says whether root may use the range.",
         place: &["ids"],
         rust_type: "IdRange",
         ..TABLE
@@ -68,19 +71,25 @@ const SECTIONS: &[Section] = &[
 ];
 
 /// What the settings of `[defaults]` may be.
-const WORDS: &[(&str, &str)] = &[
-    ("Read<ColorWhen>", "`\"auto\"`, `\"always\"` or `\"never\"`"),
-    ("Read<ProgressHow>", "`\"auto\"`, `\"plain\"` or `\"live\"`"),
-    ("Read<MaxFail>", "whole number from 1, or `\"off\"`"),
-    ("Read<Retries>", "whole number"),
-    ("Read<MonitoringRate>", "whole number from 1 to 50, or `\"off\"`"),
-    ("Read<PerfGate>", "`\"fail\"`, `\"warn\"` or `\"off\"`"),
-    ("Read<BaselineMissing>", "`\"error\"` or `\"allow\"`"),
-    ("Read<KeepWhen>", "`\"never\"`, `\"failure\"` or `\"always\"`"),
-    ("Read<TimeToLive>", "duration, or `\"never\"`"),
-    ("Read<PatienceFactor>", "number from 0.1 to 100, or `\"auto\"`"),
-    ("Read<SlotNumber>", "whole number from 1 to 99"),
-];
+fn words() -> Vec<(&'static str, String)> {
+    fn of<T: Setting>() -> String {
+        let words = T::words();
+        words.strip_prefix("a ").unwrap_or(&words).to_owned()
+    }
+    vec![
+        ("Read<ColorWhen>", of::<ColorWhen>()),
+        ("Read<ProgressHow>", of::<ProgressHow>()),
+        ("Read<MaxFail>", of::<MaxFail>()),
+        ("Read<Retries>", of::<Retries>()),
+        ("Read<MonitoringRate>", of::<MonitoringRate>()),
+        ("Read<PerfGate>", of::<PerfGate>()),
+        ("Read<BaselineMissing>", of::<BaselineMissing>()),
+        ("Read<KeepWhen>", of::<KeepWhen>()),
+        ("Read<TimeToLive>", of::<TimeToLive>()),
+        ("Read<PatienceFactor>", of::<PatienceFactor>()),
+        ("Read<SlotNumber>", of::<SlotNumber>()),
+    ]
+}
 
 const TABLE: Section = Section {
     heading: "",
@@ -125,7 +134,7 @@ fn the_page_is_what_the_parser_reads() {
         beginning: BEGINNING,
         examples: &[("All that can be said:", EXAMPLE)],
         sections: SECTIONS,
-        words: WORDS,
+        words: words(),
         defaults: defaults(),
         parse: |text| read(text).map(drop),
     };

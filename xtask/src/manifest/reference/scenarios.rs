@@ -147,8 +147,12 @@ const TABLE: Section = Section {
     others: Others::Refused,
 };
 
-const WORDS: &[(&str, &str)] =
-    &[("toml::Table", "table of [tables](#containersname)"), ("LimitTables", "table of [tables](#limitscontainer)")];
+fn words() -> Vec<(&'static str, String)> {
+    vec![
+        ("ContainerTables", "table of [tables](#containersname)".into()),
+        ("LimitTables", "table of [tables](#limitscontainer)".into()),
+    ]
+}
 
 /// Reads a scenario of a project that has the templates which the examples name.
 fn read(text: &str) -> Result<Scenario, String> {
@@ -187,7 +191,7 @@ fn the_page_is_what_the_parser_reads() {
         beginning: BEGINNING,
         examples: &[("All that can be said:", EXAMPLE), ("One that endures no faults:", WITHOUT_CHAOS)],
         sections: SECTIONS,
-        words: WORDS,
+        words: words(),
         defaults: defaults(),
         parse: |text| read(text).map(drop),
     };

@@ -2,6 +2,7 @@
 
 use super::document::{Missing, Others, Page, Section, duration, size};
 use crate::manifest::Template;
+use crate::manifest::range::words_of;
 
 const SOURCE: &str = include_str!("../template.rs");
 
@@ -139,8 +140,18 @@ const TABLE: Section = Section {
     others: Others::Refused,
 };
 
-const WORDS: &[(&str, &str)] =
-    &[("FromKey", "text or table"), ("InitKey", "text or list of text"), ("RunStep", "lines and lists of text")];
+fn words() -> Vec<(&'static str, String)> {
+    let range = |name| words_of(name).unwrap();
+    vec![
+        ("FromKey", "text or table".into()),
+        ("InitKey", "text or list of text".into()),
+        ("RunStep", "lines and lists of text".into()),
+        (
+            "Variables",
+            format!("table of text, each key {}, each value {}", range("VariableName"), range("VariableValue")),
+        ),
+    ]
+}
 
 /// Reads a template that has the files which the example names beside it.
 fn read(text: &str) -> Result<Template, String> {
@@ -178,7 +189,7 @@ fn the_page_is_what_the_parser_reads() {
         beginning: BEGINNING,
         examples: &[("All that can be said:", EXAMPLE)],
         sections: SECTIONS,
-        words: WORDS,
+        words: words(),
         defaults: defaults(),
         parse: |text| read(text).map(drop),
     };

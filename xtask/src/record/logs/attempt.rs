@@ -6,7 +6,6 @@ use std::path::Path;
 use super::clock::Clock;
 use super::file::{Content, Form, Origin, Placed};
 use super::{LogLevel, LogLine, epoch_ms};
-use crate::error::Error;
 use crate::record::{Event, PastRun, Stamped};
 
 /// Files of a container that hold lines of `journal.log` again, by how much these matter, and what is no log.
@@ -17,26 +16,6 @@ const OF_JOURNAL: [(&str, LogLevel); 2] =
 const SCREEN: &str = "screen.txt";
 
 impl PastRun {
-    /// The events of one attempt at a case, by its folder below the run's.
-    ///
-    /// # Errors
-    /// Those of [`PastRun::events`]; [`Error::Usage`] where no attempt has that folder.
-    pub fn attempt_events(&self, attempt_folder: &str) -> anyhow::Result<Vec<Stamped>> {
-        let events = self.events()?;
-        let end = events
-            .iter()
-            .position(|stamped| matches!(&stamped.event, Event::CaseEnded { folder, .. } if folder == attempt_folder));
-        let none = || Error::Usage(format!("no case of {} has the folder {attempt_folder}", self.folder.display()));
-        let end = end.ok_or_else(none)?;
-        let Some(case) = events[end].event.case().cloned() else { return Ok(Vec::new()) };
-        let of_case = |stamped: &Stamped| stamped.event.case() == Some(&case);
-        let begin = events[..end]
-            .iter()
-            .rposition(|stamped| of_case(stamped) && matches!(stamped.event, Event::CaseStarted { .. }));
-        let attempt = events.into_iter().take(end + 1).skip(begin.unwrap_or(0));
-        Ok(attempt.filter(of_case).collect())
-    }
-
     /// What was logged in one attempt at a case, by its folder below the run's: by time, and lines without one where they
     /// stand in their file.
     ///
@@ -44,36 +23,45 @@ impl PastRun {
     /// lie outside of the attempt, or where a fault had changed a clock of that container: such lines have no time. Files
     /// are read with the rights of whoever calls; root does it by `Invoker::act`.
     ///
-    /// # Errors
-    /// Those of [`PastRun::attempt_events`]; a log that cannot be read.
-    pub fn log_lines(&self, attempt_folder: &str) -> anyhow::Result<Vec<LogLine>> {
-        let events = self.attempt_events(attempt_folder)?;
-        let clock = Clock::of(epoch_ms(&self.record.started_at).unwrap_or_default(), &events);
+    /// `events` are those of the attempt; where there are none, times cannot be held against its begin and end. A file that
+    /// cannot be read is a line that says so.
+    #[must_use]
+    pub fn log_lines(&self, attempt_folder: &str, events: &[Stamped]) -> Vec<LogLine> {
+        let clock = Clock::of(epoch_ms(&self.record.started_at).unwrap_or_default(), events);
         let folder = self.folder.join(attempt_folder);
         let mut found: Vec<Placed> = events.iter().flat_map(said_by_scenario).collect();
-        if let Some(content) = Content::read(&folder.join("scenario.log"))? {
-            let beside = Content::read(&folder.join("scenario.log.times"))?;
-            let form = beside.map_or(Form::OfHost, |beside| Form::Beside(times(&beside)));
-            let started = begin(&events, |event| matches!(event, Event::ScenarioStarted { .. }), &clock);
-            let origin =
-                Origin { machine: LogLine::SCENARIO, source: "scenario.log", form, clock: &clock, default_ms: started };
-            found.extend(origin.lines(&content));
-        }
-        if let Some(content) = Content::read(&folder.join("kernel.log"))? {
-            let form = Form::Kernel;
-            let default_ms = clock.begun_ms;
-            let origin = Origin { machine: LogLine::HOST, source: "kernel.log", form, clock: &clock, default_ms };
-            found.extend(origin.lines(&content));
-        }
+        let form = match Content::read(&folder.join("scenario.log.times")) {
+            Ok(Some(beside)) => Form::Beside(times(&beside)),
+            Ok(None) | Err(_) => Form::OfHost,
+        };
+        let started = begin(events, |event| matches!(event, Event::ScenarioStarted { .. }), &clock);
+        let scenario =
+            Origin { machine: LogLine::SCENARIO, source: "scenario.log", form, clock: &clock, default_ms: started };
+        found.extend(scenario.lines_of(&folder));
+        let (form, default_ms) = (Form::Kernel, clock.begun_ms);
+        let kernel = Origin { machine: LogLine::HOST, source: "kernel.log", form, clock: &clock, default_ms };
+        found.extend(kernel.lines_of(&folder));
         for machine in names(&folder.join("containers")) {
-            found.extend(of_container(&folder.join("containers").join(&machine), &machine, &clock, &events)?);
+            found.extend(of_container(&folder.join("containers").join(&machine), &machine, &clock, events));
         }
         found.sort_by(|a, b| a.key_ms.total_cmp(&b.key_ms));
-        Ok(found.into_iter().map(|placed| placed.line).collect())
+        found.into_iter().map(|placed| placed.line).collect()
+    }
+
+    /// Names of what may have logged in an attempt: its containers, the scenario, and the host.
+    #[must_use]
+    pub fn log_machines(&self, attempt_folder: &str) -> Vec<String> {
+        let folder = self.folder.join(attempt_folder);
+        let mut machines = names(&folder.join("containers"));
+        machines.push(LogLine::SCENARIO.to_owned());
+        if folder.join("kernel.log").is_file() {
+            machines.push(LogLine::HOST.to_owned());
+        }
+        machines
     }
 }
 
-fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped]) -> anyhow::Result<Vec<Placed>> {
+fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped]) -> Vec<Placed> {
     let is_start = |event: &Event| matches!(event, Event::ContainerStarted { container, .. } if container == machine);
     let default_ms = begin(events, is_start, clock);
     let mut found = Vec::new();
@@ -81,25 +69,24 @@ fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped])
         if source == SCREEN || OF_JOURNAL.iter().any(|(name, _)| *name == source) {
             continue;
         }
-        let Some(content) = Content::read(&folder.join(&source))? else { continue };
         let form = match source.as_str() {
-            "journal.log" => Form::Journal(priorities(folder)?),
+            "journal.log" => Form::Journal(priorities(folder)),
             "lxc.log" => Form::OfHost,
             _ => Form::OfProgram,
         };
-        let origin = Origin { machine, source: &source, form, clock, default_ms };
-        found.extend(origin.lines(&content));
+        found.extend(Origin { machine, source: &source, form, clock, default_ms }.lines_of(folder));
     }
-    Ok(found)
+    found
 }
 
-fn priorities(folder: &Path) -> anyhow::Result<HashMap<Vec<u8>, LogLevel>> {
+/// Levels of the journal's lines, as far as the files that hold them can be read.
+fn priorities(folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
     let mut levels = HashMap::new();
     for (name, level) in OF_JOURNAL {
-        let content = Content::read(&folder.join(name))?.unwrap_or_default();
+        let content = Content::read(&folder.join(name)).ok().flatten().unwrap_or_default();
         levels.extend(content.lines().map(|line| (line.to_vec(), level)));
     }
-    Ok(levels)
+    levels
 }
 
 /// When something happened first, or the attempt's begin.
@@ -157,7 +144,7 @@ mod tests {
         let other = r#"{"at_ms":4000,"event":"log","case":"smoke/other:default","level":"info","message":"not mine"}"#;
         let mut events = String::new();
         for (at_ms, event) in [
-            (500.0, Event::CaseStarted { case: case(), attempt: 1 }),
+            (500.0, Event::CaseStarted { case: case(), attempt: 1, folder: None }),
             (1000.0, Event::ContainerStarted { case: case(), container: "app".into() }),
             (2000.0, Event::ScenarioStarted { case: case(), pid: 1, user: "u".into() }),
             (
@@ -176,6 +163,11 @@ mod tests {
         let mut record = record();
         record.started_at = "2026-11-26T07:20:00.000Z".into();
         PastRun { folder: root.to_owned(), record }
+    }
+
+    fn lines_of(run: &PastRun) -> Vec<LogLine> {
+        let events = run.events().unwrap();
+        run.log_lines(FOLDER, events.in_folder(FOLDER).unwrap().events())
     }
 
     #[test]
@@ -198,7 +190,7 @@ mod tests {
             let at = line.at_ms.map_or("-".to_owned(), |at| at.to_string());
             format!("{at} {} {} {}: {}", line.machine, line.source, line.level, line.text)
         };
-        let lines: Vec<String> = run.log_lines(FOLDER).unwrap().iter().map(shown).collect();
+        let lines: Vec<String> = lines_of(&run).iter().map(shown).collect();
         let expected = [
             "- app console.log info: Welcome",
             "1500 app journal.log info: systemd[1]: Started",
@@ -214,10 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_no_attempt_is_told() {
+    fn a_log_without_events_is_shown_all_the_same_and_one_that_cannot_be_read_says_so() {
         let root = tempfile::tempdir().unwrap();
-        let error = run(root.path(), &[]).log_lines("smoke/none").unwrap_err();
-        assert!(error.to_string().ends_with("has the folder smoke/none"), "{error}");
+        let run = run(root.path(), &[("scenario.log", b"hello\n"), ("kernel.log", b"")]);
+        std::fs::remove_file(root.path().join(FOLDER).join("kernel.log")).unwrap();
+        std::os::unix::fs::symlink("scenario.log", root.path().join(FOLDER).join("kernel.log")).unwrap();
+        let lines = run.log_lines(FOLDER, &[]);
+        let shown: Vec<(&str, &str)> = lines.iter().map(|line| (line.machine.as_str(), line.text.as_str())).collect();
+        assert!(shown.contains(&("scenario", "hello")), "{shown:?}");
+        let unread = shown.iter().find(|(machine, _)| *machine == "host").unwrap().1;
+        assert!(unread.starts_with("this file cannot be read: "), "{unread}");
+        assert!(run.log_lines("smoke/none", &[]).is_empty());
     }
 
     #[test]
@@ -232,7 +231,7 @@ mod tests {
         }
         let run = run(root.path(), &[("containers/app/journal.log", log.as_bytes())]);
         let begun = std::time::Instant::now();
-        let lines = run.log_lines(FOLDER).unwrap();
+        let lines = lines_of(&run);
         assert_eq!(lines.len(), 100_002);
         // Without optimisation, on a busy machine: 20 times what it takes otherwise.
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());

@@ -12,7 +12,7 @@ const TIME_MS_MIN: f64 = 500.0;
 /// The host is busy when its processors were used to so many percent, on the average of all looks.
 const BUSY_PERCENT: f64 = 90.0;
 
-/// What is used up when a program says this: the words, the kind, and the sentence's begin.
+/// What is used up when a program says this: the words in small letters, the kind, and the sentence's begin.
 const USED_UP: [(&[&str], &str, &str); 4] = [
     (&["no space left on device", "disk quota exceeded"], "disk_space", "had no space left on a disk"),
     (&["out of memory", "cannot allocate memory", "memoryerror"], "memory", "had no memory left for a program"),
@@ -27,14 +27,21 @@ const USED_UP: [(&[&str], &str, &str); 4] = [
 /// Everything that held a machine up.
 pub(super) fn bottlenecks(lines: &[LogLine], events: &[Stamped], performance: Option<&Performance>) -> Vec<Bottleneck> {
     let mut found = performance.map(counted).unwrap_or_default();
-    for (words, kind, begin) in USED_UP {
-        let mut machines: Vec<(&str, u64, Option<f64>)> = Vec::new();
-        for line in lines.iter().filter(|line| line.machine != LogLine::SCENARIO && says(&line.text, words)) {
+    // Of each kind, the machines with the number of lines and the time of the first.
+    let mut said: [Vec<(&str, u64, Option<f64>)>; USED_UP.len()] = Default::default();
+    for line in lines.iter().filter(|line| line.machine != LogLine::SCENARIO) {
+        let text = line.text.to_ascii_lowercase();
+        for ((words, ..), machines) in USED_UP.iter().zip(&mut said) {
+            if !words.iter().any(|word| text.contains(word)) {
+                continue;
+            }
             match machines.iter_mut().find(|(machine, ..)| *machine == line.machine) {
                 Some((_, count, _)) => *count += 1,
                 None => machines.push((&line.machine, 1, line.at_ms)),
             }
         }
+    }
+    for ((_, kind, begin), machines) in USED_UP.into_iter().zip(said) {
         for (machine, count, first_ms) in machines {
             let lines = if count == 1 { "1 line says so".to_owned() } else { format!("{count} lines say so") };
             let at = first_ms.map_or_else(String::new, |at_ms| format!(", the first at {:.1} s", at_ms / 1000.0));
@@ -57,12 +64,6 @@ pub(super) fn bottlenecks(lines: &[LogLine], events: &[Stamped], performance: Op
         .collect();
     found.extend(killed);
     found
-}
-
-fn says(text: &str, words: &[&str]) -> bool {
-    let bytes = text.as_bytes();
-    let holds = |word: &&str| bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()));
-    words.iter().any(holds)
 }
 
 fn counted(performance: &Performance) -> Vec<Bottleneck> {

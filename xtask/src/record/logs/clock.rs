@@ -29,7 +29,8 @@ impl Clock {
     /// The clock of an attempt, by its events in order.
     pub fn of(started_epoch_ms: f64, events: &[Stamped]) -> Self {
         let at = |stamped: Option<&Stamped>| stamped.map_or(0.0, |stamped| stamped.at_ms);
-        let (begun_ms, ended_ms) = (at(events.first()), at(events.last()));
+        let ended_ms = if events.is_empty() { f64::INFINITY } else { at(events.last()) };
+        let begun_ms = at(events.first());
         let near_epoch_ms = started_epoch_ms + begun_ms;
         let mut clock = Self { started_epoch_ms, begun_ms, ended_ms, near_epoch_ms, ..Self::default() };
         for (index, stamped) in events.iter().enumerate() {

@@ -94,6 +94,18 @@ impl Content {
 }
 
 impl Origin<'_> {
+    /// The lines of the file of this source in a folder, in its order. What cannot be read is one line that says why.
+    pub fn lines_of(&self, folder: &Path) -> Vec<Placed> {
+        match Content::read(&folder.join(self.source)) {
+            Ok(None) => Vec::new(),
+            Ok(Some(content)) => self.lines(&content),
+            Err(error) => {
+                let why = error.root_cause();
+                vec![self.placed(None, LogLevel::Warning, format!("this file cannot be read: {why}"))]
+            }
+        }
+    }
+
     /// The lines of a file, in its order.
     pub fn lines(&self, content: &Content) -> Vec<Placed> {
         let mut found = Vec::new();

@@ -1,6 +1,5 @@
 //! Files whose times are a run's clock, moved to the clock of another run that began earlier.
 
-use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::record::{Performance, readable_json};
@@ -34,13 +33,19 @@ fn whole(text: &str) -> &str {
     text.rsplit_once('\n').map_or("", |(whole, _)| whole)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "like the others")]
 fn history(text: &str, by_ms: f64) -> anyhow::Result<String> {
     let mut moved = String::new();
     for line in whole(text).lines() {
-        let mut entry: Value = serde_json::from_str(line)?;
-        let at_ms = entry["at_ms"].as_f64().context("a line has no at_ms")?;
-        entry["at_ms"] = (at_ms + by_ms).into();
-        moved.push_str(&entry.to_string());
+        let entry = serde_json::from_str::<Value>(line).ok();
+        match entry.and_then(|entry| Some((entry["at_ms"].as_f64()?, entry))) {
+            Some((at_ms, mut entry)) => {
+                entry["at_ms"] = (at_ms + by_ms).into();
+                moved.push_str(&entry.to_string());
+            }
+            // A damaged line stays one, and is counted as such by whoever reads it.
+            None => moved.push_str(line),
+        }
         moved.push('\n');
     }
     Ok(moved)

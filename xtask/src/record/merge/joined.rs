@@ -1,6 +1,6 @@
 //! One record made of those of the shards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Component, Path};
 
@@ -11,7 +11,8 @@ use crate::error::{EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASS
 use crate::host::invoker::Invoker;
 use crate::record::logs::epoch_ms;
 use crate::record::{
-    CaseId, CaseResult, Counts, Event, FORMAT_VERSION, PastRun, RunDir, RunRecord, Stamped, Verdict, human,
+    CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, PastRun, RECORD_FILE, RunDir,
+    RunRecord, RunSetup, Stamped, Verdict, human,
 };
 
 /// Exit codes, the one that counts first in front.
@@ -35,22 +36,52 @@ impl Shards {
         let began_ms =
             self.runs.iter().filter_map(|run| epoch_ms(&run.record.started_at)).fold(f64::INFINITY, f64::min);
         let later_ms = |run: &PastRun| epoch_ms(&run.record.started_at).map_or(0.0, |began| began - began_ms);
-        let notes = self.notes();
-        let record = self.record(dir.run_id(), later_ms);
+        let mut notes = self.notes();
+        let whole = self.record(dir.run_id(), later_ms);
         let mut events = Vec::new();
         for run in &self.runs {
-            let of_case =
-                |stamped: &Stamped| !matches!(stamped.event, Event::RunStarted { .. } | Event::RunEnded { .. });
-            let moved = |stamped: Stamped| Stamped { at_ms: stamped.at_ms + later_ms(run), ..stamped };
-            events.extend(run.events()?.into_iter().filter(of_case).map(moved));
+            events.extend(moved(run, later_ms(run))?);
             for attempt in run.record.cases.iter().flat_map(|case| &case.attempts) {
-                let files = Files { from: &run.folder, dir: &dir, later_ms: later_ms(run) };
-                files
-                    .copy(&attempt.folder)
-                    .with_context(|| format!("copying {} of {}", attempt.folder, run.record.run_id))?;
+                let mut files = Files { from: &run.folder, dir: &dir, later_ms: later_ms(run), notes: &mut notes };
+                // A run that was killed may not have made the folder.
+                if run.folder.join(&attempt.folder).is_dir() {
+                    files
+                        .copy(&attempt.folder)
+                        .with_context(|| format!("copying {} of {}", attempt.folder, run.record.run_id))?;
+                }
             }
         }
         events.sort_by(|one, other| one.at_ms.total_cmp(&other.at_ms));
+        let head = self.begin(&whole).into_iter();
+        let head = head.chain(notes.into_iter().map(|message| Event::Warning { message }));
+        let head = head.map(|event| Stamped { at_ms: 0.0, event });
+        let (counts, duration_ms, exit_code) = (whole.counts, whole.duration_ms, whole.exit_code);
+        let (cleanup_failures, error) = (whole.cleanup_failures, whole.error);
+        let end = Event::RunEnded { counts, duration_ms, exit_code, cleanup_failures, error };
+        let (mut fold, mut lines, mut log) = (Fold::default(), String::new(), String::new());
+        for stamped in head.chain(events).chain([Stamped { at_ms: duration_ms, event: end }]) {
+            fold.apply(&stamped);
+            lines.push_str(&serde_json::to_string(&stamped)?);
+            lines.push('\n');
+            log.push_str(&human::log_text(&stamped));
+        }
+        let record = fold.record(false);
+        dir.write("events.jsonl", lines.as_bytes())?;
+        dir.write("e2e_test.log", log.as_bytes())?;
+        dir.write(RECORD_FILE, &serde_json::to_vec_pretty(&record)?)?;
+        Ok(PastRun { folder: dir.path().to_owned(), record })
+    }
+
+    /// The first events of the joined run, whose record is to be this one.
+    fn begin(&self, record: &RunRecord) -> [Event; 2] {
+        let setup = RunSetup {
+            engine_version: Some(record.engine_version.clone()),
+            command: record.command.clone(),
+            chaos_seed: record.chaos_seed,
+            compared_with: record.compared_with.clone(),
+            part: None,
+            plan: self.suite.clone(),
+        };
         let began = Event::RunStarted {
             format_version: FORMAT_VERSION,
             run_id: record.run_id.clone(),
@@ -59,22 +90,15 @@ impl Shards {
             shuffle_seed: record.shuffle_seed,
             user: record.user.clone(),
             patience: record.patience,
+            setup: Box::new(setup),
         };
-        let warnings = notes.into_iter().map(|message| Event::Warning { message });
-        let head = [began].into_iter().chain(warnings).map(|event| Stamped { at_ms: 0.0, event });
-        let (counts, duration_ms, exit_code) = (record.counts, record.duration_ms, record.exit_code);
-        let end = Stamped { at_ms: duration_ms, event: Event::RunEnded { counts, duration_ms, exit_code } };
-        let all: Vec<Stamped> = head.chain(events).chain([end]).collect();
-        let (mut lines, mut log) = (String::new(), String::new());
-        for stamped in &all {
-            lines.push_str(&serde_json::to_string(stamped)?);
-            lines.push('\n');
-            log.push_str(&human::log_text(stamped));
-        }
-        dir.write("events.jsonl", lines.as_bytes())?;
-        dir.write("e2e_test.log", log.as_bytes())?;
-        dir.write("run.json", &serde_json::to_vec_pretty(&record)?)?;
-        Ok(PastRun { folder: dir.path().to_owned(), record })
+        let prepared = Event::RunPrepared {
+            layers: record.layers.clone(),
+            packages: record.packages.clone(),
+            privileged: record.privileged.clone(),
+            machine: record.machine.clone(),
+        };
+        [began, prepared]
     }
 
     /// What a reader of the joined record should know: shards that are missing, and what they differ in.
@@ -99,13 +123,19 @@ impl Shards {
         for template in templates {
             differ(&format!("the layer of {template}"), &|record| record.layers.get(template).cloned());
         }
+        for record in records() {
+            let shard = shown(record.part.as_ref());
+            notes.extend(record.remarks().iter().map(|remark| format!("{shard} is incomplete: {remark}")));
+        }
         notes
     }
 
     fn record(&self, run_id: &str, later_ms: impl Fn(&PastRun) -> f64) -> RunRecord {
         let records = || self.runs.iter().map(|run| &run.record);
+        let results: HashMap<&str, &CaseResult> =
+            records().flat_map(|record| &record.cases).map(|result| (result.case.0.as_str(), result)).collect();
         let result = |case: &String| {
-            let found = records().flat_map(|record| &record.cases).find(|result| result.case.0 == *case);
+            let found = results.get(case.as_str()).copied();
             let skipped = || CaseResult { case: CaseId(case.clone()), verdict: Verdict::Skipped, attempts: Vec::new() };
             found.cloned().unwrap_or_else(skipped)
         };
@@ -120,11 +150,8 @@ impl Shards {
             missing || records().any(|record| record.exit_code == *code)
         };
         let began = self.runs.iter().min_by(|one, other| later_ms(one).total_cmp(&later_ms(other)));
-        let of = |part: Option<&super::RecordedPart>| {
-            part.map_or_else(String::new, |part| format!("shard {}/{}", part.shard, part.of))
-        };
         let failures = |record: &RunRecord| {
-            let shard = of(record.part.as_ref());
+            let shard = shown(record.part.as_ref());
             record.cleanup_failures.iter().map(|failure| format!("{shard}: {failure}")).collect::<Vec<_>>()
         };
         let mut privileged: Vec<String> = records().flat_map(|record| record.privileged.clone()).collect();
@@ -152,8 +179,53 @@ impl Shards {
             patience: first.patience.filter(|_| records().all(|record| record.patience == first.patience)),
             packages: records().flat_map(|record| record.packages.clone()).collect(),
             part: None,
+            error: records().find_map(|record| {
+                let error = record.error.as_ref()?;
+                Some(format!("{}: {error}", shown(record.part.as_ref())))
+            }),
+            ..RunRecord::default()
         }
     }
+}
+
+fn shown(part: Option<&super::RecordedPart>) -> String {
+    part.map_or_else(String::new, |part| format!("shard {}/{}", part.shard, part.of))
+}
+
+/// The events of a shard's cases on a clock that began so many milliseconds earlier. An attempt that the shard was killed in
+/// ends where its events do.
+fn moved(run: &PastRun, by_ms: f64) -> anyhow::Result<Vec<Stamped>> {
+    let attempts = || run.record.cases.iter().flat_map(|case| &case.attempts);
+    let faults: HashMap<&str, FaultCounts> =
+        attempts().filter_map(|attempt| Some((attempt.folder.as_str(), attempt.faults?))).collect();
+    let mut events = Vec::new();
+    let mut reader = EventReader::open(&run.folder)?;
+    while let Some(mut stamped) = reader.next_event()? {
+        stamped.at_ms += by_ms;
+        match &mut stamped.event {
+            Event::RunStarted { .. } | Event::RunPrepared { .. } | Event::RunEnded { .. } => continue,
+            // Older engines kept it in the record alone.
+            Event::CaseEnded { folder, faults: known, .. } => *known = known.or(faults.get(folder.as_str()).copied()),
+            _ => {}
+        }
+        events.push(stamped);
+    }
+    if let Some(end) = &run.record.unfinished {
+        for result in run.record.cases.iter().filter(|result| end.under_way.contains(&result.case)) {
+            let Some(attempt) = result.attempts.last() else { continue };
+            let event = Event::CaseEnded {
+                case: result.case.clone(),
+                attempt: u32::try_from(result.attempts.len()).unwrap_or(u32::MAX),
+                outcome: attempt.outcome.clone(),
+                duration_ms: attempt.duration_ms,
+                last_words: Vec::new(),
+                folder: attempt.folder.clone(),
+                faults: attempt.faults,
+            };
+            events.push(Stamped { at_ms: end.last_event_ms + by_ms, event });
+        }
+    }
+    Ok(events)
 }
 
 /// The words that would have run all of it.
@@ -175,11 +247,13 @@ struct Files<'a> {
     from: &'a Path,
     dir: &'a RunDir,
     later_ms: f64,
+    /// What could not be moved to the joined run's clock.
+    notes: &'a mut Vec<String>,
 }
 
 impl Files<'_> {
     /// Copies a folder with all in it. Links and what is no file stay behind: a record's own files are none.
-    fn copy(&self, relative: &str) -> anyhow::Result<()> {
+    fn copy(&mut self, relative: &str) -> anyhow::Result<()> {
         if !Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
             bail!("{relative} leads out of the run's folder");
         }
@@ -198,11 +272,16 @@ impl Files<'_> {
         Ok(())
     }
 
-    fn copy_file(&self, name: &str, path: &str) -> anyhow::Result<()> {
+    fn copy_file(&mut self, name: &str, path: &str) -> anyhow::Result<()> {
         let from = self.from.join(path);
-        match clock::mover(name) {
-            Some(moved) => self.dir.write(path, moved(&std::fs::read_to_string(from)?, self.later_ms)?.as_bytes()),
-            None => Ok(std::io::copy(&mut File::open(from)?, &mut self.dir.file(path)?).map(drop)?),
+        if let Some(moved) = clock::mover(name) {
+            let text = std::fs::read_to_string(&from).map_err(anyhow::Error::new);
+            match text.and_then(|text| moved(&text, self.later_ms)) {
+                Ok(text) => return self.dir.write(path, text.as_bytes()),
+                // It costs the part of a report that it belongs to, not the whole.
+                Err(error) => self.notes.push(format!("{path} is damaged, and is copied as it is: {error:#}")),
+            }
         }
+        Ok(std::io::copy(&mut File::open(from)?, &mut self.dir.file(path)?).map(drop)?)
     }
 }

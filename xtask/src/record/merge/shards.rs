@@ -1,12 +1,14 @@
 //! Which records belong together, and whether they are the whole suite.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::record::PastRun;
+use crate::record::event_reader::EVENTS_FILE;
+use crate::record::{PastRun, RECORD_FILE};
 
 /// How deep below a given folder records are looked for: a folder of artifacts, one for each shard, and `target/e2e` in it.
 const DEPTH_MAX: usize = 4;
@@ -48,8 +50,10 @@ impl Shards {
             look(folder, DEPTH_MAX, &mut found)
                 .with_context(|| format!("looking for records in {}", folder.display()))?;
             if found.is_empty() {
-                let message =
-                    format!("{} holds no record of a run: there is no run.json in it or below", folder.display());
+                let message = format!(
+                    "{} holds no record of a run: there is no run.json and no events.jsonl in it or below",
+                    folder.display()
+                );
                 return Err(Error::Usage(message).into());
             }
             for run in found {
@@ -68,6 +72,11 @@ impl Shards {
         };
         if let Some(whole) = runs.iter().find(|run| run.record.part.is_none()) {
             return Err(none(whole));
+        }
+        if let Some(running) = runs.iter().find(|run| run.record.unfinished.as_ref().is_some_and(|end| end.still_runs))
+        {
+            let message = format!("{} still runs: join the shards when all have ended", running.folder.display());
+            return Err(Error::Usage(message));
         }
         let number = |run: &PastRun| run.record.part.as_ref().map_or(0, |part| part.shard);
         runs.sort_by_key(number);
@@ -95,10 +104,12 @@ impl Shards {
 
     /// Each case of the suite stands in one record, unless a shard is missing, and no other case in any.
     fn covers_once(&self) -> Result<(), Error> {
-        let ran: Vec<&str> =
-            self.runs.iter().flat_map(|run| &run.record.cases).map(|result| result.case.0.as_str()).collect();
+        let mut times: HashMap<&str, usize> = HashMap::new();
+        for result in self.runs.iter().flat_map(|run| &run.record.cases) {
+            *times.entry(result.case.0.as_str()).or_default() += 1;
+        }
         for case in &self.suite {
-            let times = ran.iter().filter(|other| *other == case).count();
+            let times = times.remove(case.as_str()).unwrap_or_default();
             if times > 1 {
                 let cure = "did all machines have the same scenarios/durations.toml?";
                 return Err(Error::Usage(format!("{times} of the shards have run {case}: {cure}")));
@@ -108,16 +119,16 @@ impl Shards {
                 return Err(Error::Usage(format!("no shard has run {case}: {cure}")));
             }
         }
-        match ran.iter().find(|case| !self.suite.iter().any(|known| known == *case)) {
+        match times.keys().min() {
             Some(case) => Err(Error::Usage(format!("a shard has run {case}, which is not of the suite"))),
             None => Ok(()),
         }
     }
 }
 
-/// Folders with a `run.json`, without links.
+/// Folders of runs, without links: with a record, or with the events of one that was killed.
 fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    if folder.join("run.json").is_file() {
+    if folder.join(RECORD_FILE).is_file() || folder.join(EVENTS_FILE).is_file() {
         found.push(folder.canonicalize()?);
         return Ok(());
     }

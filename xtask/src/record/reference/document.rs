@@ -19,6 +19,8 @@ const COMPARISON: &str = include_str!("../comparison.rs");
 const VERDICT: &str = include_str!("../../judge/verdict.rs");
 const ERROR: &str = include_str!("../../error.rs");
 const PATIENCE: &str = include_str!("../patience.rs");
+const PERFORMANCE: &str = include_str!("../performance.rs");
+const SHARDS: &str = include_str!("../merge/shards.rs");
 /// Where structs may stand whose fields take another's place.
 const SOURCES: [&str; 3] = [EVENT, COMPARISON, VERDICT];
 const CONTRACT: &str = include_str!("../../../contract/reference.json");
@@ -51,11 +53,14 @@ fn document() -> String {
         (OUTCOME, "Cause"),
         (OUTCOME, "Verdict"),
         (OUTCOME, "Counts"),
+        (OUTCOME, "FaultCounts"),
         (EVENT, "Onward"),
         (COMPARISON, "Way"),
         (VERDICT, "Decision"),
         (ERROR, "HostCause"),
         (PATIENCE, "RecordedPatience"),
+        (SHARDS, "RecordedPart"),
+        (PERFORMANCE, "Machine"),
     ];
     for (source, name) in types {
         text.push_str(&format!("\n## The type {name}\n\n"));
@@ -91,6 +96,7 @@ fn rows(shape: &Shape) -> Vec<Field> {
 
 /// The fields of a struct of the record, or of the contract.
 fn of_struct(name: &str) -> Vec<Field> {
+    let name = name.strip_prefix("Box<").and_then(|inner| inner.strip_suffix('>')).unwrap_or(name);
     let name = name.rsplit("::").next().unwrap_or_default();
     if let Some(found) = SOURCES.iter().find_map(|source| fields(source, name)) {
         return found.into_iter().flat_map(|it| if it.is_flat { of_struct(&it.rust_type) } else { vec![it] }).collect();

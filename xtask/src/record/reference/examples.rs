@@ -1,13 +1,15 @@
 //! One example of each event, in the order of the type.
 
+use std::collections::BTreeMap;
+
 use e2e_contract::{
     AbortKind, Better, Check, Defect, DefectOutcome, Fault, Invariant, InvariantKind, Level, Likeness, Metric, Picture,
 };
 
 use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
-    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultObserved, Onward, Outcome, RecordedPatience,
-    Verdict, Way,
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultObserved, Machine, Onward, Outcome,
+    RecordedPatience, RunSetup, Verdict, Way,
 };
 
 fn case() -> CaseId {
@@ -38,6 +40,26 @@ fn of_the_run() -> Vec<Event> {
             shuffle_seed: None,
             user: "user".into(),
             patience: Some(RecordedPatience::of(6.2, Some(std::time::Duration::from_micros(15_510)))),
+            setup: Box::new(RunSetup {
+                engine_version: Some("0.1.0".into()),
+                command: vec!["e2e".into(), "data_ingestion".into()],
+                plan: vec![case().0],
+                ..RunSetup::default()
+            }),
+        },
+        Event::RunPrepared {
+            layers: BTreeMap::from([(template(), "0123456789abcdef".into())]),
+            packages: BTreeMap::from([(template(), vec!["nginx=1.22.1-9".into()])]),
+            privileged: Vec::new(),
+            machine: Some(Machine {
+                cpu_model: "AMD EPYC".into(),
+                cores: 2,
+                memory_bytes: 24 << 30,
+                kernel: "6.1.0".into(),
+                lxc: "5.0.2".into(),
+                storage: "ext4 on vda (solid state)".into(),
+                cgroup: "v2".into(),
+            }),
         },
         Event::Waiting { reason: "slot 1 is held by run 20260101-000000-1".into() },
         Event::LayerStep { template: template(), step: "packages".into() },
@@ -67,7 +89,7 @@ fn of_the_case() -> Vec<Event> {
         because: "the difference is smaller than what matters".into(),
     };
     vec![
-        Event::CaseStarted { case: case(), attempt: 1 },
+        Event::CaseStarted { case: case(), attempt: 1, folder: Some("data_pipeline/data_ingestion/small".into()) },
         Event::ContainerStarted { case: case(), container: container() },
         Event::ContainerReady { case: case(), container: container(), after_ms: 280.25 },
         Event::LabReady { case: case(), after_ms: 589.5 },
@@ -218,6 +240,7 @@ fn of_the_end() -> Vec<Event> {
             duration_ms: 2240.0,
             last_words: vec!["scenario.log:".into(), "  19999 rows".into()],
             folder: "data_pipeline/data_ingestion/small".into(),
+            faults: Some(FaultCounts { planned: 8, bit: 7, refused: 1 }),
         },
         Event::CaseJudged { case: case(), verdict: Verdict::Failed },
         Event::Warning { message: "template old is privileged".into() },
@@ -225,6 +248,8 @@ fn of_the_end() -> Vec<Event> {
             counts: Counts { passed: 11, failed: 1, ..Counts::default() },
             duration_ms: 88_000.0,
             exit_code: 1,
+            cleanup_failures: Vec::new(),
+            error: None,
         },
     ]
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::chaos::{Chaos, chaos};
 use super::command::{HasSchedule, next};
 use super::curves::curves;
-use super::failure::{Broke, Failure, broke, failure};
+use super::failure::{Failure, broke, failure};
 use super::history::clients;
 use super::log::{Log, alarms, log};
 use super::performance::{OperationView, operations};
@@ -17,9 +17,9 @@ use super::pictures::{PictureView, Room};
 use super::story::Story;
 use super::table::Table;
 use super::timeline::{Timeline, timeline};
-use super::words::{Moment, Word, duration, moment, plain, significant, size};
+use super::words::{Moment, Word, duration, moment, plain, significant, size, thousands};
 use crate::record::logs::{LogDigest, LogLine};
-use crate::record::{Attempt, CaseId, Outcome, PastRun, Performance};
+use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performance};
 
 /// An attempt.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +36,9 @@ pub struct AttemptView {
     pub folder: String,
     /// Why it did not pass.
     pub failure: Option<Failure>,
-    /// All of it on one axis; nothing where the engine was killed in it.
+    /// What the record lacks of it, a sentence each.
+    pub missing: Vec<String>,
+    /// All of it on one axis; nothing where there are no events of it.
     pub timeline: Option<Timeline>,
     /// The machines, in the order of their colours.
     pub machines: Vec<String>,
@@ -56,6 +58,8 @@ pub struct AttemptView {
     pub commands: Table<CommandRow>,
     /// The faults.
     pub chaos: Option<Chaos>,
+    /// Why nothing is known of what was measured.
+    pub measured_problem: Option<String>,
     /// What was measured.
     pub operations: Vec<OperationView>,
     /// What the scenario has found out itself.
@@ -131,6 +135,8 @@ pub struct NoteRow {
 pub struct Digest {
     /// Errors and warnings that say the same: how many, of which machines, since when, an example.
     pub groups: Vec<GroupRow>,
+    /// How many kinds there are, those that are not shown among them.
+    pub kinds: u64,
     /// First errors, restarts and bottlenecks, a sentence each, with a moment where there is one.
     pub sentences: Vec<(Option<Moment>, String)>,
 }
@@ -167,84 +173,103 @@ pub struct Source<'a> {
     pub number: (usize, usize),
     /// As the record has it.
     pub attempt: &'a Attempt,
-    /// What happened in it.
-    pub story: Option<Story>,
-    /// What was logged.
-    pub lines: Vec<LogLine>,
+    /// Its events, where there are any.
+    pub told: Option<&'a AttemptEvents>,
 }
 
 impl Source<'_> {
-    /// When it failed, if it did.
-    pub fn failed_ms(&self) -> Option<f64> {
-        self.broke().map(|broke| broke.at_ms)
+    /// Reads what was logged.
+    pub fn lines(&self) -> Vec<LogLine> {
+        self.run.log_lines(&self.attempt.folder, self.told.map(AttemptEvents::events).unwrap_or_default())
     }
 
-    fn broke(&self) -> Option<Broke> {
-        broke(self.story.as_ref()?, &self.attempt.outcome)
-    }
-
-    /// The view, with so many bytes of its log, and pictures as far as there is room.
+    /// The view, with these lines in so many bytes of its log, and pictures as far as there is room. A file of the record that
+    /// is damaged costs the part that it belongs to, which says so.
     ///
     /// # Errors
-    /// When a file of the record is damaged.
-    pub fn view(&self, log_bytes: usize, room: &mut Room) -> anyhow::Result<AttemptView> {
-        let none = Story::default();
-        let story = self.story.as_ref().unwrap_or(&none);
+    /// When the plotting library cannot draw.
+    pub fn view(&self, lines: &[LogLine], log_bytes: usize, room: &mut Room) -> anyhow::Result<AttemptView> {
+        let story = self.told.map(Story::of).unwrap_or_default();
         let (run, attempt) = (self.run, self.attempt);
         let folder = run.folder.join(&attempt.folder);
-        let performance = run.performance(&attempt.folder)?;
-        let machines = machines(story, performance.as_ref());
-        let chaos = chaos(&folder, story);
+        let (performance, measured_problem) = match run.performance(&attempt.folder) {
+            Ok(performance) => (performance, None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        let machines = machines(&story, performance.as_ref());
+        let chaos = chaos(&folder, &story);
         let has_schedule = chaos.as_ref().is_some_and(|chaos| chaos.schedule.is_some());
         let has_schedule = if has_schedule { HasSchedule::Yes } else { HasSchedule::No };
-        let failure = self.broke().map(|broke| {
-            failure(story, broke, &self.lines, &run.record.started_at, next(&run.record, self.case, has_schedule))
+        let broke = self.told.and_then(|_| broke(&story, &attempt.outcome));
+        let failure = broke.map(|broke| {
+            failure(&story, broke, lines, &run.record.started_at, next(&run.record, self.case, has_schedule))
         });
+        let failed_ms = failure.as_ref().map(|failure| failure.broke.at_ms);
         Ok(AttemptView {
             anchor: format!("case-{}-{}", self.number.1, self.number.0),
             number: self.number.0,
             outcome: outcome(&attempt.outcome),
             duration: duration(attempt.duration_ms),
             folder: attempt.folder.clone(),
-            timeline: self.timeline(story, &machines, performance.as_ref())?,
-            log: log(&self.lines, failure.as_ref().map(|failure| failure.broke.at_ms), log_bytes),
-            digest: self.digest(performance.as_ref()),
+            missing: self.missing(),
+            timeline: self.timeline(&story, lines, &machines, performance.as_ref(), failed_ms)?,
+            log: log(lines, failed_ms, log_bytes),
+            digest: self.digest(lines, performance.as_ref()),
             failure,
             machines,
-            checks: checks(story),
-            invariants: invariants(story),
-            defects: defects(story),
-            findings: findings(story),
-            commands: commands(story),
+            checks: checks(&story),
+            invariants: invariants(&story),
+            defects: defects(&story),
+            findings: findings(&story),
+            commands: commands(&story),
             chaos,
+            measured_problem,
             operations: performance.as_ref().map(operations).transpose()?.unwrap_or_default(),
-            metrics: metrics(story),
-            pictures: pictures(run, story, room),
+            metrics: metrics(&story),
+            pictures: pictures(run, &story, room),
             screens: screens(&folder),
-            notes: notes(story),
+            notes: notes(&story),
             artifacts: story.artifacts.iter().map(artifact).collect(),
         })
+    }
+
+    fn missing(&self) -> Vec<String> {
+        match self.told {
+            None => vec!["There are no events of this attempt: what happened in it is not known".into()],
+            Some(told) if !told.has_ended => {
+                vec!["The events of this attempt have no end: what is here is what was known until then".into()]
+            }
+            Some(_) => Vec::new(),
+        }
     }
 
     fn timeline(
         &self,
         story: &Story,
+        lines: &[LogLine],
         machines: &[String],
         performance: Option<&Performance>,
+        failed_ms: Option<f64>,
     ) -> anyhow::Result<Option<Timeline>> {
-        if self.story.is_none() {
+        if self.told.is_none() {
             return Ok(None);
         }
         let axis = super::axis::Axis::new(story.begun_ms, story.ended_ms);
         let sampling = performance.and_then(|performance| performance.sampling.as_ref());
         let curves = sampling.map(|sampling| curves(sampling, axis, machines)).transpose()?.unwrap_or_default();
-        let clients = clients(&self.run.folder.join(&self.attempt.folder), story.ended_ms);
-        Ok(Some(timeline(story, &clients, &alarms(&self.lines), self.failed_ms(), curves)))
+        let mut clients = clients(&self.run.folder.join(&self.attempt.folder), story.ended_ms);
+        clients.notes.extend(sampling.filter(|sampling| sampling.thinned > 1).map(|sampling| {
+            let (kept, all) = (thousands(sampling.at_ms.len()), thousands(sampling.ticks as usize));
+            format!(
+                "the curves are made from {kept} of {all} looks at the machines: one in {} was kept",
+                sampling.thinned
+            )
+        }));
+        Ok(Some(timeline(story, &clients, &alarms(lines), failed_ms, curves)))
     }
 
-    fn digest(&self, performance: Option<&Performance>) -> Digest {
-        let Some(story) = &self.story else { return Digest::default() };
-        let found = LogDigest::of(&self.lines, &story.events, performance);
+    fn digest(&self, lines: &[LogLine], performance: Option<&Performance>) -> Digest {
+        let found = LogDigest::of(lines, self.told.map(AttemptEvents::events).unwrap_or_default(), performance);
         let group = |group: crate::record::logs::LogGroup| GroupRow {
             level: format!("{:?}", group.level).to_lowercase(),
             count: group.count,
@@ -259,6 +284,7 @@ impl Source<'_> {
             (it.at_ms.map(moment), text)
         });
         Digest {
+            kinds: found.groups.len() as u64 + found.groups_left_out,
             groups: found.groups.into_iter().take(GROUPS_MAX).map(group).collect(),
             sentences: first.chain(restarts).chain(bottlenecks).collect(),
         }
@@ -280,8 +306,11 @@ fn screens(folder: &Path) -> Vec<(String, String)> {
     let machines = std::fs::read_dir(folder.join("containers")).into_iter().flatten().filter_map(Result::ok);
     let mut screens: Vec<(String, String)> = machines
         .filter_map(|machine| {
-            let text = std::fs::read(machine.path().join("screen.txt")).ok()?;
-            let text = plain(&String::from_utf8_lossy(&text), SCREEN_CHARACTERS_MAX);
+            let text = match std::fs::read(machine.path().join("screen.txt")) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+                Err(error) => format!("screen.txt cannot be read: {error}"),
+                Ok(text) => plain(&String::from_utf8_lossy(&text), SCREEN_CHARACTERS_MAX),
+            };
             (!text.trim().is_empty()).then(|| (machine.file_name().to_string_lossy().into_owned(), text))
         })
         .collect();

@@ -1,5 +1,6 @@
 //! The faults of an attempt: as they were planned, as they were played, and what was seen of each.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
@@ -17,6 +18,8 @@ pub struct Chaos {
     pub began: Option<Moment>,
     /// A line a fault, in the order of their times.
     pub faults: Vec<FaultRow>,
+    /// Why the schedule is not here, where there is one.
+    pub problem: Option<String>,
 }
 
 /// One fault.
@@ -49,14 +52,27 @@ const PLANNED: Word = Word { class: "skipped", text: "planned" };
 
 /// The chaos of an attempt, by its folder; nothing where nothing was broken and nothing was to be.
 pub fn chaos(folder: &Path, story: &Story) -> Option<Chaos> {
-    let text = std::fs::read_to_string(folder.join(CHAOS_FILE)).ok();
-    let file = text.and_then(|text| serde_json::from_str::<ChaosFile>(&text).ok());
-    of(file.as_ref(), story)
+    let read = match std::fs::read(folder.join(CHAOS_FILE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{CHAOS_FILE} cannot be read: {error}")),
+        Ok(text) => match serde_json::from_slice::<ChaosFile>(&text) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) => Err(format!("{CHAOS_FILE} is damaged: {error}")),
+        },
+    };
+    match read {
+        Ok(file) => of(file.as_ref(), story),
+        Err(problem) => {
+            let none =
+                Chaos { schedule: None, began: story.chaos_began_ms.map(moment), faults: Vec::new(), problem: None };
+            Some(Chaos { problem: Some(problem), ..of(None, story).unwrap_or(none) })
+        }
+    }
 }
 
 fn of(file: Option<&ChaosFile>, story: &Story) -> Option<Chaos> {
     let mut faults: Vec<(f64, FaultRow)> = file.map(|file| scheduled(file, story)).unwrap_or_default();
-    faults.extend(own(story));
+    faults.extend(own(story, file.is_some()));
     if faults.is_empty() {
         return None;
     }
@@ -71,7 +87,7 @@ fn of(file: Option<&ChaosFile>, story: &Story) -> Option<Chaos> {
         )
     });
     let began = story.chaos_began_ms.map(moment);
-    Some(Chaos { schedule, began, faults: faults.into_iter().map(|(_, row)| row).collect() })
+    Some(Chaos { schedule, began, faults: faults.into_iter().map(|(_, row)| row).collect(), problem: None })
 }
 
 /// The rows of a schedule, each with when it was to begin.
@@ -118,12 +134,12 @@ fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, 
     }
 }
 
-/// Faults that the scenario asked for itself.
-fn own(story: &Story) -> impl Iterator<Item = (f64, FaultRow)> {
-    story.faults.iter().filter(|broken| broken.scheduled.is_none()).map(|broken| {
+/// Faults that the scenario asked for itself; where there is no schedule to be read, those of the schedule too.
+fn own(story: &Story, has_schedule: bool) -> impl Iterator<Item = (f64, FaultRow)> {
+    story.faults.iter().filter(move |broken| !has_schedule || broken.scheduled.is_none()).map(|broken| {
         let end = broken.healed_ms.unwrap_or(story.ended_ms);
         let row = FaultRow {
-            number: None,
+            number: broken.scheduled,
             container: broken.container.clone(),
             what: broken.description.to_string(),
             planned: None,

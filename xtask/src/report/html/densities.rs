@@ -5,7 +5,8 @@ use plotters::prelude::{AreaSeries, ChartBuilder, Circle, IntoDrawingArea as _, 
 use plotters::style::{Color as _, RGBColor};
 
 use super::plot::{AXIS, BEFORE, GRID, NOW, failed, with_words};
-use super::words::significant;
+use super::words::{count, significant, thousands};
+
 use e2e_stats::{density, median, quantile, resampled};
 
 /// Pixels of a drawing.
@@ -92,9 +93,19 @@ fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
 }
 
 /// How many samples lie beyond what is drawn.
-pub fn beyond(now: &[f64], before: &[f64]) -> usize {
+fn beyond(now: &[f64], before: &[f64]) -> usize {
     let high = range(now, before).map_or(f64::INFINITY, |(_, high)| high);
     now.iter().chain(before).filter(|sample| **sample > high).count()
+}
+
+/// What of the samples is not drawn as a point, if anything.
+pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
+    let (all, beyond) = (now.len() + before.len(), beyond(now, before));
+    let drawn: usize = [now, before].iter().map(|samples| points(samples, 0.0).count()).sum();
+    let beyond = (beyond > 0).then(|| count(beyond, "sample lies further right", "samples lie further right"));
+    let thinned = (drawn < all).then(|| format!("{} of {} samples are points", thousands(drawn), thousands(all)));
+    let notes: Vec<String> = beyond.into_iter().chain(thinned).collect();
+    (!notes.is_empty()).then(|| notes.join(", "))
 }
 
 /// The samples as points about a level, each a little above or below so that neighbours can be told apart.
@@ -147,5 +158,8 @@ mod tests {
         now[7] = 9000.0;
         assert!(range(&now, &[]).unwrap().1 < 40.0);
         assert_eq!((beyond(&now, &[]), beyond(&samples(10.0), &[])), (1, 0));
+        assert_eq!(undrawn(&now, &[]).as_deref(), Some("1 sample lies further right"));
+        assert_eq!(undrawn(&samples(10.0), &[]), None);
+        assert_eq!(undrawn(&[7.0; 1201], &[]).as_deref(), Some("401 of 1,201 samples are points"));
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::command::Next;
 use super::faults::{FaultLine, on_at, over_by};
-use super::log::{Row, around, errors_around, while_faults};
+use super::log::{Rows, around, errors_around, while_faults};
 use super::story::Story;
 use super::words::{Moment, count, duration, moment, plain, wall_clock};
 use crate::record::logs::LogLine;
@@ -54,10 +54,12 @@ pub struct Failure {
     pub faults_on: Vec<FaultLine>,
     /// Faults that were over by then, the last one first.
     pub faults_over: Vec<FaultLine>,
+    /// How many more were over.
+    pub faults_over_left_out: usize,
     /// What was logged around it.
-    pub logged: Vec<Row>,
+    pub logged: Rows,
     /// Errors and warnings from while faults were on, where that was earlier.
-    pub logged_before: Vec<Row>,
+    pub logged_before: Rows,
     /// The last lines of each log, where no line is known to be near.
     pub last_words: Vec<String>,
     /// What to type.
@@ -89,6 +91,10 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     };
     let cause = match outcome {
         Outcome::Passed => return None,
+        Outcome::Interrupted if story.outcome.is_none() => {
+            let what = "the events of this case end here, and nothing is known of its end";
+            return end("The run has no end: it was killed in this case, or still runs", what.into());
+        }
         Outcome::Interrupted => return end("The run was interrupted", "nothing is said of the product".into()),
         Outcome::Infrastructure { message, .. } => {
             return end("No lab could be had: nothing is said of the product", message.clone());
@@ -193,6 +199,7 @@ pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str,
     let step = step.max_by_key(|step| step.number).map(|step| plain(&step.name, 200));
     let others = checks(story).len().saturating_sub(1);
     let logged = around(lines, at_ms);
+    let (faults_over, faults_over_left_out) = over_by(story, at_ms, OVER_MAX);
     let last_words: Vec<String> = story.last_words.iter().map(|line| plain(line, 600)).collect();
     let broke = Broke {
         what: plain(&broke.what, 4000),
@@ -208,9 +215,10 @@ pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str,
         others,
         machines: machines(story, lines, at_ms),
         faults_on: on_at(story, at_ms),
-        faults_over: over_by(story, at_ms, OVER_MAX),
+        faults_over,
+        faults_over_left_out,
         logged_before: while_faults(lines, story, at_ms),
-        last_words: if logged.is_empty() { last_words } else { Vec::new() },
+        last_words: if logged.rows.is_empty() { last_words } else { Vec::new() },
         logged,
         next,
         enter: story.enter.clone(),

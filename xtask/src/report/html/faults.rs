@@ -26,17 +26,18 @@ pub fn on_at(story: &Story, at_ms: f64) -> Vec<FaultLine> {
     on.map(|broken| line(broken, format!("on since {}", duration(at_ms - broken.bit_ms)))).collect()
 }
 
-/// Faults that were over at this moment, the last one first, so many at most.
-pub fn over_by(story: &Story, at_ms: f64, most: usize) -> Vec<FaultLine> {
+/// Faults that were over at this moment, the last one first, so many at most; and how many more there were.
+pub fn over_by(story: &Story, at_ms: f64, most: usize) -> (Vec<FaultLine>, usize) {
     let mut over: Vec<(f64, &Broken)> =
         story.faults.iter().filter_map(|it| Some((it.healed_ms.filter(|healed| *healed < at_ms)?, it))).collect();
     over.sort_by(|one, two| two.0.total_cmp(&one.0));
+    let left_out = over.len().saturating_sub(most);
     over.truncate(most);
     let line = |(healed, broken): (f64, &Broken)| {
         let lasted = duration(healed - broken.asked_ms);
         line(broken, format!("over {} before, after {lasted}", duration(at_ms - healed)))
     };
-    over.into_iter().map(line).collect()
+    (over.into_iter().map(line).collect(), left_out)
 }
 
 fn line(broken: &Broken, relation: String) -> FaultLine {

@@ -1,16 +1,29 @@
 //! What the clients of a case did to the system under test: `history.jsonl`, as bars.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Seek as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use e2e_contract::Phase;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::words::plain;
+use super::words::{self, plain, thousands};
 
-/// So many lines of a history are read.
+/// Bound on the lines of a history that are read. Of a longer one these are its first half and its last.
 const LINES_MAX: usize = 200_000;
+
+/// What clients did, and what of it is not shown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Clients {
+    /// By name.
+    pub clients: Vec<Client>,
+    /// What is missing, a sentence each.
+    pub notes: Vec<String>,
+}
 
 /// One client, which does one thing at a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,30 +57,89 @@ struct Line {
     value: Value,
 }
 
-/// The clients of an attempt, by the attempt's folder. A scenario without a history has none; what is no line of one, such as
-/// the last line of a killed engine, is passed over.
-pub fn clients(folder: &Path, ended_ms: f64) -> Vec<Client> {
-    let text = std::fs::read(folder.join("history.jsonl")).unwrap_or_default();
-    of_text(&String::from_utf8_lossy(&text), ended_ms)
+/// The clients of an attempt, by the attempt's folder. A scenario without a history has none; what cannot be read of one, and
+/// what is too much for a page, is said.
+pub fn clients(folder: &Path, ended_ms: f64) -> Clients {
+    read(&folder.join("history.jsonl"), ended_ms, LINES_MAX).unwrap_or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Clients::default(),
+        _ => Clients { clients: Vec::new(), notes: vec![format!("history.jsonl cannot be read: {error}")] },
+    })
 }
 
-fn of_text(text: &str, ended_ms: f64) -> Vec<Client> {
-    let mut clients: BTreeMap<String, (Vec<Call>, Option<Line>)> = BTreeMap::new();
-    let lines = text.lines().take(LINES_MAX).filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    for line in lines {
-        let (calls, open) = clients.entry(line.process.clone()).or_default();
-        let Some(begun) = open.take() else {
-            *open = (line.phase == Phase::Invoke).then_some(line);
+fn read(path: &Path, ended_ms: f64, lines_max: usize) -> std::io::Result<Clients> {
+    let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut reader = BufReader::new(file);
+    let mut count = 0;
+    while reader.skip_until(b'\n')? > 0 {
+        count += 1;
+    }
+    reader.rewind()?;
+    let left_out = if count > lines_max { lines_max / 2..count - lines_max / 2 } else { 0..0 };
+    let mut writer = Writer::default();
+    let (mut line, mut damaged) = (Vec::new(), 0);
+    for number in 0..count {
+        if left_out.contains(&number) {
+            reader.skip_until(b'\n')?;
             continue;
-        };
-        calls.push(call(&begun, Some(&line), ended_ms));
+        }
+        if number == left_out.end {
+            // What was open then was answered in lines that are left out.
+            writer.forget();
+        }
+        line.clear();
+        reader.read_until(b'\n', &mut line)?;
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(entry) => writer.write(entry, ended_ms),
+            // A killed engine writes its last line half.
+            Err(_) if number + 1 < count || line.ends_with(b"\n") => damaged += 1,
+            Err(_) => {}
+        }
+    }
+    let mut notes = Vec::new();
+    if !left_out.is_empty() {
+        notes.push(format!(
+            "history.jsonl has {} lines: the first {} and the last {} are shown, and {} in between are not",
+            thousands(count),
+            thousands(left_out.start),
+            thousands(count - left_out.end),
+            thousands(left_out.len())
+        ));
+    }
+    if damaged > 0 {
+        notes.push(format!("{} of history.jsonl cannot be read", words::count(damaged, "line", "lines")));
+    }
+    Ok(Clients { clients: writer.end(ended_ms), notes })
+}
+
+/// Pairs what was begun with what came of it, line by line.
+#[derive(Default)]
+struct Writer {
+    clients: BTreeMap<String, (Vec<Call>, Option<Line>)>,
+}
+
+impl Writer {
+    fn write(&mut self, line: Line, ended_ms: f64) {
+        let (calls, open) = self.clients.entry(line.process.clone()).or_default();
+        if let Some(begun) = open.take() {
+            calls.push(call(&begun, Some(&line), ended_ms));
+        }
         *open = (line.phase == Phase::Invoke).then_some(line);
     }
-    let end = |(name, (mut calls, open)): (String, (Vec<Call>, Option<Line>))| {
-        calls.extend(open.iter().map(|begun| call(begun, None, ended_ms)));
-        Client { name, calls }
-    };
-    clients.into_iter().map(end).collect()
+
+    fn forget(&mut self) {
+        self.clients.values_mut().for_each(|(_, open)| *open = None);
+    }
+
+    fn end(self, ended_ms: f64) -> Vec<Client> {
+        let end = |(name, (mut calls, open)): (String, (Vec<Call>, Option<Line>))| {
+            calls.extend(open.iter().map(|begun| call(begun, None, ended_ms)));
+            Client { name, calls }
+        };
+        self.clients.into_iter().map(end).collect()
+    }
 }
 
 fn call(begun: &Line, ended: Option<&Line>, ended_ms: f64) -> Call {
@@ -86,6 +158,38 @@ fn call(begun: &Line, ended: Option<&Line>, ended_ms: f64) -> Call {
 mod tests {
     use super::*;
 
+    fn of_text(text: &str, lines_max: usize) -> Clients {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read(&path, 9.0, lines_max).unwrap()
+    }
+
+    #[test]
+    fn a_long_history_loses_its_middle_and_says_so() {
+        let line = |at: usize, phase: &str| {
+            format!("{{\"at_ms\":{at},\"process\":\"p\",\"operation\":\"o\",\"phase\":\"{phase}\"}}\n")
+        };
+        let text: String = (0..100).map(|at| line(at, if at % 2 == 0 { "invoke" } else { "ok" })).collect();
+        let Clients { clients, notes } = of_text(&text, 10);
+        let shown: Vec<(f64, f64)> = clients[0].calls.iter().map(|call| (call.begun_ms, call.ended_ms)).collect();
+        assert_eq!(shown, [(0.0, 1.0), (2.0, 3.0), (96.0, 97.0), (98.0, 99.0)], "none is given another's end");
+        let expected = "history.jsonl has 100 lines: the first 5 and the last 5 are shown, and 90 in between are not";
+        assert_eq!(notes, [expected]);
+        assert_eq!(of_text(&text, 100).notes, [""; 0]);
+        let damaged = of_text(&format!("{}\0\0\n{}{{\"at_", line(1, "invoke"), line(2, "ok")), 100);
+        assert_eq!(damaged.notes, ["1 line of history.jsonl cannot be read"]);
+        assert_eq!(damaged.clients[0].calls.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_history_costs_the_history_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(clients(folder.path(), 1.0), Clients::default());
+        std::fs::create_dir(folder.path().join("history.jsonl")).unwrap();
+        assert_eq!(clients(folder.path(), 1.0).notes, ["history.jsonl cannot be read: it is no file"]);
+    }
+
     #[test]
     fn calls_end_with_their_answer_or_with_the_attempt() {
         let text = r#"{"at_ms":1,"process":"p","operation":"put","phase":"invoke","value":[1,2]}
@@ -94,7 +198,8 @@ mod tests {
 {"at_ms":4,"process":"q","operation":"put","phase":"fail","value":"503"}
 {"at_ms":5,"process":"p","operation":"put","phase":"invoke"}
 {"at_ms":6,"proc"#;
-        let clients = of_text(text, 9.0);
+        let Clients { clients, notes } = of_text(text, LINES_MAX);
+        assert_eq!(notes, [""; 0]);
         let shown: Vec<String> = clients
             .iter()
             .flat_map(|client| client.calls.iter().map(|call| format!("{} {call:?}", client.name)))

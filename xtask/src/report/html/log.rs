@@ -119,8 +119,17 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
     Log { summary, text, lines: shown, left_out, machines }
 }
 
+/// Lines beside a failure, and how many more there are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Rows {
+    /// In order.
+    pub rows: Vec<Row>,
+    /// How many are left out.
+    pub left_out: usize,
+}
+
 /// The lines close to a moment, those that matter most, in order; what is for debugging alone is none of them.
-pub fn around(lines: &[LogLine], at_ms: f64) -> Vec<Row> {
+pub fn around(lines: &[LogLine], at_ms: f64) -> Rows {
     let close = |line: &&LogLine| {
         line.level > LogLevel::Debug
             && line.at_ms.is_some_and(|at| (at_ms - AROUND_MS.0..=at_ms + AROUND_MS.1).contains(&at))
@@ -131,13 +140,14 @@ pub fn around(lines: &[LogLine], at_ms: f64) -> Vec<Row> {
         let unimportant = |line: &LogLine| line.level < LogLevel::Warning;
         unimportant(one).cmp(&unimportant(two)).then(distance(one).total_cmp(&distance(two)))
     });
+    let left_out = found.len().saturating_sub(AROUND_MAX);
     found.truncate(AROUND_MAX);
     found.sort_by_key(|(place, _)| *place);
-    found.into_iter().filter_map(|(_, line)| row(line)).collect()
+    Rows { rows: found.into_iter().filter_map(|(_, line)| row(line)).collect(), left_out }
 }
 
 /// Errors and warnings from while a fault was on or just over, up to so long before a moment that [`around`] has none of them.
-pub fn while_faults(lines: &[LogLine], story: &Story, at_ms: f64) -> Vec<Row> {
+pub fn while_faults(lines: &[LogLine], story: &Story, at_ms: f64) -> Rows {
     let in_fault = |at: f64| {
         let near = |end: Option<f64>| end.is_none_or(|end| at <= end + 1000.0);
         story.faults.iter().any(|broken| broken.asked_ms <= at && near(broken.healed_ms))
@@ -145,7 +155,9 @@ pub fn while_faults(lines: &[LogLine], story: &Story, at_ms: f64) -> Vec<Row> {
     let wanted = |line: &&LogLine| {
         line.level >= LogLevel::Warning && line.at_ms.is_some_and(|at| at < at_ms - AROUND_MS.0 && in_fault(at))
     };
-    lines.iter().filter(wanted).filter_map(row).take(AROUND_MAX).collect()
+    let count = lines.iter().filter(wanted).count();
+    let rows = lines.iter().filter(wanted).filter_map(row).take(AROUND_MAX).collect();
+    Rows { rows, left_out: count.saturating_sub(AROUND_MAX) }
 }
 
 fn row(line: &LogLine) -> Option<Row> {
@@ -164,8 +176,10 @@ pub fn alarms(lines: &[LogLine]) -> Alarms {
     for line in lines.iter().filter(|line| line.level >= LogLevel::Warning) {
         let Some(at_ms) = line.at_ms else { continue };
         let of_machine = alarms.entry(line.machine.clone()).or_default();
-        if of_machine.len() < ALARMS_MAX {
-            of_machine.push((at_ms, name(line.level), line.text.clone()));
+        if of_machine.marks.len() < ALARMS_MAX {
+            of_machine.marks.push((at_ms, name(line.level), line.text.clone()));
+        } else {
+            of_machine.left_out += 1;
         }
     }
     alarms
@@ -246,9 +260,10 @@ mod tests {
         let mut lines: Vec<LogLine> =
             (0..200).map(|number| line(f64::from(number) * 10.0, LogLevel::Info, "calm")).collect();
         lines[0] = line(0.0, LogLevel::Error, "first");
-        let rows = around(&lines, 1990.0);
+        let Rows { rows, left_out } = around(&lines, 1990.0);
+        assert_eq!(left_out, 200 - AROUND_MAX);
         assert_eq!((rows.len(), rows[0].text.as_str(), rows[1].at.text.as_str()), (AROUND_MAX, "first", "1.610"));
         assert_eq!((errors_around(&lines, "app", 1990.0), errors_around(&lines, "db", 1990.0)), (1, 0));
-        assert_eq!(alarms(&lines)["app"].len(), 1);
+        assert_eq!(alarms(&lines)["app"].marks.len(), 1);
     }
 }

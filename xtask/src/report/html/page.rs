@@ -7,11 +7,12 @@ use super::environment::{Environment, environment};
 use super::log;
 use super::performance::{ComparisonView, comparisons};
 use super::pictures::Room;
-use super::story::stories;
 use super::template::filled;
 use super::words::{Moment, Word, count, duration, moment, plain, verdict};
 use crate::record::human::summary;
-use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunRecord, Stamped, Verdict};
+use crate::record::logs::LogLine;
+use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict};
+use crate::report::problem::remarks;
 
 /// All that is on the page.
 #[derive(Debug, Serialize)]
@@ -22,6 +23,10 @@ struct Page {
     /// The class that colours it.
     class: &'static str,
     summary: String,
+    /// What of the run is missing, a sentence each.
+    remarks: Vec<String>,
+    /// Whether a case had a schedule of faults.
+    has_faults: bool,
     started_at: String,
     duration: String,
     cases: Vec<CaseView>,
@@ -47,42 +52,37 @@ struct CaseView {
     attempts: Vec<AttemptView>,
 }
 
+/// Bound on the log lines that are held in memory, in bytes of a page.
+const LOGS_KEPT_BYTES_MAX: usize = 4 * log::BYTES_MAX;
+
 /// What the page of a run is called, in the run's folder.
 pub const FILE: &str = "report.html";
 
 /// The page of a run, with its events: one text without links to anything but files beside it.
 ///
 /// # Errors
-/// When a file of the record cannot be read or is damaged.
-pub fn page(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
+/// When the plotting library cannot draw. What of the record cannot be read is said in its place.
+pub fn page(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let record = &run.record;
-    let mut stories = stories(events);
     let mut sources = Vec::new();
     for (place, case) in record.cases.iter().enumerate() {
         for (number, attempt) in case.attempts.iter().enumerate() {
-            let story = stories.remove(&attempt.folder);
-            let lines = match &story {
-                Some(_) => run.log_lines(&attempt.folder)?,
-                None => Vec::new(),
-            };
             let number = (number + 1, place + 1);
-            sources.push(Source { run, case: &case.case, number, attempt, story, lines });
+            let told = events.in_folder(&attempt.folder);
+            sources.push(Source { run, case: &case.case, number, attempt, told });
         }
     }
-    let sizes: Vec<usize> = sources.iter().map(|source| log::size(&source.lines)).collect();
+    let (logs, sizes) = read_logs(&sources);
     let shares = log::shares(&sizes, log::BYTES_MAX);
     let mut room = Room::ALL;
-    let mut views = Vec::new();
-    for (source, share) in sources.into_iter().zip(shares) {
-        views.push((source.number.1, source.view(share, &mut room)?));
+    let mut views: Vec<Vec<AttemptView>> = record.cases.iter().map(|_| Vec::new()).collect();
+    for ((source, lines), share) in sources.iter().zip(logs).zip(shares) {
+        let lines = lines.unwrap_or_else(|| source.lines());
+        views[source.number.1 - 1].push(source.view(&lines, share, &mut room)?);
     }
-    let mut cases = Vec::new();
-    for (place, case) in record.cases.iter().enumerate() {
-        let (own, others) = views.into_iter().partition(|(of, _)| *of == place + 1);
-        views = others;
-        cases.push(case_view(place + 1, case, own.into_iter().map(|(_, view)| view).collect()));
-    }
-    let warnings = events.iter().filter_map(|stamped| match &stamped.event {
+    let cases = record.cases.iter().zip(views).zip(1..).map(|((case, views), number)| case_view(number, case, views));
+    let cases: Vec<CaseView> = cases.collect();
+    let warnings = events.others().iter().filter_map(|stamped| match &stamped.event {
         Event::Warning { message } => Some((moment(stamped.at_ms), plain(message, 2000))),
         _ => None,
     });
@@ -94,6 +94,8 @@ pub fn page(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
             headline,
             class,
             summary: summary(&record.counts, record.duration_ms),
+            remarks: remarks(record, events).iter().map(|remark| plain(remark, 2000)).collect(),
+            has_faults: cases.iter().any(|case| case.faults.is_some()),
             started_at: record.started_at.clone(),
             duration: duration(record.duration_ms),
             cases,
@@ -103,6 +105,19 @@ pub fn page(run: &PastRun, events: &[Stamped]) -> anyhow::Result<String> {
             environment: environment(record),
         },
     )
+}
+
+/// The logs of all attempts as far as they are small enough to be kept until they are shown, and how many bytes each takes in
+/// a page; the others are read a second time then.
+fn read_logs(sources: &[Source<'_>]) -> (Vec<Option<Vec<LogLine>>>, Vec<usize>) {
+    let mut kept = 0;
+    let read = |source: &Source<'_>| {
+        let lines = source.lines();
+        let size = log::size(&lines);
+        kept += size;
+        ((kept <= LOGS_KEPT_BYTES_MAX).then_some(lines), size)
+    };
+    sources.iter().map(read).unzip()
 }
 
 fn case_view(number: usize, case: &CaseResult, attempts: Vec<AttemptView>) -> CaseView {
@@ -140,6 +155,14 @@ pub fn headline(record: &RunRecord) -> (String, &'static str) {
     let counts = &record.counts;
     let all = [counts.passed, counts.failed, counts.flaky, counts.infrastructure, counts.interrupted, counts.skipped];
     let all = count(all.iter().sum::<u32>() as usize, "case", "cases");
+    match &record.unfinished {
+        Some(end) if end.still_runs => return ("The run still goes on".into(), "interrupted"),
+        Some(_) => return ("The run was killed".into(), "interrupted"),
+        None => {}
+    }
+    if record.error.is_some() {
+        return ("The run was ended by an error".into(), "infrastructure");
+    }
     if counts.interrupted > 0 {
         return ("The run was interrupted".into(), "interrupted");
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::densities::{beyond, densities, interval};
+use super::densities::{densities, interval, undrawn};
 use super::words::{Word, change, count, duration};
 use crate::judge::Decision;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
@@ -27,8 +27,8 @@ pub struct OperationView {
     pub cpu: String,
     /// Its samples as a drawing.
     pub drawing: Option<String>,
-    /// How many samples lie beyond the drawing.
-    pub beyond: usize,
+    /// What of the samples is not drawn.
+    pub undrawn: Option<String>,
 }
 
 /// A comparison.
@@ -52,10 +52,12 @@ pub struct ComparisonView {
     pub scale: Option<Scale>,
     /// Both sides' samples as a drawing.
     pub drawing: Option<String>,
-    /// How many samples lie beyond the drawing.
-    pub beyond: usize,
+    /// What of the samples is not drawn.
+    pub undrawn: Option<String>,
     /// How many samples there are, and what noise alone would do.
     pub facts: String,
+    /// Why samples are missing in the drawing.
+    pub problem: Option<String>,
 }
 
 /// Where an effect lies, in percent of a scale whose middle is no change.
@@ -92,14 +94,14 @@ fn view(name: &str, operation: &Operation) -> anyhow::Result<OperationView> {
         interval: interval(&wall).map(|(low, high)| format!("{} to {}", duration(low), duration(high))),
         cpu: shown(&cpu),
         drawing: densities(&wall, &[])?,
-        beyond: beyond(&wall, &[]),
+        undrawn: undrawn(&wall, &[]),
     })
 }
 
 /// All comparisons of a run: the bad ones first.
 ///
 /// # Errors
-/// When the run's samples cannot be read, or the plotting library cannot draw.
+/// When the plotting library cannot draw.
 pub fn comparisons(run: &PastRun) -> anyhow::Result<Vec<ComparisonView>> {
     let mut order: Vec<&Comparison> = run.record.comparisons.iter().collect();
     order.sort_by_key(|one| (one.verdict.decision, !one.gates));
@@ -109,10 +111,17 @@ pub fn comparisons(run: &PastRun) -> anyhow::Result<Vec<ComparisonView>> {
 fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<ComparisonView> {
     let case = run.record.cases.iter().find(|result| result.case == comparison.case);
     let (mut now, mut before) = (Vec::new(), comparison.baseline_samples.clone());
+    let mut problem = None;
     if let Some(case) = case {
-        now = samples(run, case, comparison, str::to_owned)?;
+        let mut read = |folder: &dyn Fn(&str) -> String| {
+            samples(run, case, comparison, folder).unwrap_or_else(|error| {
+                problem = Some(format!("{error:#}"));
+                Vec::new()
+            })
+        };
+        now = read(&str::to_owned);
         if comparison.way == Way::Duet {
-            before = samples(run, case, comparison, baseline_folder)?;
+            before = read(&baseline_folder);
         }
     }
     let verdict = &comparison.verdict;
@@ -140,8 +149,9 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
         effect,
         scale: verdict.effect.zip(verdict.interval).map(|(effect, interval)| scale(effect, interval)),
         drawing: densities(&now, &before)?,
-        beyond: beyond(&now, &before),
+        undrawn: undrawn(&now, &before),
         facts: format!("{} {way}{p}", count(verdict.samples, "sample", "samples of each side")),
+        problem,
     })
 }
 
@@ -150,7 +160,7 @@ fn samples(
     run: &PastRun,
     case: &CaseResult,
     comparison: &Comparison,
-    folder: impl Fn(&str) -> String,
+    folder: &dyn Fn(&str) -> String,
 ) -> anyhow::Result<Vec<f64>> {
     let value: fn(&Sample) -> Option<f64> = match comparison.metric.as_str() {
         "cpu_ms" => |sample| Some(sample.cpu_ms),

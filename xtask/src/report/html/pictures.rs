@@ -13,6 +13,9 @@ use super::words::{Moment, moment, size};
 /// A larger picture is a link to its file.
 const BYTES_MAX: u64 = 600 << 10;
 
+/// Bound on the bytes of all pictures in a page.
+const ROOM: u64 = 2 << 20;
+
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// A picture of the page.
@@ -38,7 +41,7 @@ pub struct Room(u64);
 
 impl Room {
     /// That of an empty page.
-    pub const ALL: Self = Self(2 << 20);
+    pub const ALL: Self = Self(ROOM);
 
     /// A picture that was taken at this moment of a run in this folder.
     pub fn picture(&mut self, folder: &Path, at_ms: f64, shot: &Shot) -> PictureView {
@@ -73,13 +76,29 @@ impl Room {
     /// Puts the picture of this file into a view, if it is one and there is room.
     fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
         let file = folder.join(path);
-        let size_bytes = std::fs::metadata(&file).map_or(u64::MAX, |metadata| metadata.len());
-        let bytes = (size_bytes <= BYTES_MAX.min(self.0)).then(|| std::fs::read(file).ok()).flatten();
-        let data = bytes.filter(|bytes| bytes.starts_with(SIGNATURE)).map(|bytes| {
-            self.0 = self.0.saturating_sub(bytes.len() as u64);
-            format!("data:image/png;base64,{}", STANDARD.encode(bytes))
+        let found = match std::fs::metadata(&file) {
+            Err(error) => Err(format!("its file cannot be read: {error}")),
+            Ok(metadata) if !metadata.is_file() => Err("its file is none".to_owned()),
+            Ok(metadata) if metadata.len() > BYTES_MAX => {
+                Err(format!("not here: it is larger than {}", size(BYTES_MAX as f64)))
+            }
+            Ok(metadata) if metadata.len() > self.0 => {
+                Err(format!("not here: the page has room for {} of pictures, and it is used up", size(ROOM as f64)))
+            }
+            Ok(_) => std::fs::read(file).map_err(|error| format!("its file cannot be read: {error}")),
+        };
+        let found = found.and_then(|bytes| {
+            let is_picture = bytes.starts_with(SIGNATURE);
+            if is_picture { Ok(bytes) } else { Err("not here: its file is no PNG".to_owned()) }
         });
-        PictureView { data, path: Some(path.display().to_string()), ..view }
+        let (data, note) = match found {
+            Err(why) => (None, format!("{}; {why}", view.note)),
+            Ok(bytes) => {
+                self.0 = self.0.saturating_sub(bytes.len() as u64);
+                (Some(format!("data:image/png;base64,{}", STANDARD.encode(bytes))), view.note)
+            }
+        };
+        PictureView { data, note, path: Some(path.display().to_string()), ..view }
     }
 }
 
@@ -115,7 +134,8 @@ mod tests {
             picture: Picture::Taken { path: "good.png".into(), size_bytes: 12 },
         };
         let view = none.picture(folder.path(), 5.0, &shot);
-        assert_eq!((view.data, view.path.as_deref(), view.note.as_str()), (None, Some("good.png"), "12 B"));
+        assert_eq!((view.data, view.path.as_deref()), (None, Some("good.png")));
+        assert_eq!(view.note, "12 B; not here: the page has room for 2.00 MiB of pictures, and it is used up");
         let (path, difference) = ("good.png".into(), Some("good.png".into()));
         let likeness = Likeness::Compared { path, difference, pixels_off: 3, pixels: 9 };
         let view = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);

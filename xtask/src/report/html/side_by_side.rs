@@ -1,17 +1,17 @@
 //! Two runs side by side: verdicts, durations, operations, and how their packages, layers and machines differ.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::densities::{CONFIDENCE, beyond, densities};
+use super::densities::{CONFIDENCE, densities, undrawn};
 use super::environment::{machine, package};
 use super::page::headline;
 use super::performance::decision;
 use super::template::filled;
 use super::words::{Word, change, duration, verdict};
 use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Thresholds, committed};
-use crate::record::{CaseResult, Operation, PastRun, Verdict};
+use crate::record::{CaseId, CaseResult, Operation, PastRun, Verdict};
 use e2e_stats::{median, moving_block_length, moving_block_ratio};
 
 /// The same samples give the same interval.
@@ -23,6 +23,8 @@ struct SideBySide {
     runs: [Head; 2],
     cases: Vec<CaseRow>,
     operations: Vec<OperationRow>,
+    /// Why operations are missing, where files of the records cannot be read.
+    problems: Vec<String>,
     machine: Vec<Difference>,
     layers: Vec<Difference>,
     packages: Vec<PackageRows>,
@@ -64,7 +66,7 @@ struct OperationRow {
     /// What the judge says, or why it is not asked.
     judged: String,
     drawing: Option<String>,
-    beyond: usize,
+    undrawn: Option<String>,
 }
 
 /// Something that is not the same in both.
@@ -84,7 +86,7 @@ struct PackageRows {
 /// The page of two runs, the older or the reference first.
 ///
 /// # Errors
-/// When a file of either record cannot be read or is damaged.
+/// When the plotting library cannot draw.
 pub fn side_by_side(first: &PastRun, second: &PastRun) -> anyhow::Result<String> {
     let runs = [first, second];
     let records = runs.map(|run| &run.record);
@@ -101,12 +103,18 @@ pub fn side_by_side(first: &PastRun, second: &PastRun) -> anyhow::Result<String>
     });
     let machines = records.map(|record| record.machine.as_ref().map(machine).unwrap_or_default());
     let machines = machines.map(|all| all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+    let (operations, mut problems) = operations(runs)?;
+    problems.extend(
+        runs.iter()
+            .flat_map(|run| run.record.remarks().into_iter().map(|remark| format!("{}: {remark}", run.record.run_id))),
+    );
     filled(
         "side_by_side.html",
         SideBySide {
             runs: heads,
             cases: cases(records.map(|record| record.cases.as_slice())),
-            operations: operations(runs)?,
+            operations,
+            problems,
             machine: differences(&machines),
             layers: differences(&records.map(|record| record.layers.clone())),
             packages: packages(records.map(|record| &record.packages)),
@@ -116,8 +124,9 @@ pub fn side_by_side(first: &PastRun, second: &PastRun) -> anyhow::Result<String>
 
 fn cases(both: [&[CaseResult]; 2]) -> Vec<CaseRow> {
     let names: BTreeSet<&str> = both.iter().flat_map(|cases| cases.iter().map(|case| case.case.0.as_str())).collect();
+    let by_name = both.map(|cases| cases.iter().map(|case| (case.case.0.as_str(), case)).collect::<HashMap<_, _>>());
     let row = |name: &str| {
-        let found = both.map(|cases| cases.iter().find(|case| case.case.0 == name));
+        let found = [by_name[0].get(name).copied(), by_name[1].get(name).copied()];
         let took = |case: &CaseResult| case.attempts.last().map(|attempt| attempt.duration_ms);
         let times = found.map(|case| case.and_then(took));
         let verdicts = found.map(|case| case.map(|case| case.verdict));
@@ -140,11 +149,18 @@ fn ratio(first: Option<f64>, second: Option<f64>) -> Option<f64> {
 }
 
 /// Operations of cases that passed in both runs, by case and name.
-fn operations(runs: [&PastRun; 2]) -> anyhow::Result<Vec<OperationRow>> {
-    let mut rows = Vec::new();
+fn operations(runs: [&PastRun; 2]) -> anyhow::Result<(Vec<OperationRow>, Vec<String>)> {
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let of_second: HashMap<&CaseId, &CaseResult> = runs[1].record.cases.iter().map(|case| (&case.case, case)).collect();
+    let mut read = |run, case| {
+        measured(run, case).unwrap_or_else(|error| {
+            problems.push(format!("operations of {} are missing: {error:#}", case.case));
+            None
+        })
+    };
     for case in &runs[0].record.cases {
-        let Some(other) = runs[1].record.cases.iter().find(|other| other.case == case.case) else { continue };
-        let (Some(first), Some(second)) = (measured(runs[0], case)?, measured(runs[1], other)?) else { continue };
+        let Some(other) = of_second.get(&case.case) else { continue };
+        let (Some(first), Some(second)) = (read(runs[0], case), read(runs[1], other)) else { continue };
         for (name, operation) in &first {
             if let Some(of_second) = second.get(name) {
                 let metrics = [(Kind::Wall, "wall time"), (Kind::Processor, "processor time")];
@@ -154,7 +170,7 @@ fn operations(runs: [&PastRun; 2]) -> anyhow::Result<Vec<OperationRow>> {
             }
         }
     }
-    Ok(rows)
+    Ok((rows, problems))
 }
 
 /// What a case that has passed measured in its last attempt.
@@ -185,7 +201,7 @@ fn operation_row(
         word,
         judged,
         drawing: densities(&samples[1], &samples[0])?,
-        beyond: beyond(&samples[1], &samples[0]),
+        undrawn: undrawn(&samples[1], &samples[0]),
     })
 }
 
@@ -265,7 +281,7 @@ fn packages(both: [&BTreeMap<String, Vec<String>>; 2]) -> Vec<PackageRows> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Attempt, CaseId, Outcome, Sample};
+    use crate::record::{Attempt, Outcome, Sample};
 
     fn case(name: &str, outcome: Outcome, duration_ms: f64) -> CaseResult {
         let attempt = Attempt { outcome, duration_ms, folder: name.into(), faults: None };

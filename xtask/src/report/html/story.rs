@@ -1,10 +1,8 @@
 //! What happened in one attempt at a case, sorted from the run's events by kind.
 
-use std::collections::BTreeMap;
-
 use e2e_contract::{Check, Defect, Fault, Invariant, Level, Likeness, Metric, Picture};
 
-use crate::record::{CaseId, Event, Outcome, Stamped};
+use crate::record::{AttemptEvents, Event, Outcome, Stamped};
 
 /// One attempt.
 #[derive(Debug, Default)]
@@ -15,8 +13,6 @@ pub struct Story {
     pub ended_ms: f64,
     /// How it ended; nothing where the run was killed in it.
     pub outcome: Option<Outcome>,
-    /// Everything of it, in order.
-    pub events: Vec<Stamped>,
     /// The last lines of its logs, when it failed.
     pub last_words: Vec<String>,
     /// The lab's life: what it was doing, from when to when.
@@ -162,26 +158,13 @@ impl Broken {
     }
 }
 
-/// Every attempt of a run, by its folder; one that a killed engine left unfinished has none, and is left out.
-pub fn stories(events: &[Stamped]) -> BTreeMap<String, Story> {
-    let mut open: BTreeMap<&CaseId, Writer> = BTreeMap::new();
-    let mut stories = BTreeMap::new();
-    for stamped in events {
-        let Stamped { at_ms, event } = stamped;
-        if let Event::CaseStarted { case, .. } = event {
-            let mut writer = Writer::new(*at_ms);
-            writer.write(stamped);
-            open.insert(case, writer);
-        } else if let Event::CaseEnded { case, folder, .. } = event {
-            if let Some(mut writer) = open.remove(case) {
-                writer.write(stamped);
-                stories.insert(folder.clone(), writer.end(*at_ms));
-            }
-        } else if let Some(writer) = event.case().and_then(|case| open.get_mut(case)) {
-            writer.write(stamped);
-        }
+impl Story {
+    /// Sorts the events of an attempt. Where its end is missing, it ends with its last event.
+    pub fn of(attempt: &AttemptEvents) -> Self {
+        let mut writer = Writer::new(attempt.begun_ms);
+        attempt.events().iter().for_each(|stamped| writer.write(stamped));
+        writer.end(attempt.ended_ms)
     }
-    stories
 }
 
 /// Writes a story, event by event.
@@ -200,7 +183,6 @@ impl Writer {
 
     fn write(&mut self, stamped: &Stamped) {
         let (story, at_ms) = (&mut self.story, stamped.at_ms);
-        story.events.push(stamped.clone());
         match stamped.event.clone() {
             Event::LabReady { .. } => self.turn("ready", at_ms),
             Event::ScenarioStarted { .. } => self.turn("scenario", at_ms),
@@ -306,9 +288,16 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::RunEvents;
 
-    fn events(lines: &[&str]) -> Vec<Stamped> {
-        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    fn events(lines: &[&str]) -> RunEvents {
+        let event =
+            |line: &&str| serde_json::from_str::<Stamped>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        lines.iter().map(event).collect()
+    }
+
+    fn story(events: &RunEvents, folder: &str) -> Story {
+        Story::of(events.in_folder(folder).unwrap())
     }
 
     #[test]
@@ -326,9 +315,8 @@ mod tests {
             r#"{"at_ms":14,"event":"case_started","case":"a/b:c","attempt":2}"#,
             r#"{"at_ms":15,"event":"case_ended","case":"a/b:c","attempt":2,"outcome":{"outcome":"interrupted"},"duration_ms":1,"last_words":["x"],"folder":"a/b/attempt-2"}"#,
         ]);
-        let stories = stories(&events);
-        assert_eq!(stories.keys().collect::<Vec<_>>(), ["a/b", "a/b/attempt-2"]);
-        let first = &stories["a/b"];
+        assert_eq!(events.attempts().len(), 2);
+        let first = story(&events, "a/b");
         let shown = |spans: &[Span]| -> Vec<String> {
             spans.iter().map(|it| format!("{} {}-{} {}", it.name, it.begun_ms, it.ended_ms, it.passed)).collect()
         };
@@ -336,7 +324,7 @@ mod tests {
         let phases = ["lab starts 1-5 true", "ready 5-6 true", "scenario 6-10 true", "lab goes 10-12 true"];
         assert_eq!(shown(&first.phases), phases);
         assert!(first.commands.is_empty(), "another case's");
-        assert_eq!(stories["a/b/attempt-2"].outcome, Some(Outcome::Interrupted));
+        assert_eq!(story(&events, "a/b/attempt-2").outcome, Some(Outcome::Interrupted));
     }
 
     #[test]
@@ -349,10 +337,13 @@ mod tests {
         let (injected, healed) = (fault("fault_injected", 100), fault("fault_healed", 200));
         let begin = r#"{"at_ms":1,"event":"case_started","case":"c","attempt":1}"#;
         let end = r#"{"at_ms":300,"event":"case_ended","case":"c","attempt":1,"outcome":{"outcome":"passed"},"duration_ms":1,"last_words":[],"folder":"f"}"#;
-        let whole = stories(&events(&[begin, &injected, &healed, end]));
-        let on = |at: f64| whole["f"].faults[0].is_on(at);
+        let whole = story(&events(&[begin, &injected, &healed, end]), "f");
+        let on = |at: f64| whole.faults[0].is_on(at);
         assert_eq!([89.0, 90.0, 150.0, 200.0, 201.0].map(on), [false, true, true, true, false]);
-        let never = stories(&events(&[begin, &injected, end]));
-        assert!(never["f"].faults[0].is_on(250.0));
+        let never = story(&events(&[begin, &injected, end]), "f");
+        assert!(never.faults[0].is_on(250.0));
+        let killed = events(&[begin, &injected]);
+        let killed = Story::of(&killed.attempts()[0]);
+        assert_eq!((killed.ended_ms, &killed.outcome), (100.0, &None));
     }
 }

@@ -1,16 +1,16 @@
 //! Everything that happened in an attempt on one axis: the lab's phases, steps, operations, faults, checks, what was logged,
 //! and what the machines used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use e2e_contract::{DefectOutcome, InvariantKind};
 use serde::Serialize;
 
 use super::axis::{Axis, Tick};
 use super::curves::Curves;
-use super::history::Client;
+use super::history::{Client, Clients};
 use super::story::{Span, Story};
-use super::words::{duration, moment, plain};
+use super::words::{duration, moment, plain, thousands};
 
 /// So many bars or marks a lane has at most: neighbours are drawn as one where there are more.
 const ITEMS_MAX: usize = 400;
@@ -37,6 +37,8 @@ pub struct Timeline {
     pub curves: Vec<Curves>,
     /// The moment that the attempt failed at.
     pub failed: Option<Item>,
+    /// What of the attempt is not drawn, and why, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// One row.
@@ -70,13 +72,22 @@ pub struct Item {
 /// Other bars than those of the lab, steps and faults are labelled where they are so wide, in percent.
 const LABELLED: f64 = 3.0;
 
-/// What is logged: times of lines that say that something is wrong, by machine.
-pub type Alarms = BTreeMap<String, Vec<(f64, &'static str, String)>>;
+/// What is logged: lines that say that something is wrong, by machine.
+pub type Alarms = BTreeMap<String, MachineAlarms>;
+
+/// Those of one machine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MachineAlarms {
+    /// When, the class that colours it, and the line.
+    pub marks: Vec<(f64, &'static str, String)>,
+    /// How many more there are.
+    pub left_out: usize,
+}
 
 /// Draws an attempt.
 pub fn timeline(
     story: &Story,
-    clients: &[Client],
+    Clients { clients, notes }: &Clients,
     alarms: &Alarms,
     failed_ms: Option<f64>,
     (looks, curves): (String, Vec<Curves>),
@@ -84,6 +95,8 @@ pub fn timeline(
     let axis = Axis::new(story.begun_ms, story.ended_ms);
     let bar = |span: &Span, class: &str| item(axis, (span.begun_ms, span.ended_ms), class, &span.name);
     let outcome = |span: &Span, class: &str| bar(span, if span.passed { class } else { "failed" });
+    let mut notes = notes.clone();
+    let mut lane = |name: &str, shape, items| lane(name, shape, items, &mut notes);
     let mut lanes = vec![lane("Lab", "bars", story.phases.iter().map(|span| bar(span, "phase")).collect())];
     let deepest = story.steps.iter().map(|step| step.number).max().map_or(0, |depth| depth + 1);
     for depth in 0..deepest.min(LANES_MAX as u32) {
@@ -100,7 +113,7 @@ pub fn timeline(
     }
     lanes.push(lane("Commands", "bars", commands(axis, story)));
     let faults = fault_items(axis, story);
-    let containers: std::collections::BTreeSet<&String> = faults.iter().map(|(container, _)| container).collect();
+    let containers: BTreeSet<&String> = faults.iter().map(|(container, _)| container).collect();
     for container in containers {
         let items: Vec<Item> = faults.iter().filter(|(of, _)| of == container).map(|(_, item)| item.clone()).collect();
         for (place, items) in side_by_side(items).into_iter().enumerate() {
@@ -110,18 +123,49 @@ pub fn timeline(
     }
     lanes.push(lane("Checks", "marks", check_items(axis, story)));
     for (machine, alarms) in alarms {
-        let marks = alarms.iter().map(|(at, class, text)| mark(axis, *at, class, text));
+        let marks = alarms.marks.iter().map(|(at, class, text)| mark(axis, *at, class, text));
         lanes.push(lane(&format!("Log of {machine}"), "marks", marks.collect()));
     }
     lanes.push(lane("Pictures", "marks", picture_items(axis, story)));
     lanes.retain(|lane| !lane.items.is_empty());
     let bands = faults.into_iter().filter(|(_, item)| item.width > 0.0).map(|(_, item)| item).collect();
     let failed = failed_ms.map(|at| mark(axis, at, "failed", "the case failed here"));
-    Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed }
+    notes.extend(lanes_left_out(story, clients, alarms));
+    Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed, notes }
 }
 
-fn lane(name: &str, shape: &'static str, items: Vec<Item>) -> Lane {
-    Lane { name: plain(name, 60), shape, items: thinned(items) }
+/// What has no lane, or no mark on one, because there is too much of it.
+fn lanes_left_out(story: &Story, clients: &[Client], alarms: &Alarms) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |left_out: usize, what: &str, most: usize| {
+        if left_out > 0 {
+            notes.push(format!("{} {what}: {} are drawn", thousands(left_out), thousands(most)));
+        }
+    };
+    let deep = story.steps.iter().filter(|step| step.number as usize >= LANES_MAX).count();
+    note(deep, "steps that lie deeper in others than the drawing goes have no bar", LANES_MAX);
+    let names: BTreeSet<&str> = story.operations.iter().map(|span| span.name.as_str()).collect();
+    note(names.len().saturating_sub(LANES_MAX), "more operations have no lane", LANES_MAX);
+    note(clients.len().saturating_sub(LANES_MAX), "more clients have no lane", LANES_MAX);
+    for (machine, alarms) in alarms {
+        let what = format!("more errors and warnings of {machine} have no mark");
+        note(alarms.left_out, &what, alarms.marks.len());
+    }
+    notes
+}
+
+/// A lane of these items; where they are too many to be drawn apart, that is noted.
+fn lane(name: &str, shape: &'static str, items: Vec<Item>, notes: &mut Vec<String>) -> Lane {
+    let (all, name) = (items.len(), plain(name, 60));
+    let (items, left_out) = thinned(items);
+    if items.len() < all {
+        let (all, drawn) = (thousands(all), thousands(items.len()));
+        let missing =
+            if left_out == 0 { String::new() } else { format!(", and {} are not drawn", thousands(left_out)) };
+        let shown = if name.is_empty() { "an unnamed lane" } else { &name };
+        notes.push(format!("{shown}: {all} {shape} are drawn as {drawn}, neighbours of one kind as one{missing}"));
+    }
+    Lane { name, shape, items }
 }
 
 fn item(axis: Axis, (begun_ms, ended_ms): (f64, f64), class: &str, text: &str) -> Item {
@@ -235,8 +279,8 @@ fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
     rows
 }
 
-/// The same items, or where there are too many, neighbours of one class as one.
-fn thinned(mut items: Vec<Item>) -> Vec<Item> {
+/// The same items, or where there are too many, neighbours of one class as one; and how many are left out even so.
+fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     let mut gap = 0.05;
     while items.len() > ITEMS_MAX && gap < 100.0 {
         let mut fewer: Vec<Item> = Vec::new();
@@ -254,8 +298,9 @@ fn thinned(mut items: Vec<Item>) -> Vec<Item> {
         items = fewer;
         gap *= 2.0;
     }
+    let left_out = items.len().saturating_sub(ITEMS_MAX);
     items.truncate(ITEMS_MAX);
-    items
+    (items, left_out)
 }
 
 /// Ends the title of an item that stands for several.
@@ -285,11 +330,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_drawn_is_said_with_its_number() {
+        let span = |name: String, number| Span { name, begun_ms: 1.0, ended_ms: 2.0, number, passed: true };
+        let story = Story {
+            ended_ms: 10.0,
+            steps: (0..15).map(|depth| span("s".into(), depth)).collect(),
+            operations: (0..14).map(|number| span(format!("o{number}"), 0)).collect(),
+            commands: (0..1000)
+                .map(|number| super::super::story::Command {
+                    begun_ms: f64::from(number) / 100.0,
+                    ended_ms: f64::from(number) / 100.0,
+                    container: "a".into(),
+                    text: "x".into(),
+                    status: 0,
+                    timed_out: number % 2 == 0,
+                })
+                .collect(),
+            ..Story::default()
+        };
+        let clients = Clients {
+            clients: (0..13).map(|number| Client { name: number.to_string(), calls: Vec::new() }).collect(),
+            notes: vec!["before".into()],
+        };
+        let alarms =
+            Alarms::from([("db".into(), MachineAlarms { marks: vec![(1.0, "error", "x".into())], left_out: 7 })]);
+        let notes = timeline(&story, &clients, &alarms, None, Default::default()).notes;
+        let expected = [
+            "before",
+            "Commands: 1,000 bars are drawn as 400, neighbours of one kind as one, and 600 are not drawn",
+            "3 steps that lie deeper in others than the drawing goes have no bar: 12 are drawn",
+            "2 more operations have no lane: 12 are drawn",
+            "1 more clients have no lane: 12 are drawn",
+            "7 more errors and warnings of db have no mark: 1 are drawn",
+        ];
+        assert_eq!(notes, expected);
+    }
+
+    #[test]
     fn too_many_marks_become_fewer_and_a_failed_one_stays_its_own() {
         let at = |number: u32| f64::from(number) / 1.5;
         let mut marks: Vec<Item> = (0..15_000).map(|number| mark(axis(), at(number), "passed", "c")).collect();
         marks[7000] = mark(axis(), at(7000), "failed", "c");
-        let thin = thinned(marks);
+        let (thin, left_out) = thinned(marks);
+        assert_eq!(left_out, 0);
         assert!(thin.len() <= ITEMS_MAX, "{}", thin.len());
         let failed: Vec<&Item> = thin.iter().filter(|item| item.class == "failed").collect();
         assert_eq!(failed.len(), 1);

@@ -330,7 +330,7 @@ mod tests {
         let case = || case(INGESTION);
         let mut screen = screen(&[
             at(0.0, samples::run_started(1)),
-            at(1.0, Event::CaseStarted { case: case(), attempt: 1 }),
+            at(1.0, Event::CaseStarted { case: case(), attempt: 1, folder: None }),
             at(2.0, build("12/158: regex, serde")),
             at(4.0, build("157/158: scenarios(bin)")),
         ]);
@@ -345,7 +345,7 @@ mod tests {
         let mut screen =
             screen(&[at(0.0, samples::run_started(1)), at(1.0, Event::Waiting { reason: "slot 1 is held".into() })]);
         assert_eq!(screen.wait(9_400.0).as_deref(), Some("waiting: slot 1 is held, 8 s"));
-        screen.apply(&at(10.0, Event::CaseStarted { case: case(INGESTION), attempt: 1 }));
+        screen.apply(&at(10.0, Event::CaseStarted { case: case(INGESTION), attempt: 1, folder: None }));
         assert_eq!(screen.wait(12_000.0), None);
     }
 
@@ -354,8 +354,8 @@ mod tests {
         let other = format!("{INGESTION}@baseline");
         let screen = screen(&[
             at(0.0, samples::run_started(1)),
-            at(1.0, Event::CaseStarted { case: case(INGESTION), attempt: 1 }),
-            at(1.0, Event::CaseStarted { case: case(&other), attempt: 1 }),
+            at(1.0, Event::CaseStarted { case: case(INGESTION), attempt: 1, folder: None }),
+            at(1.0, Event::CaseStarted { case: case(&other), attempt: 1, folder: None }),
             at(2.0, Event::ContainerStarted { case: case(&other), container: "db".into() }),
         ]);
         check(
@@ -379,7 +379,7 @@ mod tests {
         let hostile = "a/\u{1b}[2Jb:\r\n\tc\u{202e}".to_owned() + &"x".repeat(5000);
         let screen = screen(&[
             at(0.0, samples::run_started(1)),
-            at(1.0, Event::CaseStarted { case: case(&hostile), attempt: 1 }),
+            at(1.0, Event::CaseStarted { case: case(&hostile), attempt: 1, folder: None }),
             at(1.0, Event::StepStarted { case: case(&hostile), name: hostile.clone(), depth: 0 }),
         ]);
         for columns in [20, 80, 200] {

@@ -1,9 +1,7 @@
 //! The terminal itself: which way of showing it is given, and everything that is written to it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this module's work")]
-
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,7 +18,7 @@ use super::scroll;
 use super::story::Story;
 use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
-use crate::record::{PastRun, RunRecord, Stamped, plain_text};
+use crate::record::{EventReader, PastRun, RunRecord, Stamped, plain_text};
 
 /// How wide lines are where there is no terminal to ask.
 const COLUMNS_WITHOUT_TERMINAL: usize = 120;
@@ -141,7 +139,8 @@ impl Terminal {
     pub fn json_listener() -> Box<dyn FnMut(&Stamped) + Send> {
         Box::new(|stamped| {
             if let Ok(line) = serde_json::to_string(stamped) {
-                println!("{line}");
+                // Whoever read it may be gone; the run is not its reader's.
+                let _ = writeln!(io::stdout().lock(), "{line}");
             }
         })
     }
@@ -213,7 +212,10 @@ impl Terminal {
     /// When its events cannot be read.
     pub fn show_past_run(&self, run: &PastRun) -> anyhow::Result<()> {
         let mut story = Story::default();
-        run.events()?.iter().for_each(|stamped| story.apply(&stamped.event));
+        let mut reader = EventReader::open(&run.folder)?;
+        while let Some(stamped) = reader.next_event()? {
+            story.apply(&stamped.event);
+        }
         self.state().story = story;
         self.print_result(&run.record, &run.folder, &run.record.run_id);
         Ok(())
@@ -222,7 +224,7 @@ impl Terminal {
     fn print_result(&self, record: &RunRecord, folder: &Path, name: &str) {
         let part = if self.detail == Detail::Quiet { Part::ProblemsAndEnd } else { Part::Whole };
         for line in self.result(record, folder, name, part) {
-            println!("{}", line.text(self.result_paint));
+            let _ = writeln!(io::stdout().lock(), "{}", line.text(self.result_paint));
         }
     }
 
@@ -273,7 +275,8 @@ impl Terminal {
         }
         match &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(live) => live.print(lines),
-            None => lines.iter().for_each(|line| eprintln!("{line}")),
+            // A terminal that was closed takes no line, and that ends no run.
+            None => lines.iter().for_each(|line| drop(writeln!(io::stderr().lock(), "{line}"))),
         }
     }
 
@@ -307,7 +310,8 @@ impl Terminal {
                 && let Some(wait) = state.screen.wait(now_ms)
             {
                 state.said = Instant::now();
-                eprintln!(
+                let _ = writeln!(
+                    io::stderr().lock(),
                     "{}",
                     Line::of(Ink::Faint, &format!("[{}] ", stamp(now_ms))).with(Ink::Plain, &wait).text(paint)
                 );

@@ -249,9 +249,10 @@ impl RunResult<'_> {
     fn findings(&self) -> Vec<Line> {
         let all = self.story.cases().flat_map(|(case, story)| story.findings.iter().map(move |one| (case, one)));
         let all: Vec<String> = all.map(|(case, finding)| format!("{finding} ({case})")).collect();
+        let count: usize = self.story.cases().map(|(_, story)| story.findings_count).sum();
         let mut text: Vec<String> = all.iter().take(LISTED_MAX).cloned().collect();
-        if all.len() > LISTED_MAX {
-            text.push(format!("and {} more: `finding` in e2e_test.log", all.len() - LISTED_MAX));
+        if count > text.len() {
+            text.push(format!("and {} more: `finding` in e2e_test.log", count - text.len()));
         }
         self.entry("findings", Ink::Caution, &text.join("\n"))
     }
@@ -278,6 +279,8 @@ impl RunResult<'_> {
             lines.push(Line::of(Ink::Plain, &comparison_counts(&record.comparisons)));
         }
         let (word, ink) = match record.exit_code {
+            _ if record.unfinished.as_ref().is_some_and(|end| end.still_runs) => ("STILL RUNS", Ink::Caution),
+            _ if record.unfinished.is_some() => ("KILLED", Ink::Bad),
             0 if record.counts.flaky > 0 => ("FLAKY", Ink::Caution),
             0 => ("PASSED", Ink::Good),
             1 => ("FAILED", Ink::Bad),
@@ -440,7 +443,7 @@ mod tests {
         let mut record = samples::record();
         record.cases.remove(0);
         let mut of = |outcome: Outcome, verdict: Verdict| {
-            let started = Event::CaseStarted { case: case(GAUNTLET), attempt: 1 };
+            let started = Event::CaseStarted { case: case(GAUNTLET), attempt: 1, folder: None };
             let story = story([started, ended(GAUNTLET, outcome.clone(), 10.8)]);
             record.cases[0].verdict = verdict;
             record.cases[0].attempts[0] = Attempt { outcome, faults: None, ..record.cases[0].attempts[0].clone() };

@@ -24,6 +24,7 @@ pub fn run_started(cases: u32) -> Event {
         shuffle_seed: None,
         user: "user".into(),
         patience: None,
+        setup: Box::default(),
     }
 }
 
@@ -60,6 +61,7 @@ pub fn ended(name: &str, outcome: Outcome, seconds: f64) -> Event {
         duration_ms: seconds * 1e3,
         last_words: vec!["containers/db/console.log:".into(), "  out of memory".into()],
         folder: name.replace(':', "/"),
+        faults: None,
     }
 }
 
@@ -79,10 +81,10 @@ pub fn amid_faults() -> Vec<Stamped> {
     };
     vec![
         at(0.0, run_started(3)),
-        at(0.1, Event::CaseStarted { case: case(INGESTION), attempt: 1 }),
+        at(0.1, Event::CaseStarted { case: case(INGESTION), attempt: 1, folder: None }),
         at(2.1, ended(INGESTION, Outcome::Passed, 2.0)),
         at(2.1, Event::CaseJudged { case: case(INGESTION), verdict: Verdict::Passed }),
-        at(2.2, Event::CaseStarted { case: case(GAUNTLET), attempt: 1 }),
+        at(2.2, Event::CaseStarted { case: case(GAUNTLET), attempt: 1, folder: None }),
         at(2.3, started("app")),
         at(2.3, started("db")),
         at(2.3, started("worker")),
@@ -197,5 +199,6 @@ pub fn record() -> RunRecord {
         patience: None,
         packages: std::collections::BTreeMap::new(),
         part: None,
+        ..RunRecord::default()
     }
 }

@@ -6,9 +6,6 @@ use e2e_contract::{Fault, InvariantKind};
 
 use crate::record::{Event, Stamped, Verdict};
 
-/// The end of a case's name that says that it is the other side of a duet.
-pub(super) const BASELINE_SIDE: &str = "@baseline";
-
 /// What is going on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Screen {
@@ -196,7 +193,7 @@ impl Screen {
                 let since_ms = self.scenarios_build.take().map_or(at_ms, |build| build.since_ms);
                 self.scenarios_build = Some(Since { what: progress.clone(), since_ms });
             }
-            Event::CaseStarted { case, attempt } => {
+            Event::CaseStarted { case, attempt, .. } => {
                 self.waits.clear();
                 self.layers.clear();
                 self.cases.retain(|running| running.case != case.0);

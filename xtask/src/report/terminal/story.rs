@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 
 use e2e_contract::{Check, DefectOutcome, InvariantKind, Level};
 
-use super::screen::BASELINE_SIDE;
 use crate::record::{Event, Outcome};
 
 /// Of one attempt, so many failures are kept; all are counted.
 const FAILURES_MAX: usize = 20;
 /// Of one attempt, so many errors that the scenario told.
 const ERRORS_MAX: usize = 5;
-/// Of one case, so many findings.
+/// Of one case, so many findings; all are counted.
 const FINDINGS_MAX: usize = 20;
 
 /// A run's cases by name, without the other sides of duets.
@@ -28,6 +27,8 @@ pub(super) struct CaseStory {
     pub attempt: AttemptStory,
     /// What a lab showed that nobody asked for: kind, place and what was seen.
     pub findings: Vec<String>,
+    /// How many there were.
+    pub findings_count: usize,
     /// How often a known defect was seen.
     pub known_defects: u32,
     /// How often faults of a kind were seen to bite, in the last attempt.
@@ -84,7 +85,7 @@ impl Story {
     /// Takes in what happened.
     pub fn apply(&mut self, event: &Event) {
         match event {
-            Event::CaseStarted { case, .. } if !case.0.ends_with(BASELINE_SIDE) => {
+            Event::CaseStarted { case, .. } if !case.is_baseline_side() => {
                 let story = self.cases.entry(case.0.clone()).or_default();
                 story.attempt = AttemptStory::default();
                 story.bites.clear();
@@ -140,6 +141,7 @@ impl Story {
             }
             Event::Finding { case, kind, container, about, detail, expected: false } => {
                 let Some(story) = self.cases.get_mut(&case.0) else { return };
+                story.findings_count += 1;
                 if story.findings.len() < FINDINGS_MAX {
                     let place = container.as_ref().map_or_else(String::new, |container| format!(" on {container}"));
                     story.findings.push(format!("{kind}{place}: {about}: {detail}"));

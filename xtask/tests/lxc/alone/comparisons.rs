@@ -116,9 +116,12 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
     let old = root.join("old.json");
     fs::copy(file(root), &old).unwrap();
     let updated = update(root);
-    assert!(updated.status == 0 && said(&updated).contains("regressed"), "old against new: {}", said(&updated));
+    // Beside other work there is no verdict, and that is said.
+    let is_told = |text: &str| text.contains("regressed") || text.contains("other work kept the processors busy");
+    assert!(updated.status == 0 && is_told(&said(&updated)), "old against new: {}", said(&updated));
     let diff = xtask(root, &["baseline", "diff", &old.display().to_string(), &file(root).display().to_string()]);
-    assert!(diff.status == 0 && said(&diff).contains("regressed    judge/task:default hash cpu_ms"), "{}", said(&diff));
+    assert!(diff.status == 0 && said(&diff).contains(" judge/task:default hash cpu_ms"), "{}", said(&diff));
+    assert!(is_told(&said(&diff)), "{}", said(&diff));
 
     fs::write(file(root), &text[..text.len() / 2]).unwrap();
     let cut = compare(root, &[]);

@@ -78,7 +78,7 @@ pub fn restarts(lab: &Lab, a: &Container, b: &Container) -> Result {
     serve(b)?;
     lab.eventually("a reads from b again", PATIENCE, || reads(a))?;
     let message = refusal(b, Fault::NodeRestartStorm { times: 21, up_ms: 50 });
-    check!(message.contains("1 to 20 times"));
+    check!(message.contains("a whole number from 1 to 20"));
     Ok(())
 }
 

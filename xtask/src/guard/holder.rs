@@ -1,0 +1,133 @@
+//! The process that holds a slot, as the kernel tells it.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Owner;
+use crate::host::process::Stat;
+
+/// Most characters of a command line that are shown.
+const COMMAND_MAX: usize = 80;
+
+/// The holder of a slot's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process that took the lock; unknown where it is in a pid namespace that this process does not see.
+    pub pid: Option<i32>,
+    /// Command line of that process.
+    pub command: String,
+    /// What is written down of it, where it is the guard that wrote it.
+    pub owner: Option<Owner>,
+}
+
+impl Holder {
+    /// The holder of the lock on a file, with what was written down of a holder.
+    pub(super) fn of(lock: &Path, written: Option<Owner>) -> Self {
+        let pid = pid_of(lock);
+        let command = pid.map(command_of).unwrap_or_default();
+        let owner = written.filter(|owner| pid.is_none_or(|pid| pid == owner.guard_pid));
+        Self { pid: pid.or(owner.as_ref().map(|owner| owner.guard_pid)), command, owner }
+    }
+
+    /// Whether the lab stays without an engine.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.kept)
+    }
+
+    /// Whether nobody will ever tell it to go: its engine is gone, and it cannot notice that because it stands still.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let is_gone = |pid: i32| Stat::of(pid).is_none_or(|stat| matches!(stat.state, 'Z' | 'X'));
+        self.is_stopped() && self.owner.as_ref().is_some_and(|owner| is_gone(owner.engine_pid))
+    }
+
+    /// Whether it stands still by a signal.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.pid.and_then(Stat::of).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+    }
+
+    /// Whether it is a guard of this slot, by its command line.
+    pub(super) fn is_guard_of(&self, slot: &str) -> bool {
+        let Some(pid) = self.pid else { return false };
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+        words.contains(&b"guard".as_slice()) && words.contains(&slot.as_bytes())
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.owner, self.pid) {
+            (Some(owner), _) => owner.fmt(f)?,
+            (None, Some(pid)) => write!(f, "process {pid} ({})", self.command)?,
+            (None, None) => f.write_str("a process that cannot be seen from here")?,
+        }
+        if self.is_stopped() { f.write_str(", whose guard stands still (SIGSTOP)") } else { Ok(()) }
+    }
+}
+
+/// The process that took the exclusive lock on a file, by the kernel's list of locks.
+fn pid_of(lock: &Path) -> Option<i32> {
+    let metadata = std::fs::metadata(lock).ok()?;
+    let (major, minor) = (nix::sys::stat::major(metadata.dev()), nix::sys::stat::minor(metadata.dev()));
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let listed = listed(&locks, &format!("{major:02x}:{minor:02x}:{}", metadata.ino()))?;
+    // A lock that was handed on lives longer than the process that took it.
+    if Stat::of(listed).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X')) { Some(listed) } else { with_file(lock) }
+}
+
+fn listed(locks: &str, file: &str) -> Option<i32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, at, ..] = words[..] else { return None };
+        (at == file).then(|| pid.parse().ok().filter(|pid| *pid > 0))?
+    })
+}
+
+/// A process that has a file open.
+fn with_file(path: &Path) -> Option<i32> {
+    let numbers = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let mut pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find(|pid| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == path)
+    })
+}
+
+fn command_of(pid: i32) -> String {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    let shown: String = command.trim().chars().filter(|c| !c.is_control()).take(COMMAND_MAX).collect();
+    if shown.is_empty() { "without a command line".to_owned() } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Slot;
+
+    #[test]
+    fn the_kernel_names_the_holder() {
+        let slot = Slot::named("test-holder");
+        let lock = slot.try_lock().unwrap().expect("nobody else uses this name");
+        let holder = slot.holder().unwrap().expect("it is held");
+        assert_eq!(holder.pid, Some(std::process::id().cast_signed()));
+        assert!(holder.owner.is_none() && !holder.is_stopped() && !holder.is_guard_of("test-holder"));
+        assert!(holder.to_string().starts_with(&format!("process {} (", std::process::id())), "{holder}");
+        slot.remove(lock).unwrap();
+        assert!(slot.holder().unwrap().is_none());
+    }
+
+    #[test]
+    fn only_exclusive_locks_of_the_file_count() {
+        let locks = "1: FLOCK  ADVISORY  READ 7 fe:00:12 0 EOF\n2: POSIX  ADVISORY  WRITE 8 fe:00:12 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 9 fe:00:123 0 EOF\n4: FLOCK  ADVISORY  WRITE 10 fe:00:12 0 EOF\n";
+        assert_eq!(listed(locks, "fe:00:12"), Some(10));
+        assert_eq!(listed(locks, "fe:00:1"), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! Marked folders on the host's disks that nobody owns any more: of a killed guard, or of the time before a reset of the host.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::slot::{Slot, state_dir};
+use crate::host::lxc::{LOG_PATH, LXC_PATH};
+use crate::host::marked::{self, Found};
+
+/// Removes what bears the slot's mark. Whoever calls holds the slot, and has no lab. Logs stay, but for those that were half made.
+/// Returns the folders, and what could not be removed.
+pub(super) fn remove(slot: &Slot) -> (Vec<PathBuf>, Vec<String>) {
+    let (mut removed, mut failures) = (Vec::new(), Vec::new());
+    for found in everywhere() {
+        // A mark that cannot be read was cut off by a reset: in this boot it was whole before it stood there.
+        let is_cut_off = found.slot.is_empty() && !found.is_aside;
+        if found.slot != slot.name() && !is_cut_off {
+            continue;
+        }
+        match marked::remove(&found.folder, &found.slot) {
+            Ok(_) => removed.push(found.folder),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    (removed, failures)
+}
+
+/// The slots that marked folders name.
+pub(super) fn slots() -> BTreeSet<String> {
+    everywhere().into_iter().map(|found| found.slot).filter(|slot| !slot.is_empty()).collect()
+}
+
+fn everywhere() -> Vec<Found> {
+    let state = state_dir();
+    let mut all = marked::found(Path::new(LXC_PATH));
+    all.extend(marked::found(&state.join("streams")));
+    // A finished layer is no leftover, whatever lies in it.
+    let is_unfinished = |found: &Found| {
+        found.is_aside || found.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    all.extend(marked::found(&state.join("layers")).into_iter().filter(is_unfinished));
+    all.extend(marked::found(Path::new(LOG_PATH)).into_iter().filter(|found| found.is_aside));
+    all
+}

@@ -1,0 +1,464 @@
+//! Ranges of what files of a project, flags and environment variables may say. Every number, size, duration, name and path that is read
+//! has one here; it is checked where it is read, and is shown by the error and by the reference that is made from the types.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use e2e_contract::is_absolute_path;
+use serde::de::{Deserialize, Deserializer, Visitor};
+use toml::Value;
+
+use super::parse::parse_bytes;
+
+/// Set of values that may be given in one place.
+pub trait Range {
+    /// Type of a value that lies in it.
+    type Value;
+
+    /// Describes it, with an article: `a whole number from 1 to 99`.
+    fn words() -> String;
+
+    /// Returns what a given value is, if it lies in the range.
+    fn take(given: &Value) -> Option<Self::Value>;
+}
+
+/// Value that was read and lies in its range.
+#[derive(Debug)]
+pub struct Within<R: Range>(pub R::Value, PhantomData<R>);
+
+impl<'de, R: Range> Deserialize<'de> for Within<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        within::<R, D>(deserializer).map(|value| Self(value, PhantomData))
+    }
+}
+
+/// Reads a value that lies in a range.
+pub fn within<'de, R: Range, D: Deserializer<'de>>(deserializer: D) -> Result<R::Value, D::Error> {
+    deserializer.deserialize_any(Given(PhantomData::<R>))
+}
+
+/// Takes what is given while it is read: the reader then knows the place of the error.
+struct Given<R>(PhantomData<R>);
+
+impl<R: Range> Given<R> {
+    fn take<E: serde::de::Error>(given: &Value) -> Result<R::Value, E> {
+        R::take(given).ok_or_else(|| E::custom(format!("{} is not {}", shown(given), R::words())))
+    }
+}
+
+impl<'de, R: Range> Visitor<'de> for Given<R> {
+    type Value = R::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&R::words())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<R::Value, E> {
+        Self::take(&Value::Boolean(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<R::Value, E> {
+        Self::take(&Value::Integer(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<R::Value, E> {
+        let number = i64::try_from(value).map_err(|_| E::custom(format!("{value} is not {}", R::words())))?;
+        Self::take(&Value::Integer(number))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<R::Value, E> {
+        Self::take(&Value::Float(value))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<R::Value, E> {
+        Self::take(&Value::String(value.to_owned()))
+    }
+}
+
+/// Reads a list of values that lie in a range each.
+pub fn each_within<'de, R: Range, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<R::Value>, D::Error> {
+    Ok(Vec::<Within<R>>::deserialize(deserializer)?.into_iter().map(|one| one.0).collect())
+}
+
+/// Reads a word of a command line or an environment variable.
+///
+/// # Errors
+/// The word, and the range that it is not in.
+pub fn word_within<R: Range>(text: &str) -> Result<R::Value, String> {
+    let given = Value::String(text.to_owned());
+    R::take(&given).ok_or_else(|| format!("{text:?} is not {}", R::words()))
+}
+
+/// The value as an error quotes it: in short, and without control characters.
+fn shown(given: &Value) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    match given {
+        Value::String(text) if text.chars().count() <= CHARACTERS_MAX => format!("{text:?}"),
+        Value::String(text) => format!("{:?}...", text.chars().take(CHARACTERS_MAX).collect::<String>()),
+        other => other.to_string(),
+    }
+}
+
+/// Whole numbers.
+#[derive(Debug)]
+pub struct WholeIn<const LEAST: u32, const MOST: u32>;
+
+impl<const LEAST: u32, const MOST: u32> Range for WholeIn<LEAST, MOST> {
+    type Value = u32;
+
+    fn words() -> String {
+        format!("a whole number from {LEAST} to {MOST}")
+    }
+
+    fn take(given: &Value) -> Option<u32> {
+        let number = u32::try_from(given.as_integer()?).ok()?;
+        (LEAST..=MOST).contains(&number).then_some(number)
+    }
+}
+
+/// Numbers with a fraction; the ends are in thousandths.
+#[derive(Debug)]
+pub struct DecimalIn<const LEAST: u64, const MOST: u64>;
+
+impl<const LEAST: u64, const MOST: u64> Range for DecimalIn<LEAST, MOST> {
+    type Value = f64;
+
+    fn words() -> String {
+        format!("a number from {} to {}", thousandths(LEAST), thousandths(MOST))
+    }
+
+    fn take(given: &Value) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "what is not exact is far out of any range")]
+        let number = given.as_float().or_else(|| given.as_integer().map(|number| number as f64))?;
+        (thousandths(LEAST)..=thousandths(MOST)).contains(&number).then_some(number)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the ends of ranges are small")]
+fn thousandths(count: u64) -> f64 {
+    count as f64 / 1e3
+}
+
+/// Sizes, in bytes.
+#[derive(Debug)]
+pub struct SizeIn<const LEAST: u64, const MOST: u64>;
+
+impl<const LEAST: u64, const MOST: u64> Range for SizeIn<LEAST, MOST> {
+    type Value = u64;
+
+    fn words() -> String {
+        format!("a size from \"{}\" to \"{}\"", size(LEAST), size(MOST))
+    }
+
+    fn take(given: &Value) -> Option<u64> {
+        parse_bytes(given.as_str()?).filter(|bytes| (LEAST..=MOST).contains(bytes))
+    }
+}
+
+/// A size as it is written, where it is a whole number of some unit.
+fn size(bytes: u64) -> String {
+    let unit = [(40, "T"), (30, "G"), (20, "M"), (10, "k")]
+        .into_iter()
+        .find(|(shift, _)| bytes >> shift << shift == bytes && bytes > 0);
+    unit.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// Durations; the ends are in milliseconds.
+#[derive(Debug)]
+pub struct TimeIn<const LEAST: u64, const MOST: u64>;
+
+impl<const LEAST: u64, const MOST: u64> TimeIn<LEAST, MOST> {
+    /// Returns a duration, if it lies in the range.
+    pub fn check(time: Duration) -> Option<Duration> {
+        (Duration::from_millis(LEAST)..=Duration::from_millis(MOST)).contains(&time).then_some(time)
+    }
+}
+
+impl<const LEAST: u64, const MOST: u64> Range for TimeIn<LEAST, MOST> {
+    type Value = Duration;
+
+    fn words() -> String {
+        let shown = |milliseconds| humantime::format_duration(Duration::from_millis(milliseconds)).to_string();
+        format!("a duration from \"{}\" to \"{}\"", shown(LEAST), shown(MOST))
+    }
+
+    fn take(given: &Value) -> Option<Duration> {
+        humantime::parse_duration(given.as_str()?).ok().and_then(Self::check)
+    }
+}
+
+/// Texts of one form.
+macro_rules! forms {
+    ($($(#[$about:meta])* $name:ident: $words:literal, $fits:expr;)+) => {
+        $($(#[$about])*
+        #[derive(Debug)]
+        pub struct $name;
+
+        impl Range for $name {
+            type Value = String;
+
+            fn words() -> String {
+                $words.to_owned()
+            }
+
+            fn take(given: &Value) -> Option<String> {
+                let fits: fn(&str) -> bool = $fits;
+                given.as_str().filter(|text| fits(text)).map(str::to_owned)
+            }
+        })+
+
+        #[cfg(test)]
+        fn words_of_form(name: &str) -> Option<String> {
+            match name {
+                $(stringify!($name) => Some($name::words()),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+/// Ranges by their names.
+macro_rules! ranges {
+    ($($(#[$about:meta])* $name:ident = $range:ty;)+) => {
+        $($(#[$about])* pub type $name = $range;)+
+
+        /// The words of a range, by the name that the types use: for the reference.
+        #[cfg(test)]
+        pub fn words_of(name: &str) -> Option<String> {
+            match name {
+                $(stringify!($name) => Some(<$range as Range>::words()),)+
+                _ => words_of_form(name),
+            }
+        }
+    };
+}
+
+/// Largest file system and largest amount of memory: 16 TiB, which is as much as ext4 has with blocks of 4 KiB.
+const SIZE_MAX: u64 = 16 << 40;
+const SECOND_MS: u64 = 1000;
+const MINUTE_MS: u64 = 60 * SECOND_MS;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+ranges! {
+    /// Memory of a container: with less, no program starts in it.
+    MemorySize = SizeIn<{ 4 << 20 }, SIZE_MAX>;
+    /// What a container may write outside of its volumes.
+    DiskSize = SizeIn<{ 1 << 20 }, SIZE_MAX>;
+    /// A volume: ext4 needs as much for itself. A larger image takes long to make, and lies in memory.
+    VolumeSize = SizeIn<{ 1 << 20 }, { 1 << 40 }>;
+    /// Processors of a container: the kernel knows no quota below one millisecond in 100, and no machine with more.
+    ProcessorCount = DecimalIn<10, 8_192_000>;
+    /// Processes and threads of a container: with fewer nothing can be run beside its init, and the kernel has no more numbers.
+    ProcessCount = WholeIn<8, 4_194_304>;
+    /// Number of a user of a template: 0 is root, and 65534 nobody.
+    UserId = WholeIn<1, 65_533>;
+    /// TCP port.
+    Port = WholeIn<1, 65_535>;
+    /// Deadline of a probe.
+    ProbeTime = TimeIn<100, HOUR_MS>;
+    /// Deadline of a case.
+    CaseTime = TimeIn<100, { 24 * HOUR_MS }>;
+    /// Lifetime of a kept lab.
+    KeptTime = TimeIn<SECOND_MS, 31_557_600_000>;
+    /// Time in which faults are played.
+    ChaosLength = TimeIn<100, HOUR_MS>;
+    /// Longest duration of one fault.
+    FaultTime = TimeIn<10, { 10 * MINUTE_MS }>;
+    /// Time without faults at the end.
+    QuietTime = TimeIn<1, { 10 * MINUTE_MS }>;
+    /// Time that recovery may take.
+    RecoveryTime = TimeIn<100, HOUR_MS>;
+    /// Faults at the same time.
+    ConcurrentFaults = WholeIn<1, 64>;
+    /// What a container may use in a case.
+    UsageSize = SizeIn<1, SIZE_MAX>;
+    /// Processor time that a container may use in a case: up to ten days of it.
+    UsageSeconds = DecimalIn<1, 864_000_000>;
+    /// Change of an operation that matters, in percent: below, noise is larger; above, nothing would ever be found.
+    WorsePercent = DecimalIn<1000, 1_000_000>;
+    /// Recorded duration of a case, in seconds: up to a day.
+    CaseSeconds = DecimalIn<0, 86_400_000>;
+    /// First id of the host that stands for one in a container.
+    FirstId = WholeIn<1000, 4_294_901_759>;
+    /// Number of ids: each container has those of a whole system.
+    IdCount = WholeIn<65_536, 4_294_966_295>;
+    /// How long a capture of packets lasts.
+    CaptureTime = TimeIn<100, { 24 * HOUR_MS }>;
+    /// How long an operation is repeated for a baseline.
+    RepeatTime = TimeIn<SECOND_MS, HOUR_MS>;
+    /// Age of runs.
+    RunAge = TimeIn<SECOND_MS, 315_576_000_000>;
+}
+
+forms! {
+    /// Name of a user or group.
+    UserName: "the name of a user: up to 32 of a-z, 0-9, '-' and '_', a letter or '_' first", |text| {
+        let mut characters = text.chars();
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        text.len() <= 32 && characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_') && characters.all(good)
+    };
+    /// Owner of a file.
+    OwnerName: "`user` or `user:group`, each by its name or a number from 0 to 65535", |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
+        let one = |part: &str| {
+            let is_number = part.chars().all(|c| c.is_ascii_digit());
+            let is_good = (1..=32).contains(&part.len()) && part.chars().all(good) && !part.starts_with('-');
+            is_good && (!is_number || part.parse::<u16>().is_ok())
+        };
+        let (user, group) = text.split_once(':').unwrap_or((text, text));
+        one(user) && one(group)
+    };
+    /// Login shell.
+    ShellPath: "an absolute path in the container without ':', `..` and control characters", |text| {
+        is_absolute_path(text) && !text.contains(':')
+    };
+    /// Path in a container.
+    MachinePath: "an absolute path in the container without `..` and control characters", |text| is_absolute_path(text);
+    /// Path in a container that a pattern of a shell may stand in.
+    LogPattern: "an absolute path in the container without `..` and control characters", |text| is_absolute_path(text);
+    /// Folder of packages.
+    PackageFolder: "an absolute path of a folder in the container, and not /", |text| {
+        is_absolute_path(text) && text.trim_end_matches('/').len() > 1
+    };
+    /// Place of a volume.
+    VolumePath: "an absolute path below / of letters, digits, '-', '_', '.' and '+', without `.`, `..` and an empty part, \
+                 and not /proc, /sys, /dev or below them: those are the kernel's", |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+        let part = |part: &str| {
+            (1..=255).contains(&part.len()) && part != "." && part != ".." && part.chars().all(good)
+        };
+        let kernels = ["proc", "sys", "dev"];
+        is_absolute_path(text)
+            && text[1..].split('/').all(part)
+            && text[1..].split('/').next().is_some_and(|top| !kernels.contains(&top))
+    };
+    /// systemd unit.
+    UnitName: "the name of a systemd unit, such as nginx.service", |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "@:_.-\\".contains(c);
+        (1..=255).contains(&text.len()) && !text.starts_with(['-', '.']) && text.chars().all(good)
+    };
+    /// Name of an environment variable.
+    VariableName: "the name of a variable: up to 255 of letters, digits and '_', no digit first", |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        (1..=255).contains(&text.len()) && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(good)
+    };
+    /// Value of an environment variable: LXC reads it from a line of its configuration.
+    VariableValue: "up to 4096 bytes without control characters, and without blanks at their ends", |text| {
+        text.len() <= 4096 && !text.chars().any(char::is_control) && text.trim() == text
+    };
+    /// Version of Python.
+    PythonVersion: "a version of Python, such as \"3.11\"", |text| {
+        let number = |part: &str| (1..=3).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
+        text.split_once('.').is_some_and(|(major, minor)| number(major) && number(minor))
+    };
+    /// Where a page is asked for.
+    HttpTarget: "`/path`, or `:port/path` with a port from 1 to 65535, without blanks", |text| {
+        let rest = text.strip_prefix(':').map_or(Some(text), |rest| {
+            let (port, path) = rest.split_at(rest.find('/')?);
+            (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(path)
+        });
+        rest.is_some_and(|path| path.starts_with('/') && path.len() <= 4096 && path.bytes().all(|byte| byte.is_ascii_graphic()))
+    };
+    /// Word of a command.
+    CommandWord: "up to 131071 bytes without a zero byte", |text| text.len() < 131_072 && !text.contains('\0');
+    /// Cargo package.
+    PackageName: "the name of a Cargo package: up to 64 of letters, digits, '-' and '_', a letter first", |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        (1..=64).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good)
+    };
+    /// Folder of a project.
+    ProjectFolder: "the path of a folder, of 1 to 4096 bytes without control characters", |text| {
+        (1..=4096).contains(&text.len()) && !text.chars().any(char::is_control)
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<R: Range<Value: std::fmt::Debug>>(good: &[&str], bad: &[&str]) {
+        let value = |text: &str| toml::from_str::<toml::Table>(&format!("x = {text}")).unwrap()["x"].clone();
+        for text in good {
+            assert!(R::take(&value(text)).is_some(), "{text} is {}", R::words());
+        }
+        for text in bad {
+            assert!(R::take(&value(text)).is_none(), "{text} is not {}", R::words());
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        check::<WholeIn<8, 100>>(&["8", "100"], &["7", "101", "-8", "0", "8.0", "'8'", "nan", "[8]", "99999999999"]);
+        let bad = ["0", "-1", "nan", "inf", "-inf", "1e300", "0.009", "8193", "true", "'1'"];
+        check::<ProcessorCount>(&["0.01", "1", "2.5", "8192"], &bad);
+        assert_eq!(ProcessorCount::words(), "a number from 0.01 to 8192");
+        check::<CaseSeconds>(&["0", "0.0", "86400"], &["-0.1", "86400.1", "nan"]);
+    }
+
+    #[test]
+    fn sizes_and_durations() {
+        check::<MemorySize>(
+            &["'4M'", "'4194304'", "'16T'", "'1.5G'"],
+            &["'1k'", "'0'", "''", "'17T'", "'1e9'", "'-4M'", "4194304"],
+        );
+        assert_eq!(MemorySize::words(), "a size from \"4M\" to \"16T\"");
+        assert_eq!(UsageSize::words(), "a size from \"1\" to \"16T\"");
+        check::<CaseTime>(
+            &["'100ms'", "'24h'", "'1h 30m'"],
+            &["'99ms'", "'0s'", "'25h'", "'99999999999999999999h'", "'-1s'", "''", "5"],
+        );
+        assert_eq!(CaseTime::words(), "a duration from \"100ms\" to \"1day\"");
+        assert_eq!(KeptTime::words(), "a duration from \"1s\" to \"1year\"");
+        assert_eq!(RunAge::words(), "a duration from \"1s\" to \"10years\"");
+    }
+
+    #[test]
+    fn texts() {
+        check::<UserName>(
+            &["'u'", "'_apt'", "'www-data'"],
+            &["''", "'us:er'", "'0a'", "'A'", "'a b'", "\"a\\nb\"", &format!("'{}'", "a".repeat(33))],
+        );
+        check::<OwnerName>(
+            &["'root'", "'root:root'", "'0:65535'", "'www-data:adm'"],
+            &["''", "':'", "'a:'", "'a:b:c'", "'65536'", "'a b'", "'-x'"],
+        );
+        check::<ShellPath>(&["'/bin/sh'"], &["'sh'", "'/bin/sh:x'", "\"/bin/sh\\n\"", "'/../x'"]);
+        let bad = [
+            "'/'",
+            "'x'",
+            "''",
+            "'/proc'",
+            "'/proc/x'",
+            "'/sys'",
+            "'/dev/shm'",
+            "'/a/../b'",
+            "'/a/./b'",
+            "'/a//b'",
+            "'/a/'",
+            "'/a b'",
+            "\"/a\\nb\"",
+            "'/a#b'",
+        ];
+        check::<VolumePath>(&["'/data'", "'/var/lib/x-y_z.1+2'", "'/process'", "'/srv/dev'"], &bad);
+        check::<UnitName>(
+            &["'a.service'", "'b@1.timer'", "'a'"],
+            &["''", "'-a.service'", "'a b.service'", "'../a.service'"],
+        );
+        check::<VariableName>(&["'LC_TIME'", "'_x'"], &["''", "'A=B'", "'1A'", "'A B'", "\"A\\nB\""]);
+        check::<VariableValue>(&["''", "'a b'"], &["' a'", "\"a\\nlxc.x = y\""]);
+        check::<PythonVersion>(&["'3.11'"], &["'3'", "'3.'", "'3.11.2'", "'x.y'"]);
+        check::<HttpTarget>(
+            &["'/'", "':8080/x?y=1'"],
+            &["'x'", "''", "':0/'", "':65536/'", "':80'", "'/a b'", "':+80/'"],
+        );
+        check::<ProjectFolder>(&["'containers'", "'../a'", "'.'"], &["''", "\"a\\nb\""]);
+        check::<PackageFolder>(&["'/opt/x'"], &["'/'", "'//'", "'opt'"]);
+    }
+
+    #[test]
+    fn an_error_quotes_the_value_in_short() {
+        assert_eq!(shown(&Value::String("a\n".repeat(100))).len(), 30 * 3 + 5);
+        assert_eq!(word_within::<CaseTime>("0s").unwrap_err(), "\"0s\" is not a duration from \"100ms\" to \"1day\"");
+    }
+}

@@ -1,0 +1,223 @@
+//! The events of a run's folder, read line by line: whatever a killed engine, a full disk or a bad block left of them.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+
+use super::Stamped;
+
+/// Name of the file of events in a run's folder.
+pub const EVENTS_FILE: &str = "events.jsonl";
+
+/// Longest line that is read as an event, in bytes. An engine writes none of this length; what lies there then is damaged.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+
+/// Reads events one after the other, and counts the lines that are none.
+#[derive(Debug)]
+pub struct EventReader {
+    file: Option<BufReader<File>>,
+    line: Vec<u8>,
+    number: usize,
+    gaps: EventGaps,
+}
+
+/// Parts of a file of events that are no events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventGaps {
+    /// There is no such file.
+    is_missing: bool,
+    /// The file has no line.
+    is_empty: bool,
+    /// The last line has no end.
+    is_cut: bool,
+    /// Lines that cannot be read.
+    damaged: usize,
+    /// The first of them: its number, and the reason.
+    first_damaged: Option<(usize, String)>,
+    /// Events whose kind only another engine knows.
+    unknown: usize,
+}
+
+impl EventGaps {
+    /// A sentence for each kind of gap.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if self.is_missing {
+            sentences.push(format!("there is no {EVENTS_FILE}: what happened in the cases is not known"));
+        }
+        if self.is_empty {
+            sentences.push(format!(
+                "{EVENTS_FILE} is empty: the engine ended, or its disk was full, before the first event"
+            ));
+        }
+        if let Some((number, why)) = &self.first_damaged {
+            let lines = if self.damaged == 1 { "1 line".to_owned() } else { format!("{} lines", self.damaged) };
+            let first =
+                if self.damaged == 1 { format!("line {number}") } else { format!("the first is line {number}") };
+            sentences.push(format!(
+                "{lines} of {EVENTS_FILE} cannot be read, and what they told is missing ({first}: {why})"
+            ));
+        }
+        if self.is_cut {
+            sentences.push(format!("the last line of {EVENTS_FILE} was written half, and is left out"));
+        }
+        if self.unknown > 0 {
+            let events =
+                if self.unknown == 1 { "1 event is".to_owned() } else { format!("{} events are", self.unknown) };
+            sentences.push(format!("{events} of a kind that this engine does not know, and left out"));
+        }
+        sentences
+    }
+}
+
+impl EventReader {
+    /// Opens the events of the run in this folder. Where there are none, that is a gap, and no error. Links are not followed.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is none.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(EVENTS_FILE);
+        let reader = |file| Self { file, line: Vec::new(), number: 0, gaps: EventGaps::default() };
+        let mut options = File::options();
+        let file = match options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let gaps = EventGaps { is_missing: true, ..EventGaps::default() };
+                return Ok(Self { gaps, ..reader(None) });
+            }
+            file => file.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let metadata = file.metadata().with_context(|| format!("reading {}", path.display()))?;
+        if !metadata.is_file() {
+            anyhow::bail!("{} is no file", path.display());
+        }
+        let gaps = EventGaps { is_empty: metadata.len() == 0, ..EventGaps::default() };
+        Ok(Self { gaps, ..reader(Some(BufReader::new(file))) })
+    }
+
+    /// Returns the next event; `None` at the end. Lines that are no events are counted and passed over.
+    ///
+    /// # Errors
+    /// When the file cannot be read further.
+    pub fn next_event(&mut self) -> anyhow::Result<Option<Stamped>> {
+        let Some(file) = &mut self.file else { return Ok(None) };
+        loop {
+            self.line.clear();
+            let mut bounded = file.by_ref().take(LINE_BYTES_MAX);
+            bounded.read_until(b'\n', &mut self.line).with_context(|| format!("reading {EVENTS_FILE}"))?;
+            if self.line.is_empty() {
+                return Ok(None);
+            }
+            self.number += 1;
+            let is_whole = self.line.pop_if(|last| *last == b'\n').is_some();
+            if !is_whole && (self.line.len() as u64) < LINE_BYTES_MAX {
+                self.gaps.is_cut = true;
+                return Ok(None);
+            }
+            #[cfg(test)]
+            work::count(1);
+            match serde_json::from_slice(&self.line) {
+                Ok(stamped) => return Ok(Some(stamped)),
+                // An event of a later engine: readers pass over what they do not know.
+                Err(error) if error.to_string().starts_with("unknown variant") => self.gaps.unknown += 1,
+                Err(error) => {
+                    self.gaps.damaged += 1;
+                    self.gaps.first_damaged.get_or_insert_with(|| (self.number, error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Whether there is no file of events at all.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.gaps.is_missing
+    }
+
+    /// Gaps that were met so far.
+    #[must_use]
+    pub fn gaps(&self) -> &EventGaps {
+        &self.gaps
+    }
+}
+
+/// Work that readers of events do, counted for tests: lines parsed and events handed out.
+#[cfg(test)]
+pub mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static DONE: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Adds to what this thread has done.
+    pub fn count(more: usize) {
+        DONE.set(DONE.get() + more);
+    }
+
+    /// Returns what this thread does meanwhile.
+    pub fn of(action: impl FnOnce()) -> usize {
+        let before = DONE.get();
+        action();
+        DONE.get() - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: Option<&[u8]>) -> (usize, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(content) = content {
+            std::fs::write(folder.path().join(EVENTS_FILE), content).unwrap();
+        }
+        let mut reader = EventReader::open(folder.path()).unwrap();
+        let count = std::iter::from_fn(|| reader.next_event().unwrap()).count();
+        (count, reader.gaps().sentences())
+    }
+
+    #[test]
+    fn whatever_is_left_of_events_is_read_and_the_rest_is_said() {
+        const LINE: &str = r#"{"at_ms":1.0,"event":"warning","message":"m"}"#;
+        let check = |content: Option<&[u8]>, count: usize, expected: &[&str]| {
+            let (found, sentences) = read(content);
+            assert_eq!((found, sentences.len()), (count, expected.len()), "{sentences:?}");
+            for (sentence, part) in sentences.iter().zip(expected) {
+                assert!(sentence.contains(part), "{sentence}");
+            }
+        };
+        check(Some(format!("{LINE}\n{LINE}\n").as_bytes()), 2, &[]);
+        check(None, 0, &["there is no events.jsonl"]);
+        check(Some(b""), 0, &["events.jsonl is empty"]);
+        check(Some(format!("{LINE}\n{{\"at_ms\":2.0,\"ev").as_bytes()), 1, &["was written half"]);
+        // Whole, but for its end: nobody knows whether the last number is.
+        check(Some(LINE.as_bytes()), 0, &["was written half"]);
+        let torn = format!("{LINE}\n{{\"at_ms\":2.0,\"ev{LINE}\n\0\0\0\n{LINE}\n");
+        check(
+            Some(torn.as_bytes()),
+            2,
+            &["2 lines of events.jsonl cannot be read, and what they told is missing (the first is line 2"],
+        );
+        let mut bytes = LINE.as_bytes().to_vec();
+        bytes.extend_from_slice(b"\n\xff\xfe\n");
+        check(Some(&bytes), 1, &["1 line of events.jsonl cannot be read, and what they told is missing (line 2: "]);
+        let later = r#"{"at_ms":1.0,"event":"of_a_later_engine","x":1}"#;
+        check(
+            Some(format!("{later}\n{LINE}\n").as_bytes()),
+            1,
+            &["1 event is of a kind that this engine does not know"],
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&folder.path().join(EVENTS_FILE), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(EventReader::open(folder.path()).unwrap_err().to_string().ends_with("is no file"));
+    }
+}

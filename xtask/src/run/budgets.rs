@@ -1,0 +1,27 @@
+//! Whether this host has what a lab needs at least, of all that labs share: asked before the lab is made.
+
+use crate::error::{Error, HostCause};
+use crate::host::budget::{Need, shortage};
+use crate::manifest::{Init, Project, Template, VolumeKind};
+
+/// Requires what machines of these templates need.
+///
+/// # Errors
+/// [`HostCause::Budget`] with the budget that has too little left, and what gives it more.
+pub(super) fn require<'a>(project: &Project, templates: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let templates = templates.filter_map(|name| project.templates.get(name));
+    let Some(shortage) = shortage(&need(templates, project.ids.first)) else { return Ok(()) };
+    let detail = shortage.to_string();
+    Err(Error::EveryCase { cause: HostCause::Budget, detail, cure: shortage.cure })
+}
+
+fn need<'a>(templates: impl Iterator<Item = &'a Template>, first_id: u32) -> Need {
+    let mut need = Need { root_id: first_id, ..Need::default() };
+    for template in templates {
+        need.machines += 1;
+        need.systemd_machines += u64::from(template.init == Init::Systemd);
+        need.images += template.volumes.iter().filter(|volume| volume.kind == VolumeKind::Ext4).count() as u64;
+        need.memory_bytes = need.memory_bytes.saturating_add(template.limits.memory);
+    }
+    need
+}
