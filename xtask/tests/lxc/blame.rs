@@ -328,8 +328,8 @@ fn requests_of_a_case_that_is_over_never_run_in_the_next_ones_machine() {
 fn a_reboot_is_told_and_its_faults_are_on_again() {
     let _host = Host::take();
     let project = Project::new(MINI);
-    let body = "    a.exec(['/bin/sh', '-c', '(sleep 0.3; reboot -f) > /dev/null 2>&1 & exit 0'])\n    fault = \
-                a.inject('pids.cap', free=5)\n    first = a.sh(\"cut -d' ' -f22 /proc/1/stat\").stdout_text\n    def again():\n        \
+    let body = "    fault = a.inject('pids.cap', free=5)\n    a.exec(['/bin/sh', '-c', '(sleep 0.3; reboot -f) > /dev/null 2>&1 & \
+                exit 0'])\n    first = a.sh(\"cut -d' ' -f22 /proc/1/stat\").stdout_text\n    def again():\n        \
                 try:\n            return a.sh(\"cut -d' ' -f22 /proc/1/stat\").stdout_text not in ('', first)\n        except \
                 e2e.RequestError:\n            return False\n    lab.eventually('it has rebooted', 20, again)\n    line = 'for i in 1 2 3 \
                 4 5 6 7 8; do sleep 1 & done; wait'\n    lab.eventually('the cap is on again', 20, lambda: \"can't fork\" in \
