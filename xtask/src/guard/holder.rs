@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Owner;
-use crate::host::process::Stat;
+use crate::host::process::{Stat, has_ended};
 
 /// Most characters of a command line that are shown.
 const COMMAND_MAX: usize = 80;
@@ -41,8 +41,7 @@ impl Holder {
     /// Whether nobody will ever tell it to go: its engine is gone, and it cannot notice that because it stands still.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        let is_gone = |pid: i32| Stat::of(pid).is_none_or(|stat| matches!(stat.state, 'Z' | 'X'));
-        self.is_stopped() && self.owner.as_ref().is_some_and(|owner| is_gone(owner.engine_pid))
+        self.is_stopped() && self.owner.as_ref().is_some_and(|owner| has_ended(owner.engine_pid))
     }
 
     /// Whether it stands still by a signal.
@@ -78,7 +77,7 @@ fn pid_of(lock: &Path) -> Option<i32> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let listed = listed(&locks, &format!("{major:02x}:{minor:02x}:{}", metadata.ino()))?;
     // A lock that was handed on lives longer than the process that took it.
-    if Stat::of(listed).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X')) { Some(listed) } else { with_file(lock) }
+    if has_ended(listed) { with_file(lock) } else { Some(listed) }
 }
 
 fn listed(locks: &str, file: &str) -> Option<i32> {

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::container::Container;
 use super::exec::tail_of;
+use super::findings::oom_kill_field;
 use crate::guard::ProcessEnd;
 use crate::host::kmsg::KernelLog;
 use crate::host::lxc::{self, InitEnd};
@@ -106,8 +107,7 @@ impl Container {
 
 /// Whether a message of the kernel says that it killed this process, in a control group below this one, for the group's bound.
 fn killed_for_memory(message: &str, pid: i32, group: &str) -> bool {
-    let Some(rest) = message.strip_prefix("oom-kill:") else { return false };
-    let value = |name: &str| rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let value = |name: &str| oom_kill_field(message, name);
     let below = value("task_memcg").and_then(|path| path.trim_start_matches('/').strip_prefix(group));
     value("constraint") == Some("CONSTRAINT_MEMCG")
         && value("pid").and_then(|text| text.parse().ok()) == Some(pid)

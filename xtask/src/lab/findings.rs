@@ -82,10 +82,16 @@ impl Lab {
     }
 }
 
+/// A field of the kernel's message that it killed a process for want of memory; absent in other messages.
+pub(super) fn oom_kill_field<'a>(message: &'a str, name: &str) -> Option<&'a str> {
+    let rest = message.strip_prefix("oom-kill:")?;
+    rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// What a message of the kernel says of a lab in this slot.
 fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
-    if let Some(rest) = message.strip_prefix("oom-kill:") {
-        let value = |name: &str| rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    if message.starts_with("oom-kill:") {
+        let value = |name: &str| oom_kill_field(message, name);
         let group = value("task_memcg")?.trim_start_matches('/').strip_prefix(slot)?.strip_prefix('/')?;
         let container = group.split('/').next().map(str::to_owned);
         let (about, pid) = (value("task")?.to_owned(), value("pid")?);
