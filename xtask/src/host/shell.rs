@@ -22,7 +22,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::Pid;
 
-use super::held_clock::HeldClock;
+use super::held_clock::{HeldClock, Stopwatch};
 use super::invoker::Invoker;
 use super::patience::{self, Deadline};
 use crate::program::named;
@@ -45,8 +45,27 @@ pub struct Command {
     stdin: Stdin,
     deadline: Option<Duration>,
     clock: Option<Arc<HeldClock>>,
+    loss: Option<LossSign>,
     user: Option<(u32, u32)>,
     group: Option<PathBuf>,
+}
+
+/// A sign that a command waits for something that will never come. It is asked again and again while the command runs.
+#[derive(Clone)]
+struct LossSign(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for LossSign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LossSign")
+    }
+}
+
+/// The end of waiting for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Ended,
+    Deadline,
+    Lost,
 }
 
 /// What a command reads.
@@ -142,6 +161,7 @@ impl Command {
             stdin: Stdin::Nothing,
             deadline: None,
             clock: None,
+            loss: None,
             user: None,
             group: None,
         }
@@ -225,6 +245,13 @@ impl Command {
     #[must_use]
     pub fn clock(mut self, clock: Arc<HeldClock>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Kills it as soon as the sign says that it will never end; its status is that of the kill.
+    #[must_use]
+    pub fn kill_when(mut self, is_lost: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.loss = Some(LossSign(Arc::new(is_lost)));
         self
     }
 
@@ -352,9 +379,9 @@ impl Command {
                 stdout: String::new(),
                 stderr: String::new(),
             })?;
-        let mut timed_out = false;
-        if !self.ends_in_time(&handle) {
-            timed_out = true;
+        let waited = self.wait(&handle);
+        let timed_out = waited == Wait::Deadline;
+        if waited != Wait::Ended {
             for pid in handle.pids() {
                 let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
             }
@@ -378,18 +405,20 @@ impl Command {
         }
     }
 
-    fn ends_in_time(&self, handle: &duct::Handle) -> bool {
-        let Some(clock) = &self.clock else { return matches!(handle.wait_timeout(self.time()), Ok(Some(_))) };
-        let watch = clock.watch();
+    fn wait(&self, handle: &duct::Handle) -> Wait {
+        let (begun, watch) = (Instant::now(), self.clock.as_ref().map(HeldClock::watch));
+        let poll = if watch.is_some() || self.loss.is_some() { CLOCK_POLL } else { Duration::MAX };
         loop {
-            let left = self.time().saturating_sub(watch.elapsed());
-            if left.is_zero() || clock.is_over() {
-                return false;
+            let elapsed = watch.as_ref().map_or_else(|| begun.elapsed(), Stopwatch::elapsed);
+            let left = self.time().saturating_sub(elapsed);
+            if left.is_zero() || self.clock.as_ref().is_some_and(|clock| clock.is_over()) {
+                return Wait::Deadline;
             }
-            match handle.wait_timeout(left.min(CLOCK_POLL)) {
-                Ok(Some(_)) => return true,
+            match handle.wait_timeout(left.min(poll)) {
+                Ok(Some(_)) => return Wait::Ended,
+                Ok(None) if self.loss.as_ref().is_some_and(|loss| (loss.0)()) => return Wait::Lost,
                 Ok(None) => {}
-                Err(_) => return false,
+                Err(_) => return Wait::Deadline,
             }
         }
     }
@@ -759,6 +788,17 @@ mod tests {
         command.run().unwrap();
         clock.let_go();
         assert!(matches!(command.run().unwrap_err().problem, Problem::Deadline(_)));
+    }
+
+    #[test]
+    fn a_command_that_will_never_end_is_killed_as_soon_as_that_is_known() {
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let is_lost = move || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        let command = Command::new("sleep").arg("600").deadline(Duration::from_secs(300)).kill_when(is_lost);
+        let output = command.output().unwrap();
+        assert_eq!((output.status, output.timed_out), (128 + Signal::SIGKILL as i32, false));
+        let other = Command::new("sh").args(["-c", "sleep 0.4; exit 7"]).kill_when(|| false).output().unwrap();
+        assert_eq!((other.status, other.timed_out), (7, false));
     }
 
     #[test]

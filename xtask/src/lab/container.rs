@@ -80,7 +80,8 @@ impl Container {
         container
     }
 
-    fn starts_seen(&self) -> u64 {
+    /// How often it was started, by the engine or by itself.
+    pub(super) fn starts_seen(&self) -> u64 {
         std::fs::metadata(self.places.starts()).map_or(0, |metadata| metadata.len()) // a line end each
     }
 

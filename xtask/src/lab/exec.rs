@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
@@ -16,12 +16,15 @@ use super::machine::Machine;
 use super::ssh::Passwd;
 use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
-use crate::host::process::kill_marked;
+use crate::host::process::{Running, kill_marked};
 use crate::host::rooted;
 use crate::host::shell::{Command, Output};
 
 /// How long the processes of an exec that passed its deadline may take to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
+
+/// How long lxc-attach may take from its start to the start of its program.
+const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
 /// How often lxc-attach is started when it ends before it has begun.
 const ATTACH_TRIES: usize = 3;
@@ -136,7 +139,7 @@ impl Container {
             user: user.as_ref().map(|user| (user.uid, user.gid)),
         };
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
-        let command = command.clock(Arc::clone(self.clock()));
+        let command = command.clock(Arc::clone(self.clock())).kill_when(self.lost_at_a_start(&mark));
         let run = || -> anyhow::Result<_> {
             let stream = || stream_file(&request.streams_dir, owner);
             let (stdout, stderr) = (stream()?, stream()?);
@@ -152,10 +155,9 @@ impl Container {
             (stdout, stderr, ended) = run()?;
         }
         if ended.timed_out {
-            let killed =
-                kill_marked(&self.cgroup(), &format!("{MARK_VARIABLE}={mark}"), KILL_DEADLINE.scaled(), &|| {
-                    self.outage().is_some() // what is frozen dies when it thaws
-                });
+            let killed = kill_marked(&self.cgroup(), &mark_of(&mark), KILL_DEADLINE.scaled(), &|| {
+                self.outage().is_some() // what is frozen dies when it thaws
+            });
             killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
             self.fail_if_dead()?;
@@ -168,6 +170,21 @@ impl Container {
         }
         let Output { status, duration, timed_out, .. } = ended;
         Ok(ExecOutput { status, duration, timed_out, deadline: request.deadline, stdout, stderr })
+    }
+
+    /// A sign for the lxc-attach of an exec: the container was started anew, and no process of the exec is in it. An lxc-start that
+    /// reboots its container forgets whom it owes an answer, and an lxc-attach that has just asked waits for it forever.
+    fn lost_at_a_start(&self, mark: &str) -> impl Fn() -> bool + Send + Sync + use<> {
+        let (container, starts) = (self.clone(), self.starts_seen());
+        let (mark, lost_since) = (mark_of(mark), Mutex::new(None));
+        move || {
+            let mut since = lost_since.lock().unwrap_or_else(PoisonError::into_inner);
+            if container.starts_seen() == starts || !Running::marked(&container.cgroup(), &mark).is_empty() {
+                *since = None;
+                return false;
+            }
+            since.get_or_insert_with(Instant::now).elapsed() > ATTACH_DEADLINE.scaled()
+        }
     }
 
     /// Whether a program comes to its end in the container, outage or not: the sign of life itself.
@@ -247,6 +264,11 @@ impl Container {
         let passwd = rooted::read(&self.root()?, "/etc/passwd")?;
         Passwd::find(&passwd, name).with_context(|| format!("there is no user {name:?} in {}", self.machine().name))
     }
+}
+
+/// The variable of an exec's processes with its value.
+fn mark_of(mark: &str) -> String {
+    format!("{MARK_VARIABLE}={mark}")
 }
 
 /// The environment of a program that a user, by entry and name, or root runs in a machine.

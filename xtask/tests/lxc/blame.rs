@@ -324,6 +324,40 @@ fn requests_of_a_case_that_is_over_never_run_in_the_next_ones_machine() {
     }
 }
 
+/// Runs programs in a machine all the time while it reboots five times; none may take as long as its deadline.
+const AMID_REBOOTS: &str = "    import threading
+    over = threading.Event()
+    longest = [0.0]
+    def runs():
+        while not over.is_set():
+            begun = time.monotonic()
+            try:
+                a.exec(['/bin/true'], deadline=60)
+            except e2e.RequestError:
+                time.sleep(0.01)
+            longest.append(time.monotonic() - begun)
+    threads = [threading.Thread(target=runs) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        a.exec(['reboot', '-f'], deadline=60)
+        lab.eventually('it is up again', 20, lambda: a.exec(['/bin/true']).status == 0)
+    over.set()
+    for thread in threads:
+        thread.join()
+    lab.log(f'{len(longest)} programs, the longest took {max(longest):.1f} s')
+    lab.check(max(longest) < 30, f'each program ends; the longest took {max(longest):.1f} s')
+";
+
+#[test]
+fn programs_in_a_machine_that_reboots_end_with_it() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    project.scenario("amid_reboots", "odd", "[[expects]]\nfinding = \"rebooted\"\n", AMID_REBOOTS);
+    let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+}
+
 #[test]
 fn a_reboot_is_told_and_its_faults_are_on_again() {
     let _host = Host::take();
