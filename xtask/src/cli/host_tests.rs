@@ -32,7 +32,7 @@ pub struct HostArgs {
 enum KindName {
     /// User-Mode Linux: cgroup v2 and another kernel, as an ordinary process
     Uml,
-    /// QEMU: a Debian kernel with AppArmor and systemd, on an emulated processor; takes an hour
+    /// QEMU: a Debian kernel with AppArmor and systemd, on an emulated processor; takes twenty minutes
     Qemu,
     /// Incus: a privileged and an unprivileged instance on this machine
     Incus,

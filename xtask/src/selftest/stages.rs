@@ -142,7 +142,10 @@ impl Repository {
             let mut guests = None;
             for stage in stages {
                 if *stage == BESIDE_GUESTS && has_host {
-                    guests = Some(scope.spawn(|| self.host_unseen()));
+                    guests = Some(scope.spawn(|| {
+                        let begun = Instant::now();
+                        self.host_unseen().map(|(passed, said)| (passed, said, begun.elapsed()))
+                    }));
                 }
                 if needs_templates(stage)
                     && let Some(building) = templates.take()
@@ -151,15 +154,15 @@ impl Repository {
                 }
                 show(&format!("==> {}", stage.name()));
                 let started = Instant::now();
-                let passed = match guests.take_if(|_| *stage == Stage::Host) {
+                let (passed, time) = match guests.take_if(|_| *stage == Stage::Host) {
                     Some(running) => {
-                        let (passed, said) = joined(running)?;
+                        let (passed, said, time) = joined(running)?;
                         show(said.trim_end());
-                        passed
+                        (passed, time)
                     }
-                    None => self.carry_out(*stage, show)?,
+                    None => (self.carry_out(*stage, show)?, started.elapsed()),
                 };
-                summary.times.push((*stage, started.elapsed()));
+                summary.times.push((*stage, time));
                 if !passed {
                     summary.failed = Some(*stage);
                     break;
@@ -377,7 +380,8 @@ impl Summary {
         if self.failed.is_none() { EXIT_PASSED } else { EXIT_FAILED }
     }
 
-    /// A line for each stage that was run, with its time in seconds, and the result.
+    /// A line for each stage that was run, with its time in seconds, and the result. The times of stages that ran beside each other
+    /// overlap.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let line = |(stage, time): &(Stage, Duration)| {
