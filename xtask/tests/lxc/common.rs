@@ -184,7 +184,12 @@ pub fn with_slot(args: &[&str]) -> Vec<String> {
 
 /// Takes back what this process's slot has: a kept lab, and what killed runs left.
 pub fn clean_slot() {
-    engine().args(["clean", "--slot", slot()]).dir("/").run().unwrap();
+    clean(slot());
+}
+
+/// Takes back what a slot has.
+pub fn clean(slot: &str) {
+    engine().args(["clean", "--slot", slot]).dir("/").run().unwrap();
 }
 
 /// The folder of the scenarios' programs.
@@ -271,8 +276,13 @@ pub fn e2e(project: &Path, args: &[&str]) -> Command {
 
 /// The arguments of `e2e` as [`e2e`] gives them.
 pub fn e2e_args(project: &Path, args: &[&str]) -> Vec<String> {
+    e2e_args_in(slot(), project, args)
+}
+
+/// The arguments of `e2e` in a slot that the test has beside its own: it has the whole host.
+pub fn e2e_args_in(slot: &str, project: &Path, args: &[&str]) -> Vec<String> {
     let mut words: Vec<String> = ["--root", &project.display().to_string(), "e2e"].map(String::from).to_vec();
-    words.extend(["--slot", slot(), "--binaries", &binaries().display().to_string()].map(String::from));
+    words.extend(["--slot", slot, "--binaries", &binaries().display().to_string()].map(String::from));
     words.extend(args.iter().map(|arg| (*arg).to_owned()));
     words
 }
@@ -294,7 +304,12 @@ pub fn start<'a>(dir: &Path, words: impl IntoIterator<Item = &'a str>, environme
 
 /// The process of the guard that holds the tests' slot.
 pub fn guard_pid() -> Option<i32> {
-    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(slot()).join("owner.json")).ok()?;
+    guard_pid_of(slot())
+}
+
+/// The process of the guard that holds a slot.
+pub fn guard_pid_of(slot: &str) -> Option<i32> {
+    let text = std::fs::read_to_string(Path::new("/run/mancer-e2e").join(slot).join("owner.json")).ok()?;
     let owner: Value = serde_json::from_str(&text).ok()?;
     i32::try_from(owner["guard_pid"].as_i64()?).ok()
 }
