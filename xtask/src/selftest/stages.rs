@@ -296,7 +296,7 @@ impl Repository {
         let program = self.lxc_program()?;
         let mut words = vec!["env".to_owned(), format!("CARGO={}", self.cargo.display())];
         // A test that builds something does so with the user's own Cargo.
-        let of_tests = ["E2E_TEST_CRASHES", "E2E_TEST_KILLS", "E2E_TEST_SEED"];
+        let of_tests = ["E2E_TEST_CASES", "E2E_TEST_CRASHES", "E2E_TEST_KILLS", "E2E_TEST_SEED"];
         let kept = ["CARGO_HOME", "RUSTUP_HOME"].into_iter().chain(of_tests).map(|name| (name, std::env::var(name)));
         words.extend(kept.filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
         words.extend([own_program()?.display().to_string(), "--root".into(), self.root.display().to_string()]);

@@ -192,3 +192,36 @@ fn a_worker_that_cannot_write_its_log_says_so() {
     assert!(text.contains("No space left on device") || text.contains("the file system of its log is full"), "{text}");
     assert!(!text.contains("``") && !text.contains("status 101"), "{text}");
 }
+
+/// Resident memory of a process, in KiB.
+fn resident_kib(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+#[test]
+fn many_cases_take_no_more_memory_than_few() {
+    let _host = Host::take();
+    let cases: usize = std::env::var("E2E_TEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let mut run = e2e_in_background(&selftest(), &["who_am_i", "--repeat", &cases.to_string()]);
+    let ended = || {
+        let events = std::fs::read_to_string(selftest().join("target/e2e/latest/events.jsonl")).unwrap_or_default();
+        let is_of_run = events.lines().next().is_some_and(|line| line.contains(&format!("-{}\"", run.id())));
+        if is_of_run { events.matches("\"case_ended\"").count() } else { 0 }
+    };
+    let (mut early, mut late) = (0, 0);
+    loop {
+        let (count, resident) = (ended(), resident_kib(run.id()));
+        let Some(resident) = resident.filter(|_| count < cases) else { break }; // a report takes what a page takes
+        let half = if count < cases / 5 { &mut early } else { &mut late };
+        *half = resident.max(*half);
+        std::thread::sleep(Duration::from_millis(50)); // memory is sampled
+    }
+    let status = run.wait().unwrap();
+    assert!(status.success() && early > 0, "{status}, {early} KiB");
+    println!("{cases} cases: at most {early} KiB in the first fifth, {late} KiB after it");
+    // The end of each case is kept for the summary: 1.5 KiB.
+    assert!(late < early + 2048 + 4 * cases as u64, "{late} KiB after {early} KiB");
+    let record = record(&selftest());
+    assert_eq!((&record["counts"]["passed"], record["cases"].as_array().unwrap().len()), (&cases.into(), cases));
+}
