@@ -11,6 +11,7 @@ mod range;
 mod reference;
 mod rpc;
 mod stream;
+mod unique;
 
 pub use fault::{Direction, Fault, Partition};
 pub use method::*;

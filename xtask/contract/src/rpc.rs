@@ -14,7 +14,7 @@ pub struct Request {
     /// Name of the method, such as `exec`.
     pub method: String,
     /// The method's parameters, an object.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::unique::value")]
     pub params: Value,
 }
 

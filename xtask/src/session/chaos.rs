@@ -242,6 +242,8 @@ impl Session {
         let settled = counted(&state.played);
         let owed = if !state.begun {
             Some("the scenario endures faults, says scenario.toml, but never began to: `lab.chaos`".to_owned())
+        } else if !state.settled {
+            Some("it ended in the middle of its faults: `settle` was not answered".to_owned())
         } else if settled.bit == 0 && !spec.schedule.faults.is_empty() {
             let refused = state.played.iter().find_map(|one| match &one.fate {
                 Fate::Refused { reason, .. } => Some(reason.as_str()),

@@ -58,24 +58,15 @@ fn serve_lines(
             }
         };
         if !take_place(session, places) {
-            return;
+            // Behind others that were under way until the session's end there may still be what the scenario has stated.
+            send(output, &answer(session, request));
+            continue;
         }
         let (session, output, places) = (Arc::clone(session), Arc::clone(output), Arc::clone(places));
         let id = request.id;
         let (ended, answers, freed) = (Arc::clone(&session), Arc::clone(&output), Arc::clone(&places));
         let served = std::thread::Builder::new().name(format!("request {id}")).spawn(move || {
-            let method = request.method.clone();
-            let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params));
-            // A thread that panics would leave its request without an answer, and the scenario waiting for its deadline.
-            let answer = std::panic::catch_unwind(carry_out)
-                .unwrap_or_else(|panic| Err(session.infrastructure(&panicked(&method, panic.as_ref()))));
-            send(
-                &output,
-                &match answer {
-                    Ok(result) => Response::success(id, result),
-                    Err(error) => Response::failure(Some(id), error),
-                },
-            );
+            send(&output, &answer(&session, request));
             free_place(&places);
         });
         if let Err(error) = served {
@@ -83,6 +74,18 @@ fn serve_lines(
             send(&answers, &Response::failure(Some(id), ended.infrastructure(&error)));
             free_place(&freed);
         }
+    }
+}
+
+fn answer(session: &Session, request: Request) -> Response {
+    let (id, method) = (request.id, request.method.clone());
+    let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params));
+    // A thread that panics would leave its request without an answer, and the scenario waiting for its deadline.
+    let answer = std::panic::catch_unwind(carry_out)
+        .unwrap_or_else(|panic| Err(session.infrastructure(&panicked(&method, panic.as_ref()))));
+    match answer {
+        Ok(result) => Response::success(id, result),
+        Err(error) => Response::failure(Some(id), error),
     }
 }
 

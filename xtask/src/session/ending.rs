@@ -45,6 +45,8 @@ pub struct Seen {
     pub hello: bool,
     /// The first check that did not hold.
     pub failed_check: Option<String>,
+    /// The first statement of it that was refused.
+    pub refused: Option<String>,
     /// What it had begun and not ended: steps and measured operations.
     pub open: Vec<String>,
     /// The known defects it looked at.
@@ -137,6 +139,9 @@ fn of_scenario(end: End, seen: Seen) -> Outcome {
     if let Some(abort) = &seen.abort {
         return failed(Cause::Error { message: with_place(abort) });
     }
+    if let (0, Some(message)) = (status, seen.refused) {
+        return failed(Cause::Protocol { message });
+    }
     match status {
         0 if !seen.hello => failed(Cause::Protocol { message: "it ended without having said hello".into() }),
         0 if !seen.open.is_empty() => {
@@ -197,6 +202,9 @@ mod tests {
         check(End::Exited(1), |seen| seen.abort = abort(AbortKind::Error), "error: no at main.rs:3");
         check(End::Exited(1), |seen| seen.failed_check = Some("a == b".into()), "check failed: a == b");
         check(End::Exited(0), |seen| seen.failed_check = Some("a == b".into()), "check failed: a == b");
+        let refuse = |seen: &mut Seen| seen.refused = Some("its request `chekc` was refused".into());
+        check(End::Exited(0), refuse, "the scenario broke the protocol: its request `chekc` was refused");
+        check(End::Exited(7), refuse, "the scenario's program ended with status 7");
         check(
             End::Exited(0),
             |seen| seen.hello = false,

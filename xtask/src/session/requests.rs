@@ -101,6 +101,28 @@ struct Open {
 
 pub(super) type Answer<T> = Result<T, RpcError>;
 
+/// Methods by which a scenario states something and asks nothing of the lab: they count also when they are read after its end.
+const STATEMENTS: [&str; 9] = [
+    Check::NAME,
+    Invariant::NAME,
+    Defect::NAME,
+    History::NAME,
+    Step::NAME,
+    MeasureEnd::NAME,
+    Metric::NAME,
+    Log::NAME,
+    Abort::NAME,
+];
+
+/// The failure that the refusal of a request is, where it was to state something, or nobody knows what it was to do.
+fn refused(method: &str, error: &RpcError) -> Option<String> {
+    let is_one_of = |codes: &[ErrorCode]| codes.iter().any(|code| *code as i64 == error.code);
+    let was_to_state =
+        STATEMENTS.contains(&method) && is_one_of(&[ErrorCode::InvalidParams, ErrorCode::InvalidRequest]);
+    (was_to_state || is_one_of(&[ErrorCode::MethodNotFound]))
+        .then(|| format!("its request `{}` was refused: {}", shorten(method), error.message))
+}
+
 impl Session {
     pub fn new(
         spec: SessionSpec,
@@ -151,9 +173,21 @@ impl Session {
         }
     }
 
-    /// Carries out one request.
+    /// Carries out one request. What the scenario states counts, or its refusal does: not every client looks at answers.
     pub fn answer(&self, method: &str, params: Value) -> Answer<Value> {
-        if self.is_closed() {
+        let answer = self.carry_out(method, params);
+        if let Err(error) = &answer
+            && let Some(refusal) = refused(method, error)
+        {
+            self.file_failure(|seen| {
+                seen.refused.get_or_insert(refusal);
+            });
+        }
+        answer
+    }
+
+    fn carry_out(&self, method: &str, params: Value) -> Answer<Value> {
+        if self.is_closed() && !STATEMENTS.contains(&method) {
             return Err(RpcError::new(ErrorCode::Interrupted, "the session is over"));
         }
         self.wait_while_held()?;
@@ -192,7 +226,7 @@ impl Session {
             Artifact::NAME => serve(params, |request| self.artifact(&request)),
             Screenshot::NAME => serve(params, |request| self.screenshot(&request)),
             ScreenshotCompare::NAME => serve(params, |request| self.screenshot_compare(&request)),
-            other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {other:?}"))),
+            other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {:?}", shorten(other)))),
         }
     }
 
@@ -607,18 +641,37 @@ impl Session {
             );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         }
+        let outcome = match &defect.failure {
+            None => DefectOutcome::Fixed,
+            Some(failure) if failure.contains(&defect.failing_with) => DefectOutcome::Known,
+            Some(_) => DefectOutcome::Different,
+        };
+        if outcome != defect.outcome {
+            let message =
+                format!("the outcome of {} is {outcome:?} by its failure, and not what it says", defect.defect);
+            return Err(RpcError::new(ErrorCode::InvalidParams, message));
+        }
         {
             let mut state = self.state();
             if !state.seen.defects.contains(&defect.defect) {
                 state.seen.defects.push(defect.defect.clone());
             }
         }
-        let fixed = (defect.outcome == DefectOutcome::Fixed).then(|| {
-            let Defect { defect, file, line, .. } = &defect;
-            format!("{defect} is fixed: remove this mark at {file}:{line}, and its name from scenario.toml")
-        });
+        let Defect { defect: name, failing_with, file, line, .. } = &defect;
+        let failed = match outcome {
+            DefectOutcome::Known => None,
+            DefectOutcome::Fixed => {
+                Some(format!("{name} is fixed: remove this mark at {file}:{line}, and its name from scenario.toml"))
+            }
+            DefectOutcome::Different => {
+                let failure = defect.failure.as_deref().unwrap_or_default();
+                Some(format!(
+                    "{name} fails in another way than expected ({failing_with:?}) at {file}:{line}: {failure}"
+                ))
+            }
+        };
         self.recorder.record(Event::Defect { case: self.spec.case.clone(), defect });
-        fixed.map_or(Ok(Done {}), |message| self.fail_check(&message))
+        failed.map_or(Ok(Done {}), |message| self.fail_check(&message))
     }
 
     fn log(&self, log: Log) -> Answer<Done> {

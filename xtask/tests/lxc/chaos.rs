@@ -65,6 +65,7 @@ fn what_a_run_with_faults_owes_is_missed() {
     let with = |case: &str| format!("chaos:{case}");
     for (case, part) in [
         ("never_begins", "but never began to: `lab.chaos`"),
+        ("ends_amid_faults", "it ended in the middle of its faults"),
         ("never_comes_true", "never came true while faults were played: a page was read"),
         ("does_not_hold", "check failed: what b serves is its page"),
     ] {

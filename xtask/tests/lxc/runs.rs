@@ -71,7 +71,9 @@ fn each_way_to_fail_is_told_apart() {
         })
         .collect();
     let expected = [
-        ("smoke/marks:different", "error"),
+        ("smoke/marks:covers_a_check", "check"),
+        ("smoke/marks:different", "check"),
+        ("smoke/marks:different_and_swallowed", "check"),
         ("smoke/marks:fixed", "check"),
         ("smoke/marks:not_listed", "error"),
         ("smoke/marks:not_looked_at", "protocol"),
@@ -82,10 +84,14 @@ fn each_way_to_fail_is_told_apart() {
         ("smoke/misbehaves:hangs_in_exec", "timed_out"),
         ("smoke/misbehaves:killed", "signal"),
         ("smoke/misbehaves:panic", "panic"),
+        ("smoke/misspeaks:adds_a_parameter", "protocol"),
         ("smoke/misspeaks:closes", "protocol"),
         ("smoke/misspeaks:does_not_wait", "check"),
         ("smoke/misspeaks:floods", "protocol"),
         ("smoke/misspeaks:garbage", "protocol"),
+        ("smoke/misspeaks:misspells", "protocol"),
+        ("smoke/misspeaks:says_it_twice", "protocol"),
+        ("smoke/misspeaks:waits_for_nothing", "check"),
         ("smoke/never_connects:default", "protocol"),
         ("smoke/wrong_protocol:default", "protocol"),
     ];

@@ -95,7 +95,7 @@ fn beginning(reference: &Reference, hello: &Exchange) -> String {
          asks, the engine\nanswers; it asks nothing itself. A stream of more than {STREAM_BYTES_MAX} bytes lies in a file, so that two of them fit into \
          a line. Up\nto 64 requests may be under way at once, and their answers come in any \
          order: `id` says whose each is.\nNames are snake_case, units stand last in them.\n\n\
-         Parameters are read strictly: one that the engine does not know is an error. Answers may get more fields without another \
+         Parameters are read strictly: one that the engine does not know, or that comes twice, is an error. Answers may get more fields without another \
          version\nof the protocol, so a scenario passes over what it does not know.\n\n\
          A request:\n\n{}\nAn answer:\n\n{}\nThe first exchange, as it goes over the socket:\n\n```json\n{}{}```\n",
         reference.table(&reference.types["Request"], "field"),
@@ -119,10 +119,12 @@ fn beginning(reference: &Reference, hello: &Exchange) -> String {
          `check`: the\nscenario was understood, and says by its end what it makes of it.\n\n\
          ## How a scenario ends\n\n\
          By its exit status. 0 passes, if it said `hello`, no check or invariant failed, no step and no measured operation is still \
-         open,\neach of the scenario's `defects` was looked at, and no limit was exceeded. {PANIC_EXIT_STATUS} is a panic, any other \
-         status a failure; `abort`\nbeforehand says why. A line that is no request, another version of the protocol and an end \
-         without `hello` are failures, whatever\nthe status. When the connection closes, the engine has ended the session: there is \
-         nothing left to do.\n"
+         open,\neach of the scenario's `defects` was looked at, `chaos.begin` was followed by `settle`, and no limit was exceeded. \
+         {PANIC_EXIT_STATUS} is a panic, any other\nstatus a failure; `abort` beforehand says why. What was written before the end \
+         counts, also where nobody waits for the answer:\na check, an invariant, a defect or another statement that was refused, and \
+         a method that there is not, fail a scenario that ends\nwith 0. A line that is no request, another version of the protocol \
+         and an end without `hello` are failures, whatever the status.\nWhen the connection closes, the engine has ended the \
+         session: there is nothing left to do.\n"
     ));
     text
 }

@@ -8,6 +8,7 @@ use e2e_contract::{
     Check, Edge, Hello, LINE_BYTES_MAX, MeasureBegin, Method, PROTOCOL_VERSION, Request, Response, SOCKET_VARIABLE,
     Step, Welcome,
 };
+use serde_json::{Value, json};
 
 fn main() -> Result<()> {
     let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
@@ -20,19 +21,27 @@ fn main() -> Result<()> {
             ask(&mut engine, 2, &Step { name: "never ends".into(), edge: Edge::Begin })?;
             ask(&mut engine, 3, &MeasureBegin { operation: "never_ends".into(), repetitions: 1 })?;
         }
-        "does_not_wait" => {
-            // A failed check counts although nobody waits for its answer.
-            let check = Check {
-                passed: false,
-                condition: "rows == 1".into(),
-                values: "rows = 0".into(),
-                message: None,
-                file: file!().into(),
-                line: line!(),
-            };
-            let mut line = serde_json::to_vec(&Request::new(2, Check::NAME, serde_json::to_value(check)?))?;
-            line.push(b'\n');
-            engine.get_mut().write_all(&line)?;
+        // A failed check counts although nobody waits for its answer.
+        "does_not_wait" => return tell(&mut engine, 2, Check::NAME, failed_check()?),
+        "waits_for_nothing" => {
+            // The engine reads no more while so many requests are under way.
+            for id in 2..2 + 64 {
+                let sleeps = json!({"container": "a", "argv": ["sleep", "30"], "deadline_ms": 60_000});
+                tell(&mut engine, id, "exec", sleeps)?;
+            }
+            tell(&mut engine, 1000, "exec", json!({"container": "a", "argv": ["true"], "deadline_ms": 60_000}))?;
+            return tell(&mut engine, 1001, Check::NAME, failed_check()?);
+        }
+        "misspells" => return tell(&mut engine, 2, "chekc", failed_check()?),
+        "adds_a_parameter" => {
+            let mut check = failed_check()?;
+            check["extra"] = json!(1);
+            return tell(&mut engine, 2, Check::NAME, check);
+        }
+        "says_it_twice" => {
+            let check = failed_check()?.to_string().replace("\"passed\":false", "\"passed\":false,\"passed\":true");
+            let line = format!("{{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"check\",\"params\":{check}}}\n");
+            engine.get_mut().write_all(line.as_bytes())?;
             return Ok(());
         }
         "floods" => {
@@ -60,7 +69,26 @@ fn print_last_words(engine: &mut BufReader<UnixStream>) {
     }
 }
 
-fn ask<M: Method>(engine: &mut BufReader<UnixStream>, id: u64, params: &M) -> Result<serde_json::Value> {
+fn failed_check() -> Result<Value> {
+    let check = Check {
+        passed: false,
+        condition: "rows == 1".into(),
+        values: "rows = 0".into(),
+        message: None,
+        file: file!().into(),
+        line: line!(),
+    };
+    Ok(serde_json::to_value(check)?)
+}
+
+/// Sends a request whose answer nobody waits for.
+fn tell(engine: &mut BufReader<UnixStream>, id: u64, method: &str, params: Value) -> Result<()> {
+    let mut line = serde_json::to_vec(&Request::new(id, method, params))?;
+    line.push(b'\n');
+    Ok(engine.get_mut().write_all(&line)?)
+}
+
+fn ask<M: Method>(engine: &mut BufReader<UnixStream>, id: u64, params: &M) -> Result<Value> {
     let mut line = serde_json::to_vec(&Request::new(id, M::NAME, serde_json::to_value(params)?))?;
     line.push(b'\n');
     engine.get_mut().write_all(&line)?;
