@@ -50,6 +50,7 @@ import ast
 import base64
 import contextlib
 import functools
+import inspect
 import itertools
 import json
 import os
@@ -105,7 +106,13 @@ _PAUSE = 0.02
 _WATCH_PAUSE = 0.1
 #: A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
 _ABORT_PATIENCE = 65.0
+
+#: How long a scenario's end waits for threads that it has left, in seconds.
+_THREADS_GRACE = 2.0
 _VALUE_CHARACTERS_MAX = 2000
+
+#: A longer text of a check, of a log's line, or of a failure is cut.
+_TEXT_CHARACTERS_MAX = 1 << 20
 _TAIL_BYTES = 2000
 _GIVEN_UP = "it was given up"
 
@@ -190,6 +197,10 @@ class Finished:
     def stderr_text(self) -> str:
         """stderr as text, as it is: not stripped. Bytes that are no UTF-8 are an error."""
         return self._text("stderr", self.stderr)
+
+    def __bool__(self) -> bool:
+        """Not to be had: `lab.check(machine.exec(...))` would hold whatever came of the program."""
+        raise TypeError("the end of a program is neither true nor false: ask `.status == 0`, or call `.success()`")
 
     def success(self) -> Finished:
         """Itself if it ended in time and with status 0; raises `ExecFailed` otherwise."""
@@ -537,7 +548,7 @@ class Lab:
 
     def log(self, message: str, level: str = "info") -> None:
         """Writes a line to the run's log; the level is `debug`, `info`, `warning` or `error`."""
-        self._connection.call("log", {"level": level, "message": message})
+        self._connection.call("log", {"level": level, "message": _clean(message)})
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -622,20 +633,26 @@ class Lab:
         any more, the case fails with "fixed: remove this mark".
 
         The name stands under `defects` in scenario.toml, and the case has to come by here. A check in the body that
-        does not hold counts as the body's failure only in the thread that runs the body.
+        does not hold is excused where it is the expected failure, in the thread that runs the body; any other fails
+        the case.
         """
         place = _Place.of_caller(skip=1)  # the frame of contextlib lies between
         failure: Exception | None = None
-        self._marks.depth = self._depth() + 1
+        self._held().append([])
         try:
             yield
         except Exception as error:
             failure = error
         finally:
-            self._marks.depth -= 1
+            # A check is the expected failure where the text stands in what was raised, or in what that names as its cause.
+            direct = list(_direct_causes(failure))
+            expected = direct if any(failing_with in _text(cause) for cause in direct) else []
+            for check, failed in self._held().pop():
+                if failed not in expected:
+                    self._tell_failed(check, failed)
         told: dict[str, Any] = {"defect": name, "failing_with": failing_with, "outcome": "fixed"}
         if failure is not None:
-            told["failure"] = _chain(failure)
+            told["failure"] = _clean(_chain(failure))
             told["outcome"] = "known" if failing_with in told["failure"] else "different"
         self._connection.call("defect", {**told, "file": self._shown(place.file), "line": place.line})
         if told["outcome"] == "different":
@@ -768,21 +785,32 @@ class Lab:
 
     def _record(self, passed: bool, condition: str, values: str, message: str | None, place: _Place) -> None:
         file = self._shown(place.file)
-        check = {"passed": passed, "condition": condition, "values": values, "file": file, "line": place.line}
+        values, message = _clean(values), message if message is None else _clean(message)
+        check = {"passed": passed, "condition": _clean(condition), "values": values, "file": file, "line": place.line}
         if message is not None:
             check["message"] = message
-        # What the surrounding mark expects is no failure of the case by itself.
-        if passed or self._depth() == 0:
+        if passed:
             self._connection.call("check", check)
-        if not passed:
-            parts = [f"check failed at {file}:{place.line}: {condition}", values, message]
-            raise CheckFailed("; ".join(part for part in parts if part))
+            return
+        parts = [f"check failed at {file}:{place.line}: {condition}", values, message]
+        failed = CheckFailed("; ".join(part for part in parts if part))
+        self._tell_failed(check, failed)
+        raise failed
+
+    def _tell_failed(self, check: dict[str, Any], failed: CheckFailed) -> None:
+        """Tells of a check that does not hold; in a mark when that ends, unless it is what the mark expects."""
+        held = self._held()
+        if held:
+            held[-1].append((check, failed))
+        else:
+            self._connection.call("check", check)
 
     def _invariant(
         self, kind: str, name: str, held: bool, place: _Place, *, looks: int = 1, missed: int = 0, values: str = ""
     ) -> None:
         file = self._shown(place.file)
-        told = {"kind": kind, "name": name, "held": held, "looks": looks, "missed": missed, "values": values}
+        values = _clean(values)
+        told = {"kind": kind, "name": _clean(name), "held": held, "looks": looks, "missed": missed, "values": values}
         self._connection.call("invariant", {**told, "file": file, "line": place.line})
         if not held and kind != "sometimes":
             raise CheckFailed("; ".join(filter(None, [f"check failed at {file}:{place.line}: {name}", values])))
@@ -791,9 +819,12 @@ class Lab:
         told = {"process": process, "operation": operation, "phase": phase, "value": value}
         self._connection.call("history", told)
 
-    def _depth(self) -> int:
-        """How many marks the current thread stands in."""
-        return getattr(self._marks, "depth", 0)
+    def _held(self) -> list[list[tuple[dict[str, Any], CheckFailed]]]:
+        """Checks that did not hold in the marks that the current thread stands in, the outermost mark first."""
+        if not hasattr(self._marks, "held"):
+            self._marks.held = []
+        held: list[list[tuple[dict[str, Any], CheckFailed]]] = self._marks.held
+        return held
 
     def _shown(self, file: str) -> str:
         """A source file from the project's folder, where it lies in there."""
@@ -805,8 +836,12 @@ class Lab:
 def run(scenario: Callable[[Lab], Any]) -> NoReturn:
     """Runs a scenario in the lab that the engine made for it, and ends the process. Call it once, last in main.py.
 
-    Exit status: 0 when the scenario returned and no thread ended with an exception; 1 for an exception, a failed check
-    or a lost engine; 2 when there is no engine, because the program was started by hand.
+    The scenario is a plain function: a coroutine or a generator is refused, its body never runs. Threads that it leaves,
+    other than daemons, are waited for a moment.
+
+    Exit status: 0 when the scenario returned, no thread ended with an exception and none still runs; 1 for an exception,
+    a failed check, `sys.exit(0)` in place of a return, or a lost engine; 2 when there is no engine, because the program
+    was started by hand.
     """
     _end(_run(scenario))
 
@@ -836,7 +871,9 @@ def _run(scenario: Callable[[Lab], Any]) -> int:
 
     threading.excepthook = tell_of_thread
     try:
-        scenario(lab)
+        _play(scenario, lab)
+        if not failed_threads:
+            _join_threads()
     except Exception as error:
         if isinstance(error, Error):
             _say(_chain(error))
@@ -847,11 +884,43 @@ def _run(scenario: Callable[[Lab], Any]) -> int:
     return 1 if failed_threads else 0
 
 
+def _play(scenario: Callable[[Lab], Any], lab: Lab) -> None:
+    try:
+        returned = scenario(lab)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
+        raise Error("the scenario called sys.exit(0): let it return instead") from error.__context__
+    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        kind = type(returned).__name__
+        raise Error(
+            f"the scenario returned a {kind}, so that its body never ran: write `def`, not `async def`, and no `yield`"
+        )
+
+
+def _join_threads() -> None:
+    """Waits a moment for threads that still run: what they find counts."""
+    until = time.monotonic() + scaled(_THREADS_GRACE)
+    left = _other_threads()
+    for thread in left:
+        thread.join(max(0.0, until - time.monotonic()))
+    names = ", ".join(thread.name for thread in left if thread.is_alive())
+    if names:
+        raise Error(f"it ended although these threads still run: {names}: join them, or make them daemons")
+
+
+def _other_threads() -> list[threading.Thread]:
+    """Threads that Python waits for before it ends."""
+    return [
+        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.current_thread()
+    ]
+
+
 def _abort(lab: Lab, error: BaseException) -> None:
     """Tells the engine why the scenario ends. Best effort: stderr has it too, and a check has told it already."""
     if any(isinstance(cause, CheckFailed) for cause in _causes(error)):
         return
-    message = _chain(error).encode(errors="replace").decode()
+    message = _clean(_chain(error))
     request = {"kind": "error" if isinstance(error, Error) else "panic", "message": message}
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     own = lab.fixture("").absolute().parent
@@ -864,11 +933,7 @@ def _abort(lab: Lab, error: BaseException) -> None:
 
 def _end(status: int) -> NoReturn:
     """Ends the process, also when threads of the scenario still run: it would wait for them until the deadline."""
-    left = [
-        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.current_thread()
-    ]
-    if left:
-        _say("it ends although these threads still run: " + ", ".join(thread.name for thread in left))
+    if _other_threads():
         sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
@@ -1097,6 +1162,14 @@ def _is_literal(text: str) -> bool:
     return True
 
 
+def _clean(text: object) -> str:
+    """A text as the engine takes it: it is told whatever is in it, because a failure that could not be told would be none."""
+    whole = str(text).encode(errors="replace").decode()
+    if len(whole) <= _TEXT_CHARACTERS_MAX:
+        return whole
+    return f"{whole[:_TEXT_CHARACTERS_MAX]} [... cut after {_TEXT_CHARACTERS_MAX} characters]"
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     if len(text) <= _VALUE_CHARACTERS_MAX:
@@ -1116,8 +1189,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _chain(error: BaseException) -> str:
     """An exception and its causes, one a line. Errors of this file say all in their text, others in their type too."""
-    texts = []
-    for cause in _causes(error):
-        name = "" if isinstance(cause, Error) else type(cause).__name__
-        texts.append(": ".join(part for part in (name, str(cause)) if part))
-    return "\n  caused by: ".join(texts)
+    return "\n  caused by: ".join(_text(cause) for cause in _causes(error))
+
+
+def _direct_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that it names as its cause: not what else happened to be handled then."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__
+
+
+def _text(error: BaseException) -> str:
+    name = "" if isinstance(error, Error) else type(error).__name__
+    return ": ".join(part for part in (name, str(error)) if part)

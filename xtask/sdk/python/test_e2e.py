@@ -335,6 +335,52 @@ class LabTest(Joined):
         self.assertEqual((place["file"], place["line"]), (__file__, line_of("p-1/a")))
         self.assertEqual([check["passed"] for check in self.engine.of("check")], [True, False])
 
+    def test_only_the_expected_failure_is_excused(self) -> None:
+        with self.lab.known_defect("p-1/a", failing_with="boom"):
+            try:
+                raise e2e.Error("boom")
+            finally:
+                self.lab.check(False, "another")
+        with self.lab.known_defect("p-1/b", failing_with="boom"):
+            with contextlib.suppress(e2e.CheckFailed):
+                self.lab.check(False, "swallowed")
+            raise e2e.Error("boom")
+        with self.lab.known_defect("p-1/c", failing_with="boom"):
+            with contextlib.suppress(e2e.CheckFailed):
+                self.lab.check(False, "and it passes")
+        with self.assertRaises(KeyboardInterrupt):
+            with self.lab.known_defect("p-1/d", failing_with="boom"):
+                with contextlib.suppress(e2e.CheckFailed):
+                    self.lab.check(False, "amid an interrupt")
+                raise KeyboardInterrupt
+        with self.lab.known_defect("p-1/e", failing_with="boom"):
+            with self.lab.known_defect("p-1/f", failing_with="other"):
+                with contextlib.suppress(e2e.CheckFailed):
+                    self.lab.check(False, "in two marks")
+                raise e2e.Error("other")
+        told = [check["message"] for check in self.engine.of("check")]
+        self.assertEqual(told, ["another", "swallowed", "and it passes", "amid an interrupt", "in two marks"])
+        with self.lab.known_defect("p-1/g", failing_with="boom"):
+            try:
+                self.lab.check(False, "boom")
+            except e2e.CheckFailed as cause:
+                raise e2e.Error("wrapped") from cause
+        self.assertEqual(len(self.engine.of("check")), len(told), "the expected one is excused")
+
+    def test_the_end_of_a_program_has_no_truth(self) -> None:
+        finished = self.lab.container("db").exec(["false"])
+        for ask in (lambda: self.lab.check(finished), lambda: self.lab.eventually("up", 1, lambda: finished)):
+            with self.assertRaisesRegex(TypeError, "neither true nor false"):
+                ask()
+
+    def test_a_failed_check_is_told_whatever_its_text(self) -> None:
+        for text in ("lost \udcff", "x" * (70 << 20)):
+            with self.assertRaises(e2e.CheckFailed):
+                self.lab.check(False, text)
+        messages = [check["message"] for check in self.engine.of("check")]
+        self.assertEqual(messages[0], "lost ?")
+        self.assertRegex(messages[1], r"x \[\.\.\. cut after 1048576 characters\]$")
+
     def test_a_mark_is_its_threads_alone(self) -> None:
         def elsewhere() -> None:
             with contextlib.suppress(e2e.CheckFailed):
@@ -858,15 +904,32 @@ class ProcessTest(unittest.TestCase):
         [abort] = engine.of("abort")
         self.assertEqual((abort["kind"], "'one'" in abort["message"]), ("panic", True), abort)
 
-    def test_a_thread_that_still_runs_does_not_hold_the_end(self) -> None:
+    def test_a_thread_that_still_runs_fails_it_and_does_not_hold_the_end(self) -> None:
         begin = 'threading.Thread(target=time.sleep, args=(3600,), name="sleeper").start()\n'
-        for body, expected in (("", 0), ('raise ValueError("x")', 1)):
-            status, said, _ = self.play(begin + body)
-            self.assertEqual(status, expected, said)
-            self.assertIn("these threads still run: sleeper", said)
+        for body, expected in (("", "these threads still run: sleeper"), ('raise ValueError("x")', "ValueError: x")):
+            status, said, engine = self.play(begin + body)
+            self.assertEqual((status, expected in said), (1, True), said)
+            self.assertEqual([expected in abort["message"] for abort in engine.of("abort")], [True])
 
-    def test_its_own_exit_status_is_kept(self) -> None:
+    def test_a_check_in_a_thread_that_outlives_the_scenario_counts(self) -> None:
+        body = 'def late() -> None:\n    time.sleep(0.3)\n    lab.check(1 == 2)\nthreading.Thread(target=late).start()'
+        status, _, engine = self.play(body)
+        self.assertEqual((status, [check["passed"] for check in engine.of("check")]), (1, [False]))
+        self.assertEqual(self.play(body.replace("1 == 2", "1 == 1"))[0], 0)
+
+    def test_its_own_exit_status_is_kept_but_for_0(self) -> None:
         self.assertEqual(self.play("raise SystemExit(7)")[0], 7)
+        for body in ("sys.exit(0)", "try:\n    int('x')\nfinally:\n    sys.exit(0)"):
+            status, _, engine = self.play(body, before="import sys")
+            [abort] = engine.of("abort")
+            self.assertEqual((status, "sys.exit(0)" in abort["message"]), (1, True), abort)
+        self.assertIn("ValueError", abort["message"], "what it covered is told")
+
+    def test_a_body_that_never_runs_is_no_success(self) -> None:
+        for function in ("async def other(lab): lab.check(False)", "def other(lab):\n    lab.check(False)\n    yield"):
+            status, _, engine = self.play("return other(lab)", before=function)
+            [abort] = engine.of("abort")
+            self.assertEqual((status, "its body never ran" in abort["message"]), (1, True), abort)
 
     def test_a_lost_engine_ends_it(self) -> None:
         status, said, _ = self.play('lab.log("the last words")\ntime.sleep(3600)', closes_at="log")

@@ -1,6 +1,7 @@
 //! `check!`: a condition that passes or fails, with its values.
 
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use e2e_contract::Check;
 
@@ -173,19 +174,40 @@ macro_rules! __check {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct CheckFailed(Check);
+pub struct CheckFailed {
+    check: Check,
+    /// The same for all copies of this one error.
+    serial: u64,
+}
 
 impl CheckFailed {
+    fn new(check: Check) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { check, serial: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
     /// Of a condition that has a name and no values.
     pub(crate) fn of(name: &str, file: &str, line: u32) -> Self {
         let (condition, file) = (name.to_owned(), file.to_owned());
-        Self(Check { passed: false, condition, values: String::new(), message: None, file, line })
+        Self::new(Check { passed: false, condition, values: String::new(), message: None, file, line })
+    }
+
+    /// Whether an error is this one, or has it among its causes.
+    pub(crate) fn is_in(&self, error: &anyhow::Error) -> bool {
+        let is_this = |other: &Self| other.serial == self.serial;
+        error.chain().filter_map(|cause| cause.downcast_ref::<Self>()).any(is_this)
+            || error.downcast_ref::<Self>().is_some_and(is_this) // below a context it is no cause of its own
+    }
+
+    /// The check that did not hold.
+    pub(crate) fn check(&self) -> &Check {
+        &self.check
     }
 }
 
 impl fmt::Display for CheckFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Check { condition, values, message, file, line, .. } = &self.0;
+        let Check { condition, values, message, file, line, .. } = &self.check;
         write!(f, "check failed at {file}:{line}: {condition}")?;
         if !values.is_empty() {
             write!(f, "; {values}")?;
@@ -208,12 +230,14 @@ pub fn holds(condition: &bool) -> bool {
 pub fn record(passed: bool, condition: &str, values: String, message: Option<String>, file: &str, line: u32) -> Result {
     let check = Check { passed, condition: one_line(condition), values, message, file: file.into(), line };
     if !passed && defect::is_marked() {
-        return Err(CheckFailed(check).into());
+        let failed = CheckFailed::new(check);
+        defect::hold(failed.clone());
+        return Err(failed.into());
     }
     let connection =
         OF_THIS_PROCESS.get().ok_or_else(|| RequestError::new("check", "check! works inside e2e::run only".into()))?;
     connection.call(&check)?;
-    if passed { Ok(()) } else { Err(CheckFailed(check).into()) }
+    if passed { Ok(()) } else { Err(CheckFailed::new(check).into()) }
 }
 
 /// `left = 1, right = 2`, without the sides that say their value themselves.

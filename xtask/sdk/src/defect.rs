@@ -1,21 +1,26 @@
 //! Strict expected failures: what the product is known to do wrong.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::panic::Location;
 
 use e2e_contract::{Defect, DefectOutcome};
 
 use crate::run::chain;
-use crate::{Lab, Result};
+use crate::{CheckFailed, Lab, Result};
 
 thread_local! {
-    /// How many marks the current thread stands in.
-    static MARKS: Cell<u32> = const { Cell::new(0) };
+    /// Checks that did not hold in the marks that the current thread stands in, the outermost mark first.
+    static MARKS: RefCell<Vec<Vec<CheckFailed>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether a check that does not hold is what the surrounding mark expects, and so no failure of the case by itself.
+/// Whether a check that does not hold may be what a surrounding mark expects: it is told when the mark ends, unless it was that.
 pub fn is_marked() -> bool {
-    MARKS.get() > 0
+    MARKS.with_borrow(|marks| !marks.is_empty())
+}
+
+/// Keeps a check that did not hold until the innermost mark ends. Nothing happens outside of marks.
+pub fn hold(failed: CheckFailed) {
+    MARKS.with_borrow_mut(|marks| marks.last_mut().map(|held| held.push(failed)));
 }
 
 /// What the failure of a known defect must contain, see [`Lab::known_defect`].
@@ -49,8 +54,8 @@ impl Lab {
     /// more, the case fails with "fixed: remove this mark".
     ///
     /// The name stands under `defects` in `scenario.toml`, and the case has to come by here: a listed defect that was not
-    /// looked at fails it too. A `check!` in the body that does not hold counts as the body's failure only in the
-    /// thread that calls this.
+    /// looked at fails it too. A `check!` in the body that does not hold is excused where it is the expected failure, in the
+    /// thread that calls this; any other fails the case.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result, failing_with};
@@ -69,13 +74,16 @@ impl Lab {
     pub fn known_defect(&self, name: &str, expected: FailingWith, body: impl FnOnce() -> Result) -> Result {
         let FailingWith(failing_with) = expected;
         let (file, line) = (Location::caller().file().to_owned(), Location::caller().line());
-        let result = marked(body);
+        let mark = Mark::begin(self);
+        let result = body();
         let failure = result.as_ref().err().map(chain);
         let outcome = match &failure {
             None => DefectOutcome::Fixed,
             Some(failure) if failure.contains(&failing_with) => DefectOutcome::Known,
             Some(_) => DefectOutcome::Different,
         };
+        let expected = result.as_ref().err().filter(|_| outcome == DefectOutcome::Known);
+        mark.end(|failed| expected.is_some_and(|error| failed.is_in(error)))?;
         let told = Defect { defect: name.to_owned(), failing_with, outcome, failure, file, line };
         self.connection().call(&told)?;
         match outcome {
@@ -87,19 +95,48 @@ impl Lab {
     }
 }
 
-/// Runs a body inside a mark, also when it panics.
-fn marked(body: impl FnOnce() -> Result) -> Result {
-    struct Unmark;
+/// A mark that the current thread stands in until this ends.
+struct Mark<'a> {
+    lab: &'a Lab,
+    /// Outermost is 1.
+    depth: usize,
+}
 
-    impl Drop for Unmark {
-        fn drop(&mut self) {
-            MARKS.set(MARKS.get() - 1);
-        }
+impl<'a> Mark<'a> {
+    fn begin(lab: &'a Lab) -> Self {
+        let depth = MARKS.with_borrow_mut(|marks| {
+            marks.push(Vec::new());
+            marks.len()
+        });
+        Self { lab, depth }
     }
 
-    MARKS.set(MARKS.get() + 1);
-    let _unmark = Unmark;
-    body()
+    /// Tells of the checks that did not hold and are not excused. The mark around this one may still excuse them.
+    fn end(self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
+        self.tell(is_excused)
+    }
+
+    fn tell(&self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
+        let held = MARKS.with_borrow_mut(|marks| {
+            let held = marks.split_off((self.depth - 1).min(marks.len()));
+            held.into_iter().flatten().collect::<Vec<_>>()
+        });
+        for failed in held.into_iter().filter(|failed| !is_excused(failed)) {
+            if is_marked() {
+                hold(failed);
+            } else {
+                self.lab.connection().call(failed.check())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mark<'_> {
+    /// Also when the body panics: then nothing is excused.
+    fn drop(&mut self) {
+        let _ = self.tell(|_| false); // the engine is gone: the case has failed
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +180,44 @@ mod tests {
             None,
         );
         assert!(!is_marked());
-        let panicked = std::panic::catch_unwind(|| marked(|| panic!("expected by this test")));
-        assert!(panicked.is_err() && !is_marked());
+    }
+
+    #[test]
+    fn only_the_expected_failure_is_excused() {
+        fn swallows() -> Result {
+            let _ = looks();
+            Err(anyhow!("has no table"))
+        }
+        fn looks() -> Result {
+            crate::check!(1 + 1 == 3, "rows are still there");
+            Ok(())
+        }
+        fn panics() -> Result {
+            let _ = looks();
+            panic!("expected by this test")
+        }
+        fn told_of(lab: &Lab, seen: &told::Seen, body: impl FnOnce(&Lab) -> Result) -> Vec<String> {
+            seen.lock().unwrap().clear();
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(lab)));
+            assert!(!is_marked());
+            let asked = seen.lock().unwrap().clone();
+            asked
+                .iter()
+                .map(|(method, params)| format!("{method} {}", params["outcome"].as_str().unwrap_or("-")))
+                .collect()
+        }
+        let (lab, seen) = told::lab(|_, _| Ok(json!({})));
+        let no_table = || failing_with("has no table");
+        let rows = || failing_with("rows are still");
+        let told = |body: &dyn Fn(&Lab) -> Result| told_of(&lab, &seen, body);
+        assert_eq!(told(&|lab| lab.known_defect("p/a", no_table(), swallows)), ["check -", "defect known"]);
+        assert_eq!(told(&|lab| lab.known_defect("p/a", rows(), looks)), ["defect known"]);
+        let with_context = || looks().map_err(|error| error.context("probing df"));
+        assert_eq!(told(&|lab| lab.known_defect("p/a", rows(), with_context)), ["defect known"]);
+        let swallowed = || looks().or(Ok(()));
+        assert_eq!(told(&|lab| lab.known_defect("p/a", rows(), swallowed)), ["check -", "defect fixed"]);
+        assert_eq!(told(&|lab| lab.known_defect("p/a", rows(), panics)), ["check -"]);
+        let nested = |lab: &Lab| lab.known_defect("p/a", rows(), || lab.known_defect("p/b", no_table(), swallows));
+        assert_eq!(told(&nested), ["defect known", "check -", "defect fixed"]);
     }
 }
