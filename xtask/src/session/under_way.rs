@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::shorten::shorten;
+
 /// Longest text of a request, in characters.
 const CHARS_MAX: usize = 120;
 
@@ -86,11 +88,7 @@ fn described(method: &str, params: &Value) -> String {
         other => Some(other.to_string()),
     });
     let text = about.map_or_else(|| format!("{method}{container}"), |about| format!("{method}{container}: {about}"));
-    let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{} ...", &line[..end]),
-        None => line.to_owned(),
-    }
+    shorten(text.lines().next().unwrap_or_default(), CHARS_MAX)
 }
 
 #[cfg(test)]
@@ -119,6 +117,6 @@ mod tests {
         assert_eq!(described("settle", &json!({})), "settle");
         assert_eq!(described("step", &json!({ "name": "load\nmore" })), "step: load");
         let long = described("exec", &json!({ "container": "a", "argv": ["x".repeat(500)] }));
-        assert!(long.chars().count() <= CHARS_MAX + 4 && long.ends_with(" ..."), "{long}");
+        assert!(long.chars().count() <= CHARS_MAX + 6 && long.ends_with(" [...]"), "{long}");
     }
 }
