@@ -110,8 +110,8 @@ pub enum Cause {
     TimedOut {
         /// The deadline.
         deadline_ms: u64,
-        /// Requests that were under way or the last one that had ended, and machines that a fault kept down; absent in records of
-        /// older engines.
+        /// State at the deadline, a line each: where the scenario's code stood, requests that were under way or the last one that had
+        /// ended, and machines that a fault kept down; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         doing: Option<String>,
     },
@@ -154,7 +154,7 @@ impl fmt::Display for Cause {
             Self::TimedOut { deadline_ms, doing } => {
                 let deadline = std::time::Duration::from_millis(*deadline_ms);
                 write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))?;
-                doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {doing}"))
+                doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {}", doing.replace('\n', "\n  ")))
             }
             Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
             Self::MachineEnded { message, .. } => write!(f, "the product ended: {message}"),

@@ -26,6 +26,7 @@ pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
     }
     let Ok(output) = stream.try_clone() else { return };
     session.keep_connection(stream.try_clone().ok());
+    session.note_driver(&stream);
     if session.is_closed() {
         return; // closed in between: nobody would shut this connection any more
     }
@@ -65,7 +66,8 @@ fn serve_lines(
         let (ended, answers, freed) = (Arc::clone(&session), Arc::clone(&output), Arc::clone(&places));
         let served = std::thread::Builder::new().name(format!("request {id}")).spawn(move || {
             let method = request.method.clone();
-            let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params));
+            let carry_out =
+                AssertUnwindSafe(|| session.answer(&request.method, request.params, request.location.as_deref()));
             // A thread that panics would leave its request without an answer, and the scenario waiting for its deadline.
             let answer = std::panic::catch_unwind(carry_out)
                 .unwrap_or_else(|panic| Err(session.infrastructure(&panicked(&method, panic.as_ref()))));

@@ -19,7 +19,9 @@ mod pictures;
 mod requests;
 mod scenario;
 mod shorten;
+mod stacks;
 mod under_way;
+mod waits;
 mod wanted;
 
 pub use breakpoint::{Breakpoint, Stopped};

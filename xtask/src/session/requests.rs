@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use e2e_contract::{
     Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
     FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Method, Metric,
-    PROTOCOL_VERSION, Put, RpcError, Screenshot, ScreenshotCompare, Settle, Step, Wait, Waited, Welcome,
+    PROTOCOL_VERSION, Put, RpcError, Screenshot, ScreenshotCompare, Settle, Step, Wait, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
@@ -24,6 +25,7 @@ use super::scenario::{Ended, SessionSpec};
 use super::shorten::shorten;
 use super::under_way::UnderWay;
 use super::wanted::Wanted;
+use crate::host::cgroup::Tree;
 use crate::host::kmsg::KernelLog;
 use crate::host::patience;
 use crate::host::rooted;
@@ -49,6 +51,8 @@ pub struct Session {
     pub(super) meters: Arc<Meters>,
     evidence: Arc<EvidenceLog>,
     under_way: UnderWay,
+    /// Process that has connected.
+    pub(super) driver: Mutex<Option<i32>>,
     kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
@@ -127,6 +131,7 @@ impl Session {
             meters,
             evidence,
             under_way: UnderWay::default(),
+            driver: Mutex::default(),
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
@@ -136,8 +141,8 @@ impl Session {
         }
     }
 
-    /// Carries out one request.
-    pub fn answer(&self, method: &str, params: Value) -> Answer<Value> {
+    /// Carries out one request, made at this place in the scenario.
+    pub fn answer(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
         if self.is_closed() {
             return Err(RpcError::new(ErrorCode::Interrupted, "the session is over"));
         }
@@ -145,7 +150,7 @@ impl Session {
         if !self.state().seen.hello && method != Hello::NAME {
             return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
         }
-        let _under_way = self.under_way.begin(method, &params);
+        let _under_way = self.under_way.begin(method, &params, location);
         match method {
             Hello::NAME => serve(params, |request| self.hello(&request)),
             Exec::NAME => serve(params, |request| self.exec(request)),
@@ -228,14 +233,15 @@ impl Session {
         }
     }
 
-    /// Notes what was under way when the scenario had to be killed.
-    pub fn note_deadline(&self) {
+    /// Notes where the scenario stands when it has to be killed: its stack, what is under way, and what faults keep down.
+    pub fn note_deadline(&self, scenario: &Tree) {
         let outages = self.lab.containers().iter().filter_map(|container| {
             let (outage, lasting) = container.outage_with_time()?;
             Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))
         });
-        let doing: Vec<String> = self.under_way.told().into_iter().chain(outages).collect();
-        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("; "));
+        let stacks = self.take_stacks(scenario);
+        let doing: Vec<String> = stacks.into_iter().chain(self.under_way.told()).chain(outages).collect();
+        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("\n"));
     }
 
     /// Whether the scenario says that this finding about a container is its own doing.
@@ -306,6 +312,7 @@ impl Session {
         self.end_restoring();
         self.end_nemesis();
         self.end_history();
+        self.drop_empty_stacks();
         let (owed, played) = self.judge_chaos();
         let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
         if end != End::Interrupted {
@@ -320,9 +327,20 @@ impl Session {
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|open| format!("operation {:?}", open.operation));
         let open = steps.chain(operations).collect();
-        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, ..std::mem::take(&mut state.seen) };
+        let seen = std::mem::take(&mut state.seen);
+        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, ..seen };
         let performance = Performance { sampling, ..state.performance.clone() };
         Ended { outcome: judge(end, seen, self.evidence.all()), performance, played }
+    }
+
+    /// Folder of the project: scenarios lie below it as their manifests' paths say.
+    pub(super) fn project_root(&self) -> &Path {
+        let depth = Path::new(&self.spec.manifest).parent().map_or(0, |folder| folder.components().count());
+        self.spec.working_dir.ancestors().nth(depth).unwrap_or(&self.spec.working_dir)
+    }
+
+    pub(super) fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     pub(super) fn kernel(&self) -> MutexGuard<'_, Option<KernelLog>> {
@@ -354,6 +372,7 @@ impl Session {
             containers: self.lab.containers().iter().map(info).collect(),
             fixtures: self.spec.fixtures.clone(),
             artifacts: self.spec.artifacts.clone(),
+            stack_file: self.stack_file(),
         })
     }
 
@@ -396,6 +415,7 @@ impl Session {
             status: output.status,
             duration_ms,
             timed_out: output.timed_out,
+            location: self.under_way.location(),
         });
         Ok(ExecResult {
             status: output.status,
@@ -404,18 +424,6 @@ impl Session {
             stdout: self.stream(output.stdout, "stdout")?,
             stderr: self.stream(output.stderr, "stderr")?,
         })
-    }
-
-    fn wait(&self, wait: &Wait) -> Answer<Waited> {
-        let container = self.container(&wait.container)?;
-        let deadline = asked(wait.deadline_ms);
-        let stop = || self.shall_stop();
-        match container.wait_for(&wait.condition, deadline, self.lab.network(), self.lab.streams_dir(), &stop) {
-            Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
-            Err(error @ WaitError::Deadline { .. }) => Err(RpcError::new(ErrorCode::Deadline, error.to_string())),
-            Err(error @ WaitError::Interrupted) => Err(RpcError::new(ErrorCode::Interrupted, error.to_string())),
-            Err(error) => Err(self.infrastructure(&anyhow::Error::new(error))),
-        }
     }
 
     fn step(&self, step: &Step) -> Answer<Done> {
@@ -563,7 +571,8 @@ impl Session {
             return RpcError::new(ErrorCode::MachineEnded, message);
         }
         if !self.is_closed() {
-            self.evidence.push(Evidence::Host(message.clone()));
+            let place = self.under_way.location().map_or_else(String::new, |place| format!("\nasked for at {place}"));
+            self.evidence.push(Evidence::Host(format!("{message}{place}")));
         }
         RpcError::new(ErrorCode::Infrastructure, message)
     }

@@ -163,7 +163,7 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) if session.is_given_up() => break End::GivenUp,
             Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
             Err(RecvTimeoutError::Timeout) if started.elapsed() >= timeout => {
-                session.note_deadline();
+                session.note_deadline(&cgroup);
                 break End::TimedOut(timeout);
             }
             Err(RecvTimeoutError::Timeout) => {}
