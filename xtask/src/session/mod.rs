@@ -11,6 +11,7 @@ mod faults;
 mod findings;
 mod gate;
 mod hold;
+mod last_words;
 mod likeness;
 mod limits;
 mod measurements;

@@ -20,6 +20,7 @@ use super::blame::{Evidence, EvidenceLog};
 use super::chaos::Chaos;
 use super::ending::{End, Seen, judge, machine_ended};
 use super::faults::{self, Faults};
+use super::last_words::last_words;
 use super::measurements::Open;
 use super::scenario::{Ended, SessionSpec};
 use super::shorten::shorten;
@@ -301,7 +302,7 @@ impl Session {
     }
 
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
-    pub fn finish(&self, end: End, sampling: Option<Sampling>) -> Ended {
+    pub fn finish(&self, end: End, output: &str, sampling: Option<Sampling>) -> Ended {
         self.notice_ends();
         self.file_reboots();
         if !matches!(end, End::Exited(0) | End::Interrupted) {
@@ -327,8 +328,9 @@ impl Session {
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|open| format!("operation {:?}", open.operation));
         let open = steps.chain(operations).collect();
+        let last_words = last_words(output, self.project_root());
         let seen = std::mem::take(&mut state.seen);
-        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, ..seen };
+        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, last_words, ..seen };
         let performance = Performance { sampling, ..state.performance.clone() };
         Ended { outcome: judge(end, seen, self.evidence.all()), performance, played }
     }

@@ -190,7 +190,7 @@ pub fn run(
     lab.wait_for_pictures(KILL_DEADLINE.scaled()); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
     killed.context("ending the scenario's processes")?;
-    Ok(session.finish(end, sampler.end()))
+    Ok(session.finish(end, &output.end(), sampler.end()))
 }
 
 fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {

@@ -121,6 +121,38 @@ fn a_time_out_tells_where_the_scenario_stood_and_what_was_down() {
 }
 
 #[test]
+fn the_reason_of_a_failed_program_begins_with_its_own_last_words() {
+    let _host = Host::take();
+    let project = Project::new();
+    let import = "import time\nimport e2e, no_such_module\n";
+    let syntax = "import e2e\ndef scenario(lab:\n    pass\n";
+    let status = "import sys\nprint('begin')\nsys.exit('fatal: no configuration')\n";
+    let exec = "import e2e\ndef scenario(lab):\n    lab.container('a').sh('echo one; echo no such table >&2; exit \
+                7').success()\ne2e.run(scenario)\n";
+    let silent = "import sys\nsys.exit(7)\n";
+    for (name, program) in
+        [("import", import), ("syntax", syntax), ("status", status), ("exec", exec), ("silent", silent)]
+    {
+        project.scenario(name, "mini", "20s", program);
+    }
+    let output = project.run();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    let junit = project.file("junit.xml");
+    for (name, begin) in [
+        ("import", "ModuleNotFoundError: No module named 'no_such_module' at scenarios/smoke/import/main.py:2 ("),
+        ("syntax", "SyntaxError: "),
+        ("status", "fatal: no configuration (the scenario's program ended with status 1)"),
+        ("exec", "error: exec in a ended with status 7: no such table at scenarios/smoke/exec/main.py:3"),
+        ("silent", "the scenario's program ended with status 7 and wrote nothing"),
+    ] {
+        let quoted = begin.replace('\'', "&apos;");
+        assert!(junit.contains(&format!("message=\"{quoted}")), "{name}: {begin}: {junit}");
+    }
+    assert!(said(&output).contains("exec in a ended with status 7: no such table"), "{}", said(&output));
+    assert!(project.file("summary.md").contains("ModuleNotFoundError: No module named"));
+}
+
+#[test]
 fn a_wait_that_cannot_come_true_ends_at_once_with_its_reason() {
     let _host = Host::take();
     let project = Project::new();
