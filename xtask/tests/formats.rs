@@ -91,6 +91,7 @@ fn events() -> Vec<Stamped> {
         status: 1,
         duration_ms,
         timed_out: false,
+        location: Some(hostile()),
     };
     let fault = |evidence: &str, duration_ms: f64| FaultObserved {
         case: case(),

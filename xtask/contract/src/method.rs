@@ -75,6 +75,11 @@ pub struct Welcome {
     pub fixtures: PathBuf,
     /// The folder for files the scenario wants kept; it belongs to the scenario's user.
     pub artifacts: PathBuf,
+    /// File for the stacks of the scenario's threads. A client that makes it also handles SIGUSR1: it writes all stacks there, as
+    /// Python's `faulthandler` does. The engine sends this signal when the scenario's time is over, before it is killed, and only to
+    /// a process that handles it. An empty file is removed.
+    #[serde(default)]
+    pub stack_file: PathBuf,
 }
 
 /// One container of the lab.
@@ -186,14 +191,15 @@ pub struct Wait {
     pub container: String,
     /// What to wait for.
     pub condition: Condition,
-    /// Past this, 1 to 86,400,000 ms (a day), or as soon as the container has died, the answer is an error with the last observation.
+    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error with the last observation. A wait ends before it, with the reason,
+    /// when the container has died, and when its condition cannot come true any more (see [`Condition`]).
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Wait, "wait", Waited,
-    InvalidParams: "there is no such container",
-    Deadline: "the condition did not hold in time: the message has the last observation");
+    InvalidParams: "there is no such container, or the condition names nothing: an empty path or command, port 0, a unit's name that systemd refuses",
+    Deadline: "the condition did not hold in time, or cannot come true any more: the message has the last observation, or the reason");
 
 /// How long a `wait` took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -204,6 +210,12 @@ pub struct Waited {
 }
 
 /// A condition that a probe can observe; templates use the same ones for readiness.
+///
+/// A wait for a unit ends at once where the boot is done and the unit is not there, cannot be loaded, is masked, or has failed and nothing
+/// will start it again: systemd has no job for it, and no timer, path or socket triggers it. A wait for a file ends at once where a
+/// folder of its path is a file. Neither ends as long as the scenario itself may change that: while another thread of it runs a program,
+/// writes a file or heals a fault, and while a fault is on. Where something in the background makes the unit, wait for that first,
+/// or for a command: `systemctl is-active UNIT`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -16,13 +16,23 @@ pub struct Request {
     /// The method's parameters, an object.
     #[serde(default, deserialize_with = "crate::unique::value")]
     pub params: Value,
+    /// Place in the scenario's code that asks, `file:line`: its author's own line, not one of the client. The engine shows it where
+    /// it tells of the request: at a deadline, and beside its command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
 }
 
 impl Request {
     /// A request with the envelope filled in.
     #[must_use]
     pub fn new(id: u64, method: &str, params: Value) -> Self {
-        Self { jsonrpc: "2.0".into(), id, method: method.into(), params }
+        Self { jsonrpc: "2.0".into(), id, method: method.into(), params, location: None }
+    }
+
+    /// The same request, made at this `file:line` of the scenario.
+    #[must_use]
+    pub fn at(self, location: impl Into<String>) -> Self {
+        Self { location: Some(location.into()), ..self }
     }
 }
 
@@ -97,7 +107,7 @@ pub enum ErrorCode {
     InvalidParams = -32602,
     /// The engine or the machine failed: never the product's fault.
     Infrastructure = -32000,
-    /// A deadline passed.
+    /// A deadline passed, or what was waited for cannot come true any more.
     Deadline = -32001,
     /// The run was interrupted.
     Interrupted = -32002,

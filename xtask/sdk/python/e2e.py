@@ -49,6 +49,7 @@ from __future__ import annotations
 import ast
 import base64
 import contextlib
+import faulthandler
 import functools
 import inspect
 import itertools
@@ -56,6 +57,7 @@ import json
 import os
 import queue
 import shlex
+import signal
 import socket
 import sys
 import tempfile
@@ -141,7 +143,7 @@ class RequestError(Error):
 
     @property
     def is_deadline(self) -> bool:
-        """Whether a deadline passed."""
+        """Whether a deadline passed, or a wait could not come true any more."""
         return self.code == CODE_DEADLINE
 
     @property
@@ -163,12 +165,15 @@ class ExecFailed(Error):
         how = f"ended with status {finished.status}"
         if finished.timed_out:
             how = f"did not end within {finished.deadline:g} s and was killed"
-        text = f"`{shlex.join(finished.argv)}` in {finished.container} {how}"
-        for name, stream in (("stdout", finished.stdout), ("stderr", finished.stderr)):
-            tail = stream[-_TAIL_BYTES:].decode(errors="replace").rstrip()
+        command = f"`{shlex.join(finished.argv)}`"
+        said = {"stdout": _tail(finished.stdout), "stderr": _tail(finished.stderr)}
+        # Its own last words come first: they say more than the command line.
+        words = (said["stderr"] or said["stdout"]).rpartition("\n")[2].strip()
+        text = f"exec in {finished.container} {how}"
+        text += f": {words}\n  command: {command}" if words else f" and said nothing: {command}"
+        for name, tail in said.items():
             if tail:
-                cut = "[...] " if len(stream) > _TAIL_BYTES else ""
-                text += f"\n  {name}: {cut}" + tail.replace("\n", "\n          ")
+                text += f"\n  {name}: " + tail.replace("\n", "\n          ")
         super().__init__(text)
 
 
@@ -448,8 +453,8 @@ class Container:
     def wait_for_port(self, port: int, deadline: float = DEADLINE) -> float:
         """Waits until something accepts TCP connections at this port; returns how long that took.
 
-        Like every wait it raises a `RequestError` with the last observation when the deadline has passed, or when the
-        container has died.
+        Like every wait it raises a `RequestError` with the last observation when the deadline has passed, and at once
+        with the reason when the container has died, or when this cannot come true any more.
         """
         return self._wait({"tcp": port}, deadline)
 
@@ -458,7 +463,7 @@ class Container:
         return self._wait({"http": path}, deadline)
 
     def wait_for_unit(self, unit: str, deadline: float = DEADLINE) -> float:
-        """Waits until this systemd unit is active."""
+        """Waits until this systemd unit is active; at once over where it is not there, masked or failed for good."""
         return self._wait({"unit": unit}, deadline)
 
     def wait_for_file(self, path: str, deadline: float = DEADLINE) -> float:
@@ -497,6 +502,8 @@ class Lab:
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
         self._welcome = connection.call("hello", {"protocol": PROTOCOL_VERSION})
+        connection.shown = functools.lru_cache(maxsize=None)(self._shown)
+        _offer_stacks(self._welcome.get("stack_file"))
         self._marks = threading.local()
         #: Operations whose end is unknown and was not told yet, and who tells it.
         self._dropped: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
@@ -961,6 +968,8 @@ class _Connection:
         self._waiting_lock = threading.Lock()
         self._waiting: dict[int, Future[tuple[Any, dict[str, Any] | None]]] = {}
         self._lost: str | None = None
+        #: How a source file is named to the engine; known after `hello`.
+        self.shown: Callable[[str], str] | None = None
         threading.Thread(target=self._read, args=(on_lost,), name="e2e answers", daemon=True).start()
 
     def call(
@@ -974,6 +983,9 @@ class _Connection:
         """Asks and waits for the answer, unless `patience` is given as long as the engine takes: it keeps deadlines."""
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        frame = _authors_frame(sys._getframe(1)) if self.shown else None
+        if self.shown and frame:
+            request["location"] = f"{self.shown(frame.f_code.co_filename)}:{frame.f_lineno}"
         try:
             line = json.dumps(request, ensure_ascii=False).encode() + b"\n"
         except UnicodeEncodeError as error:
@@ -1040,6 +1052,31 @@ class _Connection:
                     answered = self._waiting.pop(request_id, None)
                 if answered is not None:
                     answered.set_result((response.get("result"), failure))
+
+
+#: Code that is nobody's scenario: this file, and what stands in Python's own folder.
+_THIS_FILE = sys._getframe().f_code.co_filename
+_PYTHON = os.path.dirname(os.__file__) + os.sep
+
+
+def _authors_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame from this one on that the scenario's author wrote."""
+    while frame:
+        file = frame.f_code.co_filename
+        if file != _THIS_FILE and not file.startswith((_PYTHON, "<")):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _offer_stacks(path: str | None) -> None:
+    """Has SIGUSR1 write the stacks of all threads to a file, also while the main thread waits in C code.
+
+    The engine sends it when the scenario's time is over. A scenario that handles it by itself keeps its handler.
+    """
+    if path and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        with contextlib.suppress(OSError, RuntimeError):
+            faulthandler.register(signal.SIGUSR1, file=os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
 
 
 class _Place:
@@ -1129,6 +1166,12 @@ def _incoming(stream: Mapping[str, Any]) -> bytes:
     if "base64" in stream:
         return base64.b64decode(stream["base64"], validate=True)
     return bytes(stream["text"].encode())
+
+
+def _tail(stream: bytes) -> str:
+    """The end of a stream as text."""
+    tail = stream[-_TAIL_BYTES:].decode(errors="replace").rstrip()
+    return f"[...] {tail}" if tail and len(stream) > _TAIL_BYTES else tail
 
 
 def _milliseconds(seconds: float) -> int:

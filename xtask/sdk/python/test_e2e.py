@@ -88,6 +88,8 @@ class Engine:
         self.folder = folder
         self.answer = answer
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        #: Methods of requests after `hello`, with their places in the scenario.
+        self.places: list[tuple[str, str | None]] = []
         #: What was wrong with a request or an answer.
         self.faults: list[str] = []
 
@@ -102,6 +104,8 @@ class Engine:
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
         self.faults += faults(request, REFERENCE["envelope"]["request"], "request")
         name, params = request["method"], request["params"]
+        if name != "hello":
+            self.places.append((name, request.get("location")))
         method = REFERENCE["methods"].get(name)
         if method is None:
             self.faults.append(f"there is no method {name}")
@@ -132,6 +136,7 @@ class Engine:
             ],
             "fixtures": str(scenario / "fixtures"),
             "artifacts": str(self.folder / "artifacts"),
+            "stack_file": str(self.folder / "stacks"),
         }
 
 
@@ -615,7 +620,8 @@ class ContainerTest(Joined):
             finished.success()
         self.assertEqual(
             str(raised.exception),
-            "`psql 'it'\"'\"'s'` in db ended with status 3\n  stdout: out\n  stderr: oh\n          \ufffd",
+            "exec in db ended with status 3: \ufffd\n  command: `psql 'it'\"'\"'s'`\n"
+            "  stdout: out\n  stderr: oh\n          \ufffd",
         )
         self.assertIs(raised.exception.finished, finished)
         self.assertEqual(finished.stdout_text, "out\n")
@@ -624,6 +630,47 @@ class ContainerTest(Joined):
         self.engine.answer = lambda *_: {**result, "timed_out": True}
         with self.assertRaisesRegex(e2e.ExecFailed, r"did not end within 0\.5 s and was killed"):
             self.db.exec(["sleep", "9"], deadline=0.5).success()
+
+    def test_a_silent_program_is_named_at_once(self) -> None:
+        result = {"status": 7, "stdout": {"text": "\n"}, "stderr": {"text": ""}, "duration_ms": 1.0, "timed_out": False}
+        self.engine.answer = lambda *_: result
+        with self.assertRaises(e2e.ExecFailed) as raised:
+            self.db.sh("exit 7").success()
+        self.assertEqual(
+            str(raised.exception), "exec in db ended with status 7 and said nothing: `/bin/sh -c 'exit 7'`"
+        )
+
+    def test_each_request_has_the_place_of_the_scenario_that_made_it(self) -> None:
+        def line() -> int:
+            return sys._getframe(1).f_lineno
+
+        def of_a_helper() -> None:
+            self.db.get("/x")
+
+        first = line() + 1
+        self.db.exec(["true"])
+        self.db.sh("true")
+        self.db.write("/x", "x")
+        self.db.wait_for_port(1)
+        self.lab.log("x")
+        self.lab.metric("x", 1.0, "s", "lower")
+        self.lab.invoke("a", "x").ok()
+        list(map(self.db.get, ["/x"]))
+        self.db.inject("node.kill").heal()
+        self.lab.screenshot("x", "http://db/")
+        with self.lab.step("x"), self.lab.measure("x"), self.lab.chaos():
+            of_a_helper()
+        last = line() - 1
+        helper = of_a_helper.__code__.co_firstlineno + 1
+        own = Path(__file__).absolute()
+        places = {}
+        for method, place in self.engine.places:
+            file, _, number = (place or "").rpartition(":")
+            self.assertEqual(file, str(own), method)
+            places.setdefault(int(number), []).append(method)
+        self.assertEqual(places.pop(helper), ["get"])
+        self.assertTrue(set(places) <= set(range(first, last + 1)), places)
+        self.assertGreaterEqual(len(places), 10, places)
 
     def test_streams_of_any_kind_and_size_survive(self) -> None:
         seen: list[dict[str, Any]] = []
@@ -916,6 +963,26 @@ class ProcessTest(unittest.TestCase):
         status, _, engine = self.play(body)
         self.assertEqual((status, [check["passed"] for check in engine.of("check")]), (1, [False]))
         self.assertEqual(self.play(body.replace("1 == 2", "1 == 1"))[0], 0)
+
+    def test_a_thread_without_a_line_of_the_scenario_has_no_place(self) -> None:
+        body = 'thread = threading.Thread(target=lab.log, args=("x",))\nthread.start()\nthread.join()\nlab.log("y")'
+        _, _, engine = self.play(body)
+        self.assertEqual(engine.places, [("log", None), ("log", "scenarios/smoke/peer/main.py:7")])
+
+    def test_a_signal_writes_the_stacks_of_all_threads_also_from_c_code(self) -> None:
+        waiting = "import os, signal\ndef kill():\n    os.kill(os.getpid(), signal.SIGUSR1)\n"
+        body = "done = threading.Event()\nthreading.Timer(0.2, lambda: (kill(), done.set())).start()\n"
+        body += "done.wait()\nlab.log(open(lab._welcome['stack_file']).read())"
+        status, said, engine = self.play(body, before=waiting)
+        self.assertEqual((status, said), (0, ""))
+        [log] = engine.of("log")
+        self.assertIn('main.py", line 9 in scenario', log["message"])
+
+    def test_a_scenario_keeps_its_own_handler_of_the_signal(self) -> None:
+        before = "import os, signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('mine', flush=True))\n"
+        status, said, engine = self.play("os.kill(os.getpid(), signal.SIGUSR1)\nlab.log('x')", before=before)
+        self.assertEqual((status, said), (0, ""))
+        self.assertFalse((engine.folder / "stacks").exists())
 
     def test_its_own_exit_status_is_kept_but_for_0(self) -> None:
         self.assertEqual(self.play("raise SystemExit(7)")[0], 7)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use e2e_contract::{ChaosBegin, Invariant, InvariantKind, Settle};
 
+use crate::connection::shown;
 use crate::run::chain;
 use crate::{CheckFailed, Lab, Result};
 
@@ -110,15 +111,17 @@ impl Lab {
     /// # Errors
     /// Those of `body`; a condition of [`Chaos::always`] that did not hold, or could never be looked at; when the system
     /// does not recover in time.
+    #[track_caller]
     pub fn chaos<'env, T>(&'env self, body: impl for<'scope> FnOnce(&Chaos<'scope, 'env>) -> Result<T>) -> Result<T> {
-        let playing = self.connection().call(&ChaosBegin {})?;
+        let place = shown(Location::caller());
+        let playing = self.connection().call_from(&place, &ChaosBegin {})?;
         let ends = playing.playing.then(|| Instant::now() + Duration::from_millis(playing.length_ms));
         let over = Arc::<Over>::default();
         std::thread::scope(|scope| {
             let end = SetWhenDropped(Arc::clone(&over));
             let chaos = Chaos { lab: self, scope, ends, over, watches: Mutex::default() };
             let result = body(&chaos)?;
-            self.connection().call(&Settle {})?;
+            self.connection().call_from(&place, &Settle {})?;
             drop(end);
             for watch in chaos.watches.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 watch.join().map_err(|_| anyhow!("a thread that watched a condition panicked"))??;
@@ -181,7 +184,8 @@ impl Lab {
         place: &Location<'_>,
     ) -> Result {
         let (file, line) = (place.file().to_owned(), place.line());
-        self.connection().call(&Invariant { kind, name: name.to_owned(), held, looks, missed, values, file, line })?;
+        let invariant = Invariant { kind, name: name.to_owned(), held, looks, missed, values, file, line };
+        self.connection().call_from(&shown(place), &invariant)?;
         Ok(())
     }
 }

@@ -236,7 +236,7 @@ pub fn record(passed: bool, condition: &str, values: String, message: Option<Str
     }
     let connection =
         OF_THIS_PROCESS.get().ok_or_else(|| RequestError::new("check", "check! works inside e2e::run only".into()))?;
-    connection.call(&check)?;
+    connection.call_from(&format!("{file}:{line}"), &check)?;
     if passed { Ok(()) } else { Err(CheckFailed::new(check).into()) }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,15 +52,22 @@ impl Connection {
     }
 
     /// Asks and waits for the answer. The wait ends when the connection does; the engine bounds it by the request's
-    /// deadline and by the case's.
+    /// deadline and by the case's. The engine learns the place of the caller: all functions up to the scenario's are `#[track_caller]`.
+    #[track_caller]
     pub fn call<M: Method>(&self, params: &M) -> Result<M::Answer, RequestError> {
-        let (_, answer) = self.send(params)?;
-        self.understand::<M>(answer.recv().ok())
+        self.call_from(&shown(Location::caller()), params)
+    }
+
+    /// Asks and waits for the answer, for a place in the scenario that is no caller of this.
+    pub fn call_from<M: Method>(&self, location: &str, params: &M) -> Result<M::Answer, RequestError> {
+        let answered =
+            self.send(params, Some(location)).and_then(|(_, answer)| self.understand::<M>(answer.recv().ok()));
+        answered.map_err(|error| error.at(location))
     }
 
     /// Asks and waits this long, for the moments when a dying process must not wait for a slow engine.
     pub fn call_within<M: Method>(&self, params: &M, patience: Duration) -> Result<M::Answer, RequestError> {
-        let (id, answer) = self.send(params)?;
+        let (id, answer) = self.send(params, None)?;
         let received = answer.recv_timeout(patience);
         if lock(&self.waiting).answers.remove(&id).is_some() {
             return Err(RequestError::new(M::NAME, format!("no answer within {patience:?}")));
@@ -67,12 +75,16 @@ impl Connection {
         self.understand::<M>(received.ok())
     }
 
-    fn send<M: Method>(&self, params: &M) -> Result<(u64, Receiver<Result<Value, RpcError>>), RequestError> {
+    fn send<M: Method>(
+        &self,
+        params: &M,
+        location: Option<&str>,
+    ) -> Result<(u64, Receiver<Result<Value, RpcError>>), RequestError> {
         let fail = |message: String| RequestError::new(M::NAME, message);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let params = serde_json::to_value(params).map_err(|error| fail(error.to_string()))?;
-        let mut line =
-            serde_json::to_vec(&Request::new(id, M::NAME, params)).map_err(|error| fail(error.to_string()))?;
+        let request = Request { location: location.map(str::to_owned), ..Request::new(id, M::NAME, params) };
+        let mut line = serde_json::to_vec(&request).map_err(|error| fail(error.to_string()))?;
         line.push(b'\n');
         if line.len() > LINE_BYTES_MAX {
             let length = line.len();
@@ -105,6 +117,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// A place in the scenario, as requests name it.
+pub fn shown(place: &Location<'_>) -> String {
+    format!("{}:{}", place.file(), place.line())
 }
 
 /// Hands answers to who waits for them, until the connection is of no more use; returns why it is not.

@@ -106,6 +106,7 @@ impl Container {
     ///
     /// # Errors
     /// [`RequestError`] when it could not be run. A status other than 0 is no error: see [`Finished::success`].
+    #[track_caller]
     pub fn exec(&self, argv: impl IntoIterator<Item: Into<String>>) -> Result<Finished> {
         self.command(argv).run()
     }
@@ -114,6 +115,7 @@ impl Container {
     ///
     /// # Errors
     /// Those of [`Container::exec`].
+    #[track_caller]
     pub fn sh(&self, line: impl Into<String>) -> Result<Finished> {
         self.command(["/bin/sh".to_owned(), "-c".to_owned(), line.into()]).run()
     }
@@ -127,6 +129,7 @@ impl Container {
     ///
     /// # Errors
     /// When the file cannot be read or written.
+    #[track_caller]
     pub fn put(&self, host_path: impl AsRef<Path>, path: impl Into<String>) -> Result {
         self.put_with(host_path, path, Access::default())
     }
@@ -135,6 +138,7 @@ impl Container {
     ///
     /// # Errors
     /// Those of [`Container::put`].
+    #[track_caller]
     pub fn put_with(&self, host_path: impl AsRef<Path>, path: impl Into<String>, access: Access) -> Result {
         self.send_file(host_file(host_path.as_ref())?, path.into(), access)
     }
@@ -144,6 +148,7 @@ impl Container {
     ///
     /// # Errors
     /// When the file cannot be written.
+    #[track_caller]
     pub fn write(&self, path: impl Into<String>, bytes: impl AsRef<[u8]>) -> Result {
         self.write_with(path, bytes, Access::default())
     }
@@ -152,6 +157,7 @@ impl Container {
     ///
     /// # Errors
     /// Those of [`Container::write`].
+    #[track_caller]
     pub fn write_with(&self, path: impl Into<String>, bytes: impl AsRef<[u8]>, access: Access) -> Result {
         let sent = outgoing(bytes.as_ref())?;
         self.send_file(sent.stream.clone(), path.into(), access)
@@ -161,6 +167,7 @@ impl Container {
     ///
     /// # Errors
     /// When there is none.
+    #[track_caller]
     pub fn get(&self, path: impl Into<String>) -> Result<Vec<u8>> {
         let deadline_ms = milliseconds(DEADLINE_DEFAULT);
         let stream = self.ask(&Get { container: self.name().to_owned(), path: path.into(), deadline_ms })?;
@@ -171,7 +178,9 @@ impl Container {
     /// [`Http`](crate::Http), [`Unit`](crate::Unit), [`File`](crate::File), [`Command`](crate::Command).
     ///
     /// # Errors
-    /// [`RequestError`] with the last observation when the deadline passed or the container died.
+    /// [`RequestError`] with the last observation when the deadline passed; at once, with the reason, when the container died or the
+    /// condition cannot come true any more: a unit that is not there, a path that leads through a file, a program that is not there.
+    #[track_caller]
     pub fn wait_for(&self, condition: impl Into<Condition>) -> Result<Duration> {
         self.wait_for_within(condition, DEADLINE_DEFAULT)
     }
@@ -180,6 +189,7 @@ impl Container {
     ///
     /// # Errors
     /// Those of [`Container::wait_for`].
+    #[track_caller]
     pub fn wait_for_within(&self, condition: impl Into<Condition>, deadline: Duration) -> Result<Duration> {
         let deadline_ms = milliseconds(deadline);
         let wait = Wait { container: self.name().to_owned(), condition: condition.into(), deadline_ms };
@@ -191,10 +201,12 @@ impl Container {
         Arc::clone(&self.connection)
     }
 
+    #[track_caller]
     pub(crate) fn ask<M: Method>(&self, params: &M) -> Result<M::Answer, RequestError> {
         self.connection.call(params).map_err(|error| error.in_container(self.name()))
     }
 
+    #[track_caller]
     fn send_file(&self, content: e2e_contract::Stream, path: String, access: Access) -> Result {
         let deadline_ms = milliseconds(DEADLINE_DEFAULT);
         let Access { mode, owner } = access;

@@ -25,19 +25,30 @@ pub struct RequestError {
     container: Option<String>,
     code: Option<i64>,
     message: String,
+    /// Place of the request in the scenario.
+    location: Option<String>,
 }
 
 impl RequestError {
     pub(crate) fn new(method: &'static str, message: String) -> Self {
-        Self { method, container: None, code: None, message }
+        Self { method, container: None, code: None, message, location: None }
     }
 
     pub(crate) fn answered(method: &'static str, error: RpcError) -> Self {
-        Self { method, container: None, code: Some(error.code), message: error.message }
+        Self { method, container: None, code: Some(error.code), message: error.message, location: None }
     }
 
     pub(crate) fn in_container(self, container: &str) -> Self {
         Self { container: Some(container.to_owned()), ..self }
+    }
+
+    pub(crate) fn at(self, location: &str) -> Self {
+        Self { location: Some(location.to_owned()), ..self }
+    }
+
+    /// Place in the scenario that made the request, `file:line`.
+    pub(crate) fn location(&self) -> Option<&str> {
+        self.location.as_deref()
     }
 
     /// The contract's name of the method, such as `wait`.
@@ -52,7 +63,7 @@ impl RequestError {
         self.container.as_deref()
     }
 
-    /// Whether a deadline passed: a scenario that expects it can tell it from other errors.
+    /// Whether a deadline passed, or a wait could not come true any more: a scenario that expects it can tell it from other errors.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
         self.code == Some(ErrorCode::Deadline as i64)

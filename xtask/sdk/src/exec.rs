@@ -1,11 +1,13 @@
 //! Programs in a container: what to run, how it ended.
 
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 use e2e_contract as contract;
 
 use crate::bytes::{incoming, outgoing};
+use crate::connection::shown;
 use crate::patience::scaled;
 use crate::{Container, Result};
 
@@ -74,6 +76,7 @@ impl<'a> Exec<'a> {
     ///
     /// # Errors
     /// [`RequestError`](crate::RequestError) when it could not be run.
+    #[track_caller]
     pub fn run(self) -> Result<Finished> {
         let stdin = self.stdin.as_deref().map(outgoing).transpose()?;
         let request = contract::Exec {
@@ -162,8 +165,12 @@ impl Finished {
     ///
     /// # Errors
     /// [`ExecFailed`], with the command line, the status and the end of both streams.
+    #[track_caller]
     pub fn success(self) -> Result<Self> {
-        if self.status == 0 && !self.timed_out { Ok(self) } else { Err(ExecFailed(Box::new(self)).into()) }
+        if self.status == 0 && !self.timed_out {
+            return Ok(self);
+        }
+        Err(ExecFailed { finished: Box::new(self), location: shown(Location::caller()) }.into())
     }
 
     fn text<'a>(&self, name: &str, bytes: &'a [u8]) -> Result<&'a str> {
@@ -184,30 +191,42 @@ impl Finished {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct ExecFailed(Box<Finished>);
+pub struct ExecFailed {
+    finished: Box<Finished>,
+    /// Place in the scenario that expected the success.
+    location: String,
+}
 
 impl ExecFailed {
     /// How it ended.
     #[must_use]
     pub fn finished(&self) -> &Finished {
-        &self.0
+        &self.finished
+    }
+
+    /// Place in the scenario that expected the success, `file:line`.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
     }
 }
 
 impl fmt::Display for ExecFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finished { argv, container, status, deadline, .. } = &*self.0;
-        write!(f, "`{}` in {container} ", command_line(argv))?;
-        if self.0.timed_out {
+        let Finished { argv, container, status, deadline, timed_out, .. } = &*self.finished;
+        write!(f, "exec in {container} ")?;
+        if *timed_out {
             write!(f, "did not end within {deadline:?} and was killed")?;
         } else {
             write!(f, "ended with status {status}")?;
         }
-        for (name, bytes) in [("stdout", &self.0.stdout), ("stderr", &self.0.stderr)] {
-            let text = tail(bytes);
-            if !text.is_empty() {
-                write!(f, "\n  {name}: {}", text.replace('\n', "\n          "))?;
-            }
+        let streams = [("stdout", tail(&self.finished.stdout)), ("stderr", tail(&self.finished.stderr))];
+        // Its own last words come first: they say more than the command line.
+        match streams.iter().rev().find_map(|(_, text)| text.lines().next_back()) {
+            Some(words) => write!(f, ": {}\n  command: `{}`", words.trim(), command_line(argv))?,
+            None => write!(f, " and said nothing: `{}`", command_line(argv))?,
+        }
+        for (name, text) in streams.iter().filter(|(_, text)| !text.is_empty()) {
+            write!(f, "\n  {name}: {}", text.replace('\n', "\n          "))?;
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Damage that a scenario does on purpose, and its end.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use e2e_contract::{Fault, FaultHeal, FaultInject};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, shown};
 use crate::{Container, Result};
 
 /// A fault that bites: the engine has observed its effect. Dropped, it is healed; an error of that fails the case.
@@ -24,6 +25,8 @@ pub struct InjectedFault {
     connection: Arc<Connection>,
     number: u64,
     evidence: String,
+    /// Place in the scenario that injected it.
+    location: String,
     healed: bool,
 }
 
@@ -39,6 +42,7 @@ impl InjectedFault {
     ///
     /// # Errors
     /// When the effect stays.
+    #[track_caller]
     pub fn heal(mut self) -> Result<String> {
         self.healed = true;
         Ok(self.connection.call(&FaultHeal { fault: self.number })?.evidence)
@@ -49,7 +53,7 @@ impl Drop for InjectedFault {
     fn drop(&mut self) {
         if !self.healed {
             // The engine records what it cannot heal.
-            let _ = self.connection.call(&FaultHeal { fault: self.number });
+            let _ = self.connection.call_from(&self.location, &FaultHeal { fault: self.number });
         }
     }
 }
@@ -60,9 +64,11 @@ impl Container {
     ///
     /// # Errors
     /// When this host cannot do it, or it was seen to have no effect.
+    #[track_caller]
     pub fn inject(&self, fault: Fault) -> Result<InjectedFault> {
         let injected = self.ask(&FaultInject { container: self.name().to_owned(), fault })?;
         let (number, evidence) = (injected.fault, injected.evidence);
-        Ok(InjectedFault { connection: self.connection(), number, evidence, healed: false })
+        let location = shown(Location::caller());
+        Ok(InjectedFault { connection: self.connection(), number, evidence, location, healed: false })
     }
 }

@@ -1,11 +1,12 @@
 //! What was asked of the system under test, and what is known of its end.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use e2e_contract::{History, Phase};
 use serde_json::Value;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, shown};
 use crate::{Lab, Result};
 
 /// An operation on the system that has begun. Dropped, its end is unknown.
@@ -28,6 +29,8 @@ pub struct Invocation {
     connection: Arc<Connection>,
     process: String,
     operation: String,
+    /// Place in the scenario that began it.
+    location: String,
     ended: bool,
 }
 
@@ -37,11 +40,13 @@ impl Lab {
     ///
     /// # Errors
     /// When the process is in the middle of another operation.
+    #[track_caller]
     pub fn invoke(&self, process: &str, operation: &str, input: impl Into<Value>) -> Result<Invocation> {
         let connection = self.connection();
         let (process, operation) = (process.to_owned(), operation.to_owned());
-        let mut invocation = Invocation { connection, process, operation, ended: true };
-        invocation.tell(Phase::Invoke, input.into())?;
+        let location = shown(Location::caller());
+        let mut invocation = Invocation { connection, process, operation, location, ended: true };
+        invocation.tell(&invocation.location, Phase::Invoke, input.into())?;
         invocation.ended = false;
         Ok(invocation)
     }
@@ -52,6 +57,7 @@ impl Invocation {
     ///
     /// # Errors
     /// When the engine is gone.
+    #[track_caller]
     pub fn ok(self, result: impl Into<Value>) -> Result {
         self.end(Phase::Ok, result.into())
     }
@@ -60,6 +66,7 @@ impl Invocation {
     ///
     /// # Errors
     /// When the engine is gone.
+    #[track_caller]
     pub fn fail(self, error: impl Into<Value>) -> Result {
         self.end(Phase::Fail, error.into())
     }
@@ -68,18 +75,21 @@ impl Invocation {
     ///
     /// # Errors
     /// When the engine is gone.
+    #[track_caller]
     pub fn unknown(self, error: impl Into<Value>) -> Result {
         self.end(Phase::Unknown, error.into())
     }
 
+    #[track_caller]
     fn end(mut self, phase: Phase, value: Value) -> Result {
         self.ended = true;
-        self.tell(phase, value)
+        self.tell(&shown(Location::caller()), phase, value)
     }
 
-    fn tell(&self, phase: Phase, value: Value) -> Result {
+    fn tell(&self, location: &str, phase: Phase, value: Value) -> Result {
         let Self { process, operation, .. } = self;
-        self.connection.call(&History { process: process.clone(), operation: operation.clone(), phase, value })?;
+        let told = History { process: process.clone(), operation: operation.clone(), phase, value };
+        self.connection.call_from(location, &told)?;
         Ok(())
     }
 }
@@ -88,7 +98,7 @@ impl Drop for Invocation {
     fn drop(&mut self) {
         if !self.ended {
             // The engine ends it as unknown by itself when this cannot be told.
-            let _ = self.tell(Phase::Unknown, "it was given up".into());
+            let _ = self.tell(&self.location, Phase::Unknown, "it was given up".into());
         }
     }
 }

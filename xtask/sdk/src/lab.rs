@@ -15,7 +15,7 @@ use e2e_contract::{
 use serde::de::DeserializeOwned;
 
 use crate::bytes::outgoing;
-use crate::connection::Connection;
+use crate::connection::{Connection, shown};
 use crate::patience::scaled;
 use crate::{Container, Result, check};
 
@@ -157,6 +157,7 @@ impl Lab {
     ///
     /// # Errors
     /// When the name has folders in it, or the file cannot be written.
+    #[track_caller]
     pub fn artifact(&self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Result {
         let sent = outgoing(bytes.as_ref())?;
         self.connection.call(&Artifact { name: name.into(), content: sent.stream.clone() })?;
@@ -164,6 +165,7 @@ impl Lab {
     }
 
     /// Writes a line to the run's log. A lost connection ends the scenario anyway, so this returns no error.
+    #[track_caller]
     pub fn log(&self, message: impl Into<String>) {
         self.log_at(Level::Info, message);
     }
@@ -178,6 +180,7 @@ impl Lab {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn log_at(&self, level: Level, message: impl Into<String>) {
         let _ = self.connection.call(&Log { level, message: message.into() });
     }
@@ -199,12 +202,13 @@ impl Lab {
     ///
     /// # Errors
     /// Those of `body`.
+    #[track_caller]
     pub fn step<T>(&self, name: impl Into<String>, body: impl FnOnce() -> Result<T>) -> Result<T> {
-        let name = name.into();
-        self.connection.call(&Step { name: name.clone(), edge: Edge::Begin })?;
+        let (name, place) = (name.into(), shown(Location::caller()));
+        self.connection.call_from(&place, &Step { name: name.clone(), edge: Edge::Begin })?;
         let end = |succeeded| {
             let edge = if succeeded { Edge::Passed } else { Edge::Failed };
-            self.connection.call(&Step { name, edge })?;
+            self.connection.call_from(&place, &Step { name, edge })?;
             Ok(())
         };
         told(body, end)
@@ -223,6 +227,7 @@ impl Lab {
     ///
     /// # Errors
     /// Those of `body`; the operation then counts as failed.
+    #[track_caller]
     pub fn measure<T>(&self, operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
         Ok(self.measure_one(operation, 1, body)?.0)
     }
@@ -244,6 +249,7 @@ impl Lab {
     ///
     /// # Errors
     /// Those of `body`; that repetition then counts as failed.
+    #[track_caller]
     pub fn measure_n(&self, operation: &str, repetitions: u32, mut body: impl FnMut() -> Result) -> Result {
         ensure!(repetitions > 0, "operation {operation} is to be measured 0 times");
         for repetition in 1_u32.. {
@@ -269,6 +275,7 @@ impl Lab {
     ///
     /// # Errors
     /// When the name stands for another unit or direction already.
+    #[track_caller]
     pub fn metric(&self, name: &str, value: f64, unit: &str, better: Better) -> Result {
         self.connection.call(&Metric { name: name.to_owned(), value, unit: unit.to_owned(), better })?;
         Ok(())
@@ -318,14 +325,17 @@ impl Lab {
     }
 
     /// One repetition; its value, and whether the engine wants another one.
+    #[track_caller]
     fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<(T, bool)> {
         let begin = MeasureBegin { operation: operation.to_owned(), repetitions };
-        let measurement = self.connection.call(&begin)?.measurement;
+        let place = shown(Location::caller());
+        let measurement = self.connection.call_from(&place, &begin)?.measurement;
         let started = Instant::now();
         let more = Cell::new(false);
         let end = |succeeded| {
             let duration_ms = started.elapsed().as_secs_f64() * 1e3;
-            more.set(self.connection.call(&MeasureEnd { measurement, succeeded, duration_ms })?.more);
+            let end = MeasureEnd { measurement, succeeded, duration_ms };
+            more.set(self.connection.call_from(&place, &end)?.more);
             Ok(())
         };
         let value = told(body, end)?;
@@ -372,18 +382,30 @@ pub(crate) mod told {
     /// What an engine was asked, in order: method and parameters.
     pub type Seen = Arc<Mutex<Vec<(String, Value)>>>;
 
+    /// Places in the scenario that asked, in order.
+    pub type Places = Arc<Mutex<Vec<Option<String>>>>;
+
     /// A lab whose engine keeps every request and answers with `answer`.
     pub fn lab(answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static) -> (Lab, Seen) {
+        let (lab, seen, _) = lab_with_places(answer);
+        (lab, seen)
+    }
+
+    /// The same, with the places of the requests.
+    pub fn lab_with_places(
+        answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static,
+    ) -> (Lab, Seen, Places) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let seen = Seen::default();
-        let kept = Arc::clone(&seen);
+        let (seen, places) = (Seen::default(), Places::default());
+        let (kept, kept_places) = (Arc::clone(&seen), Arc::clone(&places));
         std::thread::spawn(move || {
-            peer::serve(theirs, |method, params| {
-                kept.lock().unwrap().push((method.to_owned(), params.clone()));
-                answer(method, params)
+            peer::serve(theirs, |request| {
+                kept.lock().unwrap().push((request.method.clone(), request.params.clone()));
+                kept_places.lock().unwrap().push(request.location.clone());
+                answer(&request.method, &request.params)
             });
         });
-        (Lab::join(ours, |_| {}).unwrap(), seen)
+        (Lab::join(ours, |_| {}).unwrap(), seen, places)
     }
 }
 
@@ -395,7 +417,7 @@ mod tests {
 
     use super::told::{Seen, lab};
     use super::*;
-    use crate::{Access, ExecFailed, Finished, Port, RequestError};
+    use crate::{Access, ExecFailed, Fault, Finished, Port, RequestError};
 
     fn plain(method: &str, _: &Value) -> Result<Value, RpcError> {
         Ok(match method {
@@ -552,6 +574,69 @@ mod tests {
     }
 
     #[test]
+    fn each_request_has_the_place_of_the_scenario_that_made_it() {
+        let (lab, seen, places) = told::lab_with_places(|method, _| {
+            Ok(match method {
+                "exec" => json!({
+                    "status": 0, "stdout": {"text": ""}, "stderr": {"text": ""}, "duration_ms": 1.0, "timed_out": false
+                }),
+                "get" => json!({"text": ""}),
+                "wait" => json!({"duration_ms": 1.0}),
+                "measure.begin" => json!({"measurement": 7}),
+                "measure.end" => json!({"more": false}),
+                "fault.inject" => json!({"fault": 1, "evidence": ""}),
+                "fault.heal" => json!({"evidence": ""}),
+                "chaos.begin" => json!({"playing": false, "length_ms": 0}),
+                "settle" => json!({"bit": 0, "refused": 0}),
+                "screenshot" | "screenshot.compare" => json!({"skipped": {"reason": "no browser"}}),
+                _ => json!({}),
+            })
+        });
+        let db = lab.container("db").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let host_path = folder.path().join("rows.csv");
+        std::fs::write(&host_path, "a,b").unwrap();
+        let first = line!() + 1;
+        db.exec(["true"]).unwrap();
+        db.sh("true").unwrap();
+        db.command(["true"]).user("postgres").run().unwrap();
+        db.put(&host_path, "/rows.csv").unwrap();
+        db.put_with(&host_path, "/rows.csv", Access::default()).unwrap();
+        db.write("/x", "x").unwrap();
+        db.write_with("/x", "x", Access::default()).unwrap();
+        db.get("/x").unwrap();
+        db.wait_for(Port(1)).unwrap();
+        db.wait_for_within(Port(1), Duration::from_secs(1)).unwrap();
+        lab.artifact("x", "x").unwrap();
+        lab.log("x");
+        lab.log_at(Level::Debug, "x");
+        lab.metric("x", 1.0, "s", Better::Lower).unwrap();
+        lab.screenshot("x", "http://db/").unwrap();
+        lab.screenshot_within("x", "http://db/", Duration::from_secs(1)).unwrap();
+        lab.sometimes("x", true).unwrap();
+        lab.at_end("x", || Ok(true)).unwrap();
+        lab.invoke("a", "x", 1).unwrap().ok(1).unwrap();
+        drop(lab.invoke("a", "x", 1).unwrap());
+        db.inject(Fault::NodeKill).unwrap().heal().unwrap();
+        drop(db.inject(Fault::NodeKill).unwrap());
+        lab.step("x", || Ok(())).unwrap();
+        lab.measure("x", || Ok(())).unwrap();
+        lab.measure_n("x", 1, || Ok(())).unwrap();
+        lab.chaos(|_| Ok(())).unwrap();
+        lab.known_defect("x", crate::failing_with("x"), || Ok(())).unwrap();
+        let last = line!() - 1;
+        let (seen, places) = (seen.lock().unwrap(), places.lock().unwrap());
+        let mut lines = std::collections::BTreeSet::new();
+        for ((method, params), place) in seen.iter().zip(places.iter()) {
+            let place = place.as_deref().unwrap_or_else(|| panic!("{method} {params} has no place"));
+            let (file, line) = place.rsplit_once(':').unwrap();
+            assert_eq!(file, file!(), "{method} {params}");
+            lines.insert(line.parse::<u32>().unwrap());
+        }
+        assert_eq!(lines, (first..=last).collect(), "each line makes at least one request, and no other asks");
+    }
+
+    #[test]
     fn a_failed_program_says_everything() {
         let (lab, seen) = lab(echoing);
         let db = lab.container("db").unwrap();
@@ -565,7 +650,10 @@ mod tests {
                 .unwrap()
         };
         let error = run("3").success().unwrap_err();
-        assert_eq!(error.to_string(), "`psql 3 'it'\\''s'` in db ended with status 3\n  stdout: out\n  stderr: oh");
+        assert_eq!(
+            error.to_string(),
+            "exec in db ended with status 3: oh\n  command: `psql 3 'it'\\''s'`\n  stdout: out\n  stderr: oh"
+        );
         assert_eq!(error.downcast_ref::<ExecFailed>().unwrap().finished().status, 3);
         let error = run("137").success().unwrap_err();
         assert!(error.to_string().contains("did not end within 1.5s and was killed"), "{error}");

@@ -8,7 +8,7 @@ use e2e_contract::{ContainerInfo, PROTOCOL_VERSION, Request, Response, RpcError,
 use serde_json::{Value, json};
 
 /// Welcomes a scenario and answers its requests one after the other until it closes the socket.
-pub fn serve(socket: UnixStream, mut answer: impl FnMut(&str, &Value) -> Result<Value, RpcError>) {
+pub fn serve(socket: UnixStream, mut answer: impl FnMut(&Request) -> Result<Value, RpcError>) {
     let mut writer = socket.try_clone().unwrap();
     for line in BufReader::new(socket).lines() {
         let request: Request = serde_json::from_str(&line.unwrap()).unwrap();
@@ -16,7 +16,7 @@ pub fn serve(socket: UnixStream, mut answer: impl FnMut(&str, &Value) -> Result<
             assert_eq!(request.params, json!({"protocol": PROTOCOL_VERSION}));
             Ok(serde_json::to_value(welcome()).unwrap())
         } else {
-            answer(&request.method, &request.params)
+            answer(&request)
         };
         let response = match result {
             Ok(result) => Response::success(request.id, result),
@@ -44,5 +44,6 @@ fn welcome() -> Welcome {
         containers: vec![container("app", 11), container("db", 12)],
         fixtures: "/fixtures".into(),
         artifacts: "/artifacts".into(),
+        stack_file: "/artifacts/stacks-at-timeout.txt".into(),
     }
 }

@@ -67,6 +67,7 @@ impl Lab {
     /// # Errors
     /// [`RequestError`](crate::RequestError) when the page is answered with another status than 200 to 399, or not at
     /// all; when it leads to a page that cannot be loaded; when it has not loaded after 30 s; when the browser fails.
+    #[track_caller]
     pub fn screenshot(&self, name: impl Into<String>, url: impl Into<String>) -> Result<Picture> {
         self.screenshot_within(name, url, DEADLINE)
     }
@@ -75,6 +76,7 @@ impl Lab {
     ///
     /// # Errors
     /// Those of [`Lab::screenshot`].
+    #[track_caller]
     pub fn screenshot_within(
         &self,
         name: impl Into<String>,

@@ -13,7 +13,7 @@ use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS, SOCKET_VARIABLE};
 use crate::check::CheckFailed;
 use crate::connection::OF_THIS_PROCESS;
 use crate::patience::scaled;
-use crate::{Error, Lab, Result};
+use crate::{Error, ExecFailed, Lab, RequestError, Result};
 
 /// A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
 const ABORT_PATIENCE: Duration = Duration::from_secs(65);
@@ -68,7 +68,7 @@ pub fn run(scenario: impl FnOnce(&Lab) -> Result) -> ExitCode {
         Err(error) => {
             say(&chain(&error));
             if !error.chain().any(<dyn std::error::Error>::is::<CheckFailed>) {
-                abort(AbortKind::Error, chain(&error), None);
+                abort(AbortKind::Error, chain(&error), location(&error));
             }
             ExitCode::FAILURE
         }
@@ -106,6 +106,14 @@ fn abort(kind: AbortKind, message: String, location: Option<String>) {
     if let Some(connection) = OF_THIS_PROCESS.get() {
         let _ = connection.call_within(&Abort { kind, message, location }, scaled(ABORT_PATIENCE));
     }
+}
+
+/// Place in the scenario of the request or the program that failed.
+fn location(error: &Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let request = cause.downcast_ref::<RequestError>().and_then(RequestError::location);
+        request.or_else(|| cause.downcast_ref::<ExecFailed>().map(ExecFailed::location)).map(str::to_owned)
+    })
 }
 
 /// The error and its causes, one a line.

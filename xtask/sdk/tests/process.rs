@@ -16,7 +16,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, anyhow, bail};
 use e2e::{Lab, Result, check};
-use e2e_contract::SOCKET_VARIABLE;
+use e2e_contract::{ErrorCode, RpcError, SOCKET_VARIABLE};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -27,11 +27,12 @@ fn main() -> ExitCode {
         return e2e::run(|lab| play(lab, what));
     }
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("every_operator_is_split_and_shown", every_operator_is_split_and_shown),
         ("a_failed_check_is_recorded_and_ends_the_scenario", a_failed_check_is_recorded_and_ends_the_scenario),
         ("checks_overlap_in_threads", checks_overlap_in_threads),
         ("an_error_is_told_with_its_causes", an_error_is_told_with_its_causes),
+        ("a_failed_request_is_told_with_its_place", a_failed_request_is_told_with_its_place),
         ("a_panic_is_told_with_its_place", a_panic_is_told_with_its_place),
         ("a_panic_in_a_thread_counts", a_panic_in_a_thread_counts),
         ("a_lost_engine_ends_the_process", a_lost_engine_ends_the_process),
@@ -50,6 +51,8 @@ fn play(lab: &Lab, what: &str) -> Result {
         "operators" => operators(),
         "check" => lab.step("outer", || too_few(19_999).context("while counting")),
         "threads" => threads(),
+        "refused" => lab.container("db")?.get("/x").map(drop).context("reading x"),
+        "failing_program" => lab.container("db")?.sh("exit 7")?.success().map(drop),
         "error" => Err(anyhow!("disk full").context("writing rows").context("loading")),
         "panic" => lab.measure("worse", || panic!("no {}", "way")),
         "thread_panic" => {
@@ -144,14 +147,20 @@ fn played(what: &str) -> Played {
     let serving = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let handle = stream.try_clone().unwrap();
-        peer::serve(stream, move |method, params| {
-            sender.send((method.to_owned(), params.clone())).unwrap();
+        peer::serve(stream, move |request| {
+            let (method, params) = (request.method.as_str(), request.params.clone());
+            sender.send((method.to_owned(), params)).unwrap();
             if method == closes_at {
                 handle.shutdown(std::net::Shutdown::Both).unwrap();
             }
             Ok(match method {
                 "measure.begin" => json!({"measurement": 1}),
                 "measure.end" => json!({"more": false}),
+                "get" => return Err(RpcError::new(ErrorCode::InvalidParams, "no such file")),
+                "exec" => {
+                    let stream = json!({"text": ""});
+                    json!({"status": 7, "stdout": stream, "stderr": stream, "duration_ms": 1.0, "timed_out": false})
+                }
                 _ => json!({}),
             })
         });
@@ -241,6 +250,15 @@ fn an_error_is_told_with_its_causes() {
     let message = "loading\n  caused by: writing rows\n  caused by: disk full";
     assert_eq!(played.of("abort"), [&json!({"kind": "error", "message": message})]);
     assert_eq!(played.stderr(), format!("{message}\n"));
+}
+
+fn a_failed_request_is_told_with_its_place() {
+    for (what, code) in [("refused", r#""refused" => lab"#), ("failing_program", r#""failing_program" => lab"#)] {
+        let played = played(what);
+        let line = include_str!("process.rs").lines().position(|line| line.contains(code)).unwrap() + 1;
+        let [abort] = played.of("abort")[..] else { panic!("{:?}", played.requests) };
+        assert_eq!(abort["location"], format!("xtask/sdk/tests/process.rs:{line}"), "{abort}");
+    }
 }
 
 fn a_panic_is_told_with_its_place() {

@@ -1,7 +1,7 @@
 //! The faults that were done to a lab, by number, until each is healed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use e2e_contract::Fault;
 
@@ -93,6 +93,17 @@ impl ActiveFaults {
     #[must_use]
     pub fn numbers(&self) -> Vec<u64> {
         lock(&self.state).injected.keys().rev().copied().collect()
+    }
+
+    /// Whether a fault is on, or is being healed.
+    #[must_use]
+    pub fn any_is_on(&self) -> bool {
+        let entries: Vec<_> = lock(&self.state).injected.values().map(Arc::clone).collect();
+        entries.iter().any(|entry| match entry.try_lock() {
+            Ok(injection) => !injection.is_healed(),
+            Err(TryLockError::Poisoned(injection)) => !injection.into_inner().is_healed(),
+            Err(TryLockError::WouldBlock) => true,
+        })
     }
 
     /// Does the faults of a container again that its start has undone, but for one that was just healed.

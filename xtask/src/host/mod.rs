@@ -42,6 +42,7 @@ pub mod receive_buffer;
 pub mod rooted;
 pub mod setup;
 pub mod shell;
+pub mod signals;
 pub mod strace;
 pub mod tc;
 pub mod undo;

@@ -62,7 +62,11 @@ impl Lab {
     /// Diagnosis of the machine whose probe has run into its deadline; absent for other reasons.
     #[must_use]
     pub fn diagnose(&self, error: &WaitError) -> Option<NotReady> {
-        let WaitError::Deadline { container, condition, last, .. } = error else { return None };
+        let (WaitError::Deadline { container, condition, last, .. }
+        | WaitError::Never { container, condition, last, .. }) = error
+        else {
+            return None;
+        };
         let machine = self.container(container)?;
         let asked = machine.asked(condition, last);
         Some(NotReady { container: container.clone(), asked, diagnosis: machine.diagnosis(self.streams_dir()) })
@@ -77,15 +81,17 @@ impl Container {
         };
         let lives = || self.runs_a_program(LOOK_DEADLINE.scaled()).unwrap_or(false);
         match (&last.answered, missing) {
-            (Some(ProbeAnswer::No(_)), Some(program)) => Asked::ProgramMissing { program: program.clone() },
-            (Some(ProbeAnswer::No(_)), None) if !last.overran() => Asked::No,
-            (Some(ProbeAnswer::No(_)) | None, None) if lives() => Asked::Hangs,
+            (Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }), Some(program)) => {
+                Asked::ProgramMissing { program: program.clone() }
+            }
+            (Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }), None) if !last.overran() => Asked::No,
+            (Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }) | None, None) if lives() => Asked::Hangs,
             _ => Asked::Nothing,
         }
     }
 
     /// Whether the image has no such program.
-    fn lacks(&self, program: &str) -> bool {
+    pub(super) fn lacks(&self, program: &str) -> bool {
         let Ok(root) = self.root() else { return false };
         if program.contains('/') {
             let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
@@ -118,7 +124,7 @@ impl Container {
         if text.is_empty() { self.last_words() } else { text }
     }
 
-    fn said(&self, words: &[&str], streams_dir: &Path) -> Option<String> {
+    pub(super) fn said(&self, words: &[&str], streams_dir: &Path) -> Option<String> {
         let argv = words.iter().map(|word| (*word).to_owned()).collect();
         let deadline: Duration = LOOK_DEADLINE.scaled();
         let request = ExecRequest { argv, deadline, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };

@@ -20,6 +20,7 @@ mod probe_answer;
 mod readiness;
 mod screen;
 mod ssh;
+mod unit;
 mod up;
 
 pub use container::{Container, Outage};
@@ -35,5 +36,5 @@ pub use machine::Machine;
 pub use network::BRIDGE;
 pub use picture::{Page, PictureError};
 pub use probe_answer::{LastAnswer, ProbeAnswer};
-pub use readiness::WaitError;
+pub use readiness::{Circumstances, Nearness, WaitError, is_no_condition};
 pub use up::{Lab, Moment};

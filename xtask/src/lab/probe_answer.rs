@@ -19,6 +19,13 @@ pub enum ProbeAnswer {
     NotRunning(String),
     /// The look itself failed.
     NotLooked(String),
+    /// It does not hold, and whoever was asked will do nothing about that by itself.
+    DeadEnd {
+        /// Answer.
+        text: String,
+        /// What the reason is found in.
+        evidence: String,
+    },
     /// A program of the host that every look needs is not there.
     NoTool(String),
 }
@@ -26,9 +33,11 @@ pub enum ProbeAnswer {
 impl fmt::Display for ProbeAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::No(text) | Self::NotRunning(text) | Self::NotLooked(text) | Self::NoTool(text) => {
-                formatter.write_str(text)
-            }
+            Self::No(text)
+            | Self::DeadEnd { text, .. }
+            | Self::NotRunning(text)
+            | Self::NotLooked(text)
+            | Self::NoTool(text) => formatter.write_str(text),
             Self::Overran(bound) => write!(formatter, "no answer within {}", humantime::format_duration(*bound)),
         }
     }

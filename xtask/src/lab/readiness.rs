@@ -9,7 +9,7 @@ use e2e_contract::Condition;
 
 use super::container::{Container, Outage};
 use super::ending::MachineEnd;
-use super::exec::ExecRequest;
+use super::exec::{ExecOutput, ExecRequest};
 use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
@@ -42,6 +42,18 @@ pub enum WaitError {
         /// Last answers, without a look that the deadline has cut short.
         last: Box<LastAnswer>,
     },
+    /// The condition cannot come true any more.
+    #[error("{container}: {condition} cannot come true: {reason}")]
+    Never {
+        /// Name in the lab.
+        container: String,
+        /// What was waited for.
+        condition: Condition,
+        /// Reason, with help where there is some.
+        reason: String,
+        /// Last answers.
+        last: Box<LastAnswer>,
+    },
     /// The container ended first.
     #[error("waiting for {condition}: {end}")]
     Ended {
@@ -71,7 +83,7 @@ impl WaitError {
         match self {
             Self::Ended { .. } => 0,
             Self::NotLooked { .. } => 1,
-            Self::Deadline { .. } => 2,
+            Self::Deadline { .. } | Self::Never { .. } => 2,
             Self::Interrupted => 3,
         }
     }
@@ -100,6 +112,63 @@ pub fn probes(template: &Template) -> Vec<Probe> {
     vec![Probe { condition, timeout: Duration::from_secs(30) }]
 }
 
+/// Distance of a wait from the machine's start: what may still come true by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nearness {
+    /// The machine starts, and its own programs may make what is missing: a wait ends early only where systemd's boot is done.
+    Starting,
+    /// The machine was ready before.
+    Ready,
+}
+
+/// Circumstances of a wait.
+#[expect(missing_debug_implementations, reason = "it holds closures")]
+pub struct Circumstances<'a> {
+    /// Network of the lab.
+    pub network: &'a NetworkNamespace,
+    /// Folder for the streams of programs that look.
+    pub streams_dir: &'a Path,
+    /// Whether the wait is to be broken off.
+    pub interrupted: &'a dyn Fn() -> bool,
+    /// Number of changes that were begun from outside until now; absent while one is under way, so that nothing is hopeless.
+    pub settled: &'a dyn Fn() -> Option<u64>,
+    /// Distance from the machine's start.
+    pub nearness: Nearness,
+}
+
+/// Problem of a condition that names nothing, whatever a machine does.
+#[must_use]
+pub fn is_no_condition(condition: &Condition) -> Option<String> {
+    let of_text = |what: &str, text: &str| match text {
+        "" => Some(format!("the {what} is empty")),
+        text if text.contains('\0') => Some(format!("{text:?} has a zero byte")),
+        _ => None,
+    };
+    match condition {
+        Condition::Tcp(0) => Some("there is no TCP port 0".to_owned()),
+        Condition::Tcp(_) => None,
+        Condition::Http(path) => split_http(path).err().map(|error| error.to_string()),
+        Condition::Exec(argv) => {
+            let program = of_text("program's name", argv.first().map_or("", String::as_str));
+            program.or_else(|| argv.iter().find_map(|word| of_text("word", word).filter(|_| !word.is_empty())))
+        }
+        Condition::File(path) => of_text("path", path),
+        Condition::Unit(unit) => of_text("unit's name", unit),
+    }
+}
+
+/// Exits with 0 where a path exists, and with [`UNDER_A_FILE`] where something on the way to it is no folder; says what is missing.
+const LOOK_AT_PATH: &str = "p=$1; [ -e \"$p\" ] && exit 0; d=${p%/*}; while [ -n \"$d\" ] && [ \"$d\" != \"$p\" ] && [ ! -e \"$d\" ]; \
+do gone=$d; p=$d; d=${d%/*}; done; \
+if [ -n \"$d\" ] && [ -e \"$d\" ] && [ ! -d \"$d\" ]; then echo \"$d is no folder\"; exit 20; fi; \
+if [ -n \"$gone\" ]; then echo \"there is no folder $gone\"; else echo \"it is not there\"; fi; exit 1";
+
+/// Status of [`LOOK_AT_PATH`] for a path that leads through a file.
+const UNDER_A_FILE: i32 = 20;
+
+/// Looks with the same hopeless answer that end a wait: one alone may have met a state on its way to another.
+const HOPELESS_LOOKS: u32 = 2;
+
 impl Container {
     /// Waits for a condition.
     ///
@@ -109,10 +178,10 @@ impl Container {
         &self,
         condition: &Condition,
         deadline: Duration,
-        network: &NetworkNamespace,
-        streams_dir: &Path,
-        interrupted: &dyn Fn() -> bool,
+        circumstances: &Circumstances<'_>,
     ) -> Result<Duration, WaitError> {
+        let Circumstances { network, streams_dir, interrupted, settled, .. } = circumstances;
+        let mut hopeless: (u32, Option<u64>) = (0, None);
         let started = self.clock().watch();
         let container = self.machine().name.clone();
         let mut pause = PAUSE_FIRST;
@@ -124,6 +193,7 @@ impl Container {
                 Condition::Tcp(_) | Condition::Http(_) => network_look.min(LOOK_DEADLINE.scaled()),
                 Condition::Exec(_) | Condition::File(_) | Condition::Unit(_) => LOOK_DEADLINE.scaled(),
             };
+            let changes = settled();
             // Before its card is there, a look could only take time from the container's start.
             let bound = LookBound::new(longest, left);
             let answer = if self.init_pid().is_err() {
@@ -141,12 +211,22 @@ impl Container {
             if let ProbeAnswer::NoTool(reason) = answer {
                 return Err(WaitError::NotLooked { container, condition: condition.clone(), reason });
             }
+            let reason = changes.and_then(|_| self.never(condition, &answer, circumstances));
             last.note(answer, bound);
+            let is_settled = changes.is_some() && settled() == changes;
+            hopeless = match &reason {
+                Some(_) if is_settled && (hopeless.1 == changes || hopeless.0 == 0) => (hopeless.0 + 1, changes),
+                _ => (0, None),
+            };
             if let Some(end) = self.ending() {
                 return Err(WaitError::Ended { end: Box::new(end), condition: condition.clone() });
             }
             if interrupted() {
                 return Err(WaitError::Interrupted);
+            }
+            if let Some(reason) = reason.filter(|_| hopeless.0 >= HOPELESS_LOOKS) {
+                let (condition, last) = (condition.clone(), Box::new(last));
+                return Err(WaitError::Never { container, condition, reason, last });
             }
             if started.elapsed() >= deadline {
                 return Err(WaitError::Deadline {
@@ -169,10 +249,6 @@ impl Container {
         streams_dir: &Path,
     ) -> Result<(), ProbeAnswer> {
         let address = |port: u16| SocketAddr::new(IpAddr::V4(self.machine().address()), port);
-        let exec = |argv: &[&str]| {
-            let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-            self.look_by_exec(argv, bound, streams_dir)
-        };
         match condition {
             Condition::Tcp(port) => match network.connect(address(*port), bound) {
                 Ok(_) => Ok(()),
@@ -188,17 +264,56 @@ impl Container {
                 }
             }
             Condition::Exec(argv) => self.look_by_exec(argv.clone(), bound, streams_dir),
-            Condition::File(path) => exec(&["test", "-e", path]),
-            Condition::Unit(unit) => exec(&["systemctl", "is-active", unit]),
+            Condition::File(path) => {
+                let argv = ["sh", "-c", LOOK_AT_PATH, "sh", path].map(str::to_owned).to_vec();
+                self.look_by_exec(argv, bound, streams_dir)
+            }
+            Condition::Unit(unit) => self.look_at_unit(unit, bound, streams_dir),
+        }
+    }
+
+    /// Reason why a condition with this answer cannot come true any more, as long as nobody outside of the machine does anything.
+    fn never(&self, condition: &Condition, answer: &ProbeAnswer, circumstances: &Circumstances<'_>) -> Option<String> {
+        let is_ready = circumstances.nearness == Nearness::Ready;
+        match (condition, answer) {
+            (Condition::Unit(unit), ProbeAnswer::DeadEnd { evidence, .. }) => {
+                self.unit_never(unit, evidence, is_ready, circumstances.streams_dir)
+            }
+            (Condition::Unit(_), ProbeAnswer::No(_)) if is_ready && self.lacks("systemctl") => {
+                Some("the machine has no `systemctl`: only systemd has units".to_owned())
+            }
+            (Condition::Unit(_), ProbeAnswer::No(text))
+                if is_ready && self.machine().template.init != Init::Systemd && text.contains("not been booted") =>
+            {
+                Some("systemd does not run in this machine".to_owned())
+            }
+            (Condition::Unit(_), ProbeAnswer::No(text)) if is_ready && text.contains("neither a valid") => {
+                Some(text.clone())
+            }
+            (Condition::File(_), ProbeAnswer::DeadEnd { text, .. }) if is_ready => Some(text.clone()),
+            (Condition::Exec(argv), ProbeAnswer::No(_)) if is_ready => {
+                let program = argv.first().filter(|program| self.lacks(program))?;
+                Some(format!("the machine has no program {program:?}"))
+            }
+            _ => None,
         }
     }
 
     fn look_by_exec(&self, argv: Vec<String>, bound: Duration, streams_dir: &Path) -> Result<(), ProbeAnswer> {
         let request =
             ExecRequest { argv, deadline: bound, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
-        match self.exec(&request) {
-            Ok(output) if output.timed_out => Err(ProbeAnswer::Overran(bound)),
-            Ok(output) if output.status == 0 => Ok(()),
+        self.answer_of(&request).map(drop)
+    }
+
+    /// Output of a program that looks at something, where it has succeeded.
+    pub(super) fn answer_of(&self, request: &ExecRequest) -> Result<ExecOutput, ProbeAnswer> {
+        match self.exec(request) {
+            Ok(output) if output.timed_out => Err(ProbeAnswer::Overran(request.deadline)),
+            Ok(output) if output.status == 0 => Ok(output),
+            Ok(output) if output.status == UNDER_A_FILE && request.argv.iter().any(|word| word == LOOK_AT_PATH) => {
+                let text = output.tail();
+                Err(ProbeAnswer::DeadEnd { evidence: text.clone(), text })
+            }
             Ok(output) => Err(ProbeAnswer::No(format!("status {} {}", output.status, output.tail()).trim_end().into())),
             Err(error) if error.is::<Outage>() => Err(ProbeAnswer::NotRunning(format!("{error:#}"))),
             Err(error) if is_missing_tool(&error) => Err(ProbeAnswer::NoTool(format!("{error:#}"))),

@@ -14,7 +14,7 @@ use super::container::Container;
 use super::live::{LAB_FILE, LabFile, LiveLab, LiveMachine};
 use super::machine::Machine;
 use super::picture::Turn;
-use super::readiness::WaitError;
+use super::readiness::{Circumstances, Nearness, WaitError};
 use super::{log_folder, network, readiness, ssh};
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
@@ -267,11 +267,20 @@ impl Lab {
         deadline: Option<Duration>,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), WaitError> {
+        // While machines recover from faults, whatever mends them has its whole time.
+        let settled = || deadline.is_none().then_some(0);
+        let circumstances = Circumstances {
+            network: &self.network,
+            streams_dir: &self.streams_dir,
+            interrupted: stop,
+            settled: &settled,
+            nearness: Nearness::Starting,
+        };
         for probe in readiness::probes(&container.machine().template) {
             let deadline = deadline.unwrap_or_else(|| patience::scaled(probe.timeout));
             let left = deadline.saturating_sub(begun.elapsed());
             container
-                .wait_for(&probe.condition, left, &self.network, &self.streams_dir, stop)
+                .wait_for(&probe.condition, left, &circumstances)
                 .map_err(|error| error.with_deadline(deadline))?;
         }
         Ok(())

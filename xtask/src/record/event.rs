@@ -246,6 +246,9 @@ pub enum Event {
         duration_ms: f64,
         /// Its deadline passed and it was killed.
         timed_out: bool,
+        /// Place in the scenario that asked for it, `file:line`; absent in records of older engines, and where the client does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        location: Option<String>,
     },
     /// A repetition of a measured operation ended.
     Operation {

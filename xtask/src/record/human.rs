@@ -112,9 +112,11 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
                 one(Weight::Alarm, text)
             }
         }
-        Event::Exec { container, command, status, duration_ms, timed_out, .. } => {
+        Event::Exec { container, command, status, duration_ms, timed_out, location, .. } => {
             let end = if *timed_out { "killed at its deadline".into() } else { format!("status {status}") };
-            one(Weight::Detail, format!("  {container}: {command}: {end} {}", seconds(*duration_ms)))
+            let place = location.as_ref().filter(|_| *timed_out || *status != 0);
+            let place = place.map_or_else(String::new, |place| format!(" at {place}"));
+            one(Weight::Detail, format!("  {container}: {command}: {end} {}{place}", seconds(*duration_ms)))
         }
         Event::DuetBegan { baseline, seed, differences } => {
             let text = if differences.is_empty() {

@@ -96,22 +96,28 @@ pub enum Cause {
         /// The panic's message and place.
         message: String,
     },
-    /// It ended with a status other than 0 and said nothing.
+    /// It ended with a status other than 0, and did not tell the engine why.
     ExitStatus {
         /// The status.
         status: i32,
+        /// Reason that it wrote itself, such as an exception with its place; absent where it wrote nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_words: Option<String>,
     },
     /// A signal ended it.
     Signal {
         /// The signal's number.
         signal: i32,
+        /// Reason that it wrote itself; absent where it wrote nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_words: Option<String>,
     },
     /// It did not end within its deadline, and was killed.
     TimedOut {
         /// The deadline.
         deadline_ms: u64,
-        /// Requests that were under way or the last one that had ended, and machines that a fault kept down; absent in records of
-        /// older engines.
+        /// State at the deadline, a line each: where the scenario's code stood, requests that were under way or the last one that had
+        /// ended, and machines that a fault kept down; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         doing: Option<String>,
     },
@@ -149,12 +155,22 @@ impl fmt::Display for Cause {
             Self::Check { message } => write!(f, "check failed: {message}"),
             Self::Error { message } => write!(f, "error: {message}"),
             Self::Panic { message } => write!(f, "panic: {message}"),
-            Self::ExitStatus { status } => write!(f, "the scenario's program ended with status {status}"),
-            Self::Signal { signal } => write!(f, "the scenario's program was ended by signal {signal}"),
+            Self::ExitStatus { status, last_words: None } => {
+                write!(f, "the scenario's program ended with status {status} and wrote nothing")
+            }
+            Self::ExitStatus { status, last_words: Some(words) } => {
+                write!(f, "{words} (the scenario's program ended with status {status})")
+            }
+            Self::Signal { signal, last_words: None } => {
+                write!(f, "the scenario's program was ended by signal {signal}")
+            }
+            Self::Signal { signal, last_words: Some(words) } => {
+                write!(f, "{words} (the scenario's program was ended by signal {signal})")
+            }
             Self::TimedOut { deadline_ms, doing } => {
                 let deadline = std::time::Duration::from_millis(*deadline_ms);
                 write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))?;
-                doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {doing}"))
+                doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {}", doing.replace('\n', "\n  ")))
             }
             Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
             Self::MachineEnded { message, .. } => write!(f, "the product ended: {message}"),
@@ -484,7 +500,7 @@ pub(super) mod tests {
 
     #[test]
     fn verdicts_and_exit_codes() {
-        let failed = Outcome::Failed { cause: Cause::ExitStatus { status: 7 } };
+        let failed = Outcome::Failed { cause: Cause::ExitStatus { status: 7, last_words: None } };
         let infrastructure = Outcome::infrastructure("no memory");
         let with_check =
             Outcome::Infrastructure { message: "killed".into(), host_cause: None, failed_check: Some("a == b".into()) };

@@ -133,7 +133,9 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
     ];
     for status in 0..10 {
         let (container, command) = (container(), "psql".into());
-        events.push(Event::Exec { case: named(), container, command, status, duration_ms: 2.0, timed_out: false });
+        let location = Some("scenarios/shop/orders/main.py:12".to_owned());
+        let (case, duration_ms) = (named(), 2.0);
+        events.push(Event::Exec { case, container, command, status, duration_ms, timed_out: false, location });
     }
     events.extend([
         Event::FaultInjected(observed.clone()),

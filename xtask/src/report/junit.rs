@@ -166,6 +166,10 @@ impl Try<'_> {
 
     fn message(&self) -> String {
         let text = ending(&self.result.outcome).unwrap_or_default();
+        // What explains a time-out is short, and most readers of JUnit show nothing but this.
+        if self.word() == "timed_out" {
+            return valid(&text.lines().map(str::trim).collect::<Vec<_>>().join("; "));
+        }
         valid(text.lines().next().unwrap_or_default())
     }
 

@@ -257,11 +257,15 @@ impl Workshop<'_> {
 /// Whether two failures are the same one: of one kind, and at one place of the scenario where they name it.
 fn same(one: &Cause, two: &Cause) -> bool {
     let place = |cause: &Cause| match cause {
-        Cause::Check { message } | Cause::Error { message } | Cause::Panic { message } => {
+        Cause::Error { message } | Cause::Panic { message } => {
+            let line = message.lines().next().unwrap_or_default();
+            line.rsplit_once(" at ").map_or_else(|| line.to_owned(), |(_, place)| place.to_owned())
+        }
+        Cause::Check { message } => {
             message.rsplit_once(" at ").map_or_else(|| message.clone(), |(_, place)| place.to_owned())
         }
-        Cause::ExitStatus { status } => status.to_string(),
-        Cause::Signal { signal } => signal.to_string(),
+        Cause::ExitStatus { status, .. } => status.to_string(),
+        Cause::Signal { signal, .. } => signal.to_string(),
         Cause::Chaos { message } | Cause::Protocol { message } => message.clone(),
         Cause::MachineEnded { container, .. } | Cause::NotReady { container, .. } => container.clone(),
         Cause::TimedOut { .. } => String::new(),
@@ -280,6 +284,11 @@ mod tests {
         assert!(same(&check("rows == 5 [rows = 4] at a/main.rs:7"), &check("rows == 5 [rows = 3] at a/main.rs:7")));
         assert!(!same(&check("rows == 5 at a/main.rs:7"), &check("rows == 5 at a/main.rs:9")));
         assert!(!same(&check("x at a/main.rs:7"), &Cause::Error { message: "x at a/main.rs:7".into() }));
+        let error = |message: &str| Cause::Error { message: message.into() };
+        assert!(same(
+            &error("exec failed at a/main.rs:7\n  looked at x"),
+            &error("exec failed at a/main.rs:7\n  at y")
+        ));
         assert!(same(&late(1), &late(2)));
     }
 }

@@ -74,6 +74,11 @@ impl Chaos {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether a schedule is being played.
+    pub fn plays(&self) -> bool {
+        self.state().nemesis.is_some()
+    }
 }
 
 impl Session {

@@ -26,6 +26,7 @@ pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
     }
     let Ok(output) = stream.try_clone() else { return };
     session.keep_connection(stream.try_clone().ok());
+    session.note_driver(&stream);
     if session.is_closed() {
         return; // closed in between: nobody would shut this connection any more
     }
@@ -79,7 +80,7 @@ fn serve_lines(
 
 fn answer(session: &Session, request: Request) -> Response {
     let (id, method) = (request.id, request.method.clone());
-    let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params));
+    let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params, request.location.as_deref()));
     // A thread that panics would leave its request without an answer, and the scenario waiting for its deadline.
     let answer = std::panic::catch_unwind(carry_out)
         .unwrap_or_else(|panic| Err(session.infrastructure(&panicked(&method, panic.as_ref()))));

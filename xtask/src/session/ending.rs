@@ -63,6 +63,8 @@ pub struct Seen {
     pub violation: Option<String>,
     /// What was under way at its deadline.
     pub doing: Option<String>,
+    /// Reason that its program wrote before it ended.
+    pub last_words: Option<String>,
 }
 
 /// Judges an attempt by what was seen first: after the host has failed, what a scenario does says nothing of the product, and after
@@ -118,7 +120,7 @@ fn of_scenario(end: End, seen: Seen) -> Outcome {
     }
     let status = match end {
         End::Exited(status) => status,
-        End::Signaled(signal) => return failed(Cause::Signal { signal }),
+        End::Signaled(signal) => return failed(Cause::Signal { signal, last_words: seen.last_words }),
         End::TimedOut(deadline) => {
             let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
             return failed(Cause::TimedOut { deadline_ms, doing: seen.doing });
@@ -157,14 +159,20 @@ fn of_scenario(end: End, seen: Seen) -> Outcome {
             (None, Some(message)) => failed(Cause::Check { message }),
             (None, None) => Outcome::Passed,
         },
-        PANIC_EXIT_STATUS => failed(Cause::Panic { message: "see its log".into() }),
-        status => failed(Cause::ExitStatus { status }),
+        PANIC_EXIT_STATUS => {
+            failed(Cause::Panic { message: seen.last_words.unwrap_or_else(|| "it wrote nothing".to_owned()) })
+        }
+        status => failed(Cause::ExitStatus { status, last_words: seen.last_words }),
     }
 }
 
 fn with_place(abort: &Abort) -> String {
     match &abort.location {
-        Some(location) => format!("{} at {location}", abort.message),
+        // Behind the first line: what follows explains it.
+        Some(location) => match abort.message.split_once('\n') {
+            Some((first, more)) => format!("{first} at {location}\n{more}"),
+            None => format!("{} at {location}", abort.message),
+        },
         None => abort.message.clone(),
     }
 }
@@ -194,10 +202,26 @@ mod tests {
     fn each_end_is_told_apart() {
         let abort = |kind| Some(Abort { kind, message: "no".into(), location: Some("main.rs:3".into()) });
         check(End::Exited(0), |_| (), "passed");
-        check(End::Exited(7), |_| (), "the scenario's program ended with status 7");
+        check(End::Exited(7), |_| (), "the scenario's program ended with status 7 and wrote nothing");
         check(End::Signaled(9), |_| (), "the scenario's program was ended by signal 9");
-        check(End::Exited(137), |_| (), "the scenario's program ended with status 137");
-        check(End::Exited(101), |_| (), "panic: see its log");
+        check(End::Exited(137), |_| (), "the scenario's program ended with status 137 and wrote nothing");
+        check(End::Exited(101), |_| (), "panic: it wrote nothing");
+        let words = |seen: &mut Seen| seen.last_words = Some("KeyError: 'k' at main.py:3".into());
+        check(End::Exited(7), words, "KeyError: 'k' at main.py:3 (the scenario's program ended with status 7)");
+        check(End::Exited(101), words, "panic: KeyError: 'k' at main.py:3");
+        check(
+            End::Exited(1),
+            |seen| {
+                words(seen);
+                seen.abort = abort(AbortKind::Error);
+            },
+            "error: no at main.rs:3",
+        );
+        let long = |seen: &mut Seen| {
+            let message = "exec in a ended with status 7: no\n  command: `x`".into();
+            seen.abort = Some(Abort { kind: AbortKind::Error, message, location: Some("main.rs:3".into()) });
+        };
+        check(End::Exited(1), long, "error: exec in a ended with status 7: no at main.rs:3\n  command: `x`");
         check(End::Exited(101), |seen| seen.abort = abort(AbortKind::Panic), "panic: no at main.rs:3");
         check(End::Exited(1), |seen| seen.abort = abort(AbortKind::Error), "error: no at main.rs:3");
         check(End::Exited(1), |seen| seen.failed_check = Some("a == b".into()), "check failed: a == b");
@@ -230,7 +254,7 @@ mod tests {
         check(End::GivenUp, |seen| seen.abort = abort(AbortKind::Error), "error: no at main.rs:3");
         let exceed = |seen: &mut Seen| seen.exceeded = Some("sent_bytes of a <= 5 [sent_bytes = 6]".into());
         check(End::Exited(0), exceed, "check failed: sent_bytes of a <= 5 [sent_bytes = 6]");
-        check(End::Exited(4), exceed, "the scenario's program ended with status 4");
+        check(End::Exited(4), exceed, "the scenario's program ended with status 4 and wrote nothing");
         check(End::TimedOut(Duration::from_secs(3)), |_| (), "the scenario did not end within 3s and was killed");
         check(End::BrokeProtocol, |seen| seen.violation = Some("x".into()), "the scenario broke the protocol: x");
         let host = || vec![Evidence::Host("db ended".into())];

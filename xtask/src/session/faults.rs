@@ -50,6 +50,11 @@ impl Faults {
         Ok(Healed { evidence })
     }
 
+    /// Whether a fault is on, or is being healed.
+    pub fn any_is_on(&self) -> bool {
+        self.active.any_is_on()
+    }
+
     /// Does the faults of a container again that its own reboot has undone, as soon as it runs programs.
     pub fn restore_after_reboot(&self, container: &Container) {
         let name = &container.machine().name;

@@ -1,10 +1,11 @@
 //! What a scenario's program writes: kept byte by byte in `scenario.log`, and beside it when it came.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{PipeReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,6 +17,9 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// Times closer together than this are one: a program that writes byte by byte does not fill the record with times.
 const TIME_APART_MS: f64 = 1.0;
+
+/// Bytes of its end that are kept in memory, for its last words.
+const END_BYTES: usize = 16 << 10;
 
 /// The files that it goes to.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub struct OutputFiles {
 #[derive(Debug)]
 pub(super) struct Output {
     ended: Receiver<()>,
+    end: Arc<Mutex<VecDeque<u8>>>,
 }
 
 impl Output {
@@ -37,14 +42,22 @@ impl Output {
     pub fn keep(files: Arc<OutputFiles>, recorder: Arc<Recorder>) -> anyhow::Result<(Self, File)> {
         let (reader, writer) = std::io::pipe().context("making a pipe for the scenario's output")?;
         let (done, ended) = channel();
+        let end = Arc::<Mutex<VecDeque<u8>>>::default();
+        let kept_end = Arc::clone(&end);
         std::thread::Builder::new().name("output".into()).spawn(move || {
-            if let Err(error) = copy(reader, &files, || milliseconds(recorder.elapsed())) {
+            if let Err(error) = copy(reader, &files, &kept_end, || milliseconds(recorder.elapsed())) {
                 let message = format!("what the scenario wrote could not be kept: {error}");
                 recorder.record(Event::Warning { message });
             }
             drop(done);
         })?;
-        Ok((Self { ended }, File::from(OwnedFd::from(writer))))
+        Ok((Self { ended, end }, File::from(OwnedFd::from(writer))))
+    }
+
+    /// The last of what was written so far, as text.
+    pub fn end(&self) -> String {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(end.make_contiguous()).into_owned()
     }
 
     /// Waits until all of it is kept. Somebody may hold the pipe open for ever: what comes later is kept as it comes.
@@ -53,7 +66,12 @@ impl Output {
     }
 }
 
-fn copy(mut from: PipeReader, files: &OutputFiles, now_ms: impl Fn() -> f64) -> std::io::Result<()> {
+fn copy(
+    mut from: PipeReader,
+    files: &OutputFiles,
+    end: &Mutex<VecDeque<u8>>,
+    now_ms: impl Fn() -> f64,
+) -> std::io::Result<()> {
     let (mut log, mut times) = (&files.log, &files.times);
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut offset = 0;
@@ -66,6 +84,12 @@ fn copy(mut from: PipeReader, files: &OutputFiles, now_ms: impl Fn() -> f64) -> 
         };
         if count == 0 {
             return failure;
+        }
+        {
+            let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+            end.extend(&buffer[..count]);
+            let surplus = end.len().saturating_sub(END_BYTES);
+            end.drain(..surplus);
         }
         // A full disk must not stop the scenario: it is read on.
         if failure.is_ok() {
@@ -109,7 +133,9 @@ mod tests {
             }
             at_ms
         };
-        copy(reader, &files, now_ms).unwrap();
+        let end = Mutex::default();
+        copy(reader, &files, &end, now_ms).unwrap();
+        assert_eq!(end.lock().unwrap().make_contiguous(), b"one\n\xff\x1b[1m\0two\nend");
         let text = |mut file: &File| {
             let mut bytes = Vec::new();
             file.seek(SeekFrom::Start(0)).unwrap();
@@ -129,5 +155,6 @@ mod tests {
         writer.write_all(&vec![b'x'; 4 * CHUNK_BYTES]).unwrap(); // more than a pipe holds
         drop(writer);
         output.wait(Duration::from_secs(10));
+        assert_eq!(output.end(), "x".repeat(END_BYTES));
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, ScreenshotCompare};
 
+use super::content::require_plain_name;
 use super::likeness::{Compared, compare};
-use super::requests::{Answer, Session, asked, require_plain_name};
+use super::requests::{Answer, Session, asked};
 use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;

@@ -1,7 +1,6 @@
 //! What each request does.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Seek as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,38 +8,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use e2e_contract::{
     Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
-    FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Measured, Measurement,
-    Method, Metric, PROTOCOL_VERSION, Put, RpcError, STREAM_BYTES_MAX, Screenshot, ScreenshotCompare, Settle, Step,
-    Stream, Wait, Waited, Welcome,
+    FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Method, Metric,
+    PROTOCOL_VERSION, Put, RpcError, Screenshot, ScreenshotCompare, Settle, Step, Wait, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use super::blame::{Evidence, EvidenceLog};
 use super::chaos::Chaos;
 use super::ending::{End, Seen, judge, machine_ended};
 use super::faults::{self, Faults};
+use super::last_words::last_words;
+use super::measurements::Open;
 use super::scenario::{Ended, SessionSpec};
+use super::shorten::shorten;
 use super::under_way::UnderWay;
 use super::wanted::Wanted;
-use crate::host::held_clock::Stopwatch;
+use crate::host::cgroup::Tree;
 use crate::host::kmsg::KernelLog;
 use crate::host::patience;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
 use crate::lab::{Container, ExecRequest, Lab, MachineEnd, Outage, WaitError};
-use crate::perf::{Meters, Spent, calibrate};
-use crate::record::{Calibration, Event, Performance, Recorder, Sample, Sampling, milliseconds};
+use crate::perf::Meters;
+use crate::record::{Event, Performance, Recorder, Sampling, milliseconds};
 
 /// Findings by which a scenario says that it expects the end or a reboot of a machine.
 const MACHINE_ENDED: &str = "machine_ended";
 const REBOOTED: &str = "rebooted";
 
-/// The longest command line in the record, in characters.
+/// Longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
 
 /// One scenario's session.
@@ -53,6 +52,8 @@ pub struct Session {
     pub(super) meters: Arc<Meters>,
     evidence: Arc<EvidenceLog>,
     under_way: UnderWay,
+    /// Process that has connected.
+    pub(super) driver: Mutex<Option<i32>>,
     kernel: Mutex<Option<KernelLog>>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
@@ -72,31 +73,20 @@ pub(super) struct State {
     restoring: Vec<std::thread::JoinHandle<()>>,
     steps: Vec<(String, Instant)>,
     /// Those that are open, by their numbers: the innermost one last.
-    measurements: BTreeMap<u64, Open>,
-    measurements_begun: u64,
-    wanted: Wanted,
-    performance: Performance,
+    pub(super) measurements: BTreeMap<u64, Open>,
+    pub(super) measurements_begun: u64,
+    pub(super) wanted: Wanted,
+    pub(super) performance: Performance,
     /// Time that comparing took, beyond what the scenario had planned.
-    excused: Duration,
+    pub(super) excused: Duration,
     /// Since when it is let wait.
-    waits_since: Option<Instant>,
+    pub(super) waits_since: Option<Instant>,
     /// Whether it was said that there is no calibration, and why.
-    calibration_failed: bool,
-    streams_kept: u32,
+    pub(super) calibration_failed: bool,
+    pub(super) streams_kept: u32,
     /// Pictures that nobody asked for.
     unasked: u32,
     connection: Option<UnixStream>,
-}
-
-/// An operation that has begun.
-#[derive(Debug)]
-struct Open {
-    operation: String,
-    repetitions: u32,
-    parent: Option<String>,
-    begun_ms: f64,
-    watch: Stopwatch,
-    calibration: Option<Calibration>,
 }
 
 pub(super) type Answer<T> = Result<T, RpcError>;
@@ -114,13 +104,16 @@ const STATEMENTS: [&str; 9] = [
     Abort::NAME,
 ];
 
+/// Longest part of a method's name that is shown.
+const METHOD_CHARS_MAX: usize = 100;
+
 /// The failure that the refusal of a request is, where it was to state something, or nobody knows what it was to do.
 fn refused(method: &str, error: &RpcError) -> Option<String> {
     let is_one_of = |codes: &[ErrorCode]| codes.iter().any(|code| *code as i64 == error.code);
     let was_to_state =
         STATEMENTS.contains(&method) && is_one_of(&[ErrorCode::InvalidParams, ErrorCode::InvalidRequest]);
     (was_to_state || is_one_of(&[ErrorCode::MethodNotFound]))
-        .then(|| format!("its request `{}` was refused: {}", shorten(method), error.message))
+        .then(|| format!("its request `{}` was refused: {}", shorten(method, METHOD_CHARS_MAX), error.message))
 }
 
 impl Session {
@@ -164,6 +157,7 @@ impl Session {
             meters,
             evidence,
             under_way: UnderWay::default(),
+            driver: Mutex::default(),
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
@@ -173,9 +167,9 @@ impl Session {
         }
     }
 
-    /// Carries out one request. What the scenario states counts, or its refusal does: not every client looks at answers.
-    pub fn answer(&self, method: &str, params: Value) -> Answer<Value> {
-        let answer = self.carry_out(method, params);
+    /// Carries out one request, made at this place in the scenario. What the scenario states counts, or its refusal does: not every client looks at answers.
+    pub fn answer(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
+        let answer = self.carry_out(method, params, location);
         if let Err(error) = &answer
             && let Some(refusal) = refused(method, error)
         {
@@ -186,7 +180,7 @@ impl Session {
         answer
     }
 
-    fn carry_out(&self, method: &str, params: Value) -> Answer<Value> {
+    fn carry_out(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
         if self.is_closed() && !STATEMENTS.contains(&method) {
             return Err(RpcError::new(ErrorCode::Interrupted, "the session is over"));
         }
@@ -194,7 +188,7 @@ impl Session {
         if !self.state().seen.hello && method != Hello::NAME {
             return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
         }
-        let _under_way = self.under_way.begin(method, &params);
+        let _under_way = self.under_way.begin(method, &params, location);
         match method {
             Hello::NAME => serve(params, |request| self.hello(&request)),
             Exec::NAME => serve(params, |request| self.exec(request)),
@@ -226,7 +220,10 @@ impl Session {
             Artifact::NAME => serve(params, |request| self.artifact(&request)),
             Screenshot::NAME => serve(params, |request| self.screenshot(&request)),
             ScreenshotCompare::NAME => serve(params, |request| self.screenshot_compare(&request)),
-            other => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {:?}", shorten(other)))),
+            other => Err(RpcError::new(
+                ErrorCode::MethodNotFound,
+                format!("there is no method {:?}", shorten(other, METHOD_CHARS_MAX)),
+            )),
         }
     }
 
@@ -277,14 +274,15 @@ impl Session {
         }
     }
 
-    /// Notes what was under way when the scenario had to be killed.
-    pub fn note_deadline(&self) {
+    /// Notes where the scenario stands when it has to be killed: its stack, what is under way, and what faults keep down.
+    pub fn note_deadline(&self, scenario: &Tree) {
         let outages = self.lab.containers().iter().filter_map(|container| {
             let (outage, lasting) = container.outage_with_time()?;
             Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))
         });
-        let doing: Vec<String> = self.under_way.told().into_iter().chain(outages).collect();
-        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("; "));
+        let stacks = self.take_stacks(scenario);
+        let doing: Vec<String> = stacks.into_iter().chain(self.under_way.told()).chain(outages).collect();
+        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("\n"));
     }
 
     /// Whether the scenario says that this finding about a container is its own doing.
@@ -344,7 +342,7 @@ impl Session {
     }
 
     /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
-    pub fn finish(&self, end: End, sampling: Option<Sampling>) -> Ended {
+    pub fn finish(&self, end: End, output: &str, sampling: Option<Sampling>) -> Ended {
         self.notice_ends();
         self.file_reboots();
         if !matches!(end, End::Exited(0) | End::Interrupted) {
@@ -355,6 +353,7 @@ impl Session {
         self.end_restoring();
         self.end_nemesis();
         self.end_history();
+        self.drop_empty_stacks();
         let (owed, played) = self.judge_chaos();
         let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
         if end != End::Interrupted {
@@ -369,9 +368,21 @@ impl Session {
         let steps = state.steps.iter().map(|(name, _)| format!("step {name:?}"));
         let operations = state.measurements.values().map(|open| format!("operation {:?}", open.operation));
         let open = steps.chain(operations).collect();
-        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, ..std::mem::take(&mut state.seen) };
+        let last_words = last_words(output, self.project_root());
+        let seen = std::mem::take(&mut state.seen);
+        let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, last_words, ..seen };
         let performance = Performance { sampling, ..state.performance.clone() };
         Ended { outcome: judge(end, seen, self.evidence.all()), performance, played }
+    }
+
+    /// Folder of the project: scenarios lie below it as their manifests' paths say.
+    pub(super) fn project_root(&self) -> &Path {
+        let depth = Path::new(&self.spec.manifest).parent().map_or(0, |folder| folder.components().count());
+        self.spec.working_dir.ancestors().nth(depth).unwrap_or(&self.spec.working_dir)
+    }
+
+    pub(super) fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     pub(super) fn kernel(&self) -> MutexGuard<'_, Option<KernelLog>> {
@@ -403,6 +414,7 @@ impl Session {
             containers: self.lab.containers().iter().map(info).collect(),
             fixtures: self.spec.fixtures.clone(),
             artifacts: self.spec.artifacts.clone(),
+            stack_file: self.stack_file(),
         })
     }
 
@@ -413,7 +425,10 @@ impl Session {
         }
         let settings = exec.environment.iter().flat_map(|(name, value)| [name, value]);
         if let Some(word) = exec.argv.iter().chain(settings).find(|word| word.contains('\0')) {
-            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{:?} has a zero byte", shorten(word))));
+            return Err(RpcError::new(
+                ErrorCode::InvalidParams,
+                format!("{:?} has a zero byte", shorten(word, COMMAND_CHARS_MAX)),
+            ));
         }
         if let Some((name, _)) = exec.environment.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
             return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no name of a variable")));
@@ -422,7 +437,8 @@ impl Session {
             self.require_user(container, user)?;
         }
         let stdin = exec.stdin.as_ref().map(|stream| self.bytes_of(stream)).transpose()?.unwrap_or_default();
-        let command = shorten(&exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "));
+        let command = exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
+        let command = shorten(&command, COMMAND_CHARS_MAX);
         let request = ExecRequest {
             argv: exec.argv,
             stdin,
@@ -441,6 +457,7 @@ impl Session {
             status: output.status,
             duration_ms,
             timed_out: output.timed_out,
+            location: self.under_way.location(),
         });
         Ok(ExecResult {
             status: output.status,
@@ -449,35 +466,6 @@ impl Session {
             stdout: self.stream(output.stdout, "stdout")?,
             stderr: self.stream(output.stderr, "stderr")?,
         })
-    }
-
-    fn put(&self, put: &Put) -> Answer<Done> {
-        let container = self.container(&put.container)?;
-        let content = self.bytes_of(&put.content)?;
-        let request = self.exec_request(put.deadline_ms);
-        container
-            .put(&put.path, content, put.mode, put.owner.as_deref(), request)
-            .map_err(|error| self.refusal(&error))?;
-        Ok(Done {})
-    }
-
-    fn get(&self, get: &Get) -> Answer<Stream> {
-        let container = self.container(&get.container)?;
-        let output =
-            container.get(&get.path, self.exec_request(get.deadline_ms)).map_err(|error| self.refusal(&error))?;
-        self.stream(output.stdout, "get")
-    }
-
-    fn wait(&self, wait: &Wait) -> Answer<Waited> {
-        let container = self.container(&wait.container)?;
-        let deadline = asked(wait.deadline_ms);
-        let stop = || self.shall_stop();
-        match container.wait_for(&wait.condition, deadline, self.lab.network(), self.lab.streams_dir(), &stop) {
-            Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
-            Err(error @ WaitError::Deadline { .. }) => Err(RpcError::new(ErrorCode::Deadline, error.to_string())),
-            Err(error @ WaitError::Interrupted) => Err(RpcError::new(ErrorCode::Interrupted, error.to_string())),
-            Err(error) => Err(self.infrastructure(&anyhow::Error::new(error))),
-        }
     }
 
     fn step(&self, step: &Step) -> Answer<Done> {
@@ -498,112 +486,6 @@ impl Session {
         };
         drop(state);
         self.recorder.record(event);
-        Ok(Done {})
-    }
-
-    /// The counters are read last, so that nothing of the engine's is in what they gain.
-    fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
-        let MeasureBegin { operation, repetitions } = begin;
-        if let Some(gate) = &self.spec.gate {
-            self.excuse(|| gate.begin(&operation, repetitions, &|| self.shall_stop()));
-        }
-        let (measurement, calibration, shall_calibrate) = {
-            let mut state = self.state();
-            state.measurements_begun += 1;
-            let measurement = state.measurements_begun;
-            let outer = state.measurements.values().next_back();
-            let parent = outer.map(|outer| outer.operation.clone());
-            // Work between begin and end of another sample would be in that one: it lends its own calibration.
-            let lender = state.measurements.values().rev().find(|outer| outer.repetitions > 1);
-            let lent = lender.and_then(|lender| lender.calibration);
-            let shall_calibrate =
-                self.spec.calibrate && repetitions > 1 && lender.is_none() && !state.calibration_failed;
-            let calibration = lent.filter(|_| repetitions > 1);
-            let watch = self.lab.clock().watch();
-            let open = Open { operation, repetitions, parent, begun_ms: 0.0, watch, calibration };
-            state.measurements.insert(measurement, open);
-            (measurement, calibration, shall_calibrate)
-        };
-        let calibration = if shall_calibrate { self.excuse(|| self.calibrate()) } else { calibration };
-        self.meters.begin(measurement);
-        if let Some(open) = self.state().measurements.get_mut(&measurement) {
-            open.calibration = calibration;
-            open.begun_ms = milliseconds(self.recorder.elapsed());
-        }
-        Ok(Measurement { measurement })
-    }
-
-    /// Time that comparing took, or takes now, beyond what the scenario had planned; and time in which all was held.
-    pub(super) fn excused(&self) -> Duration {
-        let state = self.state();
-        let waits = state.waits_since.map_or(Duration::ZERO, |since| since.elapsed());
-        state.excused + waits + self.lab.clock().held()
-    }
-
-    /// Does what the scenario has not asked for: its deadline moves by as much.
-    pub(super) fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
-        self.state().waits_since = Some(begun);
-        let done = work();
-        let mut state = self.state();
-        state.waits_since = None;
-        state.excused += begun.elapsed();
-        done
-    }
-
-    /// Where it cannot be done, it is said once, and the samples go without.
-    fn calibrate(&self) -> Option<Calibration> {
-        calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
-            self.state().calibration_failed = true;
-            self.recorder.record(Event::Warning { message: format!("samples without calibration: {error:#}") });
-            None
-        })
-    }
-
-    /// The counters are read first.
-    fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
-        let spent = self.meters.end(end.measurement);
-        let mut state = self.state();
-        let (Some(open), Some(spent)) = (state.measurements.remove(&end.measurement), spent) else {
-            let message = format!("measurement {} is not open", end.measurement);
-            return Err(RpcError::new(ErrorCode::InvalidParams, message));
-        };
-        let Open { operation, repetitions, parent, begun_ms, watch, calibration } = open;
-        // A time in which somebody looked at a failure says nothing of the operation.
-        let counts = end.succeeded && watch.was_held().is_zero();
-        let duration_ms = end.duration_ms;
-        let Spent { cpu_ms, wait_ms, containers, incomplete } = spent;
-        let wall_ms = duration_ms;
-        let sample = |repetition| Sample {
-            repetition,
-            begun_ms,
-            wall_ms: (wall_ms * 1e3).round() / 1e3,
-            cpu_ms,
-            wait_ms,
-            calibration,
-            containers,
-            incomplete,
-        };
-        let repetition = state.performance.add(&operation, repetitions, parent, counts.then_some(sample));
-        let mut more = state.wanted.after(&operation, repetitions, end.succeeded, Instant::now());
-        if repetition >= repetitions {
-            state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
-        }
-        let samples = state.performance.operations.get(&operation).map(|operation| &operation.samples);
-        let sample = samples.and_then(|samples| samples.last()).filter(|_| counts).cloned();
-        drop(state);
-        if let Some(gate) = &self.spec.gate {
-            let wish = self.excuse(|| gate.end(&operation, sample.as_ref(), &|| self.shall_stop()));
-            more = wish.map_or(more, |wish| wish && end.succeeded);
-        }
-        let case = self.spec.case.clone();
-        self.recorder.record(Event::Operation { case, operation, repetition, duration_ms, succeeded: end.succeeded });
-        Ok(Measured { more })
-    }
-
-    fn metric(&self, metric: Metric) -> Answer<Done> {
-        self.state().performance.add_metric(&metric).map_err(|why| RpcError::new(ErrorCode::InvalidParams, why))?;
-        self.recorder.record(Event::Metric { case: self.spec.case.clone(), metric });
         Ok(Done {})
     }
 
@@ -697,19 +579,7 @@ impl Session {
         self.stop_at(&reason)
     }
 
-    fn artifact(&self, artifact: &Artifact) -> Answer<Done> {
-        let name = &artifact.name;
-        require_plain_name(name)?;
-        let bytes = self.bytes_of(&artifact.content)?;
-        let path = self.spec.artifacts.join(name);
-        self.keep(&path, &mut bytes.as_slice())?;
-        let path = format!("{}/{name}", self.spec.artifacts_in_run);
-        let size_bytes = bytes.len() as u64;
-        self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });
-        Ok(Done {})
-    }
-
-    fn container(&self, name: &str) -> Answer<&Container> {
+    pub(super) fn container(&self, name: &str) -> Answer<&Container> {
         self.lab.container(name).ok_or_else(|| {
             let known: Vec<&str> = self.lab.containers().iter().map(|c| c.machine().name.as_str()).collect();
             let message = format!("there is no container {name:?} in this lab: there are {}", known.join(", "));
@@ -729,64 +599,9 @@ impl Session {
         Err(RpcError::new(ErrorCode::InvalidParams, message))
     }
 
-    fn exec_request(&self, deadline_ms: u64) -> ExecRequest {
+    pub(super) fn exec_request(&self, deadline_ms: u64) -> ExecRequest {
         let deadline = asked(deadline_ms);
         ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
-    }
-
-    fn bytes_of(&self, stream: &Stream) -> Answer<Vec<u8>> {
-        let bad = |error: String| RpcError::new(ErrorCode::InvalidParams, error);
-        match stream {
-            Stream::File { path, .. } => self.spec.invoker.read(path).map_err(|error| bad(format!("{error:#}"))),
-            inline => Ok(inline.inline_bytes().map_err(|error| bad(error.to_string()))?.unwrap_or_default()),
-        }
-    }
-
-    /// A stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user.
-    /// It is read by its descriptor: the file's folder is root's, and another file system than the artifacts'.
-    fn stream(&self, mut file: NamedTempFile, what: &str) -> Answer<Stream> {
-        let start = |file: &mut NamedTempFile| -> std::io::Result<u64> {
-            file.rewind()?;
-            Ok(file.as_file().metadata()?.len())
-        };
-        let broken = |error: std::io::Error| {
-            self.infrastructure(&anyhow::Error::new(error).context("reading a program's output"))
-        };
-        // What it left running may still write: no more is taken than there was at its end.
-        let bytes = start(&mut file).map_err(broken)?;
-        let mut content = file.as_file().take(bytes);
-        if bytes <= STREAM_BYTES_MAX as u64 {
-            let mut inline = Vec::new();
-            content.read_to_end(&mut inline).map_err(broken)?;
-            return Ok(Stream::from_bytes(inline));
-        }
-        let number = {
-            let mut state = self.state();
-            state.streams_kept += 1;
-            state.streams_kept
-        };
-        let path = self.spec.artifacts.join(format!("stream-{number}-{what}"));
-        let bytes = self.keep(&path, &mut content)?;
-        Ok(Stream::File { path, bytes })
-    }
-
-    /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
-    fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
-        self.write(path, content).map_err(|error| self.not_written(&error))
-    }
-
-    /// Writes a file of the record with the rights of the scenario's user; returns its length.
-    pub(super) fn write(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> anyhow::Result<u64> {
-        let invoker = &self.spec.invoker;
-        invoker.create(path).and_then(|mut file| {
-            let bytes = invoker.act(|| Ok(std::io::copy(content, &mut file)?));
-            bytes.with_context(|| format!("writing {}", path.display()))
-        })
-    }
-
-    /// What was to be kept could not be written.
-    pub(super) fn not_written(&self, error: &anyhow::Error) -> RpcError {
-        if is_hosts(error) { self.infrastructure(error) } else { self.refusal(error) }
     }
 
     /// An error that is expected where a fault has taken the container away, and otherwise the lab's failure.
@@ -817,7 +632,8 @@ impl Session {
             return RpcError::new(ErrorCode::MachineEnded, message);
         }
         if !self.is_closed() {
-            self.evidence.push(Evidence::Host(message.clone()));
+            let place = self.under_way.location().map_or_else(String::new, |place| format!("\nasked for at {place}"));
+            self.evidence.push(Evidence::Host(format!("{message}{place}")));
         }
         RpcError::new(ErrorCode::Infrastructure, message)
     }
@@ -830,37 +646,10 @@ fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer
     serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
 }
 
-/// A name of a file in a folder, not a way out of it.
-pub(super) fn require_plain_name(name: &str) -> Answer<()> {
-    if name.is_empty() || name.starts_with('.') || name.contains('/') || name.contains('\0') {
-        return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no plain file name")));
-    }
-    Ok(())
-}
-
 /// Whether the kernel refused a command line or an environment for its length.
 fn is_too_long(error: &anyhow::Error) -> bool {
     let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
     matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
-}
-
-/// Whether a file could not be written for the host's sake, not for what the scenario asked for or did to its folder.
-fn is_hosts(error: &anyhow::Error) -> bool {
-    let number = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
-    let number = number.map(Errno::from_raw);
-    matches!(
-        number,
-        None | Some(
-            Errno::ENOSPC | Errno::EDQUOT | Errno::EIO | Errno::EROFS | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM
-        )
-    )
-}
-
-fn shorten(text: &str) -> String {
-    if text.chars().count() <= COMMAND_CHARS_MAX {
-        return text.to_owned();
-    }
-    text.chars().take(COMMAND_CHARS_MAX).chain(" [...]".chars()).collect()
 }
 
 /// A deadline that the scenario asks for, on this machine: it tells what hangs from what works, as the engine's own do.
@@ -879,17 +668,5 @@ mod tests {
         assert!(is_too_long(&start("true", "x".repeat(1 << 20)).into()));
         assert!(!is_too_long(&start("no-such-program-here", String::new()).into()));
         assert!(!is_too_long(&start("false", String::new()).into()));
-    }
-
-    #[test]
-    fn a_full_disk_is_the_hosts_and_a_bad_name_the_scenarios() {
-        let error = |errno: Errno| anyhow::Error::new(std::io::Error::from(errno)).context("making a file");
-        for errno in [Errno::ENAMETOOLONG, Errno::EISDIR, Errno::ENOENT, Errno::EACCES, Errno::EEXIST, Errno::ELOOP] {
-            assert!(!is_hosts(&error(errno)), "{errno}");
-        }
-        for errno in [Errno::ENOSPC, Errno::EIO] {
-            assert!(is_hosts(&error(errno)), "{errno}");
-        }
-        assert!(is_hosts(&anyhow::anyhow!("no system call failed")));
     }
 }

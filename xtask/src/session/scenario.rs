@@ -163,7 +163,7 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) if session.is_given_up() => break End::GivenUp,
             Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
             Err(RecvTimeoutError::Timeout) if started.elapsed() >= timeout => {
-                session.note_deadline();
+                session.note_deadline(&cgroup);
                 break End::TimedOut(timeout);
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -190,7 +190,7 @@ pub fn run(
     lab.wait_for_pictures(KILL_DEADLINE.scaled()); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);
     killed.context("ending the scenario's processes")?;
-    Ok(session.finish(end, sampler.end()))
+    Ok(session.finish(end, &output.end(), sampler.end()))
 }
 
 fn listen(socket: &Path, invoker: &Invoker) -> anyhow::Result<UnixListener> {

@@ -13,6 +13,7 @@ mod common;
 mod crash_points;
 mod defects;
 mod dist;
+mod explained;
 mod faults;
 mod guides;
 mod init;

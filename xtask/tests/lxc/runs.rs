@@ -102,6 +102,13 @@ fn each_way_to_fail_is_told_apart() {
         text.contains("rows = 19999") && text.contains("misbehaves/main.rs:"),
         "a check shows values and place:\n{text}"
     );
+    let main = std::fs::read_to_string(project.join("scenarios/smoke/misbehaves/main.rs")).unwrap();
+    let line = main.lines().position(|line| line.contains("\"54321\"")).unwrap() + 1;
+    let record = record(&project);
+    let cases = record["cases"].as_array().unwrap();
+    let hangs = cases.iter().find(|case| case["case"] == "smoke/misbehaves:hangs_in_exec").unwrap();
+    let doing = hangs["attempts"][0]["cause"]["doing"].as_str().unwrap();
+    assert!(doing.contains(": exec in a: sleep 54321 at ") && doing.contains(&format!("misbehaves/main.rs:{line}")));
     for message in [
         "selftest-1/listed is fixed: remove this mark at",
         "selftest-1/listed fails in another way than expected",

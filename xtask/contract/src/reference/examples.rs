@@ -57,6 +57,8 @@ fn of_containers() -> Vec<Exchange> {
         containers: vec![info("app", 11), info("db", 12)],
         fixtures: "/srv/project/scenarios/data_pipeline/data_ingestion/fixtures".into(),
         artifacts: "/srv/project/target/e2e/RUN/data_pipeline/data_ingestion/small/artifacts".into(),
+        stack_file: "/srv/project/target/e2e/RUN/data_pipeline/data_ingestion/small/artifacts/stacks-at-timeout.txt"
+            .into(),
     };
     let exec = Exec {
         container: container(),

@@ -104,6 +104,7 @@ fn of_the_case() -> Vec<Event> {
             status: 0,
             duration_ms: 57.5,
             timed_out: false,
+            location: Some("scenarios/data_pipeline/data_ingestion/main.rs:42".into()),
         },
         Event::Operation {
             case: case(),

@@ -408,7 +408,14 @@ fn commands(story: &Story) -> Table<CommandRow> {
         at: moment(it.begun_ms),
         container: it.container.clone(),
         text: plain(&it.text, 1000),
-        end: if it.timed_out { "killed at its deadline".into() } else { format!("status {}", it.status) },
+        end: match (it.timed_out, &it.location) {
+            (true, Some(place)) => format!("killed at its deadline, asked for at {}", plain(place, 200)),
+            (true, None) => "killed at its deadline".into(),
+            (false, Some(place)) if it.status != 0 => {
+                format!("status {}, asked for at {}", it.status, plain(place, 200))
+            }
+            (false, _) => format!("status {}", it.status),
+        },
         passed: it.status == 0 && !it.timed_out,
         duration: duration(it.ended_ms - it.begun_ms),
     };

@@ -243,7 +243,9 @@ fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
         let weight = 4 * reasons.len() + 2 * usize::from(asked.is_some());
         reasons.extend(asked.map(|command| {
             let before = duration((at_ms - command.ended_ms).max(0.0));
-            format!("last asked, {before} before: {} (status {})", plain(&command.text, 120), command.status)
+            let place =
+                command.location.as_ref().map_or_else(String::new, |place| format!(", at {}", plain(place, 200)));
+            format!("last asked, {before} before: {} (status {}{place})", plain(&command.text, 120), command.status)
         }));
         let errors = errors_around(lines, name, at_ms);
         if errors > 0 {
@@ -287,6 +289,7 @@ mod tests {
             text: "psql".into(),
             status: 0,
             timed_out: false,
+            location: Some("shop/main.py:7".into()),
         };
         Story {
             begun_ms: 1000.0,
@@ -342,7 +345,13 @@ mod tests {
         let failure = failure(&story, broke, &[], "2026-01-01T00:00:00Z", Vec::new());
         let machines: Vec<(&str, &str)> =
             failure.machines.iter().map(|line| (line.machine.as_str(), line.reasons[0].as_str())).collect();
-        assert_eq!(machines, [("worker", "node.freeze was on"), ("db", "last asked, 10.0 ms before: psql (status 0)")]);
+        assert_eq!(
+            machines,
+            [
+                ("worker", "node.freeze was on"),
+                ("db", "last asked, 10.0 ms before: psql (status 0, at shop/main.py:7)")
+            ]
+        );
         assert_eq!((failure.step.as_deref(), failure.others), (Some("count"), 1));
         assert_eq!(failure.faults_on[0].relation, "on since 900 ms");
         assert_eq!(failure.wall_clock.as_deref(), Some("2026-01-01T00:00:03.000Z"));

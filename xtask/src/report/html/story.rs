@@ -85,6 +85,8 @@ pub struct Command {
     pub status: i32,
     /// It was killed at its deadline.
     pub timed_out: bool,
+    /// Place in the scenario that asked for it.
+    pub location: Option<String>,
 }
 
 /// A fault that bit.
@@ -208,14 +210,17 @@ impl Writer {
                 number: repetition,
                 passed: succeeded,
             }),
-            Event::Exec { container, command, status, duration_ms, timed_out, .. } => story.commands.push(Command {
-                begun_ms: at_ms - duration_ms,
-                ended_ms: at_ms,
-                container,
-                text: command,
-                status,
-                timed_out,
-            }),
+            Event::Exec { container, command, status, duration_ms, timed_out, location, .. } => {
+                story.commands.push(Command {
+                    begun_ms: at_ms - duration_ms,
+                    ended_ms: at_ms,
+                    container,
+                    text: command,
+                    status,
+                    timed_out,
+                    location,
+                });
+            }
             Event::Check { check, .. } => story.checks.push((at_ms, check)),
             Event::FaultInjected(seen) => story.faults.push(Broken {
                 fault: seen.fault,

@@ -344,6 +344,7 @@ mod tests {
                     text: "x".into(),
                     status: 0,
                     timed_out: number % 2 == 0,
+                    location: None,
                 })
                 .collect(),
             ..Story::default()

@@ -1,0 +1,129 @@
+//! Measured operations of a scenario: their begin, their end, and time that is not on the scenario's account.
+
+use std::time::{Duration, Instant};
+
+use e2e_contract::{Done, ErrorCode, MeasureBegin, MeasureEnd, Measured, Measurement, Metric, RpcError};
+
+use super::requests::{Answer, Session};
+use crate::host::held_clock::Stopwatch;
+use crate::perf::{Spent, calibrate};
+use crate::record::{Calibration, Event, Sample, milliseconds};
+
+/// An operation that has begun.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) operation: String,
+    pub(super) repetitions: u32,
+    pub(super) parent: Option<String>,
+    pub(super) begun_ms: f64,
+    pub(super) watch: Stopwatch,
+    pub(super) calibration: Option<Calibration>,
+}
+
+impl Session {
+    /// The counters are read last, so that nothing of the engine's is in what they gain.
+    pub(super) fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
+        let MeasureBegin { operation, repetitions } = begin;
+        if let Some(gate) = &self.spec.gate {
+            self.excuse(|| gate.begin(&operation, repetitions, &|| self.shall_stop()));
+        }
+        let (measurement, calibration, shall_calibrate) = {
+            let mut state = self.state();
+            state.measurements_begun += 1;
+            let measurement = state.measurements_begun;
+            let outer = state.measurements.values().next_back();
+            let parent = outer.map(|outer| outer.operation.clone());
+            // Work between begin and end of another sample would be in that one: it lends its own calibration.
+            let lender = state.measurements.values().rev().find(|outer| outer.repetitions > 1);
+            let lent = lender.and_then(|lender| lender.calibration);
+            let shall_calibrate =
+                self.spec.calibrate && repetitions > 1 && lender.is_none() && !state.calibration_failed;
+            let calibration = lent.filter(|_| repetitions > 1);
+            let watch = self.lab.clock().watch();
+            let open = Open { operation, repetitions, parent, begun_ms: 0.0, watch, calibration };
+            state.measurements.insert(measurement, open);
+            (measurement, calibration, shall_calibrate)
+        };
+        let calibration = if shall_calibrate { self.excuse(|| self.calibrate()) } else { calibration };
+        self.meters.begin(measurement);
+        if let Some(open) = self.state().measurements.get_mut(&measurement) {
+            open.calibration = calibration;
+            open.begun_ms = milliseconds(self.recorder.elapsed());
+        }
+        Ok(Measurement { measurement })
+    }
+
+    /// Time that comparing took, or takes now, beyond what the scenario had planned; and time in which all was held.
+    pub(super) fn excused(&self) -> Duration {
+        let state = self.state();
+        let waits = state.waits_since.map_or(Duration::ZERO, |since| since.elapsed());
+        state.excused + waits + self.lab.clock().held()
+    }
+
+    /// Does what the scenario has not asked for: its deadline moves by as much.
+    pub(super) fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        self.state().waits_since = Some(begun);
+        let done = work();
+        let mut state = self.state();
+        state.waits_since = None;
+        state.excused += begun.elapsed();
+        done
+    }
+
+    /// Where it cannot be done, it is said once, and the samples go without.
+    pub(super) fn calibrate(&self) -> Option<Calibration> {
+        calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
+            self.state().calibration_failed = true;
+            self.recorder.record(Event::Warning { message: format!("samples without calibration: {error:#}") });
+            None
+        })
+    }
+
+    /// The counters are read first.
+    pub(super) fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
+        let spent = self.meters.end(end.measurement);
+        let mut state = self.state();
+        let (Some(open), Some(spent)) = (state.measurements.remove(&end.measurement), spent) else {
+            let message = format!("measurement {} is not open", end.measurement);
+            return Err(RpcError::new(ErrorCode::InvalidParams, message));
+        };
+        let Open { operation, repetitions, parent, begun_ms, watch, calibration } = open;
+        // A time in which somebody looked at a failure says nothing of the operation.
+        let counts = end.succeeded && watch.was_held().is_zero();
+        let duration_ms = end.duration_ms;
+        let Spent { cpu_ms, wait_ms, containers, incomplete } = spent;
+        let wall_ms = duration_ms;
+        let sample = |repetition| Sample {
+            repetition,
+            begun_ms,
+            wall_ms: (wall_ms * 1e3).round() / 1e3,
+            cpu_ms,
+            wait_ms,
+            calibration,
+            containers,
+            incomplete,
+        };
+        let repetition = state.performance.add(&operation, repetitions, parent, counts.then_some(sample));
+        let mut more = state.wanted.after(&operation, repetitions, end.succeeded, Instant::now());
+        if repetition >= repetitions {
+            state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
+        }
+        let samples = state.performance.operations.get(&operation).map(|operation| &operation.samples);
+        let sample = samples.and_then(|samples| samples.last()).filter(|_| counts).cloned();
+        drop(state);
+        if let Some(gate) = &self.spec.gate {
+            let wish = self.excuse(|| gate.end(&operation, sample.as_ref(), &|| self.shall_stop()));
+            more = wish.map_or(more, |wish| wish && end.succeeded);
+        }
+        let case = self.spec.case.clone();
+        self.recorder.record(Event::Operation { case, operation, repetition, duration_ms, succeeded: end.succeeded });
+        Ok(Measured { more })
+    }
+
+    pub(super) fn metric(&self, metric: Metric) -> Answer<Done> {
+        self.state().performance.add_metric(&metric).map_err(|why| RpcError::new(ErrorCode::InvalidParams, why))?;
+        self.recorder.record(Event::Metric { case: self.spec.case.clone(), metric });
+        Ok(Done {})
+    }
+}

@@ -1,0 +1,237 @@
+//! Stacks of a scenario that did not end in time: asked of its process by a signal, kept, and told in a line.
+
+use std::ffi::OsStr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::requests::Session;
+use super::shorten::shorten;
+use crate::host::cgroup::Tree;
+use crate::host::invoker::Invoker;
+use crate::host::patience::Deadline;
+use crate::host::signals;
+use crate::record::Event;
+
+/// Name of the file among the artifacts.
+const FILE: &str = "stacks-at-timeout.txt";
+
+/// Signal that asks for the stacks.
+const SIGNAL: Signal = Signal::SIGUSR1;
+
+/// Time for a process to write its stacks: it may wait for the processor, and no longer for anything else.
+const WRITE_DEADLINE: Deadline = Deadline::from_secs(2);
+
+/// Pause between two looks at the process's masks: the kernel gives no sign when a handler has ended.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Frames of the main thread that are told, and other threads.
+const FRAMES_MAX: usize = 3;
+const THREADS_MAX: usize = 2;
+
+/// Longest line of source, in characters.
+const SOURCE_CHARS_MAX: usize = 80;
+
+/// Folders of code that no scenario's author has written: libraries, and Python's own with its version behind the name.
+const FOREIGN: [&str; 2] = ["site-packages", "dist-packages"];
+const PYTHON: &str = "python3.";
+
+/// Frame of a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Frame {
+    file: PathBuf,
+    line: usize,
+    function: String,
+}
+
+impl Session {
+    /// Notes the process at the other end of the connection.
+    pub fn note_driver(&self, connection: &UnixStream) {
+        let peer = getsockopt(connection, sockopt::PeerCredentials).ok();
+        *self.driver.lock().unwrap_or_else(PoisonError::into_inner) = peer.map(|peer| peer.pid());
+    }
+
+    /// File that the scenario may write its stacks to.
+    pub(super) fn stack_file(&self) -> PathBuf {
+        self.spec.artifacts.join(FILE)
+    }
+
+    /// Has the scenario's process write its stacks, and tells where its author's code stands in them.
+    pub(super) fn take_stacks(&self, scenario: &Tree) -> Option<String> {
+        let driver = *self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its number may be another process's by now; none outside of the scenario's group gets a signal.
+        let driver = driver.filter(|driver| scenario.pids().contains(driver))?;
+        let text = ask(driver, &self.stack_file(), &self.spec.invoker, WRITE_DEADLINE.scaled())?;
+        let path = format!("{}/{FILE}", self.spec.artifacts_in_run);
+        let size_bytes = text.len() as u64;
+        self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });
+        let read = |path: &Path| self.spec.invoker.read(path).ok();
+        told(&text, self.project_root(), &read)
+    }
+
+    /// Removes the file where nothing was written to it.
+    pub(super) fn drop_empty_stacks(&self) {
+        let file = self.stack_file();
+        let _ = self.spec.invoker.act(|| {
+            if std::fs::symlink_metadata(&file)?.len() == 0 {
+                std::fs::remove_file(&file)?;
+            }
+            Ok(())
+        });
+    }
+}
+
+/// What a process writes to this file when it is asked for its stacks; nothing where it does not offer them.
+fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<String> {
+    if !signals::handles(pid, SIGNAL) {
+        return None; // it would end by this signal
+    }
+    let before = invoker.read(file).ok()?.len();
+    let begun = Instant::now();
+    signals::send(pid, SIGNAL);
+    loop {
+        let is_written = !signals::is_being_handled(pid, SIGNAL);
+        let content = invoker.read(file).ok()?;
+        let text = content.get(before..).unwrap_or_default();
+        if (is_written && !text.is_empty()) || begun.elapsed() >= deadline {
+            return (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned());
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
+}
+
+/// Stacks of all threads as Python's `faulthandler` writes them, each with its innermost frame first.
+fn threads(text: &str) -> Vec<Vec<Frame>> {
+    let mut threads: Vec<Vec<Frame>> = Vec::new();
+    for line in text.lines() {
+        if line.contains("most recent call first") {
+            threads.push(Vec::new());
+        } else if let (Some(frame), Some(thread)) = (frame(line), threads.last_mut()) {
+            thread.push(frame);
+        }
+    }
+    threads
+}
+
+/// `  File "main.py", line 14 in scenario`
+fn frame(line: &str) -> Option<Frame> {
+    let (file, rest) = line.trim_start().strip_prefix("File \"")?.rsplit_once("\", line ")?;
+    let (number, function) = rest.split_once(" in ")?;
+    Some(Frame { file: file.into(), line: number.parse().ok()?, function: function.to_owned() })
+}
+
+/// Where the author's code stands: the main thread's innermost frames, then one of each other thread.
+fn told(text: &str, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
+    let mut threads = threads(text);
+    // The main thread is the oldest, and the oldest comes last.
+    let main = threads.pop()?;
+    let shown = |frame: &Frame| {
+        let file = frame.file.strip_prefix(root).unwrap_or(&frame.file);
+        let content = read(&frame.file).unwrap_or_default();
+        let source = String::from_utf8_lossy(&content);
+        let line = source.lines().nth(frame.line.saturating_sub(1)).map(str::trim).filter(|line| !line.is_empty());
+        let source = line.map_or_else(String::new, |line| format!(": {}", shorten(line, SOURCE_CHARS_MAX)));
+        format!("{}:{} in {}{source}", file.display(), frame.line, frame.function)
+    };
+    let mut places: Vec<String> = Vec::new();
+    let frames = authors(&main, root);
+    let frames: Vec<String> = frames.iter().take(FRAMES_MAX).map(|frame| shown(frame)).collect();
+    if !frames.is_empty() {
+        places.push(format!("it stood at {}", frames.join(", called at ")));
+    }
+    let others = threads.iter().rev().filter_map(|thread| authors(thread, root).first().copied());
+    places.extend(others.take(THREADS_MAX).map(|frame| format!("another thread at {}", shown(frame))));
+    (!places.is_empty()).then(|| places.join("; "))
+}
+
+/// Frames of a scenario's author: those in the project's own folder, else those that are no library's.
+fn authors<'a>(thread: &'a [Frame], root: &Path) -> Vec<&'a Frame> {
+    let is_own = |frame: &&Frame| {
+        let is_foreign = frame
+            .file
+            .iter()
+            .filter_map(OsStr::to_str)
+            .any(|folder| FOREIGN.contains(&folder) || folder.starts_with(PYTHON) || folder.starts_with('<'));
+        !is_foreign && !frame.file.ends_with("sdk/e2e.py")
+    };
+    // The module's own line, which called `run`, says nothing where a function stands below it.
+    let is_module = |frame: &&Frame| frame.function == "<module>";
+    let own: Vec<&Frame> = thread.iter().filter(is_own).collect();
+    let functions: Vec<&Frame> = own.iter().copied().filter(|frame| !is_module(frame)).collect();
+    let own = if functions.is_empty() { own } else { functions };
+    let inside: Vec<&Frame> = own.iter().copied().filter(|frame| frame.file.starts_with(root)).collect();
+    if inside.is_empty() { own } else { inside }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::shell::Command;
+
+    const STACKS: &str = "Thread 0x00007f00c5b316c0 (most recent call first):\n  \
+        File \"/usr/lib/python3.11/socket.py\", line 706 in readinto\n  \
+        File \"/p/target/e2e/RUN/sdk/e2e.py\", line 970 in _deliver_answers\n\n\
+        Thread 0x00007f00c5b31600 (most recent call first):\n  \
+        File \"/usr/lib/python3.11/queue.py\", line 171 in get\n  \
+        File \"/p/scenarios/t/hangs/load.py\", line 2 in work\n\n\
+        Current thread 0x00007f00c6bbdb80 (most recent call first):\n  \
+        File \"/p/scenarios/t/hangs/main.py\", line 3 in wait\n  \
+        File \"/p/.venv/lib/python3.11/site-packages/_pytest/python.py\", line 9 in call\n  \
+        File \"/p/scenarios/t/hangs/main.py\", line 1 in scenario\n  \
+        File \"/p/target/e2e/RUN/sdk/e2e.py\", line 847 in _run\n  \
+        File \"/p/scenarios/t/hangs/main.py\", line 9 in <module>\n";
+
+    #[test]
+    fn the_authors_frames_are_told_with_their_source() {
+        let read = |path: &Path| match path.file_name()?.to_str()? {
+            "main.py" => Some(b"wait()\n\n    time.sleep(100)  \n".to_vec()),
+            _ => None,
+        };
+        let expected = "it stood at scenarios/t/hangs/main.py:3 in wait: time.sleep(100), called at \
+                        scenarios/t/hangs/main.py:1 in scenario: wait(); another thread at \
+                        scenarios/t/hangs/load.py:2 in work";
+        assert_eq!(told(STACKS, Path::new("/p"), &read).unwrap(), expected);
+        assert_eq!(told("Traceback\n", Path::new("/p"), &read), None);
+        assert_eq!(told("", Path::new("/p"), &read), None);
+        let outside = "Current thread 0x1 (most recent call first):\n  File \"/elsewhere/x.py\", line 7 in f\n";
+        assert_eq!(told(outside, Path::new("/p"), &read).unwrap(), "it stood at /elsewhere/x.py:7 in f");
+    }
+
+    /// A Python that handles the signal in this way; whether it lives after it was asked, and what it wrote.
+    fn asked(handler: &str) -> (bool, Option<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let code = format!(
+            "import faulthandler, os, signal, sys, time\nos.chdir(sys.argv[1])\nfile = os.open('stacks', os.O_WRONLY | \
+             os.O_CREAT)\n{handler}\nopen('new', 'w').write(str(os.getpid()))\nos.rename('new', 'pid')\nwhile not \
+             os.path.exists('done'): time.sleep(0.01)\n"
+        );
+        let command = Command::new("python3").args(["-c", &code]).arg(folder.path()).deadline(Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            let running = scope.spawn(move || command.output().unwrap().status);
+            let begun = Instant::now();
+            let pid = loop {
+                match std::fs::read_to_string(path("pid")) {
+                    Ok(pid) => break pid.parse().unwrap(),
+                    Err(_) if begun.elapsed() > Duration::from_secs(60) => panic!("python3 does not start"),
+                    Err(_) => std::thread::sleep(LOOK_PAUSE),
+                }
+            };
+            let text = ask(pid, &path("stacks"), &Invoker::find(), Duration::from_millis(500));
+            std::fs::write(path("done"), "").unwrap();
+            (running.join().unwrap() == 0, text)
+        })
+    }
+
+    #[test]
+    fn a_process_writes_its_stacks_and_one_that_offers_none_is_left_alone() {
+        let (lives, text) = asked("faulthandler.register(signal.SIGUSR1, file=file)");
+        assert!(lives && text.as_ref().unwrap().contains("in <module>"), "{text:?}");
+        assert_eq!(asked(""), (true, None), "its default action would have ended it");
+        assert_eq!(asked("signal.signal(signal.SIGUSR1, lambda *_: None)"), (true, None));
+    }
+}
