@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use super::unit::Unit;
 use crate::host::patience::Deadline;
@@ -294,6 +294,24 @@ impl Effect for Clock {
             Ok(seen) => Ok(format!("process {pid} has loaded libfaketime; a program with its environment sees {seen}")),
             Err(seen) => bail!("a program with the environment of process {pid} sees {seen}"),
         }
+    }
+
+    /// A unit that was restarted meanwhile has the clock still.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let pid = match self.process(site)? {
+            Ok(pid) => pid,
+            Err(problem) => return Ok(Lasted::over(problem)),
+        };
+        if !self.has_library(site, pid)? {
+            let instead = format!("process {pid} of {} runs without libfaketime", self.unit);
+            return Ok(Lasted::lost(Keeper::Container, instead));
+        }
+        let seen = self.look(site, &self.environment(), WATCH_SECONDS[0])?;
+        let said = format!("a program with the environment of process {pid} sees {seen}");
+        if self.is_right(&seen) {
+            return Ok(Lasted::lost(Keeper::Container, said));
+        }
+        Ok(if self.is_wrong(&seen) { Lasted::until_now(said) } else { Lasted::not_seen(said) })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ mod faults;
 mod guides;
 mod init;
 mod languages;
+mod lasting;
 mod live;
 mod logs;
 mod new;
