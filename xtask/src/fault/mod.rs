@@ -33,7 +33,7 @@ pub use active::{ActiveFaults, HealedFault};
 pub use catalogue::{Entry, Needs, catalogue};
 pub use chaos_file::{CHAOS_FILE, ChaosFile};
 pub use effect::{Keeper, Lasted};
-pub use holder::{HeldFaults, LiveFault, LiveFaults, serve as serve_holder};
+pub use holder::{HeldFaults, LiveFault, LiveFaults, RebootSeen, serve as serve_holder};
 pub use injection::{Injection, Observed};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};

@@ -158,6 +158,33 @@ fn a_fault_that_somebody_has_ended_is_told_from_one_that_lasted() {
     lab.down();
 }
 
+#[test]
+fn a_kept_labs_faults_are_done_again_after_a_reboot() {
+    let _host = Host::take();
+    let lab = Lab::up(selftest(), "e2e-selftest", &["minidisk", "mini", "--name", "a,b"]);
+    let faults = ["net.rate kilobits_per_second=1000", "disk.readonly path=/data", "pids.cap free=5"];
+    let on: Vec<Value> = faults.iter().map(|fault| lab.inject(fault)).collect();
+    lab.inside("(sleep 0.2; reboot -f) > /dev/null 2>&1 & exit 0");
+    let begun = Instant::now();
+    let rebooted = || {
+        let output = lab.verb(&["--format", "json", "fault", "list", "--live"]);
+        let live: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let faults = live["labs"][0]["faults"].as_array().unwrap().clone();
+        faults.iter().all(|fault| !fault["reboot"].is_null() && fault["reboot"]["problem"].is_null())
+    };
+    while !rebooted() {
+        assert!(begun.elapsed() < PATIENCE, "{}", said(&lab.verb(&["fault", "list", "--live"])));
+        std::thread::sleep(Duration::from_millis(50)); // until the holder has written that down
+    }
+    let shown = lab.verb(&["ps"]).text();
+    assert!(shown.contains("(on again after a reboot at "), "{shown}");
+    for fault in on.iter().rev() {
+        let told = lab.heal(fault);
+        assert!(told.contains(UNTIL_NOW), "{told}");
+    }
+    lab.down();
+}
+
 struct Project {
     folder: tempfile::TempDir,
 }
