@@ -1,4 +1,5 @@
-//! Faults that are ended behind the engine's back: the proof is repeated before a fault is healed.
+//! Faults that are ended behind the engine's back: the proof is repeated before a fault is healed. And clocks, whose proof is what
+//! the running process itself reads.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
 use super::common::{
-    Host, PATIENCE, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot,
+    Host, PATIENCE, e2e_in_background, engine, events, mancer, project_with_template, record, said, selftest, slot,
     with_slot,
 };
 
@@ -263,4 +264,100 @@ fn a_fault_that_the_host_has_lost_says_nothing_of_the_product() {
             assert!(first.contains("fault net.isolate on a was no longer on, though nobody had healed it"), "{first}");
         }
     }
+}
+
+/// Services that read their clock by the C library, by a system call of their own, by the kernel's page that is in each process,
+/// and not at all; and one without a C library that could be changed.
+const CLOCKS: &str = r#"import ctypes, struct, sys, time
+
+class Time(ctypes.Structure):
+    _fields_ = [("s", ctypes.c_long), ("ns", ctypes.c_long)]
+
+libc = ctypes.CDLL(None)
+now = Time()
+
+def direct():
+    libc.syscall(113 if is_arm else 228, 0, ctypes.byref(now))
+
+def is_symbol(name):
+    return name in (b"__vdso_clock_gettime", b"__kernel_clock_gettime")
+
+def vdso():
+    libc.getauxval.restype = ctypes.c_ulong
+    base = libc.getauxval(ctypes.c_ulong(33))
+    read = lambda at, form: struct.unpack(form, ctypes.string_at(at, struct.calcsize(form)))
+    offset, = read(base + 32, "Q")
+    size, count = read(base + 54, "HH")
+    heads = [read(base + offset + size * i, "IIQQQQQQ") for i in range(count)]
+    dynamic = next(head for head in heads if head[0] == 2)
+    entries = {}
+    for i in range(dynamic[5] // 16):
+        tag, value = read(base + dynamic[2] + 16 * i, "QQ")
+        entries[tag] = value
+    place = lambda tag: base + entries[tag] % (1 << 32)
+    for i in range(1, 64):
+        name, _, _, _, value, _ = read(place(6) + 24 * i, "IBBHQQ")
+        if is_symbol(ctypes.string_at(place(5) + name)):
+            return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(base + value)
+
+is_arm = __import__("platform").machine() == "aarch64"
+kind = sys.argv[1]
+page = vdso() if kind == "vdso" else None
+while True:
+    if kind in ("library", "both"):
+        time.time()
+    if kind in ("direct", "both"):
+        direct()
+    if kind == "vdso":
+        assert page(0, ctypes.byref(now)) == 0
+    libc.usleep(50000)
+"#;
+
+const STATIC: &str = "#!/usr/local/bin/busybox sh\nwhile :; do date; sleep 0.1; done\n";
+
+#[test]
+fn a_clock_is_another_one_only_where_the_process_itself_reads_it() {
+    let _host = Host::take();
+    let project = mancer();
+    let folder = project.join("containers/clocks");
+    std::fs::create_dir_all(folder.join("files")).unwrap();
+    let mut template = "from = \"base\"\ninit = \"systemd\"\n".to_owned();
+    let mut file = |name: &str, target: &str, text: &str| {
+        std::fs::write(folder.join("files").join(name), text).unwrap();
+        template += &format!("[[files]]\nsource = \"files/{name}\"\ntarget = \"{target}\"\nmode = \"0755\"\n");
+    };
+    file("clocks.py", "/usr/local/bin/clocks.py", CLOCKS);
+    file("static", "/usr/local/bin/static", STATIC);
+    let kinds = ["library", "direct", "vdso", "idle", "static", "both"];
+    for kind in kinds {
+        let program = match kind {
+            "static" => "/usr/local/bin/busybox sh /usr/local/bin/static".to_owned(),
+            kind => format!("/usr/bin/python3 /usr/local/bin/clocks.py {kind}"),
+        };
+        let unit = format!("[Service]\nExecStart={program}\n[Install]\nWantedBy=multi-user.target\n");
+        file(&format!("{kind}.service"), &format!("/etc/systemd/system/{kind}.service"), &unit);
+    }
+    template += "[[files]]\nprogram = \"busybox\"\ntarget = \"/usr/local/bin/busybox\"\nmode = \"0755\"\n";
+    let units: Vec<String> = kinds.iter().map(|kind| format!("\"{kind}.service\"")).collect();
+    template += &format!("[services]\nenable = [{}]\n", units.join(", "));
+    std::fs::write(folder.join("template.toml"), template).unwrap();
+
+    let lab = Lab::up(project, "mancer-e2e", &["clocks", "mini", "--name", "a,b"]);
+    let is_watched = xtask::host::strace::strace_problem().is_none();
+    for kind in ["direct", "vdso", "idle", "static"].into_iter().chain(is_watched.then_some("both")) {
+        let output = lab.try_inject(&format!("clock.jump unit={kind}.service offset_ms=3600000"));
+        let text = said(&output);
+        let expected = format!("not applicable to {kind}.service: ");
+        assert!(output.status == 2 && text.contains(&expected), "{kind}: {}: {text}", output.status);
+        let maps = format!("grep -c faketime /proc/$(systemctl show --property=MainPID --value {kind})/maps || true");
+        assert_eq!(lab.inside(&maps).trim(), "0", "{kind} has its own clock again");
+    }
+    let fault = lab.inject("clock.rate unit=library.service percent=300");
+    let evidence = fault["evidence"].as_str().unwrap();
+    assert!(evidence.contains("(python3) reads its clock through libfaketime: a clock of 3"), "{evidence}");
+    lab.heal(&fault);
+    lab.compare("clock.jump unit=library.service offset_ms=3600000", &End::Inside("rm -r /run/e2e-clock"));
+    lab.compare("clock.jump unit=ssh.service offset_ms=3600000", &End::Inside("echo +0 > /run/e2e-clock/ssh.service"));
+    lab.compare("service.stop unit=ssh.service", &End::Inside("systemctl start ssh.service"));
+    lab.down();
 }
