@@ -101,6 +101,7 @@ fn events() -> Vec<Stamped> {
         description: Fault::NetIsolate,
         before: None,
         evidence: evidence.into(),
+        lasted: None,
         duration_ms,
     };
     let check = Check {

@@ -471,7 +471,7 @@ method!(FaultHeal, "fault.heal", Healed,
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Healed {
-    /// What was observed, for people.
+    /// The observations, for people: whether the fault was on until now, and that it is gone.
     pub evidence: String,
 }
 

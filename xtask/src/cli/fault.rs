@@ -9,7 +9,7 @@ use super::choice::InLab;
 use super::settings::SlotFlag;
 use super::{Context, Format, fault_live, fault_words, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
-use crate::fault::{Entry, Observed, catalogue};
+use crate::fault::{Entry, Lasted, Observed, catalogue};
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
@@ -248,7 +248,9 @@ struct Summary {
 impl Summary {
     fn of(rows: &[Row]) -> Self {
         let unsupported = rows.iter().filter(|row| !row.supported).count();
-        let good = rows.iter().filter(|row| row.supported && row.bites && row.healed).count();
+        let is_good =
+            |row: &&Row| row.supported && row.bites && row.healed && !matches!(row.lasted, Some(Lasted::Lost { .. }));
+        let good = rows.iter().filter(is_good).count();
         Self { good, failed: rows.len() - good - unsupported, unsupported }
     }
 
@@ -302,6 +304,9 @@ struct Row {
     healed: bool,
     inject_ms: Option<f64>,
     heal_ms: Option<f64>,
+    /// Part of healing that the repeated proof took.
+    proof_ms: Option<f64>,
+    lasted: Option<Lasted>,
     before: Option<String>,
     evidence: String,
     after: Option<String>,
@@ -325,6 +330,8 @@ impl Row {
             healed: false,
             inject_ms: None,
             heal_ms: None,
+            proof_ms: None,
+            lasted: None,
             before: None,
             evidence,
             after: None,
@@ -347,7 +354,11 @@ impl Row {
         match tried.healed {
             None => row,
             Some(Err(error)) => Self { after: Some(format!("{error:#}")), ..row },
-            Some(Ok(healed)) => Self { healed: true, heal_ms: ms(&healed), after: Some(healed.evidence), ..row },
+            Some(Ok(healed)) => {
+                let (heal_ms, proof_ms) = (ms(&healed), Some(milliseconds(healed.proof)));
+                let (lasted, after) = (healed.lasted, Some(healed.evidence));
+                Self { healed: true, heal_ms, proof_ms, lasted, after, ..row }
+            }
         }
     }
 
@@ -380,6 +391,9 @@ impl Row {
             self.inject_ms,
             &self.evidence,
         );
+        if let Some(lasted) = &self.lasted {
+            line("again", self.proof_ms, &lasted.to_string());
+        }
         if let Some(after) = &self.after {
             line(if self.healed { "healed" } else { "FAILED" }, self.heal_ms, after);
         }
@@ -395,6 +409,8 @@ impl Row {
             "healed": self.healed,
             "inject_ms": self.inject_ms,
             "heal_ms": self.heal_ms,
+            "proof_ms": self.proof_ms,
+            "lasted": self.lasted,
             "before": self.before,
             "evidence": self.evidence,
             "after": self.after,

@@ -140,6 +140,9 @@ pub fn list(lab: &InLab, context: &Context) -> anyhow::Result<u8> {
         for live in &faults.on {
             let LiveFault { fault, container, description, since, evidence, .. } = live;
             println!("slot {slot}: fault {fault} on {container} since {since}: {description}\n    {evidence}");
+            if let Some(reboot) = &live.reboot {
+                println!("    {reboot}");
+            }
         }
         if !faults.on.is_empty() && !faults.held {
             println!(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::choice::InLab;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
-use crate::fault::LiveFaults;
+use crate::fault::{LiveFault, LiveFaults};
 use crate::guard::Slot;
 use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveMachine, MachineState, Used};
@@ -93,7 +93,9 @@ fn show(lab: &LiveLab, rows: &[Row]) {
     let faults = LiveFaults::of(&Slot::named(&lab.slot));
     for live in &faults.on {
         let lost = if faults.held { "" } else { " (its process was killed: it goes with the lab)" };
-        println!("    fault {} on {} since {}: {}{lost}", live.fault, live.container, live.since, live.description);
+        let reboot = live.reboot.as_ref().map_or_else(String::new, |reboot| format!(" ({reboot})"));
+        let LiveFault { fault, container, description, since, .. } = live;
+        println!("    fault {fault} on {container} since {since}: {description}{reboot}{lost}");
     }
 }
 

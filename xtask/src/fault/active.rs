@@ -63,7 +63,7 @@ impl ActiveFaults {
     }
 
     /// Heals a fault, tells of it, and does again what a start of its container has undone of other faults. The second
-    /// time nothing happens. The answer is what was seen.
+    /// time nothing happens. The answer is what was seen, and whether it had lasted until then.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such fault; those of [`Injection::heal`].
@@ -74,19 +74,19 @@ impl ActiveFaults {
         };
         let mut injection = lock(&entry);
         if injection.is_healed() {
-            return Ok(injection.heal(&self.lab)?.evidence);
+            return Ok(injection.heal(&self.lab)?.told());
         }
         let observed = injection.heal(&self.lab)?;
         let (container, fault) = (injection.container().clone(), injection.fault().clone());
         let starts = injection.starts_container();
         drop(injection);
-        let evidence = observed.evidence.clone();
+        let told = observed.told();
         let healed = HealedFault { number, container, fault, observed };
         tell(&healed);
         if starts {
             self.restore_on(&healed.container.machine().name, Some(number))?;
         }
-        Ok(evidence)
+        Ok(told)
     }
 
     /// The numbers of all faults there ever were, the last first: the order in which they are healed.

@@ -33,11 +33,19 @@ impl Bound {
     /// # Errors
     /// Those of [`Bound::set`].
     pub fn set_again(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if site.container.group()?.read(self.setting)? != self.seen {
+        if !self.is_set(site)? {
             self.undo = noted(site, self.setting)?;
             self.seen = write(site, self.setting, &self.value)?;
         }
         Ok(())
+    }
+
+    /// Returns true while it is as it was set.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_set(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+        Ok(site.container.group()?.read(self.setting)? == self.seen)
     }
 
     /// Puts back what was there; a group that is gone needs nothing.

@@ -1,14 +1,26 @@
 //! The clock of a systemd unit's processes: ahead, behind, too fast, too slow. libfaketime, preloaded into the unit, tells
 //! them another time; everybody else's clock stays right.
+//!
+//! A process can have the library in its memory and read the right time all the same: a Go program, and whoever makes the system
+//! call itself, pass the C library by. So the evidence is the process's own reading: the library opens the file with the unit's
+//! clock whenever it is asked for the time, and the kernel tells who opens it. A process that is not seen to do so has no other
+//! clock, and the fault is not applicable to its unit.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
+use super::net::network_of;
 use super::unit::Unit;
+use crate::error::Error;
+use crate::host::listeners::listening_at;
+use crate::host::open_watch::{Image, OpenWatch, open_watch_problem};
 use crate::host::patience::Deadline;
+use crate::host::process::{Running, name_of};
+use crate::host::strace::{asks_for_time, strace_problem};
 
 /// Seconds in which a clock's rate is watched, look by look: the longer, the less it matters what a busy machine holds up.
 const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
@@ -25,17 +37,36 @@ const START_DEADLINE: Deadline = Deadline::from_secs(60);
 /// Between two looks whether it runs.
 const START_POLL: Duration = Duration::from_millis(50);
 
+/// Deadlines of a reading, at the begin and again later, and the time until processes that listen are asked for one.
+const READ_DEADLINE: Deadline = Deadline::from_secs(6);
+const READ_AGAIN_DEADLINE: Deadline = Deadline::from_secs(2);
+const ASK_AFTER: Duration = Duration::from_millis(300);
+
+/// Time in which the processes are watched for calls of their own.
+const CALLS_WATCHED: Duration = Duration::from_millis(300);
+
+/// Deadline of a connection to a process that is asked.
+const CONNECT_DEADLINE: Deadline = Deadline::from_millis(300);
+
+/// The folder of the clocks, in the container.
+const FOLDER: &str = "run/e2e-clock";
+
 /// Prints where the library is. Its variant for programs with threads works for those without.
 const FIND: &str = r#"for file in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1; do
     if [ -e "$file" ]; then echo "$file"; exit; fi
 done
 exit 3"#;
 
-/// Gives the unit `$1` the drop-in `$2`, and a clock as `$3` says. What lies in /run goes with the container's end.
+/// Makes a clock for the unit `$1` as `$2` says. What lies in /run goes with the container's end.
+const PREPARE: &str = r#"set -e
+umask 022
+mkdir -p /run/e2e-clock
+echo "$2" > "/run/e2e-clock/$1""#;
+
+/// Gives the unit `$1` the drop-in `$2`.
 const BEGIN: &str = r#"set -e
 umask 022
-mkdir -p "/run/systemd/system/$1.d" /run/e2e-clock
-echo "$3" > "/run/e2e-clock/$1"
+mkdir -p "/run/systemd/system/$1.d"
 printf '%s' "$2" > "/run/systemd/system/$1.d/e2e-clock.conf"
 systemctl daemon-reload
 systemctl restart -- "$1""#;
@@ -49,8 +80,9 @@ mv -f "/run/e2e-clock/$1.new" "/run/e2e-clock/$1""#;
 /// Gives the unit `$1` the right clock, if it has another.
 const END: &str = r#"set -e
 conf="/run/systemd/system/$1.d/e2e-clock.conf"
+rm -f "/run/e2e-clock/$1"
 if [ -e "$conf" ]; then
-    rm -f "$conf" "/run/e2e-clock/$1"
+    rm -f "$conf"
     rmdir "/run/systemd/system/$1.d" 2>/dev/null || true
     systemctl daemon-reload
     systemctl restart -- "$1"
@@ -71,6 +103,82 @@ pub struct Clock {
     kind: Kind,
     library: String,
     begun: bool,
+    reads: Option<Reads>,
+}
+
+/// Watch on the processes of a unit that read their clock.
+struct Reads {
+    opens: OpenWatch,
+    /// Programs in which the library has started: that opens the file once by itself, and again at each reading only.
+    started: Vec<Image>,
+}
+
+impl Reads {
+    fn begin(site: &Site<'_>) -> anyhow::Result<Self> {
+        Ok(Self { opens: OpenWatch::on(&site.container.root()?.join(FOLDER))?, started: Vec::new() })
+    }
+
+    /// Takes all that was read until now as what the library did at its start.
+    fn forget(&mut self, site: &Site<'_>, unit: &str) -> anyhow::Result<()> {
+        for pid in self.opens.wait(Duration::ZERO)? {
+            self.note(site, unit, pid);
+        }
+        Ok(())
+    }
+
+    /// Takes the programs that these processes run as started.
+    fn know(&mut self, processes: &[Running]) {
+        self.started.extend(processes.iter().filter_map(|process| Image::of(process.pid)));
+    }
+
+    /// Returns true if this open was the reading of a process of the unit.
+    fn note(&mut self, site: &Site<'_>, unit: &str, pid: i32) -> bool {
+        if !processes_of(site, unit).iter().any(|process| process.pid == pid) {
+            return false;
+        }
+        let Some(image) = Image::of(pid) else { return false };
+        let is_reading = self.started.contains(&image);
+        if !is_reading {
+            self.started.push(image);
+        }
+        is_reading
+    }
+
+    /// Waits until a process of the unit reads its clock. Those that have nothing to do are given something: a connection that
+    /// ends at once.
+    fn wait(&mut self, site: &Site<'_>, unit: &str, deadline: Duration) -> anyhow::Result<Option<String>> {
+        let begun = Instant::now();
+        loop {
+            let left = deadline.saturating_sub(begun.elapsed());
+            for pid in self.opens.wait(left.min(ASK_AFTER))? {
+                if self.note(site, unit, pid) {
+                    return Ok(Some(format!("process {pid} ({})", name_of(pid))));
+                }
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if begun.elapsed() >= ASK_AFTER {
+                ask(site, unit);
+            }
+        }
+    }
+}
+
+/// Processes of a unit, by their numbers on the host.
+fn processes_of(site: &Site<'_>, unit: &str) -> Vec<Running> {
+    let all = site.container.processes_of("").into_iter();
+    all.filter(|process| process.systemd_unit().as_deref() == Some(unit)).collect()
+}
+
+/// Opens a connection to each port that the processes of a unit listen at, and ends it.
+fn ask(site: &Site<'_>, unit: &str) {
+    let pids: Vec<i32> = processes_of(site, unit).iter().map(|process| process.pid).collect();
+    let Ok(network) = network_of(site.container) else { return };
+    for address in listening_at(&pids) {
+        // Whoever takes no connection has other work, or none: that is seen by its reading.
+        let _ = network.inside(|| TcpStream::connect_timeout(&address, CONNECT_DEADLINE.scaled()));
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +231,7 @@ impl Clock {
     }
 
     fn new(unit: &str, kind: Kind) -> Self {
-        Self { unit: unit.to_owned(), kind, library: String::new(), begun: false }
+        Self { unit: unit.to_owned(), kind, library: String::new(), begun: false, reads: None }
     }
 
     fn name(&self) -> &'static str {
@@ -186,13 +294,35 @@ impl Clock {
         Ok(())
     }
 
-    fn begin(&self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn begin(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let (first, then) = self.settings();
-        self.run(site, BEGIN, &[&self.drop_in(), &first])?;
-        match then {
-            Some(then) => self.run(site, SET, &[&then]),
-            None => Ok(()),
+        self.run(site, PREPARE, &[&first])?;
+        // From before the restart on: the library's own opening is told from readings by being the first.
+        let mut reads = Reads::begin(site)?;
+        self.run(site, BEGIN, &[&self.drop_in()])?;
+        if let Some(then) = then {
+            self.run(site, SET, &[&then])?;
+            reads.forget(site, &self.unit)?;
         }
+        self.reads = Some(reads);
+        Ok(())
+    }
+
+    /// A call by which a process of the unit asks the kernel for the time, past the library; nothing where strace is missing, or
+    /// traces them for another fault.
+    fn own_call(&self, site: &Site<'_>) -> anyhow::Result<Option<String>> {
+        let processes = processes_of(site, &self.unit);
+        if strace_problem().is_some() || processes.iter().any(|process| process.tracer().is_some()) {
+            return Ok(None);
+        }
+        let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
+        // No container's name has a dot.
+        asks_for_time(&pids, CALLS_WATCHED, &site.lab.streams_dir().join(format!("{}.clock-calls", site.name())))
+    }
+
+    /// Error of a unit whose processes get the right time from elsewhere.
+    fn not_applicable(&self, why: &str) -> anyhow::Error {
+        usage(format!("not applicable to {}: {why}", self.unit))
     }
 
     /// How the clock goes that a program with this environment sees.
@@ -253,6 +383,13 @@ impl Clock {
 }
 
 impl Effect for Clock {
+    fn supported(&self) -> anyhow::Result<()> {
+        let Some(problem) = open_watch_problem() else { return Ok(()) };
+        let problem = format!("{}: {problem}, so nobody sees a process read its clock", self.name());
+        let cure = "run it as root of the host itself: a kernel tells no other root, such as that of an unprivileged container";
+        Err(Error::Host { problem, cure: cure.into() }.into())
+    }
+
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let name = self.name();
         let found = site.exec(&["/bin/sh", "-c", FIND])?;
@@ -288,12 +425,60 @@ impl Effect for Clock {
             Err(problem) => bail!("{problem} after its restart"),
         };
         if !self.has_library(site, pid)? {
-            bail!("process {pid} of {} has not loaded {}: is its program a static one?", self.unit, self.library);
+            let why =
+                format!("process {pid} has not loaded libfaketime: its program is static, or leaves LD_PRELOAD aside");
+            return Err(self.not_applicable(&why));
         }
-        match self.look_until(site, &self.environment(), |seen| self.is_wrong(seen))? {
-            Ok(seen) => Ok(format!("process {pid} has loaded libfaketime; a program with its environment sees {seen}")),
+        let seen = match self.look_until(site, &self.environment(), |seen| self.is_wrong(seen))? {
+            Ok(seen) => seen,
             Err(seen) => bail!("a program with the environment of process {pid} sees {seen}"),
+        };
+        let reads = self.reads.as_mut().context("it was not injected")?;
+        match reads.wait(site, &self.unit, READ_DEADLINE.scaled())? {
+            Some(reader) => match self.own_call(site)? {
+                None => Ok(format!("{reader} reads its clock through libfaketime: {seen}")),
+                Some(call) => {
+                    let why =
+                        format!("{reader} reads its clock through libfaketime, but one asks the kernel itself: {call}");
+                    Err(self.not_applicable(&why))
+                }
+            },
+            None => {
+                let why = format!(
+                    "none of its processes was seen reading its clock through libfaketime within {READ_DEADLINE}: they read \
+                     none, or ask the kernel themselves, as a Go program does, and have the right time"
+                );
+                Err(self.not_applicable(&why))
+            }
         }
+    }
+
+    /// A unit that was restarted meanwhile has the clock still.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let pid = match self.process(site)? {
+            Ok(pid) => pid,
+            Err(problem) => return Ok(Lasted::over(problem)),
+        };
+        if !self.has_library(site, pid)? {
+            let instead = format!("process {pid} of {} runs without libfaketime", self.unit);
+            return Ok(Lasted::lost(Keeper::Container, instead));
+        }
+        let seen = self.look(site, &self.environment(), WATCH_SECONDS[0])?;
+        if self.is_right(&seen) {
+            return Ok(Lasted::lost(
+                Keeper::Container,
+                format!("a program with the environment of process {pid} sees {seen}"),
+            ));
+        }
+        let mut reads = Reads::begin(site)?;
+        reads.know(&processes_of(site, &self.unit));
+        Ok(match reads.wait(site, &self.unit, site.within(READ_AGAIN_DEADLINE.scaled()))? {
+            Some(reader) if self.is_wrong(&seen) => {
+                Lasted::until_now(format!("{reader} reads its clock through libfaketime: {seen}"))
+            }
+            Some(_) => Lasted::not_seen(format!("a program with the environment of process {pid} sees {seen}")),
+            None => Lasted::not_seen(format!("no process of {} has read its clock now", self.unit)),
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

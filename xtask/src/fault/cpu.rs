@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
 use super::bound::Bound;
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::hog::Hogs;
 use super::injection::usage;
 use crate::error::Error;
@@ -78,7 +78,7 @@ impl Quota {
         let group = site.container.group()?;
         let busy = (self.percent.div_ceil(100) + 1).min(BUSY_MAX);
         Self::PROBE.start(site, BUSY, &[&busy.to_string()])?;
-        let seen = self.windows(&group, is_full, is_enough);
+        let seen = self.windows(&group, site.within(DEADLINE.scaled()), is_full, is_enough);
         Self::PROBE.end(site)?;
         seen
     }
@@ -86,13 +86,14 @@ impl Quota {
     fn windows(
         &self,
         group: &Group,
+        deadline: Duration,
         is_full: impl Fn(&Window) -> bool,
         is_enough: impl Fn(&Window) -> bool,
     ) -> anyhow::Result<Window> {
         let gauges = || -> anyhow::Result<_> {
             Ok((group.gauge(Gauge::CpuPeriods)?, group.gauge(Gauge::CpuThrottled)?, group.cpu_time()?))
         };
-        let deadline = Instant::now() + DEADLINE.scaled();
+        let deadline = Instant::now() + deadline;
         loop {
             let (begun, (periods, throttled, used)) = (Instant::now(), gauges()?);
             loop {
@@ -198,6 +199,11 @@ impl Effect for Quota {
         Ok(seen)
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(site)))
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
         Self::PROBE.end(site)
@@ -268,7 +274,7 @@ impl Pin {
     }
 
     /// The processors that a program is seen on.
-    fn seen_on(program: &Running) -> anyhow::Result<Vec<usize>> {
+    fn seen_on(site: &Site<'_>, program: &Running) -> anyhow::Result<Vec<usize>> {
         let gone = || "the busy program is gone".to_owned();
         let (begun, used) = (Instant::now(), program.cpu_time().with_context(gone)?);
         let (mut seen, mut looks) = (Vec::new(), 0);
@@ -282,7 +288,7 @@ impl Pin {
                 seen.sort_unstable();
                 return Ok(seen);
             }
-            if begun.elapsed() > DEADLINE.scaled() {
+            if begun.elapsed() > site.within(DEADLINE.scaled()) {
                 bail!("a busy program there gets no processor time");
             }
             std::thread::sleep(POLL); // until it has its turn
@@ -341,7 +347,7 @@ impl Effect for Pin {
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let (seen, moved) =
-            Self::with_program(site, |program| Ok((Self::seen_on(program)?, program.bind_to(self.lost))))?;
+            Self::with_program(site, |program| Ok((Self::seen_on(site, program)?, program.bind_to(self.lost))))?;
         if let Some(stray) = seen.iter().find(|processor| !self.cpus.contains(processor)) {
             bail!("a busy program there ran on processor {stray}");
         }
@@ -355,6 +361,11 @@ impl Effect for Pin {
             }
             Ok(()) => bail!("a program there could still be put on processor {}", self.lost),
         }
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(site)))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -454,11 +465,20 @@ impl Effect for Burn {
                     counted.as_millis()
                 ));
             }
-            if begun.elapsed() > DEADLINE.scaled() {
+            if begun.elapsed() > site.within(DEADLINE.scaled()) {
                 bail!("{} processes have used {} ms", times.len(), all.as_millis());
             }
             std::thread::sleep(POLL); // until each has had its turn
         }
+    }
+
+    /// Programs that the kernel has killed, or somebody in the container, burn no more.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let running = Self::HOGS.running(site).len();
+        if running < self.processes as usize {
+            return Ok(Lasted::lost(Keeper::Container, format!("{running} of {} processes run", self.processes)));
+        }
+        Lasted::proved(self.bites(site), Keeper::Container, || Ok(true))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use crate::host::mount;
 use crate::host::patience::Deadline;
@@ -210,6 +210,17 @@ impl Effect for Crashloop {
             }
             std::thread::sleep(POLL); // until its supervisor has noticed
         }
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let output = site.exec_within(&[&self.program], END_DEADLINE.scaled())?;
+        if !output.timed_out && output.status == STATUS {
+            let took = output.duration.as_secs_f64() * 1e3;
+            return Ok(Lasted::until_now(format!("started, it ended with status {STATUS} in {took:.0} ms")));
+        }
+        let failure = output.failure().unwrap_or_else(|| "ended with status 0".to_owned());
+        let proof = Err(anyhow::anyhow!("started, it {failure}"));
+        Lasted::proved(proof, Keeper::Container, || self.is_covered(site, &self.found()?.path))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Lasted, Site};
 use super::injection::usage;
 use super::net::{Filter, IptablesRules, Rules, chain, expect_up, ms, network_of, until_healed};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
@@ -190,11 +190,16 @@ impl Effect for Dns {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (heard, took) = ask(site, self.patience())?;
+        let (heard, took) = ask(site, site.within(self.patience()))?;
         if heard != self.expected() {
             bail!("it hears {heard} of a name server, not {}", self.expected());
         }
         Ok(format!("it hears {heard} of a name server, where {TRUE_ADDRESS} was said, after {}", ms(took)))
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        self.filter.lasts(site, proof)
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -220,6 +225,10 @@ impl Effect for Dns {
         }
         let rules = self.rules(site);
         self.filter.make_again(site, rules)
+    }
+
+    fn outlives_container(&self) -> bool {
+        self.kind == Kind::Drop
     }
 }
 

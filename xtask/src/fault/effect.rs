@@ -1,8 +1,9 @@
 //! What every fault is able to do, and what it works on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
@@ -10,6 +11,12 @@ use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 
 /// How long one look into a container may take.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
+
+/// Least time of a look whose common deadline has passed: zero would mean no deadline in some places.
+const LOOK_LEAST: Duration = Duration::from_millis(10);
+
+/// Words for an effect whose means are gone, where nothing else was seen.
+const GONE: &str = "what did it is gone";
 
 /// One kind of damage, from before it is done until it is gone.
 ///
@@ -43,6 +50,13 @@ pub trait Effect: Send {
     /// When there is no effect.
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
 
+    /// Repeats the proof before the damage is taken back: what was seen once need not have lasted. It is cheap, keeps within
+    /// [`Site::within`], and blames nothing that another fault, or the end of its target, explains.
+    ///
+    /// # Errors
+    /// When it could not be looked: that says nothing of the damage.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted>;
+
     /// Takes it back; twice is fine, and so is a container that was started again meanwhile.
     ///
     /// # Errors
@@ -67,6 +81,111 @@ pub trait Effect: Send {
     fn starts_container(&self) -> bool {
         false
     }
+
+    /// Returns true if what makes the effect lies outside of the container: neither its end nor its restart explains a loss then.
+    fn outlives_container(&self) -> bool {
+        false
+    }
+}
+
+/// Result of the proof that is repeated before a fault is healed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Lasted {
+    /// The effect was there until now.
+    UntilNow {
+        /// Observation.
+        evidence: String,
+    },
+    /// The effect was gone although its target lived, and nobody had healed it.
+    Lost {
+        /// Observation in its place.
+        instead: String,
+        /// Side that could have removed it.
+        keeper: Keeper,
+    },
+    /// The effect ended by itself, or with its target.
+    Over {
+        /// The way it ended.
+        reason: String,
+    },
+    /// The effect cannot be observed at the moment, which says nothing of it.
+    NotSeen {
+        /// Why.
+        reason: String,
+    },
+    /// The fault is a moment, such as a kill: nothing of it lasts.
+    Momentary,
+}
+
+/// Side of a container's border on which an effect is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeper {
+    /// The host: nothing inside of the container reaches it.
+    Host,
+    /// The container: its own processes, or root in it, may remove it, and a product that recovers does.
+    Container,
+}
+
+impl Lasted {
+    /// An effect that was seen.
+    pub fn until_now(evidence: impl Into<String>) -> Self {
+        Self::UntilNow { evidence: evidence.into() }
+    }
+
+    /// An effect that was gone.
+    pub fn lost(keeper: Keeper, instead: impl Into<String>) -> Self {
+        Self::Lost { instead: instead.into(), keeper }
+    }
+
+    /// An effect that ended by itself.
+    pub fn over(reason: impl Into<String>) -> Self {
+        Self::Over { reason: reason.into() }
+    }
+
+    /// An effect that cannot be observed.
+    pub fn not_seen(reason: impl Into<String>) -> Self {
+        Self::NotSeen { reason: reason.into() }
+    }
+
+    /// Result of a proof that failed or not, where what makes the effect can be looked for as well: an effect that is not
+    /// seen is gone only where that is gone too. A slow machine, or another fault, hides an effect but removes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be looked for.
+    pub fn proved(
+        proof: anyhow::Result<String>,
+        keeper: Keeper,
+        is_there: impl FnOnce() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Self> {
+        match proof {
+            Ok(evidence) => Ok(Self::until_now(evidence)),
+            Err(error) if is_there()? => Ok(Self::not_seen(format!("{error:#}; what does it is still in place"))),
+            Err(error) => {
+                let instead = format!("{error:#}");
+                // A tool that did not find what it was asked for says so in several lines.
+                Ok(Self::lost(keeper, if instead.contains('\n') { GONE.to_owned() } else { instead }))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Lasted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UntilNow { evidence } => write!(f, "was on until now: {evidence}"),
+            Self::Lost { instead, keeper: Keeper::Host } => {
+                write!(f, "was no longer on, though nobody had healed it: {instead}")
+            }
+            Self::Lost { instead, keeper: Keeper::Container } => {
+                write!(f, "was no longer on, ended in its container: {instead}")
+            }
+            Self::Over { reason } => write!(f, "was over before: {reason}"),
+            Self::NotSeen { reason } => write!(f, "could not be seen again: {reason}"),
+            Self::Momentary => f.write_str("lasted a moment"),
+        }
+    }
 }
 
 /// Where a fault is done.
@@ -74,9 +193,31 @@ pub trait Effect: Send {
 pub struct Site<'a> {
     pub lab: &'a Lab,
     pub container: &'a Container,
+    /// End of the time that looking may take; nothing where each look has its own deadline alone.
+    until: Option<Instant>,
+}
+
+impl<'a> Site<'a> {
+    /// Site without a common deadline.
+    pub fn new(lab: &'a Lab, container: &'a Container) -> Self {
+        Self { lab, container, until: None }
+    }
+
+    /// The same site, where all looks together end within a deadline.
+    pub fn limited(self, deadline: Duration) -> Self {
+        Self { until: Some(Instant::now() + deadline), ..self }
+    }
 }
 
 impl Site<'_> {
+    /// Deadline of one look: its own, or what is left of the common one.
+    pub fn within(&self, deadline: Duration) -> Duration {
+        match self.until {
+            Some(until) => deadline.min(until.saturating_duration_since(Instant::now())).max(LOOK_LEAST),
+            None => deadline,
+        }
+    }
+
     /// Name in the lab.
     pub fn name(&self) -> &str {
         &self.container.machine().name
@@ -90,6 +231,7 @@ impl Site<'_> {
     /// Like [`Site::exec`], with a deadline.
     pub fn exec_within(&self, argv: &[&str], deadline: Duration) -> anyhow::Result<ExecOutput> {
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        let deadline = self.within(deadline);
         let request =
             ExecRequest { argv, deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() };
         self.container.exec(&request)
@@ -112,5 +254,22 @@ impl Site<'_> {
     /// Executes undo steps and strikes them out of the ledger.
     pub fn undo(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
         self.lab.guard().undo(steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn an_effect_is_lost_only_where_what_makes_it_is_gone_too() {
+        let proved =
+            |proof: anyhow::Result<String>, is_there| Lasted::proved(proof, Keeper::Host, || Ok(is_there)).unwrap();
+        assert_eq!(proved(Ok("no answer".into()), false), Lasted::until_now("no answer"));
+        assert_eq!(proved(Err(anyhow!("an answer")), false), Lasted::lost(Keeper::Host, "an answer"));
+        assert!(matches!(proved(Err(anyhow!("an answer")), true), Lasted::NotSeen { .. }));
+        assert!(Lasted::proved(Err(anyhow!("an answer")), Keeper::Host, || Err(anyhow!("no nft"))).is_err());
     }
 }

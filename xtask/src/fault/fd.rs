@@ -3,7 +3,7 @@
 use anyhow::bail;
 use nix::errno::Errno;
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use crate::error::Error;
 use crate::host::foreign_call::{Opened, open_more, problem};
@@ -119,6 +119,26 @@ impl Effect for Cap {
             Some(refusal) => bail!("process {pid} could open {} more files: {refusal}", opened.count),
             None => bail!("process {pid} could still open {} more files", opened.count),
         }
+    }
+
+    /// A process may raise its own bound again.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(Lasted::not_seen(outage.to_string()));
+        }
+        let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
+        if left.is_empty() {
+            return Ok(Lasted::over("none of those that were bounded is left"));
+        }
+        let (pid, opened) = self.open(&left)?;
+        let seen = |why: &dyn std::fmt::Display| format!("process {pid} could open {} more files: {why}", opened.count);
+        Ok(match opened.refusal {
+            Some(Errno::EMFILE) if opened.count <= self.free => Lasted::until_now(seen(&Errno::EMFILE)),
+            Some(Errno::EMFILE) | None => {
+                Lasted::lost(Keeper::Container, format!("process {pid} could open {} more files", opened.count))
+            }
+            Some(refusal) => Lasted::not_seen(seen(&refusal)),
+        })
     }
 
     /// Those too that were started by one of them and have its bound from there.

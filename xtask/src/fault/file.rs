@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use crate::host::rooted;
 
@@ -115,6 +115,20 @@ impl Effect for Damage {
             (Kind::Truncate { size }, []) => Ok(format!("a program there reads no byte after {size}")),
             _ => bail!("a program there reads {} bytes as they were", seen.len()),
         }
+    }
+
+    /// Whoever has repaired or replaced the file has ended it.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(outage) = site.container.outage() {
+            return Ok(Lasted::not_seen(outage.to_string()));
+        }
+        if self.open(site).is_err() {
+            return Ok(Lasted::over("the file is gone"));
+        }
+        Ok(match self.bites(site) {
+            Ok(evidence) => Lasted::until_now(evidence),
+            Err(error) => Lasted::lost(Keeper::Container, format!("{error:#}")),
+        })
     }
 
     /// Only what is still as it was damaged is put back: a repaired or replaced file is nobody's to change.

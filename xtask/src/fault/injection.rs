@@ -6,15 +6,23 @@ use anyhow::Context as _;
 use e2e_contract::Fault;
 
 use super::catalogue::effect_of;
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Lasted, Site};
 use crate::error::Error;
+use crate::host::patience::Deadline;
 use crate::lab::{Container, Lab};
+
+/// Deadline of the proof that is repeated before a fault is healed.
+const LASTS_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// A fault that bites, or has.
 pub struct Injection {
     container: Container,
     fault: Fault,
     effect: Box<dyn Effect>,
+    /// First process of the container when the fault was done, or done again.
+    init: Option<i32>,
+    /// Result of the repeated proof, once it was asked for.
+    lasted: Option<Lasted>,
     healed: Option<String>,
 }
 
@@ -37,8 +45,23 @@ pub struct Observed {
     pub before: Option<String>,
     /// What was seen then.
     pub evidence: String,
+    /// Result of the repeated proof; nothing for the begin, and for what lasts a moment only.
+    pub lasted: Option<Lasted>,
     /// From the request to the observation.
     pub duration: Duration,
+    /// Part of it that the repeated proof took.
+    pub proof: Duration,
+}
+
+impl Observed {
+    /// The observation, with the result of the repeated proof before it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.lasted {
+            Some(lasted) => format!("{lasted}; healed: {}", self.evidence),
+            None => self.evidence.clone(),
+        }
+    }
 }
 
 impl Injection {
@@ -49,15 +72,25 @@ impl Injection {
     /// when it could not be done, or does not bite.
     pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> anyhow::Result<(Self, Observed)> {
         let begun = Instant::now();
-        let site = Site { lab, container };
+        let site = Site::new(lab, container);
         let mut effect = effect_of(fault)?;
         effect.supported()?;
         let before = effect.before(&site).with_context(|| format!("{fault} on {}", site.name()))?;
-        let bitten = effect.inject(&site).and_then(|()| effect.bites(&site).context("it does not bite"));
+        let bitten = effect.inject(&site).and_then(|()| effect.bites(&site).map_err(not_biting));
         match bitten {
             Ok(evidence) => {
-                let injection = Self { container: container.clone(), fault: fault.clone(), effect, healed: None };
-                Ok((injection, Observed { before: Some(before), evidence, duration: begun.elapsed() }))
+                let (container, fault, init) = (container.clone(), fault.clone(), container.init_pid().ok());
+                let injection = Self { container, fault, effect, init, lasted: None, healed: None };
+                Ok((
+                    injection,
+                    Observed {
+                        before: Some(before),
+                        evidence,
+                        lasted: None,
+                        duration: begun.elapsed(),
+                        proof: Duration::ZERO,
+                    },
+                ))
             }
             Err(error) => {
                 let error = match effect.heal(&site) {
@@ -69,13 +102,19 @@ impl Injection {
         }
     }
 
-    /// Takes the damage back and waits until it was seen to be gone. The second time nothing happens.
+    /// Repeats the proof that the damage is there, takes it back whatever came of that, and waits until it was seen to be
+    /// gone. The second time nothing happens.
     ///
     /// # Errors
     /// When it is still there.
     pub fn heal(&mut self, lab: &Lab) -> anyhow::Result<Observed> {
         let begun = Instant::now();
-        let site = Site { lab, container: &self.container };
+        // Once: what a first try to heal has taken back by halves is no longer on for that reason.
+        if self.lasted.is_none() && self.healed.is_none() {
+            self.lasted = Some(self.lasts(lab));
+        }
+        let proof = begun.elapsed();
+        let site = Site::new(lab, &self.container);
         let evidence = match &self.healed {
             Some(evidence) => evidence.clone(),
             None => {
@@ -84,7 +123,32 @@ impl Injection {
             }
         };
         self.healed = Some(evidence.clone());
-        Ok(Observed { before: None, evidence, duration: begun.elapsed() })
+        let lasted = self.lasted.clone().filter(|lasted| *lasted != Lasted::Momentary);
+        Ok(Observed { before: None, evidence, lasted, duration: begun.elapsed(), proof })
+    }
+
+    /// Proof that the damage is still there, asked for a second time.
+    fn lasts(&mut self, lab: &Lab) -> Lasted {
+        let site = Site::new(lab, &self.container).limited(LASTS_DEADLINE.scaled());
+        if site.container.is_dead() {
+            return Lasted::over(format!("{} had ended", site.name()));
+        }
+        let lasted = match self.effect.lasts(&site) {
+            Ok(lasted) => lasted,
+            Err(error) => Lasted::not_seen(format!("{error:#}")),
+        };
+        if !matches!(lasted, Lasted::Lost { .. }) || self.effect.outlives_container() {
+            return lasted;
+        }
+        // What a reboot, an end or another fault of its machine explains is nobody's doing.
+        match site.container.outage() {
+            Some(outage) if outage.cause != self.fault.name() => Lasted::not_seen(outage.to_string()),
+            None if site.container.is_dead() => Lasted::over(format!("{} had ended", site.name())),
+            None if site.container.init_pid().ok() != self.init && !self.effect.starts_container() => {
+                Lasted::over(format!("{} was started again, which had ended it", site.name()))
+            }
+            _ => lasted,
+        }
     }
 
     /// Its container was started again: does again what that has undone.
@@ -95,8 +159,10 @@ impl Injection {
         if self.healed.is_some() {
             return Ok(());
         }
-        let site = Site { lab, container: &self.container };
-        self.effect.restore(&site).with_context(|| format!("restoring {} on {}", self.fault, site.name()))
+        let site = Site::new(lab, &self.container);
+        self.effect.restore(&site).with_context(|| format!("restoring {} on {}", self.fault, site.name()))?;
+        self.init = self.container.init_pid().ok();
+        Ok(())
     }
 
     /// Whether it was taken back.
@@ -122,6 +188,11 @@ impl Injection {
     pub fn fault(&self) -> &Fault {
         &self.fault
     }
+}
+
+/// Error of a fault that takes no effect; what is not applicable says so itself.
+fn not_biting(error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<Error>().is_some() { error } else { error.context("it does not bite") }
 }
 
 /// An error about a parameter, such as a path that does not exist.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use crate::error::Error;
 use crate::guard::{Process, Spawn};
@@ -41,6 +41,8 @@ enum Kind {
 /// strace at work.
 struct Tracer {
     process: Process,
+    /// Processes that it was started for.
+    processes: Vec<Running>,
     cgroup: String,
     log: PathBuf,
 }
@@ -126,7 +128,7 @@ impl Calls {
         site.note(undo)?;
         let argv = command(&self.call, change, &pids);
         let process = site.lab.guard().spawn(Spawn { name, argv, environment: Vec::new(), log: log.clone() })?;
-        let tracer = Tracer { process, cgroup, log };
+        let tracer = Tracer { process, processes: processes.to_vec(), cgroup, log };
         match self.wait_until_traced(&tracer, processes) {
             Ok(()) => Ok(tracer),
             Err(error) => {
@@ -255,6 +257,32 @@ impl Effect for Calls {
             Ok(call) => Ok(self.describe(&call)),
             Err(instead) => bail!(instead),
         }
+    }
+
+    /// A process has one tracer: as long as that is this one, its calls are changed.
+    fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Some(tracer) = &self.tracer else { bail!("it was not injected") };
+        let alive: Vec<Running> = tracer.processes.iter().filter(|process| !process.is_gone()).cloned().collect();
+        if alive.is_empty() {
+            return Ok(Lasted::over("the processes have ended"));
+        }
+        let pid = tracer.process.pid();
+        if let Some(end) = tracer.process.exited() {
+            return Ok(Lasted::lost(Keeper::Host, format!("strace {end}")));
+        }
+        if let Some(free) = alive.iter().find(|process| process.tracer() != Some(pid)) {
+            return Ok(Lasted::lost(Keeper::Host, format!("process {} is not traced", free.pid)));
+        }
+        let seen = calls(&tracer.said(), &self.call);
+        Ok(match seen.last() {
+            Some(last) if self.is_changed(last) => {
+                let evidence =
+                    format!("of {} calls of {} the last was changed: {}", seen.len(), self.call, self.describe(last));
+                Lasted::until_now(evidence)
+            }
+            Some(last) => Lasted::not_seen(self.describe(last)),
+            None => Lasted::not_seen(format!("no call of {} came back", self.call)),
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::bound::Bound;
 use super::cpu::controller;
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::hog::{Hogs, ROOM_DEADLINE};
 use super::injection::usage;
 use crate::error::Error;
@@ -88,7 +88,7 @@ fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
             bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.scaled().as_secs());
         }
         // It did not come so far where there is no room for a process, until those that are dead have been collected.
-        if [0, KILLED].contains(&output.status) || begun.elapsed() > ROOM_DEADLINE.scaled() {
+        if [0, KILLED].contains(&output.status) || begun.elapsed() > site.within(ROOM_DEADLINE.scaled()) {
             let (after, status) = (counts()?, output.status);
             let (refusals, kills) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
             return Ok(Taken { bytes, status, refusals, kills });
@@ -106,6 +106,16 @@ impl Limit {
     fn probe_bytes(&self, held: u64) -> u64 {
         let excess = (self.before.saturating_sub(self.bytes) / 2).min(EXCESS_BYTES_MAX);
         self.bytes.saturating_sub(held) + excess
+    }
+
+    /// Observes that a program cannot take more than the fault leaves.
+    fn refuses(&self, site: &Site<'_>) -> anyhow::Result<String> {
+        let taken = take(site, self.probe_bytes(site.container.group()?.held_bytes()?))?;
+        // With swap that cannot be bounded it is not killed, but some of it is moved there.
+        if taken.is_whole() && !(has_swap() && taken.refusals > 0) || !taken.is_whole() && taken.kills == 0 {
+            bail!("{taken}");
+        }
+        Ok(taken.to_string())
     }
 }
 
@@ -157,12 +167,12 @@ impl Effect for Limit {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let taken = take(site, self.probe_bytes(site.container.group()?.held_bytes()?))?;
-        // With swap that cannot be bounded it is not killed, but some of it is moved there.
-        if taken.is_whole() && !(has_swap() && taken.refusals > 0) || !taken.is_whole() && taken.kills == 0 {
-            bail!("{taken}");
-        }
-        Ok(taken.to_string())
+        self.refuses(site)
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let is_set = || self.bounds.first().map_or(Ok(false), |bound| bound.is_set(site));
+        Lasted::proved(self.refuses(site), Keeper::Host, is_set)
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -266,6 +276,14 @@ impl Effect for Pressure {
         Ok(format!("it holds {taken} bytes, and all processes there {held}"))
     }
 
+    /// A process that the kernel kills for want of memory gives it back.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        Ok(match self.bites(site) {
+            Ok(evidence) => Lasted::until_now(evidence),
+            Err(error) => Lasted::lost(Keeper::Container, format!("{error:#}")),
+        })
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         Self::HOGS.end(site)
     }
@@ -357,6 +375,10 @@ impl Effect for OutOfMemory {
             }
             std::thread::sleep(POLL); // until it has taken all
         }
+    }
+
+    fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
+        Ok(Lasted::Momentary)
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

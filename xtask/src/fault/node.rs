@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use crate::host::patience::Deadline;
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
@@ -50,6 +50,10 @@ impl Effect for Down {
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         wait_until_empty(site)?;
         Ok("none of its processes is left".into())
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        Ok(is_still_down(site))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -112,6 +116,10 @@ impl Effect for RestartStorm {
         Ok(format!("it ran a program {times} in between, and none of its processes is left"))
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        Ok(is_still_down(site))
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         site.lab.start_again(site.container)
     }
@@ -122,6 +130,16 @@ impl Effect for RestartStorm {
 
     fn starts_container(&self) -> bool {
         true
+    }
+}
+
+/// Returns the state of a machine that was taken down: it has no processes until it is started again.
+fn is_still_down(site: &Site<'_>) -> Lasted {
+    let left = site.container.running_processes();
+    match site.container.outage() {
+        Some(outage) if !outage.frozen && left == 0 => Lasted::until_now("none of its processes is left"),
+        Some(outage) if !outage.frozen => Lasted::lost(Keeper::Host, format!("{left} processes of it run")),
+        _ => Lasted::over("its machine was started again"),
     }
 }
 
@@ -181,6 +199,23 @@ impl Effect for Freeze {
             bail!("a program could not be started in it");
         }
         Ok(format!("a program that was started in it did nothing for {} ms", still_for.as_millis()))
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        match site.container.outage() {
+            Some(outage) if outage.frozen => {}
+            Some(outage) => return Ok(Lasted::over(outage.to_string())),
+            None => return Ok(Lasted::over("its machine was let go on")),
+        }
+        let still_for = site.within(STILL_FOR.scaled().max(self.usual * STILL_TIMES));
+        let begun = Instant::now();
+        if site.container.runs_a_program(still_for)? {
+            return Ok(Lasted::lost(Keeper::Host, "a program that was started in it ran"));
+        }
+        if begun.elapsed() < still_for {
+            return Ok(Lasted::not_seen("a program could not be started in it"));
+        }
+        Ok(Lasted::until_now(format!("a program that was started in it did nothing for {} ms", still_for.as_millis())))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::bound::Bound;
 use super::cpu::controller;
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::hog::Hogs;
 use super::injection::usage;
 use crate::host::cgroup::{Gauge, Setting};
@@ -76,11 +76,11 @@ impl Cap {
             site.container.counted_command("pids", &["/bin/sh", "-c", START, "start", &wanted.to_string()])?;
         let (name, value) = Self::PROBE.variable();
         let before = Self::count(site)?;
-        let output = command.env(name, value).deadline(DEADLINE.scaled()).output();
+        let output = command.env(name, value).deadline(site.within(DEADLINE.scaled())).output();
         Self::PROBE.end(site)?;
         // What is dead is counted until its parent has looked at it.
         let begun = Instant::now();
-        while Self::count(site)? > before && begun.elapsed() < REAP_DEADLINE.scaled() {
+        while Self::count(site)? > before && begun.elapsed() < site.within(REAP_DEADLINE.scaled()) {
             std::thread::sleep(POLL);
         }
         let output = output.context("starting processes there")?;
@@ -139,6 +139,14 @@ impl Effect for Cap {
             self.heal(site)?;
             self.inject(site)?;
         }
+    }
+
+    /// As many processes can be started as have ended meanwhile: the bound is what it was.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let started = self.start(site)?;
+        let is_bound = started.refusal.is_some() && started.count <= self.free;
+        let proof = if is_bound { Ok(started.to_string()) } else { Err(anyhow::anyhow!("{started}")) };
+        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(site)))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

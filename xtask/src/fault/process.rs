@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
@@ -52,6 +52,10 @@ impl Effect for Kill {
         }
         let count = self.killed.len();
         Ok(format!("{} {} gone", counted(count), if count == 1 { "is" } else { "are" }))
+    }
+
+    fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
+        Ok(Lasted::Momentary)
     }
 
     fn heal(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
@@ -159,6 +163,27 @@ impl Effect for Pause {
             counted(count),
             STILL_FOR.scaled().as_millis()
         ))
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if self.alive().count() == 0 {
+            return Ok(Lasted::over("none of those that stood still is left"));
+        }
+        let used = || -> Vec<Option<Duration>> { self.paused.iter().map(Running::cpu_time).collect() };
+        let (before, begun) = (used(), Instant::now());
+        let still_for = site.within(STILL_FOR.scaled());
+        while begun.elapsed() < still_for {
+            std::thread::sleep(POLL); // this long nothing may happen
+        }
+        let (alive, still) = (self.alive().count(), self.alive().filter(|process| process.is_paused()).count());
+        if still < alive || used() != before {
+            return Ok(Lasted::lost(Keeper::Container, format!("{still} of {} stood still", counted(alive))));
+        }
+        Ok(Lasted::until_now(format!(
+            "{} stood still: none used processor time in {} ms",
+            counted(still),
+            still_for.as_millis()
+        )))
     }
 
     fn heal(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::effect::{Effect, Site};
+use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
 use super::unit::Unit;
 use crate::host::patience::Deadline;
@@ -48,6 +48,14 @@ impl Effect for Stop {
             bail!("the unit is {state}{}", named(process));
         }
         Ok(format!("it is {state} and has no process"))
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Unit { state, process } = Unit::look(site, &self.unit)?;
+        Ok(match (state.as_str(), process) {
+            ("inactive" | "failed", None) => Lasted::until_now(format!("it is {state} and has no process")),
+            _ => Lasted::lost(Keeper::Container, format!("the unit is {state}{}", named(process))),
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

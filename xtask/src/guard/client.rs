@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::Pid;
 
 use super::holder::Holder;
@@ -216,7 +218,9 @@ impl Guard {
     /// The guard's process number.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        lock(&self.process).as_ref().map(BoundProcess::pid)
+        let started = lock(&self.process).as_ref().map(BoundProcess::pid);
+        // That of another engine is whoever listens at its socket.
+        started.or_else(|| Some(getsockopt(&self.socket, PeerCredentials).ok()?.pid()).filter(|pid| *pid > 0))
     }
 
     /// Makes things, in order, each with its undo step in the ledger first.
@@ -324,7 +328,8 @@ impl Guard {
 
     /// Waits for the end of its process, which has been told to end or has ended. One that stands still by a signal is let go on.
     fn reap(&self) -> Option<ExitStatus> {
-        if let Some(pid) = self.pid() {
+        let child = lock(&self.process).as_ref().map(BoundProcess::pid);
+        if let Some(pid) = child {
             let _ = kill(Pid::from_raw(pid), Signal::SIGCONT); // it is a child that nobody else reaps
         }
         lock(&self.process).take().and_then(|process| process.wait().ok())

@@ -41,6 +41,15 @@ impl MountNamespace {
         Ok(Self { file })
     }
 
+    /// Namespace of a lab's guard, which never has the host's mounts. A process that the guard has started has the same.
+    ///
+    /// # Errors
+    /// When the guard is gone.
+    pub fn of_guard(pid: i32) -> anyhow::Result<Self> {
+        let path = format!("/proc/{pid}/ns/mnt");
+        Ok(Self { file: File::open(&path).with_context(|| format!("opening {path}"))? })
+    }
+
     /// Those of processes, each once, in their order; one that is gone, or has the host's own mounts, has none.
     #[must_use]
     pub fn all_of(pids: &[i32]) -> Vec<Self> {

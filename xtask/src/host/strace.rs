@@ -1,6 +1,10 @@
 //! What processes get from a system call, seen and changed by strace.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
+
+use anyhow::Context as _;
 
 use super::packages::Item;
 use super::shell::{Command, path_of};
@@ -59,6 +63,44 @@ pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
     }
     words.extend(pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]));
     words
+}
+
+/// Calls for the time, those that this machine has.
+const TIME_CALLS: &str = "trace=?clock_gettime,?gettimeofday,?time";
+
+/// The first call of these processes that asks the kernel itself for the time of day, within so long; nothing where none was seen,
+/// and where even the C library makes such calls, because the kernel's page in each process does not have the time. What strace
+/// says goes into `log`, which is removed.
+///
+/// # Errors
+/// When strace cannot be started, or its file cannot be made.
+pub fn asks_for_time(pids: &[i32], watch: Duration, log: &Path) -> anyhow::Result<Option<String>> {
+    let by_library = Command::new(path_of("strace")).args(["-qq", "-e", TIME_CALLS, "date"]).run()?;
+    if time_call(&String::from_utf8_lossy(&by_library.stderr)).is_some() {
+        return Ok(None);
+    }
+    let words = ["-f", "-qq", "-e", "signal=none", "-e", TIME_CALLS].map(str::to_owned);
+    let of_pids = pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]);
+    let command = Command::new(path_of("strace")).args(words.into_iter().chain(of_pids)).deadline(watch);
+    let context = || format!("writing {}", log.display());
+    let (nowhere, file) = (File::options().write(true).open("/dev/null")?, File::create(log).with_context(context)?);
+    // It is killed then, and the kernel lets the processes go on.
+    let watched = command.output_to_files(nowhere, file);
+    let said = std::fs::read(log).with_context(context);
+    let _ = std::fs::remove_file(log); // it goes with the lab
+    watched?;
+    Ok(time_call(&String::from_utf8_lossy(&said?)))
+}
+
+/// The first line of strace that is a call for the time of day.
+fn time_call(said: &str) -> Option<String> {
+    let call = |line: &str| line.rsplit_once("] ").map_or(line, |(_, call)| call).to_owned();
+    let asks = |call: &String| {
+        call.starts_with("clock_gettime(CLOCK_REALTIME")
+            || call.starts_with("gettimeofday(")
+            || call.starts_with("time(")
+    };
+    said.lines().map(call).find(asks)
 }
 
 /// The calls that came back, in what strace has written so far. Its last line may be half written.
@@ -121,5 +163,13 @@ mod tests {
         assert_eq!(words(Change::Error("EIO".into())), "-e inject=fsync:error=EIO -p 12 -p 13");
         let delay = Change::Delay(Duration::from_millis(50));
         assert_eq!(words(delay), "-e inject=fsync:delay_enter=50000 -p 12 -p 13");
+    }
+
+    #[test]
+    fn only_the_time_of_day_is_asked_for() {
+        let call = "clock_gettime(CLOCK_REALTIME, {tv_sec=1, tv_nsec=2}) = 0";
+        let said = format!("clock_gettime(CLOCK_MONOTONIC, {{tv_sec=1, tv_nsec=2}}) = 0\n[pid  4711] {call}\n");
+        assert_eq!(time_call(&said).as_deref(), Some(call));
+        assert_eq!(time_call("clock_gettime(CLOCK_PROCESS_CPUTIME_ID, {tv_sec=0, tv_nsec=2}) = 0\n"), None);
     }
 }

@@ -82,8 +82,75 @@ pub struct FaultObserved {
     pub before: Option<String>,
     /// What was observed.
     pub evidence: String,
+    /// Result of the proof that is repeated before a fault is healed; only in `fault_healed`, and not of a fault that lasts a
+    /// moment, such as a kill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasted: Option<FaultLasted>,
     /// From the request to the observation.
     pub duration_ms: f64,
+}
+
+impl FaultObserved {
+    /// The observation, with the result of the repeated proof before it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.lasted {
+            Some(lasted) => format!("{lasted}; healed: {}", self.evidence),
+            None => self.evidence.clone(),
+        }
+    }
+}
+
+/// Result of the proof that is repeated before a fault is healed, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultLasted {
+    /// The result.
+    pub state: LastedState,
+    /// The observation, or the reason why there is none.
+    pub detail: String,
+}
+
+impl std::fmt::Display for FaultLasted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.state.words(), self.detail)
+    }
+}
+
+/// Result of the proof that is repeated before a fault is healed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastedState {
+    /// The effect was there until it was healed.
+    UntilNow,
+    /// The effect was gone although its target lived, and nobody had healed it: it had been removed from outside of the
+    /// container, which makes the attempt an infrastructure error.
+    LostOnHost,
+    /// The same, where the container's own processes can remove it, such as a product that starts a stopped unit again.
+    LostInContainer,
+    /// The effect had ended by itself, or with its target.
+    Over,
+    /// The effect could not be observed, such as behind another fault.
+    NotSeen,
+}
+
+impl LastedState {
+    /// Words for it, before a colon.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::UntilNow => "was on until now",
+            Self::LostOnHost => "was no longer on, though nobody had healed it",
+            Self::LostInContainer => "was no longer on, ended in its container",
+            Self::Over => "was over before",
+            Self::NotSeen => "could not be seen again",
+        }
+    }
+
+    /// Returns true if the effect was gone although its target lived.
+    #[must_use]
+    pub fn is_lost(self) -> bool {
+        matches!(self, Self::LostOnHost | Self::LostInContainer)
+    }
 }
 
 /// What becomes of a case that was held.

@@ -146,9 +146,14 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             Weight::Progress,
             format!("  fault {description} on {container} bites after {}: {evidence}", seconds(*duration_ms)),
         ),
-        Event::FaultHealed(FaultObserved { container, description, evidence, duration_ms, .. }) => one(
+        Event::FaultHealed(healed @ FaultObserved { container, description, duration_ms, .. }) => one(
             Weight::Progress,
-            format!("  fault {} on {container} healed after {}: {evidence}", description.name(), seconds(*duration_ms)),
+            format!(
+                "  fault {} on {container} healed after {}: {}",
+                description.name(),
+                seconds(*duration_ms),
+                healed.told()
+            ),
         ),
         Event::FaultRefused { container, description, reason, .. } => {
             one(Weight::Progress, format!("  fault {} on {container} could not be done: {reason}", description.name()))

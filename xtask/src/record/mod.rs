@@ -26,7 +26,7 @@ pub mod synthetic;
 
 pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
-pub use event::{CaseId, Event, FaultObserved, Onward, RunSetup, Stamped};
+pub use event::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
 pub use event_reader::EventReader;
 #[cfg(test)]
 pub use event_reader::work;

@@ -110,6 +110,7 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
         description: Fault::NodeFreeze,
         before: None,
         evidence: "it stood still".into(),
+        lasted: None,
         duration_ms: 10.0,
     };
     let check = Check {

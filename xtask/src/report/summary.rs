@@ -103,6 +103,7 @@ fn describe(case: &CaseResult, events: &RunEvents) -> String {
     if let (Some(told), Some(first)) = (told, problems.first()) {
         text.push_str(&faults_at(told, first));
     }
+    text.push_str(&told.map(lost_faults).unwrap_or_default());
     if let Some(faults) = attempt.faults {
         text.push_str(&format!(
             "Faults: {} planned, {} bit, {} could not be done.\n\n",
@@ -125,6 +126,19 @@ fn faults_at(attempt: &AttemptEvents, problem: &Problem) -> String {
     let on: Vec<String> =
         on.iter().map(|fault| code(&format!("{} on {}", fault.description, fault.container))).collect();
     if on.is_empty() { String::new() } else { format!("At that moment: {}.\n\n", on.join(", ")) }
+}
+
+/// Faults that were no longer on when they were healed: what the attempt shows is not what a product does under them.
+fn lost_faults(attempt: &AttemptEvents) -> String {
+    let lost = attempt.events().iter().filter_map(|stamped| match &stamped.event {
+        Event::FaultHealed(healed) => {
+            let lasted = healed.lasted.as_ref().filter(|lasted| lasted.state.is_lost())?;
+            let fault = code(&format!("{} on {}", healed.description.name(), healed.container));
+            Some(format!("{fault} {}", plain_text(&lasted.to_string())))
+        }
+        _ => None,
+    });
+    lost.map(|line| format!("{line}.\n\n")).collect()
 }
 
 /// Where and how it ran, and how it is run again.

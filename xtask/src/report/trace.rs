@@ -231,7 +231,7 @@ fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) 
             let (begun_ms, bitten) = open.faults.remove(place);
             let details = json!({"fault": bitten.fault, "scheduled": bitten.scheduled, "before": bitten.before.as_deref().map(lines),
                 "bites_after_ms": bitten.duration_ms, "evidence": lines(&bitten.evidence),
-                "heals_in_ms": healed.duration_ms, "healed": lines(&healed.evidence)});
+                "heals_in_ms": healed.duration_ms, "healed": lines(&healed.told())});
             process.lasted(fault_line(bitten), "fault", &bitten.description.to_string(), (begun_ms, at_ms), details);
         }
         Event::FaultRefused { container, description, reason, scheduled, .. } => {

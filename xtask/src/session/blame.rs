@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::fault::Keeper;
 use crate::host::lxc::InitEnd;
 use crate::lab::{Asked, MachineEnd, NotReady};
 
@@ -67,6 +68,20 @@ pub fn of_not_ready(not_ready: &NotReady) -> Blame {
     }
 }
 
+/// Blame for a fault that was no longer on when it was healed, although its target lived and nobody had healed it.
+///
+/// Packet filters, queues, control groups, the freezer, tracers and devices are kept by the host, out of the product's reach: the
+/// record said that it was on, so the attempt says nothing of the product. A fault that lies in the container (a stopped unit, a paused
+/// process, a file, room on a volume, a clock) may be ended by the product itself, which is then what was tested: nobody is to
+/// blame, and the record says that it had ended.
+#[must_use]
+pub fn of_lost_fault(keeper: Keeper) -> Option<Blame> {
+    match keeper {
+        Keeper::Host => Some(Blame::Host),
+        Keeper::Container => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +103,12 @@ mod tests {
         check(InitEnd::Unknown, Some(false), Blame::Host); // lxc-start was killed, or the guard
         check(InitEnd::NotStarted, Some(false), Blame::Host);
         check(missing, Some(false), Blame::Image);
+    }
+
+    #[test]
+    fn a_lost_fault_is_the_hosts_where_no_product_can_reach_it() {
+        assert_eq!(of_lost_fault(Keeper::Host), Some(Blame::Host));
+        assert_eq!(of_lost_fault(Keeper::Container), None);
     }
 
     #[test]

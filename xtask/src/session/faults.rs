@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
 
-use super::blame::{Evidence, EvidenceLog};
+use super::blame::{self, Blame, Evidence, EvidenceLog};
 use crate::error::Error;
-use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Stage};
+use crate::fault::{ActiveFaults, HealedFault, Keeper, Lasted, Observed, Planned, Stage};
 use crate::lab::{Container, Lab, Outage};
-use crate::record::{CaseId, Event, FaultObserved, Recorder, milliseconds};
+use crate::record::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Recorder, milliseconds};
 
 /// Every fault of one session.
 pub struct Faults {
@@ -45,6 +45,7 @@ impl Faults {
     pub fn heal(&self, request: FaultHeal) -> anyhow::Result<Healed> {
         let evidence = self.active.heal(request.fault, &|healed: &HealedFault| {
             let HealedFault { number, container, fault, observed } = healed;
+            self.file_lost(container, fault, observed);
             self.recorder.record(Event::FaultHealed(self.observed(*number, container, fault, observed)));
         })?;
         Ok(Healed { evidence })
@@ -74,6 +75,15 @@ impl Faults {
         self.active.numbers().into_iter().filter_map(heal).map(|error| format!("{error:#}")).collect()
     }
 
+    /// Files a fault that was no longer on when it was healed, where that is somebody's failure.
+    fn file_lost(&self, container: &Container, fault: &Fault, observed: &Observed) {
+        let Some(lasted @ Lasted::Lost { keeper, .. }) = &observed.lasted else { return };
+        if blame::of_lost_fault(*keeper) == Some(Blame::Host) {
+            let name = &container.machine().name;
+            self.evidence.push(Evidence::Host(format!("fault {} on {name} {lasted}", fault.name())));
+        }
+    }
+
     fn observed(&self, number: u64, container: &Container, fault: &Fault, observed: &Observed) -> FaultObserved {
         FaultObserved {
             case: self.case.clone(),
@@ -83,9 +93,23 @@ impl Faults {
             description: fault.clone(),
             before: observed.before.clone(),
             evidence: observed.evidence.clone(),
+            lasted: observed.lasted.as_ref().map(recorded),
             duration_ms: milliseconds(observed.duration),
         }
     }
+}
+
+/// The result of the repeated proof, as it is recorded.
+fn recorded(lasted: &Lasted) -> FaultLasted {
+    let (state, detail) = match lasted {
+        Lasted::UntilNow { evidence } => (LastedState::UntilNow, evidence.clone()),
+        Lasted::Lost { instead, keeper: Keeper::Host } => (LastedState::LostOnHost, instead.clone()),
+        Lasted::Lost { instead, keeper: Keeper::Container } => (LastedState::LostInContainer, instead.clone()),
+        Lasted::Over { reason } => (LastedState::Over, reason.clone()),
+        Lasted::NotSeen { reason } => (LastedState::NotSeen, reason.clone()),
+        Lasted::Momentary => (LastedState::Over, lasted.to_string()),
+    };
+    FaultLasted { state, detail }
 }
 
 impl Stage for Faults {

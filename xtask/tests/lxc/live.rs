@@ -293,7 +293,7 @@ fn faults_are_done_and_healed_by_other_processes() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let text = xtask(&["fault", "heal", "1"]).run().unwrap().text();
-    assert!(text.contains("fault 1 is healed: it answers"), "{text}");
+    assert!(text.contains("fault 1 is healed: was on until now: ") && text.contains("; healed: it answers"), "{text}");
     let text = xtask(&["fault", "heal", "--all"]).run().unwrap().text();
     assert!(text.contains("fault 2 is healed") && !text.contains("fault 1"), "{text}");
     assert!(reaches());

@@ -18,6 +18,7 @@ mod faults;
 mod guides;
 mod init;
 mod languages;
+mod lasting;
 mod live;
 mod logs;
 mod new;

@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::volume::{PROBE, PROBE_BYTES, Volume, line_with};
 use crate::error::Error;
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::guard::Make;
 use crate::host::ext4;
@@ -136,6 +136,20 @@ impl Effect for Broken {
             Kind::Error => Ok(writing),
             Kind::Dead => Ok(format!("{}; {writing}", refused(Self::read(site, volume)?, "read")?)),
         }
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        Ok(match Self::write_and_read(site, volume)? {
+            Ok(()) => {
+                let instead = format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside);
+                Lasted::lost(Keeper::Host, instead)
+            }
+            Err(said) => match line_with(&said, self.kind.refusals()) {
+                Some(line) => Lasted::until_now(line),
+                None => Lasted::not_seen(format!("it failed for another reason: {said}")),
+            },
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::volume::{PROBE_BYTES, Volume};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::ballast;
 use crate::host::undo::Undo;
@@ -53,6 +53,19 @@ impl Effect for Full {
                 None => bail!("writing failed for another reason: {said}"),
             },
         }
+    }
+
+    /// Whoever has removed files there has made room.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let bytes = self.free_bytes + PROBE_BYTES;
+        Ok(match volume.write(site, bytes)? {
+            Ok(()) => Lasted::lost(Keeper::Container, format!("{bytes} bytes could be written to {}", volume.inside)),
+            Err(said) => match said.lines().find(|line| line.contains("No space left")) {
+                Some(line) => Lasted::until_now(line),
+                None => Lasted::not_seen(format!("writing failed for another reason: {said}")),
+            },
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{fstatvfs, statvfs};
 
 use super::volume::{Volume, line_with};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::undo::Undo;
 use crate::manifest::VolumeKind;
@@ -106,6 +106,20 @@ impl Effect for Inodes {
         let room = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
         let room = room.blocks_available() * room.fragment_size();
         Ok(format!("{} files could be made, then: {line}; {room} bytes are free", made.count))
+    }
+
+    /// Whoever has removed files there has made room for others.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let made = self.make_files(site, volume)?;
+        if made.count > self.free {
+            let instead = format!("{} more files could be made in {}", made.count, volume.inside);
+            return Ok(Lasted::lost(Keeper::Container, instead));
+        }
+        Ok(match line_with(&made.said, &["No space left"]) {
+            Some(line) => Lasted::until_now(format!("{} files could be made, then: {line}", made.count)),
+            None => Lasted::not_seen(format!("making a file failed for another reason: {}", made.said)),
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use nix::errno::Errno;
 
 use super::volume::{PROBE_BYTES, Volume, line_with};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::mountns::MountNamespace;
 use crate::host::process::open_for_writing;
@@ -84,6 +84,20 @@ impl Effect for Readonly {
                 None => bail!("writing failed for another reason: {said}"),
             },
         }
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        Ok(match volume.write(site, PROBE_BYTES)? {
+            Ok(()) => {
+                let instead = format!("{PROBE_BYTES} bytes could be written to {}", volume.inside);
+                Lasted::lost(Keeper::Container, instead)
+            }
+            Err(said) => match line_with(&said, &["Read-only file system"]) {
+                Some(line) => Lasted::until_now(line),
+                None => Lasted::not_seen(format!("writing failed for another reason: {said}")),
+            },
+        })
     }
 
     /// In each namespace that there is now. Whoever is root in the container may have done it before.

@@ -7,7 +7,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::volume::Volume;
 use crate::error::Error;
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::cgroup::throttle_problem;
 use crate::host::patience::Deadline;
@@ -69,30 +69,32 @@ impl Slow {
     /// there takes longer than the disk does on a host with slow system calls.
     fn pass(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Passage> {
         let (bytes, shortest) = self.watched();
-        let timed = |script: &str, deadline: Duration| -> anyhow::Result<Duration> {
-            let script = format!(
-                "read -r begin rest < /proc/uptime; {script}; read -r end rest < /proc/uptime; echo $begin $end"
-            );
-            let blocks = (bytes / BLOCK_BYTES).to_string();
-            let block = BLOCK_BYTES.to_string();
-            let argv = ["/bin/sh", "-ec", &script, "probe", &volume.probe(), &block, &blocks];
-            let output = site.exec_within(&argv, deadline)?;
-            let took = std::fs::read_to_string(output.stdout.path()).ok().and_then(|text| time_between(&text));
-            match took {
-                Some(took) if !output.timed_out && output.status == 0 => Ok(took),
-                _ => {
-                    let failure = output.failure().unwrap_or_else(|| "did not say how long it took".to_owned());
-                    bail!("writing to {} past the page cache and reading it {failure}", volume.inside)
-                }
-            }
-        };
         let deadline = shortest * 2 + PATIENCE.scaled();
         // What must be allocated and written down beside the data is done before the clock starts.
-        timed(r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" conv=fsync"#, deadline)?;
-        let writing = timed(r#"dd if=/dev/zero of="$1" bs="$2" count="$3" conv=notrunc oflag=direct"#, deadline)?;
-        let reading = timed(r#"dd if="$1" of=/dev/null bs="$2" count="$3" iflag=direct"#, deadline)?;
+        self.timed(site, volume, r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" conv=fsync"#)?;
+        let writing =
+            self.timed(site, volume, r#"dd if=/dev/zero of="$1" bs="$2" count="$3" conv=notrunc oflag=direct"#)?;
+        let reading = self.timed(site, volume, r#"dd if="$1" of=/dev/null bs="$2" count="$3" iflag=direct"#)?;
         site.exec_within(&["rm", "-f", &volume.probe()], deadline)?;
         Ok(Passage { bytes, writing, reading })
+    }
+
+    /// Time that a script takes which has the probe as `$1`, the size of a block as `$2`, and how many as `$3`.
+    fn timed(&self, site: &Site<'_>, volume: &Volume, script: &str) -> anyhow::Result<Duration> {
+        let (bytes, shortest) = self.watched();
+        let script =
+            format!("read -r begin rest < /proc/uptime; {script}; read -r end rest < /proc/uptime; echo $begin $end");
+        let (block, blocks) = (BLOCK_BYTES.to_string(), (bytes / BLOCK_BYTES).to_string());
+        let argv = ["/bin/sh", "-ec", &script, "probe", &volume.probe(), &block, &blocks];
+        let output = site.exec_within(&argv, shortest * 2 + PATIENCE.scaled())?;
+        let took = std::fs::read_to_string(output.stdout.path()).ok().and_then(|text| time_between(&text));
+        match took {
+            Some(took) if !output.timed_out && output.status == 0 => Ok(took),
+            _ => {
+                let failure = output.failure().unwrap_or_else(|| "did not say how long it took".to_owned());
+                bail!("writing to {} past the page cache and reading it {failure}", volume.inside)
+            }
+        }
     }
 
     fn is_fast(&self, passage: &Passage) -> bool {
@@ -168,6 +170,21 @@ impl Effect for Slow {
             bail!("{passage}: at this rate each takes {} ms", shortest.as_millis());
         }
         Ok(passage.to_string())
+    }
+
+    /// One way is enough, and the time of what is written down beside the data only makes a slow disk slower.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let Some((volume, device)) = &self.done else { bail!("it was not injected") };
+        if volume.device().is_ok_and(|now| now.number != *device) {
+            return Ok(Lasted::over(format!("{} was mounted on another device", volume.inside)));
+        }
+        let (bytes, shortest) = self.watched();
+        let script = r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" oflag=direct; rm -f "$1""#;
+        let took = self.timed(site, volume, script)?;
+        let seen = format!("{bytes} bytes were written in {} ms", took.as_millis());
+        let is_slow = took * 10 >= shortest * 7;
+        let proof = if is_slow { Ok(seen) } else { Err(anyhow::anyhow!(seen)) };
+        Lasted::proved(proof, Keeper::Host, || site.container.cgroup().slows_device(*device))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

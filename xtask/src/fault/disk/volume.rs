@@ -79,7 +79,7 @@ impl Volume {
 
     /// The guard's mount namespace.
     pub fn mounts(&self) -> anyhow::Result<MountNamespace> {
-        MountNamespace::of(self.guard)
+        MountNamespace::of_guard(self.guard)
     }
 
     /// The loop device of its image.

@@ -6,5 +6,5 @@ mod protocol;
 mod server;
 
 pub use client::{HeldFaults, LiveFaults};
-pub use protocol::LiveFault;
+pub use protocol::{LiveFault, RebootSeen};
 pub use server::serve;

@@ -27,6 +27,27 @@ pub struct LiveFault {
     pub before: Option<String>,
     /// What was seen then.
     pub evidence: String,
+    /// Last reboot of the container that nobody had asked for, and what became of the fault; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<RebootSeen>,
+}
+
+/// A reboot of a container with a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebootSeen {
+    /// Moment of its detection: RFC 3339, UTC.
+    pub at: String,
+    /// Reason why the fault could not be done again; absent where it was.
+    pub problem: Option<String>,
+}
+
+impl std::fmt::Display for RebootSeen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.problem {
+            None => write!(f, "on again after a reboot at {}", self.at),
+            Some(problem) => write!(f, "NOT ON since a reboot at {}: {problem}", self.at),
+        }
+    }
 }
 
 /// One request: a connection has one.

@@ -1,18 +1,23 @@
 //! The holder's own process.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use e2e_contract::Fault;
 
 use super::super::active::ActiveFaults;
-use super::protocol::{Ask, LiveFault, Refusal, Reply, file, socket};
+use super::protocol::{Ask, LiveFault, RebootSeen, Refusal, Reply, file, socket};
 use crate::error::Error;
 use crate::guard::{Guard, Slot};
 use crate::lab::{Lab, LiveLab};
+
+/// Between two looks whether a container has rebooted: the hook that makes its card writes that into a file.
+const REBOOT_POLL: Duration = Duration::from_millis(100);
 
 /// Holds the faults of the lab in a slot until the guard takes it down. Called by the hidden verb only.
 ///
@@ -22,8 +27,16 @@ pub fn serve(slot: &Slot) -> anyhow::Result<()> {
     let guard = Arc::new(Guard::attach(slot.clone())?);
     let live = LiveLab::in_slot(slot).with_context(|| format!("no lab stands in slot {}", slot.name()))?;
     let lab = Arc::new(Lab::attach(&guard, &live)?);
-    let holder = Arc::new(Holder { slot: slot.clone(), active: ActiveFaults::new(lab), on: Mutex::default() });
+    let (active, on, reboots) = (ActiveFaults::new(lab), Mutex::default(), Mutex::default());
+    let holder = Arc::new(Holder { slot: slot.clone(), active, on, reboots });
     holder.write(&[])?;
+    let watching = Arc::clone(&holder);
+    std::thread::Builder::new().name("reboots".into()).spawn(move || {
+        loop {
+            watching.restore_after_reboots();
+            std::thread::sleep(REBOOT_POLL); // as long as the lab stays
+        }
+    })?;
     let path = socket(slot);
     let _ = std::fs::remove_file(&path); // of one that was killed: whoever started this one looked
     let listener = UnixListener::bind(&path).with_context(|| format!("making the socket {}", path.display()))?;
@@ -39,6 +52,8 @@ struct Holder {
     slot: Slot,
     active: ActiveFaults,
     on: Mutex<Vec<LiveFault>>,
+    /// Reboots of each container that were seen. It is locked until the faults are done again.
+    reboots: Mutex<HashMap<String, u64>>,
 }
 
 impl Holder {
@@ -62,21 +77,40 @@ impl Holder {
         }
     }
 
+    /// Does the faults of containers again that have rebooted without being asked to, and writes down what came of that.
+    fn restore_after_reboots(&self) {
+        let mut known = self.reboots.lock().unwrap_or_else(PoisonError::into_inner);
+        for container in self.active.lab().containers() {
+            let (name, reboots) = (&container.machine().name, container.reboots());
+            if known.insert(name.clone(), reboots).unwrap_or_default() >= reboots {
+                continue;
+            }
+            let lab = self.active.lab();
+            let restored = lab.wait_until_it_runs(container).and_then(|()| self.active.restore_on(name, None));
+            let seen = RebootSeen { at: now(), problem: restored.err().map(|error| format!("{error:#}")) };
+            let note = |on: &mut Vec<LiveFault>| {
+                on.iter_mut().filter(|live| live.container == *name).for_each(|live| live.reboot = Some(seen.clone()));
+            };
+            let _ = self.change(note); // a slot's folder that cannot be written has no lab any more
+        }
+    }
+
     fn inject(&self, container: &str, description: Fault) -> anyhow::Result<Reply> {
         let found = self.active.lab().container(container);
         let target = found.ok_or_else(|| Error::Usage(format!("there is no container {container:?} in this lab")))?;
         target.fail_if_dead()?;
         let (fault, observed) = self.active.inject(target, &description)?;
-        let since = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        let since = now();
         let container = container.to_owned();
         let (before, evidence) = (observed.before, observed.evidence);
-        let live = LiveFault { fault, container, description, since, before, evidence };
+        let live = LiveFault { fault, container, description, since, before, evidence, reboot: None };
         let noted = self.change(|on| on.push(live.clone()));
         noted.with_context(|| format!("fault {fault} is on, but that could not be written down"))?;
         Ok(Reply::Injected(live))
     }
 
     fn heal(&self, fault: u64) -> anyhow::Result<Reply> {
+        self.restore_after_reboots(); // of a reboot a moment ago: what it has undone is done again before it is healed
         let evidence = self.active.heal(fault, &|_| ())?;
         self.change(|on| on.retain(|live| live.fault != fault))?;
         Ok(Reply::Healed { evidence })
@@ -95,4 +129,8 @@ impl Holder {
         std::fs::write(&new, serde_json::to_vec(on)?).with_context(|| format!("writing {}", new.display()))?;
         std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
     }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }

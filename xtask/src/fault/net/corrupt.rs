@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use super::helper::Helper;
 use super::peer::{expect_up, until_healed};
 use super::tally::{Happens, Tally};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::netns::bad_udp_checksums;
 
@@ -25,6 +25,16 @@ impl Corrupt {
     /// How many packets with a wrong checksum the container's kernel has counted.
     fn refused(site: &Site<'_>) -> anyhow::Result<u64> {
         bad_udp_checksums(site.container.init_pid()?).context("counting wrong checksums")
+    }
+
+    /// Observes that packets are missing, and that the container's kernel has refused some for their checksum meanwhile.
+    fn refuses(site: &Site<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+        let before = Self::refused(site)?;
+        let seen = observe()?;
+        match Self::refused(site)?.saturating_sub(before) {
+            0 => bail!("{seen}, but none for its checksum"),
+            refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", site.name())),
+        }
     }
 }
 
@@ -51,12 +61,15 @@ impl Effect for Corrupt {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let before = Self::refused(site)?;
-        let seen = self.tally.bites(site)?;
-        match Self::refused(site)?.saturating_sub(before) {
-            0 => bail!("{seen}, but none for its checksum"),
-            refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", site.name())),
+        Self::refuses(site, || self.tally.bites(site))
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(lost) = self.helper.lost() {
+            return Ok(lost);
         }
+        let proof = Self::refuses(site, || self.tally.bites_once(site));
+        Lasted::proved(proof, Keeper::Host, || self.helper.is_at_work(site))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -64,7 +77,6 @@ impl Effect for Corrupt {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.helper.expect_lasted()?;
         let is_left = || self.helper.exists(site);
         let seen = until_healed(site, "nothing changes its packets any more", is_left, || {
             let before = Self::refused(site)?;
@@ -77,5 +89,9 @@ impl Effect for Corrupt {
             })
         })?;
         Ok(seen + &self.helper.passed())
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }

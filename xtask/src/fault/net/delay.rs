@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use super::helper::{CURE, Helper};
 use super::peer::{Peer, is_cut_off, is_down, ms, side_by_side};
 use crate::error::Error;
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::queue_problem;
 use crate::host::patience::Deadline;
@@ -143,7 +143,8 @@ impl Delay {
 
     /// The round trips of each peer, compared with those before; the error says which one did not become longer.
     fn compare(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
-        let measured = side_by_side(&self.before, |(peer, _)| peer.knock_times(site, KNOCKS, self.patience()))?;
+        let measured =
+            side_by_side(&self.before, |(peer, _)| peer.knock_times(site, KNOCKS, site.within(self.patience())))?;
         let mut seen = Vec::new();
         for ((peer, before), times) in self.before.iter().zip(measured) {
             let Some(after) = Trips::of(&times) else {
@@ -162,7 +163,7 @@ impl Delay {
     /// Packets that wait and packets that overtake them, from each peer; the error says where they are not seen.
     fn overtakers(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
         let send = |(peer, _): &(Peer, Trips)| {
-            let sent = peer.lane(site, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, self.patience());
+            let sent = peer.lane(site, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, site.within(self.patience()));
             sent.with_context(|| format!("sending packets from {}", peer.name()))
         };
         let mut seen = Vec::new();
@@ -175,6 +176,19 @@ impl Delay {
             seen.push(kinds);
         }
         Ok(Ok(seen.join(", ")))
+    }
+
+    /// One look at what becomes of packets; the error says what is not as it should be.
+    fn look(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+        let before = self.queued(site)?;
+        let seen = if self.reorder_percent > 0 { self.overtakers(site)? } else { self.compare(site)? };
+        Ok(match seen {
+            // A slow machine answers late as well.
+            Ok(seen) if self.means == Some(Means::Queue) && self.queued(site)? == before => {
+                Err(format!("{seen}, but no packet was held back"))
+            }
+            seen => seen,
+        })
     }
 
     /// How many packets did not wait, and how many did.
@@ -232,20 +246,25 @@ impl Effect for Delay {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let mut last = String::new();
+        let mut last = None;
         for _ in 0..ROUNDS {
-            let before = self.queued(site)?;
-            let seen = if self.reorder_percent > 0 { self.overtakers(site)? } else { self.compare(site)? };
-            match seen {
-                // A slow machine answers late as well.
-                Ok(seen) if self.means == Some(Means::Queue) && self.queued(site)? == before => {
-                    last = format!("{seen}, but no packet was held back");
-                }
+            match self.look(site)? {
                 Ok(evidence) => return Ok(evidence),
-                Err(problem) => last = problem,
+                Err(problem) => last = Some(problem),
             }
         }
-        bail!(last)
+        bail!(last.unwrap_or_default())
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(lost) = self.helper.lost() {
+            return Ok(lost);
+        }
+        let proof = self.look(site).and_then(|seen| seen.map_err(anyhow::Error::msg));
+        Lasted::proved(proof, Keeper::Host, || match self.means {
+            Some(Means::Netem) => Ok(tc::root_kind(site.lab.network(), &site.container.machine().port())?.is_some()),
+            _ => self.helper.is_at_work(site),
+        })
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -254,7 +273,6 @@ impl Effect for Delay {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.helper.expect_lasted()?;
         let begun = Instant::now();
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
@@ -299,6 +317,10 @@ impl Effect for Delay {
             }
             _ => Ok(()),
         }
+    }
+
+    fn outlives_container(&self) -> bool {
+        self.means == Some(Means::Queue)
     }
 }
 

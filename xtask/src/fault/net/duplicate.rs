@@ -6,7 +6,7 @@ use super::filter::{Filter, Rules};
 use super::peer::{expect_up, until_healed};
 use super::tally::{Happens, Tally};
 use crate::error::Error;
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
 use crate::host::tc::{self, Qdisc};
@@ -123,6 +123,10 @@ impl Effect for Duplicate {
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         self.tally.bites(site)
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        Lasted::proved(self.tally.bites_once(site), Keeper::Host, || self.exists(site))
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

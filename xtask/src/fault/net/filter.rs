@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::peer::{Network, network_of};
 use crate::error::Error;
-use crate::fault::effect::Site;
+use crate::fault::effect::{Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables;
 use crate::host::netns::NetworkPlace;
@@ -161,6 +161,18 @@ impl Filter {
             Way::Nft(family) => Table { family, name: &name }.exists(&network),
             Way::Iptables { table, hook, .. } => chain_of(table, hook, name).exists(&network),
         }
+    }
+
+    /// Result of a repeated proof. Rules of the container's own network are within reach of root there.
+    ///
+    /// # Errors
+    /// When nft cannot be asked.
+    pub fn lasts(&self, site: &Site<'_>, proof: anyhow::Result<String>) -> anyhow::Result<Lasted> {
+        let keeper = match self.lies {
+            Lies::InLab => Keeper::Host,
+            Lies::Inside => Keeper::Container,
+        };
+        Lasted::proved(proof, keeper, || self.exists(site))
     }
 
     /// Makes it of these rules.

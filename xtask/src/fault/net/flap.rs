@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, answers, expect_up, ms, side_by_side, until_healed};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
 use crate::host::netns::NetworkNamespace;
@@ -36,7 +36,6 @@ pub struct Flap {
     up: Duration,
     filter: Filter,
     flapper: Option<Flapper>,
-    ended_early: Option<String>,
     peers: Vec<Peer>,
 }
 
@@ -89,7 +88,7 @@ impl Flap {
     pub fn new(down_ms: u32, up_ms: u32) -> Self {
         let phase = |ms: u32| Duration::from_millis(ms.into());
         let filter = Filter::on_bridge("net.flap");
-        Self { down: phase(down_ms), up: phase(up_ms), filter, flapper: None, ended_early: None, peers: Vec::new() }
+        Self { down: phase(down_ms), up: phase(up_ms), filter, flapper: None, peers: Vec::new() }
     }
 
     fn pace(&self) -> Duration {
@@ -144,7 +143,7 @@ impl Effect for Flap {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let deadline = self.down * 2 + self.up + SLACK.scaled();
+        let deadline = site.within(self.down * 2 + self.up + SLACK.scaled());
         // A cut, and the end of it.
         let enough = |seen: &Arrivals| self.is_cut(seen.longest_cut());
         let seen = side_by_side(&self.peers, |peer| self.watch(site, peer, deadline, enough))?;
@@ -160,17 +159,24 @@ impl Effect for Flap {
         Ok(said.join(", "))
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(ended) = self.flapper.take_if(|flapper| flapper.thread.is_finished()) {
+            let why =
+                ended.stop().err().map_or_else(String::new, |error| format!(", because that had failed: {error:#}"));
+            return Ok(Lasted::lost(Keeper::Host, format!("the link was not cut any more{why}")));
+        }
+        let proof = self.bites(site);
+        Lasted::proved(proof, Keeper::Host, || Ok(self.flapper.is_some()))
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         if let Some(flapper) = self.flapper.take() {
-            self.ended_early = flapper.stop().err().map(|error| format!("{error:#}"));
+            let _ = flapper.stop(); // one that had ended before was told by then
         }
         self.filter.take_back(site)
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(error) = &self.ended_early {
-            bail!("the link was not cut any more, because that had failed: {error}");
-        }
         let watched = (self.up + WATCH_MIN).min(WATCH_MAX);
         let is_left = || self.filter.exists(site);
         until_healed(site, "nothing cuts its link any more", is_left, || {
@@ -197,6 +203,10 @@ impl Effect for Flap {
             }
             Ok(Ok(said.join(", ")))
         })
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

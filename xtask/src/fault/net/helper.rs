@@ -7,8 +7,8 @@ use anyhow::bail;
 
 use super::peer::ms;
 use crate::error::Error;
-use crate::fault::effect::Site;
-use crate::guard::{Process, ProcessEnd, Spawn};
+use crate::fault::effect::{Keeper, Lasted, Site};
+use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
 use crate::host::iptables::{QueueRules, Stage, queue_problem, queue_rules};
 use crate::host::netqueue::{self, QueueState};
@@ -33,7 +33,6 @@ pub struct Helper {
     kind: &'static str,
     stage: Stage,
     process: Option<Process>,
-    ended_early: Option<ProcessEnd>,
     /// Packets that it had no room for.
     passed: u64,
     undo: Vec<Undo>,
@@ -51,7 +50,7 @@ impl Helper {
     }
 
     fn at(stage: Stage, kind: &'static str) -> Self {
-        Self { kind, stage, process: None, ended_early: None, passed: 0, undo: Vec::new() }
+        Self { kind, stage, process: None, passed: 0, undo: Vec::new() }
     }
 
     /// Whether packets can be handed to a process here.
@@ -80,6 +79,15 @@ impl Helper {
     /// When iptables cannot be asked.
     pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
         Ok(!queue_rules(site.lab.network(), self.queue(site))?.is_empty())
+    }
+
+    /// Returns true if its process runs and packets are handed to it.
+    ///
+    /// # Errors
+    /// When iptables cannot be asked.
+    pub fn is_at_work(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+        let runs = self.process.as_ref().is_some_and(|process| process.exited().is_none());
+        Ok(runs && self.exists(site)?)
     }
 
     /// Starts it with these words, and hands it the packets.
@@ -145,8 +153,7 @@ impl Helper {
         // The rules first: what the helper then still holds goes on when it is told to end.
         let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
         site.undo(vec![first.clone()])?;
-        if let Some(process) = self.process.take() {
-            self.ended_early = process.exited();
+        if self.process.take().is_some() {
             self.passed = self.state(site)?.map_or(0, |state| state.passed);
         }
         for process in Running::find(&Tree::named(&self.cgroup(site)), "netqueue") {
@@ -156,15 +163,11 @@ impl Helper {
         site.undo(rest.to_vec())
     }
 
-    /// Fails when it had ended by itself before it was told to.
-    ///
-    /// # Errors
-    /// With its status.
-    pub fn expect_lasted(&self) -> anyhow::Result<()> {
-        match self.ended_early {
-            Some(end) => bail!("the process that packets are handed to {end} by itself: they passed since then"),
-            None => Ok(()),
-        }
+    /// Loss of the fault where its process has ended by itself.
+    pub fn lost(&self) -> Option<Lasted> {
+        let end = self.process.as_ref()?.exited()?;
+        let instead = format!("the process that packets are handed to {end} by itself: they have passed since then");
+        Some(Lasted::lost(Keeper::Host, instead))
     }
 
     /// Note on packets that were not treated while the fault lasted.

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::filter::chain;
 use super::peer::{Peer, answers, is_down, ms, side_by_side};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::nft::Table;
 use crate::host::patience::Deadline;
@@ -72,6 +72,12 @@ impl Effect for Isolate {
         Ok(format!("{}; {dropped} packets dropped", silences.join(", ")))
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let (network, name) = (site.lab.network(), table_name(site));
+        let proof = self.bites(site);
+        Lasted::proved(proof, Keeper::Host, || Table { family: FAMILY, name: &name }.exists(network))
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         site.undo(self.undo.clone())
     }
@@ -97,6 +103,10 @@ impl Effect for Isolate {
             }
             patience = (patience * 2).min(KNOCK_LONGEST.scaled());
         }
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

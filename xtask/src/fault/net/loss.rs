@@ -3,7 +3,7 @@
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{expect_up, until_healed};
 use super::tally::{Happens, Tally};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Lasted, Site};
 use crate::host::iptables::UNDELAYED;
 
 /// A bad link.
@@ -65,6 +65,11 @@ impl Effect for Loss {
         self.filter.drops(site, || self.tally.bites(site))
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.filter.drops(site, || self.tally.bites_once(site));
+        self.filter.lasts(site, proof)
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.filter.take_back(site)
     }
@@ -72,6 +77,10 @@ impl Effect for Loss {
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let is_left = || self.filter.exists(site);
         until_healed(site, "nothing loses its packets any more", is_left, || self.tally.healed(site))
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, answers, expect_up, present, side_by_side, until_healed};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
 use crate::host::volley::HEADER_BYTES;
@@ -95,6 +95,11 @@ impl Effect for MtuHole {
         })
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        self.filter.lasts(site, proof)
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.filter.take_back(site)
     }
@@ -105,6 +110,10 @@ impl Effect for MtuHole {
             let present = present(site, &self.peers)?;
             self.look(site, &present, |_, long| long > 0)
         })
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

@@ -5,7 +5,7 @@ use e2e_contract::Direction;
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, expect_up, is_down, side_by_side, until_healed};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::volley::PAYLOAD_BYTES_MIN;
 use crate::lab::Container;
@@ -150,6 +150,11 @@ impl Effect for Oneway {
         })
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        self.filter.lasts(site, proof)
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.filter.take_back(site)
     }
@@ -169,6 +174,10 @@ impl Effect for Oneway {
             }
             self.look(site, &present, |came| came.in_direction(self.lost) > 0)
         })
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

@@ -8,7 +8,7 @@ use e2e_contract::Partition as Shape;
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed, usual};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 use crate::lab::Container;
@@ -200,6 +200,11 @@ impl Effect for Partition {
         Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        self.filter.lasts(site, proof)
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.filter.take_back(site)
     }
@@ -221,6 +226,10 @@ impl Effect for Partition {
             }
             Ok(Ok(format!("answers {}", said.join(", "))))
         })
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

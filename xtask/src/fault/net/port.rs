@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::filter::{Filter, chain};
 use super::peer::{CLOSED_PORT, Peer, expect_up, ms, present, side_by_side, until_healed};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 
@@ -99,6 +99,11 @@ impl Effect for PortBlock {
         self.filter.drops(site, || self.hear_others(site))
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.bites(site);
+        self.filter.lasts(site, proof)
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.filter.take_back(site)
     }
@@ -109,6 +114,10 @@ impl Effect for PortBlock {
             let present = present(site, &self.peers)?;
             self.hear(site, &present)
         })
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }
 

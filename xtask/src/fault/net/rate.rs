@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use super::helper::{CURE, Helper};
 use super::peer::{cut_off, is_cut_off, is_down, ms};
 use crate::error::Error;
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::flood::{Flood, HEADER_BYTES};
 use crate::host::iptables::{UNDELAYED, queue_problem};
@@ -135,7 +135,7 @@ impl Rate {
     /// Sends so many bytes to the container and watches them arrive there.
     fn send(&self, site: &Site<'_>) -> anyhow::Result<Flow> {
         let (bytes, shortest) = self.watched();
-        let patience = shortest * 3 + Duration::from_secs(1);
+        let patience = site.within(shortest * 3 + Duration::from_secs(1));
         let frame = (bytes / FRAMES).clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end());
         let mark = (self.means()? == Means::Tbf).then_some(UNDELAYED); // with it, packets pass each queue by
         let flood = Flood { packets: bytes.div_ceil(frame), payload_bytes: frame - HEADER_BYTES, mark };
@@ -223,13 +223,20 @@ impl Effect for Rate {
         Ok(format!("{flow}: {:.0} kilobits per second", self.kilobits(&flow)))
     }
 
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(lost) = self.helper.lost() {
+            return Ok(lost);
+        }
+        let proof = self.bites(site);
+        Lasted::proved(proof, Keeper::Host, || Ok(self.slowed_by(site)?.is_some()))
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.helper.stop(site)?;
         site.undo(self.undo.clone())
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.helper.expect_lasted()?;
         let (begun, (_, shortest)) = (Instant::now(), self.watched());
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
@@ -255,6 +262,10 @@ impl Effect for Rate {
             (Means::Queue, _) | (_, Some(_)) => Ok(()), // a queue outlives the port
             (Means::Tbf, None) => self.qdisc().set(site.lab.network(), &port),
         }
+    }
+
+    fn outlives_container(&self) -> bool {
+        self.means.get() == Some(&Means::Queue)
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, IptablesRules, Rules};
 use super::peer::{Peer, answers, expect_up, network_of, side_by_side, until_healed};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 
@@ -64,7 +64,8 @@ impl Door {
 
     /// A new connection of a peer.
     fn connect(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<(Came, Option<TcpStream>)> {
-        let connect = || TcpStream::connect_timeout(&self.address, PATIENCE.scaled().max(peer.usual() * 3));
+        let connect =
+            || TcpStream::connect_timeout(&self.address, site.within(PATIENCE.scaled().max(peer.usual() * 3)));
         match peer.network(site)?.inside(connect)? {
             Ok(stream) => Ok((Came::Connected, Some(stream))),
             Err(error) => match error.kind() {
@@ -196,6 +197,15 @@ impl Effect for Reset {
         }
         let names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
         Ok(format!("the connections of {} broke, and new ones to {} are refused", names.join(" and "), self.at()))
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let peers: Vec<&Peer> = self.peers.iter().filter(|peer| !peer.is_gone()).collect();
+        let names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
+        let refused = || format!("new connections of {} to {} are refused", names.join(" and "), self.at());
+        let proof = self.look(site, &peers, Came::Reset);
+        let proof = proof.and_then(|seen| seen.map(|()| refused()).map_err(anyhow::Error::msg));
+        self.filter.lasts(site, proof)
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::helper::Helper;
 use super::peer::{Peer, answers, expect_up, ms, side_by_side, until_healed};
-use crate::fault::effect::{Effect, Site};
+use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 use crate::host::volley::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
@@ -101,6 +101,22 @@ impl Effect for Stall {
         Ok(format!("{}; {waiting} wait", said.join(", ")))
     }
 
+    /// A knock is held like all else; what is held since the begin stays so.
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        if let Some(lost) = self.helper.lost() {
+            return Ok(lost);
+        }
+        let took = side_by_side(&self.peers, |peer| peer.knock(site, peer.quiet()))?;
+        let answered = self.peers.iter().zip(&took).find_map(|(peer, took)| Some((peer, (*took)?)));
+        let waiting = self.helper.state(site)?.map_or(0, |state| state.waiting);
+        let proof = match answered {
+            Some((peer, took)) => Err(anyhow::anyhow!("{} has an answer after {}", peer.name(), ms(took))),
+            None if waiting == 0 => Err(anyhow::anyhow!("nobody has an answer, but no packet waits either")),
+            None => Ok(format!("nobody has an answer; {waiting} packets wait")),
+        };
+        Lasted::proved(proof, Keeper::Host, || self.helper.is_at_work(site))
+    }
+
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         // What was held for a machine that has ended since ended with it, and its network must not live on.
         if site.container.outage().is_some_and(|outage| !outage.frozen)
@@ -117,7 +133,6 @@ impl Effect for Stall {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.helper.expect_lasted()?;
         let is_left = || self.helper.exists(site);
         let seen = until_healed(site, "nothing holds its packets any more", is_left, || self.look(site))?;
         let seen = seen + &self.helper.passed();
@@ -127,5 +142,9 @@ impl Effect for Stall {
         let (arrived, sent) = (self.held_that_arrived()?, WATCHED * self.held.len());
         self.held.clear();
         Ok(format!("{arrived} of {sent} packets that were held arrived; {seen}"))
+    }
+
+    fn outlives_container(&self) -> bool {
+        true
     }
 }

@@ -107,15 +107,27 @@ impl Tally {
     /// # Errors
     /// When it does not happen to about the share of packets that is meant.
     pub fn bites(&self, site: &Site<'_>) -> anyhow::Result<String> {
-        let mut last = String::new();
+        let mut last = None;
         for _ in 0..ROUNDS {
-            let is_as_meant = |added| (self.share * 0.5..=self.share * 2.0).contains(&added);
-            match self.look(site, is_as_meant, |_| Ok(false))? {
+            match self.look_once(site)? {
                 Ok(evidence) => return Ok(evidence),
-                Err(problem) => last = problem,
+                Err(problem) => last = Some(problem),
             }
         }
-        bail!(last)
+        bail!(last.unwrap_or_default())
+    }
+
+    /// Like [`Tally::bites`], where one look has to do.
+    ///
+    /// # Errors
+    /// Those of [`Tally::bites`].
+    pub fn bites_once(&self, site: &Site<'_>) -> anyhow::Result<String> {
+        self.look_once(site)?.map_err(anyhow::Error::msg)
+    }
+
+    fn look_once(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+        let is_as_meant = |added| (self.share * 0.5..=self.share * 2.0).contains(&added);
+        self.look(site, is_as_meant, |_| Ok(false))
     }
 
     /// What happens now, if it is no more than before; whoever is cut off itself is not asked.

@@ -30,6 +30,25 @@ impl Tree {
         Ok(())
     }
 
+    /// Returns true if each of the groups that can have a bound for a device has one; not if there is no such group.
+    ///
+    /// # Errors
+    /// When a group's bounds cannot be read.
+    pub fn slows_device(&self, device: (u64, u64)) -> anyhow::Result<bool> {
+        let mut bounds = Vec::new();
+        for folder in self.folders() {
+            for group in groups(&folder).into_iter().map(|group| group.join(v1::THROTTLE)).filter(|file| file.exists())
+            {
+                bounds.extend(v1::throttles(&read(&group)?, device));
+            }
+            let of_v2 = folder.join(v2::THROTTLE);
+            if of_v2.exists() {
+                bounds.extend(v2::throttles(&read(&of_v2)?, device));
+            }
+        }
+        Ok(!bounds.is_empty() && bounds.iter().all(Option::is_some))
+    }
+
     /// Sets the bound wherever there can be one; the answer is how many groups have it.
     fn throttle(&self, device: (u64, u64), bytes_per_second: Option<u64>) -> anyhow::Result<usize> {
         let mut written = 0;
@@ -123,6 +142,7 @@ mod tests {
     fn a_group_that_was_never_made_has_no_bound() {
         let tree = Tree::named("mancer-e2e-never-made");
         assert!(tree.slow_device((7, 0), 1000).is_err());
+        assert!(!tree.slows_device((7, 0)).unwrap());
         tree.free_device((7, 0)).unwrap();
     }
 }

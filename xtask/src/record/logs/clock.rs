@@ -92,6 +92,7 @@ mod tests {
             description,
             before: None,
             evidence: String::new(),
+            lasted: None,
             duration_ms: 500.0,
         }
     }

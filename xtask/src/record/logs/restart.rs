@@ -133,6 +133,7 @@ mod tests {
             description,
             before: None,
             evidence: String::new(),
+            lasted: None,
             duration_ms: 1.0,
         };
         let finding = |about: &str| Event::Finding {

@@ -54,6 +54,8 @@ fn document() -> String {
         (OUTCOME, "Verdict"),
         (OUTCOME, "Counts"),
         (OUTCOME, "FaultCounts"),
+        (EVENT, "FaultLasted"),
+        (EVENT, "LastedState"),
         (EVENT, "Onward"),
         (COMPARISON, "Way"),
         (VERDICT, "Decision"),
@@ -79,7 +81,7 @@ fn document() -> String {
     }
     text.push_str(
         "\nAn `Outcome` stands as an object whose field `outcome` names it, a `Cause` as one whose field `cause` does; a \
-         `Verdict`,\nan `Onward`, a `Way`, a `Decision` and a `HostCause` stand as their names. All other types are those of the messages between engine and scenario:\n\
+         `Verdict`,\nan `Onward`, a `Way`, a `Decision`, a `LastedState` and a `HostCause` stand as their names. All other types are those of the messages between engine and scenario:\n\
          [reference.json](../xtask/contract/reference.json) has them as JSON Schema.\n",
     );
     text

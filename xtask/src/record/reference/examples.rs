@@ -8,8 +8,8 @@ use e2e_contract::{
 
 use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
-    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultObserved, Machine, Onward, Outcome,
-    RecordedPatience, RunSetup, Verdict, Way,
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultLasted, FaultObserved, LastedState,
+    Machine, Onward, Outcome, RecordedPatience, RunSetup, Verdict, Way,
 };
 
 fn case() -> CaseId {
@@ -137,8 +137,10 @@ fn of_faults() -> Vec<Event> {
         description: Fault::NetDelay { delay_ms: 50, jitter_ms: 0, reorder_percent: 0 },
         before: Some("a reply came after 0.1 ms".into()),
         evidence: evidence.into(),
+        lasted: None,
         duration_ms: 12.5,
     };
+    let lasted = FaultLasted { state: LastedState::UntilNow, detail: "a reply came after 50.4 ms".into() };
     let (file, line) = place();
     let invariant = Invariant {
         kind: InvariantKind::Always,
@@ -160,7 +162,7 @@ fn of_faults() -> Vec<Event> {
     };
     vec![
         Event::FaultInjected(observed("a reply came after 50.2 ms")),
-        Event::FaultHealed(observed("a reply came after 0.1 ms")),
+        Event::FaultHealed(FaultObserved { lasted: Some(lasted), ..observed("a reply came after 0.1 ms") }),
         Event::FaultRefused {
             case: case(),
             scheduled: 4,

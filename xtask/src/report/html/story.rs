@@ -108,7 +108,7 @@ pub struct Broken {
     pub healed_ms: Option<f64>,
     /// What was seen when it bit.
     pub evidence: String,
-    /// What was seen when it was gone.
+    /// The observation when it was gone, with the result of the repeated proof.
     pub healed: Option<String>,
 }
 
@@ -235,7 +235,7 @@ impl Writer {
             }),
             Event::FaultHealed(seen) => {
                 if let Some(broken) = story.faults.iter_mut().find(|broken| broken.fault == seen.fault) {
-                    (broken.healed_ms, broken.healed) = (Some(at_ms), Some(seen.evidence));
+                    (broken.healed_ms, broken.healed) = (Some(at_ms), Some(seen.told()));
                 }
             }
             Event::FaultRefused { scheduled, container, description, reason, .. } => {

@@ -37,6 +37,7 @@ pub fn fault(name: &str, number: u64, container: &str, description: Fault) -> Fa
         description,
         before: None,
         evidence: "a packet was lost".into(),
+        lasted: None,
         duration_ms: 5.0,
     }
 }
