@@ -430,7 +430,7 @@ pub struct FaultInject {
 }
 method!(FaultInject, "fault.inject", Injected,
     InvalidParams: "there is no such container, or the fault cannot be done with these parameters",
-    Unavailable: "a fault has taken the container down, or frozen it");
+    Unavailable: "a fault has taken the container down, or frozen it, or it reboots by itself again and again");
 
 /// A fault that bites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

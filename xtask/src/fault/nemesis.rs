@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::injection::NotTakenBack;
+use super::reboots::Reboots;
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
 use crate::host::held_clock::{HeldClock, Stopwatch};
@@ -329,7 +330,9 @@ fn is_outage(error: &anyhow::Error) -> bool {
 /// nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
-    !is_still_there(error) && (is_outage(error) || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
+    let reboots = error.chain().any(<dyn std::error::Error>::is::<Reboots>);
+    !is_still_there(error)
+        && (is_outage(error) || reboots || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
 }
 
 fn is_still_there(error: &anyhow::Error) -> bool {

@@ -7,7 +7,7 @@ use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, R
 
 use super::blame::{Evidence, EvidenceLog};
 use crate::error::Error;
-use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Stage};
+use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Reboots, Stage};
 use crate::lab::{Container, Lab, Outage};
 use crate::record::{CaseId, Event, FaultObserved, Recorder, milliseconds};
 
@@ -53,10 +53,13 @@ impl Faults {
     /// Does the faults of a container again that its own reboot has undone, as soon as it runs programs.
     pub fn restore_after_reboot(&self, container: &Container) {
         let name = &container.machine().name;
-        let restored =
-            self.active.lab().wait_until_it_runs(container).and_then(|()| self.active.restore_on(name, None));
+        let (lab, reboots) = (self.active.lab(), container.reboots());
+        let restored = lab.wait_until_it_runs(container).and_then(|()| self.active.restore_on(name, None));
         container.notice_end();
+        // After another reboot there is another try.
         if let Err(error) = restored
+            && !container.is_dead()
+            && !lab.has_rebooted_since(container, reboots)
             && !container.is_dead()
         {
             self.evidence.push(Evidence::Host(format!("after a reboot of {name}: {error:#}")));
@@ -119,7 +122,7 @@ impl Stage for Faults {
 
 /// The answer to a request about a fault that failed.
 pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
-    let outage = error.chain().any(<dyn std::error::Error>::is::<Outage>);
+    let outage = error.chain().any(|cause| cause.is::<Outage>() || cause.is::<Reboots>());
     let code = match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::Usage(_)) => ErrorCode::InvalidParams,
         _ if outage => ErrorCode::Unavailable,
