@@ -453,7 +453,8 @@ pub struct FaultHeal {
 }
 method!(FaultHeal, "fault.heal", Healed,
     InvalidParams: "there is no such fault",
-    Unavailable: "a fault has taken the container down, or frozen it");
+    Unavailable: "a fault has taken the container down, or frozen it",
+    Deadline: "the container was down or frozen, and its probes do not pass again in their time: the case has failed");
 
 /// A fault that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

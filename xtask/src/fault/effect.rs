@@ -67,6 +67,11 @@ pub trait Effect: Send {
     fn starts_container(&self) -> bool {
         false
     }
+
+    /// Whether its machine has stood still or was down, so that it has to become ready again when the effect is gone.
+    fn stops_container(&self) -> bool {
+        self.starts_container()
+    }
 }
 
 /// Where a fault is done.

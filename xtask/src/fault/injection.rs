@@ -141,6 +141,12 @@ impl Injection {
         self.effect.starts_container()
     }
 
+    /// Whether its container has to become ready again once it is healed.
+    #[must_use]
+    pub fn stops_container(&self) -> bool {
+        self.effect.stops_container()
+    }
+
     /// The container it is done to.
     #[must_use]
     pub fn container(&self) -> &Container {

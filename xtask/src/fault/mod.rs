@@ -30,7 +30,7 @@ mod service;
 mod shrink;
 mod unit;
 
-pub use active::{ActiveFaults, HealedFault};
+pub use active::{ActiveFaults, HealedFault, RecoveryTime};
 pub use catalogue::{Entry, Needs, catalogue};
 pub use chaos_file::{CHAOS_FILE, ChaosFile};
 pub use holder::{HeldFaults, LiveFault, LiveFaults, serve as serve_holder};

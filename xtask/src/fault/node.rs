@@ -194,4 +194,8 @@ impl Effect for Freeze {
         }
         Ok("a program runs in it again".into())
     }
+
+    fn stops_container(&self) -> bool {
+        true
+    }
 }

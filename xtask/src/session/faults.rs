@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
 
 use super::blame::{Evidence, EvidenceLog};
 use crate::error::Error;
-use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Reboots, Stage};
-use crate::lab::{Container, Lab, Outage};
+use crate::fault::{ActiveFaults, HealedFault, Observed, Planned, Reboots, RecoveryTime, Stage};
+use crate::lab::{Container, Lab, Outage, WaitError};
 use crate::record::{CaseId, Event, FaultObserved, Recorder, milliseconds};
 
 /// Every fault of one session.
@@ -17,37 +18,60 @@ pub struct Faults {
     active: ActiveFaults,
     recorder: Arc<Recorder>,
     evidence: Arc<EvidenceLog>,
+    /// Time in which a machine has to become ready again after a fault of the schedule.
+    recovery: Duration,
     /// Numbers in the schedule, by the fault's own, of those that come from there.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
 impl Faults {
-    pub fn new(case: CaseId, lab: Arc<Lab>, recorder: Arc<Recorder>, evidence: Arc<EvidenceLog>) -> Self {
-        Self { case, active: ActiveFaults::new(lab), recorder, evidence, scheduled: Mutex::default() }
+    /// No fault yet; `recovery` is the time in which a machine has to become ready again after one of the schedule.
+    pub fn new(
+        case: CaseId,
+        lab: Arc<Lab>,
+        recorder: Arc<Recorder>,
+        evidence: Arc<EvidenceLog>,
+        recovery: Duration,
+    ) -> Self {
+        Self { case, active: ActiveFaults::new(lab), recorder, evidence, recovery, scheduled: Mutex::default() }
     }
 
     /// Injects a fault into a container.
-    pub fn inject(
-        &self,
-        container: &Container,
-        request: &FaultInject,
-        scheduled: Option<u32>,
-    ) -> anyhow::Result<Injected> {
-        let (number, observed) = self.active.inject(container, &request.fault)?;
+    pub fn inject(&self, container: &Container, request: &FaultInject) -> anyhow::Result<Injected> {
+        self.inject_of(container, &request.fault, None)
+    }
+
+    fn inject_of(&self, container: &Container, fault: &Fault, scheduled: Option<u32>) -> anyhow::Result<Injected> {
+        let (number, observed) = self.active.inject(container, fault)?;
         if let Some(scheduled) = scheduled {
             self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, scheduled);
         }
-        self.recorder.record(Event::FaultInjected(self.observed(number, container, &request.fault, &observed)));
+        self.recorder.record(Event::FaultInjected(self.observed(number, container, fault, &observed)));
         Ok(Injected { fault: number, evidence: observed.evidence })
     }
 
-    /// Heals a fault; the second time nothing happens.
-    pub fn heal(&self, request: FaultHeal) -> anyhow::Result<Healed> {
-        let evidence = self.active.heal(request.fault, &|healed: &HealedFault| {
-            let HealedFault { number, container, fault, observed } = healed;
+    /// Heals a fault and waits until its machine is ready again; the second time nothing happens.
+    pub fn heal(&self, request: FaultHeal, stop: &dyn Fn() -> bool) -> anyhow::Result<Healed> {
+        let healed = self.active.heal(request.fault, &self.teller(), RecoveryTime::Probes, stop);
+        Ok(Healed { evidence: self.judged(healed)? })
+    }
+
+    /// Records that a fault is healed.
+    fn teller(&self) -> impl Fn(&HealedFault) {
+        |HealedFault { number, container, fault, observed }| {
             self.recorder.record(Event::FaultHealed(self.observed(*number, container, fault, observed)));
-        })?;
-        Ok(Healed { evidence })
+        }
+    }
+
+    /// Files the evidence where a machine did not become ready again after a fault.
+    fn judged<T>(&self, recovered: anyhow::Result<T>) -> anyhow::Result<T> {
+        recovered.inspect_err(|error| {
+            let waited = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>());
+            if let Some(not_ready) = waited.and_then(|error| self.active.lab().diagnose(error)) {
+                let message = format!("{error:#}{}", not_ready.diagnosis);
+                self.evidence.push(Evidence::NotRecovered { not_ready: Box::new(not_ready), message });
+            }
+        })
     }
 
     /// Does the faults of a container again that its own reboot has undone, as soon as it runs programs.
@@ -66,10 +90,17 @@ impl Faults {
         }
     }
 
-    /// Heals what the scenario has left, the last first; the answer is what could not be healed.
-    pub fn heal_all(&self) -> Vec<String> {
-        let heal = |fault: u64| self.heal(FaultHeal { fault }).err();
-        self.active.numbers().into_iter().filter_map(heal).map(|error| format!("{error:#}")).collect()
+    /// Heals what the scenario has left, the last first, and waits until all machines are ready that were down for it; the answer is
+    /// what could not be healed.
+    pub fn heal_all(&self, stop: &dyn Fn() -> bool) -> Vec<String> {
+        let numbers = self.active.numbers();
+        let taken_back = numbers.iter().map(|fault| self.active.take_back(*fault, &self.teller()));
+        let unhealed = taken_back.filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        for fault in numbers {
+            let recovered = self.active.recover(fault, &self.teller(), RecoveryTime::Probes, stop);
+            let _ = self.judged(recovered); // that is evidence of its own
+        }
+        unhealed
     }
 
     fn observed(&self, number: u64, container: &Container, fault: &Fault, observed: &Observed) -> FaultObserved {
@@ -91,13 +122,12 @@ impl Stage for Faults {
         let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("there is no container {}", planned.container)).into());
         };
-        let request = FaultInject { container: planned.container.clone(), fault: planned.fault.clone() };
-        let injected = Self::inject(self, container, &request, Some(planned.number))?;
+        let injected = self.inject_of(container, &planned.fault, Some(planned.number))?;
         Ok((injected.fault, injected.evidence))
     }
 
     fn heal(&self, fault: u64) -> anyhow::Result<String> {
-        Ok(Self::heal(self, FaultHeal { fault })?.evidence)
+        self.judged(self.active.heal(fault, &self.teller(), RecoveryTime::Alone(self.recovery), &|| false))
     }
 
     fn failed(&self, planned: &Planned, reason: &str) {
@@ -120,8 +150,13 @@ impl Stage for Faults {
     }
 }
 
-/// The answer to a request about a fault that failed.
+/// The answer to a request about a fault that failed, where that is no failure of the host.
 pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
+    let is_not_ready =
+        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(WaitError::Deadline { .. }));
+    if error.chain().any(is_not_ready) {
+        return Some(RpcError::new(ErrorCode::Deadline, format!("{error:#}")));
+    }
     let outage = error.chain().any(|cause| cause.is::<Outage>() || cause.is::<Reboots>());
     let code = match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::Usage(_)) => ErrorCode::InvalidParams,

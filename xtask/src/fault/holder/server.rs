@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use e2e_contract::Fault;
 
-use super::super::active::ActiveFaults;
+use super::super::active::{ActiveFaults, RecoveryTime};
 use super::protocol::{Ask, LiveFault, Refusal, Reply, file, socket};
 use crate::error::Error;
 use crate::guard::{Guard, Slot};
@@ -77,7 +77,7 @@ impl Holder {
     }
 
     fn heal(&self, fault: u64) -> anyhow::Result<Reply> {
-        let evidence = self.active.heal(fault, &|_| ())?;
+        let evidence = self.active.heal(fault, &|_| (), RecoveryTime::Probes, &|| false)?;
         self.change(|on| on.retain(|live| live.fault != fault))?;
         Ok(Reply::Healed { evidence })
     }
