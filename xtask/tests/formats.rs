@@ -100,6 +100,8 @@ fn events() -> Vec<Stamped> {
         description: Fault::NetIsolate,
         before: None,
         evidence: evidence.into(),
+        planned_ms: None,
+        late_ms: None,
         duration_ms,
     };
     let check = Check {

@@ -110,6 +110,8 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
         description: Fault::NodeFreeze,
         before: None,
         evidence: "it stood still".into(),
+        planned_ms: None,
+        late_ms: None,
         duration_ms: 10.0,
     };
     let check = Check {
@@ -149,7 +151,7 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
             duration_ms: 900.0,
             last_words: Vec::new(),
             folder,
-            faults: Some(FaultCounts { planned: 1, bit: 1, refused: 0 }),
+            faults: Some(FaultCounts { planned: 1, bit: 1, refused: 0, lateness: None }),
         },
         Event::CaseJudged { case, verdict },
     ]);

@@ -24,6 +24,13 @@ pub struct Faults {
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
+/// A fault of a schedule that is begun now.
+struct Begun<'a> {
+    planned: &'a Planned,
+    /// Time since the begin of the chaos.
+    now_ms: &'a dyn Fn() -> u64,
+}
+
 impl Faults {
     /// No fault yet; `recovery` is the time in which a machine has to become ready again after one of the schedule.
     pub fn new(
@@ -38,15 +45,24 @@ impl Faults {
 
     /// Injects a fault into a container.
     pub fn inject(&self, container: &Container, request: &FaultInject) -> anyhow::Result<Injected> {
-        self.inject_of(container, &request.fault, None)
+        self.inject_begun(container, &request.fault, None)
     }
 
-    fn inject_of(&self, container: &Container, fault: &Fault, scheduled: Option<u32>) -> anyhow::Result<Injected> {
+    fn inject_begun(
+        &self,
+        container: &Container,
+        fault: &Fault,
+        begun: Option<&Begun<'_>>,
+    ) -> anyhow::Result<Injected> {
         let (number, observed) = self.active.inject(container, fault)?;
-        if let Some(scheduled) = scheduled {
-            self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, scheduled);
+        let mut event = self.observed(number, container, fault, &observed);
+        if let Some(Begun { planned, now_ms }) = begun {
+            self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, planned.number);
+            event.scheduled = Some(planned.number);
+            event.planned_ms = Some(planned.at_ms);
+            event.late_ms = Some(now_ms().saturating_sub(planned.at_ms));
         }
-        self.recorder.record(Event::FaultInjected(self.observed(number, container, fault, &observed)));
+        self.recorder.record(Event::FaultInjected(event));
         Ok(Injected { fault: number, evidence: observed.evidence })
     }
 
@@ -112,22 +128,33 @@ impl Faults {
             description: fault.clone(),
             before: observed.before.clone(),
             evidence: observed.evidence.clone(),
+            planned_ms: None,
+            late_ms: None,
             duration_ms: milliseconds(observed.duration),
         }
     }
 }
 
 impl Stage for Faults {
-    fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)> {
+    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
         let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("there is no container {}", planned.container)).into());
         };
-        let injected = self.inject_of(container, &planned.fault, Some(planned.number))?;
+        let injected = self.inject_begun(container, &planned.fault, Some(&Begun { planned, now_ms }))?;
         Ok((injected.fault, injected.evidence))
     }
 
     fn heal(&self, fault: u64) -> anyhow::Result<String> {
-        self.judged(self.active.heal(fault, &self.teller(), RecoveryTime::Alone(self.recovery), &|| false))
+        self.active.take_back(fault, &self.teller())
+    }
+
+    /// A machine that was down is judged. Another one that is not ready again has had its time; the end of the chaos judges that.
+    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+        let seen = self.judged(self.active.recover(fault, &self.teller(), RecoveryTime::Alone(self.recovery), stop))?;
+        if let (None, Some(container)) = (&seen, self.active.lab().container(&planned.container)) {
+            let _ = self.active.lab().wait_until_ready_again(container, Some(self.recovery), stop);
+        }
+        Ok(seen)
     }
 
     fn failed(&self, planned: &Planned, reason: &str) {

@@ -26,6 +26,10 @@ fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["event"] == name).collect()
 }
 
+fn number(value: &Value, name: &str) -> f64 {
+    value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value:#}"))
+}
+
 /// Kills each of these machines for a moment, one soon after the other.
 fn kills(project: &Project, scenario: &str, machines: &[&str]) -> String {
     let kill = |(place, machine): (usize, &&str)| {
@@ -41,6 +45,46 @@ fn kills(project: &Project, scenario: &str, machines: &[&str]) -> String {
 
 const CHAOS: &str = "[chaos]\nmax_concurrent = 1\nlength = \"14s\"\nrecovery = \"20s\"\nquiet = \"1ms\"\n[[chaos.faults]]\nfault = \
                      \"node.kill\"\n";
+
+#[test]
+fn no_machine_goes_down_while_another_one_is_not_ready_again() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    project.template("slow", &readily("20s"), &app("sleep 2.5"));
+    let body = "    names = ['a', 'b', 'c']\n    with lab.chaos() as chaos:\n        while chaos.lasts():\n            time.sleep(0.05)\n    \
+                spans = sorted(tuple(map(float, lab.container(n).get('/times').split()[2:4])) for n in names)\n    for one, two in \
+                zip(spans, spans[1:]):\n        lab.check(one[1] <= two[0], f'ready again before the next one starts again: \
+                {spans}')\n";
+    let more = "[containers.b]\ntemplate = \"slow\"\n[containers.c]\ntemplate = \"slow\"\n";
+    project.scenario("quorum", "slow", &format!("{CHAOS}{more}"), body);
+    let replay = kills(&project, "quorum", &["a", "b", "c"]);
+    let output = e2e(project.path(), &["--chaos-replay", &replay, "--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+
+    let all = events(project.path());
+    let (injected, healed) = (named(&all, "fault_injected"), named(&all, "fault_healed"));
+    assert_eq!((injected.len(), healed.len()), (3, 3), "{all:#?}");
+    for (place, machine) in ["a", "b", "c"].into_iter().enumerate() {
+        assert_eq!((&injected[place]["container"], &healed[place]["container"]), (&json!(machine), &json!(machine)));
+        let evidence = healed[place]["evidence"].as_str().unwrap();
+        assert!(evidence.contains("; ready again 2."), "{evidence}");
+        if place > 0 {
+            let asked_ms = number(injected[place], "at_ms") - number(injected[place], "duration_ms");
+            assert!(number(healed[place - 1], "at_ms") <= asked_ms, "{injected:#?} {healed:#?}");
+            let (planned_ms, late_ms) = (number(injected[place], "planned_ms"), number(injected[place], "late_ms"));
+            assert!(planned_ms as usize == 600 * place && late_ms > 1000.0, "{:#}", injected[place]);
+        }
+    }
+    let record = record(project.path());
+    let faults = &case(&record, "quorum")["attempts"][0]["faults"];
+    assert_eq!((&faults["bit"], &faults["lateness"]["displaced"]), (&3.into(), &2.into()), "{faults:#}");
+    assert!(number(&faults["lateness"], "max_ms") > 2500.0, "{faults:#}");
+    let sentence = "2 bit after its planned time was over, so ANOTHER SCHEDULE";
+    let latest = project.path().join("target/e2e/latest");
+    let read = |name: &str| std::fs::read_to_string(latest.join(name)).unwrap();
+    assert!(said(&output).contains("ANOTHER SCHEDULE"), "{}", said(&output)); // it is wrapped there
+    assert!(read("report.html").contains(sentence) && read("summary.md").contains(sentence));
+}
 
 #[test]
 fn a_machine_that_does_not_come_up_after_a_fault_is_the_products_failure() {

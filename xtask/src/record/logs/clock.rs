@@ -92,6 +92,8 @@ mod tests {
             description,
             before: None,
             evidence: String::new(),
+            planned_ms: None,
+            late_ms: None,
             duration_ms: 500.0,
         }
     }

@@ -133,6 +133,8 @@ mod tests {
             description,
             before: None,
             evidence: String::new(),
+            planned_ms: None,
+            late_ms: None,
             duration_ms: 1.0,
         };
         let finding = |about: &str| Event::Finding {

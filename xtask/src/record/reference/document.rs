@@ -54,6 +54,7 @@ fn document() -> String {
         (OUTCOME, "Verdict"),
         (OUTCOME, "Counts"),
         (OUTCOME, "FaultCounts"),
+        (OUTCOME, "Lateness"),
         (EVENT, "Onward"),
         (COMPARISON, "Way"),
         (VERDICT, "Decision"),

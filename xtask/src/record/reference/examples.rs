@@ -8,8 +8,8 @@ use e2e_contract::{
 
 use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
-    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultObserved, Machine, Onward, Outcome,
-    RecordedPatience, RunSetup, Verdict, Way,
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultObserved, Lateness, Machine, Onward,
+    Outcome, RecordedPatience, RunSetup, Verdict, Way,
 };
 
 fn case() -> CaseId {
@@ -136,6 +136,8 @@ fn of_faults() -> Vec<Event> {
         description: Fault::NetDelay { delay_ms: 50, jitter_ms: 0, reorder_percent: 0 },
         before: Some("a reply came after 0.1 ms".into()),
         evidence: evidence.into(),
+        planned_ms: Some(2000),
+        late_ms: Some(135),
         duration_ms: 12.5,
     };
     let (file, line) = place();
@@ -240,7 +242,12 @@ fn of_the_end() -> Vec<Event> {
             duration_ms: 2240.0,
             last_words: vec!["scenario.log:".into(), "  19999 rows".into()],
             folder: "data_pipeline/data_ingestion/small".into(),
-            faults: Some(FaultCounts { planned: 8, bit: 7, refused: 1 }),
+            faults: Some(FaultCounts {
+                planned: 8,
+                bit: 7,
+                refused: 1,
+                lateness: Some(Lateness { median_ms: 120, max_ms: 480, displaced: 0 }),
+            }),
         },
         Event::CaseJudged { case: case(), verdict: Verdict::Failed },
         Event::Warning { message: "template old is privileged".into() },
