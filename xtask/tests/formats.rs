@@ -102,6 +102,8 @@ fn events() -> Vec<Stamped> {
         before: None,
         evidence: evidence.into(),
         lasted: None,
+        planned_ms: None,
+        late_ms: None,
         duration_ms,
     };
     let check = Check {

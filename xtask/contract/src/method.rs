@@ -442,7 +442,7 @@ pub struct FaultInject {
 }
 method!(FaultInject, "fault.inject", Injected,
     InvalidParams: "there is no such container, or the fault cannot be done with these parameters",
-    Unavailable: "a fault has taken the container down, or frozen it");
+    Unavailable: "a fault has taken the container down, or frozen it, or it reboots by itself again and again");
 
 /// A fault that bites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -465,7 +465,8 @@ pub struct FaultHeal {
 }
 method!(FaultHeal, "fault.heal", Healed,
     InvalidParams: "there is no such fault",
-    Unavailable: "a fault has taken the container down, or frozen it");
+    Unavailable: "a fault has taken the container down, or frozen it",
+    Deadline: "the container was down or frozen, and its probes do not pass again in their time: the case has failed");
 
 /// A fault that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

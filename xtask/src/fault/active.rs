@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use e2e_contract::Fault;
 
 use super::injection::{Injection, Observed};
 use crate::error::Error;
-use crate::lab::{Container, Lab};
+use crate::lab::{Container, Lab, WaitError};
 
 /// Every fault of one lab.
 #[derive(Debug)]
@@ -19,8 +20,28 @@ pub struct ActiveFaults {
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
+    /// Faults that are healed, whose containers have still to become ready again.
+    recovering: BTreeMap<u64, HealedFault>,
     /// Each behind a lock of its own: faults on two machines begin and end side by side.
     injected: BTreeMap<u64, Arc<Mutex<Injection>>>,
+}
+
+/// Time in which a container has to become ready again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryTime {
+    /// That of its probes. Beside other faults nobody can say what keeps it from being ready: that is told, and is no error.
+    Probes,
+    /// This, for all probes together. Beside other faults it begins anew.
+    Alone(Duration),
+}
+
+impl RecoveryTime {
+    fn deadline(self) -> Option<Duration> {
+        match self {
+            Self::Probes => None,
+            Self::Alone(time) => Some(time),
+        }
+    }
 }
 
 /// A fault that was just seen to be gone.
@@ -62,12 +83,27 @@ impl ActiveFaults {
         Ok((number, observed))
     }
 
-    /// Heals a fault, tells of it, and does again what a start of its container has undone of other faults. The second
-    /// time nothing happens. The answer is what was seen, and whether it had lasted until then.
+    /// Heals a fault and waits until its container is ready again, see [`ActiveFaults::recover`].
+    ///
+    /// # Errors
+    /// Those of [`ActiveFaults::take_back`] and [`ActiveFaults::recover`].
+    pub fn heal(
+        &self,
+        number: u64,
+        tell: &dyn Fn(&HealedFault),
+        time: RecoveryTime,
+        stop: &dyn Fn() -> bool,
+    ) -> anyhow::Result<String> {
+        let evidence = self.take_back(number, tell)?;
+        Ok(self.recover(number, tell, time, stop)?.unwrap_or(evidence))
+    }
+
+    /// Takes a fault back, and does again what a start of its container has undone of other faults. The second time nothing
+    /// happens. The answer is what was seen, and whether it had lasted until then. Where its container has to become ready again, it is told of then.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such fault; those of [`Injection::heal`].
-    pub fn heal(&self, number: u64, tell: &dyn Fn(&HealedFault)) -> anyhow::Result<String> {
+    pub fn take_back(&self, number: u64, tell: &dyn Fn(&HealedFault)) -> anyhow::Result<String> {
         let entry = lock(&self.state).injected.get(&number).cloned();
         let Some(entry) = entry else {
             return Err(Error::Usage(format!("there is no fault {number}")).into());
@@ -78,15 +114,70 @@ impl ActiveFaults {
         }
         let observed = injection.heal(&self.lab)?;
         let (container, fault) = (injection.container().clone(), injection.fault().clone());
-        let starts = injection.starts_container();
+        let (starts, stops) = (injection.starts_container(), injection.stops_container());
         drop(injection);
-        let told = observed.told();
+        let (name, evidence) = (container.machine().name.clone(), observed.told());
         let healed = HealedFault { number, container, fault, observed };
-        tell(&healed);
-        if starts {
-            self.restore_on(&healed.container.machine().name, Some(number))?;
+        if stops {
+            lock(&self.state).recovering.insert(number, healed);
+        } else {
+            tell(&healed);
         }
-        Ok(told)
+        if starts {
+            self.restore_on(&name, Some(number))?;
+        }
+        Ok(evidence)
+    }
+
+    /// Waits until the container of a fault that has stopped it is ready again, and tells of the fault. Nothing happens where there is
+    /// nothing to wait for. The answer is what was seen.
+    ///
+    /// # Errors
+    /// [`WaitError`] where it does not become ready although no other fault is on; the fault is not told of then.
+    pub fn recover(
+        &self,
+        number: u64,
+        tell: &dyn Fn(&HealedFault),
+        time: RecoveryTime,
+        stop: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Option<String>> {
+        let Some(mut healed) = lock(&self.state).recovering.get(&number).cloned() else { return Ok(None) };
+        let begun = Instant::now();
+        let seen = loop {
+            let before = self.on();
+            match self.lab.wait_until_ready_again(&healed.container, time.deadline(), stop) {
+                Ok(_) => break format!("ready again {:.1} s later", begun.elapsed().as_secs_f64()),
+                Err(WaitError::Interrupted) => break "nobody has waited until it was ready again".to_owned(),
+                Err(error @ WaitError::Deadline { .. }) if before != self.on() || !before.1.is_empty() => {
+                    if time == RecoveryTime::Probes {
+                        break format!("not ready again beside other faults: {error}");
+                    }
+                }
+                Err(error) => {
+                    lock(&self.state).recovering.remove(&number);
+                    let name = &healed.container.machine().name;
+                    return Err(anyhow::Error::new(error).context(format!("after {} on {name}", healed.fault)));
+                }
+            }
+        };
+        healed.observed.evidence = format!("{}; {seen}", healed.observed.evidence);
+        healed.observed.duration += begun.elapsed();
+        // Of two who wait, one tells.
+        if lock(&self.state).recovering.remove(&number).is_some() {
+            tell(&healed);
+        }
+        Ok(Some(healed.observed.told()))
+    }
+
+    /// Number of faults that were begun until now, and those of them that are on.
+    fn on(&self) -> (u64, Vec<u64>) {
+        let (begun, entries) = {
+            let state = lock(&self.state);
+            (state.begun, state.injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect::<Vec<_>>())
+        };
+        // One that somebody else has a hand on is just being healed or done again.
+        let is_on = |entry: &Mutex<Injection>| entry.try_lock().map_or(true, |injection| !injection.is_healed());
+        (begun, entries.iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
     }
 
     /// The numbers of all faults there ever were, the last first: the order in which they are healed.

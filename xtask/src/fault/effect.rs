@@ -82,6 +82,11 @@ pub trait Effect: Send {
         false
     }
 
+    /// Whether its machine has stood still or was down, so that it has to become ready again when the effect is gone.
+    fn stops_container(&self) -> bool {
+        self.starts_container()
+    }
+
     /// Returns true if what makes the effect lies outside of the container: neither its end nor its restart explains a loss then.
     fn outlives_container(&self) -> bool {
         false

@@ -7,6 +7,7 @@ use e2e_contract::Fault;
 
 use super::catalogue::effect_of;
 use super::effect::{Effect, Lasted, Site};
+use super::reboots::{Reboots, despite_reboots};
 use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::lab::{Container, Lab};
@@ -24,6 +25,8 @@ pub struct Injection {
     /// Result of the repeated proof, once it was asked for.
     lasted: Option<Lasted>,
     healed: Option<String>,
+    /// Starts of the container when it was done, or was done again for the last time.
+    starts: u64,
 }
 
 impl std::fmt::Debug for Injection {
@@ -65,13 +68,34 @@ impl Observed {
 }
 
 impl Injection {
-    /// Does the damage and waits until it was seen to bite. What was begun is taken back when it does not.
+    /// Does the damage and waits until it was seen to bite. What was begun is taken back when it does not. Where the container
+    /// reboots by itself meanwhile, it is done once more when that is ready again.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do; another one
-    /// when it could not be done, or does not bite.
+    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do;
+    /// [`Reboots`] for a container that does not stay up; another one when it could not be done, or does not bite.
     pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> anyhow::Result<(Self, Observed)> {
         let begun = Instant::now();
+        despite_reboots(lab, container, || {
+            let (reboots, injected) = (container.reboots(), Self::inject_once(lab, container, fault, begun));
+            match injected {
+                // Nobody knows on which side of the reboot it was seen.
+                Ok((mut injection, _)) if container.reboots() > reboots => {
+                    injection.heal(lab)?;
+                    Err(Reboots::of(container).into())
+                }
+                injected => injected,
+            }
+        })
+    }
+
+    fn inject_once(
+        lab: &Lab,
+        container: &Container,
+        fault: &Fault,
+        begun: Instant,
+    ) -> anyhow::Result<(Self, Observed)> {
+        let starts = container.starts();
         let site = Site::new(lab, container);
         let mut effect = effect_of(fault)?;
         effect.supported()?;
@@ -80,7 +104,7 @@ impl Injection {
         match bitten {
             Ok(evidence) => {
                 let (container, fault, init) = (container.clone(), fault.clone(), container.init_pid().ok());
-                let injection = Self { container, fault, effect, init, lasted: None, healed: None };
+                let injection = Self { container, fault, effect, init, lasted: None, healed: None, starts };
                 Ok((
                     injection,
                     Observed {
@@ -93,7 +117,7 @@ impl Injection {
                 ))
             }
             Err(error) => {
-                let error = match effect.heal(&site) {
+                let error = match despite_reboots(lab, container, || effect.heal(&site)) {
                     Ok(()) => error,
                     Err(healing) => error.context(NotTakenBack(format!("{healing:#}"))),
                 };
@@ -118,7 +142,9 @@ impl Injection {
         let evidence = match &self.healed {
             Some(evidence) => evidence.clone(),
             None => {
-                let healed = self.effect.heal(&site).and_then(|()| self.effect.healed(&site));
+                let effect = &mut self.effect;
+                let heal = || effect.heal(&site).and_then(|()| effect.healed(&site));
+                let healed = despite_reboots(lab, &self.container, heal);
                 healed.with_context(|| format!("healing {} on {}", self.fault, site.name()))?
             }
         };
@@ -156,12 +182,14 @@ impl Injection {
     /// # Errors
     /// When it could not be done.
     pub fn restore(&mut self, lab: &Lab) -> anyhow::Result<()> {
-        if self.healed.is_some() {
+        let starts = self.container.starts();
+        if self.healed.is_some() || starts == self.starts {
             return Ok(());
         }
         let site = Site::new(lab, &self.container);
         self.effect.restore(&site).with_context(|| format!("restoring {} on {}", self.fault, site.name()))?;
         self.init = self.container.init_pid().ok();
+        self.starts = starts;
         Ok(())
     }
 
@@ -175,6 +203,12 @@ impl Injection {
     #[must_use]
     pub fn starts_container(&self) -> bool {
         self.effect.starts_container()
+    }
+
+    /// Whether its container has to become ready again once it is healed.
+    #[must_use]
+    pub fn stops_container(&self) -> bool {
+        self.effect.stops_container()
     }
 
     /// The container it is done to.

@@ -301,18 +301,27 @@ impl Effect for Pressure {
     }
 }
 
-/// A process inside takes memory until the kernel kills one.
+/// A process inside takes memory until the kernel kills one. An end of the machine meanwhile belongs to the fault: it is down until
+/// the fault is healed.
 pub struct OutOfMemory {
     /// What the container may use, and how many were killed before.
     before: (u64, u64),
     swap: Option<Bound>,
+    was_down: bool,
 }
 
 impl OutOfMemory {
-    const HOGS: Hogs = Hogs::named("memory.oom");
+    const NAME: &str = "memory.oom";
+    const HOGS: Hogs = Hogs::named(Self::NAME);
 
     pub fn new() -> Self {
-        Self { before: (0, 0), swap: None }
+        Self { before: (0, 0), swap: None, was_down: false }
+    }
+
+    /// Whether the machine has ended for want of memory.
+    fn is_down(site: &Site<'_>) -> bool {
+        site.container.notice_end();
+        site.container.outage().is_some_and(|outage| outage.cause == Self::NAME)
     }
 
     fn kills(site: &Site<'_>) -> anyhow::Result<u64> {
@@ -355,14 +364,20 @@ impl Effect for OutOfMemory {
             let none = site.container.group()?.no_swap_text(bound)?;
             self.swap = Some(Bound::set(site, Setting::Swap, none)?);
         }
-        Self::HOGS.start(site, TAKE_ALL, &[&(bound + EXCESS_BYTES_MAX).to_string()])
+        site.container.claim_end(Self::NAME);
+        let started = Self::HOGS.start(site, TAKE_ALL, &[&(bound + EXCESS_BYTES_MAX).to_string()]);
+        started.or_else(|error| if Self::is_down(site) { Ok(()) } else { Err(error) })
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let (_, before) = self.before;
         let begun = Instant::now();
         loop {
-            let (hogs, kills) = (Self::HOGS.running(site).len(), Self::kills(site)?.saturating_sub(before));
+            let (hogs, kills) = (Self::HOGS.running(site).len(), Self::kills(site));
+            if Self::is_down(site) {
+                return Ok("process 1 has ended while memory was taken: the machine is down".into());
+            }
+            let kills = kills?.saturating_sub(before);
             if hogs == 0 && kills > 0 {
                 let killed = if kills == 1 { "a process".to_owned() } else { format!("{kills} processes") };
                 if let Some(swap) = self.swap.take() {
@@ -382,12 +397,19 @@ impl Effect for OutOfMemory {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let is_down = Self::is_down(site);
+        self.was_down |= is_down;
+        site.container.release_end();
         self.swap.as_ref().map_or(Ok(()), |swap| swap.put_back(site))?;
-        Self::HOGS.end(site)
+        if is_down { site.lab.start_again(site.container) } else { Self::HOGS.end(site) }
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         given_back(site, Self::HOGS)
+    }
+
+    fn starts_container(&self) -> bool {
+        self.was_down
     }
 }
 

@@ -1,8 +1,10 @@
 //! Plays a schedule on the run's clock: does each fault when its time has come, takes it back when it is over.
 //!
 //! Every fault has a thread of its own, so that one that takes long does not delay the others. One that clashes with an
-//! earlier one waits until that is gone. What cannot be healed while another fault is there, such as a unit that needs room
-//! on a full volume to start, or one on a machine that is down, is healed when that is gone.
+//! earlier one waits until that is over, and one beyond the bound waits until the bound allows it: a fault is over when it is
+//! healed and its machine is ready again. Faults that wait begin in the order of the schedule, and last as long as planned.
+//! What cannot be healed while another fault is there, such as a unit that needs room on a full volume to start, or one on a
+//! machine that is down, is healed when that is gone.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::injection::NotTakenBack;
+use super::reboots::Reboots;
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
 use crate::host::held_clock::{HeldClock, Stopwatch};
@@ -23,6 +26,9 @@ const INJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 /// How long a fault may wait for its machine to be back before it counts as not healed.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(60);
 
+/// How long a fault is held back before it counts as one that could not be done.
+const HOLD_DEADLINE: Deadline = Deadline::from_secs(60);
+
 /// How long somebody who wants to look waits for what is just being done.
 const STILL_DEADLINE: Deadline = Deadline::from_secs(60);
 
@@ -31,17 +37,25 @@ const HELD_POLL: Duration = Duration::from_millis(20);
 
 /// Who does the faults, and tells of them.
 pub trait Stage: Send + Sync {
-    /// Does a fault; the answer is what it is called from now on, and what was seen of it.
+    /// Does a fault; the answer is what it is called from now on, and what was seen of it. `now_ms` tells the time since the begin of
+    /// the chaos.
     ///
     /// # Errors
     /// Those of [`super::Injection::inject`].
-    fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)>;
+    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
 
     /// Takes one back; the answer is what was seen.
     ///
     /// # Errors
     /// Those of [`super::Injection::heal`].
     fn heal(&self, fault: u64) -> anyhow::Result<String>;
+
+    /// Waits until the machine of a healed fault is ready again, or until `stop`; the answer is what was seen, where there is more to
+    /// tell than of its healing.
+    ///
+    /// # Errors
+    /// When it does not become ready; whoever is to know that knows it.
+    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>>;
 
     /// A fault took no effect, or is not gone.
     fn failed(&self, planned: &Planned, reason: &str);
@@ -72,14 +86,22 @@ pub enum Fate {
         bitten_ms: u64,
         /// When it was seen to be gone.
         healed_ms: u64,
+        /// When its machine was ready again, or had had its time for that; left out where that failed or the end of the chaos came
+        /// first, and by older engines.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovered_ms: Option<u64>,
+        /// From its planned begin until it was seen to bite.
+        #[serde(default)]
+        late_ms: u64,
         /// What was seen when it bit.
         evidence: String,
         /// What was seen when it was gone.
         healed: String,
     },
-    /// It could not be done as things stood: its machine was down, had no such process, or the host had too much to do.
+    /// It could not be done as things stood: its machine was down, had no such process, the host had too much to do, or the
+    /// bound did not allow it in time.
     Refused {
-        /// When it was tried.
+        /// When it was tried, or was to be tried.
         begun_ms: u64,
         /// Why.
         reason: String,
@@ -106,6 +128,7 @@ struct Shared {
     clock: Arc<HeldClock>,
     stage: Arc<dyn Stage>,
     schedule: Schedule,
+    bound: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -127,14 +150,16 @@ impl std::fmt::Debug for Nemesis {
 }
 
 impl Nemesis {
-    /// Begins to play a schedule from now on. While the clock is held no fault begins and none is taken back.
+    /// Begins to play a schedule from now on, with so many faults at once at most. While the clock is held no fault begins and none is
+    /// taken back.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn begin(schedule: Schedule, stage: Arc<dyn Stage>, clock: Arc<HeldClock>) -> anyhow::Result<Self> {
+    pub fn begin(schedule: Schedule, bound: u32, stage: Arc<dyn Stage>, clock: Arc<HeldClock>) -> anyhow::Result<Self> {
         let none = vec![false; schedule.faults.len()];
         let state = Mutex::new(State { stopped: false, busy: 0, begun: none.clone(), over: none });
-        let shared = Shared { watch: clock.watch(), clock, stage, schedule, state, changed: Condvar::new() };
+        let bound = usize::try_from(bound).unwrap_or(usize::MAX);
+        let shared = Shared { watch: clock.watch(), clock, stage, schedule, bound, state, changed: Condvar::new() };
         let shared = Arc::new(shared);
         let mut nemesis = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for place in 0..shared.schedule.faults.len() {
@@ -177,13 +202,17 @@ impl Shared {
     }
 
     fn play_one(&self, place: usize, planned: &Planned) -> Fate {
-        let before: Vec<usize> =
-            (0..place).filter(|other| self.schedule.faults[*other].clashes_with(planned)).collect();
-        if self.wait_until(planned.at_ms) || self.wait_for(&before) || self.wait_while_held().stopped {
+        if self.wait_until(planned.at_ms) {
             return Fate::NotReached;
         }
-        self.state().begun[place] = true;
-        let begun_ms = self.now_ms();
+        let begun_ms = match self.wait_for_room(place) {
+            Ok(begun_ms) => begun_ms,
+            Err(None) => return Fate::NotReached,
+            Err(Some(reason)) => {
+                self.stage.refused(planned, &reason);
+                return Fate::Refused { begun_ms: planned.at_ms, reason };
+            }
+        };
         let (fault, evidence) = match self.inject(place, planned) {
             Ok(injected) => injected,
             Err(error) => {
@@ -197,14 +226,30 @@ impl Shared {
             }
         };
         let bitten_ms = self.now_ms();
-        self.wait_until(planned.end_ms());
-        match self.heal(place, fault) {
-            Ok(healed) => Fate::Bit { begun_ms, bitten_ms, healed_ms: self.now_ms(), evidence, healed },
+        self.wait_until(begun_ms + planned.duration_ms);
+        let healed = match self.heal(place, fault) {
+            Ok(healed) => healed,
             Err(error) => {
                 let reason = format!("{error:#}");
                 self.stage.failed(planned, &reason);
-                Fate::Failed { begun_ms, reason }
+                return Fate::Failed { begun_ms, reason };
             }
+        };
+        let healed_ms = self.now_ms();
+        let is_stopped = || self.state().stopped;
+        let recovered = self.stage.recover(planned, fault, &is_stopped);
+        let is_ready = recovered.is_ok() && !is_stopped();
+        Fate::Bit {
+            begun_ms,
+            bitten_ms,
+            healed_ms,
+            recovered_ms: is_ready.then(|| self.now_ms()),
+            late_ms: bitten_ms.saturating_sub(planned.at_ms),
+            evidence,
+            healed: match recovered {
+                Ok(seen) => seen.unwrap_or(healed),
+                Err(error) => format!("{healed}; {error:#}"),
+            },
         }
     }
 
@@ -214,7 +259,7 @@ impl Shared {
         let begun = self.clock.watch();
         loop {
             let (changes, alone, others_busy) = (self.changes(), self.is_alone(place), self.state().busy > 0);
-            let injected = self.busy(|| self.stage.inject(planned));
+            let injected = self.busy(|| self.stage.inject(planned, &|| self.now_ms()));
             let disturbed = !alone || others_busy || self.changes() != changes;
             match injected {
                 Err(error)
@@ -265,10 +310,43 @@ impl Shared {
         }
     }
 
-    /// Waits until these are over, or until the end; true where the end came first.
-    fn wait_for(&self, places: &[usize]) -> bool {
-        let waits = |state: &mut State| !state.stopped && places.iter().any(|place| !state.over[*place]);
-        self.changed.wait_while(self.state(), waits).unwrap_or_else(PoisonError::into_inner).stopped
+    /// Waits until nothing is in the way of a fault, and begins it; the answer is the time. The error is the reason for which it was
+    /// held back for too long or until the end; nothing where the end came although nothing was in its way.
+    fn wait_for_room(&self, place: usize) -> Result<u64, Option<String>> {
+        let held_back = self.clock.watch();
+        let mut state = self.state();
+        loop {
+            let obstacle = self.obstacle(&state, place);
+            let (waited, is_held) = (held_back.elapsed(), self.clock.is_held());
+            if obstacle.is_none() && !is_held && !state.stopped {
+                state.begun[place] = true;
+                return Ok(self.now_ms());
+            }
+            if state.stopped || (waited >= HOLD_DEADLINE.scaled() && !is_held) {
+                let why = |why| format!("held back for {:.1} s: {why}", waited.as_secs_f64());
+                return Err(obstacle.map(why));
+            }
+            let pause = if is_held { HELD_POLL } else { HOLD_DEADLINE.scaled().saturating_sub(waited) };
+            state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The reason for which a fault may not begin now: earlier ones that are not over, whether begun or not.
+    fn obstacle(&self, state: &State, place: usize) -> Option<String> {
+        let faults = &self.schedule.faults;
+        let is_before = |other: usize| (faults[other].at_ms, other) < (faults[place].at_ms, place);
+        let counts = |other: usize| other != place && !state.over[other] && (state.begun[other] || is_before(other));
+        let there: Vec<usize> = (0..faults.len()).filter(|other| counts(*other)).collect();
+        let named = |places: &mut dyn Iterator<Item = &usize>| {
+            let names = places.map(|other| format!("{} on {}", faults[*other].fault.name(), faults[*other].container));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let clashes = |other: &&usize| faults[**other].clashes_with(&faults[place]);
+        if there.iter().any(|other| clashes(&other)) {
+            return Some(format!("{} was not over", named(&mut there.iter().filter(clashes))));
+        }
+        let is_full = there.len() >= self.bound;
+        is_full.then(|| format!("{} at once at most, and {} was not over", self.bound, named(&mut there.iter())))
     }
 
     /// Waits while the clock is held, or until the end.
@@ -329,7 +407,9 @@ fn is_outage(error: &anyhow::Error) -> bool {
 /// nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
-    !is_still_there(error) && (is_outage(error) || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
+    let reboots = error.chain().any(<dyn std::error::Error>::is::<Reboots>);
+    !is_still_there(error)
+        && (is_outage(error) || reboots || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
 }
 
 fn is_still_there(error: &anyhow::Error) -> bool {
@@ -349,6 +429,9 @@ mod tests {
         lines: Mutex<Vec<String>>,
     }
 
+    /// Time that the machine of this name takes to be ready again.
+    const SLOW: Duration = Duration::from_millis(150);
+
     /// What this number heals waits for the end of the other fault on `full`.
     const WAITS_FOR_ROOM: u64 = 2;
 
@@ -359,7 +442,7 @@ mod tests {
     }
 
     impl Stage for Paper {
-        fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)> {
+        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
             let tries = |line: &String| line == "tried disturbed";
             match planned.container.as_str() {
                 "disturbed" if planned.number == 2 && !self.lines.lock().unwrap().iter().any(tries) => {
@@ -383,6 +466,14 @@ mod tests {
             Ok("gone".into())
         }
 
+        fn recover(&self, planned: &Planned, _fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+            let begun = std::time::Instant::now();
+            while planned.container == "slow" && !stop() && begun.elapsed() < SLOW {
+                std::thread::sleep(Duration::from_millis(1)); // a machine that takes long to be ready again
+            }
+            Ok(None)
+        }
+
         fn failed(&self, planned: &Planned, reason: &str) {
             self.write(format!("{} failed: {reason}", planned.fault.name()));
         }
@@ -401,6 +492,10 @@ mod tests {
     }
 
     fn begin(faults: &[(u64, u64, &str, Fault)], clock: &Arc<HeldClock>) -> (Nemesis, Arc<Paper>) {
+        begin_bounded(faults, 8, clock)
+    }
+
+    fn begin_bounded(faults: &[(u64, u64, &str, Fault)], bound: u32, clock: &Arc<HeldClock>) -> (Nemesis, Arc<Paper>) {
         let planned = |(index, (at_ms, duration_ms, container, fault)): (usize, &(u64, u64, &str, Fault))| Planned {
             number: u32::try_from(index).unwrap() + 1,
             at_ms: *at_ms,
@@ -414,7 +509,7 @@ mod tests {
             Schedule { format_version: SCHEDULE_VERSION, case, seed: None, profile, length_ms: 1000, faults };
         let paper = Arc::new(Paper::default());
         let stage = Arc::clone(&paper) as Arc<dyn Stage>;
-        (Nemesis::begin(schedule, stage, Arc::clone(clock)).unwrap(), paper)
+        (Nemesis::begin(schedule, bound, stage, Arc::clone(clock)).unwrap(), paper)
     }
 
     #[test]
@@ -463,6 +558,177 @@ mod tests {
         let (played, lines) = played(&faults, Duration::from_millis(500));
         assert_eq!(lines[..3], ["net.isolate disturbed", "tried disturbed", "cpu.burn disturbed"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
+    }
+
+    #[test]
+    fn no_machine_goes_down_while_another_one_is_not_ready_again() {
+        let faults = [(0, 20, "slow", Fault::NodeKill), (40, 30, "b", Fault::NodeKill)];
+        let (nemesis, paper) = begin_bounded(&faults, 1, &Arc::default());
+        std::thread::sleep(SLOW * 4); // the schedule's own clock
+        let played = nemesis.settle();
+        assert_eq!(*paper.lines.lock().unwrap(), ["node.kill slow", "heal 1", "node.kill b", "heal 2"]);
+        let [slow, b] = [&played[0].fate, &played[1].fate];
+        let (Fate::Bit { recovered_ms: Some(ready_ms), .. }, Fate::Bit { begun_ms, healed_ms, late_ms, .. }) =
+            (slow, b)
+        else {
+            panic!("{played:?}")
+        };
+        assert!(begun_ms >= ready_ms && *ready_ms >= 150 && *late_ms >= 100, "{played:?}");
+        assert!(healed_ms - begun_ms >= 30, "one that was held back lasts as long as planned: {played:?}");
+    }
+
+    #[test]
+    fn what_was_held_back_until_the_end_is_refused_with_the_reason() {
+        let faults =
+            [(0, 10, "slow", Fault::NodeKill), (20, 10, "b", Fault::NodeKill), (50_000, 10, "c", Fault::NodeKill)];
+        let (nemesis, paper) = begin_bounded(&faults, 1, &Arc::default());
+        while !paper.lines.lock().unwrap().contains(&"heal 1".to_owned()) {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(30)); // until the time of the second has come
+        let played = nemesis.settle();
+        let Fate::Refused { reason, begun_ms: 20 } = &played[1].fate else { panic!("{played:?}") };
+        assert!(
+            reason.starts_with("held back for 0.")
+                && reason.ends_with("1 at once at most, and node.kill on slow was not over"),
+            "{reason}"
+        );
+        assert!(matches!(&played[0].fate, Fate::Bit { recovered_ms: None, .. }), "{played:?}");
+        assert_eq!(played[2].fate, Fate::NotReached);
+        assert!(paper.lines.lock().unwrap().iter().any(|line| line.starts_with("node.kill refused: held back")));
+    }
+
+    /// Machines that take any time to go down, to come up and to be ready; counts the faults that are not over.
+    struct Slow {
+        seed: u64,
+        open: Mutex<Vec<u32>>,
+        begun: Mutex<Vec<u32>>,
+        most: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Slow {
+        fn pass(&self, number: u32, salt: u64) -> u64 {
+            let drawn = (self.seed + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(number * 7) % 100;
+            std::thread::sleep(Duration::from_millis(if drawn < 20 { drawn * 2 } else { drawn / 10 })); // some are very slow
+            drawn
+        }
+
+        fn over(&self, number: u32) {
+            self.open.lock().unwrap().retain(|other| *other != number);
+        }
+    }
+
+    impl Stage for Slow {
+        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
+            {
+                let mut open = self.open.lock().unwrap();
+                if !open.contains(&planned.number) {
+                    open.push(planned.number);
+                    self.begun.lock().unwrap().push(planned.number);
+                }
+                self.most.fetch_max(open.len(), std::sync::atomic::Ordering::SeqCst);
+            }
+            if self.pass(planned.number, 1) < 8 {
+                self.over(planned.number);
+                return Err(Error::Usage("as things stand".into()).into());
+            }
+            Ok((planned.number.into(), String::new()))
+        }
+
+        fn heal(&self, fault: u64) -> anyhow::Result<String> {
+            self.pass(u32::try_from(fault)?, 2);
+            Ok(String::new())
+        }
+
+        fn recover(&self, planned: &Planned, _fault: u64, _stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+            self.pass(planned.number, 3);
+            self.over(planned.number);
+            Ok(None)
+        }
+
+        fn failed(&self, planned: &Planned, _reason: &str) {
+            self.over(planned.number);
+        }
+
+        fn refused(&self, _planned: &Planned, _reason: &str) {}
+    }
+
+    #[test]
+    fn the_bound_holds_as_played_whatever_machines_take() {
+        let run = |seed: u64| {
+            let bound = 1 + u32::try_from(seed % 3).unwrap();
+            let rules = ["node.kill", "net.isolate", "cpu.burn"].map(|fault| crate::manifest::FaultRule {
+                fault: fault.into(),
+                on: ["a", "b", "c"].map(str::to_owned).to_vec(),
+                parameters: std::collections::BTreeMap::new(),
+            });
+            let chaos = crate::manifest::Chaos {
+                faults: rules.to_vec(),
+                nothing_because: None,
+                max_concurrent: bound,
+                length: Duration::from_secs(20),
+                longest: Duration::from_secs(4),
+                quiet: Duration::ZERO,
+                recovery: Duration::from_secs(1),
+                sometimes: Vec::new(),
+            };
+            let profile = super::super::schedule::Profile::Heavy;
+            let mut schedule = Schedule::draw("x", &chaos, &profile, seed, &|_| true).unwrap();
+            assert_eq!(schedule.bound(&chaos), bound);
+            // A hundred times as fast, so that what machines take makes it another schedule.
+            schedule.faults.iter_mut().for_each(|planned| {
+                planned.at_ms /= 100;
+                planned.duration_ms = planned.duration_ms.div_ceil(100);
+            });
+            let (open, begun) = (Mutex::default(), Mutex::default());
+            let slow = Arc::new(Slow { seed, open, begun, most: std::sync::atomic::AtomicUsize::new(0) });
+            let stage = Arc::clone(&slow) as Arc<dyn Stage>;
+            let nemesis = Nemesis::begin(schedule.clone(), bound, stage, Arc::default()).unwrap();
+            // Some are cut short; else all have begun before the end comes.
+            let (started, count) =
+                (std::time::Instant::now(), if seed.is_multiple_of(5) { 3 } else { schedule.faults.len() });
+            while slow.begun.lock().unwrap().len() < count {
+                assert!(started.elapsed() < Duration::from_secs(60), "seed {seed}: not all begin: {schedule:#?}");
+                std::thread::sleep(Duration::from_millis(1)); // the schedule's own clock
+            }
+            let played = nemesis.settle();
+            let most = slow.most.load(std::sync::atomic::Ordering::SeqCst);
+            assert!(most <= bound as usize, "{most} at once, {bound} at most: seed {seed}: {played:#?}");
+            assert!(slow.open.lock().unwrap().is_empty());
+            // Each fault of the schedule stands in what was played, in its place, and none is passed over.
+            let numbers = |faults: &mut dyn Iterator<Item = u32>| faults.collect::<Vec<_>>();
+            let planned = numbers(&mut schedule.faults.iter().map(|planned| planned.number));
+            assert_eq!(numbers(&mut played.iter().map(|one| one.number)), planned, "seed {seed}");
+            let begun = slow.begun.lock().unwrap().clone();
+            if bound == 1 {
+                assert_eq!(begun, planned[..begun.len()], "in the schedule's order: seed {seed}");
+            }
+            let (bit, refused) = played.iter().fold((0, 0), |(bit, refused), one| match &one.fate {
+                Fate::Bit { begun_ms, bitten_ms, late_ms, .. } => {
+                    let planned = schedule.faults.iter().find(|planned| planned.number == one.number).unwrap();
+                    assert!(*begun_ms >= planned.at_ms && *late_ms == bitten_ms - planned.at_ms, "{one:?}");
+                    (bit + 1, refused)
+                }
+                Fate::Refused { reason, .. } => {
+                    assert!(reason == "as things stand" || reason.starts_with("held back for "), "{reason}");
+                    (bit, refused + usize::from(reason == "as things stand"))
+                }
+                Fate::NotReached => (bit, refused),
+                Fate::Failed { reason, .. } => panic!("{reason}"),
+            });
+            assert!(
+                seed.is_multiple_of(5) || bit + refused == schedule.faults.len(),
+                "all are played: seed {seed}: {played:#?}"
+            );
+            assert_eq!(begun.len(), bit + refused, "seed {seed}");
+            (most == bound as usize, bit)
+        };
+        let all: Vec<(bool, usize)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..60).map(|seed| scope.spawn(move || run(seed))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(all.iter().filter(|(is_reached, _)| *is_reached).count() > 30, "the bound is used: {all:?}");
+        assert!(all.iter().map(|(_, bit)| bit).sum::<usize>() > 200, "faults are played: {all:?}");
     }
 
     #[test]

@@ -158,7 +158,8 @@ fn wait_until_empty(site: &Site<'_>) -> anyhow::Result<()> {
     }
 }
 
-fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
+/// Runs a program in a machine that was started again.
+pub(super) fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
     let output = site.exec(&["/bin/true"])?;
     Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
@@ -227,5 +228,9 @@ impl Effect for Freeze {
             bail!("a program that was started in it did nothing for {} s", THAW_DEADLINE.scaled().as_secs());
         }
         Ok("a program runs in it again".into())
+    }
+
+    fn stops_container(&self) -> bool {
+        true
     }
 }

@@ -6,21 +6,24 @@ use anyhow::bail;
 
 use super::effect::{Effect, Keeper, Lasted, Site};
 use super::injection::usage;
+use super::node::run_a_program;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
 
 /// How long a killed process may take to be gone.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Processes killed, for whoever supervises them to start again.
+/// Processes killed, for whoever supervises them to start again. Where process 1 is among them its machine is down until the
+/// fault is healed.
 pub struct Kill {
     command: String,
     killed: Vec<Running>,
+    with_process_1: bool,
 }
 
 impl Kill {
     pub fn new(command: &str) -> Self {
-        Self { command: command.to_owned(), killed: Vec::new() }
+        Self { command: command.to_owned(), killed: Vec::new(), with_process_1: false }
     }
 }
 
@@ -34,14 +37,16 @@ impl Effect for Kill {
             let message = format!("process.kill: no process of {} has {:?} in its command", site.name(), self.command);
             return Err(usage(message));
         }
+        let first = site.container.init_pid()?;
+        self.with_process_1 = self.killed.iter().any(|process| process.pid == first);
         Ok(format!("{} with this command run", counted(self.killed.len())))
     }
 
-    fn inject(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
-        for process in &self.killed {
-            process.kill()?;
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.with_process_1 {
+            return site.lab.kill(site.container, "process.kill"); // all others end with it
         }
-        Ok(())
+        self.killed.iter().try_for_each(Running::kill)
     }
 
     fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
@@ -51,19 +56,27 @@ impl Effect for Kill {
             }
         }
         let count = self.killed.len();
-        Ok(format!("{} {} gone", counted(count), if count == 1 { "is" } else { "are" }))
+        let machine = if self.with_process_1 { ", process 1 among them: the machine is down" } else { "" };
+        Ok(format!("{} {} gone{machine}", counted(count), if count == 1 { "is" } else { "are" }))
     }
 
     fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
         Ok(Lasted::Momentary)
     }
 
-    fn heal(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
-        Ok(())
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if self.with_process_1 { site.lab.start_again(site.container) } else { Ok(()) }
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        if self.with_process_1 {
+            return run_a_program(site);
+        }
         Ok(format!("{} with this command run now", counted(site.container.processes_of(&self.command).len())))
+    }
+
+    fn starts_container(&self) -> bool {
+        self.with_process_1
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Profile {
     Light,
     /// What the scenario endures, some at a time.
     Default,
-    /// Many, long and hard.
+    /// Many, long and hard, no more at once than the scenario endures.
     Heavy,
     /// Like the default, of these families and faults only.
     Of(Vec<String>),
@@ -134,12 +134,20 @@ impl Profile {
         }
     }
 
-    /// So many faults are drawn in ten seconds, and how many of them may be there at once.
-    fn density(&self, chaos: &Chaos) -> (u64, u32) {
+    /// Faults that are drawn in ten seconds.
+    fn density(&self) -> u64 {
         match self {
-            Self::Light => (4, 1),
-            Self::Default | Self::Of(_) => (8, chaos.max_concurrent),
-            Self::Heavy => (16, chaos.max_concurrent.saturating_mul(2)),
+            Self::Light => 4,
+            Self::Default | Self::Of(_) => 8,
+            Self::Heavy => 16,
+        }
+    }
+
+    /// Faults that may be there at once: never more than the scenario endures.
+    fn concurrent(&self, chaos: &Chaos) -> u32 {
+        match self {
+            Self::Light => 1,
+            Self::Default | Self::Of(_) | Self::Heavy => chaos.max_concurrent,
         }
     }
 
@@ -175,7 +183,7 @@ impl Schedule {
             return None;
         }
         let length_ms = millis(chaos.length);
-        let (per_ten_seconds, concurrent) = profile.density(chaos);
+        let (per_ten_seconds, concurrent) = (profile.density(), profile.concurrent(chaos));
         let count = u32::try_from((length_ms * per_ten_seconds).div_ceil(10_000)).unwrap_or(u32::MAX);
         // By their begins, so that only those near a new one are looked at.
         let mut faults: BTreeMap<(u64, u32), Planned> = BTreeMap::new();
@@ -201,6 +209,14 @@ impl Schedule {
         let faults = faults.into_values().collect();
         let (format_version, seed) = (SCHEDULE_VERSION, Some(seed));
         Some(Self { format_version, case: case.to_owned(), seed, profile: profile.to_string(), length_ms, faults })
+    }
+}
+
+impl Schedule {
+    /// Faults that may be there at once while it is played, whoever made it.
+    #[must_use]
+    pub fn bound(&self, chaos: &Chaos) -> u32 {
+        Profile::parse(&self.profile).map_or(chaos.max_concurrent, |profile| profile.concurrent(chaos))
     }
 }
 
@@ -352,7 +368,7 @@ mod tests {
         let chaos = chaos(&[("net", &["a", "b", "c"]), ("node", &["b"]), ("memory", &["b"]), ("cpu", &["a", "b"])]);
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..300 {
-            for (profile, concurrent) in [(Profile::Light, 1), (Profile::Default, 2), (Profile::Heavy, 4)] {
+            for (profile, concurrent) in [(Profile::Light, 1), (Profile::Default, 2), (Profile::Heavy, 2)] {
                 let schedule = Schedule::draw("x", &chaos, &profile, seed, &all).unwrap();
                 assert!(!schedule.faults.is_empty(), "{seed}");
                 for (place, planned) in schedule.faults.iter().enumerate() {

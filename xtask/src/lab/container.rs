@@ -36,6 +36,8 @@ struct Life {
     /// What keeps programs from running in it on purpose.
     outage: Option<Outage>,
     outage_since: Option<Instant>,
+    /// The fault that an end of the container belongs to, while it may kill process 1.
+    claim: Option<String>,
     /// How many programs are being run in it.
     entered: usize,
     /// Starts that this engine has asked for.
@@ -68,20 +70,21 @@ pub struct Outage {
 impl Container {
     /// A container that was just started.
     pub(super) fn new(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
-        let life = Life { process, outage: None, outage_since: None, entered: 0, starts: 1 };
+        let life = Life { process, outage: None, outage_since: None, claim: None, entered: 0, starts: 1 };
         Self { machine, places, clock, life: Arc::new((Mutex::new(life), Condvar::new())) }
     }
 
     /// A container that another engine has left: its reboots until now are nobody's business any more.
     pub(super) fn found(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
         let container = Self::new(machine, places, process, clock);
-        let starts = container.starts_seen();
+        let starts = container.starts();
         container.life().starts = starts;
         container
     }
 
-    /// How often it was started, by the engine or by itself.
-    pub(super) fn starts_seen(&self) -> u64 {
+    /// Starts of the container until now, whoever has asked for them.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
         std::fs::metadata(self.places.starts()).map_or(0, |metadata| metadata.len()) // a line end each
     }
 
@@ -89,7 +92,7 @@ impl Container {
     #[must_use]
     pub fn reboots(&self) -> u64 {
         let asked = self.life().starts;
-        self.starts_seen().saturating_sub(asked)
+        self.starts().saturating_sub(asked)
     }
 
     /// The engine is about to start it again.
@@ -97,8 +100,32 @@ impl Container {
         self.life().starts += 1;
     }
 
+    /// An end that a fault has claimed is its outage before anybody sees it as something else.
     fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut life = self.life.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(cause), None) = (&life.claim, &life.outage)
+            && matches!(life.process.exited(), Some(ProcessEnd::Exited(_)))
+        {
+            let (container, cause) = (self.machine.name.clone(), cause.clone());
+            life.outage = Some(Outage { container, cause, frozen: false });
+            life.outage_since = Some(Instant::now());
+        }
+        life
+    }
+
+    /// From now on an end of the container is an outage of this fault, which may kill its process 1.
+    pub fn claim_end(&self, cause: &str) {
+        self.life().claim = Some(cause.to_owned());
+    }
+
+    /// From now on an end of the container is its own again.
+    pub fn release_end(&self) {
+        self.life().claim = None;
+    }
+
+    /// Whether an end of the container belongs to a fault.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.life().claim.is_some()
     }
 
     /// Why no program can run in it, where that is meant to be so.

@@ -160,6 +160,9 @@ impl Container {
             });
             killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
+            if self.is_claimed() {
+                self.notice_end(); // the fault's outage begins with it
+            }
             self.fail_if_dead()?;
         }
         // What was killed has ended; whether another program did what it was to do nobody knows.
@@ -175,11 +178,11 @@ impl Container {
     /// A sign for the lxc-attach of an exec: the container was started anew, and no process of the exec is in it. An lxc-start that
     /// reboots its container forgets whom it owes an answer, and an lxc-attach that has just asked waits for it forever.
     fn lost_at_a_start(&self, mark: &str) -> impl Fn() -> bool + Send + Sync + use<> {
-        let (container, starts) = (self.clone(), self.starts_seen());
+        let (container, starts) = (self.clone(), self.starts());
         let (mark, lost_since) = (mark_of(mark), Mutex::new(None));
         move || {
             let mut since = lost_since.lock().unwrap_or_else(PoisonError::into_inner);
-            if container.starts_seen() == starts || !Running::marked(&container.cgroup(), &mark).is_empty() {
+            if container.starts() == starts || !Running::marked(&container.cgroup(), &mark).is_empty() {
                 *since = None;
                 return false;
             }

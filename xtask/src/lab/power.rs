@@ -8,10 +8,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::container::{Container, Outage};
+use super::exec::ExecRequest;
+use super::readiness::WaitError;
 use super::up::{Lab, spawn};
 use crate::host::lxc;
 use crate::host::patience::Deadline;
+use crate::host::process;
 use crate::host::undo::Undo;
+use crate::manifest::Init;
 
 /// How long LXC may take to notice the end of a container.
 const END_DEADLINE: Deadline = Deadline::from_secs(20);
@@ -21,6 +25,13 @@ const LEAVE_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How long a started container may take until it runs a program.
 const START_DEADLINE: Deadline = Deadline::from_secs(30);
+
+/// Time in which a reboot shows that has made something else fail, and between two looks.
+const REBOOT_SIGN_DEADLINE: Deadline = Deadline::from_secs(2);
+const REBOOT_POLL: Duration = Duration::from_millis(5);
+
+/// How long one try to run a program in it may take: an lxc-attach that asks while it reboots is never answered.
+const TRY_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Between two tries to run a program in a container that starts.
 const START_POLL: Duration = Duration::from_millis(5);
@@ -64,9 +75,59 @@ impl Lab {
         container.count_start();
         let process = spawn(self.guard(), container.machine())?;
         container.started_again(process);
-        self.wait_until_it_runs(container)?;
-        container.end_outage();
-        Ok(())
+        let runs = self.wait_until_it_runs(container);
+        // One that has ended again did so by itself: the fault is over with the start.
+        if runs.is_ok() || container.process().exited().is_some() {
+            container.end_outage();
+        }
+        runs
+    }
+
+    /// Waits until the probes of a container pass, for each probe's own time or all within a given one; returns the time that
+    /// took.
+    ///
+    /// # Errors
+    /// [`WaitError`], with the last answers.
+    pub fn wait_until_ready_again(
+        &self,
+        container: &Container,
+        deadline: Option<Duration>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Duration, WaitError> {
+        let watch = self.clock().watch();
+        self.wait_for_one(container, &|| watch.elapsed(), deadline, stop).map(|()| watch.elapsed())
+    }
+
+    /// Whether a container has rebooted by itself since it had done so this often, or is about to. One that shuts down answers
+    /// nothing any more, some time before it starts again: it is waited for.
+    #[must_use]
+    pub fn has_rebooted_since(&self, container: &Container, reboots: u64) -> bool {
+        let begun = Instant::now();
+        loop {
+            if container.reboots() > reboots {
+                return true;
+            }
+            if container.outage().is_some() || container.is_dead() {
+                return false;
+            }
+            let is_late = begun.elapsed() > REBOOT_SIGN_DEADLINE.scaled();
+            let goes_down =
+                container.init_pid().is_ok_and(process::has_ended) || (is_late && self.shuts_down(container));
+            if is_late && !(goes_down && begun.elapsed() < END_DEADLINE.scaled()) {
+                return false;
+            }
+            std::thread::sleep(REBOOT_POLL); // the hook of its start gives no sign
+        }
+    }
+
+    /// Whether systemd says that it ends all services.
+    fn shuts_down(&self, container: &Container) -> bool {
+        let argv = ["systemctl", "is-system-running"].map(str::to_owned).to_vec();
+        let streams_dir = self.streams_dir().to_owned();
+        let request =
+            ExecRequest { argv, deadline: REBOOT_SIGN_DEADLINE.scaled(), streams_dir, ..ExecRequest::default() };
+        container.machine().template.init == Init::Systemd
+            && container.exec(&request).is_ok_and(|output| output.tail().contains("stopping"))
     }
 
     /// Waits until a container that starts runs programs.
@@ -75,7 +136,7 @@ impl Lab {
     /// When it ends or takes too long, with its last words.
     pub fn wait_until_it_runs(&self, container: &Container) -> anyhow::Result<()> {
         let (process, started) = (container.process(), Instant::now());
-        let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed());
+        let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed()).min(TRY_DEADLINE.scaled());
         while !(container.has_its_root() && container.runs_a_program(left())?) {
             let name = &container.machine().host_name;
             if let Some(end) = process.exited() {

@@ -188,7 +188,7 @@ impl Lab {
         let moment = |container: &Container| {
             observe(Moment::Ready { container: container.machine().name.clone(), after: self.begun.elapsed() });
         };
-        match self.wait_for_probes(self.begun, None, &moment, interrupted) {
+        match self.wait_for_probes(&|| self.begun.elapsed(), None, &moment, interrupted) {
             Ok(()) => Ok(()),
             Err(WaitError::Interrupted) => Err(Error::Interrupted.into()),
             Err(error) => {
@@ -215,13 +215,14 @@ impl Lab {
         deadline: Duration,
         interrupted: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), WaitError> {
-        self.wait_for_probes(Instant::now(), Some(deadline), &|_| (), interrupted)
+        let watch = self.clock.watch();
+        self.wait_for_probes(&|| watch.elapsed(), Some(deadline), &|_| (), interrupted)
     }
 
     /// Waits for the probes of all containers at once, each for its own time, or all for a given one.
     fn wait_for_probes(
         &self,
-        begun: Instant,
+        waited: &(dyn Fn() -> Duration + Sync),
         deadline: Option<Duration>,
         ready: &(dyn Fn(&Container) + Sync),
         interrupted: &(dyn Fn() -> bool + Sync),
@@ -233,7 +234,7 @@ impl Lab {
             for container in &self.containers {
                 let look = move || {
                     let stop = || interrupted() || failed.load(Ordering::SeqCst);
-                    let passed = self.wait_for_one(container, begun, deadline, &stop);
+                    let passed = self.wait_for_one(container, waited, deadline, &stop);
                     match passed {
                         Ok(()) => ready(container),
                         Err(_) => failed.store(true, Ordering::SeqCst),
@@ -260,10 +261,10 @@ impl Lab {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
-    fn wait_for_one(
+    pub(super) fn wait_for_one(
         &self,
         container: &Container,
-        begun: Instant,
+        waited: &dyn Fn() -> Duration,
         deadline: Option<Duration>,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), WaitError> {
@@ -278,7 +279,7 @@ impl Lab {
         };
         for probe in readiness::probes(&container.machine().template) {
             let deadline = deadline.unwrap_or_else(|| patience::scaled(probe.timeout));
-            let left = deadline.saturating_sub(begun.elapsed());
+            let left = deadline.saturating_sub(waited());
             container
                 .wait_for(&probe.condition, left, &circumstances)
                 .map_err(|error| error.with_deadline(deadline))?;

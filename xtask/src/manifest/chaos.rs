@@ -71,7 +71,7 @@ pub(super) struct ChaosTable {
     /// What may be done to it.
     #[serde(default)]
     faults: Vec<Spanned<FaultTable>>,
-    /// How many faults may be there at once.
+    /// How many faults may be there at once, as played: each until it is healed and its machine is ready again.
     #[serde(default = "default_concurrent", deserialize_with = "within::<ConcurrentFaults, _>")]
     max_concurrent: u32,
     /// How long faults are played, from `lab.chaos` on.
@@ -83,7 +83,7 @@ pub(super) struct ChaosTable {
     /// Nothing happens for so long, after everything was healed and works again.
     #[serde(default = "default_quiet", deserialize_with = "within::<QuietTime, _>")]
     quiet: Duration,
-    /// How long that may take: the probes of all containers pass again.
+    /// How long that may take: the probes of all containers pass again. As long may a machine take after each fault.
     #[serde(default = "default_recovery", deserialize_with = "within::<RecoveryTime, _>")]
     recovery: Duration,
     /// What has to come true at least once in a run with faults, by the names that `lab.sometimes` uses.

@@ -257,7 +257,7 @@ struct File {
     /// What one container may use at most.
     #[serde(default)]
     limits: Limits,
-    /// When a container counts as ready: all of these hold. Without any it does as soon as it runs programs.
+    /// When a container counts as ready: all of these hold. Without any it does when the jobs of systemd's boot are done, or, without systemd, as soon as it runs programs.
     #[serde(default)]
     probes: Vec<Spanned<ProbeTable>>,
     /// Files to collect after a case, by absolute paths, in which a shell's patterns such as `*` may stand.

@@ -86,6 +86,12 @@ pub struct FaultObserved {
     /// moment, such as a kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasted: Option<FaultLasted>,
+    /// The planned begin of a fault of the schedule, since the begin of the chaos; with its injection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_ms: Option<u64>,
+    /// From that moment until it was seen to bite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_ms: Option<u64>,
     /// From the request to the observation.
     pub duration_ms: f64,
 }
@@ -351,7 +357,7 @@ pub enum Event {
     },
     /// A fault was seen to bite.
     FaultInjected(FaultObserved),
-    /// A fault was seen to be gone.
+    /// A fault was seen to be gone, and a machine that was down or frozen for it to be ready again.
     FaultHealed(FaultObserved),
     /// A fault of the schedule could not be done as things stood.
     FaultRefused {

@@ -142,10 +142,11 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             let weight = if *repetition == 0 { Weight::Progress } else { Weight::Detail };
             one(weight, format!("  operation {operation}{end} {}", seconds(*duration_ms)))
         }
-        Event::FaultInjected(FaultObserved { container, description, evidence, duration_ms, .. }) => one(
-            Weight::Progress,
-            format!("  fault {description} on {container} bites after {}: {evidence}", seconds(*duration_ms)),
-        ),
+        Event::FaultInjected(FaultObserved { container, description, evidence, duration_ms, late_ms, .. }) => {
+            let late = late_ms.map_or_else(String::new, |late_ms| format!(", {} late", seconds(late_ms as f64)));
+            let took = seconds(*duration_ms);
+            one(Weight::Progress, format!("  fault {description} on {container} bites after {took}{late}: {evidence}"))
+        }
         Event::FaultHealed(healed @ FaultObserved { container, description, duration_ms, .. }) => one(
             Weight::Progress,
             format!(

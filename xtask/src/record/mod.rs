@@ -33,7 +33,7 @@ pub use event_reader::work;
 pub use fold::Fold;
 pub use merge::{RecordedPart, Shards};
 pub use outcome::{
-    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, Outcome, RunRecord, Unfinished, Verdict,
+    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, Lateness, Outcome, RunRecord, Unfinished, Verdict,
 };
 pub use past_run::{PastRun, RECORD_FILE, RUNS_FOLDER};
 pub use patience::RecordedPatience;

@@ -222,6 +222,34 @@ pub struct FaultCounts {
     pub bit: u32,
     /// Not possible as things stood.
     pub refused: u32,
+    /// Lateness of those that bit; left out where none did, and by older engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<Lateness>,
+}
+
+/// Lateness of faults: from the planned begin of each until it was seen to bite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// In the median.
+    pub median_ms: u64,
+    /// At most.
+    pub max_ms: u64,
+    /// Faults that were so late, for a second at least, that their planned time was over: another schedule was played than was planned.
+    pub displaced: u32,
+}
+
+impl std::fmt::Display for Lateness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = |ms: u64| ms as f64 / 1e3;
+        write!(f, "{:.1} s late in the median, {:.1} s at most", seconds(self.median_ms), seconds(self.max_ms))?;
+        match self.displaced {
+            0 => Ok(()),
+            count => write!(
+                f,
+                "; {count} bit after its planned time was over, so ANOTHER SCHEDULE than the planned one was played"
+            ),
+        }
+    }
 }
 
 /// A case with its attempts.

@@ -111,6 +111,8 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
         before: None,
         evidence: "it stood still".into(),
         lasted: None,
+        planned_ms: None,
+        late_ms: None,
         duration_ms: 10.0,
     };
     let check = Check {
@@ -152,7 +154,7 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
             duration_ms: 900.0,
             last_words: Vec::new(),
             folder,
-            faults: Some(FaultCounts { planned: 1, bit: 1, refused: 0 }),
+            faults: Some(FaultCounts { planned: 1, bit: 1, refused: 0, lateness: None }),
         },
         Event::CaseJudged { case, verdict },
     ]);

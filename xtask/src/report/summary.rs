@@ -44,7 +44,10 @@ pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
         for case in &passed {
             text.push_str(&row(case));
         }
+        let (displaced, others): (Vec<_>, Vec<_>) = passed.iter().partition(|case| is_displaced(case));
+        text.push_str(&list(others.into_iter().map(lateness).collect()));
         text.push_str("\n</details>\n\n");
+        text.push_str(list(displaced.into_iter().map(lateness).collect()).trim_start());
     }
     if !record.comparisons.is_empty() {
         let changed = record.comparisons.iter().filter(|one| one.verdict.decision != Decision::Unchanged);
@@ -64,6 +67,24 @@ fn row(case: &CaseResult) -> String {
     let time: f64 = case.attempts.iter().map(|attempt| attempt.duration_ms).sum();
     let name = code(&case.case.0).replace('|', "\\|");
     format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
+}
+
+/// Whether another schedule of faults was played than the planned one.
+fn is_displaced(case: &CaseResult) -> bool {
+    case.attempts
+        .iter()
+        .any(|attempt| attempt.faults.and_then(|faults| faults.lateness).is_some_and(|it| it.displaced > 0))
+}
+
+/// Lines after an empty one and before another one; nothing for none.
+fn list(lines: String) -> String {
+    if lines.is_empty() { lines } else { format!("\n{lines}\n") }
+}
+
+/// How late the faults of a case were, an attempt a line.
+fn lateness(case: &CaseResult) -> String {
+    let late = case.attempts.iter().filter_map(|attempt| attempt.faults?.lateness);
+    late.map(|lateness| format!("- {}: faults bit {lateness}\n", code(&case.case.0))).collect()
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -106,8 +127,11 @@ fn describe(case: &CaseResult, events: &RunEvents) -> String {
     text.push_str(&told.map(lost_faults).unwrap_or_default());
     if let Some(faults) = attempt.faults {
         text.push_str(&format!(
-            "Faults: {} planned, {} bit, {} could not be done.\n\n",
-            faults.planned, faults.bit, faults.refused
+            "Faults: {} planned, {} bit, {} could not be done.{}\n\n",
+            faults.planned,
+            faults.bit,
+            faults.refused,
+            faults.lateness.map_or_else(String::new, |lateness| format!(" Lateness: {lateness}."))
         ));
     }
     format!("{text}Logs and artifacts: {} in the run's folder.\n\n", code(&attempt.folder))

@@ -10,13 +10,14 @@ use super::build::ScenarioBinaries;
 use super::clients;
 use super::compare::as_often_as_baseline;
 use super::engine::{Keep, Options, Samples};
+use super::fault_counts::fault_counts;
 use super::ground::Ground;
 use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
 use super::not_ready::NotReadyLab;
 use crate::error::{Error, HostCause};
-use crate::fault::{CHAOS_FILE, ChaosFile, Fate, Played};
+use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
 use crate::guard::{Guard, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::kmsg::KernelWatch;
@@ -28,9 +29,7 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
-use crate::record::{
-    Attempt, CaseId, Cause, Event, FaultCounts, Outcome, Recorder, RunDir, milliseconds, readable_json,
-};
+use crate::record::{Attempt, CaseId, Cause, Event, Outcome, Recorder, RunDir, milliseconds, readable_json};
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
@@ -104,7 +103,8 @@ pub(super) fn run_case(
                 ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab)).and_then(|ended| {
                     let file = format!("{folder}/performance.json");
                     context.dir.write(&file, readable_json(&ended.performance)?.as_bytes())?;
-                    faults = ended.played.as_deref().map(counted);
+                    let schedule = schedule_of(context, planned);
+                    faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
                     if let Some(played) = ended.played {
                         write_chaos(context, planned, &folder, played)?;
                     }
@@ -134,15 +134,8 @@ pub(super) fn run_case(
     Ok(Attempt { outcome, duration_ms, folder, faults })
 }
 
-fn counted(played: &[Played]) -> FaultCounts {
-    let count = |want: fn(&Fate) -> bool| {
-        u32::try_from(played.iter().filter(|one| want(&one.fate)).count()).unwrap_or(u32::MAX)
-    };
-    FaultCounts {
-        planned: u32::try_from(played.len()).unwrap_or(u32::MAX),
-        bit: count(|fate| matches!(fate, Fate::Bit { .. })),
-        refused: count(|fate| matches!(fate, Fate::Refused { .. })),
-    }
+fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
+    context.options.schedules.as_ref()?.of(&planned.id)
 }
 
 /// Keeps the schedule of a case, where it has one, and what was played of it.
@@ -152,8 +145,7 @@ fn write_chaos(
     folder: &str,
     played: Vec<Played>,
 ) -> anyhow::Result<()> {
-    let schedules = context.options.schedules.as_ref();
-    let Some(schedule) = schedules.and_then(|schedules| schedules.of(&planned.id)).cloned() else { return Ok(()) };
+    let Some(schedule) = schedule_of(context, planned).cloned() else { return Ok(()) };
     let file = ChaosFile { schedule, played };
     context.dir.write(&format!("{folder}/{CHAOS_FILE}"), &serde_json::to_vec_pretty(&file)?)
 }

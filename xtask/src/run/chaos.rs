@@ -116,7 +116,7 @@ impl Schedules {
     pub(super) fn spec(&self, scenario: &Scenario, id: &str) -> Option<ChaosSpec> {
         let (schedule, chaos) = (self.of(id)?.clone(), scenario.chaos.as_ref()?);
         let (quiet, recovery, sometimes) = (chaos.quiet, chaos.recovery, chaos.sometimes.clone());
-        Some(ChaosSpec { schedule, quiet, recovery, sometimes })
+        Some(ChaosSpec { bound: schedule.bound(chaos), schedule, quiet, recovery, sometimes })
     }
 }
 

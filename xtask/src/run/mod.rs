@@ -10,6 +10,7 @@ mod clients;
 mod compare;
 mod duet;
 mod engine;
+mod fault_counts;
 mod ground;
 mod interrupt;
 mod kernel;

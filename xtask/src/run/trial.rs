@@ -198,9 +198,22 @@ impl<'a> Trials<'a> {
             start_subject(lab, target, subject)?;
         }
         Ok(match Injection::inject(lab, target, &trial.fault) {
-            Ok((mut injection, observed)) => Tried { bitten: Ok(observed), healed: Some(injection.heal(lab)) },
+            Ok((mut injection, observed)) => {
+                Tried { bitten: Ok(observed), healed: Some(self.heal(lab, &mut injection)) }
+            }
             Err(error) => Tried { bitten: Err(error), healed: None },
         })
+    }
+
+    /// Heals a fault and waits until a machine that was down or frozen for it is ready again.
+    fn heal(&self, lab: &Lab, injection: &mut Injection) -> anyhow::Result<Observed> {
+        let mut observed = injection.heal(lab)?;
+        if injection.stops_container() {
+            let took = lab.wait_until_ready_again(injection.container(), None, &|| self.interrupt.is_set())?;
+            observed.evidence.push_str(&format!("; ready again {:.1} s later", took.as_secs_f64()));
+            observed.duration += took;
+        }
+        Ok(observed)
     }
 
     /// Gives the slot back.

@@ -27,6 +27,13 @@ pub enum Evidence {
     Scenario,
     /// A machine ended by itself.
     MachineEnded(Box<MachineEnd>),
+    /// A machine did not become ready again after a fault.
+    NotRecovered {
+        /// Diagnosis.
+        not_ready: Box<NotReady>,
+        /// Everything that is known, in words.
+        message: String,
+    },
     /// The host, the engine or a fault failed.
     Host(String),
 }
@@ -82,6 +89,15 @@ pub fn of_lost_fault(keeper: Keeper) -> Option<Blame> {
     }
 }
 
+/// Blame for a machine that did not become ready again after a fault. It had been ready, so its image lacks nothing.
+#[must_use]
+pub fn of_not_recovered(not_ready: &NotReady) -> Blame {
+    match of_not_ready(not_ready) {
+        Blame::Product | Blame::Image => Blame::Product,
+        Blame::Host => Blame::Host,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +137,17 @@ mod tests {
         check(Asked::Hangs, Blame::Product);
         check(Asked::Nothing, Blame::Host);
         check(Asked::ProgramMissing { program: "pg_isready".into() }, Blame::Image);
+    }
+
+    #[test]
+    fn a_machine_that_is_not_ready_after_a_fault_is_the_products_where_it_was_asked() {
+        let check = |asked: Asked, expected: Blame| {
+            let not_ready = NotReady { container: "a".into(), asked, diagnosis: String::new() };
+            assert_eq!(of_not_recovered(&not_ready), expected, "{not_ready:?}");
+        };
+        check(Asked::No, Blame::Product);
+        check(Asked::Hangs, Blame::Product);
+        check(Asked::ProgramMissing { program: "pg_isready".into() }, Blame::Product); // it was there before the fault
+        check(Asked::Nothing, Blame::Host);
     }
 }

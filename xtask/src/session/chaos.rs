@@ -23,6 +23,8 @@ const QUIET_POLL: Duration = Duration::from_millis(50);
 pub struct ChaosSpec {
     /// What is played.
     pub schedule: Schedule,
+    /// Faults that may be there at once.
+    pub bound: u32,
     /// How long nothing happens after everything works again.
     pub quiet: Duration,
     /// How long the machines may take until they work again.
@@ -100,7 +102,8 @@ impl Session {
         });
         let stage: Arc<dyn Stage> = Arc::<Faults>::clone(&self.faults);
         let clock = Arc::clone(self.lab.clock());
-        let nemesis = Nemesis::begin(schedule, stage, clock).map_err(|error| self.infrastructure(&error))?;
+        let nemesis =
+            Nemesis::begin(schedule, spec.bound, stage, clock).map_err(|error| self.infrastructure(&error))?;
         state.nemesis = Some(nemesis);
         Ok(ChaosPlaying { playing: true, length_ms })
     }

@@ -84,7 +84,12 @@ pub fn judge(end: End, seen: Seen, evidence: Vec<Evidence>) -> Outcome {
             Outcome::Failed { cause: Cause::MachineEnded { container, process_1, message } }
         }
         Some(Evidence::MachineEnded(machine)) => infrastructure(machine.to_string()),
-        Some(Evidence::Host(message)) => infrastructure(message),
+        Some(Evidence::NotRecovered { not_ready, message })
+            if blame::of_not_recovered(&not_ready) == Blame::Product =>
+        {
+            Outcome::Failed { cause: Cause::NotReady { container: not_ready.container, message } }
+        }
+        Some(Evidence::NotRecovered { message, .. } | Evidence::Host(message)) => infrastructure(message),
     }
 }
 
@@ -180,6 +185,7 @@ fn with_place(abort: &Abort) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::{Asked, NotReady};
     use crate::record::{Attempt, CaseResult, Verdict};
 
     fn check(end: End, change: impl FnOnce(&mut Seen), expected: &str) {
@@ -228,7 +234,7 @@ mod tests {
         check(End::Exited(0), |seen| seen.failed_check = Some("a == b".into()), "check failed: a == b");
         let refuse = |seen: &mut Seen| seen.refused = Some("its request `chekc` was refused".into());
         check(End::Exited(0), refuse, "the scenario broke the protocol: its request `chekc` was refused");
-        check(End::Exited(7), refuse, "the scenario's program ended with status 7");
+        check(End::Exited(7), refuse, "the scenario's program ended with status 7 and wrote nothing");
         check(
             End::Exited(0),
             |seen| seen.hello = false,
@@ -278,8 +284,14 @@ mod tests {
     #[test]
     fn nothing_that_comes_after_a_failed_check_turns_it_into_a_pass() {
         let ended = |init| Evidence::MachineEnded(Box::new(MachineEnd::example(init, Some(false))));
+        let not_recovered = |asked| Evidence::NotRecovered {
+            not_ready: Box::new(NotReady { container: "a".into(), asked, diagnosis: String::new() }),
+            message: "after node.kill on a".into(),
+        };
         let pieces = [
             Evidence::Scenario,
+            not_recovered(Asked::No),
+            not_recovered(Asked::Nothing),
             Evidence::Host("lxc-attach is gone".into()),
             ended(InitEnd::Exited(1)),
             ended(InitEnd::Signaled(9)),
@@ -295,6 +307,7 @@ mod tests {
                 let first_failed = matches!(outcome, Outcome::Failed { .. });
                 let is_hosts = |piece: &Evidence| match piece {
                     Evidence::MachineEnded(end) => blame::of_end(end) == Blame::Host,
+                    Evidence::NotRecovered { not_ready, .. } => blame::of_not_recovered(not_ready) == Blame::Host,
                     piece => matches!(piece, Evidence::Host(_)),
                 };
                 assert_eq!(first_failed, !is_hosts(&order[0]), "{order:?}: {outcome:?}");

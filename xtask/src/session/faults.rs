@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
 
 use super::blame::{self, Blame, Evidence, EvidenceLog};
 use crate::error::Error;
-use crate::fault::{ActiveFaults, HealedFault, Keeper, Lasted, Observed, Planned, Stage};
-use crate::lab::{Container, Lab, Outage};
+use crate::fault::{ActiveFaults, HealedFault, Keeper, Lasted, Observed, Planned, Reboots, RecoveryTime, Stage};
+use crate::lab::{Container, Lab, Outage, WaitError};
 use crate::record::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Recorder, milliseconds};
 
 /// Every fault of one session.
@@ -17,38 +18,77 @@ pub struct Faults {
     active: ActiveFaults,
     recorder: Arc<Recorder>,
     evidence: Arc<EvidenceLog>,
+    /// Time in which a machine has to become ready again after a fault of the schedule.
+    recovery: Duration,
     /// Numbers in the schedule, by the fault's own, of those that come from there.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
+/// A fault of a schedule that is begun now.
+struct Begun<'a> {
+    planned: &'a Planned,
+    /// Time since the begin of the chaos.
+    now_ms: &'a dyn Fn() -> u64,
+}
+
 impl Faults {
-    pub fn new(case: CaseId, lab: Arc<Lab>, recorder: Arc<Recorder>, evidence: Arc<EvidenceLog>) -> Self {
-        Self { case, active: ActiveFaults::new(lab), recorder, evidence, scheduled: Mutex::default() }
+    /// No fault yet; `recovery` is the time in which a machine has to become ready again after one of the schedule.
+    pub fn new(
+        case: CaseId,
+        lab: Arc<Lab>,
+        recorder: Arc<Recorder>,
+        evidence: Arc<EvidenceLog>,
+        recovery: Duration,
+    ) -> Self {
+        Self { case, active: ActiveFaults::new(lab), recorder, evidence, recovery, scheduled: Mutex::default() }
     }
 
     /// Injects a fault into a container.
-    pub fn inject(
+    pub fn inject(&self, container: &Container, request: &FaultInject) -> anyhow::Result<Injected> {
+        self.inject_begun(container, &request.fault, None)
+    }
+
+    fn inject_begun(
         &self,
         container: &Container,
-        request: &FaultInject,
-        scheduled: Option<u32>,
+        fault: &Fault,
+        begun: Option<&Begun<'_>>,
     ) -> anyhow::Result<Injected> {
-        let (number, observed) = self.active.inject(container, &request.fault)?;
-        if let Some(scheduled) = scheduled {
-            self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, scheduled);
+        let (number, observed) = self.active.inject(container, fault)?;
+        let mut event = self.observed(number, container, fault, &observed);
+        if let Some(Begun { planned, now_ms }) = begun {
+            self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, planned.number);
+            event.scheduled = Some(planned.number);
+            event.planned_ms = Some(planned.at_ms);
+            event.late_ms = Some(now_ms().saturating_sub(planned.at_ms));
         }
-        self.recorder.record(Event::FaultInjected(self.observed(number, container, &request.fault, &observed)));
+        self.recorder.record(Event::FaultInjected(event));
         Ok(Injected { fault: number, evidence: observed.evidence })
     }
 
-    /// Heals a fault; the second time nothing happens.
-    pub fn heal(&self, request: FaultHeal) -> anyhow::Result<Healed> {
-        let evidence = self.active.heal(request.fault, &|healed: &HealedFault| {
-            let HealedFault { number, container, fault, observed } = healed;
+    /// Heals a fault and waits until its machine is ready again; the second time nothing happens.
+    pub fn heal(&self, request: FaultHeal, stop: &dyn Fn() -> bool) -> anyhow::Result<Healed> {
+        let healed = self.active.heal(request.fault, &self.teller(), RecoveryTime::Probes, stop);
+        Ok(Healed { evidence: self.judged(healed)? })
+    }
+
+    /// Records that a fault is healed.
+    fn teller(&self) -> impl Fn(&HealedFault) {
+        |HealedFault { number, container, fault, observed }| {
             self.file_lost(container, fault, observed);
             self.recorder.record(Event::FaultHealed(self.observed(*number, container, fault, observed)));
-        })?;
-        Ok(Healed { evidence })
+        }
+    }
+
+    /// Files the evidence where a machine did not become ready again after a fault.
+    fn judged<T>(&self, recovered: anyhow::Result<T>) -> anyhow::Result<T> {
+        recovered.inspect_err(|error| {
+            let waited = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>());
+            if let Some(not_ready) = waited.and_then(|error| self.active.lab().diagnose(error)) {
+                let message = format!("{error:#}{}", not_ready.diagnosis);
+                self.evidence.push(Evidence::NotRecovered { not_ready: Box::new(not_ready), message });
+            }
+        })
     }
 
     /// Whether a fault is on, or is being healed.
@@ -59,20 +99,30 @@ impl Faults {
     /// Does the faults of a container again that its own reboot has undone, as soon as it runs programs.
     pub fn restore_after_reboot(&self, container: &Container) {
         let name = &container.machine().name;
-        let restored =
-            self.active.lab().wait_until_it_runs(container).and_then(|()| self.active.restore_on(name, None));
+        let (lab, reboots) = (self.active.lab(), container.reboots());
+        let restored = lab.wait_until_it_runs(container).and_then(|()| self.active.restore_on(name, None));
         container.notice_end();
+        // After another reboot there is another try.
         if let Err(error) = restored
+            && !container.is_dead()
+            && !lab.has_rebooted_since(container, reboots)
             && !container.is_dead()
         {
             self.evidence.push(Evidence::Host(format!("after a reboot of {name}: {error:#}")));
         }
     }
 
-    /// Heals what the scenario has left, the last first; the answer is what could not be healed.
-    pub fn heal_all(&self) -> Vec<String> {
-        let heal = |fault: u64| self.heal(FaultHeal { fault }).err();
-        self.active.numbers().into_iter().filter_map(heal).map(|error| format!("{error:#}")).collect()
+    /// Heals what the scenario has left, the last first, and waits until all machines are ready that were down for it; the answer is
+    /// what could not be healed.
+    pub fn heal_all(&self, stop: &dyn Fn() -> bool) -> Vec<String> {
+        let numbers = self.active.numbers();
+        let taken_back = numbers.iter().map(|fault| self.active.take_back(*fault, &self.teller()));
+        let unhealed = taken_back.filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        for fault in numbers {
+            let recovered = self.active.recover(fault, &self.teller(), RecoveryTime::Probes, stop);
+            let _ = self.judged(recovered); // that is evidence of its own
+        }
+        unhealed
     }
 
     /// Files a fault that was no longer on when it was healed, where that is somebody's failure.
@@ -94,6 +144,8 @@ impl Faults {
             before: observed.before.clone(),
             evidence: observed.evidence.clone(),
             lasted: observed.lasted.as_ref().map(recorded),
+            planned_ms: None,
+            late_ms: None,
             duration_ms: milliseconds(observed.duration),
         }
     }
@@ -113,17 +165,25 @@ fn recorded(lasted: &Lasted) -> FaultLasted {
 }
 
 impl Stage for Faults {
-    fn inject(&self, planned: &Planned) -> anyhow::Result<(u64, String)> {
+    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
         let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("there is no container {}", planned.container)).into());
         };
-        let request = FaultInject { container: planned.container.clone(), fault: planned.fault.clone() };
-        let injected = Self::inject(self, container, &request, Some(planned.number))?;
+        let injected = self.inject_begun(container, &planned.fault, Some(&Begun { planned, now_ms }))?;
         Ok((injected.fault, injected.evidence))
     }
 
     fn heal(&self, fault: u64) -> anyhow::Result<String> {
-        Ok(Self::heal(self, FaultHeal { fault })?.evidence)
+        self.active.take_back(fault, &self.teller())
+    }
+
+    /// A machine that was down is judged. Another one that is not ready again has had its time; the end of the chaos judges that.
+    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+        let seen = self.judged(self.active.recover(fault, &self.teller(), RecoveryTime::Alone(self.recovery), stop))?;
+        if let (None, Some(container)) = (&seen, self.active.lab().container(&planned.container)) {
+            let _ = self.active.lab().wait_until_ready_again(container, Some(self.recovery), stop);
+        }
+        Ok(seen)
     }
 
     fn failed(&self, planned: &Planned, reason: &str) {
@@ -146,9 +206,14 @@ impl Stage for Faults {
     }
 }
 
-/// The answer to a request about a fault that failed.
+/// The answer to a request about a fault that failed, where that is no failure of the host.
 pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
-    let outage = error.chain().any(<dyn std::error::Error>::is::<Outage>);
+    let is_not_ready =
+        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(WaitError::Deadline { .. }));
+    if error.chain().any(is_not_ready) {
+        return Some(RpcError::new(ErrorCode::Deadline, format!("{error:#}")));
+    }
+    let outage = error.chain().any(|cause| cause.is::<Outage>() || cause.is::<Reboots>());
     let code = match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::Usage(_)) => ErrorCode::InvalidParams,
         _ if outage => ErrorCode::Unavailable,

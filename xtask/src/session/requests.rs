@@ -125,7 +125,9 @@ impl Session {
     ) -> Self {
         let evidence = Arc::new(EvidenceLog::default());
         let (case, its_lab) = (spec.case.clone(), Arc::clone(&lab));
-        let faults = Arc::new(Faults::new(case, its_lab, Arc::clone(&recorder), Arc::clone(&evidence)));
+        let recovery = spec.chaos.as_ref().map_or(Duration::ZERO, |chaos| patience::scaled(chaos.recovery));
+        let faults = Faults::new(case, its_lab, Arc::clone(&recorder), Arc::clone(&evidence), recovery);
+        let faults = Arc::new(faults);
         let chaos = Chaos::default();
         // Where it cannot be read, its findings are missing and nothing else.
         let kernel = Mutex::new(KernelLog::from_now().ok());
@@ -202,13 +204,13 @@ impl Session {
             Check::NAME => serve(params, |request| self.check(request)),
             FaultInject::NAME => serve(params, |request: FaultInject| {
                 let container = self.container(&request.container)?;
-                self.of_fault(self.faults.inject(container, &request, None))
+                self.of_fault(self.faults.inject(container, &request))
             }),
             FaultHeal::NAME => serve(params, |request| {
                 // What a reboot has undone is done again first: what is healed was on until then.
                 self.file_reboots();
                 self.end_restoring();
-                self.of_fault(self.faults.heal(request))
+                self.of_fault(self.faults.heal(request, &|| self.shall_stop()))
             }),
             ChaosBegin::NAME => serve(params, |_: ChaosBegin| self.chaos_begin()),
             Settle::NAME => serve(params, |_: Settle| self.settle()),
@@ -355,7 +357,7 @@ impl Session {
         self.end_history();
         self.drop_empty_stacks();
         let (owed, played) = self.judge_chaos();
-        let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all() };
+        let unhealed = if end == End::Interrupted { Vec::new() } else { self.faults.heal_all(&*self.interrupted) };
         if end != End::Interrupted {
             self.record_findings();
         }

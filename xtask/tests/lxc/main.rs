@@ -26,6 +26,7 @@ mod performance;
 mod pictures;
 mod pytest;
 mod records;
+mod recovery;
 mod report;
 mod runs;
 mod shards;

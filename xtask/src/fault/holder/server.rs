@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use e2e_contract::Fault;
 
-use super::super::active::ActiveFaults;
+use super::super::active::{ActiveFaults, RecoveryTime};
 use super::protocol::{Ask, LiveFault, RebootSeen, Refusal, Reply, file, socket};
 use crate::error::Error;
 use crate::guard::{Guard, Slot};
@@ -111,7 +111,7 @@ impl Holder {
 
     fn heal(&self, fault: u64) -> anyhow::Result<Reply> {
         self.restore_after_reboots(); // of a reboot a moment ago: what it has undone is done again before it is healed
-        let evidence = self.active.heal(fault, &|_| ())?;
+        let evidence = self.active.heal(fault, &|_| (), RecoveryTime::Probes, &|| false)?;
         self.change(|on| on.retain(|live| live.fault != fault))?;
         Ok(Reply::Healed { evidence })
     }

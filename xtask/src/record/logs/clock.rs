@@ -93,6 +93,8 @@ mod tests {
             before: None,
             evidence: String::new(),
             lasted: None,
+            planned_ms: None,
+            late_ms: None,
             duration_ms: 500.0,
         }
     }

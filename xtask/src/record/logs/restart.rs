@@ -134,6 +134,8 @@ mod tests {
             before: None,
             evidence: String::new(),
             lasted: None,
+            planned_ms: None,
+            late_ms: None,
             duration_ms: 1.0,
         };
         let finding = |about: &str| Event::Finding {

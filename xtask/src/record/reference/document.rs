@@ -56,6 +56,7 @@ fn document() -> String {
         (OUTCOME, "FaultCounts"),
         (EVENT, "FaultLasted"),
         (EVENT, "LastedState"),
+        (OUTCOME, "Lateness"),
         (EVENT, "Onward"),
         (COMPARISON, "Way"),
         (VERDICT, "Decision"),

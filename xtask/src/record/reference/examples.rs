@@ -9,7 +9,7 @@ use e2e_contract::{
 use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
     CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultLasted, FaultObserved, LastedState,
-    Machine, Onward, Outcome, RecordedPatience, RunSetup, Verdict, Way,
+    Lateness, Machine, Onward, Outcome, RecordedPatience, RunSetup, Verdict, Way,
 };
 
 fn case() -> CaseId {
@@ -138,6 +138,8 @@ fn of_faults() -> Vec<Event> {
         before: Some("a reply came after 0.1 ms".into()),
         evidence: evidence.into(),
         lasted: None,
+        planned_ms: Some(2000),
+        late_ms: Some(135),
         duration_ms: 12.5,
     };
     let lasted = FaultLasted { state: LastedState::UntilNow, detail: "a reply came after 50.4 ms".into() };
@@ -243,7 +245,12 @@ fn of_the_end() -> Vec<Event> {
             duration_ms: 2240.0,
             last_words: vec!["scenario.log:".into(), "  19999 rows".into()],
             folder: "data_pipeline/data_ingestion/small".into(),
-            faults: Some(FaultCounts { planned: 8, bit: 7, refused: 1 }),
+            faults: Some(FaultCounts {
+                planned: 8,
+                bit: 7,
+                refused: 1,
+                lateness: Some(Lateness { median_ms: 120, max_ms: 480, displaced: 0 }),
+            }),
         },
         Event::CaseJudged { case: case(), verdict: Verdict::Failed },
         Event::Warning { message: "template old is privileged".into() },

@@ -58,6 +58,8 @@ pub struct AttemptView {
     pub commands: Table<CommandRow>,
     /// The faults.
     pub chaos: Option<Chaos>,
+    /// How late the faults of its schedule were.
+    pub lateness: Option<String>,
     /// Why nothing is known of what was measured.
     pub measured_problem: Option<String>,
     /// What was measured.
@@ -223,6 +225,7 @@ impl Source<'_> {
             findings: findings(&story),
             commands: commands(&story),
             chaos,
+            lateness: attempt.faults.and_then(|faults| faults.lateness).map(|lateness| lateness.to_string()),
             measured_problem,
             operations: performance.as_ref().map(operations).transpose()?.unwrap_or_default(),
             metrics: metrics(&story),

@@ -35,6 +35,8 @@ pub struct FaultRow {
     pub planned: Option<(Moment, String)>,
     /// When it bit and how long it was on.
     pub played: Option<(Moment, String)>,
+    /// From its planned begin until it was seen to bite.
+    pub late: Option<String>,
     /// What became of it.
     pub fate: Word,
     /// What was seen when it bit, or why it was not done.
@@ -97,7 +99,8 @@ fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     let row = |planned: &crate::fault::Planned| {
         let played = file.played.iter().find(|played| played.number == planned.number);
         let span = |from: u64, to: u64| Some((moment(at(from)), duration(to.saturating_sub(from) as f64)));
-        let (fate, played, evidence, healed) = match played.map(|played| &played.fate) {
+        let played_fate = played.map(|played| &played.fate);
+        let (fate, played, evidence, healed) = match played_fate {
             Some(Fate::Bit { bitten_ms, healed_ms, evidence, healed, .. }) => {
                 (BIT, span(*bitten_ms, *healed_ms), evidence.clone(), healed.clone())
             }
@@ -106,7 +109,16 @@ fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
             Some(Fate::NotReached) => (NOT_REACHED, None, String::new(), String::new()),
             None => seen(planned.number, story),
         };
+        let late = match played_fate {
+            Some(Fate::Bit { late_ms, .. }) => Some(*late_ms as f64),
+            _ => story
+                .faults
+                .iter()
+                .find(|broken| broken.scheduled == Some(planned.number))
+                .map(|broken| broken.bit_ms - at(planned.at_ms)),
+        };
         let row = FaultRow {
+            late: late.filter(|_| played.is_some()).map(duration),
             number: Some(planned.number),
             container: planned.container.clone(),
             what: planned.fault.to_string(),
@@ -144,6 +156,7 @@ fn own(story: &Story, has_schedule: bool) -> impl Iterator<Item = (f64, FaultRow
             what: broken.description.to_string(),
             planned: None,
             played: Some((moment(broken.bit_ms), duration(end - broken.bit_ms))),
+            late: None,
             fate: if broken.healed.is_some() { BIT } else { LASTED },
             evidence: plain(&broken.evidence, 1000),
             healed: plain(broken.healed.as_deref().unwrap_or_default(), 1000),

@@ -130,7 +130,10 @@ fn case_view(number: usize, case: &CaseResult, attempts: Vec<AttemptView>) -> Ca
             _ => String::new(),
         },
     };
-    let faults = last.and_then(|attempt| attempt.faults).map(|it| format!("{} of {}", it.bit, it.planned));
+    let faults = last.and_then(|attempt| attempt.faults).map(|it| {
+        let is_displaced = it.lateness.is_some_and(|lateness| lateness.displaced > 0);
+        format!("{} of {}{}", it.bit, it.planned, if is_displaced { ", too late" } else { "" })
+    });
     CaseView {
         anchor: format!("case-{number}"),
         name: case.case.to_string(),

@@ -192,7 +192,8 @@ impl RunResult<'_> {
                 0 => String::new(),
                 refused => format!(", {refused} could not be done"),
             };
-            return Some(format!("{} of {} bit{refused}{}", faults.bit, faults.planned, kinds(story)));
+            let late = faults.lateness.map_or_else(String::new, |lateness| format!("; {lateness}"));
+            return Some(format!("{} of {} bit{refused}{}{late}", faults.bit, faults.planned, kinds(story)));
         }
         (!story.bites.is_empty()).then(|| {
             let all: u32 = story.bites.values().sum();

@@ -38,6 +38,8 @@ pub fn fault(name: &str, number: u64, container: &str, description: Fault) -> Fa
         before: None,
         evidence: "a packet was lost".into(),
         lasted: None,
+        planned_ms: None,
+        late_ms: None,
         duration_ms: 5.0,
     }
 }
@@ -165,7 +167,7 @@ pub fn record() -> RunRecord {
         folder: name.replace(':', "/"),
         faults,
     };
-    let faults = FaultCounts { planned: 8, bit: 2, refused: 1 };
+    let faults = FaultCounts { planned: 8, bit: 2, refused: 1, lateness: None };
     let cases = vec![
         CaseResult {
             case: case(INGESTION),

@@ -1,0 +1,59 @@
+//! Work on a container that may reboot by itself meanwhile: that is the product's doing, and no failure of the host.
+
+use super::injection::NotTakenBack;
+use crate::error::Error;
+use crate::lab::{Container, Lab, Outage};
+
+/// Times that something is done on a container that reboots each time.
+const TRIES_MAX: u32 = 3;
+
+/// A container did not stay up for long enough: nothing can be done to it as things stand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{container} does not stay up: it has rebooted by itself, {reboots} times until now in this lab")]
+pub struct Reboots {
+    /// Name in the lab.
+    pub container: String,
+    /// Its reboots in this lab.
+    pub reboots: u64,
+}
+
+impl Reboots {
+    /// Those of a container until now.
+    pub(super) fn of(container: &Container) -> Self {
+        Self { container: container.machine().name.clone(), reboots: container.reboots() }
+    }
+}
+
+/// Does something on a container; where that fails because of a reboot, once more when the container is ready again.
+///
+/// # Errors
+/// [`Reboots`] where it reboots each time; else the work's own.
+pub(super) fn despite_reboots<T>(
+    lab: &Lab,
+    container: &Container,
+    mut work: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    for _ in 0..TRIES_MAX {
+        let reboots = container.reboots();
+        match work() {
+            Err(error) if may_be_of_reboot(&error) && has_rebooted(lab, container, reboots, &error) => {}
+            done => return done,
+        }
+        lab.wait_until_it_runs(container)?;
+        // One that is not ready in time is asked all the same.
+        let _ = lab.wait_until_ready_again(container, None, &|| container.reboots() > reboots + 1);
+    }
+    Err(Reboots::of(container).into())
+}
+
+fn may_be_of_reboot(error: &anyhow::Error) -> bool {
+    let is_of_host =
+        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(Error::Host { .. }));
+    !error.is::<NotTakenBack>() && !error.chain().any(|cause| cause.is::<Outage>() || is_of_host(cause))
+}
+
+/// A parameter that names nothing is wrong at any time, so no sign is waited for.
+fn has_rebooted(lab: &Lab, container: &Container, reboots: u64, error: &anyhow::Error) -> bool {
+    let is_usage = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Usage(_))));
+    container.reboots() > reboots || (!is_usage && lab.has_rebooted_since(container, reboots))
+}
