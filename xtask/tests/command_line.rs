@@ -370,3 +370,35 @@ fn the_projects_folder_is_named_by_a_flag_above_the_environment() {
     assert_eq!(root(&["--root", &other])["value"], other);
     assert_eq!(root(&["--root", &other])["origin"], json!({ "kind": "flag", "flag": "--root" }));
 }
+
+#[test]
+fn a_full_standard_output_is_an_error_and_a_closed_one_is_none() {
+    let folder = project("name = 'x'\n");
+    let verbs: [&[&str]; 8] = [
+        &["runs"],
+        &["runs", "--format", "json"],
+        &["ps"],
+        &["config", "show"],
+        &["fault", "list"],
+        &["image", "list"],
+        &["e2e", "--list"],
+        &["baseline", "list", "--format", "json"],
+    ];
+    // Nobody reads from the pipe any more when the verb begins.
+    let closed = "mkfifo pipe && exec 3<>pipe 4>pipe 3<&- && rm pipe && exec \"$@\" >&4";
+    for verb in verbs {
+        for (script, status, part) in [
+            ("exec \"$@\" > /dev/full", 3, "error: writing to standard output: No space left on device"),
+            (closed, 0, ""),
+        ] {
+            let mut shell = Command::new("sh").args(["-c", script, "sh", env!("CARGO_BIN_EXE_xtask")]).args(verb);
+            for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("E2E_")) {
+                shell = shell.env_remove(name);
+            }
+            let output = shell.dir(folder.path()).deadline(DEADLINE).output().unwrap();
+            let said = stderr(&output);
+            assert_eq!(output.status, status, "{verb:?}: {said}");
+            assert!(said.contains(part) && !said.contains("panicked"), "{verb:?}: {said}");
+        }
+    }
+}

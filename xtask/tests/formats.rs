@@ -222,7 +222,7 @@ fn run(root: &Path) -> PastRun {
     std::fs::write(folder.join("events.jsonl"), lines).unwrap();
     std::fs::write(folder.join("run.json"), serde_json::to_vec(&record).unwrap()).unwrap();
     let run = PastRun::read(folder).unwrap();
-    assert_eq!(write_all(&run, &RunDir::of(&run, Invoker::find())), [""; 0]);
+    assert_eq!(write_all(&run, &RunDir::of(&run, Invoker::find()).unwrap()), [""; 0]);
     run
 }
 
@@ -412,11 +412,58 @@ fn an_unreadable_record_is_a_problem_and_no_panic() {
     let run = run(root.path());
     std::fs::write(run.folder.join("shop/orders/bad/performance.json"), "{").unwrap();
     // A file that is damaged costs its own part of a report, which says so.
-    assert_eq!(write_all(&run, &RunDir::of(&run, Invoker::find())), Vec::<String>::new());
+    assert_eq!(write_all(&run, &RunDir::of(&run, Invoker::find()).unwrap()), Vec::<String>::new());
     let trace = std::fs::read_to_string(run.folder.join("trace.json")).unwrap();
     assert!(trace.contains("no curves") && trace.contains("this is no performance.json"), "{trace}");
     std::fs::write(run.folder.join("events.jsonl"), "{\n").unwrap();
-    let problems = write_all(&run, &RunDir::of(&run, Invoker::find()));
+    let problems = write_all(&run, &RunDir::of(&run, Invoker::find()).unwrap());
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(run.record.cases[0].verdict, Verdict::Passed);
+}
+
+#[test]
+fn no_report_has_raw_control_characters_or_marks_that_turn_text() {
+    let hostile = "\u{1b}[2J\u{1b}]0;t\u{7}\0\u{8}\u{9b}5A\u{202e}dcba\u{2066}\u{feff}\u{7f}\r. <b>";
+    let event = |event: &str, more: serde_json::Value| {
+        let mut line = serde_json::json!({ "at_ms": 1000, "event": event, "case": "a/b:c" });
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        format!("{line}\n")
+    };
+    let cause = serde_json::json!({ "cause": "check", "message": hostile });
+    let outcome = serde_json::json!({ "outcome": "failed", "cause": cause });
+    let check = serde_json::json!({ "passed": false, "condition": hostile, "message": hostile, "values": hostile,
+        "file": "main.rs", "line": 7 });
+    let exec =
+        serde_json::json!({ "container": "db", "command": hostile, "status": 1, "duration_ms": 5, "timed_out": false });
+    let ended = serde_json::json!({ "attempt": 1, "outcome": outcome, "duration_ms": 4000, "last_words": [hostile],
+        "folder": "a/b" });
+    let events = [
+        event("case_started", serde_json::json!({ "attempt": 1 })),
+        event("step_started", serde_json::json!({ "name": hostile, "depth": 0 })),
+        event("exec", exec),
+        event("check", check),
+        event("case_ended", ended),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+    std::fs::write(folder.path().join("events.jsonl"), events.concat()).unwrap();
+    std::fs::write(folder.path().join("a/b/scenario.log"), hostile).unwrap();
+    let record = serde_json::json!({ "format_version": 1, "run_id": "run-1", "started_at": "2026-01-01T00:00:00.000Z",
+        "duration_ms": 6000, "engine_version": "0.1.0", "user": "user", "shuffle_seed": null, "chaos_seed": null,
+        "layers": {}, "privileged": [], "cases": [{ "case": "a/b:c", "verdict": "failed", "attempts": [{
+        "outcome": "failed", "cause": cause, "duration_ms": 4000, "folder": "a/b" }] }], "counts": { "passed": 0,
+        "failed": 1, "flaky": 0, "infrastructure": 0, "interrupted": 0, "skipped": 0 }, "cleanup_failures": [hostile],
+        "exit_code": 1, "command": ["e2e", hostile], "packages": {} });
+    std::fs::write(folder.path().join("run.json"), record.to_string()).unwrap();
+    let run = PastRun::read(folder.path().to_owned()).unwrap();
+    let dir = RunDir::of(&run, Invoker::find()).unwrap();
+    assert_eq!(write_all(&run, &dir), Vec::<String>::new());
+    for name in ["report.html", "junit.xml", "summary.md"] {
+        let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let bad: Vec<&str> = text.lines().filter(|line| !xtask::record::is_visible(line)).collect();
+        assert!(bad.is_empty(), "{name}: {bad:?}");
+        for part in ["␛[2J", "␇␀", "[U+202E]dcba"] {
+            assert!(text.contains(part), "{name} shows {part}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("cli/live_logs.rs", "e2e --keep-containers=always", KEPT),
     ("cli/live_logs.rs", "up TEMPLATE", ("slots.rs", "a_run_in_the_slot_leaves_room_in_another")),
     ("cli/up.rs", "up TEMPLATE --slot N", ("slots.rs", "a_run_in_the_slot_leaves_room_in_another")),
+    ("cli/doctor.rs", "image prune", DAMAGED),
     ("error.rs", "image prune", LAYERS),
     ("fault/holder/client.rs", "down --slot {name}", ("slots.rs", "faults_whose_holder_was_killed_go_with_their_lab")),
     ("fault/schedule.rs", "fault list", WITHOUT_LAB),
@@ -32,6 +33,7 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("image/build.rs", "image prune", LAYERS),
     ("image/lock.rs", "image build", LAYERS),
     ("image/store.rs", "image prune", LAYERS),
+    ("image/store.rs", "ps", DAMAGED),
     ("lab/live.rs", "fault heal --all", FROZEN),
     ("lab/live.rs", "ps", FROZEN),
     ("lab/log_folder.rs", "clean --slot {}", OTHER_SLOT),
@@ -45,6 +47,7 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
 
 const WITHOUT_LAB: (&str, &str) = ("slots.rs", "help_without_a_lab_can_be_carried_out");
 const LAYERS: (&str, &str) = ("slots.rs", "help_for_layers_can_be_carried_out");
+const DAMAGED: (&str, &str) = ("alone/image.rs", "a_damaged_layer_is_told_removed_and_built_again");
 const FROZEN: (&str, &str) = ("slots.rs", "a_machine_that_stands_still_is_healed");
 const STOPPED: (&str, &str) = ("slots.rs", "a_guard_that_stands_still_is_let_go_on_and_goes");
 const OTHER_SLOT: (&str, &str) = ("slots.rs", "a_container_of_another_slot_is_named_with_its_slot");

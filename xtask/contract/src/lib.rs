@@ -15,7 +15,7 @@ mod unique;
 
 pub use fault::{Direction, Fault, Partition};
 pub use method::*;
-pub use range::{ParameterRange, is_absolute_path};
+pub use range::{ParameterRange, check_name, is_absolute_path};
 pub use rpc::*;
 pub use stream::Stream;
 

@@ -275,12 +275,13 @@ pub enum Edge {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MeasureBegin {
-    /// The operation's name, unique in its scenario, snake_case.
+    /// The operation's name, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
     pub operation: String,
     /// How many repetitions the scenario's author planned; 1 for a one-shot operation.
     pub repetitions: u32,
 }
-method!(MeasureBegin, "measure.begin", Measurement);
+method!(MeasureBegin, "measure.begin", Measurement,
+    InvalidParams: "its name is not in snake_case");
 
 /// Names one open measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,7 +320,7 @@ pub struct Measured {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// Its name, unique in its scenario, snake_case.
+    /// Its name, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
     pub name: String,
     /// In `unit`; a finite number.
     pub value: f64,
@@ -329,7 +330,7 @@ pub struct Metric {
     pub better: Better,
 }
 method!(Metric, "metric", Done,
-    InvalidParams: "its value is not finite, or it has another unit or direction than before");
+    InvalidParams: "its name is not in snake_case, its value is not finite, or it has another unit or direction than before");
 
 /// Which values of a metric are the good ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

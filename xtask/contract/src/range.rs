@@ -115,6 +115,27 @@ pub fn deadline_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     Ok(deadline_ms)
 }
 
+/// Longest name of an operation or a metric, in bytes.
+const NAME_BYTES_MAX: usize = 100;
+
+/// Checks the name of a measured operation or a metric: snake_case, because reports, baselines and limits find it by that.
+///
+/// # Errors
+/// The name, and what it has to be.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(fits)
+    {
+        return Ok(());
+    }
+    let begin: String = name.chars().take(NAME_BYTES_MAX).collect();
+    Err(format!(
+        "{begin:?} is no name in snake_case: lowercase letters, digits and '_', a letter first, at most {NAME_BYTES_MAX} bytes"
+    ))
+}
+
 /// Tells whether a text is an absolute path that means one place only.
 #[must_use]
 pub fn is_absolute_path(text: &str) -> bool {
@@ -225,6 +246,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn names_of_operations_are_snake_case() {
+        for name in ["restore", "p99_ms", "a"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "Restore", "two words", "a-b", "1st", "_a", "ä", "a\n", "a/b", &"a".repeat(101)] {
+            assert!(check_name(name).is_err_and(|why| why.contains("is no name in snake_case")), "{name:?}");
+        }
+    }
 
     fn refused(fault: &Value, expected: &str) {
         let problem = serde_json::from_value::<Fault>(fault.clone()).unwrap_err().to_string();

@@ -1,7 +1,5 @@
 //! `cargo xtask baseline`: the committed baselines, looked at and tidied; `cargo xtask baseline-update` makes them.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -15,6 +13,7 @@ use crate::error::{EXIT_PASSED, EXIT_USAGE, Error};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::{CaseId, Comparison};
+use crate::report::terminal::println;
 
 /// Look at the committed baselines.
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,5 @@
 //! `cargo xtask baseline-update`: takes new baselines, and shows what they say against the old ones.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +19,7 @@ use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::{Project, RepeatTime, word_within};
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
+use crate::report::terminal::println;
 use crate::run::{self, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
 
 /// Take baselines on this machine, to be committed.

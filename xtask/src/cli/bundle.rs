@@ -1,7 +1,5 @@
 //! `cargo xtask bundle`: a run in one file, to be repeated elsewhere.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -14,6 +12,7 @@ use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::program;
 use crate::record::{PastRun, RUNS_FOLDER};
+use crate::report::terminal::println;
 
 /// Pack a run into one file, to be repeated elsewhere
 ///

@@ -1,7 +1,5 @@
 //! `cargo xtask clean`: removes kept labs and what killed runs left, on this host.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::Path;
 
 use super::up::{self, Ended};
@@ -12,6 +10,7 @@ use crate::host::apparmor;
 use crate::host::invoker::is_root;
 use crate::host::lxc::LOG_PATH;
 use crate::lab::log_folder::{self, Chosen};
+use crate::report::terminal::println;
 
 /// Remove kept labs, and what killed runs left.
 ///

@@ -15,11 +15,11 @@ use super::{
     forward, guard, guest_order, help, host_tests, image, init, judge_check, logs, merge, netqueue, new, pcap, ps,
     report, runs, setup, shrink, test, up,
 };
-use crate::error::Error;
+use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
 use crate::host::patience;
 use crate::manifest::{Defaults, PatienceFactor};
-use crate::report::terminal::Terminal;
+use crate::report::terminal::{Terminal, check_stdout};
 
 /// Multi-machine end-to-end tests on LXC containers.
 #[derive(Debug, Parser)]
@@ -174,7 +174,14 @@ impl Cli {
         let context = Context { root, root_origin, settings, format: self.format, terminal: Arc::clone(&terminal) };
         let done = self.verb.carry_out(&context);
         terminal.end(); // before an error is printed
-        done
+        match (done, check_stdout()) {
+            (Ok(EXIT_PASSED), Err(error)) => Err(error),
+            (Ok(status), Err(error)) => {
+                terminal.warn(&format!("{error:#}"));
+                Ok(status)
+            }
+            (done, _) => done,
+        }
     }
 
     /// The project's folder, and what names it.

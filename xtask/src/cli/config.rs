@@ -1,7 +1,5 @@
 //! `cargo xtask config`: what is set, and where it came from.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use serde_json::{Number, Value, json};
 
 use super::settings::{Origin, Row, RunFlags, Settings};
@@ -11,6 +9,7 @@ use crate::guard::state_dir;
 use crate::host::patience::{Patience, patience};
 use crate::manifest::{PatienceFactor, Timeout, nearest};
 use crate::record::RecordedPatience;
+use crate::report::terminal::println;
 
 /// Variables of this prefix that are no settings, and have a meaning.
 const OTHER_VARIABLES: [&str; 6] =

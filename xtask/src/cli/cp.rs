@@ -1,7 +1,5 @@
 //! `cp`: files and folders into a container of a live lab, and out of it.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::Path;
 
 use serde_json::json;
@@ -11,6 +9,7 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::{Invoker, is_root};
 use crate::lab::{Existing, Inside};
+use crate::report::terminal::println;
 use crate::run::Interrupt;
 
 /// Copy files into a container of a live lab, or out of it.

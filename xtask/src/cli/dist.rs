@@ -1,7 +1,5 @@
 //! `cargo xtask dist`: the engine as files to install elsewhere.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -9,6 +7,7 @@ use serde_json::json;
 use super::{Cli, Context, Format};
 use crate::dist::{self, Linkage, Profile};
 use crate::error::EXIT_PASSED;
+use crate::report::terminal::println;
 
 /// Build the engine to be installed elsewhere.
 ///

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
+use crate::guard::state_dir;
 use crate::host::doctor::{Finding, Group, Status, Subject, examine, required_tools_missing};
 use crate::host::invoker::is_root;
 use crate::host::packages::{Use, Uses};
@@ -60,8 +61,18 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
     let subject = subject(root);
     let mut findings = examine(&subject);
+    findings.extend(damaged_layers());
     findings.push(lab(root, &subject));
     findings
+}
+
+/// Finds layers that cannot be used, where this user may look for them.
+fn damaged_layers() -> Option<Finding> {
+    let damaged = image::Store::of_this_machine().damaged().unwrap_or_default();
+    let (first, more) = (damaged.first()?, damaged.len() - 1);
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    let seen = format!("layer {} is damaged: {}{more}", first.0, first.1);
+    Some(Finding::warning(Group::Lab, "layers", seen, "cargo xtask image prune"))
 }
 
 /// Makes one lab, where that can be tried.
@@ -100,6 +111,7 @@ const TEST_PROJECT: &str = "xtask/tests/project/e2e.toml";
 /// What the project in this folder asks of the machine; the usual where there is none, so that doctor works anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+    let state_dir = state_dir();
     match Project::read(root) {
         Ok(project) => {
             let IdRange { first, count } = project.ids;
@@ -107,9 +119,11 @@ pub(super) fn subject(root: &Path) -> Subject {
             if root.join(TEST_PROJECT).is_file() {
                 uses.insert(Use::Guests);
             }
-            Subject { target_dir, ids_first: first, ids_count: count, uses }
+            Subject { target_dir, state_dir, ids_first: first, ids_count: count, uses }
         }
-        Err(_) => Subject { target_dir, ids_first: 100_000, ids_count: 65_536, uses: Use::OF_TEMPLATES.into() },
+        Err(_) => {
+            Subject { target_dir, state_dir, ids_first: 100_000, ids_count: 65_536, uses: Use::OF_TEMPLATES.into() }
+        }
     }
 }
 

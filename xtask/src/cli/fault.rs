@@ -1,7 +1,5 @@
 //! `cargo xtask fault`: the catalogue of faults, shown and tried; faults on labs that stay are in `fault_live.rs`.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use e2e_contract::Fault;
 use serde_json::{Value, json};
 
@@ -16,7 +14,7 @@ use crate::host::invoker::is_root;
 use crate::image;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;
-use crate::report::terminal::Amount;
+use crate::report::terminal::{Amount, println};
 use crate::run::{Interrupt, Trial, Trials, Tried};
 
 /// Show faults, try them, or do them to a lab that stays.

@@ -1,7 +1,5 @@
 //! `fault inject`, `fault heal` and `fault list --live`: faults on a lab that stays.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use serde_json::{Value, json};
 
 use super::choice::{InLab, lab_in};
@@ -11,6 +9,7 @@ use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, HeldFaults, LiveFault, LiveFaults};
 use crate::guard::Slot;
 use crate::program;
+use crate::report::terminal::println;
 
 /// What `fault inject` is given.
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,5 @@
 //! `forward`: a port of this host's loopback that leads into a live lab.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::forward::{Forward, Target};
 use crate::host::invoker::is_root;
+use crate::report::terminal::println;
 use crate::run::Interrupt;
 
 /// How often it is looked whether the lab is still there.

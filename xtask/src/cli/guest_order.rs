@@ -1,12 +1,11 @@
 //! The hidden verb that a guest's first process starts: carries out the order that another machine wrote.
 
-#![expect(clippy::print_stdout, reason = "a guest's console is all that is seen of it")]
-
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use crate::error::EXIT_PASSED;
+use crate::report::terminal::println;
 use crate::selftest::guest::{Order, carry_out};
 
 /// Arguments of the verb.

@@ -1,13 +1,12 @@
 //! The hidden verb that carries `cargo xtask test host` out, as root; and its options there.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::PathBuf;
 
 use super::Context;
 use crate::error::Error;
 use crate::guard::state_dir;
 use crate::host::invoker::is_root;
+use crate::report::terminal::println;
 use crate::selftest::guest::{self, Kind, Options};
 
 /// Options of the part `host` of the tests.

@@ -9,8 +9,9 @@ use super::{Context, Format, sudo};
 use crate::error::Error;
 use crate::image::{Difference, LayerStatus, LockFile, Removal, Replacement, Store, StoredLayer, ensure, status};
 use crate::manifest::Project;
+use crate::program;
 use crate::record::Recorder;
-use crate::report::terminal::Terminal;
+use crate::report::terminal::{Terminal, println};
 use crate::run::{Interrupt, layer_event};
 
 /// Of everything printed with `--format json`.
@@ -41,7 +42,7 @@ enum Verb {
         #[arg(required = true, value_name = "TEMPLATE")]
         names: Vec<String>,
     },
-    /// Removes every layer that no template of the project uses, unless a lab does.
+    /// Removes every layer that is damaged or that no template of the project uses, unless a lab does.
     Prune,
 }
 
@@ -68,16 +69,20 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return sudo::again();
     }
     match &args.verb {
-        Verb::List => list(&project, context.format),
+        Verb::List => list(&project, context.format, &context.terminal),
         Verb::Build(args) => build(&project, args, context),
         Verb::Rm { names } => remove(&project, names, &context.terminal),
         Verb::Prune => prune(&project, &context.terminal),
     }
 }
 
-fn list(project: &Project, format: Format) -> anyhow::Result<u8> {
+fn list(project: &Project, format: Format, terminal: &Terminal) -> anyhow::Result<u8> {
     let layers = status(project, &all(project), &[])?;
     show(&layers, format)?;
+    // Who may not look into the store is told of its templates' layers all the same.
+    for (hash, why) in Store::of_this_machine().damaged().unwrap_or_default() {
+        terminal.warn(&format!("layer {hash} is damaged: {why}; `{} image prune` removes it", program::name()));
+    }
     Ok(0)
 }
 
@@ -121,7 +126,9 @@ fn remove(project: &Project, names: &[String], terminal: &Terminal) -> anyhow::R
     }
     let store = Store::of_this_machine();
     let layers = status(project, names, &[])?;
-    let wanted = layers.iter().filter(|layer| names.contains(&layer.template) && layer.stored.is_some());
+    let wanted = layers
+        .iter()
+        .filter(|layer| names.contains(&layer.template) && (layer.stored.is_some() || layer.damage.is_some()));
     remove_layers(&store, wanted.map(|layer| (layer.hash.as_str(), layer.template.as_str())), terminal)
 }
 
@@ -131,11 +138,10 @@ fn prune(project: &Project, terminal: &Terminal) -> anyhow::Result<u8> {
     let used = status(project, &all(project), &[])?;
     let stored = store.list()?;
     let unused = stored.iter().filter(|layer| !used.iter().any(|status| status.hash == layer.record.hash));
-    remove_layers(
-        &store,
-        unused.map(|StoredLayer { record, .. }| (record.hash.as_str(), record.template.as_str())),
-        terminal,
-    )
+    let unused = unused.map(|StoredLayer { record, .. }| (record.hash.as_str(), record.template.as_str()));
+    let damaged = store.damaged()?;
+    let damaged = damaged.iter().map(|(hash, _)| (hash.as_str(), "damaged"));
+    remove_layers(&store, unused.chain(damaged), terminal)
 }
 
 fn remove_layers<'a>(
@@ -174,19 +180,18 @@ fn refuse(differences: &[Difference]) -> anyhow::Result<()> {
     Err(Error::Usage(format!("containers/lock.json differs:\n  {}\n  cure: {cure}", lines.join("\n  "))).into())
 }
 
-#[expect(clippy::print_stdout, reason = "results go to stdout")]
 fn show(layers: &[LayerStatus], format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         println!("{}", serde_json::to_string(&json!({ "format_version": FORMAT_VERSION, "layers": layers }))?);
         return Ok(());
     }
-    println!("{:<16} {:<16} {:<6} {:>9} {:>9}", "TEMPLATE", "LAYER", "CACHED", "SIZE", "AGE");
-    for LayerStatus { template, hash, stored, .. } in layers {
+    println!("{:<16} {:<16} {:<7} {:>9} {:>9}", "TEMPLATE", "LAYER", "CACHED", "SIZE", "AGE");
+    for LayerStatus { template, hash, stored, damage, .. } in layers {
         let (cached, size, age) = match stored {
             Some(record) => ("yes", mebibytes(record.size_bytes), age(record.created_unix_s)),
-            None => ("no", "-".to_owned(), "-".to_owned()),
+            None => (if damage.is_some() { "damaged" } else { "no" }, "-".to_owned(), "-".to_owned()),
         };
-        println!("{template:<16} {hash:<16} {cached:<6} {size:>9} {age:>9}");
+        println!("{template:<16} {hash:<16} {cached:<7} {size:>9} {age:>9}");
     }
     Ok(())
 }

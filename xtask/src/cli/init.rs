@@ -1,7 +1,5 @@
 //! `cargo xtask init`: a project for another product, which passes as it is.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -11,6 +9,7 @@ use crate::error::EXIT_PASSED;
 use crate::host::shell::quote;
 use crate::manifest::Starter;
 use crate::program;
+use crate::report::terminal::println;
 
 /// Make a project for another product.
 ///

@@ -1,7 +1,5 @@
 //! `cargo xtask judge-check`: how often the rules of verdicts are wrong, on recorded timings.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -15,6 +13,7 @@ use crate::host::packages::{Use, Uses};
 use crate::input;
 use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
+use crate::report::terminal::println;
 use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
 /// Show how often verdicts on timings are wrong.

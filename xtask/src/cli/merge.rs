@@ -1,13 +1,12 @@
 //! `cargo xtask merge`: one record, one report and one exit code of the shards of a suite.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::PathBuf;
 
 use super::{Context, Format, reports};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::Shards;
+use crate::report::terminal::println;
 
 /// Join the records of a suite's shards into one run
 ///

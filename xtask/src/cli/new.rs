@@ -1,7 +1,5 @@
 //! `cargo xtask new`: a scenario that runs and passes at once.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::Path;
 
 use serde_json::json;
@@ -10,6 +8,7 @@ use super::{Context, Format};
 use crate::error::EXIT_PASSED;
 use crate::manifest::{Language, Project, Skeleton};
 use crate::program;
+use crate::report::terminal::println;
 
 /// Make a scenario that passes at once, to make your own of.
 #[derive(Debug, clap::Args)]

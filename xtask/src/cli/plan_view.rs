@@ -1,7 +1,5 @@
 //! A plan, shown: `e2e --list` and `e2e --dry-run`.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use super::Format;
 use crate::image::LayerStatus;
 use crate::manifest::Project;
 use crate::plan::Plan;
+use crate::report::terminal::println;
 use crate::run::Schedules;
 
 /// Shows the scenarios of a plan with their cases, tags and known defects.

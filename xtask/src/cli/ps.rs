@@ -1,7 +1,5 @@
 //! `ps`: the labs and containers that exist now.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +11,7 @@ use crate::fault::{LiveFault, LiveFaults};
 use crate::guard::Slot;
 use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveMachine, MachineState, Used};
+use crate::report::terminal::println;
 
 /// Between the two looks that a share of a processor needs.
 const SAMPLE: Duration = Duration::from_millis(200);

@@ -1,7 +1,5 @@
 //! `cargo xtask report`: the page that explains a run, made again from its record, or two runs side by side.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +12,7 @@ use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which};
 use crate::record::{PastRun, RunDir};
 use crate::report::html;
-use crate::report::terminal::Terminal;
+use crate::report::terminal::{Terminal, println};
 
 /// Bound on how long it may take to start a browser.
 const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
@@ -65,7 +63,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 /// Writes the page of a run; the answer is its path and its size.
 fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyhow::Result<(PathBuf, usize)> {
     let run = PastRun::find(root, run)?;
-    let dir = RunDir::of(&run, owner.clone());
+    let dir = RunDir::of(&run, owner.clone())?;
     // The folder is the user's, who may plant links there: it is read with the user's rights.
     let text = dir.act(|| html::page(&run, &run.events()?))?;
     // What is missing stands on the page; whoever waits for the path shall know it too.
@@ -77,7 +75,7 @@ fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyh
 /// Writes the page of two runs into the second one's folder; the answer is its path and its size.
 fn compare(root: &Path, first: &str, second: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
     let (first, second) = (PastRun::find(root, first)?, PastRun::find(root, second)?);
-    let dir = RunDir::of(&second, owner.clone());
+    let dir = RunDir::of(&second, owner.clone())?;
     let text = dir.act(|| html::side_by_side(&first, &second))?;
     let name = first.folder.file_name().map_or_else(|| "another-run".into(), |name| name.to_string_lossy());
     let file = format!("compared-with-{name}.html");

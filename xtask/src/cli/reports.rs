@@ -1,6 +1,6 @@
 //! The reports of a run that has just ended: into its folder, and to GitHub where that is what runs it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "annotations are read from the output of a step")]
+#![expect(clippy::print_stderr, reason = "annotations are read from the output of a step")]
 
 use std::fs::File;
 use std::io::Write as _;
@@ -16,6 +16,7 @@ use crate::manifest::Project;
 use crate::record::{Event, PastRun, RUNS_FOLDER, RunDir, Stamped};
 use crate::report::annotations::{self, Checkout};
 use crate::report::files;
+use crate::report::terminal::println;
 
 /// Learns the name of the run from its events: also of one that ends with an error.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +69,10 @@ impl Reports {
 /// Writes the reports of a run. What cannot be written is said.
 pub fn write(run: &PastRun, project: &Project, context: &Context) -> Reports {
     let owner = Invoker::find();
-    let mut problems = files::write_all(run, &RunDir::of(run, owner.clone()));
+    let mut problems = match RunDir::of(run, owner.clone()) {
+        Ok(dir) => files::write_all(run, &dir),
+        Err(error) => vec![format!("no report can be made: {error:#}")],
+    };
     problems.extend(tell_github(project, run, &owner, context).err().map(|error| format!("{error:#}")));
     problems.iter().for_each(|problem| context.terminal.warn(problem));
     if problems.is_empty() { Reports::Written } else { Reports::Missing }

@@ -1,7 +1,5 @@
 //! `cargo xtask runs`: the runs whose records lie here.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
@@ -14,6 +12,7 @@ use crate::manifest::{Durations, Project, RunAge, word_within};
 use crate::program;
 use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
+use crate::report::terminal::println;
 
 /// List the runs in target/e2e, show one, remove some
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,5 @@
 //! `cargo xtask shrink`: the smallest schedule that still makes a case fail.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use serde_json::json;
 
 use super::programs::ProgramsArgs;
@@ -14,6 +12,7 @@ use crate::image;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
 use crate::program;
+use crate::report::terminal::println;
 use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 
 /// Find the few faults of a run that make a case fail.

@@ -1,7 +1,5 @@
 //! `cargo xtask test`: the tests of this repository, whole or a part of them.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use clap::builder::RangedU64ValueParser;
 
 use super::host_tests::HostArgs;
@@ -11,6 +9,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::setup;
+use crate::report::terminal::println;
 use crate::selftest::{LxcTests, Repository, Stage, Verbs};
 
 /// Run the tests of this repository.
@@ -127,6 +126,7 @@ pub mod lxc {
     use super::{Context, is_root, unset};
     use crate::error::Error;
     use crate::guard::state_dir;
+    use crate::report::terminal::println;
     use crate::selftest::{LxcTests, Run, TestProgram};
 
     /// Programs and options that `test` hands over.

@@ -1,7 +1,5 @@
 //! `up`, `ttl` and `down`: a lab that stays, without a scenario.
 
-#![expect(clippy::print_stdout, reason = "results go to stdout")]
-
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -23,6 +21,7 @@ use crate::lab::log_folder::{self, Chosen};
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{Project, TimeToLive};
 use crate::program;
+use crate::report::terminal::println;
 use crate::run::{Interrupt, Stand, stand};
 
 /// Start a lab that stays.

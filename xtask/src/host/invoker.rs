@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,21 @@ impl Invoker {
         self.act(|| read_regular(path)).with_context(|| format!("reading {} as {}", path.display(), self.name))
     }
 
+    /// Reads the end of a regular file with the user's rights, at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`Invoker::read`], whatever the length.
+    pub fn read_end(&self, path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+        let read = || -> anyhow::Result<Vec<u8>> {
+            let (mut file, length) = open_regular(path)?;
+            file.seek(SeekFrom::Start(length.saturating_sub(bytes_max)))?;
+            let mut bytes = Vec::new();
+            file.take(bytes_max).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        self.act(read).with_context(|| format!("reading {} as {}", path.display(), self.name))
+    }
+
     /// Takes the user's rights for the calling thread alone, by the system calls themselves: the functions of libc and
     /// nix would change all threads of the process.
     ///
@@ -152,7 +167,7 @@ impl Invoker {
     }
 }
 
-fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
     // Without waiting: a pipe that nobody writes to would hold the engine. Without links such as /proc/self/fd/3: they
     // lead to what the engine has open, past the folders on the way there.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -165,11 +180,16 @@ fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
     if !metadata.is_file() {
         bail!("it is no regular file");
     }
+    Ok((file, metadata.len()))
+}
+
+fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let (file, length) = open_regular(path)?;
     let mut bytes = Vec::new();
-    if metadata.len() <= READ_BYTES_MAX {
+    if length <= READ_BYTES_MAX {
         file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     }
-    if metadata.len().max(bytes.len() as u64) > READ_BYTES_MAX {
+    if length.max(bytes.len() as u64) > READ_BYTES_MAX {
         bail!("it is larger than {} MiB, the most that one request takes", READ_BYTES_MAX >> 20);
     }
     Ok(bytes)
@@ -264,6 +284,10 @@ mod tests {
             let error = format!("{:#}", me.read(path).unwrap_err());
             assert!(error.contains(reason), "{error}");
         }
+        assert_eq!(me.read_end(&huge, 5).unwrap(), [0; 5], "of any length");
+        std::fs::write(folder.path().join("short"), "abc").unwrap();
+        assert_eq!(me.read_end(&folder.path().join("short"), 5).unwrap(), b"abc");
+        assert!(me.read_end(&pipe, 5).is_err());
     }
 
     #[test]

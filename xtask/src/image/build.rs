@@ -163,6 +163,7 @@ fn under_guard(
     let started = Instant::now();
     check_room(store, job)?;
     let _parents = store::lock_shared(&job.lowers)?;
+    store.clear_place(job.hash, job.template)?;
     let staging = store.staging_dir(job.hash);
     super::tree::remove(&staging).with_context(|| format!("removing {}", staging.display()))?;
     guard.make(vec![Make::Marked { path: staging.clone(), mode: 0o711 }])?;

@@ -11,7 +11,7 @@ use super::build::{Job, build, memory_for_each};
 use super::needs;
 use super::recipe::{Base, Recipe, Sources};
 use super::replacement::Replacement;
-use super::store::{self, LayerLocks, LayerRecord, Store, StoredLayer};
+use super::store::{self, LayerLocks, LayerPlace, LayerRecord, Store, StoredLayer};
 use crate::host::doctor::require_tools;
 use crate::manifest::{Origin, Project, Template};
 
@@ -84,6 +84,9 @@ pub struct LayerStatus {
     pub is_portable: bool,
     /// What is in the store; `None` when it has to be built.
     pub stored: Option<LayerRecord>,
+    /// Reason why what stands in its place cannot be used, and is built again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// One layer of the plan.
@@ -141,9 +144,15 @@ pub fn status(project: &Project, wanted: &[String], replacements: &[Replacement]
     let store = Store::of_this_machine();
     let mut statuses = Vec::new();
     for planned in plan(project, wanted, replacements)? {
+        let (stored, damage) = match store.look(&planned.hash)? {
+            LayerPlace::Empty => (None, None),
+            LayerPlace::Sound(layer) => (Some(layer.record), None),
+            LayerPlace::Damaged(why) => (None, Some(why)),
+        };
         statuses.push(LayerStatus {
             template: planned.template.name.clone(),
-            stored: store.find(&planned.hash)?.map(|layer| layer.record),
+            stored,
+            damage,
             is_portable: planned.is_portable,
             hash: planned.hash,
         });

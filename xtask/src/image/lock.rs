@@ -196,7 +196,7 @@ mod tests {
             packages: packages.iter().map(|&package| package.to_owned()).collect(),
             python_packages: Vec::new(),
         };
-        LayerStatus { template: "t".into(), hash: hash.into(), is_portable, stored: Some(record) }
+        LayerStatus { template: "t".into(), hash: hash.into(), is_portable, stored: Some(record), damage: None }
     }
 
     fn locked(status: &LayerStatus) -> LockFile {

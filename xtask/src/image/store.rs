@@ -3,6 +3,7 @@
 //! A layer appears by one rename and is never changed. Who uses it holds a shared lock on its folder; who removes it
 //! holds an exclusive one, renames it out of sight and removes it then.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -58,6 +59,28 @@ impl StoredLayer {
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.dir.join("root")
+    }
+}
+
+/// What stands in a layer's place.
+#[derive(Debug, Clone)]
+pub enum LayerPlace {
+    /// Nothing.
+    Empty,
+    /// A layer that can be used.
+    Sound(StoredLayer),
+    /// Something that cannot be used, with the reason: a build replaces it.
+    Damaged(String),
+}
+
+impl LayerPlace {
+    /// Returns the layer that can be used.
+    #[must_use]
+    pub fn sound(self) -> Option<StoredLayer> {
+        match self {
+            Self::Sound(layer) => Some(layer),
+            Self::Empty | Self::Damaged(_) => None,
+        }
     }
 }
 
@@ -135,43 +158,101 @@ impl Store {
         self.layers().join(format!(".building-{hash}"))
     }
 
-    /// A layer, if it is there.
+    /// Finds a layer that can be used.
     ///
     /// # Errors
-    /// When its record cannot be read.
+    /// When the store cannot be read.
     pub fn find(&self, hash: &str) -> anyhow::Result<Option<StoredLayer>> {
-        let dir = self.layer_dir(hash);
-        let path = dir.join("layer.json");
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other.with_context(|| format!("reading {}", path.display()))?,
-        };
-        let record: LayerRecord = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged: remove its folder, the layer is built again", path.display()))?;
-        if record.format_version != FORMAT_VERSION {
-            return Ok(None); // written by another version of the engine: built again beside it
-        }
-        Ok(Some(StoredLayer { dir, record }))
+        Ok(self.look(hash)?.sound())
     }
 
-    /// Every layer in the store, newest first.
+    /// Looks at what stands in a layer's place.
+    ///
+    /// # Errors
+    /// When it cannot be read, by which nobody knows what it is.
+    pub fn look(&self, hash: &str) -> anyhow::Result<LayerPlace> {
+        let dir = self.layer_dir(hash);
+        if !fs::exists(&dir).with_context(|| format!("looking for {}", dir.display()))? {
+            return Ok(LayerPlace::Empty);
+        }
+        let path = dir.join("layer.json");
+        let text = match fs::read(&path) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory) =>
+            {
+                return Ok(LayerPlace::Damaged("it has no layer.json".into()));
+            }
+            other => other.with_context(|| format!("reading {}", path.display()))?,
+        };
+        Ok(match serde_json::from_slice::<LayerRecord>(&text) {
+            Err(error) => LayerPlace::Damaged(format!("its layer.json cannot be read: {error}")),
+            Ok(record) if record.format_version != FORMAT_VERSION => {
+                LayerPlace::Damaged(format!("its layer.json is of version {}", record.format_version))
+            }
+            Ok(_) if !dir.join("root").is_dir() => LayerPlace::Damaged("it has no tree".into()),
+            Ok(record) => LayerPlace::Sound(StoredLayer { dir, record }),
+        })
+    }
+
+    /// Every layer in the store that can be used, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn list(&self) -> anyhow::Result<Vec<StoredLayer>> {
-        let entries = match fs::read_dir(self.layers()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.with_context(|| format!("reading {}", self.layers().display()))?,
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') {
-                found.extend(self.find(&name)?);
-            }
+        for name in self.names()? {
+            found.extend(self.find(&name)?);
         }
         found.sort_by_key(|layer| (std::cmp::Reverse(layer.record.created_unix_s), layer.record.hash.clone()));
         Ok(found)
+    }
+
+    /// Every layer in the store that cannot be used, by its name, with the reason.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn damaged(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for name in self.names()? {
+            if let LayerPlace::Damaged(why) = self.look(&name)? {
+                found.push((name, why));
+            }
+        }
+        Ok(found)
+    }
+
+    fn names(&self) -> anyhow::Result<BTreeSet<String>> {
+        let entries = match fs::read_dir(self.layers()) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(BTreeSet::new());
+            }
+            other => other.with_context(|| format!("reading {}", self.layers().display()))?,
+        };
+        let mut names = BTreeSet::new();
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            // Such as `lost+found`: strangers are left alone.
+            if name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                names.insert(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes what stands in the place of a layer that is built now, where it cannot be used: whoever builds holds the slot of
+    /// its hash.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when a lab uses it; or when it cannot be removed.
+    pub fn clear_place(&self, hash: &str, template: &str) -> anyhow::Result<()> {
+        let LayerPlace::Damaged(why) = self.look(hash)? else { return Ok(()) };
+        if self.remove(hash)? == Removal::InUse {
+            let dir = self.layer_dir(hash);
+            let problem = format!("the layer {} of template {template} is damaged and in use: {why}", dir.display());
+            let cure = "`cargo xtask ps` shows the labs: end them, then build it again".to_owned();
+            return Err(Error::Host { problem, cure }.into());
+        }
+        Ok(())
     }
 
     /// Makes a finished staging folder the layer. Nothing is at the place: whoever builds holds the slot of its hash.
@@ -340,6 +421,38 @@ mod tests {
         assert_eq!(store.remove("0123").unwrap(), Removal::Removed);
         assert!(lock_shared(&roots).unwrap_err().to_string().contains("removed in the meantime"));
         assert_eq!(fs::read_dir(store.layers()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_layer_is_told_replaced_and_removed_but_for_one_in_use() {
+        type Damage = (&'static str, fn(&Path));
+        let damages: [Damage; 5] = [
+            ("it has no layer.json", |dir| fs::remove_file(dir.join("layer.json")).unwrap()),
+            ("its layer.json cannot be read", |dir| fs::write(dir.join("layer.json"), "").unwrap()),
+            ("its layer.json cannot be read", |dir| fs::write(dir.join("layer.json"), [0xff, 0]).unwrap()),
+            ("its layer.json is of version 9", |dir| {
+                let text = fs::read_to_string(dir.join("layer.json")).unwrap();
+                fs::write(dir.join("layer.json"), text.replace("\"format_version\":1", "\"format_version\":9"))
+                    .unwrap();
+            }),
+            ("it has no tree", |dir| fs::remove_dir_all(dir.join("root")).unwrap()),
+        ];
+        for (expected, damage) in damages {
+            let (_folder, store) = store_with("0123");
+            store.publish("0123").unwrap();
+            assert!(store.damaged().unwrap().is_empty());
+            let roots = [store.layer_dir("0123").join("root")];
+            let used = lock_shared(&roots).unwrap();
+            damage(&store.layer_dir("0123"));
+            let damaged = store.damaged().unwrap();
+            assert!(damaged.len() == 1 && damaged[0].0 == "0123" && damaged[0].1.contains(expected), "{damaged:?}");
+            assert!(store.find("0123").unwrap().is_none() && store.list().unwrap().is_empty());
+            let error = store.clear_place("0123", "t").unwrap_err().to_string();
+            assert!(error.contains("damaged and in use") && store.layer_dir("0123").exists(), "{error}");
+            drop(used);
+            store.clear_place("0123", "t").unwrap();
+            assert!(!store.layer_dir("0123").exists() && store.damaged().unwrap().is_empty());
+        }
     }
 
     #[test]

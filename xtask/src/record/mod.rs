@@ -19,6 +19,7 @@ mod recorder;
 #[cfg(test)]
 mod reference;
 mod run_dir;
+mod run_dir_cure;
 mod run_events;
 mod run_list;
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub use patience::RecordedPatience;
 pub use performance::{
     Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,
 };
-pub use plain_text::plain_text;
+pub use plain_text::{is_visible, plain_text, visible_text};
 pub use readable::readable_json;
 pub use recorder::{Recorder, milliseconds};
 pub use run_dir::RunDir;

@@ -39,6 +39,12 @@ impl PastRun {
         })
     }
 
+    /// Tells whether a folder is a run's: it holds its record or its events.
+    #[must_use]
+    pub fn is_one(folder: &Path) -> bool {
+        [RECORD_FILE, EVENTS_FILE].iter().any(|name| folder.join(name).is_file())
+    }
+
     /// Reads a run of this project, named as in [`PastRun::folder`].
     ///
     /// # Errors

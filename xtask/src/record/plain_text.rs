@@ -43,6 +43,49 @@ pub fn plain_text(line: &str) -> String {
     plain
 }
 
+/// Text of another program for a report, whole: colours are left out, and every other control character or mark that would hide
+/// or turn what stands beside it is shown by a sign or its number. Tabs and line ends stay.
+#[must_use]
+pub fn visible_text(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\n' | '\t' => visible.push(character),
+            '\r' if rest.peek() == Some(&'\n') => {}
+            '\u{1b}' => match after_colour(&rest) {
+                Some(after) => rest = after,
+                None => visible.push('\u{241b}'),
+            },
+            '\u{7f}' => visible.push('\u{2421}'),
+            '\0'..='\u{1f}' => visible.push(char::from_u32(0x2400 + u32::from(character)).unwrap_or('\u{fffd}')),
+            // They join letters and pictures of many languages.
+            '\u{200c}' | '\u{200d}' => visible.push(character),
+            hidden if hidden.is_control() || is_hidden(hidden) => {
+                visible.push_str(&format!("[U+{:04X}]", u32::from(hidden)));
+            }
+            shown => visible.push(shown),
+        }
+    }
+    visible
+}
+
+/// Tells whether a text has nothing that [`visible_text`] would change.
+#[must_use]
+pub fn is_visible(text: &str) -> bool {
+    let joins = |character| matches!(character, '\n' | '\t' | '\u{200c}' | '\u{200d}');
+    text.chars().all(|character| joins(character) || !(character.is_control() || is_hidden(character)))
+}
+
+/// Finds what follows an ESC that sets a colour.
+fn after_colour<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
+    let mut ahead = rest.clone();
+    ahead.next_if_eq(&'[')?;
+    while ahead.next_if(|next| next.is_ascii_digit() || matches!(next, ';' | ':')).is_some() {}
+    ahead.next_if_eq(&'m')?;
+    Some(ahead)
+}
+
 /// Marks without a width of their own, and those that change the order in which others are shown.
 fn is_hidden(character: char) -> bool {
     matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -113,6 +156,20 @@ mod tests {
         check("back\rover\u{8}\u{7f}\0 a\tb", "backover a b");
         check("\u{202e}dcba\u{200b}\u{feff}", "dcba");
         check("ordinary: 20 °C, 日本語, ✓", "ordinary: 20 °C, 日本語, ✓");
+    }
+
+    #[test]
+    fn what_is_hidden_in_a_report_is_shown() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(visible_text(text), expected, "{text:?}");
+            assert!(is_visible(expected), "{expected:?}");
+            assert_eq!(is_visible(text), text == expected, "{text:?}");
+        };
+        check("a\u{1b}[31;1mred\u{1b}[0m\r\nb\tc", "ared\nb\tc");
+        check("\u{1b}[2J\u{1b}]0;title\u{7}\0\rx\u{7f}", "␛[2J␛]0;title␇␀␍x␡");
+        check("\u{1b}[31", "␛[31");
+        check("\u{9b}5A\u{202e}dcba\u{feff}", "[U+009B]5A[U+202E]dcba[U+FEFF]");
+        check("20 °C, 日本語, 👩\u{200d}🚀", "20 °C, 日本語, 👩\u{200d}🚀");
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::event_reader::EVENTS_FILE;
 use super::{Event, Fold, RunDir, RunRecord, Stamped, human};
+use crate::error::Error;
 
 /// Something that wants to hear every event as it happens.
 type Listener = Box<dyn FnMut(&Stamped) + Send>;
@@ -28,6 +31,8 @@ struct State {
 
 struct Files {
     events: File,
+    /// Bytes that were written to `events`.
+    events_bytes: u64,
     log: File,
     /// A part of a line may stand at the end of the events.
     is_torn: bool,
@@ -40,10 +45,12 @@ impl Files {
         if self.is_torn {
             // What was written half stays a line of its own, and costs no other.
             self.events.write_all(b"\n")?;
+            self.events_bytes += 1;
         }
         self.is_torn = true;
         self.events.write_all(line.as_bytes())?;
         self.is_torn = false;
+        self.events_bytes += line.len() as u64;
         self.log.write_all(human::log_text(stamped).as_bytes())
     }
 }
@@ -68,8 +75,9 @@ impl Recorder {
     /// # Errors
     /// When the file cannot be made, or locked.
     pub fn write_to(&self, dir: &RunDir) -> anyhow::Result<()> {
-        let files = Files { events: dir.file("events.jsonl")?, log: dir.file("e2e_test.log")?, is_torn: false };
-        files.events.try_lock().with_context(|| format!("locking events.jsonl in {}", dir.path().display()))?;
+        let (events, log) = (dir.file(EVENTS_FILE)?, dir.file("e2e_test.log")?);
+        let files = Files { events, events_bytes: 0, log, is_torn: false };
+        files.events.try_lock().with_context(|| format!("locking {EVENTS_FILE} in {}", dir.path().display()))?;
         self.state.lock().unwrap_or_else(PoisonError::into_inner).files = Some(files);
         Ok(())
     }
@@ -103,6 +111,36 @@ impl Recorder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).fold.record(true)
     }
 
+    /// Checks that the folder and its events are those that were written: somebody may have removed, replaced or cut them.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when they are not.
+    pub fn check(&self, dir: &RunDir) -> Result<(), Error> {
+        dir.require()?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // What could not be written is told by another error.
+        let Some(files) = state.files.as_ref().filter(|_| !state.has_failed) else { return Ok(()) };
+        let (ours, there) = (files.events.metadata().ok(), dir.status(EVENTS_FILE).ok());
+        let damage = match ours.zip(there) {
+            Some((ours, there)) if (ours.dev(), ours.ino()) != (there.st_dev, there.st_ino) => {
+                "was replaced".to_owned()
+            }
+            Some((ours, _)) if ours.len() != files.events_bytes => {
+                format!("was changed: it has {} bytes, and {} were written", ours.len(), files.events_bytes)
+            }
+            Some(_) => return Ok(()),
+            None => "was removed".to_owned(),
+        };
+        Err(Error::Host {
+            problem: format!(
+                "{} {damage} during the run: its record is not whole",
+                dir.path().join(EVENTS_FILE).display()
+            ),
+            cure: "run it again, and find what changes it: a scenario writes to the folder of its artifacts only"
+                .into(),
+        })
+    }
+
     /// Closes the files: no event is written any more, and no process counts as being at the run.
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).files = None;
@@ -125,4 +163,44 @@ impl Recorder {
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::invoker::Invoker;
+
+    fn check(change: impl FnOnce(&std::path::Path), expected: Option<&str>) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path(), Invoker::find()).unwrap();
+        let recorder = Recorder::new(Vec::new());
+        let say = || recorder.record(Event::Warning { message: "m".into() });
+        recorder.write_to(&dir).unwrap();
+        say();
+        change(&dir.path().join(EVENTS_FILE));
+        say();
+        let found = recorder.check(&dir).err().map(|error| error.to_string());
+        assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+        assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{expected:?}");
+        let left = std::fs::read(dir.path().join(EVENTS_FILE)).unwrap_or_default();
+        assert!(!left.contains(&0), "a hole");
+    }
+
+    #[test]
+    fn events_that_somebody_changed_are_told_and_have_no_holes() {
+        check(|_| {}, None);
+        check(
+            |events| File::options().write(true).open(events).unwrap().set_len(0).unwrap(),
+            Some("was changed: it has"),
+        );
+        check(|events| std::fs::remove_file(events).unwrap(), Some("was removed"));
+        check(
+            |events| {
+                std::fs::remove_file(events).unwrap();
+                std::fs::write(events, "").unwrap();
+            },
+            Some("was replaced"),
+        );
+        check(|events| std::fs::remove_dir_all(events.parent().unwrap()).unwrap(), Some("was removed or replaced"));
+    }
 }

@@ -2,45 +2,74 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::PastRun;
+use super::run_dir_cure::cure;
+use crate::error::Error;
 use crate::host::invoker::Invoker;
 
-/// The folder of one run. It is the user's, who may plant anything there, while the engine is root: so all that is done
-/// in it is done with the user's rights.
+/// Resolves a path below a folder, past no link.
+const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
+
+/// The folder of one run. It is the user's, who may plant anything there, while the engine is root: so all that is written
+/// in it is written with the user's rights, below a descriptor of the folder that was opened when it was made, and past no link.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
     run_id: String,
     owner: Invoker,
+    /// The folder itself, whatever stands at its path by now.
+    top: Arc<OwnedFd>,
 }
 
 impl RunDir {
     /// Makes a fresh folder below `root/target/e2e`, and the link to it.
     ///
     /// # Errors
-    /// When the owner cannot make or write it.
+    /// [`Error::Host`] when the owner cannot make or write it, with what mends that.
     pub fn create(root: &Path, owner: Invoker) -> anyhow::Result<Self> {
-        let top = root.join(super::RUNS_FOLDER);
+        let runs = root.join(super::RUNS_FOLDER);
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
         let stamp: String = now.chars().filter(char::is_ascii_digit).collect();
         let run_id = format!("{}-{}-{}", &stamp[..8], &stamp[8..14], std::process::id());
-        let dir = Self { path: top.join(&run_id), run_id, owner };
-        let made = dir.folder("").and_then(|_| dir.link(&top.join("latest"), Path::new(&dir.run_id)));
-        made.with_context(|| {
-            let name = &dir.owner.name;
-            format!("{} must be {name}'s; if root made it: sudo chown -R {name} {0}", root.join("target").display())
+        let path = runs.join(&run_id);
+        let make = || -> anyhow::Result<OwnedFd> {
+            std::fs::create_dir_all(&runs)?;
+            let above = open_folder(AT_FDCWD, &runs, ResolveFlag::empty()).map_err(std::io::Error::from)?;
+            match mkdirat(&above, run_id.as_str(), Mode::from_bits_truncate(0o777)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(error) => return Err(std::io::Error::from(error).into()),
+            }
+            Ok(open_folder(&above, Path::new(&run_id), BENEATH).map_err(std::io::Error::from)?)
+        };
+        let top = owner.act(make).map_err(|error| Error::Host {
+            problem: format!("{} cannot be made as {}: {error:#}", path.display(), owner.name),
+            cure: cure(root, &owner),
         })?;
+        let dir = Self { path, run_id, owner, top: Arc::new(top) };
+        dir.link(&runs.join("latest"), Path::new(&dir.run_id))?;
         Ok(dir)
     }
 
-    /// The folder of a run that is over, to add to it.
-    #[must_use]
-    pub fn of(run: &PastRun, owner: Invoker) -> Self {
-        Self { path: run.folder.clone(), run_id: run.record.run_id.clone(), owner }
+    /// Opens the folder of a run that is over, to add to it.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub fn of(run: &PastRun, owner: Invoker) -> anyhow::Result<Self> {
+        let path = run.folder.clone();
+        let top = owner.act(|| Ok(open_folder(AT_FDCWD, &path, ResolveFlag::empty())?));
+        let top = top.with_context(|| format!("opening {}", path.display()))?;
+        Ok(Self { path, run_id: run.record.run_id.clone(), owner, top: Arc::new(top) })
     }
 
     /// Does something with the owner's rights and none of root's.
@@ -63,42 +92,101 @@ impl RunDir {
         &self.path
     }
 
+    /// Checks that the folder still stands at its path: whatever is written after that somebody can find.
+    ///
+    /// # Errors
+    /// [`Error::Host`] when it was removed, moved or replaced.
+    pub fn require(&self) -> Result<(), Error> {
+        let ours = fstat(&self.top).ok();
+        let there = std::fs::symlink_metadata(&self.path).ok();
+        let is_ours = ours
+            .zip(there)
+            .is_some_and(|(ours, there)| (ours.st_dev, ours.st_ino) == (there.dev(), there.ino()) && ours.st_nlink > 0);
+        if is_ours {
+            return Ok(());
+        }
+        Err(Error::Host {
+            problem: format!("the run's folder {} was removed or replaced during the run", self.path.display()),
+            cure: "run it again, and find what removes it: a scenario writes to the folder of its artifacts only"
+                .into(),
+        })
+    }
+
     /// Makes a folder below it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be made, or a link stands in the way.
     pub fn folder(&self, relative: &str) -> anyhow::Result<PathBuf> {
-        let path = self.path.join(relative);
-        let made = self.owner.act(|| Ok(std::fs::create_dir_all(&path)?));
-        made.with_context(|| format!("making the folder {} as {}", path.display(), self.owner.name))?;
-        Ok(path)
+        self.owner.act(|| self.beneath(relative).map(drop)).map_err(|error| self.explained(error))?;
+        Ok(self.path.join(relative))
     }
 
-    /// Makes an empty file below it, in place of an older one.
+    /// Makes an empty file below it, in place of an older one. What is written goes to the file's end.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be made, or a link stands in the way.
     pub fn file(&self, relative: &str) -> anyhow::Result<File> {
-        if let Some((parent, _)) = relative.rsplit_once('/') {
-            self.folder(parent)?;
-        }
-        self.owner.create(&self.path.join(relative))
+        let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
+        let made = self.owner.act(|| new_file(&self.beneath(parent)?, name));
+        made.with_context(|| self.making("file", relative)).map_err(|error| self.explained(error))
     }
 
     /// Writes a whole file below it: the old one or the new one is there, never a part.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written, or a link stands in the way.
     pub fn write(&self, relative: &str, content: &[u8]) -> anyhow::Result<()> {
-        let (new, path) = (format!("{relative}.new"), self.path.join(relative));
+        let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
+        let new = format!("{name}.new");
         let write = || -> anyhow::Result<()> {
-            self.file(&new)?.write_all(content)?;
-            self.owner.act(|| Ok(std::fs::rename(self.path.join(&new), &path)?))
-        };
-        write().with_context(|| format!("writing {}", path.display())).inspect_err(|_| {
+            let folder = self.beneath(parent)?;
+            let written = new_file(&folder, &new)
+                .and_then(|mut file| Ok(file.write_all(content)?))
+                .and_then(|()| Ok(renameat(&folder, new.as_str(), &folder, name).map_err(std::io::Error::from)?));
             // Half a file would take room that what comes next may need.
-            let _ = self.owner.act(|| Ok(std::fs::remove_file(self.path.join(&new))?));
+            written.inspect_err(|_| {
+                let _ = unlinkat(&folder, new.as_str(), UnlinkatFlags::NoRemoveDir);
+            })
+        };
+        let written = self.owner.act(write).with_context(|| format!("writing {}", self.path.join(relative).display()));
+        written.map_err(|error| self.explained(error))
+    }
+
+    /// Returns what stands at a name in the folder itself; a link is not followed.
+    pub(super) fn status(&self, name: &str) -> nix::Result<FileStat> {
+        fstatat(&self.top, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// Opens a folder below this one; what is missing is made. To be done with the owner's rights.
+    fn beneath(&self, relative: &str) -> anyhow::Result<OwnedFd> {
+        let open = || -> nix::Result<OwnedFd> {
+            let mut folder = open_folder(&self.top, Path::new("."), BENEATH)?;
+            for part in relative.split('/').filter(|part| !part.is_empty()) {
+                match mkdirat(&folder, part, Mode::from_bits_truncate(0o777)) {
+                    Ok(()) | Err(Errno::EEXIST) => folder = open_folder(&folder, Path::new(part), BENEATH)?,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(folder)
+        };
+        open().map_err(|errno| {
+            // The number stays in the chain: it tells whose affair the error is.
+            let error = anyhow::Error::new(std::io::Error::from(errno));
+            let error = match errno {
+                Errno::ELOOP => error.context("a link stands in the way, which the engine does not follow"),
+                _ => error,
+            };
+            error.context(self.making("folder", relative))
         })
+    }
+
+    /// Returns the reason why nothing can be written any more in place of an error that it has led to.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        self.require().err().map_or(error, anyhow::Error::from)
+    }
+
+    fn making(&self, what: &str, relative: &str) -> String {
+        format!("making the {what} {} as {}", self.path.join(relative).display(), self.owner.name)
     }
 
     /// Puts a link at `at` that leads to `to`, in place of an older one.
@@ -117,5 +205,85 @@ impl RunDir {
             Ok(std::fs::rename(&new, at)?)
         };
         self.owner.act(link).with_context(|| format!("linking {} to {}", at.display(), to.display()))
+    }
+}
+
+fn open_folder(at: impl AsFd, path: &Path, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat2(at, path, OpenHow::new().flags(flags).resolve(resolve))
+}
+
+/// Makes a file in a folder in place of an older one, with the rights that the thread has. An exclusive open follows no link, and
+/// whatever it opens is a regular file that was not there before.
+fn new_file(folder: &OwnedFd, name: &str) -> anyhow::Result<File> {
+    match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(error) => return Err(std::io::Error::from(error).into()),
+    }
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let made = openat(folder, name, flags, Mode::from_bits_truncate(0o666));
+    Ok(File::from(made.map_err(std::io::Error::from)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, RunDir) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path(), Invoker::find()).unwrap();
+        (root, dir)
+    }
+
+    #[test]
+    fn a_link_leads_no_write_out_of_the_folder() {
+        let (root, dir) = made();
+        let outside = root.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("kernel.log"), "untouched").unwrap();
+        dir.folder("case/artifacts").unwrap();
+        dir.write("case/kernel.log", b"one").unwrap();
+        let case = dir.path().join("case");
+        std::fs::rename(&case, dir.path().join("aside")).unwrap();
+        symlink(&outside, &case).unwrap();
+        let problems = [
+            dir.write("case/kernel.log", b"two").unwrap_err(),
+            dir.file("case/history.jsonl").unwrap_err(),
+            dir.folder("case/containers/app").unwrap_err(),
+        ];
+        for error in problems {
+            let text = format!("{error:#}");
+            assert!(text.contains("a link stands in the way"), "{text}");
+        }
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(std::fs::read_to_string(outside.join("kernel.log")).unwrap(), "untouched");
+        // In place of a file a link is replaced, under the name that is written first, too.
+        for name in ["summary.md", "summary.md.new"] {
+            symlink(outside.join("kernel.log"), dir.path().join(name)).unwrap();
+        }
+        dir.write("summary.md", b"text").unwrap();
+        assert!(std::fs::symlink_metadata(dir.path().join("summary.md")).unwrap().is_file());
+        assert_eq!(std::fs::read_to_string(outside.join("kernel.log")).unwrap(), "untouched");
+        assert!(dir.file("../escaped").is_err() && !root.path().join("target/e2e/escaped").exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_or_replaced_is_told_and_not_made_anew() {
+        let (_root, dir) = made();
+        dir.require().unwrap();
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        for error in
+            [dir.write("a/b", b"x").unwrap_err(), dir.file("c").unwrap_err(), dir.require().unwrap_err().into()]
+        {
+            let text = format!("{error:#}");
+            assert!(text.contains("was removed or replaced during the run"), "{text}");
+        }
+        assert!(!dir.path().exists());
+        std::fs::create_dir(dir.path()).unwrap();
+        assert!(dir.require().is_err() && dir.write("a", b"x").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

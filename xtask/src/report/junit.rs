@@ -16,7 +16,9 @@ use regex::Regex;
 
 use super::problem::{Problem, ending, lines, problems};
 use crate::program;
-use crate::record::{self, AttemptEvents, CaseResult, Cause, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict};
+use crate::record::{
+    self, AttemptEvents, CaseResult, Cause, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict, visible_text,
+};
 
 /// The end of a scenario's log that is shown, in bytes.
 const LOG_BYTES_MAX: u64 = 16 << 10;
@@ -223,10 +225,10 @@ fn tail(path: &Path) -> std::io::Result<(bool, Vec<u8>)> {
     Ok((begin > 0, bytes))
 }
 
-/// Without the two characters that XML has no way to write and quick-junit lets pass; it takes out escape codes and control
-/// characters by itself.
+/// Text of others with all that is hidden in it shown, and without the two characters that XML has no way to write and quick-junit
+/// lets pass.
 fn valid(text: &str) -> String {
-    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+    visible_text(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
 
 fn duration(milliseconds: f64) -> Duration {

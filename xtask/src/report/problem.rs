@@ -2,7 +2,7 @@
 
 use e2e_contract::{DefectOutcome, InvariantKind};
 
-use crate::record::{AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, plain_text};
+use crate::record::{AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, plain_text, visible_text};
 
 /// The longest text of a problem, in characters: what is longer stands in the record.
 const CHARS_MAX: usize = 8000;
@@ -49,9 +49,9 @@ fn problem(stamped: &Stamped) -> Option<Problem> {
     let at_ms = stamped.at_ms;
     let made = |title: String, values: &str, file: &str, line: u32| Problem {
         at_ms,
-        title: plain_text(&title.replace('\n', " ")),
+        title: shown(&title.replace('\n', " ")),
         values: lines(values),
-        place: Some((plain_text(file), line)),
+        place: Some((shown(file), line)),
     };
     match &stamped.event {
         Event::Check { check, .. } if !check.passed => {
@@ -76,9 +76,9 @@ fn problem(stamped: &Stamped) -> Option<Problem> {
             let (title, rest) = message.split_once('\n').unwrap_or((message, ""));
             let place = location.as_deref().and_then(|location| {
                 let (file, line) = location.rsplit_once(':')?;
-                Some((plain_text(file), line.parse().ok()?))
+                Some((shown(file), line.parse().ok()?))
             });
-            Some(Problem { at_ms, title: plain_text(&format!("gives up: {title}")), values: lines(rest), place })
+            Some(Problem { at_ms, title: shown(&format!("gives up: {title}")), values: lines(rest), place })
         }
         _ => None,
     }
@@ -103,10 +103,15 @@ pub fn ending(outcome: &Outcome) -> Option<String> {
     }
 }
 
+/// One line of another program's text, with all that is hidden in it shown.
+fn shown(line: &str) -> String {
+    plain_text(&visible_text(line))
+}
+
 /// Text of more than one line, without what a terminal would obey, and of bounded length.
 #[must_use]
 pub fn lines(text: &str) -> String {
-    let plain: Vec<String> = text.lines().take(LINES_MAX).map(plain_text).collect();
+    let plain: Vec<String> = text.lines().take(LINES_MAX).map(shown).collect();
     let plain = plain.join("\n");
     match (plain.char_indices().nth(CHARS_MAX), text.lines().count().saturating_sub(LINES_MAX)) {
         (Some((end, _)), _) => format!("{} ... (cut: all of it stands in events.jsonl)", &plain[..end]),

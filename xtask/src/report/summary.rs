@@ -8,6 +8,7 @@ use crate::program;
 use crate::record::human::{comparison, comparison_counts, seconds, summary};
 use crate::record::{
     AttemptEvents, CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, RunEvents, Verdict, plain_text,
+    visible_text,
 };
 
 /// So many cases that did not pass are described; GitHub takes 1 MiB a step.
@@ -194,7 +195,7 @@ fn ground(run: &PastRun, has_others: bool) -> String {
 
 /// One line as code, whatever stands in it.
 fn code(line: &str) -> String {
-    let line = plain_text(&line.replace('\n', " "));
+    let line = plain_text(&visible_text(line).replace('\n', " "));
     if line.is_empty() {
         return String::new();
     }
@@ -205,7 +206,7 @@ fn code(line: &str) -> String {
 
 /// Lines as a block of code, whatever stands in them.
 fn block(lines: &str) -> String {
-    let lines: Vec<String> = lines.lines().map(plain_text).collect();
+    let lines: Vec<String> = visible_text(lines).lines().map(plain_text).collect();
     let lines = lines.join("\n");
     if lines.is_empty() {
         return String::new();
@@ -226,6 +227,6 @@ mod tests {
     fn nothing_ends_a_piece_of_code_but_its_own_end() {
         assert_eq!(code("a``b\n<script>"), "```a``b <script>```");
         assert_eq!(code("`x`"), "`` `x` ``");
-        assert_eq!(block("one\n````\n# two\u{1b}[2J"), "`````text\none\n````\n# two\n`````\n\n");
+        assert_eq!(block("one\n````\n# two\u{1b}[2J"), "`````text\none\n````\n# two␛[2J\n`````\n\n");
     }
 }

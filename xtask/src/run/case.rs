@@ -29,11 +29,16 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
-use crate::record::{Attempt, CaseId, Cause, Event, Outcome, Recorder, RunDir, milliseconds, readable_json};
+use crate::record::{
+    Attempt, CaseId, Cause, Event, Outcome, Performance, Recorder, RunDir, milliseconds, readable_json,
+};
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
+
+/// Bytes at the end of each log that these are looked for in.
+const LAST_BYTES: u64 = 256 << 10;
 
 /// What all cases of a run share.
 #[derive(Clone, Copy)]
@@ -84,14 +89,17 @@ pub(super) fn run_case(
     let case = CaseId(planned.id.clone());
     let folder = if number == 1 { planned.folder.clone() } else { format!("{}/attempt-{number}", planned.folder) };
     let recorder = context.recorder;
+    context.dir.require()?; // without the run's folder no further case has a record
     recorder.record(Event::CaseStarted { case: case.clone(), attempt: number, folder: Some(folder.clone()) });
-    let path = context.dir.folder(&folder)?;
-    context.dir.folder(&format!("{folder}/artifacts"))?;
-    write_chaos(context, planned, &folder, Vec::new())?;
+    let path = context.dir.path().join(&folder);
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
     let containers = &context.project.scenarios[planned.scenario].containers;
     let room = budgets::require(context.project, containers.iter().map(|used| used.template.as_str()));
-    let started = room.map_err(anyhow::Error::from).and_then(|()| start_lab(context, planned, &case, &guard));
+    let started = room
+        .map_err(anyhow::Error::from)
+        .and_then(|()| context.dir.folder(&format!("{folder}/artifacts")))
+        .and_then(|_| write_chaos(context, planned, &folder, Vec::new()))
+        .and_then(|()| start_lab(context, planned, &case, &guard));
     let mut faults = None;
     let (outcome, lab) = match started {
         Ok(lab) => {
@@ -99,24 +107,23 @@ pub(super) fn run_case(
             if ready.is_ok() {
                 ground.had_lab();
             }
-            let ended =
-                ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab)).and_then(|ended| {
-                    let file = format!("{folder}/performance.json");
-                    context.dir.write(&file, readable_json(&ended.performance)?.as_bytes())?;
-                    let schedule = schedule_of(context, planned);
-                    faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
-                    if let Some(played) = ended.played {
-                        write_chaos(context, planned, &folder, played)?;
-                    }
-                    Ok(ended.outcome)
-                });
+            let ended = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
+            let ended = ended.and_then(|ended| {
+                let schedule = schedule_of(context, planned);
+                faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
+                let written = write_measured(context, planned, &folder, &ended.performance, ended.played);
+                with_files(context, ended.outcome, written)
+            });
             let kept = keep_logs(context, &folder, &lab);
-            let ended = ended.and_then(|outcome| kept.map(|()| outcome));
+            let ended = ended.and_then(|outcome| with_files(context, outcome, kept));
             (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
-    let outcome = outcome.and_then(|outcome| write_kernel_log(context.dir, &folder, kernel).map(|()| outcome));
+    let outcome = outcome.and_then(|outcome| {
+        let written = write_kernel_log(context.dir, &folder, kernel);
+        with_files(context, outcome, written).or_else(as_outcome)
+    });
     drop(guard);
     end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
     let outcome = ground.explain(outcome?);
@@ -132,6 +139,31 @@ pub(super) fn run_case(
         faults,
     });
     Ok(Attempt { outcome, duration_ms, folder, faults })
+}
+
+/// Returns the outcome of an attempt whose files were written, or not. What it had failed of stays its outcome; a pass without its
+/// files is none.
+fn with_files(context: &CaseContext<'_>, outcome: Outcome, written: anyhow::Result<()>) -> anyhow::Result<Outcome> {
+    match (written, &outcome) {
+        (Err(error), Outcome::Passed | Outcome::Interrupted) => Err(error),
+        (Err(error), Outcome::Failed { .. } | Outcome::Infrastructure { .. }) => {
+            context.recorder.record(Event::Warning { message: format!("{error:#}") });
+            Ok(outcome)
+        }
+        (Ok(()), _) => Ok(outcome),
+    }
+}
+
+/// Keeps what a session has measured, and what was played of its schedule.
+fn write_measured(
+    context: &CaseContext<'_>,
+    planned: &PlannedCase,
+    folder: &str,
+    performance: &Performance,
+    played: Option<Vec<Played>>,
+) -> anyhow::Result<()> {
+    context.dir.write(&format!("{folder}/performance.json"), readable_json(performance)?.as_bytes())?;
+    played.map_or(Ok(()), |played| write_chaos(context, planned, folder, played))
 }
 
 fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
@@ -250,7 +282,6 @@ fn run_session(
         fixtures: scenario.dir.join("fixtures"),
         artifacts: context.dir.path().join(&artifacts_in_run),
         artifacts_in_run,
-        screenshots: context.dir.path().join(&screenshots_in_run),
         screenshots_in_run,
         pages: scenario.pages.clone(),
         expects: scenario.expects.clone(),
@@ -262,7 +293,7 @@ fn run_session(
         },
         chaos: context.options.schedules.as_ref().and_then(|schedules| schedules.spec(scenario, &planned.id)),
         sometimes: scenario.chaos.as_ref().map(|chaos| chaos.sometimes.clone()).unwrap_or_default(),
-        history: context.dir.path().join(format!("{folder}/history.jsonl")),
+        history_in_run: format!("{folder}/history.jsonl"),
         machine: perf::this_machine(&state_dir()).clone(),
         rate_hz: monitoring.rate_hz,
         calibrate: monitoring.calibrate,
@@ -277,6 +308,7 @@ fn run_session(
             log: context.dir.file(&format!("{folder}/scenario.log"))?,
             times: context.dir.file(&format!("{folder}/scenario.log.times"))?,
         }),
+        dir: context.dir.clone(),
         invoker: context.invoker.clone(),
         timeout: context.options.timeout_of(scenario),
         slot_dir: guard.slot().dir(),
@@ -366,7 +398,8 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
     };
     logs.extend(walk.filter(telling).map(walkdir::DirEntry::into_path));
     for log in logs {
-        let text = String::from_utf8_lossy(&context.invoker.read(&log).unwrap_or_default()).into_owned();
+        let text =
+            String::from_utf8_lossy(&context.invoker.read_end(&log, LAST_BYTES).unwrap_or_default()).into_owned();
         let lines = lxc::error_lines(&text, LAST_LINES);
         if !lines.is_empty() {
             let shown = log.strip_prefix(folder).unwrap_or(&log).display().to_string();

@@ -176,6 +176,17 @@ fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
         return Ok(vec![path]);
     }
     let folder = PastRun::folder(&project.root, from)?;
+    let own = folder.join(CHAOS_FILE);
+    if own.is_file() {
+        return Ok(vec![own]); // that of one case
+    }
+    // Whatever lies below any other folder is none of this project's affairs.
+    if !PastRun::is_one(&folder) {
+        let hint = "name a chaos.json, a run's folder, or its name";
+        return Err(
+            Error::Usage(format!("--chaos-replay {from}: {} is no run's folder; {hint}", folder.display())).into()
+        );
+    }
     let files = chaos_files(&folder);
     if files.is_empty() {
         return Err(

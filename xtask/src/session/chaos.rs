@@ -224,7 +224,7 @@ impl Session {
         let mut write = || -> anyhow::Result<()> {
             let file = match &mut state.history {
                 Some(file) => file,
-                none => none.insert(spec.invoker.create(&spec.history)?),
+                none => none.insert(spec.dir.file(&spec.history_in_run)?),
             };
             Ok(std::io::Write::write_all(file, &line)?)
         };

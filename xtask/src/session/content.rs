@@ -1,7 +1,6 @@
 //! Files and streams of a scenario's requests: into containers, out of them, and among the record's files.
 
 use std::io::{Read as _, Seek as _};
-use std::path::Path;
 
 use anyhow::Context as _;
 use e2e_contract::{Artifact, Done, ErrorCode, Get, Put, RpcError, STREAM_BYTES_MAX, Stream};
@@ -33,9 +32,8 @@ impl Session {
         let name = &artifact.name;
         require_plain_name(name)?;
         let bytes = self.bytes_of(&artifact.content)?;
-        let path = self.spec.artifacts.join(name);
-        self.keep(&path, &mut bytes.as_slice())?;
         let path = format!("{}/{name}", self.spec.artifacts_in_run);
+        self.keep(&path, &mut bytes.as_slice())?;
         let size_bytes = bytes.len() as u64;
         self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });
         Ok(Done {})
@@ -72,23 +70,22 @@ impl Session {
             state.streams_kept += 1;
             state.streams_kept
         };
-        let path = self.spec.artifacts.join(format!("stream-{number}-{what}"));
-        let bytes = self.keep(&path, &mut content)?;
-        Ok(Stream::File { path, bytes })
+        let name = format!("stream-{number}-{what}");
+        let bytes = self.keep(&format!("{}/{name}", self.spec.artifacts_in_run), &mut content)?;
+        Ok(Stream::File { path: self.spec.artifacts.join(name), bytes })
     }
 
     /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
-    pub(super) fn keep(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+    pub(super) fn keep(&self, path: &str, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
         self.write(path, content).map_err(|error| self.not_written(&error))
     }
 
-    /// Writes a file of the record with the rights of the scenario's user; returns its length.
-    pub(super) fn write(&self, path: &Path, content: &mut (dyn std::io::Read + Send)) -> anyhow::Result<u64> {
-        let invoker = &self.spec.invoker;
-        invoker.create(path).and_then(|mut file| {
-            let bytes = invoker.act(|| Ok(std::io::copy(content, &mut file)?));
-            bytes.with_context(|| format!("writing {}", path.display()))
-        })
+    /// Writes a file of the record, named below the run's folder, with the rights of the scenario's user; returns its length.
+    pub(super) fn write(&self, path: &str, content: &mut (dyn std::io::Read + Send)) -> anyhow::Result<u64> {
+        let dir = &self.spec.dir;
+        let mut file = dir.file(path)?;
+        let bytes = dir.act(|| Ok(std::io::copy(content, &mut file)?));
+        bytes.with_context(|| format!("writing {}", dir.path().join(path).display()))
     }
 
     /// What was to be kept could not be written.

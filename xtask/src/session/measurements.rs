@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e_contract::{Done, ErrorCode, MeasureBegin, MeasureEnd, Measured, Measurement, Metric, RpcError};
+use e2e_contract::{Done, ErrorCode, MeasureBegin, MeasureEnd, Measured, Measurement, Metric, RpcError, check_name};
 
 use super::requests::{Answer, Session};
 use crate::host::held_clock::Stopwatch;
@@ -24,6 +24,7 @@ impl Session {
     /// The counters are read last, so that nothing of the engine's is in what they gain.
     pub(super) fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
         let MeasureBegin { operation, repetitions } = begin;
+        require_name("operation", &operation)?;
         if let Some(gate) = &self.spec.gate {
             self.excuse(|| gate.begin(&operation, repetitions, &|| self.shall_stop()));
         }
@@ -122,8 +123,14 @@ impl Session {
     }
 
     pub(super) fn metric(&self, metric: Metric) -> Answer<Done> {
+        require_name("metric", &metric.name)?;
         self.state().performance.add_metric(&metric).map_err(|why| RpcError::new(ErrorCode::InvalidParams, why))?;
         self.recorder.record(Event::Metric { case: self.spec.case.clone(), metric });
         Ok(Done {})
     }
+}
+
+/// Checks the name of what is measured.
+fn require_name(what: &str, name: &str) -> Answer<()> {
+    check_name(name).map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("{what} {why}")))
 }

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, ScreenshotCompare};
 
 use super::content::require_plain_name;
@@ -126,12 +125,9 @@ impl Session {
 
     /// Writes a picture; returns its path. The folder is made for the first one: a case without any has none.
     fn keep_picture(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
-        let folder = &self.spec.screenshots;
-        let made = self.spec.invoker.act(|| Ok(std::fs::create_dir_all(folder)?));
-        made.with_context(|| format!("making {}", folder.display()))?;
-        let path = folder.join(format!("{name}.png"));
+        let path = format!("{}/{name}.png", self.spec.screenshots_in_run);
         self.write(&path, &mut &*bytes)?;
-        Ok(path)
+        Ok(self.spec.dir.path().join(path))
     }
 
     fn record_picture(&self, name: &str, url: &str, picture: &Picture) {

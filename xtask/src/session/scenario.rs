@@ -28,7 +28,7 @@ use crate::host::shell::{self, BoundProcess, UserProcess};
 use crate::lab::Lab;
 use crate::manifest::{Expected, UsageLimit, WebPage};
 use crate::perf::{KnownMachine, Sampler};
-use crate::record::{CaseId, Event, Outcome, Performance, Recorder};
+use crate::record::{CaseId, Event, Outcome, Performance, Recorder, RunDir};
 
 /// How often the session looks for an interrupt while the scenario runs.
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
@@ -69,9 +69,7 @@ pub struct SessionSpec {
     pub artifacts: PathBuf,
     /// The artifacts' folder below the run's, for the record.
     pub artifacts_in_run: String,
-    /// For pictures of pages; made for the first one.
-    pub screenshots: PathBuf,
-    /// The pictures' folder below the run's, for the record.
+    /// Folder of pictures of pages, below the run's; made for the first one.
     pub screenshots_in_run: String,
     /// Its pages, of which pictures are taken when something has failed.
     pub pages: Vec<WebPage>,
@@ -83,8 +81,8 @@ pub struct SessionSpec {
     pub chaos: Option<ChaosSpec>,
     /// What has to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
-    /// Where the history of its operations is written; made for the first one.
-    pub history: PathBuf,
+    /// File of the history of its operations, below the run's folder; made for the first one.
+    pub history_in_run: String,
     /// The machine that it is measured on.
     pub machine: KnownMachine,
     /// How often a second the containers are looked at.
@@ -99,6 +97,8 @@ pub struct SessionSpec {
     pub breakpoint: Option<Arc<dyn Breakpoint>>,
     /// Take what the program writes to stdout and stderr.
     pub output: Arc<OutputFiles>,
+    /// The run's folder.
+    pub dir: RunDir,
     /// The user it runs as.
     pub invoker: Invoker,
     /// From its start to its end.

@@ -124,6 +124,11 @@ fn bad_schedules_and_profiles_are_refused_with_place_and_cure() {
         run(&replay, 2, part);
     }
     run(&["chaos", "--chaos-replay", "no-such-run"], 2, "no-such-run is no run");
+    // What lies below a folder that is no run's is somebody else's.
+    let above = tempfile::tempdir().unwrap();
+    fs::create_dir_all(above.path().join("stranger")).unwrap();
+    fs::write(above.path().join("stranger/chaos.json"), "{").unwrap();
+    run(&["chaos", "--chaos-replay", &above.path().display().to_string()], 2, "is no run's folder");
     run(&["chaos", "--chaos=nett"], 2, "did you mean \"net\"?");
     run(&["chaos", "--chaos=cpu"], 2, "no fault could be done in this run");
     run(&["three_machines", "--chaos"], 2, "its scenario.toml has no [chaos]");

@@ -193,6 +193,105 @@ fn a_worker_that_cannot_write_its_log_says_so() {
     assert!(!text.contains("``") && !text.contains("status 101"), "{text}");
 }
 
+/// A project whose scenario is a Python program of these lines, in a case of each name.
+fn python_project(cases: &[&str], lines: &[&str]) -> tempfile::TempDir {
+    let project = project_with_template("from = \"mini\"\ninit = [\"/bin/busybox\", \"init\"]\n");
+    let scenario = project.path().join("scenarios/smoke/never_connects");
+    let mut manifest =
+        "description = \"Harms its record\"\ncommand = [\"python3\", \"main.py\"]\n[containers.a]\ntemplate = \"odd\"\n"
+            .to_owned();
+    manifest.extend(cases.iter().map(|case| format!("[[cases]]\nname = \"{case}\"\n")));
+    std::fs::write(scenario.join("scenario.toml"), manifest).unwrap();
+    let body: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    let program = format!("import os, shutil, e2e\ndef scenario(lab):\n{body}e2e.run(scenario)\n");
+    std::fs::write(scenario.join("main.py"), program).unwrap();
+    project
+}
+
+#[test]
+fn a_link_in_place_of_a_cases_folder_leads_no_write_elsewhere() {
+    let _host = Host::take();
+    let lines = [
+        "case = os.path.dirname(lab.artifacts)",
+        "os.rename(case, case + '.aside')",
+        "os.symlink(os.environ['OUTSIDE'], case)",
+        "lab.check(lab.case == 'holds', 'it holds')",
+    ];
+    let project = python_project(&["holds", "fails"], &lines);
+    let outside = tempfile::tempdir().unwrap();
+    for name in ["kernel.log", "performance.json", "scenario.log"] {
+        std::fs::write(outside.path().join(name), "untouched").unwrap();
+    }
+    // A pass without its files is none; what has failed stays a failure.
+    for (case, status, part) in [("holds", 3, "a link stands in the way"), ("fails", 1, "it holds")] {
+        let run = e2e(project.path(), &[&format!("never_connects:{case}")]).env("OUTSIDE", outside.path());
+        let output = run.output().unwrap();
+        assert_eq!(output.status, status, "{case}: {}", said(&output));
+        assert!(said(&output).contains(part), "{case}: {}", said(&output));
+        record(project.path());
+        let left: Vec<_> = std::fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        assert!(left.iter().all(|file| std::fs::read_to_string(file).unwrap() == "untouched"));
+    }
+}
+
+#[test]
+fn a_run_whose_folder_or_events_were_harmed_has_not_passed() {
+    let _host = Host::take();
+    let lines = [
+        "run = lab.artifacts",
+        "while not os.path.exists(os.path.join(run, 'events.jsonl')): run = os.path.dirname(run)",
+        "if lab.case == 'removed': shutil.rmtree(run)",
+        "if lab.case == 'cut': os.truncate(os.path.join(run, 'events.jsonl'), 0)",
+        "if lab.case == 'replaced': os.rename(run, run + '.aside'); os.mkdir(run)",
+    ];
+    let project = python_project(&["unharmed", "removed", "cut", "replaced"], &lines);
+    for (case, status, part) in [
+        ("unharmed", 0, "PASSED"),
+        ("removed", 3, "was removed or replaced during the run"),
+        ("replaced", 3, "was removed or replaced during the run"),
+        ("cut", 3, "events.jsonl was changed: it has"),
+    ] {
+        // The second case is not tried, because it would have no record.
+        let filters = [format!("never_connects:{case}"), "never_connects:unharmed".to_owned()];
+        let output = e2e(project.path(), &filters.each_ref().map(String::as_str)).output().unwrap();
+        let text = said(&output);
+        assert_eq!(output.status, status, "{case}: {text}");
+        assert!(text.contains(part), "{case}: {text}");
+        assert_eq!(text.contains("PASSED"), status == 0, "{case}: {text}");
+        if case == "cut" {
+            let left = std::fs::read(project.path().join("target/e2e/latest/events.jsonl")).unwrap();
+            assert!(!left.is_empty() && !left.contains(&0), "a hole in the events");
+            let shown = engine().args(["--root"]).arg(project.path()).args(["runs", "show"]).output().unwrap();
+            assert!(said(&shown).contains(part), "{}", said(&shown));
+        }
+    }
+    let latest = project.path().join("target/e2e/latest");
+    assert!(latest.join("run.json").is_file(), "that of the last one, whose folder is there");
+}
+
+#[test]
+fn events_that_find_no_room_on_standard_output_are_an_error() {
+    let _host = Host::take();
+    let words = e2e_args(&selftest(), &["exec_round_trip", "--format", "json"]);
+    let shell =
+        Command::new("sh").args(["-c", "exec \"$@\" > /dev/full", "sh", env!("CARGO_BIN_EXE_xtask")]).args(words);
+    let output = shell.env("E2E_SLOT", slot()).dir(selftest()).deadline(Duration::from_secs(120)).output().unwrap();
+    assert_eq!(output.status, 3, "{}", said(&output));
+    assert!(said(&output).contains("writing to standard output: No space left on device"), "{}", said(&output));
+    assert_eq!(record(&selftest())["counts"]["passed"], 1, "the run went on");
+}
+
+#[test]
+fn a_name_that_is_no_snake_case_is_refused() {
+    let _host = Host::take();
+    let lines = ["with lab.measure('two words'): pass"];
+    let project = python_project(&["measure"], &lines);
+    let output = e2e(project.path(), &[]).output().unwrap();
+    assert_eq!(output.status, 1, "{}", said(&output));
+    assert!(said(&output).contains("operation \"two words\" is no name in snake_case"), "{}", said(&output));
+}
+
 /// Resident memory of a process, in KiB.
 fn resident_kib(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

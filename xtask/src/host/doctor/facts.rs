@@ -26,6 +26,8 @@ use crate::host::shell::{Command, which};
 pub struct Subject {
     /// Where a run writes: the project's target folder.
     pub target_dir: PathBuf,
+    /// Where layers lie.
+    pub state_dir: PathBuf,
     /// The host's id of root inside the containers.
     pub ids_first: u32,
     /// How many ids the containers take.
@@ -186,7 +188,7 @@ impl Facts {
             patience: patience::patience(),
             load: load.unwrap_or(0.0),
             inotify_instances_max: number("/proc/sys/fs/inotify/max_user_instances"),
-            layers: Place::of(Path::new("/var/lib/mancer-e2e")),
+            layers: Place::of(&subject.state_dir),
             state: Place::of(Path::new("/run/mancer-e2e")),
             target: Place::of(&subject.target_dir),
             map_helpers: helpers.filter(|path| path.is_file()).collect(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::clock::Clock;
-use super::file::{Content, Form, Origin, Placed};
+use super::file::{Content, FILE_BYTES_MAX, Form, Origin, Placed};
 use super::{LogLevel, LogLine, epoch_ms};
 use crate::record::{Event, PastRun, Stamped};
 
@@ -27,22 +27,35 @@ impl PastRun {
     /// cannot be read is a line that says so.
     #[must_use]
     pub fn log_lines(&self, attempt_folder: &str, events: &[Stamped]) -> Vec<LogLine> {
+        self.last_log_lines(attempt_folder, events, FILE_BYTES_MAX)
+    }
+
+    /// The same of so many bytes at the end of each file. A line says how many before them are left out.
+    #[must_use]
+    pub fn last_log_lines(&self, attempt_folder: &str, events: &[Stamped], bytes_max: u64) -> Vec<LogLine> {
         let clock = Clock::of(epoch_ms(&self.record.started_at).unwrap_or_default(), events);
         let folder = self.folder.join(attempt_folder);
         let mut found: Vec<Placed> = events.iter().flat_map(said_by_scenario).collect();
-        let form = match Content::read(&folder.join("scenario.log.times")) {
+        let form = match Content::read(&folder.join("scenario.log.times"), FILE_BYTES_MAX) {
             Ok(Some(beside)) => Form::Beside(times(&beside)),
             Ok(None) | Err(_) => Form::OfHost,
         };
         let started = begin(events, |event| matches!(event, Event::ScenarioStarted { .. }), &clock);
-        let scenario =
-            Origin { machine: LogLine::SCENARIO, source: "scenario.log", form, clock: &clock, default_ms: started };
+        let scenario = Origin {
+            machine: LogLine::SCENARIO,
+            source: "scenario.log",
+            form,
+            clock: &clock,
+            default_ms: started,
+            bytes_max,
+        };
         found.extend(scenario.lines_of(&folder));
         let (form, default_ms) = (Form::Kernel, clock.begun_ms);
-        let kernel = Origin { machine: LogLine::HOST, source: "kernel.log", form, clock: &clock, default_ms };
+        let kernel =
+            Origin { machine: LogLine::HOST, source: "kernel.log", form, clock: &clock, default_ms, bytes_max };
         found.extend(kernel.lines_of(&folder));
         for machine in names(&folder.join("containers")) {
-            found.extend(of_container(&folder.join("containers").join(&machine), &machine, &clock, events));
+            found.extend(of_container(&folder.join("containers").join(&machine), &machine, &clock, events, bytes_max));
         }
         found.sort_by(|a, b| a.key_ms.total_cmp(&b.key_ms));
         found.into_iter().map(|placed| placed.line).collect()
@@ -61,7 +74,7 @@ impl PastRun {
     }
 }
 
-fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped]) -> Vec<Placed> {
+fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped], bytes_max: u64) -> Vec<Placed> {
     let is_start = |event: &Event| matches!(event, Event::ContainerStarted { container, .. } if container == machine);
     let default_ms = begin(events, is_start, clock);
     let mut found = Vec::new();
@@ -74,7 +87,7 @@ fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped])
             "lxc.log" => Form::OfHost,
             _ => Form::OfProgram,
         };
-        found.extend(Origin { machine, source: &source, form, clock, default_ms }.lines_of(folder));
+        found.extend(Origin { machine, source: &source, form, clock, default_ms, bytes_max }.lines_of(folder));
     }
     found
 }
@@ -83,7 +96,7 @@ fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped])
 fn priorities(folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
     let mut levels = HashMap::new();
     for (name, level) in OF_JOURNAL {
-        let content = Content::read(&folder.join(name)).ok().flatten().unwrap_or_default();
+        let content = Content::read(&folder.join(name), FILE_BYTES_MAX).ok().flatten().unwrap_or_default();
         levels.extend(content.lines().map(|line| (line.to_vec(), level)));
     }
     levels

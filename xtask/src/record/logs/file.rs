@@ -13,8 +13,8 @@ use super::clock::Clock;
 use super::stamp::Stamp;
 use super::{LogLevel, LogLine, text};
 
-/// So much of a file is read, from its end, in bytes.
-const FILE_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of a file that are read, from its end, where all of its lines may be wanted.
+pub(super) const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// Errors and warnings of LXC about a container whose settings its build, or its host, does not have. They are the host's,
 /// not the lab's, and LXC goes on after each.
@@ -55,6 +55,8 @@ pub(super) struct Origin<'a> {
     pub clock: &'a Clock,
     /// The place of lines where no line of the file has a time.
     pub default_ms: f64,
+    /// Bytes of the file that are read, from its end.
+    pub bytes_max: u64,
 }
 
 /// What was read of a file.
@@ -67,7 +69,7 @@ pub(super) struct Content {
 
 impl Content {
     /// The end of a regular file; a link is not followed. Nothing where there is no such file.
-    pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Option<Self>> {
         let open = || -> std::io::Result<Option<Self>> {
             let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
             let mut file = match file {
@@ -78,10 +80,10 @@ impl Content {
             if !metadata.is_file() {
                 return Ok(None);
             }
-            let skipped = metadata.len().saturating_sub(FILE_BYTES_MAX);
+            let skipped = metadata.len().saturating_sub(bytes_max);
             file.seek(SeekFrom::Start(skipped))?;
             let mut bytes = Vec::new();
-            file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+            file.take(bytes_max).read_to_end(&mut bytes)?;
             Ok(Some(Self { bytes, skipped }))
         };
         open().with_context(|| format!("reading {}", path.display()))
@@ -96,7 +98,7 @@ impl Content {
 impl Origin<'_> {
     /// The lines of the file of this source in a folder, in its order. What cannot be read is one line that says why.
     pub fn lines_of(&self, folder: &Path) -> Vec<Placed> {
-        match Content::read(&folder.join(self.source)) {
+        match Content::read(&folder.join(self.source), self.bytes_max) {
             Ok(None) => Vec::new(),
             Ok(Some(content)) => self.lines(&content),
             Err(error) => {
@@ -200,7 +202,8 @@ mod tests {
     fn lines(form: Form, bytes: &[u8]) -> Vec<(Option<f64>, LogLevel, String, f64)> {
         let clock =
             Clock { started_epoch_ms: STARTED, ended_ms: 100_000.0, near_epoch_ms: STARTED, ..Clock::default() };
-        let origin = Origin { machine: "app", source: "x.log", form, clock: &clock, default_ms: 7.0 };
+        let origin =
+            Origin { machine: "app", source: "x.log", form, clock: &clock, default_ms: 7.0, bytes_max: FILE_BYTES_MAX };
         let content = Content { bytes: bytes.to_vec(), skipped: 0 };
         let placed = origin.lines(&content).into_iter();
         placed.map(|it| (it.line.at_ms, it.line.level, it.line.text, it.key_ms)).collect()
@@ -270,15 +273,16 @@ mod tests {
         let path = folder.path().join("long.log");
         let file = File::create(&path).unwrap();
         file.set_len(FILE_BYTES_MAX + 5).unwrap();
-        let content = Content::read(&path).unwrap().unwrap();
+        let content = Content::read(&path, FILE_BYTES_MAX).unwrap().unwrap();
         assert_eq!((content.skipped, content.bytes.len() as u64), (5, FILE_BYTES_MAX));
         let clock = Clock::default();
         let form = Form::OfProgram;
-        let origin = Origin { machine: "app", source: "x", form, clock: &clock, default_ms: 0.0 };
+        let origin =
+            Origin { machine: "app", source: "x", form, clock: &clock, default_ms: 0.0, bytes_max: FILE_BYTES_MAX };
         assert_eq!(origin.lines(&content)[0].line.text, "… (5 bytes before this are not shown)");
         let link = folder.path().join("link.log");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(Content::read(&link).is_err());
-        assert!(Content::read(&folder.path().join("none.log")).unwrap().is_none());
+        assert!(Content::read(&link, FILE_BYTES_MAX).is_err());
+        assert!(Content::read(&folder.path().join("none.log"), FILE_BYTES_MAX).unwrap().is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Lines of machines that run now, of which no record is written yet.
 
 use super::clock::Clock;
-use super::file::{Content, Form, Origin, Placed};
+use super::file::{Content, FILE_BYTES_MAX, Form, Origin, Placed};
 use super::{LogLevel, LogLine, text};
 
 /// Puts what has come to several logs in one order. Times count from 1970.
@@ -22,7 +22,7 @@ impl LiveLines {
     pub fn add_file(&mut self, machine: &str, source: &str, bytes: Vec<u8>) {
         let clock = Clock::of_now(self.now_epoch_ms);
         let form = Form::OfProgram;
-        let origin = Origin { machine, source, form, clock: &clock, default_ms: 0.0 };
+        let origin = Origin { machine, source, form, clock: &clock, default_ms: 0.0, bytes_max: FILE_BYTES_MAX };
         self.found.extend(origin.lines(&Content { bytes, skipped: 0 }));
     }
 

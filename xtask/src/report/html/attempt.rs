@@ -158,6 +158,9 @@ pub struct GroupRow {
     pub example: String,
 }
 
+/// Bytes of a log file that are read for the page, from its end: more has no room there.
+const LOG_FILE_BYTES_MAX: u64 = 8 << 20;
+
 /// So much of a screen is shown.
 const SCREEN_CHARACTERS_MAX: usize = 16_000;
 
@@ -182,7 +185,8 @@ pub struct Source<'a> {
 impl Source<'_> {
     /// Reads what was logged.
     pub fn lines(&self) -> Vec<LogLine> {
-        self.run.log_lines(&self.attempt.folder, self.told.map(AttemptEvents::events).unwrap_or_default())
+        let events = self.told.map(AttemptEvents::events).unwrap_or_default();
+        self.run.last_log_lines(&self.attempt.folder, events, LOG_FILE_BYTES_MAX)
     }
 
     /// The view, with these lines in so many bytes of its log, and pictures as far as there is room. A file of the record that

@@ -229,7 +229,7 @@ mod tests {
         let log = log(&hostile, None, BYTES_MAX);
         let lines: Vec<&str> = log.text.lines().collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0], "1.500\tapp\terror\tjournal.log\t<script>alert(1)</script>\u{fffd}[2J\ttab new");
+        assert_eq!(lines[0], "1.500\tapp\terror\tjournal.log\t<script>alert(1)</script>\u{241b}[2J\ttab new");
         assert!(lines[1].starts_with("\tapp\tinfo\ta b\txxx") && lines[1].ends_with("x … (cut)"));
         assert!(lines[1].len() < 5000, "{}", lines[1].len());
         assert_eq!((log.summary.as_str(), log.left_out), ("2 lines of 1 machine", None));

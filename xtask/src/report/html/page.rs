@@ -271,12 +271,12 @@ mod tests {
         let told = text_of(&page, "<section class=\"failure\"", "</section>");
         let expected = r"A check did not hold
 rows == 3
-&lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}�[31m
-Values: rows = &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}�[31m
+&lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}
+Values: rows = &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}
 Where: scenarios&#x2f;a&#x2f;b&#x2f;main.rs:7
 When: 3.500 s of the run (2026-01-01T00:00:03.500Z), 2.500 s into the case, in step count
 Machine:
-db: node.freeze was on; last asked, 100 ms before: &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }}�[31m (status 1); logged 1 error close to it
+db: node.freeze was on; last asked, 100 ms before: &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }} (status 1); logged 1 error close to it
 Faults then:
 node.freeze on db, on since 500 ms (bit at 3.000 s: no process of it ran)
 Logged:

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::record::Verdict;
 use crate::record::human::{seconds, stamp};
+use crate::record::{Verdict, visible_text};
 
 /// A moment of the run: for the script, and for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,16 +102,12 @@ pub fn verdict(verdict: Verdict) -> Word {
     }
 }
 
-/// Text of another program as it may stand in a page: control characters but tabs and line ends are shown as such, and what
-/// is longer than so many characters is cut.
+/// Text of another program as it may stand in a page: what is hidden in it is shown, and what is longer than so many characters is
+/// cut.
 pub fn plain(text: &str, characters_max: usize) -> String {
-    let is_bad = |character: char| character.is_control() && !matches!(character, '\t' | '\n');
-    let mut plain: String = text
-        .chars()
-        .take(characters_max)
-        .map(|one| if is_bad(one) { char::REPLACEMENT_CHARACTER } else { one })
-        .collect();
-    if text.chars().nth(characters_max).is_some() {
+    let cut = text.char_indices().nth(characters_max).map(|(at, _)| at);
+    let mut plain = visible_text(&text[..cut.unwrap_or(text.len())]);
+    if cut.is_some() {
         plain.push_str(" … (cut)");
     }
     plain
@@ -143,7 +139,7 @@ mod tests {
 
     #[test]
     fn text_of_others_is_made_harmless_and_bounded() {
-        assert_eq!(plain("a\u{1b}[31mb\tc\nd\u{0}", 100), "a\u{fffd}[31mb\tc\nd\u{fffd}");
+        assert_eq!(plain("a\u{1b}[31mb\tc\nd\u{0}", 100), "ab\tc\nd␀");
         assert_eq!(plain("äöü", 3), "äöü");
         assert_eq!(plain(&"ä".repeat(1 << 20), 2), "ää … (cut)");
     }

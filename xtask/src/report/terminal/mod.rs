@@ -12,6 +12,7 @@ mod result;
 mod samples;
 mod screen;
 mod scroll;
+mod stdout;
 mod story;
 mod times;
 
@@ -19,3 +20,5 @@ pub use ink::Colour;
 pub use logs::LogClock;
 pub use output::{Detail, Look, Progress, Terminal};
 pub use screen::Amount;
+pub(crate) use stdout::println;
+pub use stdout::{check_stdout, write_line};

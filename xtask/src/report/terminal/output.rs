@@ -15,6 +15,7 @@ use super::pulse::{Pulse, SILENCE_MAX};
 use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
 use super::scroll;
+use super::stdout::println;
 use super::story::Story;
 use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
@@ -140,7 +141,7 @@ impl Terminal {
         Box::new(|stamped| {
             if let Ok(line) = serde_json::to_string(stamped) {
                 // Whoever read it may be gone; the run is not its reader's.
-                let _ = writeln!(io::stdout().lock(), "{line}");
+                println!("{line}");
             }
         })
     }
@@ -224,7 +225,7 @@ impl Terminal {
     fn print_result(&self, record: &RunRecord, folder: &Path, name: &str) {
         let part = if self.detail == Detail::Quiet { Part::ProblemsAndEnd } else { Part::Whole };
         for line in self.result(record, folder, name, part) {
-            let _ = writeln!(io::stdout().lock(), "{}", line.text(self.result_paint));
+            println!("{}", line.text(self.result_paint));
         }
     }
 

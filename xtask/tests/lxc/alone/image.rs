@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
@@ -263,6 +264,54 @@ fn a_killed_build_leaves_no_process_no_mount_and_no_half_layer() {
     let place = store.display().to_string();
     wait_until("no trace is left", || traces(&place).is_empty());
     fixture.write_template("true");
+    fixture.layer(&["build"]);
+}
+
+#[test]
+fn a_damaged_layer_is_told_removed_and_built_again() {
+    let fixture = Fixture::new("true");
+    let layer = fixture.layer(&["build"]);
+    let dir = fixture.root(&layer).parent().unwrap().to_owned();
+    let record = dir.join("layer.json");
+    let damages: [&dyn Fn(); 3] = [&|| fs::remove_file(&record).unwrap(), &|| fs::write(&record, "").unwrap(), &|| {
+        fs::remove_dir_all(dir.join("root")).unwrap();
+    }];
+    for damage in damages {
+        for verb in [&["rm", "mini"][..], &["prune"], &["build"]] {
+            damage();
+            let listed = fixture.run(&["list"]);
+            let hint = stderr(&listed);
+            assert!(listed.status == 0 && hint.contains("is damaged") && hint.contains(" image prune`"), "{hint}");
+            assert!(String::from_utf8_lossy(&listed.stdout).contains("\"damage\":\"it"), "{hint}");
+            let done = fixture.run(verb);
+            assert_eq!(done.status, 0, "{verb:?}: {}", stderr(&done));
+            assert_eq!(dir.exists(), verb[0] == "build", "{verb:?}");
+            let again = fixture.layer(&["build"]);
+            assert!(again["stored"].is_object() && again.get("damage").is_none(), "{again}");
+        }
+    }
+    // As long as a lab uses it, it stays.
+    let used = Flock::lock(fs::File::open(&dir).unwrap(), FlockArg::LockShared).map_err(|(_, error)| error).unwrap();
+    fs::remove_file(&record).unwrap();
+    for (verb, part) in [("build", "is damaged and in use"), ("prune", "in use by a lab")] {
+        let refused = fixture.run(&[verb]);
+        let said = stderr(&refused);
+        assert!(refused.status == 3 && said.contains(part) && said.contains("`cargo xtask ps`"), "{said}");
+    }
+    engine().args(["ps"]).dir(fixture.project.path()).env("E2E_STATE_DIR", fixture.store.path()).run().unwrap();
+    assert!(dir.join("root").is_dir());
+    drop(used);
+    let doctor = engine().args(["--root"]).arg(fixture.project.path()).args(["--format", "json", "doctor"]);
+    let found = doctor.env("E2E_STATE_DIR", fixture.store.path()).deadline(Duration::from_secs(120)).output().unwrap();
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let finding = |check: &str| {
+        let findings = found["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("{found:#}")).clone()
+    };
+    assert_eq!(finding("layers")["cure"], "cargo xtask image prune");
+    let place = fixture.store.path().display().to_string();
+    assert!(finding("disk-layers")["seen"].as_str().unwrap().contains(&place), "{found:#}");
+    assert_eq!(fixture.run(&["prune"]).status, 0);
     fixture.layer(&["build"]);
 }
 
