@@ -126,7 +126,7 @@ pub mod lxc {
 
     use super::{Context, is_root, unset};
     use crate::error::Error;
-    use crate::guard::state_dir;
+    use crate::guard::{Slot, state_dir};
     use crate::selftest::{LxcTests, Run, TestProgram};
 
     /// Programs and options that `test` hands over.
@@ -155,7 +155,11 @@ pub mod lxc {
         let run =
             Run { filters: args.filters.clone(), jobs: args.jobs, record_times: args.record_times, unset: unset() };
         let tests = LxcTests::find(&context.root, &program, &args.filters)?;
-        tests.run(&context.root, &run, &state_dir(), &|line| println!("{line}"))
+        let holder = |slot: &str| {
+            let holder = Slot::named(slot).holder().ok()??;
+            (!holder.is_stuck()).then(|| holder.to_string())
+        };
+        tests.run(&context.root, &run, &state_dir(), &holder, &|line| println!("{line}"))
     }
 }
 
