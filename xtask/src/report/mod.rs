@@ -7,6 +7,7 @@ mod junit;
 mod lanes;
 #[cfg(test)]
 mod moments;
+mod next;
 mod problem;
 mod process;
 mod summary;

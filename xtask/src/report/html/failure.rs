@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use e2e_contract::{DefectOutcome, InvariantKind};
 use serde::Serialize;
 
-use super::command::Next;
 use super::faults::{FaultLine, on_at, over_by};
 use super::log::{Rows, around, errors_around, while_faults};
 use super::story::Story;
 use super::words::{Moment, count, duration, moment, plain, wall_clock};
 use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
+use crate::report::next::Next;
 
 /// So many faults that were over are listed.
 const OVER_MAX: usize = 12;
