@@ -1,6 +1,7 @@
 //! Reports of a run: one file or folder a format, each made from the record alone.
 
 pub mod annotations;
+mod before;
 pub mod files;
 pub mod html;
 mod junit;

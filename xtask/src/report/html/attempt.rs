@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::chaos::{Chaos, chaos};
 use super::curves::curves;
-use super::failure::{Failure, broke, failure};
+use super::failure::{Failure, More, broke, failure};
 use super::history::clients;
 use super::log::{Log, alarms, log};
 use super::performance::{OperationView, operations};
@@ -19,6 +19,7 @@ use super::timeline::{Timeline, timeline};
 use super::words::{Moment, Word, duration, moment, plain, significant, size, thousands};
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performance};
+use crate::report::before::Before;
 use crate::report::next::next;
 
 /// An attempt.
@@ -203,7 +204,8 @@ impl Source<'_> {
         let broke = self.told.and_then(|_| broke(&story, &attempt.outcome));
         let failure = broke.map(|broke| {
             let next = next(&run.record, self.case, attempt, &run.record.run_id);
-            failure(&story, broke, lines, &run.record.started_at, next)
+            let before = self.told.map(|told| Before::of(told).lines()).unwrap_or_default();
+            failure(&story, broke, lines, &run.record.started_at, More { before, next })
         });
         let failed_ms = failure.as_ref().map(|failure| failure.broke.at_ms);
         Ok(AttemptView {

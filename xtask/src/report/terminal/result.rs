@@ -135,9 +135,14 @@ impl RunResult<'_> {
             Outcome::Infrastructure { message, .. } => Some(format!("{message}\nnothing is said of the product")),
             Outcome::Passed | Outcome::Interrupted => None,
         };
-        lines.extend(how.iter().flat_map(|how| self.entry("what", Ink::Bad, how)));
+        let mut before = self.entry("before", Ink::Caution, &story.attempt.before.lines().join("\n"));
+        if let Some(how) = &how {
+            lines.extend(self.entry("what", Ink::Bad, how));
+            lines.append(&mut before);
+        }
         for Failure { what, values, place } in failures.iter().take(FAILURES_SHOWN) {
             lines.extend(self.entry("what", Ink::Bad, what));
+            lines.append(&mut before);
             lines.extend(self.entry("values", Ink::Plain, values));
             lines.extend(place.iter().flat_map(|place| self.entry("where", Ink::Plain, place)));
         }
@@ -286,11 +291,15 @@ mod tests {
     use super::super::ink::Paint;
     use super::super::samples::{self, GAUNTLET, amid_faults, case, ended, ending};
     use super::*;
-    use crate::record::{Counts, Event};
+    use crate::record::{Counts, Event, Stamped};
 
     fn story(events: impl IntoIterator<Item = Event>) -> Story {
+        told(events.into_iter().map(|event| samples::at(0.0, event)))
+    }
+
+    fn told(events: impl IntoIterator<Item = Stamped>) -> Story {
         let mut story = Story::default();
-        events.into_iter().for_each(|event| story.apply(&event));
+        events.into_iter().for_each(|stamped| story.apply(&stamped));
         story
     }
 
@@ -352,6 +361,39 @@ mod tests {
         assert_eq!(
             wide[12],
             "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 --chaos-replay latest"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_service_stands_below_the_failure_that_it_caused() {
+        let finding = Event::Finding {
+            case: case(GAUNTLET),
+            kind: "unit_failed".into(),
+            container: Some("counter".into()),
+            about: "counter.service".into(),
+            detail: "died of SIGSEGV, its result is core-dump".into(),
+            happened_at_ms: Some(994.0),
+            expected: false,
+        };
+        let aborted = Event::Aborted {
+            case: case(GAUNTLET),
+            kind: e2e_contract::AbortKind::Error,
+            message: "curl in client ended with status 52".into(),
+            location: Some("main.py:7".into()),
+        };
+        let started = Event::CaseStarted { case: case(GAUNTLET), attempt: 1, folder: None };
+        let story = told([samples::at(0.1, started), samples::at(1.0, aborted), samples::at(1.2, finding)]);
+        let mut record = samples::record();
+        record.cases[1].attempts[0].outcome = Outcome::Failed { cause: Cause::Error { message: "curl".into() } };
+        let lines = lines(&record, &story, 100);
+        let from = lines.iter().position(|line| line.starts_with("FAILED")).unwrap();
+        check(
+            &lines[from + 1..from + 4],
+            &[
+                "  what      the scenario gave up: curl in client ended with status 52",
+                "  before    counter.service on counter died of SIGSEGV, its result is core-dump, 6 ms before",
+                "  where     main.py:7",
+            ],
         );
     }
 
