@@ -83,7 +83,7 @@ fn live_lines_as_a_default_are_plain_ones_without_a_terminal() {
 fn the_table_for_people_names_every_place() {
     let folder = project("name = 'x'\n[defaults]\nretries = 1\n");
     let command = xtask(folder.path(), &["config", "show", "--max-fail", "3"]);
-    let output = command.env("E2E_SLOT", "7").env("E2E_RETRY", "7").output().unwrap();
+    let output = command.env("E2E_SLOT", "7").env("E2E_RETRY", "7").env("E2E_STATE_DIR", "").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = |start: &str| {
         let line = text.lines().find(|line| line.starts_with(start)).unwrap();
@@ -91,6 +91,7 @@ fn the_table_for_people_names_every_place() {
     };
     assert_eq!(line("retries"), "retries 1 e2e.toml:3");
     assert_eq!(line("max_fail"), "max_fail 3 flag --max-fail");
+    assert_eq!(line("state_dir"), "state_dir /var/lib/mancer-e2e built in", "an empty variable sets nothing");
     assert_eq!(line("slot"), "slot 7 environment variable E2E_SLOT");
     assert_eq!(line("timeout"), "timeout 5m built in; a scenario's own comes first");
     assert_eq!(line("E2E_RETRY"), "E2E_RETRY is in the environment, and sets nothing: did you mean E2E_RETRIES?");
@@ -113,6 +114,10 @@ fn what_is_wrong_is_named_with_its_place_whatever_the_verb() {
          unset it",
     );
     refused(&xtask(good.path(), &["e2e", "--keep-containers=sometimes"]), "--keep-containers");
+    refused(&xtask(good.path(), &["e2e", "--list", "--timeout", "5"]), "to \"1day\"; write \"5s\"");
+    refused(&xtask(good.path(), &["exec", "counter", "ls"]), "put `--` before the program and its arguments: -- ls");
+    refused(&xtask(good.path(), &["fault", "heal"]), "<FAULT|--all>");
+    refused(&xtask(good.path(), &["fault", "heal", "1", "--all"]), "cannot be used with");
     refused(&xtask(good.path(), &["e2e", "--list", "--ttl", "2h"]), "--ttl is for a lab that is kept");
     refused(&xtask(good.path(), &["e2e", "--list", "--baseline-missing", "allow"]), "is for --baseline-compare");
 }

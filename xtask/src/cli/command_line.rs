@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use e2e_contract::is_absolute_path;
 
@@ -139,7 +140,8 @@ impl Cli {
     /// What was typed. Where it is no command line, or asks for help, that is said, and the program ends.
     #[must_use]
     pub fn typed() -> Self {
-        let matches = help::dressed(Self::command()).get_matches();
+        let matches = help::dressed(Self::command()).try_get_matches();
+        let matches = matches.unwrap_or_else(|error| before_a_program(error, std::env::args()).exit());
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
@@ -261,6 +263,20 @@ impl Verb {
                 | Self::Pcap(_)
         )
     }
+}
+
+/// Says where the words of a program belong that were given to `exec` or `shell` without a `--` before them.
+fn before_a_program(mut error: clap::Error, words: impl IntoIterator<Item = String>) -> clap::Error {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word.clone(),
+        _ => return error,
+    };
+    let takes_program = words.into_iter().any(|word| ["exec", "shell"].contains(&word.as_str()));
+    if takes_program && !word.starts_with('-') {
+        let tip = format!("put `--` before the program and its arguments: -- {word}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Names the project's folder.

@@ -7,6 +7,7 @@ use super::{Context, Format};
 use crate::error::EXIT_PASSED;
 use crate::guard::state_dir;
 use crate::host::patience::{Patience, patience};
+use crate::host::undo::named_state_dir;
 use crate::manifest::{PatienceFactor, Timeout, nearest};
 use crate::record::RecordedPatience;
 use crate::report::terminal::println;
@@ -84,7 +85,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 
 /// Where the project lies, and what the engine keeps on this machine: set by variables, and not in the project's own file.
 fn places(context: &Context) -> Vec<Row> {
-    let of_state = match std::env::var_os("E2E_STATE_DIR") {
+    let of_state = match named_state_dir() {
         Some(_) => Origin::Variable("E2E_STATE_DIR".into()),
         None => Origin::BuiltIn,
     };

@@ -11,6 +11,7 @@ use crate::fault::{Entry, Lasted, Observed, catalogue};
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
+use crate::host::sudo::Sudo;
 use crate::image;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;
@@ -89,32 +90,35 @@ struct TryArgs {
 /// # Errors
 /// Bad usage, or no lab could be had.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
-    if !is_root() {
-        return sudo::again();
-    }
     match &args.action {
-        Action::List(ListArgs { live: true, slot }) => fault_live::list(&InLab { slot: slot.clone() }, context),
-        Action::List(_) => {
-            list(context.format);
+        // The catalogue itself is for everybody; only root sees what this host can do.
+        Action::List(ListArgs { live: false, .. }) if is_root() || Sudo::of_this_user() != Sudo::Silent => {
+            list(context.format, is_root());
+            if !is_root() {
+                context.terminal.say("only root sees what this host cannot do: `sudo -v` first shows that too");
+            }
             Ok(EXIT_PASSED)
         }
+        _ if !is_root() => sudo::again(),
+        Action::List(ListArgs { slot, .. }) => fault_live::list(&InLab { slot: slot.clone() }, context),
         Action::Inject(args) => fault_live::inject(args, &entry_named(&args.name)?, context),
         Action::Heal(args) => fault_live::heal(args, context),
         Action::Try(args) => try_faults(args, context),
     }
 }
 
-fn list(format: Format) {
+/// Shows the catalogue; where the host can be seen, with what it cannot do.
+fn list(format: Format, sees_host: bool) {
     let entries = catalogue();
     if format == Format::Json {
         let row = |entry: &Entry| {
-            let problem = entry.supported().err().map(|error| format!("{error:#}"));
+            let problem = sees_host.then(|| entry.supported().err().map(|error| format!("{error:#}")));
             json!({
                 "fault": entry.example.name(),
                 "example": entry.example,
                 "needs": entry.needs.to_string(),
-                "supported": problem.is_none(),
-                "problem": problem,
+                "supported": problem.as_ref().map(Option::is_none),
+                "problem": problem.flatten(),
             })
         };
         println!("{:#}", json!({ "format_version": 1, "faults": entries.iter().map(row).collect::<Vec<_>>() }));
@@ -131,7 +135,7 @@ fn list(format: Format) {
         if !needs.is_empty() {
             println!("        needs {needs}");
         }
-        if let Err(error) = entry.supported() {
+        if sees_host && let Err(error) = entry.supported() {
             println!("        not on this host: {}", indented(&format!("{error:#}"), 8));
         }
     }

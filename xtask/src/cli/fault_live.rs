@@ -28,9 +28,9 @@ pub struct InjectArgs {
 
 /// What `fault heal` is given.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["fault", "all"])))]
 pub struct HealArgs {
     /// The number of the fault, as `fault inject` and `fault list --live` show it.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     fault: Option<u64>,
     /// Every one, the last first.
     #[arg(long)]

@@ -9,8 +9,7 @@ use clap::CommandFactory as _;
 use super::Cli;
 use super::programs::BUILT;
 use super::settings::Settings;
-use crate::error::Error;
-use crate::host::shell;
+use crate::host::{shell, sudo};
 use crate::manifest::Project;
 use crate::plan::Plan;
 use crate::program;
@@ -37,7 +36,7 @@ const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 /// Runs this program again under sudo, with the same arguments. Comes back only when that fails.
 ///
 /// # Errors
-/// When there is no sudo.
+/// When there is no sudo, or it refuses: its refusal has the status 1, as a scenario's failure has.
 pub fn again() -> anyhow::Result<u8> {
     again_with(Vec::new())
 }
@@ -45,19 +44,13 @@ pub fn again() -> anyhow::Result<u8> {
 /// Like [`again`], with further arguments for the verb.
 ///
 /// # Errors
-/// When there is no sudo.
+/// When there is no sudo, or it refuses: its refusal has the status 1, as a scenario's failure has.
 pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
-    if shell::which("sudo").is_none() {
-        return Err(Error::Host {
-            problem: "containers need root, this is an ordinary user, and sudo is not installed".into(),
-            cure: "run it as root, or install sudo".into(),
-        }
-        .into());
-    }
     let program = program::file().context("finding this program")?;
     let mut words: Vec<OsString> = vec![kept().into(), "--".into(), "env".into()];
     words.push(path_setting(std::env::var_os("PATH").as_deref()));
     words.push(program.into());
+    sudo::require(&words)?;
     words.extend(after_verb(std::env::args_os().skip(1).collect(), more));
     Err(shell::replace_process("sudo".as_ref(), &words)).context("running this program again under sudo")
 }
@@ -65,7 +58,7 @@ pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
 /// Builds a plan's scenarios as the user, then runs this program again as root: what needs root asks for it once.
 ///
 /// # Errors
-/// When they do not build, or there is no sudo.
+/// When they do not build; those of [`again`].
 pub fn again_with_scenarios(
     project: &Project,
     plan: &Plan,

@@ -9,6 +9,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::setup;
+use crate::manifest::nearest;
 use crate::report::terminal::println;
 use crate::selftest::{LxcTests, Repository, Stage, Verbs};
 
@@ -78,7 +79,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Ok(EXIT_PASSED);
     }
     // What stands behind `scenarios` are filters of `e2e`, which looks for them itself.
-    let stages = if stages == [Stage::Scenarios] { stages } else { repository.with_matches(&stages)? };
+    let stages = if stages == [Stage::Scenarios] {
+        stages
+    } else {
+        repository.with_matches(&stages).map_err(|error| or_part(error, &args.words))?
+    };
     if stages.iter().any(|stage| matches!(stage, Stage::Lxc | Stage::Scenarios)) {
         require_tools(&doctor::subject(&context.root).uses)?;
     }
@@ -107,6 +112,18 @@ fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     Ok((stages.to_vec(), filters))
 }
 
+/// Adds the part that was probably meant where no test has the name.
+fn or_part(error: anyhow::Error, words: &[String]) -> anyhow::Error {
+    let [word, ..] = words else { return error };
+    match (nearest(word, PARTS.map(|(name, _)| name)), error.downcast::<Error>()) {
+        (Some(part), Ok(Error::Usage(problem))) if part != word => {
+            Error::Usage(format!("{problem}; did you mean the part {part}?")).into()
+        }
+        (_, Ok(error)) => error.into(),
+        (_, Err(error)) => error,
+    }
+}
+
 /// Environment variables that somebody has set for runs of their own: they would change those of the tests.
 fn unset() -> Vec<String> {
     Settings::variables().collect()
@@ -125,7 +142,7 @@ pub mod lxc {
 
     use super::{Context, is_root, unset};
     use crate::error::Error;
-    use crate::guard::state_dir;
+    use crate::guard::{Slot, state_dir};
     use crate::report::terminal::println;
     use crate::selftest::{LxcTests, Run, TestProgram};
 
@@ -155,7 +172,11 @@ pub mod lxc {
         let run =
             Run { filters: args.filters.clone(), jobs: args.jobs, record_times: args.record_times, unset: unset() };
         let tests = LxcTests::find(&context.root, &program, &args.filters)?;
-        tests.run(&context.root, &run, &state_dir(), &|line| println!("{line}"))
+        let holder = |slot: &str| {
+            let holder = Slot::named(slot).holder().ok()??;
+            (!holder.is_stuck()).then(|| holder.to_string())
+        };
+        tests.run(&context.root, &run, &state_dir(), &holder, &|line| println!("{line}"))
     }
 }
 
@@ -173,6 +194,10 @@ mod tests {
         assert_eq!(chosen(&words("lxc runs::")).unwrap(), (vec![Stage::Lxc], words("runs::")));
         assert_eq!(chosen(&words("redaction")).unwrap(), (BY_NAME.to_vec(), words("redaction")));
         assert_eq!(chosen(&words("quick")).unwrap().0, Stage::QUICK);
+        let none = || anyhow::Error::from(Error::Usage("no test has lxcc in its name".into()));
+        let shown = or_part(none(), &words("lxcc")).to_string();
+        assert_eq!(shown, "no test has lxcc in its name; did you mean the part lxc?");
+        assert_eq!(or_part(none(), &words("redaction")).to_string(), none().to_string());
         assert!(chosen(&words("quick x")).is_err() && chosen(&words("host x")).is_err());
     }
 }

@@ -12,6 +12,7 @@ use super::holder::Holder;
 use super::leftovers;
 use super::protocol::Owner;
 use crate::host::crash_point;
+use crate::host::undo::named_state_dir;
 
 /// Where slots have their folders.
 const RUN_DIR: &str = "/run/mancer-e2e";
@@ -34,7 +35,7 @@ pub(super) struct Lock {
 /// Where layers and logs of builds lie: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
 #[must_use]
 pub fn state_dir() -> PathBuf {
-    std::env::var_os("E2E_STATE_DIR").map_or_else(|| PathBuf::from("/var/lib/mancer-e2e"), PathBuf::from)
+    named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
 }
 
 /// Every slot that has a folder now, or that a folder on disk bears the mark of.

@@ -1,6 +1,6 @@
 //! Inventory of what labs and builds leave visible on the host: taken before and after, the two must be equal.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,10 +14,23 @@ use super::process::Stat;
 use super::shell::Command;
 use super::undo::{GROUP_PREFIX, RUN_PATH};
 
+/// Most characters of a command line in a report.
+const COMMAND_CHARS_MAX: usize = 160;
+
 /// Everything on the host that a lab or a build could leave behind, a line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    lines: BTreeSet<String>,
+    /// By line, the slot that the thing belongs to.
+    lines: BTreeMap<String, Option<String>>,
+}
+
+/// A thing that is there now and was not before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The thing, in one line.
+    pub line: String,
+    /// Slot whose name it bears, or whose process it is below.
+    pub slot: Option<String>,
 }
 
 /// Part of the host that is looked at.
@@ -37,9 +50,9 @@ impl Inventory {
     /// # Errors
     /// When `ip` or `nft` cannot be asked.
     pub fn take(state_dir: &Path) -> anyhow::Result<Self> {
-        let mut lines = BTreeSet::new();
-        let mut add = |kind: &str, what: &str| {
-            lines.insert(format!("{kind} {what}"));
+        let mut lines = BTreeMap::new();
+        let mut add = |kind: &str, what: &str, slot: Option<String>| {
+            lines.insert(format!("{kind} {what}"), slot);
         };
         look(Part::Everything, state_dir, &mut add);
         for (kind, arguments) in [("link", ["-o", "link"]), ("named network namespace", ["netns", "list"])] {
@@ -47,11 +60,11 @@ impl Inventory {
                 let name = line
                     .split(' ')
                     .find(|word| word.ends_with(':') && word.len() > 2 && !word.starts_with(char::is_numeric));
-                add(kind, name.unwrap_or(line));
+                add(kind, name.unwrap_or(line), None);
             }
         }
         for line in Command::new("nft").args(["list", "tables"]).run()?.text().lines() {
-            add("nft", line);
+            add("nft", line, None);
         }
         Ok(Self { lines })
     }
@@ -61,9 +74,9 @@ impl Inventory {
     /// namespaces and unfinished layers bear no slot's name: only [`Self::take`] sees those.
     #[must_use]
     pub fn of_slot(state_dir: &Path, slot: &str) -> Self {
-        let mut lines = BTreeSet::new();
-        look(Part::Slot(slot), state_dir, &mut |kind: &str, what: &str| {
-            lines.insert(format!("{kind} {what}"));
+        let mut lines = BTreeMap::new();
+        look(Part::Slot(slot), state_dir, &mut |kind: &str, what: &str, slot: Option<String>| {
+            lines.insert(format!("{kind} {what}"), slot);
         });
         Self { lines }
     }
@@ -71,31 +84,38 @@ impl Inventory {
     /// What is there now and was not before; what is gone is no leftover.
     #[must_use]
     pub fn leftovers_since(&self, before: &Self) -> Vec<String> {
-        self.lines.difference(&before.lines).cloned().collect()
+        self.since(before).into_iter().map(|leftover| leftover.line).collect()
+    }
+
+    /// Like [`Self::leftovers_since`], each with its slot.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Vec<Leftover> {
+        let new = self.lines.iter().filter(|(line, _)| !before.lines.contains_key(*line));
+        new.map(|(line, slot)| Leftover { line: line.clone(), slot: slot.clone() }).collect()
     }
 }
 
 /// Everything that is found without a program's help.
-fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str)) {
+fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str, Option<String>)) {
     processes(part, add);
     for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
         let mut fields = line.split(' ').skip(3);
         let (root, at) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
         if part.has(root) || part.has(at) {
-            add("mount", &format!("{root} at {at}"));
+            add("mount", &format!("{root} at {at}"), slot_in(root).or_else(|| slot_in(at)));
         }
     }
     for name in names(Path::new("/sys/block")) {
         if let Ok(file) = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"))
             && part.has(&file)
         {
-            add("loop device", &format!("{name} {}", file.trim()));
+            add("loop device", &format!("{name} {}", file.trim()), slot_in(&file));
         }
     }
     for top in hierarchies() {
         for name in names(&top) {
             if part.has(&name) && (name.starts_with("mancer-e2e") || name.starts_with("lxc")) {
-                add("cgroup", &top.join(name).display().to_string());
+                add("cgroup", &top.join(&name).display().to_string(), slot_in(&name));
             }
         }
     }
@@ -103,31 +123,35 @@ fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str)) {
         let folder = Path::new(LXC_PATH).join(name);
         let config = fs::read_to_string(folder.join("config")).unwrap_or_default();
         if part.has(&config) {
-            add("file", &folder.display().to_string());
-            names(&folder).iter().for_each(|name| add("file", &folder.join(name).display().to_string()));
+            let slot = slot_in(&config);
+            add("file", &folder.display().to_string(), slot.clone());
+            names(&folder).iter().for_each(|name| add("file", &folder.join(name).display().to_string(), slot.clone()));
         }
     }
     // One that is being made or removed has no configuration.
     let homes = [Path::new(LXC_PATH).to_owned(), Path::new(LOG_PATH).to_owned(), state_dir.join("streams")];
     for found in homes.iter().flat_map(|home| marked::found(home)).filter(|found| part.is_slot(&found.slot)) {
+        let slot = Some(found.slot.clone());
         if found.is_aside {
-            add("unfinished", &found.folder.display().to_string());
+            add("unfinished", &found.folder.display().to_string(), slot);
         } else if !found.folder.starts_with(LOG_PATH) {
-            add("file", &found.folder.display().to_string());
+            add("file", &found.folder.display().to_string(), slot);
         }
     }
     for entry in WalkDir::new(RUN_PATH).min_depth(1).max_depth(2).into_iter().filter_map(Result::ok) {
         let path = entry.path().display().to_string();
         if part.has(&path) {
-            add("file", &path);
+            add("file", &path, slot_in(&path));
         }
     }
     for name in names(&state_dir.join("streams")).into_iter().filter(|name| part.is_slot(name)) {
-        add("unfinished", &format!("streams/{name}"));
+        add("unfinished", &format!("streams/{name}"), Some(name.clone()));
     }
     if matches!(part, Part::Everything) {
         for name in names(&state_dir.join("layers")).into_iter().filter(|name| name.starts_with('.')) {
-            add("unfinished", &format!("layers/{name}"));
+            // A build has the slot of the first digits of its layer's hash.
+            let hash = name.strip_prefix(".building-").and_then(|hash| hash.get(..12));
+            add("unfinished", &format!("layers/{name}"), hash.map(|hash| format!("build-{hash}")));
         }
     }
 }
@@ -160,7 +184,30 @@ impl Part<'_> {
     }
 }
 
-fn processes(part: Part<'_>, add: &mut impl FnMut(&str, &str)) {
+/// Slot that a path or a control group's name is one of.
+fn slot_in(text: &str) -> Option<String> {
+    let run = format!("{RUN_PATH}/");
+    let ends = [GROUP_PREFIX, &run].into_iter().filter_map(|prefix| Some(text.split_once(prefix)?.1));
+    let names =
+        ends.map(|rest| rest.split(|next: char| !(next.is_ascii_alphanumeric() || "-_.".contains(next))).next());
+    names.flatten().find(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Slot that a process is one of, by its control group or its words, or by those of the processes that it is below.
+fn slot_of_process(pid: i32) -> Option<String> {
+    let read = |pid: i32, name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let of = |pid: i32| {
+        slot_in(&String::from_utf8_lossy(&read(pid, "cgroup"))).or_else(|| {
+            let words = read(pid, "cmdline");
+            let mut words = words.split(|byte| *byte == 0).skip_while(|word| *word != b"--slot").skip(1);
+            words.next().map(|slot| String::from_utf8_lossy(slot).into_owned())
+        })
+    };
+    let above = std::iter::successors(Some(pid), |pid| Stat::of(*pid).map(|stat| stat.parent));
+    above.take_while(|pid| *pid > 1).find_map(of)
+}
+
+fn processes(part: Part<'_>, add: &mut impl FnMut(&str, &str, Option<String>)) {
     let own = |pid: &str, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let (mounts, network) = (own("self", "mnt"), own("self", "net"));
     for name in names(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
@@ -187,10 +234,22 @@ fn processes(part: Part<'_>, add: &mut impl FnMut(&str, &str)) {
         let short = || fs::read_to_string(format!("/proc/{name}/comm")).unwrap_or_default();
         // One that is about to end has no command line any more.
         let command = if command.is_empty() { format!("{} in state {state}", short().trim()) } else { command };
-        add("process", &format!("{name} {command}"));
+        let slot = name.parse().ok().and_then(slot_of_process);
+        add("process", &format!("{name} {}", one_line(&command)), slot.clone());
         if other_network && let Some(namespace) = own(&name, "net") {
-            add("network namespace", &namespace.display().to_string());
+            add("network namespace", &namespace.display().to_string(), slot);
         }
+    }
+}
+
+/// A command line as far as a line of a report has room for it.
+fn one_line(command: &str) -> String {
+    let words: Vec<&str> =
+        command.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(COMMAND_CHARS_MAX) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line,
     }
 }
 
@@ -202,6 +261,36 @@ fn names(folder: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thing_names_its_slot() {
+        let check = |text: &str, slot: Option<&str>| assert_eq!(slot_in(text).as_deref(), slot, "{text}");
+        check("0::/mancer-e2e-75/app/lxc.payload.x\n", Some("75"));
+        check("12:pids:/\n0::/mancer-e2e-build-0123456789ab\n", Some("build-0123456789ab"));
+        check("/run/mancer-e2e/9/images/0.img", Some("9"));
+        check("lxc.cgroup.dir.container = mancer-e2e-3/a\n", Some("3"));
+        check("/var/lib/mancer-e2e/layers/x", None);
+        check("/run/mancer-e2e/", None);
+        check("0::/user.slice", None);
+    }
+
+    #[test]
+    fn a_command_line_is_one_line() {
+        assert_eq!(one_line("sh -c first\n  second\tthird "), "sh -c first second third");
+        let long = one_line(&"word ".repeat(100));
+        assert!(long.ends_with(" ...") && long.chars().count() == COMMAND_CHARS_MAX + 4, "{long}");
+    }
+
+    #[test]
+    fn what_is_new_is_told_with_its_slot() {
+        let inventory = |lines: &[(&str, Option<&str>)]| Inventory {
+            lines: lines.iter().map(|(line, slot)| ((*line).to_owned(), slot.map(str::to_owned))).collect(),
+        };
+        let before = inventory(&[("file a", None), ("file b", Some("3"))]);
+        let after = inventory(&[("file b", None), ("file c", Some("4"))]);
+        assert_eq!(after.since(&before), [Leftover { line: "file c".into(), slot: Some("4".into()) }]);
+        assert_eq!(after.leftovers_since(&before), ["file c"]);
+    }
 
     #[test]
     fn a_slot_is_told_from_those_whose_names_begin_alike() {

@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -78,12 +79,34 @@ impl KernelLog {
     }
 }
 
-/// Notes when each message comes. The kernel's own times are no wall clock's: they drift by seconds a day.
+/// A message with the moment at which it came.
+pub type Noted = (SystemTime, KernelMessage);
+
+/// Notes when each message comes. The kernel's own times are no wall clock's: they drift by seconds a day. Dropped, it ends.
 #[derive(Debug)]
 pub struct KernelWatch {
+    seen: Arc<Mutex<Seen>>,
     /// Closed by the end.
     stop: UnixStream,
-    thread: std::thread::JoinHandle<Vec<(SystemTime, KernelMessage)>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    log: KernelLog,
+    messages: Vec<Noted>,
+}
+
+impl Seen {
+    /// Takes what has come; false at the end of all looking.
+    fn look(&mut self) -> bool {
+        let Ok(messages) = self.log.read() else { return false };
+        let now = SystemTime::now();
+        self.messages.extend(messages.into_iter().map(|message| (now, message)));
+        let has_room = self.messages.len() < WATCHED_MAX;
+        self.messages.truncate(WATCHED_MAX);
+        has_room
+    }
 }
 
 impl KernelWatch {
@@ -94,31 +117,46 @@ impl KernelWatch {
     pub fn start() -> anyhow::Result<Self> {
         let log = KernelLog::from_now()?;
         let (stop, stopped) = UnixStream::pair()?;
-        let thread = std::thread::Builder::new().name("kernel".into()).spawn(move || watch(log, &stopped))?;
-        Ok(Self { stop, thread })
+        let file = log.file.try_clone()?;
+        let seen = Arc::new(Mutex::new(Seen { log, messages: Vec::new() }));
+        let noted = Arc::clone(&seen);
+        let watch = move || watch(&file, &noted, &stopped);
+        let thread = std::thread::Builder::new().name("kernel".into()).spawn(watch)?;
+        Ok(Self { seen, stop, thread })
     }
 
     /// The messages that came, the first ones where they were too many.
     #[must_use]
-    pub fn end(self) -> Vec<(SystemTime, KernelMessage)> {
+    pub fn end(self) -> Vec<Noted> {
         drop(self.stop);
-        self.thread.join().unwrap_or_default()
+        let _ = self.thread.join();
+        std::mem::take(&mut lock(&self.seen).messages)
+    }
+
+    /// The messages that have come so far, up to this moment.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Noted> {
+        let mut seen = lock(&self.seen);
+        if seen.messages.len() < WATCHED_MAX {
+            seen.look();
+        }
+        seen.messages.clone()
     }
 }
 
-fn watch(mut log: KernelLog, stopped: &UnixStream) -> Vec<(SystemTime, KernelMessage)> {
-    let mut seen = Vec::new();
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watch(file: &File, seen: &Mutex<Seen>, stopped: &UnixStream) {
     loop {
-        let mut wanted = [log.file.as_fd(), stopped.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
+        let mut wanted = [file.as_fd(), stopped.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
         let waited = poll(&mut wanted, PollTimeout::NONE);
         let is_over = wanted[1].any().unwrap_or(true);
-        let Ok(messages) = log.read() else { return seen };
-        let now = SystemTime::now();
-        seen.extend(messages.into_iter().map(|message| (now, message)));
+        let goes_on = lock(seen).look();
         let is_interrupted = waited == Err(Errno::EINTR);
-        if seen.len() >= WATCHED_MAX || is_over || (waited.is_err() && !is_interrupted) {
-            seen.truncate(WATCHED_MAX);
-            return seen;
+        if !goes_on || is_over || (waited.is_err() && !is_interrupted) {
+            return;
         }
     }
 }
@@ -158,6 +196,7 @@ mod tests {
     #[test]
     fn a_watch_ends_when_it_is_told_to() {
         if let Ok(watch) = KernelWatch::start() {
+            assert!(watch.so_far().len() < 1000);
             assert!(watch.end().len() < 1000);
         }
     }

@@ -46,6 +46,7 @@ pub mod setup;
 pub mod shell;
 pub mod signals;
 pub mod strace;
+pub mod sudo;
 pub mod tc;
 pub mod undo;
 pub mod userns;

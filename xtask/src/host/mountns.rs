@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -28,17 +28,16 @@ pub struct MountNamespace {
 }
 
 impl MountNamespace {
-    /// That of a process.
+    /// That of a process in a container.
     ///
     /// # Errors
-    /// When the process is gone, or has the caller's own mounts: those are the host's, and left alone. A program that is
+    /// When the process is gone, or has the caller's own mounts or the host's: those are left alone. A program that is
     /// just being let into a container has them until it is inside.
     pub fn of(pid: i32) -> anyhow::Result<Self> {
-        let path = format!("/proc/{pid}/ns/mnt");
-        let file = File::open(&path).with_context(|| format!("opening {path}"))?;
-        let own = std::fs::metadata("/proc/self/ns/mnt").context("looking at the own mount namespace")?;
-        ensure!(file.metadata()?.ino() != own.ino(), "process {pid} has the host's own mounts: left alone");
-        Ok(Self { file })
+        let it = Self::of_process(pid)?;
+        ensure!(!it.is_that_of("self"), "process {pid} has the engine's own mounts: left alone");
+        ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
+        Ok(it)
     }
 
     /// Namespace of a lab's guard, which never has the host's mounts. A process that the guard has started has the same.
@@ -46,11 +45,23 @@ impl MountNamespace {
     /// # Errors
     /// When the guard is gone.
     pub fn of_guard(pid: i32) -> anyhow::Result<Self> {
+        let it = Self::of_process(pid)?;
+        ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
+        Ok(it)
+    }
+
+    fn of_process(pid: i32) -> anyhow::Result<Self> {
         let path = format!("/proc/{pid}/ns/mnt");
         Ok(Self { file: File::open(&path).with_context(|| format!("opening {path}"))? })
     }
 
-    /// Those of processes, each once, in their order; one that is gone, or has the host's own mounts, has none.
+    fn is_that_of(&self, process: &str) -> bool {
+        let number = |metadata: io::Result<Metadata>| metadata.map(|metadata| metadata.ino()).ok();
+        let other = number(std::fs::metadata(format!("/proc/{process}/ns/mnt")));
+        other.is_some() && other == number(self.file.metadata())
+    }
+
+    /// Those of processes in a container, each once, in their order; one that is gone, or has the host's or the caller's, has none.
     #[must_use]
     pub fn all_of(pids: &[i32]) -> Vec<Self> {
         let mut known = HashSet::new();
@@ -172,7 +183,7 @@ mod tests {
     #[test]
     fn the_hosts_own_mounts_are_left_alone() {
         let own = std::process::id().cast_signed();
-        assert!(MountNamespace::of(own).unwrap_err().to_string().contains("the host's own mounts"));
+        assert!(MountNamespace::of(own).unwrap_err().to_string().contains("the engine's own mounts"));
         assert!(MountNamespace::all_of(&[own, i32::MAX]).is_empty(), "a process that is gone has none either");
     }
 }

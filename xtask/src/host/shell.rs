@@ -566,6 +566,18 @@ pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow:
     status.map(shell_status).with_context(|| format!("starting {program} {}", args.join(" ")))
 }
 
+/// Runs a command that may ask on the caller's terminal, without its standard input and output; its errors are seen. The
+/// answer is its status.
+///
+/// # Errors
+/// When it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn status_at_terminal(program: &OsStr, args: &[OsString]) -> anyhow::Result<i32> {
+    let mut command = std::process::Command::new(program);
+    let status = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    status.map(shell_status).with_context(|| format!("starting {}", program.display()))
+}
+
 /// A child of this process that runs beside it.
 #[derive(Debug)]
 pub struct BoundProcess {

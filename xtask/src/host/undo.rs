@@ -166,8 +166,14 @@ fn put_back(group: &str, setting: Setting, value: &str) -> anyhow::Result<()> {
     Group::named(group).put_back(setting, value)
 }
 
+/// Folder that `E2E_STATE_DIR` names; an empty variable names none.
+#[must_use]
+pub fn named_state_dir() -> Option<PathBuf> {
+    std::env::var_os("E2E_STATE_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
 fn is_ours(path: &Path) -> bool {
-    let state_dir = std::env::var_os("E2E_STATE_DIR").map(PathBuf::from);
+    let state_dir = named_state_dir();
     let mut allowed = REMOVABLE_BELOW.iter().map(Path::new).chain(state_dir.as_deref());
     let clean = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
     clean && allowed.any(|top| path.starts_with(top) && path != top)

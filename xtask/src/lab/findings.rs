@@ -3,13 +3,16 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::container::Container;
 use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
-use crate::host::kmsg::KernelLog;
+use crate::host::kmsg::Noted;
 use crate::host::patience::Deadline;
 use crate::manifest::{FINDINGS, Init};
 
@@ -49,6 +52,9 @@ pub struct Finding {
     pub about: String,
     /// What was seen.
     pub detail: String,
+    /// Time since it happened; absent where that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<Duration>,
 }
 
 impl FindingKind {
@@ -60,13 +66,15 @@ impl FindingKind {
 }
 
 impl Lab {
-    /// What the lab shows now, and what the kernel has said of it since its log was opened.
+    /// What the lab shows now, and what the kernel has said of it.
     #[must_use]
-    pub fn findings(&self, kernel: Option<&mut KernelLog>) -> Vec<Finding> {
-        let messages = kernel.map(|kernel| kernel.read().unwrap_or_default()).unwrap_or_default();
+    pub fn findings(&self, said: &[Noted]) -> Vec<Finding> {
         let slot = self.guard().slot().cgroup();
-        let mut found: Vec<Finding> =
-            messages.iter().filter_map(|message| said_by_kernel(&message.text, &slot)).collect();
+        let of_kernel = said.iter().filter_map(|(came, message)| {
+            let finding = said_by_kernel(&message.text, &slot)?;
+            Some(Finding { age: came.elapsed().ok(), ..finding })
+        });
+        let mut found: Vec<Finding> = of_kernel.collect();
         let guard = self.guard().pid();
         let running = |container: &&Container| container.outage().is_none() && !container.is_dead();
         for container in self.containers().iter().filter(running) {
@@ -96,7 +104,7 @@ fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
         let container = group.split('/').next().map(str::to_owned);
         let (about, pid) = (value("task")?.to_owned(), value("pid")?);
         let detail = format!("the kernel killed process {pid}: its container was out of memory");
-        return Some(Finding { kind: FindingKind::OomKill, container, about, detail });
+        return Some(Finding { kind: FindingKind::OomKill, container, about, detail, age: None });
     }
     let (about, rest) = message.strip_prefix("traps: ").unwrap_or(message).split_once('[')?;
     let (pid, what) = rest.split_once(']')?;
@@ -106,7 +114,7 @@ fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
         return None;
     }
     let detail = format!("the kernel says, and not of which container: {message}");
-    Some(Finding { kind: FindingKind::Crash, container: None, about: about.to_owned(), detail })
+    Some(Finding { kind: FindingKind::Crash, container: None, about: about.to_owned(), detail, age: None })
 }
 
 /// Programs that run on behalf of an exec that is over.
@@ -121,7 +129,13 @@ fn left_over(container: &Container) -> Vec<Finding> {
         let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let about = words.join(" ").trim().to_owned();
         let detail = format!("process {pid} of the host still runs");
-        Finding { kind: FindingKind::LeftOver, container: Some(container.machine().name.clone()), about, detail }
+        Finding {
+            kind: FindingKind::LeftOver,
+            container: Some(container.machine().name.clone()),
+            about,
+            detail,
+            age: None,
+        }
     };
     marked.map(|process| finding(process.pid)).collect()
 }
@@ -147,7 +161,8 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
             let about = entry.path().strip_prefix(&top).unwrap_or(entry.path()).display().to_string();
             let size = entry.metadata().map_or(0, |metadata| metadata.len());
             let container = Some(container.machine().name.clone());
-            found.push(Finding { kind: FindingKind::CoreDump, container, about, detail: format!("{size} bytes") });
+            let detail = format!("{size} bytes");
+            found.push(Finding { kind: FindingKind::CoreDump, container, about, detail, age: None });
         }
     }
     found
@@ -161,32 +176,57 @@ fn is_core(path: &Path) -> bool {
 }
 
 fn units(container: &Container, streams_dir: &Path) -> Vec<Finding> {
-    let words = ["systemctl", "show", "--property=Id,ActiveState,Result,NRestarts", "*.service"];
+    let properties = "--property=Id,ActiveState,Result,NRestarts,ExecMainCode,ExecMainStatus,\
+                      ExecMainExitTimestampMonotonic,InactiveEnterTimestampMonotonic";
+    let words = ["systemctl", "show", properties, "*.service"];
     let argv = words.map(str::to_owned).to_vec();
     let streams_dir = streams_dir.to_owned();
     let request = ExecRequest { argv, deadline: LOOK_DEADLINE.scaled(), streams_dir, ..ExecRequest::default() };
     let text = container.exec(&request).ok().and_then(|output| std::fs::read_to_string(output.stdout.path()).ok());
-    units_in(&text.unwrap_or_default(), &container.machine().name)
+    // systemd's clock is the host's: its machine has no time of its own.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    units_in(&text.unwrap_or_default(), &container.machine().name, now)
 }
 
-fn units_in(text: &str, container: &str) -> Vec<Finding> {
+fn units_in(text: &str, container: &str, now: Duration) -> Vec<Finding> {
     let mut found = Vec::new();
     for block in text.split("\n\n") {
         let value = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         let Some(unit) = value("Id") else { continue };
-        let mut add = |kind, detail: String| {
-            found.push(Finding { kind, container: Some(container.to_owned()), about: unit.to_owned(), detail });
+        let mut add = |kind, detail: String, age| {
+            found.push(Finding { kind, container: Some(container.to_owned()), about: unit.to_owned(), detail, age });
         };
         if value("ActiveState") == Some("failed") {
-            add(FindingKind::UnitFailed, format!("its result is {}", value("Result").unwrap_or("not known")));
+            let result = format!("its result is {}", value("Result").unwrap_or("not known"));
+            let moment =
+                ["ExecMainExitTimestampMonotonic", "InactiveEnterTimestampMonotonic"].into_iter().find_map(|name| {
+                    value(name)?.parse().ok().filter(|microseconds| *microseconds > 0).map(Duration::from_micros)
+                });
+            let age = moment.and_then(|moment| now.checked_sub(moment));
+            let end = end_of_main(value("ExecMainCode"), value("ExecMainStatus"));
+            let detail = end.map_or_else(|| format!("failed: {result}"), |end| format!("{end}, {result}"));
+            add(FindingKind::UnitFailed, detail, age);
         }
         match value("NRestarts").and_then(|count| count.parse::<u32>().ok()) {
-            Some(1) => add(FindingKind::UnitRestarted, "once".into()),
-            Some(count) if count > 1 => add(FindingKind::UnitRestarted, format!("{count} times")),
+            Some(1) => add(FindingKind::UnitRestarted, "once".into(), None),
+            Some(count) if count > 1 => add(FindingKind::UnitRestarted, format!("{count} times"), None),
             _ => {}
         }
     }
     found
+}
+
+/// How a unit's main process ended, by the numbers of waitid(2); nothing where it did well or never ran.
+fn end_of_main(code: Option<&str>, status: Option<&str>) -> Option<String> {
+    let status: i32 = status?.parse().ok()?;
+    match code? {
+        "1" if status != 0 => Some(format!("exited with status {status}")),
+        "2" | "3" => {
+            let name = Signal::try_from(status).map_or_else(|_| format!("signal {status}"), |name| name.to_string());
+            Some(format!("died of {name}"))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -214,12 +254,24 @@ mod tests {
     #[test]
     fn units_that_failed_or_came_again_are_found() {
         let text = "Id=a.service\nActiveState=active\nResult=success\nNRestarts=0\n\n\
-                    Id=b.service\nActiveState=failed\nResult=core-dump\nNRestarts=3\n";
-        let found = units_in(text, "db");
+                    Id=b.service\nActiveState=failed\nResult=core-dump\nNRestarts=3\nExecMainCode=3\nExecMainStatus=11\n\
+                    ExecMainExitTimestampMonotonic=4000000\n";
+        let found = units_in(text, "db", Duration::from_secs(6));
         assert_eq!(found.len(), 2, "{found:?}");
-        assert_eq!((found[0].kind, found[0].detail.as_str()), (FindingKind::UnitFailed, "its result is core-dump"));
+        assert_eq!(
+            (found[0].kind, found[0].detail.as_str()),
+            (FindingKind::UnitFailed, "died of SIGSEGV, its result is core-dump")
+        );
+        assert_eq!(found[0].age, Some(Duration::from_secs(2)));
         assert_eq!((found[1].kind, found[1].detail.as_str()), (FindingKind::UnitRestarted, "3 times"));
-        assert!(units_in("", "db").is_empty());
+        assert!(units_in("", "db", Duration::ZERO).is_empty());
+        let detail = |rest: &str| {
+            let text = format!("Id=c.service\nActiveState=failed\nResult=exit-code\n{rest}");
+            units_in(&text, "db", Duration::from_secs(6)).remove(0).detail
+        };
+        let exited = detail("ExecMainCode=1\nExecMainStatus=3\nInactiveEnterTimestampMonotonic=7000000\n");
+        assert_eq!(exited, "exited with status 3, its result is exit-code");
+        assert_eq!(detail("ExecMainCode=0\nExecMainStatus=0\n"), "failed: its result is exit-code");
     }
 
     #[test]

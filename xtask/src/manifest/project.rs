@@ -255,8 +255,12 @@ impl Project {
     /// [`Error::Usage`] with the nearest name when there is none.
     pub fn template(&self, name: &str) -> Result<&Template, Error> {
         self.templates.get(name).ok_or_else(|| {
-            let hint = nearest(name, self.templates.keys().map(String::as_str))
-                .map_or_else(String::new, |near| format!(": did you mean {near}?"));
+            let known: Vec<&str> = self.templates.keys().map(String::as_str).collect();
+            let hint = match nearest(name, known.iter().copied()) {
+                Some(near) => format!(": did you mean {near}?"),
+                None if known.is_empty() => String::new(),
+                None => format!(": there are {}", known.join(", ")),
+            };
             Error::Usage(format!("there is no template {name} in {}{hint}", self.containers_dir.display()))
         })
     }

@@ -21,6 +21,11 @@ pub trait Range {
 
     /// Returns what a given value is, if it lies in the range.
     fn take(given: &Value) -> Option<Self::Value>;
+
+    /// Says what was probably meant, after the description.
+    fn hint(_given: &Value) -> String {
+        String::new()
+    }
 }
 
 /// Value that was read and lies in its range.
@@ -43,7 +48,7 @@ struct Given<R>(PhantomData<R>);
 
 impl<R: Range> Given<R> {
     fn take<E: serde::de::Error>(given: &Value) -> Result<R::Value, E> {
-        R::take(given).ok_or_else(|| E::custom(format!("{} is not {}", shown(given), R::words())))
+        R::take(given).ok_or_else(|| E::custom(format!("{} is not {}{}", shown(given), R::words(), R::hint(given))))
     }
 }
 
@@ -87,7 +92,7 @@ pub fn each_within<'de, R: Range, D: Deserializer<'de>>(deserializer: D) -> Resu
 /// The word, and the range that it is not in.
 pub fn word_within<R: Range>(text: &str) -> Result<R::Value, String> {
     let given = Value::String(text.to_owned());
-    R::take(&given).ok_or_else(|| format!("{text:?} is not {}", R::words()))
+    R::take(&given).ok_or_else(|| format!("{text:?} is not {}{}", R::words(), R::hint(&given)))
 }
 
 /// The value as an error quotes it: in short, and without control characters.
@@ -185,6 +190,15 @@ impl<const LEAST: u64, const MOST: u64> Range for TimeIn<LEAST, MOST> {
 
     fn take(given: &Value) -> Option<Duration> {
         humantime::parse_duration(given.as_str()?).ok().and_then(Self::check)
+    }
+
+    /// A number without a unit means seconds, if these lie in the range.
+    fn hint(given: &Value) -> String {
+        let number =
+            given.as_str().map_or_else(|| given.as_integer().map(|n| n.to_string()), |text| Some(text.to_owned()));
+        let seconds = number.filter(|text| text.parse::<u64>().is_ok()).map(|text| format!("{text}s"));
+        let meant = seconds.filter(|text| Self::take(&Value::String(text.clone())).is_some());
+        meant.map_or_else(String::new, |text| format!("; write \"{text}\""))
     }
 }
 
@@ -459,6 +473,11 @@ mod tests {
     #[test]
     fn an_error_quotes_the_value_in_short() {
         assert_eq!(shown(&Value::String("a\n".repeat(100))).len(), 30 * 3 + 5);
+        assert_eq!(
+            word_within::<CaseTime>("5").unwrap_err(),
+            "\"5\" is not a duration from \"100ms\" to \"1day\"; write \"5s\""
+        );
+        assert_eq!(word_within::<CaseTime>("0").unwrap_err(), "\"0\" is not a duration from \"100ms\" to \"1day\"");
         assert_eq!(word_within::<CaseTime>("0s").unwrap_err(), "\"0s\" is not a duration from \"100ms\" to \"1day\"");
     }
 }

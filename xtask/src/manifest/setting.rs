@@ -326,9 +326,9 @@ impl FromStr for TimeToLive {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "never" => Ok(Self::Never),
-            _ => {
-                word_within::<KeptTime>(text).map(Self::After).map_err(|_| format!("{text:?} is not {}", Self::words()))
-            }
+            _ => word_within::<KeptTime>(text).map(Self::After).map_err(|_| {
+                format!("{text:?} is not {}{}", Self::words(), KeptTime::hint(&toml::Value::String(text.to_owned())))
+            }),
         }
     }
 }
@@ -429,13 +429,15 @@ mod tests {
         }
         check::<MonitoringRate>("51", "\"51\" is not a whole number from 1 to 50, or \"off\"");
         check::<SlotNumber>("100", "\"100\" is not a whole number from 1 to 99");
-        for bad in ["2", "0s", "999ms", "2years", "-1h", ""] {
+        for bad in ["0s", "999ms", "2years", "-1h", ""] {
             check::<TimeToLive>(bad, &format!("{bad:?} is not a duration from \"1s\" to \"1year\", or \"never\""));
         }
+        check::<TimeToLive>("2", "\"2\" is not a duration from \"1s\" to \"1year\", or \"never\"; write \"2s\"");
+        check::<Timeout>("90", "\"90\" is not a duration from \"100ms\" to \"1day\"; write \"90s\"");
         for bad in ["0", "-1", "nan", "inf", "1e9", "quick", ""] {
             check::<PatienceFactor>(bad, &format!("{bad:?} is not a number from 0.1 to 100, or \"auto\""));
         }
-        for bad in ["0s", "99ms", "25h", "90"] {
+        for bad in ["0s", "99ms", "25h", "90000"] {
             check::<Timeout>(bad, &format!("{bad:?} is not a duration from \"100ms\" to \"1day\""));
         }
     }

@@ -416,6 +416,9 @@ pub enum Event {
         about: String,
         /// What was seen.
         detail: String,
+        /// Moment at which it happened; absent where that is unknown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        happened_at_ms: Option<f64>,
         /// The scenario says that it is its own doing.
         expected: bool,
     },

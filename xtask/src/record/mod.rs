@@ -1,6 +1,7 @@
 //! Everything one run writes: events, results, logs and artifacts, versioned, in the run's folder.
 //! Every report is made from it. Knows nothing of how a lab or a scenario works.
 
+pub mod command_line;
 mod comparison;
 mod durations;
 mod event;

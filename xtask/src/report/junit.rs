@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 use regex::Regex;
 
+use super::before::Before;
 use super::problem::{Problem, ending, lines, problems};
 use crate::program;
 use crate::record::{
@@ -178,6 +179,9 @@ impl Try<'_> {
     /// All that a person needs who sees nothing else.
     fn text(&self) -> String {
         let mut text = ending(&self.result.outcome).unwrap_or_default();
+        for line in self.told.iter().flat_map(|told| Before::of(told).lines()) {
+            text.push_str(&format!("\nbefore: {line}"));
+        }
         for problem in self.told.iter().flat_map(|told| problems(told)) {
             text.push_str(&format!("\n\n{}", Problem::text(&problem)));
         }

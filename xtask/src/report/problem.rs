@@ -45,7 +45,8 @@ pub fn problems(attempt: &AttemptEvents) -> Vec<Problem> {
     attempt.events().iter().filter_map(problem).collect()
 }
 
-fn problem(stamped: &Stamped) -> Option<Problem> {
+/// What went wrong by this event.
+pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
     let at_ms = stamped.at_ms;
     let made = |title: String, values: &str, file: &str, line: u32| Problem {
         at_ms,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::before::Before;
 use super::problem::{Problem, ending, problems, remarks};
 use crate::judge::Decision;
 use crate::program;
@@ -116,8 +117,13 @@ fn describe(case: &CaseResult, events: &RunEvents) -> String {
     if problems.is_empty() || !is_told {
         text.push_str(&block(&ending(&attempt.outcome).unwrap_or_default()));
     }
+    let mut before = told.map(|told| Before::of(told).lines()).unwrap_or_default();
+    if problems.is_empty() {
+        text.push_str(&block(&before.drain(..).map(|line| format!("before: {line}\n")).collect::<String>()));
+    }
     for problem in problems.iter().take(PROBLEMS_MAX) {
-        text.push_str(&block(&problem.text()));
+        let before: String = before.drain(..).map(|line| format!("\nbefore: {line}")).collect();
+        text.push_str(&block(&(problem.text() + &before)));
     }
     if let Some(more) = problems.len().checked_sub(PROBLEMS_MAX).filter(|more| *more > 0) {
         text.push_str(&format!("{more} more problems stand in `e2e_test.log`.\n\n"));

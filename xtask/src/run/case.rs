@@ -29,6 +29,7 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
+use crate::record::command_line::carried;
 use crate::record::{
     Attempt, CaseId, Cause, Event, Outcome, Performance, Recorder, RunDir, milliseconds, readable_json,
 };
@@ -362,15 +363,16 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     let sudo = if which("sudo").is_some() { "sudo " } else { "" };
     let names = lab.containers().iter().map(|container| &container.machine().host_name);
     let names = names.zip(lab.containers().iter().map(|container| &container.machine().name));
+    let slot = &context.options.slot;
+    let root = carried(&context.options.command, &["--root"]);
     let enter = names.map(|(name, short)| {
-        // Of two live labs with an `app`, the short name means the one in the first slot.
-        let short = if context.options.slot == "1" { short } else { name };
-        format!("{sudo}lxc-attach -n {name} -- /bin/bash   or   {} shell {short}", program::name())
+        let shell = format!("{} shell {short}{root} --slot {slot}", program::name());
+        format!("{sudo}lxc-attach -n {name} -- /bin/bash   or   {shell}")
     });
     Event::Kept {
         case: case.clone(),
         enter: enter.collect(),
-        remove: format!("{} down --slot {}", program::name(), context.options.slot),
+        remove: format!("{} down{root} --slot {slot}", program::name()),
     }
 }
 

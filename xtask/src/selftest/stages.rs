@@ -14,6 +14,7 @@ use crate::host::cargo::{self, Program};
 use crate::host::invoker::is_root;
 use crate::host::patience::Deadline;
 use crate::host::shell::{self, Command};
+use crate::host::sudo;
 
 /// Target of the tests on real LXC.
 const ON_LXC: &str = "lxc";
@@ -299,14 +300,14 @@ impl Repository {
         let of_tests = ["E2E_TEST_CASES", "E2E_TEST_CRASHES", "E2E_TEST_KILLS", "E2E_TEST_SEED"];
         let kept = ["CARGO_HOME", "RUSTUP_HOME"].into_iter().chain(of_tests).map(|name| (name, std::env::var(name)));
         words.extend(kept.filter_map(|(name, value)| Some(format!("{name}={}", value.ok()?))));
-        words.extend([own_program()?.display().to_string(), "--root".into(), self.root.display().to_string()]);
+        words.push(own_program()?.display().to_string());
+        let own = words.len();
+        words.extend(["--root".into(), self.root.display().to_string()]);
         words.extend(self.verbs.lxc.iter().cloned());
         words.extend(["--program".into(), program.path.display().to_string()]);
         words.extend(["--package-dir".into(), program.package_dir.display().to_string()]);
         words.extend(self.filters.iter().cloned());
-        if !is_root() {
-            words.splice(0..0, ["sudo".to_owned(), "--".into()]);
-        }
+        by_sudo(&mut words, own)?;
         self.interactive(&words[0], &words[1..])
     }
 
@@ -331,12 +332,12 @@ impl Repository {
         let folder = built.first().and_then(|program| program.path.parent()).context("Cargo built no scenario")?;
         let mut words = vec!["env".to_owned()];
         words.extend(self.unset.iter().flat_map(|name| ["-u".to_owned(), name.clone()]));
-        words.extend([own_program()?.display().to_string(), "--root".into(), self.root.display().to_string()]);
+        words.push(own_program()?.display().to_string());
+        let own = words.len();
+        words.extend(["--root".into(), self.root.display().to_string()]);
         words.extend(self.verbs.host.iter().cloned());
         words.extend(["--programs".to_owned(), folder.display().to_string()]);
-        if !is_root() {
-            words.splice(0..0, ["sudo".to_owned(), "--".into()]);
-        }
+        by_sudo(&mut words, own)?;
         Ok(words)
     }
 
@@ -365,6 +366,18 @@ impl Repository {
 
 fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
     thread.join().unwrap_or_else(|_| Err(anyhow!("a thread beside the stages panicked")))
+}
+
+/// Puts sudo before the words of a command where this is no root, if it starts the program that stands at the end of the first `own` words.
+fn by_sudo(words: &mut Vec<String>, own: usize) -> anyhow::Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    words.insert(0, "--".to_owned());
+    let asked: Vec<OsString> = words[..=own].iter().map(OsString::from).collect();
+    sudo::require(&asked)?;
+    words.insert(0, "sudo".to_owned());
+    Ok(())
 }
 
 /// This program. Cargo may have built it anew in the meantime: then the new one.

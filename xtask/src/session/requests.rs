@@ -27,7 +27,7 @@ use super::shorten::shorten;
 use super::under_way::UnderWay;
 use super::wanted::Wanted;
 use crate::host::cgroup::Tree;
-use crate::host::kmsg::KernelLog;
+use crate::host::kmsg::KernelWatch;
 use crate::host::patience;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
@@ -54,7 +54,7 @@ pub struct Session {
     under_way: UnderWay,
     /// Process that has connected.
     pub(super) driver: Mutex<Option<i32>>,
-    kernel: Mutex<Option<KernelLog>>,
+    kernel: Option<KernelWatch>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
     /// Whether it was held already: once is enough.
@@ -130,7 +130,7 @@ impl Session {
         let faults = Arc::new(faults);
         let chaos = Chaos::default();
         // Where it cannot be read, its findings are missing and nothing else.
-        let kernel = Mutex::new(KernelLog::from_now().ok());
+        let kernel = KernelWatch::start().ok();
         let case = format!("{}:{}", spec.scenario, spec.case_name);
         let state = State {
             seen: Seen::default(),
@@ -387,8 +387,8 @@ impl Session {
         &self.under_way
     }
 
-    pub(super) fn kernel(&self) -> MutexGuard<'_, Option<KernelLog>> {
-        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn kernel(&self) -> Option<&KernelWatch> {
+        self.kernel.as_ref()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

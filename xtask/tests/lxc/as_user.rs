@@ -6,19 +6,26 @@ use std::path::{Path, PathBuf};
 use super::common::{Host, binaries, record, said, selftest, slot};
 use xtask::host::shell::Command;
 
-/// A user made for one test, with a sudo that asks for no password.
+/// A user made for one test.
 struct TestUser {
     name: &'static str,
     sudoers: &'static str,
 }
 
 impl TestUser {
-    fn make() -> Self {
+    /// With what sudo's rules say that the user may run; with no rule where that is nothing.
+    fn make(may: &str) -> Self {
         let user = Self { name: "e2e-test-user", sudoers: "/etc/sudoers.d/e2e-test-user" };
         user.remove(); // of a test that was killed
         Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", user.name]).run().unwrap();
-        std::fs::write(user.sudoers, format!("{} ALL=(ALL) NOPASSWD: ALL\n", user.name)).unwrap();
+        user.allow(may);
         user
+    }
+
+    fn allow(&self, may: &str) {
+        if !may.is_empty() {
+            std::fs::write(self.sudoers, format!("{} ALL=(ALL) {may}\n", self.name)).unwrap();
+        }
     }
 
     fn remove(&self) {
@@ -82,7 +89,7 @@ impl Prey {
 #[test]
 fn a_user_runs_it_through_sudo() {
     let _host = Host::take();
-    let user = TestUser::make();
+    let user = TestUser::make("NOPASSWD: ALL");
     let home = Path::new("/home").join(user.name);
     // A checkout of the user's own, with the programs built already: the user has no Cargo here.
     let checkout = home.join("checkout");
@@ -135,4 +142,49 @@ fn a_user_runs_it_through_sudo() {
         files += 1;
     }
     assert!(files > 15, "only {files} files were looked at");
+}
+
+#[test]
+fn a_refusal_of_sudo_is_no_failed_scenario() {
+    let _host = Host::take();
+    let user = TestUser::make("");
+    let home = Path::new("/home").join(user.name);
+    let project = home.join("project");
+    std::fs::create_dir_all(&project).unwrap();
+    std::fs::write(project.join("e2e.toml"), "name = \"e2e-selftest\"\n").unwrap();
+    Command::new("cp").arg(env!("CARGO_BIN_EXE_xtask")).arg(home.join("xtask")).run().unwrap();
+    Command::new("chown").args(["-R", user.name]).arg(&home).run().unwrap();
+    let run = |words: &str| {
+        let line = format!("cd {} && {}/xtask {words}", project.display(), home.display());
+        let su = Command::new("su").args(["-", user.name, "-c", &line]);
+        su.deadline(std::time::Duration::from_secs(60)).output().unwrap()
+    };
+    let doctor = || {
+        let output = run("--format json doctor");
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let root = told["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "root");
+        root.unwrap().clone()
+    };
+    let refused = |words: &str| {
+        let output = run(words);
+        assert_eq!(output.status, 3, "{words}: {}", said(&output));
+        let text = said(&output);
+        assert!(text.contains("sudo did not start it for e2e-test-user") && text.contains("`sudo -v`"), "{text}");
+    };
+    for words in ["ps", "down", "fault list --live", "clean", "exec app -- true"] {
+        refused(words);
+    }
+    assert_eq!(doctor()["status"], "warning", "{:#}", doctor());
+    let listed = run("fault list");
+    assert!(listed.status == 0 && said(&listed).contains("net.isolate"), "{}", said(&listed));
+    assert!(!said(&listed).contains("not on this host"), "nobody but root sees that: {}", said(&listed));
+
+    user.allow("NOPASSWD: /bin/true");
+    refused("ps");
+    assert_eq!(doctor()["status"], "failure", "{:#}", doctor());
+
+    user.allow("NOPASSWD: ALL");
+    assert_eq!(run("ps").status, 0, "{}", said(&run("ps")));
+    assert_eq!(run("exec nobody -- true").status, 2, "the status of the program that sudo starts");
+    assert_eq!(doctor()["status"], "ok", "{:#}", doctor());
 }

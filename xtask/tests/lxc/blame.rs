@@ -221,6 +221,31 @@ fn a_machine_of_systemd_is_ready_when_it_has_booted() {
 }
 
 #[test]
+fn the_end_of_a_service_is_told_beside_the_client_that_met_it() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers/base");
+    Command::new("cp").arg("-r").arg(base).arg(project.path().join("containers/base")).run().unwrap();
+    let body = "    a.exec(['systemd-run', '--unit=counter', '--service-type=exec', 'sleep', 'infinity']).success()\n    \
+                a.exec(['systemctl', 'kill', '--signal=SEGV', 'counter.service']).success()\n    \
+                lab.eventually('it is gone', 20, lambda: a.exec(['systemctl', 'is-failed', 'counter']).status == 0)\n    \
+                a.exec(['/bin/sh', '-c', 'echo empty reply >&2; exit 52']).success()\n";
+    project.scenario("counts", "base", "", body);
+    let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 1, "the verdict is the scenario's: {}", said(&output));
+    let told = "counter.service on a died of SIGSEGV, its result is ";
+    let said = said(&output);
+    let lines: Vec<&str> = said.lines().map(str::trim_start).collect();
+    let what = lines.iter().position(|line| line.starts_with("what ")).unwrap();
+    let before = lines[what..].iter().position(|line| line.starts_with(&format!("before    {told}"))).expect(&said);
+    assert!((1..6).contains(&before) && lines[what + before..what + before + 2].concat().contains(" before"), "{said}");
+    for file in ["junit.xml", "summary.md", "report.html"] {
+        let text = std::fs::read_to_string(project.path().join("target/e2e/latest").join(file)).unwrap();
+        assert!(text.contains(told), "{file}: {text}");
+    }
+}
+
+#[test]
 fn an_engine_without_threads_is_no_failure_of_the_product() {
     let _host = Host::take();
     let project = Project::new(MINI);

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 use serde_json::Value;
+use xtask::guard::Slot;
 use xtask::host::inventory::Inventory;
 use xtask::host::shell::{Command, Output};
 use xtask::record::PastRun;
-
-/// The slots that tests lease, one a process: a lab that a person keeps in the first one is left alone.
-const SLOTS: std::ops::RangeInclusive<u32> = 90..=97;
+use xtask::selftest::{Left, TEST_SLOTS};
 
 /// Locked as shared by a test that leaves the rest of the host alone, as exclusive by one that needs all of it.
 const HOST_LOCK: &str = "/run/lock/mancer-e2e-tests";
@@ -37,7 +36,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub fn slot() -> &'static str {
     static LEASE: LazyLock<(String, Flock<File>)> = LazyLock::new(|| {
         within(LEASE_DEADLINE, "no slot for tests is free", || {
-            SLOTS.map(|slot| slot.to_string()).find_map(|slot| {
+            TEST_SLOTS.map(|slot| slot.to_string()).find_map(|slot| {
                 let file = File::create(format!("{HOST_LOCK}-{slot}")).unwrap();
                 Some((slot, Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?))
             })
@@ -99,9 +98,10 @@ impl Host {
         }
     }
 
-    /// What is there now and was not before.
+    /// What is there now and was not before, but for what belongs to other runs.
     pub fn leftovers(&self) -> Vec<String> {
-        self.scope.inventory().leftovers_since(&self.before)
+        let holder = |slot: &str| Slot::named(slot).holder().ok()?.map(|holder| holder.to_string());
+        Left::of(self.scope.inventory().since(&self.before), &holder).own
     }
 }
 

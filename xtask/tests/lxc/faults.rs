@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::common::{Host, e2e, engine, events, mancer, project_with_template, said, selftest, slot};
+use super::common::{Host, e2e, engine, events, mancer, project_with_template, said, selftest, slot, with_slot};
 use serde_json::Value;
+use xtask::fault::{Needs, catalogue};
 use xtask::host::shell::{Command, Output};
 
 #[test]
@@ -101,6 +102,53 @@ fn the_whole_catalogue_can_be_tried() {
         assert!(!row["evidence"].as_str().unwrap().is_empty(), "{row:#}");
     }
     assert_eq!(output.status, 0, "{}", said(&output));
+}
+
+/// Does each of some faults to a lab that stays, and takes each back, by processes other than the one that made the lab.
+fn inject_and_heal_each(project: &Path, target: &str, others: &[&str], is_meant: fn(Needs) -> bool) {
+    let root = project.display().to_string();
+    let xtask = |args: &[&str]| {
+        let words = with_slot(args);
+        engine().args(["--root", &root]).args(words).dir(project).deadline(Duration::from_secs(100)).output().unwrap()
+    };
+    let names = ["a", "b", "c", "d"][..=others.len()].join(",");
+    let made = xtask(&[&["up", target], others, &["--name", &names]].concat());
+    assert_eq!(made.status, 0, "{}", said(&made));
+    let mut failed = Vec::new();
+    let all = catalogue().into_iter().filter(|entry| is_meant(entry.needs) && entry.supported().is_ok());
+    for entry in all {
+        if let Some(subject) = entry.subject {
+            let fresh = format!("killall sleep dd tail; exec >/dev/null 2>&1\n{subject}\n");
+            let begun = xtask(&["exec", "a", "--", "/bin/sh", "-c", &fresh]);
+            assert_eq!(begun.status, 0, "{}", said(&begun));
+        }
+        let fault = serde_json::to_value(&entry.example).unwrap();
+        let parameters = fault.as_object().unwrap().iter().filter(|(name, value)| *name != "name" && !value.is_null());
+        let parameters: Vec<String> = parameters
+            .map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect();
+        let words: Vec<&str> = parameters.iter().map(String::as_str).collect();
+        let injected = xtask(&[&["fault", "inject", entry.example.name()], words.as_slice(), &["--on", "a"]].concat());
+        let healed = xtask(&["fault", "heal", "--all"]);
+        if injected.status != 0 || healed.status != 0 || !said(&healed).contains("is healed") {
+            failed.push(format!("{}: {}{}", entry.example, said(&injected), said(&healed)));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    let gone = xtask(&["down"]);
+    assert_eq!(gone.status, 0, "{}", said(&gone));
+}
+
+#[test]
+fn every_fault_can_be_done_to_a_lab_that_stays() {
+    let _host = Host::take();
+    inject_and_heal_each(&mancer(), "minidisk", &["mini", "mini", "mini"], |needs| needs != Needs::Systemd);
+}
+
+#[test]
+fn every_fault_of_systemd_can_be_done_to_a_lab_that_stays() {
+    let _host = Host::take();
+    inject_and_heal_each(&mancer(), "base", &["mini"], |needs| needs == Needs::Systemd);
 }
 
 /// A template that cannot be built, and would have what faults of disks need.

@@ -148,12 +148,13 @@ mod tests {
     use super::*;
     use crate::host::apparmor::Mediation;
     use crate::host::doctor::Status;
-    use crate::host::doctor::facts::{Folder, Place, Sudo};
+    use crate::host::doctor::facts::{Folder, Place};
     use crate::host::doctor::kernel::Cgroups;
     use crate::host::doctor::surroundings::Kind;
     use crate::host::doctor::tools::Tools;
     use crate::host::packages::{ITEMS, Manager, Supply, Use, Uses};
     use crate::host::patience::Patience;
+    use crate::host::sudo::Sudo;
 
     const GB: u64 = 1_000_000_000;
     const MB: u64 = 1_000_000;
@@ -456,6 +457,7 @@ mod tests {
         check(|facts| facts.sudo = Sudo::Missing, &[("root", Failure, "alice, without sudo", "as root")]);
         check(|facts| facts.sudo = Sudo::Doubtful, &[("root", Warning, "alice is in none", "--groups sudo alice")]);
         check(|facts| facts.sudo = Sudo::Asks, &[]);
+        check(|facts| facts.sudo = Sudo::Refuses, &[("root", Failure, "does not let alice", "--groups sudo alice")]);
         let helper = |facts: &mut Facts| facts.map_helpers = vec![PathBuf::from("/usr/sbin/newuidmap")];
         let allow_uid = |facts: &mut Facts| {
             helper(facts);

@@ -19,7 +19,8 @@ use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::packages::{Supply, Use, Uses, WayToRoot};
 use crate::host::patience::{self, Deadline, Patience};
-use crate::host::shell::{Command, which};
+use crate::host::shell::Command;
+use crate::host::sudo::Sudo;
 
 /// What the project asks of the machine.
 #[derive(Debug, Clone)]
@@ -94,19 +95,6 @@ pub enum Folder {
     Missing,
 }
 
-/// How a user becomes root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sudo {
-    /// It answers without a question.
-    Silent,
-    /// It asks for a password; the user's groups say that it will then obey.
-    Asks,
-    /// It asks for a password, and nothing says that it will then obey.
-    Doubtful,
-    /// It is not there.
-    Missing,
-}
-
 /// A folder that the engine writes to, and the room there.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
@@ -141,7 +129,7 @@ impl Facts {
     /// Looks at everything; tries what can be tried. Changes nothing, and takes at most a minute.
     pub fn gather(subject: &Subject) -> Self {
         let way_to_root = WayToRoot::of_this_process();
-        let sudo = Sudo::of_this_user(way_to_root);
+        let sudo = sudo_of(way_to_root);
         let os_release = text("/etc/os-release");
         let kernel_release = text("/proc/sys/kernel/osrelease").trim().to_owned();
         let cgroups = Cgroups::parse(&text("/proc/self/mountinfo"));
@@ -212,21 +200,16 @@ impl Folder {
     }
 }
 
-impl Sudo {
-    fn of_this_user(way_to_root: WayToRoot) -> Self {
-        if way_to_root == WayToRoot::Direct {
-            return Self::Silent;
-        }
-        if which("sudo").is_none() {
-            return Self::Missing;
-        }
-        let silent = Command::new("sudo").args(["-n", "true"]).deadline(VERSION_DEADLINE.scaled()).run();
-        if silent.is_ok() {
-            return Self::Silent;
-        }
-        let groups = getgroups().unwrap_or_default().into_iter().filter_map(|group| Group::from_gid(group).ok()?);
-        let may = groups.into_iter().any(|group| matches!(group.name.as_str(), "sudo" | "wheel" | "admin"));
-        if may { Self::Asks } else { Self::Doubtful }
+/// Way to root of the user of this process; where sudo says nothing before a password, the user's groups do.
+fn sudo_of(way_to_root: WayToRoot) -> Sudo {
+    if way_to_root == WayToRoot::Direct {
+        return Sudo::Silent;
+    }
+    let groups = getgroups().unwrap_or_default().into_iter().filter_map(|group| Group::from_gid(group).ok()?);
+    let may = groups.into_iter().any(|group| matches!(group.name.as_str(), "sudo" | "wheel" | "admin"));
+    match Sudo::of_this_user() {
+        Sudo::Doubtful if may => Sudo::Asks,
+        sudo => sudo,
     }
 }
 

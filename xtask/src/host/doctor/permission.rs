@@ -1,8 +1,9 @@
 //! What the engine may do here.
 
-use super::facts::{Facts, Sudo};
+use super::facts::Facts;
 use super::finding::{Finding, Group};
 use crate::host::packages::{Manager, Supply, WayToRoot};
+use crate::host::sudo::Sudo;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     vec![
@@ -31,6 +32,10 @@ impl Facts {
             Sudo::Doubtful => {
                 let seen = format!("{user} is in none of the groups sudo, wheel and admin");
                 Finding::warning(group, check, seen, allow)
+            }
+            Sudo::Refuses => {
+                let seen = format!("sudo does not let {user} start any program");
+                Finding::failure(group, check, seen, allow)
             }
             Sudo::Missing => {
                 let cure = "run this as root, or install sudo as root and let this user use it";

@@ -176,6 +176,7 @@ mod tests {
             container: Some("app".into()),
             about: "tail".into(),
             detail: "x".into(),
+            happened_at_ms: None,
             expected: true,
         };
         let expected = [

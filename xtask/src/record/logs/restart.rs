@@ -144,6 +144,7 @@ mod tests {
             container: Some("app".into()),
             about: about.into(),
             detail: "once".into(),
+            happened_at_ms: None,
             expected: false,
         };
         let events = [

@@ -181,6 +181,7 @@ fn of_faults() -> Vec<Event> {
             container: Some("db".into()),
             about: "postgres".into(),
             detail: "1 process was killed".into(),
+            happened_at_ms: Some(1200.5),
             expected: false,
         },
         Event::MachineEnded {

@@ -7,9 +7,8 @@ use e2e_contract::{DefectOutcome, InvariantKind, Level};
 use serde::Serialize;
 
 use super::chaos::{Chaos, chaos};
-use super::command::{HasSchedule, next};
 use super::curves::curves;
-use super::failure::{Failure, broke, failure};
+use super::failure::{Failure, More, broke, failure};
 use super::history::clients;
 use super::log::{Log, alarms, log};
 use super::performance::{OperationView, operations};
@@ -20,6 +19,8 @@ use super::timeline::{Timeline, timeline};
 use super::words::{Moment, Word, duration, moment, plain, significant, size, thousands};
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performance};
+use crate::report::before::Before;
+use crate::report::next::next;
 
 /// An attempt.
 #[derive(Debug, Clone, Serialize)]
@@ -204,11 +205,11 @@ impl Source<'_> {
         };
         let machines = machines(&story, performance.as_ref());
         let chaos = chaos(&folder, &story);
-        let has_schedule = chaos.as_ref().is_some_and(|chaos| chaos.schedule.is_some());
-        let has_schedule = if has_schedule { HasSchedule::Yes } else { HasSchedule::No };
         let broke = self.told.and_then(|_| broke(&story, &attempt.outcome));
         let failure = broke.map(|broke| {
-            failure(&story, broke, lines, &run.record.started_at, next(&run.record, self.case, has_schedule))
+            let next = next(&run.record, self.case, attempt, &run.record.run_id);
+            let before = self.told.map(|told| Before::of(told).lines()).unwrap_or_default();
+            failure(&story, broke, lines, &run.record.started_at, More { before, next })
         });
         let failed_ms = failure.as_ref().map(|failure| failure.broke.at_ms);
         Ok(AttemptView {

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use e2e_contract::{DefectOutcome, InvariantKind};
 use serde::Serialize;
 
-use super::command::Next;
 use super::faults::{FaultLine, on_at, over_by};
 use super::log::{Rows, around, errors_around, while_faults};
 use super::story::Story;
 use super::words::{Moment, count, duration, moment, plain, wall_clock};
 use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
+use crate::report::next::Next;
 
 /// So many faults that were over are listed.
 const OVER_MAX: usize = 12;
@@ -63,6 +63,8 @@ pub struct Failure {
     /// The last lines of each log, where no line is known to be near.
     pub last_words: Vec<String>,
     /// What to type.
+    /// Ends of programs before it that nobody asked for.
+    pub before: Vec<String>,
     pub next: Vec<Next>,
     /// Commands that lead into a lab that stays.
     pub enter: Vec<String>,
@@ -192,8 +194,18 @@ fn checks(story: &Story) -> Vec<Broke> {
     all
 }
 
+/// What else belongs to a failure.
+#[derive(Default)]
+pub struct More {
+    /// Ends of programs before it that nobody asked for, a line each.
+    pub before: Vec<String>,
+    /// Commands that lead on.
+    pub next: Vec<Next>,
+}
+
 /// Everything about a failure that a reader asks for first.
-pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, next: Vec<Next>) -> Failure {
+pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, more: More) -> Failure {
+    let More { before, next } = more;
     let at_ms = broke.at_ms;
     let step = story.steps.iter().filter(|step| step.begun_ms <= at_ms && at_ms <= step.ended_ms);
     let step = step.max_by_key(|step| step.number).map(|step| plain(&step.name, 200));
@@ -220,6 +232,7 @@ pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str,
         logged_before: while_faults(lines, story, at_ms),
         last_words: if logged.rows.is_empty() { last_words } else { Vec::new() },
         logged,
+        before,
         next,
         enter: story.enter.clone(),
         broke,
@@ -342,7 +355,7 @@ mod tests {
     fn a_failure_names_machines_and_faults_of_its_moment() {
         let story = story();
         let broke = broke(&story, &of_check("two")).unwrap();
-        let failure = failure(&story, broke, &[], "2026-01-01T00:00:00Z", Vec::new());
+        let failure = failure(&story, broke, &[], "2026-01-01T00:00:00Z", More::default());
         let machines: Vec<(&str, &str)> =
             failure.machines.iter().map(|line| (line.machine.as_str(), line.reasons[0].as_str())).collect();
         assert_eq!(

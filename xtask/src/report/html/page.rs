@@ -236,7 +236,7 @@ mod tests {
             "layers": { "base": "0123" }, "privileged": [], "cases": [{ "case": "a/b:c", "verdict": "failed", "attempts": [{
             "outcome": "failed", "cause": cause, "duration_ms": 4000, "folder": "a/b" }] }], "counts": { "passed": 0,
             "failed": 1, "flaky": 0, "infrastructure": 0, "interrupted": 0, "skipped": 0 }, "cleanup_failures": [],
-            "exit_code": 1, "command": ["e2e", "--chaos"], "packages": { "base": ["zlib=1.2"] } });
+            "exit_code": 1, "command": ["e2e", "--chaos", "--slot", "3"], "packages": { "base": ["zlib=1.2"] } });
         std::fs::write(folder.join("run.json"), record.to_string()).unwrap();
         PastRun::read(folder.to_owned()).unwrap()
     }
@@ -283,10 +283,10 @@ Logged:
 s machine level line
 3.450 db error journal.log app[1]: error: &lt;";
         assert!(told.starts_with(expected), "{told}");
-        assert!(told.ends_with("Type next:\ncargo xtask e2e a&#x2f;b:c this case again\ncargo xtask logs run-1 --case a&#x2f;b:c --digest what all machines logged, errors first\ncargo xtask e2e a&#x2f;b:c --keep-containers again, and the machines stay for a look"), "{told}");
+        assert!(told.ends_with("Type next:\ncargo xtask e2e a&#x2f;b:c --slot 3 this case again\ncargo xtask logs run-1 --case a&#x2f;b:c --digest what all machines logged, errors first\ncargo xtask e2e a&#x2f;b:c --slot 3 --keep-containers again, and the machines stay for a look"), "{told}");
         assert!(page.contains("<h1>1 of 1 case failed</h1>"));
         assert!(page.contains("<details class=\"case failed\" id=\"case-1\" open>"), "a failed case stands open");
-        assert!(page.contains("cargo xtask e2e --chaos --seed 7"));
+        assert!(page.contains("cargo xtask e2e --chaos --slot 3 --seed 7"));
     }
 
     #[test]

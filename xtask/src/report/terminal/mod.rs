@@ -9,7 +9,7 @@ mod output;
 mod pulse;
 mod result;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
 mod screen;
 mod scroll;
 mod stdout;

@@ -215,7 +215,7 @@ impl Terminal {
         let mut story = Story::default();
         let mut reader = EventReader::open(&run.folder)?;
         while let Some(stamped) = reader.next_event()? {
-            story.apply(&stamped.event);
+            story.apply(&stamped);
         }
         self.state().story = story;
         self.print_result(&run.record, &run.folder, &run.record.run_id);
@@ -255,7 +255,7 @@ impl Terminal {
         let lines = {
             let mut state = self.state();
             state.screen.apply(stamped);
-            state.story.apply(&stamped.event);
+            state.story.apply(stamped);
             state.heard = Instant::now();
             state.said = state.heard;
             if self.shows_live && self.detail == Detail::Normal {

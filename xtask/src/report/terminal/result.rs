@@ -7,6 +7,7 @@ use crate::judge::Decision;
 use crate::program;
 use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
+use crate::report::next::next;
 
 /// Where what is said of something begins.
 const TEXT_COLUMN: usize = 12;
@@ -16,9 +17,6 @@ const FAILURES_SHOWN: usize = 3;
 const LAST_WORDS_SHOWN: usize = 8;
 /// As many cases and findings are listed.
 const LISTED_MAX: usize = 5;
-
-/// Options of a run that another run of one of its cases needs as well.
-const CARRIED: [&str; 5] = ["--root", "--slot", "--set", "--timeout", "--e2e-containers"];
 
 /// What a run came to, as people read it.
 #[derive(Debug)]
@@ -118,7 +116,8 @@ impl RunResult<'_> {
             lines.extend(self.entry("faults", Ink::Plain, &faults));
         }
         lines.extend(self.entry("record", Ink::Plain, &format!("{}/{}", self.folder, attempt.folder)));
-        lines.extend(commands("next", &self.next(case, attempt), TEXT_COLUMN, self.columns));
+        let next = next(self.record, &case.case, attempt, self.name).into_iter().map(|next| next.command);
+        lines.extend(commands("next", &next.collect::<Vec<_>>(), TEXT_COLUMN, self.columns));
         lines
     }
 
@@ -136,9 +135,14 @@ impl RunResult<'_> {
             Outcome::Infrastructure { message, .. } => Some(format!("{message}\nnothing is said of the product")),
             Outcome::Passed | Outcome::Interrupted => None,
         };
-        lines.extend(how.iter().flat_map(|how| self.entry("what", Ink::Bad, how)));
+        let mut before = self.entry("before", Ink::Caution, &story.attempt.before.lines().join("\n"));
+        if let Some(how) = &how {
+            lines.extend(self.entry("what", Ink::Bad, how));
+            lines.append(&mut before);
+        }
         for Failure { what, values, place } in failures.iter().take(FAILURES_SHOWN) {
             lines.extend(self.entry("what", Ink::Bad, what));
+            lines.append(&mut before);
             lines.extend(self.entry("values", Ink::Plain, values));
             lines.extend(place.iter().flat_map(|place| self.entry("where", Ink::Plain, place)));
         }
@@ -159,31 +163,6 @@ impl RunResult<'_> {
             lines.extend(self.entry("logs end", Ink::Plain, &words.join("\n")));
         }
         lines
-    }
-
-    /// Commands that lead on from a case that did not pass.
-    fn next(&self, case: &CaseResult, attempt: &Attempt) -> Vec<String> {
-        let name = case.case.0.split('#').next().unwrap_or_default();
-        let program = program::name();
-        let carried = carried(&self.record.command, &CARRIED);
-        let root = carried_text(&carried, &["--root"]);
-        if case.verdict == Verdict::Infrastructure {
-            let all = carried_text(&carried, &CARRIED);
-            return vec![format!("{program} doctor{root}"), format!("{program} e2e {name}{all}")];
-        }
-        let all = carried_text(&carried, &CARRIED);
-        let replay = if attempt.faults.is_some() { format!(" --chaos-replay {}", self.name) } else { String::new() };
-        let again = format!("{program} e2e {name}{all}{replay}");
-        let mut commands = vec![again.clone()];
-        if attempt.faults.is_some() && case.verdict == Verdict::Failed {
-            let place = carried_text(&carried, &["--root", "--slot"]);
-            let failed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Failed).count();
-            let which = if failed > 1 { format!(" --case {name}") } else { String::new() };
-            commands.push(format!("{program} shrink {}{which}{place}", self.name));
-        }
-        commands.push(format!("{program} logs {} --case {name}{root}", self.name));
-        commands.push(format!("{again} --keep-containers"));
-        commands
     }
 
     fn faults_of(&self, case: &CaseResult, story: &CaseStory) -> Option<String> {
@@ -307,51 +286,20 @@ fn kinds(story: &CaseStory) -> String {
     if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
 }
 
-/// Options of a command with their values, whichever way they were written.
-fn carried(command: &[String], names: &[&str]) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut words = command.iter();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            break;
-        }
-        match word.split_once('=') {
-            Some((name, value)) if names.contains(&name) => found.push((name.to_owned(), value.to_owned())),
-            _ if names.contains(&word.as_str()) => {
-                found.extend(words.next().map(|value| (word.clone(), value.clone())));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// Those of them that have one of these names, as they are typed.
-fn carried_text(carried: &[(String, String)], names: &[&str]) -> String {
-    let wanted = carried.iter().filter(|(name, _)| names.contains(&name.as_str()));
-    wanted.map(|(name, value)| format!(" {name} {}", quoted(value))).collect()
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::ink::Paint;
     use super::super::samples::{self, GAUNTLET, amid_faults, case, ended, ending};
     use super::*;
-    use crate::record::{Counts, Event};
+    use crate::record::{Counts, Event, Stamped};
 
     fn story(events: impl IntoIterator<Item = Event>) -> Story {
+        told(events.into_iter().map(|event| samples::at(0.0, event)))
+    }
+
+    fn told(events: impl IntoIterator<Item = Stamped>) -> Story {
         let mut story = Story::default();
-        events.into_iter().for_each(|event| story.apply(&event));
+        events.into_iter().for_each(|stamped| story.apply(&stamped));
         story
     }
 
@@ -394,7 +342,8 @@ mod tests {
                 "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
                 "              --chaos-replay latest",
                 "            cargo xtask shrink latest --slot 3",
-                "            cargo xtask logs latest --case error_handling/chaos_gauntlet:planted",
+                "            cargo xtask logs latest --case \\",
+                "              error_handling/chaos_gauntlet:planted --digest",
                 "            cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
                 "              --chaos-replay latest --keep-containers",
                 "",
@@ -412,6 +361,39 @@ mod tests {
         assert_eq!(
             wide[12],
             "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 --chaos-replay latest"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_service_stands_below_the_failure_that_it_caused() {
+        let finding = Event::Finding {
+            case: case(GAUNTLET),
+            kind: "unit_failed".into(),
+            container: Some("counter".into()),
+            about: "counter.service".into(),
+            detail: "died of SIGSEGV, its result is core-dump".into(),
+            happened_at_ms: Some(994.0),
+            expected: false,
+        };
+        let aborted = Event::Aborted {
+            case: case(GAUNTLET),
+            kind: e2e_contract::AbortKind::Error,
+            message: "curl in client ended with status 52".into(),
+            location: Some("main.py:7".into()),
+        };
+        let started = Event::CaseStarted { case: case(GAUNTLET), attempt: 1, folder: None };
+        let story = told([samples::at(0.1, started), samples::at(1.0, aborted), samples::at(1.2, finding)]);
+        let mut record = samples::record();
+        record.cases[1].attempts[0].outcome = Outcome::Failed { cause: Cause::Error { message: "curl".into() } };
+        let lines = lines(&record, &story, 100);
+        let from = lines.iter().position(|line| line.starts_with("FAILED")).unwrap();
+        check(
+            &lines[from + 1..from + 4],
+            &[
+                "  what      the scenario gave up: curl in client ended with status 52",
+                "  before    counter.service on counter died of SIGSEGV, its result is core-dump, 6 ms before",
+                "  where     main.py:7",
+            ],
         );
     }
 
@@ -463,7 +445,7 @@ mod tests {
                 "              out of memory",
                 "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",
                 "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --root 'a b' --timeout 5s",
-                "            cargo xtask logs latest --case error_handling/chaos_gauntlet:planted --root 'a b'",
+                "            cargo xtask logs latest --case error_handling/chaos_gauntlet:planted --digest --root 'a b'",
                 "            cargo xtask e2e error_handling/chaos_gauntlet:planted --root 'a b' --timeout 5s --keep-containers",
                 "",
                 "record: target/e2e/RUN",

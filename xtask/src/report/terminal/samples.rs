@@ -137,6 +137,7 @@ pub fn ending() -> Vec<Stamped> {
         container: Some("worker".into()),
         about: "worker.service".into(),
         detail: "3 times".into(),
+        happened_at_ms: None,
         expected: false,
     };
     vec![

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use e2e_contract::{Check, DefectOutcome, InvariantKind, Level};
 
-use crate::record::{Event, Outcome};
+use crate::record::{Event, Outcome, Stamped};
+use crate::report::before::Before;
 
 /// Of one attempt, so many failures are kept; all are counted.
 const FAILURES_MAX: usize = 20;
@@ -38,7 +39,7 @@ pub(super) struct CaseStory {
 }
 
 /// What failed in an attempt.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct AttemptStory {
     /// What failed, in order.
     pub failures: Vec<Failure>,
@@ -49,6 +50,8 @@ pub(super) struct AttemptStory {
     pub errors_count: usize,
     /// The last lines of its logs.
     pub last_words: Vec<String>,
+    /// Ends of programs before it failed.
+    pub before: Before,
 }
 
 /// Something that failed: what, with which values, and where it stands.
@@ -83,7 +86,14 @@ impl Story {
     }
 
     /// Takes in what happened.
-    pub fn apply(&mut self, event: &Event) {
+    pub fn apply(&mut self, stamped: &Stamped) {
+        self.apply_event(&stamped.event);
+        if let Some(story) = stamped.event.case().and_then(|case| self.cases.get_mut(&case.0)) {
+            story.attempt.before.apply(stamped);
+        }
+    }
+
+    fn apply_event(&mut self, event: &Event) {
         match event {
             Event::CaseStarted { case, .. } if !case.is_baseline_side() => {
                 let story = self.cases.entry(case.0.clone()).or_default();
@@ -139,7 +149,7 @@ impl Story {
                     *story.bites.entry(seen.description.name()).or_default() += 1;
                 }
             }
-            Event::Finding { case, kind, container, about, detail, expected: false } => {
+            Event::Finding { case, kind, container, about, detail, expected: false, .. } => {
                 let Some(story) = self.cases.get_mut(&case.0) else { return };
                 story.findings_count += 1;
                 if story.findings.len() < FINDINGS_MAX {

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 use xtask::host::shell::Command;
+use xtask::selftest::CRASH_SLOTS;
 
 /// What a run of three machines, twice, takes at most on this kind of machine: kills fall within it.
 const RUN_MS: u64 = 450;
@@ -184,9 +185,6 @@ fn both_killed_with_a_frozen_container_leave_nothing_once_reclaimed() {
     expect_the_next_run_to_work();
 }
 
-/// Slots of the engines that run side by side: below those that tests lease.
-const SIDE_BY_SIDE: [&str; 6] = ["84", "85", "86", "87", "88", "89"];
-
 /// Kills the engine of a slot, its guard or both at a random moment of a run, and expects the slot to be as new.
 fn kill_one_of_several(slot: &str, random: &mut Pcg64) {
     let run = e2e_args_in(slot, &selftest(), &["three_machines", "--repeat", "2"]);
@@ -214,17 +212,20 @@ fn six_engines_killed_side_by_side_leave_nothing_and_no_slot_broken() {
     let host = Host::alone();
     let mut random = random();
     for _ in 0..kills(6).div_ceil(6) {
-        let seeds: Vec<u64> = SIDE_BY_SIDE.iter().map(|_| random.random()).collect();
+        let seeds: Vec<u64> = CRASH_SLOTS.map(|_| random.random()).collect();
         std::thread::scope(|scope| {
-            for (slot, seed) in SIDE_BY_SIDE.iter().zip(seeds) {
-                scope.spawn(move || kill_one_of_several(slot, &mut Pcg64::seed_from_u64(seed)));
+            for (slot, seed) in CRASH_SLOTS.zip(seeds) {
+                scope.spawn(move || kill_one_of_several(&slot.to_string(), &mut Pcg64::seed_from_u64(seed)));
             }
         });
         host.expect_clean_within(PATIENCE);
     }
-    for slot in SIDE_BY_SIDE {
-        let output =
-            engine().args(e2e_args_in(slot, &selftest(), &["three_machines"])).dir(selftest()).output().unwrap();
+    for slot in CRASH_SLOTS {
+        let output = engine()
+            .args(e2e_args_in(&slot.to_string(), &selftest(), &["three_machines"]))
+            .dir(selftest())
+            .output()
+            .unwrap();
         assert_eq!(output.status, 0, "slot {slot}: {}", said(&output));
     }
 }
