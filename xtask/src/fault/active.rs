@@ -109,7 +109,8 @@ impl ActiveFaults {
         for (number, entry) in entries {
             let Ok(other) = entry.try_lock() else { continue }; // it is just being healed
             if !other.is_healed() && other.container().machine().name == *name && undoes(fault, other.fault()) {
-                let problem = format!("{fault} on {name}: fault {number} is on there ({}): heal that first", other.fault());
+                let problem =
+                    format!("{fault} on {name}: fault {number} is on there ({}): heal that first", other.fault());
                 return Err(Error::Usage(problem));
             }
         }
@@ -255,7 +256,9 @@ mod tests {
         let flip = |path: &str, bit| Fault::FileBitflip { path: path.into(), offset: 0, bit };
         let cut = Fault::FileTruncate { path: "/a".into(), size_bytes: 1 };
         let flap = |down_ms| Fault::NetFlap { down_ms, up_ms: 300 };
-        assert!(undoes(&flip("/a", 0), &flip("/a", 0)) && undoes(&flip("/a", 1), &cut) && undoes(&flap(200), &flap(300)));
+        assert!(
+            undoes(&flip("/a", 0), &flip("/a", 0)) && undoes(&flip("/a", 1), &cut) && undoes(&flap(200), &flap(300))
+        );
         assert!(!undoes(&flip("/a", 0), &flip("/b", 0)) && !undoes(&flap(200), &cut));
         assert!(!undoes(&Fault::MemoryOom, &Fault::MemoryOom), "what is over at once may be done again");
     }
