@@ -29,7 +29,9 @@ use crate::manifest::{ContainerUse, Project, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
-use crate::record::{Attempt, CaseId, Cause, Event, Outcome, Recorder, RunDir, milliseconds, readable_json};
+use crate::record::{
+    Attempt, CaseId, Cause, Event, Outcome, Performance, Recorder, RunDir, milliseconds, readable_json,
+};
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
@@ -92,31 +94,28 @@ pub(super) fn run_case(
     let containers = &context.project.scenarios[planned.scenario].containers;
     let room = budgets::require(context.project, containers.iter().map(|used| used.template.as_str()));
     let started = room.map_err(anyhow::Error::from).and_then(|()| start_lab(context, planned, &case, &guard));
-    let mut faults = None;
+    let (mut faults, mut unkept) = (None, Vec::new());
     let (outcome, lab) = match started {
         Ok(lab) => {
             let ready = wait_for_lab(context, &case, &lab);
             if ready.is_ok() {
                 ground.had_lab();
             }
-            let ended =
-                ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab)).and_then(|ended| {
-                    let file = format!("{folder}/performance.json");
-                    context.dir.write(&file, readable_json(&ended.performance)?.as_bytes())?;
-                    let schedule = schedule_of(context, planned);
-                    faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
-                    if let Some(played) = ended.played {
-                        write_chaos(context, planned, &folder, played)?;
-                    }
-                    Ok(ended.outcome)
-                });
-            let kept = keep_logs(context, &folder, &lab);
-            let ended = ended.and_then(|outcome| kept.map(|()| outcome));
+            let session = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
+            let ended = session.map(|ended| {
+                unkept.extend(keep_performance(context, &folder, &ended.performance).err());
+                let schedule = schedule_of(context, planned);
+                faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
+                unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
+                ended.outcome
+            });
+            unkept.extend(keep_logs(context, &folder, &lab).err());
             (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
-    let outcome = outcome.and_then(|outcome| write_kernel_log(context.dir, &folder, kernel).map(|()| outcome));
+    unkept.extend(write_kernel_log(context.dir, &folder, kernel).err());
+    let outcome = outcome.map(|outcome| with_unkept(context, outcome, unkept));
     drop(guard);
     end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
     let outcome = ground.explain(outcome?);
@@ -136,6 +135,24 @@ pub(super) fn run_case(
 
 fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
     context.options.schedules.as_ref()?.of(&planned.id)
+}
+
+/// The outcome of an attempt of which not all could be kept. What was seen stands; only a pass is not believed without its record.
+fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
+    for error in &unkept {
+        context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
+    }
+    match (outcome, unkept.into_iter().next()) {
+        (Outcome::Passed, Some(error)) => {
+            let (message, host_cause) = (format!("the record is incomplete: {error:#}"), HostCause::of(&error));
+            Outcome::Infrastructure { message, host_cause, failed_check: None }
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Performance) -> anyhow::Result<()> {
+    context.dir.write(&format!("{folder}/performance.json"), readable_json(performance)?.as_bytes())
 }
 
 /// Keeps the schedule of a case, where it has one, and what was played of it.
