@@ -34,6 +34,11 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("image/lock.rs", "image build", LAYERS),
     ("image/store.rs", "image prune", LAYERS),
     ("image/store.rs", "ps", DAMAGED),
+    (
+        "lab/layers.rs",
+        "image rm {template}",
+        ("readiness.rs", "a_layer_that_was_damaged_in_the_store_is_the_hosts_failure"),
+    ),
     ("lab/live.rs", "fault heal --all", FROZEN),
     ("lab/live.rs", "ps", FROZEN),
     ("lab/log_folder.rs", "clean --slot {}", OTHER_SLOT),

@@ -75,6 +75,7 @@ impl ActiveFaults {
     /// # Errors
     /// Those of [`Injection::inject`].
     pub fn inject(&self, container: &Container, fault: &Fault) -> anyhow::Result<(u64, Observed)> {
+        self.require_none_like(container, fault)?;
         let (injection, observed) = Injection::inject(&self.lab, container, fault)?;
         let mut state = lock(&self.state);
         state.begun += 1;
@@ -96,6 +97,24 @@ impl ActiveFaults {
     ) -> anyhow::Result<String> {
         let evidence = self.take_back(number, tell)?;
         Ok(self.recover(number, tell, time, stop)?.unwrap_or(evidence))
+    }
+
+    /// Refuses a second fault that would undo the first, unseen by either: of the same file, or another flapping of the same port.
+    fn require_none_like(&self, container: &Container, fault: &Fault) -> Result<(), Error> {
+        if !undoes(fault, fault) {
+            return Ok(());
+        }
+        let name = &container.machine().name;
+        let entries: Vec<_> = lock(&self.state).injected.iter().map(|(number, it)| (*number, Arc::clone(it))).collect();
+        for (number, entry) in entries {
+            let Ok(other) = entry.try_lock() else { continue }; // it is just being healed
+            if !other.is_healed() && other.container().machine().name == *name && undoes(fault, other.fault()) {
+                let problem =
+                    format!("{fault} on {name}: fault {number} is on there ({}): heal that first", other.fault());
+                return Err(Error::Usage(problem));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a fault back, and does again what a start of its container has undone of other faults. The second time nothing
@@ -216,4 +235,31 @@ impl ActiveFaults {
 /// A panic in another thread does not make these tables wrong: each change is whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a fault changes what another one has changed, so that neither is what it was observed to be.
+fn undoes(fault: &Fault, other: &Fault) -> bool {
+    let file = |fault: &Fault| match fault {
+        Fault::FileBitflip { path, .. } | Fault::FileTruncate { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    let flaps = |fault: &Fault| matches!(fault, Fault::NetFlap { .. });
+    (file(fault).is_some() && file(fault) == file(other)) || (flaps(fault) && flaps(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_one_file_undo_each_other_and_those_of_two_do_not() {
+        let flip = |path: &str, bit| Fault::FileBitflip { path: path.into(), offset: 0, bit };
+        let cut = Fault::FileTruncate { path: "/a".into(), size_bytes: 1 };
+        let flap = |down_ms| Fault::NetFlap { down_ms, up_ms: 300 };
+        assert!(
+            undoes(&flip("/a", 0), &flip("/a", 0)) && undoes(&flip("/a", 1), &cut) && undoes(&flap(200), &flap(300))
+        );
+        assert!(!undoes(&flip("/a", 0), &flip("/b", 0)) && !undoes(&flap(200), &cut));
+        assert!(!undoes(&Fault::MemoryOom, &Fault::MemoryOom), "what is over at once may be done again");
+    }
 }

@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use super::effect::{Effect, Keeper, Lasted, Site};
 use crate::host::patience::Deadline;
+use crate::lab::Outage;
 
 /// How long a program may be without a sign of life before its machine counts as frozen.
 const STILL_FOR: Deadline = Deadline::from_millis(150);
@@ -23,15 +24,17 @@ const THAW_DEADLINE: Deadline = Deadline::from_secs(10);
 /// A machine without processes, until it is started again.
 pub struct Down {
     grace: Option<Duration>,
+    /// The machine is down by this fault, and by no other.
+    is_ours: bool,
 }
 
 impl Down {
     pub fn kill() -> Self {
-        Self { grace: None }
+        Self { grace: None, is_ours: false }
     }
 
     pub fn stop(grace: Duration) -> Self {
-        Self { grace: Some(grace) }
+        Self { grace: Some(grace), is_ours: false }
     }
 }
 
@@ -41,10 +44,12 @@ impl Effect for Down {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        match self.grace {
+        let done = match self.grace {
             None => site.lab.kill(site.container, "node.kill"),
             Some(grace) => site.lab.stop(site.container, grace, "node.stop"),
-        }
+        };
+        self.is_ours = !is_refused(&done);
+        done
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -57,7 +62,7 @@ impl Effect for Down {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.lab.start_again(site.container)
+        if self.is_ours { site.lab.start_again(site.container) } else { Ok(()) }
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -74,11 +79,19 @@ pub struct RestartStorm {
     times: u32,
     up: Duration,
     seen_up: u32,
+    /// The machine is down by this fault, and by no other.
+    is_ours: bool,
 }
 
 impl RestartStorm {
     pub fn new(times: u32, up_ms: u64) -> Self {
-        Self { times, up: Duration::from_millis(up_ms), seen_up: 0 }
+        Self { times, up: Duration::from_millis(up_ms), seen_up: 0, is_ours: false }
+    }
+
+    fn kill(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let done = site.lab.kill(site.container, "node.restart-storm");
+        self.is_ours = !is_refused(&done);
+        done
     }
 
     /// Waits until it has been up for as long as it shall be.
@@ -102,12 +115,12 @@ impl Effect for RestartStorm {
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         for _ in 0..self.times {
-            site.lab.kill(site.container, "node.restart-storm")?;
+            self.kill(site)?;
             site.lab.start_again(site.container)?;
             self.seen_up += 1;
             self.stay_up(site)?;
         }
-        site.lab.kill(site.container, "node.restart-storm")
+        self.kill(site)
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -121,7 +134,7 @@ impl Effect for RestartStorm {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.lab.start_again(site.container)
+        if self.is_ours { site.lab.start_again(site.container) } else { Ok(()) }
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -141,6 +154,11 @@ fn is_still_down(site: &Site<'_>) -> Lasted {
         Some(outage) if !outage.frozen => Lasted::lost(Keeper::Host, format!("{left} processes of it run")),
         _ => Lasted::over("its machine was started again"),
     }
+}
+
+/// Whether an outage was refused because another fault holds the machine down or frozen: only that one ends it.
+fn is_refused(done: &anyhow::Result<()>) -> bool {
+    done.as_ref().is_err_and(anyhow::Error::is::<Outage>)
 }
 
 /// A program that was being started in it from the outside when it ended belongs to it for an instant.
@@ -172,6 +190,8 @@ const STILL_TIMES: u32 = 3;
 pub struct Freeze {
     /// Time that a program took before anything was done.
     usual: Duration,
+    /// The machine is frozen by this fault, and by no other.
+    is_ours: bool,
 }
 
 impl Effect for Freeze {
@@ -188,7 +208,9 @@ impl Effect for Freeze {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.lab.freeze(site.container, "node.freeze")
+        let done = site.lab.freeze(site.container, "node.freeze");
+        self.is_ours = !is_refused(&done);
+        done
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -220,7 +242,7 @@ impl Effect for Freeze {
     }
 
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.lab.thaw(site.container)
+        if self.is_ours { site.lab.thaw(site.container) } else { Ok(()) }
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

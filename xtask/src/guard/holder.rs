@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Owner;
-use crate::host::process::{Stat, has_ended};
+use crate::host::process::{has_ended, is_stopped};
 
 /// Most characters of a command line that are shown.
 const COMMAND_MAX: usize = 80;
@@ -47,7 +47,7 @@ impl Holder {
     /// Whether it stands still by a signal.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.pid.and_then(Stat::of).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+        self.pid.is_some_and(is_stopped)
     }
 
     /// Whether it is a guard of this slot, by its command line.

@@ -32,6 +32,12 @@ pub fn has_ended(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
 }
 
+/// Whether a process stands still by a signal, or by a tracer.
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+}
+
 /// Kills every process of a cgroup tree that carries this variable in its environment, with all that descend from
 /// one, until none is left, or `give_up` says that they cannot die now.
 ///

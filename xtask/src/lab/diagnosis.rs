@@ -6,12 +6,12 @@ use std::time::Duration;
 use e2e_contract::Condition;
 
 use super::container::Container;
-use super::exec::{ExecRequest, environment_of};
+use super::exec::ExecRequest;
+use super::layers::{DamagedLayer, Missing};
 use super::probe_answer::{LastAnswer, ProbeAnswer};
 use super::readiness::WaitError;
 use super::up::Lab;
 use crate::host::patience::Deadline;
-use crate::host::rooted;
 use crate::manifest::Init;
 
 /// Time for one question to a machine.
@@ -21,9 +21,6 @@ const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 const UNITS_MAX: usize = 3;
 const JOURNAL_LINES: &str = "--lines=6";
 
-/// Folders that programs fill while they run: what is missing there was not missing in the image.
-const RUNTIME_FOLDERS: [&str; 5] = ["/run/", "/tmp/", "/var/", "/srv/", "/dev/"];
-
 /// Result of asking the probe of a machine that was not ready before its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -31,10 +28,19 @@ pub enum Asked {
     No,
     /// It was asked and gave no answer, while the machine runs other programs.
     Hangs,
+    /// It was asked over the network, which the machine has left: its card is down, gone, or not as the lab has made it.
+    OffNetwork,
     /// Its program is not in the image.
     ProgramMissing {
         /// Program, as the template names it.
         program: String,
+    },
+    /// Its program is not there because a layer in the store was changed.
+    LayerDamaged {
+        /// Program, as the template names it.
+        program: String,
+        /// Layer.
+        layer: DamagedLayer,
     },
     /// It could not be asked.
     Nothing,
@@ -47,7 +53,8 @@ pub struct NotReady {
     pub container: String,
     /// Result of asking its probe.
     pub asked: Asked,
-    /// Units that failed or go on failing, each with the last lines of its journal; else the last lines of the machine's logs.
+    /// Reason beside the answer, where there is one; units that failed or go on failing, each with the last lines of its journal, else
+    /// the last lines of the machine's logs.
     pub diagnosis: String,
 }
 
@@ -68,38 +75,43 @@ impl Lab {
             return None;
         };
         let machine = self.container(container)?;
-        let asked = machine.asked(condition, last);
-        Some(NotReady { container: container.clone(), asked, diagnosis: machine.diagnosis(self.streams_dir()) })
+        let (asked, reason) = machine.asked(condition, last);
+        let diagnosis = format!("{reason}{}", machine.diagnosis(self.streams_dir()));
+        Some(NotReady { container: container.clone(), asked, diagnosis })
     }
 }
 
 impl Container {
-    fn asked(&self, condition: &Condition, last: &LastAnswer) -> Asked {
+    /// Result of asking the probe, and what explains it beside the machine's own words.
+    fn asked(&self, condition: &Condition, last: &LastAnswer) -> (Asked, String) {
+        if let Some(standstill) = self.standstill() {
+            return (Asked::Nothing, format!("\n  {standstill}"));
+        }
         let missing = match condition {
-            Condition::Exec(argv) => argv.first().filter(|program| self.lacks(program)),
+            Condition::Exec(argv) => argv.first().and_then(|program| Some((program, self.missing(program)?))),
             _ => None,
         };
-        let lives = || self.runs_a_program(LOOK_DEADLINE.scaled()).unwrap_or(false);
-        match (&last.answered, missing) {
-            (Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }), Some(program)) => {
-                Asked::ProgramMissing { program: program.clone() }
+        let has_answered = matches!(last.answered, Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }));
+        match missing.filter(|_| has_answered) {
+            Some((program, Missing::InImage)) => {
+                return (Asked::ProgramMissing { program: program.clone() }, String::new());
             }
-            (Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }), None) if !last.overran() => Asked::No,
-            (Some(ProbeAnswer::No(_) | ProbeAnswer::DeadEnd { .. }) | None, None) if lives() => Asked::Hangs,
-            _ => Asked::Nothing,
+            Some((program, Missing::InLayer(layer))) => {
+                return (Asked::LayerDamaged { program: program.clone(), layer }, String::new());
+            }
+            Some((program, Missing::InMachine)) => {
+                return (Asked::No, format!("\n  {program:?} is in the image, and the machine has it no more"));
+            }
+            None => {}
         }
-    }
-
-    /// Whether the image has no such program.
-    pub(super) fn lacks(&self, program: &str) -> bool {
-        let Ok(root) = self.root() else { return false };
-        if program.contains('/') {
-            let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
-            return !is_made_later && !rooted::exists(&root, program);
+        let lives = || self.runs_a_program(LOOK_DEADLINE.scaled()).unwrap_or(false);
+        let (answered_last, hangs) = (has_answered && !last.overran(), last.hangs());
+        match self.card_problem(condition).filter(|_| has_answered || hangs) {
+            Some(problem) => (Asked::OffNetwork, format!("\n  {problem}")),
+            None if answered_last => (Asked::No, String::new()),
+            None if hangs && (has_answered || last.answered.is_none()) && lives() => (Asked::Hangs, String::new()),
+            None => (Asked::Nothing, String::new()),
         }
-        let environment = environment_of(self.machine(), None, &[]);
-        let path = environment.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_str());
-        !path.unwrap_or_default().split(':').any(|folder| rooted::exists(&root, &format!("{folder}/{program}")))
     }
 
     /// Units that failed or go on failing, each with the last lines of its journal; else the last lines of its logs.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ pub struct ExecOutput {
     pub duration: Duration,
     /// The deadline passed and it was killed.
     pub timed_out: bool,
+    /// The deadline passed, and it was seen running in the container before.
+    pub was_running: bool,
     /// The deadline that it had.
     pub deadline: Duration,
     /// What it wrote to stdout; removed when dropped unless kept.
@@ -120,8 +122,8 @@ impl Container {
     /// Runs a program to its end, or to the deadline: then it is killed inside the container with all its children.
     ///
     /// # Errors
-    /// When the container is not running ([`Outage`](super::Outage) where a fault has seen to that), the user does not
-    /// exist, or the host fails. A status other than 0 is none.
+    /// When the container is not running ([`Outage`](super::Outage) where a fault has seen to that) or somebody else has made it
+    /// stand still, the user does not exist, or the host fails. A status other than 0 is none.
     pub fn exec(&self, request: &ExecRequest) -> anyhow::Result<ExecOutput> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         self.fail_if_dead()?;
@@ -138,8 +140,10 @@ impl Container {
             environment: &environment,
             user: user.as_ref().map(|user| (user.uid, user.gid)),
         };
+        // lxc-attach takes its program with it when it is killed: whether that ran is looked at before.
+        let was_seen = Arc::new(AtomicBool::new(false));
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
-        let command = command.clock(Arc::clone(self.clock())).kill_when(self.lost_at_a_start(&mark));
+        let command = command.clock(Arc::clone(self.clock())).kill_when(self.lost_at_a_start(&mark, &was_seen));
         let run = || -> anyhow::Result<_> {
             let stream = || stream_file(&request.streams_dir, owner);
             let (stdout, stderr) = (stream()?, stream()?);
@@ -154,10 +158,15 @@ impl Container {
             }
             (stdout, stderr, ended) = run()?;
         }
+        let was_running = ended.timed_out && was_seen.load(Ordering::Relaxed);
         if ended.timed_out {
+            let standstill = self.standstill();
             let killed = kill_marked(&self.cgroup(), &mark_of(&mark), KILL_DEADLINE.scaled(), &|| {
-                self.outage().is_some() // what is frozen dies when it thaws
+                self.outage().is_some() || standstill.is_some() // what is frozen dies when it thaws
             });
+            if let Some(standstill) = standstill {
+                return Err(standstill.into());
+            }
             killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
             if self.is_claimed() {
@@ -172,17 +181,21 @@ impl Container {
             return Err(outage.into());
         }
         let Output { status, duration, timed_out, .. } = ended;
-        Ok(ExecOutput { status, duration, timed_out, deadline: request.deadline, stdout, stderr })
+        Ok(ExecOutput { status, duration, timed_out, was_running, deadline: request.deadline, stdout, stderr })
     }
 
-    /// A sign for the lxc-attach of an exec: the container was started anew, and no process of the exec is in it. An lxc-start that
-    /// reboots its container forgets whom it owes an answer, and an lxc-attach that has just asked waits for it forever.
-    fn lost_at_a_start(&self, mark: &str) -> impl Fn() -> bool + Send + Sync + use<> {
+    /// A sign for the lxc-attach of an exec, which also notes that its program was seen: the container was started anew, and no
+    /// process of the exec is in it. An lxc-start that reboots its container forgets whom it owes an answer, and an lxc-attach that has just asked waits for it forever.
+    fn lost_at_a_start(&self, mark: &str, was_seen: &Arc<AtomicBool>) -> impl Fn() -> bool + Send + Sync + use<> {
         let (container, starts) = (self.clone(), self.starts());
-        let (mark, lost_since) = (mark_of(mark), Mutex::new(None));
+        let (mark, lost_since, was_seen) = (mark_of(mark), Mutex::new(None), Arc::clone(was_seen));
         move || {
+            let is_seen = || !Running::marked(&container.cgroup(), &mark).is_empty();
+            if !was_seen.load(Ordering::Relaxed) {
+                was_seen.store(is_seen(), Ordering::Relaxed);
+            }
             let mut since = lost_since.lock().unwrap_or_else(PoisonError::into_inner);
-            if container.starts() == starts || !Running::marked(&container.cgroup(), &mark).is_empty() {
+            if container.starts() == starts || is_seen() {
                 *since = None;
                 return false;
             }

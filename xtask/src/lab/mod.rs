@@ -1,6 +1,7 @@
 //! One set of containers and their network, made fresh for one case, then destroyed.
 //! Knows LXC, images and the guard; nothing of scenarios, checks or reports.
 
+mod card;
 mod config;
 mod container;
 mod copy;
@@ -8,6 +9,7 @@ mod diagnosis;
 mod ending;
 mod exec;
 mod findings;
+mod layers;
 mod live;
 mod live_logs;
 pub mod log_folder;
@@ -20,6 +22,7 @@ mod probe_answer;
 mod readiness;
 mod screen;
 mod ssh;
+mod standstill;
 mod unit;
 mod up;
 
@@ -29,6 +32,7 @@ pub use diagnosis::{Asked, NotReady};
 pub use ending::MachineEnd;
 pub use exec::{ExecOutput, ExecRequest};
 pub use findings::{Finding, FindingKind};
+pub use layers::{DamagedLayer, Missing};
 pub use live::{LiveLab, LiveMachine, MachineState, Used};
 pub use live_logs::{JournalEntry, LiveLogs, LogPiece};
 pub use logs::CollectedLog;
@@ -37,4 +41,5 @@ pub use network::BRIDGE;
 pub use picture::{Page, PictureError};
 pub use probe_answer::{LastAnswer, ProbeAnswer};
 pub use readiness::{Circumstances, Nearness, WaitError, is_no_condition};
+pub use standstill::Standstill;
 pub use up::{Lab, Moment};

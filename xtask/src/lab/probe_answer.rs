@@ -15,6 +15,8 @@ pub enum ProbeAnswer {
     No(String),
     /// The look did not end within its bound.
     Overran(Duration),
+    /// The same, and its program was seen running in the container.
+    Hung(Duration),
     /// The container runs no programs: it starts, or a fault keeps it down.
     NotRunning(String),
     /// The look itself failed.
@@ -38,7 +40,10 @@ impl fmt::Display for ProbeAnswer {
             | Self::NotRunning(text)
             | Self::NotLooked(text)
             | Self::NoTool(text) => formatter.write_str(text),
-            Self::Overran(bound) => write!(formatter, "no answer within {}", humantime::format_duration(*bound)),
+            Self::Overran(bound) | Self::Hung(bound) => {
+                let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+                write!(formatter, "no answer within {}", humantime::format_duration(Duration::from_millis(ms)))
+            }
         }
     }
 }
@@ -66,10 +71,10 @@ impl LookBound {
 pub struct LastAnswer {
     /// The last answer of a look that ended.
     pub answered: Option<ProbeAnswer>,
-    /// The bound that the last look has overrun, if that came after the answer.
-    pub overran: Option<Duration>,
+    /// The last look that had its whole time and gave no answer, if that came after the answer.
+    overran: Option<ProbeAnswer>,
     /// The same of looks that the deadline has clipped, as long as there is nothing else.
-    clipped: Option<Duration>,
+    clipped: Option<ProbeAnswer>,
 }
 
 impl LastAnswer {
@@ -78,19 +83,29 @@ impl LastAnswer {
         self.overran.is_some()
     }
 
-    /// Notes what a look has seen. A look that was clipped and overran says nothing of the condition.
+    /// Whether the condition was looked at and gave no answer: for its whole time, or, where no look has ever ended, with its
+    /// program running in the machine when the deadline came.
+    pub(super) fn hangs(&self) -> bool {
+        let was_running = matches!(self.clipped, Some(ProbeAnswer::Hung(_)));
+        self.overran.is_some() || (self.answered.is_none() && was_running)
+    }
+
+    /// Notes what a look has seen. A look that was clipped and gave no answer says nothing beside one that ended.
     pub(super) fn note(&mut self, answer: ProbeAnswer, bound: LookBound) {
-        match answer {
-            ProbeAnswer::Overran(time) if bound.is_clipped => self.clipped = Some(time),
-            ProbeAnswer::Overran(time) => self.overran = Some(time),
-            answer => *self = Self { answered: Some(answer), ..Self::default() },
+        if !matches!(answer, ProbeAnswer::Overran(_) | ProbeAnswer::Hung(_)) {
+            *self = Self { answered: Some(answer), ..Self::default() };
+            return;
         }
+        // It has started since.
+        self.answered.take_if(|answered| matches!(answered, ProbeAnswer::NotRunning(_)));
+        let place = if bound.is_clipped { &mut self.clipped } else { &mut self.overran };
+        *place = Some(answer);
     }
 }
 
 impl fmt::Display for LastAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.answered, self.overran.or(self.clipped).map(ProbeAnswer::Overran)) {
+        match (&self.answered, self.overran.as_ref().or(self.clipped.as_ref())) {
             (Some(answered), Some(overran)) if self.overran.is_some() => {
                 write!(formatter, "{overran}, and before that: {answered}")
             }
@@ -127,7 +142,29 @@ mod tests {
         check(&[(ProbeAnswer::No("status 2".into()), CLIPPED)], "status 2");
         check(&[overran(CLIPPED)], "no answer within 700ms");
         check(&[(ProbeAnswer::NotRunning("it has not started yet".into()), FULL)], "it has not started yet");
+        let starts = || (ProbeAnswer::NotRunning("it has not started yet".into()), FULL);
+        check(&[starts(), overran(FULL)], "no answer within 5s");
+        check(&[starts(), overran(CLIPPED)], "no answer within 700ms");
+        check(&[overran(LookBound { time: Duration::from_micros(700_500), ..CLIPPED })], "no answer within 700ms");
         check(&[], "it was not looked at");
+    }
+
+    #[test]
+    fn a_program_that_ran_until_the_deadline_hangs_even_where_no_look_had_its_whole_time() {
+        let hangs = |looks: &[(ProbeAnswer, LookBound)]| {
+            let mut last = LastAnswer::default();
+            looks.iter().for_each(|(answer, bound)| last.note(answer.clone(), *bound));
+            last.hangs()
+        };
+        let hung = |bound: LookBound| (ProbeAnswer::Hung(bound.time), bound);
+        let overran = |bound: LookBound| (ProbeAnswer::Overran(bound.time), bound);
+        let starts = || (ProbeAnswer::NotRunning("it has not started yet".into()), FULL);
+        assert!(hangs(&[starts(), hung(CLIPPED)]));
+        assert!(hangs(&[starts(), overran(FULL)]));
+        assert!(!hangs(&[starts()]), "it was never looked at");
+        assert!(!hangs(&[starts(), overran(CLIPPED)]), "nobody knows whether its program was started");
+        assert!(!hangs(&[(ProbeAnswer::No("status 1".into()), FULL), hung(CLIPPED)]), "the answer counts");
+        assert!(!hangs(&[(ProbeAnswer::NotLooked("no thread".into()), FULL), hung(CLIPPED)]));
     }
 
     #[test]

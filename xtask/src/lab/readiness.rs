@@ -308,6 +308,7 @@ impl Container {
     /// Output of a program that looks at something, where it has succeeded.
     pub(super) fn answer_of(&self, request: &ExecRequest) -> Result<ExecOutput, ProbeAnswer> {
         match self.exec(request) {
+            Ok(output) if output.timed_out && output.was_running => Err(ProbeAnswer::Hung(request.deadline)),
             Ok(output) if output.timed_out => Err(ProbeAnswer::Overran(request.deadline)),
             Ok(output) if output.status == 0 => Ok(output),
             Ok(output) if output.status == UNDER_A_FILE && request.argv.iter().any(|word| word == LOOK_AT_PATH) => {

@@ -101,30 +101,28 @@ pub(super) fn run_case(
         .and_then(|()| context.dir.folder(&format!("{folder}/artifacts")))
         .and_then(|_| write_chaos(context, planned, &folder, Vec::new()))
         .and_then(|()| start_lab(context, planned, &case, &guard));
-    let mut faults = None;
+    let (mut faults, mut unkept) = (None, Vec::new());
     let (outcome, lab) = match started {
         Ok(lab) => {
             let ready = wait_for_lab(context, &case, &lab);
             if ready.is_ok() {
                 ground.had_lab();
             }
-            let ended = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
-            let ended = ended.and_then(|ended| {
+            let session = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
+            let ended = session.map(|ended| {
+                unkept.extend(keep_performance(context, &folder, &ended.performance).err());
                 let schedule = schedule_of(context, planned);
                 faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
-                let written = write_measured(context, planned, &folder, &ended.performance, ended.played);
-                with_files(context, ended.outcome, written)
+                unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
+                ended.outcome
             });
-            let kept = keep_logs(context, &folder, &lab);
-            let ended = ended.and_then(|outcome| with_files(context, outcome, kept));
+            unkept.extend(keep_logs(context, &folder, &lab).err());
             (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
-    let outcome = outcome.and_then(|outcome| {
-        let written = write_kernel_log(context.dir, &folder, kernel);
-        with_files(context, outcome, written).or_else(as_outcome)
-    });
+    unkept.extend(write_kernel_log(context.dir, &folder, kernel).err());
+    let outcome = outcome.map(|outcome| with_unkept(context, outcome, unkept));
     drop(guard);
     end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
     let outcome = ground.explain(outcome?);
@@ -142,33 +140,26 @@ pub(super) fn run_case(
     Ok(Attempt { outcome, duration_ms, folder, faults })
 }
 
-/// Returns the outcome of an attempt whose files were written, or not. What it had failed of stays its outcome; a pass without its
-/// files is none.
-fn with_files(context: &CaseContext<'_>, outcome: Outcome, written: anyhow::Result<()>) -> anyhow::Result<Outcome> {
-    match (written, &outcome) {
-        (Err(error), Outcome::Passed | Outcome::Interrupted) => Err(error),
-        (Err(error), Outcome::Failed { .. } | Outcome::Infrastructure { .. }) => {
-            context.recorder.record(Event::Warning { message: format!("{error:#}") });
-            Ok(outcome)
+fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
+    context.options.schedules.as_ref()?.of(&planned.id)
+}
+
+/// The outcome of an attempt of which not all could be kept. What was seen stands; only a pass is not believed without its record.
+fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
+    for error in &unkept {
+        context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
+    }
+    match (outcome, unkept.into_iter().next()) {
+        (Outcome::Passed, Some(error)) => {
+            let (message, host_cause) = (format!("the record is incomplete: {error:#}"), HostCause::of(&error));
+            Outcome::Infrastructure { message, host_cause, failed_check: None }
         }
-        (Ok(()), _) => Ok(outcome),
+        (outcome, _) => outcome,
     }
 }
 
-/// Keeps what a session has measured, and what was played of its schedule.
-fn write_measured(
-    context: &CaseContext<'_>,
-    planned: &PlannedCase,
-    folder: &str,
-    performance: &Performance,
-    played: Option<Vec<Played>>,
-) -> anyhow::Result<()> {
-    context.dir.write(&format!("{folder}/performance.json"), readable_json(performance)?.as_bytes())?;
-    played.map_or(Ok(()), |played| write_chaos(context, planned, folder, played))
-}
-
-fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
-    context.options.schedules.as_ref()?.of(&planned.id)
+fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Performance) -> anyhow::Result<()> {
+    context.dir.write(&format!("{folder}/performance.json"), readable_json(performance)?.as_bytes())
 }
 
 /// Keeps the schedule of a case, where it has one, and what was played of it.

@@ -1,10 +1,12 @@
 //! The clients of the contract in other languages, as this engine was built with them: each run has them in its folder, so
 //! that scenario and engine always speak the same version.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::error::Error;
 use crate::record::RunDir;
 
 const PYTHON: (&str, &str) = ("sdk/e2e.py", include_str!("../../sdk/python/e2e.py"));
@@ -13,6 +15,21 @@ const PYTHON: (&str, &str) = ("sdk/e2e.py", include_str!("../../sdk/python/e2e.p
 pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
     let (name, text) = PYTHON;
     dir.write(name, text.as_bytes()).context("writing the clients of scenarios")
+}
+
+/// Refuses a folder of a project that a variable with a list of folders cannot name.
+///
+/// # Errors
+/// [`Error::Usage`] where its path has a colon.
+pub(super) fn require_listable(folder: &Path) -> Result<(), Error> {
+    if !folder.as_os_str().as_bytes().contains(&b':') {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{} has a colon in its path, which separates the folders in PYTHONPATH: no scenario with a `command` would find its client. \
+         Move the project to a path without one",
+        folder.display()
+    )))
 }
 
 /// What lets a scenario find them, and Python tell what happens at once and leave nothing beside the sources.
@@ -31,6 +48,13 @@ fn environment_below(folder: &Path) -> Vec<(String, String)> {
         set("PYTHONUNBUFFERED", "1".to_owned()),
         set("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ]
+}
+
+#[test]
+fn a_path_with_a_colon_is_refused() {
+    require_listable(Path::new("/home/u/project")).unwrap();
+    let error = require_listable(Path::new("/home/u/project:2")).unwrap_err();
+    assert!(error.to_string().contains("PYTHONPATH"), "{error}");
 }
 
 #[test]

@@ -16,7 +16,9 @@ use super::compare::compare;
 use super::duet::{self, DuetOptions, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
-use crate::error::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause};
+use crate::error::{
+    EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
+};
 use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
@@ -151,7 +153,8 @@ impl Options {
 /// Carries a plan out; what happens is told to the recorder as it happens, and what its events come to is the run's record.
 ///
 /// # Errors
-/// When the run cannot begin or be recorded. Failed cases are no error: they stand in the record.
+/// When the run cannot begin or be recorded. Failed cases are no error: they stand in the record, and where that could not be written
+/// as a whole, the failure still counts.
 pub fn execute(
     project: &Project,
     plan: &Plan,
@@ -160,6 +163,9 @@ pub fn execute(
     recorder: &Arc<Recorder>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<RunRecord> {
+    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
+        clients::require_listable(&project.root)?;
+    }
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?;
     recorder.write_to(&dir)?;
@@ -229,8 +235,18 @@ fn record_run(
     let counts = Counts::of(&results);
     let missing_fails = matches!(options.comparing, Comparing::Committed { missing_allowed: false });
     let passed = counts.exit_code() == EXIT_PASSED;
+    // No failure of the host that comes after a failure of the product hides it.
+    let has_failed = counts.exit_code() == EXIT_FAILED;
+    let is_hidden = |error: &anyhow::Error| has_failed && Error::exit_code(error) == EXIT_INFRASTRUCTURE;
+    let tell = |error: &anyhow::Error| {
+        recorder.record(Event::Warning { message: format!("the record of this run is incomplete: {error:#}") });
+    };
+    error.iter().filter(|error| is_hidden(error)).for_each(tell);
+    let mut unwritten = recorder.take_failure().map(|error| unwritten(error, dir));
+    unwritten.iter().filter(|error| is_hidden(error)).for_each(tell);
     let exit_code = match &error {
-        Some(error) => Error::exit_code(error),
+        Some(error) if !is_hidden(error) => Error::exit_code(error),
+        Some(_) => EXIT_FAILED,
         None if interrupt.is_set() => EXIT_INTERRUPTED,
         None if passed && !cleanup_failures.is_empty() => EXIT_INFRASTRUCTURE,
         None if passed && options.fails_when_regressed && comparisons.iter().any(Comparison::fails) => EXIT_REGRESSED,
@@ -245,13 +261,13 @@ fn record_run(
         error: error.as_ref().map(|error| format!("{error:#}")),
     });
     // An event that could not be written is why all else is missing: it is told first.
-    let unwritten = recorder.take_failure().map(|error| unwritten(error, dir));
+    unwritten = unwritten.or_else(|| recorder.take_failure().map(|error| self::unwritten(error, dir)));
     let record = recorder.run_record();
     let written = dir.write(RECORD_FILE, &serde_json::to_vec_pretty(&record)?);
-    if let Some(error) = error.or(unwritten) {
-        return Err(error);
+    match error.or(unwritten).or(written.err()) {
+        Some(error) if !is_hidden(&error) => Err(error),
+        _ => Ok(record),
     }
-    written.map(|()| record)
 }
 
 /// What the run is told to do, as its first event has it.

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 use crate::error::Error;
 use crate::host::invoker::Invoker;
-use crate::lab::{Asked, Lab, MachineEnd, WaitError};
+use crate::host::lxc::InitEnd;
+use crate::lab::{Asked, Lab, MachineEnd, Missing, WaitError};
 use crate::record::Cause;
 use crate::session::blame::{self, Blame};
 use crate::session::init_status;
@@ -38,7 +39,7 @@ impl NotReadyLab {
                     let cause = Cause::MachineEnded { container, process_1: init_status(&end.init), message };
                     Self::Product { cause, end: Some(end.clone()) }
                 }
-                Blame::Image => Self::Other(not_in_image(lab, &container, &message).into()),
+                Blame::Image => Self::Other(of_init(lab, &container, end, &message).into()),
                 Blame::Host => Self::Other(error),
             };
         }
@@ -51,6 +52,7 @@ impl NotReadyLab {
                 let problem = format!("its probe's program {program:?} is not there");
                 Self::Other(not_in_image(lab, &container, &problem).into())
             }
+            (_, Asked::LayerDamaged { program, layer }) => Self::Other(layer.error(&program).into()),
             (Blame::Host | Blame::Image, _) => Self::Other(error.context(message)),
         }
     }
@@ -62,6 +64,16 @@ impl NotReadyLab {
             Self::Other(error) => error,
         }
     }
+}
+
+/// The error of a process 1 that could not be executed: the template's, unless a layer of its image was changed.
+fn of_init(lab: &Lab, container: &str, end: &MachineEnd, message: &str) -> Error {
+    if let InitEnd::NotExecutable { program, .. } = &end.init
+        && let Some(Missing::InLayer(layer)) = lab.container(container).and_then(|it| it.missing_in_layers(program))
+    {
+        return layer.error(program);
+    }
+    not_in_image(lab, container, message)
 }
 
 fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {

@@ -69,9 +69,9 @@ pub fn of_end(end: &MachineEnd) -> Blame {
 #[must_use]
 pub fn of_not_ready(not_ready: &NotReady) -> Blame {
     match &not_ready.asked {
-        Asked::No | Asked::Hangs => Blame::Product,
+        Asked::No | Asked::Hangs | Asked::OffNetwork => Blame::Product,
         Asked::ProgramMissing { .. } => Blame::Image,
-        Asked::Nothing => Blame::Host,
+        Asked::Nothing | Asked::LayerDamaged { .. } => Blame::Host,
     }
 }
 
@@ -101,6 +101,7 @@ pub fn of_not_recovered(not_ready: &NotReady) -> Blame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::DamagedLayer;
 
     #[test]
     fn an_end_is_the_products_unless_it_came_from_outside() {
@@ -135,7 +136,10 @@ mod tests {
         };
         check(Asked::No, Blame::Product);
         check(Asked::Hangs, Blame::Product);
+        check(Asked::OffNetwork, Blame::Product);
         check(Asked::Nothing, Blame::Host);
+        let layer = DamagedLayer { template: "mini".into(), changed: "bin".into() };
+        check(Asked::LayerDamaged { program: "true".into(), layer }, Blame::Host);
         check(Asked::ProgramMissing { program: "pg_isready".into() }, Blame::Image);
     }
 

@@ -57,6 +57,8 @@ pub struct Session {
     kernel: Option<KernelWatch>,
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     closed: AtomicBool,
+    /// Whether it was filed that the lab stands still.
+    stood_still: AtomicBool,
     /// Whether it was held already: once is enough.
     pub(super) stopped: AtomicBool,
     pub(super) given_up: AtomicBool,
@@ -163,6 +165,7 @@ impl Session {
             kernel,
             interrupted,
             closed: AtomicBool::new(false),
+            stood_still: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -247,10 +250,19 @@ impl Session {
         note(&mut self.state().seen);
     }
 
-    /// Files the ends of machines that nobody has noticed yet, and waits for LXC where a process 1 is gone.
+    /// Files the ends of machines that nobody has noticed yet, and that the lab stands still; waits for LXC where a process 1 is gone.
     pub(super) fn notice_ends(&self) {
         self.lab.containers().iter().for_each(Container::notice_end);
         self.file_ends();
+        self.file_standstill();
+    }
+
+    /// Files once that a part of the lab stands still which somebody outside has stopped: whatever fails then says nothing.
+    fn file_standstill(&self) {
+        let Some(standstill) = self.lab.standstill() else { return };
+        if !self.stood_still.swap(true, Ordering::SeqCst) {
+            self.evidence.push(Evidence::Host(standstill.to_string()));
+        }
     }
 
     /// Records reboots that nobody has asked for, and has the faults of such machines done again.
@@ -278,6 +290,7 @@ impl Session {
 
     /// Notes where the scenario stands when it has to be killed: its stack, what is under way, and what faults keep down.
     pub fn note_deadline(&self, scenario: &Tree) {
+        self.file_standstill();
         let outages = self.lab.containers().iter().filter_map(|container| {
             let (outage, lasting) = container.outage_with_time()?;
             Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))

@@ -19,6 +19,7 @@ pub const APP: &str = "from = \"mini\"\ninit = [\"/bin/sh\", \"/app\"]\n\
 const POWER_OFF: &str =
     "    a.exec(['/bin/sh', '-c', '(sleep 0.3; kill -9 -1; poweroff -f) > /dev/null 2>&1 & exit 0'])\n";
 
+/// A project of the test's own, whose scenarios are programs of Python on one machine `a`.
 pub struct Project {
     folder: tempfile::TempDir,
 }

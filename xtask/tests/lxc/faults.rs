@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::blame::{MINI, Project};
 use super::common::{Host, e2e, engine, events, mancer, project_with_template, said, selftest, slot, with_slot};
 use serde_json::Value;
 use xtask::fault::{Needs, catalogue};
@@ -272,5 +273,56 @@ fn what_the_kernel_lacks_is_done_another_way_or_said_in_one_line() {
         let (row, status) = tools.tried(fault);
         assert!(status == 3 && row["supported"] == false, "{row:#}");
         assert_eq!(row["evidence"].as_str().unwrap().lines().next(), Some(expected.as_str()), "{row:#}");
+    }
+}
+
+/// Second faults of the same kind, on each fault that is on; and each pair of faults that take a machine down.
+const AGAIN: &str = "    def refused(name, more):
+        try:
+            a.inject(name, **more)
+            return False
+        except e2e.RequestError:
+            return True
+    down = {'node.kill': {}, 'node.stop': {'grace_ms': 100}, 'node.freeze': {}, 'node.restart-storm': {'times': 1, 'up_ms': 50}}
+    for one in down:
+        fault = a.inject(one, **down[one])
+        for two in down:
+            lab.check(refused(two, down[two]), f'{two} after {one}')
+            try:
+                a.exec(['true'])
+                lab.check(False, f'{one} holds it down, and {two} was refused')
+            except e2e.RequestError:
+                pass
+        fault.heal()
+        a.exec(['true']).success()
+    file = {'path': '/etc/hostname', 'offset': 0, 'bit': 0}
+    for name, more in [('file.bitflip', file), ('net.flap', {'down_ms': 200, 'up_ms': 300})]:
+        fault = a.inject(name, **more)
+        lab.check(refused(name, more), name)
+        fault.heal()
+        a.inject(name, **more).heal()
+";
+
+#[test]
+fn a_fault_that_is_refused_leaves_the_one_that_is_on() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    project.scenario("again", "odd", "", AGAIN);
+    // A disk that is slow already is no failure of the host.
+    let disk = "from = \"mini\"\ninit = [\"/bin/init\"]\n[[volumes]]\npath = \"/data\"\nsize = \"16M\"\n";
+    project.template("disk", disk, "");
+    let twice = "    slow = {'path': '/data', 'kilobytes_per_second': 1000}\n    fault = a.inject('disk.slow', **slow)\n    \
+                 try:\n        a.inject('disk.slow', **slow)\n        lab.check(False, 'it is slow already')\n    except \
+                 e2e.RequestError as error:\n        lab.check('slowed to 1000 kilobytes a second already' in str(error), \
+                 str(error))\n    fault.heal()\n";
+    let has_disks = xtask::host::ext4::problem().is_none() && xtask::host::cgroup::throttle_problem().is_none();
+    let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
+    assert_eq!(output.status, 0, "{}", said(&output));
+    if has_disks {
+        project.scenario("twice", "disk", "", twice);
+        let output = e2e(project.path(), &["twice", "--progress", "plain"]).output().unwrap();
+        // On a busy host the first one may not take effect; then the second is never asked for.
+        let text = said(&output);
+        assert!(output.status == 0 || text.contains("does not bite"), "{text}");
     }
 }

@@ -25,6 +25,7 @@ mod new;
 mod performance;
 mod pictures;
 mod pytest;
+mod readiness;
 mod records;
 mod recovery;
 mod report;

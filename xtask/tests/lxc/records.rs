@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::blame::{MINI, Project};
 use super::common::{
     Host, PATIENCE, e2e, e2e_args, e2e_in_background, engine, project_with_template, record, said, selftest, slot,
 };
@@ -174,6 +175,28 @@ fn a_run_whose_record_or_reports_find_no_room_has_not_passed() {
         assert_eq!(output.status, 3, "{room_kib}: {text}");
         assert!(text.contains("No space left on device"), "{room_kib}: {text}");
     }
+}
+
+#[test]
+fn a_check_that_fails_on_a_full_disk_has_failed() {
+    let _host = Host::take();
+    let project = Project::new(MINI);
+    let fill = "    try:\n        with open(lab.artifacts / 'fill', 'wb', 0) as file:\n            while True:\n                \
+                file.write(bytes(512))\n    except OSError as error:\n        print(error)\n";
+    project.scenario(
+        "fills",
+        "odd",
+        "",
+        &format!("{fill}    lab.check_equal('99 coins', '100 coins', 'no money is lost')\n"),
+    );
+    let words = e2e_args(project.path(), &["--retries", "1"]);
+    let script = "mkdir -p target && mount -t tmpfs -o size=2m none target && \"$@\"";
+    let command = Command::new("unshare").args(["-m", "--propagation", "private", "sh", "-c", script, "sh"]);
+    let command = command.arg(env!("CARGO_BIN_EXE_xtask")).args(words).env("E2E_SLOT", slot());
+    let output = command.dir(project.path()).deadline(Duration::from_secs(120)).output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status, 1, "{text}");
+    assert!(text.contains("no money is lost") && text.contains("incomplete") && text.contains("1 failed"), "{text}");
 }
 
 #[test]

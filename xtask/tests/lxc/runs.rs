@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::blame::{MINI, Project};
 use super::common::{
     Host, PATIENCE, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot,
     with_slot,
@@ -378,6 +379,12 @@ fn bad_input_names_the_place_and_touches_nothing() {
     check(&[], bad.path(), "odd/template.toml:3:1: unknown field `memroy`");
     let empty = tempfile::tempdir().unwrap();
     check(&[], empty.path(), "--root DIR");
+    // A variable with a list of folders cannot name such a project.
+    let colon = tempfile::Builder::new().prefix("colon:").tempdir().unwrap();
+    let whole = Project::new(MINI);
+    whole.scenario("named", "odd", "", "    pass");
+    Command::new("cp").arg("-a").arg(whole.path().join(".")).arg(colon.path()).run().unwrap();
+    check(&["named"], colon.path(), "PYTHONPATH");
     assert!(host.leftovers().is_empty());
 }
 

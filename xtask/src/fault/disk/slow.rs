@@ -129,6 +129,14 @@ impl Effect for Slow {
         if let Some(outage) = site.container.outage() {
             return Err(outage.into());
         }
+        if let Some(bound) = site.container.cgroup().device_bound(volume.device()?.number) {
+            let message = format!(
+                "disk.slow: {} is slowed to {} kilobytes a second already: heal that fault first",
+                volume.inside,
+                bound / 1000
+            );
+            return Err(usage(message));
+        }
         let (bytes, _) = self.watched();
         let state = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
         let room = state.blocks_available() * state.fragment_size();

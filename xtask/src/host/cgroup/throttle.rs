@@ -1,6 +1,6 @@
 //! How fast a group reads from a block device and writes to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
@@ -47,6 +47,18 @@ impl Tree {
             }
         }
         Ok(!bounds.is_empty() && bounds.iter().all(Option::is_some))
+    }
+
+    /// Bound of a device in the group or below it, in bytes per second; absent where none slows it.
+    #[must_use]
+    pub fn device_bound(&self, device: (u64, u64)) -> Option<u64> {
+        let bound = |group: PathBuf| {
+            let of = |file: &str, parse: fn(&str, (u64, u64)) -> Vec<Option<u64>>| {
+                parse(&read(&group.join(file)).unwrap_or_default(), device).into_iter().flatten().next()
+            };
+            of(v1::THROTTLE, v1::throttles).or_else(|| of(v2::THROTTLE, v2::throttles))
+        };
+        self.folders().iter().flat_map(|folder| groups(folder)).find_map(bound)
     }
 
     /// Sets the bound wherever there can be one; the answer is how many groups have it.
@@ -143,6 +155,7 @@ mod tests {
         let tree = Tree::named("mancer-e2e-never-made");
         assert!(tree.slow_device((7, 0), 1000).is_err());
         assert!(!tree.slows_device((7, 0)).unwrap());
+        assert_eq!(tree.device_bound((7, 0)), None);
         tree.free_device((7, 0)).unwrap();
     }
 }

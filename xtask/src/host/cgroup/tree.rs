@@ -87,6 +87,12 @@ impl Tree {
         self.folders().iter().any(|folder| groups(folder).into_iter().any(frozen))
     }
 
+    /// Whether the tree's own group stands still, and with it all below.
+    #[must_use]
+    pub fn is_frozen_itself(&self) -> bool {
+        self.folders().iter().any(|folder| v1::is_frozen(folder) || v2::is_frozen(folder))
+    }
+
     /// Thaws the tree, kills every process in it and removes its folders, deepest first, hidden ones too.
     /// `reap` is called while it waits: a parent collects its dead children there.
     ///

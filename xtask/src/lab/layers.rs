@@ -1,0 +1,207 @@
+//! Layers of a machine on the host: whether they have a program, and whether one was changed since it was built.
+
+use std::collections::VecDeque;
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::container::Container;
+use super::exec::environment_of;
+use crate::error::Error;
+use crate::host::rooted;
+
+/// Record in a layer's folder, beside its tree: written last.
+const RECORD: &str = "layer.json";
+
+/// Most symbolic links on the way to a file, as the kernel has it.
+const LINKS_MAX: usize = 40;
+
+/// Folders that programs fill while they run: a file that is missing there was not missing in the image.
+const RUNTIME_FOLDERS: [&str; 5] = ["/run/", "/tmp/", "/var/", "/srv/", "/dev/"];
+
+/// Reason why a program is missing in a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// The image never had it.
+    InImage,
+    /// The image has it, and the machine has removed it.
+    InMachine,
+    /// A layer of the image is not as it was built.
+    InLayer(DamagedLayer),
+}
+
+/// Layer in the store that was changed after it was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedLayer {
+    /// Template that it was built for.
+    pub template: String,
+    /// File or folder in it that is newer than its record.
+    pub changed: PathBuf,
+}
+
+impl DamagedLayer {
+    /// The host's failure, with the program whose absence has led to the layer.
+    #[must_use]
+    pub fn error(&self, program: &str) -> Error {
+        let Self { template, changed } = self;
+        Error::Host {
+            problem: format!(
+                "{program:?} is missing because a layer was changed after it was built: {} of template {template}",
+                changed.display()
+            ),
+            cure: format!("`cargo xtask image rm {template}` removes the layer, and the next run builds it again"),
+        }
+    }
+}
+
+impl Container {
+    /// Whether the machine that runs has no such program, and nobody there is expected to make it later.
+    pub(super) fn lacks(&self, program: &str) -> bool {
+        let Ok(root) = self.root() else { return false };
+        let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
+        !is_made_later && !self.places_of(program).iter().any(|place| rooted::exists(&root, place))
+    }
+
+    /// Reason why a program is missing in the machine that runs; absent where it is there.
+    pub(super) fn missing(&self, program: &str) -> Option<Missing> {
+        self.lacks(program).then(|| self.missing_in_layers(program).unwrap_or(Missing::InMachine))
+    }
+
+    /// Reason why a program is missing in the image of the machine; absent where its layers have it.
+    #[must_use]
+    pub fn missing_in_layers(&self, program: &str) -> Option<Missing> {
+        let layers = &self.machine().layers;
+        if let Some(layer) = layers.iter().find_map(|tree| damage_of(tree)) {
+            return Some(Missing::InLayer(layer));
+        }
+        let places = self.places_of(program);
+        (!places.iter().any(|place| has(layers, place))).then_some(Missing::InImage)
+    }
+
+    /// Absolute paths at which a program is looked for.
+    fn places_of(&self, program: &str) -> Vec<String> {
+        if program.contains('/') {
+            return vec![program.to_owned()];
+        }
+        let environment = environment_of(self.machine(), None, &[]);
+        let path = environment.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_str());
+        path.unwrap_or_default().split(':').map(|folder| format!("{folder}/{program}")).collect()
+    }
+}
+
+/// Damage of the layer with this tree. A layer is never changed: nothing in it is newer than its record.
+fn damage_of(tree: &Path) -> Option<DamagedLayer> {
+    let record = tree.parent()?.join(RECORD);
+    let built = fs::metadata(&record).and_then(|metadata| metadata.modified()).ok()?;
+    let is_newer = |entry: &walkdir::DirEntry| {
+        entry.metadata().is_ok_and(|metadata| metadata.modified().is_ok_and(|modified| modified > built))
+    };
+    let changed = WalkDir::new(tree).into_iter().filter_map(Result::ok).find(is_newer)?.into_path();
+    let record: Option<serde_json::Value> = serde_json::from_slice(&fs::read(record).ok()?).ok();
+    let template = record.and_then(|record| Some(record["template"].as_str()?.to_owned())).unwrap_or_default();
+    Some(DamagedLayer { template, changed })
+}
+
+/// Whether layers, lowest first, have something at an absolute path, links followed.
+fn has(layers: &[PathBuf], path: &str) -> bool {
+    let parts = |path: &Path| -> VecDeque<PathBuf> {
+        path.iter().filter(|part| *part != "/" && *part != ".").map(PathBuf::from).collect()
+    };
+    let (mut left, mut at, mut links) = (parts(Path::new(path)), PathBuf::new(), 0);
+    while let Some(part) = left.pop_front() {
+        if part.as_os_str() == ".." {
+            at.pop();
+            continue;
+        }
+        let here = at.join(&part);
+        let Some((file, metadata)) = topmost(layers, &here) else { return false };
+        if !metadata.is_symlink() {
+            at = here;
+            continue;
+        }
+        links += 1;
+        let Ok(target) = fs::read_link(file) else { return false };
+        if links > LINKS_MAX {
+            return false;
+        }
+        if target.as_os_str().as_bytes().starts_with(b"/") {
+            at = PathBuf::new();
+        }
+        for part in parts(&target).into_iter().rev() {
+            left.push_front(part);
+        }
+    }
+    true
+}
+
+/// What the topmost layer that says something of a path has there; absent where that layer has removed it.
+fn topmost(layers: &[PathBuf], path: &Path) -> Option<(PathBuf, Metadata)> {
+    let mut found = layers.iter().rev().filter_map(|tree| {
+        let file = tree.join(path);
+        let metadata = fs::symlink_metadata(&file).ok()?;
+        Some((file, metadata))
+    });
+    found.next().filter(|(_, metadata)| !(metadata.file_type().is_char_device() && metadata.rdev() == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    /// A layer with these files, and links where a target is given.
+    fn layer(folder: &Path, name: &str, files: &[(&str, Option<&str>)]) -> PathBuf {
+        let tree = folder.join(name).join("root");
+        for (path, target) in files {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match target {
+                Some(target) => symlink(target, path).unwrap(),
+                None => fs::write(path, "").unwrap(),
+            }
+        }
+        fs::write(folder.join(name).join(RECORD), r#"{"template":"mini"}"#).unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_file_is_found_through_links_that_lead_from_layer_to_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let low = layer(
+            folder.path(),
+            "low",
+            &[("bin", Some("usr/bin")), ("usr/bin/busybox", None), ("usr/bin/sh", Some("/bin/busybox"))],
+        );
+        let top = layer(
+            folder.path(),
+            "top",
+            &[("usr/bin/app", None), ("opt/app", Some("../usr/bin/app")), ("turn", Some("turn"))],
+        );
+        let layers = [low, top];
+        for path in ["/bin/app", "/bin/sh", "/usr/bin/busybox", "/opt/app"] {
+            assert!(has(&layers, path), "{path}");
+        }
+        for path in ["/bin/gone", "/sbin/init", "/turn", "/opt/other"] {
+            assert!(!has(&layers, path), "{path}");
+        }
+        assert!(!has(&layers[1..], "/bin/app"), "the link lies in the lower layer");
+    }
+
+    #[test]
+    fn a_layer_that_was_changed_after_it_was_built_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = layer(folder.path(), "low", &[("bin/busybox", None), ("bin/sh", Some("busybox"))]);
+        let record = fs::File::options().write(true).open(folder.path().join("low").join(RECORD)).unwrap();
+        record.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+        assert_eq!(damage_of(&tree), None);
+        record.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        let damage = damage_of(&tree).unwrap();
+        assert_eq!(damage.template, "mini");
+        assert!(damage.error("/bin/true").to_string().contains("image rm mini"), "{damage:?}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Parts of a lab that stand still although no fault of the run holds them: a machine frozen from outside, its `lxc-start` or the
+//! guard stopped by a signal.
+
+use std::fmt;
+
+use super::container::Container;
+use super::up::Lab;
+use crate::guard::Holder;
+use crate::host::cgroup::Tree;
+use crate::host::process;
+
+/// Part of a lab that somebody outside of the run has made stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standstill {
+    what: String,
+    /// Command that lets it go on.
+    cure: String,
+}
+
+impl std::error::Error for Standstill {}
+
+impl fmt::Display for Standstill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, cure } = self;
+        write!(f, "{what}, and no fault of this run has done that (`{cure}` lets it go on)")
+    }
+}
+
+impl Container {
+    /// The part of the container that stands still, where no fault has done that.
+    #[must_use]
+    pub fn standstill(&self) -> Option<Standstill> {
+        let name = &self.machine().name;
+        let monitor = self.process();
+        if monitor.exited().is_none() && process::is_stopped(monitor.pid()) {
+            let pid = monitor.pid();
+            let what = format!("the lxc-start of {name} (process {pid}) stands still by a signal");
+            return Some(Standstill { what, cure: format!("kill -CONT {pid}") });
+        }
+        // A fault notes its outage before it freezes, and takes that back after the thaw.
+        let is_frozen =
+            || self.group().is_ok_and(|group| Tree::named(group.name()).is_frozen_itself()) && self.outage().is_none();
+        if self.outage().is_none() && is_frozen() {
+            let cure = format!("lxc-unfreeze -n {}", self.machine().host_name);
+            return Some(Standstill { what: format!("{name} is frozen"), cure });
+        }
+        None
+    }
+}
+
+impl Lab {
+    /// The first part of the lab that stands still, where no fault has done that.
+    #[must_use]
+    pub fn standstill(&self) -> Option<Standstill> {
+        let slot = self.guard().slot();
+        let holder = slot.holder().ok().flatten().filter(Holder::is_stopped);
+        let guard = holder.and_then(|holder| holder.pid).map(|pid| Standstill {
+            what: format!("the guard of slot {} (process {pid}) stands still by a signal", slot.name()),
+            cure: format!("kill -CONT {pid}"),
+        });
+        guard.or_else(|| self.containers().iter().find_map(Container::standstill))
+    }
+}
