@@ -204,8 +204,8 @@ class Finished:
         return self._text("stderr", self.stderr)
 
     def __bool__(self) -> bool:
-        """Not to be had: `lab.check(machine.exec(...))` would hold whatever came of the program."""
-        raise TypeError("the end of a program is neither true nor false: ask `.status == 0`, or call `.success()`")
+        """Whether it ended in time and with status 0: `lab.check(machine.exec(...))` checks that."""
+        return self.status == 0 and not self.timed_out
 
     def success(self) -> Finished:
         """Itself if it ended in time and with status 0; raises `ExecFailed` otherwise."""

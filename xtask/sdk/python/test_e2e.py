@@ -372,11 +372,15 @@ class LabTest(Joined):
                 raise e2e.Error("wrapped") from cause
         self.assertEqual(len(self.engine.of("check")), len(told), "the expected one is excused")
 
-    def test_the_end_of_a_program_has_no_truth(self) -> None:
-        finished = self.lab.container("db").exec(["false"])
-        for ask in (lambda: self.lab.check(finished), lambda: self.lab.eventually("up", 1, lambda: finished)):
-            with self.assertRaisesRegex(TypeError, "neither true nor false"):
-                ask()
+    def test_a_program_that_failed_is_no_truth(self) -> None:
+        failed = e2e.Finished(1, b"", b"", 0.1, False, "db", ["false"], 5.0)
+        late = e2e.Finished(0, b"", b"", 0.1, True, "db", ["sleep"], 5.0)
+        good = e2e.Finished(0, b"", b"", 0.1, False, "db", ["true"], 5.0)
+        for finished in (failed, late):
+            with self.assertRaises(e2e.CheckFailed):
+                self.lab.check(finished)
+        self.lab.check(good)
+        self.lab.eventually("up", 1, lambda: good.success())
 
     def test_a_failed_check_is_told_whatever_its_text(self) -> None:
         for text in ("lost \udcff", "x" * (70 << 20)):

@@ -94,10 +94,12 @@ fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<S
     let begun = Instant::now();
     signals::send(pid, SIGNAL);
     loop {
-        let is_written = !signals::is_being_handled(pid, SIGNAL);
-        let content = invoker.read(file).ok()?;
-        let text = content.get(before..).unwrap_or_default();
-        if (is_written && !text.is_empty()) || begun.elapsed() >= deadline {
+        // In this order: between the signal's way to a thread and its handler neither is seen, and nothing is written yet.
+        let has_begun = invoker.read(file).ok()?.len() > before;
+        let is_written = has_begun && !signals::is_being_handled(pid, SIGNAL);
+        if is_written || begun.elapsed() >= deadline {
+            let content = invoker.read(file).ok()?;
+            let text = content.get(before..).unwrap_or_default();
             return (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned());
         }
         std::thread::sleep(LOOK_PAUSE);

@@ -139,7 +139,10 @@ fn a_lab_goes_by_itself_when_its_time_is_over() {
 
     let output = e2e(&selftest(), &["misbehaves:exit_7", "--keep-containers", "--ttl", "1s"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
-    assert!(said(&output).contains(&format!("cargo xtask down --slot {}", slot())), "{}", said(&output));
+    let down = said(&output)
+        .lines()
+        .any(|line| line.contains("cargo xtask down --root") && line.ends_with(&format!("--slot {}", slot())));
+    assert!(down, "{}", said(&output));
     host.expect_clean_within(PATIENCE);
     assert_eq!(e2e(&selftest(), &["misbehaves:exit_7", "--ttl", "1s"]).output().unwrap().status, 2, "nothing is kept");
 }

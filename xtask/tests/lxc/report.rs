@@ -27,7 +27,8 @@ fn a_failed_run_is_explained_by_its_page() {
     assert_eq!(page.text("h1"), "1 of 1 case failed");
     assert_eq!(page.text(".failure .what"), "what b serves is its page");
     let answers = page.text(".failure .answers");
-    for part in ["scenarios/smoke/chaos/main.rs:", "cargo xtask e2e smoke/chaos:does_not_hold --chaos-replay"] {
+    for part in ["scenarios/smoke/chaos/main.rs:", "cargo xtask e2e smoke/chaos:does_not_hold --root", "--chaos-replay"]
+    {
         assert!(answers.contains(part), "{part}: {answers}");
     }
     // What fails at the first look may have failed before the first fault bit.
