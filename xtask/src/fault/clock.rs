@@ -42,6 +42,9 @@ const READ_DEADLINE: Deadline = Deadline::from_secs(6);
 const READ_AGAIN_DEADLINE: Deadline = Deadline::from_secs(2);
 const ASK_AFTER: Duration = Duration::from_millis(300);
 
+/// Time that a program has to start in: what it reads of the clock until then, such as an interpreter, it may never read again.
+const START_TIME: Deadline = Deadline::from_secs(2);
+
 /// Time in which the processes are watched for calls of their own.
 const CALLS_WATCHED: Duration = Duration::from_millis(300);
 
@@ -104,6 +107,8 @@ pub struct Clock {
     library: String,
     begun: bool,
     reads: Option<Reads>,
+    /// Restart of the unit with the other clock.
+    restarted: Option<Instant>,
 }
 
 /// Watch on the processes of a unit that read their clock.
@@ -231,7 +236,7 @@ impl Clock {
     }
 
     fn new(unit: &str, kind: Kind) -> Self {
-        Self { unit: unit.to_owned(), kind, library: String::new(), begun: false, reads: None }
+        Self { unit: unit.to_owned(), kind, library: String::new(), begun: false, reads: None, restarted: None }
     }
 
     fn name(&self) -> &'static str {
@@ -416,7 +421,9 @@ impl Effect for Clock {
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         // All of it lies in the container, below /run.
         self.begun = true;
-        self.begin(site)
+        self.begin(site)?;
+        self.restarted = Some(Instant::now());
+        Ok(())
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -434,6 +441,9 @@ impl Effect for Clock {
             Err(seen) => bail!("a program with the environment of process {pid} sees {seen}"),
         };
         let reads = self.reads.as_mut().context("it was not injected")?;
+        let running = self.restarted.map_or(Duration::ZERO, |restarted| restarted.elapsed());
+        std::thread::sleep(START_TIME.scaled().saturating_sub(running)); // no sign tells when an interpreter has started
+        reads.forget(site, &self.unit)?;
         match reads.wait(site, &self.unit, READ_DEADLINE.scaled())? {
             Some(reader) => match self.own_call(site)? {
                 None => Ok(format!("{reader} reads its clock through libfaketime: {seen}")),

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
 use crate::host::memory::{Memory, has_swap};
 use crate::host::patience::Deadline;
-use crate::host::process::Running;
+use crate::host::process::{self, Running};
 
 /// Takes `$1` bytes for a moment. The kernel kills it rather than anything else when they are not to be had.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
@@ -378,14 +378,16 @@ impl Effect for OutOfMemory {
                 return Ok("process 1 has ended while memory was taken: the machine is down".into());
             }
             let kills = kills?.saturating_sub(before);
-            if hogs == 0 && kills > 0 {
+            // Process 1 takes all others with it before it is gone itself.
+            let is_going = site.container.init_pid().is_ok_and(process::is_ending);
+            if hogs == 0 && kills > 0 && !is_going {
                 let killed = if kills == 1 { "a process".to_owned() } else { format!("{kills} processes") };
                 if let Some(swap) = self.swap.take() {
                     swap.put_back(site)?;
                 }
                 return Ok(format!("the kernel has killed {killed} for want of memory; what took it is gone"));
             }
-            if hogs == 0 || begun.elapsed() > DEADLINE.scaled() {
+            if (hogs == 0 && !is_going) || begun.elapsed() > DEADLINE.scaled() {
                 bail!("{hogs} processes take memory, and the kernel has killed {kills}");
             }
             std::thread::sleep(POLL); // until it has taken all

@@ -32,6 +32,16 @@ pub fn has_ended(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
 }
 
+/// Whether a process has ended, or is just ending: what the kernel does then may take a while.
+#[must_use]
+pub fn is_ending(pid: i32) -> bool {
+    /// The kernel's mark of a process that is ending.
+    const EXITING: u64 = 0x4;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse::<u64>().ok());
+    has_ended(pid) || flags.is_none_or(|flags| flags & EXITING != 0)
+}
+
 /// Whether a process stands still by a signal, or by a tracer.
 #[must_use]
 pub fn is_stopped(pid: i32) -> bool {
