@@ -187,6 +187,7 @@ fn a_reboot_amid_an_injection_is_the_products_and_the_injection_is_done_again() 
     let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
     let (all, record) = (events(project.path()), record(project.path()));
+    let mut amid = 0;
     for name in ["early", "late", "orderly"] {
         let attempts = case(&record, name)["attempts"].as_array().unwrap();
         assert_eq!(attempts.len(), 1, "the host is not blamed: {record:#}");
@@ -194,9 +195,12 @@ fn a_reboot_amid_an_injection_is_the_products_and_the_injection_is_done_again() 
         let told: Vec<&Value> = all.iter().filter(of_case).collect();
         let place = |wanted: &str| told.iter().position(|event| event["event"] == wanted);
         let (rebooted, injected) = (place("machine_rebooted"), place("fault_injected"));
-        assert!(rebooted.is_some() && rebooted < injected, "{told:#?}");
+        // A busy machine may have done the injection before the reboot.
+        assert!(rebooted.is_some() && injected.is_some(), "{told:#?}");
+        amid += usize::from(rebooted < injected);
         assert_eq!(told[rebooted.unwrap()]["expected"], false);
     }
+    assert!(amid > 0, "none of three reboots came amid an injection: {all:#?}");
 }
 
 #[test]
