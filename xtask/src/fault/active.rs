@@ -239,12 +239,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Whether a fault changes what another one has changed, so that neither is what it was observed to be.
 fn undoes(fault: &Fault, other: &Fault) -> bool {
-    let file = |fault: &Fault| match fault {
-        Fault::FileBitflip { path, .. } | Fault::FileTruncate { path, .. } => Some(path.clone()),
-        _ => None,
-    };
-    let flaps = |fault: &Fault| matches!(fault, Fault::NetFlap { .. });
-    (file(fault).is_some() && file(fault) == file(other)) || (flaps(fault) && flaps(other))
+    match (fault, other) {
+        (Fault::FileBitflip { path, offset, .. }, Fault::FileBitflip { path: of, offset: at, .. }) => {
+            path == of && offset == at // each puts its own byte back
+        }
+        (
+            Fault::FileBitflip { path, .. } | Fault::FileTruncate { path, .. },
+            Fault::FileBitflip { path: of, .. } | Fault::FileTruncate { path: of, .. },
+        ) => path == of,
+        (Fault::NetFlap { .. }, Fault::NetFlap { .. }) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +264,8 @@ mod tests {
         assert!(
             undoes(&flip("/a", 0), &flip("/a", 0)) && undoes(&flip("/a", 1), &cut) && undoes(&flap(200), &flap(300))
         );
+        let elsewhere = Fault::FileBitflip { path: "/a".into(), offset: 9, bit: 0 };
+        assert!(!undoes(&flip("/a", 0), &elsewhere) && undoes(&elsewhere, &cut), "each flip puts its own byte back");
         assert!(!undoes(&flip("/a", 0), &flip("/b", 0)) && !undoes(&flap(200), &cut));
         assert!(!undoes(&Fault::MemoryOom, &Fault::MemoryOom), "what is over at once may be done again");
     }
