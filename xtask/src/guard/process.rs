@@ -422,6 +422,8 @@ impl GuardProcess {
     fn end(mut self, lock: Lock) -> anyhow::Result<()> {
         crash_point::reach("ending", "");
         let mut failures = self.take_back();
+        // What an engine that was killed was just making stands in no ledger.
+        failures.extend(leftovers::remove(&self.slot).1);
         if failures.is_empty() {
             failures.extend(self.slot.remove(lock).err().map(|error| format!("{error:#}")));
         }

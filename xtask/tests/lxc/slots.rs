@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use xtask::host::lxc::LOG_PATH;
+use xtask::host::marked::MARK;
 use xtask::host::shell::{Command, which};
 
 use super::common::{
@@ -432,4 +434,17 @@ fn a_run_in_the_slot_leaves_room_in_another() {
     carry_out("cargo xtask down --slot N");
     signal(run.id().cast_signed(), Signal::SIGINT);
     assert_eq!(run.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn a_folder_that_a_killed_engine_was_making_goes_with_its_lab() {
+    let host = Host::take();
+    let mut run = e2e_in_background(&selftest(), &["misbehaves:hangs", "--timeout", "60s"]);
+    wait_until("the run has a guard", || guard_pid().is_some());
+    let half = Path::new(LOG_PATH).join(format!("{MARK}.{0}.e2e-selftest-{0}-z", slot()));
+    fs::create_dir(&half).unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    host.expect_clean_within(PATIENCE);
+    assert!(!half.exists());
 }
