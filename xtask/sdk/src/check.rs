@@ -194,9 +194,7 @@ impl CheckFailed {
 
     /// Whether an error is this one, or has it among its causes.
     pub(crate) fn is_in(&self, error: &anyhow::Error) -> bool {
-        let is_this = |other: &Self| other.serial == self.serial;
-        error.chain().filter_map(|cause| cause.downcast_ref::<Self>()).any(is_this)
-            || error.downcast_ref::<Self>().is_some_and(is_this) // below a context it is no cause of its own
+        error.chain().filter_map(|cause| cause.downcast_ref::<Self>()).any(|other| other.serial == self.serial)
     }
 
     /// The check that did not hold.

@@ -111,12 +111,9 @@ impl<'a> Mark<'a> {
         Self { lab, depth }
     }
 
-    /// Tells of the checks that did not hold and are not excused. The mark around this one may still excuse them.
-    fn end(self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
-        self.tell(is_excused)
-    }
-
-    fn tell(&self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
+    /// Tells of the checks that did not hold and are not excused; the second time of nothing. The mark around this one may still
+    /// excuse them.
+    fn end(&self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
         let held = MARKS.with_borrow_mut(|marks| {
             let held = marks.split_off((self.depth - 1).min(marks.len()));
             held.into_iter().flatten().collect::<Vec<_>>()
@@ -135,7 +132,7 @@ impl<'a> Mark<'a> {
 impl Drop for Mark<'_> {
     /// Also when the body panics: then nothing is excused.
     fn drop(&mut self) {
-        let _ = self.tell(|_| false); // the engine is gone: the case has failed
+        let _ = self.end(|_| false); // the engine is gone: the case has failed
     }
 }
 

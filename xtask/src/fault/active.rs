@@ -105,8 +105,7 @@ impl ActiveFaults {
             return Ok(());
         }
         let name = &container.machine().name;
-        let entries: Vec<_> = lock(&self.state).injected.iter().map(|(number, it)| (*number, Arc::clone(it))).collect();
-        for (number, entry) in entries {
+        for (number, entry) in self.entries() {
             let Ok(other) = entry.try_lock() else { continue }; // it is just being healed
             if !other.is_healed() && other.container().machine().name == *name && undoes(fault, other.fault()) {
                 let problem =
@@ -118,7 +117,8 @@ impl ActiveFaults {
     }
 
     /// Takes a fault back, and does again what a start of its container has undone of other faults. The second time nothing
-    /// happens. The answer is what was seen, and whether it had lasted until then. Where its container has to become ready again, it is told of then.
+    /// happens. The answer is what was seen, and whether it had lasted until then. Where its container has to become ready again,
+    /// it is told of then.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such fault; those of [`Injection::heal`].
@@ -190,13 +190,18 @@ impl ActiveFaults {
 
     /// Number of faults that were begun until now, and those of them that are on.
     fn on(&self) -> (u64, Vec<u64>) {
-        let (begun, entries) = {
-            let state = lock(&self.state);
-            (state.begun, state.injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect::<Vec<_>>())
+        let begun = lock(&self.state).begun;
+        let is_on = |entry: &Mutex<Injection>| match entry.try_lock() {
+            Ok(injection) => !injection.is_healed(),
+            Err(TryLockError::Poisoned(injection)) => !injection.into_inner().is_healed(),
+            Err(TryLockError::WouldBlock) => true, // it is just being healed or done again
         };
-        // One that somebody else has a hand on is just being healed or done again.
-        let is_on = |entry: &Mutex<Injection>| entry.try_lock().map_or(true, |injection| !injection.is_healed());
-        (begun, entries.iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
+        (begun, self.entries().iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
+    }
+
+    /// All faults there ever were, by number.
+    fn entries(&self) -> Vec<(u64, Arc<Mutex<Injection>>)> {
+        lock(&self.state).injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect()
     }
 
     /// The numbers of all faults there ever were, the last first: the order in which they are healed.
@@ -208,12 +213,7 @@ impl ActiveFaults {
     /// Whether a fault is on, or is being healed.
     #[must_use]
     pub fn any_is_on(&self) -> bool {
-        let entries: Vec<_> = lock(&self.state).injected.values().map(Arc::clone).collect();
-        entries.iter().any(|entry| match entry.try_lock() {
-            Ok(injection) => !injection.is_healed(),
-            Err(TryLockError::Poisoned(injection)) => !injection.into_inner().is_healed(),
-            Err(TryLockError::WouldBlock) => true,
-        })
+        !self.on().1.is_empty()
     }
 
     /// Does the faults of a container again that its start has undone, but for one that was just healed.

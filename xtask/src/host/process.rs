@@ -35,11 +35,9 @@ pub fn has_ended(pid: i32) -> bool {
 /// Whether a process has ended, or is just ending: what the kernel does then may take a while.
 #[must_use]
 pub fn is_ending(pid: i32) -> bool {
-    /// The kernel's mark of a process that is ending.
+    /// The kernel's mark of a process that is ending, or has ended.
     const EXITING: u64 = 0x4;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let flags = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse::<u64>().ok());
-    has_ended(pid) || flags.is_none_or(|flags| flags & EXITING != 0)
+    Stat::of(pid).is_none_or(|stat| stat.flags & EXITING != 0)
 }
 
 /// Whether a process stands still by a signal, or by a tracer.
@@ -382,6 +380,8 @@ pub struct Stat {
     pub parent: i32,
     /// `Z` for one that is dead and not yet reaped.
     pub state: char,
+    /// Marks of the kernel's.
+    pub flags: u64,
     /// In ticks since the host's start.
     pub started: u64,
     /// Of processor time.
@@ -408,6 +408,7 @@ impl Stat {
         Some(Self {
             state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
+            flags: number(6)?,
             cpu_ticks: number(11)? + number(12)?,
             started: number(19)?,
             processor: usize::try_from(number(36)?).ok()?,

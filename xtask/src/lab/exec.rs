@@ -185,7 +185,8 @@ impl Container {
     }
 
     /// A sign for the lxc-attach of an exec, which also notes that its program was seen: the container was started anew, and no
-    /// process of the exec is in it. An lxc-start that reboots its container forgets whom it owes an answer, and an lxc-attach that has just asked waits for it forever.
+    /// process of the exec is in it. An lxc-start that reboots its container forgets whom it owes an answer, and an lxc-attach that
+    /// has just asked waits for it forever.
     fn lost_at_a_start(&self, mark: &str, was_seen: &Arc<AtomicBool>) -> impl Fn() -> bool + Send + Sync + use<> {
         let (container, starts) = (self.clone(), self.starts());
         let (mark, lost_since, was_seen) = (mark_of(mark), Mutex::new(None), Arc::clone(was_seen));
