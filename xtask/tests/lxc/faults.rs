@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::blame::{MINI, Project};
 use super::common::{Host, e2e, engine, events, mancer, project_with_template, said, selftest, slot, with_slot};
+use super::project::{MINI, Project};
 use serde_json::Value;
 use xtask::fault::{Needs, catalogue};
 use xtask::host::shell::{Command, Output};

@@ -24,6 +24,7 @@ mod logs;
 mod new;
 mod performance;
 mod pictures;
+mod project;
 mod pytest;
 mod readiness;
 mod records;

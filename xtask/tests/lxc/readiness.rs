@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use xtask::host::shell::Command;
 
-use super::blame::{MINI, Project, case};
 use super::common::{Host, e2e, e2e_in_background, engine, events, guard_pid, record, said, slot};
+use super::project::{MINI, Project, case};
 
 /// A product whose first program does something before it becomes init, with one probe.
 fn first(probe: &str) -> String {

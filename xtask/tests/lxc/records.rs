@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::blame::{MINI, Project};
 use super::common::{
     Host, PATIENCE, e2e, e2e_args, e2e_in_background, engine, project_with_template, record, said, selftest, slot,
 };
+use super::project::{MINI, Project};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use serde_json::Value;

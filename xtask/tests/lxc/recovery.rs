@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use xtask::host::shell::Command;
 
-use super::blame::{APP, MINI, Project, case};
 use super::common::{Host, e2e, events, record, said};
+use super::project::{APP, MINI, Project, case};
 
 /// A product that is process 1, and ready as soon as it says so in a place that does not outlast the machine.
 fn readily(timeout: &str) -> String {

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::blame::{MINI, Project};
 use super::common::{
     Host, PATIENCE, e2e, e2e_in_background, engine, events, project_with_template, record, said, selftest, slot,
     with_slot,
 };
+use super::project::{MINI, Project};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::host::shell::Command;
