@@ -75,9 +75,9 @@ pub struct Welcome {
     pub fixtures: PathBuf,
     /// The folder for files the scenario wants kept; it belongs to the scenario's user.
     pub artifacts: PathBuf,
-    /// File for the stacks of the scenario's threads. A client that makes it also handles SIGUSR1: it writes all stacks there, as
-    /// Python's `faulthandler` does. The engine sends this signal when the scenario's time is over, before it is killed, and only to
-    /// a process that handles it. An empty file is removed.
+    /// File for the stacks of the scenario's threads. A client that makes it also handles SIGUSR1: the thread that gets it writes its
+    /// own stack there, as Python's `faulthandler` does. The engine sends this signal to each thread when the scenario's time is over,
+    /// before it is killed, and only to a process that handles it. An empty file is removed.
     #[serde(default)]
     pub stack_file: PathBuf,
 }

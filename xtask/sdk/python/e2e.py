@@ -1070,13 +1070,15 @@ def _authors_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def _offer_stacks(path: str | None) -> None:
-    """Has SIGUSR1 write the stacks of all threads to a file, also while the main thread waits in C code.
+    """Has SIGUSR1 write the stack of the thread that gets it to a file, also while that thread waits in C code.
 
-    The engine sends it when the scenario's time is over. A scenario that handles it by itself keeps its handler.
+    The engine sends it to each thread when the scenario's time is over. A thread that wrote the stacks of others, which run or end
+    meanwhile, could crash the process. A scenario that handles the signal by itself keeps its handler.
     """
     if path and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         with contextlib.suppress(OSError, RuntimeError):
-            faulthandler.register(signal.SIGUSR1, file=os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
 
 
 class _Place:

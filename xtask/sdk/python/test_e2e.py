@@ -973,14 +973,22 @@ class ProcessTest(unittest.TestCase):
         _, _, engine = self.play(body)
         self.assertEqual(engine.places, [("log", None), ("log", "scenarios/smoke/peer/main.py:7")])
 
-    def test_a_signal_writes_the_stacks_of_all_threads_also_from_c_code(self) -> None:
-        waiting = "import os, signal\ndef kill():\n    os.kill(os.getpid(), signal.SIGUSR1)\n"
+    def test_a_signal_writes_the_stack_of_a_thread_also_from_c_code(self) -> None:
+        waiting = "import os, signal\ndef kill():\n    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)\n"
         body = "done = threading.Event()\nthreading.Timer(0.2, lambda: (kill(), done.set())).start()\n"
         body += "done.wait()\nlab.log(open(lab._welcome['stack_file']).read())"
         status, said, engine = self.play(body, before=waiting)
         self.assertEqual((status, said), (0, ""))
         [log] = engine.of("log")
         self.assertIn('main.py", line 9 in scenario', log["message"])
+
+    def test_threads_that_end_amid_their_signals_do_not_crash_it(self) -> None:
+        before = "import os, signal\ndef kill(depth):\n    return kill(depth - 1) if depth else os.kill(os.getpid(), 10)\n"
+        body = "for _ in range(1000):\n    threads = [threading.Thread(target=kill, args=(n,)) for n in (3, 1, 8, 5)]\n"
+        body += "    for thread in threads:\n        thread.start()\n    for thread in threads:\n        thread.join()\n"
+        body += "lab.log('lives')"
+        status, said, _ = self.play(body, before=before)
+        self.assertEqual((status, said), (0, ""))
 
     def test_a_scenario_keeps_its_own_handler_of_the_signal(self) -> None:
         before = "import os, signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('mine', flush=True))\n"

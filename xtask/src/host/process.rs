@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cgroup::Tree;
+use super::signals;
 
 /// Linux tells every program of ticks of this length, whatever its own are.
 const MILLISECONDS_PER_TICK: u64 = 10;
@@ -32,12 +33,12 @@ pub fn has_ended(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
 }
 
-/// Whether a process has ended, or is just ending: what the kernel does then may take a while.
+/// Whether a process has ended, is just ending, or was killed and is going to end: what the kernel does then may take a while.
 #[must_use]
 pub fn is_ending(pid: i32) -> bool {
     /// The kernel's mark of a process that is ending, or has ended.
     const EXITING: u64 = 0x4;
-    Stat::of(pid).is_none_or(|stat| stat.flags & EXITING != 0)
+    Stat::of(pid).is_none_or(|stat| stat.flags & EXITING != 0) || signals::is_pending(pid, Signal::SIGKILL)
 }
 
 /// Whether a process stands still by a signal, or by a tracer.

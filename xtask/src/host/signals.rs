@@ -1,9 +1,9 @@
-//! Signals of processes, as /proc tells of them: which are handled, and whether a handler is still at work.
+//! Signals of processes and their threads, as /proc tells of them: which are handled, and whether a handler is still at work.
 
 use std::fs;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::libc;
+use nix::sys::signal::Signal;
 
 /// Whether a process has a handler of its own for a signal.
 #[must_use]
@@ -11,18 +11,43 @@ pub fn handles(pid: i32, signal: Signal) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has(&status, "SigCgt", signal))
 }
 
-/// Whether a signal waits for its handler, or the handler runs: a thread that runs one has the signal blocked.
+/// Whether a signal waits until the process takes it.
 #[must_use]
-pub fn is_being_handled(pid: i32, signal: Signal) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
-    threads
-        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
-        .any(|status| ["SigPnd", "ShdPnd", "SigBlk"].iter().any(|mask| has(&status, mask, signal)))
+pub fn is_pending(pid: i32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok();
+    status.is_some_and(|status| ["SigPnd", "ShdPnd"].iter().any(|mask| has(&status, mask, signal)))
 }
 
-/// Sends a signal; a process that has ended already is fine.
-pub fn send(pid: i32, signal: Signal) {
-    let _ = kill(Pid::from_raw(pid), signal);
+/// Threads of a process, the main thread first.
+#[must_use]
+pub fn threads(pid: i32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    let mut threads: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    threads.sort_by_key(|thread| (*thread != pid, *thread));
+    threads
+}
+
+/// Whether a thread has a signal blocked, as it also has while it handles one.
+#[must_use]
+pub fn is_blocked(pid: i32, thread: i32, signal: Signal) -> bool {
+    thread_status(pid, thread).is_some_and(|status| has(&status, "SigBlk", signal))
+}
+
+/// Whether a signal that a thread was sent waits for its handler, or the handler runs.
+#[must_use]
+pub fn is_being_handled(pid: i32, thread: i32, signal: Signal) -> bool {
+    let status = thread_status(pid, thread);
+    status.is_some_and(|status| ["SigPnd", "SigBlk"].iter().any(|mask| has(&status, mask, signal)))
+}
+
+/// Sends a signal to one thread of a process; one that has ended already is fine.
+pub fn send_to_thread(pid: i32, thread: i32, signal: Signal) {
+    // SAFETY: the call takes three numbers, and no memory of this process.
+    let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal as i32) };
+}
+
+fn thread_status(pid: i32, thread: i32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).ok()
 }
 
 /// Whether a mask in a `status` of /proc has a signal.
@@ -51,7 +76,9 @@ mod tests {
     fn this_process_has_no_handler_and_a_process_that_is_gone_has_none() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(!handles(own, Signal::SIGUSR1));
-        assert!(!is_being_handled(own, Signal::SIGUSR1));
-        assert!(!handles(i32::MAX, Signal::SIGUSR1) && !is_being_handled(i32::MAX, Signal::SIGUSR1));
+        assert_eq!(threads(own)[0], own);
+        assert!(threads(own).iter().all(|thread| !is_being_handled(own, *thread, Signal::SIGUSR1)));
+        assert!(!handles(i32::MAX, Signal::SIGUSR1) && threads(i32::MAX).is_empty());
+        assert!(!is_being_handled(i32::MAX, i32::MAX, Signal::SIGUSR1));
     }
 }

@@ -1,4 +1,6 @@
-//! Stacks of a scenario that did not end in time: asked of its process by a signal, kept, and told in a line.
+//! Stacks of a scenario that did not end in time: asked of its threads by a signal, kept, and told in a line.
+//!
+//! Each thread is asked for its own stack: a thread that reads another's while that one runs or ends may crash the scenario.
 
 use std::ffi::OsStr;
 use std::os::unix::net::UnixStream;
@@ -26,8 +28,11 @@ const SIGNAL: Signal = Signal::SIGUSR1;
 /// Time for a process to write its stacks: it may wait for the processor, and no longer for anything else.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(2);
 
+/// Time after which a thread that neither writes nor handles the signal has nothing to write: it is none of the language's.
+const SILENCE: Deadline = Deadline::from_millis(100);
+
 /// Pause between two looks at the process's masks: the kernel gives no sign when a handler has ended.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Frames of the main thread that are told, and other threads.
 const FRAMES_MAX: usize = 3;
@@ -39,6 +44,14 @@ const SOURCE_CHARS_MAX: usize = 80;
 /// Folders of code that no scenario's author has written: libraries, and Python's own with its version behind the name.
 const FOREIGN: [&str; 2] = ["site-packages", "dist-packages"];
 const PYTHON: &str = "python3.";
+
+/// What the threads of a process wrote.
+#[derive(Debug, Default)]
+struct Stacks {
+    main: String,
+    /// Newest thread last.
+    others: String,
+}
 
 /// Frame of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,12 +78,12 @@ impl Session {
         let driver = *self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         // Its number may be another process's by now; none outside of the scenario's group gets a signal.
         let driver = driver.filter(|driver| scenario.pids().contains(driver))?;
-        let text = ask(driver, &self.stack_file(), &self.spec.invoker, WRITE_DEADLINE.scaled())?;
+        let stacks = ask(driver, &self.stack_file(), &self.spec.invoker, WRITE_DEADLINE.scaled())?;
         let path = format!("{}/{FILE}", self.spec.artifacts_in_run);
-        let size_bytes = text.len() as u64;
+        let size_bytes = (stacks.main.len() + stacks.others.len()) as u64;
         self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });
         let read = |path: &Path| self.spec.invoker.read(path).ok();
-        told(&text, self.project_root(), &read)
+        told(&stacks, self.project_root(), &read)
     }
 
     /// Removes the file where nothing was written to it.
@@ -85,29 +98,57 @@ impl Session {
     }
 }
 
-/// What a process writes to this file when it is asked for its stacks; nothing where it does not offer them.
-fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<String> {
+/// What the threads of a process write to this file when they are asked for their stacks; nothing where it does not offer them.
+fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<Stacks> {
     if !signals::handles(pid, SIGNAL) {
         return None; // it would end by this signal
     }
-    let before = invoker.read(file).ok()?.len();
     let begun = Instant::now();
-    signals::send(pid, SIGNAL);
+    let mut written = invoker.read(file).ok()?.len();
+    let mut stacks = Stacks::default();
+    // One after the other: faulthandler leaves out a thread that is asked while another one writes.
+    for thread in signals::threads(pid) {
+        if signals::is_blocked(pid, thread, SIGNAL) {
+            continue;
+        }
+        let until = deadline.saturating_sub(begun.elapsed());
+        let content = ask_thread(pid, thread, written, until, &|| invoker.read(file).ok())?;
+        let text = String::from_utf8_lossy(content.get(written..).unwrap_or_default()).into_owned();
+        written = content.len();
+        if thread == pid {
+            stacks.main = text;
+        } else {
+            stacks.others.push_str(&text);
+        }
+        if begun.elapsed() >= deadline {
+            break;
+        }
+    }
+    (!stacks.main.is_empty() || !stacks.others.is_empty()).then_some(stacks)
+}
+
+/// The file's content after a thread was asked.
+fn ask_thread(
+    pid: i32,
+    thread: i32,
+    before: usize,
+    deadline: Duration,
+    read: &dyn Fn() -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let begun = Instant::now();
+    signals::send_to_thread(pid, thread, SIGNAL);
     loop {
         // In this order: between the signal's way to a thread and its handler neither is seen, and nothing is written yet.
-        let has_begun = invoker.read(file).ok()?.len() > before;
-        let is_written = has_begun && !signals::is_being_handled(pid, SIGNAL);
-        if is_written || begun.elapsed() >= deadline {
-            let content = invoker.read(file).ok()?;
-            let text = content.get(before..).unwrap_or_default();
-            return (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned());
+        let has_begun = read()?.len() > before || begun.elapsed() >= SILENCE.scaled();
+        if (has_begun && !signals::is_being_handled(pid, thread, SIGNAL)) || begun.elapsed() >= deadline {
+            return read();
         }
         std::thread::sleep(LOOK_PAUSE);
     }
 }
 
-/// Stacks of all threads as Python's `faulthandler` writes them, each with its innermost frame first.
-fn threads(text: &str) -> Vec<Vec<Frame>> {
+/// Stacks of threads as Python's `faulthandler` writes them, each with its innermost frame first.
+fn parse(text: &str) -> Vec<Vec<Frame>> {
     let mut threads: Vec<Vec<Frame>> = Vec::new();
     for line in text.lines() {
         if line.contains("most recent call first") {
@@ -127,10 +168,9 @@ fn frame(line: &str) -> Option<Frame> {
 }
 
 /// Where the author's code stands: the main thread's innermost frames, then one of each other thread.
-fn told(text: &str, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
-    let mut threads = threads(text);
-    // The main thread is the oldest, and the oldest comes last.
-    let main = threads.pop()?;
+fn told(stacks: &Stacks, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
+    // A client that writes the stacks of all threads at each signal writes the main thread's last, as faulthandler does.
+    let main = parse(&stacks.main).pop().unwrap_or_default();
     let shown = |frame: &Frame| {
         let file = frame.file.strip_prefix(root).unwrap_or(&frame.file);
         let content = read(&frame.file).unwrap_or_default();
@@ -145,7 +185,8 @@ fn told(text: &str, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Opt
     if !frames.is_empty() {
         places.push(format!("it stood at {}", frames.join(", called at ")));
     }
-    let others = threads.iter().rev().filter_map(|thread| authors(thread, root).first().copied());
+    let others = parse(&stacks.others);
+    let others = others.iter().filter_map(|thread| authors(thread, root).first().copied());
     places.extend(others.take(THREADS_MAX).map(|frame| format!("another thread at {}", shown(frame))));
     (!places.is_empty()).then(|| places.join("; "))
 }
@@ -174,13 +215,16 @@ mod tests {
     use super::*;
     use crate::host::shell::Command;
 
-    const STACKS: &str = "Thread 0x00007f00c5b316c0 (most recent call first):\n  \
+    /// Times that a process is asked.
+    const TIMES: usize = 20;
+
+    const OTHERS: &str = "Stack (most recent call first):\n  \
         File \"/usr/lib/python3.11/socket.py\", line 706 in readinto\n  \
-        File \"/p/target/e2e/RUN/sdk/e2e.py\", line 970 in _deliver_answers\n\n\
-        Thread 0x00007f00c5b31600 (most recent call first):\n  \
+        File \"/p/target/e2e/RUN/sdk/e2e.py\", line 970 in _deliver_answers\n\
+        Stack (most recent call first):\n  \
         File \"/usr/lib/python3.11/queue.py\", line 171 in get\n  \
-        File \"/p/scenarios/t/hangs/load.py\", line 2 in work\n\n\
-        Current thread 0x00007f00c6bbdb80 (most recent call first):\n  \
+        File \"/p/scenarios/t/hangs/load.py\", line 2 in work\n";
+    const MAIN: &str = "Stack (most recent call first):\n  \
         File \"/p/scenarios/t/hangs/main.py\", line 3 in wait\n  \
         File \"/p/.venv/lib/python3.11/site-packages/_pytest/python.py\", line 9 in call\n  \
         File \"/p/scenarios/t/hangs/main.py\", line 1 in scenario\n  \
@@ -196,21 +240,28 @@ mod tests {
         let expected = "it stood at scenarios/t/hangs/main.py:3 in wait: time.sleep(100), called at \
                         scenarios/t/hangs/main.py:1 in scenario: wait(); another thread at \
                         scenarios/t/hangs/load.py:2 in work";
-        assert_eq!(told(STACKS, Path::new("/p"), &read).unwrap(), expected);
-        assert_eq!(told("Traceback\n", Path::new("/p"), &read), None);
-        assert_eq!(told("", Path::new("/p"), &read), None);
-        let outside = "Current thread 0x1 (most recent call first):\n  File \"/elsewhere/x.py\", line 7 in f\n";
-        assert_eq!(told(outside, Path::new("/p"), &read).unwrap(), "it stood at /elsewhere/x.py:7 in f");
+        let told = |main: &str, others: &str| {
+            let stacks = Stacks { main: main.to_owned(), others: others.to_owned() };
+            told(&stacks, Path::new("/p"), &read)
+        };
+        assert_eq!(told(MAIN, OTHERS).unwrap(), expected);
+        let all_at_once = format!("{OTHERS}{MAIN}");
+        assert_eq!(told(&all_at_once, OTHERS).unwrap(), expected);
+        let (main, other) = expected.split_once("; ").unwrap();
+        assert_eq!((told(MAIN, "").as_deref(), told("", OTHERS).as_deref()), (Some(main), Some(other)));
+        assert_eq!(told("Traceback\n", ""), None);
+        let outside = "Stack (most recent call first):\n  File \"/elsewhere/x.py\", line 7 in f\n";
+        assert_eq!(told(outside, "").unwrap(), "it stood at /elsewhere/x.py:7 in f");
     }
 
-    /// A Python that handles the signal in this way; whether it lives after it was asked, and what it wrote.
-    fn asked(handler: &str) -> (bool, Option<String>) {
+    /// A Python that handles the signal in this way and then does this; whether it lives after it was asked, and what it wrote.
+    fn asked(handler: &str, then: &str) -> (bool, Option<Stacks>) {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let code = format!(
-            "import faulthandler, os, signal, sys, time\nos.chdir(sys.argv[1])\nfile = os.open('stacks', os.O_WRONLY | \
-             os.O_CREAT)\n{handler}\nopen('new', 'w').write(str(os.getpid()))\nos.rename('new', 'pid')\nwhile not \
-             os.path.exists('done'): time.sleep(0.01)\n"
+            "import faulthandler, os, signal, sys, threading, time\nos.chdir(sys.argv[1])\nfile = os.open('stacks', \
+             os.O_WRONLY | os.O_CREAT)\n{handler}\nopen('new', 'w').write(str(os.getpid()))\nos.rename('new', 'pid')\nwhile \
+             not os.path.exists('done'): {then}\n"
         );
         let command = Command::new("python3").args(["-c", &code]).arg(folder.path()).deadline(Duration::from_secs(60));
         std::thread::scope(|scope| {
@@ -223,17 +274,36 @@ mod tests {
                     Err(_) => std::thread::sleep(LOOK_PAUSE),
                 }
             };
-            let text = ask(pid, &path("stacks"), &Invoker::find(), Duration::from_millis(500));
+            let mut stacks = None;
+            for _ in 0..TIMES {
+                stacks = ask(pid, &path("stacks"), &Invoker::find(), WRITE_DEADLINE.scaled());
+            }
             std::fs::write(path("done"), "").unwrap();
-            (running.join().unwrap() == 0, text)
+            (running.join().unwrap() == 0, stacks)
         })
     }
 
     #[test]
-    fn a_process_writes_its_stacks_and_one_that_offers_none_is_left_alone() {
-        let (lives, text) = asked("faulthandler.register(signal.SIGUSR1, file=file)");
-        assert!(lives && text.as_ref().unwrap().contains("in <module>"), "{text:?}");
-        assert_eq!(asked(""), (true, None), "its default action would have ended it");
-        assert_eq!(asked("signal.signal(signal.SIGUSR1, lambda *_: None)"), (true, None));
+    fn threads_write_their_stacks_and_a_process_that_offers_none_is_left_alone() {
+        let sleeps = "time.sleep(0.01)";
+        let offer = "faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)\ndef other(): time.sleep(60)\n\
+                     threading.Thread(target=other, daemon=True).start()";
+        let (lives, stacks) = asked(offer, sleeps);
+        let stacks = stacks.unwrap();
+        assert!(lives && stacks.main.contains("in <module>") && stacks.others.contains("in other"), "{stacks:?}");
+        let (lives, stacks) = asked("", sleeps);
+        assert!(lives && stacks.is_none(), "its default action would have ended it: {stacks:?}");
+        let (lives, stacks) = asked("signal.signal(signal.SIGUSR1, lambda *_: None)", sleeps);
+        assert!(lives && stacks.is_none(), "{stacks:?}");
+    }
+
+    #[test]
+    fn threads_that_begin_and_end_meanwhile_do_not_crash_it() {
+        let offer = "faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)\ndef short(depth): \
+                     depth and short(depth - 1)\n";
+        let begins = "[(thread.start(), thread.join()) for thread in [threading.Thread(target=short, args=(depth,)) \
+                      for depth in (3, 1, 8, 5)]]";
+        let (lives, stacks) = asked(offer, begins);
+        assert!(lives && stacks.unwrap().main.contains("in <module>"));
     }
 }
