@@ -11,7 +11,7 @@ use super::choice::lab_in;
 use super::settings::{SlotFlag, slot_word};
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
-use crate::guard::{Guard, Holder, Owner, Reclaimed, Slot, Stay, Wait, reclaim_dead, slots, take_down};
+use crate::guard::{Guard, Holder, Owner, Reclaimed, Slot, Stay, Wait, lasting_holder, reclaim_dead, slots, take_down};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::lxc::LOG_PATH;
@@ -217,7 +217,7 @@ pub enum Ended {
 pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
     let name = slot.name();
     let logged = LiveLab::last_names(slot);
-    let holder = slot.holder()?;
+    let holder = lasting_holder(slot)?;
     let mut purpose = None;
     if let Some(holder) = holder {
         if !holder.is_kept() && !holder.is_stuck() {

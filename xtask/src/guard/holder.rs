@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Owner;
-use crate::host::process::{has_ended, is_stopped};
+use crate::host::process::{has_ended, is_ending, is_stopped};
 
 /// Most characters of a command line that are shown.
 const COMMAND_MAX: usize = 80;
@@ -48,6 +48,11 @@ impl Holder {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.pid.is_some_and(is_stopped)
+    }
+
+    /// Whether it has ended, or is about to: the lock is held until the kernel has done with it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.pid.is_some_and(is_ending)
     }
 
     /// Whether it is a guard of this slot, by its command line.

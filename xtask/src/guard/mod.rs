@@ -18,5 +18,5 @@ pub use client::{Guard, Process};
 pub use holder::Holder;
 pub use process::serve;
 pub use protocol::{Make, Owner, ProcessEnd, Spawn, Stay, Wait};
-pub use reclaim::{Reclaimed, reclaim_dead, take_down};
+pub use reclaim::{Reclaimed, lasting_holder, reclaim_dead, take_down};
 pub use slot::{Slot, slots, state_dir};

@@ -14,9 +14,11 @@ use super::leftovers;
 use super::slot::{Lock, Slot, slots};
 use crate::host::patience::Deadline;
 
-/// How long a holder may take to go that was killed: its last call into the kernel, or a child that it has just begun,
-/// keeps the lock for a moment.
-const DYING_DEADLINE: Deadline = Deadline::from_millis(500);
+/// How long a lock may outlive its holder: a child that it has just begun keeps it for a moment.
+const HANDED_ON_DEADLINE: Deadline = Deadline::from_millis(500);
+
+/// How long a holder may take to end that was killed: the kernel takes down its memory and its threads first.
+const DYING_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How long a guard may take to go down.
 const DOWN_DEADLINE: Deadline = Deadline::from_secs(30);
@@ -44,6 +46,21 @@ pub enum Reclaimed {
 /// When a slot's folder cannot be read.
 pub fn reclaim_dead(chosen: impl Fn(&Slot) -> bool) -> anyhow::Result<Vec<(Slot, Reclaimed)>> {
     slots().into_iter().filter(chosen).map(|slot| reclaim(&slot).map(|outcome| (slot, outcome))).collect()
+}
+
+/// The holder of a slot; one that is about to end is waited for.
+///
+/// # Errors
+/// When the slot cannot be looked at.
+pub fn lasting_holder(slot: &Slot) -> anyhow::Result<Option<Holder>> {
+    let begun = Instant::now();
+    loop {
+        match slot.holder()? {
+            Some(holder) if holder.is_ending() && begun.elapsed() <= DYING_DEADLINE.scaled() => {}
+            holder => return Ok(holder),
+        }
+        std::thread::sleep(POLL); // its process is not our child
+    }
 }
 
 /// Tells the guard that holds a slot to go down, whatever build of the engine it is of, and waits until the slot is free. One that
@@ -108,8 +125,13 @@ fn lock_of(slot: &Slot) -> anyhow::Result<Option<Lock>> {
     let begun = Instant::now();
     loop {
         let lock = slot.try_lock()?;
-        if lock.is_some() || begun.elapsed() > DYING_DEADLINE.scaled() {
+        if lock.is_some() {
             return Ok(lock);
+        }
+        let is_ending = slot.holder()?.is_none_or(|holder| holder.is_ending());
+        let deadline = if is_ending { DYING_DEADLINE } else { HANDED_ON_DEADLINE };
+        if begun.elapsed() > deadline.scaled() {
+            return Ok(None);
         }
         std::thread::sleep(POLL); // flock has no wait with a deadline
     }
