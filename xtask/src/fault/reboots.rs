@@ -46,14 +46,17 @@ pub(super) fn despite_reboots<T>(
     Err(Reboots::of(container).into())
 }
 
+/// What another fault keeps down or could not be taken back has a reason of its own.
 fn may_be_of_reboot(error: &anyhow::Error) -> bool {
-    let is_of_host =
-        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(Error::Host { .. }));
-    !error.is::<NotTakenBack>() && !error.chain().any(|cause| cause.is::<Outage>() || is_of_host(cause))
+    !error.is::<NotTakenBack>() && !error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }
 
-/// A parameter that names nothing is wrong at any time, so no sign is waited for.
+/// A parameter that names nothing is wrong at any time, so no sign is waited for; what the host cannot do is mostly so too, but services
+/// that end for a reboot look like a host that gives them no time.
 fn has_rebooted(lab: &Lab, container: &Container, reboots: u64, error: &anyhow::Error) -> bool {
-    let is_usage = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Usage(_))));
-    container.reboots() > reboots || (!is_usage && lab.has_rebooted_since(container, reboots))
+    let of_kind = |wanted: fn(&Error) -> bool| error.chain().any(|cause| cause.downcast_ref().is_some_and(wanted));
+    let is_usage = of_kind(|error| matches!(error, Error::Usage(_)));
+    let is_of_host = of_kind(|error| matches!(error, Error::Host { .. }));
+    let may_come = !is_usage && (!is_of_host || lab.is_going_down(container));
+    container.reboots() > reboots || (may_come && lab.has_rebooted_since(container, reboots))
 }

@@ -111,13 +111,17 @@ impl Lab {
                 return false;
             }
             let is_late = begun.elapsed() > REBOOT_SIGN_DEADLINE.scaled();
-            let goes_down =
-                container.init_pid().is_ok_and(process::has_ended) || (is_late && self.shuts_down(container));
+            let goes_down = if is_late { self.is_going_down(container) } else { has_lost_process_1(container) };
             if is_late && !(goes_down && begun.elapsed() < END_DEADLINE.scaled()) {
                 return false;
             }
             std::thread::sleep(REBOOT_POLL); // the hook of its start gives no sign
         }
+    }
+
+    /// Whether a container is about to end or to reboot: its process 1 has ended, or ends all services.
+    pub fn is_going_down(&self, container: &Container) -> bool {
+        has_lost_process_1(container) || self.shuts_down(container)
     }
 
     /// Whether systemd says that it ends all services.
@@ -196,6 +200,10 @@ impl Lab {
         }
         ended
     }
+}
+
+fn has_lost_process_1(container: &Container) -> bool {
+    container.init_pid().is_ok_and(process::is_ending)
 }
 
 fn begin_outage(container: &Container, cause: &str, frozen: bool) -> anyhow::Result<()> {
