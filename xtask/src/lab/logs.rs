@@ -16,6 +16,9 @@ const DEADLINE: Deadline = Deadline::from_secs(20);
 /// How much of one file is kept, from its end, in bytes.
 const BYTES_MAX: u64 = 8 << 20;
 
+/// How much of a journal is kept, from its end, in lines.
+const LINES_MAX: usize = 20_000;
+
 /// What a container's console has printed.
 const CONSOLE: &str = "console.log";
 
@@ -55,10 +58,12 @@ impl Container {
             return found;
         }
         if template.init == Init::Systemd {
-            let journal = ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", "--lines=20000"];
-            found.push(self.log_by_exec("journal.log", &journal, streams_dir));
+            let lines = format!("--lines={}", LINES_MAX + 1);
+            let journal = ["journalctl", "--no-pager", "--quiet", "--output=short-iso-precise", &lines];
+            found.push(last_lines(self.log_by_exec("journal.log", &journal, streams_dir)));
             for (name, priority) in JOURNAL_PARTS {
-                found.push(self.log_by_exec(name, &[&journal[..], &[priority]].concat(), streams_dir));
+                let part = self.log_by_exec(name, &[&journal[..], &[priority]].concat(), streams_dir);
+                found.push(last_lines(part));
             }
         }
         for pattern in &template.logs {
@@ -67,7 +72,7 @@ impl Container {
             match listed.content {
                 Ok(names) => {
                     for path in String::from_utf8_lossy(&names).lines() {
-                        let bytes = BYTES_MAX.to_string();
+                        let bytes = (BYTES_MAX + 1).to_string(); // one more, by which a longer one is known
                         let name = path.trim_start_matches('/').replace('/', "-");
                         found.push(self.log_by_exec(&name, &["tail", "-c", &bytes, path], streams_dir));
                     }
@@ -94,13 +99,32 @@ impl Container {
     }
 }
 
-/// The last bytes of a file, whatever its length: a console's log may fill a disk.
+/// The last bytes of a file, whatever its length, with a line that says so where it is longer: a console's log may fill a disk.
 fn end_of(mut file: &File) -> std::io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(BYTES_MAX)))?;
+    let left_out = file.metadata()?.len().saturating_sub(BYTES_MAX);
     let mut bytes = Vec::new();
+    if left_out > 0 {
+        bytes.extend_from_slice(format!("[only the last {} MiB of this log are kept]\n", BYTES_MAX >> 20).as_bytes());
+    }
+    file.seek(SeekFrom::Start(left_out))?;
     file.take(BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The last lines of a journal, with a line that says so where it is longer.
+fn last_lines(log: CollectedLog) -> CollectedLog {
+    let cut = |bytes: Vec<u8>| {
+        let mut ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+        match ends.nth(LINES_MAX) {
+            Some(end) => [
+                format!("[only the last {LINES_MAX} lines of this log are kept]\n").as_bytes(),
+                bytes.get(end + 1..).unwrap_or_default(),
+            ]
+            .concat(),
+            None => bytes,
+        }
+    };
+    CollectedLog { content: log.content.map(cut), ..log }
 }
 
 #[cfg(test)]
@@ -110,16 +134,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_long_log_the_end_is_kept() {
+    fn of_a_long_log_the_end_is_kept_and_it_says_so() {
         let mut file = tempfile::tempfile().unwrap();
         file.set_len(3 * BYTES_MAX).unwrap();
         file.seek(SeekFrom::End(0)).unwrap();
         file.write_all(b"last words").unwrap();
         let kept = end_of(&file).unwrap();
-        assert_eq!(kept.len() as u64, BYTES_MAX);
-        assert!(kept.ends_with(b"last words"));
+        let said = b"[only the last 8 MiB of this log are kept]\n";
+        assert_eq!(kept.len() as u64, BYTES_MAX + said.len() as u64);
+        assert!(kept.starts_with(said) && kept.ends_with(b"last words"));
         let mut short = tempfile::tempfile().unwrap();
         short.write_all(b"short").unwrap();
         assert_eq!(end_of(&short).unwrap(), b"short");
+    }
+
+    #[test]
+    fn of_a_long_journal_the_last_lines_are_kept_and_it_says_so() {
+        let kept = |lines: usize| {
+            let content = (0..lines).map(|line| format!("line {line}\n")).collect::<String>().into_bytes();
+            let log = last_lines(CollectedLog { name: "journal.log".into(), content: Ok(content.clone()) });
+            (content, String::from_utf8(log.content.unwrap()).unwrap())
+        };
+        let (whole, log) = kept(LINES_MAX);
+        assert_eq!(log.as_bytes(), whole);
+        let (_, log) = kept(LINES_MAX + 1);
+        assert!(log.starts_with("[only the last 20000 lines of this log are kept]\nline 1\nline 2\n"));
+        assert!(log.ends_with("\nline 20000\n"));
+        assert_eq!(log.lines().count(), LINES_MAX + 1);
     }
 }
