@@ -40,6 +40,16 @@ enum KindName {
 }
 
 impl HostArgs {
+    /// Kind of host.
+    pub fn kind(&self) -> Kind {
+        match self.kind {
+            KindName::Uml => Kind::Uml,
+            KindName::Qemu => Kind::Qemu,
+            KindName::Incus => Kind::Incus,
+            KindName::Here => Kind::Here,
+        }
+    }
+
     /// Words of the hidden verb.
     pub fn verb(&self) -> Vec<String> {
         let kind = match self.kind {
@@ -78,12 +88,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         root: context.root.clone(),
         programs: args.programs.clone(),
         state_dir: state_dir(),
-        kind: match args.host.kind {
-            KindName::Uml => Kind::Uml,
-            KindName::Qemu => Kind::Qemu,
-            KindName::Incus => Kind::Incus,
-            KindName::Here => Kind::Here,
-        },
+        kind: args.host.kind(),
         suite: args.host.suite.clone(),
         slot: args.host.host_slot.clone(),
         name: args.host.host_name.clone(),

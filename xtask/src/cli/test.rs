@@ -87,6 +87,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if stages.iter().any(|stage| matches!(stage, Stage::Lxc | Stage::Scenarios)) {
         require_tools(&doctor::subject(&context.root).uses)?;
     }
+    if stages.contains(&Stage::Host) {
+        args.host.kind().require()?;
+    }
     let summary = repository.run(&stages, &|line| println!("{line}"))?;
     summary.lines().iter().for_each(|line| println!("{line}"));
     let left_out: Vec<&str> =

@@ -205,13 +205,21 @@ pub struct Incus {
     image: PathBuf,
 }
 
+/// Fails where no such host can be made.
+///
+/// # Errors
+/// [`Error::Host`] on another processor.
+pub fn require() -> Result<(), Error> {
+    require_x86_64("the instances of Incus")
+}
+
 impl Incus {
     /// Builds both trees.
     ///
     /// # Errors
     /// On another processor; when a tree cannot be built.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        require_x86_64("the instances of Incus")?;
+        require()?;
         let program = Tree {
             form: Form::Folder,
             kind: "incus-program",

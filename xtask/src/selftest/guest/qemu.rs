@@ -13,6 +13,7 @@ use super::console;
 use super::order::Order;
 use super::record::HostRecord;
 use super::tree::{Form, LAB_PACKAGES, Scratch, Tree, require_x86_64};
+use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which};
@@ -107,13 +108,21 @@ pub struct Qemu {
     tree: Option<PathBuf>,
 }
 
+/// Fails where no such host can be made.
+///
+/// # Errors
+/// [`Error::Host`] on another processor.
+pub fn require() -> Result<(), Error> {
+    require_x86_64("the guests of QEMU")
+}
+
 impl Qemu {
     /// Makes the disk, and a tree for QEMU where it is not installed.
     ///
     /// # Errors
     /// On another processor; when a tree cannot be built.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        require_x86_64("the guests of QEMU")?;
+        require()?;
         let program = Tree {
             form: Form::Folder,
             kind: "qemu-program",

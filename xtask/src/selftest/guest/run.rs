@@ -13,7 +13,7 @@ use super::qemu::{self, Qemu};
 use super::record::{HostRecord, Phase};
 use super::steps;
 use super::uml::{self, Uml};
-use crate::error::{EXIT_FAILED, EXIT_PASSED};
+use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::host::shell::Command;
@@ -29,6 +29,21 @@ pub enum Kind {
     Incus,
     /// This machine itself.
     Here,
+}
+
+impl Kind {
+    /// Fails where this machine can make no such host, before anything is built for it.
+    ///
+    /// # Errors
+    /// [`Error::Host`], with the cure.
+    pub fn require(self) -> Result<(), Error> {
+        match self {
+            Self::Uml => uml::kernel().map(drop),
+            Self::Qemu => qemu::require(),
+            Self::Incus => incus::require(),
+            Self::Here => Ok(()),
+        }
+    }
 }
 
 /// Settings of a test.

@@ -75,10 +75,7 @@ impl Uml {
     /// # Errors
     /// [`Error::Host`] without User-Mode Linux; when the disk cannot be built.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
-        let kernel = Item::named(ITEM).program().ok_or_else(|| Error::Host {
-            problem: "User-Mode Linux is not installed".to_owned(),
-            cure: Supply::of_this_machine().cure(&[ITEM], WayToRoot::of_this_process()),
-        })?;
+        let kernel = kernel()?;
         let version = Command::new(&kernel).arg("--version").run()?.text();
         let modules = kernel.with_file_name("").join("../lib/uml/modules").join(&version);
         if !modules.is_dir() {
@@ -153,6 +150,17 @@ impl Uml {
             ),
         }
     }
+}
+
+/// The kernel as a program.
+///
+/// # Errors
+/// [`Error::Host`] where it is not installed.
+pub fn kernel() -> Result<PathBuf, Error> {
+    Item::named(ITEM).program().ok_or_else(|| Error::Host {
+        problem: "User-Mode Linux is not installed".to_owned(),
+        cure: Supply::of_this_machine().cure(&[ITEM], WayToRoot::of_this_process()),
+    })
 }
 
 /// Release of Debian whose C library runs what this machine builds.
