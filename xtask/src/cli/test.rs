@@ -36,7 +36,7 @@ pub struct Args {
     /// Show the tests on LXC with their recorded times, and run none.
     #[arg(long)]
     list: bool,
-    /// Maximum tests on LXC at once [default: two for each processor].
+    /// Maximum tests on LXC at once [default: three for each processor].
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     jobs: Option<usize>,
     /// Write the times that the tests on LXC take, by which a slow one is noticed, if all ran and passed.

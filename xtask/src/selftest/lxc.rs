@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const SLOWEST: usize = 10;
 
 /// Tests at once for each processor: they wait for labs more than they compute.
-const JOBS_PER_PROCESSOR: usize = 2;
+const JOBS_PER_PROCESSOR: usize = 3;
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -186,7 +186,8 @@ impl LxcTests {
 }
 
 fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) * JOBS_PER_PROCESSOR
+    let wanted = std::thread::available_parallelism().map_or(1, usize::from) * JOBS_PER_PROCESSOR;
+    wanted.min(TEST_SLOTS.count())
 }
 
 fn slowest(finished: &[Finished]) -> Vec<String> {
