@@ -19,7 +19,7 @@ const SLOW_FACTOR: f64 = 2.0;
 /// A difference below this is a busy moment of the machine.
 const SLOW_DIFFERENCE_S: f64 = 2.0;
 
-const HEADER: &str = "# Seconds that each test on real LXC takes, four at once on two processors without other work.\n\
+const HEADER: &str = "# Seconds that each test on real LXC takes, six at once on two processors without other work.\n\
                       # Written by `cargo xtask test lxc --record-times`.\n";
 
 /// Recorded times by test name, in seconds.
