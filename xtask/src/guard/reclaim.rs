@@ -14,10 +14,10 @@ use super::leftovers;
 use super::slot::{Lock, Slot, slots};
 use crate::host::patience::Deadline;
 
-/// How long a lock may outlive its holder: a child that it has just begun keeps it for a moment.
+/// Time that a lock may outlive its holder by: a child that it has just begun keeps it for a moment.
 const HANDED_ON_DEADLINE: Deadline = Deadline::from_millis(500);
 
-/// How long a holder may take to end that was killed: the kernel takes down its memory and its threads first.
+/// Time that a killed holder may take to end: the kernel takes down its memory and its threads first.
 const DYING_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// How long a guard may take to go down.
@@ -122,17 +122,51 @@ pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
 
 /// The lock, when its holder is gone or about to go.
 fn lock_of(slot: &Slot) -> anyhow::Result<Option<Lock>> {
+    lasting_holder(slot)?;
     let begun = Instant::now();
     loop {
         let lock = slot.try_lock()?;
-        if lock.is_some() {
+        if lock.is_some() || begun.elapsed() > HANDED_ON_DEADLINE.scaled() {
             return Ok(lock);
         }
-        let is_ending = slot.holder()?.is_none_or(|holder| holder.is_ending());
-        let deadline = if is_ending { DYING_DEADLINE } else { HANDED_ON_DEADLINE };
-        if begun.elapsed() > deadline.scaled() {
-            return Ok(None);
-        }
         std::thread::sleep(POLL); // flock has no wait with a deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::shell::Command;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Takes the lock and much memory, which the kernel gives back before it closes the file.
+    const HOLDER: &str = "import fcntl, os, sys, time\nlock = open(sys.argv[1] + '/lock', 'w')\nfcntl.flock(lock, \
+                          fcntl.LOCK_EX)\nmemory = b'x' * (256 << 20)\nopen(sys.argv[1] + '/new', \
+                          'w').write(str(os.getpid()))\nos.rename(sys.argv[1] + '/new', sys.argv[1] + \
+                          '/pid')\ntime.sleep(60)\n";
+
+    #[test]
+    fn a_holder_that_was_killed_holds_nothing() {
+        let slot = Slot::named("test-killed-holder");
+        std::fs::create_dir_all(slot.dir()).unwrap();
+        let holder = Command::new("python3").args(["-c", HOLDER]).arg(slot.dir()).deadline(DEADLINE);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(move || holder.output().unwrap());
+            let begun = Instant::now();
+            let pid: i32 = loop {
+                match std::fs::read_to_string(slot.dir().join("pid")) {
+                    Ok(pid) => break pid.parse().unwrap(),
+                    Err(_) if begun.elapsed() > DEADLINE => panic!("python3 does not start"),
+                    Err(_) => std::thread::sleep(POLL),
+                }
+            };
+            assert_eq!(lasting_holder(&slot).unwrap().unwrap().pid, Some(pid));
+            send(pid, Signal::SIGKILL).unwrap();
+            assert_eq!(lasting_holder(&slot).unwrap(), None);
+            running.join().unwrap();
+        });
+        let lock = lock_of(&slot).unwrap().unwrap();
+        slot.remove(lock).unwrap();
     }
 }

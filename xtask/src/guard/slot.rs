@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use nix::errno::Errno;
@@ -13,9 +13,6 @@ use super::leftovers;
 use super::protocol::Owner;
 use crate::host::crash_point;
 use crate::host::undo::named_state_dir;
-
-/// Where slots have their folders.
-const RUN_DIR: &str = "/run/mancer-e2e";
 
 /// The ledger's name in a slot's folder.
 pub(super) const LEDGER: &str = "ledger.jsonl";
@@ -38,10 +35,18 @@ pub fn state_dir() -> PathBuf {
     named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
 }
 
+/// Folder of the slots' folders; that of the unit tests needs no root.
+fn run_dir() -> PathBuf {
+    if cfg!(test) {
+        return std::env::temp_dir().join(format!("mancer-e2e-{}", std::process::id()));
+    }
+    PathBuf::from("/run/mancer-e2e")
+}
+
 /// Every slot that has a folder now, or that a folder on disk bears the mark of.
 #[must_use]
 pub fn slots() -> Vec<Slot> {
-    let entries = std::fs::read_dir(RUN_DIR).into_iter().flatten().filter_map(Result::ok);
+    let entries = std::fs::read_dir(run_dir()).into_iter().flatten().filter_map(Result::ok);
     let mut names = leftovers::slots();
     names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     names.iter().map(|name| Slot::named(name)).collect()
@@ -63,7 +68,7 @@ impl Slot {
     /// Its folder.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
-        Path::new(RUN_DIR).join(&self.name)
+        run_dir().join(&self.name)
     }
 
     /// Its cgroup, relative to the top of each hierarchy.
@@ -171,7 +176,7 @@ impl Slot {
         std::fs::remove_file(self.lock_path()).with_context(|| format!("removing {}", self.lock_path().display()))?;
         crash_point::reach("lock removed", "");
         let _ = std::fs::remove_dir(&dir); // stays where the next holder has come already
-        let _ = std::fs::remove_dir(RUN_DIR); // stays while another slot is in use
+        let _ = std::fs::remove_dir(run_dir()); // stays while another slot is in use
         drop(lock);
         Ok(())
     }
