@@ -204,7 +204,7 @@ class Finished:
         return self._text("stderr", self.stderr)
 
     def __bool__(self) -> bool:
-        """Whether it ended in time and with status 0: `lab.check(machine.exec(...))` checks that."""
+        """True if it ended in time and with status 0: `lab.check(machine.exec(...))` checks that."""
         return self.status == 0 and not self.timed_out
 
     def success(self) -> Finished:

@@ -199,7 +199,7 @@ impl ActiveFaults {
         (begun, self.entries().iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
     }
 
-    /// All faults there ever were, by number.
+    /// Faults there ever were, by number.
     fn entries(&self) -> Vec<(u64, Arc<Mutex<Injection>>)> {
         lock(&self.state).injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect()
     }

@@ -46,7 +46,7 @@ pub(super) fn despite_reboots<T>(
     Err(Reboots::of(container).into())
 }
 
-/// What another fault keeps down or could not be taken back has a reason of its own.
+/// Tells what a reboot may explain from what another fault keeps down, and from what could not be taken back.
 fn may_be_of_reboot(error: &anyhow::Error) -> bool {
     !error.is::<NotTakenBack>() && !error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }

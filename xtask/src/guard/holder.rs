@@ -50,7 +50,7 @@ impl Holder {
         self.pid.is_some_and(is_stopped)
     }
 
-    /// Whether it has ended, or is about to: the lock is held until the kernel has done with it.
+    /// Tells whether it has ended, or is about to: the lock is held until the kernel has done with it.
     pub(super) fn is_ending(&self) -> bool {
         self.pid.is_some_and(is_ending)
     }

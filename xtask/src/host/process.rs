@@ -33,7 +33,7 @@ pub fn has_ended(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
 }
 
-/// Whether a process has ended, is just ending, or was killed and is going to end: what the kernel does then may take a while.
+/// Tells whether a process has ended, is just ending, or was killed and is going to end: what the kernel does then may take a while.
 #[must_use]
 pub fn is_ending(pid: i32) -> bool {
     /// The kernel's mark of a process that is ending, or has ended.

@@ -11,7 +11,7 @@ pub fn handles(pid: i32, signal: Signal) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has(&status, "SigCgt", signal))
 }
 
-/// Whether a signal waits until the process takes it.
+/// Tells whether a signal waits until the process takes it.
 #[must_use]
 pub fn is_pending(pid: i32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok();
@@ -27,13 +27,13 @@ pub fn threads(pid: i32) -> Vec<i32> {
     threads
 }
 
-/// Whether a thread has a signal blocked, as it also has while it handles one.
+/// Tells whether a thread has a signal blocked, as it also has while it handles one.
 #[must_use]
 pub fn is_blocked(pid: i32, thread: i32, signal: Signal) -> bool {
     thread_status(pid, thread).is_some_and(|status| has(&status, "SigBlk", signal))
 }
 
-/// Whether a signal that a thread was sent waits for its handler, or the handler runs.
+/// Tells whether a signal that a thread was sent waits for its handler, or the handler runs.
 #[must_use]
 pub fn is_being_handled(pid: i32, thread: i32, signal: Signal) -> bool {
     let status = thread_status(pid, thread);

@@ -16,7 +16,7 @@ const DEADLINE: Deadline = Deadline::from_secs(20);
 /// How much of one file is kept, from its end, in bytes.
 const BYTES_MAX: u64 = 8 << 20;
 
-/// How much of a journal is kept, from its end, in lines.
+/// Lines of a journal that are kept, from its end.
 const LINES_MAX: usize = 20_000;
 
 /// What a container's console has printed.

@@ -119,7 +119,7 @@ impl Lab {
         }
     }
 
-    /// Whether a container is about to end or to reboot: its process 1 has ended, or ends all services.
+    /// Tells whether a container is about to end or to reboot: its process 1 has ended, or ends all services.
     pub fn is_going_down(&self, container: &Container) -> bool {
         has_lost_process_1(container) || self.shuts_down(container)
     }

@@ -45,7 +45,7 @@ const SOURCE_CHARS_MAX: usize = 80;
 const FOREIGN: [&str; 2] = ["site-packages", "dist-packages"];
 const PYTHON: &str = "python3.";
 
-/// What the threads of a process wrote.
+/// Stacks as the threads of a process wrote them.
 #[derive(Debug, Default)]
 struct Stacks {
     main: String,
@@ -98,7 +98,7 @@ impl Session {
     }
 }
 
-/// What the threads of a process write to this file when they are asked for their stacks; nothing where it does not offer them.
+/// Stacks that the threads of a process write to this file when they are asked; nothing where it does not offer them.
 fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<Stacks> {
     if !signals::handles(pid, SIGNAL) {
         return None; // it would end by this signal

@@ -63,7 +63,7 @@ const OTHER_WORK: &str = "other work kept the processors busy";
 /// Change of the machine's own speed, in percent, beyond which it was not quiet.
 const MACHINE_PERCENT: f64 = 5.0;
 
-/// Whether a text tells of a regression, or rightly that a machine which was busy or changed its speed has no verdict.
+/// Tells whether a text speaks of a regression, or says rightly that a machine which was busy or changed its speed has no verdict.
 fn is_told(text: &str) -> bool {
     let changes = text.split("machine's own change (").skip(1).filter_map(|rest| rest.split_once(" %"));
     let has_changed = changes.filter_map(|(number, _)| number.parse::<f64>().ok()).any(|by| by > MACHINE_PERCENT);
