@@ -64,8 +64,9 @@ fn a_probe_that_never_answers_and_a_program_that_the_product_removes_are_its_fai
         project.template(name, &probe, "");
         project.scenario(name, name, "", "    pass");
     }
-    let probe = first("exec = [\"true\"]\ntimeout = \"2s\"");
-    project.template("removes", &probe, "#!/bin/sh\nrm /bin/true\nexec /bin/init\n");
+    // The program is the probe's too, and refuses it until it has removed itself: the first look may come before that.
+    let probe = first("exec = [\"/app\"]\ntimeout = \"2s\"");
+    project.template("removes", &probe, "#!/bin/sh\n[ $$ = 1 ] || exit 1\nrm /app\nexec /bin/init\n");
     project.scenario("removes", "removes", "", "    pass");
     let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
