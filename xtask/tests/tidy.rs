@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use command_lines::{command_lines, help_texts, parse_as_typed};
 use e2e_contract::{Fault, ParameterRange};
 use files::{engine, folders_with, read, root, rust_files, text_files};
-use rust_rules::{allowance, attributes, host_paths_in_rust, logic, prints, row, unscaled, uses};
+use rust_rules::{allowance, attributes, composed, host_paths_in_rust, logic, prints, row, unscaled, uses};
 use text_rules::{
     anchors, documented_structs, explained, has_command, headings, host_paths, links, listed_programs, machine_names,
     nix_names, reasons, sections, words,
@@ -214,6 +214,43 @@ fn only_the_command_line_prints() {
             }));
         }
     }
+    expect_none(&broken);
+}
+
+/// Files that may hand over text which somebody else wrote as a whole, and text of words that the compiler does not check: with their
+/// reasons.
+const WHOLE_TEXTS: &[(&str, &str)] = &[
+    ("xtask/src/host/syntax.rs", "it is what checks the words"),
+    ("xtask/src/host/nft.rs", "parts of a table that was composed are tried one by one"),
+    ("xtask/src/host/setup.rs", "the engine's own list of command lines"),
+    ("xtask/src/image/worker/layer.rs", "a template's line for its own shell, in its own sandbox"),
+    ("xtask/src/selftest/", "guests of the project's own tests"),
+];
+
+#[test]
+fn text_for_other_programs_is_composed_of_checked_words() {
+    let mut broken = Vec::new();
+    let mut unused: BTreeSet<&str> = WHOLE_TEXTS.iter().map(|(path, _)| *path).collect();
+    for source in engine() {
+        let makers = ["of_checked_words", "as_written"];
+        let code = source.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let made = tokens(code).into_iter().filter(|token| makers.contains(&token.text));
+        let made: Vec<_> =
+            made.map(|token| (token.line, "text of another program that no type checks".to_owned())).collect();
+        for (line, what) in composed(&source.text).into_iter().chain(made) {
+            match WHOLE_TEXTS.iter().find(|(path, _)| source.path.starts_with(path)) {
+                Some((path, _)) => drop(unused.remove(path)),
+                None => broken.push(source.at(
+                    line,
+                    &what,
+                    "compose!(Language, \"...\", name = word) of host::syntax, whose words are checked",
+                )),
+            }
+        }
+    }
+    broken.extend(unused.iter().map(|path| {
+        format!("xtask/tests/tidy.rs: {path} hands over no such text any more\n    cure: take it out of WHOLE_TEXTS")
+    }));
     expect_none(&broken);
 }
 

@@ -77,8 +77,11 @@ pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
 /// # Errors
 /// When the container runs no programs.
 pub fn shell_in(machine: &LiveMachine) -> anyhow::Result<u8> {
-    let choose = "cd; if command -v bash >/dev/null; then exec bash; else exec sh; fi";
-    run_in(machine, &["/bin/sh", "-c", choose].map(String::from), None)
+    run_in(
+        machine,
+        &["/bin/sh", "-c", "cd; if command -v bash >/dev/null; then exec bash; else exec sh; fi"].map(String::from),
+        None,
+    )
 }
 
 fn run_in(machine: &LiveMachine, argv: &[String], user: Option<&str>) -> anyhow::Result<u8> {

@@ -21,6 +21,7 @@ use crate::host::open_watch::{Image, OpenWatch, open_watch_problem};
 use crate::host::patience::Deadline;
 use crate::host::process::{Running, name_of};
 use crate::host::strace::{asks_for_time, strace_problem};
+use crate::host::syntax::{self, Text, UnitWord, compose};
 
 /// Seconds in which a clock's rate is watched, look by look: the longer, the less it matters what a busy machine holds up.
 const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
@@ -258,9 +259,10 @@ impl Clock {
         ]
     }
 
-    fn drop_in(&self) -> String {
-        let lines = self.environment().map(|entry| format!("Environment={}\n", entry.replace('%', "%%")));
-        format!("[Service]\n{}", lines.concat())
+    fn drop_in(&self) -> anyhow::Result<Text<syntax::Unit>> {
+        let line = |entry: String| anyhow::Ok(compose!(Unit, "Environment={entry}\n", entry = UnitWord::new(&entry)?));
+        let lines: Text<syntax::Unit> = self.environment().into_iter().map(line).collect::<anyhow::Result<_>>()?;
+        Ok(compose!(Unit, "[Service]\n{lines}", lines = lines))
     }
 
     /// What the library is told, before the unit starts and then; a rate counts from a process's start.
@@ -281,8 +283,9 @@ impl Clock {
         })
     }
 
-    fn run(&self, site: &Site<'_>, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        let argv = [&["/bin/sh", "-c", script, "clock", &self.unit], arguments].concat();
+    fn run(&self, site: &Site<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
+        let script = compose!(Shell, "{script}", script = script);
+        let argv = [&["/bin/sh", "-c", script.as_script(), "clock", &self.unit], arguments].concat();
         let output = site.exec_within(&argv, RESTART_DEADLINE.scaled())?;
         if output.timed_out {
             bail!(
@@ -304,7 +307,7 @@ impl Clock {
         self.run(site, PREPARE, &[&first])?;
         // From before the restart on: the library's own opening is told from readings by being the first.
         let mut reads = Reads::begin(site)?;
-        self.run(site, BEGIN, &[&self.drop_in()])?;
+        self.run(site, BEGIN, &[&self.drop_in()?])?;
         if let Some(then) = then {
             self.run(site, SET, &[&then])?;
             reads.forget(site, &self.unit)?;
@@ -592,7 +595,7 @@ mod tests {
         assert_eq!(Clock::jump("x.service", -1500).settings(), ("+0 x1".into(), Some("-1.500".into())));
         assert_eq!(Clock::jump("x.service", 3_600_000).settings().1.unwrap(), "+3600.000");
         assert_eq!(Clock::rate("x.service", 50).settings(), ("+0 x0.50".into(), None));
-        let drop_in = Clock::rate("x.service", 50).drop_in();
+        let drop_in = Clock::rate("x.service", 50).drop_in().unwrap();
         assert!(drop_in.starts_with("[Service]\nEnvironment=LD_PRELOAD="), "{drop_in}");
         assert_eq!(drop_in.lines().count(), 5);
     }

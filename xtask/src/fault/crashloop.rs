@@ -12,7 +12,7 @@ use super::injection::usage;
 use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
-use crate::host::shell::quote;
+use crate::host::syntax::{Shell, ShellWord, Text, compose};
 use crate::manifest::Init;
 
 /// How the names of the fault's own files begin; they lie beside the program for as long as they are needed.
@@ -270,9 +270,14 @@ fn own_file(program: &Path, what: &str) -> PathBuf {
 }
 
 /// What stands in the program's place: it counts its starts where whoever starts it may write.
-fn script(program: &Path) -> String {
-    let counter = quote(&own_file(program, "starts").to_string_lossy());
-    format!("#!/bin/sh\n{{ echo >> {counter}; }} 2>/dev/null\nexit {STATUS}\n")
+fn script(program: &Path) -> anyhow::Result<Text<Shell>> {
+    let counter = ShellWord::path(&own_file(program, "starts"))?;
+    Ok(compose!(
+        Shell,
+        "#!/bin/sh\n{{ echo >> {counter}; }} 2>/dev/null\nexit {status}\n",
+        counter = counter,
+        status = STATUS,
+    ))
 }
 
 /// Mounts the script over the program, in the namespace that the caller is in. Its file needs no name afterwards.
@@ -286,7 +291,7 @@ fn cover(program: &Path) -> anyhow::Result<()> {
     let (cover, counter) = (own_file(program, "cover"), own_file(program, "starts"));
     let context = || format!("writing beside {}", program.display());
     make(&counter, 0o666, "").with_context(context)?;
-    make(&cover, 0o755, &script(program)).with_context(context)?;
+    make(&cover, 0o755, &script(program)?).with_context(context)?;
     let bound = mount::bind(&cover, program);
     std::fs::remove_file(&cover).with_context(context)?;
     bound
@@ -302,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_its_place_is_a_script_beside_it() {
-        let text = script(Path::new("/opt/a b/run"));
+        let text = script(Path::new("/opt/a b/run")).unwrap();
         assert!(text.starts_with("#!/bin/sh\n"), "{text}");
         assert!(text.contains("echo >> '/opt/a b/.e2e-crashloop-starts-run'"), "{text}");
         assert_eq!(own_file(Path::new("/bin/x"), "cover"), Path::new("/bin/.e2e-crashloop-cover-x"));

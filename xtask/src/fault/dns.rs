@@ -13,6 +13,7 @@ use super::net::{Filter, IptablesRules, Rules, chain, expect_up, ms, network_of,
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{DeviceName, compose};
 
 /// Where name servers listen.
 const PORT: u16 = 53;
@@ -103,18 +104,37 @@ impl Dns {
 
 /// Questions that leave the machine: what listens on itself asks others in turn. By TCP they are refused where an answer
 /// is to be another one.
-fn rules(kind: Kind, port: &str, bridge: Ipv4Addr, to_port: u16) -> Rules {
+fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules {
     if kind == Kind::Drop {
-        let rule = format!("iifname \"{port}\" meta l4proto {{ tcp, udp }} th dport {PORT} counter drop\n");
+        let rule = compose!(
+            Nft,
+            "iifname {port} meta l4proto {{ tcp, udp }} th dport {number} counter drop\n",
+            port = *port,
+            number = PORT,
+        );
         return Rules::from(&chain("prerouting", &rule));
     }
-    let led = |protocol: &str, to: u16| {
-        format!("oifname != \"lo\" meta l4proto {protocol} th dport {PORT} counter dnat to {bridge}:{to}\n")
+    let led = |protocol: &'static str, to: u16| {
+        compose!(
+            Nft,
+            "oifname != \"lo\" meta l4proto {protocol} th dport {number} counter dnat to {bridge}:{to}\n",
+            protocol = protocol,
+            number = PORT,
+            bridge = bridge,
+            to = to,
+        )
     };
-    let rules = led("udp", to_port) + &led("tcp", CLOSED_PORT);
-    let nft = format!("chain output {{\ntype nat hook output priority -100\n{rules}}}\n");
-    let led = |protocol: &str, to: u16| {
-        format!("! -o lo -p {protocol} --dport {PORT} -j DNAT --to-destination {bridge}:{to}")
+    let rules = led("udp", to_port) + led("tcp", CLOSED_PORT);
+    let nft = compose!(Nft, "chain output {{\ntype nat hook output priority -100\n{rules}}}\n", rules = rules);
+    let led = |protocol: &'static str, to: u16| {
+        compose!(
+            Iptables,
+            "! -o lo -p {protocol} --dport {number} -j DNAT --to-destination {bridge}:{to}",
+            protocol = protocol,
+            number = PORT,
+            bridge = bridge,
+            to = to,
+        )
     };
     let rules = vec![led("udp", to_port), led("tcp", CLOSED_PORT)];
     Rules { nft, iptables: Some(IptablesRules { table: "nat", hook: "OUTPUT", rules }) }
@@ -152,7 +172,7 @@ impl Effect for Dns {
             Kind::Drop => "`modprobe nf_tables_bridge`",
             _ => "`modprobe -a nft_chain_nat nft_nat`",
         };
-        self.filter.supported(rules(self.kind, "port0", TRUE_ADDRESS, CLOSED_PORT), modules)
+        self.filter.supported(rules(self.kind, &DeviceName::port(0), TRUE_ADDRESS, CLOSED_PORT), modules)
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -239,10 +259,11 @@ mod tests {
     #[test]
     fn questions_are_dropped_on_the_bridge_and_led_elsewhere_inside() {
         let bridge = Ipv4Addr::new(10, 77, 0, 1);
-        let dropped = rules(Kind::Drop, "port12", bridge, CLOSED_PORT).nft;
+        let dropped = rules(Kind::Drop, &DeviceName::port(12), bridge, CLOSED_PORT).nft;
         assert!(dropped.contains("iifname \"port12\" meta l4proto { tcp, udp } th dport 53 counter drop"), "{dropped}");
-        let led = rules(Kind::Answer(Reply::Code(SERVFAIL)), "port12", bridge, 4242);
-        let iptables = led.iptables.unwrap().rules.join("\n");
+        let led = rules(Kind::Answer(Reply::Code(SERVFAIL)), &DeviceName::port(12), bridge, 4242);
+        let rules = led.iptables.unwrap().rules;
+        let iptables = rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         assert!(iptables.contains("! -o lo -p udp --dport 53 -j DNAT --to-destination 10.77.0.1:4242\n"), "{iptables}");
         assert!(iptables.contains("-p tcp --dport 53 -j DNAT --to-destination 10.77.0.1:1"), "{iptables}");
         let led = led.nft;

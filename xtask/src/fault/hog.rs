@@ -8,6 +8,7 @@ use anyhow::bail;
 use super::effect::Site;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
+use crate::host::syntax::compose;
 use crate::lab::ExecRequest;
 
 const VARIABLE: &str = "E2E_HOG";
@@ -45,9 +46,9 @@ impl Hogs {
 
     /// Has a shell in the container run this script, which leaves them behind in the background; its arguments are `$1`
     /// and so on.
-    pub fn start(self, site: &Site<'_>, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        let script = format!("exec </dev/null >/dev/null 2>&1\n{script}");
-        let words = ["/bin/sh", "-c", &script, "hog"].into_iter().chain(arguments.iter().copied());
+    pub fn start(self, site: &Site<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
+        let script = compose!(Shell, "exec </dev/null >/dev/null 2>&1\n{script}", script = script);
+        let words = ["/bin/sh", "-c", script.as_script(), "hog"].into_iter().chain(arguments.iter().copied());
         let request = ExecRequest {
             argv: words.map(str::to_owned).collect(),
             environment: vec![(VARIABLE.to_owned(), self.0.to_owned())],

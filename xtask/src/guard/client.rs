@@ -24,6 +24,7 @@ use super::slot::Slot;
 use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::host::shell::{self, BoundProcess};
+use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
 /// How long one request may take: making a volume is the slowest.
@@ -235,7 +236,7 @@ impl Guard {
     ///
     /// # Errors
     /// With what `ip` said.
-    pub fn make_network(&self, ip_batch: String) -> anyhow::Result<PathBuf> {
+    pub fn make_network(&self, ip_batch: Text<IpBatch>) -> anyhow::Result<PathBuf> {
         match self.ask(Command::Network { ip_batch })? {
             Answer::Network { path } => Ok(path),
             other => bail!("the guard answered {other:?} to a request for a network"),

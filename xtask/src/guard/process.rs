@@ -32,6 +32,7 @@ use crate::error::HostCause;
 use crate::host::cgroup::Tree;
 use crate::host::marked::{self, Mark};
 use crate::host::netns::NetworkNamespace;
+use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 use crate::host::{crash_point, ext4, mount, rooted, shell};
 
@@ -434,7 +435,7 @@ impl GuardProcess {
     }
 }
 
-fn make_network(ip_batch: &str) -> anyhow::Result<NetworkNamespace> {
+fn make_network(ip_batch: &Text<IpBatch>) -> anyhow::Result<NetworkNamespace> {
     let network = NetworkNamespace::make()?;
     network.ip_batch(ip_batch)?;
     Ok(network)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::holder::Holder;
 use crate::error::{Error, HostCause};
 use crate::host::process::signal_name;
+use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
 /// What to do when another process holds the slot.
@@ -230,7 +231,7 @@ pub(super) struct Request {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Command {
     Make(Vec<Make>),
-    Network { ip_batch: String },
+    Network { ip_batch: Text<IpBatch> },
     Spawn(Spawn),
     Note(Vec<Undo>),
     Undo(Vec<Undo>),

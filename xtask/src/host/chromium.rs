@@ -10,6 +10,7 @@ use serde_json::json;
 use super::invoker::Invoker;
 use super::packages::Item;
 use super::shell::{search_path, which};
+use super::syntax::{HostName, ResolverRules, Text, compose};
 use crate::program;
 
 /// Width and height of a picture, in pixels.
@@ -85,7 +86,7 @@ impl Browser {
         words.extend([
             format!("--window-size={},{}", SIZE.0, SIZE.1),
             format!("--user-data-dir={}", show(&shot.home().join("profile"))),
-            format!("--host-resolver-rules={}", resolver_rules(shot.hosts)),
+            format!("--host-resolver-rules={}", resolver_rules(shot.hosts)?),
             format!("--screenshot={}", show(&shot.picture())),
             shot.url.to_owned(),
         ]);
@@ -162,11 +163,16 @@ impl Shot<'_> {
 }
 
 /// Any other name fails at once, instead of being asked for where nobody answers. Addresses go past the rules.
-fn resolver_rules(hosts: &[(String, Ipv4Addr)]) -> String {
-    let mut rules: Vec<String> = hosts.iter().map(|(name, address)| format!("MAP {name} {address}")).collect();
-    rules.push("MAP * ~NOTFOUND".into());
-    rules.extend(hosts.iter().map(|(_, address)| format!("EXCLUDE {address}")));
-    rules.join(", ")
+fn resolver_rules(hosts: &[(String, Ipv4Addr)]) -> anyhow::Result<Text<ResolverRules>> {
+    let map = |(name, address): &(String, Ipv4Addr)| {
+        let name = HostName::new(name)?;
+        anyhow::Ok(compose!(ResolverRules, "MAP {name} {address}, ", name = name, address = *address))
+    };
+    let mapped: Text<ResolverRules> = hosts.iter().map(map).collect::<anyhow::Result<_>>()?;
+    let exclude =
+        |(_, address): &(String, Ipv4Addr)| compose!(ResolverRules, ", EXCLUDE {address}", address = *address);
+    let excluded: Text<ResolverRules> = hosts.iter().map(exclude).collect();
+    Ok(mapped + compose!(ResolverRules, "MAP * ~NOTFOUND") + excluded)
 }
 
 /// Why the browser could not load the page, by its own words (`net::ERR_...`).
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn only_the_labs_names_resolve() {
-        let rules = with_shot(&Invoker::nobody(), |shot| resolver_rules(shot.hosts));
+        let rules = with_shot(&Invoker::nobody(), |shot| resolver_rules(shot.hosts).unwrap().into_string());
         assert_eq!(
             rules,
             "MAP app 10.77.0.11, MAP db 10.77.0.12, MAP * ~NOTFOUND, EXCLUDE 10.77.0.11, EXCLUDE 10.77.0.12"

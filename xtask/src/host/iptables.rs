@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
 use super::shell::{Output, which};
+use super::syntax::{ChainName, DeviceName, Iptables, ListedRule, Text, compose};
 
 /// The programs, in the order in which they are tried: the host's own choice, then the one with the kernel's older tables.
 const PROGRAMS: [&str; 2] = ["iptables", "iptables-legacy"];
@@ -61,9 +62,9 @@ pub struct QueueRules<'a> {
     /// Where it lies.
     pub stage: Stage,
     /// The bridge.
-    pub bridge: &'a str,
+    pub bridge: &'static str,
     /// Its port, which need not be there yet.
-    pub port: &'a str,
+    pub port: &'a DeviceName,
     /// Who is behind that port: what the bridge's own machine sends is told by address.
     pub address: Ipv4Addr,
 }
@@ -85,15 +86,21 @@ impl QueueRules<'_> {
     }
 
     /// What is sent from one port to another is forwarded; what the bridge's own machine sends is not.
-    fn script(&self) -> String {
+    fn script(&self) -> Text<Iptables> {
         let Self { queue, stage, bridge, port, address } = self;
-        let table = stage.table();
-        let target = format!("-j NFQUEUE --queue-num {queue} --queue-bypass");
-        format!(
+        let target = compose!(Iptables, "-j NFQUEUE --queue-num {queue} --queue-bypass", queue = *queue);
+        compose!(
+            Iptables,
             "*{table}\n\
              -I FORWARD -m physdev --physdev-is-bridged --physdev-out {port} {target}\n\
-             -I OUTPUT -o {bridge} -d {address} -m mark ! --mark {UNDELAYED:#x} {target}\n\
-             COMMIT\n"
+             -I OUTPUT -o {bridge} -d {address} -m mark ! --mark {undelayed} {target}\n\
+             COMMIT\n",
+            table = stage.table(),
+            port = **port,
+            target = target,
+            bridge = *bridge,
+            address = *address,
+            undelayed = UNDELAYED,
         )
     }
 }
@@ -109,8 +116,9 @@ pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Res
         if rules.is_empty() {
             continue;
         }
-        let lines: String = rules.iter().map(|rule| format!("{}\n", rule.replacen("-A ", "-D ", 1))).collect();
-        restore(program, network, format!("*{table}\n{lines}COMMIT\n"))?;
+        let delete = |rule: &String| Ok(compose!(Iptables, "-D {rule}\n", rule = ListedRule::new(rule)?));
+        let lines: Text<Iptables> = rules.iter().map(delete).collect::<anyhow::Result<_>>()?;
+        restore(program, network, compose!(Iptables, "*{table}\n{lines}COMMIT\n", table = table, lines = lines))?;
         let left = queue_rules_in(program, network, table, queue)?;
         anyhow::ensure!(left.is_empty(), "{program} still has the rules\n{}", left.join("\n"));
     }
@@ -146,8 +154,8 @@ pub fn queue_problem() -> Option<String> {
 fn queue_program() -> Result<&'static str, String> {
     first_program(|program| {
         kernel_part::problem(&format!("{} queue", path_of(program)), || {
-            let (port, address) = ("port0", Ipv4Addr::new(192, 0, 2, 1));
-            let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port, address };
+            let (port, address) = (DeviceName::port(0), Ipv4Addr::new(192, 0, 2, 1));
+            let rules = |stage| QueueRules { queue: 1, stage, bridge: "br0", port: &port, address };
             let network = NetworkNamespace::make();
             let tried = network
                 .and_then(|network| STAGES.iter().try_for_each(|stage| rules(*stage).insert_by(program, &network)));
@@ -188,8 +196,9 @@ fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static st
 }
 
 /// Whether the kernel takes a rule, or a chain where there is none.
-fn takes(program: &str, network: &NetworkNamespace, table: &str, rule: &str) -> bool {
-    restore(program, network, format!("*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n")).is_ok()
+fn takes(program: &str, network: &NetworkNamespace, table: &'static str, rule: &'static str) -> bool {
+    let script = compose!(Iptables, "*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n", table = table, rule = rule);
+    restore(program, network, script).is_ok()
 }
 
 fn path_of(program: &str) -> String {
@@ -200,8 +209,9 @@ fn restorer(program: &str) -> String {
     format!("{program}-restore")
 }
 
-fn restore(program: &str, network: &NetworkNamespace, script: String) -> anyhow::Result<Output> {
-    Ok(network.command(&restorer(program)).args(["--wait", "5", "--noflush"]).stdin(script).run()?)
+fn restore(program: &str, network: &NetworkNamespace, script: Text<Iptables>) -> anyhow::Result<Output> {
+    let command = network.command(&restorer(program)).args(["--wait", "5", "--noflush"]);
+    Ok(command.stdin(script.into_string()).run()?)
 }
 
 fn listing(program: &str, network: &NetworkNamespace, table: &str) -> anyhow::Result<String> {
@@ -225,12 +235,14 @@ impl Chain {
     ///
     /// # Errors
     /// One line that says what is missing.
-    pub fn program(&self, rules: &[String]) -> Result<&'static str, String> {
+    pub fn program(&self, rules: &[Text<Iptables>]) -> Result<&'static str, String> {
         let Self { table, hook, .. } = self;
+        let listed = rules.iter().map(Text::to_string).collect::<Vec<_>>().join("; ");
         first_program(|program| {
-            kernel_part::problem(&format!("{} {table} {hook} {}", path_of(program), rules.join("; ")), || {
-                let make =
-                    |rules: &[String]| NetworkNamespace::make().and_then(|network| self.make(program, &network, rules));
+            kernel_part::problem(&format!("{} {table} {hook} {}", path_of(program), listed), || {
+                let make = |rules: &[Text<Iptables>]| {
+                    NetworkNamespace::make().and_then(|network| self.make(program, &network, rules))
+                };
                 let Err(error) = make(rules) else { return Trial::Works };
                 if make(&[]).is_err() {
                     return Trial::Lacks(format!("the iptables table {table}"));
@@ -247,11 +259,23 @@ impl Chain {
     ///
     /// # Errors
     /// With what iptables said; nothing is made then.
-    pub fn make(&self, program: &str, network: &NetworkNamespace, rules: &[String]) -> anyhow::Result<()> {
-        let Self { table, hook, name } = self;
-        let lines: String = rules.iter().map(|rule| format!("-A {name} {rule}\n")).collect();
-        restore(program, network, format!("*{table}\n:{name} - [0:0]\n{lines}-I {hook} -j {name}\nCOMMIT\n"))?;
+    pub fn make(&self, program: &str, network: &NetworkNamespace, rules: &[Text<Iptables>]) -> anyhow::Result<()> {
+        let (table, hook, name) = self.words()?;
+        let append = |rule: &Text<Iptables>| compose!(Iptables, "-A {name} {rule}\n", name = name, rule = *rule);
+        let script = compose!(
+            Iptables,
+            "*{table}\n:{name} - [0:0]\n{lines}-I {hook} -j {name}\nCOMMIT\n",
+            lines = rules.iter().map(append).collect::<Text<Iptables>>(),
+            table = table,
+            hook = hook,
+            name = name,
+        );
+        restore(program, network, script)?;
         Ok(())
+    }
+
+    fn words(&self) -> anyhow::Result<(ChainName, ChainName, ChainName)> {
+        Ok((ChainName::new(&self.table)?, ChainName::new(&self.hook)?, ChainName::new(&self.name)?))
     }
 
     /// Whether it is there, made by whichever program.
@@ -276,9 +300,16 @@ impl Chain {
     /// # Errors
     /// With what iptables said.
     pub fn delete(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
-        let Self { table, hook, name } = self;
+        let (table, hook, name) = self.words()?;
         let Some(program) = self.maker(network)? else { return Ok(()) };
-        restore(program, network, format!("*{table}\n-D {hook} -j {name}\n-F {name}\n-X {name}\nCOMMIT\n"))?;
+        let script = compose!(
+            Iptables,
+            "*{table}\n-D {hook} -j {name}\n-F {name}\n-X {name}\nCOMMIT\n",
+            table = table,
+            hook = hook,
+            name = name,
+        );
+        restore(program, network, script)?;
         Ok(())
     }
 
@@ -328,8 +359,8 @@ mod tests {
 
     #[test]
     fn both_ways_to_the_port_are_covered_and_a_dead_reader_lets_packets_pass() {
-        let address = Ipv4Addr::new(10, 77, 0, 12);
-        let rules = QueueRules { queue: 12, stage: Stage::Second, bridge: "br0", port: "port12", address }.script();
+        let (address, port) = (Ipv4Addr::new(10, 77, 0, 12), DeviceName::port(12));
+        let rules = QueueRules { queue: 12, stage: Stage::Second, bridge: "br0", port: &port, address }.script();
         assert!(rules.starts_with("*filter\n"), "{rules}");
         let lines: Vec<&str> = rules.lines().filter(|line| line.starts_with("-I")).collect();
         assert!(lines[0].starts_with("-I FORWARD ") && lines[0].contains("--physdev-out port12 "), "{rules}");

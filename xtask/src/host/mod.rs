@@ -47,6 +47,7 @@ pub mod shell;
 pub mod signals;
 pub mod strace;
 pub mod sudo;
+pub mod syntax;
 pub mod tc;
 pub mod undo;
 pub mod userns;

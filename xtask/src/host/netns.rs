@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::text_of;
 use super::shell::{Command, path_of};
+use super::syntax::{IpBatch, Text};
 
 /// A network namespace: it lives as long as this value, or a process in it.
 #[derive(Debug)]
@@ -54,10 +55,10 @@ impl NetworkNamespace {
     ///
     /// # Errors
     /// When a line fails; the error has what `ip` said.
-    pub fn ip_batch(&self, lines: &str) -> anyhow::Result<()> {
+    pub fn ip_batch(&self, lines: &Text<IpBatch>) -> anyhow::Result<()> {
         let home = Self::of_this_thread()?;
         self.enter()?;
-        let done = Command::new("ip").args(["-batch", "-"]).stdin(lines).run();
+        let done = Command::new("ip").args(["-batch", "-"]).stdin(lines.to_string()).run();
         home.enter().context("returning to the host's network namespace")?;
         done.with_context(|| format!("configuring the lab's network:\n{lines}"))?;
         Ok(())

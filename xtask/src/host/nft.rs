@@ -3,6 +3,7 @@
 use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
 use super::shell::which;
+use super::syntax::{ChainName, Nft, Text, compose};
 
 /// A word of a rule, and the part of the kernel that the rule needs then.
 const PARTS: [(&str, &str); 8] = [
@@ -30,20 +31,30 @@ impl Table<'_> {
     ///
     /// # Errors
     /// With what `nft` said; nothing is made then.
-    pub fn make(&self, network: &NetworkNamespace, body: &str) -> anyhow::Result<()> {
-        run(network, &format!("table {} {} {{\n{body}\n}}\n", self.family, self.name))
+    pub fn make(&self, network: &NetworkNamespace, body: &Text<Nft>) -> anyhow::Result<()> {
+        let (family, name) = self.words()?;
+        run(
+            network,
+            compose!(Nft, "table {family} {name} {{\n{body}\n}}\n", family = family, name = name, body = *body),
+        )
+    }
+
+    fn words(&self) -> anyhow::Result<(ChainName, ChainName)> {
+        Ok((ChainName::new(self.family)?, ChainName::new(self.name)?))
     }
 
     /// One line that says what keeps this host from such a table; `None` when nothing does. Tried once a boot, in a
     /// namespace of its own.
     #[must_use]
-    pub fn problem(&self, body: &str) -> Option<String> {
+    pub fn problem(&self, body: &Text<Nft>) -> Option<String> {
         let Some(nft) = which("nft") else { return Some("nft is not installed".into()) };
         kernel_part::problem(&format!("{} {} {body}", nft.display(), self.family), || self.trial(body))
     }
 
     fn trial(&self, body: &str) -> Trial {
-        let works = |body: &str| NetworkNamespace::make().and_then(|network| self.make(&network, body));
+        // Parts of a table that was composed.
+        let works =
+            |body: &str| NetworkNamespace::make().and_then(|network| self.make(&network, &Text::as_written(body)));
         let Err(error) = works(body) else { return Trial::Works };
         match self.missing_part(body, |body| works(body).is_ok()) {
             Some(part) => Trial::Lacks(part),
@@ -84,8 +95,11 @@ impl Table<'_> {
     /// With what `nft` said.
     pub fn delete(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
         // `destroy` is newer than many an nft: made where it is missing, the table is there to be deleted.
-        let Self { family, name } = self;
-        run(network, &format!("table {family} {name} {{\n}}\ndelete table {family} {name}\n"))
+        let (family, name) = self.words()?;
+        run(
+            network,
+            compose!(Nft, "table {family} {name} {{\n}}\ndelete table {family} {name}\n", family = family, name = name),
+        )
     }
 
     /// Whether it is there.
@@ -119,8 +133,8 @@ pub fn has_tables(network: &NetworkNamespace) -> anyhow::Result<bool> {
         .any(|line| line.starts_with("table ") && !line.ends_with(" mangle") && !line.ends_with(" filter")))
 }
 
-fn run(network: &NetworkNamespace, script: &str) -> anyhow::Result<()> {
-    network.command("nft").args(["-f", "-"]).stdin(script).run()?;
+fn run(network: &NetworkNamespace, script: Text<Nft>) -> anyhow::Result<()> {
+    network.command("nft").args(["-f", "-"]).stdin(script.into_string()).run()?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::packages::{Item, Manager, Need, Order, Supply, WayToRoot};
 use super::shell::run_interactive;
 use crate::error::Error;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{Text, compose};
 
 /// What would be done to this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +119,14 @@ impl Plan {
         }
         let seconds = INSTALL_DEADLINE.scaled().as_secs();
         for (index, line) in lines.iter().enumerate() {
-            let guarded = format!("exec timeout --foreground --kill-after=10 {seconds} {line} >&2");
-            let status = with_pulse(PULSE, line, announce, || run_interactive("sh", &["-c".to_owned(), guarded]))?;
+            let guarded = compose!(
+                Shell,
+                "exec timeout --foreground --kill-after=10 {seconds} {line} >&2",
+                seconds = seconds,
+                line = Text::as_written(line),
+            );
+            let words = ["-c", guarded.as_script()].map(str::to_owned);
+            let status = with_pulse(PULSE, line, announce, || run_interactive("sh", &words))?;
             if status != 0 && index + 1 == lines.len() {
                 return Err(Error::Host {
                     problem: format!("`{line}` ended with status {status}; it says above why"),

@@ -59,7 +59,7 @@ impl Container {
 
 /// Difference between the devices of a machine and the card that it was given.
 fn problem(devices: &[Device], machine: &Machine) -> Option<String> {
-    let given = machine.mac();
+    let given = machine.mac().to_string();
     let card = devices.iter().find(|device| device.hardware == given);
     let Some(card) = card.or_else(|| devices.iter().find(|device| device.name == CARD)) else {
         return Some(format!("its network card {CARD} is gone"));

@@ -1,12 +1,10 @@
 //! A container's LXC configuration, as text.
 
-use std::fmt::Write as _;
-use std::path::Path;
-
 use super::machine::Machine;
 use crate::guard::Slot;
 use crate::host::apparmor::{Confinement, confinement};
 use crate::host::cgroup;
+use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
 use crate::manifest::Init;
 
 /// Where the parts of one container lie on the host, below the slot's folder.
@@ -81,31 +79,31 @@ impl HostTraits {
     }
 }
 
-pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> String {
-    let mut text = String::new();
-    let mut line = |key: &str, value: &str| {
-        let _ = writeln!(text, "{key} = {value}");
-    };
+/// Composes the configuration of a machine's container.
+///
+/// # Errors
+/// For a value that LXC would not read back as it is.
+pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Result<LxcConfig, Unwritable> {
+    let mut config = LxcConfig::default();
     let template = &machine.template;
-    let show = |path: &Path| path.display().to_string();
-    line("lxc.uts.name", &machine.name);
-    line("lxc.rootfs.path", &format!("dir:{}", show(&places.root())));
-    line("lxc.cgroup.dir", &format!("{}/{}", places.slot_cgroup, machine.name));
+    config.set("lxc.uts.name", &machine.name)?;
+    config.set_folder("lxc.rootfs.path", &places.root())?;
+    config.set("lxc.cgroup.dir", &format!("{}/{}", places.slot_cgroup, machine.name))?;
     if !template.privileged {
         for kind in ["u", "g"] {
-            line("lxc.idmap", &format!("{kind} 0 {} {}", machine.ids.first, machine.ids.count));
+            config.set("lxc.idmap", &format!("{kind} 0 {} {}", machine.ids.first, machine.ids.count))?;
         }
     }
-    line("lxc.net.0.type", "empty");
-    line("lxc.hook.start-host", &format!("/bin/sh {}", show(&places.hook())));
-    line("lxc.mount.auto", "proc:mixed sys:mixed cgroup:mixed");
-    line("lxc.autodev", "1");
-    line("lxc.tty.max", "0");
-    line("lxc.pty.max", "1024");
-    line("lxc.cap.drop", "sys_module mac_admin mac_override sys_time");
+    config.set("lxc.net.0.type", "empty")?;
+    let hook = ShellWord::path(&places.hook())?;
+    config.set_script("lxc.hook.start-host", &compose!(Shell, "/bin/sh {hook}", hook = hook))?;
+    config.set("lxc.mount.auto", "proc:mixed sys:mixed cgroup:mixed")?;
+    config.set("lxc.autodev", "1")?;
+    config.set("lxc.tty.max", "0")?;
+    config.set("lxc.pty.max", "1024")?;
+    config.set("lxc.cap.drop", "sys_module mac_admin mac_override sys_time")?;
     for (index, volume) in template.volumes.iter().enumerate() {
-        let target = volume.path.trim_start_matches('/');
-        line("lxc.mount.entry", &format!("{} {target} none bind,create=dir 0 0", show(&places.volume(index))));
+        config.bind(&places.volume(index), volume.path.trim_start_matches('/'))?;
     }
     let limits = cgroup::Limits {
         memory_bytes: template.limits.memory,
@@ -113,27 +111,114 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Stri
         pids: template.limits.pids,
     };
     for (key, value) in cgroup::limit_lines(host.cgroup, &limits) {
-        line(key, &value);
+        config.set(key, &value)?;
     }
     match &template.init {
         Init::Systemd => {
-            line("lxc.init.cmd", "/sbin/init");
-            line("lxc.signal.halt", "SIGRTMIN+3");
+            config.set("lxc.init.cmd", "/sbin/init")?;
+            config.set("lxc.signal.halt", "SIGRTMIN+3")?;
         }
-        Init::Command(argv) => {
-            line("lxc.init.cmd", &argv.join(" "));
-        }
+        Init::Command(argv) => config.set_words("lxc.init.cmd", argv)?,
     }
-    line("lxc.environment", "container=lxc");
+    config.set_variable("container", "lxc")?;
     for (name, value) in &template.environment {
-        line("lxc.environment", &format!("{name}={value}"));
+        config.set_variable(name, value)?;
     }
-    let logs = machine.log_dir();
-    line("lxc.console.logfile", &show(&logs.join("console.log")));
+    config.set_path("lxc.console.logfile", &machine.log_dir().join("console.log"))?;
     match &host.confinement {
         Confinement::None => {}
-        Confinement::Inherited => line("lxc.apparmor.profile", "unchanged"),
-        Confinement::Profile(name) => line("lxc.apparmor.profile", name),
+        Confinement::Inherited => config.set("lxc.apparmor.profile", "unchanged")?,
+        Confinement::Profile(name) => config.set("lxc.apparmor.profile", name)?,
     }
-    text
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest::{IdRange, Network, Template};
+
+    /// A project's template with these words as TOML writes them; what its reader says of a refused one.
+    fn template(init: &[String], environment: &str, volume: &str) -> Result<Template, String> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let (init, value, path) = (json!(init), json!(environment), json!(volume)); // TOML reads these, too
+        let text = format!(
+            "from = 'scratch'\ninit = {init}\n[environment]\nA = {value}\nB = 'b'\n[[volumes]]\npath = {path}\nsize = '1M'\n"
+        );
+        fs::write(folder.path().join("a/template.toml"), text).unwrap();
+        match Template::read_all(folder.path()) {
+            Ok(mut all) => Ok(all.remove("a").unwrap()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn config_of(template: Template) -> Result<String, Unwritable> {
+        let machine = Machine {
+            name: "a".into(),
+            host_name: "mancer-e2e-a".into(),
+            template,
+            layers: Vec::new(),
+            network: Network { base: std::net::Ipv4Addr::new(10, 77, 0, 0) },
+            octet: 11,
+            ids: IdRange { first: 100_000, count: 65_536 },
+        };
+        let places = Places { dir: "/run/mancer-e2e/1/containers/a".into(), slot_cgroup: "mancer-e2e-1".into() };
+        let host = HostTraits { cgroup: cgroup::Version::V1, cpus: 2.0, confinement: Confinement::None };
+        lxc_config(&machine, &places, &host).map(LxcConfig::into_string)
+    }
+
+    fn odd() -> impl Strategy<Value = String> {
+        let characters: Vec<char> =
+            "\n\r\t\0 \"'\\#=%$`;{}a/.\u{1b}\u{7f}\u{85}\u{a0}\u{2028}\u{202e}é漢".chars().collect();
+        prop::collection::vec(prop::sample::select(characters), 0..8).prop_map(|found| found.into_iter().collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_template_that_is_accepted_makes_the_expected_lines_and_no_others(
+            word in odd(), value in odd(), volume in odd()
+        ) {
+            let plain = config_of(template(&["/init".into()], "x", "/v").unwrap()).unwrap();
+            for (init, value, volume) in [(&word[..], "x", "v"), ("w", &value, "v"), ("w", "x", &volume)] {
+                let init = ["/init".to_owned(), init.to_owned()];
+                let Ok(template) = template(&init, value, &format!("/{volume}")) else { continue };
+                let text = config_of(template).unwrap();
+                let lines: Vec<&str> = text.split('\n').collect();
+                prop_assert_eq!(lines.len(), plain.split('\n').count());
+                for line in [
+                    format!("lxc.init.cmd = /init {}", init[1]),
+                    format!("lxc.environment = A={value}"),
+                    "lxc.environment = B=b".to_owned(),
+                    format!("lxc.mount.entry = /run/mancer-e2e/1/containers/a/volume0 {volume} none bind,create=dir 0 0"),
+                ] {
+                    prop_assert!(lines.contains(&line.as_str()), "{line} is not in {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_lxc_cannot_hold_is_refused_where_the_template_is_read() {
+        let error = |init: &str, value: &str, volume: &str| {
+            template(&["/init".into(), init.to_owned()], value, volume).unwrap_err()
+        };
+        let hook = "x\nlxc.hook.pre-start = /bin/touch /x";
+        for (text, place) in [
+            (error("w", hook, "/v"), "a/template.toml:4:5: "),
+            (error("w", "x", &format!("/{hook}")), "a/template.toml:7:8: "),
+            (error(hook, "x", "/v"), "a/template.toml:2:8: "),
+            (error("a b", "x", "/v"), "a/template.toml:2:8: "),
+        ] {
+            assert!(text.contains(place), "{text}");
+        }
+        assert!(template(&["/init".into(), "a\"b'#$x".into()], "a b # \"c\" %n", "/v").is_ok());
+    }
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::live::LiveMachine;
+use super::logs::{LIST, listed_in};
 use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 
@@ -129,13 +130,14 @@ impl LiveLogs {
         if self.patterns.is_empty() {
             return Ok(Vec::new());
         }
-        let list = format!("for file in {}; do [ ! -f \"$file\" ] || echo \"$file\"; done", self.patterns.join(" "));
-        let listed = self.said(&owned(&["/bin/sh", "-c", &list]))?;
+        let mut list = owned(&["/bin/sh", "-c", LIST, "list"]);
+        list.extend(self.patterns.iter().cloned());
+        let listed = self.said(&list)?;
         let mut words = owned(&["/bin/sh", "-c", FILES, "sh"]);
         let none = words.len();
-        for path in String::from_utf8_lossy(&listed).lines() {
-            words.push(path.to_owned());
-            words.push(self.offsets.get(path).copied().unwrap_or_default().to_string());
+        for path in listed_in(&listed) {
+            words.push(path.clone());
+            words.push(self.offsets.get(&path).copied().unwrap_or_default().to_string());
         }
         if words.len() == none {
             return Ok(Vec::new());

@@ -10,6 +10,11 @@ use super::screen::last_screen;
 use crate::host::patience::Deadline;
 use crate::manifest::Init;
 
+/// Lists the files that the patterns in its arguments match, each ended by a zero byte. Without separators of words, a shell
+/// takes nothing of a pattern for anything but a pattern.
+pub const LIST: &str =
+    r#"IFS=; for pattern do for file in $pattern; do [ ! -f "$file" ] || printf '%s\0' "$file"; done; done"#;
+
 /// How long one file may take.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
@@ -67,14 +72,13 @@ impl Container {
             }
         }
         for pattern in &template.logs {
-            let list = format!("for file in {pattern}; do if [ -f \"$file\" ]; then echo \"$file\"; fi; done");
-            let listed = self.log_by_exec(pattern, &["/bin/sh", "-c", &list], streams_dir);
+            let listed = self.log_by_exec(pattern, &["/bin/sh", "-c", LIST, "list", pattern], streams_dir);
             match listed.content {
                 Ok(names) => {
-                    for path in String::from_utf8_lossy(&names).lines() {
+                    for path in listed_in(&names) {
                         let bytes = (BYTES_MAX + 1).to_string(); // one more, by which a longer one is known
                         let name = path.trim_start_matches('/').replace('/', "-");
-                        found.push(self.log_by_exec(&name, &["tail", "-c", &bytes, path], streams_dir));
+                        found.push(self.log_by_exec(&name, &["tail", "-c", &bytes, &path], streams_dir));
                     }
                 }
                 Err(_) => found.push(CollectedLog { name: "collect.log".into(), content: listed.content }),
@@ -97,6 +101,12 @@ impl Container {
         });
         CollectedLog { name: name.to_owned(), content: content.map_err(|error| format!("{error:#}")) }
     }
+}
+
+/// Paths in the answer of [`LIST`].
+pub fn listed_in(answer: &[u8]) -> Vec<String> {
+    let paths = answer.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect()
 }
 
 /// The last bytes of a file, whatever its length, with a line that says so where it is longer: a console's log may fill a disk.

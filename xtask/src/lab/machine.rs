@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::host::lxc;
+use crate::host::syntax::{DeviceName, MacAddress};
 use crate::manifest::{IdRange, Network, Template};
 
 /// What a container is made from, and its place in the lab.
@@ -36,14 +37,14 @@ impl Machine {
 
     /// Its card's hardware address: fixed, so that peers know it again after a restart.
     #[must_use]
-    pub fn mac(&self) -> String {
-        format!("02:e2:e0:00:00:{:02x}", self.octet)
+    pub fn mac(&self) -> MacAddress {
+        MacAddress([0x02, 0xe2, 0xe0, 0, 0, self.octet])
     }
 
     /// The name of its port on the lab's bridge.
     #[must_use]
-    pub fn port(&self) -> String {
-        format!("port{}", self.octet)
+    pub fn port(&self) -> DeviceName {
+        DeviceName::port(self.octet)
     }
 
     /// The host's ids of a user inside.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::config::Places;
 use super::machine::Machine;
-use crate::host::shell::{quote, which};
+use crate::host::shell::which;
+use crate::host::syntax::{HostName, Hosts, IpBatch, Shell, ShellWord, Text, compose};
 use crate::manifest::Network;
 use crate::program;
 
@@ -14,34 +15,38 @@ pub const BRIDGE: &str = "br0";
 
 /// Lines for `ip -batch` that make the bridge. It knows the machines' hardware addresses from the start: a question for
 /// one that is not up yet would be repeated only after a second.
-pub fn bridge_lines(network: Network, machines: &[Machine]) -> String {
-    let mut lines = format!(
+pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
+    let bridge = compose!(
+        IpBatch,
         "link set lo up\n\
-         link add {BRIDGE} address 02:e2:e0:00:00:01 type bridge forward_delay 0\n\
-         address add {}/{} dev {BRIDGE}\n\
-         link set {BRIDGE} up\n",
-        network.gateway(),
-        Network::PREFIX_BITS
+         link add {bridge} address 02:e2:e0:00:00:01 type bridge forward_delay 0\n\
+         address add {gateway}/{prefix} dev {bridge}\n\
+         link set {bridge} up\n",
+        bridge = BRIDGE,
+        gateway = network.gateway(),
+        prefix = Network::PREFIX_BITS,
     );
-    for machine in machines {
-        lines.push_str(&format!(
-            "neigh add {} lladdr {} nud permanent dev {BRIDGE}\n",
-            machine.address(),
-            machine.mac()
-        ));
-    }
-    lines
+    let neighbor = |machine: &Machine| {
+        compose!(
+            IpBatch,
+            "neigh add {address} lladdr {mac} nud permanent dev {bridge}\n",
+            address = machine.address(),
+            mac = machine.mac(),
+            bridge = BRIDGE,
+        )
+    };
+    bridge + machines.iter().map(neighbor).collect::<Text<IpBatch>>()
 }
 
 /// The script that LXC runs in the host's namespaces, with `LXC_PID` set, before a container's init starts.
-pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyhow::Result<String> {
+pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyhow::Result<Text<Shell>> {
     let tool = |name: &str| {
         let path = which(name)
             .ok_or_else(|| anyhow::anyhow!("{name} is not installed: `{} setup` installs it", program::name()))?;
-        anyhow::Ok(quote(&path.display().to_string()))
+        anyhow::Ok(ShellWord::path(&path)?)
     };
-    let (ip, nsenter) = (tool("ip")?, tool("nsenter")?);
-    Ok(format!(
+    Ok(compose!(
+        Shell,
         "#!/bin/sh\n\
          # Gives {name} its network card: one end on the lab's bridge, the other in the container.\n\
          set -e\n\
@@ -51,7 +56,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
          echo \"$LXC_PID\" > {pid}\n\
          echo >> {starts}\n\
          {nsenter} --net={namespace} {ip} -batch - <<END\n\
-         link add {port} master {BRIDGE} type veth peer name eth0 address {mac} netns $LXC_PID\n\
+         link add {port} master {bridge} type veth peer name eth0 address {mac} netns $LXC_PID\n\
          link set {port} up\n\
          END\n\
          {nsenter} --net=/proc/$LXC_PID/ns/net {ip} -batch - <<END\n\
@@ -60,11 +65,14 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
          link set eth0 up\n\
          route add default via {gateway}\n\
          END\n",
-        name = machine.name,
-        pid = quote(&places.init_pid().display().to_string()),
-        starts = quote(&places.starts().display().to_string()),
-        namespace = namespace.display(),
+        name = HostName::new(&machine.name)?,
+        pid = ShellWord::path(&places.init_pid())?,
+        starts = ShellWord::path(&places.starts())?,
+        namespace = ShellWord::path(namespace)?,
+        nsenter = tool("nsenter")?,
+        ip = tool("ip")?,
         port = machine.port(),
+        bridge = BRIDGE,
         mac = machine.mac(),
         address = machine.address(),
         prefix = Network::PREFIX_BITS,
@@ -73,10 +81,14 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
 }
 
 /// The /etc/hosts of every container of a lab.
-pub fn hosts_file(machines: &[Machine]) -> String {
-    let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
-    for machine in machines {
-        text.push_str(&format!("{} {}\n", machine.address(), machine.name));
-    }
-    text
+///
+/// # Errors
+/// For a name that is none of a host.
+pub fn hosts_file(machines: &[Machine]) -> anyhow::Result<Text<Hosts>> {
+    let own = compose!(Hosts, "127.0.0.1 localhost\n::1 localhost\n");
+    let line = |machine: &Machine| {
+        let name = HostName::new(&machine.name)?;
+        anyhow::Ok(compose!(Hosts, "{address} {name}\n", address = machine.address(), name = name))
+    };
+    Ok(own + machines.iter().map(line).collect::<anyhow::Result<Text<Hosts>>>()?)
 }

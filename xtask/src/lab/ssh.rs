@@ -8,6 +8,7 @@ use super::machine::Machine;
 use crate::guard::Make;
 use crate::host::rooted;
 use crate::host::shell::Command;
+use crate::host::syntax::{HostName, KeyLine, KnownHosts, Text, compose};
 
 /// A fresh key pair, as OpenSSH writes it.
 struct KeyPair {
@@ -32,17 +33,24 @@ pub fn key_files(machines: &[Machine], roots: &[std::path::PathBuf]) -> anyhow::
         return Ok(files);
     }
     let scratch = tempfile::tempdir().context("making a folder for fresh ssh keys")?;
-    let mut known_hosts = String::new();
+    let mut known: Vec<Text<KnownHosts>> = Vec::new();
     for ((machine, root), files) in machines.iter().zip(roots).zip(&mut files) {
         if !machine.template.ssh.accepts.is_empty() {
             let key = make_key(scratch.path(), &format!("{}-host", machine.name))?;
-            known_hosts.push_str(&format!("{},{} {}", machine.name, machine.address(), key.public));
+            known.push(compose!(
+                KnownHosts,
+                "{name},{address} {key}\n",
+                name = HostName::new(&machine.name)?,
+                address = machine.address(),
+                key = KeyLine::new(&key.public)?,
+            ));
             let owner = machine.host_ids(0, 0);
             let path = "/etc/ssh/ssh_host_ed25519_key";
             files.push(file(root, path, key.private, 0o600, owner));
             files.push(file(root, &format!("{path}.pub"), key.public, 0o644, owner));
         }
     }
+    let known_hosts = known.into_iter().collect::<Text<KnownHosts>>().into_string();
     let mut authorized = String::new();
     for ((machine, root), files) in machines.iter().zip(roots).zip(&mut files) {
         for client in &machine.template.ssh.clients {

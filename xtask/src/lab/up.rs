@@ -24,6 +24,7 @@ use crate::host::marked::{self, Standing};
 use crate::host::mount;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::patience;
+use crate::host::syntax::LxcConfig;
 use crate::manifest::VolumeKind;
 
 /// Room on the volumes' tmpfs beside the images themselves, in bytes.
@@ -156,7 +157,7 @@ impl Lab {
         guard.make(vec![live_file(&slot.dir(), place, machines)?])?;
         let roots: Vec<PathBuf> = places.iter().map(Places::root).collect();
         let keys = ssh::key_files(machines, &roots)?;
-        let hosts = network::hosts_file(machines);
+        let hosts = network::hosts_file(machines)?.into_string();
         let (mut containers, clock) = (Vec::new(), Arc::new(HeldClock::default()));
         for ((machine, places), keys) in machines.iter().zip(places).zip(keys) {
             let name = &machine.host_name;
@@ -166,8 +167,8 @@ impl Lab {
             things.push(file_in_root(machine, &places, "/etc/hosts", hosts.clone()));
             things.push(file_in_root(machine, &places, "/etc/hostname", format!("{}\n", machine.name)));
             things.extend(keys);
-            things.push(root_file(places.hook(), hook));
-            things.extend(lxc_folders(machine, &slot, &lxc_config(machine, &places, &host))?);
+            things.push(root_file(places.hook(), hook.into_string()));
+            things.extend(lxc_folders(machine, &slot, lxc_config(machine, &places, &host)?)?);
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
             let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });
@@ -378,10 +379,10 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
 }
 
 /// LXC's folder with the configuration, and a fresh folder for the live logs.
-fn lxc_folders(machine: &Machine, slot: &Slot, config: &str) -> anyhow::Result<Vec<Make>> {
+fn lxc_folders(machine: &Machine, slot: &Slot, config: LxcConfig) -> anyhow::Result<Vec<Make>> {
     log_folder::renew(&machine.log_dir(), slot.name())?;
     let folder = lxc::container_dir(&machine.host_name);
-    Ok(vec![Make::Marked { path: folder.clone(), mode: 0o755 }, root_file(folder.join("config"), config.to_owned())])
+    Ok(vec![Make::Marked { path: folder.clone(), mode: 0o755 }, root_file(folder.join("config"), config.into_string())])
 }
 
 fn root_file(path: PathBuf, content: String) -> Make {

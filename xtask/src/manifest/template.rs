@@ -588,15 +588,14 @@ fn check_run(step: Spanned<RunStep>, source: &Source) -> Result<RunStep, Error> 
     }
 }
 
-/// Characters that mean themselves to every reader of a command line.
-fn is_plain(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-_./:=,@%+".contains(character)
-}
-
 fn check_init(init: &Spanned<InitKey>, source: &Source) -> Result<Init, Error> {
     match init.get_ref() {
         InitKey::Name(name) if name == "systemd" => Ok(Init::Systemd),
-        InitKey::Command(argv) if argv.iter().any(|word| word.is_empty() || !word.chars().all(is_plain)) => {
+        InitKey::Command(argv)
+            if argv
+                .iter()
+                .any(|word| word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control())) =>
+        {
             Err(source.error_at(init, "LXC splits `init` at blanks and knows no quotes: put such words into a script"))
         }
         InitKey::Command(argv) if argv.first().is_some_and(|program| is_absolute_path(program)) => {

@@ -14,6 +14,7 @@ use crate::error::{Error, HostCause};
 use crate::fault::{Entry, Injection, Needs, Observed};
 use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
+use crate::host::syntax::compose;
 use crate::image::{self, Image, Progress};
 use crate::lab::{Container, ExecRequest, Lab, Machine};
 use crate::manifest::{Origin, Project, Template};
@@ -225,9 +226,9 @@ impl<'a> Trials<'a> {
     }
 }
 
-fn start_subject(lab: &Lab, target: &Container, subject: &str) -> anyhow::Result<()> {
-    let script = format!("exec >/dev/null 2>&1\n{subject}\n");
-    let argv = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+fn start_subject(lab: &Lab, target: &Container, subject: &'static str) -> anyhow::Result<()> {
+    let script = compose!(Shell, "exec >/dev/null 2>&1\n{subject}\n", subject = subject);
+    let argv = ["/bin/sh", "-c", script.as_script()].map(str::to_owned).to_vec();
     let streams_dir = lab.streams_dir().to_owned();
     let request = ExecRequest { argv, deadline: SUBJECT_DEADLINE.scaled(), streams_dir, ..ExecRequest::default() };
     let output = target.exec(&request)?;

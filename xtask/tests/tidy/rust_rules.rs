@@ -1,7 +1,7 @@
 //! What the rules see in Rust: who uses whom, who prints, what a mod.rs does, attributes.
 
 use super::text_rules::host_paths;
-use super::tokens::{Token, literals};
+use super::tokens::{Token, literals, tokens_and_literals};
 
 /// One path that leads to a module of the engine.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,6 +138,74 @@ pub fn unscaled(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
         let call = (word(at + 1), word(at + 2), word(at + 3));
         if token.text == "deadline" && call == ("(", "Duration", "::") && word(at + 4) != "ZERO" {
             found.push((token.line, format!("deadline(Duration::{}", word(at + 4))));
+        }
+    }
+    found
+}
+
+/// Signs of text that another program reads: packet filters, `ip -batch`, units, LXC's configuration, accounts and scripts.
+const FOREIGN: &[&str] = &[
+    "iifname ",
+    "oifname ",
+    "type filter hook",
+    "type nat hook",
+    "counter drop",
+    " -j ",
+    "COMMIT\\n",
+    "link add ",
+    "link set ",
+    "address add ",
+    "route add ",
+    "neigh add ",
+    "[Service]",
+    "[Unit]",
+    "Environment=",
+    "ExecStart",
+    "lxc.idmap",
+    "lxc.mount",
+    "lxc.hook",
+    "lxc.environment",
+    "#!/bin/sh",
+    "; do ",
+    "2>&1",
+    "</dev/null",
+    "<<END",
+    ":x:",
+];
+
+/// Strings that are composed of text for another program, and scripts that are handed to a shell, where neither is checked by its type.
+pub fn composed(text: &str) -> Vec<(usize, String)> {
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let tokens = tokens_and_literals(code);
+    let word = |at: usize| tokens.get(at).map_or("", |token: &Token<'_>| token.text);
+    let end_of = |begin: usize| {
+        let mut depth = 0;
+        (begin..tokens.len()).find(|at| {
+            depth += i32::from(["(", "["].contains(&word(*at))) - i32::from([")", "]"].contains(&word(*at)));
+            depth <= 0
+        })
+    };
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let is_macro = ["format", "write", "writeln", "concat"].contains(&token.text) && word(at + 1) == "!";
+        let opens = if is_macro { at + 2 } else { at + 1 };
+        if (is_macro || token.text == "push_str") && word(opens) == "(" {
+            let inside = &tokens[opens..end_of(opens).unwrap_or(opens)];
+            let literals = inside.iter().filter(|it| it.text.ends_with(['"', '#']));
+            let signs = literals.filter_map(|it| FOREIGN.iter().find(|sign| it.text.contains(**sign)));
+            found.extend(signs.take(1).map(|sign| (token.line, format!("{} of `{}`", token.text, sign.trim()))));
+        }
+        let is_shell = ["\"sh\"", "\"/bin/sh\"", "\"bash\"", "\"/bin/bash\""].contains(&token.text);
+        let flag = (at + 1..at + 8).find(|at| word(*at).starts_with('"'));
+        if let Some(flag) = flag.filter(|flag| is_shell && ["\"-c\"", "\"-ec\""].contains(&word(*flag))) {
+            let script = (flag..tokens.len()).find(|at| word(*at) == ",").map_or(flag, |comma| comma + 1);
+            let script = script + usize::from(word(script) == "&");
+            let is_constant = word(script).starts_with(['"', 'r'])
+                || word(script).chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let end = (script..tokens.len()).find(|at| [",", "]"].contains(&word(*at))).unwrap_or(script);
+            if !is_constant && !tokens[script..end].iter().any(|it| it.text == "as_script") {
+                found.push((token.line, format!("a shell that is handed `{}`", word(script))));
+            }
         }
     }
     found
@@ -296,6 +364,24 @@ mod tests {
             &[],
         );
         check("mod tests { const DEADLINE: Duration = Duration::ZERO; }", &[]);
+    }
+
+    #[test]
+    fn text_for_other_programs_is_seen() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<_> = composed(text).into_iter().map(|(_, what)| what).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("format!(\"iifname \\\"{port}\\\" drop\")", &["format of `iifname`"]);
+        check("writeln!(text, \"lxc.hook.x = {value}\")", &["writeln of `lxc.hook`"]);
+        check("lines.push_str(&format!(\"neigh add {a}\\n\"))", &["push_str of `neigh add`", "format of `neigh add`"]);
+        check("format!(\"[Service]\\n{}\", lines.concat())", &["format of `[Service]`"]);
+        check("compose!(Nft, \"iifname {port} drop\", port = port); format!(\"it has no lxc\")", &[]);
+        check("[\"/bin/sh\", \"-c\", &script, \"sh\"]", &["a shell that is handed `script`"]);
+        check("run(\"sh\", &[\"-c\".to_owned(), guarded])", &["a shell that is handed `guarded`"]);
+        check("[\"sh\", \"-c\", SCRIPT]; [\"sh\", \"-ec\", \"true\"]; [\"sh\", \"-c\", whole.as_script()]", &[]);
+        check("[\"tail\", \"-c\", &bytes]", &[]);
+        check("#[cfg(test)]\nmod tests { format!(\"oifname x\") }", &[]);
     }
 
     #[test]

@@ -25,7 +25,16 @@ pub fn literals(text: &str) -> Vec<Token<'_>> {
     pieces(text, Piece::Text)
 }
 
+/// The words, signs and literal texts of a Rust text, in their order.
+pub fn tokens_and_literals(text: &str) -> Vec<Token<'_>> {
+    pieces_of(text, &[Piece::Word, Piece::Text])
+}
+
 fn pieces(text: &str, wanted: Piece) -> Vec<Token<'_>> {
+    pieces_of(text, &[wanted])
+}
+
+fn pieces_of<'t>(text: &'t str, wanted: &[Piece]) -> Vec<Token<'t>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
     while let Some(next) = text[at..].chars().next() {
@@ -45,7 +54,7 @@ fn pieces(text: &str, wanted: Piece) -> Vec<Token<'_>> {
         } else {
             (next.len_utf8(), if next.is_whitespace() { Piece::Nothing } else { Piece::Word })
         };
-        if piece == wanted {
+        if wanted.contains(&piece) {
             tokens.push(Token { line, text: &rest[..length] });
         }
         line += rest[..length].matches('\n').count();

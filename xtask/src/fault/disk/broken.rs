@@ -58,10 +58,10 @@ impl Broken {
 
     /// Has a program in the container write a file to its disk, and read it past the page cache.
     fn write_and_read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
-        let script =
+        const SCRIPT: &str =
             r#"dd if=/dev/zero of="$1" bs=4096 count="$2" conv=fsync && dd if="$1" of=/dev/null bs=4096 iflag=direct"#;
         let blocks = (PROBE_BYTES / 4096).to_string();
-        let output = site.exec(&["/bin/sh", "-c", script, "probe", &volume.probe(), &blocks])?;
+        let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &blocks])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 

@@ -45,7 +45,7 @@ impl Inodes {
     /// Makes empty files in the container, some more than are to be free, and removes them. A redirection that fails does
     /// not end the shell unless it stands at a builtin of the special kind, as `:` is.
     fn make_files(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Made> {
-        let script = r#"i=0; status=0
+        const SCRIPT: &str = r#"i=0; status=0
             while [ $i -lt "$2" ] && [ $status = 0 ]; do
                 command true > "$1.$i" || status=$?
                 [ $status = 0 ] && i=$((i + 1))
@@ -53,7 +53,7 @@ impl Inodes {
             rm -f "$1".*
             echo $i"#;
         let count = (self.free + EXCESS).to_string();
-        let output = site.exec(&["/bin/sh", "-c", script, "probe", &volume.probe(), &count])?;
+        let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &count])?;
         let stdout = fs::read_to_string(output.stdout.path()).context("reading a program's output")?;
         let said = fs::read_to_string(output.stderr.path()).unwrap_or_default().trim().to_owned();
         if output.timed_out {

@@ -11,6 +11,7 @@ use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::cgroup::throttle_problem;
 use crate::host::patience::Deadline;
+use crate::host::syntax::compose;
 
 /// How long the rate is watched, each way.
 const WATCH: Duration = Duration::from_millis(400);
@@ -80,12 +81,15 @@ impl Slow {
     }
 
     /// Time that a script takes which has the probe as `$1`, the size of a block as `$2`, and how many as `$3`.
-    fn timed(&self, site: &Site<'_>, volume: &Volume, script: &str) -> anyhow::Result<Duration> {
+    fn timed(&self, site: &Site<'_>, volume: &Volume, script: &'static str) -> anyhow::Result<Duration> {
         let (bytes, shortest) = self.watched();
-        let script =
-            format!("read -r begin rest < /proc/uptime; {script}; read -r end rest < /proc/uptime; echo $begin $end");
+        let script = compose!(
+            Shell,
+            "read -r begin rest < /proc/uptime; {script}; read -r end rest < /proc/uptime; echo $begin $end",
+            script = script,
+        );
         let (block, blocks) = (BLOCK_BYTES.to_string(), (bytes / BLOCK_BYTES).to_string());
-        let argv = ["/bin/sh", "-ec", &script, "probe", &volume.probe(), &block, &blocks];
+        let argv = ["/bin/sh", "-ec", script.as_script(), "probe", &volume.probe(), &block, &blocks];
         let output = site.exec_within(&argv, shortest * 2 + PATIENCE.scaled())?;
         let took = std::fs::read_to_string(output.stdout.path()).ok().and_then(|text| time_between(&text));
         match took {

@@ -94,9 +94,9 @@ impl Volume {
 
     /// Tries to write this much more in the container; says what came of it.
     pub fn write(&self, site: &Site<'_>, bytes: u64) -> anyhow::Result<Result<(), String>> {
-        let script = r#"dd if=/dev/zero of="$1" bs=4096 count="$2"; status=$?; rm -f "$1"; exit $status"#;
+        const SCRIPT: &str = r#"dd if=/dev/zero of="$1" bs=4096 count="$2"; status=$?; rm -f "$1"; exit $status"#;
         let blocks = bytes.div_ceil(4096).to_string();
-        let output = site.exec(&["/bin/sh", "-c", script, "probe", &self.probe(), &blocks])?;
+        let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &self.probe(), &blocks])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 }

@@ -115,7 +115,7 @@ impl Delay {
             );
             return Err(usage(message));
         }
-        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
+        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.to_string() }];
         site.note(undo.clone())?;
         self.undo = undo;
         self.qdisc().set(network, &port)

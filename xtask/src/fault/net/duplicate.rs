@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
@@ -50,7 +51,7 @@ impl Duplicate {
         if let Some(means) = self.means.get() {
             return Ok(*means);
         }
-        let filter = self.filter.problem(&Rules::from(&self.rules("lo")));
+        let filter = self.filter.problem(&Rules::from(&self.rules(&DeviceName::LOOPBACK)));
         let means = match filter {
             None => Means::Filter,
             Some(filter) => match self.qdisc().problem() {
@@ -77,15 +78,18 @@ impl Duplicate {
         }
     }
 
-    fn rules(&self, port: &str) -> String {
-        let last = self.percent - 1; // of as many as there are percents
-        format!(
+    fn rules(&self, port: &DeviceName) -> Text<Nft> {
+        compose!(
+            Nft,
             "chain egress {{\n\
-             type filter hook egress device \"{port}\" priority 0\n\
-             meta mark {COPY_MARK} accept\n\
-             meta protocol {{ ip, ip6 }} numgen random mod 100 <= {last} meta mark set {COPY_MARK} counter \
-             dup to \"{port}\" meta mark set 0\n\
-             }}\n"
+             type filter hook egress device {port} priority 0\n\
+             meta mark {mark} accept\n\
+             meta protocol {{ ip, ip6 }} numgen random mod 100 <= {last} meta mark set {mark} counter \
+             dup to {port} meta mark set 0\n\
+             }}\n",
+            port = *port,
+            mark = COPY_MARK,
+            last = self.percent - 1, // of as many as there are percents
         )
     }
 }
@@ -112,7 +116,7 @@ impl Effect for Duplicate {
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let (network, port) = (site.lab.network(), site.container.machine().port());
         if self.means()? == Means::Netem {
-            let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
+            let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.to_string() }];
             site.note(undo.clone())?;
             self.undo = undo;
             return self.qdisc().set(network, &port);
@@ -156,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_not_copied_again() {
-        let rules = Duplicate::new(30).rules("port12");
+        let rules = Duplicate::new(30).rules(&DeviceName::port(12));
         let lines: Vec<&str> = rules.lines().collect();
         assert_eq!(lines[2], "meta mark 0xe2ec accept", "{rules}");
         assert!(lines[3].contains("meta mark set 0xe2ec counter dup to \"port12\" meta mark set 0"), "{rules}");

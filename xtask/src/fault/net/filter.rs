@@ -11,6 +11,7 @@ use crate::fault::injection::usage;
 use crate::host::iptables;
 use crate::host::netns::NetworkPlace;
 use crate::host::nft::Table;
+use crate::host::syntax::{Iptables, Nft, Text, compose};
 use crate::host::undo::Undo;
 
 /// What travels: without it, a peer still learns the hardware address, and hears a healed link at once.
@@ -40,7 +41,7 @@ enum Way {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// The chains of a table of nft.
-    pub nft: String,
+    pub nft: Text<Nft>,
     /// The same in words of iptables, for kernels whose nft lacks a part; not everything can be said in them.
     pub iptables: Option<IptablesRules>,
 }
@@ -53,11 +54,11 @@ pub struct IptablesRules {
     /// The kernel's chain that leads to them.
     pub hook: &'static str,
     /// Each without its chain.
-    pub rules: Vec<String>,
+    pub rules: Vec<Text<Iptables>>,
 }
 
-impl From<&String> for Rules {
-    fn from(nft: &String) -> Self {
+impl From<&Text<Nft>> for Rules {
+    fn from(nft: &Text<Nft>) -> Self {
         Self { nft: nft.clone(), iptables: None }
     }
 }
@@ -267,6 +268,12 @@ fn chain_of(table: &str, hook: &str, name: String) -> iptables::Chain {
 const PRIORITY_ON_BRIDGE: i32 = -200;
 
 /// A chain of filters on a bridge with these rules, each ended by a line's end.
-pub fn chain(hook: &str, rules: &str) -> String {
-    format!("chain {hook} {{\ntype filter hook {hook} priority {PRIORITY_ON_BRIDGE}\n{rules}}}\n")
+pub fn chain(hook: &'static str, rules: &Text<Nft>) -> Text<Nft> {
+    compose!(
+        Nft,
+        "chain {hook} {{\ntype filter hook {hook} priority {priority}\n{rules}}}\n",
+        hook = hook,
+        priority = PRIORITY_ON_BRIDGE,
+        rules = *rules,
+    )
 }

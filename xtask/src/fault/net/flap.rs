@@ -14,6 +14,7 @@ use crate::host::iptables::UNDELAYED;
 use crate::host::netns::NetworkNamespace;
 use crate::host::nft::Table;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::Arrivals;
 
 const FAMILY: &str = "bridge";
@@ -64,7 +65,7 @@ impl Flapper {
 struct Work {
     network: NetworkNamespace,
     table: String,
-    rules: String,
+    rules: Text<Nft>,
     down: Duration,
     up: Duration,
 }
@@ -115,14 +116,15 @@ impl Flap {
 }
 
 /// All that passes the port, whoever sends it.
-fn rules(port: &str) -> String {
-    chain("prerouting", &format!("iifname \"{port}\" {TRAVELS} counter drop\n"))
-        + &chain("postrouting", &format!("oifname \"{port}\" {TRAVELS} counter drop\n"))
+fn rules(port: &DeviceName) -> Text<Nft> {
+    let from = compose!(Nft, "iifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
+    let to = compose!(Nft, "oifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
+    chain("prerouting", &from) + chain("postrouting", &to)
 }
 
 impl Effect for Flap {
     fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&rules("port0"), "`modprobe nf_tables_bridge`")
+        self.filter.supported(&rules(&DeviceName::port(0)), "`modprobe nf_tables_bridge`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn both_directions_are_cut() {
-        let rules = rules("port12");
+        let rules = rules(&DeviceName::port(12));
         assert!(rules.contains("iifname \"port12\"") && rules.contains("oifname \"port12\""), "{rules}");
     }
 }

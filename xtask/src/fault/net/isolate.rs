@@ -10,6 +10,7 @@ use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::nft::Table;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::undo::Undo;
 
 const FAMILY: &str = "bridge";
@@ -115,10 +116,10 @@ fn table_name(site: &Site<'_>) -> String {
 }
 
 /// All that passes the port, from other ports and from the bridge's own machine.
-fn rules(port: &str) -> String {
-    let from = format!("iifname \"{port}\" counter drop\n");
-    let to = format!("oifname \"{port}\" counter drop\n");
-    chain("forward", &format!("{from}{to}")) + &chain("input", &from) + &chain("output", &to)
+fn rules(port: &DeviceName) -> Text<Nft> {
+    let from = compose!(Nft, "iifname {port} counter drop\n", port = *port);
+    let to = compose!(Nft, "oifname {port} counter drop\n", port = *port);
+    chain("input", &from) + chain("output", &to) + chain("forward", &(from + to))
 }
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_way_through_the_port_is_shut() {
-        let rules = rules("port12");
+        let rules = rules(&DeviceName::port(12));
         assert_eq!(rules.matches("iifname \"port12\" counter drop").count(), 2, "{rules}");
         assert_eq!(rules.matches("oifname \"port12\" counter drop").count(), 2, "{rules}");
         // Behind br_netfilter, which is at 0, it would be passed over.

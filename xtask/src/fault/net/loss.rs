@@ -5,6 +5,7 @@ use super::peer::{expect_up, until_healed};
 use super::tally::{Happens, Tally};
 use crate::fault::effect::{Effect, Lasted, Site};
 use crate::host::iptables::UNDELAYED;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 
 /// A bad link.
 pub struct Loss {
@@ -36,18 +37,25 @@ impl Loss {
     }
 
     /// All that leaves through the port passes one chain, so that one counter counts it.
-    fn rules(&self, port: &str) -> String {
+    fn rules(&self, port: &DeviceName) -> Text<Nft> {
         let lost = match self.which {
-            Which::Random { percent } => format!("numgen random mod 100 <= {}", percent - 1),
-            Which::Nth { every } => format!("numgen inc mod {every} {}", every - 1),
+            Which::Random { percent } => compose!(Nft, "numgen random mod 100 <= {last}", last = percent - 1),
+            Which::Nth { every } => compose!(Nft, "numgen inc mod {every} {last}", every = every, last = every - 1),
         };
-        chain("postrouting", &format!("oifname \"{port}\" {TRAVELS} {lost} counter drop\n"))
+        let rule = compose!(
+            Nft,
+            "oifname {port} {travels} {lost} counter drop\n",
+            port = *port,
+            travels = TRAVELS,
+            lost = lost,
+        );
+        chain("postrouting", &rule)
     }
 }
 
 impl Effect for Loss {
     fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules("port0"), "`modprobe -a nf_tables_bridge nft_numgen`")
+        self.filter.supported(&self.rules(&DeviceName::port(0)), "`modprobe -a nf_tables_bridge nft_numgen`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -90,10 +98,10 @@ mod tests {
 
     #[test]
     fn the_rule_says_which_packets_and_only_those_to_the_port() {
-        let rules = Loss::random(30).rules("port12");
+        let rules = Loss::random(30).rules(&DeviceName::port(12));
         assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } numgen random mod 100 <= 29 counter drop"));
         assert!(
-            Loss::nth(3).rules("port12").contains(" numgen inc mod 3 2 counter drop\n"),
+            Loss::nth(3).rules(&DeviceName::port(12)).contains(" numgen inc mod 3 2 counter drop\n"),
             "the third, not the first"
         );
     }

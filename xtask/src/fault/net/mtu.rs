@@ -7,6 +7,7 @@ use super::peer::{Peer, answers, expect_up, present, side_by_side, until_healed}
 use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::HEADER_BYTES;
 
 /// So many packets of each length are sent.
@@ -24,10 +25,16 @@ impl MtuHole {
         Self { bytes, filter: Filter::on_bridge("net.mtu-hole"), peers: Vec::new() }
     }
 
-    fn rules(&self, port: &str) -> String {
+    fn rules(&self, port: &DeviceName) -> Text<Nft> {
         // The length of a packet on a bridge is that of what its frame carries.
-        let bytes = self.bytes;
-        chain("postrouting", &format!("oifname \"{port}\" {TRAVELS} meta length > {bytes} counter drop\n"))
+        let rule = compose!(
+            Nft,
+            "oifname {port} {travels} meta length > {bytes} counter drop\n",
+            port = *port,
+            travels = TRAVELS,
+            bytes = self.bytes,
+        );
+        chain("postrouting", &rule)
     }
 
     /// How many packets of the longest that pass arrive, and how many of the next longer.
@@ -68,7 +75,7 @@ impl MtuHole {
 
 impl Effect for MtuHole {
     fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules("port0"), "`modprobe nf_tables_bridge`")
+        self.filter.supported(&self.rules(&DeviceName::port(0)), "`modprobe nf_tables_bridge`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -123,7 +130,7 @@ mod tests {
 
     #[test]
     fn only_what_is_longer_is_dropped() {
-        let rules = MtuHole::new(1000).rules("port12");
+        let rules = MtuHole::new(1000).rules(&DeviceName::port(12));
         assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } meta length > 1000 counter drop"), "{rules}");
     }
 }

@@ -7,6 +7,7 @@ use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, expect_up, is_down, side_by_side, until_healed};
 use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::PAYLOAD_BYTES_MIN;
 use crate::lab::Container;
 
@@ -93,20 +94,31 @@ fn came(site: &Site<'_>, peer: &Peer) -> anyhow::Result<Came> {
 }
 
 /// What passes the container's port, from or to everybody, or the port of one other.
-fn rules(lost: Direction, port: &str, other: Option<&str>) -> String {
+fn rules(lost: Direction, port: &DeviceName, other: Option<&DeviceName>) -> Text<Nft> {
     let (hook, own, others) = match lost {
         Direction::Inbound => ("postrouting", "oifname", "iifname"),
         Direction::Outbound => ("prerouting", "iifname", "oifname"),
     };
+    let own = compose!(Nft, "{own} {port}", own = own, port = *port);
     match other {
-        None => chain(hook, &format!("{own} \"{port}\" {TRAVELS} counter drop\n")),
-        Some(other) => chain("forward", &format!("{own} \"{port}\" {others} \"{other}\" {TRAVELS} counter drop\n")),
+        None => chain(hook, &compose!(Nft, "{own} {travels} counter drop\n", own = own, travels = TRAVELS)),
+        Some(other) => {
+            let rule = compose!(
+                Nft,
+                "{own} {others} {other} {travels} counter drop\n",
+                own = own,
+                others = others,
+                other = *other,
+                travels = TRAVELS,
+            );
+            chain("forward", &rule)
+        }
     }
 }
 
 impl Effect for Oneway {
     fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&rules(self.lost, "port0", None), "`modprobe nf_tables_bridge`")
+        self.filter.supported(&rules(self.lost, &DeviceName::port(0), None), "`modprobe nf_tables_bridge`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -131,7 +143,7 @@ impl Effect for Oneway {
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let other = self.other(site)?.map(|other| other.machine().port());
-        let rules = rules(self.lost, &site.container.machine().port(), other.as_deref());
+        let rules = rules(self.lost, &site.container.machine().port(), other.as_ref());
         self.filter.make(site, &rules)
     }
 
@@ -187,20 +199,20 @@ mod tests {
 
     #[test]
     fn one_direction_alone_is_cut() {
-        let check = |lost, other, expected: &str| {
-            let rules = rules(lost, "port12", other);
+        let check = |lost, other: Option<DeviceName>, expected: &str| {
+            let rules = rules(lost, &DeviceName::port(12), other.as_ref());
             assert!(rules.contains(expected) && rules.matches("drop").count() == 1, "{rules}");
         };
         check(Direction::Inbound, None, "hook postrouting priority -200\noifname \"port12\" ether");
         check(Direction::Outbound, None, "hook prerouting priority -200\niifname \"port12\" ether");
         check(
             Direction::Inbound,
-            Some("port13"),
+            Some(DeviceName::port(13)),
             "hook forward priority -200\noifname \"port12\" iifname \"port13\" ether",
         );
         check(
             Direction::Outbound,
-            Some("port13"),
+            Some(DeviceName::port(13)),
             "hook forward priority -200\niifname \"port12\" oifname \"port13\" ether",
         );
     }

@@ -11,6 +11,7 @@ use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until
 use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;
 
 /// How long no answer has to come at least, before there counts as being none.
@@ -133,12 +134,20 @@ fn between(groups: &[Vec<usize>]) -> BTreeSet<(usize, usize)> {
     pairs
 }
 
-fn rules(pairs: &[(String, String)]) -> String {
-    let both = |(one, other): &(String, String)| {
-        let way = |from: &str, to: &str| format!("iifname \"{from}\" oifname \"{to}\" {TRAVELS} counter drop\n");
-        way(one, other) + &way(other, one)
+fn rules(pairs: &[(DeviceName, DeviceName)]) -> Text<Nft> {
+    let both = |(one, other): &(DeviceName, DeviceName)| {
+        let way = |from: &DeviceName, to: &DeviceName| {
+            compose!(
+                Nft,
+                "iifname {from} oifname {to} {travels} counter drop\n",
+                from = *from,
+                to = *to,
+                travels = TRAVELS,
+            )
+        };
+        way(one, other) + way(other, one)
     };
-    chain("forward", &pairs.iter().map(both).collect::<String>())
+    chain("forward", &pairs.iter().map(both).collect::<Text<Nft>>())
 }
 
 fn counted(pairs: &[Pair], what: &str) -> String {
@@ -148,7 +157,7 @@ fn counted(pairs: &[Pair], what: &str) -> String {
 
 impl Effect for Partition {
     fn supported(&self) -> anyhow::Result<()> {
-        let rules = rules(&[("port1".into(), "port2".into())]);
+        let rules = rules(&[(DeviceName::port(1), DeviceName::port(2))]);
         self.filter.supported(&rules, "`modprobe nf_tables_bridge`")
     }
 
@@ -281,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_cut_both_ways() {
-        let rules = rules(&[("port11".into(), "port12".into())]);
+        let rules = rules(&[(DeviceName::port(11), DeviceName::port(12))]);
         for way in ["iifname \"port11\" oifname \"port12\"", "iifname \"port12\" oifname \"port11\""] {
             assert_eq!(rules.matches(way).count(), 1, "{rules}");
         }

@@ -12,6 +12,7 @@ use crate::fault::injection::usage;
 use crate::host::iptables::{STAGES, queue_rules};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
+use crate::host::syntax::DeviceName;
 use crate::host::volley::Lane;
 use crate::host::{nft, tc};
 use crate::lab::Container;
@@ -149,7 +150,7 @@ impl Peer {
     }
 
     /// The name of its port on the bridge; the bridge itself has none.
-    pub fn port(&self) -> Option<String> {
+    pub fn port(&self) -> Option<DeviceName> {
         self.container.as_ref().map(|container| container.machine().port())
     }
 

@@ -7,6 +7,7 @@ use super::peer::{CLOSED_PORT, Peer, expect_up, ms, present, side_by_side, until
 use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{DeviceName, Nft, Text, compose};
 
 /// How long no answer has to come from a blocked port at least, before there counts as being none.
 const SILENCE: Deadline = Deadline::from_millis(100);
@@ -26,9 +27,14 @@ impl PortBlock {
         Self { port, filter: Filter::on_bridge("net.port-block"), peers: Vec::new() }
     }
 
-    fn rules(&self, port: &str) -> String {
-        let number = self.port;
-        chain("postrouting", &format!("oifname \"{port}\" meta l4proto tcp th dport {number} counter drop\n"))
+    fn rules(&self, port: &DeviceName) -> Text<Nft> {
+        let rule = compose!(
+            Nft,
+            "oifname {port} meta l4proto tcp th dport {number} counter drop\n",
+            port = *port,
+            number = self.port,
+        );
+        chain("postrouting", &rule)
     }
 
     /// Another port, which is not blocked.
@@ -79,7 +85,7 @@ impl PortBlock {
 
 impl Effect for PortBlock {
     fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules("port0"), "`modprobe nf_tables_bridge`")
+        self.filter.supported(&self.rules(&DeviceName::port(0)), "`modprobe nf_tables_bridge`")
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -127,7 +133,7 @@ mod tests {
 
     #[test]
     fn one_port_is_blocked_and_another_one_is_compared() {
-        let rules = PortBlock::new(80).rules("port12");
+        let rules = PortBlock::new(80).rules(&DeviceName::port(12));
         assert!(rules.contains("oifname \"port12\" meta l4proto tcp th dport 80 counter drop"), "{rules}");
         assert_ne!(PortBlock::new(CLOSED_PORT).other(), CLOSED_PORT);
     }

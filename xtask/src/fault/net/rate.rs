@@ -204,7 +204,7 @@ impl Effect for Rate {
             return self.helper.start(site, &words);
         }
         let (network, port) = (site.lab.network(), site.container.machine().port());
-        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.clone() }];
+        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.to_string() }];
         site.note(undo.clone())?;
         self.undo = undo;
         self.qdisc().set(network, &port)

@@ -11,6 +11,7 @@ use super::peer::{Peer, answers, expect_up, network_of, side_by_side, until_heal
 use crate::fault::effect::{Effect, Lasted, Site};
 use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
+use crate::host::syntax::{Iptables, Nft, Text, compose};
 
 /// How long a connection may take to come about, or to break.
 const PATIENCE: Deadline = Deadline::from_secs(5);
@@ -132,15 +133,21 @@ impl Reset {
 
     /// Rules for what comes from others and is no reset itself: those tell the container that its end is broken too.
     fn rules(&self) -> Rules {
-        let of_nft = self.port.map_or_else(String::new, |port| format!("tcp dport {port} "));
-        let of_iptables = self.port.map_or_else(String::new, |port| format!("--dport {port} "));
-        let nft = format!(
+        let of_nft = self.port.map(|port| compose!(Nft, "tcp dport {port} ", port = port));
+        let of_iptables = self.port.map(|port| compose!(Iptables, "--dport {port} ", port = port));
+        let nft = compose!(
+            Nft,
             "chain input {{\n\
              type filter hook input priority 0\n\
-             iifname != \"lo\" meta l4proto tcp {of_nft}tcp flags & rst == 0 counter reject with tcp reset\n\
-             }}\n"
+             iifname != \"lo\" meta l4proto tcp {only}tcp flags & rst == 0 counter reject with tcp reset\n\
+             }}\n",
+            only = of_nft.into_iter().collect::<Text<Nft>>(),
         );
-        let rule = format!("! -i lo -p tcp {of_iptables}! --tcp-flags RST RST -j REJECT --reject-with tcp-reset");
+        let rule = compose!(
+            Iptables,
+            "! -i lo -p tcp {only}! --tcp-flags RST RST -j REJECT --reject-with tcp-reset",
+            only = of_iptables.into_iter().collect::<Text<Iptables>>(),
+        );
         Rules { nft, iptables: Some(IptablesRules { table: "filter", hook: "INPUT", rules: vec![rule] }) }
     }
 
@@ -240,13 +247,13 @@ mod tests {
     #[test]
     fn resets_themselves_pass_and_so_does_what_a_machine_says_to_itself() {
         let rules = Reset::new(None).rules();
-        let iptables = rules.iptables.unwrap().rules.concat();
+        let iptables = rules.iptables.unwrap().rules.into_iter().collect::<Text<Iptables>>();
         assert!(iptables.starts_with("! -i lo -p tcp ! --tcp-flags RST RST -j REJECT"), "{iptables}");
         let rules = rules.nft;
         let rule = "iifname != \"lo\" meta l4proto tcp tcp flags & rst == 0 counter reject with tcp reset";
         assert!(rules.contains(rule), "{rules}");
         assert!(Reset::new(Some(80)).rules().nft.contains(" tcp dport 80 tcp flags"), "one port alone");
-        let iptables = Reset::new(Some(80)).rules().iptables.unwrap().rules.concat();
+        let iptables = Reset::new(Some(80)).rules().iptables.unwrap().rules.into_iter().collect::<Text<Iptables>>();
         assert!(iptables.contains("-p tcp --dport 80 ! --tcp-flags"), "{iptables}");
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::host::packages::WayToRoot;
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, quote, search_path, which};
+use crate::host::shell::{Command, search_path, which};
+use crate::host::syntax::{ShellWord, compose};
 
 /// What became of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,15 +121,22 @@ impl Trials {
     }
 
     /// `first` is the try that failed when the script could not even begin.
-    fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &str, first: &str) {
+    fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &'static str, first: &str) {
         if enter.first().is_some_and(|program| which(program).is_none()) {
             return;
         }
         let sudo: &[&str] = if way_to_root == WayToRoot::Sudo { &["sudo", "-n"] } else { &[] };
         let deadline = TRIAL_DEADLINE.scaled().as_secs_f64().to_string();
         // Tools of administration are not in everybody's PATH; sudo's own comes before that of its user.
-        let whole = format!("export PATH=\"$PATH\":{}\n{PRELUDE}{script}", quote(&search_path()));
-        let words = [sudo, &["timeout", "-s", "KILL", &deadline], enter, &["sh", "-c", &whole]].concat();
+        let Ok(folders) = ShellWord::new(&search_path()) else { return }; // no environment holds a zero byte
+        let whole = compose!(
+            Shell,
+            "export PATH=\"$PATH\":{folders}\n{prelude}{script}",
+            folders = folders,
+            prelude = PRELUDE,
+            script = script,
+        );
+        let words = [sudo, &["timeout", "-s", "KILL", &deadline], enter, &["sh", "-c", whole.as_script()]].concat();
         let command = Command::new(words[0]).args(&words[1..]);
         let command = command.deadline(TRIAL_DEADLINE.scaled() + KILL_DEADLINE.scaled());
         match command.output() {

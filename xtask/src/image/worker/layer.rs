@@ -15,6 +15,7 @@ use super::{clean, debian, files, python, users};
 use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::shell::Command;
+use crate::host::syntax::Text;
 use crate::host::userns::UserNamespace;
 use crate::image::recipe::{Base, Recipe, Sources};
 use crate::image::store::{FORMAT_VERSION, LayerRecord};
@@ -135,7 +136,7 @@ fn fill(spec: &BuildSpec, place: &Workplace, sandbox: &Sandbox<'_>) -> anyhow::R
         match command {
             RunStep::Shell(line) => {
                 step(sandbox.log(), &format!("run {line}"))?;
-                sandbox.run(["/bin/sh", "-ec", line])?;
+                sandbox.run(["/bin/sh", "-ec", Text::as_written(line).as_script()])?;
             }
             RunStep::Program(argv) => {
                 step(sandbox.log(), &format!("run {}", argv.join(" ")))?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::files;
+use crate::host::syntax::{AccountField, compose};
 use crate::image::tree;
 use crate::manifest::{IdRange, UserEntry};
 
@@ -71,9 +72,16 @@ pub fn add(root: &Path, users: &[UserEntry], ids: IdRange) -> anyhow::Result<()>
         for further in groups {
             group = with_member(&group, further, name)?;
         }
-        passwd += &format!("{name}:x:{uid}:{uid}::/home/{name}:{shell}\n");
-        group += &format!("{name}:x:{uid}:\n");
-        shadow += &format!("{name}:*::0:99999:7:::\n"); // '*': no password fits, but keys do
+        let (name, shell) = (AccountField::new(name)?, AccountField::new(shell)?);
+        passwd += &compose!(
+            Accounts,
+            "{name}:x:{uid}:{uid}::/home/{name}:{shell}\n",
+            name = name,
+            uid = *uid,
+            shell = shell,
+        );
+        group += &compose!(Accounts, "{name}:x:{uid}:\n", name = name, uid = *uid);
+        shadow += &compose!(Accounts, "{name}:*::0:99999:7:::\n", name = name); // '*': no password fits, but keys do
     }
     write(root, "/etc/passwd", &passwd, 0o644, Owner::ROOT, ids)?;
     write(root, "/etc/group", &group, 0o644, Owner::ROOT, ids)?;
