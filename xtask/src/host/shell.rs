@@ -349,6 +349,7 @@ impl Command {
             unsafe {
                 command.pre_exec(move || {
                     die_with(caller)?;
+                    keep_no_files_above(2);
                     join.as_ref().map_or(Ok(0), |join| nix::unistd::write(join, b"0"))?;
                     Ok(())
                 });
@@ -508,7 +509,9 @@ pub fn search_path() -> String {
 /// Replaces this process by a command; comes back only when that failed.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
-    std::process::Command::new(program).args(args).exec()
+    let mut command = std::process::Command::new(program);
+    hand_on_streams_only(&mut command);
+    command.args(args).exec()
 }
 
 /// What a program took from its start to its end.
@@ -562,7 +565,9 @@ pub fn run_interactive(program: &str, args: &[String]) -> anyhow::Result<i32> {
 /// When it cannot be started.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow::Result<i32> {
-    let status = std::process::Command::new(program).args(args).current_dir(dir).status();
+    let mut command = std::process::Command::new(program);
+    hand_on_streams_only(&mut command);
+    let status = command.args(args).current_dir(dir).status();
     status.map(shell_status).with_context(|| format!("starting {program} {}", args.join(" ")))
 }
 
@@ -574,6 +579,7 @@ pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow:
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn status_at_terminal(program: &OsStr, args: &[OsString]) -> anyhow::Result<i32> {
     let mut command = std::process::Command::new(program);
+    hand_on_streams_only(&mut command);
     let status = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).status();
     status.map(shell_status).with_context(|| format!("starting {}", program.display()))
 }
@@ -721,13 +727,48 @@ fn die_with(parent: Pid) -> io::Result<()> {
     }
 }
 
-/// Has the kernel close every file above this number when the program starts: what the engine was itself handed by
-/// whoever started it must not stay open in what outlives it. A kernel before 5.11 cannot; it then stays open.
+/// Has the kernel close every file but the three streams when the program of this command starts.
+fn hand_on_streams_only(command: &mut std::process::Command) {
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            keep_no_files_above(2);
+            Ok(())
+        });
+    }
+}
+
+/// Has the kernel close every file above this number when the program starts. A kernel before 5.11 cannot: there
+/// [`hand_on_no_files`] has marked what the engine was handed, and the engine marks whatever it opens.
 fn keep_no_files_above(last: u32) {
     // SAFETY: a system call on numbers; it touches no memory.
     unsafe {
         nix::libc::syscall(nix::libc::SYS_close_range, last + 1, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
     }
+}
+
+/// Keeps what this process was handed open, beside its three streams, from every program that it will start: a folder of the host
+/// that whoever started the engine had open would be a way out of a container. To be called before anything else, and before any thread.
+pub fn hand_on_no_files() {
+    keep_no_files_above(2);
+    // The kernel may not know that call.
+    let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for number in numbers.filter(|number| *number > 2).collect::<Vec<_>>() {
+        // SAFETY: a system call on numbers. One of them is that of the folder that was listed, which is closed by now.
+        unsafe {
+            nix::libc::fcntl(number, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// The name of a standard stream of this process that is a folder: whoever is handed it reaches the files around it.
+#[must_use]
+pub fn stream_on_a_folder() -> Option<&'static str> {
+    let is_folder =
+        |number: &usize| std::fs::metadata(format!("/proc/self/fd/{number}")).is_ok_and(|found| found.is_dir());
+    let number = (0..3).find(is_folder)?;
+    ["standard input", "standard output", "standard error"].get(number).copied()
 }
 
 #[cfg(test)]
@@ -774,6 +815,17 @@ mod tests {
     fn a_missing_program_names_the_cure() {
         let error = Command::new("no-such-program-here").run().unwrap_err();
         assert!(error.to_string().contains("cargo xtask setup"), "{error}");
+    }
+
+    #[test]
+    fn programs_are_handed_their_streams_and_no_other_file() {
+        let root = File::open("/").unwrap();
+        let open = nix::fcntl::fcntl(&root, nix::fcntl::FcntlArg::F_DUPFD(50)).unwrap(); // nothing closes it at a start
+        let script = format!("[ ! -e /proc/self/fd/{open} ]");
+        Command::new("sh").args(["-c", &script]).run().unwrap();
+        assert_eq!(run_interactive("sh", &["-c".to_owned(), script.clone()]).unwrap(), 0);
+        assert_eq!(status_at_terminal("sh".as_ref(), &["-c".into(), script.into()]).unwrap(), 0);
+        nix::unistd::close(open).unwrap();
     }
 
     #[test]

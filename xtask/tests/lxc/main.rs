@@ -6,6 +6,7 @@ mod again;
 mod alone;
 mod as_user;
 mod blame;
+mod boundaries;
 mod browser;
 mod budgets;
 mod chaos;

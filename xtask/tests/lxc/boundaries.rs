@@ -1,0 +1,86 @@
+//! What crosses the boundary between the host and a lab: texts that other programs read, open files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use xtask::host::shell::{Command, Output};
+
+use super::common::{Host, e2e_args, engine, said, with_slot};
+use super::project::Project;
+
+/// The engine, called by a shell that has a folder of the host open beside its three streams.
+fn with_an_open_folder(project: &Path, words: &[String]) -> Output {
+    let script = "exec 9</ 7<>/dev/null; exec \"$@\"";
+    let engine = env!("CARGO_BIN_EXE_xtask");
+    let command = Command::new("sh").args(["-c", script, "sh", engine]).args(words).dir(project);
+    command.deadline(Duration::from_secs(120)).output().unwrap()
+}
+
+#[test]
+fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
+    let _host = Host::take();
+    let environment = [
+        ("QUOTED", "\"a\""),
+        ("APOSTROPHE", "it's"),
+        ("BLANKS", "a  b"),
+        ("HASH", "# lxc.hook.pre-start = /bin/touch /x"),
+        ("EQUALS", "=a=b="),
+        ("PERCENT", "%n %%"),
+        ("SHELL_TEXT", "$HOME `id` $(id) ; & |"),
+        ("BACKSLASH", "a\\nb\\"),
+        ("LETTERS", "é漢\u{1f600}"),
+        ("EMPTY", ""),
+    ];
+    let init = ["/bin/sh", "/app", "a\"b", "it's", "\"q\"", "#c", "$HOME", "%n", "\\", "é", "'"];
+    let mut template = format!(
+        "from = \"mini\"\ninit = {}\nrun = [\"ls -l /proc/self/fd > /fds-of-build\"]\n\
+         [[files]]\nsource = \"app\"\ntarget = \"/app\"\nmode = \"0755\"\n[environment]\n",
+        json!(init)
+    );
+    for (name, value) in environment {
+        template.push_str(&format!("{name} = {}\n", json!(value)));
+    }
+    let project = Project::new(&template);
+    project.template("odd", &template, "while :; do sleep 1000; done\n");
+    let body = format!(
+        r"
+    def lines(*words):
+        return a.exec(list(words)).stdout_text.split('\n')
+    def words(path):
+        return [word.decode() for word in a.exec(['cat', path]).stdout.split(b'\0')[:-1]]
+    assert words('/proc/1/cmdline') == {init}, words('/proc/1/cmdline')
+    for name, value in {environment}:
+        for place, found in [('process 1', words('/proc/1/environ')), ('a program', words('/proc/self/environ'))]:
+            assert name + '=' + value in found, (place, name, found)
+    for place in ['/proc/1/fd', '/proc/self/fd', '/fds-of-build']:
+        found = a.exec(['ls', '-l', place] if place.startswith('/proc') else ['cat', place]).stdout_text
+        print(place, found, flush=True)
+        assert ' 9 -> ' not in found and ' 7 -> /dev/null' not in found and '-> /\n' not in found, found
+    own = {{name: os.readlink('/proc/self/fd/' + name) for name in os.listdir('/proc/self/fd') if os.path.lexists('/proc/self/fd/' + name)}}
+    assert '9' not in own and '/' not in own.values(), own
+",
+        init = json!(init),
+        environment = json!(environment),
+    );
+    project.scenario("sees", "odd", "", &body);
+    let words = e2e_args(project.path(), &["sees", "--keep-containers=always"]);
+    let run = with_an_open_folder(project.path(), &words);
+    assert_eq!(run.status, 0, "{}", said(&run));
+
+    // By hand, too: a program, and a shell.
+    for verb in ["exec", "shell"] {
+        let words = with_slot(&[verb, "a", "--", "ls", "-l", "/proc/self/fd"]);
+        let seen = with_an_open_folder(project.path(), &words);
+        assert_eq!(seen.status, 0, "{}", said(&seen));
+        assert!(!said(&seen).contains(" 9 -> ") && !said(&seen).contains("-> /\n"), "{}", said(&seen));
+    }
+    let words = with_slot(&["exec", "a", "--", "ls", "/proc/self/fd/0/"]);
+    let script = "exec </; exec \"$@\"";
+    let refused = Command::new("sh").args(["-c", script, "sh", env!("CARGO_BIN_EXE_xtask")]).args(&words);
+    let refused = refused.dir(project.path()).output().unwrap();
+    assert_eq!(refused.status, 2, "{}", said(&refused));
+    assert!(said(&refused).contains("standard input is a folder"), "{}", said(&refused));
+
+    engine().args(with_slot(&["down"])).dir(project.path()).run().unwrap();
+}
