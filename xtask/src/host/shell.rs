@@ -672,7 +672,10 @@ pub struct UserProcess<'a> {
     pub invoker: &'a Invoker,
 }
 
-/// Starts a process as a user, in a process group and a cgroup of its own. It dies with the calling thread.
+/// Starts a process as a user, in a session and a cgroup of its own. It dies with the calling thread.
+///
+/// It has no terminal, so nothing that the user has allowed for this terminal (a ticket of sudo) is allowed to it, and it cannot put words
+/// into its input; and no program that it starts has more rights than the user, whatever the program's mode (`no_new_privs`).
 ///
 /// # Errors
 /// When it cannot be started.
@@ -692,7 +695,15 @@ pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> 
             command.env_remove(name);
         }
     }
-    command.stdin(Stdio::null()).stdout(process.log.try_clone()?).stderr(process.log.try_clone()?).process_group(0);
+    command.stdin(Stdio::null()).stdout(process.log.try_clone()?).stderr(process.log.try_clone()?);
+    // SAFETY: between fork and exec only system calls that are safe there.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            nix::sys::prctl::set_no_new_privs()?;
+            Ok(())
+        });
+    }
     bind_to_parent(&mut command, process.cgroup_procs)?;
     let child = command.spawn()?;
     Ok(BoundProcess { child })

@@ -1,4 +1,4 @@
-//! What crosses the boundary between the host and a lab: texts that other programs read, open files.
+//! What crosses the boundary between the host and a lab: texts that other programs read, open files, sessions.
 
 use std::path::Path;
 use std::time::Duration;
@@ -59,6 +59,14 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
         assert ' 9 -> ' not in found and ' 7 -> /dev/null' not in found and '-> /\n' not in found, found
     own = {{name: os.readlink('/proc/self/fd/' + name) for name in os.listdir('/proc/self/fd') if os.path.lexists('/proc/self/fd/' + name)}}
     assert '9' not in own and '/' not in own.values(), own
+    status = open('/proc/self/status').read()
+    assert 'NoNewPrivs:\t1\n' in status, status
+    assert os.getsid(0) == os.getpid() == os.getpgid(0)
+    try:
+        open('/dev/tty')
+        raise AssertionError('it has a terminal')
+    except OSError:
+        pass
 ",
         init = json!(init),
         environment = json!(environment),

@@ -88,6 +88,8 @@ fn beginning(reference: &Reference, hello: &Exchange) -> String {
     let line = |value: &Value| format!("{value}\n");
     text.push_str(&format!(
         "\nWhere sudo is used, `SUDO_UID`, `SUDO_GID`, `SUDO_USER` and `SUDO_COMMAND` are taken out of it.\n\n\
+         The scenario runs in a session of its own, without a terminal, with nothing on its standard input and no other file open. `no_new_privs` \
+         is set: no program that it starts gains rights from its mode, so sudo does not work in it.\n\n\
          It connects to the Unix socket that `{SOCKET_VARIABLE}` names, once, and writes its first request, `hello`. This is \
          version {PROTOCOL_VERSION} of\nthe protocol; the engine refuses a scenario that says another.\n\n\
          ## Messages\n\n\
