@@ -4,9 +4,10 @@
 //! so that mounts go with it, and holds the slot's lock.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -336,11 +337,14 @@ impl GuardProcess {
                 marked::make(path, &Mark::of_slot(name), *mode, (0, 0))
             }
             Make::File { path, content, mode, owner } => {
-                std::fs::write(path, content).with_context(|| format!("writing {}", path.display()))?;
+                // Nobody else may open it before it has its rights.
+                let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+                let written = opened.and_then(|mut file| file.write_all(content.as_bytes()));
+                written.with_context(|| format!("writing {}", path.display()))?;
                 set_rights(path, *mode, *owner)
             }
             Make::Share { path } => {
-                let folder = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+                let folder = File::open(path).with_context(|| format!("opening {}", path.display()))?;
                 let lock = Flock::lock(folder, FlockArg::LockShared).map_err(|(_, error)| error);
                 self.shared.push(lock.with_context(|| format!("locking {}", path.display()))?);
                 Ok(())

@@ -385,8 +385,9 @@ fn lxc_folders(machine: &Machine, slot: &Slot, config: LxcConfig) -> anyhow::Res
     Ok(vec![Make::Marked { path: folder.clone(), mode: 0o755 }, root_file(folder.join("config"), config.into_string())])
 }
 
+/// A file for the engine and LXC, which are root. It may have values of the environment, which are nobody else's business.
 fn root_file(path: PathBuf, content: String) -> Make {
-    Make::File { path, content, mode: 0o644, owner: (0, 0) }
+    Make::File { path, content, mode: 0o600, owner: (0, 0) }
 }
 
 fn file_in_root(machine: &Machine, places: &Places, path: &str, content: String) -> Make {

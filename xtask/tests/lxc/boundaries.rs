@@ -1,12 +1,14 @@
 //! What crosses the boundary between the host and a lab: texts that other programs read, open files, sessions.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 use xtask::host::shell::{Command, Output};
 
-use super::common::{Host, e2e_args, engine, said, with_slot};
+use super::common::{Host, e2e_args, engine, said, slot, with_slot};
 use super::project::Project;
 
 /// The engine, called by a shell that has a folder of the host open beside its three streams.
@@ -90,5 +92,15 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
     assert_eq!(refused.status, 2, "{}", said(&refused));
     assert!(said(&refused).contains("standard input is a folder"), "{}", said(&refused));
 
+    // What has values of the environment is root's alone.
+    let name = fs::read_dir("/var/lib/lxc").unwrap().flatten().map(|entry| entry.path().join("config"));
+    let configs: Vec<_> =
+        name.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("SHELL_TEXT"))).collect();
+    let lab = Path::new("/run/mancer-e2e").join(slot()).join("lab.json");
+    assert_eq!(configs.len(), 1, "{configs:?}");
+    for path in [&configs[0], &lab] {
+        let metadata = fs::metadata(path).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o7777, metadata.uid()), (0o600, 0), "{}", path.display());
+    }
     engine().args(with_slot(&["down"])).dir(project.path()).run().unwrap();
 }
