@@ -14,7 +14,7 @@ use super::settings::{Origin, Settings};
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, fault_holder,
     forward, guard, guest_order, help, host_tests, image, init, judge_check, logs, merge, netqueue, new, pcap, ps,
-    report, runs, setup, shrink, test, up,
+    report, runs, setup, shrink, test, trust, up,
 };
 use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
@@ -163,6 +163,9 @@ impl Cli {
         }
         let root = std::path::absolute(root)?;
         check_state_dir(&state_dir())?;
+        if !self.verb.is_a_helper() {
+            trust::require(&root, root_origin != Origin::BuiltIn, std::env::var_os(trust::TRUST_VARIABLE).as_deref())?;
+        }
         let settings = if self.verb.is_a_helper() {
             Settings::built_in()
         } else {

@@ -13,8 +13,8 @@ use crate::record::RecordedPatience;
 use crate::report::terminal::println;
 
 /// Variables of this prefix that are no settings, and have a meaning.
-const OTHER_VARIABLES: [&str; 6] =
-    ["E2E_ROOT", "E2E_STATE_DIR", "E2E_SOCKET", "E2E_EXEC", "E2E_HOG", "E2E_WRITE_REFERENCE"];
+const OTHER_VARIABLES: [&str; 7] =
+    ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_SOCKET", "E2E_EXEC", "E2E_HOG", "E2E_WRITE_REFERENCE"];
 
 /// What the engine's own tests ask for begins with this.
 const TEST_VARIABLES: &str = "E2E_TEST_";

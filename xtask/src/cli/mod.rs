@@ -48,6 +48,7 @@ mod setup;
 mod shrink;
 mod sudo;
 mod test;
+mod trust;
 mod up;
 
 pub use command_line::{Cli, Context, Format};

@@ -17,8 +17,9 @@ use crate::report::terminal::Terminal;
 use crate::run::ScenarioBinaries;
 
 /// Variables that mean something to the engine, to its terminal, or to its tests, besides those of the settings.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 11] = [
     "E2E_ROOT",
+    "E2E_TRUST",
     "E2E_STATE_DIR",
     "CI",
     "NO_COLOR",
@@ -129,7 +130,9 @@ mod tests {
     fn what_is_set_in_the_environment_is_set_for_root() {
         let kept = kept();
         let names: Vec<&str> = kept.strip_prefix("--preserve-env=").unwrap().split(',').collect();
-        for name in ["E2E_ROOT", "E2E_STATE_DIR", "E2E_RETRIES", "E2E_KEEP_CONTAINERS", "E2E_PROGRESS", "NO_COLOR"] {
+        for name in
+            ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_RETRIES", "E2E_KEEP_CONTAINERS", "E2E_PROGRESS", "NO_COLOR"]
+        {
             assert!(names.contains(&name), "{kept}");
         }
     }

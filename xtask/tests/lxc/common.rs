@@ -169,7 +169,10 @@ pub fn selftest() -> PathBuf {
 
 /// The engine.
 pub fn engine() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
+    // Whoever has checked this repository out, the tests work on its projects.
+    let trusted =
+        [repository(), Path::new(env!("CARGO_TARGET_TMPDIR"))].map(|path| path.display().to_string()).join(":");
+    Command::new(env!("CARGO_BIN_EXE_xtask")).env("E2E_TRUST", trusted)
 }
 
 /// A verb's words with this process's slot, which labs of others are not in; before what a program is given.
@@ -297,7 +300,12 @@ pub fn e2e_in_background(project: &Path, args: &[&str]) -> Child {
 #[expect(clippy::disallowed_methods, reason = "the seam waits for what it starts; this test does not")]
 pub fn start<'a>(dir: &Path, words: impl IntoIterator<Item = &'a str>, environment: &[(&str, &Path)]) -> Child {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(words).env("E2E_SLOT", slot()).envs(environment.iter().copied()).current_dir(dir);
+    command
+        .args(words)
+        .env("E2E_SLOT", slot())
+        .env("E2E_TRUST", "*")
+        .envs(environment.iter().copied())
+        .current_dir(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
