@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::contents::{Contents, Item};
-use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, BundledFile, Redaction};
+use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, BundledFile, Redaction, bytes_allowed};
 use super::redaction::Redactor;
+use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::PastRun;
@@ -84,6 +85,16 @@ pub fn pack(project: &Project, run: &PastRun, output: &Path, invoker: &Invoker) 
     let file =
         archive.into_inner().and_then(GzEncoder::finish).with_context(|| format!("writing {}", new.display()))?;
     let size_bytes = file.metadata()?.len();
+    let held: u64 = bundle.files.iter().map(|file| file.size_bytes).sum();
+    if held > bytes_allowed(size_bytes) {
+        let _ = invoker.act(|| Ok(std::fs::remove_file(&new)?));
+        let largest = bundle.files.iter().max_by_key(|file| file.size_bytes).map_or("", |file| &file.path);
+        let problem = format!(
+            "the run's {held} bytes compress to {size_bytes}, and no engine takes such a bundle: it could not be told from one that \
+             is meant to fill a disk; make the largest file smaller, {largest}"
+        );
+        return Err(Error::Usage(problem).into());
+    }
     invoker
         .act(|| Ok(std::fs::rename(&new, output)?))
         .with_context(|| format!("writing {} as {}", output.display(), invoker.name))?;

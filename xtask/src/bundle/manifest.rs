@@ -10,6 +10,16 @@ pub const BUNDLE_VERSION: u32 = 1;
 /// The file's name in the archive, at its top.
 pub const BUNDLE_FILE: &str = "bundle.json";
 
+/// Most bytes that a bundle may hold, by the size of its file: what compresses better than any record does is meant to fill a disk.
+#[must_use]
+pub const fn bytes_allowed(packed_bytes: u64) -> u64 {
+    const BASE: u64 = 128 << 20;
+    const TIMES: u64 = 100;
+    const MOST: u64 = 8 << 30;
+    let allowed = BASE.saturating_add(packed_bytes.saturating_mul(TIMES));
+    if allowed < MOST { allowed } else { MOST }
+}
+
 /// What a bundle holds, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

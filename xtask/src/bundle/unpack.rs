@@ -3,18 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use super::archive::sha256;
 use super::contents::stays_inside;
-use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle};
+use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, bytes_allowed};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::record::RUNS_FOLDER;
@@ -26,7 +26,11 @@ struct Bounds {
     bytes: u64,
 }
 
-const BOUNDS: Bounds = Bounds { files: 200_000, bytes: 8 << 30 };
+/// Most bytes after the last file of an archive: tar fills its last record up with zeros.
+const PADDING_BYTES_MAX: u64 = 1 << 20;
+
+/// The most files of a bundle.
+const FILES_MAX: usize = 200_000;
 
 /// A bundle on the disk.
 #[derive(Debug)]
@@ -57,9 +61,15 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
         if !folder.is_dir() {
             std::fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
             let new = into.join(format!(".{}-{}", &name[..16], std::process::id()));
-            let laid_out = lay_out(file, &new, BOUNDS).and_then(|()| {
-                let changed = changed(&new, &read(&new)?)?;
-                ensure!(changed.is_empty(), "these files are not what its list says: {}", changed.join(", "));
+            let bounds = std::fs::metadata(file)
+                .map(|metadata| Bounds { files: FILES_MAX, bytes: bytes_allowed(metadata.len()) })
+                .map_err(|error| refused(error.into()))?;
+            let laid_out = lay_out(file, &new, bounds).and_then(|paths| {
+                let bundle = read(&new)?;
+                let unlisted = unlisted(&paths, &bundle);
+                ensure!(unlisted.is_empty(), "it holds files that are not on its list: {}", some_of(&unlisted));
+                let changed = changed(&new, &bundle)?;
+                ensure!(changed.is_empty(), "these files are not what its list says: {}", some_of(&changed));
                 Ok(())
             });
             if let Err(error) = laid_out {
@@ -76,10 +86,14 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
     })
 }
 
-fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<()> {
+/// Lays out what an archive holds; the answer is the paths of its files and links.
+fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSet<PathBuf>> {
     std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
-    // One byte more than is allowed is enough to know that it is too much.
-    let bytes = GzDecoder::new(File::open(file)?).take(bounds.bytes + 1);
+    let too_much =
+        || format!("it holds more than {} bytes, which is more than a bundle of this size ever does", bounds.bytes);
+    // Each file has a header, and each is filled up to whole blocks.
+    let overhead = (bounds.files as u64).saturating_mul(4096);
+    let bytes = GzDecoder::new(BufReader::new(File::open(file)?)).take(bounds.bytes.saturating_add(overhead));
     let mut archive = tar::Archive::new(bytes);
     let mut links: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
@@ -94,9 +108,7 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<()> {
         match entry.header().entry_type() {
             EntryType::Regular => {
                 let size = entry.header().size()?;
-                bytes_left = bytes_left
-                    .checked_sub(size)
-                    .with_context(|| format!("it holds more than {} bytes", bounds.bytes))?;
+                bytes_left = bytes_left.checked_sub(size).with_context(too_much)?;
                 let mode = if entry.header().mode()? & 0o100 != 0 { 0o755 } else { 0o644 };
                 if let Some(parent) = at.parent() {
                     std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
@@ -113,6 +125,11 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<()> {
             _ => bail!("{shown} is neither a file nor a link"),
         }
     }
+    // To its very end, where its own sum is: what is missing or was added there was never looked at.
+    let mut rest = archive.into_inner();
+    let padding = io::copy(&mut rest.by_ref().take(PADDING_BYTES_MAX + 1), &mut io::sink()).context("it is cut off")?;
+    ensure!(padding <= PADDING_BYTES_MAX, "something follows the last file of its archive");
+    ensure!(rest.into_inner().into_inner().fill_buf()?.is_empty(), "something follows its archive");
     // Last, so that nothing is written through one; and none lies behind another, where its words would mean another place.
     for (path, to) in &links {
         let behind = paths.iter().find(|other| *other != path && other.starts_with(path));
@@ -125,7 +142,23 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<()> {
         }
         symlink(to, &at).with_context(|| format!("unpacking {}", path.display()))?;
     }
-    Ok(())
+    Ok(paths)
+}
+
+/// Files of the archive that its list does not have.
+fn unlisted(paths: &BTreeSet<PathBuf>, bundle: &Bundle) -> Vec<String> {
+    let listed: BTreeSet<&Path> = bundle.files.iter().map(|file| Path::new(&file.path)).collect();
+    let is_unlisted = |path: &&PathBuf| !listed.contains(path.as_path()) && path.as_path() != Path::new(BUNDLE_FILE);
+    paths.iter().filter(is_unlisted).map(|path| format!("{:?}", path.display().to_string())).collect()
+}
+
+/// The first of some names.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
 }
 
 /// A path below the folder, and nothing else.
@@ -271,10 +304,76 @@ mod tests {
         archive.into_inner().unwrap().finish().unwrap();
         let check =
             |name: &str, bounds| lay_out(&file, &home.path().join(name), bounds).map_err(|error| format!("{error:#}"));
-        assert_eq!(check("a", Bounds { files: 2, bytes: 2 << 20 }), Ok(()));
+        assert_eq!(check("a", Bounds { files: 2, bytes: 2 << 20 }).map(|paths| paths.len()), Ok(2));
         assert!(check("b", Bounds { files: 1, bytes: 2 << 20 }).unwrap_err().contains("more than 1 files"));
         assert!(check("c", Bounds { files: 2, bytes: 1000 }).unwrap_err().contains("more than 1000 bytes"));
-        assert!(check("d", Bounds { files: 2, bytes: 1 << 20 }).is_err(), "what is packed counts with its headers");
+        assert!(check("d", Bounds { files: 2, bytes: 1 << 20 }).unwrap_err().contains("more than 1048576 bytes"));
+    }
+
+    const EMPTY_LIST: &str = r#"{"format_version": 1, "run_id": "r", "engine_version": "0", "project": "p", "command": [],
+        "layers": {}, "redactions": [], "left_out": [], "files": []}"#;
+
+    #[test]
+    fn what_its_list_does_not_have_is_refused() {
+        check(
+            |archive| {
+                add(archive, EntryType::Regular, "p/\u{1b}[31m", b"x", "");
+                add(archive, EntryType::Regular, BUNDLE_FILE, EMPTY_LIST.as_bytes(), "");
+            },
+            r#"it holds files that are not on its list: "p/\u{1b}[31m""#,
+        );
+        check(
+            |archive| {
+                add(archive, EntryType::Symlink, "p/a", b"", "b");
+                add(archive, EntryType::Regular, BUNDLE_FILE, EMPTY_LIST.as_bytes(), "");
+            },
+            "not on its list: \"p/a\"",
+        );
+    }
+
+    #[test]
+    fn an_archive_is_read_to_its_end() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x.tar.gz");
+        let mut archive = Builder::new(GzEncoder::new(File::create(&file).unwrap(), Compression::fast()));
+        add(&mut archive, EntryType::Regular, BUNDLE_FILE, EMPTY_LIST.as_bytes(), "");
+        archive.into_inner().unwrap().finish().unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        let error = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            unpack(&file, &home.path().join("b"), &Invoker::find()).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(error(&whole), Ok(()));
+        for left in [whole.len() - 1, whole.len() - 8, whole.len() - 12] {
+            let problem = error(&whole[..left]).unwrap_err();
+            assert!(problem.contains("cut off") || problem.contains("cannot be taken as a bundle"), "{problem}");
+        }
+        let mut other_sum = whole.clone();
+        *other_sum.iter_mut().rev().nth(5).unwrap() ^= 1;
+        assert!(error(&other_sum).is_err());
+        assert!(error(&[&whole[..], b"x"].concat()).unwrap_err().contains("something follows its archive"));
+        assert!(error(&[&whole[..], &whole].concat()).unwrap_err().contains("something follows its archive"));
+    }
+
+    #[test]
+    fn what_is_meant_to_fill_a_disk_is_refused_before_it_is_written() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x.tar.gz");
+        let mut archive = Builder::new(GzEncoder::new(File::create(&file).unwrap(), Compression::fast()));
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(2 << 30);
+        header.set_mode(0o644);
+        // The first few of its bytes are enough: nothing of them is read.
+        archive.append_data(&mut header, "zeros", io::repeat(0).take(4 << 20)).unwrap();
+        archive.into_inner().unwrap().finish().unwrap();
+        let folder = home.path().join("a");
+        let bounds = Bounds { files: FILES_MAX, bytes: bytes_allowed(2 << 20) };
+        let problem = lay_out(&file, &folder, bounds).unwrap_err().to_string();
+        assert!(problem.contains("more than a bundle of this size ever does"), "{problem}");
+        assert!(!folder.join("zeros").exists());
+        assert_eq!(bytes_allowed(0), 128 << 20);
+        assert_eq!(bytes_allowed(u64::MAX), 8 << 30);
     }
 
     #[test]
