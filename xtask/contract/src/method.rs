@@ -428,7 +428,7 @@ pub struct Artifact {
     pub content: Stream,
 }
 method!(Artifact, "artifact", Done,
-    InvalidParams: "the name is no plain file name, or the content cannot be read or written as the scenario's user");
+    InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), or the content cannot be read or written as the scenario's user");
 
 /// `fault.inject`: breaks something on purpose. The answer comes when the damage was seen to bite; what cannot be done on
 /// this host, or does not bite, is an error of the infrastructure.
@@ -638,7 +638,7 @@ pub struct Screenshot {
     pub deadline_ms: u64,
 }
 method!(Screenshot, "screenshot", Picture,
-    InvalidParams: "the name is no plain file name, the URL is none of this lab's, or the page answers with an error",
+    InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), the URL is none of this lab's, or the page answers with an error",
     Deadline: "the page was not loaded, or not pictured, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 

@@ -6,6 +6,7 @@ mod comparison;
 mod durations;
 mod event;
 mod event_reader;
+mod file_name;
 mod fold;
 pub mod human;
 pub mod logs;
@@ -32,6 +33,7 @@ pub use event::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Onward, 
 pub use event_reader::EventReader;
 #[cfg(test)]
 pub use event_reader::work;
+pub use file_name::{as_file_name, is_file_name, is_harmless_name};
 pub use fold::Fold;
 pub use merge::{RecordedPart, Shards};
 pub use outcome::{

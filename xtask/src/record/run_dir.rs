@@ -14,6 +14,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::PastRun;
+use super::file_name::is_harmless_name;
 use super::run_dir_cure::cure;
 use crate::error::Error;
 use crate::host::invoker::Invoker;
@@ -117,6 +118,7 @@ impl RunDir {
     /// # Errors
     /// When it cannot be made, or a link stands in the way.
     pub fn folder(&self, relative: &str) -> anyhow::Result<PathBuf> {
+        require_names(relative)?;
         self.owner.act(|| self.beneath(relative).map(drop)).map_err(|error| self.explained(error))?;
         Ok(self.path.join(relative))
     }
@@ -126,6 +128,7 @@ impl RunDir {
     /// # Errors
     /// When it cannot be made, or a link stands in the way.
     pub fn file(&self, relative: &str) -> anyhow::Result<File> {
+        require_names(relative)?;
         let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
         let made = self.owner.act(|| new_file(&self.beneath(parent)?, name));
         made.with_context(|| self.making("file", relative)).map_err(|error| self.explained(error))
@@ -136,6 +139,7 @@ impl RunDir {
     /// # Errors
     /// When it cannot be written, or a link stands in the way.
     pub fn write(&self, relative: &str, content: &[u8]) -> anyhow::Result<()> {
+        require_names(relative)?;
         let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
         let new = format!("{name}.new");
         let write = || -> anyhow::Result<()> {
@@ -206,6 +210,12 @@ impl RunDir {
         };
         self.owner.act(link).with_context(|| format!("linking {} to {}", at.display(), to.display()))
     }
+}
+
+/// Refuses names that a terminal would obey or not show, whoever has not made them harmless before.
+fn require_names(relative: &str) -> anyhow::Result<()> {
+    let bad = relative.split('/').find(|name| !is_harmless_name(name));
+    bad.map_or(Ok(()), |name| Err(anyhow::anyhow!("{name:?} is no name of a file in a record")))
 }
 
 fn open_folder(at: impl AsFd, path: &Path, resolve: ResolveFlag) -> nix::Result<OwnedFd> {

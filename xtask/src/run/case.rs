@@ -31,7 +31,7 @@ use crate::plan::PlannedCase;
 use crate::program;
 use crate::record::command_line::carried;
 use crate::record::{
-    Attempt, CaseId, Cause, Event, Outcome, Performance, Recorder, RunDir, milliseconds, readable_json,
+    Attempt, CaseId, Cause, Event, Outcome, Performance, Recorder, RunDir, as_file_name, milliseconds, readable_json,
 };
 use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
 
@@ -314,7 +314,7 @@ fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Resu
         let logs = format!("{folder}/containers/{}", container.machine().name);
         for log in container.collect_logs(lab.streams_dir()) {
             let content = log.content.unwrap_or_else(|error| format!("not collected: {error}\n").into_bytes());
-            context.dir.write(&format!("{logs}/{}", log.name), &content)?;
+            context.dir.write(&format!("{logs}/{}", as_file_name(&log.name)), &content)?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::host::lxc::InitEnd;
 use crate::lab::{Asked, Lab, MachineEnd, Missing, WaitError};
-use crate::record::Cause;
+use crate::record::{Cause, as_file_name};
 use crate::session::blame::{self, Blame};
 use crate::session::init_status;
 
@@ -103,7 +103,7 @@ pub(super) fn keep_logs(root: &Path, slot: &str, lab: &Lab) -> anyhow::Result<Pa
         let own = folder.join(&container.machine().name);
         for log in container.collect_logs(lab.streams_dir()) {
             let content = log.content.unwrap_or_else(|error| format!("not collected: {error}\n").into_bytes());
-            invoker.replace(&own.join(&log.name), &content)?;
+            invoker.replace(&own.join(as_file_name(&log.name)), &content)?;
         }
     }
     Ok(folder)

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use tempfile::NamedTempFile;
 
 use super::requests::{Answer, Session};
-use crate::record::Event;
+use crate::record::{Event, is_file_name};
 
 impl Session {
     pub(super) fn put(&self, put: &Put) -> Answer<Done> {
@@ -94,12 +94,15 @@ impl Session {
     }
 }
 
-/// A name of a file in a folder, not a way out of it.
+/// A name that a file of the record may have: not a way out of its folder, and nothing that a terminal would obey.
 pub(super) fn require_plain_name(name: &str) -> Answer<()> {
-    if name.is_empty() || name.starts_with('.') || name.contains('/') || name.contains('\0') {
-        return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no plain file name")));
+    if is_file_name(name) {
+        return Ok(());
     }
-    Ok(())
+    let problem = format!(
+        "{name:?} is no plain file name: up to 200 bytes of visible characters without '/', a dot at the begin, and blanks at the ends"
+    );
+    Err(RpcError::new(ErrorCode::InvalidParams, problem))
 }
 
 /// Whether a file could not be written for the host's sake, not for what the scenario asked for or did to its folder.

@@ -36,7 +36,7 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
     ];
     let init = ["/bin/sh", "/app", "a\"b", "it's", "\"q\"", "#c", "$HOME", "%n", "\\", "é", "'"];
     let mut template = format!(
-        "from = \"mini\"\ninit = {}\nrun = [\"ls -l /proc/self/fd > /fds-of-build\"]\n\
+        "from = \"mini\"\ninit = {}\nrun = [\"ls -l /proc/self/fd > /fds-of-build\"]\nlogs = [\"/odd files/*\"]\n\
          [[files]]\nsource = \"app\"\ntarget = \"/app\"\nmode = \"0755\"\n[environment]\n",
         json!(init)
     );
@@ -46,7 +46,7 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
     let project = Project::new(&template);
     project.template("odd", &template, "while :; do sleep 1000; done\n");
     let body = format!(
-        r"
+        r#"
     def lines(*words):
         return a.exec(list(words)).stdout_text.split('\n')
     def words(path):
@@ -69,7 +69,16 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
         raise AssertionError('it has a terminal')
     except OSError:
         pass
-",
+    for name in ['../x', '.x', 'a\nb', 'a\x1b[31mb', 'a\u202eb', 'a\0b', '', 'x' * 201]:
+        try:
+            lab.artifact(name, b'x')
+            raise AssertionError(name)
+        except e2e.RequestError as error:
+            assert 'no plain file name' in str(error), error
+    lab.artifact('a b.txt', b'x')
+    a.exec(['sh', '-c', 'mkdir "$0"; shift; for name; do echo "$name" > "$name"; done', '/odd files', 'sh']
+        + ['/odd files/' + name for name in ['x\ny', 'x\x1b[31m', 'x\u202e', '$(touch y)', 'x;id']])
+"#,
         init = json!(init),
         environment = json!(environment),
     );
@@ -77,6 +86,16 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
     let words = e2e_args(project.path(), &["sees", "--keep-containers=always"]);
     let run = with_an_open_folder(project.path(), &words);
     assert_eq!(run.status, 0, "{}", said(&run));
+
+    // What has a name from inside is kept under one that no terminal obeys.
+    let attempt = walkdir::WalkDir::new(project.path().join("target/e2e/latest/")).into_iter().map(Result::unwrap);
+    let names: Vec<String> = attempt.map(|entry| entry.file_name().to_str().unwrap().to_owned()).collect();
+    for name in
+        ["odd files-x_y", "odd files-x_[31m", "odd files-x_", "odd files-$(touch y)", "odd files-x;id", "a b.txt"]
+    {
+        assert!(names.iter().any(|kept| kept == name), "{name} is not among {names:?}");
+    }
+    assert!(names.iter().all(|name| !name.contains(char::is_control)), "{names:?}");
 
     // By hand, too: a program, and a shell.
     for verb in ["exec", "shell"] {

@@ -12,7 +12,7 @@ use crate::host::invoker::Invoker;
 use crate::record::logs::epoch_ms;
 use crate::record::{
     CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, PastRun, RECORD_FILE, RunDir,
-    RunRecord, RunSetup, Stamped, Verdict, human,
+    RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
 };
 
 /// Exit codes, the one that counts first in front.
@@ -260,8 +260,18 @@ impl Files<'_> {
         self.dir.folder(relative)?;
         for entry in std::fs::read_dir(self.from.join(relative))? {
             let entry = entry?;
-            let name =
-                entry.file_name().into_string().map_err(|name| anyhow::anyhow!("{} is no text", name.display()))?;
+            let name = match entry.file_name().into_string() {
+                Ok(name) if is_harmless_name(&name) => name,
+                // A scenario's own programs name their files as they like.
+                Ok(name) => {
+                    self.notes.push(format!("{name:?} in {relative} stays behind, for its name's sake"));
+                    continue;
+                }
+                Err(name) => {
+                    self.notes.push(format!("{name:?} in {relative} stays behind: its name is no text"));
+                    continue;
+                }
+            };
             let (kind, path) = (entry.file_type()?, format!("{relative}/{name}"));
             if kind.is_dir() {
                 self.copy(&path)?;

@@ -1,0 +1,91 @@
+//! Names of files in a record. They come from scenarios and from inside of machines, and stand in terminals, pages and reports.
+
+use super::plain_text::is_visible;
+
+/// Longest name, in bytes: what is written aside first has a longer one.
+const BYTES_MAX: usize = 200;
+
+/// Tells whether a name may be that of a file in a record: a visible name in one line that leads nowhere else.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    let ends = name.starts_with(['.', ' ']) || name.ends_with(' ');
+    (1..=BYTES_MAX).contains(&name.len()) && !ends && name.chars().all(is_plain)
+}
+
+/// Tells whether a name that a user's own program gave to a file can be taken over: one that is no way out of its folder, and that
+/// shows what it is.
+#[must_use]
+pub fn is_harmless_name(name: &str) -> bool {
+    !["", ".", ".."].contains(&name) && name.chars().all(is_plain)
+}
+
+fn is_plain(character: char) -> bool {
+    is_visible(character.encode_utf8(&mut [0; 4])) && !matches!(character, '/' | '\n' | '\t' | '\u{2028}' | '\u{2029}')
+}
+
+/// Makes a name of it that may be that of a file in a record; one that may stays as it is.
+#[must_use]
+pub fn as_file_name(name: &str) -> String {
+    if is_file_name(name) {
+        return name.to_owned();
+    }
+    let shown: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    // Names differ at their ends more often than where they begin.
+    let begin = shown.ceil_char_boundary(shown.len().saturating_sub(BYTES_MAX));
+    let mut made = shown[begin..].to_owned();
+    if made.is_empty() || made.starts_with(['.', ' ']) {
+        made.replace_range(..made.len().min(1), "_");
+    }
+    if made.ends_with(' ') {
+        made.replace_range(made.len() - 1.., "_");
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_that_lead_elsewhere_or_hide_are_none() {
+        for good in ["a", "report.html", "a b", "ü漢", "a..b", "-x", "x.new"] {
+            assert!(is_file_name(good), "{good:?}");
+            assert_eq!(as_file_name(good), good);
+        }
+        let long = "x".repeat(201);
+        for (bad, instead) in [
+            ("", "_"),
+            (".", "_"),
+            ("..", "_."),
+            (".hidden", "_hidden"),
+            ("a/b", "a_b"),
+            ("../x", "_._x"),
+            ("a\nb", "a_b"),
+            ("a\u{1b}[31mb", "a_[31mb"),
+            ("a\u{202e}b", "a_b"),
+            ("a\u{2028}b", "a_b"),
+            ("a\0b", "a_b"),
+            (" a", "_a"),
+        ] {
+            assert!(!is_file_name(bad), "{bad:?}");
+            assert_eq!(as_file_name(bad), instead, "{bad:?}");
+        }
+        for (name, harmless) in [(".coverage", true), ("..", false), ("", false), ("a\nb", false), ("a/b", false)] {
+            assert_eq!(is_harmless_name(name), harmless, "{name:?}");
+        }
+        assert!(!is_file_name(&long));
+        assert_eq!(as_file_name(&long).len(), 200);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_it_was_it_is_a_name_then(name in any::<String>()) {
+            let made = as_file_name(&name);
+            prop_assert!(is_file_name(&made), "{made:?}");
+        }
+    }
+}
