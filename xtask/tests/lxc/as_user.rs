@@ -6,35 +6,36 @@ use std::path::{Path, PathBuf};
 use super::common::{Host, binaries, record, said, selftest, slot};
 use xtask::host::shell::Command;
 
-/// A user made for one test.
+/// A user made for one test, with the name of its slot: another test may have one at the same time.
 struct TestUser {
-    name: &'static str,
-    sudoers: &'static str,
+    name: String,
+    sudoers: PathBuf,
 }
 
 impl TestUser {
     /// With what sudo's rules say that the user may run; with no rule where that is nothing.
     fn make(may: &str) -> Self {
-        let user = Self { name: "e2e-test-user", sudoers: "/etc/sudoers.d/e2e-test-user" };
+        let name = format!("e2e-test-user-{}", slot());
+        let user = Self { sudoers: Path::new("/etc/sudoers.d").join(&name), name };
         user.remove(); // of a test that was killed
-        Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", user.name]).run().unwrap();
+        Command::new("useradd").args(["--create-home", "--shell", "/bin/sh", &user.name]).run().unwrap();
         user.allow(may);
         user
     }
 
     fn allow(&self, may: &str) {
         if !may.is_empty() {
-            std::fs::write(self.sudoers, format!("{} ALL=(ALL) {may}\n", self.name)).unwrap();
+            std::fs::write(&self.sudoers, format!("{} ALL=(ALL) {may}\n", self.name)).unwrap();
         }
     }
 
     fn remove(&self) {
-        let _ = std::fs::remove_file(self.sudoers);
-        let _ = Command::new("userdel").args(["--remove", self.name]).output();
+        let _ = std::fs::remove_file(&self.sudoers);
+        let _ = Command::new("userdel").args(["--remove", &self.name]).output();
     }
 
     fn uid(&self) -> u32 {
-        Command::new("id").args(["-u", self.name]).run().unwrap().text().parse().unwrap()
+        Command::new("id").args(["-u", &self.name]).run().unwrap().text().parse().unwrap()
     }
 }
 
@@ -90,7 +91,7 @@ impl Prey {
 fn a_user_runs_it_through_sudo() {
     let _host = Host::take();
     let user = TestUser::make("NOPASSWD: ALL");
-    let home = Path::new("/home").join(user.name);
+    let home = Path::new("/home").join(&user.name);
     // A checkout of the user's own, with the programs built already: the user has no Cargo here.
     let checkout = home.join("checkout");
     for folder in ["checkout/engine", "checkout/project/scenarios/smoke", "checkout/containers"] {
@@ -106,7 +107,7 @@ fn a_user_runs_it_through_sudo() {
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../containers/mini"), &checkout.join("containers/mini"));
     let manifest = "name = \"e2e-selftest\"\n[paths]\ncontainers = \"../containers\"\n";
     std::fs::write(checkout.join("project/e2e.toml"), manifest).unwrap();
-    Command::new("chown").args(["-R", user.name]).arg(&home).run().unwrap();
+    Command::new("chown").args(["-R", &user.name]).arg(&home).run().unwrap();
 
     let prey = Prey::make(&checkout.join("roots"));
 
@@ -118,7 +119,7 @@ fn a_user_runs_it_through_sudo() {
         slot()
     );
     let output =
-        Command::new("su").args(["-", user.name, "-c", &line]).deadline(std::time::Duration::from_secs(120)).output();
+        Command::new("su").args(["-", &user.name, "-c", &line]).deadline(std::time::Duration::from_secs(120)).output();
     let output = output.unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
 
@@ -148,15 +149,15 @@ fn a_user_runs_it_through_sudo() {
 fn a_refusal_of_sudo_is_no_failed_scenario() {
     let _host = Host::take();
     let user = TestUser::make("");
-    let home = Path::new("/home").join(user.name);
+    let home = Path::new("/home").join(&user.name);
     let project = home.join("project");
     std::fs::create_dir_all(&project).unwrap();
     std::fs::write(project.join("e2e.toml"), "name = \"e2e-selftest\"\n").unwrap();
     Command::new("cp").arg(env!("CARGO_BIN_EXE_xtask")).arg(home.join("xtask")).run().unwrap();
-    Command::new("chown").args(["-R", user.name]).arg(&home).run().unwrap();
+    Command::new("chown").args(["-R", &user.name]).arg(&home).run().unwrap();
     let run = |words: &str| {
         let line = format!("cd {} && {}/xtask {words}", project.display(), home.display());
-        let su = Command::new("su").args(["-", user.name, "-c", &line]);
+        let su = Command::new("su").args(["-", &user.name, "-c", &line]);
         su.deadline(std::time::Duration::from_secs(60)).output().unwrap()
     };
     let doctor = || {
@@ -169,7 +170,10 @@ fn a_refusal_of_sudo_is_no_failed_scenario() {
         let output = run(words);
         assert_eq!(output.status, 3, "{words}: {}", said(&output));
         let text = said(&output);
-        assert!(text.contains("sudo did not start it for e2e-test-user") && text.contains("`sudo -v`"), "{text}");
+        assert!(
+            text.contains(&format!("sudo did not start it for {}", user.name)) && text.contains("`sudo -v`"),
+            "{text}"
+        );
     };
     for words in ["ps", "down", "fault list --live", "clean", "exec app -- true"] {
         refused(words);
