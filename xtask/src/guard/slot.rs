@@ -1,7 +1,7 @@
 //! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -132,8 +132,11 @@ impl Slot {
     pub(super) fn try_lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.lock_path();
         loop {
-            std::fs::create_dir_all(self.dir()).with_context(|| format!("making {}", self.dir().display()))?;
-            let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            // Passed through by the ids of containers on the way to their roots, and listed by root alone.
+            let made = DirBuilder::new().recursive(true).mode(0o711).create(self.dir());
+            made.with_context(|| format!("making {}", self.dir().display()))?;
+            // Whoever may open it may hold the lock for ever.
+            let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
             let file = match opened {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue, // its holder has just removed the folder
                 other => other.with_context(|| format!("opening {}", path.display()))?,

@@ -350,7 +350,7 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     let mut things: Vec<Make> = shared.map(|path| Make::Share { path: path.to_owned() }).collect();
     things.extend([
         dir(places.dir.clone(), (0, 0)),
-        dir(writes.clone(), (0, 0)),
+        Make::Dir { path: writes.clone(), mode: 0o700, owner: (0, 0) },
         Make::Tmpfs { path: writes, size_bytes: machine.template.limits.disk, mode: 0o755, owner },
         dir(upper.clone(), owner),
         dir(work.clone(), owner),
