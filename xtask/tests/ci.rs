@@ -118,7 +118,6 @@ fn workflows_are_sound_and_what_is_not_is_refused() {
     refused("actions/record/action.yml", "using: composite", "using: compost", "compost");
     refused(ci, "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1", "actions/checkout@v7", "is not pinned");
     refused(ci, "3ba90b1 # v7.0.1", "3ba90b1", "is not pinned");
-    refused(ci, "install-nix-action@v31", "install-nix-action@v30", "nothing uses cachix/install-nix-action@v31");
     refused(ci, "./.github/actions/rust", "./.github/actions/rest", "there is no ./.github/actions/rest");
     refused(ci, "run: nix/check", "run: nix/check ${{ inputs.x }}", "an expression in a script");
     refused(ci, "run: nix/check", "run: if nix/check", "syntax error");
