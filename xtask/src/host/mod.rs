@@ -20,6 +20,8 @@ pub mod forward;
 pub mod git;
 pub mod hardware;
 pub mod held_clock;
+pub mod idmap;
+pub mod ids;
 pub mod inventory;
 pub mod invoker;
 pub mod iptables;

@@ -153,7 +153,8 @@ fn remount(path: &Path, change: impl FnOnce(MsFlags) -> MsFlags) -> anyhow::Resu
         .with_context(|| format!("changing the mount at {}", path.display()))
 }
 
-fn cloned(source: &Path) -> io::Result<OwnedFd> {
+/// Takes a mount of a folder of its own.
+pub(super) fn cloned(source: &Path) -> io::Result<OwnedFd> {
     let source = CString::new(source.as_os_str().as_bytes())?;
     let flags = OPEN_TREE_CLONE | libc::c_long::from(libc::O_CLOEXEC);
     // SAFETY: the path is a string that ends with a zero byte and lives until the call returns.
@@ -166,7 +167,8 @@ fn cloned(source: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+/// Mounts what was taken.
+pub(super) fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     let target = CString::new(target.as_os_str().as_bytes())?;
     let flags = MOVE_MOUNT_F_EMPTY_PATH;
     // SAFETY: both paths are strings that end with a zero byte and live until the call returns.

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork, pipe, read, write};
+use nix::unistd::{ForkResult, fork, pipe2, read, write};
 
 use super::shell::path_of;
 use crate::program::named;
@@ -22,13 +23,23 @@ impl UserNamespace {
     ///
     /// # Errors
     /// When the kernel has no user namespaces or the range cannot be written.
+    pub fn new(first: u32, count: u32) -> io::Result<Self> {
+        Self::mapping(0, first, count)
+    }
+
+    /// Makes one whose ids `inside`.. are `outside`.. outside, `count` of them. Needs root.
+    ///
+    /// # Errors
+    /// When the kernel has no user namespaces or the range cannot be written.
     #[expect(
         clippy::disallowed_methods,
         reason = "the child runs no program: it holds the namespace open for a moment"
     )]
-    pub fn new(first: u32, count: u32) -> io::Result<Self> {
-        let (ready_read, ready_write) = pipe()?;
-        let (end_read, end_write) = pipe()?;
+    pub fn mapping(inside: u32, outside: u32, count: u32) -> io::Result<Self> {
+        let map = format!("{inside} {outside} {count}\n");
+        // A program that another thread starts meanwhile must not hold them open.
+        let (ready_read, ready_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let (end_read, end_write) = pipe2(OFlag::O_CLOEXEC)?;
         // SAFETY: the child makes system calls only and leaves by _exit: nothing of a thread that held a lock at the
         // time of the fork is touched.
         match unsafe { fork() }? {
@@ -42,12 +53,17 @@ impl UserNamespace {
             }
             ForkResult::Parent { child } => {
                 drop((ready_write, end_read));
-                let opened = open_mapped(&ready_read, child.as_raw(), first, count);
+                let opened = open_mapped(&ready_read, child.as_raw(), &map);
                 drop(end_write);
                 waitpid(child, None)?;
                 Ok(Self { file: opened? })
             }
         }
+    }
+
+    /// Descriptor of it, open as long as this value lives.
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// The words that run what follows them as root of this namespace; to be started by this process or below it.
@@ -59,14 +75,13 @@ impl UserNamespace {
     }
 }
 
-fn open_mapped(ready: &OwnedFd, child: i32, first: u32, count: u32) -> io::Result<File> {
+fn open_mapped(ready: &OwnedFd, child: i32, map: &str) -> io::Result<File> {
     let mut answer = [0];
     read(ready, &mut answer)?;
     if answer != *b"y" {
         return Err(io::Error::other(named("the kernel gives no user namespace: see `cargo xtask doctor`")));
     }
-    let map = format!("0 {first} {count}\n");
-    std::fs::write(format!("/proc/{child}/uid_map"), &map)?;
-    std::fs::write(format!("/proc/{child}/gid_map"), &map)?;
+    std::fs::write(format!("/proc/{child}/uid_map"), map)?;
+    std::fs::write(format!("/proc/{child}/gid_map"), map)?;
     File::open(format!("/proc/{child}/ns/user"))
 }
