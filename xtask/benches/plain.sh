@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the engine is measured against: the same three unprivileged containers on a bridge, started side by side by a
-# plain script that undoes nothing and watches nothing. Arguments: a layer's tree, a scratch folder.
+# plain script that undoes nothing and watches nothing. They have the ids that the layer is stored with. Arguments: a layer's tree, a scratch folder.
 # Prints two times in nanoseconds: until a program has run in each container, and until all are stopped.
 set -eu
 LAYER=$1 WORK=$2
@@ -23,13 +23,13 @@ for name in a b c; do
     octet=$((octet + 1))
     dir=$WORK/$name
     mkdir -p "$dir/upper" "$dir/work" "$dir/root" "$WORK/lxc/plain-$name"
-    chown 100000:100000 "$dir/upper" "$dir/work"
+    chown 1879048192:1879048192 "$dir/upper" "$dir/work"
     mount -t overlay -o "lowerdir=$LAYER,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
     cat > "$WORK/lxc/plain-$name/config" <<END
 lxc.uts.name = $name
 lxc.rootfs.path = dir:$dir/root
-lxc.idmap = u 0 100000 65536
-lxc.idmap = g 0 100000 65536
+lxc.idmap = u 0 1879048192 65536
+lxc.idmap = g 0 1879048192 65536
 lxc.cgroup.dir = plain-bench/$name
 lxc.net.0.type = veth
 lxc.net.0.link = br0

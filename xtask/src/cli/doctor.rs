@@ -11,10 +11,11 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::guard::state_dir;
 use crate::host::doctor::{Finding, Group, Status, Subject, examine, required_tools_missing};
+use crate::host::ids::{Ids, Region};
 use crate::host::invoker::is_root;
 use crate::host::packages::{Use, Uses};
 use crate::image;
-use crate::manifest::{IdRange, Network, Project};
+use crate::manifest::{Network, Project};
 use crate::program;
 use crate::run::check_lab;
 
@@ -68,7 +69,11 @@ pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
 
 /// Finds layers that cannot be used, where this user may look for them.
 fn damaged_layers() -> Option<Finding> {
-    let damaged = image::Store::of_this_machine().damaged().unwrap_or_default();
+    let store = image::Store::of_this_machine();
+    if !is_root() && store.damaged().is_err() {
+        return Some(Finding::ok(Group::Lab, "layers", "left out: only root may look into the store"));
+    }
+    let damaged = store.damaged().unwrap_or_default();
     let (first, more) = (damaged.first()?, damaged.len() - 1);
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
     let seen = format!("layer {} is damaged: {}{more}", first.0, first.1);
@@ -89,8 +94,7 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
         return Finding::warning(group, check, format!("left out: it takes {}", names.join(", ")), first.cure.clone());
     }
     let network = Project::read(root).map_or(NETWORK, |project| project.network);
-    let ids = IdRange { first: subject.ids_first, count: subject.ids_count };
-    match check_lab(network, ids) {
+    match check_lab(network, &Ids::of_this_host(subject.region, &image::Store::of_this_machine().layers())) {
         Ok(took) => {
             let took = format!("{:.2} s", took.as_secs_f64());
             Finding::ok(group, check, format!("made, used and taken down within {took}"))
@@ -114,15 +118,15 @@ pub(super) fn subject(root: &Path) -> Subject {
     let state_dir = state_dir();
     match Project::read(root) {
         Ok(project) => {
-            let IdRange { first, count } = project.ids;
             let mut uses = image::uses(&project);
             if root.join(TEST_PROJECT).is_file() {
                 uses.insert(Use::Guests);
             }
-            Subject { target_dir, state_dir, ids_first: first, ids_count: count, uses }
+            Subject { target_dir, state_dir, region: Region { first: project.first_id }, uses }
         }
         Err(_) => {
-            Subject { target_dir, state_dir, ids_first: 100_000, ids_count: 65_536, uses: Use::OF_TEMPLATES.into() }
+            let region = Region { first: Project::FIRST_ID };
+            Subject { target_dir, state_dir, region, uses: Use::OF_TEMPLATES.into() }
         }
     }
 }
@@ -201,7 +205,7 @@ mod tests {
 
     fn finding(check: &'static str, group: Group, status: Status, seen: &str) -> Finding {
         let cure = (status != Status::Ok).then(|| "sudo mend it".to_owned());
-        Finding { check, group, status, seen: seen.to_owned(), cure, items: Vec::new() }
+        Finding { check, group, status, seen: seen.to_owned(), cure, items: Vec::new(), command: None }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::{Context, Format, sudo};
 use crate::error::Error;
-use crate::image::{Difference, LayerStatus, LockFile, Removal, Replacement, Store, StoredLayer, ensure, status};
+use crate::image::{
+    Difference, LayerStatus, LockFile, Removal, Replacement, Store, StoredLayer, ensure, ids_of, status,
+};
 use crate::manifest::Project;
 use crate::program;
 use crate::record::Recorder;
@@ -65,8 +67,8 @@ struct BuildArgs {
 /// Whatever reading the project or building its layers meets.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
-    if !matches!(args.verb, Verb::List) && !Uid::effective().is_root() {
-        return sudo::again();
+    if !Uid::effective().is_root() {
+        return sudo::again(); // even to list: nobody else may look into the store
     }
     match &args.verb {
         Verb::List => list(&project, context.format, &context.terminal),
@@ -79,8 +81,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 fn list(project: &Project, format: Format, terminal: &Terminal) -> anyhow::Result<u8> {
     let layers = status(project, &all(project), &[])?;
     show(&layers, format)?;
-    // Who may not look into the store is told of its templates' layers all the same.
-    for (hash, why) in Store::of_this_machine().damaged().unwrap_or_default() {
+    for (hash, why) in Store::of_this_machine().with_ids(&ids_of(project)).damaged()? {
         terminal.warn(&format!("layer {hash} is damaged: {why}; `{} image prune` removes it", program::name()));
     }
     Ok(0)

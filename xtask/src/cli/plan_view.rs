@@ -102,6 +102,7 @@ pub fn dry_run(project: &Project, plan: &Plan, shown: &Shown<'_>, format: Format
     for layer in layers {
         let state = match &layer.stored {
             Some(record) => format!("cached, {} MiB", record.size_bytes >> 20),
+            None if layer.hidden => "only root sees whether it is built".to_owned(),
             None => "to be built".to_owned(),
         };
         println!("    {:<12} {}  {state}", layer.template, layer.hash);

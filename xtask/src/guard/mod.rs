@@ -11,12 +11,13 @@ mod link;
 mod process;
 mod protocol;
 mod reclaim;
+mod shown;
 mod signals;
 mod slot;
 
 pub use client::{Guard, Process};
 pub use holder::Holder;
 pub use process::serve;
-pub use protocol::{Make, Owner, ProcessEnd, Spawn, Stay, Wait};
+pub use protocol::{Lower, Make, Owner, ProcessEnd, Spawn, Stay, Wait};
 pub use reclaim::{Reclaimed, lasting_holder, reclaim_dead, take_down};
 pub use slot::{Slot, slots, state_dir};

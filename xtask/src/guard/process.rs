@@ -27,6 +27,7 @@ use super::link::{Link, Side};
 use super::protocol::{
     Answer, Command, Failure, Make, Message, Owner, ProcessEnd, Request, Spawn, Started, Stay, Wait, since_boot,
 };
+use super::shown::ShownTrees;
 use super::signals::{Signals, Told};
 use super::slot::{LEDGER, Lock, Slot};
 use crate::error::HostCause;
@@ -116,6 +117,7 @@ impl Prepared {
             door: None,
             signals: self.signals,
             networks: Vec::new(),
+            shown: ShownTrees::default(),
             processes: BTreeMap::new(),
             shared: Vec::new(),
             ending: None,
@@ -177,6 +179,7 @@ struct GuardProcess {
     door: Option<Door>,
     signals: Signals,
     networks: Vec<NetworkNamespace>,
+    shown: ShownTrees,
     /// What it has started, by name: the last of each.
     processes: BTreeMap<String, Started>,
     shared: Vec<Flock<std::fs::File>>,
@@ -361,8 +364,11 @@ impl GuardProcess {
                 mount::tmpfs(path, *size_bytes, *mode, *owner)
             }
             Make::Overlay { path, lowers, upper, work } => {
+                let folder = self.slot.dir().join("shown");
+                let lowers = lowers.iter().map(|lower| self.shown.place_of(lower, &folder, &mut self.ledger));
+                let lowers = lowers.collect::<anyhow::Result<Vec<_>>>()?;
                 self.ledger.write(Undo::Unmount { path: path.clone() })?;
-                mount::overlay(path, lowers, upper, work)
+                mount::overlay(path, &lowers, upper, work)
             }
             Make::Ext4 { image, size_bytes, path, owner } => {
                 self.ledger.write(Undo::Unmount { path: path.clone() })?;
@@ -420,6 +426,7 @@ impl GuardProcess {
         self.tell_of(ended);
         self.processes.clear();
         self.networks.clear();
+        self.shown.forget();
         self.shared.clear();
         failures
     }

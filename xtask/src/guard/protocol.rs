@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holder::Holder;
 use crate::error::{Error, HostCause};
+use crate::host::idmap::IdMap;
 use crate::host::process::signal_name;
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
@@ -93,7 +94,7 @@ pub enum Make {
         /// Mount point.
         path: PathBuf,
         /// Read-only, lowest first.
-        lowers: Vec<PathBuf>,
+        lowers: Vec<Lower>,
         /// Takes the writes.
         upper: PathBuf,
         /// Beside `upper`, on the same file system.
@@ -124,6 +125,15 @@ pub enum Make {
         /// An existing folder.
         to: PathBuf,
     },
+}
+
+/// Tree that an overlay shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lower {
+    /// Its folder.
+    pub tree: PathBuf,
+    /// Owners that it is shown with; absent where they are those on the disk.
+    pub ids: Option<IdMap>,
 }
 
 impl Make {

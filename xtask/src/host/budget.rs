@@ -1,5 +1,6 @@
-//! Budgets of this host that all labs share, with each other and with other programs: what a lab needs of each at least, and what is left.
-//! The ids of containers are the same in all labs, so what one lab takes is missing to another one.
+//! Budgets of this host: what a lab needs of each at least, and what is left. Labs share them, with each other and with other programs, but
+//! for what the kernel counts for an id alone, as keys: that is a lab's own where each slot has its own ids. What it counts for the owner of a
+//! user namespace as well, as inotify instances, is root's for all labs.
 
 use std::fmt;
 use std::fs;
@@ -98,8 +99,8 @@ fn memory(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// By taking as many for a moment: instances of a container count as those of the engine's own user, and beside these there are other
-/// programs'. No file says how many are in use.
+/// By taking as many for a moment: instances of a container count as those of the engine's own user too, who has made its user namespace,
+/// and beside these there are other programs'. No file says how many are in use.
 fn inotify_instances(need: &Need) -> Option<Shortage> {
     let needed = need.systemd_machines * INOTIFY_INSTANCES;
     let mut taken = Vec::new();
@@ -165,7 +166,8 @@ fn keys(need: &Need) -> Option<Shortage> {
         left,
         most,
         bound: format!("{} of user {}, who is root in the containers", dotted(name), need.root_id),
-        cure: raise(name, most.saturating_add(needed - left).max(2000)),
+        // Other labs have other ids, where they have ids of their own.
+        cure: format!("`sysctl -w {}={}`", dotted(name), most.saturating_add(needed - left).max(2000)),
     })
 }
 

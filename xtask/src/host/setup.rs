@@ -56,7 +56,9 @@ impl Plan {
     /// # Errors
     /// [`Error::Host`] where this machine's tools come from elsewhere: Nix, or a package manager that is not known.
     pub fn new(findings: &[Finding], scope: Scope) -> Result<Self, Error> {
-        Self::of_items(&missing_items(findings, scope))
+        let mut plan = Self::of_items(&missing_items(findings, scope))?;
+        plan.commands.extend(shell_commands(findings));
+        Ok(plan)
     }
 
     fn of_items(items: &[&'static str]) -> Result<Self, Error> {
@@ -191,6 +193,15 @@ pub fn install(
         }
         plan.carry_out(announce)
     })?;
+    for command in shell_commands(findings) {
+        let way_to_root = WayToRoot::of_this_process();
+        let plan = Plan { commands: vec![command], by_hand: Vec::new(), way_to_root };
+        for line in plan.lines() {
+            announce(News::Line(&line));
+            commands.push(line);
+        }
+        plan.carry_out(announce)?;
+    }
     if !absent.is_empty() {
         announce(News::Line(&format!("not installed: {}: no package of this system brings it", absent.join(", "))));
     }
@@ -247,6 +258,12 @@ fn is_locked(path: &Path) -> bool {
     locks.lines().any(|line| line.split_whitespace().any(|word| word == name))
 }
 
+/// What mends findings without a package.
+fn shell_commands(findings: &[Finding]) -> impl Iterator<Item = Vec<String>> {
+    let lines = findings.iter().filter_map(|finding| finding.command.clone());
+    lines.map(|line| vec!["sh".to_owned(), "-c".to_owned(), line])
+}
+
 fn missing_items(findings: &[Finding], scope: Scope) -> Vec<&'static str> {
     let items = findings.iter().flat_map(|finding| finding.items.iter().copied());
     let wanted = |need: Need| match need {
@@ -269,6 +286,7 @@ mod tests {
             seen: "missing".to_owned(),
             cure: Some("install it".to_owned()),
             items: items.to_vec(),
+            command: None,
         };
         vec![finding]
     }
@@ -317,6 +335,24 @@ mod tests {
         check(&["tar"], &["tar"], &["2: tar"], None); // there is nothing to leave out
         check(&["chromium"], &["chromium"], &["2: chromium", "0: ", "1: chromium"], Some(&["chromium"]));
         check(&["tar", "nft"], &["nftables"], &["2: tar nftables", "2: tar", "1: nftables"], Some(&["nft"]));
+    }
+
+    #[test]
+    fn what_a_finding_says_is_run_once_and_not_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("subuid");
+        std::fs::write(&file, "alice:100000:65536").unwrap();
+        let line =
+            crate::host::doctor::registration(&file.display().to_string(), "mancer-e2e", (1_879_048_192, 16_777_216));
+        let finding = Finding { command: Some(line), ..lacking(&[]).remove(0) };
+        let plan = Plan::new(std::slice::from_ref(&finding), Scope::Required).unwrap();
+        assert!(!plan.is_empty() && plan.lines()[0].contains("mancer-e2e:1879048192:16777216"), "{plan:?}");
+        // As root, and where that takes no password.
+        if WayToRoot::of_this_process() == WayToRoot::Direct {
+            assert_eq!(install(&[finding], Scope::Required, &|_| ()).unwrap().len(), 1);
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(text, "alice:100000:65536\nmancer-e2e:1879048192:16777216\n");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::store::{self, Removal, Store, StoredLayer};
 use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
 use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
+use crate::host::ids::IdRange;
 use crate::host::memory::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
@@ -51,6 +52,10 @@ pub struct Job<'a> {
     pub sources: &'a Sources,
     /// Trees of the layers below, lowest first.
     pub lowers: Vec<PathBuf>,
+    /// Id on the disk of root inside, of each of them.
+    pub first_ids: Vec<u32>,
+    /// Ids that it is built and stored with.
+    pub ids: IdRange,
     /// The bound of a tmpfs to build on.
     pub memory_bytes: Option<u64>,
 }
@@ -166,7 +171,7 @@ fn under_guard(
     store.clear_place(job.hash, job.template)?;
     let staging = store.staging_dir(job.hash);
     super::tree::remove(&staging).with_context(|| format!("removing {}", staging.display()))?;
-    guard.make(vec![Make::Marked { path: staging.clone(), mode: 0o711 }])?;
+    guard.make(vec![Make::Marked { path: staging.clone(), mode: 0o700 }])?;
     let log = store.log(job.template);
     fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
     let process = guard.spawn(worker(job, staging, guard, &log)?)?;
@@ -230,6 +235,9 @@ fn worker(job: &Job<'_>, staging: PathBuf, guard: &Guard, log: &Path) -> anyhow:
         hash: job.hash.to_owned(),
         staging,
         lowers: job.lowers.clone(),
+        first_ids: job.first_ids.clone(),
+        ids: job.ids,
+        workplace: guard.slot().dir().parent().context("a slot's folder lies in another one")?.to_owned(),
         memory_bytes: job.memory_bytes,
         recipe: job.recipe.clone(),
         sources: job.sources.clone(),

@@ -11,8 +11,10 @@ use super::build::{Job, build, memory_for_each};
 use super::needs;
 use super::recipe::{Base, Recipe, Sources};
 use super::replacement::Replacement;
-use super::store::{self, LayerLocks, LayerPlace, LayerRecord, Store, StoredLayer};
+use super::store::{self, LayerLocks, LayerPlace, LayerRecord, Store, StoredLayer, ids_of};
 use crate::host::doctor::require_tools;
+use crate::host::ids::IdRange;
+use crate::host::invoker::is_root;
 use crate::manifest::{Origin, Project, Template};
 
 /// A template's tree, ready to be used read-only.
@@ -22,6 +24,8 @@ pub struct Image {
     pub template: String,
     /// Absolute folders, lowest (base) first.
     pub layers: Vec<PathBuf>,
+    /// Id on the disk of root inside, of each of them.
+    pub first_ids: Vec<u32>,
     /// Of the highest layer, which stands for all of them.
     pub hash: String,
     /// This call built at least one of the layers.
@@ -87,6 +91,9 @@ pub struct LayerStatus {
     /// Reason why what stands in its place cannot be used, and is built again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+    /// Only root may look into the store: nothing is known of what is there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 /// One layer of the plan.
@@ -114,7 +121,9 @@ pub fn ensure(
     observe: &(dyn Fn(Progress) + Sync),
     interrupted: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<BTreeMap<String, Image>> {
-    let store = Store::of_this_machine();
+    let ids = ids_of(project);
+    let store = Store::of_this_machine().with_ids(&ids);
+    store.close()?;
     let plan = plan(project, wanted, replacements)?;
     let mut layers: BTreeMap<&str, (StoredLayer, bool)> = BTreeMap::new();
     for depth in 0..=plan.iter().map(|planned| planned.depth).max().unwrap_or(0) {
@@ -129,7 +138,9 @@ pub fn ensure(
         }
         let uses = missing.iter().flat_map(|planned| needs::uses_to_build(&planned.recipe)).collect();
         require_tools(&uses)?;
-        for (planned, layer) in build_all(&store, project, replacements, &missing, &layers, observe, interrupted)? {
+        for (planned, layer) in
+            build_all(&store, (project, ids.of_store()), replacements, &missing, &layers, observe, interrupted)?
+        {
             layers.insert(&planned.template.name, layer);
         }
     }
@@ -141,18 +152,23 @@ pub fn ensure(
 /// # Errors
 /// When a file that goes into a layer is missing or unreadable.
 pub fn status(project: &Project, wanted: &[String], replacements: &[Replacement]) -> anyhow::Result<Vec<LayerStatus>> {
-    let store = Store::of_this_machine();
+    let mut store = Store::of_this_machine();
+    if is_root() {
+        store = store.with_ids(&ids_of(project));
+    }
     let mut statuses = Vec::new();
     for planned in plan(project, wanted, replacements)? {
-        let (stored, damage) = match store.look(&planned.hash)? {
-            LayerPlace::Empty => (None, None),
-            LayerPlace::Sound(layer) => (Some(layer.record), None),
-            LayerPlace::Damaged(why) => (None, Some(why)),
+        let (stored, damage, hidden) = match store.look(&planned.hash)? {
+            LayerPlace::Empty => (None, None, false),
+            LayerPlace::Hidden => (None, None, true),
+            LayerPlace::Sound(layer) => (Some(layer.record), None, false),
+            LayerPlace::Damaged(why) => (None, Some(why), false),
         };
         statuses.push(LayerStatus {
             template: planned.template.name.clone(),
             stored,
             damage,
+            hidden,
             is_portable: planned.is_portable,
             hash: planned.hash,
         });
@@ -171,8 +187,7 @@ fn plan<'a>(project: &'a Project, wanted: &[String], replacements: &[Replacement
                 Origin::Template(parent) => plan.iter().find(|planned| planned.template.name == *parent),
                 _ => None,
             };
-            let (recipe, sources) =
-                Recipe::of(project, template, parent.map(|parent| parent.hash.as_str()), replacements)?;
+            let (recipe, sources) = Recipe::of(template, parent.map(|parent| parent.hash.as_str()), replacements)?;
             let planned = Planned {
                 template,
                 parent: parent.map(|parent| parent.template.name.as_str()),
@@ -199,10 +214,12 @@ pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<
 }
 
 fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bool)>) -> anyhow::Result<Image> {
-    let mut image = Image { template: name.to_owned(), layers: Vec::new(), hash: String::new(), built: false };
+    let (hash, layers_of) = (String::new(), Vec::new());
+    let mut image = Image { template: name.to_owned(), layers: layers_of, first_ids: Vec::new(), hash, built: false };
     for template in chain(project, name)? {
         let (layer, built) = layers.get(template.name.as_str()).context("every layer of the plan is there")?;
         image.layers.push(layer.root());
+        image.first_ids.push(layer.record.first_id);
         image.hash.clone_from(&layer.record.hash);
         image.built |= built;
     }
@@ -214,7 +231,7 @@ type Built<'p, 'a> = Vec<(&'p Planned<'a>, (StoredLayer, bool))>;
 /// Builds layers of one depth side by side; the first failure is the answer, after all have ended.
 fn build_all<'p, 'a>(
     store: &Store,
-    project: &Project,
+    (project, ids): (&Project, IdRange),
     replacements: &[Replacement],
     missing: &[&'p Planned<'a>],
     below: &BTreeMap<&str, (StoredLayer, bool)>,
@@ -224,9 +241,11 @@ fn build_all<'p, 'a>(
     let heavy = missing.iter().filter(|planned| planned.recipe.base != Base::Nothing).count();
     let memory_bytes = memory_for_each(heavy);
     let build_one = |planned: &Planned<'_>| {
-        let mut lowers = Vec::new();
+        let (mut lowers, mut first_ids) = (Vec::new(), Vec::new());
         for template in chain(project, &planned.template.name)? {
-            lowers.extend(below.get(template.name.as_str()).map(|(layer, _)| layer.root()));
+            let Some((layer, _)) = below.get(template.name.as_str()) else { continue };
+            lowers.push(layer.root());
+            first_ids.push(layer.record.first_id);
         }
         let job = Job {
             template: &planned.template.name,
@@ -234,10 +253,12 @@ fn build_all<'p, 'a>(
             recipe: &planned.recipe,
             sources: &planned.sources,
             lowers,
+            first_ids,
+            ids,
             memory_bytes: memory_bytes.filter(|_| planned.recipe.base != Base::Nothing),
         };
         let parent_hash = if let Base::Layer(hash) = &planned.recipe.base { Some(hash.as_str()) } else { None };
-        let unchanged = || Ok(Recipe::of(project, planned.template, parent_hash, replacements)?.0 == planned.recipe);
+        let unchanged = || Ok(Recipe::of(planned.template, parent_hash, replacements)?.0 == planned.recipe);
         build(store, &job, &unchanged, observe, interrupted)
     };
     std::thread::scope(|scope| {

@@ -195,8 +195,16 @@ mod tests {
             duration_ms: 0,
             packages: packages.iter().map(|&package| package.to_owned()).collect(),
             python_packages: Vec::new(),
+            first_id: 0,
         };
-        LayerStatus { template: "t".into(), hash: hash.into(), is_portable, stored: Some(record), damage: None }
+        LayerStatus {
+            template: "t".into(),
+            hash: hash.into(),
+            is_portable,
+            stored: Some(record),
+            damage: None,
+            hidden: false,
+        }
     }
 
     fn locked(status: &LayerStatus) -> LockFile {

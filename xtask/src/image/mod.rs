@@ -19,5 +19,5 @@ pub use ensure::{Image, LayerStatus, Progress, ensure, status};
 pub use lock::{Difference, LockFile, Locked};
 pub use needs::{uses, uses_to_run};
 pub use replacement::Replacement;
-pub use store::{LayerLocks, LayerRecord, Removal, Store, StoredLayer, lock_shared};
+pub use store::{LayerLocks, LayerRecord, Removal, Store, StoredLayer, ids_of, lock_shared};
 pub use worker::{BuildSpec, build_layer};

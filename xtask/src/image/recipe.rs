@@ -10,18 +10,16 @@ use crate::error::Error;
 use crate::host::doctor::static_busybox;
 use crate::host::shell;
 use crate::input;
-use crate::manifest::{FileEntry, FileSource, IdRange, Origin, Project, RunStep, Template, UserEntry};
+use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template, UserEntry};
 
 /// Raised with every change of the builder that gives other trees from the same recipe.
-const BUILDER_VERSION: u32 = 2;
+const BUILDER_VERSION: u32 = 3;
 
 /// Everything that decides a layer's tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Of the code that builds.
     pub builder_version: u32,
-    /// Where root inside lies outside.
-    pub ids: IdRange,
     /// What it starts from.
     pub base: Base,
     /// Debian packages.
@@ -97,7 +95,6 @@ impl Recipe {
     /// # Errors
     /// When a file or program of the host is missing or unreadable.
     pub fn of(
-        project: &Project,
         template: &Template,
         parent_hash: Option<&str>,
         replacements: &[Replacement],
@@ -126,7 +123,6 @@ impl Recipe {
         }
         let recipe = Self {
             builder_version: BUILDER_VERSION,
-            ids: project.ids,
             base,
             packages: template.packages.clone(),
             python: python(template, replacements, &mut sources)?,
@@ -224,7 +220,7 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
     }
 
     fn hash(project: &Project, parent: Option<&str>, replacements: &[Replacement]) -> String {
-        Recipe::of(project, &project.templates["t"], parent, replacements).unwrap().0.hash()
+        Recipe::of(&project.templates["t"], parent, replacements).unwrap().0.hash()
     }
 
     #[test]
@@ -258,9 +254,6 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
             assert!(TEMPLATE.contains(from), "{from}");
             changed(to, hash(&project(root, &TEMPLATE.replace(from, to)), None, &[]));
         }
-        let mut same = project(root, TEMPLATE);
-        same.ids.first += 65536;
-        changed("the id range", hash(&same, None, &[]));
         let same = project(root, TEMPLATE);
         let replacement = Replacement { template: "t".into(), package: "a".into(), path: root.join("local") };
         changed("a replacement", hash(&same, None, std::slice::from_ref(&replacement)));
@@ -293,11 +286,20 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
     }
 
     #[test]
+    fn the_hosts_ids_do_not_change_the_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut project = project(folder.path(), TEMPLATE);
+        let expected = hash(&project, None, &[]);
+        project.first_id += 65_536;
+        assert_eq!(hash(&project, None, &[]), expected);
+    }
+
+    #[test]
     fn a_layer_with_something_of_this_machine_is_not_portable() {
         let folder = tempfile::tempdir().unwrap();
         let check = |from: &str, to: &str, expected: bool| {
             let project = project(folder.path(), &TEMPLATE.replace(from, to));
-            let (_, sources) = Recipe::of(&project, &project.templates["t"], None, &[]).unwrap();
+            let (_, sources) = Recipe::of(&project.templates["t"], None, &[]).unwrap();
             assert_eq!(Recipe::is_portable(&project, &sources), expected, "{to}");
         };
         check("", "", true);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -17,7 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::tree;
 use crate::error::Error;
 use crate::guard;
+use crate::host::ids::{Ids, Region};
 use crate::host::marked::MARK;
+use crate::manifest::Project;
+
+/// Mode of a folder that nobody but root may enter.
+const CLOSED: u32 = 0o700;
 
 /// Of `layer.json`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -43,6 +48,14 @@ pub struct LayerRecord {
     pub packages: Vec<String>,
     /// Python packages installed by the template, as `name=version`, sorted.
     pub python_packages: Vec<String>,
+    /// Id on the disk of root inside.
+    #[serde(default = "first_id_of_old")]
+    pub first_id: u32,
+}
+
+/// Id of root inside in layers whose record does not say it.
+fn first_id_of_old() -> u32 {
+    100_000
 }
 
 /// A layer as it lies in the store.
@@ -71,6 +84,8 @@ pub enum LayerPlace {
     Sound(StoredLayer),
     /// Something that cannot be used, with the reason: a build replaces it.
     Damaged(String),
+    /// Something that only root may look at, or nothing.
+    Hidden,
 }
 
 impl LayerPlace {
@@ -79,7 +94,7 @@ impl LayerPlace {
     pub fn sound(self) -> Option<StoredLayer> {
         match self {
             Self::Sound(layer) => Some(layer),
-            Self::Empty | Self::Damaged(_) => None,
+            Self::Empty | Self::Damaged(_) | Self::Hidden => None,
         }
     }
 }
@@ -103,6 +118,14 @@ pub enum Removal {
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    /// First id of the only layers that can be used, where labs share one range of ids.
+    shared_first_id: Option<u32>,
+}
+
+/// Ids of a project's labs and layers on this host.
+#[must_use]
+pub fn ids_of(project: &Project) -> Ids {
+    Ids::of_this_host(Region { first: project.first_id }, &Store::of_this_machine().layers())
 }
 
 impl Store {
@@ -115,21 +138,43 @@ impl Store {
     /// The store in this folder; nothing is made.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), shared_first_id: None }
     }
 
-    /// Makes the store's folders. Others may pass through (root of a container is an ordinary user outside) but see
-    /// no names.
+    /// The same store, with the layers alone that labs with these ids can use.
+    #[must_use]
+    pub fn with_ids(mut self, ids: &Ids) -> Self {
+        self.shared_first_id = ids.are_shared().then_some(ids.of_store().first);
+        self
+    }
+
+    /// Makes the store's folders.
     ///
     /// # Errors
     /// When a folder cannot be made.
     pub fn create(&self) -> anyhow::Result<()> {
-        for folder in [self.dir.clone(), self.layers(), self.logs()] {
+        for (folder, mode) in [(self.dir.clone(), 0o711), (self.layers(), CLOSED), (self.logs(), CLOSED)] {
             fs::DirBuilder::new()
                 .recursive(true)
-                .mode(0o711)
+                .mode(mode)
                 .create(&folder)
                 .map_err(|error| unwritable(&folder, &error))?;
+        }
+        self.close()
+    }
+
+    /// Closes the folders that are there to everybody but root: a layer has set-id programs, whose rights are those of the containers'
+    /// users. Earlier engines left them open.
+    ///
+    /// # Errors
+    /// When one cannot be closed.
+    pub fn close(&self) -> anyhow::Result<()> {
+        for folder in [self.layers(), self.logs()] {
+            let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
+            if metadata.is_dir() && metadata.permissions().mode() & 0o7777 != CLOSED {
+                fs::set_permissions(&folder, fs::Permissions::from_mode(CLOSED))
+                    .with_context(|| format!("closing {} to others", folder.display()))?;
+            }
         }
         Ok(())
     }
@@ -172,8 +217,11 @@ impl Store {
     /// When it cannot be read, by which nobody knows what it is.
     pub fn look(&self, hash: &str) -> anyhow::Result<LayerPlace> {
         let dir = self.layer_dir(hash);
-        if !fs::exists(&dir).with_context(|| format!("looking for {}", dir.display()))? {
-            return Ok(LayerPlace::Empty);
+        match fs::exists(&dir) {
+            Ok(true) => {}
+            Ok(false) => return Ok(LayerPlace::Empty),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(LayerPlace::Hidden),
+            Err(error) => return Err(error).with_context(|| format!("looking for {}", dir.display())),
         }
         let path = dir.join("layer.json");
         let text = match fs::read(&path) {
@@ -189,6 +237,9 @@ impl Store {
             Ok(record) if record.format_version != FORMAT_VERSION => {
                 LayerPlace::Damaged(format!("its layer.json is of version {}", record.format_version))
             }
+            Ok(record) if self.shared_first_id.is_some_and(|first| first != record.first_id) => LayerPlace::Damaged(
+                format!("its ids begin at {}, and this host cannot show them to labs with others", record.first_id),
+            ),
             Ok(_) if !dir.join("root").is_dir() => LayerPlace::Damaged("it has no tree".into()),
             Ok(record) => LayerPlace::Sound(StoredLayer { dir, record }),
         })
@@ -393,6 +444,7 @@ mod tests {
             duration_ms: 3,
             packages: vec!["a=1".into()],
             python_packages: Vec::new(),
+            first_id: 1_879_048_192,
         };
         fs::write(store.staging_dir(hash).join("layer.json"), serde_json::to_string(&record).unwrap()).unwrap();
         (folder, store)
@@ -406,6 +458,32 @@ mod tests {
         store.publish("0123").unwrap();
         assert_eq!(store.find("0123").unwrap().unwrap().record.packages, ["a=1"]);
         assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nobody_else_enters_the_store_not_even_one_that_was_open() {
+        let (_folder, store) = store_with("0123");
+        let modes =
+            || [store.layers(), store.logs()].map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o7777);
+        assert_eq!(modes(), [0o700; 2]);
+        fs::set_permissions(store.layers(), fs::Permissions::from_mode(0o711)).unwrap();
+        store.close().unwrap();
+        assert_eq!(modes(), [0o700; 2]);
+        Store::at(Path::new("/nowhere")).close().unwrap();
+    }
+
+    #[test]
+    fn where_ids_are_shared_a_layer_with_others_is_built_again() {
+        let (_folder, store) = store_with("0123");
+        store.publish("0123").unwrap();
+        let shared =
+            |first| Ids::Shared { range: crate::host::ids::IdRange { first, count: 65_536 }, reason: "x".into() };
+        let other = store.clone().with_ids(&shared(100_000));
+        assert!(other.find("0123").unwrap().is_none());
+        assert!(matches!(other.look("0123").unwrap(), LayerPlace::Damaged(why) if why.contains("begin at 1879048192")));
+        assert!(store.clone().with_ids(&shared(1_879_048_192)).find("0123").unwrap().is_some());
+        let own = Ids::PerSlot(Region { first: 2_000_027_648 });
+        assert!(store.with_ids(&own).find("0123").unwrap().is_some(), "it is shown to them");
     }
 
     #[test]
@@ -460,6 +538,6 @@ mod tests {
         let text = r#"{"format_version":1,"template":"app","hash":"00","parent":"11","size_bytes":5,
             "created_unix_s":6,"duration_ms":7,"packages":["a=1"],"python_packages":["b=2"]}"#;
         let record: LayerRecord = serde_json::from_str(text).unwrap();
-        assert_eq!((record.parent.as_deref(), record.size_bytes), (Some("11"), 5));
+        assert_eq!((record.parent.as_deref(), record.size_bytes, record.first_id), (Some("11"), 5, 100_000));
     }
 }

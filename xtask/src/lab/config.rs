@@ -141,7 +141,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::{IdRange, Network, Template};
+    use crate::host::ids::IdRange;
+    use crate::manifest::{Network, Template};
 
     /// A project's template with these words as TOML writes them; what its reader says of a refused one.
     fn template(init: &[String], environment: &str, volume: &str) -> Result<Template, String> {
@@ -164,6 +165,7 @@ mod tests {
             host_name: "mancer-e2e-a".into(),
             template,
             layers: Vec::new(),
+            first_ids: Vec::new(),
             network: Network { base: std::net::Ipv4Addr::new(10, 77, 0, 0) },
             octet: 11,
             ids: IdRange { first: 100_000, count: 65_536 },

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guard::Lower;
+use crate::host::idmap::IdMap;
+use crate::host::ids::IdRange;
 use crate::host::lxc;
 use crate::host::syntax::{DeviceName, MacAddress};
-use crate::manifest::{IdRange, Network, Template};
+use crate::manifest::{Network, Template};
 
 /// What a container is made from, and its place in the lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Machine {
     pub template: Template,
     /// Its root filesystem, lowest layer first.
     pub layers: Vec<PathBuf>,
+    /// Id on the disk of root inside, of each layer; none where the host shows layers as they are.
+    #[serde(default)]
+    pub first_ids: Vec<u32>,
     /// The lab's network.
     pub network: Network,
     /// Last octet of its address; it fixes the card's name and address too.
@@ -51,6 +57,17 @@ impl Machine {
     #[must_use]
     pub fn host_ids(&self, uid: u32, gid: u32) -> (u32, u32) {
         if self.template.privileged { (uid, gid) } else { (self.ids.first + uid, self.ids.first + gid) }
+    }
+
+    /// Its layers with the owners that it sees them with.
+    #[must_use]
+    pub fn lowers(&self) -> Vec<Lower> {
+        let (to, _) = self.host_ids(0, 0);
+        let lower = |(place, tree): (usize, &PathBuf)| {
+            let from = self.first_ids.get(place).copied().filter(|from| *from != to);
+            Lower { tree: tree.clone(), ids: from.map(|from| IdMap { from, to, count: self.ids.count }) }
+        };
+        self.layers.iter().enumerate().map(lower).collect()
     }
 
     /// The folder of its logs on the host.

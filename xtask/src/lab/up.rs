@@ -355,7 +355,7 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
         dir(upper.clone(), owner),
         dir(work.clone(), owner),
         dir(places.root(), (0, 0)),
-        Make::Overlay { path: places.root(), lowers: machine.layers.clone(), upper, work },
+        Make::Overlay { path: places.root(), lowers: machine.lowers(), upper, work },
     ]);
     let images = places.images();
     let images_bytes: u64 = machine.template.volumes.iter().map(|volume| volume.size).sum();

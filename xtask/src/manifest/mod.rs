@@ -33,7 +33,7 @@ pub use limits::{LimitKind, UsageLimit};
 pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
 pub use parse::{is_name, nearest};
-pub use project::{IdRange, MACHINES_MAX, Network, Project};
+pub use project::{MACHINES_MAX, Network, Project};
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
 pub use scenario::{Case, ContainerUse, Scenario};
 pub use secrets::Secret;

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::defaults::DefaultsTable;
 use super::parse::{Source, is_name, nearest};
-use super::range::{CaseTime, FirstId, IdCount, PackageName, ProjectFolder, within};
+use super::range::{CaseTime, FirstId, PackageName, ProjectFolder, within};
 use super::{Scenario, Secret, Template};
 use crate::error::Error;
 use crate::input;
@@ -26,6 +26,9 @@ const ORDERED_FIRST: usize = 11;
 
 /// Addresses of all others begin here.
 const OTHERS_FIRST: usize = 100;
+
+/// Ids of a whole system.
+const IDS_OF_A_SYSTEM: u32 = 65_536;
 
 /// Most containers with a place of their own: as many as have an address before the others'.
 const ORDERED_MAX: usize = OTHERS_FIRST - ORDERED_FIRST;
@@ -46,8 +49,8 @@ pub struct Project {
     pub timeout: Duration,
     /// The network that every lab has, each in a namespace of its own.
     pub network: Network,
-    /// Where the ids of containers lie on the host.
-    pub ids: IdRange,
+    /// First id on the host of those that its labs and layers take.
+    pub first_id: u32,
     /// The folder of templates.
     pub containers_dir: PathBuf,
     /// The folder of scenarios.
@@ -87,16 +90,12 @@ impl Network {
     }
 }
 
-/// A range of ids on the host that stands for 0.. inside the containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IdRange {
-    /// The host's id of root inside.
+struct Ids {
+    /// The first of 16777216 ids: 65536 for the layers, and as many for each slot. A multiple of 65536.
     #[serde(deserialize_with = "within::<FirstId, _>")]
-    pub first: u32,
-    /// How many ids.
-    #[serde(deserialize_with = "within::<IdCount, _>")]
-    pub count: u32,
+    first: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,9 +113,9 @@ struct File {
     /// The network that every lab has, each in a namespace of its own: 256 private addresses.
     #[serde(default = "default_network")]
     network: Spanned<String>,
-    /// The ids of the host that stand for those inside containers.
+    /// The ids of the host that labs take, each slot a range of its own. Needed only where somebody else has the usual ones.
     #[serde(default = "default_ids")]
-    ids: Spanned<IdRange>,
+    ids: Spanned<Ids>,
     /// Where templates and scenarios lie.
     #[serde(default)]
     paths: Paths,
@@ -158,8 +157,8 @@ fn default_network() -> Spanned<String> {
     Spanned::new(0..0, "10.77.0.0/24".into())
 }
 
-fn default_ids() -> Spanned<IdRange> {
-    Spanned::new(0..0, IdRange { first: 100_000, count: 65_536 })
+fn default_ids() -> Spanned<Ids> {
+    Spanned::new(0..0, Ids { first: Project::FIRST_ID })
 }
 
 fn default_package() -> String {
@@ -169,6 +168,10 @@ fn default_package() -> String {
 impl Project {
     /// A case's deadline where nothing says otherwise.
     pub const TIMEOUT: Duration = Duration::from_secs(300);
+
+    /// First id where nothing says otherwise: right above those of systemd's containers, 524288 to 1879048191, and above those that
+    /// `useradd` gives to people's containers, 100000 to 600100000.
+    pub const FIRST_ID: u32 = 1_879_048_192;
 
     /// Reads and checks every manifest below `root`.
     ///
@@ -211,9 +214,10 @@ impl Project {
         let network = parse_network(file.network.get_ref()).ok_or_else(|| {
             source.error_at(&file.network, "a network is written \"10.77.0.0/24\": 256 private addresses")
         })?;
-        let ids = *file.ids.get_ref();
-        if ids.first.checked_add(ids.count).is_none() {
-            let message = format!("the last of {} ids from {} on is more than {}", ids.count, ids.first, u32::MAX - 1);
+        let first_id = file.ids.get_ref().first;
+        if !first_id.is_multiple_of(IDS_OF_A_SYSTEM) {
+            let message =
+                format!("{first_id} is not a multiple of {IDS_OF_A_SYSTEM}: each slot has a whole range of that size");
             return Err(source.error_at(&file.ids, message).into());
         }
         let secret =
@@ -229,7 +233,7 @@ impl Project {
             container_order: file.containers.into_iter().map(Spanned::into_inner).collect(),
             timeout: file.timeout,
             network,
-            ids,
+            first_id,
             containers_dir,
             scenarios_dir,
             scenarios_package: file.scenarios_package,
@@ -313,9 +317,12 @@ mod tests {
         check("name = 'x'\nnetwork = '8.8.8.0/24'", "e2e.toml:2:11: a network is written");
         check("name = 'x'\ntimeout = '0s'", "e2e.toml:2:11: \"0s\" is not a duration from \"100ms\" to \"1day\"");
         check(
-            "name = 'x'\nids = {first = 10, count = 65536}",
-            "e2e.toml:2:16: 10 is not a whole number from 1000 to 4294901759",
+            "name = 'x'\nids = {first = 1000}",
+            "e2e.toml:2:16: 1000 is not a whole number from 1879048192 to 2130575360",
         );
+        check("name = 'x'\nids = {first = 1879048193}", "e2e.toml:2:7: 1879048193 is not a multiple of 65536");
+        check("name = 'x'\nids = {first = 1879113728, count = 65536}", "e2e.toml:2:28: unknown field `count`");
+        check("name = 'x'\nids = {first = 1879113728}", "ok x");
         check("name = 'x", "e2e.toml:1:");
         check("name = 'x'\n[defaults]\nretries = 1", "ok x");
         check("name = 'x'\n[defaults]\nretry = 1", "e2e.toml:3:1: unknown field `retry`");

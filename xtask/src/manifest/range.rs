@@ -293,10 +293,9 @@ ranges! {
     WorsePercent = DecimalIn<1000, 1_000_000>;
     /// Recorded duration of a case, in seconds: up to a day.
     CaseSeconds = DecimalIn<0, 86_400_000>;
-    /// First id of the host that stands for one in a container.
-    FirstId = WholeIn<1000, 4_294_901_759>;
-    /// Number of ids: each container has those of a whole system.
-    IdCount = WholeIn<65_536, 4_294_966_295>;
+    /// First of the ids that labs take: above those that people, their containers and systemd's are given, and the last one below
+    /// 2147352576, from which on systemd gives out others.
+    FirstId = WholeIn<1_879_048_192, 2_130_575_360>;
     /// How long a capture of packets lasts.
     CaptureTime = TimeIn<100, { 24 * HOUR_MS }>;
     /// How long an operation is repeated for a baseline.

@@ -209,7 +209,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::manifest::{IdRange, Network};
+    use crate::manifest::Network;
 
     pub fn project() -> Project {
         let case =
@@ -238,7 +238,7 @@ pub(super) mod tests {
             secrets: Vec::new(),
             timeout: Duration::from_secs(1),
             network: Network { base: [10, 77, 0, 0].into() },
-            ids: IdRange { first: 100_000, count: 65_536 },
+            first_id: Project::FIRST_ID,
             containers_dir: "x".into(),
             scenarios_dir: "x".into(),
             scenarios_package: "x".into(),

@@ -2,17 +2,23 @@
 
 use crate::error::{Error, HostCause};
 use crate::host::budget::{Need, shortage};
+use crate::image::ids_of;
 use crate::manifest::{Init, Project, Template, VolumeKind};
 
-/// Requires what machines of these templates need.
+/// Requires what machines of these templates need in a lab of this slot.
 ///
 /// # Errors
 /// [`HostCause::Budget`] with the budget that has too little left, and what gives it more.
-pub(super) fn require<'a>(project: &Project, templates: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+pub(super) fn require<'a>(
+    project: &Project,
+    slot: &str,
+    templates: impl Iterator<Item = &'a str>,
+) -> anyhow::Result<()> {
     let templates = templates.filter_map(|name| project.templates.get(name));
-    let Some(shortage) = shortage(&need(templates, project.ids.first)) else { return Ok(()) };
+    let ids = ids_of(project).of_slot(slot)?;
+    let Some(shortage) = shortage(&need(templates, ids.first)) else { return Ok(()) };
     let detail = shortage.to_string();
-    Err(Error::EveryCase { cause: HostCause::Budget, detail, cure: shortage.cure })
+    Err(Error::EveryCase { cause: HostCause::Budget, detail, cure: shortage.cure }.into())
 }
 
 fn need<'a>(templates: impl Iterator<Item = &'a Template>, first_id: u32) -> Need {

@@ -95,9 +95,9 @@ pub(super) fn run_case(
     let path = context.dir.path().join(&folder);
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
     let containers = &context.project.scenarios[planned.scenario].containers;
-    let room = budgets::require(context.project, containers.iter().map(|used| used.template.as_str()));
+    let room =
+        budgets::require(context.project, &context.options.slot, containers.iter().map(|used| used.template.as_str()));
     let started = room
-        .map_err(anyhow::Error::from)
         .and_then(|()| context.dir.folder(&format!("{folder}/artifacts")))
         .and_then(|_| write_chaos(context, planned, &folder, Vec::new()))
         .and_then(|()| start_lab(context, planned, &case, &guard));

@@ -6,6 +6,7 @@ use super::case::CaseContext;
 use super::lab_check::{LabCheckError, check_lab};
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Holder, Slot, Wait};
+use crate::image::ids_of;
 use crate::record::{Event, Outcome};
 
 /// A run's slot.
@@ -66,7 +67,7 @@ impl<'a> Ground<'a> {
         }
         self.labs = Labs::Possible;
         let project = self.context.project;
-        match check_lab(project.network, project.ids) {
+        match check_lab(project.network, &ids_of(project)) {
             Err(LabCheckError::Failed(error)) => {
                 let host_cause = HostCause::of(&error).unwrap_or(HostCause::Lab);
                 let message = format!("{message}\n{}: {error:#}", HostCause::Lab.problem());

@@ -11,10 +11,11 @@ use anyhow::{Context as _, anyhow, bail};
 use crate::error::Error;
 use crate::guard::{Guard, Make, Slot, Wait};
 use crate::host::doctor::static_busybox;
+use crate::host::ids::{IdRange, Ids};
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{ExecRequest, Lab, Machine};
-use crate::manifest::{IdRange, Init, Limits, Network, Origin, Ssh, Template};
+use crate::manifest::{Init, Limits, Network, Origin, Ssh, Template};
 
 /// The slot of these labs: no run has one of this name.
 const SLOT: &str = "doctor";
@@ -47,12 +48,13 @@ pub enum LabCheckError {
 ///
 /// # Errors
 /// With LXC's own words where it does not start; for whatever else cannot be made, used or taken back.
-pub fn check_lab(network: Network, ids: IdRange) -> Result<Duration, LabCheckError> {
+pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError> {
     let Some(busybox) = static_busybox() else {
         return Err(LabCheckError::NotTried(anyhow!("there is no busybox without libraries on this host")));
     };
     let begun = Instant::now();
     let slot = Slot::named(SLOT);
+    let ids = ids.of_slot(SLOT).map_err(LabCheckError::NotTried)?;
     let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE.scaled());
     let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
         Some(Error::Interrupted) => {
@@ -140,5 +142,14 @@ fn machine(root: PathBuf, network: Network, ids: IdRange) -> Machine {
         privileged: false,
     };
     let host_name = format!("mancer-e2e-{SLOT}");
-    Machine { name: SLOT.to_owned(), host_name, template, layers: vec![root], network, octet: 11, ids }
+    Machine {
+        name: SLOT.to_owned(),
+        host_name,
+        template,
+        layers: vec![root],
+        first_ids: Vec::new(),
+        network,
+        octet: 11,
+        ids,
+    }
 }

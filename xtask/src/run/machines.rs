@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-use crate::image::Image;
+use crate::image::{Image, ids_of};
 use crate::lab::Machine;
 use crate::manifest::Project;
 
@@ -24,7 +24,7 @@ pub(super) struct Position<'a> {
 /// A machine of a template, in its place.
 ///
 /// # Errors
-/// When there is no such template, or no image of it.
+/// When there is no such template, no image of it, or the slot is no lab's.
 pub(super) fn machine(
     project: &Project,
     images: &BTreeMap<String, Image>,
@@ -36,14 +36,16 @@ pub(super) fn machine(
         "1" => project.name.clone(),
         slot => format!("{}-{slot}", project.name),
     };
+    let ids = ids_of(project);
     let image = images.get(template).with_context(|| format!("template {template} has no image"))?;
     Ok(Machine {
         name: name.to_owned(),
         host_name: host_name.cloned().unwrap_or_else(|| format!("{prefix}-{name}")),
         template: project.templates.get(template).with_context(|| format!("there is no template {template}"))?.clone(),
         layers: image.layers.clone(),
+        first_ids: if ids.are_shared() { Vec::new() } else { image.first_ids.clone() },
         network: project.network,
         octet: project.address_octet(name, index),
-        ids: project.ids,
+        ids: ids.of_slot(slot)?,
     })
 }

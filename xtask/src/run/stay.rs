@@ -124,7 +124,7 @@ pub fn stand(
     interrupt: &Interrupt,
     tell: &(dyn Fn(String) + Sync),
 ) -> anyhow::Result<StandingLab> {
-    budgets::require(project, plan.machines.iter().map(|(_, template)| template.as_str()))?;
+    budgets::require(project, slot, plan.machines.iter().map(|(_, template)| template.as_str()))?;
     let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
     let templates: Vec<String> = templates.into_iter().collect();
     for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {

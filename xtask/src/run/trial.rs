@@ -146,7 +146,7 @@ impl<'a> Trials<'a> {
             let position = Position { name, index, slot: &self.slot, host_name: None };
             machines.push(machine(self.project, &self.images, template, position)?);
         }
-        budgets::require(self.project, machines.iter().map(|machine| machine.template.name.as_str()))?;
+        budgets::require(self.project, &self.slot, machines.iter().map(|machine| machine.template.name.as_str()))?;
         self.in_lab(&machines, |lab| self.try_on(lab, trial))
     }
 

@@ -28,8 +28,6 @@ impl Fresh {
         let host = Host::take();
         let (folder, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        // Root of a container passes through as an ordinary user.
-        fs::set_permissions(store.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let (unpacked, engine) = unpack(&release().0);
         Self { folder, store, engine, _unpacked: unpacked, _host: host }
     }

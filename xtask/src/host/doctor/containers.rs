@@ -1,6 +1,6 @@
 //! What it takes to build and to create containers.
 
-use super::facts::{Facts, Folder};
+use super::facts::{Facts, Folder, SlotIds};
 use super::finding::{Finding, Group, Status};
 use super::surroundings::Surroundings;
 use super::trial::Trial;
@@ -24,6 +24,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.cgroup_folders(),
         facts.apparmor(),
         facts.has_part(group, "overlayfs", "overlay", "overlay"),
+        facts.ids_of_slots(),
         facts.loop_devices(),
         facts.has_tools(group, "e2fsprogs", &["mkfs.ext4", "e2fsck"]),
         facts.has_tools(group, "busybox", &["busybox"]),
@@ -34,6 +35,23 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 }
 
 impl Facts {
+    fn ids_of_slots(&self) -> Finding {
+        let (group, check) = (Group::Containers, "ids-of-slots");
+        match &self.slot_ids {
+            SlotIds::PerSlot => Finding::ok(group, check, "tried: each slot has a range of its own"),
+            SlotIds::Unknown => Finding::ok(group, check, "a range for each slot (not tried)"),
+            SlotIds::Shared(reason) => {
+                let seen = format!("all labs share one range of ids, and so keys, pipes and signals: {reason}");
+                let help = match &self.surroundings {
+                    Some(around) if around.is_unprivileged => around.help_for_rights(),
+                    _ => "boot Linux 5.19 or newer, and keep layers on ext4, xfs or btrfs: E2E_STATE_DIR names their place"
+                        .to_owned(),
+                };
+                Finding::warning(group, check, seen, help)
+            }
+        }
+    }
+
     fn lxc(&self) -> Finding {
         let programs = ["lxc-start", "lxc-attach", "lxc-stop", "lxc-info", "lxc-freeze", "lxc-unfreeze"];
         let missing = self.tools.missing(&programs);

@@ -148,10 +148,12 @@ mod tests {
     use super::*;
     use crate::host::apparmor::Mediation;
     use crate::host::doctor::Status;
-    use crate::host::doctor::facts::{Folder, Place};
+    use crate::host::doctor::accounts::Registered;
+    use crate::host::doctor::facts::{Folder, Place, SlotIds};
     use crate::host::doctor::kernel::Cgroups;
     use crate::host::doctor::surroundings::Kind;
     use crate::host::doctor::tools::Tools;
+    use crate::host::ids::IdRange;
     use crate::host::packages::{ITEMS, Manager, Supply, Use, Uses};
     use crate::host::patience::Patience;
     use crate::host::sudo::Sudo;
@@ -210,10 +212,12 @@ mod tests {
             state: place.clone(),
             target: place,
             map_helpers: Vec::new(),
-            ids_first: 100_000,
-            ids_count: 65536,
-            subuid_allows: false,
-            subgid_allows: false,
+            ids: IdRange { first: 1_879_048_192, count: 16_777_216 },
+            slot_ids: SlotIds::PerSlot,
+            subuid: Registered { for_root: false, at_all: true },
+            subgid: Registered { for_root: false, at_all: true },
+            claims: Vec::new(),
+            free_first_id: Some(1_895_825_408),
             has_pressure: true,
         }
     }
@@ -461,13 +465,13 @@ mod tests {
         let helper = |facts: &mut Facts| facts.map_helpers = vec![PathBuf::from("/usr/sbin/newuidmap")];
         let allow_uid = |facts: &mut Facts| {
             helper(facts);
-            facts.subuid_allows = true;
+            facts.subuid.for_root = true;
         };
         check(
             helper,
             &[
-                ("subuid", Warning, "/usr/sbin/newuidmap", "sudo usermod --add-subuids 100000-165535 root"),
-                ("subgid", Warning, "100000-165535", "sudo usermod --add-subgids 100000-165535 root"),
+                ("subuid", Warning, "/usr/sbin/newuidmap", "echo root:1879048192:16777216 >>/etc/subuid"),
+                ("subgid", Warning, "root may not use 1879048192-1895825407", "root:1879048192:16777216 >>/etc/subgid"),
             ],
         );
         let on_nixos = |facts: &mut Facts| {
@@ -483,11 +487,23 @@ mod tests {
                     "subgid",
                     Warning,
                     "root may not",
-                    "users.users.root.subGidRanges = [ { startGid = 100000; count = 65536; } ];",
+                    "users.users.root.subGidRanges = [ { startGid = 1879048192; count = 16777216; } ];",
                 ),
             ],
         );
-        check(allow_uid, &[("subgid", Warning, "100000-165535", "--add-subgids")]);
+        check(allow_uid, &[("subgid", Warning, "1879048192-1895825407", "`cargo xtask setup`")]);
+        let unregistered = |facts: &mut Facts| facts.subuid = Registered::default();
+        check(
+            unregistered,
+            &[("subuid", Warning, "nothing says", "echo mancer-e2e:1879048192:16777216 >>/etc/subuid")],
+        );
+        let claimed = |facts: &mut Facts| facts.claims = vec!["the user bob has 1879100000".into(), "x".into()];
+        check(
+            claimed,
+            &[("ids", Warning, "the user bob has 1879100000, and 1 more", "ids = { first = 1895825408 } in e2e.toml")],
+        );
+        let shared = |facts: &mut Facts| facts.slot_ids = SlotIds::Shared("the kernel lacks x".into());
+        check(shared, &[("ids-of-slots", Warning, "all labs share one range", "boot Linux 5.19")]);
     }
 
     #[test]

@@ -9,12 +9,14 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, geteuid, getgroups};
 
-use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, root_may_use, v1_lists};
+use super::accounts::{Accounts, Registered};
+use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, v1_lists};
 use super::surroundings::Surroundings;
 use super::tools::Tools;
 use super::trial::Trials;
 use crate::host::apparmor::{self, Mediation};
-use crate::host::invoker::user_name;
+use crate::host::ids::{IdRange, Ids, Region};
+use crate::host::invoker::{is_root, user_name};
 use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::packages::{Supply, Use, Uses, WayToRoot};
@@ -29,10 +31,8 @@ pub struct Subject {
     pub target_dir: PathBuf,
     /// Where layers lie.
     pub state_dir: PathBuf,
-    /// The host's id of root inside the containers.
-    pub ids_first: u32,
-    /// How many ids the containers take.
-    pub ids_count: u32,
+    /// Ids that its labs and layers take.
+    pub region: Region,
     /// Features of its templates.
     pub uses: Uses,
 }
@@ -77,11 +77,28 @@ pub struct Facts {
     pub target: Place,
     /// `newuidmap` and `newgidmap` where `lxc-start` would find them.
     pub map_helpers: Vec<PathBuf>,
-    pub ids_first: u32,
-    pub ids_count: u32,
-    pub subuid_allows: bool,
-    pub subgid_allows: bool,
+    /// Ids that labs and layers take on this host.
+    pub ids: IdRange,
+    /// Whether each slot has its own of them.
+    pub slot_ids: SlotIds,
+    pub subuid: Registered,
+    pub subgid: Registered,
+    /// Others that have some of the ids.
+    pub claims: Vec<String>,
+    /// First id of a region that nobody else has.
+    pub free_first_id: Option<u32>,
     pub has_pressure: bool,
+}
+
+/// Ids of the slots, as far as this user can find out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotIds {
+    /// Each slot has its own.
+    PerSlot,
+    /// All share one range, for this reason.
+    Shared(String),
+    /// Only root can try.
+    Unknown,
 }
 
 /// What lies at a place where LXC wants a folder.
@@ -141,7 +158,8 @@ impl Facts {
         let unified = cgroups.unified.as_ref().map(|point| text(format!("{point}/cgroup.controllers")));
         let memory = Memory::now();
         let load = text("/proc/loadavg").split(' ').next().and_then(|word| word.parse().ok());
-        let allows = |path: &str| root_may_use(&text(path), subject.ids_first, subject.ids_count);
+        let (ids, slot_ids) = ids_of(subject);
+        let accounts = Accounts::of_this_machine();
         let tools = Tools::of_this_machine();
         let helpers = lxc::START_PATH
             .iter()
@@ -180,13 +198,26 @@ impl Facts {
             state: Place::of(Path::new("/run/mancer-e2e")),
             target: Place::of(&subject.target_dir),
             map_helpers: helpers.filter(|path| path.is_file()).collect(),
-            ids_first: subject.ids_first,
-            ids_count: subject.ids_count,
-            subuid_allows: allows("/etc/subuid"),
-            subgid_allows: allows("/etc/subgid"),
+            subuid: Registered::of(&accounts.subuid, ids),
+            subgid: Registered::of(&accounts.subgid, ids),
+            claims: accounts.claims(ids),
+            free_first_id: accounts.free_region(),
+            ids,
+            slot_ids,
             // A kernel booted with psi=0 has the files and refuses to read them.
             has_pressure: fs::read("/proc/pressure/cpu").is_ok(),
         }
+    }
+}
+
+fn ids_of(subject: &Subject) -> (IdRange, SlotIds) {
+    let whole = IdRange { first: subject.region.first, count: Region::COUNT };
+    if !is_root() {
+        return (whole, SlotIds::Unknown);
+    }
+    match Ids::of_this_host(subject.region, &subject.state_dir.join("layers")) {
+        Ids::PerSlot(_) => (whole, SlotIds::PerSlot),
+        Ids::Shared { range, reason } => (range, SlotIds::Shared(reason)),
     }
 }
 

@@ -68,12 +68,15 @@ pub struct Finding {
     /// Names in [`crate::host::packages::ITEMS`] that setup installs to mend it.
     #[serde(skip)]
     pub items: Vec<&'static str>,
+    /// Line of a shell that setup runs as root to mend it.
+    #[serde(skip)]
+    pub command: Option<String>,
 }
 
 impl Finding {
     /// All is well.
     pub fn ok(group: Group, check: &'static str, seen: impl Into<String>) -> Self {
-        Self { check, group, status: Status::Ok, seen: seen.into(), cure: None, items: Vec::new() }
+        Self { check, group, status: Status::Ok, seen: seen.into(), cure: None, items: Vec::new(), command: None }
     }
 
     /// Something is lost or at risk.
@@ -89,5 +92,9 @@ impl Finding {
 
     pub(super) fn installing(self, items: &[&'static str]) -> Self {
         Self { items: items.to_vec(), ..self }
+    }
+
+    pub(super) fn running(self, command: Option<String>) -> Self {
+        Self { command, ..self }
     }
 }

@@ -29,17 +29,6 @@ pub fn configures(config: &str, option: &str) -> bool {
     config.lines().find_map(value).unwrap_or(false)
 }
 
-/// Whether `/etc/subuid` or `/etc/subgid` lets root use all of these ids.
-pub fn root_may_use(sub_ids: &str, first: u32, count: u32) -> bool {
-    let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
-    sub_ids.lines().any(|line| {
-        let fields: Vec<_> = line.trim().split(':').collect();
-        let [user, start, length] = fields[..] else { return false };
-        let (Ok(start), Ok(length)) = (start.parse::<u64>(), length.parse::<u64>()) else { return false };
-        matches!(user, "root" | "0") && start <= first && end <= start.saturating_add(length)
-    })
-}
-
 /// The lists of controllers in `/proc/self/cgroup` that have a tree of version 1, such as `cpu,cpuacct`.
 pub fn v1_lists(proc_cgroup: &str) -> Vec<String> {
     let lists = proc_cgroup.lines().filter_map(|line| line.split(':').nth(1));
@@ -141,19 +130,6 @@ mod tests {
         check("CONFIG_VETH", true);
         check("CONFIG_NET_SCH_NETEM", false);
         check("CONFIG_BRIDGE_VLAN", false);
-    }
-
-    #[test]
-    fn root_needs_the_whole_range() {
-        let check = |text: &str, expected: bool| assert_eq!(root_may_use(text, 100_000, 65536), expected, "{text}");
-        check("root:100000:65536\n", true);
-        check("# a comment\nalice:1:2\n0:90000:1000000\n", true);
-        check("root:100000:65535\n", false);
-        check("root:100001:65536\n", false);
-        check("alice:100000:65536\n", false);
-        check("root:100000\nroot:x:y\n", false);
-        check("root:100000:18446744073709551615\n", true);
-        check("", false);
     }
 
     #[test]

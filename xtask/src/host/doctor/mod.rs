@@ -2,6 +2,7 @@
 //! `facts` gathers, `trial` tries kernel parts in throw-away namespaces, `diagnosis` decides and is pure.
 //! Changes nothing on the host; knows nothing of the project but where it lies and which ids its containers take.
 
+mod accounts;
 mod containers;
 mod diagnosis;
 mod elf;
@@ -21,4 +22,5 @@ pub use diagnosis::examine;
 pub use elf::is_static;
 pub use facts::Subject;
 pub use finding::{Finding, Group, Status};
+pub use permission::registration;
 pub use tools::{MissingTool, require_tools, required_tools_missing, static_busybox};

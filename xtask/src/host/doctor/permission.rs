@@ -1,16 +1,15 @@
 //! What the engine may do here.
 
-use super::facts::Facts;
+use super::accounts::{REGISTERED_AS, Registered};
+use super::facts::{Facts, SlotIds};
 use super::finding::{Finding, Group};
+use crate::host::ids::IdRange;
 use crate::host::packages::{Manager, Supply, WayToRoot};
+use crate::host::shell::quote;
 use crate::host::sudo::Sudo;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    vec![
-        facts.root(),
-        facts.sub_ids("subuid", facts.subuid_allows, "--add-subuids"),
-        facts.sub_ids("subgid", facts.subgid_allows, "--add-subgids"),
-    ]
+    vec![facts.root(), facts.sub_ids("subuid", facts.subuid), facts.sub_ids("subgid", facts.subgid), facts.claims()]
 }
 
 impl Facts {
@@ -44,25 +43,58 @@ impl Facts {
         }
     }
 
-    fn sub_ids(&self, check: &'static str, is_allowed: bool, flag: &str) -> Finding {
+    /// Whether the ids that labs take are seen to be taken; and whether root may use them, where LXC maps them by a helper.
+    fn sub_ids(&self, check: &'static str, registered: Registered) -> Finding {
         let group = Group::Permission;
-        let (first, last) = (self.ids_first, u64::from(self.ids_first) + u64::from(self.ids_count) - 1);
-        let Some(helper) = self.map_helpers.first() else {
-            return Finding::ok(group, check, "not needed: LXC as root maps ids by itself");
+        let IdRange { first, count } = self.ids;
+        let range = format!("{first}-{}", u64::from(first) + u64::from(count) - 1);
+        let helper = self.map_helpers.first();
+        let (seen, user) = match helper {
+            Some(_) if registered.for_root => return Finding::ok(group, check, format!("root may use {range}")),
+            Some(helper) => {
+                (format!("{} stands in LXC's PATH, and root may not use {range}", helper.display()), "root")
+            }
+            None if registered.at_all => return Finding::ok(group, check, format!("{range} are registered")),
+            None => {
+                (format!("nothing says that labs have the ids {range}: somebody else may be given some"), REGISTERED_AS)
+            }
         };
-        if is_allowed {
-            return Finding::ok(group, check, format!("root may use {first}-{last}"));
-        }
-        let seen = format!("{} stands in LXC's PATH, and root may not use {first}-{last}", helper.display());
-        let (range, start) =
+        let (ranges, start) =
             if check == "subuid" { ("subUidRanges", "startUid") } else { ("subGidRanges", "startGid") };
-        let allow = match self.supply {
-            Supply::Nix => format!(
-                "users.users.root.{range} = [ {{ {start} = {first}; count = {}; }} ]; in the system's configuration",
-                self.ids_count
-            ),
-            _ => self.as_root(&format!("usermod {flag} {first}-{last} root")),
-        };
-        Finding::warning(group, check, seen, allow)
+        if self.supply == Supply::Nix {
+            // No program changes the file there. Root is the only user that the labs are sure to have.
+            let allow = format!(
+                "users.users.root.{ranges} = [ {{ {start} = {first}; count = {count}; }} ]; in the system's configuration"
+            );
+            return Finding::warning(group, check, seen, allow);
+        }
+        let line = registration(&format!("/etc/{check}"), user, (first, count));
+        let help = format!("`cargo xtask setup`, or {}", self.as_root(&format!("sh -c {}", quote(&line))));
+        Finding::warning(group, check, seen, help).running(Some(line))
     }
+
+    fn claims(&self) -> Finding {
+        let (group, check) = (Group::Permission, "ids");
+        let IdRange { first, count } = self.ids;
+        let range = format!("{first}-{}", u64::from(first) + u64::from(count) - 1);
+        let Some(claim) = self.claims.first() else {
+            return Finding::ok(group, check, format!("nobody else has any of {range}"));
+        };
+        let more = if self.claims.len() == 1 { String::new() } else { format!(", and {} more", self.claims.len() - 1) };
+        let seen = format!("labs have the ids {range}, and {claim}{more}: whoever has one could stop a lab's programs");
+        let help = match (&self.slot_ids, self.free_first_id) {
+            (SlotIds::Shared(_), _) => "give the others other ids".to_owned(),
+            (_, Some(free)) => format!("ids = {{ first = {free} }} in e2e.toml"),
+            (_, None) => "give the others ids below 1879048192".to_owned(),
+        };
+        Finding::warning(group, check, seen, help)
+    }
+}
+
+/// Line of a shell that adds a range to `/etc/subuid` or `/etc/subgid`, whether or not its last line has an end.
+#[must_use]
+pub fn registration(file: &str, user: &str, (first, count): (u32, u32)) -> String {
+    format!(
+        "if [ -n \"$(tail -c 1 {file} 2>/dev/null)\" ]; then echo >>{file}; fi; echo {user}:{first}:{count} >>{file}"
+    )
 }

@@ -10,12 +10,12 @@ use anyhow::{Context as _, bail};
 
 use super::sandbox::{Log, SOURCE_DATE_EPOCH};
 use super::users::{Accounts, Owner};
+use crate::host::ids::IdRange;
 use crate::host::mount;
 use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
 use crate::image::recipe::CopiedFile;
 use crate::image::{content, tree};
-use crate::manifest::IdRange;
 
 /// Copies a file or folder of the recipe.
 pub fn place(root: &Path, source: &Path, file: &CopiedFile, ids: IdRange) -> anyhow::Result<()> {

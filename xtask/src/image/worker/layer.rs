@@ -12,6 +12,8 @@ use walkdir::WalkDir;
 
 use super::sandbox::{Log, Sandbox};
 use super::{clean, debian, files, python, users};
+use crate::host::idmap::{IdMap, IdMappedTree};
+use crate::host::ids::IdRange;
 use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::shell::Command;
@@ -19,7 +21,7 @@ use crate::host::syntax::Text;
 use crate::host::userns::UserNamespace;
 use crate::image::recipe::{Base, Recipe, Sources};
 use crate::image::store::{FORMAT_VERSION, LayerRecord};
-use crate::manifest::{IdRange, RunStep};
+use crate::manifest::RunStep;
 
 /// Begins the line of the log that names the step which follows.
 pub const STEP_MARK: &str = "==> ";
@@ -41,6 +43,13 @@ pub struct BuildSpec {
     pub staging: PathBuf,
     /// Trees of the layers below, lowest first.
     pub lowers: Vec<PathBuf>,
+    /// Id on the disk of root inside, of each of them.
+    pub first_ids: Vec<u32>,
+    /// Ids that it is built and stored with.
+    pub ids: IdRange,
+    /// An existing folder, and all above it, that everybody may enter: programs of the tree run as an ordinary user of the host, and the
+    /// store is closed to those. In the worker's own mount namespace the work is done there.
+    pub workplace: PathBuf,
     /// The bound of a tmpfs to work on; without one the work is done in the staging folder.
     pub memory_bytes: Option<u64>,
     /// What to build.
@@ -55,7 +64,8 @@ struct Workplace {
     scratch: PathBuf,
     root: PathBuf,
     upper: PathBuf,
-    on_tmpfs: bool,
+    /// Folder on the disk that `scratch` shows, unless that is a tmpfs.
+    on_disk: Option<PathBuf>,
 }
 
 /// Builds a layer; what happens is written to standard error, each step begun by a line with a mark of its own.
@@ -68,10 +78,10 @@ pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let log = Log::of_this_process()?;
     let recipe = &spec.recipe;
     let place = Workplace::prepare(spec)?;
-    let namespace = UserNamespace::new(recipe.ids.first, recipe.ids.count).context("making a user namespace")?;
+    let namespace = UserNamespace::new(spec.ids.first, spec.ids.count).context("making a user namespace")?;
     fill_base(spec, &place, &namespace, &log)?;
 
-    let sandbox = Sandbox::open(&place.root, &place.scratch, &namespace, recipe.ids, &log)?;
+    let sandbox = Sandbox::open(&place.root, &place.scratch, &namespace, spec.ids, &log)?;
     let parent = if let Base::Layer(hash) = &recipe.base { Some(hash.clone()) } else { None };
     let below = if parent.is_some() { debian::versions(&sandbox)? } else { Vec::new() };
     fill(spec, &place, &sandbox)?;
@@ -92,6 +102,7 @@ pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
         created_unix_s: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         duration_ms: u64::try_from(started.elapsed().as_millis())?,
         packages,
+        first_id: spec.ids.first,
         python_packages: recipe.python.as_ref().map_or_else(Vec::new, |python| python::versions(&tree, python)),
     };
     write_record(&spec.staging, &record)
@@ -120,16 +131,16 @@ fn fill(spec: &BuildSpec, place: &Workplace, sandbox: &Sandbox<'_>) -> anyhow::R
     }
     if let Some(wanted) = &recipe.python {
         step(sandbox.log(), "python packages")?;
-        python::install(wanted, &spec.sources.replacements, &place.scratch, sandbox, recipe.ids)?;
+        python::install(wanted, &spec.sources.replacements, &place.scratch, sandbox, spec.ids)?;
     }
     if !recipe.users.is_empty() {
         step(sandbox.log(), "users")?;
-        users::add(&place.root, &recipe.users, recipe.ids)?;
+        users::add(&place.root, &recipe.users, spec.ids)?;
     }
     if !recipe.files.is_empty() {
         step(sandbox.log(), "files")?;
         for (file, source) in recipe.files.iter().zip(&spec.sources.files) {
-            files::place(&place.root, source, file, recipe.ids)?;
+            files::place(&place.root, source, file, spec.ids)?;
         }
     }
     for command in &recipe.run {
@@ -161,12 +172,17 @@ fn step(log: &Log, name: &str) -> anyhow::Result<()> {
 
 impl Workplace {
     fn prepare(spec: &BuildSpec) -> anyhow::Result<Self> {
-        let IdRange { first, .. } = spec.recipe.ids;
-        let scratch = spec.staging.join("work");
-        make_dir(&scratch, 0)?;
-        if let Some(bytes) = spec.memory_bytes {
+        let IdRange { first, .. } = spec.ids;
+        let scratch = spec.workplace.clone();
+        let on_disk = if let Some(bytes) = spec.memory_bytes {
             mount::tmpfs(&scratch, bytes, 0o755, (0, 0))?;
-        }
+            None
+        } else {
+            let folder = spec.staging.join("work");
+            make_dir(&folder, 0)?;
+            mount::bind(&folder, &scratch)?;
+            Some(folder)
+        };
         let upper = scratch.join("tree");
         make_dir(&upper, first)?;
         let root = if spec.lowers.is_empty() {
@@ -175,10 +191,10 @@ impl Workplace {
             let (root, work) = (scratch.join("root"), scratch.join("overlay"));
             make_dir(&root, first)?;
             make_dir(&work, 0)?;
-            mount::overlay(&root, &spec.lowers, &upper, &work)?;
+            mount::overlay(&root, &lowers(spec, &scratch)?, &upper, &work)?;
             root
         };
-        Ok(Self { scratch, root, upper, on_tmpfs: spec.memory_bytes.is_some() })
+        Ok(Self { scratch, root, upper, on_disk })
     }
 
     /// Brings the layer's own tree to its place on disk and removes everything else.
@@ -187,7 +203,14 @@ impl Workplace {
         if self.root != self.upper {
             mount::detach(&self.root)?;
         }
-        if self.on_tmpfs {
+        if let Some(folder) = &self.on_disk {
+            // As it lies on the disk: nothing is renamed from one mount to another.
+            let upper = self.upper.strip_prefix(&self.scratch).context("the tree lies in the scratch folder")?;
+            let upper = folder.join(upper);
+            fs::rename(&upper, &tree).with_context(|| format!("moving {} to {}", upper.display(), tree.display()))?;
+            mount::detach(&self.scratch)?;
+            fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+        } else {
             // -a keeps what an overlay needs below another one: whiteouts and trusted.overlay.opaque.
             Command::new("cp")
                 .arg("-a")
@@ -197,13 +220,24 @@ impl Workplace {
                 .deadline(COPY_DEADLINE.scaled())
                 .run()?;
             mount::detach(&self.scratch)?;
-        } else {
-            fs::rename(&self.upper, &tree)
-                .with_context(|| format!("moving {} to {}", self.upper.display(), tree.display()))?;
         }
-        fs::remove_dir_all(&self.scratch).with_context(|| format!("removing {}", self.scratch.display()))?;
         Ok(tree)
     }
+}
+
+/// Trees of the layers below, with the owners that this one is built with.
+fn lowers(spec: &BuildSpec, scratch: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let IdRange { first, count } = spec.ids;
+    let shown = |(place, (tree, from)): (usize, (&PathBuf, &u32))| {
+        if *from == first {
+            return Ok(tree.clone());
+        }
+        let at = scratch.join(format!("lower{place}"));
+        make_dir(&at, 0)?;
+        IdMappedTree::of(tree, &IdMap { from: *from, to: first, count }.namespace()?)?.attach(&at)?;
+        Ok(at)
+    };
+    spec.lowers.iter().zip(&spec.first_ids).enumerate().map(shown).collect()
 }
 
 fn make_dir(path: &Path, owner: u32) -> anyhow::Result<()> {

@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use super::files;
 use super::sandbox::Sandbox;
 use super::users::Owner;
+use crate::host::ids::IdRange;
 use crate::host::shell::{Command, which};
 use crate::image::content;
 use crate::image::recipe::Python;
 use crate::image::tree;
-use crate::manifest::IdRange;
 
 /// The C library's versions whose wheels run in a container: those up to Debian 12's.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];

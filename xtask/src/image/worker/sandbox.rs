@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::host::ids::IdRange;
 use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::shell::{Command, Output, path_of};
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
-use crate::manifest::IdRange;
 
 /// Enough for the largest set of packages on a slow line; a build that hangs ends.
 const DEADLINE: Deadline = Deadline::from_secs(1800);

@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::files;
+use crate::host::ids::IdRange;
 use crate::host::syntax::{AccountField, compose};
 use crate::image::tree;
-use crate::manifest::{IdRange, UserEntry};
+use crate::manifest::UserEntry;
 
 /// User and group inside the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ name = "mancer-e2e"
 containers = ["app", "db", "worker"]
 timeout = "5m"
 network = "10.77.0.0/24"
-ids = { first = 100000, count = 65536 }
+ids = { first = 1879048192 }
 scenarios_package = "scenarios"
 secrets = ["SESSION_ID", "/cust-[0-9]{6}/"]
 
@@ -45,9 +45,12 @@ const SECTIONS: &[Section] = &[
     Section { heading: "The file", ..TABLE },
     Section {
         heading: "ids",
-        about: "The last one is at most 4294967294. `cargo xtask doctor` says whether root may use the range.",
+        about: "The first 65536 ids are those of the layers in the store. Each slot has the next 65536 of its own: root in a lab of slot 3 \
+                is the id `first` + 196608 of the host. `cargo xtask doctor` says whether somebody else has some of them, and \
+                `cargo xtask setup` registers them in /etc/subuid and /etc/subgid. Where the kernel or the store's file system cannot show \
+                layers with other owners (id-mapped mounts, and overlays on them since Linux 5.19), all labs share one range, which doctor and the run's record say.",
         place: &["ids"],
-        rust_type: "IdRange",
+        rust_type: "Ids",
         ..TABLE
     },
     Section {
@@ -113,13 +116,13 @@ fn read(text: &str) -> Result<Project, String> {
 
 /// What a project is that says as little as it may.
 fn defaults() -> Vec<(&'static str, String)> {
-    let Project { root, timeout, network, ids, containers_dir, scenarios_dir, scenarios_package, .. } =
+    let Project { root, timeout, network, first_id, containers_dir, scenarios_dir, scenarios_package, .. } =
         read("name = 'x'\n").unwrap();
     let below = |path: std::path::PathBuf| format!("\"{}\"", path.strip_prefix(&root).unwrap().display());
     vec![
         ("The file timeout", duration(timeout)),
         ("The file network", format!("\"{}/{}\"", network.base, crate::manifest::Network::PREFIX_BITS)),
-        ("The file ids", format!("{{ first = {}, count = {} }}", ids.first, ids.count)),
+        ("The file ids", format!("{{ first = {first_id} }}")),
         ("The file scenarios_package", format!("{scenarios_package:?}")),
         ("[paths] containers", below(containers_dir)),
         ("[paths] scenarios", below(scenarios_dir)),

@@ -1,0 +1,52 @@
+//! Trees that a lab's machines see with owners of the lab's own range: one id-mapped mount of each, however many machines use it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::ledger::Ledger;
+use super::protocol::Lower;
+use crate::host::crash_point;
+use crate::host::idmap::{IdMap, IdMappedTree};
+use crate::host::undo::Undo;
+use crate::host::userns::UserNamespace;
+
+/// Trees that are mounted, by what they show.
+#[derive(Debug, Default)]
+pub(super) struct ShownTrees {
+    places: BTreeMap<(PathBuf, IdMap), PathBuf>,
+    /// Maps of this slot; they stay from one lab to the next.
+    namespaces: BTreeMap<IdMap, UserNamespace>,
+}
+
+impl ShownTrees {
+    /// Folder in which a tree is seen with its owners, mounted below `folder` where it is not yet. What undoes that is in the ledger
+    /// first; the mount is read-only, so that nothing that removes the folder can reach the tree.
+    pub(super) fn place_of(&mut self, lower: &Lower, folder: &Path, ledger: &mut Ledger) -> anyhow::Result<PathBuf> {
+        let Some(map) = lower.ids else { return Ok(lower.tree.clone()) };
+        let key = (lower.tree.clone(), map);
+        if let Some(place) = self.places.get(&key) {
+            return Ok(place.clone());
+        }
+        let namespace = match self.namespaces.remove(&map) {
+            Some(known) => known,
+            None => map.namespace()?,
+        };
+        let namespace = self.namespaces.entry(map).or_insert(namespace);
+        let tree = IdMappedTree::of(&lower.tree, namespace)?;
+        let place = folder.join(self.places.len().to_string());
+        ledger.write(Undo::RemoveTree { path: place.clone() })?;
+        std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
+        ledger.write(Undo::Unmount { path: place.clone() })?;
+        tree.attach(&place)?;
+        crash_point::reach("made shown tree", "");
+        self.places.insert(key, place.clone());
+        Ok(place)
+    }
+
+    /// Forgets what was mounted: the ledger has taken it back.
+    pub(super) fn forget(&mut self) {
+        self.places.clear();
+    }
+}
