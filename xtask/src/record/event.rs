@@ -6,7 +6,9 @@ use std::fmt;
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
-use super::{Comparison, Counts, FaultCounts, InitStatus, Machine, Outcome, RecordedPart, RecordedPatience, Verdict};
+use super::{
+    Comparison, Counts, FaultCounts, InitStatus, LabIds, Machine, Outcome, RecordedPart, RecordedPatience, Verdict,
+};
 
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,6 +208,9 @@ pub enum Event {
         privileged: Vec<String>,
         /// The machine it runs on.
         machine: Option<Machine>,
+        /// Ids of its labs on the host; absent in records of older engines.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ids: Option<LabIds>,
     },
     /// Something holds the run up.
     Waiting {

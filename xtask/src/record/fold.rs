@@ -55,11 +55,12 @@ impl Fold {
                     self.add(&CaseId(case.clone()));
                 }
             }
-            Event::RunPrepared { layers, packages, privileged, machine } => {
+            Event::RunPrepared { layers, packages, privileged, machine, ids } => {
                 record.layers.clone_from(layers);
                 record.packages.clone_from(packages);
                 record.privileged.clone_from(privileged);
                 record.machine.clone_from(machine);
+                record.ids = *ids;
             }
             Event::CaseStarted { case, attempt, folder } => {
                 self.open.retain(|open| open.case != *case);

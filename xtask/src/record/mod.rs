@@ -37,7 +37,8 @@ pub use file_name::{as_file_name, is_file_name, is_harmless_name};
 pub use fold::Fold;
 pub use merge::{RecordedPart, Shards};
 pub use outcome::{
-    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, Lateness, Outcome, RunRecord, Unfinished, Verdict,
+    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RunRecord, Unfinished,
+    Verdict,
 };
 pub use past_run::{PastRun, RECORD_FILE, RUNS_FOLDER};
 pub use patience::RecordedPatience;

@@ -370,6 +370,16 @@ impl fmt::Display for Unfinished {
     }
 }
 
+/// Ids of labs on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabIds {
+    /// Each slot has a range of its own.
+    PerSlot,
+    /// All labs have the same range, so that they share what the kernel counts for a user.
+    Shared,
+}
+
 /// `run.json`: what a run came to, which is the fold of its events ([`super::Fold`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -417,6 +427,9 @@ pub struct RunRecord {
     /// Where it ran; nothing in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<super::Machine>,
+    /// Ids of its labs on the host; nothing in records of older engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<LabIds>,
     /// The factor of its deadlines; nothing in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<super::RecordedPatience>,

@@ -77,6 +77,7 @@ pub fn events(cases: u32) -> Vec<Stamped> {
                 packages: [("base".to_owned(), vec!["zlib=1".to_owned()])].into(),
                 privileged: Vec::new(),
                 machine: Some(machine()),
+                ids: None,
             },
         },
     ];

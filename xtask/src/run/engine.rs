@@ -20,14 +20,15 @@ use crate::error::{
     EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
 };
 use crate::guard::{Stay, Wait, state_dir};
+use crate::host::ids::Ids;
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
-use crate::image::{self, Image, LayerLocks, Progress, Replacement};
+use crate::image::{self, Image, LayerLocks, Progress, Replacement, ids_of};
 use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
-    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, Outcome, RECORD_FILE, RecordedPart,
+    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, LabIds, Outcome, RECORD_FILE, RecordedPart,
     RecordedPatience, Recorder, RunDir, RunRecord, RunSetup, Verdict, milliseconds,
 };
 
@@ -211,6 +212,7 @@ fn record_run(
         packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
         privileged: report_privileged(project, plan, recorder),
         machine: Some(perf::this_machine(&state_dir()).machine.clone()),
+        ids: Some(report_ids(project, recorder)),
     });
     let context =
         CaseContext { project, options, images: &images, binaries, dir, invoker, recorder, interrupt, gate: None };
@@ -318,6 +320,13 @@ fn link_log(dir: &RunDir, options: &Options, recorder: &Recorder) {
     if let Err(error) = dir.link(&options.working_dir.join("e2e_test.log"), &dir.path().join("e2e_test.log")) {
         recorder.record(Event::Warning { message: format!("{error:#}") });
     }
+}
+
+fn report_ids(project: &Project, recorder: &Recorder) -> LabIds {
+    let Ids::Shared { reason, .. } = ids_of(project) else { return LabIds::PerSlot };
+    let message = format!("all labs of this host share one range of ids: {reason}");
+    recorder.record(Event::Warning { message });
+    LabIds::Shared
 }
 
 fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec<String> {

@@ -56,6 +56,9 @@ fn too_few_inotify_instances_are_said_before_a_lab_is_made() {
     assert!(text.contains(&reason), "{text}");
     assert!(text.contains("`sysctl -w user.max_inotify_instances=1024`"), "{text}");
     let record = record(root);
+    // In a user namespace nothing can be shown with other ids.
+    assert_eq!(record["ids"], "shared", "{text}");
+    assert!(text.contains("all labs of this host share one range of ids"), "{text}");
     let case = |name: &str| {
         let cases = record["cases"].as_array().unwrap();
         cases.iter().find(|case| case["case"] == format!("smoke/{name}:default")).unwrap().clone()

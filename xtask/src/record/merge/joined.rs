@@ -11,8 +11,8 @@ use crate::error::{EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASS
 use crate::host::invoker::Invoker;
 use crate::record::logs::epoch_ms;
 use crate::record::{
-    CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, PastRun, RECORD_FILE, RunDir,
-    RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
+    CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, LabIds, PastRun, RECORD_FILE,
+    RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
 };
 
 /// Exit codes, the one that counts first in front.
@@ -97,6 +97,7 @@ impl Shards {
             packages: record.packages.clone(),
             privileged: record.privileged.clone(),
             machine: record.machine.clone(),
+            ids: record.ids,
         };
         [began, prepared]
     }
@@ -176,6 +177,7 @@ impl Shards {
             exit_code: EXIT_CODES.into_iter().find(ended_with).unwrap_or(EXIT_FAILED),
             command: whole_command(&first.command),
             machine: first.machine.clone(),
+            ids: records().find(|record| record.ids == Some(LabIds::Shared)).map_or(first.ids, |record| record.ids),
             patience: first.patience.filter(|_| records().all(|record| record.patience == first.patience)),
             packages: records().flat_map(|record| record.packages.clone()).collect(),
             part: None,

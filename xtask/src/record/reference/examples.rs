@@ -8,8 +8,8 @@ use e2e_contract::{
 
 use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
-    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultLasted, FaultObserved, LastedState,
-    Lateness, Machine, Onward, Outcome, RecordedPatience, RunSetup, Verdict, Way,
+    CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultLasted, FaultObserved, LabIds,
+    LastedState, Lateness, Machine, Onward, Outcome, RecordedPatience, RunSetup, Verdict, Way,
 };
 
 fn case() -> CaseId {
@@ -60,6 +60,7 @@ fn of_the_run() -> Vec<Event> {
                 storage: "ext4 on vda (solid state)".into(),
                 cgroup: "v2".into(),
             }),
+            ids: Some(LabIds::PerSlot),
         },
         Event::Waiting { reason: "slot 1 is held by run 20260101-000000-1".into() },
         Event::LayerStep { template: template(), step: "packages".into() },

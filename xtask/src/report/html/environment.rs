@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::command::repeat;
 use super::words::size;
-use crate::record::{Machine, RunRecord};
+use crate::record::{LabIds, Machine, RunRecord};
 
 /// The environment of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +43,11 @@ pub fn environment(record: &RunRecord) -> Environment {
         ("started", record.started_at.clone()),
         ("exit code", record.exit_code.to_string()),
     ];
+    let ids = |ids: LabIds| match ids {
+        LabIds::PerSlot => "a range for each slot",
+        LabIds::Shared => "shared by all labs of the host",
+    };
+    facts.extend(record.ids.map(|it| ("ids of the machines", ids(it).to_owned())));
     let seed = |name, seed: Option<u64>| seed.map(|seed| (name, seed.to_string()));
     facts.extend(seed("seed of the faults", record.chaos_seed));
     facts.extend(seed("seed of the order", record.shuffle_seed));
