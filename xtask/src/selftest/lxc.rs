@@ -19,6 +19,9 @@ pub const TEST_SLOTS: RangeInclusive<u32> = 90..=97;
 /// Slots of engines that a test kills side by side.
 pub const CRASH_SLOTS: RangeInclusive<u32> = 84..=89;
 
+/// Slots of a test's second lab: the one of the slot 90 has the slot 76.
+pub const PAIR_SLOTS: RangeInclusive<u32> = 76..=83;
+
 /// How long what goes just now may take to be gone.
 const GOING_DEADLINE: Deadline = Deadline::from_secs(5);
 
@@ -79,7 +82,8 @@ impl Left {
 
 /// Whether a slot is one that tests use: nobody else's things are there.
 fn is_own(slot: &str) -> bool {
-    slot == "doctor" || slot.parse().is_ok_and(|slot: u32| TEST_SLOTS.contains(&slot) || CRASH_SLOTS.contains(&slot))
+    let numbers = [TEST_SLOTS, CRASH_SLOTS, PAIR_SLOTS];
+    slot == "doctor" || slot.parse().is_ok_and(|slot: u32| numbers.iter().any(|numbers| numbers.contains(&slot)))
 }
 
 /// The tests of one program.

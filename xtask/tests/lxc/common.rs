@@ -15,7 +15,7 @@ use xtask::guard::Slot;
 use xtask::host::inventory::Inventory;
 use xtask::host::shell::{Command, Output};
 use xtask::record::PastRun;
-use xtask::selftest::{Left, TEST_SLOTS};
+use xtask::selftest::{Left, PAIR_SLOTS, TEST_SLOTS};
 
 /// Locked as shared by a test that leaves the rest of the host alone, as exclusive by one that needs all of it.
 const HOST_LOCK: &str = "/run/lock/mancer-e2e-tests";
@@ -43,6 +43,12 @@ pub fn slot() -> &'static str {
         })
     });
     &LEASE.0
+}
+
+/// Slot of this process's second lab, for as long as it has that of [`slot`].
+pub fn pair_slot() -> String {
+    let place = slot().parse::<u32>().unwrap() - TEST_SLOTS.start();
+    (PAIR_SLOTS.start() + place).to_string()
 }
 
 /// A host with what a test may use of it; at the test's end nothing is left there that was not there before.

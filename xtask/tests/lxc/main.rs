@@ -35,3 +35,4 @@ mod runs;
 mod shards;
 mod slots;
 mod story;
+mod tenants;
