@@ -30,6 +30,11 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("fault/schedule.rs", "fault list", WITHOUT_LAB),
     ("guard/client.rs", "down --slot {name}", STOPPED),
     ("guard/client.rs", "down --slot {}", STOPPED),
+    (
+        "host/doctor/permission.rs",
+        "setup",
+        ("alone/doctor.rs", "setup_registers_the_ids_of_labs_once_and_labs_work_with_the_line"),
+    ),
     ("image/build.rs", "image prune", LAYERS),
     ("image/lock.rs", "image build", LAYERS),
     ("image/store.rs", "image prune", LAYERS),

@@ -470,8 +470,8 @@ mod tests {
         check(
             helper,
             &[
-                ("subuid", Warning, "/usr/sbin/newuidmap", "echo root:1879048192:16777216 >>/etc/subuid"),
-                ("subgid", Warning, "root may not use 1879048192-1895825407", "root:1879048192:16777216 >>/etc/subgid"),
+                ("subuid", Warning, "/usr/sbin/newuidmap", "cargo xtask setup"),
+                ("subgid", Warning, "root may not use 1879048192-1895825407", "cargo xtask setup"),
             ],
         );
         let on_nixos = |facts: &mut Facts| {
@@ -491,12 +491,9 @@ mod tests {
                 ),
             ],
         );
-        check(allow_uid, &[("subgid", Warning, "1879048192-1895825407", "`cargo xtask setup`")]);
+        check(allow_uid, &[("subgid", Warning, "1879048192-1895825407", "cargo xtask setup")]);
         let unregistered = |facts: &mut Facts| facts.subuid = Registered::default();
-        check(
-            unregistered,
-            &[("subuid", Warning, "nothing says", "echo mancer-e2e:1879048192:16777216 >>/etc/subuid")],
-        );
+        check(unregistered, &[("subuid", Warning, "nothing says", "cargo xtask setup")]);
         let claimed = |facts: &mut Facts| facts.claims = vec!["the user bob has 1879100000".into(), "x".into()];
         check(
             claimed,

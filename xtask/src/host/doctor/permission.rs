@@ -5,7 +5,6 @@ use super::facts::{Facts, SlotIds};
 use super::finding::{Finding, Group};
 use crate::host::ids::IdRange;
 use crate::host::packages::{Manager, Supply, WayToRoot};
-use crate::host::shell::quote;
 use crate::host::sudo::Sudo;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
@@ -69,8 +68,7 @@ impl Facts {
             return Finding::warning(group, check, seen, allow);
         }
         let line = registration(&format!("/etc/{check}"), user, (first, count));
-        let help = format!("`cargo xtask setup`, or {}", self.as_root(&format!("sh -c {}", quote(&line))));
-        Finding::warning(group, check, seen, help).running(Some(line))
+        Finding::warning(group, check, seen, "cargo xtask setup").running(Some(line))
     }
 
     fn claims(&self) -> Finding {

@@ -150,3 +150,48 @@ fn setup_without_a_terminal_never_asks() {
         status => panic!("status {status}: {said}"),
     }
 }
+
+/// Shows two files in place of the machine's, in a mount namespace that ends with the engine.
+const OWN_IDS: &str = "mount --bind \"$1\" /etc/subuid && mount --bind \"$2\" /etc/subgid && shift 2 && exec \"$@\"";
+
+#[test]
+fn setup_registers_the_ids_of_labs_once_and_labs_work_with_the_line() {
+    let _host = Host::alone();
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["subuid", "subgid"].map(|name| folder.path().join(name));
+    let before = "alice:100000:65536\nroot:1000000:1000000000";
+    for file in &files {
+        fs::write(file, before).unwrap();
+    }
+    let here = |args: &[&str]| {
+        let shell = ["--mount", "--propagation", "private", "sh", "-c", OWN_IDS, "own-ids"];
+        let command = Command::new("unshare").args(shell).args(&files).arg(env!("CARGO_BIN_EXE_xtask")).args(args);
+        command.env_remove("IN_NIX_SHELL").deadline(Duration::from_secs(120)).output().unwrap()
+    };
+    let finding = |output: &Output, check: &str| {
+        findings(output).0.into_iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("no {check}"))
+    };
+    let unregistered = here(&["doctor", "--format", "json"]);
+    for check in ["subuid", "subgid"] {
+        let found = finding(&unregistered, check);
+        assert_eq!((found["status"].as_str(), found["cure"].as_str()), (Some("warning"), Some("cargo xtask setup")));
+    }
+    let done = here(&["setup", "--yes"]);
+    let said = format!("{}{}", done.text(), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status == 0 && said.contains("mancer-e2e:1879048192:16777216 >>/etc/subuid"), "{said}");
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        assert_eq!(text, format!("{before}\nmancer-e2e:1879048192:16777216\n"));
+    }
+    let registered = here(&["doctor", "--format", "json"]);
+    for check in ["subuid", "subgid", "ids", "lab"] {
+        assert_eq!(finding(&registered, check)["status"], "ok", "{check}");
+    }
+    let again = here(&["setup", "--yes"]);
+    assert!(!String::from_utf8_lossy(&again.stderr).contains(">>/etc/sub"), "{}", again.text());
+    // Somebody else is given some of them.
+    fs::write(&files[0], "bob:1879100000:65536\n").unwrap();
+    let claimed = finding(&here(&["doctor", "--format", "json"]), "ids");
+    assert!(claimed["seen"].as_str().unwrap().contains("gives bob 1879100000-1879165535"), "{claimed}");
+    assert_eq!(claimed["cure"], "ids = { first = 1895825408 } in e2e.toml");
+}
