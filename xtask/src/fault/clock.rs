@@ -121,7 +121,7 @@ struct Reads {
 
 impl Reads {
     fn begin(site: &Site<'_>) -> anyhow::Result<Self> {
-        Ok(Self { opens: OpenWatch::on(&site.container.root()?.join(FOLDER))?, started: Vec::new() })
+        Ok(Self { opens: OpenWatch::on(&site.container.root()?, FOLDER)?, started: Vec::new() })
     }
 
     /// Takes all that was read until now as what the library did at its start.

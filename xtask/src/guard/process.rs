@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -392,9 +392,11 @@ impl GuardProcess {
                 ext4::check(image)?;
                 ext4::mount_image(image, path)
             }
-            Make::Copy { from, to } => {
-                if from.is_dir() {
-                    shell::Command::new("cp").arg("-a").arg("--").arg(from.join(".")).arg(to).run()?;
+            Make::Copy { root, path, to } => {
+                if let Some(folder) = rooted::folder(root, path)? {
+                    // By the opened folder: its path could lead out of the container's root.
+                    let from = format!("/proc/{}/fd/{}/.", std::process::id(), folder.as_raw_fd());
+                    shell::Command::new("cp").args(["-a", "--", &from]).arg(to).run()?;
                     // On the device from the begin on: a device that fails later takes only what was written later.
                     let folder = std::fs::File::open(to).with_context(|| format!("opening {}", to.display()))?;
                     nix::unistd::syncfs(&folder).with_context(|| format!("syncing {}", to.display()))?;

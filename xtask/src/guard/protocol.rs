@@ -118,10 +118,13 @@ pub enum Make {
         /// Mount point.
         path: PathBuf,
     },
-    /// What a folder holds, copied into another one with owners, modes and attributes, and synced.
+    /// Content of a folder below a container's root, copied into another one with owners, modes and attributes, and synced.
+    /// Links on the way to the folder lead where they lead inside that root.
     Copy {
-        /// Copied from; nothing happens where it does not exist.
-        from: PathBuf,
+        /// The container's root, on the host.
+        root: PathBuf,
+        /// Absolute path inside; nothing happens where there is no folder.
+        path: String,
         /// An existing folder.
         to: PathBuf,
     },

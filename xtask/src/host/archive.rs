@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use tar::{Archive, Builder, Entry, EntryType, Header};
 use walkdir::WalkDir;
 
+use super::invoker::open_regular;
 use crate::error::Error;
 
 /// Bits that a file keeps on the host: a program out of a container gets nobody's rights.
@@ -71,8 +72,7 @@ fn add(builder: &mut Builder<impl Write>, path: &Path, target: &Path, moved: &mu
         moved.files += 1;
         Ok(builder.append_link(&mut header, target, fs::read_link(path)?)?)
     } else if kind.is_file() {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
+        let (file, length) = open_regular(path)?;
         header.set_entry_type(EntryType::Regular);
         header.set_size(length);
         moved.files += 1;

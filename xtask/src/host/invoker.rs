@@ -167,7 +167,11 @@ impl Invoker {
     }
 }
 
-fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
+/// Opens a regular file with the rights of the calling thread, without waiting for anybody; answers with its length, too.
+///
+/// # Errors
+/// When it may not be read, is no regular file, or is one of /proc, where the affairs of the engine itself lie.
+pub(super) fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
     // Without waiting: a pipe that nobody writes to would hold the engine. Without links such as /proc/self/fd/3: they
     // lead to what the engine has open, past the folders on the way there.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;

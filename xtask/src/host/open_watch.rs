@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 
+use super::rooted;
+
 /// Watch on the files of one folder, from its making on.
 #[derive(Debug)]
 pub struct OpenWatch {
@@ -16,17 +18,18 @@ pub struct OpenWatch {
 }
 
 impl OpenWatch {
-    /// Begins to watch a folder.
+    /// Begins to watch a folder below a container's root; links on the way lead where they lead inside that root.
     ///
     /// # Errors
     /// When it is not there, or the kernel has no fanotify for this process.
-    pub fn on(folder: &Path) -> anyhow::Result<Self> {
+    pub fn on(root: &Path, folder: &str) -> anyhow::Result<Self> {
         let fanotify = begin().context("fanotify")?;
         let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_EVENT_ON_CHILD;
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_ONLYDIR;
+        let opened = rooted::folder(root, folder)?.with_context(|| format!("{} has no folder {folder}", root.display()))?;
         fanotify
-            .mark(flags, mask, nix::fcntl::AT_FDCWD, Some(folder))
-            .with_context(|| format!("watching {} by fanotify", folder.display()))?;
+            .mark(flags, mask, &opened, None::<&str>)
+            .with_context(|| format!("watching {folder} of {} by fanotify", root.display()))?;
         Ok(Self { fanotify })
     }
 
@@ -92,7 +95,7 @@ mod tests {
     fn an_open_is_told_with_its_process() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("clock"), "+0").unwrap();
-        let Ok(watch) = OpenWatch::on(folder.path()) else { return }; // no root
+        let Ok(watch) = OpenWatch::on(folder.path(), "/") else { return }; // no root
         assert_eq!(watch.wait(Duration::ZERO).unwrap(), Vec::<i32>::new());
         Command::new("cat").arg(folder.path().join("clock")).run().unwrap();
         let pids = watch.wait(Duration::from_secs(10)).unwrap();

@@ -1,13 +1,14 @@
 //! Files below a container's root: paths are resolved inside it, so that a symbolic link there never leads out.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
@@ -39,6 +40,55 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
 pub fn exists(root: &Path, path: &str) -> bool {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     File::open(root).is_ok_and(|top| openat2(&top, path, how).is_ok())
+}
+
+/// Opens a folder below `root`; `None` where there is none, or what has that name is no folder.
+///
+/// # Errors
+/// When the links on the way form a loop, or the folder cannot be opened.
+pub fn folder(root: &Path, path: &str) -> anyhow::Result<Option<OwnedFd>> {
+    let context = || format!("opening {path} in {}", root.display());
+    let top = File::open(root).with_context(context)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    match openat2(&top, path, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT)) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(error) => Err(error).with_context(context),
+    }
+}
+
+/// A name in a tree, as it stands there.
+#[derive(Debug)]
+pub struct Named {
+    /// Of the thing itself, not of what it leads to.
+    pub metadata: Metadata,
+    /// Target of a symbolic link.
+    pub leads_to: Option<PathBuf>,
+}
+
+/// Looks at a path below `root` that passes no symbolic link; `None` where there is nothing, or a link on the way.
+#[must_use]
+pub fn look(root: &Path, path: &Path) -> Option<Named> {
+    let top = File::open(root).ok()?;
+    let named = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let found = File::from(openat2(&top, named, OpenHow::new().flags(flags).resolve(resolve)).ok()?);
+    let metadata = found.metadata().ok()?;
+    let leads_to = if metadata.is_symlink() { Some(PathBuf::from(readlinkat(&found, "").ok()?)) } else { None };
+    Some(Named { metadata, leads_to })
+}
+
+/// Opens a regular file below `root` for reading, past no symbolic link and without waiting for a pipe that has taken its place.
+///
+/// # Errors
+/// When it does not exist, a link leads to it, or it is no regular file.
+pub fn open_in_place(root: &Path, path: &Path) -> io::Result<File> {
+    let top = File::open(root)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let file = File::from(openat2(&top, path, OpenHow::new().flags(flags).resolve(resolve))?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 /// Opens a regular file below `root` to read and change it.
@@ -123,10 +173,37 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_that_of_the_root_wherever_a_link_says_it_lies() {
+        let home = tempfile::tempdir().unwrap();
+        let (root, outside) = (home.path().join("root"), home.path().join("outside"));
+        std::fs::create_dir_all(root.join("srv")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("secret"), "x").unwrap();
+        std::fs::write(root.join("file"), "x").unwrap();
+        for (target, link) in [(outside.to_str().unwrap(), "out"), ("../outside", "up"), ("/srv", "inside")] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        for path in ["/out", "/up", "/out/secret", "/none", "/file"] {
+            assert!(folder(&root, path).unwrap().is_none(), "{path}");
+        }
+        assert!(folder(&root, "/inside").unwrap().is_some());
+        assert!(look(&root, Path::new("out/secret")).is_none(), "a link on the way is not passed");
+        assert_eq!(look(&root, Path::new("out")).unwrap().leads_to, Some(outside.clone()));
+        assert!(look(&root, Path::new("")).unwrap().metadata.is_dir());
+        assert!(look(&root, Path::new("../outside")).is_none());
+        assert!(open_in_place(&root, Path::new("file")).is_ok());
+        for path in ["out/secret", "out", "srv", "../outside/secret"] {
+            assert!(open_in_place(&root, Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
     fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         nix::unistd::mkfifo(&folder.path().join("passwd"), Mode::S_IRWXU).unwrap();
         let error = format!("{:#}", read(folder.path(), "/passwd").unwrap_err());
+        assert!(error.contains("no regular file"), "{error}");
+        let error = open_in_place(folder.path(), Path::new("passwd")).unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
     }
 

@@ -14,6 +14,7 @@ use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
 use crate::host::kmsg::Noted;
 use crate::host::patience::Deadline;
+use crate::host::rooted;
 use crate::manifest::{FINDINGS, Init};
 
 /// How long one look into a container may take.
@@ -157,8 +158,12 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
             let name = entry.file_name().to_string_lossy();
             entry.file_type().is_file() && (name == "core" || name.starts_with("core.") || name.ends_with(".core"))
         });
-        for entry in named.filter(|entry| is_core(entry.path())) {
-            let about = entry.path().strip_prefix(&top).unwrap_or(entry.path()).display().to_string();
+        for entry in named {
+            let inside = entry.path().strip_prefix(&top).unwrap_or(entry.path());
+            if !is_core(&top, inside) {
+                continue;
+            }
+            let about = inside.display().to_string();
             let size = entry.metadata().map_or(0, |metadata| metadata.len());
             let container = Some(container.machine().name.clone());
             let detail = format!("{size} bytes");
@@ -168,10 +173,10 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
     found
 }
 
-/// An ELF file of type 4.
-fn is_core(path: &Path) -> bool {
+/// Whether a file is an ELF file of type 4. The container runs: a link or a pipe may have taken the place of the file.
+fn is_core(top: &Path, inside: &Path) -> bool {
     let mut head = [0; 18];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    let read = rooted::open_in_place(top, inside).and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && head.starts_with(b"\x7fELF") && (head[16] == 4 || head[17] == 4)
 }
 

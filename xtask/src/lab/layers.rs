@@ -1,7 +1,7 @@
 //! Layers of a machine on the host: whether they have a program, and whether one was changed since it was built.
 
 use std::collections::VecDeque;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use super::container::Container;
 use super::exec::environment_of;
 use crate::error::Error;
-use crate::host::rooted;
+use crate::host::rooted::{self, Named};
 
 /// Record in a layer's folder, beside its tree: written last.
 const RECORD: &str = "layer.json";
@@ -117,13 +117,12 @@ fn has(layers: &[PathBuf], path: &str) -> bool {
             continue;
         }
         let here = at.join(&part);
-        let Some((file, metadata)) = topmost(layers, &here) else { return false };
-        if !metadata.is_symlink() {
+        let Some(found) = topmost(layers, &here) else { return false };
+        let Some(target) = found.leads_to else {
             at = here;
             continue;
-        }
+        };
         links += 1;
-        let Ok(target) = fs::read_link(file) else { return false };
         if links > LINKS_MAX {
             return false;
         }
@@ -138,13 +137,10 @@ fn has(layers: &[PathBuf], path: &str) -> bool {
 }
 
 /// What the topmost layer that says something of a path has there; absent where that layer has removed it.
-fn topmost(layers: &[PathBuf], path: &Path) -> Option<(PathBuf, Metadata)> {
-    let mut found = layers.iter().rev().filter_map(|tree| {
-        let file = tree.join(path);
-        let metadata = fs::symlink_metadata(&file).ok()?;
-        Some((file, metadata))
-    });
-    found.next().filter(|(_, metadata)| !(metadata.file_type().is_char_device() && metadata.rdev() == 0))
+fn topmost(layers: &[PathBuf], path: &Path) -> Option<Named> {
+    let found = layers.iter().rev().find_map(|tree| rooted::look(tree, path))?;
+    let is_whiteout = found.metadata.file_type().is_char_device() && found.metadata.rdev() == 0;
+    (!is_whiteout).then_some(found)
 }
 
 #[cfg(test)]
@@ -190,6 +186,16 @@ mod tests {
             assert!(!has(&layers, path), "{path}");
         }
         assert!(!has(&layers[1..], "/bin/app"), "the link lies in the lower layer");
+    }
+
+    #[test]
+    fn a_link_of_one_layer_leads_to_nothing_of_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let low = layer(folder.path(), "low", &[("opt", Some("/usr"))]);
+        let top = layer(folder.path(), "top", &[("opt/app", None)]);
+        assert!(Path::new("/usr/bin/env").exists() && low.join("opt/bin/env").exists(), "by its path it is the host's");
+        assert!(has(&[low.clone(), top.clone()], "/opt/app"));
+        assert!(!has(&[low, top], "/opt/bin/env"));
     }
 
     #[test]

@@ -373,7 +373,7 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
                 Make::Ext4 { image: places.image(index), size_bytes: volume.size, path: path.clone(), owner }
             }
         });
-        things.push(Make::Copy { from: places.root().join(volume.path.trim_start_matches('/')), to: path });
+        things.push(Make::Copy { root: places.root(), path: volume.path.clone(), to: path });
     }
     things
 }

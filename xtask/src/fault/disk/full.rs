@@ -34,7 +34,8 @@ impl Effect for Full {
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let volume = Volume::of("disk.full", &self.path, site)?;
-        let top = site.container.root()?.join(volume.inside.trim_start_matches('/'));
+        // By the guard's mount of the volume: the way to it inside is the container's, which may have put links there.
+        let top = volume.top();
         if top.join(BALLAST).exists() {
             return Err(usage(format!("disk.full: {} of {} is full already", volume.inside, site.name())));
         }
