@@ -32,7 +32,7 @@ pub fn uses_to_run(project: &Project, names: &[String]) -> anyhow::Result<Uses> 
 pub(super) fn uses_to_build(recipe: &Recipe) -> Uses {
     let base = match recipe.base {
         Base::Debian(_) => Some(Use::Debian),
-        Base::Tar(_) => Some(Use::Tar),
+        Base::Tar { .. } => Some(Use::Tar),
         Base::Nothing | Base::Layer(_) => None,
     };
     base.into_iter().chain(recipe.python.is_some().then_some(Use::Python)).collect()

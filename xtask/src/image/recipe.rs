@@ -15,6 +15,9 @@ use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template,
 /// Raised with every change of the builder that gives other trees from the same recipe.
 const BUILDER_VERSION: u32 = 3;
 
+/// Raised with every change of the builder that unpacks another tree from the same tar file: other layers stay as they are.
+const UNPACK_VERSION: u32 = 2;
+
 /// Everything that decides a layer's tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -46,8 +49,13 @@ pub enum Base {
     Nothing,
     /// The layer of this hash.
     Layer(String),
-    /// A tar file of this hash.
-    Tar(String),
+    /// A tar file.
+    Tar {
+        /// Of its content.
+        hash: String,
+        /// Of the code that unpacks it.
+        unpack_version: u32,
+    },
     /// A Debian release.
     Debian(String),
 }
@@ -107,7 +115,7 @@ impl Recipe {
             (Origin::Debian(release), _) => Base::Debian(release.clone()),
             (Origin::Tar(path), _) => {
                 sources.tar = Some(path.clone());
-                Base::Tar(content::hash_path(path)?)
+                Base::Tar { hash: content::hash_path(path)?, unpack_version: UNPACK_VERSION }
             }
         };
         let mut files = Vec::new();

@@ -108,7 +108,8 @@ impl Inside<'_> {
         invoker: &Invoker,
         interrupted: &(dyn Fn() -> bool + Sync),
     ) -> anyhow::Result<Moved> {
-        let own_name = invoker.act(|| Ok(from.canonicalize()?)).ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let own_name =
+            invoker.act(|| Ok(from.canonicalize()?)).ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let own_name = from.file_name().and_then(|name| name.to_str()).map(str::to_owned).or(own_name);
         let (folder, name) = self.target_inside(own_name.as_deref(), existing)?;
         let argv = ["tar", "-C", &folder, "-xpf", "-"].map(str::to_owned);

@@ -68,8 +68,11 @@ pub fn unpack(tar: &Path, root: &Path, scratch: &Path, namespace: &UserNamespace
             "--numeric-owner",
             "--xattrs",
             "--xattrs-include=*",
+            // Those at the top alone: without this word tar takes `dev/*` for any folder of that name.
+            "--anchored",
             "--exclude=dev/*",
             "--exclude=./dev/*",
+            "--exclude=/dev/*",
         ]
         .map(str::to_owned),
     );

@@ -115,7 +115,7 @@ fn fill_base(spec: &BuildSpec, place: &Workplace, namespace: &UserNamespace, log
             step(log, &format!("debian {release}"))?;
             debian::bootstrap(release, &spec.recipe.packages, &place.root, &place.scratch, namespace, log)
         }
-        Base::Tar(_) => {
+        Base::Tar { .. } => {
             let tar = spec.sources.tar.as_deref().context("a recipe with a tar file comes with its place")?;
             step(log, &format!("unpack {}", tar.display()))?;
             files::unpack(tar, &place.root, &place.scratch, namespace, log)

@@ -142,7 +142,7 @@ fn a_layer_is_built_from_nothing_with_its_owners_and_found_again() {
 
 #[test]
 fn a_layer_lies_on_its_parent_and_a_tar_becomes_one() {
-    let fixture = Fixture::new("true");
+    let fixture = Fixture::new("mkdir -p /home/dev && echo 1 > /home/dev/kept.txt");
     let mini = fixture.root(&fixture.layer(&["build"]));
     let tar = fixture.project.path().join("containers/unpacked/root.tar");
     fs::create_dir_all(tar.parent().unwrap()).unwrap();
@@ -153,6 +153,17 @@ fn a_layer_lies_on_its_parent_and_a_tar_becomes_one() {
         .arg(format!("--file={}", tar.display()))
         .arg(format!("--directory={}", mini.display()))
         .arg(".")
+        .run()
+        .unwrap();
+    // Devices, by each way in which exporters write them.
+    let devices = fixture.project.path().join("devices");
+    fs::create_dir_all(devices.join("dev")).unwrap();
+    for name in ["dev/dotted", "dev/plain"] {
+        fs::write(devices.join(name), "").unwrap();
+    }
+    Command::new("tar")
+        .args(["--append", &format!("--file={}", tar.display()), &format!("--directory={}", devices.display())])
+        .args(["./dev/dotted", "dev/plain"])
         .run()
         .unwrap();
     fixture.write("containers/unpacked/template.toml", "from = { tar = 'root.tar' }\ninit = ['/bin/init']\n");
@@ -171,6 +182,8 @@ fn a_layer_lies_on_its_parent_and_a_tar_becomes_one() {
     assert!(!child.join("bin").exists(), "the parent's files are in the child");
     let whiteout = fs::symlink_metadata(child.join("srv/files/a")).unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0, "a removed file leaves a whiteout");
+    assert_eq!(fs::read_to_string(unpacked.join("home/dev/kept.txt")).unwrap(), "1\n", "a folder of the same name");
+    assert_eq!(fs::read_dir(unpacked.join("dev")).unwrap().count(), 0, "devices were unpacked");
     assert_eq!(fs::metadata(unpacked.join("etc/passwd")).unwrap().uid(), FIRST_ID);
     assert_eq!(fs::metadata(unpacked.join("srv/files/a")).unwrap().uid(), FIRST_ID + 1000);
 
