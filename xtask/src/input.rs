@@ -1,12 +1,14 @@
-//! Files that a person names, or that lie in a project: opened without waiting for anybody. What cannot be read, and what is no file,
-//! is bad usage (exit code 2) with its path and the reason; a named pipe, a socket or a device is refused before it is opened.
+//! Files that a person names, or that lie in a project: opened with the rights of the user who called sudo, where the engine is root
+//! for one, and without waiting for anybody. What cannot be read, and what is no file, is bad usage (exit code 2) with its path and the
+//! reason; a named pipe, a socket or a device is refused before it is opened, and so is all of /proc.
 
-use std::fs::{self, File, FileType, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::fs::{self, File, FileType, Metadata};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::host::invoker::{Invoker, open_regular};
 
 /// Largest file that is read as a whole, in bytes.
 const BYTES_MAX: u64 = 64 << 20;
@@ -16,15 +18,11 @@ const BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// [`Error::Usage`] with the path: when it cannot be opened, or is no file.
 pub fn open(path: &Path) -> Result<File, Error> {
-    let fails = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
-    let seen = fs::metadata(path).map_err(|error| fails(error.to_string()))?;
-    require_file(seen.file_type()).map_err(fails)?;
-    // Whatever was put there meanwhile is not waited for either.
-    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
-    let file = opened.map_err(|error| fails(error.to_string()))?;
-    let opened = file.metadata().map_err(|error| fails(error.to_string()))?;
-    require_file(opened.file_type()).map_err(fails)?;
-    Ok(file)
+    as_user(path, || {
+        // Looked at before it is opened: opening a device alone may do something.
+        require_file(fs::metadata(path)?.file_type()).map_err(anyhow::Error::msg)?;
+        Ok(open_regular(path)?.0)
+    })
 }
 
 /// Reads a file as a whole.
@@ -58,10 +56,22 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// [`Error::Usage`] with the path, when that cannot be told.
 pub fn exists(path: &Path) -> Result<bool, Error> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Err(error) => Err(Error::Usage(format!("{}: {error}", path.display()))),
+    as_user(path, || or_nothing(fs::symlink_metadata(path)).map(|found| found.is_some()))
+}
+
+/// Looks at what a path leads to; `None` where there is nothing.
+///
+/// # Errors
+/// [`Error::Usage`] with the path, when the user may not look.
+pub fn look(path: &Path) -> Result<Option<Metadata>, Error> {
+    as_user(path, || or_nothing(fs::metadata(path)))
+}
+
+fn or_nothing(looked: std::io::Result<Metadata>) -> anyhow::Result<Option<Metadata>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -70,12 +80,28 @@ pub fn exists(path: &Path) -> Result<bool, Error> {
 /// # Errors
 /// [`Error::Usage`] with the path, when it cannot be listed.
 pub fn list(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
-    let fails = |error: io::Error| Error::Usage(format!("{}: {error}", folder.display()));
-    let entries = fs::read_dir(folder).map_err(fails)?;
-    let mut paths =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(fails)?;
+    let mut paths = as_user(folder, || {
+        let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+        Ok(entries.collect::<Result<Vec<_>, _>>()?)
+    })?;
     paths.sort();
     Ok(paths)
+}
+
+/// Does something with the rights of the user of this process; an error is bad usage, with the path.
+fn as_user<T: Send>(path: &Path, action: impl FnOnce() -> anyhow::Result<T> + Send) -> Result<T, Error> {
+    let invoker = Invoker::of_process();
+    invoker.act(action).map_err(|error| {
+        let is_denied =
+            error.downcast_ref().is_some_and(|io: &std::io::Error| io.kind() == ErrorKind::PermissionDenied)
+                || error.downcast_ref() == Some(&nix::errno::Errno::EACCES);
+        let whose = if is_denied && invoker.is_other() {
+            format!("; it is read with the rights of {}, who called sudo", invoker.name)
+        } else {
+            String::new()
+        };
+        Error::Usage(format!("{}: {error:#}{whose}", path.display()))
+    })
 }
 
 /// Refuses everything but a file, by the name of what it is.
@@ -132,6 +158,9 @@ mod tests {
             assert_eq!(problem, format!("{}: {expected}", path.display()));
         }
         assert_eq!(read_text(&at("file")).unwrap(), "text");
+        let refused = read(Path::new("/proc/self/environ")).unwrap_err().to_string();
+        assert!(refused.contains("it lies in /proc"), "{refused}");
+        assert!(look(&at("lost")).unwrap().is_none() && look(&at("link")).unwrap().is_some());
         let there = |name: &str| exists(&at(name)).unwrap();
         assert!(there("lost") && there("file") && !there("none") && !there("file/x"));
     }

@@ -63,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("judge", &["error"]),
     ("manifest", &["error", "input"]),
     ("host", &["error", "program"]),
-    ("input", &["error"]),
+    ("input", &["error", "host::invoker"]),
     ("error", &["program"]),
     ("program", &[]),
 ];

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
@@ -12,12 +13,13 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
+use serde::{Deserialize, Serialize};
 
 /// The largest file that [`Invoker::read`] takes, in bytes: it is held in memory.
 pub const READ_BYTES_MAX: u64 = 1 << 30;
 
 /// A user of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoker {
     /// User id.
     pub uid: u32,
@@ -46,6 +48,25 @@ impl Invoker {
             .map_or_else(|| vec![gid], |groups| groups.into_iter().map(Gid::as_raw).collect());
         let name = user.as_ref().map_or_else(|| uid.to_string(), |user| user.name.clone());
         Self { uid, gid, groups, name, home: user.map(|user| user.dir.display().to_string()) }
+    }
+
+    /// Returns the user of this process as [`Invoker::find`] does, looked up once.
+    #[must_use]
+    pub fn of_process() -> &'static Self {
+        static FOUND: LazyLock<Invoker> = LazyLock::new(Invoker::find);
+        &FOUND
+    }
+
+    /// Root, whose doings are done as they are.
+    #[must_use]
+    pub fn root() -> Self {
+        Self { uid: 0, gid: 0, groups: vec![0], name: "root".into(), home: None }
+    }
+
+    /// Tells whether this process acts for another user than its own.
+    #[must_use]
+    pub fn is_other(&self) -> bool {
+        !self.is_root() && geteuid().is_root()
     }
 
     /// The user to whom nothing belongs.
@@ -79,7 +100,7 @@ impl Invoker {
     /// # Errors
     /// Those of the action, or when the rights cannot be taken: then it was not done.
     pub fn act<T: Send>(&self, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-        if self.is_root() || !geteuid().is_root() {
+        if !self.is_other() {
             return action();
         }
         // Rights belong to a thread; this one ends with the action, so none of them ever comes back.
@@ -167,17 +188,17 @@ impl Invoker {
     }
 }
 
-/// Opens a regular file with the rights of the calling thread, without waiting for anybody; answers with its length, too.
+/// Opens a regular file with the rights of the calling thread, without waiting for anybody; returns its length, too.
 ///
 /// # Errors
 /// When it may not be read, is no regular file, or is one of /proc, where the affairs of the engine itself lie.
-pub(super) fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
+pub fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
     // Without waiting: a pipe that nobody writes to would hold the engine. Without links such as /proc/self/fd/3: they
     // lead to what the engine has open, past the folders on the way there.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = openat2(AT_FDCWD, path, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))?;
     if fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC {
-        bail!("it lies in /proc, which looks different for each process: the scenario itself can read it");
+        bail!("it lies in /proc, which looks different for each process: copy what it shows into a file");
     }
     let file = File::from(file);
     let metadata = file.metadata()?;

@@ -487,6 +487,18 @@ pub fn which(program: &str) -> Option<PathBuf> {
     folders().map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
+/// Finds every program of this name, in the order in which [`which`] looks.
+#[must_use]
+pub fn which_all(program: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for candidate in folders().map(|folder| folder.join(program)).filter(|candidate| candidate.is_file()) {
+        if !found.contains(&candidate) {
+            found.push(candidate);
+        }
+    }
+    found
+}
+
 /// A program by its path, for whoever starts it with another `PATH`; by its name where it is not there.
 #[must_use]
 pub fn path_of(program: &str) -> String {

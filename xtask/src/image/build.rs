@@ -15,6 +15,7 @@ use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
 use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::ids::IdRange;
+use crate::host::invoker::Invoker;
 use crate::host::memory::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
@@ -241,6 +242,7 @@ fn worker(job: &Job<'_>, staging: PathBuf, guard: &Guard, log: &Path) -> anyhow:
         memory_bytes: job.memory_bytes,
         recipe: job.recipe.clone(),
         sources: job.sources.clone(),
+        invoker: Invoker::of_process().clone(),
     };
     let path = guard.slot().dir().join("spec.json");
     fs::write(&path, serde_json::to_string(&spec)?).with_context(|| format!("writing {}", path.display()))?;

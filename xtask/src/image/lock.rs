@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ensure::LayerStatus;
 use crate::error::Error;
+use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::Project;
 
@@ -113,18 +114,24 @@ impl LockFile {
         layers.iter().flat_map(|status| self.compare_one(status)).collect()
     }
 
-    /// Writes the whole file at once; it belongs to whom the folder belongs.
+    /// Writes the whole file at once: with the rights of the user who called sudo; root's own belongs to whom the folder belongs.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("writing {}", path.display());
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        let invoker = Invoker::of_process();
+        if invoker.is_other() {
+            return invoker.replace(path, text.as_bytes());
+        }
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-        file.write_all((serde_json::to_string_pretty(self)? + "\n").as_bytes()).with_context(failed)?;
+        file.write_all(text.as_bytes()).with_context(failed)?;
         let owner = fs::metadata(folder).with_context(failed)?;
-        chown(file.path(), Some(owner.uid()), Some(owner.gid())).with_context(failed)?;
-        fs::set_permissions(file.path(), Permissions::from_mode(0o644)).with_context(failed)?;
+        // By the file itself: its name lies in a folder of somebody else's.
+        fchown(file.as_file(), Some(owner.uid()), Some(owner.gid())).with_context(failed)?;
+        file.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(failed)?;
         file.persist(path).with_context(failed)?;
         Ok(())
     }

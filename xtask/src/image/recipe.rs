@@ -8,6 +8,7 @@ use super::replacement::Replacement;
 use super::{content, requirements};
 use crate::error::Error;
 use crate::host::doctor::static_busybox;
+use crate::host::invoker::Invoker;
 use crate::host::shell;
 use crate::input;
 use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template, UserEntry};
@@ -107,7 +108,7 @@ impl Recipe {
         parent_hash: Option<&str>,
         replacements: &[Replacement],
     ) -> anyhow::Result<(Self, Sources)> {
-        let mut sources = Sources::default();
+        let (mut sources, invoker) = (Sources::default(), Invoker::of_process());
         let base = match (&template.from, parent_hash) {
             (Origin::Template(_), Some(hash)) => Base::Layer(hash.to_owned()),
             (Origin::Template(parent), None) => anyhow::bail!("{} needs the layer of {parent} first", template.name),
@@ -115,14 +116,15 @@ impl Recipe {
             (Origin::Debian(release), _) => Base::Debian(release.clone()),
             (Origin::Tar(path), _) => {
                 sources.tar = Some(path.clone());
-                Base::Tar { hash: content::hash_path(path)?, unpack_version: UNPACK_VERSION }
+                Base::Tar { hash: content::hash_path(path, invoker)?, unpack_version: UNPACK_VERSION }
             }
         };
         let mut files = Vec::new();
         for entry in &template.files {
             let source = locate(template, entry)?;
+            let hash = content::hash_path(&source, invoker);
             files.push(CopiedFile {
-                hash: content::hash_path(&source)?,
+                hash: hash.map_err(|error| unreadable(template, entry, invoker, &error))?,
                 target: entry.target.clone(),
                 mode: entry.mode,
                 owner: entry.owner.clone(),
@@ -165,8 +167,11 @@ fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
         cure: "`cargo xtask doctor` says which package is missing, `cargo xtask setup` installs it".into(),
     };
     match &entry.source {
-        FileSource::Path(path) if path.exists() => Ok(path.clone()),
-        FileSource::Path(path) => Err(missing(path.display().to_string()).into()),
+        FileSource::Path(path) => match input::look(path) {
+            Ok(Some(_)) => Ok(path.clone()),
+            Ok(None) => Err(missing(path.display().to_string()).into()),
+            Err(error) => Err(entry.place.error(template, error.to_string()).into()),
+        },
         // A busybox may be there twice, and only one without libraries runs where there are none.
         FileSource::Program(name) if name == "busybox" => {
             static_busybox().ok_or_else(|| missing("a static busybox".into()).into())
@@ -175,13 +180,23 @@ fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Error of a source that is there and cannot be used, at its place in the template's file.
+fn unreadable(template: &Template, entry: &FileEntry, invoker: &Invoker, error: &anyhow::Error) -> Error {
+    let whose = if invoker.is_other() {
+        format!("; a source is read with the rights of {}, who called sudo", invoker.name)
+    } else {
+        String::new()
+    };
+    entry.place.error(template, format!("{error:#}{whose}"))
+}
+
 fn python(template: &Template, replacements: &[Replacement], sources: &mut Sources) -> anyhow::Result<Option<Python>> {
     let Some(pip) = &template.pip else { return Ok(None) };
     let mut text = input::read_text(&pip.requirements)?;
     let mut hashes = Vec::new();
     for replacement in replacements.iter().filter(|replacement| replacement.template == template.name) {
         text = requirements::without(&text, &replacement.package);
-        hashes.push(content::hash_path(&replacement.path)?);
+        hashes.push(content::hash_path(&replacement.path, Invoker::of_process())?);
         sources.replacements.push(replacement.path.clone());
     }
     Ok(Some(Python {

@@ -50,13 +50,17 @@ impl Replacement {
 }
 
 fn check_installable(text: &str, path: &Path) -> anyhow::Result<()> {
-    let is_wheel = path.is_file() && path.extension().is_some_and(|extension| extension == "whl");
-    let is_tree = path.join("pyproject.toml").is_file() || path.join("setup.py").is_file();
+    let is_file = |path: &Path| input::look(path).map(|found| found.is_some_and(|found| found.is_file()));
+    let is_wheel = path.extension().is_some_and(|extension| extension == "whl") && is_file(path)?;
+    let is_tree = is_file(&path.join("pyproject.toml"))? || is_file(&path.join("setup.py"))?;
     if is_wheel || is_tree {
         return Ok(());
     }
-    let problem =
-        if path.exists() { "is no wheel and no folder with a pyproject.toml or setup.py" } else { "is not there" };
+    let problem = if input::exists(path)? {
+        "is no wheel and no folder with a pyproject.toml or setup.py"
+    } else {
+        "is not there"
+    };
     Err(usage(format!("--set {text}: {} {problem}", path.display())))
 }
 

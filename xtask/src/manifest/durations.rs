@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Project;
 use super::parse::Source;
 use super::range::{CaseSeconds, Within};
+use crate::input;
 
 /// What stands at the head of the file.
 const HEAD: &str = "# How long each case takes, in seconds: `--shard` splits the suite by it.\n\
@@ -35,7 +36,7 @@ impl Durations {
     /// [`crate::error::Error::BadFile`] for what is no duration.
     pub fn read(project: &Project) -> anyhow::Result<Self> {
         let path = Self::path(project);
-        if !path.exists() {
+        if !input::exists(&path)? {
             return Ok(Self::default());
         }
         let source = Source::read(&path)?;

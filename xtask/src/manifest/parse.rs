@@ -6,6 +6,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serializer};
 use toml::Spanned;
 
+use super::template::Place;
 use crate::error::Error;
 use crate::input;
 
@@ -32,6 +33,14 @@ impl Source {
     pub fn line_of<T>(&self, value: &Spanned<T>) -> u32 {
         let before = &self.text[..self.text.floor_char_boundary(value.span().start)];
         u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The place of a value.
+    pub fn place_of<T>(&self, value: &Spanned<T>) -> Place {
+        match self.error_at(value, "") {
+            Error::BadFile { line, column, .. } => Place { line, column },
+            _ => Place::default(),
+        }
     }
 
     /// An error at the place of a value.

@@ -304,7 +304,9 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
         let fail = |message: String| source.error_at(program, message);
         let path = dir.join(name.strip_prefix("./").unwrap_or(name));
         let shown = path.display();
-        let metadata = path.metadata().map_err(|error| {
+        let found = input::look(&path).map_err(|error| fail(error.to_string()))?;
+        let metadata = found.ok_or_else(|| {
+            let error = std::io::Error::from_raw_os_error(nix::libc::ENOENT);
             fail(format!("{shown}: {error}: write it, or name a program without a '/' to have it found in PATH"))
         })?;
         if !metadata.is_file() {

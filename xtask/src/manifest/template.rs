@@ -98,6 +98,26 @@ pub struct FileEntry {
     pub mode: Option<u32>,
     /// `user:group` by name or number inside the container.
     pub owner: Option<String>,
+    /// Where its source stands in the template's file.
+    pub place: Place,
+}
+
+/// Place in a template's file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+impl Place {
+    /// Error at this place.
+    #[must_use]
+    pub fn error(self, template: &Template, message: String) -> Error {
+        let Self { line, column } = self;
+        Error::BadFile { path: template.dir.join("template.toml"), line, column, message }
+    }
 }
 
 /// Where a copied file comes from.
@@ -305,7 +325,8 @@ struct PipTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileTable {
-    /// The file or folder: relative to the template's folder, or by an absolute path of the host. Either this or `program`.
+    /// The file or folder: relative to the template's folder, or by an absolute path of the host. It is read with the rights of the
+    /// user who called sudo. Either this or `program`.
     source: Option<Spanned<PathBuf>>,
     /// A program of the host, by its name: it is found by `PATH`. No library comes with it, so it has to be a static one.
     program: Option<Spanned<String>>,
@@ -524,9 +545,7 @@ fn check_origin(from: &Spanned<FromKey>, dir: &Path, source: &Source) -> Result<
         }
         FromKey::Table(FromTable::Tar(path)) => {
             let path = dir.join(path);
-            if !path.is_file() {
-                return Err(source.error_at(from, format!("there is no file {}", path.display())));
-            }
+            require_file(&path, from, source)?;
             Origin::Tar(path)
         }
     })
@@ -534,15 +553,15 @@ fn check_origin(from: &Spanned<FromKey>, dir: &Path, source: &Source) -> Result<
 
 fn check_pip(pip: PipTable, dir: &Path, source: &Source) -> Result<Pip, Error> {
     let requirements = dir.join(pip.requirements.get_ref());
-    if !requirements.is_file() {
-        return Err(source.error_at(&pip.requirements, format!("there is no file {}", requirements.display())));
-    }
+    require_file(&requirements, &pip.requirements, source)?;
     Ok(Pip { requirements, target: pip.target.0, python: pip.python.0 })
 }
 
 fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<FileEntry, Error> {
     let span = entry.span();
     let entry = entry.into_inner();
+    let named = entry.source.as_ref().map(Spanned::span).or(entry.program.as_ref().map(Spanned::span));
+    let place = source.place_of(&Spanned::new(named.unwrap_or_else(|| span.clone()), ()));
     let origin = match (entry.source, entry.program) {
         (Some(path), None) => FileSource::Path(check_source(&path, dir, source)?),
         (None, Some(program)) if is_program_name(program.get_ref()) => FileSource::Program(program.into_inner()),
@@ -552,20 +571,31 @@ fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<
         _ => return Err(source.error_at(&Spanned::new(span, ()), "a file has exactly one of source and program")),
     };
     let owner = entry.owner.map(|owner| owner.0);
-    Ok(FileEntry { source: origin, target: entry.target.0, mode: entry.mode, owner })
+    Ok(FileEntry { source: origin, target: entry.target.0, mode: entry.mode, owner, place })
+}
+
+/// A file that a template names must be one that its user can read.
+fn require_file<T>(path: &Path, place: &Spanned<T>, source: &Source) -> Result<(), Error> {
+    match input::look(path) {
+        Ok(Some(_)) => input::open(path).map(drop).map_err(|error| source.error_at(place, error.to_string())),
+        Ok(None) => Err(source.error_at(place, format!("there is no file {}", path.display()))),
+        Err(error) => Err(source.error_at(place, error.to_string())),
+    }
 }
 
 /// A path of the project must be there; one of the host is looked for when the layer is built, so that a machine
 /// without it can still list, check and set up the project.
 fn check_source(path: &Spanned<PathBuf>, dir: &Path, source: &Source) -> Result<PathBuf, Error> {
     let joined = dir.join(path.get_ref());
-    if path.get_ref().is_relative() && !joined.exists() {
-        return Err(source.error_at(path, format!("there is no file {}", joined.display())));
+    match input::look(&joined).map_err(|error| source.error_at(path, error.to_string()))? {
+        None if path.get_ref().is_relative() => {
+            Err(source.error_at(path, format!("there is no file {}", joined.display())))
+        }
+        Some(found) if !found.is_file() && !found.is_dir() => {
+            Err(source.error_at(path, format!("{} is neither a file nor a folder", joined.display())))
+        }
+        _ => Ok(joined),
     }
-    if joined.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        return Err(source.error_at(path, format!("{} is neither a file nor a folder", joined.display())));
-    }
-    Ok(joined)
 }
 
 fn is_program_name(name: &str) -> bool {

@@ -133,11 +133,11 @@ fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result
         ("scenarios/judge/task/scenario.toml".into(), SCENARIO.into()),
         ("scenarios/judge/task/main.py".into(), PROGRAM.into()),
     ];
+    let owner = crate::host::invoker::Invoker::find();
     for entry in WalkDir::new(&mini).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
         let relative = entry.path().strip_prefix(&mini).context("a file of mini lies elsewhere")?;
-        files.push((Path::new("containers/mini").join(relative), std::fs::read(entry.path())?));
+        files.push((Path::new("containers/mini").join(relative), owner.read(entry.path())?));
     }
-    let owner = crate::host::invoker::Invoker::find();
     for (relative, content) in &files {
         let path = root.join(relative);
         let write = || -> anyhow::Result<()> {

@@ -145,6 +145,82 @@ fn a_user_runs_it_through_sudo() {
     assert!(files > 15, "only {files} files were looked at");
 }
 
+/// Whatever a template can name: what only root may read is no part of a layer, and what is no file is told at once.
+#[test]
+fn sources_of_a_layer_are_read_with_the_users_rights() {
+    let _host = Host::take();
+    let user = TestUser::make("NOPASSWD: ALL");
+    let home = Path::new("/home").join(&user.name);
+    let (project, store) = (home.join("project"), tempfile::tempdir().unwrap());
+    std::fs::set_permissions(store.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let template = project.join("containers/t");
+    std::fs::create_dir_all(template.join("tree/folder")).unwrap();
+    std::fs::create_dir_all(project.join("scenarios")).unwrap();
+    std::fs::write(project.join("e2e.toml"), "name = \"e2e-selftest\"\n").unwrap();
+    std::fs::write(template.join("own"), "mine").unwrap();
+    std::fs::write(template.join("requirements.txt"), "x==1 --hash=sha256:00\n").unwrap();
+    nix::unistd::mkfifo(&template.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::set_permissions(template.join("own"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    Command::new("cp").arg(env!("CARGO_BIN_EXE_xtask")).arg(home.join("xtask")).run().unwrap();
+    Command::new("chown").args(["-R", &user.name]).arg(&home).run().unwrap();
+    let prey = Prey::make(&home.join("roots"));
+    let secret = home.join("roots/file").display().to_string();
+    std::os::unix::fs::symlink(&secret, template.join("link")).unwrap();
+    std::fs::copy(&secret, template.join("tree/folder/closed")).unwrap();
+    std::fs::copy(&secret, home.join("roots/x.whl")).unwrap();
+    let build = |text: &str, args: &str| {
+        std::fs::write(template.join("template.toml"), text).unwrap();
+        let line = format!(
+            "sudo env E2E_STATE_DIR={} {}/xtask --root {} image build t {args}",
+            store.path().display(),
+            home.display(),
+            project.display()
+        );
+        let su = Command::new("su").args(["-", &user.name, "-c", &line]);
+        su.deadline(std::time::Duration::from_secs(60)).output().unwrap()
+    };
+    let from_scratch = |source: &str| {
+        format!("from = 'scratch'\ninit = ['/i']\nfiles = [\n  {{ source = '{source}', target = '/x' }},\n]\n")
+    };
+    let closed = format!("with the rights of {}, who called sudo", user.name);
+    let (denied, closed) = ("Permission denied", closed.as_str());
+    let of_files = [
+        (secret.as_str(), vec!["template.toml:4:14: ", denied, closed]),
+        ("link", vec!["template.toml:4:14: ", denied, closed]),
+        ("tree", vec!["template.toml:4:14: ", "tree/folder/closed", denied, closed]),
+        ("/proc/self/environ", vec!["template.toml:4:14: ", denied, closed]),
+        ("/proc/self/fd", vec!["template.toml:4:14: ", "it lies in /proc"]),
+        ("/proc/self/status", vec!["template.toml:4:14: ", "it lies in /proc"]),
+        ("/dev/zero", vec!["template.toml:4:14: ", "neither a file nor a folder"]),
+        ("pipe", vec!["template.toml:4:14: ", "neither a file nor a folder"]),
+    ];
+    let pip = "from = 'scratch'\ninit = ['/i']\npip = { requirements = 'LIST', target = '/opt', python = '3.11' }\n";
+    let wheel = format!("--set t.x={}", home.join("roots/x.whl").display());
+    let tar = "from = { tar = 'link' }\ninit = ['/i']\n".to_owned();
+    let refused = of_files.into_iter().map(|(source, expected)| (from_scratch(source), "", expected)).chain([
+        (tar, "", vec!["template.toml:1:8: ", denied, closed]),
+        (pip.replace("LIST", "link"), "", vec!["template.toml:3:24: ", denied, closed]),
+        (pip.replace("LIST", "requirements.txt"), wheel.as_str(), vec!["x.whl", denied]),
+    ]);
+    for (text, args, expected) in refused {
+        let output = build(&text, args);
+        assert_ne!(output.status, 0, "{text}");
+        for part in expected {
+            assert!(said(&output).contains(part), "{text}{part:?} is missing in: {}", said(&output));
+        }
+        assert!(!said(&output).contains("root's"), "{}", said(&output));
+    }
+    assert!(!store.path().join("layers").exists(), "something was built");
+    let output = build(&from_scratch("own"), "");
+    assert_eq!(output.status, 0, "{}", said(&output));
+    let layer = std::fs::read_dir(store.path().join("layers")).unwrap().next().unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(layer.path().join("root/x")).unwrap(), "mine", "the user's own file");
+    let lock = std::fs::metadata(project.join("containers/lock.json")).unwrap();
+    assert_eq!(lock.uid(), user.uid());
+    std::fs::remove_file(home.join("roots/x.whl")).unwrap();
+    prey.expect_untouched();
+}
+
 #[test]
 fn a_refusal_of_sudo_is_no_failed_scenario() {
     let _host = Host::take();

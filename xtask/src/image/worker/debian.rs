@@ -4,8 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox};
+use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox, outgoing};
+use super::users::Owner;
 use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
+use crate::host::rooted;
 use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
@@ -18,6 +20,9 @@ const DPKG_OPTIONS: [&str; 5] = [
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
 ];
+
+/// Keeps packages from starting services while they are installed.
+const FORBID: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs a release's smallest tree with some packages into an empty folder, from the tool's own default mirror.
 /// Everything belongs to the containers' range from the start.
@@ -48,9 +53,10 @@ pub fn bootstrap(
     words.extend([release.to_owned(), root.display().to_string()]);
     let command = Command::new(&words[0])
         .args(&words[1..])
+        .clear_env()
+        .envs(outgoing())
         .env("TMPDIR", &temporary)
         .env("HOME", "/nonexistent") // root's folder on the host is closed to root inside
-        .env("LC_ALL", "C.UTF-8")
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
         .dir("/");
     log.run(command)
@@ -61,11 +67,9 @@ pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()>
     if !tree::resolve(sandbox.root(), Path::new("/usr/bin/apt-get"))?.is_file() {
         bail!("the tree has no apt-get: `packages` needs a Debian tree below it");
     }
-    let forbid = Path::new("/usr/sbin/policy-rc.d");
-    let policy = tree::resolve_parent(sandbox.root(), forbid)?;
-    std::fs::write(&policy, "#!/bin/sh\nexit 101\n")
-        .and_then(|()| std::fs::set_permissions(&policy, std::os::unix::fs::PermissionsExt::from_mode(0o755)))
-        .with_context(|| format!("writing {}", policy.display()))?;
+    // Not by its path: the tree may have a link there that leads out of it.
+    let owner = Owner::ROOT.outside(sandbox.ids())?;
+    rooted::write(sandbox.root(), FORBID, b"#!/bin/sh\nexit 101\n", 0o755, owner)?;
     sandbox.run(["/usr/bin/apt-get", "-q", "update"])?;
     let options = [
         "/usr/bin/apt-get",
@@ -80,7 +84,9 @@ pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()>
         "--",
     ];
     sandbox.run(options.into_iter().chain(packages.iter().map(String::as_str)))?;
-    std::fs::remove_file(&policy).with_context(|| format!("removing {}", policy.display()))
+    // Looked for anew: a package may have made a link of a folder on the way.
+    let policy = tree::resolve_parent(sandbox.root(), Path::new(FORBID))?;
+    tree::remove(&policy).with_context(|| format!("removing {}", policy.display()))
 }
 
 /// What is installed, as sorted `name=version`; nothing where there is no dpkg.

@@ -1,8 +1,10 @@
 //! Files brought into a tree from outside, with owners of the containers' range. No program of the tree is needed, and
 //! no link in it leads out of it.
 
-use std::fs::{self, File, FileTimes, FileType};
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+use std::fs::{self, File, FileTimes};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,54 +13,113 @@ use anyhow::{Context as _, bail};
 use super::sandbox::{Log, SOURCE_DATE_EPOCH};
 use super::users::{Accounts, Owner};
 use crate::host::ids::IdRange;
-use crate::host::mount;
+use crate::host::invoker::Invoker;
 use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
+use crate::image::content::Part;
 use crate::image::recipe::CopiedFile;
 use crate::image::{content, tree};
 
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 128 << 10;
+
+/// Bytes at the begin of an archive by which its compression is known.
+const MAGIC_BYTES: u64 = 8;
+
+/// Compressions of archives, by their first bytes, with tar's option: of a pipe it does not find out by itself.
+const COMPRESSIONS: [(&[u8], &str); 8] = [
+    (b"\x1f\x8b", "--gzip"),
+    (b"\x1f\x9d", "--uncompress"),
+    (b"BZh", "--bzip2"),
+    (b"\xfd7zXZ\0", "--xz"),
+    (b"\x28\xb5\x2f\xfd", "--zstd"),
+    (b"LZIP", "--lzip"),
+    (b"\x89LZO", "--lzop"),
+    (b"\x5d\0\0", "--lzma"),
+];
+
 /// Copies a file or folder of the recipe.
-pub fn place(root: &Path, source: &Path, file: &CopiedFile, ids: IdRange) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it is no longer what the recipe says.
+pub fn place(root: &Path, source: &Path, invoker: &Invoker, file: &CopiedFile, ids: IdRange) -> anyhow::Result<()> {
     let owner = match &file.owner {
         Some(text) => Accounts::read(root)?.owner(text)?,
         None => Owner::ROOT,
     };
-    copy(root, source, Path::new(&file.target), file.mode, owner, ids)
+    let hash = copy(root, source, invoker, Path::new(&file.target), file.mode, owner, ids)?;
+    require_same(source, &file.hash, &hash)
 }
 
-/// Copies a file or what a folder holds; a link given as the source stands for what it leads to.
-pub fn copy(
-    root: &Path,
-    source: &Path,
-    target: &Path,
-    mode: Option<u32>,
-    owner: Owner,
-    ids: IdRange,
-) -> anyhow::Result<()> {
-    let outside = owner.outside(ids)?;
-    for entry in content::walk(source) {
-        let entry = entry.with_context(|| format!("reading {}", source.display()))?;
-        let inside = match entry.path().strip_prefix(source)? {
-            rest if rest.as_os_str().is_empty() => target.to_owned(),
-            rest => target.join(rest),
-        };
-        let kind = if entry.depth() == 0 { content::follow(source)? } else { entry.file_type() };
-        let copied = if kind.is_dir() {
-            make_folder(root, &inside, outside, ids)
-        } else {
-            make_file(root, entry.path(), kind, &inside, mode, outside, ids)
-        };
-        copied.with_context(|| format!("copying {} to {} of the layer", entry.path().display(), inside.display()))?;
+/// Fails where a source is no longer what its hash was taken of.
+pub fn require_same(source: &Path, expected: &str, copied: &str) -> anyhow::Result<()> {
+    if expected != copied {
+        bail!("{} changed while the layer was built: build it again", source.display());
     }
     Ok(())
 }
 
-/// Unpacks a root filesystem as root of the containers' range, which may not pass through the folders of the tar file:
-/// it is shown to it in the scratch folder.
-pub fn unpack(tar: &Path, root: &Path, scratch: &Path, namespace: &UserNamespace, log: &Log) -> anyhow::Result<()> {
-    let shown = scratch.join("root.tar");
-    File::create(&shown).with_context(|| format!("making {}", shown.display()))?;
-    mount::bind(tar, &shown)?;
+/// Copies a file or what a folder holds, as far as a user may read it, and returns its hash; a link given as the source stands for
+/// what it leads to.
+pub fn copy(
+    root: &Path,
+    source: &Path,
+    invoker: &Invoker,
+    target: &Path,
+    mode: Option<u32>,
+    owner: Owner,
+    ids: IdRange,
+) -> anyhow::Result<String> {
+    let outside = owner.outside(ids)?;
+    content::read(source, invoker, &mut |below, part| {
+        let inside = if below.as_os_str().is_empty() { target.to_owned() } else { target.join(below) };
+        let copied = match part {
+            Part::Folder => make_folder(root, &inside, outside, ids),
+            Part::Link(leads_to) => make_link(root, &inside, leads_to, outside, ids),
+            Part::File { is_executable, content } => {
+                let mode = mode.unwrap_or(if is_executable { 0o755 } else { 0o644 });
+                make_file(root, &inside, content, mode, outside, ids)
+            }
+        };
+        copied.with_context(|| format!("copying {} to {} of the layer", source.join(below).display(), inside.display()))
+    })
+}
+
+/// Unpacks a root filesystem as root of the containers' range. The archive is opened with its user's rights and goes to tar through
+/// a pipe, so that what is unpacked is what is hashed.
+///
+/// # Errors
+/// When the archive is no longer what the recipe says; those of tar.
+pub fn unpack(
+    tar: &Path,
+    hash: &str,
+    invoker: &Invoker,
+    root: &Path,
+    namespace: &UserNamespace,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let unpacked = content::read(tar, invoker, &mut |_, part| {
+        let Part::File { content, .. } = part else { bail!("{} is no file", tar.display()) };
+        let mut start = Vec::new();
+        content.take(MAGIC_BYTES).read_to_end(&mut start).with_context(|| format!("reading {}", tar.display()))?;
+        let (reader, mut writer) = io::pipe().context("making a pipe")?;
+        let command = tar_command(&start, root, namespace).stdin_file(File::from(OwnedFd::from(reader)));
+        std::thread::scope(|scope| {
+            let unpacking = scope.spawn(|| log.run(command));
+            let fed = transfer(&mut start.as_slice(), &mut writer).and_then(|()| transfer(content, &mut writer));
+            drop(writer);
+            unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            match fed {
+                // tar has seen the archive's end, and does not read what comes after it.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                fed => fed.with_context(|| format!("unpacking {}", tar.display())),
+            }
+        })
+    })?;
+    require_same(tar, hash, &unpacked)
+}
+
+fn tar_command(start: &[u8], root: &Path, namespace: &UserNamespace) -> Command {
     let mut words = namespace.enter_words();
     // Device nodes cannot be made there, and a container brings its own.
     words.extend(
@@ -73,13 +134,27 @@ pub fn unpack(tar: &Path, root: &Path, scratch: &Path, namespace: &UserNamespace
             "--exclude=dev/*",
             "--exclude=./dev/*",
             "--exclude=/dev/*",
+            "--file=-",
         ]
         .map(str::to_owned),
     );
+    let compression = COMPRESSIONS.iter().find(|(magic, _)| start.starts_with(magic));
+    words.extend(compression.map(|(_, option)| (*option).to_owned()));
     words.push(format!("--directory={}", root.display()));
-    words.push(format!("--file={}", shown.display()));
-    log.run(Command::new(&words[0]).args(&words[1..]).dir("/"))?;
-    mount::detach(&shown)
+    Command::new(&words[0]).args(&words[1..]).dir("/")
+}
+
+/// Copies all of a stream.
+pub fn transfer(from: &mut dyn Read, to: &mut dyn io::Write) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(&buffer[..length])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn make_folder(root: &Path, inside: &Path, owner: (u32, u32), ids: IdRange) -> anyhow::Result<()> {
@@ -91,30 +166,37 @@ fn make_folder(root: &Path, inside: &Path, owner: (u32, u32), ids: IdRange) -> a
     Ok(chown(&folder, Some(owner.0), Some(owner.1))?)
 }
 
+fn make_link(root: &Path, inside: &Path, leads_to: &Path, owner: (u32, u32), ids: IdRange) -> anyhow::Result<()> {
+    let target = make_room(root, inside, ids)?;
+    symlink(leads_to, &target)?;
+    Ok(lchown(&target, Some(owner.0), Some(owner.1))?)
+}
+
 fn make_file(
     root: &Path,
-    source: &Path,
-    kind: FileType,
     inside: &Path,
-    mode: Option<u32>,
+    content: &mut dyn Read,
+    mode: u32,
     owner: (u32, u32),
     ids: IdRange,
 ) -> anyhow::Result<()> {
+    let target = make_room(root, inside, ids)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&target)?;
+    transfer(content, &mut file)?;
+    file.set_times(FileTimes::new().set_modified(time_stamp()))?;
+    fchown(&file, Some(owner.0), Some(owner.1))?;
+    Ok(file.set_permissions(fs::Permissions::from_mode(mode))?)
+}
+
+/// Makes what leads to a path inside, and removes what stands there, but for a folder.
+fn make_room(root: &Path, inside: &Path, ids: IdRange) -> anyhow::Result<std::path::PathBuf> {
     let target = tree::resolve_parent(root, inside)?;
     if target.is_dir() && !target.is_symlink() {
         bail!("there is a folder already");
     }
     tree::make_dirs(root, target.parent().unwrap_or(root), ids.first)?;
     tree::remove(&target)?;
-    if kind.is_symlink() {
-        symlink(fs::read_link(source)?, &target)?;
-        return Ok(lchown(&target, Some(owner.0), Some(owner.1))?);
-    }
-    fs::copy(source, &target)?;
-    File::options().write(true).open(&target)?.set_times(FileTimes::new().set_modified(time_stamp()))?;
-    chown(&target, Some(owner.0), Some(owner.1))?;
-    let own_mode = if content::is_executable(&fs::metadata(source)?.permissions()) { 0o755 } else { 0o644 };
-    Ok(fs::set_permissions(&target, fs::Permissions::from_mode(mode.unwrap_or(own_mode)))?)
+    Ok(target)
 }
 
 /// The same in every build: bytecode files hold the time stamp of their source.

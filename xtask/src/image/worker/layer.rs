@@ -14,6 +14,7 @@ use super::sandbox::{Log, Sandbox};
 use super::{clean, debian, files, python, users};
 use crate::host::idmap::{IdMap, IdMappedTree};
 use crate::host::ids::IdRange;
+use crate::host::invoker::Invoker;
 use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::shell::Command;
@@ -56,6 +57,8 @@ pub struct BuildSpec {
     pub recipe: Recipe,
     /// Where its parts lie.
     pub sources: Sources,
+    /// Who named them: they are read with the rights of this user.
+    pub invoker: Invoker,
 }
 
 /// Where the tree is made: `root` shows it whole, `upper` has what this layer adds.
@@ -115,10 +118,10 @@ fn fill_base(spec: &BuildSpec, place: &Workplace, namespace: &UserNamespace, log
             step(log, &format!("debian {release}"))?;
             debian::bootstrap(release, &spec.recipe.packages, &place.root, &place.scratch, namespace, log)
         }
-        Base::Tar { .. } => {
+        Base::Tar { hash, .. } => {
             let tar = spec.sources.tar.as_deref().context("a recipe with a tar file comes with its place")?;
             step(log, &format!("unpack {}", tar.display()))?;
-            files::unpack(tar, &place.root, &place.scratch, namespace, log)
+            files::unpack(tar, hash, &spec.invoker, &place.root, namespace, log)
         }
     }
 }
@@ -131,7 +134,7 @@ fn fill(spec: &BuildSpec, place: &Workplace, sandbox: &Sandbox<'_>) -> anyhow::R
     }
     if let Some(wanted) = &recipe.python {
         step(sandbox.log(), "python packages")?;
-        python::install(wanted, &spec.sources.replacements, &place.scratch, sandbox, spec.ids)?;
+        python::install(wanted, spec, &place.scratch, sandbox)?;
     }
     if !recipe.users.is_empty() {
         step(sandbox.log(), "users")?;
@@ -140,7 +143,7 @@ fn fill(spec: &BuildSpec, place: &Workplace, sandbox: &Sandbox<'_>) -> anyhow::R
     if !recipe.files.is_empty() {
         step(sandbox.log(), "files")?;
         for (file, source) in recipe.files.iter().zip(&spec.sources.files) {
-            files::place(&place.root, source, file, spec.ids)?;
+            files::place(&place.root, source, &spec.invoker, file, spec.ids)?;
         }
     }
     for command in &recipe.run {

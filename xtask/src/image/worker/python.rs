@@ -2,50 +2,92 @@
 //! runs on the host; and local wheels or working trees in place of pinned packages.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::files;
-use super::sandbox::Sandbox;
+use super::layer::BuildSpec;
+use super::sandbox::{Sandbox, outgoing};
 use super::users::Owner;
-use crate::host::ids::IdRange;
-use crate::host::shell::{Command, which};
-use crate::image::content;
+use crate::host::invoker::Invoker;
+use crate::host::patience::Deadline;
+use crate::host::shell::{Command, which, which_all};
+use crate::image::content::{self, Part};
 use crate::image::recipe::Python;
 use crate::image::tree;
 
 /// The C library's versions whose wheels run in a container: those up to Debian 12's.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];
 
+/// Hides the sockets of the host's services, which lie in /run, from what is run by the words that follow. What says how names are
+/// resolved stays, and NixOS has its programs there.
+const HIDE_SERVICES: &str = r#"set -e
+if [ -e /run/current-system ]; then
+    if [ -d /run/dbus ]; then mount -t tmpfs tmpfs /run/dbus; fi
+else
+    resolver=$(readlink -f /etc/resolv.conf || true)
+    case $resolver in /run/*) cp "$resolver" "$TMPDIR/resolver";; *) resolver= ;; esac
+    mount -t tmpfs tmpfs /run
+    if [ -n "$resolver" ]; then mkdir -p "${resolver%/*}"; cp "$TMPDIR/resolver" "$resolver"; fi
+fi
+exec "$@""#;
+
+/// How long an installer may take to say its version.
+const VERSION_DEADLINE: Deadline = Deadline::from_secs(60);
+
 /// Installs the packages and brings them into the tree as root's.
-pub fn install(
-    wanted: &Python,
-    replacements: &[PathBuf],
-    scratch: &Path,
-    sandbox: &Sandbox<'_>,
-    ids: IdRange,
-) -> anyhow::Result<()> {
+pub fn install(wanted: &Python, spec: &BuildSpec, scratch: &Path, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
     let folder = scratch.join("python");
     let packages = folder.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
     let requirements = folder.join("requirements.txt");
     fs::write(&requirements, &wanted.requirements).with_context(|| format!("writing {}", requirements.display()))?;
-    let installer = Installer::find();
     // A build that is killed leaves nothing in the host's own folder for such files.
     let temporary = folder.join("tmp");
     fs::create_dir_all(&temporary).with_context(|| format!("making {}", temporary.display()))?;
-    let pinned = installer.command(wanted, &packages).env("TMPDIR", &temporary);
+    let pinned = Installer::find().command(wanted, &packages).env("TMPDIR", &temporary);
     let pinned = pinned.args(["--only-binary", ":all:", "--require-hashes", "-r"]).arg(&requirements);
     sandbox.log().run(pinned)?;
-    for (place, replacement) in replacements.iter().enumerate() {
-        let source = copy_source(replacement, &folder.join(format!("source-{place}")))?;
-        let local = installer.command_for_source(wanted, &packages).env("TMPDIR", &temporary).arg(&source);
-        sandbox.log().run(local)?;
+    bring(&packages, wanted, sandbox)?;
+    let sources = spec.sources.replacements.iter().zip(&wanted.replacements);
+    for (place, (source, hash)) in sources.enumerate() {
+        let own = folder.join(format!("source-{place}"));
+        let built = build_source(source, hash, &spec.invoker, wanted, &own, sandbox)?;
+        bring(&built, wanted, sandbox)?;
     }
+    Ok(())
+}
+
+/// Brings a folder of installed packages into the tree.
+fn bring(packages: &Path, wanted: &Python, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
     let own_lock = packages.join(".lock");
     tree::remove(&own_lock).with_context(|| format!("removing {}", own_lock.display()))?;
-    files::copy(sandbox.root(), &packages, Path::new(&wanted.target), None, Owner::ROOT, ids)
+    let target = Path::new(&wanted.target);
+    files::copy(sandbox.root(), packages, &Invoker::root(), target, None, Owner::ROOT, sandbox.ids()).map(drop)
+}
+
+/// Installs a local wheel or working tree into a folder. Its own build backend does that, which is code of whoever wrote it: it runs
+/// as root of the containers' user namespace, who is nobody on the host, and cannot reach the host's processes or sockets.
+fn build_source(
+    source: &Path,
+    hash: &str,
+    invoker: &Invoker,
+    wanted: &Python,
+    own: &Path,
+    sandbox: &Sandbox<'_>,
+) -> anyhow::Result<PathBuf> {
+    let root = Owner::ROOT.outside(sandbox.ids())?;
+    let (copied, built, temporary) = (own.join("source"), own.join("built"), own.join("tmp"));
+    for folder in [own, &copied, &built, &temporary] {
+        make_folder(folder, root).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let source = copy_source(source, hash, invoker, &copied, root)?;
+    let installer = Inside::find(sandbox, &temporary)?;
+    sandbox.log().run(installer.install(wanted, &source, &built))?;
+    Ok(built)
 }
 
 /// What lies in the target folder of a layer, as sorted `name=version`.
@@ -62,25 +104,107 @@ pub fn versions(layer: &Path, wanted: &Python) -> Vec<String> {
     versions
 }
 
-/// A wheel as it is; a working tree without its leftovers, so that a build writes nothing into it.
-fn copy_source(source: &Path, copy: &Path) -> anyhow::Result<PathBuf> {
-    if source.is_file() {
-        return Ok(source.to_owned());
-    }
-    for entry in content::walk(source) {
-        let entry = entry?;
-        let target = copy.join(entry.path().strip_prefix(source)?);
-        let kind = entry.file_type();
-        let copied = if kind.is_dir() {
-            fs::create_dir(&target)
-        } else if kind.is_symlink() {
-            fs::read_link(entry.path()).and_then(|link| std::os::unix::fs::symlink(link, &target))
-        } else {
-            fs::copy(entry.path(), &target).map(drop)
+/// Copies a wheel, or a working tree without its leftovers, as it was when its hash was taken.
+fn copy_source(
+    source: &Path,
+    hash: &str,
+    invoker: &Invoker,
+    folder: &Path,
+    owner: (u32, u32),
+) -> anyhow::Result<PathBuf> {
+    let mut copy = folder.to_owned();
+    let copied = content::read(source, invoker, &mut |below, part| {
+        let is_top = below.as_os_str().is_empty();
+        let target = if is_top { folder.to_owned() } else { folder.join(below) };
+        let made = match part {
+            Part::Folder if is_top => Ok(()),
+            Part::Folder => make_folder(&target, owner),
+            Part::Link(leads_to) => {
+                symlink(leads_to, &target).and_then(|()| lchown(&target, Some(owner.0), Some(owner.1)))
+            }
+            Part::File { is_executable, content } => {
+                if is_top {
+                    copy = folder.join(source.file_name().unwrap_or_default()); // a wheel's name has a meaning
+                }
+                let file = if is_top { &copy } else { &target };
+                let mode = if is_executable { 0o755 } else { 0o644 };
+                make_file(file, content, mode, owner)
+            }
         };
-        copied.with_context(|| format!("copying {} to {}", entry.path().display(), target.display()))?;
+        made.with_context(|| format!("copying {} of {}", below.display(), source.display()))
+    })?;
+    files::require_same(source, hash, &copied)?;
+    Ok(copy)
+}
+
+fn make_folder(path: &Path, owner: (u32, u32)) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    chown(path, Some(owner.0), Some(owner.1))
+}
+
+fn make_file(path: &Path, content: &mut dyn io::Read, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    files::transfer(content, &mut file)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))
+}
+
+/// Installer that root of the containers' user namespace can start: what lies in a home folder of the host is closed there.
+struct Inside {
+    words: Vec<String>,
+    installer: Installer,
+    program: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Inside {
+    fn find(sandbox: &Sandbox<'_>, temporary: &Path) -> anyhow::Result<Self> {
+        let candidates = which_all("uv").into_iter().map(|program| (Installer::Uv, program));
+        let candidates = candidates.chain(which_all("python3").into_iter().map(|program| (Installer::Pip, program)));
+        for (installer, program) in candidates {
+            let words = words(sandbox);
+            let found = Self { words, installer, program, temporary: temporary.to_owned() };
+            let version: &[&str] = match installer {
+                Installer::Uv => &["--version"],
+                Installer::Pip => &["-m", "pip", "--version"],
+            };
+            let answer = found.command().args(version).deadline(VERSION_DEADLINE.scaled()).output();
+            if answer.is_ok_and(|output| output.status == 0) {
+                return Ok(found);
+            }
+        }
+        bail!(
+            "No module named pip that the containers' root can use: a working tree is built without the host's rights"
+        )
     }
-    Ok(copy.to_owned())
+
+    fn command(&self) -> Command {
+        let command = Command::new(&self.words[0]).args(&self.words[1..]).arg(&self.program).dir("/").clear_env();
+        command
+            .envs(outgoing())
+            .env("TMPDIR", &self.temporary)
+            .env("HOME", &self.temporary)
+            .env("UV_CACHE_DIR", self.temporary.join("cache"))
+            .env("PIP_NO_CACHE_DIR", "1")
+    }
+
+    fn install(&self, wanted: &Python, source: &Path, target: &Path) -> Command {
+        let command = self.installer.source_words(self.command(), wanted);
+        command.arg("--target").arg(target).arg(source)
+    }
+}
+
+/// The words that run what follows them as root of the containers' user namespace, with processes, /run and System V's objects of its
+/// own, while the folders of the host are there to be read.
+fn words(sandbox: &Sandbox<'_>) -> Vec<String> {
+    let mut words = sandbox.namespace().enter_words();
+    words.extend(
+        ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--"]
+            .map(str::to_owned),
+    );
+    words.extend(["/bin/sh", "-c", HIDE_SERVICES, "build"].map(str::to_owned));
+    words
 }
 
 /// The program of the host that installs.
@@ -113,13 +237,15 @@ impl Installer {
     }
 
     /// For a local wheel or tree: a tree is built by its own build backend, which pip does for no other platform.
-    fn command_for_source(self, wanted: &Python, target: &Path) -> Command {
+    fn source_words(self, command: Command, wanted: &Python) -> Command {
         match self {
-            Self::Uv => self.command(wanted, target),
-            Self::Pip => Command::new("python3")
+            Self::Uv => command
+                .args(["--no-config", "pip", "install", "--no-progress", "--link-mode", "copy", "--no-deps"])
+                .args(["--python-platform", &format!("{}-manylinux_2_28", std::env::consts::ARCH)])
+                .args(["--python-version", &wanted.version]),
+            Self::Pip => command
                 .args(["-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check"])
-                .args(["--progress-bar", "off", "--root-user-action", "ignore", "--no-deps", "--target"])
-                .arg(target),
+                .args(["--progress-bar", "off", "--root-user-action", "ignore", "--no-deps"]),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Running a program inside the tree that is being built: as root of the containers' user namespace, with processes,
 //! /proc, /dev, /tmp and /run of its own, so that nothing of it can touch the host or stays in the layer.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::host::ids::IdRange;
 use crate::host::mount;
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, Output, path_of};
+use crate::host::shell::{self, Command, Output, path_of};
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
 
@@ -62,6 +62,7 @@ pub struct Sandbox<'a> {
     root: &'a Path,
     namespace: &'a UserNamespace,
     log: &'a Log,
+    ids: IdRange,
     mounts: Vec<PathBuf>,
 }
 
@@ -73,7 +74,7 @@ impl<'a> Sandbox<'a> {
         ids: IdRange,
         log: &'a Log,
     ) -> anyhow::Result<Self> {
-        let mut sandbox = Self { root, namespace, log, mounts: Vec::new() };
+        let mut sandbox = Self { root, namespace, log, ids, mounts: Vec::new() };
         for (name, mode) in [("dev", 0o755), ("proc", 0o755), ("run", 0o755), ("sys", 0o755), ("tmp", 0o1777)] {
             sandbox.check_mount_point(name, mode, ids)?;
         }
@@ -100,6 +101,14 @@ impl<'a> Sandbox<'a> {
 
     pub fn root(&self) -> &Path {
         self.root
+    }
+
+    pub fn ids(&self) -> IdRange {
+        self.ids
+    }
+
+    pub fn namespace(&self) -> &UserNamespace {
+        self.namespace
     }
 
     /// Runs a program of the tree, its output in the log.
@@ -194,8 +203,22 @@ impl Drop for Sandbox<'_> {
     }
 }
 
+/// Variables that say how the host gets out to the network.
+const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
+/// Beginnings of the names of variables that say where installers of packages find them.
+const OF_INSTALLERS: [&str; 4] = ["PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_"];
+
 /// What the host says of its way out to the network.
-fn proxies() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
-    let names = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
-    names.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+fn proxies() -> impl Iterator<Item = (&'static str, OsString)> {
+    PROXIES.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+}
+
+/// The environment of a program of the host that fetches packages and runs code of theirs: where it finds programs, packages and the
+/// network. Whatever else the user has in the environment is none of its business.
+pub fn outgoing() -> Vec<(OsString, OsString)> {
+    let is_kept = |name: &str| PROXIES.contains(&name) || OF_INSTALLERS.iter().any(|begin| name.starts_with(begin));
+    let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_kept));
+    let own = [("PATH", shell::search_path()), ("LC_ALL", "C.UTF-8".to_owned())];
+    kept.chain(own.map(|(name, value)| (name.into(), value.into()))).collect()
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::files;
 use crate::host::ids::IdRange;
+use crate::host::invoker::Invoker;
 use crate::host::syntax::{AccountField, compose};
 use crate::image::tree;
 use crate::manifest::UserEntry;
@@ -102,7 +103,7 @@ fn make_home(root: &Path, user: &UserEntry, ids: IdRange) -> anyhow::Result<()> 
     tree::make_dirs(root, &folder, ids.first)?;
     let skeleton = tree::resolve(root, Path::new("/etc/skel"))?;
     if skeleton.is_dir() {
-        files::copy(root, &skeleton, Path::new(&home), None, owner, ids)?;
+        files::copy(root, &skeleton, &Invoker::root(), Path::new(&home), None, owner, ids)?;
     }
     let (uid, gid) = owner.outside(ids)?;
     chown(&folder, Some(uid), Some(gid))?;

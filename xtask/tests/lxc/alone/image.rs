@@ -192,6 +192,40 @@ fn a_layer_lies_on_its_parent_and_a_tar_becomes_one() {
     assert!(unpacked.exists());
 }
 
+/// The engine is root, and knows files of a tree by their paths: where the tree has a link there, it stays inside.
+#[test]
+fn a_link_of_the_tree_leads_nothing_out_of_it() {
+    let fixture = Fixture::new("true");
+    let prey = tempfile::tempdir().unwrap();
+    let place = prey.path().display().to_string();
+    for name in ["file", "policy-rc.d"] {
+        fs::write(prey.path().join(name), "root's").unwrap();
+    }
+    let links = "/usr/sbin/policy-rc.d /etc/resolv.conf /etc/machine-id /etc/passwd /var/lib/dpkg/status-old /var/log";
+    let link = format!(
+        "for link in {links}; do mkdir -p ${{link%/*}}; rm -rf $link; ln -s {place}/file $link; done; rm /var/log; ln -s {place} /var/log"
+    );
+    fixture.write(
+        "containers/hostile/template.toml",
+        &format!(
+            "from = 'mini'\ninit = ['/bin/init']\nrun = [{link:?}]\n\
+             files = [{{ source = 'apt-get', target = '/usr/bin/apt-get', mode = '0755' }}]\n"
+        ),
+    );
+    // What a package's own program may do while the engine's file lies there.
+    let apt_get = format!("#!/bin/sh\nrm -rf /usr/sbin\nln -s {place} /usr/sbin\n");
+    fixture.write("containers/hostile/apt-get", &apt_get);
+    fixture.write(
+        "containers/child/template.toml",
+        "from = 'hostile'\ninit = ['/bin/init']\npackages = ['any']\nusers = [{ name = 'other', uid = 2000 }]\n",
+    );
+    let output = fixture.command(&["build", "child"]).output().unwrap();
+    let left = |name: &str| fs::read_to_string(prey.path().join(name)).unwrap_or_default();
+    assert_eq!((left("file"), left("policy-rc.d")), ("root's".into(), "root's".into()), "{}", stderr(&output));
+    assert_eq!(fs::metadata(prey.path().join("file")).unwrap().mode() & 0o111, 0);
+    assert_eq!(output.status, 0, "{}", stderr(&output));
+}
+
 /// A file for tar that maps owners of the test's range to those inside.
 fn map_file(folder: &Path, user: u32) -> PathBuf {
     let map = format!("+{FIRST_ID} root:0\n+{} user:{user}\n", FIRST_ID + user);
