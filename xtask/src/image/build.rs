@@ -14,6 +14,7 @@ use super::store::{self, Removal, Store, StoredLayer};
 use super::worker::{BuildSpec, STEP_MARK};
 use crate::error::Error;
 use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
+use crate::host::cgroup::Bounds;
 use crate::host::ids::IdRange;
 use crate::host::invoker::Invoker;
 use crate::host::memory::Memory;
@@ -38,8 +39,20 @@ const MEMORY_KEPT_BYTES: u64 = 3 << 30;
 /// What one build may take on a tmpfs: at least, and at most.
 const MEMORY_BYTES: (u64, u64) = (2 << 30, 6 << 30);
 
+/// Memory of the programs of a build, beside the tmpfs that it may have: at least, and the part of what is available.
+const PROGRAMS_BYTES: (u64, u64) = (2 << 30, 4);
+
+/// Processes and threads of a build.
+const PROCESSES: u32 = 4096;
+
+/// Name of the worker, for messages and its cgroup.
+const WORKER: &str = "worker";
+
 /// Disk that a layer with packages may need, with what is downloaded on the way.
 const DISK_BYTES: u64 = 2 << 30;
+
+/// The status of a worker that is killed because its build has met a bound.
+const KILLED: i32 = 137;
 
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 30;
@@ -76,20 +89,30 @@ pub struct BuildFailed {
     pub tail: String,
     /// The log's file system is full: what its worker had to say is lost.
     pub is_log_full: bool,
+    /// The bound that it has met, if it has.
+    pub met: Option<String>,
 }
 
 impl fmt::Display for BuildFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { template, step, status, log, tail, is_log_full } = self;
+        let Self { template, step, status, log, tail, is_log_full, met } = self;
         write!(f, "the template {template} does not build: ")?;
         match step.as_str() {
             "" => writeln!(f, "its worker ended before the first step (status {status})")?,
             step => writeln!(f, "step `{step}` failed (status {status})")?,
         }
+        if let Some(met) = met {
+            writeln!(f, "  {met}")?;
+        }
         if *is_log_full && !tail.contains(NO_SPACE.0) {
             writeln!(f, "  the file system of its log is full, and the worker could not write there what happened")?;
         }
-        if let Some(cure) = if *is_log_full { Some(NO_SPACE.1) } else { cure(tail) } {
+        let cure = match (is_log_full, met) {
+            (true, _) => Some(NO_SPACE.1),
+            (false, Some(_)) => Some(BOUNDED),
+            (false, None) => cure(tail),
+        };
+        if let Some(cure) = cure {
             writeln!(f, "  cure: {}", named(cure))?;
         }
         if tail.trim().is_empty() {
@@ -103,6 +126,9 @@ impl fmt::Display for BuildFailed {
 /// Sign of a full disk or tmpfs in a log, and what mends it.
 const NO_SPACE: (&str, &str) =
     ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses");
+
+/// What mends a build that has met a bound.
+const BOUNDED: &str = "have the step do less at once, for example with fewer jobs side by side";
 
 /// Less than this is no room for a log, in bytes.
 const LOG_ROOM_BYTES: u64 = 64 << 10;
@@ -175,12 +201,14 @@ fn under_guard(
     guard.make(vec![Make::Marked { path: staging.clone(), mode: 0o700 }])?;
     let log = store.log(job.template);
     fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
-    let process = guard.spawn(worker(job, staging, guard, &log)?)?;
+    let group = format!("{}/{WORKER}", guard.slot().cgroup());
+    let bounds = bounds(Memory::now().available_bytes, job.memory_bytes);
+    let process = guard.spawn(worker(job, staging, guard, &log, (&group, bounds))?)?;
 
     let end = started + WORKER_DEADLINE.scaled();
     let tell = |step: String| observe(Progress::Building { template: job.template.to_owned(), step });
     let (mut last_step, mut step_began, mut told) = (String::new(), started, started);
-    let status = loop {
+    let (status, met) = loop {
         let ended = process.wait(LOG_INTERVAL);
         if let Some(step) = current_step(&log).filter(|step| *step != last_step) {
             tell(step.clone());
@@ -190,23 +218,29 @@ fn under_guard(
             tell(going_on(&last_step, step_began.elapsed(), &log));
             told = Instant::now();
         }
-        if let Some(end) = ended {
-            break end.shell_status();
+        let met = bounds.met(&group);
+        if met.is_some() || ended.is_some() {
+            let status = match ended {
+                Some(end) => end.shell_status(),
+                None => KILLED,
+            };
+            break (status, met);
         }
         if interrupted() {
             return Err(Error::Interrupted.into());
         }
         if Instant::now() > end {
             last_step += &format!(" (it did not end within {WORKER_DEADLINE})");
-            break 124;
+            break (124, None);
         }
     };
-    if status != 0 {
+    // A step that goes on without a program that was killed has made something else than it should.
+    if status != 0 || met.is_some() {
         let tail = tail(&log);
         let free = statvfs(&store.layers()).map(|counts| counts.blocks_available() * counts.fragment_size());
         let is_log_full = free.is_ok_and(|bytes| bytes < LOG_ROOM_BYTES);
         let template = job.template.to_owned();
-        return Err(BuildFailed { template, step: last_step, status, log, tail, is_log_full }.into());
+        return Err(BuildFailed { template, step: last_step, status, log, tail, is_log_full, met }.into());
     }
     if !unchanged()? {
         anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);
@@ -230,7 +264,13 @@ fn under_guard(
 }
 
 /// The one place where a worker is started.
-fn worker(job: &Job<'_>, staging: PathBuf, guard: &Guard, log: &Path) -> anyhow::Result<Spawn> {
+fn worker(
+    job: &Job<'_>,
+    staging: PathBuf,
+    guard: &Guard,
+    log: &Path,
+    (group, bounds): (&str, Bounds),
+) -> anyhow::Result<Spawn> {
     let spec = BuildSpec {
         template: job.template.to_owned(),
         hash: job.hash.to_owned(),
@@ -243,17 +283,25 @@ fn worker(job: &Job<'_>, staging: PathBuf, guard: &Guard, log: &Path) -> anyhow:
         recipe: job.recipe.clone(),
         sources: job.sources.clone(),
         invoker: Invoker::of_process().clone(),
+        group: group.to_owned(),
+        bounds,
     };
     let path = guard.slot().dir().join("spec.json");
     fs::write(&path, serde_json::to_string(&spec)?).with_context(|| format!("writing {}", path.display()))?;
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(Spawn {
-        name: "worker".into(),
+        name: WORKER.into(),
         argv: vec!["/proc/self/exe".into(), "build-layer".into(), path.display().to_string()],
         environment: environment.chain([patience::variable()]).collect(),
         log: log.to_owned(),
     })
+}
+
+/// What a build may use: a tmpfs counts, as it is memory of the group that writes there.
+fn bounds(available_bytes: u64, tmpfs_bytes: Option<u64>) -> Bounds {
+    let (least, part) = PROGRAMS_BYTES;
+    Bounds { memory_bytes: (available_bytes / part).max(least) + tmpfs_bytes.unwrap_or(0), processes: PROCESSES }
 }
 
 fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
@@ -356,7 +404,7 @@ mod tests {
         fs::write(&log, format!("==> packages\n{lines}E: Unable to locate package nosuch\n")).unwrap();
         assert_eq!(current_step(&log).as_deref(), Some("packages"));
         let (step, tail) = (current_step(&log).unwrap(), tail(&log));
-        let failed = BuildFailed { template: "t".into(), step, status: 100, log, tail, is_log_full: false };
+        let failed = BuildFailed { template: "t".into(), step, status: 100, log, tail, is_log_full: false, met: None };
         let error = failed.to_string();
         assert!(error.contains("the template t does not build: step `packages` failed (status 100)"), "{error}");
         assert!(error.contains("cure: the release has no package"), "{error}");
@@ -366,5 +414,22 @@ mod tests {
         assert!(error.contains("its worker ended before the first step (status 3)"), "{error}");
         assert!(error.contains("the file system of its log is full") && error.ends_with("t.log is empty"), "{error}");
         assert!(error.contains("cure: free disk space"), "{error}");
+    }
+
+    #[test]
+    fn a_build_that_met_a_bound_says_which_and_what_to_do() {
+        let met = Some("it wanted to have more than 7 processes at once".to_owned());
+        let (tail, log) = ("E: Unable to locate package x".to_owned(), PathBuf::from("t.log"));
+        let failed =
+            BuildFailed { template: "t".into(), step: "run x".into(), status: 137, log, tail, is_log_full: false, met };
+        let error = failed.to_string();
+        assert!(error.contains("more than 7 processes at once\n  cure: have the step do less at once"), "{error}");
+    }
+
+    #[test]
+    fn a_build_has_memory_for_its_programs_beside_its_files() {
+        assert_eq!(bounds(1 << 30, None).memory_bytes, 2 << 30);
+        assert_eq!(bounds(16 << 30, None).memory_bytes, 4 << 30);
+        assert_eq!(bounds(16 << 30, Some(6 << 30)).memory_bytes, 10 << 30);
     }
 }

@@ -51,6 +51,8 @@ pub enum Gauge {
     CpuThrottled,
     /// Processes and threads it has.
     Processes,
+    /// How often it was refused a further process, by its own bound or by one above it.
+    ProcessRefusals,
 }
 
 /// Where a value stands.
@@ -118,12 +120,14 @@ impl Gauge {
             (Self::CpuPeriods, _) => line("cpu", "cpu.stat", "nr_periods"),
             (Self::CpuThrottled, _) => line("cpu", "cpu.stat", "nr_throttled"),
             (Self::Processes, _) => place("pids", "pids.current"),
+            (Self::ProcessRefusals, _) => line("pids", "pids.events", "max"),
         }
     }
 
-    /// Whether version 1 counts for each group of a tree by itself.
+    /// Whether the kernel counts for each group of a tree by itself: refusals are counted where a process was refused, in version 2
+    /// until Linux 6.10.
     fn is_counted_apart(self, version: Version) -> bool {
-        self == Self::OomKills && version == Version::V1
+        self == Self::ProcessRefusals || self == Self::OomKills && version == Version::V1
     }
 }
 

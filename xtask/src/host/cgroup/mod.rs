@@ -1,6 +1,7 @@
 //! Control groups, version 1 and 2 (and both at once), behind one set of names.
 //! Knows folders, processes and limits; nothing of containers.
 
+mod bounds;
 mod counters;
 mod group;
 mod processes;
@@ -10,6 +11,7 @@ mod v1;
 mod v2;
 mod version;
 
+pub use bounds::Bounds;
 pub use counters::{Counted, Counters, DiskCounted, Present};
 pub(in crate::host) use counters::{text_of, value};
 pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};

@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use super::sandbox::{Log, Sandbox};
 use super::{clean, debian, files, python, users};
+use crate::host::cgroup::Bounds;
 use crate::host::idmap::{IdMap, IdMappedTree};
 use crate::host::ids::IdRange;
 use crate::host::invoker::Invoker;
@@ -59,6 +60,10 @@ pub struct BuildSpec {
     pub sources: Sources,
     /// Who named them: they are read with the rights of this user.
     pub invoker: Invoker,
+    /// The cgroup that the worker is started in.
+    pub group: String,
+    /// What the worker and all that it starts may use.
+    pub bounds: Bounds,
 }
 
 /// Where the tree is made: `root` shows it whole, `upper` has what this layer adds.
@@ -77,6 +82,7 @@ struct Workplace {
 /// For the first step that fails.
 pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let started = Instant::now();
+    spec.bounds.take_on(&spec.group).context("bounding the build")?;
     mount::leave_the_hosts_namespace()?;
     let log = Log::of_this_process()?;
     let recipe = &spec.recipe;

@@ -226,6 +226,24 @@ fn a_link_of_the_tree_leads_nothing_out_of_it() {
     assert_eq!(output.status, 0, "{}", stderr(&output));
 }
 
+#[test]
+fn a_build_that_wants_the_whole_host_ends_and_says_which_bound_it_met() {
+    // The step passes, and its layer would lack what was killed.
+    for (command, expected) in [
+        ("bomb() { bomb & bomb & wait; }; bomb; true", "it wanted to have more than 4096 processes at once"),
+        ("for one in 1 2 3 4 5 6 7 8; do tail /dev/zero & done; wait; true", "it used up its memory"),
+    ] {
+        let fixture = Fixture::new(command);
+        let output = fixture.run(&["build"]);
+        let said = stderr(&output);
+        assert_eq!(output.status, 3, "{said}");
+        for part in ["mini does not build", "step `run ", expected, "cure: have the step do less at once"] {
+            assert!(said.contains(part), "{part:?} is missing in: {said}");
+        }
+        assert!(fixture.names().is_empty(), "{:?}", fixture.names());
+    }
+}
+
 /// A file for tar that maps owners of the test's range to those inside.
 fn map_file(folder: &Path, user: u32) -> PathBuf {
     let map = format!("+{FIRST_ID} root:0\n+{} user:{user}\n", FIRST_ID + user);
