@@ -193,6 +193,11 @@ fn unreadable(template: &Template, entry: &FileEntry, invoker: &Invoker, error: 
 fn python(template: &Template, replacements: &[Replacement], sources: &mut Sources) -> anyhow::Result<Option<Python>> {
     let Some(pip) = &template.pip else { return Ok(None) };
     let mut text = input::read_text(&pip.requirements)?;
+    if let Some((line, why)) = requirements::problem(&text) {
+        let message =
+            format!("{why}; the installer runs as root, and takes only pinned packages with hashes and their index");
+        return Err(Error::BadFile { path: pip.requirements.clone(), line, column: 1, message }.into());
+    }
     let mut hashes = Vec::new();
     for replacement in replacements.iter().filter(|replacement| replacement.template == template.name) {
         text = requirements::without(&text, &replacement.package);
@@ -229,7 +234,7 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
     fn project(root: &Path, template: &str) -> Project {
         for (name, text) in [
             ("e2e.toml", "name = 'x'"),
-            ("containers/t/f", "1"),
+            ("containers/t/f", "c==1"),
             ("containers/t/r.txt", "a==1 \\\n  --hash=sha256:aa\nb==2 \\\n  --hash=sha256:bb\n"),
             ("containers/t/template.toml", template),
             ("scenarios/.keep", ""),
