@@ -30,6 +30,7 @@ in
     "tar" = pkgs.gnutar;
     "python3" = pkgs.python3;
     "pip" = pkgs.uv;
+    "slirp4netns" = pkgs.slirp4netns;
     "ssh-keygen" = pkgs.openssh;
     "ip" = pkgs.iproute2;
     "tc" = pkgs.iproute2;

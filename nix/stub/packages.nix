@@ -47,6 +47,7 @@ let
     "rustc"
     "rustfmt"
     "shellcheck"
+    "slirp4netns"
     "strace"
     "typos"
     "util-linux"

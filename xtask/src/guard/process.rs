@@ -415,7 +415,7 @@ impl GuardProcess {
             .append(true)
             .open(&spawn.log)
             .with_context(|| format!("opening {}", spawn.log.display()))?;
-        let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, &join)
+        let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, Some(&join))
             .with_context(|| format!("starting {} ({})", spawn.name, spawn.argv.join(" ")))?;
         crash_point::reach("spawned", "");
         self.processes.insert(spawn.name.clone(), Started { pid, end: None });

@@ -65,6 +65,8 @@ pub enum Use {
     Tar,
     /// Python packages in templates.
     Python,
+    /// Templates whose layers take packages out of the network.
+    Download,
     /// SSH keys that labs hand out.
     Ssh,
     /// Volumes of ext4.
@@ -82,7 +84,8 @@ pub type Uses = BTreeSet<Use>;
 
 impl Use {
     /// All that templates can use.
-    pub const OF_TEMPLATES: [Self; 6] = [Self::Debian, Self::Tar, Self::Python, Self::Ssh, Self::Ext4, Self::Busybox];
+    pub const OF_TEMPLATES: [Self; 7] =
+        [Self::Debian, Self::Tar, Self::Python, Self::Download, Self::Ssh, Self::Ext4, Self::Busybox];
 
     /// The reason why nobody misses its tools where it is not in use.
     #[must_use]
@@ -91,6 +94,7 @@ impl Use {
             Self::Debian => "no template starts from a Debian release",
             Self::Tar => "no template starts from a tar file",
             Self::Python => "no template has Python packages",
+            Self::Download => "no template has packages",
             Self::Ssh => "no template has [ssh]",
             Self::Ext4 => "no template has a volume of ext4",
             Self::Busybox => "no template copies the host's busybox",
@@ -128,7 +132,7 @@ pub struct Item {
 }
 
 use Need::{Faults, Optional, Required, Tests, Where};
-use Use::{AppArmor, Debian, Ext4, Python, Ssh, Tar};
+use Use::{AppArmor, Debian, Download, Ext4, Python, Ssh, Tar};
 
 const fn item(name: &'static str, need: Need, programs: &'static [&'static str], names: [&'static str; 4]) -> Item {
     let [apt, dnf, pacman, zypper] = names;
@@ -206,6 +210,7 @@ pub const ITEMS: &[Item] = &[
     item("tar", Where(Tar), &["tar"], ["tar"; 4]),
     item("python3", Where(Python), &["python3"], PYTHON),
     item("pip", Where(Python), &["uv", "pip3", "pip"], PIP),
+    item("slirp4netns", Where(Download), &["slirp4netns"], ["slirp4netns"; 4]),
     item("ssh-keygen", Where(Ssh), &["ssh-keygen"], SSH),
     item("ip", Required, &["ip"], IP),
     item("tc", Faults, &["tc"], TC),

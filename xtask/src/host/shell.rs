@@ -646,7 +646,7 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
     Ok(BoundProcess { child })
 }
 
-/// Starts a process that is killed when the calling thread ends, in a cgroup, with both streams appended to a log.
+/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams appended to a log.
 /// The caller reaps it.
 ///
 /// # Errors
@@ -656,7 +656,7 @@ pub fn spawn_bound(
     argv: &[String],
     environment: &[(String, String)],
     log: File,
-    cgroup_procs: &Path,
+    cgroup_procs: Option<&Path>,
 ) -> anyhow::Result<i32> {
     let (program, args) = argv.split_first().context("no program to start")?;
     let mut command = std::process::Command::new(program);
@@ -716,23 +716,22 @@ pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> 
             Ok(())
         });
     }
-    bind_to_parent(&mut command, process.cgroup_procs)?;
+    bind_to_parent(&mut command, Some(process.cgroup_procs))?;
     let child = command.spawn()?;
     Ok(BoundProcess { child })
 }
 
 /// The child is killed when the calling thread ends, and joins a cgroup before it runs its program.
-fn bind_to_parent(command: &mut std::process::Command, cgroup_procs: &Path) -> anyhow::Result<()> {
-    let join = File::options()
-        .write(true)
-        .open(cgroup_procs)
-        .with_context(|| format!("opening {}", cgroup_procs.display()))?;
+fn bind_to_parent(command: &mut std::process::Command, cgroup_procs: Option<&Path>) -> anyhow::Result<()> {
+    let open =
+        |path: &Path| File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()));
+    let join = cgroup_procs.map(open).transpose()?;
     let parent = Pid::this();
     // SAFETY: between fork and exec only system calls that are safe there: prctl, getppid and write.
     unsafe {
         command.pre_exec(move || {
             die_with(parent)?;
-            nix::unistd::write(&join, b"0").map_err(io::Error::from)?;
+            join.as_ref().map_or(Ok(0), |join| nix::unistd::write(join, b"0"))?;
             keep_no_files_above(2);
             Ok(())
         });

@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use nix::sys::statvfs::statvfs;
 
 use super::ensure::Progress;
+use super::needs::downloads;
 use super::recipe::{Base, Recipe, Sources};
 use super::store::{self, Removal, Store, StoredLayer};
-use super::worker::{BuildSpec, STEP_MARK};
+use super::worker::{BuildSpec, STEP_MARK, TUN};
 use crate::error::Error;
 use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::cgroup::Bounds;
@@ -305,6 +306,16 @@ fn bounds(available_bytes: u64, tmpfs_bytes: Option<u64>) -> Bounds {
 }
 
 fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
+    if downloads(job.recipe) && !Path::new(TUN).exists() {
+        return Err(Error::Host {
+            problem: format!(
+                "{TUN} is missing, through which a build reaches the network; the layer of {} has packages",
+                job.template
+            ),
+            cure: "`modprobe tun`; in a container, have it handed in; or bring the layer from another machine".into(),
+        }
+        .into());
+    }
     if job.recipe.base == Base::Nothing {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use crate::host::packages::{Use, Uses};
 use crate::manifest::{FileSource, Origin, Project, Template, VolumeKind};
 
 /// Features that take tools of the host to build a layer, and none to run it.
-const TO_BUILD: [Use; 3] = [Use::Debian, Use::Tar, Use::Python];
+const TO_BUILD: [Use; 4] = [Use::Debian, Use::Tar, Use::Python, Use::Download];
 
 /// The features of all templates of a project.
 #[must_use]
@@ -35,14 +35,23 @@ pub(super) fn uses_to_build(recipe: &Recipe) -> Uses {
         Base::Tar { .. } => Some(Use::Tar),
         Base::Nothing | Base::Layer(_) => None,
     };
-    base.into_iter().chain(recipe.python.is_some().then_some(Use::Python)).collect()
+    let python = recipe.python.is_some().then_some(Use::Python);
+    base.into_iter().chain(python).chain(downloads(recipe).then_some(Use::Download)).collect()
+}
+
+/// Tells whether a layer takes packages out of the network. What its `run` steps do is not known before.
+pub(super) fn downloads(recipe: &Recipe) -> bool {
+    matches!(recipe.base, Base::Debian(_)) || !recipe.packages.is_empty() || recipe.python.is_some()
 }
 
 fn of_template(template: &Template) -> Uses {
     let copies_busybox =
         template.files.iter().any(|file| matches!(&file.source, FileSource::Program(name) if name == "busybox"));
     let has_keys = !template.ssh.clients.is_empty() || !template.ssh.accepts.is_empty();
+    let downloads =
+        matches!(template.from, Origin::Debian(_)) || !template.packages.is_empty() || template.pip.is_some();
     let used = [
+        (Use::Download, downloads),
         (Use::Debian, matches!(template.from, Origin::Debian(_))),
         (Use::Tar, matches!(template.from, Origin::Tar(_))),
         (Use::Python, template.pip.is_some()),
@@ -93,7 +102,7 @@ mod tests {
         check("server", &[Use::Busybox, Use::Ssh]);
         check("debian", &[]);
         check("volume", &[Use::Ext4]);
-        assert_eq!(uses(&project), [Use::Debian, Use::Ssh, Use::Ext4, Use::Busybox].into());
+        assert_eq!(uses(&project), [Use::Debian, Use::Download, Use::Ssh, Use::Ext4, Use::Busybox].into());
         uses_to_run(&project, &["none".to_owned()]).unwrap_err();
     }
 }

@@ -263,7 +263,8 @@ struct File {
     #[serde(default)]
     users: Vec<Spanned<UserEntry>>,
     /// Commands to run in it, one after the other, when everything else is there: a line for the template's own `/bin/sh`, or a
-    /// list of a program by its absolute path and its arguments. They reach the network as the host does.
+    /// list of a program by its absolute path and its arguments. They reach the network through slirp4netns, and not what listens at
+    /// the loopback of the host.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
     /// systemd units that are to start, or never to.

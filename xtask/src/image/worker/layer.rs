@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
+use super::network::Network;
 use super::sandbox::{Log, Sandbox};
 use super::{clean, debian, files, python, users};
 use crate::host::cgroup::Bounds;
@@ -83,8 +84,10 @@ struct Workplace {
 pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let started = Instant::now();
     spec.bounds.take_on(&spec.group).context("bounding the build")?;
-    mount::leave_the_hosts_namespace()?;
     let log = Log::of_this_process()?;
+    let mut network = Network::open(&log).context("making the network of the build")?;
+    mount::leave_the_hosts_namespace()?;
+    network.enter(&spec.staging)?;
     let recipe = &spec.recipe;
     let place = Workplace::prepare(spec)?;
     let namespace = UserNamespace::new(spec.ids.first, spec.ids.count).context("making a user namespace")?;
@@ -97,6 +100,7 @@ pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let mut packages = debian::versions(&sandbox)?;
     packages.retain(|package| !below.contains(package));
     drop(sandbox);
+    network.clear()?;
 
     step(&log, "clean")?;
     clean::clean(&place.root)?;

@@ -1,13 +1,15 @@
 //! The process that builds one layer: it runs as root in a mount namespace of its own and may be killed at any time.
-//! Everything that a template runs is run inside the containers' user namespace.
+//! Everything that a template runs is run inside the containers' user namespace, in a network of the build's own.
 //! Knows a recipe and a staging folder; nothing of the cache, of other layers' builds or of the project.
 
 mod clean;
 mod debian;
 mod files;
 mod layer;
+mod network;
 mod python;
 mod sandbox;
 mod users;
 
 pub use layer::{BuildSpec, STEP_MARK, build_layer};
+pub use network::TUN;

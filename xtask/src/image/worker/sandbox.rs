@@ -204,7 +204,7 @@ impl Drop for Sandbox<'_> {
 }
 
 /// Variables that say how the host gets out to the network.
-const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+pub const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
 /// Beginnings of the names of variables that say where installers of packages find them.
 const OF_INSTALLERS: [&str; 4] = ["PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_"];

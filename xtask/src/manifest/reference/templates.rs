@@ -9,6 +9,11 @@ const SOURCE: &str = include_str!("../template.rs");
 const BEGINNING: &str = "\
 A template is the recipe of a machine: `containers/NAME/template.toml`, with the files that it copies beside it. `NAME` is made of a-z,
 0-9, '-' and '_'. `cargo xtask image build` makes layers of all of them, and a run those that it needs and that have changed.
+
+A layer is built as root of the containers' user namespace, with 4096 processes and at least 2 GiB of memory, in a network of its own:
+what a build runs reaches registries and other machines through slirp4netns, as a user of the host could, and neither the host's loopback nor
+169.254.0.0/16, where clouds hand out credentials. A proxy at 127.0.0.1 that the environment names, such as by `https_proxy`, is
+reached. Where slirp4netns or `/dev/net/tun` is missing, a build has no network, and one with packages is refused.
 ";
 
 const EXAMPLE: &str = r#"

@@ -1,7 +1,10 @@
 //! Layers, built for real on the busybox template in a store of the test's own. Needs root, as every build does.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -242,6 +245,30 @@ fn a_build_that_wants_the_whole_host_ends_and_says_which_bound_it_met() {
         }
         assert!(fixture.names().is_empty(), "{:?}", fixture.names());
     }
+}
+
+/// What listens on the host, beside a build that tries to get there. The way out itself is what templates with packages are built by.
+#[test]
+fn a_build_reaches_nothing_that_listens_on_the_host_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let name = format!("e2e-test-{}", std::process::id());
+    let address = <SocketAddr as SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let _abstract: UnixListener = UnixListener::bind_addr(&address).unwrap();
+    let seen_on_host = fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(seen_on_host.contains(&name));
+    let fixture = Fixture::new(&format!(
+        "for host in 127.0.0.1 localhost 10.0.2.2; do if nc -w 5 $host {port} </dev/null; then echo reached $host; exit 9; fi; done; \
+         if grep {name} /proc/net/unix; then exit 8; fi; \
+         if nc -w 5 169.254.169.254 80 </dev/null; then exit 7; fi; \
+         cat /proc/net/dev > /etc/devices"
+    ));
+    let layer = fixture.layer(&["build"]);
+    let devices = fs::read_to_string(fixture.root(&layer).join("etc/devices")).unwrap();
+    assert_eq!(devices.contains("tap0"), Path::new("/dev/net/tun").exists(), "{devices}");
+    assert!(!devices.contains("eth0"), "{devices}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "somebody came");
 }
 
 /// A file for tar that maps owners of the test's range to those inside.
