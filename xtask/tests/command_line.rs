@@ -377,6 +377,43 @@ fn the_projects_folder_is_named_by_a_flag_above_the_environment() {
 }
 
 #[test]
+fn a_project_that_is_found_has_to_be_the_callers() {
+    let (open, foreign) = (project("name = 'x'\n"), project("name = 'x'\n"));
+    std::fs::set_permissions(open.path(), Permissions::from_mode(0o777)).unwrap();
+    let mut cases = vec![(open.path(), "may be changed by every user of this machine (mode 777)")];
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(foreign.path().join("e2e.toml"), Some(12_345), None).unwrap();
+        cases.push((foreign.path(), "e2e.toml belongs to 12345"));
+    }
+    for (folder, problem) in cases {
+        let below = folder.join("below");
+        std::fs::create_dir(&below).unwrap();
+        let shown = folder.display().to_string();
+        let run = |variable: &str, args: &[&str]| {
+            xtask(&below, args).env("E2E_TRUST", variable).env_remove("SUDO_UID").output().unwrap()
+        };
+        for args in [&["e2e", "--list"][..], &["ps"], &["config", "show"]] {
+            let refused = run("/nonexistent", args);
+            assert_eq!(refused.status, 2, "{args:?}: {}", stderr(&refused));
+            for part in [problem, &shown, &format!("E2E_TRUST={shown}"), "--root"] {
+                assert!(stderr(&refused).contains(part), "{part}: {}", stderr(&refused));
+            }
+        }
+        for (variable, args) in [
+            (&*shown, &["config", "show"][..]),
+            ("*", &["config", "show"]),
+            ("", &["--root", &shown, "config", "show"]),
+        ] {
+            let taken = run(variable, args);
+            assert_eq!(taken.status, 0, "{variable} {args:?}: {}", stderr(&taken));
+        }
+    }
+    let bad = xtask(foreign.path(), &["config", "show"]).env("E2E_TRUST", "here").output().unwrap();
+    assert_eq!(bad.status, 2, "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("E2E_TRUST: \"here\" is not an absolute path"), "{}", stderr(&bad));
+}
+
+#[test]
 fn a_full_standard_output_is_an_error_and_a_closed_one_is_none() {
     let folder = project("name = 'x'\n");
     let verbs: [&[&str]; 8] = [
