@@ -41,6 +41,7 @@ pub mod open_watch;
 pub mod packages;
 pub mod patience;
 pub mod pcap;
+pub mod port_lock;
 pub mod process;
 pub mod receive_buffer;
 pub mod rooted;

@@ -2,11 +2,13 @@
 
 use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
+use super::port_lock;
 use super::shell::which;
 use super::syntax::{ChainName, Nft, Text, compose};
 
 /// A word of a rule, and the part of the kernel that the rule needs then.
-const PARTS: [(&str, &str); 8] = [
+const PARTS: [(&str, &str); 9] = [
+    ("iifname .", "nft concatenations"),
     ("reject", "nft reject"),
     ("dnat to", "nft nat"),
     ("dup to", "nft dup"),
@@ -121,16 +123,15 @@ impl Table<'_> {
     }
 }
 
-/// Whether a network namespace has any table.
+/// Whether a network namespace has any table of a fault.
 ///
 /// # Errors
 /// When `nft` cannot be asked.
 pub fn has_tables(network: &NetworkNamespace) -> anyhow::Result<bool> {
     let tables = network.command("nft").args(["list", "tables"]).run()?.text();
-    // Those that iptables keeps there are none of a fault.
-    Ok(tables
-        .lines()
-        .any(|line| line.starts_with("table ") && !line.ends_with(" mangle") && !line.ends_with(" filter")))
+    // Those that iptables keeps there are none of a fault, and neither is the lock on the lab's ports.
+    let others = [" mangle", " filter", port_lock::TABLE.name];
+    Ok(tables.lines().any(|line| line.starts_with("table ") && !others.iter().any(|other| line.ends_with(other))))
 }
 
 fn run(network: &NetworkNamespace, script: Text<Nft>) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -66,7 +66,7 @@ macro_rules! words_of_every_language {
 }
 
 // Nothing of what these show has a meaning of its own in any of the languages. A literal of the code is the code's own.
-words_of_every_language!(u8, u16, u32, u64, usize, i32, Ipv4Addr, MacAddress, &'static str);
+words_of_every_language!(u8, u16, u32, u64, usize, i32, Ipv4Addr, Ipv6Addr, MacAddress, &'static str);
 
 /// Text of a language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

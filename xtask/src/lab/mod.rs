@@ -3,6 +3,7 @@
 
 mod card;
 mod config;
+mod confinement;
 mod container;
 mod copy;
 mod diagnosis;
@@ -26,6 +27,7 @@ mod standstill;
 mod unit;
 mod up;
 
+pub use confinement::isolation_problems;
 pub use container::{Container, Outage};
 pub use copy::{Existing, Inside};
 pub use diagnosis::{Asked, NotReady};

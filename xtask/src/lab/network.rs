@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::config::Places;
 use super::machine::Machine;
+use crate::host::port_lock::Port;
 use crate::host::shell::which;
 use crate::host::syntax::{HostName, Hosts, IpBatch, Shell, ShellWord, Text, compose};
 use crate::manifest::Network;
@@ -36,6 +37,11 @@ pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
         )
     };
     bridge + machines.iter().map(neighbor).collect::<Text<IpBatch>>()
+}
+
+/// The port of a machine on the bridge.
+pub fn port(machine: &Machine) -> Port {
+    Port { device: machine.port(), mac: machine.mac(), address: machine.address() }
 }
 
 /// The script that LXC runs in the host's namespaces, with `LXC_PID` set, before a container's init starts.

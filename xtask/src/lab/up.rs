@@ -24,6 +24,7 @@ use crate::host::marked::{self, Standing};
 use crate::host::mount;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::patience;
+use crate::host::port_lock::Making;
 use crate::host::syntax::LxcConfig;
 use crate::manifest::VolumeKind;
 
@@ -159,6 +160,9 @@ impl Lab {
         let keys = ssh::key_files(machines, &roots)?;
         let hosts = network::hosts_file(machines)?.into_string();
         let (mut containers, clock) = (Vec::new(), Arc::new(HeldClock::default()));
+        // Beside the making of the first machine; its programs start only with the lock on.
+        let ports = machines.iter().map(network::port).collect::<Vec<_>>();
+        let mut lock = Making::begin(NetworkNamespace::open(&namespace)?, &ports, first(machines)?.network.gateway())?;
         for ((machine, places), keys) in machines.iter().zip(places).zip(keys) {
             let name = &machine.host_name;
             require_free(&lxc::container_dir(name), &slot, name)?;
@@ -170,6 +174,7 @@ impl Lab {
             things.push(root_file(places.hook(), hook.into_string()));
             things.extend(lxc_folders(machine, &slot, lxc_config(machine, &places, &host)?)?);
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
+            lock.take().map_or(Ok(()), Making::finish)?;
             let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });
             containers.push(Container::new(machine.clone(), places, process, Arc::clone(&clock)));

@@ -24,6 +24,7 @@ use crate::host::ids::Ids;
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
 use crate::image::{self, Image, LayerLocks, Progress, Replacement, ids_of};
+use crate::lab::isolation_problems;
 use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
@@ -199,6 +200,9 @@ fn record_run(
     link_log(dir, options, recorder);
     for message in options.schedules.iter().flat_map(|schedules| &schedules.notes) {
         recorder.record(Event::Warning { message: message.clone() });
+    }
+    for message in isolation_problems() {
+        recorder.record(Event::Warning { message });
     }
     let prepared = prepare(project, plan, options, recorder, interrupt, dir);
     let (images, _locks, unprepared) = match prepared {

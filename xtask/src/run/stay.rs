@@ -12,7 +12,7 @@ use super::not_ready::{NotReadyLab, keep_logs};
 use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
 use crate::image::{self, Image, Progress};
-use crate::lab::{Lab, Moment};
+use crate::lab::{Lab, Moment, isolation_problems};
 use crate::manifest::{MACHINES_MAX, Project, is_name, nearest};
 
 /// What is to stand.
@@ -130,6 +130,7 @@ pub fn stand(
     for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {
         tell(format!("containers of template {name} are privileged: root inside is root of this host"));
     }
+    isolation_problems().into_iter().for_each(tell);
     let observe = |event: Progress| match event {
         Progress::Waiting { template, what } => tell(format!("template {template}: {what}")),
         Progress::Building { template, step } => tell(format!("template {template}: {step}")),

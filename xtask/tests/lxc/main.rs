@@ -18,6 +18,7 @@ mod explained;
 mod faults;
 mod guides;
 mod init;
+mod isolation;
 mod languages;
 mod lasting;
 mod live;

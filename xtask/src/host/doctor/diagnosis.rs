@@ -160,13 +160,14 @@ mod tests {
 
     const GB: u64 = 1_000_000_000;
     const MB: u64 = 1_000_000;
-    const ALL_TRIALS: [&str; 10] = [
+    const ALL_TRIALS: [&str; 11] = [
         "namespaces",
         "user-namespace",
         "network-namespace",
         "bridge",
         "veth",
         "nft",
+        "port-lock",
         "netem",
         "nfqueue",
         "overlay",
@@ -320,6 +321,10 @@ mod tests {
         check(fails("network-namespace"), &[("network-namespace", Failure, "no way", "privileged")]);
         check(fails("bridge"), &[("bridge", Failure, "no way", "modprobe bridge")]);
         check(fails("nft"), &[("nft", Failure, "nftables v1.0.6; tried: no way", "modprobe nf_tables")]);
+        check(
+            fails("port-lock"),
+            &[("port-lock", Warning, "no way: machines of a lab can take", "CONFIG_NF_TABLES_BRIDGE")],
+        );
         check(fails("netem"), &[("netem", Warning, "no way: delays go through NFQUEUE", "modprobe sch_netem")]);
         check(
             |facts| drop(facts.versions.insert("lxc-start", "3.0.4".to_owned())),

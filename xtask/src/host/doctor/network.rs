@@ -17,10 +17,24 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.has_part(group, "bridge", "bridge", "bridge"),
         facts.has_part(group, "veth", "veth", "veth"),
         if nft.cure.is_some() { nft } else { Finding { seen, ..nft_rules } },
+        facts.port_lock(),
     ]
 }
 
 impl Facts {
+    /// Where nft does not work at all, its own check says so.
+    fn port_lock(&self) -> Finding {
+        let (group, check) = (Group::Network, "port-lock");
+        match self.trials.get("port-lock") {
+            Trial::Works => Finding::ok(group, check, "tried: works"),
+            Trial::NotTried => Finding::ok(group, check, "not tried"),
+            Trial::Fails(words) => {
+                let seen = format!("tried: {words}: machines of a lab can take each other's addresses");
+                Finding::warning(group, check, seen, "boot a kernel with CONFIG_NF_TABLES_BRIDGE")
+            }
+        }
+    }
+
     fn network_namespace(&self) -> Finding {
         let (group, check) = (Group::Network, "network-namespace");
         let has_kind = self.namespaces.iter().any(|name| name == "net");

@@ -65,12 +65,17 @@ nft_rules() {
         nft add chain bridge e2e forward '{ type filter hook forward priority 0; }' &&
         nft add rule bridge e2e forward iifname "e2e-v0" numgen random mod 100 '<' 50 drop
 }
+port_lock() {
+    nft add chain bridge e2e identity '{ type filter hook prerouting priority -350; }' &&
+        nft add rule bridge e2e identity iifname . ether saddr '!=' '{ "e2e-v0" . 02:e2:e0:00:00:02 }' counter drop
+}
 if have ip; then
     try bridge ip link add e2e-br0 type bridge
     try veth veth
     try bridge-port port
 fi
 have nft && try nft nft_rules
+nft list table bridge e2e >/dev/null 2>&1 && try port-lock port_lock
 have tc && try netem tc qdisc add dev lo root netem delay 1ms
 queue() {
     "$1" -t mangle -A FORWARD -m physdev --physdev-is-bridged --physdev-out e2e-v0 \

@@ -1,0 +1,155 @@
+//! Lock on the ports of a bridge: whoever sends through a port is the machine that the port was made for.
+//!
+//! A machine sends with its own hardware address only, and claims no address of another one or of the bridge: not as the sender of
+//! packets, and not by ARP or IPv6's neighbor discovery. Addresses that nobody of the lab was given are free, so that products move
+//! virtual addresses between machines. Frames are looked at as they enter the bridge, before it learns from them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, anyhow};
+
+use super::netns::NetworkNamespace;
+use super::nft::Table;
+use super::syntax::{DeviceName, MacAddress, Nft, Text, Word, compose};
+
+/// The lock's table in the bridge's namespace.
+pub const TABLE: Table<'static> = Table { family: "bridge", name: "e2e_ports" };
+
+/// A port with the identity of its machine.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Name of the device on the bridge.
+    pub device: DeviceName,
+    /// Hardware address of the machine's card.
+    pub mac: MacAddress,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+impl Port {
+    /// The address that IPv6 makes of a hardware address.
+    fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.mac.0;
+        let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+    }
+}
+
+/// A lock that is being made.
+#[derive(Debug)]
+pub struct Making {
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Making {
+    /// Begins to lock these ports of a namespace's bridge. They need not be there yet. `None` where this host cannot.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn begin(network: NetworkNamespace, ports: &[Port], bridge: Ipv4Addr) -> anyhow::Result<Option<Self>> {
+        if problem().is_some() {
+            return Ok(None);
+        }
+        let body = body(ports, bridge);
+        let thread = std::thread::Builder::new().name("port lock".into());
+        let thread = thread.spawn(move || TABLE.make(&network, &body)).context("starting a thread")?;
+        Ok(Some(Self { thread }))
+    }
+
+    /// Waits until the ports are locked.
+    ///
+    /// # Errors
+    /// With what `nft` said.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let made = self.thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+        made.context("locking the ports of the lab's bridge to their machines")
+    }
+}
+
+/// One line that says what keeps this host from locking ports; `None` when nothing does. Tried once a boot.
+#[must_use]
+pub fn problem() -> Option<String> {
+    let port = |number: u8| Port {
+        device: DeviceName::port(number),
+        mac: MacAddress([2, 0xe2, 0xe0, 0, 0, number]),
+        address: Ipv4Addr::new(10, 0, 0, number),
+    };
+    TABLE.problem(&body(&[port(2), port(3)], Ipv4Addr::new(10, 0, 0, 1)))
+}
+
+/// The table's chain with its rules.
+fn body(ports: &[Port], bridge: Ipv4Addr) -> Text<Nft> {
+    let begin = compose!(Nft, "chain identity {{\ntype filter hook prerouting priority -350; policy accept;\n");
+    let macs =
+        compose!(Nft, "iifname . ether saddr != {{ {macs} }} counter drop\n", macs = pairs(ports, |port| port.mac));
+    let senders = ["arp saddr ip", "ip saddr"].into_iter().map(|sender| {
+        compose!(
+            Nft,
+            "{sender} {{ {bridge}, {all} }} iifname . {sender} != {{ {own} }} counter drop\n",
+            sender = sender,
+            bridge = bridge,
+            all = list(ports.iter().map(|port| compose!(Nft, "{address}", address = port.address))),
+            own = pairs(ports, |port| port.address),
+        )
+    });
+    let link_local = compose!(
+        Nft,
+        "ip6 saddr {{ {all} }} iifname . ip6 saddr != {{ {own} }} counter drop\n",
+        all = list(ports.iter().map(|port| compose!(Nft, "{address}", address = port.link_local()))),
+        own = pairs(ports, Port::link_local),
+    );
+    let advertisements = ports.iter().map(advertisement);
+    begin + macs + senders.collect() + link_local + advertisements.collect() + compose!(Nft, "}}")
+}
+
+/// The rule against announcing a machine's address by IPv6. nft knows that address by its place in the packet only, before 1.0.8.
+fn advertisement(port: &Port) -> Text<Nft> {
+    let target = u128::from(port.link_local()).to_be_bytes();
+    let part =
+        |place: usize| u32::from_be_bytes([target[place], target[place + 1], target[place + 2], target[place + 3]]);
+    compose!(
+        Nft,
+        "iifname != {device} icmpv6 type nd-neighbor-advert @th,64,32 {a} @th,96,32 {b} @th,128,32 {c} @th,160,32 {d} \
+         counter drop\n",
+        device = port.device,
+        a = part(0),
+        b = part(4),
+        c = part(8),
+        d = part(12),
+    )
+}
+
+/// Elements of a set: the device of each port with a value of its machine.
+fn pairs<W: Word<Nft>>(ports: &[Port], value: impl Fn(&Port) -> W) -> Text<Nft> {
+    let pair = |port: &Port| compose!(Nft, "{device} . {value}", device = port.device, value = value(port));
+    list(ports.iter().map(pair))
+}
+
+fn list(parts: impl Iterator<Item = Text<Nft>>) -> Text<Nft> {
+    let comma = |(place, part)| if place == 0 { part } else { compose!(Nft, ", ") + part };
+    parts.enumerate().map(comma).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_port_has_its_machines_addresses() {
+        let mac = MacAddress([2, 0xe2, 0xe0, 0, 0, 11]);
+        let port = Port { device: DeviceName::port(11), mac, address: [10, 77, 0, 11].into() };
+        assert_eq!(port.link_local().to_string(), "fe80::e2:e0ff:fe00:b");
+        let text = body(&[port], [10, 77, 0, 1].into());
+        for rule in [
+            "iifname . ether saddr != { \"port11\" . 02:e2:e0:00:00:0b } counter drop",
+            "arp saddr ip { 10.77.0.1, 10.77.0.11 } iifname . arp saddr ip != { \"port11\" . 10.77.0.11 } counter drop",
+            "ip saddr { 10.77.0.1, 10.77.0.11 } iifname . ip saddr != { \"port11\" . 10.77.0.11 } counter drop",
+            "ip6 saddr { fe80::e2:e0ff:fe00:b } iifname . ip6 saddr != { \"port11\" . fe80::e2:e0ff:fe00:b } counter drop",
+            "iifname != \"port11\" icmpv6 type nd-neighbor-advert @th,64,32 4269801472 @th,96,32 0 @th,128,32 14868735 @th,160,32 \
+             4261412875 counter drop",
+        ] {
+            assert!(text.lines().any(|line| line == rule), "{rule}\n{text}");
+        }
+    }
+}
