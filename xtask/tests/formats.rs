@@ -198,6 +198,7 @@ fn run(root: &Path) -> PastRun {
         chaos_seed: Some(7),
         layers: BTreeMap::new(),
         privileged: Vec::new(),
+        allowed: [].into(),
         counts: Counts::of(&cases),
         cases,
         compared_with: None,

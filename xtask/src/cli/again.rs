@@ -141,6 +141,7 @@ mod tests {
             chaos_seed: None,
             layers: BTreeMap::new(),
             privileged: Vec::new(),
+            allowed: BTreeMap::new(),
             cases: Vec::new(),
             counts: Counts::default(),
             compared_with: None,

@@ -95,6 +95,6 @@ fn run_in(machine: &LiveMachine, argv: &[String], user: Option<&str>) -> anyhow:
     }
     let terminal = std::env::var("TERM").ok().map(|term| ("TERM".to_owned(), term));
     let words = machine.attach_words(argv, user, terminal.as_slice())?;
-    let status = shell::run_interactive(ATTACH, &words)?;
+    let status = shell::run_interactive_filtered(ATTACH, &words, machine.entry_filter())?;
     Ok(u8::try_from(status).unwrap_or(u8::MAX))
 }

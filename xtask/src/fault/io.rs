@@ -127,7 +127,8 @@ impl Calls {
         site.undo(undo.clone())?;
         site.note(undo)?;
         let argv = command(&self.call, change, &pids);
-        let process = site.lab.guard().spawn(Spawn { name, argv, environment: Vec::new(), log: log.clone() })?;
+        let process =
+            site.lab.guard().spawn(Spawn { name, argv, environment: Vec::new(), log: log.clone(), filtered: None })?;
         let tracer = Tracer { process, processes: processes.to_vec(), cgroup, log };
         match self.wait_until_traced(&tracer, processes) {
             Ok(()) => Ok(tracer),

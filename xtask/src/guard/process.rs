@@ -34,6 +34,7 @@ use crate::error::HostCause;
 use crate::host::cgroup::Tree;
 use crate::host::marked::{self, Mark};
 use crate::host::netns::NetworkNamespace;
+use crate::host::seccomp::{Filter, Occasion};
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 use crate::host::{crash_point, ext4, mount, rooted, shell};
@@ -415,7 +416,8 @@ impl GuardProcess {
             .append(true)
             .open(&spawn.log)
             .with_context(|| format!("opening {}", spawn.log.display()))?;
-        let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, Some(&join))
+        let filter = spawn.filtered.as_ref().and_then(|parts| Filter::of(parts, Occasion::Lxc));
+        let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, Some(&join), filter)
             .with_context(|| format!("starting {} ({})", spawn.name, spawn.argv.join(" ")))?;
         crash_point::reach("spawned", "");
         self.processes.insert(spawn.name.clone(), Started { pid, end: None });

@@ -12,6 +12,7 @@ use super::holder::Holder;
 use crate::error::{Error, HostCause};
 use crate::host::idmap::IdMap;
 use crate::host::process::signal_name;
+use crate::host::seccomp::Part;
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
@@ -169,6 +170,9 @@ pub struct Spawn {
     pub environment: Vec<(String, String)>,
     /// Takes stdout and stderr, appended.
     pub log: PathBuf,
+    /// For the `lxc-start` of a machine whose system calls are filtered: the parts of the kernel that it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<Vec<Part>>,
 }
 
 /// Who holds a slot: `owner.json` in the slot's folder.

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::patience::Deadline;
 use super::process::signal_name;
+use super::seccomp::Filter;
 use super::shell::{Command, path_of, which};
 use crate::error::HostCause;
 
@@ -73,13 +74,15 @@ pub struct Attach<'a> {
     pub environment: &'a [(String, String)],
     /// User and group inside; root if absent.
     pub user: Option<(u32, u32)>,
+    /// Filter on its system calls.
+    pub filter: Option<Filter>,
 }
 
 impl Attach<'_> {
     /// The command on the host. Its status is the program's own.
     #[must_use]
     pub fn command(&self) -> Command {
-        Command::new(ATTACH).args(self.words()).dir("/")
+        Command::new(ATTACH).args(self.words()).dir("/").filter(self.filter.clone())
     }
 
     /// The arguments of [`ATTACH`].

@@ -45,6 +45,7 @@ pub mod port_lock;
 pub mod process;
 pub mod receive_buffer;
 pub mod rooted;
+pub mod seccomp;
 pub mod setup;
 pub mod shell;
 pub mod signals;

@@ -25,6 +25,7 @@ use nix::unistd::Pid;
 use super::held_clock::{HeldClock, Stopwatch};
 use super::invoker::Invoker;
 use super::patience::{self, Deadline};
+use super::seccomp::Filter;
 use crate::program::named;
 
 /// Long enough for any command that talks to the kernel alone.
@@ -48,6 +49,7 @@ pub struct Command {
     loss: Option<LossSign>,
     user: Option<(u32, u32)>,
     group: Option<PathBuf>,
+    filter: Option<Filter>,
 }
 
 /// A sign that a command waits for something that will never come. It is asked again and again while the command runs.
@@ -164,6 +166,7 @@ impl Command {
             loss: None,
             user: None,
             group: None,
+            filter: None,
         }
     }
 
@@ -269,6 +272,13 @@ impl Command {
         self
     }
 
+    /// Installs a filter on its system calls, if there is one.
+    #[must_use]
+    pub fn filter(mut self, filter: Option<Filter>) -> Self {
+        self.filter = filter;
+        self
+    }
+
     /// Runs it; a status other than 0 is an error.
     ///
     /// # Errors
@@ -340,10 +350,11 @@ impl Command {
             Stdin::File(file) => expression.stdin_file(file.try_clone()?),
             Stdin::Nothing => expression.stdin_null(),
         };
-        let (user, group) = (self.user, self.group.clone());
+        let (user, group, filter) = (self.user, self.group.clone(), self.filter.clone());
         let caller = Pid::this();
         Ok(expression.before_spawn(move |command| {
             command.process_group(0);
+            let filter = filter.clone();
             let join = group.as_ref().map(|path| File::options().write(true).open(path)).transpose()?;
             // SAFETY: between fork and exec only system calls that are safe there.
             unsafe {
@@ -351,7 +362,7 @@ impl Command {
                     die_with(caller)?;
                     keep_no_files_above(2);
                     join.as_ref().map_or(Ok(0), |join| nix::unistd::write(join, b"0"))?;
-                    Ok(())
+                    filter.as_ref().map_or(Ok(()), Filter::install)
                 });
             }
             if let Some((uid, gid)) = user {
@@ -571,14 +582,27 @@ pub fn run_interactive(program: &str, args: &[String]) -> anyhow::Result<i32> {
     run_interactive_in(Path::new("/"), program, args)
 }
 
+/// Like [`run_interactive`], with a filter on its system calls, if there is one.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_interactive_filtered(program: &str, args: &[String], filter: Option<Filter>) -> anyhow::Result<i32> {
+    run_at_terminal(Path::new("/"), program, args, filter)
+}
+
 /// Like [`run_interactive`], in a folder.
 ///
 /// # Errors
 /// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow::Result<i32> {
+    run_at_terminal(dir, program, args, None)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+fn run_at_terminal(dir: &Path, program: &str, args: &[String], filter: Option<Filter>) -> anyhow::Result<i32> {
     let mut command = std::process::Command::new(program);
     hand_on_streams_only(&mut command);
+    install_before_start(&mut command, filter);
     let status = command.args(args).current_dir(dir).status();
     status.map(shell_status).with_context(|| format!("starting {program} {}", args.join(" ")))
 }
@@ -646,7 +670,8 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
     Ok(BoundProcess { child })
 }
 
-/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams appended to a log.
+/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams appended to a log, and
+/// with a filter on its system calls, if there is one.
 /// The caller reaps it.
 ///
 /// # Errors
@@ -657,12 +682,14 @@ pub fn spawn_bound(
     environment: &[(String, String)],
     log: File,
     cgroup_procs: Option<&Path>,
+    filter: Option<Filter>,
 ) -> anyhow::Result<i32> {
     let (program, args) = argv.split_first().context("no program to start")?;
     let mut command = std::process::Command::new(program);
     command.args(args).env_clear().envs(environment.iter().map(|(name, value)| (name, value))).current_dir("/");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     bind_to_parent(&mut command, cgroup_procs)?;
+    install_before_start(&mut command, filter);
     let child = command.spawn()?;
     Ok(child.id().cast_signed())
 }
@@ -737,6 +764,16 @@ fn bind_to_parent(command: &mut std::process::Command, cgroup_procs: Option<&Pat
         });
     }
     Ok(())
+}
+
+/// Installs a filter on the child's system calls, the last thing before its program starts.
+fn install_before_start(command: &mut std::process::Command, filter: Option<Filter>) {
+    if let Some(filter) = filter {
+        // SAFETY: between fork and exec one system call.
+        unsafe {
+            command.pre_exec(move || filter.install());
+        }
+    }
 }
 
 /// Has the kernel kill the calling process when the thread that started it ends. Safe between fork and exec.

@@ -296,6 +296,7 @@ fn worker(
         argv: vec!["/proc/self/exe".into(), "build-layer".into(), path.display().to_string()],
         environment: environment.chain([patience::variable()]).collect(),
         log: log.to_owned(),
+        filtered: None,
     })
 }
 

@@ -1,10 +1,11 @@
 //! A container's LXC configuration, as text.
 
+use super::confinement;
 use super::machine::Machine;
 use crate::guard::Slot;
-use crate::host::apparmor::{Confinement, confinement};
-use crate::host::cgroup;
+use crate::host::apparmor::{self, Confinement};
 use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
+use crate::host::{cgroup, lxc};
 use crate::manifest::Init;
 
 /// Where the parts of one container lie on the host, below the slot's folder.
@@ -37,6 +38,11 @@ impl Places {
     /// A line for each start of the container, by whomever.
     pub fn starts(&self) -> std::path::PathBuf {
         self.dir.join("starts")
+    }
+
+    /// LXC's policy on the system calls of a machine, beside its configuration.
+    pub fn policy(machine: &Machine) -> std::path::PathBuf {
+        lxc::container_dir(&machine.host_name).join("seccomp")
     }
 
     pub fn writes(&self) -> std::path::PathBuf {
@@ -75,7 +81,7 @@ impl HostTraits {
     /// # Errors
     /// When the kernel wants a profile, and it cannot be loaded.
     pub fn of_this_host() -> anyhow::Result<Self> {
-        Ok(Self { cgroup: cgroup::version(), cpus: cgroup::cpus_at_most(), confinement: confinement()? })
+        Ok(Self { cgroup: cgroup::version(), cpus: cgroup::cpus_at_most(), confinement: apparmor::confinement()? })
     }
 }
 
@@ -101,6 +107,11 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Resu
     config.set("lxc.autodev", "1")?;
     config.set("lxc.tty.max", "0")?;
     config.set("lxc.pty.max", "1024")?;
+    if confinement::parts(machine).is_some() {
+        config.set_path("lxc.seccomp.profile", &Places::policy(machine))?;
+        // The engine's own filter is on lxc-start already.
+        config.set("lxc.seccomp.allow_nesting", "1")?;
+    }
     config.set("lxc.cap.drop", "sys_module mac_admin mac_override sys_time")?;
     for (index, volume) in template.volumes.iter().enumerate() {
         config.bind(&places.volume(index), volume.path.trim_start_matches('/'))?;

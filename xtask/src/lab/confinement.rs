@@ -1,11 +1,93 @@
-//! Confinement of a machine: what it may do to the other machines of its lab.
+//! Confinement of a machine's programs: filters on their system calls. A privileged machine has none of these.
 
+use std::fs;
+
+use super::container::Container;
+use super::machine::Machine;
 use crate::host::port_lock;
+use crate::host::seccomp::{self, Filter, Occasion, Part};
+use crate::manifest::Allowance;
 
 /// Lines that say what this host lacks for the isolation of machines, which run without it then.
 #[must_use]
 pub fn isolation_problems() -> Vec<String> {
+    let seccomp = (!seccomp::is_supported())
+        .then(|| "system calls of machines are not filtered: this kernel has no seccomp filters".to_owned());
     let ports = port_lock::problem()
         .map(|problem| format!("machines of a lab can take each other's addresses: ports are not locked: {problem}"));
-    ports.into_iter().collect()
+    seccomp.into_iter().chain(ports).collect()
+}
+
+/// The parts of the kernel that a machine's programs may use beyond what all may; `None` where they are not filtered.
+pub fn parts(machine: &Machine) -> Option<Vec<Part>> {
+    let template = &machine.template;
+    (!template.privileged && seccomp::is_supported()).then(|| template.allow.iter().copied().map(part).collect())
+}
+
+/// The filter of a program of LXC's or another one that enters a machine.
+pub fn entry_filter(machine: &Machine, occasion: Occasion) -> Option<Filter> {
+    Filter::of(&parts(machine)?, occasion)
+}
+
+fn part(allowance: Allowance) -> Part {
+    match allowance {
+        Allowance::UserNamespaces => Part::UserNamespaces,
+        Allowance::IoUring => Part::IoUring,
+        Allowance::Keyring => Part::Keyring,
+        Allowance::Bpf => Part::Bpf,
+        Allowance::Perf => Part::Perf,
+        Allowance::Userfaultfd => Part::Userfaultfd,
+        Allowance::MountApi => Part::MountApi,
+        Allowance::FileHandles => Part::FileHandles,
+        Allowance::Fanotify => Part::Fanotify,
+        Allowance::Sockets => Part::Sockets,
+        Allowance::Programs32Bit => Part::Programs32Bit,
+    }
+}
+
+impl Container {
+    /// The filters that are missing on the system calls of process 1, in one line; `None` where all are there, or none is wanted.
+    pub(super) fn missing_filters(&self) -> Option<String> {
+        parts(self.machine())?;
+        let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
+        let status = of(&self.init_pid().ok()?.to_string())?;
+        let surrounding = of("self").map_or(0, |status| filters(&status).unwrap_or(0));
+        missing(&status, surrounding)
+    }
+}
+
+/// How many filters lie on a process, as its status says; `None` before Linux 5.9.
+fn filters(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
+}
+
+/// The filters that are missing on a process, beyond those that lie on this one too.
+fn missing(status: &str, surrounding: u32) -> Option<String> {
+    let is_filtered = status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
+    match filters(status).map(|count| count.saturating_sub(surrounding)) {
+        _ if !is_filtered => Some("its system calls are not filtered".to_owned()),
+        Some(0) => Some("its system calls are filtered only as this engine's own are".to_owned()),
+        Some(1) => {
+            Some("this host's LXC installs no policy for its system calls: it was built without libseccomp".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_counted_beyond_the_engines_own() {
+        let status = |mode: u32, count: &str| format!("Name:\tsh\nSeccomp:\t{mode}\n{count}Speculation: x\n");
+        let of = |mode, count, surrounding| missing(&status(mode, count), surrounding);
+        assert_eq!(of(2, "Seccomp_filters:\t2\n", 0), None);
+        assert_eq!(of(2, "", 0), None, "an old kernel does not count them");
+        assert!(of(0, "Seccomp_filters:\t0\n", 0).unwrap().contains("not filtered"));
+        assert!(of(2, "Seccomp_filters:\t1\n", 0).unwrap().contains("without libseccomp"));
+        assert!(of(2, "Seccomp_filters:\t2\n", 2).unwrap().contains("only as this engine's"));
+        assert_eq!(of(2, "Seccomp_filters:\t4\n", 2), None);
+        assert!(missing("Name:\tsh\n", 0).unwrap().contains("not filtered"), "a kernel without seccomp");
+    }
 }

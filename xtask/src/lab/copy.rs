@@ -135,7 +135,7 @@ impl Inside<'_> {
 
     fn command(&self, argv: &[String]) -> anyhow::Result<Command> {
         let words = self.machine.attach_words(argv, self.user, &[])?;
-        Ok(Command::new(ATTACH).args(words).dir("/").deadline(DEADLINE.scaled()))
+        Ok(Command::new(ATTACH).args(words).dir("/").deadline(DEADLINE.scaled()).filter(self.machine.entry_filter()))
     }
 
     fn failure(&self, status: i32, mut said: File) -> String {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
+use super::confinement::entry_filter;
 use super::container::Container;
 use super::machine::Machine;
 use super::ssh::Passwd;
@@ -18,6 +19,7 @@ use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 use crate::host::process::{Running, kill_marked};
 use crate::host::rooted;
+use crate::host::seccomp::Occasion;
 use crate::host::shell::{Command, Output};
 
 /// How long the processes of an exec that passed its deadline may take to die.
@@ -139,6 +141,7 @@ impl Container {
             argv: &request.argv,
             environment: &environment,
             user: user.as_ref().map(|user| (user.uid, user.gid)),
+            filter: entry_filter(self.machine(), Occasion::Lxc),
         };
         // lxc-attach takes its program with it when it is killed: whether that ran is looked at before.
         let was_seen = Arc::new(AtomicBool::new(false));
@@ -210,7 +213,13 @@ impl Container {
     /// When the host fails.
     pub fn runs_a_program(&self, deadline: Duration) -> anyhow::Result<bool> {
         let name = &self.machine().host_name;
-        let attach = Attach { name, argv: &["/bin/true".to_owned()], environment: &[], user: None };
+        let attach = Attach {
+            name,
+            argv: &["/bin/true".to_owned()],
+            environment: &[],
+            user: None,
+            filter: entry_filter(self.machine(), Occasion::Lxc),
+        };
         // Into files: what is frozen would hold a pipe open.
         let nowhere = || File::options().write(true).open("/dev/null").context("opening /dev/null");
         let output = attach.command().deadline(deadline).output_to_files(nowhere()?, nowhere()?)?;
@@ -229,7 +238,14 @@ impl Container {
             command = command.args(["--user", "--setuid", "0", "--setgid", "0"]);
         }
         let entrance = self.group()?.entrance(controller, init)?;
-        Ok(command.arg("--").args(argv).clear_env().env("PATH", PATH_INSIDE).dir("/").group(entrance))
+        Ok(command
+            .arg("--")
+            .args(argv)
+            .clear_env()
+            .env("PATH", PATH_INSIDE)
+            .dir("/")
+            .group(entrance)
+            .filter(entry_filter(self.machine(), Occasion::Entry)))
     }
 
     /// Writes a file: the old one or the new one is there at any moment, never a part.

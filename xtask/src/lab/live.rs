@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::config::Places;
+use super::confinement::entry_filter;
 use super::container::{has_its_root, init_pid};
 use super::exec::environment_of;
 use super::machine::Machine;
@@ -17,6 +18,7 @@ use crate::host::cgroup::{Gauge, Group, Setting, Tree};
 use crate::host::lxc::Attach;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::rooted;
+use crate::host::seccomp::{Filter, Occasion};
 
 /// The file's name in the slot's folder.
 pub(super) const LAB_FILE: &str = "lab.json";
@@ -212,7 +214,13 @@ impl LiveMachine {
         let entry = user.map(|name| self.user(name)).transpose()?;
         let environment = environment_of(&self.machine, entry.as_ref().zip(user), environment);
         let user = entry.map(|entry| (entry.uid, entry.gid));
-        Ok(Attach { name: &self.host_name, argv, environment: &environment, user }.words())
+        Ok(Attach { name: &self.host_name, argv, environment: &environment, user, filter: None }.words())
+    }
+
+    /// The filter that lies on the system calls of an `lxc-attach` to it, if one does.
+    #[must_use]
+    pub fn entry_filter(&self) -> Option<Filter> {
+        entry_filter(&self.machine, Occasion::Lxc)
     }
 
     fn user(&self, name: &str) -> anyhow::Result<Passwd> {

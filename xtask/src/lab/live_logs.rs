@@ -156,7 +156,13 @@ impl LiveLogs {
 
     fn said(&self, argv: &[String]) -> anyhow::Result<Vec<u8>> {
         let environment = [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
-        let attach = Attach { name: &self.machine.host_name, argv, environment: &environment, user: None };
+        let attach = Attach {
+            name: &self.machine.host_name,
+            argv,
+            environment: &environment,
+            user: None,
+            filter: self.machine.entry_filter(),
+        };
         let output = attach.command().deadline(DEADLINE.scaled()).run();
         Ok(output.with_context(|| format!("looking into {}", self.machine.host_name))?.stdout)
     }

@@ -192,7 +192,8 @@ impl Lab {
         things.extend(files.map(|(path, content)| Make::File { path, content, mode: 0o644, owner: (0, 0) }));
         things.push(Make::Dir { path: shot.home(), mode: 0o700, owner: (shot.user.uid, shot.user.gid) });
         self.guard().make(things).context("making a folder for the browser")?;
-        let spawn = Spawn { name: CGROUP.into(), argv, environment: shot.environment(), log: shot.log() };
+        let spawn =
+            Spawn { name: CGROUP.into(), argv, environment: shot.environment(), log: shot.log(), filtered: None };
         let process = self.guard().spawn(spawn)?;
         loop {
             let ended = process.wait(left().min(STOP_POLL));

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use e2e_contract::Condition;
 
 use super::config::{HostTraits, Places, lxc_config};
+use super::confinement;
 use super::container::Container;
 use super::live::{LAB_FILE, LabFile, LiveLab, LiveMachine};
 use super::machine::Machine;
@@ -25,6 +26,7 @@ use crate::host::mount;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::patience;
 use crate::host::port_lock::Making;
+use crate::host::seccomp;
 use crate::host::syntax::LxcConfig;
 use crate::manifest::VolumeKind;
 
@@ -45,6 +47,13 @@ pub enum Moment {
         container: String,
         /// From the lab's begin.
         after: Duration,
+    },
+    /// Filters are missing on this container's system calls.
+    Unfiltered {
+        /// Name in the lab.
+        container: String,
+        /// One line that says what is missing.
+        missing: String,
     },
 }
 
@@ -195,7 +204,14 @@ impl Lab {
             observe(Moment::Ready { container: container.machine().name.clone(), after: self.begun.elapsed() });
         };
         match self.wait_for_probes(&|| self.begun.elapsed(), None, &moment, interrupted) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                for container in &self.containers {
+                    if let Some(missing) = container.missing_filters() {
+                        observe(Moment::Unfiltered { container: container.machine().name.clone(), missing });
+                    }
+                }
+                Ok(())
+            }
             Err(WaitError::Interrupted) => Err(Error::Interrupted.into()),
             Err(error) => {
                 let not_started = |error: &WaitError| match error {
@@ -308,6 +324,7 @@ pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process>
         argv: lxc::start_command(&machine.host_name),
         environment: lxc::start_environment(),
         log: machine.log_dir().join("start.log"),
+        filtered: confinement::parts(machine),
     });
     process.map_err(|error| if lxc::is_installed() { error } else { HostCause::Lxc.error(&error) })
 }
@@ -387,7 +404,12 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
 fn lxc_folders(machine: &Machine, slot: &Slot, config: LxcConfig) -> anyhow::Result<Vec<Make>> {
     log_folder::renew(&machine.log_dir(), slot.name())?;
     let folder = lxc::container_dir(&machine.host_name);
-    Ok(vec![Make::Marked { path: folder.clone(), mode: 0o755 }, root_file(folder.join("config"), config.into_string())])
+    let mut things = vec![
+        Make::Marked { path: folder.clone(), mode: 0o755 },
+        root_file(folder.join("config"), config.into_string()),
+    ];
+    things.extend(confinement::parts(machine).map(|parts| root_file(Places::policy(machine), seccomp::policy(&parts))));
+    Ok(things)
 }
 
 /// A file for the engine and LXC, which are root. It may have values of the environment, which are nobody else's business.

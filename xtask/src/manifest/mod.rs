@@ -3,6 +3,7 @@
 //! Knows nothing of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new
 //! scenario or project, no more.
 
+mod allowance;
 #[cfg(test)]
 mod bad_values;
 mod chaos;
@@ -25,6 +26,7 @@ mod skeleton;
 mod starter;
 mod template;
 
+pub use allowance::Allowance;
 pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use defaults::{Defaults, Placed};
 pub use durations::Durations;

@@ -8,6 +8,7 @@ use e2e_contract::{Condition, is_absolute_path};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::allowance::{Allowance, check_allowances};
 use super::entries::Entries;
 use super::parse::{Source, bytes_as_text, is_name, mode, nearest};
 use super::range::{
@@ -60,6 +61,9 @@ pub struct Template {
     pub ssh: Ssh,
     /// Root inside is root outside: an explicit, reported choice.
     pub privileged: bool,
+    /// Parts of the kernel that its containers may use although most may not: an explicit, reported choice.
+    #[serde(default)]
+    pub allow: Vec<Allowance>,
 }
 
 /// What a template starts from.
@@ -293,6 +297,9 @@ struct File {
     /// Root inside is root outside, for what needs it. Each run warns of it.
     #[serde(default)]
     privileged: bool,
+    /// Parts of the kernel that its containers may use although most may not, each [by its name](isolation.md#parts-of-the-kernel). Each run's record has them.
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -394,6 +401,13 @@ fn default_probe_timeout() -> Duration {
 }
 
 impl Template {
+    /// The names of the parts of the kernel that it asks for, in one line; `None` where it asks for none.
+    #[must_use]
+    pub fn allowed_words(&self) -> Option<String> {
+        let names: Vec<&str> = self.allow.iter().map(|allowance| allowance.name()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// Reads every template below `dir`, and checks that each `from` leads to a root without a cycle.
     ///
     /// # Errors
@@ -467,6 +481,11 @@ impl Template {
         let probes = file.probes.into_iter().map(|probe| check_probe(probe, &source)).collect::<Result<_, _>>()?;
         let init = check_init(&file.init, &source)?;
         let volumes = check_volumes(file.volumes, &init, &source)?;
+        let allow = check_allowances(&file.allow, &source)?;
+        if let Some(place) = file.allow.first().filter(|_| file.privileged) {
+            let message = "a privileged container is refused no part of the kernel: leave out `allow` or `privileged`";
+            return Err(source.error_at(place, message).into());
+        }
         let from = Spanned::new(file.from.span(), ());
         let template = Self {
             name: name.to_owned(),
@@ -487,6 +506,7 @@ impl Template {
             environment: file.environment.0,
             ssh: file.ssh,
             privileged: file.privileged,
+            allow,
         };
         Ok((template, from, source))
     }
@@ -693,6 +713,7 @@ mod tests {
         check_one(&format!("{GOOD}[[files]]\nprogram='busybox'\ntarget='/bin/busybox'"), "ok a");
         check_one(&format!("{GOOD}[[files]]\nsource='/no/such/file'\ntarget='/x'"), "ok a");
         check_one(&format!("{GOOD}run = ['true', ['/bin/true', '-x']]"), "ok a");
+        check_one(&format!("{GOOD}allow = ['user_namespaces', 'programs_32_bit']"), "ok a");
         check_one(&format!("{GOOD}[[probes]]\ntcp = 80\ntimeout = '5s'\n[limits]\nmemory = '1G'"), "ok a");
     }
 
@@ -726,6 +747,15 @@ mod tests {
         );
         check_one(&format!("{GOOD}run = [['sh']]"), "a/template.toml:3:8: a program is run by its absolute path");
         check_one(&format!("{GOOD}run = [3]"), "a/template.toml:3:7: a command is a line for the shell");
+        check_one(
+            &format!("{GOOD}allow = ['keyring', 'io_urin']"),
+            "a/template.toml:3:21: there is no part \"io_urin\" of the kernel to allow: did you mean \"io_uring\"?",
+        );
+        check_one(&format!("{GOOD}allow = ['bpf', 'bpf']"), "a/template.toml:3:17: \"bpf\" stands there twice");
+        check_one(
+            &format!("{GOOD}privileged = true\nallow = ['bpf']"),
+            "a/template.toml:4:10: a privileged container is refused no part of the kernel",
+        );
         check_one("from = {debian = '../x'}\ninit = 'systemd'", "a/template.toml:1:8: \"../x\" is no code name");
     }
 

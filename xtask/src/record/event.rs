@@ -206,6 +206,9 @@ pub enum Event {
         /// Templates whose containers run as root of the host.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         privileged: Vec<String>,
+        /// Parts of the kernel that containers may use although most may not, by the templates that ask for them.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        allowed: BTreeMap<String, Vec<String>>,
         /// The machine it runs on.
         machine: Option<Machine>,
         /// Ids of its labs on the host; absent in records of older engines.

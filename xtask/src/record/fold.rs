@@ -55,10 +55,11 @@ impl Fold {
                     self.add(&CaseId(case.clone()));
                 }
             }
-            Event::RunPrepared { layers, packages, privileged, machine, ids } => {
+            Event::RunPrepared { layers, packages, privileged, allowed, machine, ids } => {
                 record.layers.clone_from(layers);
                 record.packages.clone_from(packages);
                 record.privileged.clone_from(privileged);
+                record.allowed.clone_from(allowed);
                 record.machine.clone_from(machine);
                 record.ids = *ids;
             }

@@ -404,6 +404,9 @@ pub struct RunRecord {
     pub layers: std::collections::BTreeMap<String, String>,
     /// Templates whose containers run as root of the host.
     pub privileged: Vec<String>,
+    /// Parts of the kernel that containers may use although most may not, by the templates that ask for them.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub allowed: std::collections::BTreeMap<String, Vec<String>>,
     /// The cases.
     pub cases: Vec<CaseResult>,
     /// How many ended how.

@@ -76,6 +76,7 @@ pub fn events(cases: u32) -> Vec<Stamped> {
                 layers: [("base".to_owned(), "0123".to_owned())].into(),
                 packages: [("base".to_owned(), vec!["zlib=1".to_owned()])].into(),
                 privileged: Vec::new(),
+                allowed: [].into(),
                 machine: Some(machine()),
                 ids: None,
             },

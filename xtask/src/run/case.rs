@@ -239,6 +239,9 @@ fn lab_event(case: &CaseId, moment: Moment) -> Event {
     let case = case.clone();
     match moment {
         Moment::Started { container } => Event::ContainerStarted { case, container },
+        Moment::Unfiltered { container, missing } => {
+            Event::Warning { message: format!("{case}: {container}: {missing}") }
+        }
         Moment::Ready { container, after } => Event::ContainerReady { case, container, after_ms: milliseconds(after) },
     }
 }

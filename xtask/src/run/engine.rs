@@ -25,7 +25,7 @@ use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
 use crate::image::{self, Image, LayerLocks, Progress, Replacement, ids_of};
 use crate::lab::isolation_problems;
-use crate::manifest::{Project, Scenario};
+use crate::manifest::{Project, Scenario, Template};
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
@@ -215,6 +215,7 @@ fn record_run(
         layers: layers.clone(),
         packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
         privileged: report_privileged(project, plan, recorder),
+        allowed: allowed(project, plan),
         machine: Some(perf::this_machine(&state_dir()).machine.clone()),
         ids: Some(report_ids(project, recorder)),
     });
@@ -331,6 +332,14 @@ fn report_ids(project: &Project, recorder: &Recorder) -> LabIds {
     let message = format!("all labs of this host share one range of ids: {reason}");
     recorder.record(Event::Warning { message });
     LabIds::Shared
+}
+
+/// The parts of the kernel that the templates of a plan ask for.
+fn allowed(project: &Project, plan: &Plan) -> BTreeMap<String, Vec<String>> {
+    let names = |template: &Template| template.allow.iter().map(|part| part.name().to_owned()).collect::<Vec<_>>();
+    let all = plan.templates(project).into_iter();
+    let all = all.filter_map(|name| project.templates.get(&name).map(|template| (name, names(template))));
+    all.filter(|(_, names)| !names.is_empty()).collect()
 }
 
 fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec<String> {

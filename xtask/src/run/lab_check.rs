@@ -140,6 +140,7 @@ fn machine(root: PathBuf, network: Network, ids: IdRange) -> Machine {
         environment: Vec::new(),
         ssh: Ssh::default(),
         privileged: false,
+        allow: Vec::new(),
     };
     let host_name = format!("mancer-e2e-{SLOT}");
     Machine {

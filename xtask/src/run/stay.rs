@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
 use crate::image::{self, Image, Progress};
 use crate::lab::{Lab, Moment, isolation_problems};
-use crate::manifest::{MACHINES_MAX, Project, is_name, nearest};
+use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest};
 
 /// What is to stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +130,11 @@ pub fn stand(
     for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {
         tell(format!("containers of template {name} are privileged: root inside is root of this host"));
     }
+    for name in &templates {
+        if let Some(allowed) = project.templates.get(name).and_then(Template::allowed_words) {
+            tell(format!("containers of template {name} may use parts of the kernel that most may not: {allowed}"));
+        }
+    }
     isolation_problems().into_iter().for_each(tell);
     let observe = |event: Progress| match event {
         Progress::Waiting { template, what } => tell(format!("template {template}: {what}")),
@@ -146,6 +151,7 @@ pub fn stand(
     }
     let moment = |moment: Moment| match moment {
         Moment::Started { .. } => {}
+        Moment::Unfiltered { container, missing } => tell(format!("{container}: {missing}")),
         Moment::Ready { container, after } => tell(format!("{container} ready after {:.3} s", after.as_secs_f64())),
     };
     let lab = Lab::start(&guard, &machines, &moment)?;

@@ -1,13 +1,121 @@
-//! Isolation of machines from each other: one lab, entered as root.
+//! What programs of a machine may ask of the kernel, and that no machine takes another one's address: one lab, entered as root.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::libc;
 use serde_json::Value;
 use xtask::host::shell::{Command, Output};
 
 use super::common::{Host, engine, said, slot, with_slot};
 use super::project::{MINI, Project};
+
+/// Parts of the kernel, by their names in `allow`, that one machine of the lab asks for.
+const ASKED: &str = "allow = [\"user_namespaces\", \"io_uring\", \"keyring\", \"perf\", \"mount_api\", \"sockets\"]\n";
+
+/// `CLONE_NEWUSER`.
+const NEW_USER: u64 = 0x1000_0000;
+
+/// A call that is refused in machines that do not ask for it: name, number, two arguments, the error; and whether the machine that
+/// asks is let through to the kernel.
+const REFUSED: [(&str, libc::c_long, [u64; 2], i32, bool); 30] = [
+    ("unshare with a user namespace", libc::SYS_unshare, [NEW_USER, 0], libc::EPERM, true),
+    ("clone with a user namespace", libc::SYS_clone, [NEW_USER | 17, 0], libc::EPERM, false),
+    ("clone3", libc::SYS_clone3, [0, 0], libc::ENOSYS, false),
+    ("io_uring_setup", libc::SYS_io_uring_setup, [1, 0], libc::ENOSYS, true),
+    ("io_uring_enter", libc::SYS_io_uring_enter, [99, 0], libc::ENOSYS, true),
+    ("io_uring_register", libc::SYS_io_uring_register, [99, 0], libc::ENOSYS, true),
+    ("keyctl", libc::SYS_keyctl, [0, 0xffff_fffd], libc::ENOSYS, true),
+    ("add_key", libc::SYS_add_key, [0, 0], libc::ENOSYS, true),
+    ("request_key", libc::SYS_request_key, [0, 0], libc::ENOSYS, true),
+    ("perf_event_open", libc::SYS_perf_event_open, [0, 0], libc::ENOSYS, true),
+    ("open_tree", libc::SYS_open_tree, [99, 0], libc::ENOSYS, true),
+    ("fsopen", libc::SYS_fsopen, [0, 0], libc::ENOSYS, true),
+    ("fsconfig", libc::SYS_fsconfig, [99, 0], libc::ENOSYS, true),
+    ("a socket to the hypervisor", libc::SYS_socket, [40, 1], libc::EAFNOSUPPORT, false),
+    ("a socket of the kernel's ciphers", libc::SYS_socket, [38, 5], libc::EAFNOSUPPORT, false),
+    ("a socket of Bluetooth", libc::SYS_socket, [31, 3], libc::EAFNOSUPPORT, false),
+    ("userfaultfd", libc::SYS_userfaultfd, [0, 0], libc::ENOSYS, false),
+    ("bpf", libc::SYS_bpf, [0, 0], libc::EPERM, false),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at, [99, 0], libc::EPERM, false),
+    ("fanotify_init", libc::SYS_fanotify_init, [0, 0], libc::ENOSYS, false),
+    ("kexec_load", libc::SYS_kexec_load, [0, 0], libc::EPERM, false),
+    ("init_module", libc::SYS_init_module, [0, 0], libc::EPERM, false),
+    ("finit_module", libc::SYS_finit_module, [99, 0], libc::EPERM, false),
+    ("delete_module", libc::SYS_delete_module, [0, 0], libc::EPERM, false),
+    ("swapon", libc::SYS_swapon, [0, 0], libc::EPERM, false),
+    ("acct", libc::SYS_acct, [0, 0], libc::EPERM, false),
+    ("quotactl", libc::SYS_quotactl, [0, 0], libc::EPERM, false),
+    ("the kernel's log", libc::SYS_syslog, [3, 0], libc::EPERM, false),
+    ("memfd_secret", libc::SYS_memfd_secret, [0, 0], libc::ENOSYS, false),
+    ("a call of a newer kernel", 999, [0, 0], libc::ENOSYS, false),
+];
+
+/// Calls that every machine may make: the kernel is asked, and gives no error, or this one for arguments that make no sense.
+const ALLOWED: [(&str, libc::c_long, [u64; 2], i32); 9] = [
+    ("unshare with a mount namespace", libc::SYS_unshare, [0x0002_0000, 0], 0),
+    ("a socket of Unix", libc::SYS_socket, [1, 1], 0),
+    ("a raw packet socket", libc::SYS_socket, [17, 3], 0),
+    ("ptrace", libc::SYS_ptrace, [16, 999_999], libc::ESRCH),
+    ("setns", libc::SYS_setns, [99, 0], libc::EBADF),
+    ("mount", libc::SYS_mount, [0, 0], libc::EFAULT),
+    ("seccomp", libc::SYS_seccomp, [99, 0], libc::EINVAL),
+    ("personality", libc::SYS_personality, [0xffff_ffff, 0], 0),
+    ("pidfd_open", libc::SYS_pidfd_open, [1, 0], 0),
+];
+
+/// A program of x86-64 that makes calls, one after another, and writes the kernel's answers to its standard output: 8 bytes each.
+fn program(calls: &[(libc::c_long, [u64; 2])]) -> Vec<u8> {
+    const BASE: u64 = 0x0040_0000;
+    const HEADERS: u64 = 64 + 56;
+    let load = |code: &mut Vec<u8>, register: [u8; 2], value: u64| {
+        code.extend(register);
+        code.extend(value.to_le_bytes());
+    };
+    let (rax, rdi, rsi, rdx) = ([0x48, 0xb8], [0x48, 0xbf], [0x48, 0xbe], [0x48, 0xba]);
+    let answers = BASE + 0x8000;
+    let mut code = Vec::new();
+    load(&mut code, [0x49, 0xbf], answers); // r15
+    let call = |code: &mut Vec<u8>, number: libc::c_long, arguments: [u64; 3]| {
+        for (register, value) in [rdi, rsi, rdx].into_iter().zip(arguments) {
+            load(code, register, value);
+        }
+        load(code, rax, number.cast_unsigned());
+        code.extend([0x4d, 0x31, 0xd2]); // r10 = 0
+        code.extend([0x4d, 0x31, 0xc0]); // r8 = 0
+        code.extend([0x0f, 0x05]); // the call
+        code.extend([0x49, 0x89, 0x07]); // its answer
+        code.extend([0x49, 0x83, 0xc7, 0x08]);
+    };
+    for (number, [first, second]) in calls {
+        call(&mut code, *number, [*first, *second, 0]);
+    }
+    call(&mut code, libc::SYS_write, [1, answers, calls.len() as u64 * 8]);
+    call(&mut code, libc::SYS_exit_group, [0, 0, 0]);
+    executable(BASE, HEADERS, &code)
+}
+
+/// A static executable of one segment that may be read, written and executed.
+fn executable(base: u64, headers: u64, code: &[u8]) -> Vec<u8> {
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    for word in [base + headers, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(b"\0\0\0\0\x40\0\x38\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x07\0\0\0");
+    let length = headers + code.len() as u64;
+    for word in [0, base, base, length, 0x10000, 0x1000] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    file
+}
+
+/// A program that makes a call as programs of 32 bits do: `mov eax, 20; int 0x80; xor edi, edi; mov eax, 231; syscall`.
+fn program_32_bit() -> Vec<u8> {
+    let code = [0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0x31, 0xff, 0xb8, 231, 0, 0, 0, 0x0f, 0x05];
+    executable(0x0040_0000, 64 + 56, &code)
+}
 
 struct Lab {
     project: Project,
@@ -16,8 +124,15 @@ struct Lab {
 impl Lab {
     fn up() -> Self {
         let project = Project::new(MINI);
+        let probe = "[[probes]]\nexec = [\"/bin/true\"]\n";
+        project.template("asks", &format!("{MINI}{ASKED}{probe}"), "");
+        project.template("control", &format!("{MINI}privileged = true\n{probe}"), "");
         let lab = Self { project };
-        lab.verb(&["up", "mini", "mini", "mini", "--name", "app,db,asks"]);
+        let words = ["up", "mini", "mini", "asks", "control", "--name", "app,db,asks,control"];
+        let said_up = lab.verb(&words);
+        let line =
+            "containers of template asks may use parts of the kernel that most may not: user_namespaces, io_uring, ";
+        assert!(said_up.contains(line), "{said_up}");
         lab
     }
 
@@ -35,9 +150,27 @@ impl Lab {
         self.command(&["exec", machine, "--", "/bin/sh", "-c", script]).output().unwrap()
     }
 
+    fn put(&self, machine: &str, path: &str, bytes: &[u8]) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        self.verb(&["cp", &file.path().display().to_string(), &format!("{machine}:{path}")]);
+        assert_eq!(self.inside(machine, &format!("chmod 755 {path}")).status, 0);
+    }
+
+    /// The answers of the kernel to calls that a program makes, let into a machine by this command.
+    fn answers(command: &Command, calls: &[(libc::c_long, [u64; 2])]) -> Vec<i64> {
+        let output = command.output().unwrap();
+        assert_eq!((output.status, output.stdout.len()), (0, calls.len() * 8), "{}", said(&output));
+        output.stdout.chunks(8).map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect()
+    }
+
     fn file(&self) -> Value {
         let path = Path::new("/run/mancer-e2e").join(slot()).join("lab.json");
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    fn host_name(machine: &str) -> String {
+        format!("e2e-selftest-{}-{machine}", slot())
     }
 }
 
@@ -48,10 +181,78 @@ impl Drop for Lab {
 }
 
 #[test]
-fn a_machine_keeps_its_own_address() {
+#[cfg(target_arch = "x86_64")]
+fn a_machine_reaches_only_its_part_of_the_kernel_and_keeps_its_own_address() {
     let _host = Host::take();
     let lab = Lab::up();
+    every_program_is_filtered(&lab);
+    calls_are_refused(&lab);
     addresses_are_kept(&lab);
+}
+
+fn every_program_is_filtered(lab: &Lab) {
+    let status = "grep ^Seccomp /proc/self/status /proc/1/status | tr -d '\\n\\t'";
+    let all = "/proc/self/status:Seccomp:2/proc/self/status:Seccomp_filters:2/proc/1/status:Seccomp:2/proc/1/status:Seccomp_filters:2";
+    for machine in ["app", "db", "asks"] {
+        let output = lab.inside(machine, status);
+        assert_eq!(output.text().replace(' ', ""), all, "{machine}");
+    }
+    // A person's own command has the policy alone.
+    let attach = |machine: &str| Command::new("lxc-attach").args(["-n", &Lab::host_name(machine), "--"]);
+    let own = attach("app").args(["grep", "^Seccomp:", "/proc/self/status"]).run().unwrap().text();
+    assert_eq!(own.split_whitespace().last(), Some("2"), "{own}");
+    let control = lab.inside("control", status).text();
+    assert!(control.contains("Seccomp:0"), "a privileged machine has no filter: {control}");
+}
+
+fn calls_are_refused(lab: &Lab) {
+    let refused: Vec<(libc::c_long, [u64; 2])> =
+        REFUSED.iter().map(|(_, number, arguments, ..)| (*number, *arguments)).collect();
+    let allowed: Vec<(libc::c_long, [u64; 2])> =
+        ALLOWED.iter().map(|(_, number, arguments, _)| (*number, *arguments)).collect();
+    let exec = |machine: &str, path: &str| lab.command(&["exec", machine, "--", path]);
+    lab.put("app", "/root/refused", &program(&refused));
+    lab.put("app", "/root/allowed", &program(&allowed));
+    let expected: Vec<(&str, i64)> = REFUSED.iter().map(|(name, .., error, _)| (*name, i64::from(-error))).collect();
+    let names = REFUSED.iter().map(|(name, ..)| *name);
+    let answers: Vec<_> = names.clone().zip(Lab::answers(&exec("app", "/root/refused"), &refused)).collect();
+    assert_eq!(answers, expected);
+    let answers = Lab::answers(&exec("app", "/root/allowed"), &allowed);
+    for ((name, _, _, error), answer) in ALLOWED.iter().zip(answers) {
+        let is_allowed = if *error == 0 { answer >= 0 } else { answer == i64::from(-error) };
+        assert!(is_allowed, "{name}: {answer}");
+    }
+    // Asked for by name: none but these reaches the kernel.
+    let by_name: Vec<_> = REFUSED.iter().filter(|(.., is_asked)| *is_asked).collect();
+    let calls: Vec<_> = by_name.iter().map(|(_, number, arguments, ..)| (*number, *arguments)).collect();
+    lab.put("asks", "/root/asked", &program(&calls));
+    for ((name, .., error, _), answer) in by_name.iter().zip(Lab::answers(&exec("asks", "/root/asked"), &calls)) {
+        assert_ne!(answer, i64::from(-error), "{name} was asked for");
+    }
+    lab.put("asks", "/root/module", &program(&[(libc::SYS_init_module, [0, 0]), (999, [0, 0])]));
+    let answers = Lab::answers(&exec("asks", "/root/module"), &[(0, [0, 0]); 2]);
+    assert_eq!(answers, [i64::from(-libc::EPERM), i64::from(-libc::ENOSYS)], "what nobody can ask for");
+    // What a person's own lxc-attach lets in meets LXC's policy.
+    let own: BTreeMap<_, _> = {
+        let attach = Command::new("lxc-attach").args(["-n", &Lab::host_name("app"), "--", "/root/refused"]);
+        names.zip(Lab::answers(&attach, &refused)).collect()
+    };
+    for (name, error) in &expected {
+        let of_policy =
+            ["unshare", "clone", "keyctl", "_key", "io_uring_setup", "bpf", "perf", "userfaultfd", "handle"];
+        if of_policy.iter().any(|part| name.contains(part)) {
+            assert_eq!(own[name], *error, "{name}, by lxc-attach");
+        }
+    }
+    // Calls of 32 bits end the program: 128 and SIGSYS.
+    lab.put("app", "/root/old", &program_32_bit());
+    assert_eq!(exec("app", "/root/old").output().unwrap().status, 128 + 31);
+    // The control: without a filter the same calls reach the kernel. Those only that do nothing to the host, whose root it has.
+    lab.put("control", "/root/refused", &program(&calls));
+    let free = Lab::answers(&exec("control", "/root/refused"), &calls);
+    let passed: Vec<_> =
+        by_name.iter().zip(free).filter(|((.., error, _), answer)| *answer != i64::from(-error)).collect();
+    assert!(passed.len() >= 8, "{passed:?} of {}", calls.len());
 }
 
 /// The attempts of `app` to get the connections of `db`, and how many of 12 came to `app`.

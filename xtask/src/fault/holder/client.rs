@@ -149,7 +149,7 @@ fn start(guard: &Guard) -> anyhow::Result<()> {
     let kept = ["PATH", "HOME", "E2E_STATE_DIR"];
     let kept = kept.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let environment = kept.chain([patience::variable()]).collect();
-    let process = guard.spawn(Spawn { name: PROCESS.into(), argv, environment, log: log(slot) })?;
+    let process = guard.spawn(Spawn { name: PROCESS.into(), argv, environment, log: log(slot), filtered: None })?;
     let begun = Instant::now();
     while UnixStream::connect(socket(slot)).is_err() {
         let said = || std::fs::read_to_string(log(slot)).unwrap_or_default().trim().to_owned();

@@ -109,8 +109,13 @@ impl Helper {
         argv.extend(["--queue".into(), queue.to_string()]);
         argv.extend_from_slice(words);
         let log = machine.log_dir().join(format!("{}.log", self.kind));
-        let spawn =
-            Spawn { name: self.process_name(site), argv, environment: vec![patience::variable()], log: log.clone() };
+        let spawn = Spawn {
+            name: self.process_name(site),
+            argv,
+            environment: vec![patience::variable()],
+            log: log.clone(),
+            filtered: None,
+        };
         let process = site.lab.guard().spawn(spawn)?;
         self.wait_until_it_reads(site, &process, &log)?;
         self.process = Some(process);

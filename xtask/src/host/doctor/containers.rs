@@ -23,6 +23,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.cgroup_controllers(),
         facts.cgroup_folders(),
         facts.apparmor(),
+        facts.seccomp(),
         facts.has_part(group, "overlayfs", "overlay", "overlay"),
         facts.ids_of_slots(),
         facts.loop_devices(),
@@ -166,6 +167,15 @@ impl Facts {
             }
             Mediation::Profiles => self.has_tools(group, check, &["apparmor_parser"]),
         }
+    }
+
+    fn seccomp(&self) -> Finding {
+        let (group, check) = (Group::Containers, "seccomp");
+        if self.has_seccomp {
+            return Finding::ok(group, check, "filters on system calls of machines");
+        }
+        let seen = "not in this kernel: system calls of machines are not filtered";
+        Finding::warning(group, check, seen, "boot a kernel with CONFIG_SECCOMP_FILTER")
     }
 
     fn loop_devices(&self) -> Finding {

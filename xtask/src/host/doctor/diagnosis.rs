@@ -200,6 +200,7 @@ mod tests {
             cgroup_folders: Vec::new(),
             surroundings: None,
             apparmor: Mediation::Profiles,
+            has_seccomp: true,
             unified_controllers: ["cpuset", "cpu", "io", "memory", "pids"].map(str::to_owned).into(),
             parts: [].into(),
             trials: ALL_TRIALS.into_iter().map(|name| (name, Trial::Works)).collect(),
@@ -325,6 +326,7 @@ mod tests {
             fails("port-lock"),
             &[("port-lock", Warning, "no way: machines of a lab can take", "CONFIG_NF_TABLES_BRIDGE")],
         );
+        check(|facts| facts.has_seccomp = false, &[("seccomp", Warning, "not filtered", "CONFIG_SECCOMP_FILTER")]);
         check(fails("netem"), &[("netem", Warning, "no way: delays go through NFQUEUE", "modprobe sch_netem")]);
         check(
             |facts| drop(facts.versions.insert("lxc-start", "3.0.4".to_owned())),

@@ -21,6 +21,7 @@ use crate::host::lxc;
 use crate::host::memory::Memory;
 use crate::host::packages::{Supply, Use, Uses, WayToRoot};
 use crate::host::patience::{self, Deadline, Patience};
+use crate::host::seccomp;
 use crate::host::shell::Command;
 use crate::host::sudo::Sudo;
 
@@ -60,6 +61,8 @@ pub struct Facts {
     /// The container around the engine.
     pub surroundings: Option<Surroundings>,
     pub apparmor: Mediation,
+    /// Whether system calls of machines can be filtered.
+    pub has_seccomp: bool,
     /// Controllers of cgroup v2.
     pub unified_controllers: Vec<String>,
     /// Whether the kernel has these parts, as its files say; `None` where they say nothing.
@@ -186,6 +189,7 @@ impl Facts {
             cgroup_folders: cgroup_folders.collect(),
             surroundings: Surroundings::find(),
             apparmor: mediation,
+            has_seccomp: seccomp::is_supported(),
             parts: parts(&kernel_release),
             kernel_release,
             memory_total_bytes: memory.total_bytes,

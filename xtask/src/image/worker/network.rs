@@ -67,7 +67,7 @@ impl Network {
         argv.extend(words.map(str::to_owned));
         argv.extend(["--netns-type=path".to_owned(), namespace.path().display().to_string(), DEVICE.to_owned()]);
         let mut said = tempfile::tempfile().context("making a file for what slirp4netns says")?;
-        shell::spawn_bound(&argv, &[], said.try_clone()?, None).with_context(|| format!("starting {PROGRAM}"))?;
+        shell::spawn_bound(&argv, &[], said.try_clone()?, None, None).with_context(|| format!("starting {PROGRAM}"))?;
         let begun = Instant::now();
         while !namespace.inside(has_route)? {
             if begun.elapsed() > DEADLINE.scaled() {

@@ -27,6 +27,7 @@ run = [
 logs = ["/var/log/nginx/*.log"]
 environment = { LC_TIME = "C.UTF-8" }
 privileged = false
+allow = ["user_namespaces"]
 
 [pip]
 requirements = "requirements.txt"

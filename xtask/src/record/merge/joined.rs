@@ -96,6 +96,7 @@ impl Shards {
             layers: record.layers.clone(),
             packages: record.packages.clone(),
             privileged: record.privileged.clone(),
+            allowed: record.allowed.clone(),
             machine: record.machine.clone(),
             ids: record.ids,
         };
@@ -169,6 +170,7 @@ impl Shards {
             chaos_seed: same(&|record| record.chaos_seed),
             layers: records().flat_map(|record| record.layers.clone()).collect(),
             privileged,
+            allowed: records().flat_map(|record| record.allowed.clone()).collect(),
             counts: Counts::of(&cases),
             cases,
             compared_with: records().find_map(|record| record.compared_with.clone()),

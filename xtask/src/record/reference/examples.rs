@@ -51,6 +51,7 @@ fn of_the_run() -> Vec<Event> {
             layers: BTreeMap::from([(template(), "0123456789abcdef".into())]),
             packages: BTreeMap::from([(template(), vec!["nginx=1.22.1-9".into()])]),
             privileged: Vec::new(),
+            allowed: BTreeMap::from([(template(), vec!["user_namespaces".into()])]),
             machine: Some(Machine {
                 cpu_model: "AMD EPYC".into(),
                 cores: 2,

@@ -30,6 +30,8 @@ pub struct Template {
     pub layer: String,
     /// Its containers run as root of the host.
     pub privileged: bool,
+    /// Parts of the kernel that its containers may use although most may not.
+    pub allowed: Vec<String>,
     /// What was installed in it: name and version.
     pub packages: Vec<(String, String)>,
 }
@@ -57,6 +59,7 @@ pub fn environment(record: &RunRecord) -> Environment {
         name: name.clone(),
         layer: layer.clone(),
         privileged: record.privileged.contains(name),
+        allowed: record.allowed.get(name).cloned().unwrap_or_default(),
         packages: record.packages.get(name).map(|all| all.iter().map(|one| package(one)).collect()).unwrap_or_default(),
     });
     Environment {

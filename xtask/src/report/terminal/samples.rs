@@ -192,6 +192,7 @@ pub fn record() -> RunRecord {
         chaos_seed: Some(7),
         layers: std::collections::BTreeMap::new(),
         privileged: Vec::new(),
+        allowed: [].into(),
         counts: Counts::of(&cases),
         cases,
         compared_with: None,
