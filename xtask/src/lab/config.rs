@@ -112,7 +112,9 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Resu
         // The engine's own filter is on lxc-start already.
         config.set("lxc.seccomp.allow_nesting", "1")?;
     }
-    config.set("lxc.cap.drop", "sys_module mac_admin mac_override sys_time")?;
+    for (key, value) in confinement::lines(machine) {
+        config.set(key, &value)?;
+    }
     for (index, volume) in template.volumes.iter().enumerate() {
         config.bind(&places.volume(index), volume.path.trim_start_matches('/'))?;
     }

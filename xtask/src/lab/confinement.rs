@@ -1,4 +1,5 @@
-//! Confinement of a machine's programs: filters on their system calls. A privileged machine has none of these.
+//! Confinement of a machine's programs: filters on their system calls, capabilities that they never get, and files of the kernel that
+//! are hidden from them. A privileged machine has none of these.
 
 use std::fs;
 
@@ -7,6 +8,38 @@ use super::machine::Machine;
 use crate::host::port_lock;
 use crate::host::seccomp::{self, Filter, Occasion, Part};
 use crate::manifest::Allowance;
+
+/// Capabilities that no machine has, by LXC's names.
+const DROPPED_BY_ALL: &str = "sys_module mac_admin mac_override sys_time";
+
+/// Capabilities that only privileged machines have. In a user namespace most of them are worth nothing; programs that look for them, such
+/// as conditions of systemd's units, then leave things alone that would fail.
+const DROPPED: &str = "sys_rawio sys_pacct syslog wake_alarm block_suspend audit_control audit_read linux_immutable";
+
+/// Files of the kernel that tell of the host, and its other labs.
+const HIDDEN_FILES: [&str; 8] = [
+    "proc/config.gz",
+    "proc/kallsyms",
+    "proc/kcore",
+    "proc/key-users",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/timer_list",
+];
+
+/// Folders of the kernel that tell of the host.
+const HIDDEN_FOLDERS: [&str; 9] = [
+    "proc/acpi",
+    "proc/scsi",
+    "sys/devices/virtual/powercap",
+    "sys/firmware",
+    "sys/kernel/btf",
+    "sys/kernel/debug",
+    "sys/kernel/security",
+    "sys/kernel/slab",
+    "sys/kernel/tracing",
+];
 
 /// Lines that say what this host lacks for the isolation of machines, which run without it then.
 #[must_use]
@@ -27,6 +60,22 @@ pub fn parts(machine: &Machine) -> Option<Vec<Part>> {
 /// The filter of a program of LXC's or another one that enters a machine.
 pub fn entry_filter(machine: &Machine, occasion: Occasion) -> Option<Filter> {
     Filter::of(&parts(machine)?, occasion)
+}
+
+/// Lines of LXC's configuration but for the policy's: keys and values.
+pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("lxc.cap.drop", DROPPED_BY_ALL.to_owned())];
+    if machine.template.privileged {
+        return lines;
+    }
+    lines.push(("lxc.cap.drop", DROPPED.to_owned()));
+    let keys = machine.template.allow.contains(&Allowance::Keyring);
+    let files = HIDDEN_FILES.iter().filter(|file| !(keys && file.starts_with("proc/key")));
+    let entry = |words: [&str; 3]| ("lxc.mount.entry", words.concat());
+    lines.extend(files.map(|file| entry(["/dev/null ", file, " none bind,optional 0 0"])));
+    let empty = " tmpfs ro,nosuid,nodev,noexec,size=4k,nr_inodes=1,optional 0 0";
+    lines.extend(HIDDEN_FOLDERS.iter().map(|folder| entry(["none ", folder, empty])));
+    lines
 }
 
 fn part(allowance: Allowance) -> Part {

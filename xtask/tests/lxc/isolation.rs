@@ -187,6 +187,7 @@ fn a_machine_reaches_only_its_part_of_the_kernel_and_keeps_its_own_address() {
     let lab = Lab::up();
     every_program_is_filtered(&lab);
     calls_are_refused(&lab);
+    files_of_the_kernel_are_hidden(&lab);
     addresses_are_kept(&lab);
 }
 
@@ -203,6 +204,12 @@ fn every_program_is_filtered(lab: &Lab) {
     assert_eq!(own.split_whitespace().last(), Some("2"), "{own}");
     let control = lab.inside("control", status).text();
     assert!(control.contains("Seccomp:0"), "a privileged machine has no filter: {control}");
+    let capabilities = lab.inside("app", "grep ^CapBnd /proc/self/status").text();
+    let bounding = u64::from_str_radix(capabilities.split_whitespace().last().unwrap(), 16).unwrap();
+    // sys_module, sys_rawio, sys_pacct, sys_time, audit_control, mac_override, mac_admin, syslog, wake_alarm, block_suspend.
+    let dropped = [9_u32, 16, 17, 20, 25, 30, 32, 33, 34, 35, 36, 37];
+    assert!(dropped.iter().all(|number| bounding & (1 << number) == 0), "{capabilities}");
+    assert!(bounding & (1 << 21) != 0, "systemd needs sys_admin: {capabilities}");
 }
 
 fn calls_are_refused(lab: &Lab) {
@@ -253,6 +260,13 @@ fn calls_are_refused(lab: &Lab) {
     let passed: Vec<_> =
         by_name.iter().zip(free).filter(|((.., error, _), answer)| *answer != i64::from(-error)).collect();
     assert!(passed.len() >= 8, "{passed:?} of {}", calls.len());
+}
+
+fn files_of_the_kernel_are_hidden(lab: &Lab) {
+    let script = "for file in kallsyms keys timer_list config.gz; do cat /proc/$file 2>/dev/null | head -c 1; done; ls /sys/firmware \
+                  /sys/kernel/slab /sys/kernel/security /sys/kernel/debug 2>/dev/null | grep -v : | tr -d '\\n'";
+    assert_eq!(lab.inside("app", script).text(), "");
+    assert_eq!(lab.inside("control", "cat /proc/kallsyms | head -c 1").text().len(), 1, "the control sees it");
 }
 
 /// The attempts of `app` to get the connections of `db`, and how many of 12 came to `app`.
