@@ -31,6 +31,7 @@ use super::shown::ShownTrees;
 use super::signals::{Signals, Told};
 use super::slot::{LEDGER, Lock, Slot};
 use crate::error::HostCause;
+use crate::host::bounded_log::PipedLog;
 use crate::host::cgroup::Tree;
 use crate::host::marked::{self, Mark};
 use crate::host::netns::NetworkNamespace;
@@ -120,6 +121,7 @@ impl Prepared {
             networks: Vec::new(),
             shown: ShownTrees::default(),
             processes: BTreeMap::new(),
+            logs: Vec::new(),
             shared: Vec::new(),
             ending: None,
         };
@@ -183,6 +185,8 @@ struct GuardProcess {
     shown: ShownTrees,
     /// What it has started, by name: the last of each.
     processes: BTreeMap<String, Started>,
+    /// Their logs, as long as somebody can write to them.
+    logs: Vec<PipedLog>,
     shared: Vec<Flock<std::fs::File>>,
     ending: Option<Ending>,
 }
@@ -199,12 +203,19 @@ impl GuardProcess {
             self.links.retain(Link::is_alive);
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             fds.extend(self.links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
+            let of_logs = fds.len();
+            fds.extend(self.logs.iter().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)));
+            let of_door = fds.len();
             fds.extend(self.door.as_ref().map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
             match poll(&mut fds, self.timeout()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
             let ready: Vec<bool> = fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
+            // Before the signals: what a process wrote before its end is in its log when that is told.
+            if ready[of_logs..of_door].contains(&true) {
+                self.take_logs();
+            }
             if ready[0] {
                 self.take_signals();
             }
@@ -213,7 +224,7 @@ impl GuardProcess {
                     self.listen_to(place);
                 }
             }
-            if self.door.is_some() && ready.last() == Some(&true) {
+            if self.door.is_some() && ready.get(of_door) == Some(&true) {
                 self.let_in();
             }
             if self.owner.time_left().is_some_and(|left| left.is_zero()) {
@@ -249,8 +260,15 @@ impl GuardProcess {
         self.tell_of(reap());
     }
 
+    fn take_logs(&mut self) {
+        self.logs.retain_mut(PipedLog::take);
+    }
+
     /// Tells every engine which of the processes that one asked for have ended.
     fn tell_of(&mut self, ended: Vec<(i32, ProcessEnd)>) {
+        if !ended.is_empty() {
+            self.take_logs();
+        }
         for (pid, end) in ended {
             let running = |process: &&mut Started| process.pid == pid && process.end.is_none();
             if let Some(process) = self.processes.values_mut().find(running) {
@@ -411,14 +429,11 @@ impl GuardProcess {
         self.ledger.write(Undo::KillCgroup { name: self.slot.cgroup() })?;
         let join = Tree::named(&format!("{}/{}", self.slot.cgroup(), spawn.name)).make()?;
         crash_point::reach("made group", "");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&spawn.log)
-            .with_context(|| format!("opening {}", spawn.log.display()))?;
+        let (log, writer) = PipedLog::open(&spawn.log).with_context(|| format!("opening {}", spawn.log.display()))?;
         let filter = spawn.filtered.as_ref().and_then(|parts| Filter::of(parts, Occasion::Lxc));
-        let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, log, Some(&join), filter)
+        let pid = shell::spawn_bound(&spawn.argv, &spawn.environment, writer, Some(&join), filter)
             .with_context(|| format!("starting {} ({})", spawn.name, spawn.argv.join(" ")))?;
+        self.logs.push(log);
         crash_point::reach("spawned", "");
         self.processes.insert(spawn.name.clone(), Started { pid, end: None });
         Ok(Answer::Spawned { pid })
@@ -428,6 +443,8 @@ impl GuardProcess {
         let mut ended = Vec::new();
         let failures = self.ledger.undo_all(|| ended.extend(reap()));
         self.tell_of(ended);
+        self.take_logs();
+        self.logs.clear();
         self.processes.clear();
         self.networks.clear();
         self.shown.forget();

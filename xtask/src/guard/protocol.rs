@@ -168,7 +168,7 @@ pub struct Spawn {
     pub argv: Vec<String>,
     /// Its whole environment.
     pub environment: Vec<(String, String)>,
-    /// Takes stdout and stderr, appended.
+    /// Takes stdout and stderr, appended through a pipe; the newest bytes are kept.
     pub log: PathBuf,
     /// For the `lxc-start` of a machine whose system calls are filtered: the parts of the kernel that it may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ pub mod apparmor;
 pub mod archive;
 pub mod ballast;
 pub mod boot;
+pub mod bounded_log;
 pub mod budget;
 pub mod capture;
 pub mod cargo;

@@ -670,7 +670,7 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
     Ok(BoundProcess { child })
 }
 
-/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams appended to a log, and
+/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams in a log, and
 /// with a filter on its system calls, if there is one.
 /// The caller reaps it.
 ///
