@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,15 @@ use crate::error::Error;
 
 /// Bits that a file keeps on the host: a program out of a container gets nobody's rights.
 const MODE_ON_HOST: u32 = 0o777;
+
+/// Bytes that one copy out of a container may have; holes of sparse files count as they are long.
+pub const COPY_BYTES_MAX: u64 = 64 << 30;
+
+/// Files and folders that one copy out of a container may have.
+pub const COPY_FILES_MAX: u64 = 1_000_000;
+
+/// Bytes that are written or left as a hole at once.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// Bits that a file keeps on its way into a container.
 const MODE_INSIDE: u32 = 0o7777;
@@ -90,8 +99,8 @@ fn add(builder: &mut Builder<impl Write>, path: &Path, target: &Path, moved: &mu
 /// else writes there. Stops where `interrupted` says so.
 ///
 /// # Errors
-/// When the archive has anything else than it should: a path that leads out, or a second name at its top. When something
-/// cannot be written.
+/// When the archive has anything else than it should: a path that leads out, or a second name at its top. When it has more files or
+/// bytes than a copy may have. When something cannot be written.
 pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
     let mut unpacking = Unpacking { folder, name, moved: Moved::default(), links: Vec::new(), folders: Vec::new() };
     let mut archive = Archive::new(input);
@@ -99,7 +108,7 @@ pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn(
         ensure!(!interrupted(), Error::Interrupted);
         let mut entry = entry.context("reading the archive")?;
         let path = entry.path().context("reading the archive")?.into_owned();
-        unpacking.take(&mut entry, &path).with_context(|| format!("unpacking {}", path.display()))?;
+        unpacking.take(&mut entry, &path, interrupted).with_context(|| format!("unpacking {}", path.display()))?;
     }
     ensure!(
         unpacking.moved.files + unpacking.moved.folders > 0 || !unpacking.moved.left_out.is_empty(),
@@ -119,8 +128,19 @@ struct Unpacking<'a> {
 }
 
 impl Unpacking<'_> {
-    fn take(&mut self, entry: &mut Entry<'_, impl Read>, path: &Path) -> anyhow::Result<()> {
+    fn take(
+        &mut self,
+        entry: &mut Entry<'_, impl Read>,
+        path: &Path,
+        interrupted: &dyn Fn() -> bool,
+    ) -> anyhow::Result<()> {
         let target = self.place(path)?;
+        if self.moved.files + self.moved.folders >= COPY_FILES_MAX {
+            bail!(Error::Usage(format!(
+                "there are more than {COPY_FILES_MAX} files, the most that one copy out of a container takes\n\
+                 help: copy parts of it, or pack it in the container and copy the archive"
+            )));
+        }
         let mode = entry.header().mode()? & MODE_ON_HOST;
         match entry.header().entry_type() {
             EntryType::Directory => {
@@ -130,8 +150,10 @@ impl Unpacking<'_> {
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 self.make_parent(&target)?;
-                let mut file = File::create_new(&target)?;
-                self.moved.bytes += io::copy(entry, &mut file)?;
+                let room = COPY_BYTES_MAX.saturating_sub(self.moved.bytes);
+                ensure!(entry.size() <= room, too_large());
+                let file = File::create_new(&target)?;
+                self.moved.bytes += copy_with_holes(entry, &file, room, interrupted)?;
                 file.set_permissions(Permissions::from_mode(mode))?;
                 let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(entry.header().mtime().unwrap_or_default());
                 let _ = file.set_modified(modified); // a time beyond what the file system knows is no reason to fail
@@ -194,6 +216,39 @@ impl Unpacking<'_> {
     }
 }
 
+fn too_large() -> Error {
+    Error::Usage(format!(
+        "it has more than {} GiB, the most that one copy out of a container takes; holes count as they are long\n\
+         help: copy parts of it, or pack it in the container (`tar -cSf`) and copy the archive",
+        COPY_BYTES_MAX >> 30
+    ))
+}
+
+/// Writes a new file in which blocks of zeros are holes; returns its length.
+fn copy_with_holes(
+    from: &mut impl Read,
+    to: &File,
+    bytes_max: u64,
+    interrupted: &dyn Fn() -> bool,
+) -> anyhow::Result<u64> {
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    let mut length = 0;
+    loop {
+        ensure!(!interrupted(), Error::Interrupted);
+        block.clear();
+        from.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block)?;
+        if block.is_empty() {
+            to.set_len(length)?;
+            return Ok(length);
+        }
+        ensure!(block.len() as u64 <= bytes_max - length, too_large());
+        if block.iter().any(|byte| *byte != 0) {
+            to.write_all_at(&block, length)?;
+        }
+        length += block.len() as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +304,31 @@ mod tests {
         assert_eq!(fs::read_link(to.join("top/link")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(fs::read(to.join("top/closed/file")).unwrap(), b"x");
         assert!(unpack(archive.as_slice(), "top", &to, &|| true).unwrap_err().to_string().contains("interrupted"));
+    }
+
+    #[test]
+    fn zeros_take_no_room_and_a_huge_file_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = [vec![0; 40 << 20], b"end".to_vec(), vec![0; 5]].concat();
+        Made::new().entry(EntryType::Regular, "top", "", &content).unpack(folder.path()).unwrap();
+        let there = fs::metadata(folder.path().join("top")).unwrap();
+        assert_eq!(there.len(), content.len() as u64);
+        assert!(there.blocks() * 512 < 1 << 20, "{} blocks", there.blocks());
+        assert_eq!(fs::read(folder.path().join("top")).unwrap(), content);
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut header = Header::new_gnu();
+        header.set_path("top").unwrap();
+        header.set_mode(0o644);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let endless = header.as_bytes().chain(io::repeat(0));
+        let error = unpack(endless, "top", folder.path(), &|| false).unwrap_err();
+        assert!(format!("{error:#}").contains("it has more than 64 GiB, the most that one copy"), "{error:#}");
+        assert!(error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Usage(_)))));
+        let file = tempfile::tempfile().unwrap();
+        let error = copy_with_holes(&mut io::repeat(0), &file, 10 << 20, &|| false).unwrap_err();
+        assert!(error.to_string().contains("more than 64 GiB"), "whatever its header said: {error}");
     }
 
     #[test]
