@@ -29,6 +29,6 @@ pub use breakpoint::{Breakpoint, Stopped};
 pub use chaos::ChaosSpec;
 pub use ending::{init_status, machine_ended};
 pub use gate::Gate;
-pub use output::OutputFiles;
+pub use output::{OutputFiles, SCENARIO_LOG_BYTES_MAX};
 pub use scenario::{Ended, SessionSpec, run};
 pub use wanted::Repeats;

@@ -1,4 +1,5 @@
-//! What a scenario's program writes: kept byte by byte in `scenario.log`, and beside it when it came.
+//! Output of a scenario's program: kept byte by byte in `scenario.log`, with the times at which it came beside it. Of a long one the begin and
+//! the end are kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,8 +19,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Times closer together than this are one: a program that writes byte by byte does not fill the record with times.
 const TIME_APART_MS: f64 = 1.0;
 
-/// Bytes of its end that are kept in memory, for its last words.
-const END_BYTES: usize = 16 << 10;
+/// Times after which they are kept half as often, and half as often again after each further as many: a log is followed for days.
+const TIMES_BEFORE_THINNING: u64 = 100_000;
+
+/// Bytes of `scenario.log` from its begin; what follows is dropped but for its end.
+pub const SCENARIO_LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of the output's end that are kept in memory, for its last words and the end of a log that was cut.
+const END_BYTES: usize = 64 << 10;
 
 /// The files that it goes to.
 #[derive(Debug)]
@@ -45,10 +52,15 @@ impl Output {
         let end = Arc::<Mutex<VecDeque<u8>>>::default();
         let kept_end = Arc::clone(&end);
         std::thread::Builder::new().name("output".into()).spawn(move || {
-            if let Err(error) = copy(reader, &files, &kept_end, || milliseconds(recorder.elapsed())) {
-                let message = format!("what the scenario wrote could not be kept: {error}");
-                recorder.record(Event::Warning { message });
-            }
+            let message =
+                match copy(reader, &files, &kept_end, SCENARIO_LOG_BYTES_MAX, || milliseconds(recorder.elapsed())) {
+                    Ok(0) => None,
+                    Ok(lost_bytes) => Some(format!(
+                        "the scenario has written more than is kept: {lost_bytes} bytes are missing in scenario.log"
+                    )),
+                    Err(error) => Some(format!("what the scenario wrote could not be kept: {error}")),
+                };
+            message.into_iter().for_each(|message| recorder.record(Event::Warning { message }));
             drop(done);
         })?;
         Ok((Self { ended, end }, File::from(OwnedFd::from(writer))))
@@ -66,16 +78,18 @@ impl Output {
     }
 }
 
+/// Copies all of it; returns the number of bytes that are not kept.
 fn copy(
     mut from: PipeReader,
     files: &OutputFiles,
     end: &Mutex<VecDeque<u8>>,
+    bytes_max: u64,
     now_ms: impl Fn() -> f64,
-) -> std::io::Result<()> {
+) -> std::io::Result<u64> {
     let (mut log, mut times) = (&files.log, &files.times);
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut offset = 0;
-    let mut last_ms = f64::NEG_INFINITY;
+    let (mut offset, mut past_bound) = (0, 0_u64);
+    let (mut last_ms, mut times_kept) = (f64::NEG_INFINITY, 0);
     let mut failure = Ok(());
     loop {
         let count = match from.read(&mut buffer) {
@@ -83,7 +97,19 @@ fn copy(
             count => count?,
         };
         if count == 0 {
-            return failure;
+            failure?;
+            let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+            let surplus = end.len().saturating_sub(usize::try_from(past_bound).unwrap_or(usize::MAX));
+            let end = &end.make_contiguous()[surplus..];
+            let lost_bytes = past_bound - end.len() as u64;
+            if past_bound > 0 {
+                writeln!(times, "{offset} {}", now_ms())?;
+                if lost_bytes > 0 {
+                    writeln!(log, "\n[{lost_bytes} bytes are not kept here]")?;
+                }
+                log.write_all(end)?;
+            }
+            return Ok(lost_bytes);
         }
         {
             let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,17 +118,27 @@ fn copy(
             end.drain(..surplus);
         }
         // A full disk must not stop the scenario: it is read on.
-        if failure.is_ok() {
+        let room = usize::try_from(bytes_max.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let kept = &buffer[..room.min(count)];
+        if failure.is_ok() && !kept.is_empty() {
             let at_ms = now_ms();
-            let is_apart = at_ms - last_ms >= TIME_APART_MS;
+            let is_apart = at_ms - last_ms >= time_apart_ms(times_kept);
             let mut time = || if is_apart { writeln!(times, "{offset} {at_ms}") } else { Ok(()) };
-            failure = time().and_then(|()| log.write_all(&buffer[..count]));
+            failure = time().and_then(|()| log.write_all(kept));
             if is_apart {
                 last_ms = at_ms;
+                times_kept += 1;
             }
         }
-        offset += count as u64;
+        offset += kept.len() as u64;
+        past_bound += (count - kept.len()) as u64;
     }
+}
+
+/// Distance of two times after so many of them.
+fn time_apart_ms(times: u64) -> f64 {
+    let doublings = i32::try_from(times / TIMES_BEFORE_THINNING).unwrap_or(i32::MAX);
+    TIME_APART_MS * 2_f64.powi(doublings)
 }
 
 #[cfg(test)]
@@ -134,7 +170,7 @@ mod tests {
             at_ms
         };
         let end = Mutex::default();
-        copy(reader, &files, &end, now_ms).unwrap();
+        assert_eq!(copy(reader, &files, &end, SCENARIO_LOG_BYTES_MAX, now_ms).unwrap(), 0);
         assert_eq!(end.lock().unwrap().make_contiguous(), b"one\n\xff\x1b[1m\0two\nend");
         let text = |mut file: &File| {
             let mut bytes = Vec::new();
@@ -144,6 +180,41 @@ mod tests {
         };
         assert_eq!(text(&files.log), b"one\n\xff\x1b[1m\0two\nend");
         assert_eq!(String::from_utf8(text(&files.times)).unwrap(), "0 10\n10 12.25\n14 400\n");
+    }
+
+    #[test]
+    fn of_a_long_output_the_begin_and_the_end_are_kept_and_it_says_so() {
+        let kept = |written: usize, bytes_max: u64| {
+            let files = OutputFiles { log: tempfile::tempfile().unwrap(), times: tempfile::tempfile().unwrap() };
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let text: Vec<u8> = (0..written).map(|place| b'a' + u8::try_from(place % 26).unwrap()).collect();
+            let writing = std::thread::spawn({
+                let text = text.clone();
+                move || writer.write_all(&text).unwrap()
+            });
+            let lost = copy(reader, &files, &Mutex::default(), bytes_max, || 1.0).unwrap();
+            writing.join().unwrap();
+            let mut log = Vec::new();
+            (&files.log).seek(SeekFrom::Start(0)).unwrap();
+            (&files.log).read_to_end(&mut log).unwrap();
+            (lost, log, text)
+        };
+        let (lost, log, text) = kept(1_000_000, 300_000);
+        assert_eq!(lost, 700_000 - END_BYTES as u64);
+        let said = format!("\n[{lost} bytes are not kept here]\n");
+        assert_eq!(log, [&text[..300_000], said.as_bytes(), &text[1_000_000 - END_BYTES..]].concat());
+        let (lost, log, text) = kept(1000, 300);
+        assert_eq!((lost, log), (0, text), "the end that is in memory closes the gap");
+    }
+
+    #[test]
+    fn times_of_a_log_that_is_written_for_days_are_few() {
+        let (mut times, mut passed_ms) = (0, 0.0);
+        while passed_ms < 7.0 * 24.0 * 3600.0 * 1000.0 {
+            passed_ms += time_apart_ms(times);
+            times += 1;
+        }
+        assert!(times < 1_400_000, "{times}");
     }
 
     #[test]
