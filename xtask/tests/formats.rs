@@ -92,6 +92,7 @@ fn events() -> Vec<Stamped> {
         duration_ms,
         timed_out: false,
         location: Some(hostile()),
+        not_kept_bytes: 0,
     };
     let fault = |evidence: &str, duration_ms: f64| FaultObserved {
         case: case(),

@@ -409,7 +409,7 @@ impl Effect for Clock {
             );
             return Err(usage(message));
         }
-        let library = std::fs::read_to_string(found.stdout.path()).context("reading a program's output")?;
+        let library = found.stdout.text().context("reading a program's output")?;
         self.library = library.trim().to_owned();
         let pid = self.process(site)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
         if self.has_library(site, pid)? {

@@ -248,7 +248,7 @@ impl Site<'_> {
         if let Some(failure) = output.failure() {
             bail!("`{}` in {} {failure}", argv.join(" "), self.name());
         }
-        std::fs::read(output.stdout.path()).context("reading a program's output")
+        output.stdout.bytes().context("reading a program's output")
     }
 
     /// Writes undo steps to the ledger, before the thing is done.

@@ -33,9 +33,7 @@ impl Unit {
         loop {
             let output = site.exec(&argv)?;
             let Some(why) = output.failure() else {
-                return Ok(Self::parse(
-                    &std::fs::read_to_string(output.stdout.path()).context("reading a program's output")?,
-                ));
+                return Ok(Self::parse(&output.stdout.text().context("reading a program's output")?));
             };
             if output.timed_out || !why.contains(NO_ANSWER) || began.elapsed() >= ANSWER_DEADLINE.scaled() {
                 bail!("`{}` in {} {why}", argv.join(" "), site.name());

@@ -155,6 +155,14 @@ impl Invoker {
         self.act(|| read_regular(path)).with_context(|| format!("reading {} as {}", path.display(), self.name))
     }
 
+    /// Opens a regular file with the user's rights; returns its length too.
+    ///
+    /// # Errors
+    /// As [`Invoker::read`], whatever the length.
+    pub fn open(&self, path: &Path) -> anyhow::Result<(File, u64)> {
+        self.act(|| open_regular(path)).with_context(|| format!("reading {} as {}", path.display(), self.name))
+    }
+
     /// Reads the end of a regular file with the user's rights, at most so many bytes.
     ///
     /// # Errors

@@ -16,8 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// The longest record that the kernel writes, in bytes.
 const RECORD_BYTES_MAX: usize = 8192;
 
-/// So many messages are kept of those that a watch sees.
-const WATCHED_MAX: usize = 10_000;
+/// Messages of the kernel that are kept of an attempt, from its begin.
+pub const WATCHED_MAX: usize = 10_000;
 
 /// One of the kernel's messages.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,6 +44,7 @@ pub mod patience;
 pub mod pcap;
 pub mod port_lock;
 pub mod process;
+pub mod program_output;
 pub mod receive_buffer;
 pub mod rooted;
 pub mod seccomp;

@@ -1,12 +1,16 @@
 //! A container's LXC configuration, as text.
 
 use super::confinement;
+use super::logs::CONSOLE;
 use super::machine::Machine;
 use crate::guard::Slot;
 use crate::host::apparmor::{self, Confinement};
 use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
 use crate::host::{cgroup, lxc};
 use crate::manifest::Init;
+
+/// Bytes of a console's log on the host before it begins anew; as many of the earlier ones stay beside it.
+pub const CONSOLE_BYTES_MAX: u64 = 8 << 20;
 
 /// Where the parts of one container lie on the host, below the slot's folder.
 #[derive(Debug, Clone)]
@@ -137,7 +141,10 @@ pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Resu
     for (name, value) in &template.environment {
         config.set_variable(name, value)?;
     }
-    config.set_path("lxc.console.logfile", &machine.log_dir().join("console.log"))?;
+    config.set_path("lxc.console.logfile", &machine.log_dir().join(CONSOLE))?;
+    // A full one becomes `console.log.1`, so that the newest bytes are there whatever a machine prints.
+    config.set("lxc.console.size", &CONSOLE_BYTES_MAX.to_string())?;
+    config.set("lxc.console.rotate", "1")?;
     match &host.confinement {
         Confinement::None => {}
         Confinement::Inherited => config.set("lxc.apparmor.profile", "unchanged")?,

@@ -140,9 +140,7 @@ impl Container {
         let argv = words.iter().map(|word| (*word).to_owned()).collect();
         let deadline: Duration = LOOK_DEADLINE.scaled();
         let request = ExecRequest { argv, deadline, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
-        let output = self.exec(&request).ok()?;
-        let bytes = std::fs::read(output.stdout.path()).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        self.exec(&request).ok()?.stdout.text().ok()
     }
 }
 

@@ -2,22 +2,22 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tempfile::NamedTempFile;
 
 use super::confinement::entry_filter;
 use super::container::Container;
+use super::log_folder;
 use super::machine::Machine;
 use super::ssh::Passwd;
 use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 use crate::host::process::{Running, kill_marked};
+use crate::host::program_output::{KeptPart, KeptStream, OUTPUT_BYTES_MAX, ProgramOutput};
 use crate::host::rooted;
 use crate::host::seccomp::Occasion;
 use crate::host::shell::{Command, Output};
@@ -37,6 +37,9 @@ const KILLED: i32 = 128;
 /// The variable by which the processes of one exec are told from all others.
 pub(super) const MARK_VARIABLE: &str = "E2E_EXEC";
 
+/// Bytes of the end of each stream that a message has.
+const END_BYTES: u64 = 2000;
+
 const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What to run.
@@ -52,8 +55,10 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// Past this it is killed with its children.
     pub deadline: Duration,
-    /// Where its streams are kept while it runs, and for good where they are large.
+    /// The folder for streams that are too long for memory.
     pub streams_dir: PathBuf,
+    /// The part of its streams that is kept; the rest is read and dropped.
+    pub kept: KeptPart,
 }
 
 /// How it ended.
@@ -69,10 +74,10 @@ pub struct ExecOutput {
     pub was_running: bool,
     /// The deadline that it had.
     pub deadline: Duration,
-    /// What it wrote to stdout; removed when dropped unless kept.
-    pub stdout: NamedTempFile,
-    /// What it wrote to stderr; removed when dropped unless kept.
-    pub stderr: NamedTempFile,
+    /// What it wrote to stdout, up to the bound.
+    pub stdout: KeptStream,
+    /// What it wrote to stderr, up to the bound.
+    pub stderr: KeptStream,
 }
 
 impl ExecOutput {
@@ -93,13 +98,16 @@ impl ExecOutput {
     /// The end of both streams as text, for messages.
     #[must_use]
     pub fn tail(&self) -> String {
-        let read = |file: &NamedTempFile| tail_of(file.path(), 2000);
-        [read(&self.stdout), read(&self.stderr)]
-            .iter()
-            .filter(|text| !text.is_empty())
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lost_bytes = self.lost_bytes();
+        let lost = (lost_bytes > 0).then(|| format!("[{lost_bytes} bytes of its output are not kept]"));
+        let ends = [self.stdout.end(END_BYTES), self.stderr.end(END_BYTES)];
+        ends.into_iter().chain(lost).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Bytes of both streams past the bound, which were dropped.
+    #[must_use]
+    pub fn lost_bytes(&self) -> u64 {
+        self.stdout.lost_bytes() + self.stderr.lost_bytes()
     }
 }
 
@@ -148,18 +156,20 @@ impl Container {
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
         let command = command.clock(Arc::clone(self.clock())).kill_when(self.lost_at_a_start(&mark, &was_seen));
         let run = || -> anyhow::Result<_> {
-            let stream = || stream_file(&request.streams_dir, owner);
-            let (stdout, stderr) = (stream()?, stream()?);
-            let ended = command.output_to_files(stdout.reopen()?, stderr.reopen()?)?;
-            Ok((stdout, stderr, ended))
+            let (output, stdout, stderr) = ProgramOutput::start(request.kept, &request.streams_dir, owner)?;
+            let ended = command.output_to_files(stdout, stderr)?;
+            if ended.timed_out {
+                return Ok((None, Some(output), ended)); // until it is killed it may write
+            }
+            Ok((Some(output.end()?), None, ended))
         };
-        let (mut stdout, mut stderr, mut ended) = run()?;
+        let (mut kept, mut output, mut ended) = run()?;
         for _ in 1..ATTACH_TRIES {
-            let has_begun = || !lxc::has_not_begun(&tail_of(stderr.path(), 2000));
-            if ended.timed_out || ended.status == 0 || self.outage().is_some() || has_begun() {
+            let has_begun = kept.as_ref().is_none_or(|[_, stderr]| !lxc::has_not_begun(&stderr.end(END_BYTES)));
+            if ended.timed_out || ended.status == 0 || self.outage().is_some() || has_begun {
                 break;
             }
-            (stdout, stderr, ended) = run()?;
+            (kept, output, ended) = run()?;
         }
         let was_running = ended.timed_out && was_seen.load(Ordering::Relaxed);
         if ended.timed_out {
@@ -172,6 +182,7 @@ impl Container {
             }
             killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
+            log_folder::cut_attach_log(&self.machine().log_dir());
             if self.is_claimed() {
                 self.notice_end(); // the fault's outage begins with it
             }
@@ -184,6 +195,10 @@ impl Container {
             return Err(outage.into());
         }
         let Output { status, duration, timed_out, .. } = ended;
+        let [stdout, stderr] = match (kept, output) {
+            (Some(kept), _) => kept,
+            (None, output) => output.map_or_else(|| Ok(Default::default()), ProgramOutput::end)?,
+        };
         Ok(ExecOutput { status, duration, timed_out, was_running, deadline: request.deadline, stdout, stderr })
     }
 
@@ -283,12 +298,18 @@ impl Container {
     /// Reads a file; the content is on the answer's stdout.
     ///
     /// # Errors
-    /// When it cannot be read; the message has what the container said.
+    /// When it cannot be read (the message has what the container said), or is larger than what is kept of a stream.
     pub fn get(&self, path: &str, request: ExecRequest) -> anyhow::Result<ExecOutput> {
-        let argv = ["cat", "--", path].map(String::from).to_vec();
+        // One byte more, by which a larger file is known: a sparse one of a terabyte is not read to its end.
+        let bytes = (OUTPUT_BYTES_MAX + 1).to_string();
+        let argv = ["head", "-c", &bytes, "--", path].map(String::from).to_vec();
         let output = self.exec(&ExecRequest { argv, ..request })?;
         if let Some(failure) = output.failure() {
             bail!("reading {path} in {} {failure}", self.machine().name);
+        }
+        if output.stdout.lost_bytes() > 0 {
+            let most = OUTPUT_BYTES_MAX >> 20;
+            bail!("reading {path} in {}: it is larger than {most} MiB, the most that `get` reads", self.machine().name);
         }
         Ok(output)
     }
@@ -317,13 +338,4 @@ pub(super) fn environment_of(
     environment.extend(machine.template.environment.iter().cloned());
     environment.extend(more.iter().cloned());
     environment
-}
-
-/// A stream's file belongs to the user inside, so that a program may open /dev/stdout again.
-fn stream_file(dir: &Path, owner: (u32, u32)) -> anyhow::Result<NamedTempFile> {
-    let file = NamedTempFile::with_prefix_in(".stream-", dir)
-        .with_context(|| format!("making a file in {}", dir.display()))?;
-    fchown(&file, Some(owner.0), Some(owner.1))
-        .with_context(|| format!("giving {} its owner", file.path().display()))?;
-    Ok(file)
 }

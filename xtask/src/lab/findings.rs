@@ -187,7 +187,7 @@ fn units(container: &Container, streams_dir: &Path) -> Vec<Finding> {
     let argv = words.map(str::to_owned).to_vec();
     let streams_dir = streams_dir.to_owned();
     let request = ExecRequest { argv, deadline: LOOK_DEADLINE.scaled(), streams_dir, ..ExecRequest::default() };
-    let text = container.exec(&request).ok().and_then(|output| std::fs::read_to_string(output.stdout.path()).ok());
+    let text = container.exec(&request).ok().and_then(|output| output.stdout.text().ok());
     // systemd's clock is the host's: its machine has no time of its own.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     units_in(&text.unwrap_or_default(), &container.machine().name, now)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -71,6 +71,8 @@ pub struct LiveLogs {
     /// Of the files that its template names, in the container.
     patterns: Vec<String>,
     offsets: BTreeMap<String, u64>,
+    /// Of the files on the host that were read: a console's log that is full gives its name to a new file.
+    inodes: BTreeMap<String, u64>,
     cursor: Option<String>,
 }
 
@@ -78,7 +80,7 @@ impl LiveLogs {
     /// Nothing is read yet.
     #[must_use]
     pub fn new(machine: LiveMachine, patterns: Vec<String>) -> Self {
-        Self { machine, patterns, offsets: BTreeMap::new(), cursor: None }
+        Self { machine, patterns, offsets: BTreeMap::new(), inodes: BTreeMap::new(), cursor: None }
     }
 
     /// Adds what has come since the last time to the logs on the host: LXC's and the console's.
@@ -89,7 +91,8 @@ impl LiveLogs {
         for name in OF_HOST {
             let path = lxc::log_dir(&self.machine.host_name).join(name);
             let offset = self.offsets.entry(name.to_owned()).or_default();
-            let bytes = grown(&path, offset).with_context(|| format!("reading {}", path.display()))?;
+            let inode = self.inodes.entry(name.to_owned()).or_default();
+            let bytes = grown(&path, offset, inode).with_context(|| format!("reading {}", path.display()))?;
             if !bytes.is_empty() {
                 pieces.push(LogPiece::File { source: name.to_owned(), bytes });
             }
@@ -172,14 +175,16 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// What a file has got behind the offset, which moves to its end. One that has become shorter is read anew.
-fn grown(path: &Path, offset: &mut u64) -> std::io::Result<Vec<u8>> {
+/// What a file has got behind the offset, which moves to its end. One that has become shorter, or is another one, is read anew.
+fn grown(path: &Path, offset: &mut u64, inode: &mut u64) -> std::io::Result<Vec<u8>> {
     let mut file = match File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file?,
     };
-    let size = file.metadata()?.len();
-    let from = if *offset > size { 0 } else { *offset };
+    let metadata = file.metadata()?;
+    let size = metadata.len();
+    let is_other = std::mem::replace(inode, metadata.ino()) != metadata.ino();
+    let from = if is_other || *offset > size { 0 } else { *offset };
     file.seek(SeekFrom::Start(from.max(size.saturating_sub(BYTES_MAX))))?;
     let mut bytes = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut bytes)?;
@@ -234,15 +239,18 @@ mod tests {
     fn a_file_is_read_on_from_where_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
-        let mut offset = 0;
-        assert_eq!(grown(&path, &mut offset).unwrap(), b"");
+        let (mut offset, mut inode) = (0, 0);
+        assert_eq!(grown(&path, &mut offset, &mut inode).unwrap(), b"");
         std::fs::write(&path, "one\n").unwrap();
-        assert_eq!(grown(&path, &mut offset).unwrap(), b"one\n");
-        assert_eq!(grown(&path, &mut offset).unwrap(), b"");
+        assert_eq!(grown(&path, &mut offset, &mut inode).unwrap(), b"one\n");
+        assert_eq!(grown(&path, &mut offset, &mut inode).unwrap(), b"");
         std::fs::write(&path, "one\ntwo\n").unwrap();
-        assert_eq!(grown(&path, &mut offset).unwrap(), b"two\n");
+        assert_eq!(grown(&path, &mut offset, &mut inode).unwrap(), b"two\n");
         std::fs::write(&path, "new\n").unwrap();
-        assert_eq!(grown(&path, &mut offset).unwrap(), b"new\n", "it was begun anew");
+        assert_eq!(grown(&path, &mut offset, &mut inode).unwrap(), b"new\n", "it was begun anew");
+        std::fs::rename(&path, folder.path().join("x.log.1")).unwrap();
+        std::fs::write(&path, "another, longer\n").unwrap();
+        assert_eq!(grown(&path, &mut offset, &mut inode).unwrap(), b"another, longer\n", "it is another file");
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::host::patience::Deadline;
 /// The name that [`crate::host::lxc::Attach`] gives its log.
 const ATTACH_LOG: &str = "attach.log";
 
+/// Bytes of that log past which it begins anew: LXC writes some hundred for each program that it cannot execute.
+pub const ATTACH_LOG_BYTES_MAX: u64 = 1 << 20;
+
 /// How long programs on their way into a container that is gone may make its folder anew.
 const RENEW_DEADLINE: Deadline = Deadline::from_secs(5);
 
@@ -40,6 +43,15 @@ pub fn renew(folder: &Path, slot: &str) -> anyhow::Result<()> {
             Err(error) if is_of_company(&error) && begun.elapsed() < RENEW_DEADLINE.scaled() => {}
             made => return made,
         }
+    }
+}
+
+/// Begins the log of LXC's programs in a container anew where it has become too long. Nobody reads it but people who look for why one
+/// of them failed.
+pub fn cut_attach_log(folder: &Path) {
+    let log = folder.join(ATTACH_LOG);
+    if fs::symlink_metadata(&log).is_ok_and(|it| it.is_file() && it.len() > ATTACH_LOG_BYTES_MAX) {
+        let _ = fs::File::options().write(true).open(&log).and_then(|log| log.set_len(0)); // LXC appends to it
     }
 }
 
@@ -204,6 +216,19 @@ mod tests {
             assert_eq!(remove_all(home.path(), Chosen::All, &[]).unwrap(), 0);
             assert_eq!(names(home.path()), [""; 0]);
         }
+    }
+
+    #[test]
+    fn the_log_of_programs_that_fail_begins_anew_when_it_is_long() {
+        let (_home, folder) = home();
+        let size = || folder.join(ATTACH_LOG).metadata().unwrap().len();
+        remains(&folder, LINE);
+        cut_attach_log(&folder);
+        assert_eq!(size(), LINE.len() as u64);
+        fs::write(folder.join(ATTACH_LOG), LINE.repeat(20_000)).unwrap();
+        assert!(size() > ATTACH_LOG_BYTES_MAX);
+        cut_attach_log(&folder);
+        assert_eq!(size(), 0);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::container::Container;
 use super::exec::ExecRequest;
 use super::screen::last_screen;
 use crate::host::patience::Deadline;
+use crate::host::program_output::KeptPart;
 use crate::manifest::Init;
 
 /// Lists the files that the patterns in its arguments match, each ended by a zero byte. Without separators of words, a shell
@@ -19,13 +20,22 @@ pub const LIST: &str =
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// How much of one file is kept, from its end, in bytes.
-const BYTES_MAX: u64 = 8 << 20;
+pub const LOG_BYTES_MAX: u64 = 8 << 20;
+
+/// Files of the patterns of a template that are kept.
+pub const LOG_FILES_MAX: usize = 200;
+
+/// Bytes that these files of one container may come to.
+pub const LOG_FILES_BYTES_MAX: u64 = 128 << 20;
 
 /// Lines of a journal that are kept, from its end.
 const LINES_MAX: usize = 20_000;
 
 /// What a container's console has printed.
-const CONSOLE: &str = "console.log";
+pub(super) const CONSOLE: &str = "console.log";
+
+/// The bytes before those, where it was full: LXC's name for it.
+const CONSOLE_BEFORE: &str = "console.log.1";
 
 /// The last screen of it, as a terminal of 80 columns and 25 lines shows it.
 const SCREEN: &str = "screen.txt";
@@ -50,8 +60,12 @@ impl Container {
         let mut found = Vec::new();
         for name in ["lxc.log", CONSOLE, "start.log"] {
             let path = self.machine().log_dir().join(name);
-            if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-                let content = File::open(&path).and_then(|file| end_of(&file));
+            let before = if name == CONSOLE { path.with_file_name(CONSOLE_BEFORE) } else { PathBuf::new() };
+            let has_bytes = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+            if has_bytes(&path) || has_bytes(&before) {
+                // How often it was full is not known: once, or its begin is lost.
+                let was_full = has_bytes(&before);
+                let content = end_of_files(&[before, path.clone()], was_full);
                 let content = content.map_err(|error| format!("reading {}: {error}", path.display()));
                 let shown = content.as_ref().ok().filter(|_| name == CONSOLE).and_then(|bytes| last_screen(bytes));
                 found.push(CollectedLog { name: name.into(), content });
@@ -71,19 +85,29 @@ impl Container {
                 found.push(last_lines(part));
             }
         }
+        let (mut files, mut bytes_left, mut left_out) = (0, LOG_FILES_BYTES_MAX, Vec::new());
         for pattern in &template.logs {
             let listed = self.log_by_exec(pattern, &["/bin/sh", "-c", LIST, "list", pattern], streams_dir);
             match listed.content {
                 Ok(names) => {
                     for path in listed_in(&names) {
-                        let bytes = (BYTES_MAX + 1).to_string(); // one more, by which a longer one is known
+                        if files == LOG_FILES_MAX || bytes_left == 0 {
+                            left_out.push(path);
+                            continue;
+                        }
+                        let bytes = (LOG_BYTES_MAX + 1).to_string(); // one more, by which a longer one is known
                         let name = path.trim_start_matches('/').replace('/', "-");
-                        found.push(self.log_by_exec(&name, &["tail", "-c", &bytes, &path], streams_dir));
+                        let log = self.log_by_exec(&name, &["tail", "-c", &bytes, &path], streams_dir);
+                        files += 1;
+                        bytes_left =
+                            bytes_left.saturating_sub(log.content.as_ref().map_or(0, |bytes| bytes.len() as u64));
+                        found.push(log);
                     }
                 }
                 Err(_) => found.push(CollectedLog { name: "collect.log".into(), content: listed.content }),
             }
         }
+        found.extend(told_of(&left_out));
         found
     }
 
@@ -93,10 +117,11 @@ impl Container {
             argv,
             deadline: DEADLINE.scaled(),
             streams_dir: streams_dir.to_owned(),
+            kept: KeptPart::Last(usize::try_from(LOG_BYTES_MAX).unwrap_or(usize::MAX)),
             ..ExecRequest::default()
         };
         let content = self.exec(&request).and_then(|output| match output.failure() {
-            None => Ok(end_of(output.stdout.as_file())?),
+            None => Ok(with_begin_told(output.stdout.bytes()?, output.stdout.lost_bytes() > 0)),
             Some(failure) => anyhow::bail!("`{}` {failure}", request.argv.join(" ")),
         });
         CollectedLog { name: name.to_owned(), content: content.map_err(|error| format!("{error:#}")) }
@@ -109,16 +134,42 @@ pub fn listed_in(answer: &[u8]) -> Vec<String> {
     paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect()
 }
 
-/// The last bytes of a file, whatever its length, with a line that says so where it is longer: a console's log may fill a disk.
-fn end_of(mut file: &File) -> std::io::Result<Vec<u8>> {
-    let left_out = file.metadata()?.len().saturating_sub(BYTES_MAX);
-    let mut bytes = Vec::new();
-    if left_out > 0 {
-        bytes.extend_from_slice(format!("[only the last {} MiB of this log are kept]\n", BYTES_MAX >> 20).as_bytes());
+/// A file that names the logs that are left out, where there are any.
+fn told_of(left_out: &[String]) -> Option<CollectedLog> {
+    const NAMES_MAX: usize = 20;
+    let names = left_out.iter().take(NAMES_MAX).map(|path| format!("  {path}\n")).collect::<String>();
+    let more = if left_out.len() > NAMES_MAX { "  ...\n" } else { "" };
+    let text = format!(
+        "[{} logs are not kept: of one machine {LOG_FILES_MAX} files of {} MiB together are]\n{names}{more}",
+        left_out.len(),
+        LOG_FILES_BYTES_MAX >> 20
+    );
+    (!left_out.is_empty()).then(|| CollectedLog { name: "left-out.log".into(), content: Ok(text.into_bytes()) })
+}
+
+/// The last bytes of a log that goes on from one file to the next, whatever its length. Files that are not there are passed over.
+fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>> {
+    let mut end = Vec::new();
+    for path in paths {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        let left_out = file.metadata()?.len().saturating_sub(LOG_BYTES_MAX);
+        is_cut |= left_out > 0;
+        file.seek(SeekFrom::Start(left_out))?;
+        file.take(LOG_BYTES_MAX).read_to_end(&mut end)?;
     }
-    file.seek(SeekFrom::Start(left_out))?;
-    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let surplus = end.len().saturating_sub(usize::try_from(LOG_BYTES_MAX).unwrap_or(usize::MAX));
+    Ok(with_begin_told(end.split_off(surplus), is_cut || surplus > 0))
+}
+
+/// A log with a line before it that says so where its begin is missing.
+fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
+    if !is_cut {
+        return bytes;
+    }
+    [format!("[only the last {} MiB of this log are kept]\n", LOG_BYTES_MAX >> 20).as_bytes(), &bytes].concat()
 }
 
 /// The last lines of a journal, with a line that says so where it is longer.
@@ -145,17 +196,35 @@ mod tests {
 
     #[test]
     fn of_a_long_log_the_end_is_kept_and_it_says_so() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.set_len(3 * BYTES_MAX).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (long, short, missing) =
+            (folder.path().join("long"), folder.path().join("short"), folder.path().join("missing"));
+        let mut file = File::create(&long).unwrap();
+        file.set_len(3 * LOG_BYTES_MAX).unwrap();
         file.seek(SeekFrom::End(0)).unwrap();
         file.write_all(b"last words").unwrap();
-        let kept = end_of(&file).unwrap();
+        std::fs::write(&short, ", and more").unwrap();
         let said = b"[only the last 8 MiB of this log are kept]\n";
-        assert_eq!(kept.len() as u64, BYTES_MAX + said.len() as u64);
-        assert!(kept.starts_with(said) && kept.ends_with(b"last words"));
-        let mut short = tempfile::tempfile().unwrap();
-        short.write_all(b"short").unwrap();
-        assert_eq!(end_of(&short).unwrap(), b"short");
+        for (paths, end) in
+            [(vec![long.clone()], "last words"), (vec![missing.clone(), long, short.clone()], "last words, and more")]
+        {
+            let kept = end_of_files(&paths, false).unwrap();
+            assert_eq!(kept.len() as u64, LOG_BYTES_MAX + said.len() as u64);
+            assert!(kept.starts_with(said) && kept.ends_with(end.as_bytes()));
+        }
+        assert_eq!(end_of_files(&[missing.clone(), short.clone()], false).unwrap(), b", and more");
+        assert_eq!(end_of_files(&[missing, short], true).unwrap(), [said, &b", and more"[..]].concat());
+    }
+
+    #[test]
+    fn logs_that_are_left_out_are_named() {
+        assert_eq!(told_of(&[]), None);
+        let many: Vec<String> = (0..5000).map(|number| format!("/var/log/{number}.log")).collect();
+        let text = String::from_utf8(told_of(&many).unwrap().content.unwrap()).unwrap();
+        assert!(text.starts_with(
+            "[5000 logs are not kept: of one machine 200 files of 128 MiB together are]\n  /var/log/0.log\n"
+        ));
+        assert!(text.ends_with("/var/log/19.log\n  ...\n"), "{text}");
     }
 
     #[test]

@@ -14,6 +14,12 @@ use crate::program;
 /// The bridge that joins a lab's containers, in its namespace.
 pub const BRIDGE: &str = "br0";
 
+/// Bytes of `lxc.log` past which a start of a machine that was up before cuts it: LXC writes some 6,500 at each.
+pub const LXC_LOG_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of it that are then kept, from its end.
+const LXC_LOG_BYTES_KEPT: u64 = 1 << 20;
+
 /// Lines for `ip -batch` that make the bridge. It knows the machines' hardware addresses from the start: a question for
 /// one that is not up yet would be repeated only after a second.
 pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
@@ -58,6 +64,12 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
          set -e\n\
          if [ -e {pid} ]; then # not the first start: the port may still be there\n\
          {nsenter} --net={namespace} {ip} link delete {port} 2>/dev/null || true\n\
+         if [ \"$({wc} -c < {log})\" -gt {log_bytes_max} ]; then # lxc-start writes nothing until this script has ended\n\
+         {tail} -c {log_bytes_kept} {log} > {log}.cut\n\
+         echo '[cut] INFO earlier lines of this log are not kept' > {log}\n\
+         {tail} -c {log_bytes_kept} {log}.cut >> {log}\n\
+         {rm} {log}.cut\n\
+         fi\n\
          fi\n\
          echo \"$LXC_PID\" > {pid}\n\
          echo >> {starts}\n\
@@ -77,6 +89,12 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
         namespace = ShellWord::path(namespace)?,
         nsenter = tool("nsenter")?,
         ip = tool("ip")?,
+        log = ShellWord::path(&machine.log_dir().join("lxc.log"))?,
+        log_bytes_max = LXC_LOG_BYTES_MAX,
+        log_bytes_kept = LXC_LOG_BYTES_KEPT,
+        wc = tool("wc")?,
+        tail = tool("tail")?,
+        rm = tool("rm")?,
         port = machine.port(),
         bridge = BRIDGE,
         mac = machine.mac(),

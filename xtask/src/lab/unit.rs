@@ -138,9 +138,9 @@ impl Container {
         let request =
             ExecRequest { argv, deadline: bound, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
         let output = self.answer_of(&request)?;
-        let bytes = std::fs::read(output.stdout.path());
-        let bytes = bytes.map_err(|error| ProbeAnswer::NotLooked(format!("reading a program's output: {error}")))?;
-        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+        let text = output.stdout.text();
+        let text = text.map_err(|error| ProbeAnswer::NotLooked(format!("reading a program's output: {error}")))?;
+        Ok(text.trim_end().to_owned())
     }
 }
 

@@ -330,6 +330,9 @@ pub enum Event {
         /// Place in the scenario that asked for it, `file:line`; absent in records of older engines, and where the client does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         location: Option<String>,
+        /// Bytes of its output past the bounds of a stream and of an attempt, which were dropped; absent where all are kept.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        not_kept_bytes: u64,
     },
     /// A repetition of a measured operation ended.
     Operation {
@@ -643,4 +646,8 @@ impl Event {
             | Self::CaseJudged { case, .. } => Some(case),
         }
     }
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

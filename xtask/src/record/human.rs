@@ -112,11 +112,15 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
                 one(Weight::Alarm, text)
             }
         }
-        Event::Exec { container, command, status, duration_ms, timed_out, location, .. } => {
+        Event::Exec { container, command, status, duration_ms, timed_out, location, not_kept_bytes, .. } => {
             let end = if *timed_out { "killed at its deadline".into() } else { format!("status {status}") };
             let place = location.as_ref().filter(|_| *timed_out || *status != 0);
             let place = place.map_or_else(String::new, |place| format!(" at {place}"));
-            one(Weight::Detail, format!("  {container}: {command}: {end} {}{place}", seconds(*duration_ms)))
+            let cut = match *not_kept_bytes {
+                0 => String::new(),
+                bytes => format!(", {bytes} bytes of its output not kept"),
+            };
+            one(Weight::Detail, format!("  {container}: {command}: {end} {}{cut}{place}", seconds(*duration_ms)))
         }
         Event::DuetBegan { baseline, seed, differences } => {
             let text = if differences.is_empty() {

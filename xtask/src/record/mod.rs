@@ -48,7 +48,7 @@ pub use performance::{
 pub use plain_text::{is_visible, plain_text, visible_text};
 pub use readable::readable_json;
 pub use recorder::{Recorder, milliseconds};
-pub use run_dir::RunDir;
+pub use run_dir::{KEPT_BYTES_MAX, RunDir};
 pub use run_events::{AttemptEvents, RunEvents};
 pub use run_list::{RunFolder, RunList, RunState};
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
@@ -22,6 +23,9 @@ use crate::host::invoker::Invoker;
 /// Resolves a path below a folder, past no link.
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
+/// Bytes of artifacts, long streams and screenshots that one run may keep.
+pub const KEPT_BYTES_MAX: u64 = 16 << 30;
+
 /// The folder of one run. It is the user's, who may plant anything there, while the engine is root: so all that is written
 /// in it is written with the user's rights, below a descriptor of the folder that was opened when it was made, and past no link.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct RunDir {
     owner: Invoker,
     /// The folder itself, whatever stands at its path by now.
     top: Arc<OwnedFd>,
+    /// Bytes that scenarios have had kept in it.
+    kept_bytes: Arc<AtomicU64>,
 }
 
 impl RunDir {
@@ -57,7 +63,7 @@ impl RunDir {
             problem: format!("{} cannot be made as {}: {error:#}", path.display(), owner.name),
             cure: cure(root, &owner),
         })?;
-        let dir = Self { path, run_id, owner, top: Arc::new(top) };
+        let dir = Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default() };
         dir.link(&runs.join("latest"), Path::new(&dir.run_id))?;
         Ok(dir)
     }
@@ -70,7 +76,8 @@ impl RunDir {
         let path = run.folder.clone();
         let top = owner.act(|| Ok(open_folder(AT_FDCWD, &path, ResolveFlag::empty())?));
         let top = top.with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self { path, run_id: run.record.run_id.clone(), owner, top: Arc::new(top) })
+        let run_id = run.record.run_id.clone();
+        Ok(Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default() })
     }
 
     /// Does something with the owner's rights and none of root's.
@@ -111,6 +118,18 @@ impl RunDir {
             cure: "run it again, and find what removes it: a scenario writes to the folder of its artifacts only"
                 .into(),
         })
+    }
+
+    /// Takes room for what a scenario has kept; returns false where the run has no more of it.
+    #[must_use]
+    pub fn take_room(&self, bytes: u64) -> bool {
+        let taken = |used: u64| used.checked_add(bytes).filter(|used| *used <= KEPT_BYTES_MAX);
+        self.kept_bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).is_ok()
+    }
+
+    /// Gives back room that was taken for what could not be kept.
+    pub fn give_back_room(&self, bytes: u64) {
+        self.kept_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
     /// Makes a folder below it.
@@ -278,6 +297,16 @@ mod tests {
         assert!(std::fs::symlink_metadata(dir.path().join("summary.md")).unwrap().is_file());
         assert_eq!(std::fs::read_to_string(outside.join("kernel.log")).unwrap(), "untouched");
         assert!(dir.file("../escaped").is_err() && !root.path().join("target/e2e/escaped").exists());
+    }
+
+    #[test]
+    fn a_run_has_so_much_room_for_what_scenarios_keep() {
+        let (_root, dir) = made();
+        let of_another_case = dir.clone();
+        assert!(dir.take_room(KEPT_BYTES_MAX - 1) && !of_another_case.take_room(2) && of_another_case.take_room(1));
+        assert!(!dir.take_room(1) && !dir.take_room(u64::MAX));
+        of_another_case.give_back_room(1);
+        assert!(dir.take_room(1));
     }
 
     #[test]

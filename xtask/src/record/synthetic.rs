@@ -140,7 +140,8 @@ fn of_case(number: u32, failed: bool) -> Vec<Stamped> {
         let (container, command) = (container(), "psql".into());
         let location = Some("scenarios/shop/orders/main.py:12".to_owned());
         let (case, duration_ms) = (named(), 2.0);
-        events.push(Event::Exec { case, container, command, status, duration_ms, timed_out: false, location });
+        let (timed_out, not_kept_bytes) = (false, 0);
+        events.push(Event::Exec { case, container, command, status, duration_ms, timed_out, location, not_kept_bytes });
     }
     events.extend([
         Event::FaultInjected(observed.clone()),

@@ -38,6 +38,9 @@ use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, Sessio
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
 
+/// Characters of each of them that are shown.
+const LAST_LINE_CHARS_MAX: usize = 1000;
+
 /// Bytes at the end of each log that these are looked for in.
 const LAST_BYTES: u64 = 256 << 10;
 
@@ -400,7 +403,8 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
         if !lines.is_empty() {
             let shown = log.strip_prefix(folder).unwrap_or(&log).display().to_string();
             words.push(format!("{shown}:"));
-            words.extend(lines.iter().map(|line| format!("  {line}")));
+            let shortened = |line: &&str| line.chars().take(LAST_LINE_CHARS_MAX).collect::<String>();
+            words.extend(lines.iter().map(|line| format!("  {}", shortened(line))));
         }
     }
     words

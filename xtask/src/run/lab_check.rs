@@ -88,7 +88,7 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
         ..ExecRequest::default()
     };
     let output = container.exec(&request)?;
-    let said = fs::read_to_string(output.stdout.path()).unwrap_or_default();
+    let said = output.stdout.text().unwrap_or_default();
     if let Some(failure) = output.failure() {
         bail!("a program in the machine {failure}");
     }

@@ -1,14 +1,15 @@
 //! Files and streams of a scenario's requests: into containers, out of them, and among the record's files.
 
-use std::io::{Read as _, Seek as _};
+use std::io::Read as _;
 
 use anyhow::Context as _;
 use e2e_contract::{Artifact, Done, ErrorCode, Get, Put, RpcError, STREAM_BYTES_MAX, Stream};
 use nix::errno::Errno;
-use tempfile::NamedTempFile;
 
+use super::bounds::OverBound;
 use super::requests::{Answer, Session};
-use crate::record::{Event, is_file_name};
+use crate::host::program_output::KeptStream;
+use crate::record::{Event, KEPT_BYTES_MAX, is_file_name};
 
 impl Session {
     pub(super) fn put(&self, put: &Put) -> Answer<Done> {
@@ -23,47 +24,43 @@ impl Session {
 
     pub(super) fn get(&self, get: &Get) -> Answer<Stream> {
         let container = self.container(&get.container)?;
-        let output =
+        let mut output =
             container.get(&get.path, self.exec_request(get.deadline_ms)).map_err(|error| self.refusal(&error))?;
-        self.stream(output.stdout, "get")
+        self.stream(&mut output.stdout, "get")?.map_err(|full| bad(full.to_string()))
     }
 
     pub(super) fn artifact(&self, artifact: &Artifact) -> Answer<Done> {
         let name = &artifact.name;
         require_plain_name(name)?;
-        let bytes = self.bytes_of(&artifact.content)?;
         let path = format!("{}/{name}", self.spec.artifacts_in_run);
-        self.keep(&path, &mut bytes.as_slice())?;
-        let size_bytes = bytes.len() as u64;
+        let what = format!("artifact {name:?}");
+        let size_bytes = match &artifact.content {
+            Stream::File { path: from, .. } => {
+                let (mut file, bytes) = self.spec.invoker.open(from).map_err(|error| bad(format!("{error:#}")))?;
+                self.keep(&what, &path, bytes, &mut file)?
+            }
+            inline => {
+                let bytes = self.bytes_of(inline)?;
+                self.keep(&what, &path, bytes.len() as u64, &mut bytes.as_slice())?
+            }
+        };
         self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });
         Ok(Done {})
     }
 
     pub(super) fn bytes_of(&self, stream: &Stream) -> Answer<Vec<u8>> {
-        let bad = |error: String| RpcError::new(ErrorCode::InvalidParams, error);
         match stream {
             Stream::File { path, .. } => self.spec.invoker.read(path).map_err(|error| bad(format!("{error:#}"))),
             inline => Ok(inline.inline_bytes().map_err(|error| bad(error.to_string()))?.unwrap_or_default()),
         }
     }
 
-    /// A stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user.
-    /// It is read by its descriptor: the file's folder is root's, and another file system than the artifacts'.
-    pub(super) fn stream(&self, mut file: NamedTempFile, what: &str) -> Answer<Stream> {
-        let start = |file: &mut NamedTempFile| -> std::io::Result<u64> {
-            file.rewind()?;
-            Ok(file.as_file().metadata()?.len())
-        };
-        let broken = |error: std::io::Error| {
-            self.infrastructure(&anyhow::Error::new(error).context("reading a program's output"))
-        };
-        // What it left running may still write: no more is taken than there was at its end.
-        let bytes = start(&mut file).map_err(broken)?;
-        let mut content = file.as_file().take(bytes);
+    /// A stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user; nothing where
+    /// the record has no room for that.
+    pub(super) fn stream(&self, stream: &mut KeptStream, what: &str) -> Answer<Result<Stream, OverBound>> {
+        let bytes = stream.kept_bytes();
         if bytes <= STREAM_BYTES_MAX as u64 {
-            let mut inline = Vec::new();
-            content.read_to_end(&mut inline).map_err(broken)?;
-            return Ok(Stream::from_bytes(inline));
+            return Ok(Ok(Stream::from_bytes(stream.bytes().map_err(|error| self.unreadable(error))?)));
         }
         let number = {
             let mut state = self.state();
@@ -71,27 +68,76 @@ impl Session {
             state.streams_kept
         };
         let name = format!("stream-{number}-{what}");
-        let bytes = self.keep(&format!("{}/{name}", self.spec.artifacts_in_run), &mut content)?;
-        Ok(Stream::File { path: self.spec.artifacts.join(name), bytes })
+        let path = format!("{}/{name}", self.spec.artifacts_in_run);
+        let mut reader = stream.reader().map_err(|error| self.unreadable(error))?;
+        match self.write(&format!("the stream {name}"), &path, bytes, &mut reader) {
+            Ok(bytes) => Ok(Ok(Stream::File { path: self.spec.artifacts.join(name), bytes })),
+            Err(error) => {
+                error.downcast::<OverBound>().map_or_else(|error| Err(self.not_written(&error)), |full| Ok(Err(full)))
+            }
+        }
+    }
+
+    /// Like [`Session::stream`], and only its begin where the record has no room for all of it; with the number of bytes that are not
+    /// kept.
+    pub(super) fn stream_or_begin(&self, stream: &mut KeptStream, what: &str) -> Answer<(Stream, u64)> {
+        if let Ok(whole) = self.stream(stream, what)? {
+            return Ok((whole, stream.lost_bytes()));
+        }
+        let mut begin = Vec::new();
+        let reader = stream.reader().and_then(|reader| reader.take(STREAM_BYTES_MAX as u64).read_to_end(&mut begin));
+        reader.map_err(|error| self.unreadable(error))?;
+        let lost_bytes = stream.lost_bytes() + stream.kept_bytes() - begin.len() as u64;
+        Ok((Stream::from_bytes(begin), lost_bytes))
+    }
+
+    fn unreadable(&self, error: std::io::Error) -> RpcError {
+        self.infrastructure(&anyhow::Error::new(error).context("reading a program's output"))
     }
 
     /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
-    pub(super) fn keep(&self, path: &str, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
-        self.write(path, content).map_err(|error| self.not_written(&error))
+    fn keep(&self, what: &str, path: &str, bytes: u64, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
+        self.write(what, path, bytes, content).map_err(|error| self.not_written(&error))
     }
 
-    /// Writes a file of the record, named below the run's folder, with the rights of the scenario's user; returns its length.
-    pub(super) fn write(&self, path: &str, content: &mut (dyn std::io::Read + Send)) -> anyhow::Result<u64> {
+    /// Writes a file of the record of so many bytes, named below the run's folder, with the rights of the scenario's user; returns its
+    /// length.
+    ///
+    /// # Errors
+    /// [`OverBound`] where the attempt or the run may not keep as much.
+    pub(super) fn write(
+        &self,
+        what: &str,
+        path: &str,
+        bytes: u64,
+        content: &mut (dyn std::io::Read + Send),
+    ) -> anyhow::Result<u64> {
         let dir = &self.spec.dir;
-        let mut file = dir.file(path)?;
-        let bytes = dir.act(|| Ok(std::io::copy(content, &mut file)?));
-        bytes.with_context(|| format!("writing {}", dir.path().join(path).display()))
+        self.used.take_file(what, bytes)?;
+        if !dir.take_room(bytes) {
+            self.used.give_back_file(bytes);
+            return Err(OverBound::Run { what: what.to_owned(), bytes, most: KEPT_BYTES_MAX }.into());
+        }
+        let mut write = || -> anyhow::Result<u64> {
+            let mut file = dir.file(path)?;
+            // A file of the user's may grow meanwhile.
+            dir.act(|| Ok(std::io::copy(&mut content.take(bytes), &mut file)?))
+        };
+        let written = write().with_context(|| format!("writing {}", dir.path().join(path).display()));
+        written.inspect_err(|_| {
+            self.used.give_back_file(bytes);
+            dir.give_back_room(bytes);
+        })
     }
 
     /// What was to be kept could not be written.
     pub(super) fn not_written(&self, error: &anyhow::Error) -> RpcError {
-        if is_hosts(error) { self.infrastructure(error) } else { self.refusal(error) }
+        if error.is::<OverBound>() || !is_hosts(error) { self.refusal(error) } else { self.infrastructure(error) }
     }
+}
+
+fn bad(message: String) -> RpcError {
+    RpcError::new(ErrorCode::InvalidParams, message)
 }
 
 /// A name that a file of the record may have: not a way out of its folder, and nothing that a terminal would obey.

@@ -2,6 +2,7 @@
 //! Knows labs and the record; nothing of plans, retries or reports.
 
 pub mod blame;
+pub mod bounds;
 mod breakpoint;
 mod chaos;
 mod connection;

@@ -9,6 +9,7 @@ use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, Screensho
 use super::content::require_plain_name;
 use super::likeness::{Compared, compare};
 use super::requests::{Answer, Session, asked};
+use super::shorten::shorten;
 use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
@@ -20,6 +21,9 @@ const UNASKED_MAX: u32 = 3;
 
 /// How long each of them may hold the scenario up.
 const UNASKED_DEADLINE: Deadline = Deadline::from_secs(20);
+
+/// Longest address in the record, in characters.
+const URL_CHARS_MAX: usize = 2000;
 
 /// What the browser came back with.
 enum Shot {
@@ -126,7 +130,7 @@ impl Session {
     /// Writes a picture; returns its path. The folder is made for the first one: a case without any has none.
     fn keep_picture(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
         let path = format!("{}/{name}.png", self.spec.screenshots_in_run);
-        self.write(&path, &mut &*bytes)?;
+        self.write(&format!("screenshot {name:?}"), &path, bytes.len() as u64, &mut &*bytes)?;
         Ok(self.spec.dir.path().join(path))
     }
 
@@ -137,7 +141,7 @@ impl Session {
             }
             skipped @ Picture::Skipped { .. } => skipped.clone(),
         };
-        let (name, url) = (name.to_owned(), url.to_owned());
+        let (name, url) = (name.to_owned(), shorten(url, URL_CHARS_MAX));
         self.recorder.record(Event::Screenshot { case: self.spec.case.clone(), name, url, picture });
     }
 

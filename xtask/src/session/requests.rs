@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use serde_json::Value;
 
 use super::blame::{Evidence, EvidenceLog};
+use super::bounds::{Used, cut_texts};
 use super::chaos::Chaos;
 use super::ending::{End, Seen, judge, machine_ended};
 use super::faults::{self, Faults};
@@ -39,6 +40,9 @@ use crate::record::{Event, Performance, Recorder, Sampling, milliseconds};
 const MACHINE_ENDED: &str = "machine_ended";
 const REBOOTED: &str = "rebooted";
 
+/// Longest place in a scenario in the record, in characters.
+const LOCATION_CHARS_MAX: usize = 1000;
+
 /// Longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
 
@@ -52,6 +56,7 @@ pub struct Session {
     pub(super) meters: Arc<Meters>,
     evidence: Arc<EvidenceLog>,
     under_way: UnderWay,
+    pub(super) used: Used,
     /// Process that has connected.
     pub(super) driver: Mutex<Option<i32>>,
     kernel: Option<KernelWatch>,
@@ -161,6 +166,7 @@ impl Session {
             meters,
             evidence,
             under_way: UnderWay::default(),
+            used: Used::default(),
             driver: Mutex::default(),
             kernel,
             interrupted,
@@ -178,14 +184,17 @@ impl Session {
         if let Err(error) = &answer
             && let Some(refusal) = refused(method, error)
         {
-            self.file_failure(|seen| {
-                seen.refused.get_or_insert(refusal);
-            });
+            let is_first = self.state().seen.refused.is_none(); // a scenario that goes on against refusals fills no memory
+            if is_first {
+                self.file_failure(|seen| {
+                    seen.refused.get_or_insert(refusal);
+                });
+            }
         }
         answer
     }
 
-    fn carry_out(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
+    fn carry_out(&self, method: &str, mut params: Value, location: Option<&str>) -> Answer<Value> {
         if self.is_closed() && !STATEMENTS.contains(&method) {
             return Err(RpcError::new(ErrorCode::Interrupted, "the session is over"));
         }
@@ -193,7 +202,14 @@ impl Session {
         if !self.state().seen.hello && method != Hello::NAME {
             return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
         }
-        let _under_way = self.under_way.begin(method, &params, location);
+        let is_stated = STATEMENTS.contains(&method) || method == MeasureBegin::NAME;
+        if is_stated {
+            cut_texts(&mut params);
+        }
+        let room = self.used.take_request(is_stated.then_some(&params));
+        room.map_err(|full| RpcError::new(ErrorCode::InvalidParams, full.to_string()))?;
+        let location = location.map(|place| shorten(place, LOCATION_CHARS_MAX));
+        let _under_way = self.under_way.begin(method, &params, location.as_deref());
         match method {
             Hello::NAME => serve(params, |request| self.hello(&request)),
             Exec::NAME => serve(params, |request| self.exec(request)),
@@ -461,10 +477,20 @@ impl Session {
             user: exec.user,
             ..self.exec_request(exec.deadline_ms)
         };
-        let output = container
+        let mut output = container
             .exec(&request)
             .map_err(|error| if is_too_long(&error) { self.refusal(&error) } else { self.of_outage(&error) })?;
         let duration_ms = milliseconds(output.duration);
+        let (stdout, lost_of_stdout) = self.stream_or_begin(&mut output.stdout, "stdout")?;
+        let (stderr, lost_of_stderr) = self.stream_or_begin(&mut output.stderr, "stderr")?;
+        let not_kept_bytes = lost_of_stdout + lost_of_stderr;
+        if not_kept_bytes > 0 && self.used.tells_of_cut() {
+            let message = format!(
+                "{}: `{command}` in {} has written more than is kept: {not_kept_bytes} bytes of its output are missing",
+                self.spec.case, exec.container
+            );
+            self.recorder.record(Event::Warning { message });
+        }
         self.recorder.record(Event::Exec {
             case: self.spec.case.clone(),
             container: exec.container,
@@ -473,14 +499,9 @@ impl Session {
             duration_ms,
             timed_out: output.timed_out,
             location: self.under_way.location(),
+            not_kept_bytes,
         });
-        Ok(ExecResult {
-            status: output.status,
-            duration_ms,
-            timed_out: output.timed_out,
-            stdout: self.stream(output.stdout, "stdout")?,
-            stderr: self.stream(output.stderr, "stderr")?,
-        })
+        Ok(ExecResult { status: output.status, duration_ms, timed_out: output.timed_out, stdout, stderr })
     }
 
     fn step(&self, step: &Step) -> Answer<Done> {

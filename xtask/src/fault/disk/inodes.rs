@@ -54,8 +54,8 @@ impl Inodes {
             echo $i"#;
         let count = (self.free + EXCESS).to_string();
         let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &count])?;
-        let stdout = fs::read_to_string(output.stdout.path()).context("reading a program's output")?;
-        let said = fs::read_to_string(output.stderr.path()).unwrap_or_default().trim().to_owned();
+        let stdout = output.stdout.text().context("reading a program's output")?;
+        let said = output.stderr.text().unwrap_or_default().trim().to_owned();
         if output.timed_out {
             bail!("making {count} files in {} took too long", volume.inside);
         }

@@ -91,7 +91,7 @@ impl Slow {
         let (block, blocks) = (BLOCK_BYTES.to_string(), (bytes / BLOCK_BYTES).to_string());
         let argv = ["/bin/sh", "-ec", script.as_script(), "probe", &volume.probe(), &block, &blocks];
         let output = site.exec_within(&argv, shortest * 2 + PATIENCE.scaled())?;
-        let took = std::fs::read_to_string(output.stdout.path()).ok().and_then(|text| time_between(&text));
+        let took = output.stdout.text().ok().and_then(|text| time_between(&text));
         match took {
             Some(took) if !output.timed_out && output.status == 0 => Ok(took),
             _ => {

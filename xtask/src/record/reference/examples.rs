@@ -107,6 +107,7 @@ fn of_the_case() -> Vec<Event> {
             duration_ms: 57.5,
             timed_out: false,
             location: Some("scenarios/data_pipeline/data_ingestion/main.rs:42".into()),
+            not_kept_bytes: 0,
         },
         Event::Operation {
             case: case(),

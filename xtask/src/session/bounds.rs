@@ -1,0 +1,172 @@
+//! Bounds of what a scenario's requests put into the record of an attempt.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::shorten::shorten_bytes;
+
+/// Bytes of artifacts, long streams and screenshots that one attempt may keep.
+pub const ATTEMPT_BYTES_MAX: u64 = 1 << 30;
+
+/// Artifacts, long streams and screenshots that one attempt may keep.
+pub const ATTEMPT_FILES_MAX: u64 = 10_000;
+
+/// Bytes of requests that the record of one attempt has: notes, steps, checks, metrics, operations of a history.
+pub const STATEMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of one text of such a request, after which it is cut with a mark.
+pub const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that any request counts for: its event has a time, a name and a case.
+const REQUEST_BYTES: u64 = 256;
+
+/// An attempt's record has no room for what a request would put into it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum OverBound {
+    #[error(
+        "{what} is {bytes} bytes: artifacts, long streams and screenshots of one attempt may be {} MiB in {ATTEMPT_FILES_MAX} files, and \
+         {used_bytes} bytes in {used_files} files are kept\nhelp: keep less, or keep it in the container",
+        ATTEMPT_BYTES_MAX >> 20
+    )]
+    Attempt { what: String, bytes: u64, used_bytes: u64, used_files: u64 },
+    #[error(
+        "{what} is {bytes} bytes: artifacts, long streams and screenshots of one run may be {} GiB, and no more room is left\n\
+         help: keep less, or run fewer cases at once",
+        most >> 30
+    )]
+    Run { what: String, bytes: u64, most: u64 },
+    #[error(
+        "the record of this attempt is full: its requests have put {} MiB into it, the most it takes\n\
+         help: note less, or write what is long into a file and keep that as an artifact",
+        STATEMENT_BYTES_MAX >> 20
+    )]
+    Statements,
+}
+
+/// What an attempt has put into its record so far.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    file_bytes: u64,
+    files: u64,
+    statement_bytes: u64,
+    /// Whether it was told that a stream was cut.
+    told_of_cut: bool,
+}
+
+impl Used {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for a file.
+    pub fn take_file(&self, what: &str, bytes: u64) -> Result<(), OverBound> {
+        let mut state = self.state();
+        if state.files >= ATTEMPT_FILES_MAX || bytes > ATTEMPT_BYTES_MAX.saturating_sub(state.file_bytes) {
+            let (used_bytes, used_files) = (state.file_bytes, state.files);
+            return Err(OverBound::Attempt { what: what.to_owned(), bytes, used_bytes, used_files });
+        }
+        state.files += 1;
+        state.file_bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives back the room of a file that could not be written.
+    pub fn give_back_file(&self, bytes: u64) {
+        let mut state = self.state();
+        state.files = state.files.saturating_sub(1);
+        state.file_bytes = state.file_bytes.saturating_sub(bytes);
+    }
+
+    /// Takes room for a request, and for what it states.
+    pub fn take_request(&self, stated: Option<&Value>) -> Result<(), OverBound> {
+        let bytes = REQUEST_BYTES + stated.map_or(0, size_of_value);
+        let mut state = self.state();
+        if bytes > STATEMENT_BYTES_MAX.saturating_sub(state.statement_bytes) {
+            state.statement_bytes = STATEMENT_BYTES_MAX; // nothing smaller slips in behind it
+            return Err(OverBound::Statements);
+        }
+        state.statement_bytes += bytes;
+        Ok(())
+    }
+
+    /// Whether it is to be told now that a stream was cut: once in an attempt.
+    pub fn tells_of_cut(&self) -> bool {
+        !std::mem::replace(&mut self.state().told_of_cut, true)
+    }
+}
+
+/// Cuts every text in a value that is too long for the record.
+pub(super) fn cut_texts(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() > TEXT_BYTES_MAX => *text = shorten_bytes(text, TEXT_BYTES_MAX),
+        Value::Array(values) => values.iter_mut().for_each(cut_texts),
+        Value::Object(fields) => fields.values_mut().for_each(cut_texts),
+        _ => {}
+    }
+}
+
+/// About the length of a value as JSON.
+fn size_of_value(value: &Value) -> u64 {
+    const SCALAR_BYTES: u64 = 8;
+    match value {
+        Value::String(text) => text.len() as u64 + SCALAR_BYTES,
+        Value::Array(values) => SCALAR_BYTES + values.iter().map(size_of_value).sum::<u64>(),
+        Value::Object(fields) => {
+            let one = |(name, value): (&String, &Value)| name.len() as u64 + SCALAR_BYTES + size_of_value(value);
+            SCALAR_BYTES + fields.iter().map(one).sum::<u64>()
+        }
+        _ => SCALAR_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn files_of_an_attempt_are_bounded_by_number_and_bytes() {
+        let used = Used::default();
+        used.take_file("a", ATTEMPT_BYTES_MAX - 10).unwrap();
+        used.take_file("b", 10).unwrap();
+        let error = used.take_file("artifact \"c\"", 1).unwrap_err().to_string();
+        assert!(
+            error.contains("artifact \"c\" is 1 bytes") && error.contains("may be 1024 MiB in 10000 files"),
+            "{error}"
+        );
+        used.give_back_file(10);
+        used.take_file("c", 10).unwrap();
+        let used = Used::default();
+        (0..ATTEMPT_FILES_MAX).for_each(|_| used.take_file("x", 0).unwrap());
+        assert!(used.take_file("x", 0).is_err());
+        assert!(used.take_file("x", u64::MAX).is_err(), "no overflow");
+    }
+
+    #[test]
+    fn ten_million_notes_do_not_fit_into_a_record() {
+        let used = Used::default();
+        let note = json!({"level": "info", "message": "x"});
+        let taken = (0..10_000_000).take_while(|_| used.take_request(Some(&note)).is_ok()).count();
+        assert!((500_000..2_000_000).contains(&taken), "{taken}");
+        assert!(used.take_request(None).unwrap_err().to_string().contains("put 256 MiB into it"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_wherever_it_stands_and_says_so() {
+        let long = "ü".repeat(TEXT_BYTES_MAX);
+        let mut value = json!({"message": long, "values": [{"deep": long}, 1, "short"]});
+        cut_texts(&mut value);
+        let message = value["message"].as_str().unwrap();
+        assert!(message.ends_with(&format!(" [... {TEXT_BYTES_MAX} bytes are not kept]")), "{}", &message[65_000..]);
+        assert_eq!(value["values"][0]["deep"], value["message"]);
+        assert_eq!((&value["values"][1], &value["values"][2]), (&json!(1), &json!("short")));
+        assert!(size_of_value(&value) < 2 * TEXT_BYTES_MAX as u64 + 300);
+    }
+}
