@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 
+#[path = "formats/bounds.rs"]
+mod bounds;
 #[path = "formats/junit.rs"]
 mod junit;
 #[path = "formats/trace.rs"]

@@ -7,6 +7,7 @@ mod alone;
 mod as_user;
 mod blame;
 mod boundaries;
+mod bounds;
 mod browser;
 mod budgets;
 mod chaos;
