@@ -22,17 +22,21 @@ use crate::image::tree;
 /// The C library's versions whose wheels run in a container: those up to Debian 12's.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];
 
-/// Hides the sockets of the host's services, which lie in /run, from what is run by the words that follow. What says how names are
-/// resolved stays, and NixOS has its programs there.
+/// Hides the sockets of the host's services, which lie in /run, from what is run by the words that follow. The folder where the layer
+/// is made stays, and so do what says how names are resolved and the programs of NixOS.
 const HIDE_SERVICES: &str = r#"set -e
-if [ -e /run/current-system ]; then
-    if [ -d /run/dbus ]; then mount -t tmpfs tmpfs /run/dbus; fi
-else
-    resolver=$(readlink -f /etc/resolv.conf || true)
-    case $resolver in /run/*) cp "$resolver" "$TMPDIR/resolver";; *) resolver= ;; esac
-    mount -t tmpfs tmpfs /run
-    if [ -n "$resolver" ]; then mkdir -p "${resolver%/*}"; cp "$TMPDIR/resolver" "$resolver"; fi
-fi
+resolver=$(readlink -f /etc/resolv.conf || true)
+case $resolver in /run/*) cp "$resolver" "$TMPDIR/resolver";; esac
+for entry in /run/*; do
+    case ${entry#/run/} in mancer-e2e|*-system|wrappers|opengl-driver) continue;; esac
+    if [ -L "$entry" ]; then continue; fi
+    if [ -d "$entry" ]; then mount -t tmpfs tmpfs "$entry"; fi
+    if [ -S "$entry" ]; then mount --bind /dev/null "$entry"; fi
+done
+case $resolver in /run/*)
+    mkdir -p "${resolver%/*}"
+    if ! [ -e "$resolver" ]; then cp "$TMPDIR/resolver" "$resolver"; fi;;
+esac
 exec "$@""#;
 
 /// How long an installer may take to say its version.
@@ -43,6 +47,7 @@ pub fn install(wanted: &Python, spec: &BuildSpec, scratch: &Path, sandbox: &Sand
     let folder = scratch.join("python");
     let packages = folder.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     let requirements = folder.join("requirements.txt");
     fs::write(&requirements, &wanted.requirements).with_context(|| format!("writing {}", requirements.display()))?;
     // A build that is killed leaves nothing in the host's own folder for such files.
