@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::pattern::pattern_of;
+use super::pattern::{Pattern, pattern_of, with_quotes};
 use super::{LogLevel, LogLine, bottleneck, restart};
 use crate::record::{Event, Performance, Stamped};
 
@@ -31,7 +31,7 @@ pub struct LogDigest {
 pub struct LogGroup {
     /// Errors or warnings.
     pub level: LogLevel,
-    /// The line with numbers, identifiers, addresses and quoted strings replaced.
+    /// The line with numbers, identifiers and addresses replaced, and quoted strings that are not the same in all lines.
     pub pattern: String,
     /// The first one, whole.
     pub example: String,
@@ -99,19 +99,28 @@ impl LogDigest {
     }
 }
 
+/// Quoted strings of a group, by their places; nothing where lines differ.
+type CommonQuotes = Vec<Option<String>>;
+
 fn groups(lines: &[LogLine]) -> (Vec<LogGroup>, u64) {
-    let mut found: HashMap<(LogLevel, String), LogGroup> = HashMap::new();
+    let mut found: HashMap<(LogLevel, String), (LogGroup, CommonQuotes)> = HashMap::new();
     for line in lines.iter().filter(|line| line.level >= LogLevel::Warning) {
-        let pattern = pattern_of(&line.text);
-        let group = found.entry((line.level, pattern)).or_insert_with_key(|(level, pattern)| LogGroup {
-            level: *level,
-            pattern: pattern.clone(),
-            example: line.text.clone(),
-            count: 0,
-            machines: BTreeMap::new(),
-            first_ms: line.at_ms,
-            last_ms: None,
+        let Pattern { text, quotes } = pattern_of(&line.text);
+        let (group, common) = found.entry((line.level, text)).or_insert_with_key(|(level, pattern)| {
+            let group = LogGroup {
+                level: *level,
+                pattern: pattern.clone(),
+                example: line.text.clone(),
+                count: 0,
+                machines: BTreeMap::new(),
+                first_ms: line.at_ms,
+                last_ms: None,
+            };
+            (group, quotes.iter().map(|quote| Some((*quote).to_owned())).collect())
         });
+        for (common, quote) in common.iter_mut().zip(&quotes) {
+            common.take_if(|common| common != quote);
+        }
         group.count += 1;
         match group.machines.get_mut(&line.machine) {
             Some(count) => *count += 1,
@@ -120,7 +129,10 @@ fn groups(lines: &[LogLine]) -> (Vec<LogGroup>, u64) {
         group.first_ms = group.first_ms.or(line.at_ms);
         group.last_ms = line.at_ms.or(group.last_ms);
     }
-    let mut groups: Vec<LogGroup> = found.into_values().collect();
+    // A quoted string that never differs tells more than its place: `invalid value "abc"`.
+    let told =
+        |(group, common): (LogGroup, CommonQuotes)| LogGroup { pattern: with_quotes(&group.pattern, &common), ..group };
+    let mut groups: Vec<LogGroup> = found.into_values().map(told).collect();
     groups.sort_by(|a, b| (b.level, b.count).cmp(&(a.level, a.count)).then_with(|| a.pattern.cmp(&b.pattern)));
     let left_out = groups.len().saturating_sub(GROUPS_MAX) as u64;
     groups.truncate(GROUPS_MAX);
@@ -172,6 +184,13 @@ mod tests {
         assert_eq!((groups[0].first_ms, groups[0].last_ms), (Some(2.0), Some(3.0)));
         assert_eq!(groups[0].example, "no file \"a\" in 10 ms");
         assert_eq!(groups[0].machines, BTreeMap::from([("app".to_owned(), 1), ("db".to_owned(), 1)]));
+        let same = [
+            line(1.0, "app", LogLevel::Error, "invalid value \"abc\" for 'jobs' after 3 s"),
+            line(2.0, "db", LogLevel::Error, "invalid value \"abc\" for 'size' after 40 s"),
+        ];
+        let groups = LogDigest::of(&same, &[], None).groups;
+        let shown: Vec<_> = groups.iter().map(|it| (it.pattern.as_str(), it.count)).collect();
+        assert_eq!(shown, [("invalid value \"abc\" for \"…\" after N s", 2)]);
         let many: Vec<_> = (0..GROUPS_MAX + 3)
             .map(|number| {
                 let letter = |digit: usize| char::from(b'a' + digit as u8 % 26);

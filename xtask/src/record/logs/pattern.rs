@@ -6,9 +6,21 @@ const PATTERN_CHARS_MAX: usize = 240;
 /// A hexadecimal word of at least so many digits is an identifier, also without a digit from 0 to 9.
 const IDENTIFIER_CHARS_MIN: usize = 8;
 
+/// Stands for a quoted string.
+const QUOTE: &str = "\"…\"";
+
+/// Line without what differs from one time to the next.
+pub(super) struct Pattern<'a> {
+    /// The line, with words in place of what was taken out.
+    pub text: String,
+    /// The quoted strings that were taken out, with their marks.
+    pub quotes: Vec<&'a str>,
+}
+
 /// A line with what differs from one time to the next replaced: `N` for numbers, `ID` for identifiers, `ADDRESS`, `"…"`
 /// for quoted strings, and a time inside of it.
-pub(super) fn pattern_of(line: &str) -> String {
+pub(super) fn pattern_of(line: &str) -> Pattern<'_> {
+    let mut quotes = Vec::new();
     let mut pattern = String::with_capacity(line.len().min(PATTERN_CHARS_MAX));
     let mut rest = line;
     let mut before = ' ';
@@ -25,19 +37,35 @@ pub(super) fn pattern_of(line: &str) -> String {
             (first.len_utf8(), None)
         };
         match replacement {
-            Some(replacement) => pattern.push_str(replacement),
+            Some(replacement) => {
+                if replacement == QUOTE {
+                    quotes.push(&rest[..taken]);
+                }
+                pattern.push_str(replacement);
+            }
             None => pattern.push_str(&rest[..taken]),
         }
         before = rest[..taken].chars().next_back().unwrap_or(' ');
         rest = &rest[taken..];
     }
-    pattern
+    Pattern { text: pattern, quotes }
+}
+
+/// Returns a pattern with those of its quoted strings that all its lines have in common.
+pub(super) fn with_quotes(pattern: &str, quotes: &[Option<String>]) -> String {
+    let mut parts = pattern.split(QUOTE);
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for (place, part) in parts.enumerate() {
+        filled.push_str(quotes.get(place).and_then(Option::as_deref).unwrap_or(QUOTE));
+        filled.push_str(part);
+    }
+    filled
 }
 
 /// A string to its closing mark; an apostrophe that nothing closes is one.
 fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     match rest[1..].find(mark) {
-        Some(length) => (length + 2, Some("\"…\"")),
+        Some(length) => (length + 2, Some(QUOTE)),
         None => (1, None),
     }
 }
@@ -100,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_differs_from_one_time_to_the_next_is_replaced() {
-        let check = |line: &str, pattern: &str| assert_eq!(pattern_of(line), pattern, "{line}");
+        let check = |line: &str, pattern: &str| assert_eq!(pattern_of(line).text, pattern, "{line}");
         check(
             "sshd[248]: Received disconnect from 10.77.0.11 port 45784:11",
             "sshd[N]: Received disconnect from ADDRESS port N",
@@ -117,6 +145,6 @@ mod tests {
         check("worker-3 and node17 and sha256", "worker-N and nodeN and shaN");
         check("from fe80::1 and aa:bb:cc:00:11:22", "from ADDRESS and ADDRESS");
         check("ünï 5 ✓", "ünï N ✓");
-        assert!(pattern_of(&"x ".repeat(4000)).chars().count() <= PATTERN_CHARS_MAX + 1);
+        assert!(pattern_of(&"x ".repeat(4000)).text.chars().count() <= PATTERN_CHARS_MAX + 1);
     }
 }
