@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use xtask::cli::Cli;
+use xtask::cli::{Cli, without_secrets};
 use xtask::error::Error;
 use xtask::host::shell;
 use xtask::program;
@@ -17,7 +17,8 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             // Where nobody can be told any more, the exit code is all that is left to say.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let text = without_secrets(&format!("error: {error:#}"));
+            let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::from(Error::exit_code(&error))
         }
     }

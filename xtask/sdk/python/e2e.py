@@ -544,6 +544,16 @@ class Lab:
             )
         return value
 
+    def secret(self, name: str) -> str:
+        """A secret that the run was given, by `[secrets]` in e2e.toml or `--secret NAME`. It is masked in all that is written."""
+        value = os.environ.get(name)
+        if not value:
+            raise Error(
+                f"the secret {name} was not given to this run: set the environment variable {name}, and declare it in "
+                f'e2e.toml ([secrets] variables = ["{name}"]) or name it by --secret {name}'
+            )
+        return value
+
     def fixture(self, name: str) -> Path:
         """The path of a file in the scenario's `fixtures/` folder."""
         return Path(self._welcome["fixtures"]) / name

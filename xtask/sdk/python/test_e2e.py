@@ -206,6 +206,9 @@ class LabTest(Joined):
             lab.param("columns")
         with self.assertRaisesRegex(e2e.Error, r"kind of case large of smoke/peer is 'orders' .*, no int"):
             lab.param("kind", int)
+        with self.assertRaisesRegex(e2e.Error, r"the secret NO_SUCH_SECRET was not given to this run: set the "):
+            lab.secret("NO_SUCH_SECRET")
+        self.assertEqual(lab.secret("PATH"), os.environ["PATH"])
 
     def test_steps_tell_how_they_ended(self) -> None:
         with self.lab.step("outer"), self.lab.step("inner"):

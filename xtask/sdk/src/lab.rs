@@ -63,6 +63,28 @@ impl Lab {
         &self.welcome.case
     }
 
+    /// A secret that the run was given: a variable or file of `[secrets]` in e2e.toml, or `--secret NAME`. Its value is masked in
+    /// everything that is written of the run.
+    ///
+    /// ```no_run
+    /// # use e2e::{Lab, Result};
+    /// # fn scenario(lab: &Lab) -> Result {
+    /// let token = lab.secret("API_TOKEN")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the run was not given it.
+    pub fn secret(&self, name: &str) -> Result<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| {
+            format!(
+                "the secret {name} was not given to this run: set the environment variable {name}, and declare it in e2e.toml \
+                 ([secrets] variables = [\"{name}\"]) or name it by --secret {name}"
+            )
+        })
+    }
+
     /// A parameter of the case in `scenario.toml`: `let rows: u64 = lab.param("rows")?`.
     ///
     /// ```no_run
@@ -535,6 +557,10 @@ mod tests {
         assert!(error.contains("case large of smoke/peer has no parameter columns (it has: rows, kind)"), "{error}");
         let error = format!("{:#}", lab.param::<u64>("kind").unwrap_err());
         assert!(error.contains("kind of case large") && error.contains("expected u64"), "{error}");
+
+        let error = lab.secret("NO_SUCH_SECRET").unwrap_err().to_string();
+        assert!(error.starts_with("the secret NO_SUCH_SECRET was not given to this run: "), "{error}");
+        assert!(!lab.secret("PATH").unwrap().is_empty());
 
         assert_eq!(lab.container("db").unwrap().address().to_string(), "10.77.0.12");
         let error = lab.container("bd").unwrap_err().to_string();

@@ -37,7 +37,7 @@ type Archive = Builder<GzEncoder<File>>;
 /// When a file cannot be read, or the bundle cannot be written.
 pub fn pack(project: &Project, run: &PastRun, output: &Path, invoker: &Invoker) -> anyhow::Result<Packed> {
     let contents = Contents::find(project, run, invoker)?;
-    let redactor = Redactor::new(&project.secrets)?;
+    let redactor = Redactor::new(&project.secrets.shapes)?;
     let mut new = output.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);

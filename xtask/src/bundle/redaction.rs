@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::manifest::Secret;
+use crate::manifest::SecretShape;
 
 /// What stands where a secret stood.
 const MARK: &str = "[redacted]";
@@ -53,7 +53,7 @@ impl Redactor {
     ///
     /// # Errors
     /// When a declared pattern is none; the project's file was checked before.
-    pub fn new(declared: &[Secret]) -> anyhow::Result<Self> {
+    pub fn new(declared: &[SecretShape]) -> anyhow::Result<Self> {
         let mut rules = Vec::new();
         let mut add = |kind: &str, pattern: String| -> anyhow::Result<()> {
             let pattern = Regex::new(&pattern).with_context(|| format!("the pattern of {kind}"))?;
@@ -63,8 +63,8 @@ impl Redactor {
         // The declared ones first: they are counted by their names.
         for secret in declared {
             match secret {
-                Secret::Pattern(pattern) => add(&format!("/{pattern}/"), pattern.clone())?,
-                Secret::Name(name) => {
+                SecretShape::Pattern(pattern) => add(&format!("/{pattern}/"), pattern.clone())?,
+                SecretShape::Name(name) => {
                     assignments(&regex::escape(name), "\\b").try_for_each(|pattern| add(name, pattern))?;
                 }
             }
@@ -91,8 +91,8 @@ impl Redactor {
                 .into(),
         )?;
         let names = declared.iter().filter_map(|secret| match secret {
-            Secret::Name(name) => Some(format!("|^{}$", regex::escape(name))),
-            Secret::Pattern(_) => None,
+            SecretShape::Name(name) => Some(format!("|^{}$", regex::escape(name))),
+            SecretShape::Pattern(_) => None,
         });
         let secret_key = format!("(?i:{NAMES}|^authorization)$|^$.{}", names.collect::<String>());
         Ok(Self {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn check_file(name: &str, text: &str, expected: &str) {
-        let declared = [Secret::parse("SESSION_ID").unwrap(), Secret::parse("/cust-[0-9]{6}/").unwrap()];
+        let declared = [SecretShape::parse("SESSION_ID").unwrap(), SecretShape::parse("/cust-[0-9]{6}/").unwrap()];
         let (redacted, counts) = Redactor::new(&declared).unwrap().file(name, text.as_bytes());
         assert_eq!(String::from_utf8_lossy(&redacted), expected, "{counts:?}");
         assert_eq!(counts.is_empty(), text == expected, "{counts:?}");

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::baseline::print_comparisons;
 use super::programs::ProgramsArgs;
 use super::reports::RunName;
+use super::secrets::SecretFlags;
 use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::baseline::Store;
@@ -51,6 +52,8 @@ pub struct Args {
     #[command(flatten)]
     slot: SlotFlag,
     #[command(flatten)]
+    secrets: SecretFlags,
+    #[command(flatten)]
     programs: ProgramsArgs,
 }
 
@@ -70,18 +73,21 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
+        let are_built = args.programs.folder().is_some();
+        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
     }
+    let secrets = args.secrets.given(&project)?;
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
-    let name = RunName::default();
-    let recorder = Arc::new(Recorder::new(vec![context.terminal.listener(), name.listener()]));
+    let name = RunName::masked_by(Arc::clone(secrets.masks()));
+    let recorder = Recorder::new(vec![context.terminal.listener(), name.listener()]);
+    let recorder = Arc::new(recorder.masked_by(Arc::clone(secrets.masks())));
     let monitoring =
         Monitoring { calibrate: true, samples: Some(Samples::AtLeast(args.samples, args.over)), ..Monitoring::ALWAYS };
-    let options = Options { monitoring, ..Options::plain(args.slot.number(context))? };
+    let options = Options { monitoring, secrets, ..Options::plain(args.slot.number(context))? };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     name.write_reports(&project, context);
     let record = ended?;

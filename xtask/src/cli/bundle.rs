@@ -24,7 +24,7 @@ Examples:
   cargo xtask bundle latest
   cargo xtask e2e --from-bundle target/e2e/bundles/RUN.tar.gz",
     after_long_help = "It holds the project's files as they are now (the whole Cargo workspace that builds its scenarios), and the \
-                        run's record and logs. Of these, what looks like a secret is taken out, and what `secrets` in \
+                        run's record and logs. Of these, what looks like a secret is taken out, and what `[secrets]` in \
                         e2e.toml declares. The project's own files stay as they are."
 )]
 pub struct Args {

@@ -12,6 +12,7 @@ use super::headings::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUN
 use super::hold_prompt::HoldPrompt;
 use super::programs::{self, ProgramsArgs};
 use super::reports::RunName;
+use super::secrets::SecretFlags;
 use super::settings::{Origin, RunFlags, Settings};
 use super::{Context, Format, doctor, sudo};
 use crate::error::{EXIT_PASSED, Error};
@@ -142,6 +143,8 @@ pub struct Args {
     no_wait: bool,
     #[command(flatten)]
     flags: RunFlags,
+    #[command(flatten)]
+    secrets: SecretFlags,
     /// Accepted for those who know it from pytest; running is what this verb does.
     #[arg(long, hide = true)]
     run_e2e: bool,
@@ -239,8 +242,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(message.into()).into());
     }
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
+        let are_built = args.programs.folder().is_some();
+        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
     }
+    let secrets = args.secrets.given(&project)?;
     if args.setup {
         let say = |line: &str| context.terminal.say(line);
         setup::install_missing(&doctor::subject(&context.root), &|news| super::setup::tell(news, say))?;
@@ -260,8 +265,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
     expect_durations(args, &project, &plan, &context.terminal);
-    let name = RunName::default();
-    let recorder = Arc::new(Recorder::new(vec![listener, name.listener()]));
+    let name = RunName::masked_by(Arc::clone(secrets.masks()));
+    let recorder = Recorder::new(vec![listener, name.listener()]).masked_by(Arc::clone(secrets.masks()));
+    let recorder = Arc::new(recorder);
     let options = Options {
         slot: settings.slot.value.to_string(),
         wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
@@ -285,6 +291,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         fails_when_regressed: settings.perf_gate.value == PerfGate::Fail,
         host_names,
         replacements,
+        secrets,
         command: own_words(again.as_ref(), &args.filters, &settings),
         working_dir: std::env::current_dir().context("finding the working directory")?,
     };

@@ -43,6 +43,7 @@ mod ps;
 mod report;
 mod reports;
 mod runs;
+mod secrets;
 mod settings;
 mod setup;
 mod shrink;
@@ -52,3 +53,4 @@ mod trust;
 mod up;
 
 pub use command_line::{Cli, Context, Format};
+pub use secrets::without_secrets;

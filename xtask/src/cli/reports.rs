@@ -13,19 +13,28 @@ use super::{Context, Format};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
-use crate::record::{Event, PastRun, RUNS_FOLDER, RunDir, Stamped};
+use crate::record::{Event, Masks, PastRun, RUNS_FOLDER, RunDir, Stamped};
 use crate::report::annotations::{self, Checkout};
 use crate::report::files;
 use crate::report::terminal::println;
 
 /// Learns the name of the run from its events: also of one that ends with an error.
 #[derive(Debug, Clone, Default)]
-pub struct RunName(Arc<OnceLock<String>>);
+pub struct RunName {
+    name: Arc<OnceLock<String>>,
+    masks: Arc<Masks>,
+}
 
 impl RunName {
+    /// Returns one whose reports hold none of these values.
+    #[must_use]
+    pub fn masked_by(masks: Arc<Masks>) -> Self {
+        Self { masks, ..Self::default() }
+    }
+
     /// What a recorder calls with each event.
     pub fn listener(&self) -> Box<dyn FnMut(&Stamped) + Send> {
-        let name = Arc::clone(&self.0);
+        let name = Arc::clone(&self.name);
         Box::new(move |stamped| {
             if let Event::RunStarted { run_id, .. } = &stamped.event {
                 name.get_or_init(|| run_id.clone());
@@ -35,9 +44,9 @@ impl RunName {
 
     /// Writes the reports of the run, whatever came of its record; the answer says whether all are there.
     pub fn write_reports(&self, project: &Project, context: &Context) -> Reports {
-        let Some(name) = self.0.get() else { return Reports::Written };
+        let Some(name) = self.name.get() else { return Reports::Written };
         match PastRun::read(project.root.join(RUNS_FOLDER).join(name)) {
-            Ok(run) => write(&run, project, context),
+            Ok(run) => write_masked(&run, project, &self.masks, context),
             Err(error) => {
                 context.terminal.warn(&format!("no report can be made: {error:#}"));
                 Reports::Missing
@@ -68,9 +77,13 @@ impl Reports {
 
 /// Writes the reports of a run. What cannot be written is said.
 pub fn write(run: &PastRun, project: &Project, context: &Context) -> Reports {
+    write_masked(run, project, &Arc::default(), context)
+}
+
+fn write_masked(run: &PastRun, project: &Project, masks: &Arc<Masks>, context: &Context) -> Reports {
     let owner = Invoker::find();
     let mut problems = match RunDir::of(run, owner.clone()) {
-        Ok(dir) => files::write_all(run, &dir),
+        Ok(dir) => files::write_all(run, &dir.masked_by(Arc::clone(masks))),
         Err(error) => vec![format!("no report can be made: {error:#}")],
     };
     problems.extend(tell_github(project, run, &owner, context).err().map(|error| format!("{error:#}")));

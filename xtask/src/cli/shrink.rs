@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::programs::ProgramsArgs;
+use super::secrets::SecretFlags;
 use super::settings::SlotFlag;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
@@ -41,6 +42,8 @@ pub struct Args {
     #[command(flatten)]
     slot: SlotFlag,
     #[command(flatten)]
+    secrets: SecretFlags,
+    #[command(flatten)]
     programs: ProgramsArgs,
 }
 
@@ -53,12 +56,14 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;
     let plan = Plan::make(&project, std::slice::from_ref(&failure.case), Order::ONCE)?;
     if !is_root() {
-        return sudo::again_with_scenarios(&project, &plan, args.programs.folder().is_some(), &context.terminal);
+        let are_built = args.programs.folder().is_some();
+        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
     }
+    let secrets = args.secrets.given(&project)?;
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
-    let options = Options::plain(args.slot.number(context))?;
+    let options = Options { secrets, ..Options::plain(args.slot.number(context))? };
     context.terminal.say(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };
     let observe = |line: String| context.terminal.say(&line);

@@ -8,6 +8,7 @@ use clap::CommandFactory as _;
 
 use super::Cli;
 use super::programs::BUILT;
+use super::secrets::SecretFlags;
 use super::settings::Settings;
 use crate::host::{shell, sudo};
 use crate::manifest::Project;
@@ -39,16 +40,16 @@ const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 /// # Errors
 /// When there is no sudo, or it refuses: its refusal has the status 1, as a scenario's failure has.
 pub fn again() -> anyhow::Result<u8> {
-    again_with(Vec::new())
+    again_with(Vec::new(), &[])
 }
 
-/// Like [`again`], with further arguments for the verb.
+/// Like [`again`], with further arguments for the verb, and further variables of the environment.
 ///
 /// # Errors
 /// When there is no sudo, or it refuses: its refusal has the status 1, as a scenario's failure has.
-pub fn again_with(more: Vec<OsString>) -> anyhow::Result<u8> {
+pub fn again_with(more: Vec<OsString>, variables: &[String]) -> anyhow::Result<u8> {
     let program = program::file().context("finding this program")?;
-    let mut words: Vec<OsString> = vec![kept().into(), "--".into(), "env".into()];
+    let mut words: Vec<OsString> = vec![kept(variables).into(), "--".into(), "env".into()];
     words.push(path_setting(std::env::var_os("PATH").as_deref()));
     words.push(program.into());
     sudo::require(&words)?;
@@ -64,19 +65,23 @@ pub fn again_with_scenarios(
     project: &Project,
     plan: &Plan,
     are_built: bool,
+    secrets: &SecretFlags,
     terminal: &Terminal,
 ) -> anyhow::Result<u8> {
+    secrets.given(project)?; // what is wrong with them is said before sudo asks for a password
+    let variables = secrets.variables(project);
     let to_build = plan.scenarios(project).find(|scenario| scenario.command.is_none());
-    let Some(scenario) = to_build.filter(|_| !are_built) else { return again() };
+    let Some(scenario) = to_build.filter(|_| !are_built) else { return again_with(Vec::new(), &variables) };
     let builds = |progress: String| terminal.say(&format!("building the scenarios: {progress}"));
     let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &builds, &|| false)?;
     let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
-    again_with(vec![BUILT.into(), folder.into()])
+    again_with(vec![BUILT.into(), folder.into()], &variables)
 }
 
 /// What sudo is told to leave in the environment.
-fn kept() -> String {
-    let names: Vec<String> = KEPT.map(str::to_owned).into_iter().chain(Settings::variables()).collect();
+fn kept(more: &[String]) -> String {
+    let names = KEPT.map(str::to_owned).into_iter().chain(Settings::variables());
+    let names: Vec<String> = names.chain(more.iter().cloned()).collect();
     format!("--preserve-env={}", names.join(","))
 }
 
@@ -128,10 +133,10 @@ mod tests {
 
     #[test]
     fn what_is_set_in_the_environment_is_set_for_root() {
-        let kept = kept();
+        let kept = kept(&["API_TOKEN".to_owned()]);
         let names: Vec<&str> = kept.strip_prefix("--preserve-env=").unwrap().split(',').collect();
         for name in
-            ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_RETRIES", "E2E_KEEP_CONTAINERS", "E2E_PROGRESS", "NO_COLOR"]
+            ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_RETRIES", "E2E_KEEP_CONTAINERS", "E2E_PROGRESS", "NO_COLOR", "API_TOKEN"]
         {
             assert!(names.contains(&name), "{kept}");
         }

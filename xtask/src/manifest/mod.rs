@@ -38,7 +38,7 @@ pub use parse::{is_name, nearest};
 pub use project::{MACHINES_MAX, Network, Project};
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
 pub use scenario::{Case, ContainerUse, Scenario};
-pub use secrets::Secret;
+pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
 pub use setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, ProgressHow,
     Retries, Setting, SlotNumber, TimeToLive, Timeout,

@@ -11,7 +11,8 @@ use toml::Spanned;
 use super::defaults::DefaultsTable;
 use super::parse::{Source, is_name, nearest};
 use super::range::{CaseTime, FirstId, PackageName, ProjectFolder, within};
-use super::{Scenario, Secret, Template};
+use super::secrets::{DeclaredSecrets, SecretsTable, secrets_table};
+use super::{Scenario, Template};
 use crate::error::Error;
 use crate::input;
 
@@ -57,8 +58,8 @@ pub struct Project {
     pub scenarios_dir: PathBuf,
     /// The Cargo package that has the scenarios' binaries.
     pub scenarios_package: String,
-    /// What is secret, beside what looks like it anyway.
-    pub secrets: Vec<Secret>,
+    /// Secrets that it declares.
+    pub secrets: DeclaredSecrets,
     /// All templates by name.
     pub templates: BTreeMap<String, Template>,
     /// All scenarios, by category and name.
@@ -123,10 +124,9 @@ struct File {
     #[serde(default = "default_package")]
     #[serde(deserialize_with = "within::<PackageName, _>")]
     scenarios_package: String,
-    /// What is taken out of bundles, beside what looks like a secret anyway: the name of a variable or field, whose value it
-    /// is then, or a regular expression between slashes.
-    #[serde(default)]
-    secrets: Vec<Spanned<String>>,
+    /// Secrets that scenarios need, and shapes of others.
+    #[serde(deserialize_with = "secrets_table", default)]
+    secrets: SecretsTable,
     /// What options of the command line and variables of the environment are where neither is given.
     #[serde(default, rename = "defaults")]
     _defaults: DefaultsTable,
@@ -220,9 +220,7 @@ impl Project {
                 format!("{first_id} is not a multiple of {IDS_OF_A_SYSTEM}: each slot has a whole range of that size");
             return Err(source.error_at(&file.ids, message).into());
         }
-        let secret =
-            |text: &Spanned<String>| Secret::parse(text.get_ref()).map_err(|message| source.error_at(text, message));
-        let secrets = file.secrets.iter().map(secret).collect::<Result<Vec<_>, _>>()?;
+        let secrets = file.secrets.declared(&source, root)?;
         let containers_dir = root.join(file.paths.containers);
         let scenarios_dir = root.join(file.paths.scenarios);
         let templates = Template::read_all(&containers_dir)?;
@@ -326,16 +324,8 @@ mod tests {
         check("name = 'x", "e2e.toml:1:");
         check("name = 'x'\n[defaults]\nretries = 1", "ok x");
         check("name = 'x'\n[defaults]\nretry = 1", "e2e.toml:3:1: unknown field `retry`");
-        check("name = 'x'\nsecrets = ['SESSION_ID', '/cust-[0-9]{6}/']", "ok x");
-        check("name = 'x'\nsecrets = ['SESSION_ID',\n  'my id']", "e2e.toml:3:3: a secret is the name of");
-        check(
-            "name = 'x'\nsecrets = ['/cust-[0-9/']",
-            "e2e.toml:2:12: no regular expression: error: unclosed character",
-        );
-        check(
-            "name = 'x'\nsecrets = ['/x*/']",
-            "e2e.toml:2:12: this regular expression matches where there is nothing",
-        );
+        check("name = 'x'\n[secrets]\nshapes = ['SESSION_ID', '/cust-[0-9]{6}/']\nvariables = ['API_TOKEN']", "ok x");
+        check("name = 'x'\n[secrets]\nfiles = { KEY = 'keys/a' }", "ok x");
     }
 
     #[test]

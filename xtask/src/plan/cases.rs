@@ -209,7 +209,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::manifest::Network;
+    use crate::manifest::{DeclaredSecrets, Network};
 
     pub fn project() -> Project {
         let case =
@@ -235,7 +235,7 @@ pub(super) mod tests {
             root: "x".into(),
             name: "x".into(),
             container_order: Vec::new(),
-            secrets: Vec::new(),
+            secrets: DeclaredSecrets::default(),
             timeout: Duration::from_secs(1),
             network: Network { base: [10, 77, 0, 0].into() },
             first_id: Project::FIRST_ID,

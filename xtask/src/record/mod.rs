@@ -10,6 +10,7 @@ mod file_name;
 mod fold;
 pub mod human;
 pub mod logs;
+mod masks;
 mod merge;
 mod outcome;
 mod past_run;
@@ -35,6 +36,7 @@ pub use event_reader::EventReader;
 pub use event_reader::work;
 pub use file_name::{as_file_name, is_file_name, is_harmless_name};
 pub use fold::Fold;
+pub use masks::{MARK, MaskedStream, Masks, is_binary};
 pub use merge::{RecordedPart, Shards};
 pub use outcome::{
     Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RunRecord, Unfinished,

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::event_reader::EVENTS_FILE;
-use super::{Event, Fold, RunDir, RunRecord, Stamped, human};
+use super::{Event, Fold, Masks, RunDir, RunRecord, Stamped, human};
 use crate::error::Error;
 
 /// Something that wants to hear every event as it happens.
@@ -19,6 +19,7 @@ type Listener = Box<dyn FnMut(&Stamped) + Send>;
 pub struct Recorder {
     begun: Instant,
     state: Mutex<State>,
+    masks: Arc<Masks>,
 }
 
 struct State {
@@ -66,7 +67,19 @@ impl Recorder {
     #[must_use]
     pub fn new(listeners: Vec<Listener>) -> Self {
         let state = State { files: None, listeners, fold: Fold::default(), failure: None, has_failed: false };
-        Self { begun: Instant::now(), state: Mutex::new(state) }
+        Self { begun: Instant::now(), state: Mutex::new(state), masks: Arc::default() }
+    }
+
+    /// Masks values in all events, before anybody hears of them.
+    #[must_use]
+    pub fn masked_by(self, masks: Arc<Masks>) -> Self {
+        Self { masks, ..self }
+    }
+
+    /// Returns the values that no event may hold.
+    #[must_use]
+    pub fn masks(&self) -> &Arc<Masks> {
+        &self.masks
     }
 
     /// From now on events are written to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. As long
@@ -90,6 +103,9 @@ impl Recorder {
 
     /// Records an event.
     pub fn record(&self, event: Event) {
+        let event = self.masks.typed(event).unwrap_or_else(|| Event::Warning {
+            message: "an event that holds a secret cannot be shown without it, and was left out".into(),
+        });
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamped = Stamped { at_ms: milliseconds(self.begun.elapsed()), event };
         let State { files, listeners, fold, failure, has_failed } = &mut *state;
@@ -202,5 +218,23 @@ mod tests {
             Some("was replaced"),
         );
         check(|events| std::fs::remove_dir_all(events.parent().unwrap()).unwrap(), Some("was removed or replaced"));
+    }
+
+    #[test]
+    fn no_secret_comes_into_events_or_to_those_who_hear_of_them() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path(), Invoker::find()).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listening = Arc::clone(&heard);
+        let listener = Box::new(move |stamped: &Stamped| listening.lock().unwrap().push(stamped.clone()));
+        let recorder = Recorder::new(vec![listener]).masked_by(Arc::new(Masks::new(["hunter22"]).unwrap()));
+        recorder.write_to(&dir).unwrap();
+        recorder.record(Event::Warning { message: "it says hunter22 and aHVudGVyMjI=".into() });
+        let Event::Warning { message } = heard.lock().unwrap()[0].event.clone() else { panic!("another event") };
+        assert_eq!(message, "it says [redacted] and [redacted]=");
+        for name in [EVENTS_FILE, "e2e_test.log"] {
+            let text = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert!(text.contains("it says [redacted]") && !text.contains("hunter22"), "{text}");
+        }
     }
 }

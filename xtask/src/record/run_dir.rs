@@ -1,7 +1,7 @@
 //! A run's folder: `target/e2e/<run-id>/`, with the link `target/e2e/latest`. All of it belongs to one owner.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,10 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::PastRun;
 use super::file_name::is_harmless_name;
+use super::masks::MaskedStream;
 use super::run_dir_cure::cure;
+use super::{Masks, PastRun, is_binary};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 
@@ -25,6 +26,12 @@ const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RES
 
 /// Bytes of artifacts, long streams and screenshots that one run may keep.
 pub const KEPT_BYTES_MAX: u64 = 16 << 30;
+
+/// Bytes at a file's begin that tell whether it is text.
+const HEAD_BYTES: u64 = 8000;
+
+/// Bytes of a file that are copied at once.
+const COPY_BYTES: usize = 64 << 10;
 
 /// The folder of one run. It is the user's, who may plant anything there, while the engine is root: so all that is written
 /// in it is written with the user's rights, below a descriptor of the folder that was opened when it was made, and past no link.
@@ -37,6 +44,7 @@ pub struct RunDir {
     top: Arc<OwnedFd>,
     /// Bytes that scenarios have had kept in it.
     kept_bytes: Arc<AtomicU64>,
+    masks: Arc<Masks>,
 }
 
 impl RunDir {
@@ -63,7 +71,7 @@ impl RunDir {
             problem: format!("{} cannot be made as {}: {error:#}", path.display(), owner.name),
             cure: cure(root, &owner),
         })?;
-        let dir = Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default() };
+        let dir = Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default(), masks: Arc::default() };
         dir.link(&runs.join("latest"), Path::new(&dir.run_id))?;
         Ok(dir)
     }
@@ -77,7 +85,27 @@ impl RunDir {
         let top = owner.act(|| Ok(open_folder(AT_FDCWD, &path, ResolveFlag::empty())?));
         let top = top.with_context(|| format!("opening {}", path.display()))?;
         let run_id = run.record.run_id.clone();
-        Ok(Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default() })
+        Ok(Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default(), masks: Arc::default() })
+    }
+
+    /// Masks values in the names and contents of files that are written from now on. What is written through
+    /// [`RunDir::file`] is masked by who writes it.
+    #[must_use]
+    pub fn masked_by(self, masks: Arc<Masks>) -> Self {
+        Self { masks, ..self }
+    }
+
+    /// Returns the values that no file may hold.
+    #[must_use]
+    pub fn masks(&self) -> &Arc<Masks> {
+        &self.masks
+    }
+
+    /// Returns a path below the folder as it is written: without values in its names.
+    #[must_use]
+    pub fn name_of(&self, relative: &str) -> String {
+        let names: Vec<_> = relative.split('/').map(|name| self.masks.text(name)).collect();
+        names.join("/")
     }
 
     /// Does something with the owner's rights and none of root's.
@@ -138,7 +166,8 @@ impl RunDir {
     /// When it cannot be made, or a link stands in the way.
     pub fn folder(&self, relative: &str) -> anyhow::Result<PathBuf> {
         require_names(relative)?;
-        self.owner.act(|| self.beneath(relative).map(drop)).map_err(|error| self.explained(error))?;
+        let relative = self.name_of(relative);
+        self.owner.act(|| self.beneath(&relative).map(drop)).map_err(|error| self.explained(error))?;
         Ok(self.path.join(relative))
     }
 
@@ -148,6 +177,7 @@ impl RunDir {
     /// When it cannot be made, or a link stands in the way.
     pub fn file(&self, relative: &str) -> anyhow::Result<File> {
         require_names(relative)?;
+        let relative = &self.name_of(relative);
         let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
         let made = self.owner.act(|| new_file(&self.beneath(parent)?, name));
         made.with_context(|| self.making("file", relative)).map_err(|error| self.explained(error))
@@ -159,12 +189,22 @@ impl RunDir {
     /// When it cannot be written, or a link stands in the way.
     pub fn write(&self, relative: &str, content: &[u8]) -> anyhow::Result<()> {
         require_names(relative)?;
+        let content = self.masks.own_content(relative, content);
+        self.write_by(&self.name_of(relative), |file| Ok(file.write_all(&content)?))
+    }
+
+    /// Writes a whole file below it by a function. To be called with any rights.
+    fn write_by(
+        &self,
+        relative: &str,
+        fill: impl FnOnce(&mut File) -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<()> {
         let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
         let new = format!("{name}.new");
         let write = || -> anyhow::Result<()> {
             let folder = self.beneath(parent)?;
             let written = new_file(&folder, &new)
-                .and_then(|mut file| Ok(file.write_all(content)?))
+                .and_then(|mut file| fill(&mut file))
                 .and_then(|()| Ok(renameat(&folder, new.as_str(), &folder, name).map_err(std::io::Error::from)?));
             // Half a file would take room that what comes next may need.
             written.inspect_err(|_| {
@@ -173,6 +213,77 @@ impl RunDir {
         };
         let written = self.owner.act(write).with_context(|| format!("writing {}", self.path.join(relative).display()));
         written.map_err(|error| self.explained(error))
+    }
+
+    /// Masks values in what somebody else has written below a folder: in the content of regular files, and in every name.
+    /// Links are not followed.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or written anew.
+    pub fn mask_below(&self, relative: &str) -> anyhow::Result<()> {
+        if self.masks.is_empty() {
+            return Ok(());
+        }
+        let top = self.path.join(relative);
+        let entries = || -> anyhow::Result<Vec<walkdir::DirEntry>> {
+            let walk = walkdir::WalkDir::new(&top).min_depth(1).contents_first(true).sort_by_file_name();
+            Ok(walk.into_iter().collect::<Result<_, _>>()?)
+        };
+        for entry in self.owner.act(entries).with_context(|| format!("looking through {}", top.display()))? {
+            let Ok(below) = entry.path().strip_prefix(&self.path) else { continue };
+            let Some(below) = below.to_str() else { continue }; // declared values are UTF-8
+            if entry.file_type().is_file() {
+                self.mask_file(below).with_context(|| format!("masking secrets in {}", entry.path().display()))?;
+            }
+            self.mask_name(below).with_context(|| format!("masking the name of {}", entry.path().display()))?;
+        }
+        Ok(())
+    }
+
+    fn mask_file(&self, relative: &str) -> anyhow::Result<()> {
+        let open = || -> anyhow::Result<File> {
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            let opened = openat2(&self.top, Path::new(relative), OpenHow::new().flags(flags).resolve(BENEATH));
+            let file = File::from(opened.map_err(std::io::Error::from)?);
+            anyhow::ensure!(file.metadata()?.is_file(), "it was replaced by something that is no file");
+            Ok(file)
+        };
+        let mut file = self.owner.act(open)?;
+        let mut head = Vec::new();
+        (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
+        let stream = || match is_binary(&head) {
+            true => MaskedStream::of_same_length(Arc::clone(&self.masks)),
+            false => MaskedStream::new(Arc::clone(&self.masks)),
+        };
+        file.rewind()?;
+        if !copy_masked(&mut file, &mut std::io::sink(), stream())? {
+            return Ok(());
+        }
+        file.rewind()?;
+        self.write_by(relative, |new| copy_masked(&mut file, new, stream()).map(drop))
+    }
+
+    fn mask_name(&self, relative: &str) -> anyhow::Result<()> {
+        let (parent, name) = relative.rsplit_once('/').unwrap_or(("", relative));
+        let masked = self.masks.text(name);
+        if masked == name {
+            return Ok(());
+        }
+        let rename = || -> anyhow::Result<()> {
+            let folder = openat2(
+                &self.top,
+                Path::new(if parent.is_empty() { "." } else { parent }),
+                OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(BENEATH),
+            )
+            .map_err(std::io::Error::from)?;
+            // Two names may be the same without their values.
+            let free = (1_u32..)
+                .map(|number| if number == 1 { masked.to_string() } else { format!("{masked}-{number}") })
+                .find(|name| fstatat(&folder, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT));
+            let free = free.context("finding a free name")?;
+            Ok(renameat(&folder, name, &folder, free.as_str()).map_err(std::io::Error::from)?)
+        };
+        self.owner.act(rename)
     }
 
     /// Returns what stands at a name in the folder itself; a link is not followed.
@@ -235,6 +346,19 @@ impl RunDir {
 fn require_names(relative: &str) -> anyhow::Result<()> {
     let bad = relative.split('/').find(|name| !is_harmless_name(name));
     bad.map_or(Ok(()), |name| Err(anyhow::anyhow!("{name:?} is no name of a file in a record")))
+}
+
+/// Copies a file without values; tells whether it holds one.
+fn copy_masked(from: &mut File, to: &mut impl std::io::Write, mut stream: MaskedStream) -> anyhow::Result<bool> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            to.write_all(&stream.finish())?;
+            return Ok(stream.has_found());
+        }
+        to.write_all(&stream.push(&buffer[..count]))?;
+    }
 }
 
 fn open_folder(at: impl AsFd, path: &Path, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
@@ -324,5 +448,35 @@ mod tests {
         std::fs::create_dir(dir.path()).unwrap();
         assert!(dir.require().is_err() && dir.write("a", b"x").is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_others_wrote_is_masked_in_content_and_names() {
+        let (root, dir) = made();
+        let dir = dir.masked_by(Arc::new(Masks::new(["hunter22"]).unwrap()));
+        let folder = dir.folder("case/artifacts/of hunter22").unwrap();
+        assert!(folder.ends_with("of [redacted]"));
+        std::fs::create_dir(dir.path().join("case/artifacts/hunter22")).unwrap();
+        let write = |path: &str, content: &[u8]| std::fs::write(dir.path().join("case/artifacts").join(path), content);
+        write("a-hunter22.txt", b"one hunter22\n").unwrap();
+        write("a-[redacted].txt", b"two\n").unwrap();
+        let mut large = vec![b'x'; COPY_BYTES - 3];
+        large.extend(b"hunter22");
+        write("hunter22/large", &large).unwrap();
+        write("binary", b"\0hunter22\0").unwrap();
+        let outside = root.path().join("outside");
+        std::fs::write(&outside, "hunter22").unwrap();
+        symlink(&outside, dir.path().join("case/artifacts/link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("case/artifacts/pipe"), Mode::S_IRWXU).unwrap();
+        dir.mask_below("case/artifacts").unwrap();
+        let read = |path: &str| std::fs::read(dir.path().join("case/artifacts").join(path)).unwrap();
+        assert_eq!(read("a-[redacted].txt-2"), b"one [redacted]\n");
+        assert_eq!(read("a-[redacted].txt"), b"two\n");
+        assert_eq!(read("[redacted]/large")[COPY_BYTES - 3..], *b"[redacted]");
+        assert_eq!(read("binary"), b"\0********\0");
+        assert_eq!(std::fs::read_to_string(&outside).unwrap(), "hunter22");
+        dir.write("case/x-hunter22.json", br#"{"a":"hunter22"}"#).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("case/x-[redacted].json")).unwrap();
+        assert_eq!(text, "{\n  \"a\": \"[redacted]\"\n}");
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context as _;
+
 use super::budgets;
 use super::build::ScenarioBinaries;
 use super::clients;
@@ -120,6 +122,8 @@ pub(super) fn run_case(
                 ended.outcome
             });
             unkept.extend(keep_logs(context, &folder, &lab).err());
+            // The scenario has written there itself, and has read large streams from there.
+            unkept.extend(context.dir.mask_below(&format!("{folder}/artifacts")).err());
             (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
@@ -162,7 +166,8 @@ fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::
 }
 
 fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Performance) -> anyhow::Result<()> {
-    context.dir.write(&format!("{folder}/performance.json"), readable_json(performance)?.as_bytes())
+    let performance = context.dir.masks().typed(performance.clone()).context("what was measured holds a secret")?;
+    context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())
 }
 
 /// Keeps the schedule of a case, where it has one, and what was played of it.
@@ -275,7 +280,7 @@ fn run_session(
         params: planned.case.params.clone(),
         defects: scenario.defects.clone(),
         argv,
-        environment: if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() },
+        environment: environment(context, scenario),
         working_dir: scenario.dir.clone(),
         fixtures: scenario.dir.join("fixtures"),
         artifacts: context.dir.path().join(&artifacts_in_run),
@@ -313,6 +318,12 @@ fn run_session(
         slot_cgroup: guard.slot().cgroup(),
     };
     session::run(spec, lab, context.recorder, &interrupted)
+}
+
+/// Variables of a scenario's program, beside those of the engine.
+fn environment(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<(String, String)> {
+    let clients = if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() };
+    clients.into_iter().chain(context.options.secrets.variables().iter().cloned()).collect()
 }
 
 fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Result<()> {

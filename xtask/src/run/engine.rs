@@ -16,6 +16,7 @@ use super::compare::compare;
 use super::duet::{self, DuetOptions, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
+use super::secrets::Secrets;
 use crate::error::{
     EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
 };
@@ -114,6 +115,8 @@ pub struct Options {
     pub host_names: BTreeMap<String, String>,
     /// Packages that are replaced by local ones.
     pub replacements: Vec<Replacement>,
+    /// Secrets of the scenarios.
+    pub secrets: Secrets,
     /// The words after `cargo xtask` that ask for all this.
     pub command: Vec<String>,
     /// The folder that `e2e_test.log` is linked from.
@@ -141,6 +144,7 @@ impl Options {
             fails_when_regressed: true,
             host_names: BTreeMap::new(),
             replacements: Vec::new(),
+            secrets: Secrets::default(),
             command: Vec::new(),
             working_dir: std::env::current_dir().context("finding the working directory")?,
         })
@@ -170,6 +174,7 @@ pub fn execute(
     }
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?;
+    let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
     let record = record_run(project, plan, options, binaries, recorder, interrupt, (&dir, &invoker));
     // Whoever reads the folder from now on shall not take the run for one that goes on.

@@ -19,6 +19,7 @@ mod live_check;
 mod lockstep;
 mod machines;
 mod not_ready;
+mod secrets;
 mod shrink;
 mod stay;
 mod trial;
@@ -32,6 +33,7 @@ pub use engine::{Comparing, Keep, Monitoring, Options, Samples, execute, layer_e
 pub use interrupt::Interrupt;
 pub use lab_check::check_lab;
 pub use live_check::{LiveCheck, live_check};
+pub use secrets::Secrets;
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};
 pub use stay::{Stand, StandingLab, stand};
 pub use trial::{Trial, Trials, Tried};

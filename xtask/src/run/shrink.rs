@@ -113,7 +113,8 @@ pub fn shrink(
     let plan = Plan::make(project, std::slice::from_ref(&failure.case), crate::plan::Order::ONCE)?;
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the folder of the shrinking")?;
-    let recorder = Arc::new(Recorder::new(Vec::new()));
+    let recorder = Arc::new(Recorder::new(Vec::new()).masked_by(Arc::clone(options.secrets.masks())));
+    let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
     if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
         clients::write(&dir)?;

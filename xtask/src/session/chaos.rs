@@ -53,10 +53,11 @@ struct State {
 
 /// A line of `history.jsonl`.
 #[derive(Serialize)]
-struct HistoryLine<'a> {
+struct HistoryLine {
     at_ms: f64,
+    /// [`History`], without secrets.
     #[serde(flatten)]
-    history: &'a History,
+    history: serde_json::Value,
 }
 
 /// How many faults bit, and how many could not be done.
@@ -217,8 +218,10 @@ impl Session {
     }
 
     fn write_history(&self, state: &mut State, history: &History) -> Answer<()> {
-        let line = HistoryLine { at_ms: milliseconds(self.recorder.elapsed()), history };
-        let mut line = serde_json::to_vec(&line).map_err(|error| self.infrastructure(&error.into()))?;
+        let at_ms = milliseconds(self.recorder.elapsed());
+        let line = serde_json::to_value(history).map(|history| self.recorder.masks().value(&history));
+        let line = line.and_then(|history| serde_json::to_vec(&HistoryLine { at_ms, history }));
+        let mut line = line.map_err(|error| self.infrastructure(&error.into()))?;
         line.push(b'\n');
         let spec = &self.spec;
         let mut write = || -> anyhow::Result<()> {

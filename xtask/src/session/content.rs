@@ -32,16 +32,19 @@ impl Session {
     pub(super) fn artifact(&self, artifact: &Artifact) -> Answer<Done> {
         let name = &artifact.name;
         require_plain_name(name)?;
-        let path = format!("{}/{name}", self.spec.artifacts_in_run);
+        let path = self.spec.dir.name_of(&format!("{}/{name}", self.spec.artifacts_in_run));
         let what = format!("artifact {name:?}");
+        let masks = self.spec.dir.masks();
         let size_bytes = match &artifact.content {
-            Stream::File { path: from, .. } => {
+            // Nothing of it is to be masked: it need not be held in memory.
+            Stream::File { path: from, .. } if masks.is_empty() => {
                 let (mut file, bytes) = self.spec.invoker.open(from).map_err(|error| bad(format!("{error:#}")))?;
                 self.keep(&what, &path, bytes, &mut file)?
             }
-            inline => {
-                let bytes = self.bytes_of(inline)?;
-                self.keep(&what, &path, bytes.len() as u64, &mut bytes.as_slice())?
+            content => {
+                let bytes = self.bytes_of(content)?;
+                let kept = masks.content(name, &bytes);
+                self.keep(&what, &path, kept.len() as u64, &mut kept.as_ref())?
             }
         };
         self.recorder.record(Event::Artifact { case: self.spec.case.clone(), path, size_bytes });

@@ -31,7 +31,7 @@ impl Session {
         let begun = Instant::now();
         self.lab.clock().hold();
         self.wait_until_still();
-        let case = &self.spec.case;
+        let (case, reason) = (&self.spec.case, &*self.recorder.masks().text(reason));
         self.recorder.record(Event::Held { case: case.clone(), reason: reason.to_owned() });
         let onward = breakpoint.stop(&Stopped { case, reason, lab: &self.lab });
         if onward == Onward::GiveUp {

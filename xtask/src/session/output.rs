@@ -1,5 +1,5 @@
-//! Output of a scenario's program: kept byte by byte in `scenario.log`, with the times at which it came beside it. Of a long one the begin and
-//! the end are kept.
+//! Output of a scenario's program: kept byte by byte in `scenario.log`, but for declared secrets, with the times at which it came beside it. Of
+//! a long one the begin and the end are kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::record::{Event, Recorder, milliseconds};
+use crate::record::{Event, MaskedStream, Recorder, milliseconds};
 
 /// So many bytes are taken at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -52,14 +52,15 @@ impl Output {
         let end = Arc::<Mutex<VecDeque<u8>>>::default();
         let kept_end = Arc::clone(&end);
         std::thread::Builder::new().name("output".into()).spawn(move || {
-            let message =
-                match copy(reader, &files, &kept_end, SCENARIO_LOG_BYTES_MAX, || milliseconds(recorder.elapsed())) {
-                    Ok(0) => None,
-                    Ok(lost_bytes) => Some(format!(
-                        "the scenario has written more than is kept: {lost_bytes} bytes are missing in scenario.log"
-                    )),
-                    Err(error) => Some(format!("what the scenario wrote could not be kept: {error}")),
-                };
+            let masked = MaskedStream::new(Arc::clone(recorder.masks()));
+            let now_ms = || milliseconds(recorder.elapsed());
+            let message = match copy(reader, &files, &kept_end, masked, SCENARIO_LOG_BYTES_MAX, now_ms) {
+                Ok(0) => None,
+                Ok(lost_bytes) => Some(format!(
+                    "the scenario has written more than is kept: {lost_bytes} bytes are missing in scenario.log"
+                )),
+                Err(error) => Some(format!("what the scenario wrote could not be kept: {error}")),
+            };
             message.into_iter().for_each(|message| recorder.record(Event::Warning { message }));
             drop(done);
         })?;
@@ -83,6 +84,7 @@ fn copy(
     mut from: PipeReader,
     files: &OutputFiles,
     end: &Mutex<VecDeque<u8>>,
+    mut masked: MaskedStream,
     bytes_max: u64,
     now_ms: impl Fn() -> f64,
 ) -> std::io::Result<u64> {
@@ -96,6 +98,28 @@ fn copy(
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             count => count?,
         };
+        let bytes = if count == 0 { masked.finish() } else { masked.push(&buffer[..count]) };
+        if !bytes.is_empty() {
+            let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+            end.extend(&bytes);
+            let surplus = end.len().saturating_sub(END_BYTES);
+            end.drain(..surplus);
+        }
+        // A full disk must not stop the scenario: it is read on.
+        let room = usize::try_from(bytes_max.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let kept = &bytes[..room.min(bytes.len())];
+        if failure.is_ok() && !kept.is_empty() {
+            let at_ms = now_ms();
+            let is_apart = at_ms - last_ms >= time_apart_ms(times_kept);
+            let mut time = || if is_apart { writeln!(times, "{offset} {at_ms}") } else { Ok(()) };
+            failure = time().and_then(|()| log.write_all(kept));
+            if is_apart {
+                last_ms = at_ms;
+                times_kept += 1;
+            }
+        }
+        offset += kept.len() as u64;
+        past_bound += (bytes.len() - kept.len()) as u64;
         if count == 0 {
             failure?;
             let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,27 +135,6 @@ fn copy(
             }
             return Ok(lost_bytes);
         }
-        {
-            let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
-            end.extend(&buffer[..count]);
-            let surplus = end.len().saturating_sub(END_BYTES);
-            end.drain(..surplus);
-        }
-        // A full disk must not stop the scenario: it is read on.
-        let room = usize::try_from(bytes_max.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let kept = &buffer[..room.min(count)];
-        if failure.is_ok() && !kept.is_empty() {
-            let at_ms = now_ms();
-            let is_apart = at_ms - last_ms >= time_apart_ms(times_kept);
-            let mut time = || if is_apart { writeln!(times, "{offset} {at_ms}") } else { Ok(()) };
-            failure = time().and_then(|()| log.write_all(kept));
-            if is_apart {
-                last_ms = at_ms;
-                times_kept += 1;
-            }
-        }
-        offset += kept.len() as u64;
-        past_bound += (count - kept.len()) as u64;
     }
 }
 
@@ -147,6 +150,7 @@ mod tests {
     use std::io::{Seek as _, SeekFrom};
 
     use super::*;
+    use crate::record::Masks;
 
     #[test]
     fn bytes_are_kept_as_they_are_and_times_beside_them() {
@@ -170,7 +174,8 @@ mod tests {
             at_ms
         };
         let end = Mutex::default();
-        assert_eq!(copy(reader, &files, &end, SCENARIO_LOG_BYTES_MAX, now_ms).unwrap(), 0);
+        let masked = MaskedStream::new(Arc::default());
+        assert_eq!(copy(reader, &files, &end, masked, SCENARIO_LOG_BYTES_MAX, now_ms).unwrap(), 0);
         assert_eq!(end.lock().unwrap().make_contiguous(), b"one\n\xff\x1b[1m\0two\nend");
         let text = |mut file: &File| {
             let mut bytes = Vec::new();
@@ -192,7 +197,7 @@ mod tests {
                 let text = text.clone();
                 move || writer.write_all(&text).unwrap()
             });
-            let lost = copy(reader, &files, &Mutex::default(), bytes_max, || 1.0).unwrap();
+            let lost = copy(reader, &files, &Mutex::default(), MaskedStream::new(Arc::default()), bytes_max, || 1.0).unwrap();
             writing.join().unwrap();
             let mut log = Vec::new();
             (&files.log).seek(SeekFrom::Start(0)).unwrap();
@@ -215,6 +220,25 @@ mod tests {
             times += 1;
         }
         assert!(times < 1_400_000, "{times}");
+    }
+
+    #[test]
+    fn a_secret_that_comes_in_two_reads_is_not_kept() {
+        let files = OutputFiles { log: tempfile::tempfile().unwrap(), times: tempfile::tempfile().unwrap() };
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        // More than a pipe holds, and the value where one read ends.
+        let text = format!("{}hunter22", "x".repeat(CHUNK_BYTES - 3));
+        let writing = std::thread::spawn(move || writer.write_all(text.repeat(4).as_bytes()).unwrap());
+        let end = Mutex::default();
+        let stream = MaskedStream::new(Arc::new(Masks::new(["hunter22"]).unwrap()));
+        copy(reader, &files, &end, stream, SCENARIO_LOG_BYTES_MAX, || 0.0).unwrap();
+        writing.join().unwrap();
+        let mut log = &files.log;
+        log.seek(SeekFrom::Start(0)).unwrap();
+        let mut kept = String::new();
+        log.read_to_string(&mut kept).unwrap();
+        assert_eq!(kept, format!("{}[redacted]", "x".repeat(CHUNK_BYTES - 3)).repeat(4));
+        assert!(end.lock().unwrap().make_contiguous().ends_with(b"x[redacted]"));
     }
 
     #[test]

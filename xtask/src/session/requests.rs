@@ -468,7 +468,9 @@ impl Session {
             self.require_user(container, user)?;
         }
         let stdin = exec.stdin.as_ref().map(|stream| self.bytes_of(stream)).transpose()?.unwrap_or_default();
-        let command = exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
+        // Before it is quoted and cut: a part of a secret would be left.
+        let masks = self.recorder.masks();
+        let command = exec.argv.iter().map(|word| quote(&masks.text(word))).collect::<Vec<_>>().join(" ");
         let command = shorten(&command, COMMAND_CHARS_MAX);
         let request = ExecRequest {
             argv: exec.argv,

@@ -41,7 +41,7 @@ fn project() -> tempfile::TempDir {
     let manifest = "description = \"It answers\"\ncommand = [\"python3\", \"main.py\"]\n[containers.a]\ntemplate = \"odd\"\n\
                     [[cases]]\nname = \"bad\"\nanswer = 41\n[[cases]]\nname = \"good\"\nanswer = 42\n";
     std::fs::write(scenario.join("scenario.toml"), manifest).unwrap();
-    let e2e_toml = "name = \"e2e-selftest\"\ncontainers = [\"a\"]\nsecrets = [\"/cust-[0-9]{6}/\"]\n";
+    let e2e_toml = "name = \"e2e-selftest\"\ncontainers = [\"a\"]\n[secrets]\nshapes = [\"/cust-[0-9]{6}/\"]\n";
     std::fs::write(project.path().join("e2e.toml"), e2e_toml).unwrap();
     project
 }

@@ -7,6 +7,7 @@ use crate::manifest::{
 };
 
 const SOURCE: &str = include_str!("../project.rs");
+const SECRETS_SOURCE: &str = include_str!("../secrets.rs");
 const DEFAULTS_SOURCE: &str = include_str!("../defaults.rs");
 
 const BEGINNING: &str = "\
@@ -21,7 +22,11 @@ timeout = "5m"
 network = "10.77.0.0/24"
 ids = { first = 1879048192 }
 scenarios_package = "scenarios"
-secrets = ["SESSION_ID", "/cust-[0-9]{6}/"]
+
+[secrets]
+variables = ["API_TOKEN"]
+files = { SIGNING_KEY = "keys/signing.pem" }
+shapes = ["SESSION_ID", "/cust-[0-9]{6}/"]
 
 [paths]
 containers = "containers"
@@ -51,6 +56,16 @@ const SECTIONS: &[Section] = &[
                 layers with other owners (id-mapped mounts, and overlays on them since Linux 5.19), all labs share one range, which doctor and the run's record say.",
         place: &["ids"],
         rust_type: "Ids",
+        ..TABLE
+    },
+    Section {
+        heading: "[secrets]",
+        about: "[labs.md](labs.md#secrets) says what is masked where. A value has at least 6 characters, so that it does not stand in \
+                ordinary words. Names that mean something to other programs (`PATH`, `LD_...`) are refused.",
+        place: &["secrets"],
+        source: SECRETS_SOURCE,
+        rust_type: "SecretsTable",
+        missing: Missing::ByTable,
         ..TABLE
     },
     Section {

@@ -1,0 +1,11 @@
+//! Values that are declared secret, taken out of everything that is written of a run: texts, streams, values in events, files.
+
+mod file;
+mod forms;
+mod json;
+mod stream;
+mod values;
+
+pub use file::is_binary;
+pub use stream::MaskedStream;
+pub use values::{MARK, Masks};

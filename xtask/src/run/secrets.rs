@@ -1,0 +1,100 @@
+//! Secrets of a run: given to its scenarios, and kept out of its record.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::record::Masks;
+
+/// Shortest value, in characters: a shorter one would stand in ordinary words, and everything would be masked.
+const SECRET_CHARS_MIN: usize = 6;
+
+/// Longest value, in bytes: what the environment of a program holds beside everything else.
+const SECRET_BYTES_MAX: usize = 64 << 10;
+
+/// Names with their values. Its debug output shows no value.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    values: Vec<(String, String)>,
+    masks: Arc<Masks>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.values.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Secrets {
+    /// Returns the secrets of these names and values.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a value is too short to be masked, or too long for an environment.
+    pub fn new(values: Vec<(String, String)>) -> anyhow::Result<Self> {
+        for (name, value) in &values {
+            let problem = if value.trim().chars().count() < SECRET_CHARS_MIN {
+                format!(
+                    "the secret {name} has fewer than {SECRET_CHARS_MIN} characters: it would be masked in ordinary words\n  \
+                     help: give it a longer value, or do not declare it as a secret"
+                )
+            } else if value.len() > SECRET_BYTES_MAX {
+                format!(
+                    "the secret {name} has {} bytes, and at most {SECRET_BYTES_MAX} fit into the environment of a program\n  \
+                     help: give the scenario a shorter secret that opens the longer one",
+                    value.len()
+                )
+            } else if value.contains('\0') {
+                format!(
+                    "the secret {name} has a zero byte, which no environment can hold\n  help: encode it, such as by base64"
+                )
+            } else {
+                continue;
+            };
+            return Err(Error::Usage(problem).into());
+        }
+        let masks = Arc::new(Masks::new(values.iter().map(|(_, value)| value.as_str()))?);
+        Ok(Self { values, masks })
+    }
+
+    /// Returns the variables that a scenario's program finds them in.
+    #[must_use]
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.values
+    }
+
+    /// Returns what keeps them out of a record.
+    #[must_use]
+    pub fn masks(&self) -> &Arc<Masks> {
+        &self.masks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(value: &str) -> anyhow::Result<Secrets> {
+        Secrets::new(vec![("API_TOKEN".to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn what_cannot_be_masked_or_given_is_refused_with_help() {
+        for (value, expected) in [
+            ("12345", "the secret API_TOKEN has fewer than 6 characters"),
+            ("  1234  ", "the secret API_TOKEN has fewer than 6 characters"),
+            (&"x".repeat(SECRET_BYTES_MAX + 1), "the secret API_TOKEN has 65537 bytes, and at most 65536"),
+            ("1234567\0", "the secret API_TOKEN has a zero byte"),
+        ] {
+            let error = made(value).unwrap_err().to_string();
+            assert!(error.starts_with(expected) && error.contains("\n  help: "), "{error}");
+            assert!(!error.contains("1234"), "{error}");
+        }
+    }
+
+    #[test]
+    fn its_debug_output_shows_no_value() {
+        let secrets = made("hunter22").unwrap();
+        assert_eq!(format!("{secrets:?}"), "[\"API_TOKEN\"]");
+        assert_eq!(secrets.masks().text("hunter22"), "[redacted]");
+        assert!(!format!("{:?}", secrets.masks()).contains("hunter22"));
+    }
+}
