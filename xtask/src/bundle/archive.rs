@@ -1,8 +1,10 @@
 //! Packing: a tar archive, compressed by gzip, with the list of its files at its end.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use flate2::Compression;
@@ -13,10 +15,11 @@ use tar::{Builder, EntryType, Header};
 use super::contents::{Contents, Item};
 use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, BundledFile, Redaction, bytes_allowed};
 use super::redaction::Redactor;
+use super::stage::{Reports, Stage};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
-use crate::record::PastRun;
+use crate::record::{Masks, PastRun};
 
 /// A bundle that was made.
 #[derive(Debug)]
@@ -27,49 +30,50 @@ pub struct Packed {
     pub size_bytes: u64,
     /// What it holds.
     pub bundle: Bundle,
+    /// Files of the record that no search for secrets sees into.
+    pub unsearched: Vec<String>,
 }
 
 type Archive = Builder<GzEncoder<File>>;
 
-/// Packs a run into a file, in place of an older one, with the rights of a user.
+/// Packs a run into a file, in place of an older one, with the rights of a user. Its record holds no secret of a known shape
+/// and no declared value, and reports are made anew from that record.
 ///
 /// # Errors
 /// When a file cannot be read, or the bundle cannot be written.
-pub fn pack(project: &Project, run: &PastRun, output: &Path, invoker: &Invoker) -> anyhow::Result<Packed> {
-    let contents = Contents::find(project, run, invoker)?;
-    let redactor = Redactor::new(&project.secrets.shapes)?;
+pub fn pack(
+    project: &Project,
+    run: &PastRun,
+    output: &Path,
+    declared: &Arc<Masks>,
+    reports: &Reports<'_>,
+    invoker: &Invoker,
+) -> anyhow::Result<Packed> {
+    let mut contents = Contents::find(project, run, invoker)?;
+    let redactor = Redactor::new(&project.secrets.shapes, Arc::clone(declared))?;
+    let stage = Stage::make(run, &contents.record, redactor, output, reports, invoker)?;
+    let Stage { items, redactions, left_out, unsearched, redactor, .. } = &stage;
+    let mut redactions = redactions.clone();
+    contents.left_out.extend(left_out.iter().cloned());
     let mut new = output.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
     let file = invoker.create(&new)?;
     let mut archive = Builder::new(GzEncoder::new(file, Compression::default()));
-    let (mut files, mut redactions) = (Vec::new(), Vec::new());
+    let mut files = Vec::new();
     for item in &contents.sources {
-        files.push(add(&mut archive, item, invoker, &|content| content)?);
+        if item.link.is_none() && holds_value(declared, &invoker.read(&item.from)?) {
+            contents.left_out.push(format!("{}: it holds a declared secret", item.path));
+            continue;
+        }
+        files.push(add(&mut archive, item, invoker)?);
     }
-    for item in &contents.record {
-        let found = std::cell::RefCell::new(super::redaction::Counts::new());
-        let redact = |content: Vec<u8>| {
-            let (redacted, counts) = redactor.file(&item.path, &content);
-            let redacted = redacted.into_owned();
-            found.replace(counts);
-            redacted
-        };
-        files.push(add(&mut archive, item, invoker, &redact)?);
-        let path = &item.path;
-        redactions.extend(found.into_inner().into_iter().map(|(kind, count)| Redaction {
-            path: path.clone(),
-            kind,
-            count,
-        }));
+    for item in items {
+        files.push(add(&mut archive, item, invoker)?);
     }
-    let command = run.record.command.iter().map(|word| {
-        let (word, counts) = redactor.piece(word);
-        let path = || BUNDLE_FILE.to_owned();
-        redactions.extend(counts.into_iter().map(|(kind, count)| Redaction { path: path(), kind, count }));
-        word
-    });
-    let command = command.collect();
+    let (command, counts) = redactor.words(&run.record.command);
+    let path = || BUNDLE_FILE.to_owned();
+    redactions.extend(counts.into_iter().map(|(kind, count)| Redaction { path: path(), kind, count }));
     let bundle = Bundle {
         format_version: BUNDLE_VERSION,
         run_id: run.record.run_id.clone(),
@@ -98,15 +102,15 @@ pub fn pack(project: &Project, run: &PastRun, output: &Path, invoker: &Invoker) 
     invoker
         .act(|| Ok(std::fs::rename(&new, output)?))
         .with_context(|| format!("writing {} as {}", output.display(), invoker.name))?;
-    Ok(Packed { path: output.to_owned(), size_bytes, bundle })
+    Ok(Packed { path: output.to_owned(), size_bytes, bundle, unsearched: unsearched.clone() })
 }
 
-fn add(
-    archive: &mut Archive,
-    item: &Item,
-    invoker: &Invoker,
-    change: &dyn Fn(Vec<u8>) -> Vec<u8>,
-) -> anyhow::Result<BundledFile> {
+/// Tells whether a file of the project holds a value that must not leave.
+fn holds_value(declared: &Masks, content: &[u8]) -> bool {
+    matches!(declared.bytes(content), Cow::Owned(_))
+}
+
+fn add(archive: &mut Archive, item: &Item, invoker: &Invoker) -> anyhow::Result<BundledFile> {
     let path = item.path.clone();
     if let Some(to) = &item.link {
         let text = to.display().to_string();
@@ -120,7 +124,7 @@ fn add(
             executable: false,
         });
     }
-    let content = change(invoker.read(&item.from)?);
+    let content = invoker.read(&item.from)?;
     let executable = std::fs::metadata(&item.from)?.permissions().mode() & 0o100 != 0;
     append(archive, &path, &content, if executable { 0o755 } else { 0o644 })?;
     Ok(BundledFile { path, size_bytes: content.len() as u64, sha256: sha256(&content), link: None, executable })

@@ -71,7 +71,13 @@ impl Contents {
             Some(files) => files,
             None => walk(&top, &|entry| NOT_OWN.iter().any(|name| entry.file_name() == *name))?,
         };
+        let secrets: Vec<PathBuf> =
+            project.secrets.files.values().filter_map(|file| file.canonicalize().ok()).collect();
         for file in files {
+            if top.join(&file).canonicalize().is_ok_and(|real| secrets.contains(&real)) {
+                contents.left_out.push(format!("{}: it is a declared secret", name(TOP, &file)?));
+                continue;
+            }
             contents.add_source(&top, &file)?;
         }
         let in_archive = format!("{}/{RUNS_FOLDER}/{}", contents.project, run.record.run_id);

@@ -5,8 +5,11 @@ mod archive;
 mod contents;
 mod manifest;
 mod redaction;
+mod shapes;
+mod stage;
 mod unpack;
 
 pub use archive::{Packed, pack};
 pub use manifest::{BUNDLE_VERSION, Bundle, BundledFile, Redaction};
+pub use stage::Reports;
 pub use unpack::{Unpacked, unpack};

@@ -1,141 +1,211 @@
-//! Secrets in the texts of a record: found by what they look like and by what a project declares, and taken out.
+//! Secrets in the texts of a record: found by their shapes and taken out, together with what is declared.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use aho_corasick::AhoCorasick;
 use anyhow::Context as _;
-use regex::Regex;
+use regex::{Captures, Regex};
 use serde_json::Value;
 
+use super::shapes::{self, NAMES};
 use crate::manifest::SecretShape;
+use crate::record::{MARK, Masks, is_binary};
 
-/// What stands where a secret stood.
-const MARK: &str = "[redacted]";
-
-/// Names whose values are secret, as the end of a longer name too, such as `PGPASSWORD`.
-const NAMES: &str = "(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)";
-
-/// So far after the begin of a private key without an end is looked for the rest of it, in bytes.
+/// Longest rest of a private key without an end, in bytes.
 const KEY_BYTES_MAX: usize = 16 << 10;
+
+/// Shortest value that is looked for everywhere once it was found in one place, in characters.
+const FOUND_CHARS_MIN: usize = 8;
+
+/// Most such values.
+const FOUND_MAX: usize = 2000;
 
 /// Ends of names of files that hold text, whatever bytes they have.
 const TEXT_FILES: [&str; 9] = [".log", ".json", ".jsonl", ".md", ".xml", ".html", ".txt", ".csv", ".toml"];
 
-/// How many secrets of which kind.
+/// Ends of names of files that are packed by a program of their own: no search sees into them.
+const PACKED_FILES: [&str; 14] =
+    [".gz", ".tgz", ".xz", ".zst", ".bz2", ".zip", ".7z", ".lz4", ".jar", ".whl", ".deb", ".rpm", ".pdf", ".docx"];
+
+/// Numbers of secrets by their kinds.
 pub type Counts = BTreeMap<String, u32>;
 
 /// Takes secrets out of files.
 #[derive(Debug)]
 pub struct Redactor {
     rules: Vec<Rule>,
+    /// Finds keywords of rules, and which rules have each.
+    keywords: AhoCorasick,
+    of_keyword: Vec<Vec<usize>>,
     secret_key: Regex,
     key_begin: Regex,
     key_end: Regex,
     key_text: Regex,
+    /// Declared values.
+    declared: Arc<Masks>,
+    /// Values that were found by their shapes in other places of the record.
+    found: Arc<Masks>,
 }
 
-#[derive(Debug)]
 struct Rule {
     kind: String,
     pattern: Regex,
+    /// Whether it may go over several lines.
+    spans_lines: bool,
+    /// Word without which it finds nothing in any lines, if it has just one.
+    keyword: Option<&'static str>,
+    holds: fn(&Captures<'_>) -> bool,
 }
 
-/// What goes on from one text of a file to the next.
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rule").field("kind", &self.kind).field("pattern", &self.pattern).finish_non_exhaustive()
+    }
+}
+
+/// State that goes on from one text of a file to the next.
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,
-    /// How much of a private key that has begun may still come, in bytes.
+    /// Bytes of a private key that may still come.
     key_bytes_left: usize,
+    /// Values that were taken out and can be looked for elsewhere.
+    found: BTreeSet<String>,
+}
+
+/// File without its secrets.
+#[derive(Debug)]
+pub struct Redacted<'a> {
+    /// Content; a file without secrets stays as it is, byte for byte.
+    pub content: Cow<'a, [u8]>,
+    /// Secrets that were taken out.
+    pub counts: Counts,
+    /// Values that may stand in other files too.
+    pub found: BTreeSet<String>,
 }
 
 impl Redactor {
-    /// One that knows what secrets look like, and what a project declares.
+    /// Returns a redactor for the known shapes, those of a project, and declared values.
     ///
     /// # Errors
     /// When a declared pattern is none; the project's file was checked before.
-    pub fn new(declared: &[SecretShape]) -> anyhow::Result<Self> {
-        let mut rules = Vec::new();
-        let mut add = |kind: &str, pattern: String| -> anyhow::Result<()> {
-            let pattern = Regex::new(&pattern).with_context(|| format!("the pattern of {kind}"))?;
-            rules.push(Rule { kind: kind.to_owned(), pattern });
+    pub fn new(shapes: &[SecretShape], declared: Arc<Masks>) -> anyhow::Result<Self> {
+        let (mut rules, mut keywords) = (Vec::new(), BTreeMap::<String, Vec<usize>>::new());
+        let mut add = |kind: &str, words: &[&str], pattern: &str, spans_lines: bool, holds| -> anyhow::Result<()> {
+            let pattern = Regex::new(pattern).with_context(|| format!("the pattern of {kind}"))?;
+            for word in words {
+                keywords.entry(word.to_lowercase()).or_default().push(rules.len());
+            }
+            let keyword = (kind == "netrc").then_some("login");
+            rules.push(Rule { kind: kind.to_owned(), pattern, spans_lines, keyword, holds });
             Ok(())
         };
-        // The declared ones first: they are counted by their names.
-        for secret in declared {
-            match secret {
-                SecretShape::Pattern(pattern) => add(&format!("/{pattern}/"), pattern.clone())?,
-                SecretShape::Name(name) => {
-                    assignments(&regex::escape(name), "\\b").try_for_each(|pattern| add(name, pattern))?;
-                }
+        // The project's first: they are counted by their names.
+        for shape in shapes {
+            match shape {
+                // It may match anything anywhere.
+                SecretShape::Pattern(pattern) => add(&format!("/{pattern}/"), &[], pattern, true, |_| true)?,
+                SecretShape::Name(name) => shapes::assignments(&regex::escape(name), "\\b")
+                    .iter()
+                    .try_for_each(|pattern| add(name, &[name], pattern, false, |_| true))?,
             }
         }
-        let scheme = "(?:(?:bearer|basic|token|digest|negotiate)\\s+)?";
-        add(
-            "authorization",
-            format!("(?i)\\bauthorization\\\\*[\"']?\\s*[=:]\\s*\\\\*[\"']?{scheme}(?<secret>[^\\s\"',\\\\]+)"),
-        )?;
-        add("authorization", "(?i)\\bbearer\\s+(?<secret>[a-z0-9._~+/-]{8,}=*)".into())?;
-        assignments(&format!("(?i:{NAMES})"), "[A-Za-z0-9_.-]*")
-            .try_for_each(|pattern| add("password or token", pattern))?;
-        add(
-            "password or token",
-            "(?i)(?:^|\\s)--[a-z-]*(?:password|passwd|secret|token|api-key)[ \t]+(?<secret>[^\\s\"'-][^\\s\"']*)"
-                .into(),
-        )?;
-        add("password in an address", "(?i)\\b[a-z][a-z0-9+.-]*://[^\\s/:@\"']*:(?<secret>[^\\s/@\"']+)@".into())?;
-        add("AWS key", "\\b(?<secret>(?:AKIA|ASIA)[A-Z0-9]{16})\\b".into())?;
-        add(
-            "access token",
-            "\\b(?<secret>gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{20,}|\
-             xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{8,}\\.eyJ[A-Za-z0-9_-]{8,}\\.[A-Za-z0-9_-]*)"
-                .into(),
-        )?;
-        let names = declared.iter().filter_map(|secret| match secret {
+        for shape in shapes::all() {
+            let words: Vec<&str> = shape.keywords.split(' ').collect();
+            add(shape.kind, &words, &shape.pattern, shape.spans_lines, shape.holds)?;
+        }
+        let (words, of_keyword): (Vec<String>, Vec<Vec<usize>>) = keywords.into_iter().unzip();
+        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(words)?;
+        let names = shapes.iter().filter_map(|shape| match shape {
             SecretShape::Name(name) => Some(format!("|^{}$", regex::escape(name))),
             SecretShape::Pattern(_) => None,
         });
-        let secret_key = format!("(?i:{NAMES}|^authorization)$|^$.{}", names.collect::<String>());
+        let secret_key =
+            format!("(?i:{NAMES}|^(?:proxy-)?authorization|^(?:set-)?cookie)$|^$.{}", names.collect::<String>());
         Ok(Self {
             rules,
+            keywords,
+            of_keyword,
             secret_key: Regex::new(&secret_key)?,
             key_begin: Regex::new("-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")?,
             key_end: Regex::new("-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")?,
             key_text: Regex::new("[A-Za-z0-9+/=]{16,}")?,
+            declared,
+            found: Arc::default(),
         })
     }
 
-    /// The content of a file without its secrets, and how many there were. What is no text stays as it is, and so does, byte
-    /// for byte, a text without secrets.
+    /// Returns the same redactor, which takes these values out wherever they stand.
+    ///
+    /// # Errors
+    /// When there are too many of them.
+    pub fn knowing(self, found: &BTreeSet<String>) -> anyhow::Result<Self> {
+        let found = Masks::new(found.iter().take(FOUND_MAX).map(String::as_str))?;
+        Ok(Self { found: Arc::new(found), ..self })
+    }
+
+    /// Returns true for a file whose content is packed, so that nothing can be found in it.
     #[must_use]
-    pub fn file<'a>(&self, name: &str, content: &'a [u8]) -> (Cow<'a, [u8]>, Counts) {
-        let is_text = TEXT_FILES.iter().any(|end| name.ends_with(end));
-        if !is_text && content.iter().take(8000).any(|byte| *byte == 0) {
-            return (content.into(), Counts::new());
-        }
-        let text = String::from_utf8_lossy(content);
+    pub fn is_packed(name: &str, content: &[u8]) -> bool {
+        const BEGINS: [&[u8]; 6] =
+            [b"\x1f\x8b", b"PK\x03\x04", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c"];
+        PACKED_FILES.iter().any(|end| name.ends_with(end)) || BEGINS.iter().any(|begin| content.starts_with(begin))
+    }
+
+    /// Returns a file of a record without its secrets. Of what is no text, only declared values and those that were found
+    /// elsewhere are taken out.
+    #[must_use]
+    pub fn file<'a>(&self, name: &str, content: &'a [u8]) -> Redacted<'a> {
         let mut state = State::default();
+        let is_text = TEXT_FILES.iter().any(|end| name.ends_with(end)) || !is_binary(content);
+        let shaped: Cow<'a, [u8]> = if is_text { self.shaped(name, content, &mut state) } else { content.into() };
+        let mut known = shaped;
+        for (kind, masks) in [("declared secret", &self.declared), ("secret of another place", &self.found)] {
+            let masked = if is_text { masks.own_content(name, &known) } else { masks.content(name, &known) };
+            if let Cow::Owned(masked) = masked {
+                *state.counts.entry(kind.to_owned()).or_default() += 1;
+                known = masked.into();
+            }
+        }
+        Redacted { content: known, counts: state.counts, found: state.found }
+    }
+
+    fn shaped<'a>(&self, name: &str, content: &'a [u8], state: &mut State) -> Cow<'a, [u8]> {
+        let text = String::from_utf8_lossy(content);
         let redacted = match name.rsplit('.').next() {
-            Some("json") => self.document(&text, &mut state),
+            Some("json") => self.document(&text, state),
             Some("jsonl") => {
-                let lines = text.split_inclusive('\n').map(|line| self.line(line, &mut state));
+                let lines = text.split_inclusive('\n').map(|line| self.line(line, state));
                 Some(lines.collect::<String>())
             }
             _ => None,
         };
-        let redacted = redacted.unwrap_or_else(|| self.text(&text, &mut state));
-        if state.counts.is_empty() {
-            (content.into(), state.counts)
-        } else {
-            (redacted.into_bytes().into(), state.counts)
-        }
+        let redacted = redacted.unwrap_or_else(|| self.text(&text, state));
+        if state.counts.is_empty() { content.into() } else { redacted.into_bytes().into() }
     }
 
-    /// A piece of text without its secrets, and how many there were.
+    /// Returns a piece of text without its secrets, and their numbers.
     #[must_use]
     pub fn piece(&self, text: &str) -> (String, Counts) {
         let mut state = State::default();
         let redacted = self.text(text, &mut state);
-        (redacted, state.counts)
+        let redacted = self.declared.text(&redacted).into_owned();
+        (self.found.text(&redacted).into_owned(), state.counts)
+    }
+
+    /// Returns the words of a command without its secrets, and their numbers.
+    #[must_use]
+    pub fn words(&self, words: &[String]) -> (Vec<String>, Counts) {
+        let mut state = State::default();
+        let mut list = words.iter().map(|word| Value::from(word.as_str())).collect::<Vec<_>>();
+        self.list(&mut list, &mut state);
+        let known = |word: &Value| {
+            let word = self.declared.text(word.as_str().unwrap_or_default()).into_owned();
+            self.found.text(&word).into_owned()
+        };
+        (list.iter().map(known).collect(), state.counts)
     }
 
     fn document(&self, text: &str, state: &mut State) -> Option<String> {
@@ -153,48 +223,86 @@ impl Redactor {
     fn value(&self, value: &mut Value, state: &mut State) {
         match value {
             Value::String(text) => *text = self.text(text, state),
-            Value::Array(list) => list.iter_mut().for_each(|item| self.value(item, state)),
+            Value::Array(list) => self.list(list, state),
             Value::Object(map) => {
                 for (key, item) in map.iter_mut() {
                     let is_plain = item.is_string() || item.is_number();
                     if is_plain && self.secret_key.is_match(key) && item != MARK {
+                        state.note(item.as_str().unwrap_or_default());
                         *item = MARK.into();
                         *state.counts.entry(format!("value of {key}")).or_default() += 1;
                     } else {
                         self.value(item, state);
                     }
                 }
+                let has_secret = |key: &String| self.text(key, &mut State::default()) != *key;
+                if map.keys().any(has_secret) {
+                    let items = std::mem::take(map);
+                    map.extend(items.into_iter().map(|(key, item)| (self.text(&key, state), item)));
+                }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 
+    /// Words of a list may be those of a command line: each is looked at behind the first one and the one before it.
+    fn list(&self, list: &mut [Value], state: &mut State) {
+        let words: Option<Vec<String>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+        for (place, item) in list.iter_mut().enumerate() {
+            self.value(item, state);
+            let (Some(words), Value::String(redacted)) = (&words, &mut *item) else { continue };
+            if place < 1 || *redacted != words[place] {
+                continue;
+            }
+            let context =
+                if place > 1 { format!("{} {} ", words[0], words[place - 1]) } else { format!("{} ", words[0]) };
+            let mut seen = State::default();
+            let line = self.text(&format!("{context}{redacted}"), &mut seen);
+            if let Some(word) = line.strip_prefix(&context).filter(|word| word != redacted) {
+                *redacted = word.to_owned();
+                state.found.extend(seen.found);
+                seen.counts.into_iter().for_each(|(kind, count)| *state.counts.entry(kind).or_default() += count);
+            }
+        }
+    }
+
     fn text(&self, text: &str, state: &mut State) -> String {
         let mut text = self.keys(text, state);
-        for Rule { kind, pattern } in &self.rules {
-            let mut redacted = String::new();
-            let mut done = 0;
-            for found in pattern.captures_iter(&text) {
-                let Some(secret) = found.name("secret").or_else(|| found.get(0)) else { continue };
-                if secret.as_str() == MARK || secret.start() < done {
-                    continue;
-                }
-                redacted.push_str(&text[done..secret.start()]);
-                redacted.push_str(MARK);
-                done = secret.end();
-                *state.counts.entry(kind.clone()).or_default() += 1;
-            }
-            if done > 0 {
-                redacted.push_str(&text[done..]);
+        let spans_lines = |rule: &&Rule| rule.spans_lines && rule.keyword.is_none_or(|word| text.contains(word));
+        let rules: Vec<&Rule> = self.rules.iter().filter(spans_lines).collect();
+        for rule in rules {
+            if let Some(redacted) = rule.apply(&text, state) {
                 text = redacted;
             }
         }
-        text
+        let mut redacted = String::with_capacity(text.len());
+        for line in text.split_inclusive('\n') {
+            match self.line_of_text(line, state) {
+                Some(line) => redacted.push_str(&line),
+                None => redacted.push_str(line),
+            }
+        }
+        redacted
+    }
+
+    /// A line without its secrets, where it has some.
+    fn line_of_text(&self, line: &str, state: &mut State) -> Option<String> {
+        let found = self.keywords.find_overlapping_iter(line);
+        let rules: BTreeSet<usize> =
+            found.flat_map(|found| &self.of_keyword[found.pattern().as_usize()]).copied().collect();
+        let mut redacted: Option<String> = None;
+        for rule in rules.into_iter().map(|rule| &self.rules[rule]).filter(|rule| !rule.spans_lines) {
+            redacted = rule.apply(redacted.as_deref().unwrap_or(line), state).or(redacted);
+        }
+        redacted
     }
 
     /// Takes the text of private keys out, line by line, with what a log writes before each; also of one that is cut off, or
     /// whose lines stand in different texts of a file.
     fn keys(&self, text: &str, state: &mut State) -> String {
+        if state.key_bytes_left == 0 && !text.contains("PRIVATE KEY") {
+            return text.to_owned();
+        }
         let mut redacted = String::with_capacity(text.len());
         let mut rest = text;
         loop {
@@ -219,29 +327,61 @@ impl Redactor {
     }
 }
 
-/// Values that are given to a name: in double quotes, in single ones, and bare.
-fn assignments(name: &str, before: &str) -> impl Iterator<Item = String> {
-    let given = format!("{before}{name}\\\\*[\"']?[ \t]*[=:][ \t]*");
-    [
-        format!("{given}\\\\*\"(?<secret>[^\"\\n\\\\]+)"),
-        format!("{given}'(?<secret>[^'\\n]+)"),
-        format!("{given}(?<secret>[^\\s\"'&;,<>()\\[\\]{{}}:=\\\\][^\\s\"'&;,<>()\\[\\]{{}}\\\\]*)"),
-    ]
-    .into_iter()
+impl Rule {
+    /// Returns a text without what the rule finds in it, where it finds something.
+    fn apply(&self, text: &str, state: &mut State) -> Option<String> {
+        let mut redacted = String::new();
+        let mut done = 0;
+        for found in self.pattern.captures_iter(text) {
+            let Some(secret) = found.name("secret").or_else(|| found.get(0)) else { continue };
+            let value = secret.as_str().trim_end_matches([')', ']', '}', '>']);
+            let is_masked = secret.as_str().starts_with(MARK);
+            if value.is_empty() || is_masked || secret.start() < done || !(self.holds)(&found) {
+                continue;
+            }
+            redacted.push_str(&text[done..secret.start()]);
+            redacted.push_str(MARK);
+            done = secret.start() + value.len();
+            state.note(value);
+            *state.counts.entry(self.kind.clone()).or_default() += 1;
+        }
+        if done == 0 {
+            return None;
+        }
+        redacted.push_str(&text[done..]);
+        Some(redacted)
+    }
+}
+
+impl State {
+    /// Keeps a value to be looked for elsewhere, if it is none that stands in ordinary words.
+    fn note(&mut self, value: &str) {
+        let has = |test: fn(char) -> bool| value.chars().any(test);
+        let is_distinct = has(|c| c.is_ascii_digit()) && has(|c| c.is_ascii_alphabetic());
+        let is_one = !value.contains(char::is_whitespace) && !value.contains(MARK);
+        if is_one && is_distinct && value.chars().count() >= FOUND_CHARS_MIN && self.found.len() < FOUND_MAX {
+            self.found.insert(value.to_owned());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::shell::quote;
+
+    fn redactor() -> Redactor {
+        let shapes = ["SESSION_ID", "/cust-[0-9]{6}/"].map(|text| SecretShape::parse(text).unwrap());
+        Redactor::new(&shapes, Arc::default()).unwrap()
+    }
 
     fn check(text: &str, expected: &str) {
         check_file("x.log", text, expected);
     }
 
     fn check_file(name: &str, text: &str, expected: &str) {
-        let declared = [SecretShape::parse("SESSION_ID").unwrap(), SecretShape::parse("/cust-[0-9]{6}/").unwrap()];
-        let (redacted, counts) = Redactor::new(&declared).unwrap().file(name, text.as_bytes());
-        assert_eq!(String::from_utf8_lossy(&redacted), expected, "{counts:?}");
+        let Redacted { content, counts, .. } = redactor().file(name, text.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&content), expected, "{counts:?}");
         assert_eq!(counts.is_empty(), text == expected, "{counts:?}");
     }
 
@@ -264,8 +404,18 @@ mod tests {
 
     #[test]
     fn the_words_of_a_command_are_redacted_one_by_one() {
-        let (word, counts) = Redactor::new(&[]).unwrap().piece("--db=redis://me:pa55@db");
-        assert_eq!((word.as_str(), counts.len()), ("--db=redis://me:[redacted]@db", 1));
+        let check = |words: &[&str], expected: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let (redacted, counts) = redactor().words(&words);
+            assert_eq!(
+                (redacted, counts.is_empty()),
+                (expected.iter().map(|word| (*word).to_owned()).collect(), false)
+            );
+        };
+        check(&["e2e", "--db=redis://me:pa55@db"], &["e2e", "--db=redis://me:[redacted]@db"]);
+        check(&["tool", "--token", "hunter2", "x"], &["tool", "--token", "[redacted]", "x"]);
+        check(&["curl", "-u", "me:hunter2", "https://a"], &["curl", "-u", "me:[redacted]", "https://a"]);
+        check(&["mysql", "-phunter2"], &["mysql", "-p[redacted]"]);
     }
 
     #[test]
@@ -308,11 +458,131 @@ mod tests {
 
     #[test]
     fn what_is_no_text_stays_and_a_log_is_text_whatever_it_holds() {
-        let redactor = Redactor::new(&[]).unwrap();
         let bytes = b"\x89PNG\0\0password=hunter2".as_slice();
-        let (redacted, counts) = redactor.file("page.png", bytes);
-        assert_eq!((redacted.as_ref(), counts.len()), (bytes, 0));
-        let (redacted, counts) = redactor.file("console.log", b"\0\xffpassword=hunter2".as_slice());
-        assert!(redacted.ends_with(b"password=[redacted]") && counts.len() == 1, "{counts:?}");
+        let Redacted { content, counts, .. } = redactor().file("page.png", bytes);
+        assert_eq!((content.as_ref(), counts.len()), (bytes, 0));
+        let Redacted { content, counts, .. } = redactor().file("console.log", b"\0\xffpassword=hunter2".as_slice());
+        assert!(content.ends_with(b"password=[redacted]") && counts.len() == 1, "{counts:?}");
+    }
+
+    #[test]
+    fn each_shape_is_found_in_each_kind_of_file() {
+        let redactor = redactor();
+        for shape in shapes::all() {
+            let (example, secret) = (&shape.example, shape.secret.as_str());
+            assert!(example.contains(secret), "{example}");
+            let json = serde_json::to_string(&serde_json::json!({ "event": "log", "message": example })).unwrap();
+            for (name, text) in [
+                ("a.log", example.clone()),
+                ("a.log", format!("Nov 30 07:00:01 app[12]: {example} and more")),
+                ("a.log", format!("line\n{example}\nline")),
+                ("a.log", format!("in quotes: sh -c {}", quote(example))),
+                ("a.json", json.clone()),
+                ("a.jsonl", format!("{json}\n")),
+            ] {
+                // Some shapes are those of a whole line.
+                let is_of_a_line = shape.kind == "netrc" || shape.kind == "password of a configuration";
+                if is_of_a_line && (text.ends_with("more") || text.starts_with("in quotes")) {
+                    continue;
+                }
+                let Redacted { content, counts, .. } = redactor.file(name, text.as_bytes());
+                let redacted = String::from_utf8_lossy(&content);
+                assert!(!redacted.contains(secret), "{}: {text}\n  became {redacted}", shape.kind);
+                assert!(redacted.contains(MARK) && !counts.is_empty(), "{}: {redacted}", shape.kind);
+            }
+        }
+        assert!(shapes::all().len() >= 50);
+    }
+
+    #[test]
+    fn the_pattern_of_each_shape_finds_its_own_example() {
+        for shape in shapes::all() {
+            let pattern = Regex::new(&shape.pattern).unwrap_or_else(|error| panic!("{}: {error}", shape.kind));
+            let found = pattern.captures_iter(&shape.example).find(|found| (shape.holds)(found));
+            let found = found.unwrap_or_else(|| panic!("{}: {}", shape.kind, shape.example));
+            let secret = found.name("secret").unwrap().as_str();
+            assert_eq!(secret, shape.secret, "{}: {}", shape.kind, shape.example);
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        for text in [
+            "commit 4f2a1c9e8b7d6f5a4c3b2a1908f7e6d5c4b3a291 by me",
+            "aws-sdk at 4f2a1c9e8b7d6f5a4c3b2a1908f7e6d5c4b3a291",
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "job 7f3a9c1e-11ee-4b9a-8e2f-0242ac120002 died",
+            "invalid value \"abc\" for --jobs",
+            "Access denied for user 'me'@'db' (using password: YES)",
+            "password: required, token is missing, secret: none",
+            "PWD=/home/me OLDPWD=/tmp",
+            "card aa:1234:bc:de:f0:11 at fe80:1234:abcd:ef01:2:3",
+            "12:30:45 GET /a?page=2&sort=asc 200",
+            "at src/main.rs:120:7: expected token",
+            "https://example.org/a:b/c@d http://db:5432/x",
+            "tokens 5, Token::new, a=b, secrets/ and passwords.txt",
+            "ssh -p 22 me@host; curl -o out https://a; mysql -P 3306",
+            "registry:5000/image:tag@sha256:abcd",
+            "password == expected",
+            "-----BEGIN CERTIFICATE-----",
+        ] {
+            check(text, text);
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_found_in_one_place_goes_everywhere() {
+        let first = redactor();
+        let Redacted { found, .. } = first.file("scenario.log", b"token=a1b2c3d4e5 password=short1 secret=postgres");
+        assert_eq!(found.iter().collect::<Vec<_>>(), ["a1b2c3d4e5"]);
+        let redactor = redactor().knowing(&found).unwrap();
+        let check = |name: &str, text: &[u8], expected: &[u8]| {
+            let Redacted { content, counts, .. } = redactor.file(name, text);
+            assert_eq!(String::from_utf8_lossy(&content), String::from_utf8_lossy(expected));
+            assert_eq!(counts.keys().collect::<Vec<_>>(), ["secret of another place"]);
+        };
+        check("check.log", b"left = a1b2c3d4e5", b"left = [redacted]");
+        check("a.db", b"\0a1b2c3d4e5", b"\0**********");
+        assert_eq!(redactor.piece("a1b2c3d4e5.txt").0, "[redacted].txt");
+    }
+
+    #[test]
+    fn a_declared_value_goes_from_what_is_no_text_too() {
+        let declared = Arc::new(Masks::new(["hunter22"]).unwrap());
+        let redactor = Redactor::new(&[], declared).unwrap();
+        assert_eq!(redactor.file("a.bin", b"\0hunter22").content.as_ref(), b"\0********");
+        assert_eq!(redactor.file("a.log", b"x hunter22").content.as_ref(), b"x [redacted]");
+        assert_eq!(redactor.piece("hunter22.txt").0, "[redacted].txt");
+    }
+
+    #[test]
+    fn the_work_grows_with_the_text_alone() {
+        let redactor = redactor();
+        // Time of a processor that this thread has had, whatever else the machine does.
+        let used = || std::time::Duration::from(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap());
+        let time = |text: &str| {
+            let begun = used();
+            let _ = redactor.file("a.log", text.as_bytes());
+            used() - begun
+        };
+        for part in [
+            "a",
+            "password",
+            "curl -u ",
+            "mysql --x ",
+            "ldapsearch ",
+            "aws ",
+            "a:1234:",
+            "'",
+            "\"",
+            "\\",
+            "://a:",
+            "token=",
+            "echo 'a:b' ",
+        ] {
+            let text = |bytes: usize| part.repeat(bytes / part.len());
+            let (small, large) = (time(&text(20_000)), time(&text(160_000)));
+            assert!(large < 40 * small + std::time::Duration::from_millis(200), "{part}: {small:?}, {large:?}");
+        }
     }
 }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Context, Format};
-use crate::bundle::{Packed, pack};
+use super::{Context, Format, secrets};
+use crate::bundle::{Packed, Reports, pack};
 use crate::error::EXIT_PASSED;
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::program;
-use crate::record::{PastRun, RUNS_FOLDER};
+use crate::record::{PastRun, RUNS_FOLDER, RunDir};
+use crate::report::files;
 use crate::report::terminal::println;
 
 /// Pack a run into one file, to be repeated elsewhere
@@ -25,7 +26,8 @@ Examples:
   cargo xtask e2e --from-bundle target/e2e/bundles/RUN.tar.gz",
     after_long_help = "It holds the project's files as they are now (the whole Cargo workspace that builds its scenarios), and the \
                         run's record and logs. Of these, what looks like a secret is taken out, and what `[secrets]` in \
-                        e2e.toml declares. The project's own files stay as they are."
+                        e2e.toml declares; reports are made anew from what is left. The project's own files stay as they \
+                        are, but those that hold a declared value are left out."
 )]
 pub struct Args {
     /// The run: its name, its folder, or `latest`.
@@ -54,13 +56,20 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             folder.join(format!("{}.tar.gz", run.record.run_id))
         }
     };
-    let Packed { path, size_bytes, bundle } = pack(&project, &run, &output, &invoker)?;
+    let names: Vec<&str> = files::names().collect();
+    let make = |run: &PastRun| match RunDir::of(run, invoker.clone()) {
+        Ok(dir) => files::write_all(run, &dir),
+        Err(error) => vec![format!("no report can be made: {error:#}")],
+    };
+    let reports = Reports { names: &names, make: &make };
+    let declared = secrets::declared(&project)?;
+    let Packed { path, size_bytes, bundle, unsearched } = pack(&project, &run, &output, &declared, &reports, &invoker)?;
     if context.format == Format::Json {
         let files = bundle.files.len();
         println!(
             "{:#}",
             json!({ "format_version": 1, "bundle": path, "size_bytes": size_bytes, "files": files, "run": bundle.run_id,
-                    "redactions": bundle.redactions, "left_out": bundle.left_out, "incomplete": run.record.remarks() })
+                    "redactions": bundle.redactions, "left_out": bundle.left_out, "unsearched": unsearched, "incomplete": run.record.remarks() })
         );
         return Ok(EXIT_PASSED);
     }
@@ -70,6 +79,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         println!("redacted {count}{times} in {}: {}", redaction.path, redaction.kind);
     }
     bundle.left_out.iter().for_each(|why| println!("left out {why}"));
+    unsearched.iter().for_each(|path| println!("not searched for secrets: {path} (it is compressed)"));
     run.record.remarks().iter().for_each(|remark| println!("incomplete: {remark}"));
     let count: u32 = bundle.redactions.iter().map(|redaction| redaction.count).sum();
     println!(

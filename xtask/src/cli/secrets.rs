@@ -42,6 +42,14 @@ impl SecretFlags {
     }
 }
 
+/// Returns what keeps the values that a project declares out of a bundle, as far as they are known here.
+///
+/// # Errors
+/// As [`SecretFlags::given`].
+pub fn declared(project: &Project) -> anyhow::Result<Arc<Masks>> {
+    Ok(Arc::clone(gathered(project, &[])?.masks()))
+}
+
 /// Returns a text without the secrets of this process.
 #[must_use]
 pub fn without_secrets(text: &str) -> String {

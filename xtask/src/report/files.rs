@@ -12,6 +12,11 @@ type Make = fn(&PastRun, &RunEvents) -> anyhow::Result<String>;
 const REPORTS: [(&str, Make); 4] =
     [(html::FILE, html::page), ("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
 
+/// Names of the reports' files.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    REPORTS.iter().map(|(name, _)| *name)
+}
+
 /// Writes every report of a run into its folder; the answer says which could not be written, and why. All of it is done with
 /// the rights of the folder's owner, the reading too: logs are named by paths, and a link there leads no further than its
 /// owner could go.
