@@ -34,6 +34,7 @@ mod records;
 mod recovery;
 mod report;
 mod runs;
+mod secrets;
 mod shards;
 mod slots;
 mod story;
