@@ -31,6 +31,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.has_tools(group, "busybox", &["busybox"]),
         facts.has_version(group, "mmdebstrap", "mmdebstrap", (0, 0)),
         facts.has_tools(group, "debian-keyring", &["debian-archive-keyring"]),
+        facts.has_tools(group, "slirp4netns", &["slirp4netns"]),
         facts.has_tools(group, "ssh-keygen", &["ssh-keygen"]),
     ]
 }

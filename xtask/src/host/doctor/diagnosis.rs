@@ -347,10 +347,22 @@ mod tests {
                 facts.tools = Tools::look_up(|item| (!names.contains(&item.name)).then(|| item.name.into()));
             }
         };
-        let builders = &["mmdebstrap", "debian-archive-keyring", "pip", "python3", "ssh-keygen", "mkfs.ext4", "tar"];
+        let builders = &[
+            "mmdebstrap",
+            "debian-archive-keyring",
+            "slirp4netns",
+            "pip",
+            "python3",
+            "ssh-keygen",
+            "mkfs.ext4",
+            "tar",
+        ];
         check(without(builders, &[Use::Busybox]), &[]);
         check(without(&["apparmor_parser", "pip"], &[]), &[]);
         check(without(&["pip"], &[Use::Python]), &[("pip", Failure, "missing: pip", "python3-pip")]);
+        check(without(&["slirp4netns"], &[]), &[]);
+        let missing = ("slirp4netns", Failure, "missing: slirp4netns", "slirp4netns");
+        check(without(&["slirp4netns"], &[Use::Download]), &[missing]);
         check(without(&["busybox"], &[Use::Busybox]), &[("busybox", Failure, "missing: busybox", "busybox-static")]);
         check(without(&["tc"], &[]), &[("iproute2", Warning, "missing: tc: some faults need it", "iproute2")]);
         check(without(&["nft"], &[]), &[("nft", Warning, "missing: nft: some faults need it", "nftables")]);
