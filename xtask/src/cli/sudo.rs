@@ -135,9 +135,16 @@ mod tests {
     fn what_is_set_in_the_environment_is_set_for_root() {
         let kept = kept(&["API_TOKEN".to_owned()]);
         let names: Vec<&str> = kept.strip_prefix("--preserve-env=").unwrap().split(',').collect();
-        for name in
-            ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_RETRIES", "E2E_KEEP_CONTAINERS", "E2E_PROGRESS", "NO_COLOR", "API_TOKEN"]
-        {
+        for name in [
+            "E2E_ROOT",
+            "E2E_TRUST",
+            "E2E_STATE_DIR",
+            "E2E_RETRIES",
+            "E2E_KEEP_CONTAINERS",
+            "E2E_PROGRESS",
+            "NO_COLOR",
+            "API_TOKEN",
+        ] {
             assert!(names.contains(&name), "{kept}");
         }
     }

@@ -197,7 +197,8 @@ mod tests {
                 let text = text.clone();
                 move || writer.write_all(&text).unwrap()
             });
-            let lost = copy(reader, &files, &Mutex::default(), MaskedStream::new(Arc::default()), bytes_max, || 1.0).unwrap();
+            let lost =
+                copy(reader, &files, &Mutex::default(), MaskedStream::new(Arc::default()), bytes_max, || 1.0).unwrap();
             writing.join().unwrap();
             let mut log = Vec::new();
             (&files.log).seek(SeekFrom::Start(0)).unwrap();
