@@ -15,6 +15,7 @@ mod common;
 mod crash_points;
 mod defects;
 mod dist;
+mod escape;
 mod explained;
 mod faults;
 mod guides;

@@ -82,8 +82,8 @@ const DISKS: &str = "hosts";
 const CHAOS_SEED: &str = "7";
 
 /// Cases that need no systemd and no browser.
-const SMALL_CASES: [&str; 5] =
-    ["who_am_i", "exec_round_trip", "three_machines", "smoke/programs", "smoke/python:default"];
+const SMALL_CASES: [&str; 6] =
+    ["who_am_i", "exec_round_trip", "three_machines", "smoke/programs", "smoke/python:default", "escape:held"];
 
 /// Faults that weigh as much as the other work of the first of two guests.
 const FIRST_LESS: usize = 36;
