@@ -46,6 +46,11 @@ const NOT_RUN: &[NotRun] = &[
         elsewhere: ("tests/lxc/runs.rs", "each_way_to_fail_is_told_apart"),
     },
     NotRun {
+        line: "e2e --secret API_TOKEN",
+        because: "the story's user has no such variable",
+        elsewhere: ("tests/lxc/secrets.rs", "a_secret_that_cannot_be_kept_is_refused_before_anything_runs"),
+    },
+    NotRun {
         line: "fault try --all",
         because: "it takes more than a minute",
         elsewhere: ("tests/lxc/faults.rs", "the_whole_catalogue_can_be_tried"),

@@ -427,13 +427,18 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/host/shell.rs", &["/usr/", "/sbin", "/bin"], "the one list of folders, after PATH"),
     ("xtask/src/host/lxc.rs", &["/usr/sbin", "/sbin"], "LXC must not find newuidmap, which PATH may lead to"),
     ("xtask/src/cli/sudo.rs", &["/usr/", "/sbin", "/bin"], "root's own before the user's"),
+    ("xtask/src/host/doctor/facts.rs", &["/etc/os-release", "/lib/modules"], "the system's files"),
     (
-        "xtask/src/host/doctor/facts.rs",
-        &["/etc/os-release", "/etc/subuid", "/etc/subgid", "/lib/modules"],
+        "xtask/src/host/doctor/accounts.rs",
+        &["/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid", "/etc/login.defs"],
         "the system's files",
     ),
     ("xtask/src/host/doctor/surroundings.rs", &["/usr/share/lxc/config/nesting.conf"], "shown to be typed"),
-    ("xtask/src/host/doctor/permission.rs", &["/usr/sbin/usermod"], "shown to be typed; `su` keeps the user's PATH"),
+    (
+        "xtask/src/host/doctor/permission.rs",
+        &["/usr/sbin/usermod", "/etc/"],
+        "shown to be typed; `su` keeps the user's PATH",
+    ),
     (
         "xtask/src/host/packages.rs",
         &["/usr/share/keyrings", "/etc/NIXOS", "/etc/os-release", "/usr/local/bin"],

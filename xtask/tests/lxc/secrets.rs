@@ -41,8 +41,8 @@ def scenario(lab: e2e.Lab) -> None:
         with lab.step(shape):
             lab.check(True, shape, value=shape)
         if "/" not in shape and "\n" not in shape:
-            lab.artifact(f"{shape[:200]}.{number}.txt", "of a name")
-            (artifacts / f"own {shape[:200]}.{number}.txt").write_text(shape)
+            lab.artifact(f"of {shape[:150]}.{number}.txt", "of a name")
+            (artifacts / f"own {shape[:150]}.{number}.txt").write_text(shape)
         with lab.invoke("client", "write", {"said": shape}) as invocation:
             invocation.ok(shape)
     lab.artifact("all.txt", everything)

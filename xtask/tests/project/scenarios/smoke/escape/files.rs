@@ -21,7 +21,7 @@ macro_rules! attempts {
 pub const ATTEMPTS: &[Attempt] = attempts! {
     "marker-by-path", "a file of the host", |w| read_mark(Path::new(&w.marker));
     "marker-by-proc-1-root", "a file of the host", |w| read_mark(&below("/proc/1/root", &w.marker));
-    "marker-by-own-root", "a file of the host", |w| read_mark(&below("/proc/self/root/../../../..", &w.marker));
+    "marker-by-own-root", "a file of the host", |w| read_mark(&below("/proc/self/root", &format!("../../../..{}", w.marker)));
     "marker-by-parent-folders", "a file of the host", |w| read_mark(&below("/proc/self/cwd/../../../../../..", &w.marker));
     "marker-by-hosts-pid", "a file of the host", |w| read_mark(&below(&format!("/proc/{}/root", w.pid), &w.marker));
     "marker-by-descriptor", "a folder of the host by an open descriptor", by_descriptor;
