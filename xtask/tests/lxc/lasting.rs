@@ -229,7 +229,7 @@ fn a_fault_that_the_host_has_lost_says_nothing_of_the_product() {
     project.scenario("by_itself", "    a.sh('echo whole > /root/file')\n    fault = a.inject('file.truncate', path='/root/file', size_bytes=1)\n    a.sh('echo whole > /root/file')\n    fault.heal()");
     project.scenario(
         "on_host",
-        "    fault = a.inject('net.isolate')\n    lab.eventually('the sign', 60, lambda: a.sh('test -e /go').success)\n    \
+        "    fault = a.inject('net.isolate')\n    lab.eventually('the sign', 60, lambda: a.sh('test -e /go').status == 0)\n    \
          lab.log(fault.heal())",
     );
     let run = e2e_in_background(project.path(), &["--progress", "plain"]);
