@@ -1,6 +1,6 @@
 //! Text that other programs read: configuration, rules and scripts, composed of literals and checked words alone.
 //!
-//! Each language has a type, and [`compose!`] fills a literal pattern with words of that language only: numbers, addresses, constants of
+//! Each language has a type, and `compose!` fills a literal pattern with words of that language only: numbers, addresses, constants of
 //! the code, and values that were checked for it when they were made. A string from elsewhere is none of these, so it cannot
 //! bring in a line, a quote or a blank of its own. `tidy.rs` finds such text outside of this file.
 
@@ -78,7 +78,7 @@ pub struct Text<L> {
 }
 
 impl<L: Language> Text<L> {
-    /// Text that was filled with words: for [`compose!`] alone.
+    /// Text that was filled with words: for `compose!` alone.
     pub fn of_checked_words(text: String) -> Self {
         Self { text, language: PhantomData }
     }
