@@ -3,7 +3,7 @@
 use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
 use super::port_lock;
-use super::shell::which;
+use super::shell::{Command, which};
 use super::syntax::{ChainName, Nft, Text, compose};
 
 /// A word of a rule, and the part of the kernel that the rule needs then.
@@ -135,7 +135,9 @@ pub fn has_tables(network: &NetworkNamespace) -> anyhow::Result<bool> {
 }
 
 fn run(network: &NetworkNamespace, script: Text<Nft>) -> anyhow::Result<()> {
-    network.command("nft").args(["-f", "-"]).stdin(script.into_string()).run()?;
+    // By a thread inside, and not by `nsenter`: a lab waits for this.
+    let load = || Command::new("nft").args(["-f", "-"]).stdin(script.into_string()).run();
+    network.inside(load)??;
     Ok(())
 }
 

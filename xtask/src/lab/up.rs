@@ -162,6 +162,9 @@ impl Lab {
         let places: Vec<Places> = machines.iter().map(|machine| Places::of(&slot, machine)).collect();
         let namespace = guard.make_network(network::bridge_lines(first(machines)?.network, machines))?;
         let network = NetworkNamespace::open(&namespace)?;
+        // Beside the making of the first machine, which is alone; no other one starts before the lock is on.
+        let ports = machines.iter().map(network::port).collect::<Vec<_>>();
+        let mut lock = Making::begin(NetworkNamespace::open(&namespace)?, &ports, first(machines)?.network.gateway())?;
         // The guard's path, not this process's: it leads there as long as the lab lives.
         let place = NetworkPlace { path: namespace.clone(), inode: network.place()?.inode };
         guard.make(vec![live_file(&slot.dir(), place, machines)?])?;
@@ -169,9 +172,6 @@ impl Lab {
         let keys = ssh::key_files(machines, &roots)?;
         let hosts = network::hosts_file(machines)?.into_string();
         let (mut containers, clock) = (Vec::new(), Arc::new(HeldClock::default()));
-        // Beside the making of the first machine; its programs start only with the lock on.
-        let ports = machines.iter().map(network::port).collect::<Vec<_>>();
-        let mut lock = Making::begin(NetworkNamespace::open(&namespace)?, &ports, first(machines)?.network.gateway())?;
         for ((machine, places), keys) in machines.iter().zip(places).zip(keys) {
             let name = &machine.host_name;
             require_free(&lxc::container_dir(name), &slot, name)?;
@@ -183,11 +183,14 @@ impl Lab {
             things.push(root_file(places.hook(), hook.into_string()));
             things.extend(lxc_folders(machine, &slot, lxc_config(machine, &places, &host)?)?);
             guard.make(things).with_context(|| format!("making container {}", machine.host_name))?;
-            lock.take().map_or(Ok(()), Making::finish)?;
+            if !containers.is_empty() {
+                lock.take().map_or(Ok(()), Making::finish)?;
+            }
             let process = spawn(guard, machine)?;
             observe(Moment::Started { container: machine.name.clone() });
             containers.push(Container::new(machine.clone(), places, process, Arc::clone(&clock)));
         }
+        lock.take().map_or(Ok(()), Making::finish)?;
         Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, clock, turn: Turn::default(), begun })
     }
 
