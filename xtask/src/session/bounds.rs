@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use super::shorten::shorten_bytes;
+use crate::record::Masks;
 
 /// Bytes of artifacts, long streams and screenshots that one attempt may keep.
 pub const ATTEMPT_BYTES_MAX: u64 = 1 << 30;
@@ -101,12 +102,15 @@ impl Used {
     }
 }
 
-/// Cuts every text in a value that is too long for the record.
-pub(super) fn cut_texts(value: &mut Value) {
+/// Cuts every text in a value that is too long for the record. Secrets are masked before: a part of one would be left.
+pub(super) fn cut_texts(value: &mut Value, masks: &Masks) {
     match value {
-        Value::String(text) if text.len() > TEXT_BYTES_MAX => *text = shorten_bytes(text, TEXT_BYTES_MAX),
-        Value::Array(values) => values.iter_mut().for_each(cut_texts),
-        Value::Object(fields) => fields.values_mut().for_each(cut_texts),
+        Value::String(text) if text.len() > TEXT_BYTES_MAX => {
+            let cut = shorten_bytes(&masks.text(text), TEXT_BYTES_MAX);
+            *text = cut;
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| cut_texts(value, masks)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| cut_texts(value, masks)),
         _ => {}
     }
 }
@@ -150,6 +154,15 @@ mod tests {
     }
 
     #[test]
+    fn no_part_of_a_secret_is_left_where_a_text_is_cut() {
+        let masks = Masks::new(["hunter22"]).unwrap();
+        let mut value = json!({"message": format!("{}hunter22 and more", "x".repeat(TEXT_BYTES_MAX - 4))});
+        cut_texts(&mut value, &masks);
+        let message = value["message"].as_str().unwrap();
+        assert!(message.contains("bytes are not kept") && !message.contains("hunt"), "{}", &message[65_500..]);
+    }
+
+    #[test]
     fn ten_million_notes_do_not_fit_into_a_record() {
         let used = Used::default();
         let note = json!({"level": "info", "message": "x"});
@@ -162,7 +175,7 @@ mod tests {
     fn a_long_text_is_cut_wherever_it_stands_and_says_so() {
         let long = "ü".repeat(TEXT_BYTES_MAX);
         let mut value = json!({"message": long, "values": [{"deep": long}, 1, "short"]});
-        cut_texts(&mut value);
+        cut_texts(&mut value, &Masks::default());
         let message = value["message"].as_str().unwrap();
         assert!(message.ends_with(&format!(" [... {TEXT_BYTES_MAX} bytes are not kept]")), "{}", &message[65_000..]);
         assert_eq!(value["values"][0]["deep"], value["message"]);

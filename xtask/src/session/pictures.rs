@@ -141,7 +141,7 @@ impl Session {
             }
             skipped @ Picture::Skipped { .. } => skipped.clone(),
         };
-        let (name, url) = (name.to_owned(), shorten(url, URL_CHARS_MAX));
+        let (name, url) = (name.to_owned(), shorten(&self.recorder.masks().text(url), URL_CHARS_MAX));
         self.recorder.record(Event::Screenshot { case: self.spec.case.clone(), name, url, picture });
     }
 

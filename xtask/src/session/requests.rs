@@ -204,7 +204,7 @@ impl Session {
         }
         let is_stated = STATEMENTS.contains(&method) || method == MeasureBegin::NAME;
         if is_stated {
-            cut_texts(&mut params);
+            cut_texts(&mut params, self.recorder.masks());
         }
         let room = self.used.take_request(is_stated.then_some(&params));
         room.map_err(|full| RpcError::new(ErrorCode::InvalidParams, full.to_string()))?;
