@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,9 @@ use sha2::{Digest as _, Sha256};
 use super::common::{Host, e2e, engine, project_with_template, record, said};
 
 const MINI: &str = "from = \"mini\"\ninit = [\"/bin/busybox\", \"init\"]\n";
+
+/// Deadline of a bundle with a stream of 17 MB, on a busy machine.
+const BUNDLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Declared value: it has what every language quotes in another way.
 const DECLARED: &str = "corr3ct \"horse\" & <b>/'stäple'\\9";
@@ -303,6 +307,7 @@ fn no_path_leads_a_secret_into_a_record_or_a_bundle() {
         .args(["--root", &root, "bundle", "--output", bundle.to_str().unwrap()])
         .env("API_TOKEN", DECLARED)
         .dir(project.path())
+        .deadline(BUNDLE_DEADLINE)
         .output()
         .unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
