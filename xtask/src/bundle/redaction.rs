@@ -52,7 +52,7 @@ pub struct Redactor {
 struct Rule {
     kind: String,
     pattern: Regex,
-    /// Whether it may go over several lines.
+    /// True for a rule that may go over several lines.
     spans_lines: bool,
     /// Word without which it finds nothing in any lines, if it has just one.
     keyword: Option<&'static str>,

@@ -66,7 +66,7 @@ pub struct Shape {
     /// Words, in lower case and with blanks between, of which a line that has the shape holds one: most lines have none, and cost
     /// no search for an expression.
     pub keywords: &'static str,
-    /// Whether it may go over several lines.
+    /// True for a shape that may go over several lines.
     pub spans_lines: bool,
     /// Expression with the group `secret`.
     pub pattern: String,

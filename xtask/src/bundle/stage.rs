@@ -32,7 +32,7 @@ impl std::fmt::Debug for Reports<'_> {
 /// Record that was redacted.
 #[derive(Debug)]
 pub struct Stage {
-    /// Its files.
+    /// Files of the record as they go into the archive.
     pub items: Vec<Item>,
     /// Secrets that were taken out.
     pub redactions: Vec<Redaction>,

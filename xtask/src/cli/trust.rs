@@ -16,9 +16,9 @@ pub const TRUST_VARIABLE: &str = "E2E_TRUST";
 /// Folders that `E2E_TRUST` names.
 #[derive(Debug, PartialEq, Eq)]
 enum Trust {
-    /// These, with all below them.
+    /// Folders that are named, with all below them.
     Below(Vec<PathBuf>),
-    /// All.
+    /// Every folder.
     Everything,
 }
 
@@ -39,7 +39,7 @@ impl Trust {
         Ok(Self::Below(folders))
     }
 
-    /// Whether it has this folder, which is compared by where it really lies.
+    /// Tells whether it has this folder, which is compared by where it really lies.
     fn has(&self, folder: &Path) -> bool {
         match self {
             Self::Everything => true,
@@ -70,7 +70,7 @@ pub fn require(folder: &Path, is_named: bool, variable: Option<&OsStr>) -> Resul
     }
 }
 
-/// What is wrong with a project's file or folder for these users.
+/// Problem of a project's file or folder for these users.
 fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     let file = folder.join("e2e.toml");
     file.symlink_metadata().ok()?;
@@ -94,7 +94,7 @@ fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     None
 }
 
-/// Whether everybody may write there. The sticky bit of a folder keeps files from being replaced, and not from being added.
+/// Tells whether everybody may write there. The sticky bit of a folder keeps files from being replaced, and not from being added.
 fn is_open(found: &Metadata) -> bool {
     !found.is_symlink() && found.mode() & 0o002 != 0
 }

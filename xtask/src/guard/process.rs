@@ -185,7 +185,7 @@ struct GuardProcess {
     shown: ShownTrees,
     /// What it has started, by name: the last of each.
     processes: BTreeMap<String, Started>,
-    /// Their logs, as long as somebody can write to them.
+    /// Logs of processes, as long as somebody can write to them.
     logs: Vec<PipedLog>,
     shared: Vec<Flock<std::fs::File>>,
     ending: Option<Ending>,

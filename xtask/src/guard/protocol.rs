@@ -134,7 +134,7 @@ pub enum Make {
 /// Tree that an overlay shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lower {
-    /// Its folder.
+    /// Folder of the tree.
     pub tree: PathBuf,
     /// Owners that it is shown with; absent where they are those on the disk.
     pub ids: Option<IdMap>,
@@ -170,7 +170,7 @@ pub struct Spawn {
     pub environment: Vec<(String, String)>,
     /// Takes stdout and stderr, appended through a pipe; the newest bytes are kept.
     pub log: PathBuf,
-    /// For the `lxc-start` of a machine whose system calls are filtered: the parts of the kernel that it may use.
+    /// Parts of the kernel that the `lxc-start` of a machine with filtered system calls may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filtered: Option<Vec<Part>>,
 }

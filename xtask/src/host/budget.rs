@@ -99,7 +99,7 @@ fn memory(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// By taking as many for a moment: instances of a container count as those of the engine's own user too, who has made its user namespace,
+/// Finds too few by taking as many for a moment: instances of a container count as those of the engine's own user too, who has made its user namespace,
 /// and beside these there are other programs'. No file says how many are in use.
 fn inotify_instances(need: &Need) -> Option<Shortage> {
     let needed = need.systemd_machines * INOTIFY_INSTANCES;

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::mountns;
 use super::userns::UserNamespace;
 
-/// Of mount_setattr(2).
+/// Flag of mount_setattr(2).
 const MOUNT_ATTR_RDONLY: u64 = 0x1;
-/// Of mount_setattr(2).
+/// Flag of mount_setattr(2).
 const MOUNT_ATTR_NOSUID: u64 = 0x2;
-/// Of mount_setattr(2).
+/// Flag of mount_setattr(2).
 const MOUNT_ATTR_NODEV: u64 = 0x4;
-/// Of mount_setattr(2).
+/// Flag of mount_setattr(2).
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Owners of a tree, and those that it is shown with. Any other owner is shown as nobody.

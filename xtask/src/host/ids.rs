@@ -41,7 +41,7 @@ pub struct IdRange {
     pub count: u32,
 }
 
-/// All ids that labs and layers of a project may take.
+/// Region of ids that labs and layers of a project may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Region {
     /// First id, a multiple of [`COUNT`].
@@ -52,7 +52,7 @@ impl Region {
     /// Number of its ids.
     pub const COUNT: u32 = COUNT * RANGES;
 
-    /// Its last id.
+    /// Last id of the region.
     #[must_use]
     pub const fn last(self) -> u32 {
         self.first + (Self::COUNT - 1)
@@ -83,9 +83,9 @@ impl Region {
 /// Ids of the labs on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ids {
-    /// Each slot has a range of its own.
+    /// Own range for each slot.
     PerSlot(Region),
-    /// All labs and the store have this range.
+    /// One range for all labs and the store.
     Shared {
         /// Range.
         range: IdRange,
@@ -132,13 +132,13 @@ impl Ids {
         }
     }
 
-    /// Whether all labs have one range.
+    /// Tells whether all labs have one range.
     #[must_use]
     pub const fn are_shared(&self) -> bool {
         matches!(self, Self::Shared { .. })
     }
 
-    /// Whether layers whose ids begin here can be used.
+    /// Tells whether layers whose ids begin here can be used.
     #[must_use]
     pub const fn can_show(&self, first_id: u32) -> bool {
         match self {
@@ -148,7 +148,7 @@ impl Ids {
     }
 }
 
-/// Whether a `uid_map` has all of these ids inside.
+/// Tells whether a `uid_map` has all of these ids inside.
 fn holds(map: &str, first: u32, count: u32) -> bool {
     let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
     map.lines().any(|line| {
@@ -158,7 +158,7 @@ fn holds(map: &str, first: u32, count: u32) -> bool {
     })
 }
 
-/// What keeps this host from showing layers to other ids.
+/// Reason why this host cannot show layers to other ids.
 fn mapping_problem(region: Region, layers: &Path) -> Option<String> {
     /// Results of this process: a run asks for each machine.
     static KNOWN: Mutex<Vec<(u64, Option<String>)>> = Mutex::new(Vec::new());

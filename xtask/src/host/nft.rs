@@ -123,7 +123,7 @@ impl Table<'_> {
     }
 }
 
-/// Whether a network namespace has any table of a fault.
+/// Tells whether a network namespace has any table of a fault.
 ///
 /// # Errors
 /// When `nft` cannot be asked.

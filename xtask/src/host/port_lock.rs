@@ -23,7 +23,7 @@ pub struct Port {
     pub device: DeviceName,
     /// Hardware address of the machine's card.
     pub mac: MacAddress,
-    /// Its address.
+    /// IPv4 address of the machine.
     pub address: Ipv4Addr,
 }
 
@@ -67,7 +67,7 @@ impl Making {
     }
 }
 
-/// One line that says what keeps this host from locking ports; `None` when nothing does. Tried once a boot.
+/// Returns one line that says what keeps this host from locking ports; `None` when nothing does. Tried once a boot.
 #[must_use]
 pub fn problem() -> Option<String> {
     let port = |number: u8| Port {

@@ -29,9 +29,9 @@ const MEMORY_BYTES_MAX: usize = 1 << 20;
 /// The part of a stream that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeptPart {
-    /// So many bytes from its begin.
+    /// Number of bytes kept from the begin.
     First(u64),
-    /// So many bytes before its end, which are held in memory.
+    /// Number of bytes kept before the end, in memory.
     Last(usize),
 }
 
@@ -45,7 +45,7 @@ impl Default for KeptPart {
 #[derive(Debug, Default)]
 pub struct KeptStream {
     memory: VecDeque<u8>,
-    /// Everything, where it is too long for memory; without a name, so that it goes with this value.
+    /// File with the whole where it is too long for memory; without a name, so that it goes with this value.
     file: Option<File>,
     kept_bytes: u64,
     lost_bytes: u64,
@@ -78,7 +78,7 @@ impl KeptStream {
         Ok(bytes)
     }
 
-    /// All kept bytes.
+    /// Returns all kept bytes.
     ///
     /// # Errors
     /// When the host's file cannot be read.
@@ -145,7 +145,7 @@ impl KeptStream {
     }
 }
 
-/// Both streams of a program that runs.
+/// Streams of a program that runs, both of them.
 #[derive(Debug)]
 pub struct ProgramOutput {
     reading: Arc<Reading>,
@@ -182,8 +182,8 @@ impl ProgramOutput {
     }
 }
 
-/// What the thread that reads shares with whoever waits for the program's end, and reads what is left then by itself: that costs no
-/// change of threads.
+/// State of reading, which the thread that reads shares with whoever waits for the program's end: the latter reads what is left then by
+/// itself, which costs no change of threads.
 #[derive(Debug)]
 struct Reading {
     pipes: [PipeReader; 2],
@@ -196,11 +196,11 @@ struct Reading {
 struct State {
     kept: [KeptStream; 2],
     failure: Option<io::Error>,
-    /// From now on everything is dropped.
+    /// True from the moment when everything is dropped.
     is_over: bool,
 }
 
-/// What reading once has come to.
+/// Result of reading once.
 enum Read {
     Bytes(usize),
     NothingNow,

@@ -60,7 +60,7 @@ pub fn folder(root: &Path, path: &str) -> anyhow::Result<Option<OwnedFd>> {
 /// A name in a tree, as it stands there.
 #[derive(Debug)]
 pub struct Named {
-    /// Of the thing itself, not of what it leads to.
+    /// Metadata of the thing itself, not of what it leads to.
     pub metadata: Metadata,
     /// Target of a symbolic link.
     pub leads_to: Option<PathBuf>,

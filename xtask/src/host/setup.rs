@@ -258,7 +258,7 @@ fn is_locked(path: &Path) -> bool {
     locks.lines().any(|line| line.split_whitespace().any(|word| word == name))
 }
 
-/// What mends findings without a package.
+/// Help for findings that no package mends.
 fn shell_commands(findings: &[Finding]) -> impl Iterator<Item = Vec<String>> {
     let lines = findings.iter().filter_map(|finding| finding.command.clone());
     lines.map(|line| vec!["sh".to_owned(), "-c".to_owned(), line])

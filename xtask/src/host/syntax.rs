@@ -510,7 +510,7 @@ impl LxcConfig {
     }
 }
 
-/// Whether LXC hands this word of a command to the program as it is.
+/// Tells whether LXC hands this word of a command to the program as it is.
 #[must_use]
 pub fn is_init_word(word: &str) -> bool {
     !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c.is_control())

@@ -128,7 +128,7 @@ impl fmt::Display for BuildFailed {
 const NO_SPACE: (&str, &str) =
     ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses");
 
-/// What mends a build that has met a bound.
+/// Help for a build that has met a bound.
 const BOUNDED: &str = "have the step do less at once, for example with fewer jobs side by side";
 
 /// Less than this is no room for a log, in bytes.
@@ -300,7 +300,7 @@ fn worker(
     })
 }
 
-/// What a build may use: a tmpfs counts, as it is memory of the group that writes there.
+/// Bounds of a build: a tmpfs counts, as it is memory of the group that writes there.
 fn bounds(available_bytes: u64, tmpfs_bytes: Option<u64>) -> Bounds {
     let (least, part) = PROGRAMS_BYTES;
     Bounds { memory_bytes: (available_bytes / part).max(least) + tmpfs_bytes.unwrap_or(0), processes: PROCESSES }

@@ -49,7 +49,7 @@ pub enum Part<'a> {
     File {
         /// Anybody may execute it.
         is_executable: bool,
-        /// What it holds; whatever is left unread is hashed all the same.
+        /// Content of the file; whatever is left unread is hashed all the same.
         content: &'a mut dyn Read,
     },
 }

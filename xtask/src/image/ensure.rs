@@ -91,7 +91,7 @@ pub struct LayerStatus {
     /// Reason why what stands in its place cannot be used, and is built again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
-    /// Only root may look into the store: nothing is known of what is there.
+    /// State that is not known: only root may look into the store.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
 }

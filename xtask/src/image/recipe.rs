@@ -52,9 +52,9 @@ pub enum Base {
     Layer(String),
     /// A tar file.
     Tar {
-        /// Of its content.
+        /// Hash of its content.
         hash: String,
-        /// Of the code that unpacks it.
+        /// Version of the code that unpacks it.
         unpack_version: u32,
     },
     /// A Debian release.

@@ -84,7 +84,7 @@ pub enum LayerPlace {
     Sound(StoredLayer),
     /// Something that cannot be used, with the reason: a build replaces it.
     Damaged(String),
-    /// Something that only root may look at, or nothing.
+    /// Folder that only root may look into, or none.
     Hidden,
 }
 

@@ -105,7 +105,7 @@ impl Container {
     }
 }
 
-/// How many filters lie on a process, as its status says; `None` before Linux 5.9.
+/// Number of filters on a process, as its status says; `None` before Linux 5.9.
 fn filters(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
 }

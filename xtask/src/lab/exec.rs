@@ -74,9 +74,9 @@ pub struct ExecOutput {
     pub was_running: bool,
     /// The deadline that it had.
     pub deadline: Duration,
-    /// What it wrote to stdout, up to the bound.
+    /// Standard output, up to the bound.
     pub stdout: KeptStream,
-    /// What it wrote to stderr, up to the bound.
+    /// Standard error, up to the bound.
     pub stderr: KeptStream,
 }
 

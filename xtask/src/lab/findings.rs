@@ -173,7 +173,7 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
     found
 }
 
-/// Whether a file is an ELF file of type 4. The container runs: a link or a pipe may have taken the place of the file.
+/// Tells whether a file is an ELF file of type 4. The container runs: a link or a pipe may have taken the place of the file.
 fn is_core(top: &Path, inside: &Path) -> bool {
     let mut head = [0; 18];
     let read = rooted::open_in_place(top, inside).and_then(|mut file| file.read_exact(&mut head));

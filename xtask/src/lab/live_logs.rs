@@ -71,7 +71,7 @@ pub struct LiveLogs {
     /// Of the files that its template names, in the container.
     patterns: Vec<String>,
     offsets: BTreeMap<String, u64>,
-    /// Of the files on the host that were read: a console's log that is full gives its name to a new file.
+    /// Inodes of the files on the host that were read: a console's log that is full gives its name to a new file.
     inodes: BTreeMap<String, u64>,
     cursor: Option<String>,
 }
@@ -175,7 +175,7 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// What a file has got behind the offset, which moves to its end. One that has become shorter, or is another one, is read anew.
+/// Reads what a file has got behind the offset, which moves to its end. One that has become shorter, or is another one, is read anew.
 fn grown(path: &Path, offset: &mut u64, inode: &mut u64) -> std::io::Result<Vec<u8>> {
     let mut file = match File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -59,7 +59,7 @@ impl Machine {
         if self.template.privileged { (uid, gid) } else { (self.ids.first + uid, self.ids.first + gid) }
     }
 
-    /// Its layers with the owners that it sees them with.
+    /// Returns its layers with the owners that it sees them with.
     #[must_use]
     pub fn lowers(&self) -> Vec<Lower> {
         let (to, _) = self.host_ids(0, 0);

@@ -52,7 +52,7 @@ pub enum Moment {
     Unfiltered {
         /// Name in the lab.
         container: String,
-        /// One line that says what is missing.
+        /// Line that says what is missing.
         missing: String,
     },
 }

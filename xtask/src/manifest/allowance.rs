@@ -36,7 +36,7 @@ pub enum Allowance {
 }
 
 impl Allowance {
-    /// All of them, with the name that a file says.
+    /// List of all, with the name that a file says.
     pub const ALL: [(Self, &'static str); 11] = [
         (Self::UserNamespaces, "user_namespaces"),
         (Self::IoUring, "io_uring"),
@@ -51,7 +51,7 @@ impl Allowance {
         (Self::Programs32Bit, "programs_32_bit"),
     ];
 
-    /// Its name in a file.
+    /// Returns its name in a file.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(each, _)| *each == self).map_or("", |(_, name)| name)

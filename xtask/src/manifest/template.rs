@@ -102,16 +102,16 @@ pub struct FileEntry {
     pub mode: Option<u32>,
     /// `user:group` by name or number inside the container.
     pub owner: Option<String>,
-    /// Where its source stands in the template's file.
+    /// Place of its source in the template's file.
     pub place: Place,
 }
 
 /// Place in a template's file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Place {
-    /// From 1.
+    /// Line, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// Column, from 1, in characters.
     pub column: usize,
 }
 

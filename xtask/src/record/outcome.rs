@@ -374,9 +374,9 @@ impl fmt::Display for Unfinished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LabIds {
-    /// Each slot has a range of its own.
+    /// Own range for each slot.
     PerSlot,
-    /// All labs have the same range, so that they share what the kernel counts for a user.
+    /// One range for all labs, so that they share what the kernel counts for a user.
     Shared,
 }
 

@@ -45,7 +45,7 @@ pub(super) enum OverBound {
     Statements,
 }
 
-/// What an attempt has put into its record so far.
+/// Amounts that an attempt has put into its record so far.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     state: Mutex<State>,
@@ -56,7 +56,7 @@ struct State {
     file_bytes: u64,
     files: u64,
     statement_bytes: u64,
-    /// Whether it was told that a stream was cut.
+    /// True once it was told that a stream was cut.
     told_of_cut: bool,
 }
 
@@ -96,7 +96,7 @@ impl Used {
         Ok(())
     }
 
-    /// Whether it is to be told now that a stream was cut: once in an attempt.
+    /// Tells whether it is to be told now that a stream was cut: once in an attempt.
     pub fn tells_of_cut(&self) -> bool {
         !std::mem::replace(&mut self.state().told_of_cut, true)
     }

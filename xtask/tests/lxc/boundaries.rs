@@ -1,4 +1,4 @@
-//! What crosses the boundary between the host and a lab: texts that other programs read, open files, sessions.
+//! Boundary between the host and a lab: texts that other programs read, open files, sessions.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

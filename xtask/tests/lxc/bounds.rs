@@ -1,4 +1,4 @@
-//! What a machine and a scenario can make the host keep: bounded, and told where it is cut.
+//! Bounds of what a machine and a scenario can make the host keep, and what is told of a cut.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const MINI: &str = "from = \"mini\"\ninit = [\"/bin/init\"]\n[limits]\ncpus = 2.
 
 const MIB: u64 = 1 << 20;
 
-/// Everything that it tries is refused or cut, and nothing of it makes the case fail.
+/// Scenario whose attempts are refused or cut; none of them makes the case fail.
 const SCENARIO: &str = r#"
 import os
 import sys

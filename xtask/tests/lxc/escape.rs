@@ -9,7 +9,7 @@ use xtask::host::shell::Command;
 use super::common::{Host, e2e, engine, guard_pid, said, selftest, slot, with_slot};
 use super::project::{MINI, Project};
 
-/// What the ordinary user and the hostile project are after.
+/// Word that the ordinary user and the hostile project are after.
 const SECRET: &str = "s3cret-of-the-machine";
 
 fn table(project: &Path, case: &str) -> Vec<Value> {

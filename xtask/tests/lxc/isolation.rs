@@ -1,4 +1,4 @@
-//! What programs of a machine may ask of the kernel, and that no machine takes another one's address: one lab, entered as root.
+//! Calls of the kernel that programs of a machine may make, and addresses that no machine takes from another: one lab, entered as root.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -11,7 +11,7 @@ use xtask::host::shell::{Command, Output};
 
 use super::common::{Host, clean, engine, pair_slot, project_with_template, said, slot};
 
-/// What a program in the machine's user namespace has before anything of its own.
+/// Capabilities and marks of a program in the machine's user namespace before anything of its own.
 const PRELUDE: &str = "
 import ctypes, errno, fcntl, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -42,7 +42,7 @@ except OSError as error:
 sys.stdin.read()
 ";
 
-/// What is left for another program: a key of its own, the other's key, the other's process, a large pipe.
+/// Things left for another program: a key of its own, the other's key, the other's process, a large pipe.
 const OTHER: &str = "
 def name(result): return 'yes' if result >= 0 else errno.errorcode[-result]
 key, process = int(sys.argv[1]), int(sys.argv[2])

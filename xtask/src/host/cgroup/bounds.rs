@@ -9,7 +9,7 @@ use super::group::write;
 use super::version::controller;
 use super::{Gauge, Group, Setting, Version};
 
-/// What all processes of a group may use together.
+/// Bounds of what all processes of a group may use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// Bytes of memory, with the files that lie in memory.

@@ -51,7 +51,7 @@ pub enum Gauge {
     CpuThrottled,
     /// Processes and threads it has.
     Processes,
-    /// How often it was refused a further process, by its own bound or by one above it.
+    /// Refusals of a further process, by its own bound or by one above it.
     ProcessRefusals,
 }
 
@@ -124,7 +124,7 @@ impl Gauge {
         }
     }
 
-    /// Whether the kernel counts for each group of a tree by itself: refusals are counted where a process was refused, in version 2
+    /// Tells whether the kernel counts for each group of a tree by itself: refusals are counted where a process was refused, in version 2
     /// until Linux 6.10.
     fn is_counted_apart(self, version: Version) -> bool {
         self == Self::ProcessRefusals || self == Self::OomKills && version == Version::V1

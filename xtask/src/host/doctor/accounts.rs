@@ -104,7 +104,7 @@ impl Accounts {
 struct Line<'a> {
     user: &'a str,
     first: u64,
-    /// One above the last.
+    /// End of a range: one above the last.
     end: u64,
 }
 

@@ -61,7 +61,7 @@ pub struct Facts {
     /// The container around the engine.
     pub surroundings: Option<Surroundings>,
     pub apparmor: Mediation,
-    /// Whether system calls of machines can be filtered.
+    /// True where system calls of machines can be filtered.
     pub has_seccomp: bool,
     /// Controllers of cgroup v2.
     pub unified_controllers: Vec<String>,
@@ -82,7 +82,7 @@ pub struct Facts {
     pub map_helpers: Vec<PathBuf>,
     /// Ids that labs and layers take on this host.
     pub ids: IdRange,
-    /// Whether each slot has its own of them.
+    /// Ids of slots: of their own, or shared.
     pub slot_ids: SlotIds,
     pub subuid: Registered,
     pub subgid: Registered,
@@ -96,11 +96,11 @@ pub struct Facts {
 /// Ids of the slots, as far as this user can find out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlotIds {
-    /// Each slot has its own.
+    /// Own range for each slot.
     PerSlot,
-    /// All share one range, for this reason.
+    /// One range for all, for this reason.
     Shared(String),
-    /// Only root can try.
+    /// Not known: only root can try.
     Unknown,
 }
 

@@ -22,7 +22,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 }
 
 impl Facts {
-    /// Where nft does not work at all, its own check says so.
+    /// Finding about locked ports. Where nft does not work at all, its own check says so.
     fn port_lock(&self) -> Finding {
         let (group, check) = (Group::Network, "port-lock");
         match self.trials.get("port-lock") {

@@ -4,7 +4,7 @@ use nix::libc;
 
 use super::part::Part;
 
-/// This processor's number in the kernel's audit, by which a filter tells its calls from those of other kinds.
+/// Number of this processor in the kernel's audit, by which a filter tells its calls from those of other kinds.
 pub(super) const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(0xC000_003E)
 } else if cfg!(target_arch = "aarch64") {

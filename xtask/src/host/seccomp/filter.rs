@@ -17,7 +17,7 @@ use super::part::Part;
 /// The file in which a kernel with filters lists what they can do.
 const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
 
-/// Whether processes can have filters here: the kernel has them, and this processor's calls are known.
+/// Tells whether processes can have filters here: the kernel has them, and this processor's calls are known.
 #[must_use]
 pub fn is_supported() -> bool {
     ARCHITECTURE.is_some() && Path::new(ACTIONS).exists()
@@ -26,9 +26,9 @@ pub fn is_supported() -> bool {
 /// The program that a filter is installed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// One of LXC's, which make user namespaces and a keyring themselves. LXC's policy forbids both before the machine's program starts.
+    /// Program of LXC's, which makes user namespaces and a keyring itself. LXC's policy forbids both before the machine's program starts.
     Lxc,
-    /// Any other, such as `nsenter`, which has no policy of LXC's.
+    /// Program of another kind, such as `nsenter`, which has no policy of LXC's.
     Entry,
 }
 

@@ -59,11 +59,11 @@ pub struct BuildSpec {
     pub recipe: Recipe,
     /// Where its parts lie.
     pub sources: Sources,
-    /// Who named them: they are read with the rights of this user.
+    /// User who named the sources: they are read with the rights of this user.
     pub invoker: Invoker,
     /// The cgroup that the worker is started in.
     pub group: String,
-    /// What the worker and all that it starts may use.
+    /// Bounds of the worker and all that it starts.
     pub bounds: Bounds,
 }
 

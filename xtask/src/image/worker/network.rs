@@ -24,19 +24,19 @@ const PROGRAM: &str = "slirp4netns";
 /// Device through which packets come to it.
 pub const TUN: &str = "/dev/net/tun";
 
-/// Its device in the network of a build.
+/// Device of a build in its network.
 const DEVICE: &str = "tap0";
 
-/// Its own name server, which asks those of the host.
+/// Name server of the network, which asks those of the host.
 const NAME_SERVER: &str = "10.0.2.3";
 
 /// Addresses at which clouds hand out a machine's credentials to whoever runs on it.
 const CLOSED: &str = "169.254.0.0/16";
 
-/// How long it may take until the way out is there.
+/// Longest time until the way out is there.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How often it is looked for.
+/// Time between two looks for it.
 const POLL: Duration = Duration::from_millis(5);
 
 /// The network of a build.
@@ -44,7 +44,7 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct Network {
     namespace: NetworkNamespace,
     has_way_out: bool,
-    /// What stands in the place of the host's /etc/resolv.conf.
+    /// File that stands in the place of the host's /etc/resolv.conf.
     resolver: Option<PathBuf>,
 }
 
@@ -124,13 +124,13 @@ impl Network {
     }
 }
 
-/// Whether the calling thread's network has a default route.
+/// Tells whether the calling thread's network has a default route.
 fn has_route() -> bool {
     let table = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
     table.lines().any(|line| line.starts_with(DEVICE) && line.split_whitespace().nth(1) == Some("00000000"))
 }
 
-/// What stands in /etc/resolv.conf of a build: the host's, with the network's own server.
+/// Text of a build's /etc/resolv.conf: the host's, with the network's own server.
 fn resolver(host: &str) -> String {
     let kept = host.lines().filter(|line| ["search", "domain", "options"].iter().any(|word| line.starts_with(word)));
     kept.chain([format!("nameserver {NAME_SERVER}").as_str()]).map(|line| format!("{line}\n")).collect()

@@ -39,7 +39,7 @@ case $resolver in /run/*)
 esac
 exec "$@""#;
 
-/// How long an installer may take to say its version.
+/// Longest time for an installer to say its version.
 const VERSION_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Installs the packages and brings them into the tree as root's.

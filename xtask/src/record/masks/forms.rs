@@ -116,7 +116,7 @@ fn lower_escapes(percent: &str) -> String {
     lower
 }
 
-/// What base64 of a longer text has of a value in it, whose begin is so many bytes (modulo 3) behind that of the text: the digits
+/// Digits that base64 of a longer text has of a value in it, whose begin is so many bytes (modulo 3) behind that of the text: those
 /// that depend on nothing else; and these with the last one, as it is at the text's end.
 fn base64_inside(text: &str, before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
     let mut bytes = vec![0; before];

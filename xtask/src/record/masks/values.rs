@@ -22,7 +22,7 @@ const PART_BYTES_MIN: usize = 4;
 #[derive(Default)]
 pub struct Masks {
     finder: Option<AhoCorasick>,
-    /// Everything that is looked for, sorted.
+    /// Forms that are looked for, sorted.
     forms: Vec<Vec<u8>>,
     /// Length of the longest of them.
     longest: usize,

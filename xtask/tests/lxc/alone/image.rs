@@ -247,7 +247,7 @@ fn a_build_that_wants_the_whole_host_ends_and_says_which_bound_it_met() {
     }
 }
 
-/// What listens on the host, beside a build that tries to get there. The way out itself is what templates with packages are built by.
+/// Listeners on the host, beside a build that tries to get there. The way out itself is what templates with packages are built by.
 #[test]
 fn a_build_reaches_nothing_that_listens_on_the_host_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

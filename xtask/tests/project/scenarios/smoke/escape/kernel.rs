@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::world::{Attempt, Seen, World, held, refused};
 
-/// Nobody waits longer for an answer from where none may come.
+/// Longest wait for an answer from where none may come.
 const ANSWER: Duration = Duration::from_millis(300);
 
 macro_rules! attempts {

@@ -4,7 +4,7 @@ use e2e::{Container, Lab, Result};
 
 use super::world::{MARK, Seen, World};
 
-/// One way out by something that the engine is asked for.
+/// Way out by something that the engine is asked for.
 pub struct Asked {
     pub name: &'static str,
     pub gain: &'static str,

@@ -8,11 +8,11 @@ pub const MARK: &str = "a file of the host\n";
 /// Evidence that an attempt has worked, or what has held it.
 pub type Seen = Result<String, String>;
 
-/// One way out, tried by root inside the machine.
+/// Way out, tried by root inside the machine.
 #[derive(Clone, Copy)]
 pub struct Attempt {
     pub name: &'static str,
-    /// What an attacker would have of it.
+    /// Gain of an attacker by it.
     pub gain: &'static str,
     pub make: fn(&World) -> Seen,
 }
