@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use xtask::cli::{Cli, without_secrets};
 use xtask::error::Error;
-use xtask::host::shell;
+use xtask::host::descriptors;
 use xtask::program;
 
 fn main() -> ExitCode {
-    shell::hand_on_no_files();
+    descriptors::hand_on_no_files();
     // Whatever the user's own is: the scenario's user must find the way through the folders below /run.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     program::called(std::env::args_os().next().as_deref());

@@ -61,7 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["error", "manifest"]),
     ("record", &["error", "host::invoker", "judge"]),
     ("judge", &["error"]),
-    ("manifest", &["error", "input"]),
+    ("manifest", &["error", "host::seccomp", "input"]),
     ("host", &["error", "program"]),
     ("input", &["error", "host::invoker"]),
     ("error", &["program"]),

@@ -3,6 +3,7 @@
 use super::choice::InLab;
 use super::{Context, sudo};
 use crate::error::Error;
+use crate::host::descriptors;
 use crate::host::invoker::is_root;
 use crate::host::lxc::ATTACH;
 use crate::host::shell;
@@ -86,7 +87,7 @@ pub fn shell_in(machine: &LiveMachine) -> anyhow::Result<u8> {
 }
 
 fn run_in(machine: &LiveMachine, argv: &[String], user: Option<&str>) -> anyhow::Result<u8> {
-    if let Some(stream) = shell::stream_on_a_folder() {
+    if let Some(stream) = descriptors::stream_on_a_folder() {
         let name = &machine.host_name;
         let problem = format!(
             "{stream} is a folder: a program in {name} would reach the files of this host through it; hand it a file or a pipe"

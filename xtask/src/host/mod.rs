@@ -12,6 +12,7 @@ pub mod cargo;
 pub mod cgroup;
 pub mod chromium;
 pub mod crash_point;
+pub mod descriptors;
 pub mod dns;
 pub mod doctor;
 pub mod ext4;

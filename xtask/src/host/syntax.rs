@@ -55,6 +55,17 @@ pub trait Word<L: Language> {
     fn word(&self) -> String;
 }
 
+/// Makes a checked text a word of languages that write it as it is.
+macro_rules! written_as_it_is {
+    ($word:ty: $($language:ty),+) => {
+        $(impl Word<$language> for $word {
+            fn word(&self) -> String {
+                self.0.clone()
+            }
+        })+
+    };
+}
+
 macro_rules! words_of_every_language {
     ($($type:ty),+) => {
         $(impl<L: Language> Word<L> for $type {
@@ -240,29 +251,7 @@ impl HostName {
     }
 }
 
-impl Word<Hosts> for HostName {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl Word<KnownHosts> for HostName {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl Word<Shell> for HostName {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl Word<ResolverRules> for HostName {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(HostName: Hosts, KnownHosts, Shell, ResolverRules);
 
 /// Public key with its comment, as `ssh-keygen` writes it: one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,11 +269,7 @@ impl KeyLine {
     }
 }
 
-impl Word<KnownHosts> for KeyLine {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(KeyLine: KnownHosts);
 
 /// Word of a shell: whatever a program's argument can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,11 +294,7 @@ impl ShellWord {
     }
 }
 
-impl Word<Shell> for ShellWord {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(ShellWord: Shell);
 
 fn text_of<'a>(into: &'static str, path: &'a Path) -> Result<&'a str, Unwritable> {
     path.to_str().ok_or_else(|| Unwritable {
@@ -341,11 +322,7 @@ impl UnitWord {
     }
 }
 
-impl Word<Unit> for UnitWord {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(UnitWord: Unit);
 
 /// Field of a line in a list of accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -363,11 +340,7 @@ impl AccountField {
     }
 }
 
-impl Word<Accounts> for AccountField {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(AccountField: Accounts);
 
 /// Rule that iptables has listed, in its own words, to be handed back to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -385,11 +358,7 @@ impl ListedRule {
     }
 }
 
-impl Word<Iptables> for ListedRule {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(ListedRule: Iptables);
 
 /// Name of a table or chain of packet filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -408,17 +377,7 @@ impl ChainName {
     }
 }
 
-impl Word<Nft> for ChainName {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl Word<Iptables> for ChainName {
-    fn word(&self) -> String {
-        self.0.clone()
-    }
-}
+written_as_it_is!(ChainName: Nft, Iptables);
 
 /// Configuration of a container of LXC.
 ///

@@ -7,7 +7,6 @@ use super::container::Container;
 use super::machine::Machine;
 use crate::host::port_lock;
 use crate::host::seccomp::{self, Filter, Occasion, Part};
-use crate::manifest::Allowance;
 
 /// Capabilities that no machine has, by LXC's names.
 const DROPPED_BY_ALL: &str = "sys_module mac_admin mac_override sys_time";
@@ -54,7 +53,7 @@ pub fn isolation_problems() -> Vec<String> {
 /// The parts of the kernel that a machine's programs may use beyond what all may; `None` where they are not filtered.
 pub fn parts(machine: &Machine) -> Option<Vec<Part>> {
     let template = &machine.template;
-    (!template.privileged && seccomp::is_supported()).then(|| template.allow.iter().copied().map(part).collect())
+    (!template.privileged && seccomp::is_supported()).then(|| template.allow.clone())
 }
 
 /// The filter of a program of LXC's or another one that enters a machine.
@@ -69,29 +68,13 @@ pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
         return lines;
     }
     lines.push(("lxc.cap.drop", DROPPED.to_owned()));
-    let keys = machine.template.allow.contains(&Allowance::Keyring);
+    let keys = machine.template.allow.contains(&Part::Keyring);
     let files = HIDDEN_FILES.iter().filter(|file| !(keys && file.starts_with("proc/key")));
     let entry = |words: [&str; 3]| ("lxc.mount.entry", words.concat());
     lines.extend(files.map(|file| entry(["/dev/null ", file, " none bind,optional 0 0"])));
     let empty = " tmpfs ro,nosuid,nodev,noexec,size=4k,nr_inodes=1,optional 0 0";
     lines.extend(HIDDEN_FOLDERS.iter().map(|folder| entry(["none ", folder, empty])));
     lines
-}
-
-fn part(allowance: Allowance) -> Part {
-    match allowance {
-        Allowance::UserNamespaces => Part::UserNamespaces,
-        Allowance::IoUring => Part::IoUring,
-        Allowance::Keyring => Part::Keyring,
-        Allowance::Bpf => Part::Bpf,
-        Allowance::Perf => Part::Perf,
-        Allowance::Userfaultfd => Part::Userfaultfd,
-        Allowance::MountApi => Part::MountApi,
-        Allowance::FileHandles => Part::FileHandles,
-        Allowance::Fanotify => Part::Fanotify,
-        Allowance::Sockets => Part::Sockets,
-        Allowance::Programs32Bit => Part::Programs32Bit,
-    }
 }
 
 impl Container {

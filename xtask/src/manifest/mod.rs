@@ -26,7 +26,6 @@ mod skeleton;
 mod starter;
 mod template;
 
-pub use allowance::Allowance;
 pub use chaos::{Chaos, FaultRule, ParameterRule};
 pub use defaults::{Defaults, Placed};
 pub use durations::Durations;

@@ -8,7 +8,7 @@ use e2e_contract::{Condition, is_absolute_path};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::allowance::{Allowance, check_allowances};
+use super::allowance::check_allowances;
 use super::entries::Entries;
 use super::parse::{Source, bytes_as_text, is_name, mode, nearest};
 use super::range::{
@@ -17,6 +17,7 @@ use super::range::{
     VolumePath, VolumeSize, Within, each_within, within,
 };
 use crate::error::Error;
+use crate::host::seccomp::Part;
 use crate::input;
 
 /// Most volumes of a container.
@@ -63,7 +64,7 @@ pub struct Template {
     pub privileged: bool,
     /// Parts of the kernel that its containers may use although most may not: an explicit, reported choice.
     #[serde(default)]
-    pub allow: Vec<Allowance>,
+    pub allow: Vec<Part>,
 }
 
 /// What a template starts from.
