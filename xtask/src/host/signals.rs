@@ -27,27 +27,41 @@ pub fn threads(pid: i32) -> Vec<i32> {
     threads
 }
 
-/// Tells whether a thread has a signal blocked, as it also has while it handles one.
-#[must_use]
-pub fn is_blocked(pid: i32, thread: i32, signal: Signal) -> bool {
-    thread_status(pid, thread).is_some_and(|status| has(&status, "SigBlk", signal))
+/// State of a thread towards a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thread {
+    /// The signal waits for the thread to take it.
+    pub is_pending: bool,
+    /// The thread has the signal blocked, as it also has while it handles one, or begins another thread.
+    pub is_blocked: bool,
+    /// The thread runs, waits for a processor, or waits in the kernel for something short: it is on its way somewhere.
+    pub is_under_way: bool,
+    /// Processor time that it has used, in ticks of the kernel.
+    pub ticks: u64,
 }
 
-/// Tells whether a signal that a thread was sent waits for its handler, or the handler runs.
+/// State of a thread of a process; nothing where it has ended.
 #[must_use]
-pub fn is_being_handled(pid: i32, thread: i32, signal: Signal) -> bool {
-    let status = thread_status(pid, thread);
-    status.is_some_and(|status| ["SigPnd", "SigBlk"].iter().any(|mask| has(&status, mask, signal)))
+pub fn thread(pid: i32, thread: i32, signal: Signal) -> Option<Thread> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/{file}")).ok();
+    let status = read("status")?;
+    let stat = read("stat")?;
+    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th behind it.
+    let behind_the_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let times = behind_the_name.split_ascii_whitespace().skip(11).take(2);
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    Some(Thread {
+        is_pending: has(&status, "SigPnd", signal),
+        is_blocked: has(&status, "SigBlk", signal),
+        is_under_way: state.is_some_and(|state| state.trim_start().starts_with(['R', 'D'])),
+        ticks: times.filter_map(|time| time.parse::<u64>().ok()).sum(),
+    })
 }
 
 /// Sends a signal to one thread of a process; one that has ended already is fine.
 pub fn send_to_thread(pid: i32, thread: i32, signal: Signal) {
     // SAFETY: the call takes three numbers, and no memory of this process.
     let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal as i32) };
-}
-
-fn thread_status(pid: i32, thread: i32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).ok()
 }
 
 /// Whether a mask in a `status` of /proc has a signal.
@@ -77,8 +91,41 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(!handles(own, Signal::SIGUSR1));
         assert_eq!(threads(own)[0], own);
-        assert!(threads(own).iter().all(|thread| !is_being_handled(own, *thread, Signal::SIGUSR1)));
         assert!(!handles(i32::MAX, Signal::SIGUSR1) && threads(i32::MAX).is_empty());
-        assert!(!is_being_handled(i32::MAX, i32::MAX, Signal::SIGUSR1));
+        assert_eq!(thread(i32::MAX, i32::MAX, Signal::SIGUSR1), None);
+    }
+
+    #[test]
+    fn a_thread_that_works_is_under_way_and_uses_ticks_and_one_that_waits_is_not() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let me = nix::unistd::gettid().as_raw();
+                let mut state = thread(own, me, Signal::SIGUSR1).unwrap();
+                assert!(state.is_under_way && !state.is_blocked && !state.is_pending, "{state:?}");
+                let begun = state.ticks;
+                while state.ticks < begun + 2 {
+                    state = thread(own, me, Signal::SIGUSR1).unwrap();
+                }
+                let mask = nix::sys::signal::SigSet::from(Signal::SIGUSR1);
+                mask.thread_block().unwrap();
+                send_to_thread(own, me, Signal::SIGUSR1);
+                tell.send(me).unwrap();
+                let _ = ended.recv();
+                assert_eq!(mask.wait().unwrap(), Signal::SIGUSR1);
+            });
+            let other = told.recv().unwrap();
+            let state = loop {
+                let state = thread(own, other, Signal::SIGUSR1).unwrap();
+                if !state.is_under_way {
+                    break state;
+                }
+                std::thread::yield_now();
+            };
+            assert!(state.is_blocked && state.is_pending, "{state:?}");
+            end.send(()).unwrap();
+        });
     }
 }

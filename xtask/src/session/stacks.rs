@@ -28,8 +28,8 @@ const SIGNAL: Signal = Signal::SIGUSR1;
 /// Time for a process to write its stacks: it may wait for the processor, and no longer for anything else.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Time after which a thread that neither writes nor handles the signal has nothing to write: it is none of the language's.
-const SILENCE: Deadline = Deadline::from_millis(100);
+/// Processor time of a thread, in ticks, after which it would have begun to write, or have lifted a block of a moment.
+const TICKS_TO_BEGIN: u64 = 2;
 
 /// Pause between two looks at the process's masks: the kernel gives no sign when a handler has ended.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
@@ -108,10 +108,10 @@ fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<S
     let mut stacks = Stacks::default();
     // One after the other: faulthandler leaves out a thread that is asked while another one writes.
     for thread in signals::threads(pid) {
-        if signals::is_blocked(pid, thread, SIGNAL) {
+        let until = begun + deadline;
+        if keeps_it_blocked(pid, thread, until) {
             continue;
         }
-        let until = deadline.saturating_sub(begun.elapsed());
         let content = ask_thread(pid, thread, written, until, &|| invoker.read(file).ok())?;
         let text = String::from_utf8_lossy(content.get(written..).unwrap_or_default()).into_owned();
         written = content.len();
@@ -127,24 +127,38 @@ fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<S
     (!stacks.main.is_empty() || !stacks.others.is_empty()).then_some(stacks)
 }
 
+/// Tells whether a thread keeps the signal blocked; one that begins or ends a thread does so for a moment only.
+fn keeps_it_blocked(pid: i32, thread: i32, until: Instant) -> bool {
+    let mut first = None;
+    while let Some(now) = signals::thread(pid, thread, SIGNAL).filter(|now| now.is_blocked) {
+        let first = *first.get_or_insert(now.ticks);
+        if !now.is_under_way || now.ticks >= first + TICKS_TO_BEGIN || Instant::now() >= until {
+            return true;
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
+    false
+}
+
 /// The file's content after a thread was asked.
 fn ask_thread(
     pid: i32,
     thread: i32,
     before: usize,
-    deadline: Duration,
+    until: Instant,
     read: &dyn Fn() -> Option<Vec<u8>>,
 ) -> Option<Vec<u8>> {
-    let begun = Instant::now();
+    let asked_at = signals::thread(pid, thread, SIGNAL).map_or(0, |state| state.ticks);
     signals::send_to_thread(pid, thread, SIGNAL);
-    loop {
-        // In this order: between the signal's way to a thread and its handler neither is seen, and nothing is written yet.
-        let has_begun = read()?.len() > before || begun.elapsed() >= SILENCE.scaled();
-        if (has_begun && !signals::is_being_handled(pid, thread, SIGNAL)) || begun.elapsed() >= deadline {
-            return read();
+    // Between the signal's way to a thread and its handler neither is seen, and nothing is written yet; but the thread is under way.
+    while let Some(now) = signals::thread(pid, thread, SIGNAL) {
+        let may_begin = now.is_under_way && now.ticks < asked_at + TICKS_TO_BEGIN && read()?.len() <= before;
+        if (!now.is_pending && !now.is_blocked && !may_begin) || Instant::now() >= until {
+            break;
         }
         std::thread::sleep(LOOK_PAUSE);
     }
+    read()
 }
 
 /// Stacks of threads as Python's `faulthandler` writes them, each with its innermost frame first.
