@@ -47,6 +47,7 @@ pub mod port_lock;
 pub mod process;
 pub mod program_output;
 pub mod receive_buffer;
+mod relay;
 pub mod rooted;
 pub mod seccomp;
 pub mod setup;

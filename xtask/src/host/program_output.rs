@@ -225,7 +225,7 @@ impl Reading {
         let mut buffer = vec![0; CHUNK_BYTES];
         for place in 0..self.pipes.len() {
             // What was written before the end is in the pipe by now: no more than that, or a writer could go on for ever.
-            let mut left = self.waiting_bytes(place);
+            let mut left = waiting_bytes(&self.pipes[place]);
             while left > 0 {
                 let most = left.min(buffer.len());
                 let Read::Bytes(count) = self.read(place, &mut state, &mut buffer[..most]) else { break };
@@ -239,13 +239,6 @@ impl Reading {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn waiting_bytes(&self, place: usize) -> usize {
-        let mut count: libc::c_int = 0;
-        // SAFETY: the call writes one number, which lives as long as it does.
-        let asked = unsafe { libc::ioctl(self.pipes[place].as_raw_fd(), libc::FIONREAD, &raw mut count) };
-        if asked == 0 { usize::try_from(count).unwrap_or_default() } else { 0 }
     }
 
     /// Reads once, under the lock: bytes are kept in their order, whoever reads them.
@@ -263,6 +256,14 @@ impl Reading {
         }
         Read::Bytes(count)
     }
+}
+
+/// Bytes that stand in a pipe.
+pub(super) fn waiting_bytes(pipe: &PipeReader) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the call writes one number, which lives as long as it does.
+    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if asked == 0 { usize::try_from(count).unwrap_or_default() } else { 0 }
 }
 
 #[cfg(test)]

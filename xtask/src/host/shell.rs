@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::time::TimeValLike as _;
@@ -26,6 +28,7 @@ use super::descriptors::{hand_on_streams_only, keep_no_files_above};
 use super::held_clock::{HeldClock, Stopwatch};
 use super::invoker::Invoker;
 use super::patience::{self, Deadline};
+use super::relay::Relay;
 use super::seccomp::Filter;
 use crate::program::named;
 
@@ -347,7 +350,7 @@ impl Command {
         }
         // By a file, not a pipe: nobody waits for a reader that is frozen.
         expression = match &self.stdin {
-            Stdin::Bytes(bytes) => expression.stdin_file(unnamed_file(bytes)?),
+            Stdin::Bytes(bytes) => expression.stdin_file(sealed_file(bytes)?),
             Stdin::File(file) => expression.stdin_file(file.try_clone()?),
             Stdin::Nothing => expression.stdin_null(),
         };
@@ -437,11 +440,14 @@ impl Command {
     }
 }
 
-/// An open file that holds these bytes and goes when it is closed.
-fn unnamed_file(bytes: &[u8]) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
+/// A file in memory that holds these bytes and that nobody can write, extend or shorten, whatever way it is opened again.
+fn sealed_file(bytes: &[u8]) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"standard input", flags)?);
     file.write_all(bytes)?;
     file.rewind()?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)
 }
 
@@ -583,12 +589,16 @@ pub fn run_interactive(program: &str, args: &[String]) -> anyhow::Result<i32> {
     run_interactive_in(Path::new("/"), program, args)
 }
 
-/// Like [`run_interactive`], with a filter on its system calls, if there is one.
+/// Like [`run_interactive`], with a filter on its system calls, if there is one. Of this process's streams it is handed terminals and
+/// pipes only; bytes of a file go through a pipe.
 ///
 /// # Errors
-/// When it cannot be started.
+/// When it cannot be started, or a file cannot be read or written to its end.
 pub fn run_interactive_filtered(program: &str, args: &[String], filter: Option<Filter>) -> anyhow::Result<i32> {
-    run_at_terminal(Path::new("/"), program, args, filter)
+    run_at_terminal(Path::new("/"), program, args, |command| {
+        install_before_start(command, filter);
+        Relay::begin(command)
+    })
 }
 
 /// Like [`run_interactive`], in a folder.
@@ -596,16 +606,24 @@ pub fn run_interactive_filtered(program: &str, args: &[String], filter: Option<F
 /// # Errors
 /// When it cannot be started.
 pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow::Result<i32> {
-    run_at_terminal(dir, program, args, None)
+    run_at_terminal(dir, program, args, |_| Ok(Relay::default()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-fn run_at_terminal(dir: &Path, program: &str, args: &[String], filter: Option<Filter>) -> anyhow::Result<i32> {
+fn run_at_terminal(
+    dir: &Path,
+    program: &str,
+    args: &[String],
+    prepare: impl FnOnce(&mut std::process::Command) -> io::Result<Relay>,
+) -> anyhow::Result<i32> {
     let mut command = std::process::Command::new(program);
     hand_on_streams_only(&mut command);
-    install_before_start(&mut command, filter);
+    let relay = prepare(&mut command).context("making pipes for a program's streams")?;
     let status = command.args(args).current_dir(dir).status();
-    status.map(shell_status).with_context(|| format!("starting {program} {}", args.join(" ")))
+    drop(command); // it holds the pipes' other ends
+    let status = status.map(shell_status).with_context(|| format!("starting {program} {}", args.join(" ")))?;
+    relay.end()?;
+    Ok(status)
 }
 
 /// Runs a command that may ask on the caller's terminal, without its standard input and output; its errors are seen. The

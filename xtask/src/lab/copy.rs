@@ -1,20 +1,19 @@
 //! Files and folders on their way between the host and a container of a live lab, through the container's own tar.
 
 use std::fs::{self, File};
-use std::io::Seek as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::exec::tail_of_file;
 use super::live::LiveMachine;
 use crate::error::Error;
 use crate::host::archive::{Moved, pack, unpack};
 use crate::host::invoker::Invoker;
 use crate::host::lxc::ATTACH;
 use crate::host::patience::Deadline;
+use crate::host::program_output::{KeptPart, ProgramOutput};
 use crate::host::shell::Command;
 
 /// How long a copy may take: somebody waits for it, and can end it.
@@ -22,6 +21,10 @@ const DEADLINE: Deadline = Deadline::from_secs(24 * 60 * 60);
 
 /// How long a look into the container may take.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
+
+/// Bytes of what tar says that are told, from the end of each of its streams.
+const SAID_BYTES: usize = 2000;
+const SAID: KeptPart = KeptPart::Last(SAID_BYTES);
 
 /// The status of a program that wrote where nobody reads.
 const STATUS_SIGPIPE: i32 = 141;
@@ -63,9 +66,8 @@ impl Inside<'_> {
         let target = &invoker.act(|| target_on_host(to, name, existing))?;
         let argv = ["tar", "-C", folder, "-cf", "-", "--", &format!("./{name}")].map(str::to_owned);
         let (reader, writer) = std::io::pipe().context("making a pipe")?;
-        let said = tempfile::tempfile().context("making a file for what tar says")?;
+        let (said, _, stderr) = ProgramOutput::start(SAID, &std::env::temp_dir(), (0, 0))?;
         let command = self.command(&argv)?;
-        let stderr = said.try_clone()?;
         let parent = target.parent().unwrap_or(Path::new("/"));
         let (ended, unpacked) = std::thread::scope(|scope| {
             let tar = scope.spawn(move || command.output_to_files(File::from(OwnedFd::from(writer)), stderr));
@@ -86,7 +88,7 @@ impl Inside<'_> {
         if ended.status == 0 || (ended.status == STATUS_SIGPIPE && unpacked.is_err()) {
             return unpacked;
         }
-        let failure = self.failure(ended.status, said);
+        let failure = self.failure(ended.status, said)?;
         if failure.contains("Broken pipe") && unpacked.is_err() {
             return unpacked;
         }
@@ -114,9 +116,8 @@ impl Inside<'_> {
         let (folder, name) = self.target_inside(own_name.as_deref(), existing)?;
         let argv = ["tar", "-C", &folder, "-xpf", "-"].map(str::to_owned);
         let (reader, writer) = std::io::pipe().context("making a pipe")?;
-        let said = tempfile::tempfile().context("making a file for what tar says")?;
+        let (said, stdout, stderr) = ProgramOutput::start(SAID, &std::env::temp_dir(), (0, 0))?;
         let command = self.command(&argv)?.stdin_file(File::from(OwnedFd::from(reader)));
-        let (stdout, stderr) = (said.try_clone()?, said.try_clone()?);
         let (ended, packed) = std::thread::scope(|scope| {
             // The command goes with its thread: then nobody holds the pipe's end that a tar which has ended does not read.
             let tar = scope.spawn(move || command.output_to_files(stdout, stderr));
@@ -128,7 +129,7 @@ impl Inside<'_> {
         match packed {
             // What cannot be read is told as it is; tar has only seen the archive end early.
             Err(error) if !is_broken_pipe(&error) => Err(error),
-            _ if ended.status != 0 => bail!(self.failure(ended.status, said)),
+            _ if ended.status != 0 => bail!(self.failure(ended.status, said)?),
             packed => packed,
         }
     }
@@ -138,14 +139,14 @@ impl Inside<'_> {
         Ok(Command::new(ATTACH).args(words).dir("/").deadline(DEADLINE.scaled()).filter(self.machine.entry_filter()))
     }
 
-    fn failure(&self, status: i32, mut said: File) -> String {
-        let _ = said.rewind(); // what cannot be read is only missing in the message
+    fn failure(&self, status: i32, said: ProgramOutput) -> anyhow::Result<String> {
         let name = &self.machine.name;
         let why = match status {
             127 => format!(": {name} has no tar"),
             _ => String::new(),
         };
-        format!("tar in {name} ended with status {status}{why}\n{}", tail_of_file(said, 2000))
+        let [stdout, stderr] = said.end()?.map(|stream| stream.end(SAID_BYTES as u64));
+        Ok(format!("tar in {name} ended with status {status}{why}\n{}", format!("{stdout}\n{stderr}").trim()))
     }
 
     /// The folder and the name that something comes to have.

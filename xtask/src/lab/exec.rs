@@ -113,16 +113,12 @@ impl ExecOutput {
 
 /// The last bytes of a file as text; nothing where it cannot be read.
 pub(super) fn tail_of(path: &Path, bytes_max: u64) -> String {
-    File::open(path).map(|file| tail_of_file(file, bytes_max)).unwrap_or_default()
-}
-
-/// Like [`tail_of`], of a file that is open.
-pub(super) fn tail_of_file(mut file: File, bytes_max: u64) -> String {
-    let mut read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         file.seek(std::io::SeekFrom::Start(length.saturating_sub(bytes_max)))?;
         let mut bytes = Vec::new();
-        (&mut file).take(bytes_max).read_to_end(&mut bytes)?;
+        file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     read().map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()).unwrap_or_default()

@@ -11,6 +11,18 @@ use xtask::host::shell::{Command, Output};
 use super::common::{Host, e2e_args, engine, said, slot, with_slot};
 use super::project::Project;
 
+/// Program for a machine that tries to write each file that it was handed as a stream; then it is `tar`, if it is called so.
+const GROW: &str = r#"#!/bin/sh
+for number in 0 1 2; do
+    file=/proc/$$/fd/$number
+    if [ -f $file ] && { echo grown >&$number || truncate -s 77777777 $file || echo grown >> $file; } 2>/dev/null; then
+        echo "$0: $number" >> /tmp/grown
+    fi
+done
+echo "$0" >> /tmp/asked
+case "$0" in */tar) exec busybox tar "$@";; esac
+"#;
+
 /// The engine, called by a shell that has a folder of the host open beside its three streams.
 fn with_an_open_folder(project: &Path, words: &[String]) -> Output {
     let script = "exec 9</ 7<>/dev/null; exec \"$@\"";
@@ -36,14 +48,16 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
     ];
     let init = ["/bin/sh", "/app", "a\"b", "it's", "\"q\"", "#c", "$HOME", "%n", "\\", "é", "'"];
     let mut template = format!(
-        "from = \"mini\"\ninit = {}\nrun = [\"ls -l /proc/self/fd > /fds-of-build\"]\nlogs = [\"/odd files/*\"]\n\
-         [[files]]\nsource = \"app\"\ntarget = \"/app\"\nmode = \"0755\"\n[environment]\n",
+        "from = \"mini\"\ninit = {}\nrun = [\"ls -l /proc/self/fd > /fds-of-build; rm /bin/tar; cp /grow /bin/tar\"]\n\
+         logs = [\"/odd files/*\"]\n[[files]]\nsource = \"app\"\ntarget = \"/app\"\nmode = \"0755\"\n\
+         [[files]]\nsource = \"grow\"\ntarget = \"/grow\"\nmode = \"0755\"\n[[probes]]\nexec = [\"/grow\"]\n[environment]\n",
         json!(init)
     );
     for (name, value) in environment {
         template.push_str(&format!("{name} = {}\n", json!(value)));
     }
     let project = Project::new(&template);
+    project.write("containers/odd/grow", GROW);
     project.template("odd", &template, "while :; do sleep 1000; done\n");
     let body = format!(
         r#"
@@ -76,6 +90,10 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
         except e2e.RequestError as error:
             assert 'no plain file name' in str(error), error
     lab.artifact('a b.txt', b'x')
+    for stdin in [b'', b'x' * 100_000]:
+        a.exec(['/grow'], stdin=stdin).success()
+    a.write('/tmp/put', b'y' * 100_000)
+    assert a.get('/tmp/put') == b'y' * 100_000
     a.exec(['sh', '-c', 'mkdir "$0"; shift; for name; do echo "$name" > "$name"; done', '/odd files', 'sh']
         + ['/odd files/' + name for name in ['x\ny', 'x\x1b[31m', 'x\u202e', '$(touch y)', 'x;id']])
 "#,
@@ -104,6 +122,7 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
         assert_eq!(seen.status, 0, "{}", said(&seen));
         assert!(!said(&seen).contains(" 9 -> ") && !said(&seen).contains("-> /\n"), "{}", said(&seen));
     }
+    no_file_of_the_host_is_handed_on(project.path());
     let words = with_slot(&["exec", "a", "--", "ls", "/proc/self/fd/0/"]);
     let script = "exec </; exec \"$@\"";
     let refused = Command::new("sh").args(["-c", script, "sh", env!("CARGO_BIN_EXE_xtask")]).args(&words);
@@ -122,4 +141,31 @@ fn values_reach_a_machine_as_they_were_written_and_open_files_do_not() {
         assert_eq!((metadata.permissions().mode() & 0o7777, metadata.uid()), (0o600, 0), "{}", path.display());
     }
     engine().args(with_slot(&["down"])).dir(project.path()).run().unwrap();
+}
+
+/// A program that is let in by hand, with files as its streams, and the machine's tar, while files are copied: neither holds a file.
+fn no_file_of_the_host_is_handed_on(project: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("input"), "the input").unwrap();
+    let script = "input=$1 output=$2 errors=$3; shift 3; exec \"$@\" <\"$input\" >\"$output\" 2>\"$errors\"";
+    let command = Command::new("sh").args(["-c", script, "sh"]).args(["input", "output", "errors"].map(path));
+    let command = command.arg(env!("CARGO_BIN_EXE_xtask")).dir(project).deadline(Duration::from_secs(60));
+    let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+    let by_hand = |program: &[&str]| {
+        let words = [&["exec", "a", "--"], program].concat();
+        let status = command.clone().args(with_slot(&words)).output().unwrap().status;
+        (status, read("output"), read("errors"))
+    };
+    let asked = by_hand(&["/grow"]);
+    assert_eq!(asked.0, 0, "{asked:?}");
+    assert!(read("input") == "the input" && asked.1.len() + asked.2.len() < 1000, "{asked:?}");
+    let words = ["sh", "-c", "cat; echo no >&2; sleep 1000 & exit 7"];
+    assert_eq!(by_hand(&words), (7, "the input".to_owned(), "no\n".to_owned()));
+    for (from, to) in [(path("input"), "a:/tmp/copied".to_owned()), ("a:/tmp/copied".to_owned(), path("back"))] {
+        engine().args(with_slot(&["cp", &from, &to])).dir(project).run().unwrap();
+    }
+    assert_eq!(read("back"), "the input");
+    let seen = by_hand(&["sh", "-c", "cat /tmp/grown 2>/dev/null; sort -u /tmp/asked"]);
+    assert_eq!(seen.1, "/bin/tar\n/grow\n", "what grew, then what has tried");
 }
