@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
@@ -36,17 +36,16 @@ struct Output {
 impl Relay {
     /// Gives the command a pipe in place of each of this process's streams that is neither a terminal nor a pipe itself.
     pub(super) fn begin(command: &mut Command) -> io::Result<Self> {
-        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        if let Some(file) = to_relay(stdin.as_fd())? {
+        if let Some(file) = to_relay(0)? {
             command.stdin(reader_of(file)?);
         }
         let mut outputs = Vec::new();
-        if let Some(file) = to_relay(stdout.as_fd())? {
+        if let Some(file) = to_relay(1)? {
             let (output, writer) = Output::begin("standard output", file)?;
             command.stdout(writer);
             outputs.push(output);
         }
-        if let Some(file) = to_relay(stderr.as_fd())? {
+        if let Some(file) = to_relay(2)? {
             let (output, writer) = Output::begin("standard error", file)?;
             command.stderr(writer);
             outputs.push(output);
@@ -75,8 +74,10 @@ impl Output {
     }
 }
 
-/// A handle of a stream that is a file; nothing where it is a terminal or a pipe, or is closed.
-fn to_relay(stream: BorrowedFd<'_>) -> io::Result<Option<File>> {
+/// A handle of one of this process's streams that is a file; nothing where it is a terminal or a pipe, or is closed.
+fn to_relay(stream: RawFd) -> io::Result<Option<File>> {
+    // SAFETY: nobody closes the streams of this process.
+    let stream = unsafe { BorrowedFd::borrow_raw(stream) };
     let Ok(file) = stream.try_clone_to_owned().map(File::from) else { return Ok(None) };
     let is_pipe = file.metadata()?.file_type().is_fifo();
     Ok((!is_pipe && !isatty(&file).unwrap_or(false)).then_some(file))
