@@ -192,8 +192,8 @@ fn clippy_bans_processes_outside_the_seam() {
         assert!(banned.contains(&method), "clippy.toml: it no longer bans {method}\n    cure: put it back");
     }
     let mut broken = Vec::new();
-    // The second forks to hold a namespace open, and runs no program.
-    let seams = ["xtask/src/host/shell.rs", "xtask/src/host/userns.rs"];
+    // The second measures a program with nothing of the seam's around it; the third forks to hold a namespace open, and runs none.
+    let seams = ["xtask/src/host/shell.rs", "xtask/src/host/program_time.rs", "xtask/src/host/userns.rs"];
     for source in engine().into_iter().filter(|source| !seams.contains(&source.path.as_str())) {
         let tokens = tokens(&source.text);
         for token in tokens.iter().filter(|token| token.text == "disallowed_methods") {

@@ -3,8 +3,8 @@
 use flate2::Compression;
 
 use super::program::Linkage;
-use super::release::{DESCRIPTION, NAME};
 use super::tree::{MADE_UNIX_S, Tree};
+use super::{DESCRIPTION, NAME};
 use crate::host::packages::{ITEMS, Manager, Need, Order, Use};
 
 /// Debian's name of this machine's architecture.

@@ -4,7 +4,7 @@ use clap::Command;
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
-use super::release::NAME;
+use super::NAME;
 
 /// How a checkout calls the program.
 const IN_A_CHECKOUT: &str = "cargo xtask";

@@ -8,4 +8,10 @@ mod release;
 mod tree;
 
 pub use program::{Linkage, Profile};
-pub use release::{NAME, Release, ReleaseFile, release};
+pub use release::{Release, ReleaseFile, release};
+
+/// The installed program's name.
+pub const NAME: &str = "mancer-e2e";
+
+/// What it is, in a line.
+const DESCRIPTION: &str = "Multi-machine end-to-end tests on LXC containers";

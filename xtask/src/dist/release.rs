@@ -9,13 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::program::{Linkage, Profile, build};
 use super::tree::{Tree, gz};
-use super::{debian, manual};
-
-/// The installed program's name.
-pub const NAME: &str = "mancer-e2e";
-
-/// What it is, in a line.
-pub const DESCRIPTION: &str = "Multi-machine end-to-end tests on LXC containers";
+use super::{NAME, debian, manual};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

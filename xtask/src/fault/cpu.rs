@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
 use super::bound::Bound;
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
 use super::hog::Hogs;
-use super::injection::usage;
 use crate::error::Error;
 use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, cpus_at_most, parse_cpus};
 use crate::host::hardware::processors;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
-use super::injection::usage;
-use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
 use crate::host::syntax::{Shell, ShellWord, Text, compose};
+use crate::host::{mount, mountns};
 use crate::manifest::Init;
 
 /// How the names of the fault's own files begin; they lie beside the program for as long as they are needed.
@@ -78,7 +78,7 @@ impl Crashloop {
     fn locate(&self, site: &Site<'_>) -> anyhow::Result<(PathBuf, (u64, u64))> {
         let init = site.container.init_pid()?;
         let program = PathBuf::from(&self.program);
-        let looked = mount::inside(init, || {
+        let looked = mountns::inside(init, || {
             let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
             let path = std::fs::canonicalize(&program)?;
             let metadata = std::fs::metadata(&path)?;
@@ -117,7 +117,10 @@ impl Crashloop {
     /// How often what stands in the program's place was started, as far as it could say so.
     fn starts(&self, site: &Site<'_>) -> anyhow::Result<u64> {
         let counter = Self::counter(&self.found()?.path);
-        mount::inside(site.container.init_pid()?, || Ok(std::fs::metadata(counter).map_or(0, |counter| counter.len())))
+        mountns::inside(
+            site.container.init_pid()?,
+            || Ok(std::fs::metadata(counter).map_or(0, |counter| counter.len())),
+        )
     }
 
     /// How often systemd has started units again.
@@ -134,7 +137,7 @@ impl Crashloop {
     fn cover(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let running = self.running(site)?;
         let path = self.found()?.path.clone();
-        mount::inside(site.container.init_pid()?, || cover(&path))?;
+        mountns::inside(site.container.init_pid()?, || cover(&path))?;
         self.killed = running.len();
         for process in &running {
             process.kill()?;
@@ -228,7 +231,7 @@ impl Effect for Crashloop {
         let Some(found) = self.found.as_ref().filter(|_| !down) else { return Ok(()) };
         let init = site.container.init_pid()?;
         let (path, covered) = (found.path.clone(), self.is_covered(site, &found.path)?);
-        mount::inside(init, || {
+        mountns::inside(init, || {
             if covered {
                 mount::detach(&path)?;
             }

@@ -7,7 +7,6 @@ use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde_json::{Map, Value, json};
 
-use super::schedule::fault_of;
 use crate::manifest::ParameterRule;
 
 /// Which end of its ranges a fault comes from.
@@ -112,6 +111,13 @@ pub fn milder(fault: &Fault) -> Option<Fault> {
         }
     }
     if changed { fault_of(fault.name(), parameters) } else { None }
+}
+
+/// A fault of these parameters; `None` when they do not make one.
+fn fault_of(name: &str, parameters: Map<String, Value>) -> Option<Fault> {
+    let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
+    fields.extend(parameters);
+    serde_json::from_value(Value::Object(fields)).ok()
 }
 
 #[cfg(test)]

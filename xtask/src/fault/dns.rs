@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::effect::usage;
 use super::effect::{Effect, Lasted, Site};
-use super::injection::usage;
 use super::net::{Filter, IptablesRules, Rules, chain, expect_up, ms, network_of, until_healed};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;

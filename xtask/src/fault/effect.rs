@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
@@ -20,8 +21,8 @@ const GONE: &str = "what did it is gone";
 
 /// One kind of damage, from before it is done until it is gone.
 ///
-/// Parameters that name something that does not exist are [`crate::error::Error::Usage`]; what this host lacks is
-/// [`crate::error::Error::Host`]; all else is a failure of the machine.
+/// Parameters that name something that does not exist are [`Error::Usage`]; what this host lacks is
+/// [`Error::Host`]; all else is a failure of the machine.
 pub trait Effect: Send {
     /// Whether this host can do it.
     ///
@@ -260,6 +261,11 @@ impl Site<'_> {
     pub fn undo(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
         self.lab.guard().undo(steps)
     }
+}
+
+/// An error about a parameter, such as a path that does not exist.
+pub(super) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Error::Usage(message.into()).into()
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use anyhow::bail;
 use nix::errno::Errno;
 
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
-use super::injection::usage;
 use crate::error::Error;
 use crate::host::foreign_call::{Opened, open_more, problem};
 use crate::host::patience::Deadline;

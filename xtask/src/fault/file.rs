@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, bail};
 
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
-use super::injection::usage;
 use crate::host::rooted;
 
 /// The longest piece of a file that is kept to be put back, in bytes.

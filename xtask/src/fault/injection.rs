@@ -7,7 +7,7 @@ use e2e_contract::Fault;
 
 use super::catalogue::effect_of;
 use super::effect::{Effect, Lasted, Site};
-use super::reboots::{Reboots, despite_reboots};
+use super::reboots::{NotTakenBack, Reboots, despite_reboots};
 use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::lab::{Container, Lab};
@@ -35,11 +35,6 @@ impl std::fmt::Debug for Injection {
         f.debug_struct("Injection").field("container", container).field("fault", &self.fault).finish_non_exhaustive()
     }
 }
-
-/// What did not bite is still there, in part: nothing else may be concluded from it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("and it could not be taken back: {0}")]
-pub(super) struct NotTakenBack(pub(super) String);
 
 /// What was observed, and how long it took until then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,9 +222,4 @@ impl Injection {
 /// Error of a fault that takes no effect; what is not applicable says so itself.
 fn not_biting(error: anyhow::Error) -> anyhow::Error {
     if error.downcast_ref::<Error>().is_some() { error } else { error.context("it does not bite") }
-}
-
-/// An error about a parameter, such as a path that does not exist.
-pub(super) fn usage(message: impl Into<String>) -> anyhow::Error {
-    Error::Usage(message.into()).into()
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
-use super::injection::usage;
 use crate::error::Error;
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;

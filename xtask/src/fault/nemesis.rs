@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::injection::NotTakenBack;
+use super::reboots::NotTakenBack;
 use super::reboots::Reboots;
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;

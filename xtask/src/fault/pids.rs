@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 
 use super::bound::Bound;
 use super::cpu::controller;
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
 use super::hog::Hogs;
-use super::injection::usage;
 use crate::host::cgroup::{Gauge, Setting};
 use crate::host::patience::Deadline;
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
-use super::injection::usage;
 use super::node::run_a_program;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;

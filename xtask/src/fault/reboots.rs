@@ -1,6 +1,5 @@
 //! Work on a container that may reboot by itself meanwhile: that is the product's doing, and no failure of the host.
 
-use super::injection::NotTakenBack;
 use crate::error::Error;
 use crate::lab::{Container, Lab, Outage};
 
@@ -23,6 +22,11 @@ impl Reboots {
         Self { container: container.machine().name.clone(), reboots: container.reboots() }
     }
 }
+
+/// What did not bite is still there, in part: nothing else may be concluded from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("and it could not be taken back: {0}")]
+pub(super) struct NotTakenBack(pub(super) String);
 
 /// Does something on a container; where that fails because of a reboot, once more when the container is ready again.
 ///

@@ -10,7 +10,6 @@ use e2e_contract::Fault;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
 
 use super::dice::{Intensity, draw};
 use crate::manifest::{Chaos, FaultRule, WholeIn, nearest, within};
@@ -314,13 +313,6 @@ fn stream(case: &str, seed: u64, number: u32) -> Pcg64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A fault of these parameters; `None` when they do not make one.
-pub(super) fn fault_of(name: &str, parameters: Map<String, Value>) -> Option<Fault> {
-    let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
-    fields.extend(parameters);
-    serde_json::from_value(Value::Object(fields)).ok()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
-use super::injection::usage;
 use super::unit::Unit;
 use crate::host::patience::Deadline;
 

@@ -3,14 +3,58 @@
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol::Owner;
 use crate::host::process::{has_ended, is_ending, is_stopped};
 
 /// Most characters of a command line that are shown.
 const COMMAND_MAX: usize = 80;
+
+/// Owner of a slot, as it is written down: `owner.json` in the slot's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The guard.
+    pub guard_pid: i32,
+    /// The engine that started it.
+    pub engine_pid: i32,
+    /// What it is for, such as the run's id.
+    pub purpose: String,
+    /// The engine has let go of it: it stays until it is told to go.
+    pub kept: bool,
+    /// When a kept one goes by itself: milliseconds since the host's start, sleep included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_at_boot_ms: Option<u64>,
+}
+
+impl Owner {
+    /// How long it stays yet, where that is bounded.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.goes_at_boot_ms.map(|at| Duration::from_millis(at).saturating_sub(since_boot()))
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.kept {
+            return write!(f, "{} (process {})", self.purpose, self.engine_pid);
+        }
+        write!(f, "{}, kept for a look (guard {})", self.purpose, self.guard_pid)?;
+        match self.time_left() {
+            Some(left) => {
+                write!(f, ", goes by itself in {}", humantime::format_duration(Duration::from_secs(left.as_secs())))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Since the host was started; unlike the wall clock it is never set, and it goes on while the host sleeps.
+pub(super) fn since_boot() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
 
 /// The holder of a slot's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

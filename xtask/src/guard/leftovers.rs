@@ -3,18 +3,24 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::slot::{Slot, state_dir};
 use crate::host::lxc::{LOG_PATH, LXC_PATH};
 use crate::host::marked::{self, Found};
+use crate::host::undo::named_state_dir;
+
+/// Where layers and logs of builds lie: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
+#[must_use]
+pub fn state_dir() -> PathBuf {
+    named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
+}
 
 /// Removes what bears the slot's mark. Whoever calls holds the slot, and has no lab. Logs stay, but for those that were half made.
 /// Returns the folders, and what could not be removed.
-pub(super) fn remove(slot: &Slot) -> (Vec<PathBuf>, Vec<String>) {
+pub(super) fn remove(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     let (mut removed, mut failures) = (Vec::new(), Vec::new());
     for found in everywhere() {
         // A mark that cannot be read was cut off by a reset: in this boot it was whole before it stood there.
         let is_cut_off = found.slot.is_empty() && !found.is_aside;
-        if found.slot != slot.name() && !is_cut_off {
+        if found.slot != slot && !is_cut_off {
             continue;
         }
         match marked::remove(&found.folder, &found.slot) {

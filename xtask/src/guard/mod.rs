@@ -16,8 +16,9 @@ mod signals;
 mod slot;
 
 pub use client::{Guard, Process};
-pub use holder::Holder;
+pub use holder::{Holder, Owner};
+pub use leftovers::state_dir;
 pub use process::serve;
-pub use protocol::{Lower, Make, Owner, ProcessEnd, Spawn, Stay, Wait};
+pub use protocol::{Lower, Make, ProcessEnd, Spawn, Stay, Wait};
 pub use reclaim::{Reclaimed, lasting_holder, reclaim_dead, take_down};
-pub use slot::{Slot, slots, state_dir};
+pub use slot::{Slot, slots};

@@ -21,12 +21,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid, setsid};
 
 use super::door::Door;
+use super::holder::{Owner, since_boot};
 use super::ledger::Ledger;
 use super::leftovers;
 use super::link::{Link, Side};
-use super::protocol::{
-    Answer, Command, Failure, Make, Message, Owner, ProcessEnd, Request, Spawn, Started, Stay, Wait, since_boot,
-};
+use super::protocol::{Answer, Command, Failure, Make, Message, ProcessEnd, Request, Spawn, Started, Stay, Wait};
 use super::shown::ShownTrees;
 use super::signals::{Signals, Told};
 use super::slot::{LEDGER, Lock, Slot};
@@ -98,7 +97,7 @@ fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyho
     };
     let mut ledger = Ledger::open(&slot)?;
     let mut failures = ledger.undo_all(|| ());
-    failures.extend(leftovers::remove(&slot).1);
+    failures.extend(leftovers::remove(slot.name()).1);
     if failures.is_empty() {
         slot.clear(&[LEDGER])?; // such as the socket of a guard that was killed
     }
@@ -456,7 +455,7 @@ impl GuardProcess {
         crash_point::reach("ending", "");
         let mut failures = self.take_back();
         // What an engine that was killed was just making stands in no ledger.
-        failures.extend(leftovers::remove(&self.slot).1);
+        failures.extend(leftovers::remove(self.slot.name()).1);
         if failures.is_empty() {
             failures.extend(self.slot.remove(lock).err().map(|error| format!("{error:#}")));
         }

@@ -175,45 +175,6 @@ pub struct Spawn {
     pub filtered: Option<Vec<Part>>,
 }
 
-/// Who holds a slot: `owner.json` in the slot's folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The guard.
-    pub guard_pid: i32,
-    /// The engine that started it.
-    pub engine_pid: i32,
-    /// What it is for, such as the run's id.
-    pub purpose: String,
-    /// The engine has let go of it: it stays until it is told to go.
-    pub kept: bool,
-    /// When a kept one goes by itself: milliseconds since the host's start, sleep included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goes_at_boot_ms: Option<u64>,
-}
-
-impl Owner {
-    /// How long it stays yet, where that is bounded.
-    #[must_use]
-    pub fn time_left(&self) -> Option<Duration> {
-        self.goes_at_boot_ms.map(|at| Duration::from_millis(at).saturating_sub(since_boot()))
-    }
-}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.kept {
-            return write!(f, "{} (process {})", self.purpose, self.engine_pid);
-        }
-        write!(f, "{}, kept for a look (guard {})", self.purpose, self.guard_pid)?;
-        match self.time_left() {
-            Some(left) => {
-                write!(f, ", goes by itself in {}", humantime::format_duration(Duration::from_secs(left.as_secs())))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
 /// How long a lab that is kept stays without being told to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -230,11 +191,6 @@ impl Stay {
     pub fn of(time: Option<Duration>) -> Self {
         time.map_or(Self::UntilTold, Self::For)
     }
-}
-
-/// Since the host was started; unlike the wall clock it is never set, and it goes on while the host sleeps.
-pub(super) fn since_boot() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// A line from the engine.

@@ -112,7 +112,7 @@ fn is_free_within(slot: &Slot, deadline: Duration) -> anyhow::Result<bool> {
 pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
     let Some(lock) = lock_of(slot)? else { return Ok(Reclaimed::InUse) };
     let mut failures = Ledger::open(slot)?.undo_all(|| ());
-    let (folders, not_removed) = leftovers::remove(slot);
+    let (folders, not_removed) = leftovers::remove(slot.name());
     failures.extend(not_removed);
     if failures.is_empty() {
         slot.remove(lock)?;

@@ -8,11 +8,9 @@ use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::holder::Holder;
+use super::holder::{Holder, Owner};
 use super::leftovers;
-use super::protocol::Owner;
 use crate::host::crash_point;
-use crate::host::undo::named_state_dir;
 
 /// The ledger's name in a slot's folder.
 pub(super) const LEDGER: &str = "ledger.jsonl";
@@ -27,12 +25,6 @@ pub struct Slot {
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: Flock<File>,
-}
-
-/// Where layers and logs of builds lie: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
-#[must_use]
-pub fn state_dir() -> PathBuf {
-    named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
 }
 
 /// Folder of the slots' folders; that of the unit tests needs no root.

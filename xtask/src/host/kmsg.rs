@@ -168,6 +168,13 @@ fn message_of(record: &str) -> Option<KernelMessage> {
     Some(KernelMessage { priority, text: text.lines().next()?.to_owned() })
 }
 
+/// A field of the kernel's message that it killed a process for want of memory; absent in other messages.
+#[must_use]
+pub fn oom_kill_field<'a>(message: &'a str, name: &str) -> Option<&'a str> {
+    let rest = message.strip_prefix("oom-kill:")?;
+    rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,6 +46,7 @@ pub mod pcap;
 pub mod port_lock;
 pub mod process;
 pub mod program_output;
+mod program_time;
 pub mod receive_buffer;
 mod relay;
 pub mod rooted;

@@ -178,6 +178,14 @@ pub(super) fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Does something in a thread that has entered the mount namespace of another process: paths begin at its root there.
+///
+/// # Errors
+/// Those of the work; when the process is gone, or has the caller's own mounts: they are left alone.
+pub fn inside<T: Send>(pid: i32, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    MountNamespace::of(pid)?.inside(work)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,6 @@
 
 use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
-use super::port_lock;
 use super::shell::{Command, which};
 use super::syntax::{ChainName, Nft, Text, compose};
 
@@ -27,6 +26,9 @@ pub struct Table<'a> {
     /// Its name in that family.
     pub name: &'a str,
 }
+
+/// Table of the lock on the ports of a lab's bridge.
+pub(super) const PORTS: Table<'static> = Table { family: "bridge", name: "e2e_ports" };
 
 impl Table<'_> {
     /// Makes the table of these lines, chains with rules, in one step.
@@ -130,7 +132,7 @@ impl Table<'_> {
 pub fn has_tables(network: &NetworkNamespace) -> anyhow::Result<bool> {
     let tables = network.command("nft").args(["list", "tables"]).run()?.text();
     // Those that iptables keeps there are none of a fault, and neither is the lock on the lab's ports.
-    let others = [" mangle", " filter", port_lock::TABLE.name];
+    let others = [" mangle", " filter", PORTS.name];
     Ok(tables.lines().any(|line| line.starts_with("table ") && !others.iter().any(|other| line.ends_with(other))))
 }
 

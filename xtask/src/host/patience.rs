@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::PATIENCE_VARIABLE;
 
-use super::shell::{self, Run};
+use super::program_time::{ProgramTime, time_of};
 
 /// The largest factor that a measurement leads to: a slower machine is out of order, and waiting longer mends nothing.
 const MEASURED_MOST: f64 = 20.0;
@@ -118,12 +118,12 @@ fn times(deadline: Duration, factor: f64) -> Duration {
 }
 
 fn measured() -> Patience {
-    let start = start_of(|| shell::time_of("true", STUCK));
+    let start = start_of(|| time_of("true", STUCK));
     Patience { factor: start.map_or(1.0, factor_of), process_start: start }
 }
 
 /// Time that the start of a program takes: the quickest of a few. One that is quick is enough.
-fn start_of(mut one: impl FnMut() -> Option<Run>) -> Option<Duration> {
+fn start_of(mut one: impl FnMut() -> Option<ProgramTime>) -> Option<Duration> {
     let (begun, mut quickest, mut processor) = (Instant::now(), Duration::MAX, Duration::ZERO);
     for tried in 1..=TRIES_MOST {
         let took = one()?;
@@ -169,7 +169,9 @@ mod tests {
         let found = start_of(|| {
             tried += 1;
             let ms = Duration::from_millis;
-            starts.get(tried as usize - 1).map(|(wall, processor)| Run { wall: ms(*wall), processor: ms(*processor) })
+            starts
+                .get(tried as usize - 1)
+                .map(|(wall, processor)| ProgramTime { wall: ms(*wall), processor: ms(*processor) })
         });
         assert_eq!((found, tried), (Some(Duration::from_millis(expected)), tries), "{starts:?}");
     }

@@ -11,11 +11,8 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, anyhow};
 
 use super::netns::NetworkNamespace;
-use super::nft::Table;
+use super::nft::PORTS;
 use super::syntax::{DeviceName, MacAddress, Nft, Text, Word, compose};
-
-/// The lock's table in the bridge's namespace.
-pub const TABLE: Table<'static> = Table { family: "bridge", name: "e2e_ports" };
 
 /// A port with the identity of its machine.
 #[derive(Debug, Clone)]
@@ -54,7 +51,7 @@ impl Making {
         }
         let body = body(ports, bridge);
         let thread = std::thread::Builder::new().name("port lock".into());
-        let thread = thread.spawn(move || TABLE.make(&network, &body)).context("starting a thread")?;
+        let thread = thread.spawn(move || PORTS.make(&network, &body)).context("starting a thread")?;
         Ok(Some(Self { thread }))
     }
 
@@ -76,7 +73,7 @@ pub fn problem() -> Option<String> {
         mac: MacAddress([2, 0xe2, 0xe0, 0, 0, number]),
         address: Ipv4Addr::new(10, 0, 0, number),
     };
-    TABLE.problem(&body(&[port(2), port(3)], Ipv4Addr::new(10, 0, 0, 1)))
+    PORTS.problem(&body(&[port(2), port(3)], Ipv4Addr::new(10, 0, 0, 1)))
 }
 
 /// The table's chain with its rules.

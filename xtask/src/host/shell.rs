@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -17,11 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::time::TimeValLike as _;
 use nix::unistd::Pid;
 
 use super::descriptors::{hand_on_streams_only, keep_no_files_above};
@@ -544,43 +541,6 @@ pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
     command.args(args).exec()
 }
 
-/// What a program took from its start to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// By the clock.
-    pub wall: Duration,
-    /// Of a processor; where the kernel counts ticks only, zero or a whole one.
-    pub processor: Duration,
-}
-
-/// Runs a program that says nothing, with nothing of the engine's between its start and its end. `None` where it cannot be started, or
-/// does not end within the deadline: then it is killed.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
-pub fn time_of(program: &str, deadline: Duration) -> Option<Run> {
-    let used = || {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
-        let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-        Some(Duration::from_micros(microseconds.unsigned_abs()))
-    };
-    let before = used()?;
-    let (reader, writer) = io::pipe().ok()?;
-    let begun = Instant::now();
-    let mut command = std::process::Command::new(program);
-    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    drop(command); // it holds the pipe's other end
-    let timeout = PollTimeout::try_from(deadline).unwrap_or(PollTimeout::MAX);
-    let ended = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0);
-    if !ended {
-        let _ = child.kill();
-    }
-    child.wait().ok()?;
-    let wall = begun.elapsed();
-    let processor = used()?.saturating_sub(before);
-    ended.then_some(Run { wall, processor })
-}
-
 /// Runs a command on the caller's terminal and waits for it as long as the user likes.
 ///
 /// # Errors
@@ -868,14 +828,6 @@ mod tests {
         let error = Command::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(100)).run();
         assert!(matches!(error.unwrap_err().problem, Problem::Deadline(_)));
         assert!(started.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn the_time_of_a_program_is_that_until_its_end() {
-        let Run { wall, processor } = time_of("true", Duration::from_secs(10)).unwrap();
-        assert!(wall > Duration::ZERO && wall < Duration::from_secs(10), "{wall:?}");
-        assert!(processor < Duration::from_secs(10), "{processor:?}");
-        assert_eq!(time_of("no-such-program-here", Duration::from_secs(10)), None);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nix::sys::statvfs::statvfs;
 
-use super::ensure::Progress;
 use super::needs::downloads;
 use super::recipe::{Base, Recipe, Sources};
 use super::store::{self, Removal, Store, StoredLayer};
@@ -57,6 +56,34 @@ const KILLED: i32 = 137;
 
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 30;
+
+/// What a build tells whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Another process is building the same layer.
+    Waiting {
+        /// The template.
+        template: String,
+        /// For what.
+        what: String,
+    },
+    /// A step began, or goes on.
+    Building {
+        /// The template.
+        template: String,
+        /// The step.
+        step: String,
+    },
+    /// A layer was built.
+    Built {
+        /// The template.
+        template: String,
+        /// How long it took.
+        duration: Duration,
+        /// What it takes on disk.
+        bytes: u64,
+    },
+}
 
 /// A layer to build.
 #[derive(Debug)]

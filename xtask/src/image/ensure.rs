@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::build::{Job, build, memory_for_each};
-use super::needs;
+use super::build::{Job, Progress, build, memory_for_each};
+use super::needs::{self, chain};
 use super::recipe::{Base, Recipe, Sources};
 use super::replacement::Replacement;
 use super::store::{self, LayerLocks, LayerPlace, LayerRecord, Store, StoredLayer, ids_of};
@@ -47,34 +46,6 @@ impl Image {
     pub fn packages(&self) -> Vec<String> {
         store::packages(&self.layers)
     }
-}
-
-/// What a build tells whoever watches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// Another process is building the same layer.
-    Waiting {
-        /// The template.
-        template: String,
-        /// For what.
-        what: String,
-    },
-    /// A step began, or goes on.
-    Building {
-        /// The template.
-        template: String,
-        /// The step.
-        step: String,
-    },
-    /// A layer was built.
-    Built {
-        /// The template.
-        template: String,
-        /// How long it took.
-        duration: Duration,
-        /// What it takes on disk.
-        bytes: u64,
-    },
 }
 
 /// One layer that templates need.
@@ -201,16 +172,6 @@ fn plan<'a>(project: &'a Project, wanted: &[String], replacements: &[Replacement
         }
     }
     Ok(plan)
-}
-
-/// A template with those it is built on, lowest first.
-pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
-    let mut chain = vec![project.template(name)?];
-    while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
-        chain.push(project.template(parent)?);
-    }
-    chain.reverse();
-    Ok(chain)
 }
 
 fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bool)>) -> anyhow::Result<Image> {

@@ -14,8 +14,8 @@ mod store;
 mod tree;
 mod worker;
 
-pub use build::BuildFailed;
-pub use ensure::{Image, LayerStatus, Progress, ensure, status};
+pub use build::{BuildFailed, Progress};
+pub use ensure::{Image, LayerStatus, ensure, status};
 pub use lock::{Difference, LockFile, Locked};
 pub use needs::{uses, uses_to_run};
 pub use replacement::Replacement;

@@ -1,12 +1,21 @@
 //! Tools of the host that templates need, by the features that they use.
 
-use super::ensure::chain;
 use super::recipe::{Base, Recipe};
 use crate::host::packages::{Use, Uses};
 use crate::manifest::{FileSource, Origin, Project, Template, VolumeKind};
 
 /// Features that take tools of the host to build a layer, and none to run it.
 const TO_BUILD: [Use; 4] = [Use::Debian, Use::Tar, Use::Python, Use::Download];
+
+/// A template with those it is built on, lowest first.
+pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
+    let mut chain = vec![project.template(name)?];
+    while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
+        chain.push(project.template(parent)?);
+    }
+    chain.reverse();
+    Ok(chain)
+}
 
 /// The features of all templates of a project.
 #[must_use]

@@ -1,13 +1,15 @@
 //! A container's LXC configuration, as text.
 
 use super::confinement;
-use super::logs::CONSOLE;
 use super::machine::Machine;
 use crate::guard::Slot;
 use crate::host::apparmor::{self, Confinement};
 use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
 use crate::host::{cgroup, lxc};
 use crate::manifest::Init;
+
+/// What a container's console has printed.
+pub(super) const CONSOLE: &str = "console.log";
 
 /// Bytes of a console's log on the host before it begins anew; as many of the earlier ones stay beside it.
 pub const CONSOLE_BYTES_MAX: u64 = 8 << 20;

@@ -3,7 +3,6 @@
 
 use std::fs;
 
-use super::container::Container;
 use super::machine::Machine;
 use crate::host::port_lock;
 use crate::host::seccomp::{self, Filter, Occasion, Part};
@@ -77,15 +76,14 @@ pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
     lines
 }
 
-impl Container {
-    /// The filters that are missing on the system calls of process 1, in one line; `None` where all are there, or none is wanted.
-    pub(super) fn missing_filters(&self) -> Option<String> {
-        parts(self.machine())?;
-        let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
-        let status = of(&self.init_pid().ok()?.to_string())?;
-        let surrounding = of("self").map_or(0, |status| filters(&status).unwrap_or(0));
-        missing(&status, surrounding)
-    }
+/// Returns one line that names the filters that are missing on the system calls of a machine's process 1, by its number on the host;
+/// `None` where all are there, or none is wanted.
+pub(super) fn missing_filters(machine: &Machine, init_pid: i32) -> Option<String> {
+    parts(machine)?;
+    let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
+    let status = of(&init_pid.to_string())?;
+    let surrounding = of("self").map_or(0, |status| filters(&status).unwrap_or(0));
+    missing(&status, surrounding)
 }
 
 /// Number of filters on a process, as its status says; `None` before Linux 5.9.

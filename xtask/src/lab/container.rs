@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::config::Places;
-use super::exec::tail_of;
+use super::log_folder::tail_of;
 use super::machine::Machine;
 use crate::guard::{Process, ProcessEnd};
 use crate::host::cgroup::{Group, Tree};

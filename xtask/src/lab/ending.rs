@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::container::Container;
-use super::exec::tail_of;
-use super::findings::oom_kill_field;
+use super::log_folder::tail_of;
 use crate::guard::ProcessEnd;
-use crate::host::kmsg::KernelLog;
+use crate::host::kmsg::{KernelLog, oom_kill_field};
 use crate::host::lxc::{self, InitEnd};
 use crate::host::patience::Deadline;
 use crate::host::process;

@@ -1,8 +1,7 @@
 //! Running a program in a container.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -109,19 +108,6 @@ impl ExecOutput {
     pub fn lost_bytes(&self) -> u64 {
         self.stdout.lost_bytes() + self.stderr.lost_bytes()
     }
-}
-
-/// The last bytes of a file as text; nothing where it cannot be read.
-pub(super) fn tail_of(path: &Path, bytes_max: u64) -> String {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(std::io::SeekFrom::Start(length.saturating_sub(bytes_max)))?;
-        let mut bytes = Vec::new();
-        file.take(bytes_max).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()).unwrap_or_default()
 }
 
 impl Container {

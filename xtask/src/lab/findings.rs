@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::container::Container;
 use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
-use crate::host::kmsg::Noted;
+use crate::host::kmsg::{Noted, oom_kill_field};
 use crate::host::patience::Deadline;
 use crate::host::rooted;
 use crate::manifest::{FINDINGS, Init};
@@ -89,12 +89,6 @@ impl Lab {
         found.dedup();
         found
     }
-}
-
-/// A field of the kernel's message that it killed a process for want of memory; absent in other messages.
-pub(super) fn oom_kill_field<'a>(message: &'a str, name: &str) -> Option<&'a str> {
-    let rest = message.strip_prefix("oom-kill:")?;
-    rest.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// What a message of the kernel says of a lab in this slot.

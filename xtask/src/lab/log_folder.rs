@@ -3,8 +3,8 @@
 //! A folder stands under its name only with the mark in it ([`crate::host::marked`]). A program that is let into a container just
 //! when its lab goes makes the folder anew to log into it, without the mark: such remains are known by what they hold.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Instant;
@@ -147,6 +147,19 @@ fn is_remains(folder: &Path) -> bool {
         text.is_empty() || text.starts_with(ATTACH.as_bytes())
     };
     metadata.is_dir() && is_roots(folder) && names == [ATTACH_LOG] && is_roots(&log) && is_log()
+}
+
+/// The last bytes of a file as text; nothing where it cannot be read.
+pub(super) fn tail_of(path: &Path, bytes_max: u64) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(std::io::SeekFrom::Start(length.saturating_sub(bytes_max)))?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

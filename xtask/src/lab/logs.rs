@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::config::CONSOLE;
 use super::container::Container;
 use super::exec::ExecRequest;
 use super::screen::last_screen;
@@ -30,9 +31,6 @@ pub const LOG_FILES_BYTES_MAX: u64 = 128 << 20;
 
 /// Lines of a journal that are kept, from its end.
 const LINES_MAX: usize = 20_000;
-
-/// What a container's console has printed.
-pub(super) const CONSOLE: &str = "console.log";
 
 /// The bytes before those, where it was full: LXC's name for it.
 const CONSOLE_BEFORE: &str = "console.log.1";

@@ -24,6 +24,7 @@ mod readiness;
 mod screen;
 mod ssh;
 mod standstill;
+mod turn;
 mod unit;
 mod up;
 

@@ -3,14 +3,14 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::container::Container;
-use super::exec::tail_of;
+use super::log_folder::tail_of;
 use super::readiness::http_status;
+use super::turn::STOP_POLL;
 use super::up::Lab;
 use crate::guard::{Make, ProcessEnd, Spawn};
 use crate::host::chromium::{self, Browser, Shot};
@@ -20,9 +20,6 @@ use crate::manifest::split_url;
 
 /// Name of the browser's cgroup below the slot's; no container is named like this.
 const CGROUP: &str = "_browser";
-
-/// How often whoever waits looks whether it shall go on waiting.
-const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -228,59 +225,4 @@ fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>
 fn is_timeout(error: &anyhow::Error) -> bool {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::WouldBlock))
-}
-
-/// Lets one at a time through.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    taken: Mutex<bool>,
-    given_back: Condvar,
-}
-
-struct Taken<'a>(&'a Turn);
-
-impl Turn {
-    /// None when the time is over, or it shall stop.
-    fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<Taken<'_>> {
-        let mut taken = self.lock();
-        while *taken {
-            if left().is_zero() || stop() {
-                return None;
-            }
-            let waited = self.given_back.wait_timeout(taken, left().min(STOP_POLL));
-            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *taken = true;
-        Some(Taken(self))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *self.0.lock() = false;
-        self.0.given_back.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_at_a_time_and_nobody_waits_for_ever() {
-        let turn = Turn::default();
-        let (none, much) = (|| Duration::ZERO, || Duration::MAX);
-        let first = turn.take(&none, &|| false).expect("it is free");
-        assert!(turn.take(&none, &|| false).is_none(), "its time is over");
-        assert!(turn.take(&much, &|| true).is_none(), "it is told to stop");
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| turn.take(&much, &|| false).is_some());
-            drop(first);
-            assert!(second.join().unwrap(), "it is handed on");
-        });
-    }
 }

@@ -11,11 +11,12 @@ use e2e_contract::Condition;
 
 use super::config::{HostTraits, Places, lxc_config};
 use super::confinement;
+use super::confinement::missing_filters;
 use super::container::Container;
 use super::live::{LAB_FILE, LabFile, LiveLab, LiveMachine};
 use super::machine::Machine;
-use super::picture::Turn;
 use super::readiness::{Circumstances, Nearness, WaitError};
+use super::turn::Turn;
 use super::{log_folder, network, readiness, ssh};
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
@@ -209,7 +210,9 @@ impl Lab {
         match self.wait_for_probes(&|| self.begun.elapsed(), None, &moment, interrupted) {
             Ok(()) => {
                 for container in &self.containers {
-                    if let Some(missing) = container.missing_filters() {
+                    if let Some(missing) =
+                        container.init_pid().ok().and_then(|init| missing_filters(container.machine(), init))
+                    {
                         observe(Moment::Unfiltered { container: container.machine().name.clone(), missing });
                     }
                 }

@@ -4,9 +4,9 @@ use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_pcg::Pcg64;
 
-use super::Part;
+use super::shard::{Shard, split};
 use crate::error::Error;
-use crate::manifest::{Case, Project, Scenario, nearest};
+use crate::manifest::{Case, Durations, Project, Scenario, nearest};
 
 /// What to run, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,15 @@ pub struct Plan {
     pub shuffle_seed: Option<u64>,
     /// Which part of a suite they are, where it is split.
     pub part: Option<Part>,
+}
+
+/// Which part of a suite a plan is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The shard.
+    pub shard: Shard,
+    /// Every case of the suite, repetitions included, in the order of their names.
+    pub suite: Vec<String>,
 }
 
 /// One case, once.
@@ -98,6 +107,27 @@ impl Plan {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Leaves the cases of one shard, in their order. The longest cases are dealt out first, each to the shard that has the
+    /// least to do, so shards take about as long as each other; a case whose duration is not recorded counts as one in the
+    /// middle. What order the plan has does not matter: shards that are shuffled in different ways are the same shards.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there are more shards than cases: one that runs nothing would pass whatever it was meant to run.
+    pub fn keep_shard(&mut self, shard: Shard, durations: &Durations) -> Result<(), Error> {
+        let mut suite: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
+        suite.sort();
+        if (suite.len() as u64) < u64::from(shard.of) {
+            return Err(Error::Usage(format!(
+                "--shard {shard}: these are {} cases, so a shard would be empty; take no more shards than cases",
+                suite.len()
+            )));
+        }
+        let shards = split(&suite, shard.of, durations);
+        self.cases.retain(|case| shards[case.id.as_str()] == shard.number);
+        self.part = Some(Part { shard, suite });
+        Ok(())
     }
 }
 

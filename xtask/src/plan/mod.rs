@@ -3,5 +3,5 @@
 mod cases;
 mod shard;
 
-pub use cases::{Order, Plan, PlannedCase};
-pub use shard::{Part, Shard};
+pub use cases::{Order, Part, Plan, PlannedCase};
+pub use shard::Shard;

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::Plan;
-use crate::error::Error;
 use crate::manifest::Durations;
 
 /// The most shards that a suite is split into.
@@ -38,40 +36,8 @@ impl FromStr for Shard {
     }
 }
 
-/// Which part of a suite a plan is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// The shard.
-    pub shard: Shard,
-    /// Every case of the suite, repetitions included, in the order of their names.
-    pub suite: Vec<String>,
-}
-
-impl Plan {
-    /// Leaves the cases of one shard, in their order. The longest cases are dealt out first, each to the shard that has the
-    /// least to do, so shards take about as long as each other; a case whose duration is not recorded counts as one in the
-    /// middle. What order the plan has does not matter: shards that are shuffled in different ways are the same shards.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when there are more shards than cases: one that runs nothing would pass whatever it was meant to run.
-    pub fn keep_shard(&mut self, shard: Shard, durations: &Durations) -> Result<(), Error> {
-        let mut suite: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
-        suite.sort();
-        if (suite.len() as u64) < u64::from(shard.of) {
-            return Err(Error::Usage(format!(
-                "--shard {shard}: these are {} cases, so a shard would be empty; take no more shards than cases",
-                suite.len()
-            )));
-        }
-        let shards = split(&suite, shard.of, durations);
-        self.cases.retain(|case| shards[case.id.as_str()] == shard.number);
-        self.part = Some(Part { shard, suite });
-        Ok(())
-    }
-}
-
 /// The shard of each case.
-fn split<'a>(suite: &'a [String], shards: u32, durations: &Durations) -> BTreeMap<&'a str, u32> {
+pub(super) fn split<'a>(suite: &'a [String], shards: u32, durations: &Durations) -> BTreeMap<&'a str, u32> {
     let mut cases: Vec<(f64, &str)> = suite.iter().map(|case| (durations.seconds(case), case.as_str())).collect();
     cases.sort_by(|(one, first), (other, second)| other.total_cmp(one).then_with(|| first.cmp(second)));
     let mut loads = vec![(0.0, 0); shards as usize];
@@ -90,7 +56,7 @@ fn split<'a>(suite: &'a [String], shards: u32, durations: &Durations) -> BTreeMa
 mod tests {
     use super::super::cases::tests::project;
     use super::*;
-    use crate::plan::Order;
+    use crate::plan::{Order, Plan};
 
     fn durations(seconds: &[(&str, f64)]) -> Durations {
         Durations::from_seconds(seconds.iter().map(|(case, seconds)| ((*case).to_owned(), *seconds)).collect())

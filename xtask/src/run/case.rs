@@ -8,34 +8,28 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::budgets;
-use super::build::ScenarioBinaries;
 use super::clients;
 use super::compare::as_often_as_baseline;
-use super::engine::{Keep, Options, Samples};
 use super::fault_counts::fault_counts;
 use super::ground::Ground;
-use super::interrupt::Interrupt;
 use super::kernel::write_kernel_log;
 use super::machines::{Position, machine};
 use super::not_ready::NotReadyLab;
+use super::options::{CaseContext, Keep, Left, Samples};
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
 use crate::guard::{Guard, state_dir};
-use crate::host::invoker::Invoker;
 use crate::host::kmsg::KernelWatch;
 use crate::host::lxc;
 use crate::host::shell::which;
-use crate::image::Image;
 use crate::lab::{Lab, Machine, Moment};
-use crate::manifest::{ContainerUse, Project, Scenario};
+use crate::manifest::{ContainerUse, Scenario};
 use crate::perf;
 use crate::plan::PlannedCase;
 use crate::program;
 use crate::record::command_line::carried;
-use crate::record::{
-    Attempt, CaseId, Cause, Event, Outcome, Performance, Recorder, RunDir, as_file_name, milliseconds, readable_json,
-};
-use crate::session::{self, Breakpoint, Ended, Gate, OutputFiles, Repeats, SessionSpec};
+use crate::record::{Attempt, CaseId, Cause, Event, Outcome, Performance, as_file_name, milliseconds, readable_json};
+use crate::session::{self, Breakpoint, Ended, OutputFiles, Repeats, SessionSpec};
 
 /// How many lines of each log are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -45,42 +39,6 @@ const LAST_LINE_CHARS_MAX: usize = 1000;
 
 /// Bytes at the end of each log that these are looked for in.
 const LAST_BYTES: u64 = 256 << 10;
-
-/// What all cases of a run share.
-#[derive(Clone, Copy)]
-pub(super) struct CaseContext<'a> {
-    pub project: &'a Project,
-    pub options: &'a Options,
-    pub images: &'a BTreeMap<String, Image>,
-    pub binaries: &'a ScenarioBinaries,
-    pub dir: &'a RunDir,
-    pub invoker: &'a Invoker,
-    pub recorder: &'a Arc<Recorder>,
-    pub interrupt: &'a Interrupt,
-    /// Where its sessions are one side of a duet.
-    pub gate: Option<&'a Arc<dyn Gate>>,
-}
-
-/// How often a case may still be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Left {
-    /// After a failure.
-    pub failures: u32,
-    /// After a failure of the infrastructure.
-    pub infrastructure: u32,
-}
-
-impl Left {
-    /// Whether there is another try after this outcome.
-    pub fn after(self, outcome: &Outcome) -> bool {
-        match outcome {
-            Outcome::Passed | Outcome::Interrupted => false,
-            Outcome::Failed { .. } => self.failures > 0,
-            Outcome::Infrastructure { host_cause: Some(_), .. } => false,
-            Outcome::Infrastructure { .. } => self.infrastructure > 0,
-        }
-    }
-}
 
 /// Runs one attempt, from a lab's first state to its end.
 pub(super) fn run_case(

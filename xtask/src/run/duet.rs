@@ -2,31 +2,17 @@
 
 use std::sync::Arc;
 
-use super::case::{CaseContext, Left, run_case};
+use super::case::run_case;
 use super::compare::thresholds;
 use super::ground::Ground;
 use super::lockstep::{Judged, Lockstep, LockstepPlan};
+use super::options::{CaseContext, DuetOptions, Left};
 use crate::image::{self, LockFile};
 use crate::judge::{Side, Verdict, hold_together};
 use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
 use crate::session::Gate;
-
-/// What today is compared with, and how.
-#[derive(Debug, Clone)]
-pub struct DuetOptions {
-    /// The project with the baseline's templates.
-    pub baseline: Project,
-    /// What it is called: a revision with its commit, or a folder.
-    pub name: String,
-    /// So many pairs of an operation at most, before what looks changed is confirmed.
-    pub pairs: Option<u32>,
-    /// Run each case again and again, so that what happens in it once is compared, too.
-    pub whole_cases: bool,
-    /// Of whatever is drawn at random.
-    pub seed: u64,
-}
 
 /// So often a whole case is run at most: ten pairs, and ten that confirm.
 const ROUNDS_MAX: u32 = 20;

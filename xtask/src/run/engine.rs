@@ -1,160 +1,34 @@
 //! A run from its plan to its record.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::breakpoint::Breakpoints;
 use super::build::ScenarioBinaries;
-use super::case::{CaseContext, Left, keep_schedule, run_case};
-use super::chaos::Schedules;
+use super::case::{keep_schedule, run_case};
 use super::clients;
 use super::compare::compare;
-use super::duet::{self, DuetOptions, Sides, run_duet};
+use super::duet::{self, Sides, run_duet};
 use super::ground::Ground;
 use super::interrupt::Interrupt;
-use super::secrets::Secrets;
+use super::options::{CaseContext, Comparing, DuetOptions, Left, Options};
 use crate::error::{
     EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
 };
-use crate::guard::{Stay, Wait, state_dir};
+use crate::guard::state_dir;
 use crate::host::ids::Ids;
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
-use crate::image::{self, Image, LayerLocks, Progress, Replacement, ids_of};
+use crate::image::{self, Image, LayerLocks, Progress, ids_of};
 use crate::lab::isolation_problems;
-use crate::manifest::{Project, Scenario, Template};
+use crate::manifest::{Project, Template};
 use crate::perf;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
     Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, LabIds, Outcome, RECORD_FILE, RecordedPart,
     RecordedPatience, Recorder, RunDir, RunRecord, RunSetup, Verdict, milliseconds,
 };
-
-/// When a lab stays after its case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Never.
-    Never,
-    /// After a failure.
-    OnFailure,
-    /// In any case.
-    Always,
-}
-
-/// What is measured, and how often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Monitoring {
-    /// How often a second the containers are looked at; at least 1.
-    pub rate_hz: u32,
-    /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
-    pub calibrate: bool,
-    /// How many repetitions of each repeatable operation are wanted, instead of those that its scenario plans.
-    pub samples: Option<Samples>,
-}
-
-/// So many repetitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Samples {
-    /// So many at least, over so long a time at least.
-    AtLeast(u32, Duration),
-    /// As many as the baseline of each has.
-    AsBaseline,
-}
-
-impl Monitoring {
-    /// What goes on in every run.
-    pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
-}
-
-/// What measured operations are compared with.
-#[derive(Debug, Clone)]
-pub enum Comparing {
-    /// Nothing.
-    Nothing,
-    /// The baselines that are committed.
-    Committed {
-        /// Whether an operation without a baseline is fine.
-        missing_allowed: bool,
-    },
-    /// Another lab beside this one, pair by pair.
-    Duet(Box<DuetOptions>),
-}
-
-/// How a plan is carried out.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The slot that the labs take.
-    pub slot: String,
-    /// What to do when another run holds it.
-    pub wait: Wait,
-    /// When a lab stays.
-    pub keep: Keep,
-    /// How long it then stays.
-    pub stay: Stay,
-    /// Where a case is held at its first failure.
-    pub breakpoints: Option<Arc<Breakpoints>>,
-    /// Stop after this many failed cases.
-    pub failures_max: Option<u32>,
-    /// How often a failed case is tried again.
-    pub retries: u32,
-    /// Deadline of a case instead of its scenario's own.
-    pub timeout: Option<Duration>,
-    /// The faults that are played, by case.
-    pub schedules: Option<Schedules>,
-    /// What is measured, and how often.
-    pub monitoring: Monitoring,
-    /// What measured operations are compared with.
-    pub comparing: Comparing,
-    /// Whether a regression has an exit code of its own, or is only said.
-    pub fails_when_regressed: bool,
-    /// Names on the host by name in the lab, instead of the project's.
-    pub host_names: BTreeMap<String, String>,
-    /// Packages that are replaced by local ones.
-    pub replacements: Vec<Replacement>,
-    /// Secrets of the scenarios.
-    pub secrets: Secrets,
-    /// The words after `cargo xtask` that ask for all this.
-    pub command: Vec<String>,
-    /// The folder that `e2e_test.log` is linked from.
-    pub working_dir: PathBuf,
-}
-
-impl Options {
-    /// A run in this slot with nothing special about it.
-    ///
-    /// # Errors
-    /// When there is no working directory.
-    pub fn plain(slot: u32) -> anyhow::Result<Self> {
-        Ok(Self {
-            slot: slot.to_string(),
-            wait: Wait::UntilFree,
-            keep: Keep::Never,
-            stay: Stay::UntilTold,
-            breakpoints: None,
-            failures_max: None,
-            retries: 0,
-            timeout: None,
-            schedules: None,
-            monitoring: Monitoring::ALWAYS,
-            comparing: Comparing::Nothing,
-            fails_when_regressed: true,
-            host_names: BTreeMap::new(),
-            replacements: Vec::new(),
-            secrets: Secrets::default(),
-            command: Vec::new(),
-            working_dir: std::env::current_dir().context("finding the working directory")?,
-        })
-    }
-
-    /// The deadline of a case of this scenario: the given one as it is, the scenario's own times this machine's patience.
-    pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
-        self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
-    }
-}
 
 /// Carries a plan out; what happens is told to the recorder as it happens, and what its events come to is the run's record.
 ///

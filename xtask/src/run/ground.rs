@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::case::CaseContext;
 use super::lab_check::{LabCheckError, check_lab};
+use super::options::CaseContext;
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Holder, Slot, Wait};
 use crate::image::ids_of;

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use walkdir::WalkDir;
 
 use super::build::ScenarioBinaries;
-use super::duet::DuetOptions;
-use super::engine::{Comparing, Options, execute};
+use super::engine::execute;
 use super::interrupt::Interrupt;
+use super::options::{Comparing, DuetOptions, Options};
 use crate::error::Error;
 use crate::judge::{Decision, Rate};
 use crate::manifest::Project;

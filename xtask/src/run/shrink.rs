@@ -6,12 +6,13 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::build::ScenarioBinaries;
-use super::case::{CaseContext, Left, run_case};
+use super::case::run_case;
 use super::chaos::{Schedules, read};
 use super::clients;
-use super::engine::{Options, make_images};
+use super::engine::make_images;
 use super::ground::Ground;
 use super::interrupt::Interrupt;
+use super::options::{CaseContext, Left, Options};
 use crate::error::Error;
 use crate::fault::{CHAOS_FILE, Schedule, Shrink};
 use crate::host::invoker::Invoker;

@@ -7,8 +7,8 @@ use anyhow::bail;
 
 use super::volume::{PROBE, PROBE_BYTES, Volume, line_with};
 use crate::error::Error;
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::guard::Make;
 use crate::host::ext4;
 use crate::host::mountns::MountNamespace;

@@ -3,8 +3,8 @@
 use anyhow::bail;
 
 use super::volume::{PROBE_BYTES, Volume};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::ballast;
 use crate::host::undo::Undo;
 

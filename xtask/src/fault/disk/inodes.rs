@@ -10,8 +10,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{fstatvfs, statvfs};
 
 use super::volume::{Volume, line_with};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::undo::Undo;
 use crate::manifest::VolumeKind;
 

@@ -6,8 +6,8 @@ use anyhow::bail;
 use nix::errno::Errno;
 
 use super::volume::{PROBE_BYTES, Volume, line_with};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::mountns::MountNamespace;
 use crate::host::process::open_for_writing;
 

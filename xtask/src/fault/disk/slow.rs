@@ -7,8 +7,8 @@ use nix::sys::statvfs::statvfs;
 
 use super::volume::Volume;
 use crate::error::Error;
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::cgroup::throttle_problem;
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;

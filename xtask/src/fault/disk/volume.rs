@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use crate::fault::effect::Site;
-use crate::fault::injection::usage;
+use crate::fault::effect::usage;
 use crate::host::ext4::LoopDevice;
 use crate::host::mountns::MountNamespace;
 use crate::manifest::VolumeKind;

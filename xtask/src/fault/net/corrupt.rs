@@ -5,8 +5,8 @@ use anyhow::{Context as _, bail};
 use super::helper::Helper;
 use super::peer::{expect_up, until_healed};
 use super::tally::{Happens, Tally};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::netns::bad_udp_checksums;
 
 /// A byte of a packet is another one; its receiver finds the checksum wrong, and drops it.

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 
 use super::peer::{Network, network_of};
 use crate::error::Error;
+use crate::fault::effect::usage;
 use crate::fault::effect::{Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::iptables;
 use crate::host::netns::NetworkPlace;
 use crate::host::nft::Table;

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, answers, expect_up, ms, side_by_side, until_healed};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
 use crate::host::netns::NetworkNamespace;
 use crate::host::nft::Table;

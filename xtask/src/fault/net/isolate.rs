@@ -6,8 +6,8 @@ use anyhow::bail;
 
 use super::filter::chain;
 use super::peer::{Peer, answers, is_down, ms, side_by_side};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::nft::Table;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};

@@ -4,8 +4,8 @@ use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, answers, expect_up, present, side_by_side, until_healed};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::HEADER_BYTES;

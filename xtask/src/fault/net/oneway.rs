@@ -5,8 +5,8 @@ use e2e_contract::Direction;
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{Peer, expect_up, is_down, side_by_side, until_healed};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::PAYLOAD_BYTES_MIN;
 use crate::lab::Container;

@@ -8,8 +8,8 @@ use e2e_contract::Partition as Shape;
 
 use super::filter::{Filter, TRAVELS, chain};
 use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed, usual};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::fault::effect::Site;
-use crate::fault::injection::usage;
+use crate::fault::effect::usage;
 use crate::host::iptables::{STAGES, queue_rules};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;

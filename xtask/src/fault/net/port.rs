@@ -4,8 +4,8 @@ use anyhow::bail;
 
 use super::filter::{Filter, chain};
 use super::peer::{CLOSED_PORT, Peer, expect_up, ms, present, side_by_side, until_healed};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, IptablesRules, Rules};
 use super::peer::{Peer, answers, expect_up, network_of, side_by_side, until_healed};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 

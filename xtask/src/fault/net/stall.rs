@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 
 use super::helper::Helper;
 use super::peer::{Peer, answers, expect_up, ms, side_by_side, until_healed};
+use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::fault::injection::usage;
 use crate::host::patience::Deadline;
 use crate::host::volley::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 
 use super::peer::Peer;
 use crate::fault::effect::Site;
-use crate::fault::injection::usage;
+use crate::fault::effect::usage;
 use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
 /// So many packets are expected to have it happen to them: a chance that misses this by half is none.

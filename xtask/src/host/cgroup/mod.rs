@@ -4,6 +4,7 @@
 mod bounds;
 mod counters;
 mod group;
+mod limits;
 mod processes;
 mod throttle;
 mod tree;
@@ -15,7 +16,8 @@ pub use bounds::Bounds;
 pub use counters::{Counted, Counters, DiskCounted, Present};
 pub(in crate::host) use counters::{text_of, value};
 pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};
+pub use limits::{Limits, cpus_at_most, limit_lines};
 pub use processes::{ProcessBound, process_bounds};
 pub use throttle::throttle_problem;
 pub use tree::Tree;
-pub use version::{Limits, Version, cpus_at_most, hierarchies, layout, limit_lines, version};
+pub use version::{Version, hierarchies, layout, version};

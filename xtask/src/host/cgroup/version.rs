@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::{v1, v2};
-
 /// Which version holds the controllers for memory and CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -11,17 +9,6 @@ pub enum Version {
     V1,
     /// One hierarchy for all.
     V2,
-}
-
-/// What a group may use at most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// Bytes of memory.
-    pub memory_bytes: u64,
-    /// CPUs, in fractions of one.
-    pub cpus: f64,
-    /// Processes and threads.
-    pub pids: u32,
 }
 
 /// Where the hierarchies are mounted, each once, in the order of the mounts.
@@ -61,25 +48,6 @@ fn layout_in(mountinfo: &str) -> &'static str {
 pub(super) fn unified() -> Option<PathBuf> {
     let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     mounts.into_iter().find(|(_, version)| *version == Version::V2).map(|(path, _)| path)
-}
-
-/// Processors that this host grants to groups at most, in fractions of one: it may be a container with a bound of its own.
-/// Infinite where nothing is refused, which holds of all version 2.
-#[must_use]
-pub fn cpus_at_most() -> f64 {
-    match controller("cpu") {
-        Some((root, Version::V1)) => v1::cpus_at_most(&root).unwrap_or(f64::INFINITY),
-        _ => f64::INFINITY,
-    }
-}
-
-/// The limits as lines of an LXC configuration, key and value.
-#[must_use]
-pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, String)> {
-    match version {
-        Version::V1 => v1::limit_lines(limits),
-        Version::V2 => v2::limit_lines(limits),
-    }
 }
 
 /// Where the hierarchy of a controller is mounted, and of which version it is; nothing where the kernel lacks it.
@@ -148,26 +116,5 @@ mod tests {
         assert_eq!(found("cpuacct", true), Some(("/sys/fs/cgroup/cpu,cpuacct".into(), Version::V1)));
         assert_eq!(found("memory", true), Some(("/sys/fs/cgroup/unified".into(), Version::V2)));
         assert_eq!(found("memory", false), None);
-    }
-
-    #[test]
-    fn limits_in_both_versions() {
-        let limits = Limits { memory_bytes: 64 << 20, cpus: 0.5, pids: 30 };
-        let text = |version| {
-            limit_lines(version, &limits)
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(
-            text(Version::V1),
-            "lxc.cgroup.memory.limit_in_bytes=67108864 lxc.cgroup.cpu.cfs_period_us=100000 \
-             lxc.cgroup.cpu.cfs_quota_us=50000 lxc.cgroup.pids.max=30"
-        );
-        assert_eq!(
-            text(Version::V2),
-            "lxc.cgroup2.memory.max=67108864 lxc.cgroup2.cpu.max=50000 100000 lxc.cgroup2.pids.max=30"
-        );
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
+use super::accounts::Owner;
 use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox, outgoing};
-use super::users::Owner;
 use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
 use crate::host::rooted;
 use crate::host::shell::Command;

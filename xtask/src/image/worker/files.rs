@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
+use super::accounts::{Accounts, Owner};
 use super::sandbox::{Log, SOURCE_DATE_EPOCH};
-use super::users::{Accounts, Owner};
 use crate::host::ids::IdRange;
 use crate::host::invoker::Invoker;
 use crate::host::shell::Command;

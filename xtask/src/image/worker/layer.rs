@@ -7,22 +7,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::network::Network;
 use super::sandbox::{Log, Sandbox};
-use super::{clean, debian, files, python, users};
-use crate::host::cgroup::Bounds;
+use super::{BuildSpec, clean, debian, files, python, users};
 use crate::host::idmap::{IdMap, IdMappedTree};
 use crate::host::ids::IdRange;
-use crate::host::invoker::Invoker;
 use crate::host::mount;
 use crate::host::patience::Deadline;
 use crate::host::shell::Command;
 use crate::host::syntax::Text;
 use crate::host::userns::UserNamespace;
-use crate::image::recipe::{Base, Recipe, Sources};
+use crate::image::recipe::Base;
 use crate::image::store::{FORMAT_VERSION, LayerRecord};
 use crate::manifest::RunStep;
 
@@ -34,38 +31,6 @@ const STEP_BYTES_MAX: usize = 80;
 
 /// How long copying a tree may take.
 const COPY_DEADLINE: Deadline = Deadline::from_secs(600);
-
-/// What the engine tells the worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuildSpec {
-    /// For the record.
-    pub template: String,
-    /// The layer's name.
-    pub hash: String,
-    /// An existing empty folder; `root/` and `layer.json` are put there.
-    pub staging: PathBuf,
-    /// Trees of the layers below, lowest first.
-    pub lowers: Vec<PathBuf>,
-    /// Id on the disk of root inside, of each of them.
-    pub first_ids: Vec<u32>,
-    /// Ids that it is built and stored with.
-    pub ids: IdRange,
-    /// An existing folder, and all above it, that everybody may enter: programs of the tree run as an ordinary user of the host, and the
-    /// store is closed to those. In the worker's own mount namespace the work is done there.
-    pub workplace: PathBuf,
-    /// The bound of a tmpfs to work on; without one the work is done in the staging folder.
-    pub memory_bytes: Option<u64>,
-    /// What to build.
-    pub recipe: Recipe,
-    /// Where its parts lie.
-    pub sources: Sources,
-    /// User who named the sources: they are read with the rights of this user.
-    pub invoker: Invoker,
-    /// The cgroup that the worker is started in.
-    pub group: String,
-    /// Bounds of the worker and all that it starts.
-    pub bounds: Bounds,
-}
 
 /// Where the tree is made: `root` shows it whole, `upper` has what this layer adds.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! Everything that a template runs is run inside the containers' user namespace, in a network of the build's own.
 //! Knows a recipe and a staging folder; nothing of the cache, of other layers' builds or of the project.
 
+mod accounts;
 mod clean;
 mod debian;
 mod files;
@@ -9,7 +10,9 @@ mod layer;
 mod network;
 mod python;
 mod sandbox;
+mod spec;
 mod users;
 
-pub use layer::{BuildSpec, STEP_MARK, build_layer};
+pub use layer::{STEP_MARK, build_layer};
 pub use network::TUN;
+pub use spec::BuildSpec;

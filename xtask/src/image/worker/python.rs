@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::BuildSpec;
+use super::accounts::Owner;
 use super::files;
-use super::layer::BuildSpec;
 use super::sandbox::{Sandbox, outgoing};
-use super::users::Owner;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which, which_all};

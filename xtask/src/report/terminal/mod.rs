@@ -18,7 +18,8 @@ mod times;
 
 pub use ink::Colour;
 pub use logs::LogClock;
-pub use output::{Detail, Look, Progress, Terminal};
+pub use output::{Look, Progress, Terminal};
 pub use screen::Amount;
+pub use scroll::Detail;
 pub(crate) use stdout::println;
 pub use stdout::{check_stdout, write_line};

@@ -14,7 +14,7 @@ use super::logs::{self, LogClock};
 use super::pulse::{Pulse, SILENCE_MAX};
 use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
-use super::scroll;
+use super::scroll::{self, Detail};
 use super::stdout::println;
 use super::story::Story;
 use crate::record::human::stamp;
@@ -35,17 +35,6 @@ pub enum Progress {
     Live,
     /// The same where the terminal can show it, `CI` or not; plain lines elsewhere.
     LiveIfPossible,
-}
-
-/// How much is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
-    /// Problems and the result.
-    Quiet,
-    /// What a person wants to follow.
-    Normal,
-    /// Every event.
-    Verbose,
 }
 
 /// How things are shown.

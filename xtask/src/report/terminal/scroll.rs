@@ -2,7 +2,6 @@
 
 use super::frame::{NAME_COLUMN, head, short};
 use super::ink::{Ink, Line, bound_lines, wrapped};
-use super::output::Detail;
 use super::times::took;
 use crate::record::human::{self, Weight, stamp};
 use crate::record::{Cause, Event, Outcome, Stamped, Verdict};
@@ -11,6 +10,17 @@ use crate::record::{Cause, Event, Outcome, Stamped, Verdict};
 const LINES_MAX: usize = 200;
 /// The most lines that one event gets above live lines, which must not be pushed out of sight.
 const LINES_BESIDE_LIVE_MAX: usize = 12;
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Problems and the result.
+    Quiet,
+    /// What a person wants to follow.
+    Normal,
+    /// Every event.
+    Verbose,
+}
 
 /// The lines of an event with time stamps, as they stand in `e2e_test.log`, for logs of other programs.
 pub(super) fn stamped(stamped: &Stamped, detail: Detail) -> Vec<Line> {

@@ -1,0 +1,63 @@
+//! Turn at something that only one may do at a time, waited for with a deadline.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often whoever waits looks whether it shall go on waiting.
+pub const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// Turn that one at a time takes.
+#[derive(Debug, Default)]
+pub struct Turn {
+    taken: Mutex<bool>,
+    given_back: Condvar,
+}
+
+/// Turn of whoever has it; the next one's when it is dropped.
+pub struct Taken<'a>(&'a Turn);
+
+impl Turn {
+    /// Waits for it; `None` when the time is over, or it shall stop.
+    pub fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<Taken<'_>> {
+        let mut taken = self.lock();
+        while *taken {
+            if left().is_zero() || stop() {
+                return None;
+            }
+            let waited = self.given_back.wait_timeout(taken, left().min(STOP_POLL));
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken = true;
+        Some(Taken(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = false;
+        self.0.given_back.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_nobody_waits_for_ever() {
+        let turn = Turn::default();
+        let (none, much) = (|| Duration::ZERO, || Duration::MAX);
+        let first = turn.take(&none, &|| false).expect("it is free");
+        assert!(turn.take(&none, &|| false).is_none(), "its time is over");
+        assert!(turn.take(&much, &|| true).is_none(), "it is told to stop");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| turn.take(&much, &|| false).is_some());
+            drop(first);
+            assert!(second.join().unwrap(), "it is handed on");
+        });
+    }
+}

@@ -1,0 +1,194 @@
+//! Choices of whoever starts a run, and what its cases share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::breakpoint::Breakpoints;
+use super::build::ScenarioBinaries;
+use super::chaos::Schedules;
+use super::interrupt::Interrupt;
+use super::secrets::Secrets;
+use crate::guard::{Stay, Wait};
+use crate::host::invoker::Invoker;
+use crate::host::patience;
+use crate::image::{Image, Replacement};
+use crate::manifest::{Project, Scenario};
+use crate::record::{Outcome, Recorder, RunDir};
+use crate::session::Gate;
+
+/// Occasion for a lab to stay after its case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Never.
+    Never,
+    /// After a failure.
+    OnFailure,
+    /// In any case.
+    Always,
+}
+
+/// Measurements of a run, and how often they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Monitoring {
+    /// How often a second the containers are looked at; at least 1.
+    pub rate_hz: u32,
+    /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
+    pub calibrate: bool,
+    /// How many repetitions of each repeatable operation are wanted, instead of those that its scenario plans.
+    pub samples: Option<Samples>,
+}
+
+/// Number of repetitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Samples {
+    /// So many at least, over so long a time at least.
+    AtLeast(u32, Duration),
+    /// As many as the baseline of each has.
+    AsBaseline,
+}
+
+impl Monitoring {
+    /// What goes on in every run.
+    pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
+}
+
+/// Other side that measured operations are compared with.
+#[derive(Debug, Clone)]
+pub enum Comparing {
+    /// Nothing.
+    Nothing,
+    /// The baselines that are committed.
+    Committed {
+        /// Whether an operation without a baseline is fine.
+        missing_allowed: bool,
+    },
+    /// Another lab beside this one, pair by pair.
+    Duet(Box<DuetOptions>),
+}
+
+/// Choices by which a plan is carried out.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The slot that the labs take.
+    pub slot: String,
+    /// What to do when another run holds it.
+    pub wait: Wait,
+    /// When a lab stays.
+    pub keep: Keep,
+    /// How long it then stays.
+    pub stay: Stay,
+    /// Where a case is held at its first failure.
+    pub breakpoints: Option<Arc<Breakpoints>>,
+    /// Stop after this many failed cases.
+    pub failures_max: Option<u32>,
+    /// How often a failed case is tried again.
+    pub retries: u32,
+    /// Deadline of a case instead of its scenario's own.
+    pub timeout: Option<Duration>,
+    /// The faults that are played, by case.
+    pub schedules: Option<Schedules>,
+    /// Measurements of a run, and how often they are made.
+    pub monitoring: Monitoring,
+    /// Other side that measured operations are compared with.
+    pub comparing: Comparing,
+    /// Whether a regression has an exit code of its own, or is only said.
+    pub fails_when_regressed: bool,
+    /// Names on the host by name in the lab, instead of the project's.
+    pub host_names: BTreeMap<String, String>,
+    /// Packages that are replaced by local ones.
+    pub replacements: Vec<Replacement>,
+    /// Secrets of the scenarios.
+    pub secrets: Secrets,
+    /// The words after `cargo xtask` that ask for all this.
+    pub command: Vec<String>,
+    /// The folder that `e2e_test.log` is linked from.
+    pub working_dir: PathBuf,
+}
+
+impl Options {
+    /// A run in this slot with nothing special about it.
+    ///
+    /// # Errors
+    /// When there is no working directory.
+    pub fn plain(slot: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            slot: slot.to_string(),
+            wait: Wait::UntilFree,
+            keep: Keep::Never,
+            stay: Stay::UntilTold,
+            breakpoints: None,
+            failures_max: None,
+            retries: 0,
+            timeout: None,
+            schedules: None,
+            monitoring: Monitoring::ALWAYS,
+            comparing: Comparing::Nothing,
+            fails_when_regressed: true,
+            host_names: BTreeMap::new(),
+            replacements: Vec::new(),
+            secrets: Secrets::default(),
+            command: Vec::new(),
+            working_dir: std::env::current_dir().context("finding the working directory")?,
+        })
+    }
+
+    /// The deadline of a case of this scenario: the given one as it is, the scenario's own times this machine's patience.
+    pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
+        self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
+    }
+}
+
+/// Other side of a duet, and its extent.
+#[derive(Debug, Clone)]
+pub struct DuetOptions {
+    /// The project with the baseline's templates.
+    pub baseline: Project,
+    /// What it is called: a revision with its commit, or a folder.
+    pub name: String,
+    /// So many pairs of an operation at most, before what looks changed is confirmed.
+    pub pairs: Option<u32>,
+    /// Run each case again and again, so that what happens in it once is compared, too.
+    pub whole_cases: bool,
+    /// Of whatever is drawn at random.
+    pub seed: u64,
+}
+
+/// Context that all cases of a run share.
+#[derive(Clone, Copy)]
+pub(super) struct CaseContext<'a> {
+    pub project: &'a Project,
+    pub options: &'a Options,
+    pub images: &'a BTreeMap<String, Image>,
+    pub binaries: &'a ScenarioBinaries,
+    pub dir: &'a RunDir,
+    pub invoker: &'a Invoker,
+    pub recorder: &'a Arc<Recorder>,
+    pub interrupt: &'a Interrupt,
+    /// Where its sessions are one side of a duet.
+    pub gate: Option<&'a Arc<dyn Gate>>,
+}
+
+/// Number of tries that a case has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    /// After a failure.
+    pub failures: u32,
+    /// After a failure of the infrastructure.
+    pub infrastructure: u32,
+}
+
+impl Left {
+    /// Whether there is another try after this outcome.
+    pub fn after(self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Passed | Outcome::Interrupted => false,
+            Outcome::Failed { .. } => self.failures > 0,
+            Outcome::Infrastructure { host_cause: Some(_), .. } => false,
+            Outcome::Infrastructure { .. } => self.infrastructure > 0,
+        }
+    }
+}
