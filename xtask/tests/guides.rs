@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use story::{REPAIR, STORY};
+use story::{REPAIR, STORY, TUTORIAL, blocks};
 
 #[expect(dead_code, reason = "what a line is to say is for the test that runs it")]
 #[path = "lxc/story.rs"]
@@ -121,7 +121,15 @@ fn guides() -> Vec<(String, String)> {
         .filter(|path| path.ends_with(".md"))
         .collect();
     paths.extend(
-        ["README.md", "CONTRIBUTING.md", "scenarios/DEFECTS.md", "xtask/src/judge/README.md"].map(String::from),
+        [
+            "README.md",
+            "CONTRIBUTING.md",
+            "containers/README.md",
+            "scenarios/DEFECTS.md",
+            "scenarios/README.md",
+            "xtask/src/judge/README.md",
+        ]
+        .map(String::from),
     );
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(root.join(path)).unwrap())).collect()
@@ -167,9 +175,14 @@ fn every_command_line_of_the_guides_is_run_or_says_why_not() {
     for line in NOT_RUN.iter().map(|it| it.line).filter(both) {
         broken.push(format!("xtask/tests/guides.rs: `{line}` is run, and in NOT_RUN\n    cure: take it out of that"));
     }
+    let tutorial = std::fs::read_to_string(xtask.join("..").join(TUTORIAL)).unwrap();
+    if !tutorial.contains(REPAIR) {
+        broken.push(format!("{TUTORIAL}: it does not have `{REPAIR}` any more\n    help: say here what it has"));
+    }
     let readme = std::fs::read_to_string(xtask.join("../README.md")).unwrap();
-    if !readme.contains(REPAIR) {
-        broken.push(format!("README.md: it does not have `{REPAIR}` any more\n    cure: say here what it has"));
+    let (program, shown) = (blocks(&tutorial, "python"), blocks(&readme, "python"));
+    if shown.len() != 1 || shown.first() != program.first() {
+        broken.push(format!("README.md: its program is not the first one of {TUTORIAL}\n    help: copy that"));
     }
     for NotRun { line, because, elsewhere: (file, test) } in NOT_RUN {
         let source = std::fs::read_to_string(xtask.join(file)).unwrap_or_default();

@@ -74,15 +74,23 @@ const MAY_PRINT: &[&str] = &["cli/", "report/terminal/", "main.rs", "image/worke
 /// The folders of scenarios, each with the Cargo.toml that lists them.
 const SCENARIOS: &[&str] = &["scenarios", "xtask/tests/project/scenarios"];
 
-/// The words that choose among Mancer's scenarios; README.md shows them.
+/// The words that choose among Mancer's scenarios; scenarios/README.md shows them.
 const TAGS: &[&str] = &["data_pipeline", "automation", "error_handling", "performance", "multi_container", "slow"];
 
 /// Files without the ending of a text for people whose command lines are to be right as well.
 const SCRIPTS: &[&str] = &["justfile", ".ci/run"];
 
 /// Guides that would be of little use without command lines.
-const SHOWS_COMMANDS: &[&str] =
-    &["README.md", "CONTRIBUTING.md", "docs/faults.md", "docs/verdicts.md", "justfile", ".ci/run"];
+const SHOWS_COMMANDS: &[&str] = &[
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/faults.md",
+    "docs/first-scenario.md",
+    "docs/running.md",
+    "docs/verdicts.md",
+    "justfile",
+    ".ci/run",
+];
 
 #[test]
 fn modules_use_what_the_table_allows() {
@@ -301,13 +309,13 @@ fn every_scenario_is_listed_once() {
 
 #[test]
 fn every_scenario_is_described_and_its_tags_are_known() {
-    let readme = read("README.md");
+    let page = read("scenarios/README.md");
     let mut broken = Vec::new();
     for name in folders_with("scenarios", "scenario.toml") {
-        if !readme.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
+        if !page.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
             broken.push(format!(
-                "README.md: its table of scenarios has no row {name}\n    \
-                 cure: write | `{name}` | what happens; what is checked |"
+                "scenarios/README.md: its table has no row {name}\n    \
+                 help: write | `{name}` | what happens; what is checked |"
             ));
         }
         let path = format!("scenarios/{name}/scenario.toml");
@@ -315,9 +323,11 @@ fn every_scenario_is_described_and_its_tags_are_known() {
             broken.push(format!("{path}: there is no tag {tag}\n    cure: take one of {}", TAGS.join(", ")));
         }
     }
-    broken.extend(TAGS.iter().filter(|tag| !readme.contains(&format!("`{tag}`"))).map(|tag| {
-        format!("README.md: it does not show the tag {tag}\n    cure: write it beside the table of scenarios")
-    }));
+    broken.extend(
+        TAGS.iter().filter(|tag| !page.contains(&format!("`{tag}`"))).map(|tag| {
+            format!("scenarios/README.md: it does not show the tag {tag}\n    help: write it below the table")
+        }),
+    );
     expect_none(&broken);
 }
 
@@ -346,16 +356,16 @@ fn every_known_defect_is_described() {
 fn every_template_is_locked_and_described() {
     let lock: serde_json::Value = serde_json::from_str(&read("containers/lock.json")).expect("the lock file is JSON");
     let locked = lock["templates"].as_object().expect("the lock file lists templates");
-    let guides = [read("README.md"), read("ARCHITECTURE.md")].concat();
+    let page = read("containers/README.md");
     let mut broken = Vec::new();
     let found: BTreeSet<String> = folders_with("containers", "template.toml").into_iter().collect();
     for name in &found {
         if !locked.contains_key(name) {
             broken.push(format!("containers/lock.json: no entry {name}\n    cure: cargo xtask image build"));
         }
-        if !guides.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
+        if !page.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
             broken.push(format!(
-                "README.md: its table of templates has no row {name}\n    cure: write | `{name}` | ... |"
+                "containers/README.md: its table has no row {name}\n    help: write | `{name}` | what it has |"
             ));
         }
     }

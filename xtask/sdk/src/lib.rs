@@ -91,6 +91,7 @@ pub mod __private {
 /// The scenarios in the guides compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/first-scenario.md")]
 #[doc = include_str!("../../../docs/writing.md")]
 #[doc = include_str!("../../../docs/chaos.md")]
 struct Guides;

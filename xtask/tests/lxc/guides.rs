@@ -8,7 +8,7 @@ use std::time::Duration;
 use xtask::host::shell::Command;
 
 use super::common::{Host, engine, repository, said, slot};
-use super::story::{Before, STORY, Told};
+use super::story::{Before, STORY, TUTORIAL, Told, blocks};
 
 /// For one line.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -65,7 +65,7 @@ fn the_story_of_the_guides_can_be_lived() {
     println!("{} command lines took {:.1?}", STORY.len(), begun.elapsed());
 }
 
-/// The code of the README's first scenario.
+/// Code of the tutorial's scenario.
 struct FirstScenario {
     programs: Vec<String>,
     chaos: String,
@@ -73,16 +73,8 @@ struct FirstScenario {
 
 impl FirstScenario {
     fn read() -> Self {
-        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-        let readme = std::fs::read_to_string(readme).unwrap();
-        let (_, section) = readme.split_once("\n## The first scenario in ten minutes\n").expect("the README has it");
-        let section = section.split("\n## ").next().unwrap();
-        let blocks = |language: &str| -> Vec<String> {
-            let opening = format!("\n```{language}\n");
-            let begins = section.split(&opening).skip(1);
-            begins.map(|rest| format!("{}\n", rest.split("\n```").next().unwrap())).collect()
-        };
-        Self { programs: blocks("python"), chaos: blocks("toml").concat() }
+        let tutorial = std::fs::read_to_string(repository().join(TUTORIAL)).unwrap();
+        Self { programs: blocks(&tutorial, "python"), chaos: blocks(&tutorial, "toml").concat() }
     }
 
     fn go_on(&self, before: Before, root: &Path) {

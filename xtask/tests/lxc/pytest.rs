@@ -1,15 +1,15 @@
-//! What README.md offers to those who come from pytest: each of its lines is typed, on the engine's own test project.
+//! Commands of `docs/pytest.md`: each one is typed, on the engine's own test project.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use xtask::host::shell::Command;
 
-use super::common::{Host, binaries, e2e, engine, record, said, selftest, slot};
+use super::common::{Host, binaries, e2e, engine, record, repository, said, selftest, slot};
 
-/// What README.md has beside a line of pytest's.
+/// Commands that the page has beside those of pytest.
 const SHOWN: &[&str] = &[
     "cargo xtask e2e",
     "cargo xtask e2e scenarios/data_pipeline/",
@@ -23,12 +23,10 @@ const SHOWN: &[&str] = &[
     "cargo xtask baseline-update",
 ];
 
-/// The commands in the second column of the README's table.
+/// The commands in the second column of the page's table.
 fn shown() -> BTreeSet<String> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let table = readme.split("### From pytest\n").nth(1).unwrap().split("\n#").next().unwrap();
-    let cells = table.lines().filter_map(|line| line.strip_prefix('|')?.trim_end_matches('|').split('|').nth(1));
+    let page = std::fs::read_to_string(repository().join("docs/pytest.md")).unwrap();
+    let cells = page.lines().filter_map(|line| line.strip_prefix('|')?.trim_end_matches('|').split('|').nth(1));
     let commands = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     commands.filter(|text| text.starts_with("cargo xtask ")).map(str::to_owned).collect()
 }

@@ -9,11 +9,11 @@ pub struct Told {
     pub status: i32,
     /// Part of what it says.
     pub says: &'static str,
-    /// What the README says is to be done before.
+    /// Step that the tutorial takes before it.
     pub before: Before,
 }
 
-/// What somebody does who follows the README's first scenario.
+/// Step of somebody who follows the tutorial.
 #[derive(Clone, Copy)]
 pub enum Before {
     Nothing,
@@ -43,7 +43,17 @@ impl Told {
     }
 }
 
-/// How the README mends its scenario.
+/// Page with the first scenario, whose programs and lines are used as they stand there.
+pub const TUTORIAL: &str = "docs/first-scenario.md";
+
+/// The fenced blocks of this language in a text, each with a line break at its end.
+pub fn blocks(text: &str, language: &str) -> Vec<String> {
+    let opening = format!("\n```{language}\n");
+    let begins = text.split(&opening).skip(1);
+    begins.map(|rest| format!("{}\n", rest.split("\n```").next().unwrap_or_default())).collect()
+}
+
+/// Line with which the tutorial repairs its scenario.
 pub const REPAIR: &str = "sed -i s/160_000/150_000/ scenarios/data_pipeline/first_query/main.py";
 
 /// In the order in which they are run.
