@@ -165,18 +165,19 @@ fn scenarios_and_engine_know_the_contract_and_not_each_other() {
 
 #[test]
 fn every_dependency_is_used_and_has_its_reason() {
-    let manifest: toml::Table = read("Cargo.toml").parse().expect("a Cargo.toml");
+    let text = read("Cargo.toml");
+    let manifest: toml::Table = text.parse().expect("a Cargo.toml");
     let dependencies = manifest["workspace"]["dependencies"].as_table().expect("the workspace lists dependencies");
-    let reasons = reasons(&read("ARCHITECTURE.md"));
+    let (reasons, loose) = reasons(&text);
     let foreign: BTreeSet<&str> =
         dependencies.iter().filter(|(_, it)| it.get("path").is_none()).map(|(name, _)| name.as_str()).collect();
-    let missing = foreign.iter().filter(|name| !reasons.contains(**name)).map(|name| {
-        format!("Cargo.toml: {name} has no reason\n    cure: a row in ARCHITECTURE.md, under Dependencies")
-    });
-    let stale = reasons
+    let missing = foreign
         .iter()
-        .filter(|name| !foreign.contains(name.as_str()))
-        .map(|name| format!("ARCHITECTURE.md: {name} is no dependency any more\n    cure: take its row out"));
+        .filter(|name| !reasons.contains(**name))
+        .map(|name| format!("Cargo.toml: {name} has no reason\n    help: write it as a comment on the line above"));
+    let stale = loose.iter().map(|line| {
+        format!("Cargo.toml:{line}: the reason of no dependency\n    help: take it out, or put its dependency below")
+    });
     let named: BTreeSet<String> = rust_files(&["xtask/", "scenarios/"])
         .iter()
         .flat_map(|source| tokens(&source.text).into_iter().map(|token| token.text.to_owned()).collect::<Vec<_>>())

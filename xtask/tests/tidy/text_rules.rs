@@ -153,12 +153,27 @@ pub fn nix_names(text: &str, set: &str) -> Vec<String> {
     names.filter_map(|line| Some(line.strip_prefix('"')?.split_once("\" = ")?.0.to_owned())).collect()
 }
 
-/// The crates in the table under the heading Dependencies.
-pub fn reasons(architecture: &str) -> BTreeSet<String> {
-    let section = architecture.split("\n## ").find(|section| section.starts_with("Dependencies\n")).unwrap_or("");
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
-    let names = rows.flat_map(|names| names.split(", ").map(str::to_owned));
-    names.filter(|name| name != "crate").collect()
+/// Dependencies of a workspace with a comment directly above, and the lines of comments above nothing. Comments that a blank line
+/// follows are for the whole section.
+pub fn reasons(manifest: &str) -> (BTreeSet<String>, Vec<usize>) {
+    let lines = manifest.lines().enumerate().skip_while(|(_, line)| *line != "[workspace.dependencies]").skip(1);
+    let section: Vec<(usize, &str)> = lines.take_while(|(_, line)| !line.starts_with('[')).collect();
+    let (mut reasoned, mut loose, mut above) = (BTreeSet::new(), Vec::new(), None);
+    for (number, line) in section {
+        if line.starts_with('#') {
+            above = above.or(Some(number + 1));
+        } else if let Some((name, value)) = line.split_once(" = ") {
+            match above.take() {
+                Some(comment) if value.contains("path = ") => loose.push(comment),
+                Some(_) => drop(reasoned.insert(name.to_owned())),
+                None => {}
+            }
+        } else {
+            above = None;
+        }
+    }
+    loose.extend(above);
+    (reasoned, loose)
 }
 
 #[cfg(test)]
@@ -238,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_read_from_their_own_table() {
-        let text = "# A\n\n## B\n| x | y |\n\n## Dependencies\n\n| crate | why |\n|---|---|\n| a, b-c | d |\n\n## E\n| f | g |\n";
-        assert_eq!(reasons(text), BTreeSet::from(["a".to_owned(), "b-c".to_owned()]));
-        assert!(reasons("no table").is_empty());
+    fn reasons_stand_directly_above_their_dependencies() {
+        let text = "# x\nz = 1\n[workspace.dependencies]\n# For all.\n\n# Why,\n# twice.\na = \"1\"\nb = \"2\"\n# Own.\nc = { path = \"c\" }\n# Of none.\n[d]\n# No.\ne = 1\n";
+        assert_eq!(reasons(text), (BTreeSet::from(["a".to_owned()]), vec![10, 12]));
+        assert_eq!(reasons("no table"), (BTreeSet::new(), Vec::new()));
     }
 }
