@@ -22,8 +22,8 @@ use e2e_contract::{Fault, ParameterRange};
 use files::{engine, folders_with, read, root, rust_files, text_files};
 use rust_rules::{allowance, attributes, composed, host_paths_in_rust, logic, prints, row, unscaled, uses};
 use text_rules::{
-    anchors, documented_structs, explained, has_command, headings, host_paths, links, listed_programs, machine_names,
-    nix_names, reasons, sections, words,
+    anchors, code_map, documented_structs, explained, has_command, headings, host_paths, links, listed_programs,
+    machine_names, named_paths, nix_names, reasons, sections, words,
 };
 use tokens::tokens;
 use xtask::cli::Cli;
@@ -91,6 +91,9 @@ const SHOWS_COMMANDS: &[&str] = &[
     "justfile",
     ".ci/run",
 ];
+
+/// First pages, and the most bytes that each has: somebody new reads them whole. Details belong on the page of their subject.
+const SHORT_PAGES: &[(&str, usize)] = &[("README.md", 8 * 1024), ("ARCHITECTURE.md", 20 * 1024)];
 
 #[test]
 fn modules_use_what_the_table_allows() {
@@ -701,6 +704,76 @@ fn the_command_lines_of_the_help_can_be_typed() {
         assert!(seen.contains(verb), "the help of `cargo xtask {verb}` has no command line");
     }
     expect_none(&broken);
+}
+
+#[test]
+fn first_pages_stay_short() {
+    let broken: Vec<String> = SHORT_PAGES
+        .iter()
+        .map(|(path, most)| (path, most, read(path).len()))
+        .filter(|(_, most, length)| length > most)
+        .map(|(path, most, length)| {
+            format!(
+                "{path}: it has {length} bytes, and {most} at most\n    help: move details to the page of their subject"
+            )
+        })
+        .collect();
+    expect_none(&broken);
+}
+
+#[test]
+fn paths_that_texts_for_people_name_exist() {
+    let mut broken = Vec::new();
+    let texts = text_files(&[""]).into_iter().filter(|source| source.path.ends_with(".md"));
+    // The changelog tells of its own time, and the starter's README of a project that `init` makes of it.
+    let elsewhere = ["CHANGELOG.md", "xtask/starter/README.md"];
+    for source in texts.filter(|source| !elsewhere.contains(&source.path.as_str())) {
+        for (line, path) in named_paths(&source.text) {
+            if !root().join(&path).exists() {
+                broken.push(source.at(line, &format!("there is no {path}"), "name the file as it is called now"));
+            }
+        }
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn the_code_map_has_every_module_and_files_that_exist() {
+    let map = code_map(&read("ARCHITECTURE.md"));
+    let mapped: BTreeSet<&str> = map.iter().flat_map(|(modules, _)| modules.iter().map(String::as_str)).collect();
+    let folders = MAY_USE.iter().map(|(module, _)| *module).filter(|it| root().join("xtask/src").join(it).is_dir());
+    let mut broken: Vec<String> = folders
+        .filter(|module| !mapped.contains(module))
+        .map(|module| {
+            format!("ARCHITECTURE.md: its code map lacks {module}\n    help: write | `{module}` | its files |")
+        })
+        .collect();
+    for (modules, files) in &map {
+        let exists =
+            |file: &str| modules.iter().any(|module| root().join("xtask/src").join(module).join(file).exists());
+        broken.extend(files.iter().filter(|file| !exists(file)).map(|file| {
+            format!(
+                "ARCHITECTURE.md: {} has no {file}\n    help: name the file as it is called now",
+                modules.join(", ")
+            )
+        }));
+    }
+    expect_none(&broken);
+}
+
+#[test]
+fn every_file_of_tests_on_containers_has_its_subject() {
+    const HELPERS: [&str; 4] = ["main.rs", "common.rs", "project.rs", "story.rs"];
+    let page = read("xtask/tests/README.md");
+    let files = rust_files(&["xtask/tests/lxc/"]).into_iter().filter_map(|source| {
+        let name = source.path.strip_prefix("xtask/tests/lxc/")?.trim_start_matches("alone/").to_owned();
+        (!name.ends_with("mod.rs") && !HELPERS.contains(&name.as_str())).then_some(name)
+    });
+    let missing = files.filter(|name| !page.contains(&format!("`{name}`")));
+    let help = "write it into a row of the table, with its subject";
+    expect_none(
+        &missing.map(|name| format!("xtask/tests/README.md: it lacks {name}\n    help: {help}")).collect::<Vec<_>>(),
+    );
 }
 
 fn expect_none(broken: &[String]) {

@@ -3,7 +3,13 @@
 //!
 //! Every deadline of the engine is a [`Deadline`], as long as it has to be on the machines that the engine was written on.
 //! [`Deadline::scaled`] is what it is here. The factor is what a person has set, or is measured once in a process, when the
-//! first deadline is asked for. Helper processes and scenarios have it from their parent by [`PATIENCE_VARIABLE`].
+//! first deadline is asked for. Helper processes and scenarios have it from their parent by [`PATIENCE_VARIABLE`], whose value in
+//! their environment is always a number.
+//!
+//! One quick start is enough for the measurement: a quick machine pays a millisecond, and a busy one is not taken for a slow one.
+//! Deadlines of requests are multiplied by the engine, in `session/requests.rs`; the clients multiply only the waits that are theirs
+//! alone (`eventually`). Lengths are not multiplied: of a schedule or a fault, of a kept lab's life, of a loop's pause, of a look at a
+//! counter.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -1,4 +1,6 @@
 //! The fold of a run's events: takes them one after the other, and has the run's record at any moment.
+//!
+//! `run.json` is its result, written at the run's end. A field of the record that no event fills would be missing after a `kill -9`.
 
 use std::collections::HashMap;
 

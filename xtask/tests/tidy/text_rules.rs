@@ -176,6 +176,32 @@ pub fn reasons(manifest: &str) -> (BTreeSet<String>, Vec<usize>) {
     (reasoned, loose)
 }
 
+/// Paths of this repository's own code and pages that a text names in backticks, each with its line. Names with a placeholder, such
+/// as `NAME` or `*`, and command lines are none.
+pub fn named_paths(text: &str) -> Vec<(usize, String)> {
+    const BELOW: [&str; 4] = ["xtask/", "docs/", ".ci/", ".github/"];
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c);
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split('`').skip(1).step_by(2);
+        let paths = code.filter(|word| BELOW.iter().any(|below| word.starts_with(below)) && word.chars().all(plain));
+        found.extend(paths.map(|path| (number + 1, path.to_owned())));
+    }
+    found
+}
+
+/// Rows of the table below the heading Code map: the modules of each, and the files that it names.
+pub fn code_map(architecture: &str) -> Vec<(Vec<String>, Vec<String>)> {
+    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let section = architecture.split("\n## ").find(|section| section.starts_with("Code map\n")).unwrap_or("");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    rows.map(|(modules, files)| {
+        let files = quoted(files).into_iter().filter(|word| word.ends_with(".rs") || word.ends_with('/'));
+        (quoted(&format!("`{modules}")), files.collect())
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,5 +283,20 @@ mod tests {
         let text = "# x\nz = 1\n[workspace.dependencies]\n# For all.\n\n# Why,\n# twice.\na = \"1\"\nb = \"2\"\n# Own.\nc = { path = \"c\" }\n# Of none.\n[d]\n# No.\ne = 1\n";
         assert_eq!(reasons(text), (BTreeSet::from(["a".to_owned()]), vec![10, 12]));
         assert_eq!(reasons("no table"), (BTreeSet::new(), Vec::new()));
+    }
+
+    #[test]
+    fn paths_in_backticks_are_read_unless_they_have_a_placeholder() {
+        let text =
+            "a `xtask/src/a.rs` and xtask/no.rs, `docs/`\n`xtask/NAME/x` `docs/*.md` `other/a.rs` `.ci/run --fast`";
+        assert_eq!(named_paths(text), [(1, "xtask/src/a.rs".to_owned()), (1, "docs/".to_owned())]);
+    }
+
+    #[test]
+    fn the_code_map_is_read_row_by_row() {
+        let text = "## A\n| `x` | `no.rs` |\n\n## Code map\n\n| module | files |\n|---|---|\n| `a` | `b.rs` c; `d/`, `e f` |\n| `g`, `h` | i |\n\n## B\n| `x` | `no.rs` |\n";
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let expected = [(owned(&["a"]), owned(&["b.rs", "d/"])), (owned(&["g", "h"]), Vec::new())];
+        assert_eq!(code_map(text), expected);
     }
 }

@@ -1,4 +1,5 @@
-//! Standard output, where results go. An error of writing there ends no verb: it is kept, and told at the end.
+//! Standard output, where results go. An error of writing there ends no verb: it is kept, and told at the end, with exit code 3. A
+//! closed pipe is no error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
