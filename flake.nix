@@ -79,7 +79,7 @@
           default = app [ ] "Any verb of the engine";
           e2e = app [ "e2e" ] "Run scenarios on fresh labs of containers";
           baseline-update = app [ "baseline-update" ] "Measure, and write baselines to commit";
-          doctor = app [ "doctor" ] "Say what this machine has and lacks, and how to mend it";
+          doctor = app [ "doctor" ] "Check this machine, and print help for each problem";
         }
       );
 

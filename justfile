@@ -38,7 +38,7 @@ runs *args:
 report *args:
     cargo xtask report "$@"
 
-# Show what all machines logged, by time, in a run or a live lab: just logs latest db, just logs --live db
+# Show the logs of all machines, merged by time, of a run or a live lab: just logs latest db, just logs --live db
 [group('run')]
 logs *args:
     cargo xtask logs "$@"
@@ -48,7 +48,7 @@ logs *args:
 merge *args:
     cargo xtask merge "$@"
 
-# Pack a run into one file, which `cargo xtask e2e --from-bundle FILE` repeats elsewhere
+# Pack a run into one file; `cargo xtask e2e --from-bundle FILE` repeats it elsewhere
 [group('run')]
 bundle *args:
     cargo xtask bundle "$@"
@@ -93,7 +93,7 @@ baseline-update *args:
 baseline *args:
     cargo xtask baseline "$@"
 
-# Show how often verdicts on timings are wrong: just judge-check xtask/tests/data/noise/raw.csv
+# Measure the error rates of the verdict rules: just judge-check xtask/tests/data/noise/raw.csv
 [group('measure')]
 judge-check *files:
     cargo xtask judge-check "$@"
@@ -188,7 +188,7 @@ test *args:
 ci:
     cargo xtask test --setup
 
-# Say what this machine has and lacks, and how to mend it
+# Check this machine, and print help for each problem
 [group('machine')]
 doctor:
     cargo xtask doctor

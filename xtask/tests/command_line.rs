@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use xtask::cli::Cli;
 use xtask::host::shell::{Command, Output};
 
-/// How long one answer may take.
+/// Deadline for one answer.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The engine in a folder, without what the environment of the test has set.
@@ -36,7 +36,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What `config show` says of a setting.
+/// Returns a setting as `config show` has it.
 fn setting(command: &Command, name: &str) -> Value {
     let output = command.output().unwrap();
     assert_eq!(output.status, 0, "{}", stderr(&output));
@@ -118,8 +118,11 @@ fn what_is_wrong_is_named_with_its_place_whatever_the_verb() {
     refused(&xtask(good.path(), &["exec", "counter", "ls"]), "put `--` before the program and its arguments: -- ls");
     refused(&xtask(good.path(), &["fault", "heal"]), "<FAULT|--all>");
     refused(&xtask(good.path(), &["fault", "heal", "1", "--all"]), "cannot be used with");
-    refused(&xtask(good.path(), &["e2e", "--list", "--ttl", "2h"]), "--ttl is for a lab that is kept");
-    refused(&xtask(good.path(), &["e2e", "--list", "--baseline-missing", "allow"]), "is for --baseline-compare");
+    refused(&xtask(good.path(), &["e2e", "--list", "--ttl", "2h"]), "--ttl has an effect only on a kept lab");
+    refused(
+        &xtask(good.path(), &["e2e", "--list", "--baseline-missing", "allow"]),
+        "has an effect only with --baseline-compare",
+    );
 }
 
 #[test]
@@ -282,7 +285,7 @@ fn installed(folder: &Path) -> PathBuf {
     path
 }
 
-/// All verbs, hidden ones too, with those below them.
+/// Returns all verbs, hidden ones too, with those below them.
 fn verbs(command: &clap::Command, above: &[String]) -> Vec<Vec<String>> {
     let mut found = vec![above.to_vec()];
     for verb in command.get_subcommands() {

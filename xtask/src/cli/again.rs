@@ -1,4 +1,5 @@
-//! What an earlier run leaves to be done again: its cases, with the faults they had. Of this project, or out of a bundle.
+//! Cases of an earlier run, to be repeated with the faults they had. its cases, with the faults they had. Of this
+//! project, or out of a bundle.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::plan::Plan;
 use crate::record::{PastRun, RUNS_FOLDER};
 use crate::run::Schedules;
 
-/// Where bundles are laid out, below the folder of runs.
+/// Folder below the folder of runs in which bundles are unpacked.
 const BUNDLES_FOLDER: &str = "bundles";
 
 /// An earlier run, to be repeated.
@@ -22,7 +23,7 @@ pub struct Again {
     pub root: PathBuf,
     /// The run.
     pub run: PastRun,
-    /// What is to be told of where it comes from; nothing for a run of this project.
+    /// Notes on its origin; empty for a run of this project.
     notes: Vec<String>,
 }
 
@@ -35,7 +36,7 @@ impl Again {
         let run = PastRun::find(&context.root, run)?;
         let name = &run.record.run_id;
         if run.record.unfinished.as_ref().is_some_and(|end| end.still_runs) {
-            let message = format!("{name} still runs: what does not pass in it is known when it has ended");
+            let message = format!("run {name} is still running: rerun its failures when it has ended");
             return Err(Error::Usage(message).into());
         }
         Ok(Self { root: context.root.clone(), run, notes: Vec::new() })
@@ -98,7 +99,8 @@ impl Again {
         Schedules::of_run(project, plan, &self.run)
     }
 
-    /// What a person should know before it is repeated: where it lies, and which layers are others than those of the run.
+    /// Returns notes for the user before the repetition: where it lies, and which layers are others than those of the
+    /// run.
     ///
     /// # Errors
     /// When a file that goes into a layer cannot be read.

@@ -146,7 +146,7 @@ fn diff(store: &Store, old: &std::path::Path, new: &std::path::Path, context: &C
     let (old, new) = (store.read_file(old)?, store.read_file(new)?);
     if old.machine_class != new.machine_class {
         let message = format!(
-            "the one is of machines of class {}, the other of {}: their times say nothing of each other",
+            "the baselines are of different machine classes, {} and {}: their times cannot be compared",
             old.machine_class, new.machine_class
         );
         return Err(Error::Usage(message).into());

@@ -25,28 +25,28 @@ use crate::run::{self, Interrupt, Monitoring, Options, Samples, ScenarioBinaries
 
 /// Take baselines on this machine, to be committed.
 ///
-/// Samples of every measured operation.
+/// A baseline has samples of every measured operation.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
 Examples:
   cargo xtask baseline-update data_ingestion
   cargo xtask baseline-update --samples 60",
-    after_long_help = "Every repeatable operation (`measure_n`) is run N times, and for so long, with a fixed piece of work before each one. The raw \
-                  samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json; the old ones stay until the new ones are whole \
-                  on the disk, and those of a run that failed or was flaky are not stored. What the new ones say against the \
-                  old ones is printed: look at it before you commit.\n\n\
-                  Exit codes: 0 all stored, 1 a scenario did not pass at once, 2 bad usage or a bad file, 3 no lab could be \
-                  had, 5 interrupted."
+    after_long_help = "Every repeatable operation (`measure_n`) is run at least N times and for at least TIME, with a fixed piece of work before each \
+                  repetition. The raw samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json. Old baselines stay until the new \
+                  ones are completely on the disk; samples of a failed or flaky run are not stored. The comparison of the \
+                  new with the old baselines is printed: read it before you commit.\n\n\
+                  Exit codes: 0 all stored, 1 a scenario did not pass at once, 2 bad usage or a bad file, 3 infrastructure \
+                  error, 5 interrupted."
 )]
 pub struct Args {
-    /// Which scenarios, as for `e2e`; all of them if none is given.
+    /// Scenarios to measure, chosen as for `e2e` [default: all].
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-    /// Samples of each operation at least.
+    /// Minimum samples of each operation.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(30..=1000))]
     samples: u32,
-    /// How long each operation is repeated at least: a machine is quicker or slower for seconds at a time.
+    /// Minimum time for which each operation is repeated: a machine's speed varies over seconds.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = word_within::<RepeatTime>)]
     over: Duration,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     for update in &updates {
         for (operation, share) in update.baseline.waiting(BUSY_MACHINE) {
             let (scenario, percent) = (&update.baseline.scenario, 100.0 * share);
-            let cure = "take it again on a quiet machine, if what did not run in the labs kept it busy";
+            let cure = "if programs outside the labs kept this machine busy, measure again on a quiet one";
             context.terminal.warn(&format!(
                 "{scenario}:{operation}: its programs waited for a processor {percent:.0} % of their time: {cure}"
             ));

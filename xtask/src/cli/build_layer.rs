@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::image::{BuildSpec, build_layer};
 
-/// What the engine tells the worker on the command line.
+/// Arguments that the engine gives the worker.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A file with what to build.

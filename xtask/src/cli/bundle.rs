@@ -15,25 +15,25 @@ use crate::record::{PastRun, RUNS_FOLDER, RunDir};
 use crate::report::files;
 use crate::report::terminal::println;
 
-/// Pack a run into one file, to be repeated elsewhere
+/// Pack a run into one file, to repeat it elsewhere
 ///
-/// There `e2e --from-bundle` does it.
+/// `e2e --from-bundle` repeats it.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
 Examples:
   cargo xtask bundle latest
   cargo xtask e2e --from-bundle target/e2e/bundles/RUN.tar.gz",
-    after_long_help = "It holds the project's files as they are now (the whole Cargo workspace that builds its scenarios), and the \
-                        run's record and logs. Of these, what looks like a secret is taken out, and what `[secrets]` in \
-                        e2e.toml declares; reports are made anew from what is left. The project's own files stay as they \
-                        are, but those that hold a declared value are left out."
+    after_long_help = "A bundle has the project's current files (the whole Cargo workspace that builds its scenarios), and the \
+                        run's record and logs without declared secrets and without texts that look like one; reports are \
+                        made again from the rest. Project files are not changed; files that contain a declared secret are \
+                        left out."
 )]
 pub struct Args {
-    /// The run: its name, its folder, or `latest`.
+    /// Run: its name, its folder, or `latest`.
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
-    /// Where to; target/e2e/bundles/RUN.tar.gz if not given.
+    /// Path of the bundle [default: target/e2e/bundles/RUN.tar.gz].
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Which of the labs and containers that exist now is meant.
+//! Choice of the lab and container that a command means.
 
 use super::Context;
 use super::settings::slot_word;
@@ -7,10 +7,10 @@ use crate::guard::Slot;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::nearest;
 
-/// In which lab a name is looked for.
+/// The lab in which a name is looked up.
 #[derive(Debug, clap::Args)]
 pub struct InLab {
-    /// The slot of the lab, where several have a container of that name.
+    /// Slot of the lab, needed if several labs have a container of that name.
     #[arg(long, value_name = "N", value_parser = slot_word)]
     pub slot: Option<String>,
 }
@@ -45,7 +45,7 @@ pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
         let labs = LiveLab::all();
         let slots: Vec<&str> = labs.iter().map(|lab| lab.slot.as_str()).collect();
         let hint = if slots.is_empty() {
-            "no lab exists now: `cargo xtask up TEMPLATE` makes one".to_owned()
+            "there is no live lab: `cargo xtask up TEMPLATE` starts one".to_owned()
         } else {
             format!("there are labs in {}", slots.join(", "))
         };
@@ -78,7 +78,7 @@ fn unknown(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Error {
     let hint = match nearest(name, names) {
         Some(near) => format!("did you mean {near}?"),
         None if labs.is_empty() => {
-            "no lab exists now: `cargo xtask up TEMPLATE` makes one, and `cargo xtask e2e --keep-containers=always` keeps one"
+            "there is no live lab: `cargo xtask up TEMPLATE` starts one, and `cargo xtask e2e --keep-containers=always` keeps one"
                 .into()
         }
         None => "`cargo xtask ps` shows what there is".into(),

@@ -14,10 +14,10 @@ use crate::report::terminal::println;
 
 /// Remove kept labs, and what killed runs left.
 ///
-/// Old logs of containers, too, and the AppArmor profile of containers where no lab is left.
+/// Also removes old logs of containers and, if no lab is left, their AppArmor profile.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this slot, with the logs of its containers.
+    /// Clean only this slot, with the logs of its containers.
     #[arg(long, value_name = "NAME")]
     slot: Option<String>,
 }

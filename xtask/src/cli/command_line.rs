@@ -30,23 +30,23 @@ use crate::report::terminal::{Terminal, check_stdout};
     version,
     max_term_width = 100,
     before_long_help = EXAMPLES,
-    after_long_help = "More of a verb: `cargo xtask e2e --help`, or `-h` in short."
+    after_long_help = "Help for a verb: `cargo xtask e2e --help`, or `-h` for a summary."
 )]
 pub struct Cli {
-    /// The project's folder: the one with e2e.toml.
+    /// Folder of the project, the one with e2e.toml.
     ///
-    /// If neither this nor E2E_ROOT names it, it is looked for from here upwards.
+    /// Without this and E2E_ROOT: the first such folder from the working folder upwards.
     #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     root: Option<PathBuf>,
-    /// How results are printed on stdout.
+    /// Format of results on stdout.
     #[arg(long, global = true, value_enum, default_value_t = Format::Human, help_heading = EVERYWHERE)]
     format: Format,
     #[command(flatten)]
     look: LookArgs,
-    /// Multiply all deadlines by this, 0.1 to 100, or `auto`.
+    /// Factor for all deadlines, 0.1 to 100, or `auto`.
     ///
-    /// `auto`, the default, is 1 on a quick machine and more on a slow one, by how long a program takes to start. Times given
-    /// on the command line stay as they are.
+    /// `auto`, the default, is 1 on a quick machine and more on a slow one, measured by the start of a program. Times
+    /// given on the command line are not multiplied.
     #[arg(long, global = true, value_name = "FACTOR", value_parser = PatienceFactor::from_str, help_heading = EVERYWHERE)]
     patience: Option<PatienceFactor>,
     #[command(subcommand)]
@@ -57,33 +57,33 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask e2e --setup          # install, build the machines, run everything
   cargo xtask e2e data_ingestion   # one scenario
-  cargo xtask e2e --chaos          # while things break
-  cargo xtask runs show latest     # what the last run said
+  cargo xtask e2e --chaos          # with random faults
+  cargo xtask runs show latest     # summary of the last run
   cargo xtask up app db            # machines to look at
   cargo xtask shell app
-  cargo xtask doctor               # what this machine lacks";
+  cargo xtask doctor               # check this machine";
 
-/// How results are printed.
+/// Format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Human,
-    /// Stable and versioned, for programs.
+    /// Versioned, stable JSON for programs.
     Json,
 }
 
-/// What every verb is given.
+/// Context that every verb is given.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The project's folder, absolute.
     pub root: PathBuf,
-    /// What named it.
+    /// Origin of `root`.
     pub(super) root_origin: Origin,
-    /// What is set, without the verb's own flags.
+    /// Settings without the verb's own flags.
     pub(super) settings: Settings,
-    /// How results are printed.
+    /// Format of results.
     pub format: Format,
-    /// Where progress is shown.
+    /// Terminal that shows progress.
     pub terminal: Arc<Terminal>,
 }
 
@@ -102,9 +102,9 @@ enum Verb {
     Report(report::Args),
     Test(test::Args),
     Dist(dist::Args),
-    /// Say what this machine has and lacks, and how to mend it
+    /// Check this machine, and print help for each problem
     Doctor(doctor::Args),
-    /// Install what doctor misses, by the system's packages
+    /// Install missing dependencies with the package manager
     Setup(setup::Args),
     Up(up::UpArgs),
     Down(up::DownArgs),
@@ -137,7 +137,7 @@ enum Verb {
 }
 
 impl Cli {
-    /// What was typed. Where it is no command line, or asks for help, that is said, and the program ends.
+    /// Parses the arguments. Prints an error or the help and ends the program, where there is one to print.
     #[must_use]
     pub fn typed() -> Self {
         let matches = help::dressed(Self::command()).try_get_matches();
@@ -158,7 +158,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<u8> {
         let (root, root_origin) = self.root()?;
         if self.format == Format::Json && !self.verb.has_json() {
-            let message = "--format json: what this verb prints is other programs' own words; it has no such form";
+            let message = "--format json: this verb prints the output of other programs, which is not JSON";
             return Err(Error::Usage(message.into()).into());
         }
         let root = std::path::absolute(root)?;
@@ -243,7 +243,7 @@ impl Verb {
         }
     }
 
-    /// Whether it is one of the engine's own processes: what a person has set for runs means nothing to it.
+    /// Tells whether it is one of the engine's own processes: what a person has set for runs means nothing to it.
     fn is_a_helper(&self) -> bool {
         matches!(
             self,

@@ -16,10 +16,10 @@ use crate::report::terminal::println;
 const OTHER_VARIABLES: [&str; 7] =
     ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_SOCKET", "E2E_EXEC", "E2E_HOG", "E2E_WRITE_REFERENCE"];
 
-/// What the engine's own tests ask for begins with this.
+/// Prefix of variables of the engine's own tests.
 const TEST_VARIABLES: &str = "E2E_TEST_";
 
-/// Show what is set by flags, the environment and e2e.toml.
+/// Show settings, and where each was set.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -28,14 +28,14 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Show every setting: its value, and where that came from
+    /// Show every setting with its value and origin
     #[command(
         before_long_help = "\
 Examples:
   cargo xtask config show
   cargo xtask config show --retries 2 --format json",
-        after_long_help = "A flag is above an environment variable, that above e2e.toml, that above what is built in. With flags of \
-                           `e2e` it shows what they would change."
+        after_long_help = "A flag takes precedence over an environment variable, a variable over e2e.toml, and e2e.toml over the \
+                           built-in default. Flags of `e2e` are shown with their effect."
     )]
     Show(Box<RunFlags>),
 }
@@ -83,7 +83,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Where the project lies, and what the engine keeps on this machine: set by variables, and not in the project's own file.
+/// Returns the folders of the project and of the engine's state: set by variables, not in the project's own file.
 fn places(context: &Context) -> Vec<Row> {
     let of_state = match named_state_dir() {
         Some(_) => Origin::Variable("E2E_STATE_DIR".into()),

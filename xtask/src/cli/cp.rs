@@ -12,26 +12,26 @@ use crate::lab::{Existing, Inside};
 use crate::report::terminal::println;
 use crate::run::Interrupt;
 
-/// Copy files into a container of a live lab, or out of it.
+/// Copy files into or out of a container of a live lab.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
 Examples:
   cargo xtask cp app:/var/log/nginx .
   cargo xtask cp ./fixed.py app:/srv/app.py --force",
-    after_long_help = "A path in a container is NAME:/PATH. Into a folder that is there, under its own name; else under the \
-                        name that is given. Modes are kept. What comes out belongs to you, and no program gets its \
-                        owner's rights by it; what goes in belongs to root, or to --user."
+    after_long_help = "A path in a container is NAME:/PATH. If the destination is an existing folder, the source is copied into \
+                        it under its own name. Modes are kept. Files copied out belong to you, without set-id bits; files \
+                        copied in belong to root, or to --user."
 )]
 pub struct Args {
-    /// What: a path, or NAME:/PATH.
+    /// Source: a path, or NAME:/PATH.
     from: String,
-    /// Where to: a path, or NAME:/PATH.
+    /// Destination: a path, or NAME:/PATH.
     to: String,
-    /// Replace a file that is there already; a folder never is.
+    /// Replace an existing file; a folder is never replaced.
     #[arg(long)]
     force: bool,
-    /// As whom it is read or written in the container, by name; root if not given.
+    /// User in the container who reads or writes, by name [default: root].
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     #[command(flatten)]

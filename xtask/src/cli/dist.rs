@@ -9,23 +9,23 @@ use crate::dist::{self, Linkage, Profile};
 use crate::error::EXIT_PASSED;
 use crate::report::terminal::println;
 
-/// Build the engine to be installed elsewhere.
+/// Build release artifacts.
 ///
-/// An archive, a Debian package, their checksums.
+/// Writes an archive, a Debian package and their checksums.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The program is static where Rust's target for musl is installed (rustup target add \
-                        x86_64-unknown-linux-musl); else it needs a glibc as new as this machine's, and the package says \
-                        so. It is called mancer-e2e, and comes with manual pages and completions for bash, zsh and fish.")]
+#[command(after_help = "The program is static if Rust's target for musl is installed (rustup target add \
+                        x86_64-unknown-linux-musl). Otherwise it needs a glibc as new as this machine's, and the package \
+                        depends on that. It is called mancer-e2e, and has manual pages and completions for bash, zsh and fish.")]
 pub struct Args {
-    /// Where the files go; target/dist of the checkout if not given.
+    /// Output folder [default: target/dist of the checkout].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How the program is built: for use, or at once, as Cargo's profile dev, to look at what is packed.
+    /// Cargo profile: `release` for use, `dev` to inspect the contents quickly.
     #[arg(long, value_name = "PROFILE", value_enum, default_value_t = Built::Release)]
     profile: Built,
 }
 
-/// How the program is built.
+/// Cargo profile of the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Built {
     Release,

@@ -19,7 +19,7 @@ use crate::manifest::{Network, Project};
 use crate::program;
 use crate::run::check_lab;
 
-/// Who looks.
+/// Options of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -28,7 +28,7 @@ Examples:
 pub struct Args {
     /// Run all checks as root, through sudo.
     ///
-    /// Only root can make a lab: the last check makes one of a single small machine, and takes it down again.
+    /// The last check creates a lab of one small machine and takes it down, which needs root.
     #[arg(long)]
     as_root: bool,
 }
@@ -71,7 +71,7 @@ pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
 fn damaged_layers() -> Option<Finding> {
     let store = image::Store::of_this_machine();
     if !is_root() && store.damaged().is_err() {
-        return Some(Finding::ok(Group::Lab, "layers", "left out: only root may look into the store"));
+        return Some(Finding::ok(Group::Lab, "layers", "skipped: only root can read the store"));
     }
     let damaged = store.damaged().unwrap_or_default();
     let (first, more) = (damaged.first()?, damaged.len() - 1);
@@ -84,7 +84,7 @@ fn damaged_layers() -> Option<Finding> {
 fn lab(root: &Path, subject: &Subject) -> Finding {
     let (group, check) = (Group::Lab, "lab");
     if !is_root() {
-        let seen = "left out: making a lab takes root";
+        let seen = "skipped: creating a lab needs root";
         return Finding::warning(group, check, seen, "cargo xtask doctor --as-root");
     }
     // Those that this one lab needs, whatever the project's templates use.
@@ -100,7 +100,7 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
             Finding::ok(group, check, format!("made, used and taken down within {took}"))
         }
         Err(error) => {
-            let cure = "mend what the words above name, then look again: cargo xtask doctor";
+            let cure = "fix the reported problem, then run: cargo xtask doctor";
             Finding::failure(group, check, format!("tried: {error:#}"), cure)
         }
     }
@@ -112,7 +112,8 @@ const NETWORK: Network = Network { base: Ipv4Addr::new(10, 77, 0, 0) };
 /// A file that the engine's own repository has, and no other project.
 const TEST_PROJECT: &str = "xtask/tests/project/e2e.toml";
 
-/// What the project in this folder asks of the machine; the usual where there is none, so that doctor works anywhere.
+/// Returns what the project in this folder asks of the machine; the usual where there is none, so that doctor works
+/// anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
     let state_dir = state_dir();

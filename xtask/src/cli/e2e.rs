@@ -36,34 +36,34 @@ use crate::run::{
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = EXAMPLES, after_long_help = EXIT_CODES)]
 pub struct Args {
-    /// Which scenarios; all of them if none is given.
+    /// Scenarios to run [default: all].
     ///
-    /// A category, a scenario, category/scenario, scenario:case, part of a name, a path (scenarios/data_pipeline/), or tag:NAME.
-    /// Several add up.
+    /// A category, a scenario, category/scenario, scenario:case, part of a name, a path (scenarios/data_pipeline/), or
+    /// tag:NAME. Several filters choose the cases of each.
     #[arg(value_name = "FILTER", help_heading = CHOOSING)]
     filters: Vec<String>,
-    /// Show the scenarios that match, and run none.
+    /// List matching scenarios without running them.
     #[arg(long, help_heading = CHOOSING)]
     list: bool,
-    /// Show what would be done, and touch nothing.
+    /// Show what would run, without changing anything.
     #[arg(long, help_heading = CHOOSING)]
     dry_run: bool,
-    /// Run the K-th of N parts of what is chosen, which take about as long as each other.
+    /// Run shard K of N shards of about equal duration.
     ///
-    /// By the durations in scenarios/durations.toml, so that every machine splits alike. `merge` joins the records.
+    /// The split uses scenarios/durations.toml, so it is the same on every machine. `merge` joins the records.
     #[arg(long, value_name = "K/N", help_heading = CHOOSING, conflicts_with_all = ["rerun_failed", "from_bundle"])]
     shard: Option<Shard>,
-    /// Run again what did not pass in an earlier run.
+    /// Rerun the cases of an earlier run that did not pass.
     ///
-    /// The cases that failed, had no lab, were interrupted or were not run, with the same faults; a flaky one has passed. RUN
-    /// is a run's name, its folder, or `latest`, which it is if not given.
+    /// These are cases that failed, had no lab, were interrupted or were not run; a flaky case has passed. They get the
+    /// same faults. RUN is a run's name, its folder, or `latest` (the default).
     #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest", help_heading = CHOOSING,
           conflicts_with_all = ["filters", "list", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
     rerun_failed: Option<String>,
-    /// The same with a run out of a bundle.
+    /// Rerun the failed cases of a bundled run.
     ///
-    /// It is laid out below target/e2e/bundles; with filters, these cases of it instead of those that have not passed. It builds
-    /// and runs what the bundle holds: take one from people you trust.
+    /// The bundle is unpacked below target/e2e/bundles. Filters choose other cases of it. Its content is built and run:
+    /// use only bundles from people you trust.
     #[arg(long, value_name = "FILE", help_heading = CHOOSING,
           conflicts_with_all = ["rerun_failed", "list", "dry_run", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]
     from_bundle: Option<PathBuf>,
@@ -74,68 +74,68 @@ pub struct Args {
     /// Run in random order; the seed is printed, and SEED repeats an order.
     #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, help_heading = RUNNING)]
     shuffle: Option<Option<u64>>,
-    /// Break things on purpose, as far as each scenario endures it.
+    /// Inject faults within each scenario's declared tolerance.
     ///
-    /// light, default, heavy, or families and faults such as net,process.kill.
+    /// PROFILE is light, default, heavy, or a list of families and faults such as net,process.kill.
     #[arg(long, alias = "chaos-mode", value_name = "PROFILE", num_args = 0..=1, require_equals = true,
           default_missing_value = "default", value_parser = Profile::parse, help_heading = CHAOS)]
     chaos: Option<Profile>,
-    /// The seed of what is random; a new one, which is printed, if not given.
+    /// Random seed [default: random, printed].
     ///
-    /// Of what is broken when, and of who goes first in a pair.
+    /// The seed decides the faults, their times, and the order in a pair.
     #[arg(long, value_name = "N", help_heading = CHAOS)]
     seed: Option<u64>,
-    /// Break the same things at the same times as an earlier run.
+    /// Repeat the faults of an earlier run at the same times.
     ///
-    /// A chaos.json, a run's folder, or its name.
+    /// The value is a chaos.json, a run's folder, or a run's name.
     #[arg(long, value_name = "FILE|RUN", conflicts_with_all = ["chaos", "seed"], help_heading = CHAOS)]
     chaos_replay: Option<String>,
     /// Compare with the committed baselines of machines like this one.
     #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"], help_heading = PERFORMANCE)]
     baseline_compare: bool,
-    /// Compare with REV's containers/, pair by pair in two labs.
+    /// Compare with the templates of REV, pair by pair in two labs.
     ///
-    /// The labs stand side by side: more telling than committed baselines.
+    /// Both labs run side by side, which detects smaller changes than committed baselines do.
     #[arg(long, value_name = "REV", help_heading = PERFORMANCE,
           conflicts_with_all = ["baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_ref: Option<String>,
-    /// The same with another folder of templates.
+    /// Compare with another folder of templates, pair by pair in two labs.
     ///
-    /// Such as another version of the product.
+    /// For example, with another version of the product.
     #[arg(long, value_name = "DIR", help_heading = PERFORMANCE,
           conflicts_with_all = ["baseline_ref", "baseline_compare", "chaos", "chaos_replay", "keep_containers", "retries", "ttl"])]
     baseline_dir: Option<PathBuf>,
-    /// So many pairs of each operation at most; if not given 50, or 100 of an operation of up to 0.25 s.
+    /// Maximum pairs per operation [default: 50; 100 if an operation takes less than 0.25 s].
     ///
-    /// Before what looks changed is confirmed.
+    /// Pairs that confirm a change are not counted.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000), help_heading = PERFORMANCE)]
     pairs: Option<u32>,
-    /// Run each case up to 20 times in both labs.
+    /// Compare whole cases too, each run up to 20 times in both labs.
     ///
-    /// So that what happens in it once is compared, too: for changes of 10 % and more.
+    /// This also compares operations that happen once in a case. It detects changes of 10 % and more.
     #[arg(long, help_heading = PERFORMANCE)]
     whole_cases: bool,
-    /// Hold a case at its first failure, and ask what to do.
+    /// Pause at the first failure and open a prompt.
     ///
-    /// It is held with its faults and deadlines: open a shell in a machine, go on, or give up.
+    /// Faults and deadlines pause too. The prompt offers a shell in a machine, to continue, and to give up.
     #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"], help_heading = LOOKING_INSIDE)]
     break_on_failure: bool,
-    /// Meanwhile all machines stand still, but for the one that is entered.
+    /// Freeze the other machines while paused.
     #[arg(long, requires = "break_on_failure", help_heading = LOOKING_INSIDE)]
     freeze: bool,
-    /// Install what the machine lacks first, without asking.
+    /// Install missing dependencies first, without asking.
     ///
-    /// Also what a run can do without.
+    /// Optional dependencies are installed too.
     #[arg(long, help_heading = MACHINE)]
     setup: bool,
     /// Names of the containers on the host, by position.
     ///
-    /// app, db, worker, as e2e.toml orders them.
+    /// Names replace app, db and worker, in the order of e2e.toml.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = MACHINE)]
     e2e_containers: Vec<String>,
     /// Replace a pinned package of a template by a local one.
     ///
-    /// A wheel or a source tree: app.mancer=PATH.
+    /// PATH is a wheel or a source tree, as in app.mancer=PATH.
     #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
@@ -145,7 +145,7 @@ pub struct Args {
     flags: RunFlags,
     #[command(flatten)]
     secrets: SecretFlags,
-    /// Accepted for those who know it from pytest; running is what this verb does.
+    /// Accepted for users of pytest; has no effect.
     #[arg(long, hide = true)]
     run_e2e: bool,
     #[command(flatten)]
@@ -156,19 +156,19 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask e2e                                # every scenario
   cargo xtask e2e data_ingestion                 # one, or part of a name
-  cargo xtask e2e tag:slow --list                # what matches; nothing runs
+  cargo xtask e2e tag:slow --list                # list what matches
   cargo xtask e2e --setup                        # install what is missing first
   cargo xtask e2e data_ingestion --repeat 20 --shuffle --max-fail 1
-  cargo xtask e2e --chaos --seed 7               # while things break, as then
-  cargo xtask e2e --rerun-failed                 # what did not pass
+  cargo xtask e2e --chaos --seed 7               # with the random faults of seed 7
+  cargo xtask e2e --rerun-failed                 # cases that did not pass
   cargo xtask e2e data_ingestion --keep-containers --ttl 2h
   cargo xtask e2e --baseline-ref v1.2            # has it become slower?";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, 3 no lab could be had, or the run or its \
-reports could not be written, 4 a measured operation has become worse, 5 interrupted.
+Exit codes: 0 all passed, 1 a scenario failed, 2 bad usage or a bad file, 3 infrastructure error, or the run or its \
+reports could not be written, 4 a measured operation regressed, 5 interrupted.
 
-What holds where no flag is given: `cargo xtask config show`.";
+Defaults of this project and machine: `cargo xtask config show`.";
 
 /// Settings that a command line needs to mean the same elsewhere, and has from the environment here.
 const RECORDED: [&str; 9] = [
@@ -210,12 +210,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let duet = args.baseline_ref.is_some() || args.baseline_dir.is_some();
     let settings = settings(args, context)?;
     if args.seed.is_some() && args.chaos.is_none() && !duet {
-        let message = "--seed is for what is random in a run: --chaos, --baseline-ref or --baseline-dir";
+        let message = "--seed has an effect only with --chaos, --baseline-ref or --baseline-dir";
         return Err(Error::Usage(message.into()).into());
     }
     if !duet && (args.pairs.is_some() || args.whole_cases) {
-        let message =
-            "--pairs and --whole-cases are for a comparison pair by pair: --baseline-ref REV, or --baseline-dir DIR";
+        let message = "--pairs and --whole-cases have an effect only with --baseline-ref REV or --baseline-dir DIR";
         return Err(Error::Usage(message.into()).into());
     }
     if args.list {
@@ -237,8 +236,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Ok(0);
     }
     if args.break_on_failure && !std::io::stdin().is_terminal() {
-        let message = "--break-on-failure asks at a terminal, and stdin is none; --keep-containers keeps the lab of a failed \
-                       case for a look afterwards";
+        let message = "--break-on-failure opens a prompt, and stdin is not a terminal; --keep-containers keeps the lab of a \
+                       failed case instead";
         return Err(Error::Usage(message.into()).into());
     }
     if !is_root() {
@@ -308,15 +307,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(exit_code)
 }
 
-/// What is set for this run, its flags above all.
+/// Returns the settings of this run, with its flags above all.
 fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     let settings = context.settings.with_run(&args.flags);
     let is_flag = |origin: &Origin| matches!(origin, Origin::Flag(_));
     if is_flag(&settings.ttl.origin) && settings.keep_containers.value == KeepWhen::Never {
-        return Err(Error::Usage("--ttl is for a lab that is kept: --keep-containers says when".into()));
+        return Err(Error::Usage("--ttl has an effect only on a kept lab: give --keep-containers too".into()));
     }
     if is_flag(&settings.baseline_missing.origin) && !args.baseline_compare {
-        return Err(Error::Usage("--baseline-missing is for --baseline-compare".into()));
+        return Err(Error::Usage("--baseline-missing has an effect only with --baseline-compare".into()));
     }
     let has_pairs = args.baseline_ref.is_some() || args.baseline_dir.is_some();
     let settings = if has_pairs { settings.for_pairs() } else { settings };
@@ -369,7 +368,7 @@ fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
     })
 }
 
-/// What the arguments compare with. What is missing is said before anything runs.
+/// Returns what the arguments compare with. Fails before anything runs where a part is missing.
 fn comparing(args: &Args, settings: &Settings, project: &Project, plan: &Plan) -> anyhow::Result<Comparing> {
     if settings.perf_gate.value == PerfGate::Off {
         return Ok(Comparing::Nothing);
@@ -404,7 +403,7 @@ fn comparing(args: &Args, settings: &Settings, project: &Project, plan: &Plan) -
     })))
 }
 
-/// What is measured: with committed baselines, as often as they were.
+/// Returns the sampling rates: with committed baselines, those of the baselines.
 fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let asked_hz = settings.performance_monitoring.value.get();
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);

@@ -11,7 +11,7 @@ use crate::lab::LiveMachine;
 
 /// Open a shell in a container of a live lab.
 ///
-/// Or run a command there.
+/// Runs a command instead, if one is given.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -19,18 +19,18 @@ Examples:
   cargo xtask shell db --slot 2
   cargo xtask shell app -- journalctl -f")]
 pub struct ShellArgs {
-    /// The container, such as app or mancer-e2e-app.
+    /// Container, such as app or mancer-e2e-app.
     name: String,
     #[command(flatten)]
     lab: InLab,
-    /// What to run instead of a shell.
+    /// Command to run instead of a shell.
     #[arg(last = true)]
     command: Vec<String>,
 }
 
 /// Run a program in a container of a live lab.
 ///
-/// Its streams are this command's, and so is its exit status.
+/// The program gets this command's streams, and its exit status becomes this command's.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -38,14 +38,14 @@ Examples:
   cargo xtask exec db --user postgres -- psql -c 'SELECT 1'
   tar -c src | cargo xtask exec app -- tar -x -C /srv")]
 pub struct ExecArgs {
-    /// The container, such as app or mancer-e2e-app.
+    /// Container, such as app or mancer-e2e-app.
     name: String,
-    /// As whom, by name; root if not given.
+    /// User who runs the program, by name [default: root].
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     #[command(flatten)]
     lab: InLab,
-    /// The program and its arguments.
+    /// Program and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }

@@ -18,7 +18,7 @@ use crate::record::milliseconds;
 use crate::report::terminal::{Amount, println};
 use crate::run::{Interrupt, Trial, Trials, Tried};
 
-/// Show faults, try them, or do them to a lab that stays.
+/// List faults, try them, or inject them into a kept lab.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -33,18 +33,18 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Show every fault with an example of its parameters, what it needs, and whether this host can do it
+    /// List every fault with example parameters, its needs, and whether this host supports it
     List(ListArgs),
-    /// Do a fault to a container of a lab that stays; it lasts until it is healed
+    /// Inject a fault into a container of a kept lab, until it is healed
     #[command(before_long_help = "\
 Examples:
   cargo xtask fault inject net.isolate --on db
   cargo xtask fault inject net.delay delay_ms=200 --on db --slot 2
   cargo xtask fault heal --all")]
     Inject(fault_live::InjectArgs),
-    /// Take a fault back that was done with `fault inject`
+    /// Heal faults injected by `fault inject`
     Heal(fault_live::HealArgs),
-    /// Do a fault to a small lab made for it, and show what is seen before, during and after
+    /// Try a fault on a small temporary lab, and show what is observed before, during and after
     #[command(before_long_help = "\
 Examples:
   cargo xtask fault try net.delay delay_ms=200 jitter_ms=50
@@ -56,26 +56,26 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// The faults that are on in labs that stay, instead of those that there are.
+    /// List the active faults of kept labs instead of the catalogue.
     #[arg(long)]
     live: bool,
-    /// With --live: of the lab in this slot alone.
+    /// With --live: only the lab in this slot.
     #[arg(long, value_name = "N", requires = "live")]
     slot: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 struct TryArgs {
-    /// The fault, such as net.delay, or a family, such as net.
+    /// Fault, such as net.delay, or family, such as net.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     name: Option<String>,
-    /// Its parameters, instead of the example's.
+    /// Parameters that replace those of the example.
     #[arg(value_name = "NAME=VALUE", conflicts_with = "all")]
     parameters: Vec<String>,
-    /// The template of the machine it is done to; the smallest on which it can be seen if not given.
+    /// Template of the target machine [default: the smallest one that shows the fault].
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "all")]
     on: Option<String>,
-    /// The whole catalogue, each fault on a lab of its own.
+    /// Try the whole catalogue, each fault on a lab of its own.
     #[arg(long)]
     all: bool,
     /// Fail at once when another run holds the slot, instead of waiting for it.
@@ -95,7 +95,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Action::List(ListArgs { live: false, .. }) if is_root() || Sudo::of_this_user() != Sudo::Silent => {
             list(context.format, is_root());
             if !is_root() {
-                context.terminal.say("only root sees what this host cannot do: `sudo -v` first shows that too");
+                context.terminal.say("only root can check what this host supports: run `sudo -v` first");
             }
             Ok(EXIT_PASSED)
         }
@@ -256,7 +256,7 @@ impl Summary {
         Self { good, failed: rows.len() - good - unsupported, unsupported }
     }
 
-    /// What is not applicable is no failure, unless nothing is.
+    /// Returns the exit code: faults that are not applicable fail only if no fault is applicable.
     fn exit_code(self) -> u8 {
         if self.failed > 0 || self.good == 0 { EXIT_INFRASTRUCTURE } else { EXIT_PASSED }
     }
@@ -297,7 +297,7 @@ fn entry_named(name: &str) -> Result<Entry, Error> {
     Err(Error::Usage(format!("there is no fault {name:?}: {hint}")))
 }
 
-/// What came of one trial.
+/// Result of one trial.
 struct Row {
     fault: Fault,
     template: Option<String>,

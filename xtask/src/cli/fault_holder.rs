@@ -3,7 +3,7 @@
 use crate::fault::serve_holder;
 use crate::guard::Slot;
 
-/// What it is told on the command line.
+/// Arguments of the hidden verb.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[arg(long)]

@@ -11,28 +11,28 @@ use crate::guard::Slot;
 use crate::program;
 use crate::report::terminal::println;
 
-/// What `fault inject` is given.
+/// Arguments of `fault inject`.
 #[derive(Debug, clap::Args)]
 pub struct InjectArgs {
-    /// The fault, such as net.isolate.
+    /// Fault, such as net.isolate.
     pub name: String,
-    /// Its parameters.
+    /// Parameters of the fault.
     #[arg(value_name = "NAME=VALUE")]
     parameters: Vec<String>,
-    /// The container that it is done to.
+    /// Target container.
     #[arg(long, value_name = "CONTAINER")]
     on: String,
     #[command(flatten)]
     lab: InLab,
 }
 
-/// What `fault heal` is given.
+/// Arguments of `fault heal`.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["fault", "all"])))]
 pub struct HealArgs {
-    /// The number of the fault, as `fault inject` and `fault list --live` show it.
+    /// Number of the fault, as `fault inject` and `fault list --live` show it.
     fault: Option<u64>,
-    /// Every one, the last first.
+    /// Heal all active faults, the last one first.
     #[arg(long)]
     all: bool,
     #[command(flatten)]

@@ -27,7 +27,7 @@ fn fault(example: &Fault, mut base: Map<String, Value>, given: &[String]) -> Res
     let mut names = Vec::new();
     for text in given {
         let Some((name, value)) = text.split_once('=') else {
-            return Err(bad(format!("{text:?} is no parameter: write NAME=VALUE")));
+            return Err(bad(format!("{text:?} is not a parameter: write NAME=VALUE")));
         };
         let is_text = sample.get(name).is_some_and(Value::is_string);
         let value = match serde_json::from_str::<Value>(value) {
@@ -81,7 +81,7 @@ mod tests {
             let groups = r#"shape={"groups":[["a"],["b"]]}"#;
             check(make, &ring, &[groups], r#"net.partition shape={"groups":[["a"],["b"]]}"#);
             check(make, &Fault::NetReset { port: None }, &["port=80"], "net.reset port=80");
-            check(make, &rate, &["x"], "net.rate: \"x\" is no parameter: write NAME=VALUE");
+            check(make, &rate, &["x"], "net.rate: \"x\" is not a parameter: write NAME=VALUE");
             check(make, &rate, &["x=1"], "net.rate: unknown field `x`, expected `kilobits");
             check(make, &rate, &["kilobits_per_second=a"], "net.rate: invalid type: string");
             check(make, &Fault::NetIsolate, &[], "net.isolate");

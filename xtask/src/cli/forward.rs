@@ -15,22 +15,22 @@ use crate::host::invoker::is_root;
 use crate::report::terminal::println;
 use crate::run::Interrupt;
 
-/// How often it is looked whether the lab is still there.
+/// Interval of looking whether the lab still exists.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
-/// Make a container's port reachable at this host's loopback.
+/// Forward a port of this host's loopback to a container.
 ///
-/// Until Ctrl-C or the lab's end.
+/// Ends with Ctrl-C or with the lab.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
   cargo xtask forward app:80
   cargo xtask forward db:5432 --port 15432")]
 pub struct Args {
-    /// The container and the port, such as app:80.
+    /// Container and port, such as app:80.
     #[arg(value_name = "NAME:PORT")]
     target: String,
-    /// The port on this host; one that is free if not given.
+    /// Port on this host [default: a free one].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     #[command(flatten)]

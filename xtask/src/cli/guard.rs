@@ -2,7 +2,7 @@
 
 use crate::guard::{Wait, serve};
 
-/// What the engine tells its guard on the command line.
+/// Arguments that the engine gives its guard.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[arg(long)]

@@ -1,16 +1,16 @@
 //! The headings under which the help puts options: the same words for the same kind, whatever the verb.
 
-/// Which cases.
+/// Choice of cases.
 pub const CHOOSING: &str = "Choosing";
-/// How they are run.
+/// Ways of running them.
 pub const RUNNING: &str = "Running";
-/// What is broken on purpose.
+/// Faults on purpose.
 pub const CHAOS: &str = "Chaos";
-/// What is measured and compared.
+/// Measurement and comparison.
 pub const PERFORMANCE: &str = "Performance";
 /// Labs that stay, and cases that are held.
 pub const LOOKING_INSIDE: &str = "Looking inside";
 /// Names, slots and packages on this host.
 pub const MACHINE: &str = "Machine";
-/// What every verb takes.
+/// Options of every verb.
 pub const EVERYWHERE: &str = "For every verb";

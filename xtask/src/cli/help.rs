@@ -1,5 +1,5 @@
-//! What the help shows around the options: examples first, verbs in groups, what every verb takes at the end. `-h` is short:
-//! the first paragraph of each text; `--help` has all of it.
+//! Text of the help around the options: examples first, verbs in groups, what every verb takes at the end. `-h` is
+//! short: the first paragraph of each text; `--help` has all of it.
 
 use clap::builder::styling::Style;
 use clap::builder::{Resettable, StyledStr};
@@ -20,10 +20,10 @@ const GROUPS: [(&str, &[&str]); 6] = [
 
 /// Columns of the list of verbs: it is read at this width on wider terminals, too.
 const COLUMNS: usize = 79;
-/// Where what a verb does begins.
+/// Column in which the description of a verb begins.
 const ABOUT_COLUMN: usize = 19;
 
-/// As clap has it, with the examples before everything else.
+/// Clap's own template, with the examples before everything else.
 const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}\n";
 
 /// The command line with all that its help shows.
@@ -44,7 +44,7 @@ pub fn dressed(command: Command) -> Command {
     named(with_template(command).help_template(top)).name(program::name()).bin_name(program::name())
 }
 
-/// With this program's own name in every text.
+/// Puts this program's own name into every text.
 fn named(command: Command) -> Command {
     let own = |text: Option<&StyledStr>| {
         Resettable::from(text.map(|text| StyledStr::from(program::named(&text.ansi().to_string()))))

@@ -1,4 +1,4 @@
-//! What `e2e --break-on-failure` shows at the first failure of a case, and what somebody answers.
+//! Prompt of `e2e --break-on-failure` at the first failure of a case.
 
 #![expect(clippy::print_stderr, reason = "it talks to whoever sits at the terminal, beside the run's results")]
 
@@ -16,7 +16,7 @@ use crate::record::Onward;
 use crate::report::terminal::Terminal;
 use crate::run::{HeldCase, Interrupt, Watcher};
 
-/// How often it is looked whether the run was interrupted while nothing is typed.
+/// Interval of looking whether the run was interrupted while nothing is typed.
 const POLL: Duration = Duration::from_millis(100);
 
 const HELP: &str = "  shell NAME   a shell in a machine; `exit` comes back here
@@ -24,14 +24,14 @@ const HELP: &str = "  shell NAME   a shell in a machine; `exit` comes back here
   continue     let the case go on
   give up      end the case and the run";
 
-/// Somebody at a terminal.
+/// Prompt on a terminal.
 #[derive(Debug)]
 pub struct HoldPrompt {
     interrupt: Interrupt,
     terminal: Arc<Terminal>,
 }
 
-/// What was typed.
+/// Command typed at the prompt.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Shell(Option<String>),
@@ -42,7 +42,7 @@ enum Answer {
 }
 
 impl HoldPrompt {
-    /// One that gives up when the run is interrupted.
+    /// Returns a prompt that gives up when the run is interrupted.
     #[must_use]
     pub fn new(interrupt: Interrupt, terminal: Arc<Terminal>) -> Self {
         Self { interrupt, terminal }
@@ -85,7 +85,7 @@ impl Watcher for HoldPrompt {
 
 impl HoldPrompt {
     fn ask(&self, held: &HeldCase<'_>) -> Onward {
-        eprintln!("\n{} is held, with its faults and deadlines:\n  {}\n", held.case(), held.reason());
+        eprintln!("\n{} is paused, with its faults and deadlines:\n  {}\n", held.case(), held.reason());
         machines(held);
         for problem in held.problems() {
             eprintln!("  {problem}");
@@ -106,7 +106,7 @@ impl HoldPrompt {
                 Answer::Unknown(word) => {
                     let known = ["shell", "machines", "continue", "give up"];
                     let near = nearest(&word, known).map_or_else(String::new, |near| format!(" Did you mean {near}?"));
-                    eprintln!("{word:?} is nothing that can be done here.{near}\n{HELP}");
+                    eprintln!("{word:?} is not a command of this prompt.{near}\n{HELP}");
                 }
             }
         }

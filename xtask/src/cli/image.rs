@@ -16,7 +16,7 @@ use crate::record::Recorder;
 use crate::report::terminal::{Terminal, println};
 use crate::run::{Interrupt, layer_event};
 
-/// Of everything printed with `--format json`.
+/// Version of everything printed with `--format json`.
 const FORMAT_VERSION: u32 = 1;
 
 /// Build, list and remove the layers of templates.
@@ -26,7 +26,7 @@ Examples:
   cargo xtask image list
   cargo xtask image build --locked                 # as containers/lock.json has it
   cargo xtask image build app --set app.mancer=../mancer
-  cargo xtask image prune                          # what nothing uses")]
+  cargo xtask image prune                          # unused layers")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -34,26 +34,26 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// The templates with their layers, and whether they are built.
+    /// List the templates with their layers, and whether they are built.
     List,
-    /// Builds what is missing, and writes containers/lock.json.
+    /// Build missing layers, and write containers/lock.json.
     Build(BuildArgs),
-    /// Removes the layers of templates, and of those built on them.
+    /// Remove the layers of templates, and of templates built on them.
     Rm {
-        /// Templates.
+        /// Templates whose layers are removed.
         #[arg(required = true, value_name = "TEMPLATE")]
         names: Vec<String>,
     },
-    /// Removes every layer that is damaged or that no template of the project uses, unless a lab does.
+    /// Remove damaged layers, and layers that neither a template of the project nor a lab uses.
     Prune,
 }
 
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
-    /// Templates; without any, all.
+    /// Templates to build [default: all].
     #[arg(value_name = "TEMPLATE")]
     names: Vec<String>,
-    /// Fail where layers or versions differ from containers/lock.json, and leave it as it is.
+    /// Fail if layers or versions differ from containers/lock.json, and leave it unchanged.
     #[arg(long, conflicts_with = "set")]
     locked: bool,
     /// Install a local wheel or working tree in place of a pinned Python package.
@@ -201,7 +201,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// In its largest unit: `3days`, `5h`, `12m`.
+/// Formats an age in its largest unit: `3days`, `5h`, `12m`.
 fn age(created_unix_s: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let age = Duration::from_secs(now.saturating_sub(created_unix_s));

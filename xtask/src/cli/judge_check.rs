@@ -16,9 +16,9 @@ use crate::manifest::Project;
 use crate::report::terminal::println;
 use crate::run::{Interrupt, LiveCheck, Options, live_check};
 
-/// Show how often verdicts on timings are wrong.
+/// Measure the error rates of the verdict rules.
 ///
-/// How often each rule calls identical work changed, and finds work that is slower.
+/// For each rule: how often it calls identical work changed, and how often it detects slower work.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
@@ -27,32 +27,32 @@ Examples:
   cargo xtask judge-check --live --more 0,10 --duets 20",
     after_long_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
                         xtask/src/judge/README.md describes, with what came of it.\n\n\
-                        A window is a stretch of rounds that one comparison is made from. Those in order do not overlap; \
-                        random ones do, so that the intervals of their rates are too narrow."
+                        A window is a range of rounds used by one comparison. Windows in order do not overlap; random \
+                        windows do, so the intervals of their rates are too narrow."
 )]
 pub struct Args {
     /// Recorded timings of identical and of slower work.
     #[arg(required_unless_present = "live", conflicts_with = "live", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Instead of recorded timings, make duets on this machine: of the same work, and of a little more of it.
+    /// Measure duets on this machine instead of reading recorded timings.
     #[arg(long)]
     live: bool,
-    /// With --live: how much more work the candidate does, in percent; 0 is the same work.
+    /// With --live: additional work of the candidate, in percent; 0 is identical work.
     #[arg(long, requires = "live", value_name = "PERCENT", value_delimiter = ',', default_values_t = [0, 5, 10, 20],
           value_parser = clap::value_parser!(u32).range(0..=100))]
     more: Vec<u32>,
-    /// With --live: so many duets of each, six verdicts a duet.
+    /// With --live: number of duets for each amount of work, six verdicts a duet.
     #[arg(long, requires = "live", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     duets: u32,
     #[command(flatten)]
     slot: SlotFlag,
-    /// Make N comparisons from random windows, for each rule, metric, workload and effect, besides those in order.
+    /// Number of comparisons from random windows, for each rule, metric, workload and effect.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     random: u32,
-    /// Only the random windows.
+    /// Use only random windows.
     #[arg(long)]
     random_only: bool,
-    /// What is random comes from this number: the same gives the same.
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }

@@ -14,15 +14,15 @@ use crate::manifest::Project;
 use crate::record::logs::{LiveLines, LogLine};
 use crate::report::terminal::{LogClock, Terminal};
 
-/// How often logs are looked at when they are followed.
+/// Interval of reading logs that are followed.
 const POLL: Duration = Duration::from_millis(500);
 
-/// What is done once all is shown.
+/// Action once all lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
-    /// What comes later is shown as it comes.
+    /// Shows later lines as they come.
     Yes,
-    /// That is all.
+    /// Stops.
     No,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn show(filter: &Filter<'_>, lab: &InLab, follow: Follow, context: &C
         None => lab.labs()?.into_iter().flat_map(|lab| lab.machines).collect(),
     };
     if machines.is_empty() {
-        let message = "no lab exists now: `cargo xtask up TEMPLATE` makes one, and `cargo xtask e2e --keep-containers=always` keeps one";
+        let message = "there is no live lab: `cargo xtask up TEMPLATE` starts one, and `cargo xtask e2e --keep-containers=always` keeps one";
         return Err(Error::Usage(message.into()).into());
     }
     // Without the project that the lab is of, its templates' files are not known.
@@ -68,7 +68,7 @@ fn is_live(host_name: &str) -> bool {
     LiveLab::all().iter().flat_map(|lab| &lab.machines).any(|machine| machine.host_name == host_name)
 }
 
-/// What has come to all of them. One that cannot be read is told, once, and looked at again the next time.
+/// Returns the new lines of all logs. One that cannot be read is told, once, and looked at again the next time.
 fn read(logs: &mut [LiveLogs], told: &mut BTreeMap<String, String>, terminal: &Terminal) -> Vec<LogLine> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut lines = LiveLines::new(now.as_secs_f64() * 1e3);

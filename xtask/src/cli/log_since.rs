@@ -9,10 +9,10 @@ use crate::record::logs::epoch_ms;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// From when on.
+/// Start of the shown lines.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Since {
-    /// So long after a run's begin, or before now.
+    /// Time after a run's begin, or before now.
     Duration(Duration),
     /// A moment, in milliseconds since 1970.
     Moment(f64),
@@ -43,7 +43,7 @@ impl FromStr for Since {
 }
 
 impl Since {
-    /// On a run's clock, in milliseconds.
+    /// Returns the moment on a run's clock, in milliseconds.
     pub fn on_clock_of(self, started_at: &str) -> anyhow::Result<f64> {
         let started = epoch_ms(started_at).with_context(|| format!("the run's begin {started_at:?} is no time"))?;
         Ok(match self {
@@ -57,7 +57,7 @@ impl Since {
         })
     }
 
-    /// In milliseconds since 1970: a duration ends now, and a time of day is the last one.
+    /// Returns the moment in milliseconds since 1970: a duration ends now, and a time of day is the last one.
     pub fn before_now(self) -> f64 {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.before(since_1970.as_secs_f64() * 1e3)

@@ -17,66 +17,66 @@ use crate::record::logs::{LogDigest, LogLevel, LogLine};
 use crate::record::{PastRun, Stamped};
 use crate::report::terminal::LogClock;
 
-/// Show what all machines logged, merged by time.
+/// Show the logs of all machines, merged by time.
 ///
-/// In a run, or in a live lab.
+/// Reads the logs of a run or of a live lab.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
 Examples:
   cargo xtask logs                                  # of the latest run
   cargo xtask logs latest db --level warning
-  cargo xtask logs --digest                         # what it comes to
+  cargo xtask logs --digest                         # a summary
   cargo xtask logs --live --follow --grep time.?out",
-    after_long_help = "RUN is a run's name, `latest`, or its path; NAME is a container, `scenario` or `host`. One word \
-                        that is no run is a NAME of the latest run.\n\n\
-                        Times count from the run's begin, as in its other reports; with --live they are times of day, \
-                        UTC. A line without a time stands where it stands in its file."
+    after_long_help = "RUN is a run's name, `latest`, or its path. NAME is a container, `scenario` or `host`. A single word \
+                        that is not a run is a NAME in the latest run.\n\n\
+                        Times count from the start of the run, as in its other reports; with --live they are times of day \
+                        in UTC. A line without a time keeps its position in its file."
 )]
 pub struct Args {
-    /// The run; or, where that is a name of a machine, the machine.
+    /// Run, or, if the word is the name of a machine, that machine [default: latest].
     run: Option<String>,
-    /// The machine.
+    /// Machine whose lines are shown [default: all].
     name: Option<String>,
-    /// Of the labs that exist now.
+    /// Show the logs of the labs that exist now.
     #[arg(long, conflicts_with_all = ["case", "digest"])]
     live: bool,
-    /// With --live: go on with what comes, until Ctrl-C or the lab's end.
+    /// With --live: follow the logs until Ctrl-C or the lab's end.
     #[arg(long, requires = "live")]
     follow: bool,
-    /// With --live: the slot of the lab, where several have such a container.
+    /// With --live: slot of the lab, needed if several labs have such a container.
     #[arg(long, requires = "live", value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
-    /// Only from then on, such as 90s on the run's clock, or 07:20:25.
+    /// Show only lines since a time, such as 90s on the run's clock, or 07:20:25.
     ///
-    /// A time on the run's clock (90s, 2m), or a time (2026-11-26T07:20:25Z, 07:20:25). With --live a duration is the time until
-    /// now.
+    /// TIME is a time on the run's clock (90s, 2m) or a time of day (2026-11-26T07:20:25Z, 07:20:25). With --live a
+    /// duration counts back from now.
     #[arg(long, value_name = "TIME")]
     since: Option<Since>,
-    /// Only lines that this regular expression matches.
+    /// Show only lines that match a regular expression.
     #[arg(long, value_name = "REGEX", value_parser = expression)]
     grep: Option<Regex>,
-    /// Only lines that matter so much: debug, info, warning or error.
+    /// Minimum level of the lines: debug, info, warning or error.
     ///
-    /// Or more; debug has what LXC says of every container, too.
+    /// `debug` includes LXC's own log of every container.
     #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Info)]
     level: LogLevel,
-    /// Only of cases whose name has this in it.
+    /// Show only cases whose name contains this text.
     #[arg(long, value_name = "CASE")]
     case: Option<String>,
-    /// What it comes to, instead of all lines.
+    /// Show a summary instead of all lines.
     ///
-    /// Errors by what they have in common, the first of each machine, restarts, bottlenecks.
+    /// The summary has errors by kind, the first error of each machine, restarts and bottlenecks.
     #[arg(long)]
     digest: bool,
 }
 
 fn expression(text: &str) -> Result<Regex, String> {
     // clap shows the argument itself; the expression's own message has the place in it.
-    Regex::new(text).map_err(|error| format!("it is no regular expression\n{error}"))
+    Regex::new(text).map_err(|error| format!("this is not a regular expression\n{error}"))
 }
 
-/// What is shown of the lines.
+/// Choice of lines to show.
 #[derive(Debug)]
 pub(super) struct Filter<'a> {
     pub name: Option<&'a str>,
@@ -195,14 +195,14 @@ fn attempts<'a>(run: &'a PastRun, case: Option<&str>) -> Result<Vec<Attempt<'a>>
     }
 }
 
-/// Which of the two is shown.
+/// Output: lines or a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Lines,
     Digest,
 }
 
-/// What is shown of a run. One attempt after the other is read, shown and forgotten.
+/// Output of a run. One attempt after the other is read, shown and forgotten.
 struct Shown<'a> {
     run: &'a PastRun,
     attempts: Vec<Attempt<'a>>,
@@ -332,6 +332,6 @@ mod tests {
     #[test]
     fn a_bad_expression_is_told_with_its_place() {
         let error = expression("a(b").unwrap_err();
-        assert!(error.contains("no regular expression") && error.contains("unclosed group"), "{error}");
+        assert!(error.contains("not a regular expression") && error.contains("unclosed group"), "{error}");
     }
 }

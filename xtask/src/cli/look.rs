@@ -1,4 +1,4 @@
-//! The options of all verbs that say how things are shown.
+//! Display options of all verbs.
 
 use clap::Args;
 
@@ -8,20 +8,20 @@ use crate::error::Error;
 use crate::manifest::{ColorWhen, ProgressHow};
 use crate::report::terminal::{Colour, Detail, Look, Progress};
 
-/// How things are shown.
+/// Display options.
 #[derive(Debug, Args)]
 pub(super) struct LookArgs {
-    /// Colours.
+    /// Use of colors.
     ///
-    /// `auto`, if nothing says otherwise, asks the terminal, and respects NO_COLOR and CLICOLOR_FORCE.
+    /// `auto`, the default, uses colors on a terminal, and respects NO_COLOR and CLICOLOR_FORCE.
     #[arg(long, global = true, value_name = "WHEN", value_parser = one_of::<ColorWhen>(), help_heading = EVERYWHERE)]
     color: Option<ColorWhen>,
-    /// How work is shown while it goes on.
+    /// Display of progress.
     ///
-    /// `auto`, if nothing says otherwise, is live on a terminal, and plain lines elsewhere and where CI is set.
+    /// `auto`, the default, is `live` on a terminal, and `plain` elsewhere and if CI is set.
     #[arg(long, global = true, value_name = "HOW", value_parser = one_of::<ProgressHow>(), help_heading = EVERYWHERE)]
     progress: Option<ProgressHow>,
-    /// Show problems and the result alone.
+    /// Show only problems and the result.
     #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     /// Show every event.
@@ -35,7 +35,7 @@ impl LookArgs {
         settings.with_look(self.color, self.progress)
     }
 
-    /// What the options and the settings ask for together.
+    /// Returns the display that options and settings ask for together.
     ///
     /// # Errors
     /// [`Error::Usage`] for two options that contradict each other.

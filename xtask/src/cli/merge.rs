@@ -10,13 +10,13 @@ use crate::report::terminal::println;
 
 /// Join the records of a suite's shards into one run
 ///
-/// Those of `e2e --shard K/N`.
+/// The shards are runs of `e2e --shard K/N`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It proves that the shards cover the suite once: each case in one of them, and none twice. Where a shard is \
-                  missing, its cases count as not run, and what would have passed ends with exit code 3. Else the exit code \
-                  is the worst of the shards'. A shard that was killed is joined as far as its events go, and counts as \
-                  interrupted. The joined run lies in target/e2e like any other, with its reports.\n\n\
+    after_help = "`merge` verifies that each case is in exactly one shard. Cases of a missing shard count as not run, and a suite \
+                  that would have passed without them ends with exit code 3. Otherwise the exit code is the worst of the \
+                  shards'. A killed shard is merged as far as its events go, and counts as interrupted. The merged run \
+                  lies in target/e2e like any other, with its reports.\n\n\
                   Examples:\n  cargo xtask merge shards/\n  cargo xtask merge shard-1/20261122-194813-4422 shard-2/20261122-194815-977"
 )]
 pub struct Args {

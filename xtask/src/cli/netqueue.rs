@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::host::netqueue::{Damage, Delay, Rate, Treatment, serve};
 
-/// What the engine tells it on the command line.
+/// Arguments of the hidden verb.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[arg(long)]

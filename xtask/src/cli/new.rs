@@ -10,25 +10,25 @@ use crate::manifest::{Language, Project, Skeleton};
 use crate::program;
 use crate::report::terminal::println;
 
-/// Make a scenario that passes at once, to make your own of.
+/// Create a scenario that passes.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
   cargo xtask new data_pipeline/first_query
   cargo xtask new data_pipeline/first_query --language python --container db")]
 pub struct Args {
-    /// Its folder below scenarios/, such as data_pipeline/first_query.
+    /// Folder of the scenario below scenarios/, such as data_pipeline/first_query.
     #[arg(value_name = "CATEGORY/NAME")]
     scenario: String,
-    /// What it is written in.
+    /// Language of the scenario.
     #[arg(long, value_enum, default_value_t = Written::Rust)]
     language: Written,
-    /// Its machines, named after their templates; the project's first one if not given.
+    /// Templates of its machines [default: the project's first one].
     #[arg(long = "container", value_name = "NAME", value_delimiter = ',')]
     containers: Vec<String>,
 }
 
-/// What a scenario is written in.
+/// Language of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Written {
     Rust,

@@ -18,30 +18,30 @@ use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{CaptureTime, word_within};
 use crate::run::Interrupt;
 
-/// How often it is looked whether it shall go on.
+/// Interval of looking whether the capture goes on.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How often the lab is looked at, while nothing comes.
+/// Interval of looking at the lab while no packet comes.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
-/// Write what passes a container's port to a capture file.
+/// Capture the packets of a container's port into a file.
 ///
-/// Until Ctrl-C or the lab's end.
+/// Ends with Ctrl-C or with the lab.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
   cargo xtask pcap app --for 10s
   cargo xtask pcap db --output - | tcpdump -nr -")]
 pub struct Args {
-    /// The container, such as app or mancer-e2e-app.
+    /// Container, such as app or mancer-e2e-app.
     name: String,
-    /// The file, `-` for stdout; NAME.pcap if not given.
+    /// Output file, `-` for stdout [default: NAME.pcap].
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How long, such as 10s.
+    /// Maximum duration, such as 10s.
     #[arg(long = "for", value_name = "TIME", value_parser = word_within::<CaptureTime>)]
     time: Option<Duration>,
-    /// How many packets.
+    /// Maximum number of packets.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     count: Option<u64>,
     #[command(flatten)]
@@ -125,7 +125,8 @@ fn missing(dropped: u64, kernel_bytes: usize) -> String {
 fn output(path: &Path) -> anyhow::Result<Box<dyn std::io::Write>> {
     if path == Path::new("-") {
         if std::io::stdout().is_terminal() {
-            let message = "--output -: packets are nothing for a terminal: write them to a file, or to another program";
+            let message =
+                "--output -: packets cannot be shown on a terminal: write them to a file, or to another program";
             return Err(Error::Usage(message.into()).into());
         }
         return Ok(Box::new(std::io::stdout()));

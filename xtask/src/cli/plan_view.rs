@@ -63,12 +63,12 @@ fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
     names
 }
 
-/// What a run would work with.
+/// Inputs of the run that would be done.
 pub struct Shown<'a> {
     pub layers: &'a [LayerStatus],
-    /// What would be broken.
+    /// Faults that would be injected.
     pub schedules: Option<&'a Schedules>,
-    /// Instead of a scenario's own.
+    /// Timeout that replaces each scenario's own.
     pub timeout: Option<Duration>,
 }
 

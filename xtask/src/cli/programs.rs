@@ -1,15 +1,15 @@
-//! Where the scenarios' programs lie, for the verbs that run scenarios.
+//! Folder of the scenarios' programs, for the verbs that run scenarios.
 
 use std::path::{Path, PathBuf};
 
 /// The word that names the folder when the engine becomes root: it has built the programs as the user before.
 pub const BUILT: &str = "--built";
 
-/// Where the programs lie.
+/// Folder of the programs.
 #[derive(Debug, clap::Args)]
 pub struct ProgramsArgs {
-    /// The folder of the scenarios' programs, each by its scenario's name, instead of building them: for machines without
-    /// Cargo. `cargo build --release --bins` puts them into target/release. A scenario with a command needs none.
+    /// Folder with the scenarios' built programs, for machines without Cargo. `cargo build --release --bins` puts them
+    /// into target/release. A scenario with a command needs none.
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
     /// The same, from the engine itself when it becomes root: no word of the user's.

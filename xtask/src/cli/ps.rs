@@ -13,12 +13,12 @@ use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveMachine, MachineState, Used};
 use crate::report::terminal::println;
 
-/// Between the two looks that a share of a processor needs.
+/// Time between the two readings that a share of a processor needs.
 const SAMPLE: Duration = Duration::from_millis(200);
 
-/// Show the labs and containers that exist now.
+/// List live labs and their containers.
 ///
-/// What each does, uses, and which faults are on.
+/// Shows the state, resource usage and active faults of each.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Ok(EXIT_PASSED);
     }
     if labs.is_empty() {
-        println!("no lab exists now");
+        println!("there is no live lab");
     }
     for (lab, rows) in labs.iter().zip(&rows) {
         show(lab, rows);

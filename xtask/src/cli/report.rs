@@ -17,24 +17,25 @@ use crate::report::terminal::{Terminal, println};
 /// Bound on how long it may take to start a browser.
 const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Make report.html, the page that explains a run.
+/// Write report.html, the page that explains a run.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
 Examples:
   cargo xtask report --open
   cargo xtask report --compare RUN_A RUN_B",
-    after_long_help = "Every run writes its page by itself; this makes it again: for a run that was killed or still goes on, whose \
-                  page says what is missing, for one of an older engine, or after a change of the engine. With --compare, one page shows two runs side by side; it lies in the second one's folder."
+    after_long_help = "Every run writes its page at its end. `report` writes it again: for a run that was killed or is still \
+                  running (the page shows what is missing), or after an update of the engine. With --compare, one page \
+                  shows two runs side by side; it lies in the folder of the second run."
 )]
 pub struct Args {
-    /// The run: its name, its folder, or `latest`.
+    /// Run: its name, its folder, or `latest`.
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
-    /// Show two runs side by side: the older one, or the one to compare with, first.
+    /// Show two runs side by side: first the older one or the reference.
     #[arg(long, num_args = 2, value_names = ["RUN_A", "RUN_B"], conflicts_with = "run")]
     compare: Option<Vec<String>>,
-    /// Open the page in the browser, where there is a display; else its path is all.
+    /// Open the page in a browser, if there is a display.
     #[arg(long)]
     open: bool,
 }

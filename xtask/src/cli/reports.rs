@@ -32,7 +32,7 @@ impl RunName {
         Self { masks, ..Self::default() }
     }
 
-    /// What a recorder calls with each event.
+    /// Listener that a recorder calls with each event.
     pub fn listener(&self) -> Box<dyn FnMut(&Stamped) + Send> {
         let name = Arc::clone(&self.name);
         Box::new(move |stamped| {
@@ -55,12 +55,12 @@ impl RunName {
     }
 }
 
-/// Whether the reports of a run are all there.
+/// State of a run's reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
-    /// All of them are.
+    /// All are written.
     Written,
-    /// One at least could not be written; which and why was said.
+    /// At least one could not be written, which was reported with its reason.
     Missing,
 }
 
@@ -75,7 +75,7 @@ impl Reports {
     }
 }
 
-/// Writes the reports of a run. What cannot be written is said.
+/// Writes the reports of a run, and reports what cannot be written.
 pub fn write(run: &PastRun, project: &Project, context: &Context) -> Reports {
     write_masked(run, project, &Arc::default(), context)
 }

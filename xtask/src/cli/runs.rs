@@ -14,7 +14,7 @@ use crate::record::human::summary;
 use crate::record::{PastRun, RunFolder, RunList, RunState};
 use crate::report::terminal::println;
 
-/// List the runs in target/e2e, show one, remove some
+/// List, show and remove the runs in target/e2e
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
@@ -22,8 +22,8 @@ Examples:
   cargo xtask runs
   cargo xtask runs show latest
   cargo xtask runs prune --keep 20 --older 14d     # neither newest nor young",
-    after_long_help = "RUN is a run's name, its folder, or `latest`. A run that was killed is shown as far as its events go; \
-                        it can be removed like any other."
+    after_long_help = "RUN is a run's name, its folder, or `latest`. A killed run is shown as far as its events go, and can \
+                        be removed like any other."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -32,38 +32,38 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// The runs, the newest first: what is done without a verb
+    /// List runs, newest first (the default)
     List,
-    /// What `e2e` said at the end of a run
+    /// Show the final summary of a run
     Show {
-        /// The run.
+        /// Run to show.
         #[arg(value_name = "RUN", default_value = "latest")]
         run: String,
     },
     /// Remove runs
     Rm {
-        /// The runs.
+        /// Runs to remove.
         #[arg(value_name = "RUN", required = true)]
         runs: Vec<String>,
     },
     /// Remove old runs
     Prune(Prune),
-    /// Record how long the cases of a run took, for `e2e --shard`: in scenarios/durations.toml, to be committed
+    /// Record the durations of a run's cases in scenarios/durations.toml, for `e2e --shard`
     Durations {
-        /// The run; what did not pass in it keeps its old duration.
+        /// Run whose durations are recorded; cases that did not pass keep their old ones.
         #[arg(value_name = "RUN", default_value = "latest")]
         run: String,
     },
 }
 
-/// What is too old. With both, what is neither among the newest nor young.
+/// Choice of old runs. With both options, runs that are neither among the newest nor young.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Prune {
-    /// Keep the N newest ones.
+    /// Keep the N newest runs.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(0..=1_000_000))]
     keep: Option<usize>,
-    /// Remove those that began longer ago than this, such as 14d or 12h.
+    /// Remove runs older than this, such as 14d or 12h.
     #[arg(long, value_name = "TIME", value_parser = word_within::<RunAge>)]
     older: Option<Duration>,
 }

@@ -19,8 +19,8 @@ static MASKS: OnceLock<Arc<Masks>> = OnceLock::new();
 pub struct SecretFlags {
     /// Give scenarios an environment variable, and mask its value everywhere
     ///
-    /// The value stays out of the record, its reports, bundles and the terminal. Several times for several. `[secrets]` in e2e.toml
-    /// declares them for every run.
+    /// The value stays out of the record, its reports, bundles and the terminal. May be given several times.
+    /// `[secrets]` in e2e.toml declares secrets for every run.
     #[arg(long = "secret", value_name = "NAME", value_parser = secret_name, help_heading = RUNNING)]
     names: Vec<String>,
 }

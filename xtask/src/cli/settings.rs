@@ -1,5 +1,5 @@
-//! What can be set in four places: by a flag, above an environment variable, above `[defaults]` of `e2e.toml`, above what is
-//! built in. Each setting knows where its value came from.
+//! Settings from four places: a flag precedes an environment variable, which precedes `[defaults]` of `e2e.toml`, which
+//! precedes the built-in value. Each setting knows where its value came from.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::manifest::{
     ProgressHow, Project, Retries, Setting, SlotNumber, TimeToLive, Timeout,
 };
 
-/// Where a value came from.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nothing says otherwise.
+    /// The built-in default.
     BuiltIn,
     /// This line of the project's `e2e.toml`.
     File { line: u32 },
@@ -42,9 +42,9 @@ impl fmt::Display for Origin {
 /// A value, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen<T> {
-    /// What holds.
+    /// The value in effect.
     pub value: T,
-    /// Why.
+    /// Origin of the value.
     pub origin: Origin,
 }
 
@@ -53,7 +53,7 @@ impl<T: Setting> Chosen<T> {
         Self { value, origin: Origin::BuiltIn }
     }
 
-    /// What `e2e.toml` and the environment make of it.
+    /// Returns the value after `e2e.toml` and the environment.
     fn below_flags(self, key: &str, default: Option<Placed<T>>, variable: &Variables<'_>) -> Result<Self, Error> {
         let name = variable_of(key);
         let given = variable(&name).filter(|value| !value.is_empty());
@@ -67,13 +67,13 @@ impl<T: Setting> Chosen<T> {
         Ok(default.map_or(self, |it| Self { value: it.value, origin: Origin::File { line: it.line } }))
     }
 
-    /// What a flag makes of it.
+    /// Returns the value after a flag.
     fn with(&self, key: &str, flag: Option<&T>) -> Self {
         flag.map_or_else(|| self.clone(), |value| Self { value: value.clone(), origin: Origin::Flag(flag_of(key)) })
     }
 }
 
-/// How the environment is asked.
+/// Lookup of an environment variable.
 type Variables<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
 fn variable_of(key: &str) -> String {
@@ -84,28 +84,28 @@ fn flag_of(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// All of them.
+/// Values of all settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// When there are colours.
+    /// Use of colors.
     pub color: Chosen<ColorWhen>,
-    /// How work is shown while it goes on.
+    /// Display of progress.
     pub progress: Chosen<ProgressHow>,
-    /// After how many failed cases a run stops.
+    /// Number of failed cases after which a run stops.
     pub max_fail: Chosen<MaxFail>,
-    /// How often a failed case is tried again.
+    /// Maximum retries of a failed case.
     pub retries: Chosen<Retries>,
-    /// The deadline of a case.
+    /// Deadline of a case.
     pub timeout: Chosen<Timeout>,
-    /// How often a second machines are looked at.
+    /// Samples of resource usage per second.
     pub performance_monitoring: Chosen<MonitoringRate>,
-    /// What a regression does.
+    /// Effect of a regression.
     pub perf_gate: Chosen<PerfGate>,
-    /// What an operation without a baseline is.
+    /// Treatment of an operation without a baseline.
     pub baseline_missing: Chosen<BaselineMissing>,
-    /// When a lab stays.
+    /// Condition for keeping a lab.
     pub keep_containers: Chosen<KeepWhen>,
-    /// How long it then stays.
+    /// Lifetime of a kept lab.
     pub ttl: Chosen<TimeToLive>,
     /// The slot that labs take.
     pub slot: Chosen<SlotNumber>,
@@ -116,16 +116,16 @@ pub struct Settings {
 /// A setting, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// As `e2e.toml` writes it.
+    /// Key in `e2e.toml`.
     pub key: &'static str,
-    /// As it can be typed.
+    /// Value as it can be typed.
     pub value: String,
-    /// Where it came from.
+    /// Origin of the value.
     pub origin: Origin,
 }
 
 impl Settings {
-    /// What they are called in `e2e.toml`; flags and variables have the same names, written their way.
+    /// Keys of the settings in `e2e.toml`; flags and variables have the same names, written their way.
     pub const KEYS: [&'static str; 12] = [
         "color",
         "progress",
@@ -141,7 +141,7 @@ impl Settings {
         "patience",
     ];
 
-    /// What holds where nothing is set.
+    /// Returns the built-in defaults.
     pub fn built_in() -> Self {
         Self {
             color: Chosen::built_in(ColorWhen::Auto),
@@ -159,7 +159,8 @@ impl Settings {
         }
     }
 
-    /// What a project and the environment set. All of it is looked at, whatever the verb needs: what is wrong is found at once.
+    /// Returns what a project and the environment set. All of it is looked at, whatever the verb needs: what is wrong
+    /// is found at once.
     ///
     /// # Errors
     /// [`Error::Usage`] for an environment variable that cannot be used.
@@ -190,7 +191,7 @@ impl Settings {
         })
     }
 
-    /// With the flags of all verbs above them.
+    /// Applies the display flags of all verbs.
     pub fn with_look(&self, color: Option<ColorWhen>, progress: Option<ProgressHow>) -> Self {
         Self {
             color: self.color.with("color", color.as_ref()),
@@ -199,12 +200,12 @@ impl Settings {
         }
     }
 
-    /// With the flag of all verbs above the factor of deadlines.
+    /// Applies the flag of all verbs for the factor of deadlines.
     pub fn with_patience(&self, flag: Option<PatienceFactor>) -> Self {
         Self { patience: self.patience.with("patience", flag.as_ref()), ..self.clone() }
     }
 
-    /// With the flags of a run above them.
+    /// Applies the flags of a run.
     pub fn with_run(&self, flags: &RunFlags) -> Self {
         Self {
             max_fail: self.max_fail.with("max_fail", flags.max_fail.as_ref()),
@@ -222,24 +223,24 @@ impl Settings {
         }
     }
 
-    /// For a comparison pair by pair, which tries no case again and keeps no lab: a default for other runs is none for this one.
-    /// Where a flag asks for either beside it, that is an error before.
+    /// Adapts the settings to a comparison pair by pair, which tries no case again and keeps no lab: a default for
+    /// other runs is none for this one. Where a flag asks for either beside it, that is an error before.
     pub fn for_pairs(self) -> Self {
         let Self { retries, keep_containers, .. } = Self::built_in();
         Self { retries, keep_containers, ..self }
     }
 
-    /// For a run that compares with no committed baselines: what is set for those is nothing to it.
+    /// Resets the settings of committed baselines, for a run that compares with none.
     pub fn without_baselines(self) -> Self {
         Self { baseline_missing: Self::built_in().baseline_missing, ..self }
     }
 
-    /// For a run that keeps no lab.
+    /// Resets the lifetime, for a run that keeps no lab.
     pub fn without_ttl(self) -> Self {
         Self { ttl: Self::built_in().ttl, ..self }
     }
 
-    /// All of them, in a fixed order.
+    /// Returns a row for each setting, in a fixed order.
     pub fn rows(&self) -> Vec<Row> {
         fn row<T: Setting>(key: &'static str, chosen: &Chosen<T>) -> Row {
             Row { key, value: chosen.value.to_string(), origin: chosen.origin.clone() }
@@ -278,41 +279,41 @@ impl Settings {
 /// The flags of a run that set what can be set elsewhere, too.
 #[derive(Debug, Default, clap::Args)]
 pub struct RunFlags {
-    /// Stop after N failed cases, or `off`: never.
+    /// Stop after N failed cases, or `off` for never.
     #[arg(long, value_name = "N", value_parser = MaxFail::from_str, help_heading = RUNNING)]
     max_fail: Option<MaxFail>,
-    /// Try a failed case again up to N times.
+    /// Retry a failed case up to N times.
     ///
     /// A pass after a failure is reported as flaky.
     #[arg(long, value_name = "N", value_parser = Retries::from_str, help_heading = RUNNING)]
     retries: Option<Retries>,
-    /// Deadline of a case, such as 90s, instead of its scenario's own.
+    /// Deadline of each case, such as 90s, instead of the scenario's own.
     #[arg(long, value_name = "TIME", value_parser = Timeout::from_str, help_heading = RUNNING)]
     timeout: Option<Timeout>,
-    /// Look at the machines HZ times a second, 10 if not given, and calibrate.
+    /// Sample resource usage HZ times per second [default with the flag: 10], and calibrate.
     ///
-    /// 1 to 50; without this, or with `off`, it is 2, and nothing is calibrated before each repetition of a measured operation.
-    /// All of it goes to performance.json.
+    /// HZ is 1 to 50. Without this flag, or with `off`, the rate is 2, and there is no calibration before each
+    /// repetition of a measured operation. The samples go to performance.json.
     #[arg(long, visible_alias = "perf", value_name = "HZ", num_args = 0..=1, require_equals = true,
           default_missing_value = "10", value_parser = MonitoringRate::from_str, help_heading = PERFORMANCE)]
     performance_monitoring: Option<MonitoringRate>,
-    /// What an operation without a baseline is; `error` if nothing says so.
+    /// Treatment of an operation without a baseline [default: error].
     #[arg(long, value_name = "WHAT", value_parser = one_of::<BaselineMissing>(), help_heading = PERFORMANCE)]
     baseline_missing: Option<BaselineMissing>,
-    /// What a regression does.
+    /// Effect of a regression [default: fail].
     ///
-    /// fail ends with exit code 4, warn only says it, off compares nothing.
+    /// `fail` ends with exit code 4, `warn` only reports it, `off` does not compare.
     #[arg(long, value_name = "WHAT", value_parser = one_of::<PerfGate>(), help_heading = PERFORMANCE)]
     perf_gate: Option<PerfGate>,
     /// Keep the lab after a failure, or always.
     ///
-    /// How to enter and remove it is printed.
+    /// The run prints how to enter and remove it.
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "failure",
           value_parser = one_of::<KeepWhen>(), help_heading = LOOKING_INSIDE)]
     keep_containers: Option<KeepWhen>,
-    /// How long a kept lab stays, such as 2h.
+    /// Lifetime of a kept lab, such as 2h.
     ///
-    /// Then it goes by itself; `never`: it stays until it is taken down.
+    /// The lab is removed after this time; with `never` it stays until it is taken down.
     #[arg(long, value_name = "TIME", value_parser = TimeToLive::from_str, help_heading = LOOKING_INSIDE)]
     ttl: Option<TimeToLive>,
     #[command(flatten, next_help_heading = MACHINE)]
@@ -322,9 +323,9 @@ pub struct RunFlags {
 /// The slot, for verbs that make labs.
 #[derive(Debug, Default, clap::Args)]
 pub struct SlotFlag {
-    /// The slot whose names and folders the labs take, 1 to 99.
+    /// Slot of the lab, 1 to 99.
     ///
-    /// Labs of different slots stand side by side.
+    /// Labs of different slots exist side by side.
     #[arg(long, value_name = "N", value_parser = SlotNumber::from_str)]
     slot: Option<SlotNumber>,
 }

@@ -11,7 +11,7 @@ use crate::host::doctor::{Finding, Status, examine};
 use crate::host::invoker::is_root;
 use crate::host::setup::{News, Plan, Scope, install, still_failing};
 
-/// What to install, and whether to ask.
+/// Options of `setup`.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -21,7 +21,7 @@ pub struct Args {
     /// Install without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Install what optional abilities need, too.
+    /// Install the packages of optional features too.
     #[arg(long)]
     optional: bool,
 }
@@ -30,9 +30,9 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document {
     format_version: u32,
-    /// What was run, in order.
+    /// Commands that were run, in order.
     commands: Vec<String>,
-    /// What doctor still finds wanting.
+    /// Remaining findings of doctor.
     findings: Vec<Finding>,
 }
 
@@ -74,7 +74,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if failures.is_empty() { Ok(EXIT_PASSED) } else { Err(still_failing(&failures).into()) }
 }
 
-/// Says what happens; that a command still runs, only where it has no terminal to show it on.
+/// Prints progress; that a command still runs, only if it has no terminal of its own.
 pub(super) fn tell(news: News<'_>, say: impl Fn(&str)) {
     match news {
         News::GoesOn(_) if io::stderr().is_terminal() => {}
@@ -89,7 +89,7 @@ fn show(plan: &Plan) -> io::Result<()> {
         plan.lines().iter().try_for_each(|line| writeln!(stderr, "  {line}"))?;
         writeln!(stderr)?;
     }
-    plan.by_hand.iter().try_for_each(|what| writeln!(stderr, "no package has what this brings; by hand: {what}"))
+    plan.by_hand.iter().try_for_each(|what| writeln!(stderr, "no package provides this; install it by hand: {what}"))
 }
 
 /// # Errors

@@ -23,20 +23,20 @@ use crate::run::{self, Failure, Interrupt, Options, ScenarioBinaries, Tries};
 Examples:
   cargo xtask shrink latest
   cargo xtask shrink latest --case chaos_gauntlet --times 5",
-    after_long_help = "It runs the case again and again: with fewer faults, then with shorter and milder ones, as long as it \
-                        fails as it did. The result is a schedule for `cargo xtask e2e --chaos-replay FILE`."
+    after_long_help = "`shrink` reruns the case with fewer faults, then with shorter and milder ones, as long as the case \
+                        fails in the same way. The result is a schedule for `cargo xtask e2e --chaos-replay FILE`."
 )]
 pub struct Args {
-    /// The run: its name, its folder, or `latest`.
+    /// Run: its name, its folder, or `latest`.
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
-    /// Which case, where several have failed.
+    /// Case to shrink, needed if several cases failed.
     #[arg(long, value_name = "CASE")]
     case: Option<String>,
-    /// Run each candidate up to N times: one failure is enough.
+    /// Maximum runs of each candidate schedule; one failure is enough.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     times: u32,
-    /// Run the result N times, to say how often it fails.
+    /// Number of runs of the result, to report how often it fails.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     verify: u32,
     #[command(flatten)]

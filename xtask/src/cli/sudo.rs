@@ -32,7 +32,7 @@ const KEPT: [&str; 11] = [
     "GITHUB_WORKSPACE",
 ];
 
-/// Where root looks for programs first: what stands in a folder of the user's must not take their place.
+/// Folders in which root looks for programs first: what stands in a folder of the user's must not take their place.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs this program again under sudo, with the same arguments. Comes back only when that fails.
@@ -78,7 +78,7 @@ pub fn again_with_scenarios(
     again_with(vec![BUILT.into(), folder.into()], &variables)
 }
 
-/// What sudo is told to leave in the environment.
+/// Returns the variables that sudo leaves in the environment.
 fn kept(more: &[String]) -> String {
     let names = KEPT.map(str::to_owned).into_iter().chain(Settings::variables());
     let names: Vec<String> = names.chain(more.iter().cloned()).collect();

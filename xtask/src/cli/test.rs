@@ -15,34 +15,35 @@ use crate::selftest::{LxcTests, Repository, Stage, Verbs};
 
 /// Run the tests of this repository.
 ///
-/// Formatting, lints, unit tests, rules of the house, workflows, documentation and its examples, integration tests on real
-/// LXC, the engine on another host, and the scenarios. With the name of a part, that part; with parts of test names, the tests that have one of them.
+/// Runs formatting, lints, unit tests, rules of the repository, workflows, documentation and its examples, integration
+/// tests on real LXC, the engine on another host, and the scenarios. The name of a part chooses that part; parts of
+/// test names choose the tests that contain one of them.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
-  cargo xtask test quick                           # what needs no root, within minutes
+  cargo xtask test quick                           # without root, within minutes
   cargo xtask test lxc                             # on real LXC, several at once
   cargo xtask test lxc runs::a_good_run            # one test
   cargo xtask test host                            # in guests of User-Mode Linux: cgroup v2, another kernel
   cargo xtask test host --kind qemu --suite trixie
   cargo xtask test --list")]
 pub struct Args {
-    /// quick, unit, lxc, host or scenarios; then parts of test names.
+    /// Part of the tests (quick, unit, lxc, host or scenarios), then parts of test names.
     ///
-    /// `quick` is formatting, lints, unit tests, rules and workflows: no root, no containers. What stands behind `scenarios`
+    /// `quick` is formatting, lints, unit tests, rules and workflows: no root, no containers. Words after `scenarios`
     /// are filters of `e2e`. Parts of names alone choose among unit tests, rules and tests on LXC.
     #[arg(value_name = "PART|NAME")]
     words: Vec<String>,
-    /// Show the tests on LXC with their recorded times, and run none.
+    /// List the tests on LXC with their recorded times, without running them.
     #[arg(long)]
     list: bool,
     /// Maximum tests on LXC at once [default: three for each processor].
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     jobs: Option<usize>,
-    /// Write the times that the tests on LXC take, by which a slow one is noticed, if all ran and passed.
+    /// Record the times of the tests on LXC if all of them ran and passed.
     #[arg(long)]
     record_times: bool,
-    /// Install what the machine lacks first, what is optional too, without asking.
+    /// Install missing dependencies first, optional ones too, without asking.
     #[arg(long)]
     setup: bool,
     #[command(flatten)]

@@ -81,7 +81,7 @@ fn problem(folder: &Path, users: &[u32]) -> Option<String> {
         if !users.contains(&found.uid()) {
             let owner = user_name(found.uid());
             return Some(format!(
-                "{path} belongs to {owner}, and its words would be carried out with your rights and root's"
+                "{path} belongs to {owner}, and the engine would execute it with your rights and root's"
             ));
         }
         if is_open(&found) {

@@ -26,7 +26,7 @@ use crate::run::{Interrupt, Stand, stand};
 
 /// Start a lab that stays.
 ///
-/// A container of each template, or those of a scenario.
+/// Creates a container of each template, or the containers of a scenario.
 #[derive(Debug, clap::Args)]
 #[command(before_long_help = "\
 Examples:
@@ -34,15 +34,15 @@ Examples:
   cargo xtask up mini mini --name left,right --ttl 2h
   cargo xtask up data_ingestion --slot 2           # a scenario's machines")]
 pub struct UpArgs {
-    /// Templates, which may be named twice; or one scenario.
+    /// Templates, repeated if needed, or one scenario.
     #[arg(value_name = "TEMPLATE|SCENARIO", required = true)]
     what: Vec<String>,
     /// Names of the containers in the lab, by position, instead of their templates'.
     #[arg(long = "name", value_name = "NAMES", value_delimiter = ',')]
     names: Vec<String>,
-    /// How long it stays, such as 2h.
+    /// Lifetime of the lab, such as 2h.
     ///
-    /// Then it goes by itself; `never`: it stays until it is taken down.
+    /// The lab is removed after this time; with `never` it stays until it is taken down.
     #[arg(long, value_name = "TIME", value_parser = TimeToLive::from_str)]
     ttl: Option<TimeToLive>,
     /// Fail at once when a run holds the slot, instead of waiting for it.
@@ -52,26 +52,26 @@ pub struct UpArgs {
     slot: SlotFlag,
 }
 
-/// Say how long a kept lab stays yet, from now on.
+/// Set the remaining lifetime of a kept lab.
 #[derive(Debug, clap::Args)]
 pub struct TtlArgs {
-    /// Such as 2h, or `never`.
+    /// Remaining lifetime, such as 2h, or `never`.
     #[arg(value_name = "TIME", value_parser = parse_stay)]
     stay: Stay,
-    /// The slot of the lab.
+    /// Slot of the lab.
     #[arg(long, value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
 }
 
 /// Take a kept lab down.
 ///
-/// Also what is left of one whose guard was killed, and the logs of its containers.
+/// Also removes what a killed guard left, and the logs of the lab's containers.
 #[derive(Debug, clap::Args)]
 pub struct DownArgs {
-    /// The slot of the lab.
+    /// Slot of the lab.
     #[arg(long, value_name = "N", value_parser = slot_word, conflicts_with = "all")]
     slot: Option<String>,
-    /// Every kept lab on this host.
+    /// Take down every kept lab on this host.
     #[arg(long)]
     all: bool,
 }
@@ -123,7 +123,7 @@ fn described(machine: &LiveMachine) -> serde_json::Value {
     })
 }
 
-/// What the container was seen to answer when it became ready.
+/// Returns the container's answer with which it became ready.
 fn answers(machine: &LiveMachine) -> Vec<String> {
     machine.machine().template.probes.iter().map(|probe| probe.condition.to_string()).collect()
 }
@@ -196,16 +196,16 @@ pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
     Ok(if clean { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
 }
 
-/// What was done with a slot.
+/// Result of taking a slot's lab down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Nothing was there.
+    /// The slot was empty.
     Nothing,
-    /// A run has it: it was left alone.
+    /// A run uses the slot, which was left alone.
     InUse(Holder),
-    /// Nothing of it is left.
+    /// All of the lab is gone.
     Wholly,
-    /// Something could not be removed.
+    /// Some of the lab could not be removed.
     Partly,
 }
 
@@ -269,7 +269,7 @@ fn kept_slot(named: Option<&str>, context: &Context) -> String {
     named.map_or_else(|| context.settings.slot.value.to_string(), str::to_owned)
 }
 
-/// Who holds a slot, where that is a lab that stays.
+/// Returns the owner of a slot, if that is a kept lab.
 fn kept_owner(slot: &Slot) -> Option<Owner> {
     slot.holder().ok()??.owner.filter(|owner| owner.kept)
 }

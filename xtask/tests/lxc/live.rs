@@ -411,7 +411,7 @@ fn a_case_is_held_at_its_first_failure() {
     let project = selftest();
     let output = e2e(&project, &["misbehaves:check_fails", "--break-on-failure"]).output().unwrap();
     assert_eq!(output.status, 2, "{}", said(&output));
-    assert!(said(&output).contains("stdin is none") && guard_pid().is_none(), "{}", said(&output));
+    assert!(said(&output).contains("stdin is not a terminal") && guard_pid().is_none(), "{}", said(&output));
 
     // The deadline of the case is 3 s: it is held longer than that.
     let mut terminal = AtTerminal::e2e(&["misbehaves:check_fails", "--break-on-failure"]);
