@@ -19,7 +19,7 @@ pub(super) fn check_allowances(names: &[Spanned<String>], source: &Source) -> Re
             return Err(source.error_at(place, message));
         };
         if found.contains(part) {
-            return Err(source.error_at(place, format!("{name:?} stands there twice")));
+            return Err(source.error_at(place, format!("{name:?} is listed twice")));
         }
         found.push(*part);
     }

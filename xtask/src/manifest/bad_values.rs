@@ -28,7 +28,7 @@ fn lay_out(root: &Path) {
 }
 
 impl Kind {
-    /// Each entry: what is added, the place in the file, and the range that the error names.
+    /// Checks entries: what is added, the place in the file, and the range that the error names.
     fn refuses(&self, bad: &[(&str, &str, &str)]) {
         for (added, place, range) in bad {
             let folder = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn of_the_project() {
         ("ids = { first = 100000 }", "2:17", ids),
         ("ids = { first = 2147352576 }", "2:17", ids),
         ("ids = { first = 1879048200 }", "2:7", "a multiple of 65536"),
-        ("containers = ['a', 'a']", "2:20", "\"a\" stands there twice"),
+        ("containers = ['a', 'a']", "2:20", "\"a\" is listed twice"),
         ("containers = ['A']", "2:15", "up to 32 of a-z"),
         ("network = '10.0.0.0/8'", "2:11", "\"10.77.0.0/24\": 256 private addresses"),
         ("network = '10.0.0.300/24'", "2:11", "256 private addresses"),
@@ -81,12 +81,12 @@ fn of_the_project() {
         ("[secrets]\nshape = []", "3:1", "unknown field `shape`, expected one of `variables`, `files`, `shapes`"),
         ("[secrets]\nshapes = ['SESSION_ID',\n  'my id']", "4:3", "a shape is the name of"),
         ("[secrets]\nshapes = ['/cust-[0-9/']", "3:11", "no regular expression: error: unclosed character"),
-        ("[secrets]\nshapes = ['/x*/']", "3:11", "this regular expression matches where there is nothing"),
+        ("[secrets]\nshapes = ['/x*/']", "3:11", "this regular expression matches the empty text"),
         ("[secrets]\nvariables = ['API TOKEN']", "3:14", "is not the name of an environment variable"),
         ("[secrets]\nvariables = ['1_TOKEN']", "3:14", "no digit first"),
         ("[secrets]\nvariables = ['LD_PRELOAD']", "3:14", "LD_PRELOAD means something to other programs"),
         ("[secrets]\nvariables = ['PATH']", "3:14", "PATH means something to other programs"),
-        ("[secrets]\nvariables = ['A', 'A']", "3:19", "\"A\" stands there twice"),
+        ("[secrets]\nvariables = ['A', 'A']", "3:19", "\"A\" is listed twice"),
         ("[secrets]\nvariables = ['A']\nfiles = { A = 'a' }", "4:15", "\"A\" is one of `variables` too"),
         ("[secrets]\nfiles = { A = '' }", "3:15", "is not the path of a file"),
         ("[secrets]\nfiles = { 'A B' = 'a' }", "3:19", "is not the name of an environment variable"),
@@ -224,7 +224,11 @@ fn of_a_scenarios_chaos() {
         (&format!("length = '24h'\n{}", fault("'net'")), "4:10", "a duration from \"100ms\" to \"1h\""),
         (&format!("length = '0s'\n{}", fault("'net'")), "4:10", "a duration from \"100ms\" to \"1h\""),
         (&format!("longest = '11m'\n{}", fault("'net'")), "4:11", "a duration from \"10ms\" to \"10m\""),
-        (&format!("length = '2s'\nlongest = '3s'\n{}", fault("'net'")), "5:11", "`length` is 2s"),
+        (
+            &format!("length = '2s'\nlongest = '3s'\n{}", fault("'net'")),
+            "5:11",
+            "`longest` cannot exceed `length`, which is 2s",
+        ),
         (&format!("quiet = '0s'\n{}", fault("'net'")), "4:9", "a duration from \"1ms\" to \"10m\""),
         (&format!("recovery = '1ms'\n{}", fault("'net'")), "4:12", "a duration from \"100ms\" to \"1h\""),
         (&format!("max_concurrent = 0\n{}", fault("'net'")), "4:18", "a whole number from 1 to 64"),

@@ -14,31 +14,31 @@ use super::parse::{Source, nearest};
 use super::range::{ChaosLength, ConcurrentFaults, FaultTime, QuietTime, RecoveryTime, Within, within};
 use crate::error::Error;
 
-/// What a scenario endures.
+/// Tolerance of a scenario for faults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chaos {
-    /// What may be done to it. Where it is empty, `nothing_because` says why.
+    /// Tolerated faults. Where it is empty, `nothing_because` says why.
     pub faults: Vec<FaultRule>,
-    /// Why no fault may be done to it.
+    /// Reason why it tolerates no fault.
     pub nothing_because: Option<String>,
-    /// How many faults may be there at once.
+    /// Maximum faults at once.
     pub max_concurrent: u32,
-    /// How long faults are played.
+    /// Time for which faults are played.
     pub length: Duration,
     /// No fault lasts longer.
     pub longest: Duration,
-    /// After everything was healed and works again, nothing happens for so long.
+    /// Quiet period after everything was healed and works again.
     pub quiet: Duration,
-    /// How long the machines may take to work again, after everything was healed.
+    /// Deadline for the machines to work again, after everything was healed.
     pub recovery: Duration,
-    /// What has to come true at least once in a run with faults.
+    /// Conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
 }
 
 /// A fault, or a family of them, that a scenario endures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultRule {
-    /// Such as `net.delay` or `net`.
+    /// Fault or family, such as `net.delay` or `net`.
     pub fault: String,
     /// The containers that it may be done to, by their names in the lab.
     pub on: Vec<String>,
@@ -46,17 +46,17 @@ pub struct FaultRule {
     pub parameters: BTreeMap<String, ParameterRule>,
 }
 
-/// What a fault's parameter may be.
+/// Permitted values of a fault's parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParameterRule {
-    /// This.
+    /// A fixed value.
     Fixed(Value),
     /// A whole number from this to that.
     Range(i64, i64),
 }
 
 impl FaultRule {
-    /// Whether it means this fault.
+    /// Tells whether it means this fault.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         name == self.fault || name.split('.').next() == Some(self.fault.as_str())
@@ -66,27 +66,28 @@ impl FaultRule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChaosTable {
-    /// Why no fault may be done to it, for a scenario without any `faults`.
+    /// Reason why the scenario tolerates no fault, for one without any `faults`.
     nothing_because: Option<Spanned<String>>,
-    /// What may be done to it.
+    /// Faults that the scenario tolerates.
     #[serde(default)]
     faults: Vec<Spanned<FaultTable>>,
-    /// How many faults may be there at once, as played: each until it is healed and its machine is ready again.
+    /// Maximum faults at once, as played: each until it is healed and its machine is ready again.
     #[serde(default = "default_concurrent", deserialize_with = "within::<ConcurrentFaults, _>")]
     max_concurrent: u32,
-    /// How long faults are played, from `lab.chaos` on.
+    /// Time for which faults are played, from `lab.chaos` on.
     #[serde(default = "default_length", deserialize_with = "within::<ChaosLength, _>")]
     length: Duration,
     /// No fault lasts longer; at most the `length`.
     #[serde(default)]
     longest: Option<Spanned<Within<FaultTime>>>,
-    /// Nothing happens for so long, after everything was healed and works again.
+    /// Quiet period after everything was healed and works again.
     #[serde(default = "default_quiet", deserialize_with = "within::<QuietTime, _>")]
     quiet: Duration,
-    /// How long that may take: the probes of all containers pass again. As long may a machine take after each fault.
+    /// Deadline for the probes of all containers to pass again after everything was healed. As long may a machine take
+    /// after each fault.
     #[serde(default = "default_recovery", deserialize_with = "within::<RecoveryTime, _>")]
     recovery: Duration,
-    /// What has to come true at least once in a run with faults, by the names that `lab.sometimes` uses.
+    /// Conditions that have to come true at least once in a run with faults, by the names that `lab.sometimes` uses.
     #[serde(default)]
     sometimes: Vec<Spanned<String>>,
 }
@@ -104,7 +105,7 @@ struct FaultTable {
 /// Keys of a table that are no fields of its type, each with the place of its value.
 type AnyOther = Vec<(String, Spanned<Value>)>;
 
-/// By hand, because `flatten` forgets where a parameter stands.
+/// Written by hand, because `flatten` forgets where a parameter stands.
 impl<'de> Deserialize<'de> for FaultTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FaultKeys)
@@ -158,21 +159,24 @@ impl ChaosTable {
     pub fn check(self, source: &Source, whole: &Spanned<()>, containers: &[&str]) -> Result<Chaos, Error> {
         match (&self.nothing_because, self.faults.is_empty()) {
             (None, true) => {
-                let message = "[[chaos.faults]] names what the scenario endures, or `nothing_because` says why nothing";
+                let message =
+                    "list tolerated faults as [[chaos.faults]], or give the reason for none as `nothing_because`";
                 return Err(source.error_at(whole, message));
             }
             (Some(reason), false) => {
-                return Err(source.error_at(reason, "this scenario endures faults: one of the two has to go"));
+                return Err(
+                    source.error_at(reason, "`nothing_because` contradicts [[chaos.faults]]: remove one of them")
+                );
             }
             (Some(reason), true) if reason.get_ref().trim().is_empty() => {
-                return Err(source.error_at(reason, "say why no fault may be done to it"));
+                return Err(source.error_at(reason, "give the reason why it tolerates no fault"));
             }
             _ => {}
         }
         let longest = match self.longest {
             Some(longest) if longest.get_ref().0 > self.length => {
                 let length = humantime::format_duration(self.length);
-                let message = format!("no fault lasts longer than all of them: `length` is {length}");
+                let message = format!("`longest` cannot exceed `length`, which is {length}");
                 return Err(source.error_at(&longest, message));
             }
             Some(longest) => longest.into_inner().0,
@@ -261,7 +265,7 @@ fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule,
     Ok(ParameterRule::Range(from, to))
 }
 
-/// Whether the fault has such parameters. Those that are missing are drawn.
+/// Fails unless the fault has such parameters. Those that are missing are drawn.
 fn check_parameters(name: &str, rules: &BTreeMap<String, ParameterRule>) -> Result<(), String> {
     let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
     for (parameter, rule) in rules {

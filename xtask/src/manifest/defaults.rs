@@ -18,13 +18,13 @@ use crate::input;
 /// A value with the line of `e2e.toml` where it stands, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<T> {
-    /// What is set.
+    /// Value.
     pub value: T,
-    /// Where.
+    /// Line in the file.
     pub line: u32,
 }
 
-/// What a project sets.
+/// Settings of a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Defaults {
     /// The deadline of scenarios without one of their own; it stands at the top of the file.
@@ -102,7 +102,7 @@ struct Partly {
 pub(super) struct DefaultsTable {
     /// Colours: `--color`.
     color: Option<Spanned<Read<ColorWhen>>>,
-    /// How work is shown while it goes on: `--progress`.
+    /// Display of progress: `--progress`.
     progress: Option<Spanned<Read<ProgressHow>>>,
     /// Stop after so many failed cases: `--max-fail`.
     max_fail: Option<Spanned<Read<MaxFail>>>,
@@ -110,13 +110,13 @@ pub(super) struct DefaultsTable {
     retries: Option<Spanned<Read<Retries>>>,
     /// Looks at the machines a second: `--performance-monitoring`.
     performance_monitoring: Option<Spanned<Read<MonitoringRate>>>,
-    /// What a regression does: `--perf-gate`.
+    /// Effect of a regression: `--perf-gate`.
     perf_gate: Option<Spanned<Read<PerfGate>>>,
-    /// What an operation without a baseline is: `--baseline-missing`.
+    /// Treatment of an operation without a baseline: `--baseline-missing`.
     baseline_missing: Option<Spanned<Read<BaselineMissing>>>,
-    /// When a lab stays after its case: `--keep-containers`.
+    /// Condition for keeping the lab of a case: `--keep-containers`.
     keep_containers: Option<Spanned<Read<KeepWhen>>>,
-    /// How long a kept lab stays: `--ttl`.
+    /// Lifetime of a kept lab: `--ttl`.
     ttl: Option<Spanned<Read<TimeToLive>>>,
     /// The slot whose names and folders labs take: `--slot`.
     slot: Option<Spanned<Read<SlotNumber>>>,

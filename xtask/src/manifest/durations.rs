@@ -10,14 +10,14 @@ use super::parse::Source;
 use super::range::{CaseSeconds, Within};
 use crate::input;
 
-/// What stands at the head of the file.
+/// Comment at the head of the file.
 const HEAD: &str = "# How long each case takes, in seconds: `--shard` splits the suite by it.\n\
                     # Written by `cargo xtask runs durations RUN`, from a run in which they passed.\n\n[seconds]\n";
 
-/// How long a case takes where nothing is known of any.
+/// Assumed duration of a case where none is known.
 const UNKNOWN_S: f64 = 1.0;
 
-/// How long cases take.
+/// Durations of cases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Durations {
     seconds: BTreeMap<String, f64>,
@@ -30,7 +30,7 @@ struct File {
 }
 
 impl Durations {
-    /// Those of a project; none where it has no such file. A case that is no more does no harm.
+    /// Reads the durations of a project; none where it has no such file. A case that no longer exists is harmless.
     ///
     /// # Errors
     /// [`crate::error::Error::BadFile`] for what is no duration.
@@ -44,19 +44,19 @@ impl Durations {
         Ok(Self { seconds: file.seconds.into_iter().map(|(case, seconds)| (case, seconds.0)).collect() })
     }
 
-    /// Where the file lies.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(project: &Project) -> PathBuf {
         project.scenarios_dir.join("durations.toml")
     }
 
-    /// These, by case.
+    /// Returns these durations, by case.
     #[must_use]
     pub fn from_seconds(seconds: BTreeMap<String, f64>) -> Self {
         Self { seconds }
     }
 
-    /// With newer ones, and without those of cases that the project has no more.
+    /// Adds newer durations, and removes those of cases that the project no longer has.
     #[must_use]
     pub fn renewed(mut self, newer: Self, project: &Project) -> Self {
         self.seconds.extend(newer.seconds);
@@ -69,8 +69,8 @@ impl Durations {
         self
     }
 
-    /// How long a case takes; one that is not known takes as long as one in the middle. A repetition (`#2`) takes as long
-    /// as its case.
+    /// Returns the duration of a case; an unknown one is the median of the others. A repetition (`#2`) takes as long as
+    /// its case.
     #[must_use]
     pub fn seconds(&self, case: &str) -> f64 {
         let case = case.split('#').next().unwrap_or_default();

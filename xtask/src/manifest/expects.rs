@@ -6,14 +6,14 @@ use toml::Spanned;
 use super::parse::{Source, nearest};
 use crate::error::Error;
 
-/// What a finding may be called.
+/// Names of findings.
 pub const FINDINGS: [&str; 8] =
     ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over", "machine_ended", "rebooted"];
 
 /// A finding that surprises nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// One of [`FINDINGS`].
+    /// Name, of [`FINDINGS`].
     pub finding: String,
     /// Containers, by their names in the lab; any if there is none.
     pub on: Vec<String>,
@@ -24,7 +24,8 @@ pub struct Expected {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExpectedTable {
-    /// One of `oom_kill`, `crash`, `core_dump`, `unit_failed`, `unit_restarted`, `left_over`, `machine_ended` and `rebooted`.
+    /// Kind of the finding, one of `oom_kill`, `crash`, `core_dump`, `unit_failed`, `unit_restarted`, `left_over`,
+    /// `machine_ended` and `rebooted`.
     finding: Spanned<String>,
     /// The containers that it is expected on; any if there is none.
     #[serde(default)]
@@ -53,7 +54,7 @@ impl ExpectedTable {
 }
 
 impl Expected {
-    /// Whether it means this one.
+    /// Tells whether it means this one.
     #[must_use]
     pub fn covers(&self, finding: &str, container: Option<&str>, about: &str) -> bool {
         self.finding == finding
@@ -62,7 +63,7 @@ impl Expected {
     }
 }
 
-/// Whether a text is a pattern's, where `*` stands for anything.
+/// Tells whether a text matches a pattern, where `*` stands for anything.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(first) else { return false };

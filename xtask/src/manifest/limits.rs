@@ -9,38 +9,38 @@ use super::parse::{Source, nearest};
 use super::range::{UsageSeconds, UsageSize, Within};
 use crate::error::Error;
 
-/// What a container may use at most, from the scenario's start to its end.
+/// Limit of a container's usage, from the scenario's start to its end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UsageLimit {
     /// Name in the lab.
     pub container: String,
-    /// Of what.
+    /// Kind of usage.
     pub kind: LimitKind,
-    /// In the unit of the kind.
+    /// Maximum in the unit of the kind.
     pub most: f64,
-    /// Its line in the file, from 1.
+    /// Line in the file, from 1.
     pub line: u32,
 }
 
-/// What can be limited.
+/// Kinds of limited usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
     /// The most memory at once, kept files included.
     MemoryPeakBytes,
     /// Processor time.
     CpuSeconds,
-    /// From block devices; with cgroup version 1 those of its volumes alone.
+    /// Bytes from block devices; with cgroup version 1 those of its volumes alone.
     ReadBytes,
-    /// To block devices: all that is written outside of volumes is memory.
+    /// Bytes to block devices: all that is written outside of volumes is memory.
     WrittenBytes,
-    /// By the container, headers of Ethernet included.
+    /// Bytes received by the container, headers of Ethernet included.
     ReceivedBytes,
-    /// By the container, headers of Ethernet included.
+    /// Bytes sent by the container, headers of Ethernet included.
     SentBytes,
 }
 
 impl LimitKind {
-    /// Its name in a manifest.
+    /// Returns its name in a manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,13 +64,13 @@ pub(super) struct LimitTable {
     memory_peak_bytes: Option<Spanned<Within<UsageSize>>>,
     /// Processor time of all its programs, in seconds; on a slow machine times its patience.
     cpu_seconds: Option<Spanned<Within<UsageSeconds>>>,
-    /// From block devices; with cgroup version 1 from those of its volumes alone.
+    /// Bytes read from block devices; with cgroup version 1 from those of its volumes alone.
     read_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// To block devices, that is to its volumes: all else that it writes is memory.
+    /// Bytes written to block devices, that is to its volumes: all else that it writes is memory.
     written_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// At its port, headers of Ethernet included.
+    /// Bytes received at its port, headers of Ethernet included.
     received_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// At its port, headers of Ethernet included.
+    /// Bytes sent at its port, headers of Ethernet included.
     sent_bytes: Option<Spanned<Within<UsageSize>>>,
 }
 

@@ -1,7 +1,6 @@
-//! What a project's files say: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`.
-//! Parsed strictly: an unknown key, a wrong type or a dangling name is an error with file, line and column.
-//! Knows nothing of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new
-//! scenario or project, no more.
+//! Files of a project: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`. Parsed strictly: an
+//! unknown key, a wrong type or a dangling name is an error with file, line and column. Knows nothing of LXC, layers or
+//! processes; reads these files, looks whether others exist, and makes those of a new scenario or project, no more.
 
 mod allowance;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::range::{Within, WorsePercent};
 
-/// What scenario.toml says of one operation.
+/// Rule of scenario.toml for one operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OperationRule {
     /// The smallest change that matters, in percent.

@@ -12,7 +12,7 @@ use crate::error::Error;
 pub struct WebPage {
     /// Part of its pictures' names.
     pub name: String,
-    /// Such as `http://app/status`.
+    /// Address, such as `http://app/status`.
     pub url: String,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn check(
 /// What is wrong with it, and how to write it.
 pub fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it has blanks, or characters that are not ASCII: write them as %20 and the like");
+        return Err("it has blanks or characters outside ASCII: write them percent-encoded, such as %20");
     }
     let rest = url.strip_prefix("http://").ok_or("write http://CONTAINER/PATH")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

@@ -16,10 +16,10 @@ use super::{Scenario, Template};
 use crate::error::Error;
 use crate::input;
 
-/// So that names of containers stay short enough for the host.
+/// Maximum length of a project's name, so that names of containers stay short enough for the host.
 pub(super) const NAME_CHARACTERS_MAX: usize = 20;
 
-/// So that names of containers stay short enough for the host, behind those of their project and slot.
+/// Maximum length of a container's name, which is short enough for the host behind those of its project and slot.
 pub(super) const CONTAINER_NAME_MAX: usize = 10;
 
 /// Addresses of containers with a place of their own begin here, in the last octet.
@@ -60,9 +60,9 @@ pub struct Project {
     pub scenarios_package: String,
     /// Secrets that it declares.
     pub secrets: DeclaredSecrets,
-    /// All templates by name.
+    /// Templates by name.
     pub templates: BTreeMap<String, Template>,
-    /// All scenarios, by category and name.
+    /// Scenarios, by category and name.
     pub scenarios: Vec<Scenario>,
 }
 
@@ -117,7 +117,7 @@ struct File {
     /// The ids of the host that labs take, each slot a range of its own. Needed only where somebody else has the usual ones.
     #[serde(default = "default_ids")]
     ids: Spanned<Ids>,
-    /// Where templates and scenarios lie.
+    /// Folders of templates and scenarios.
     #[serde(default)]
     paths: Paths,
     /// The Cargo package that has the scenarios' binaries. It is asked for only if a scenario has no `command`.
@@ -127,7 +127,7 @@ struct File {
     /// Secrets that scenarios need, and shapes of others.
     #[serde(deserialize_with = "secrets_table", default)]
     secrets: SecretsTable,
-    /// What options of the command line and variables of the environment are where neither is given.
+    /// Values of command-line options and environment variables that are not given.
     #[serde(default, rename = "defaults")]
     _defaults: DefaultsTable,
 }
@@ -199,7 +199,7 @@ impl Project {
             let problem = if !is_name(name) {
                 format!("{name:?} is not the name of a container: up to 32 of a-z, 0-9, '-' and '_', a letter first")
             } else if file.containers[..place].iter().any(|other| other.get_ref() == name) {
-                format!("{name:?} stands there twice: each place has an address of its own")
+                format!("{name:?} is listed twice: each place has an address of its own")
             } else if place >= ORDERED_MAX {
                 format!(
                     "at most {ORDERED_MAX} containers have a place of their own: their addresses are {ORDERED_FIRST} to {} in the \

@@ -257,7 +257,7 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 ranges! {
     /// Memory of a container: with less, no program starts in it.
     MemorySize = SizeIn<{ 4 << 20 }, SIZE_MAX>;
-    /// What a container may write outside of its volumes.
+    /// Maximum that a container writes outside of its volumes.
     DiskSize = SizeIn<{ 1 << 20 }, SIZE_MAX>;
     /// A volume: ext4 needs as much for itself. A larger image takes long to make, and lies in memory.
     VolumeSize = SizeIn<{ 1 << 20 }, { 1 << 40 }>;
@@ -285,7 +285,7 @@ ranges! {
     RecoveryTime = TimeIn<100, HOUR_MS>;
     /// Faults at the same time.
     ConcurrentFaults = WholeIn<1, 64>;
-    /// What a container may use in a case.
+    /// Maximum that a container uses in a case.
     UsageSize = SizeIn<1, SIZE_MAX>;
     /// Processor time that a container may use in a case: up to ten days of it.
     UsageSeconds = DecimalIn<1, 864_000_000>;
@@ -296,9 +296,9 @@ ranges! {
     /// First of the ids that labs take: above those that people, their containers and systemd's are given, and the last one below
     /// 2147352576, from which on systemd gives out others.
     FirstId = WholeIn<1_879_048_192, 2_130_575_360>;
-    /// How long a capture of packets lasts.
+    /// Length of a capture of packets.
     CaptureTime = TimeIn<100, { 24 * HOUR_MS }>;
-    /// How long an operation is repeated for a baseline.
+    /// Time for which an operation is repeated for a baseline.
     RepeatTime = TimeIn<SECOND_MS, HOUR_MS>;
     /// Age of runs.
     RunAge = TimeIn<SECOND_MS, 315_576_000_000>;
@@ -365,7 +365,7 @@ forms! {
         let number = |part: &str| (1..=3).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
         text.split_once('.').is_some_and(|(major, minor)| number(major) && number(minor))
     };
-    /// Where a page is asked for.
+    /// Target of a request for a page.
     HttpTarget: "`/path`, or `:port/path` with a port from 1 to 65535, without blanks", |text| {
         let rest = text.strip_prefix(':').map_or(Some(text), |rest| {
             let (port, path) = rest.split_at(rest.find('/')?);

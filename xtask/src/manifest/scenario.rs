@@ -22,16 +22,16 @@ use super::{Project, Template};
 use crate::error::Error;
 use crate::input;
 
-/// One scenario, read and checked.
+/// Scenario, read and checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// The folder above its own.
     pub category: String,
     /// The name of its folder, of its binary if it has one, and unique in the project.
     pub name: String,
-    /// Its folder.
+    /// Folder of the scenario.
     pub dir: PathBuf,
-    /// What it tests, in a line.
+    /// Description in a line.
     pub description: String,
     /// Words to choose it by: `tag:slow`.
     pub tags: Vec<String>,
@@ -42,19 +42,19 @@ pub struct Scenario {
     pub command: Option<Vec<String>>,
     /// Deadline of one case, from the lab's readiness to the program's end.
     pub timeout: Duration,
-    /// Its containers, in the order of the file.
+    /// Containers, in the order of the file.
     pub containers: Vec<ContainerUse>,
-    /// Its cases, at least one; each gets a lab in its first state.
+    /// Cases, at least one; each gets a lab in its first state.
     pub cases: Vec<Case>,
     /// Findings that are its own doing.
     pub expects: Vec<Expected>,
-    /// What its containers may use at most in a case.
+    /// Limits of its containers' usage in a case.
     pub limits: Vec<UsageLimit>,
-    /// Which faults it endures; nothing where nobody has said yet.
+    /// Tolerance for faults; none where it is not declared.
     pub chaos: Option<Chaos>,
-    /// What is asked of measured operations that are compared, by name.
+    /// Rules for compared operations, by name.
     pub operations: BTreeMap<String, OperationRule>,
-    /// Its pages, by their names: of each a picture is taken when something has failed.
+    /// Pages by name: a picture of each is taken after a failure.
     pub pages: Vec<WebPage>,
 }
 
@@ -67,14 +67,14 @@ pub struct ContainerUse {
     pub template: String,
 }
 
-/// One parameter set of a scenario.
+/// Parameter set of a scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
     /// `default` where the scenario lists none.
     pub name: String,
-    /// What `hello` hands to the scenario.
+    /// Parameters that `hello` hands to the scenario.
     pub params: Map<String, Value>,
-    /// It runs only when it is asked for by its name.
+    /// True if it runs only when a filter names it.
     pub on_request: bool,
 }
 
@@ -89,7 +89,7 @@ impl Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// What it tests, in a line: `cargo xtask e2e --list` shows it.
+    /// Description in a line, shown by `cargo xtask e2e --list`.
     description: String,
     /// Words to choose it by: `tag:slow`.
     #[serde(default)]
@@ -102,23 +102,23 @@ struct File {
     command: Option<Spanned<Vec<Spanned<String>>>>,
     /// Deadline of one case, from the lab's readiness to the program's end; that of `e2e.toml` if not given.
     timeout: Option<Within<CaseTime>>,
-    /// Its containers, 1 to 155, in the order in which the scenario gets them.
+    /// Containers, 1 to 155, in the order in which the scenario gets them.
     containers: Spanned<ContainerTables>,
-    /// Its cases. Without any there is one, `default`.
+    /// Cases. Without any there is one, `default`.
     #[serde(default)]
     cases: Vec<CaseTable>,
     /// Findings that are the scenario's own doing, and surprise nobody.
     #[serde(default)]
     expects: Vec<ExpectedTable>,
-    /// What its containers may use at most in a case.
+    /// Limits of its containers' usage in a case.
     #[serde(default)]
     limits: LimitTables,
-    /// Which faults it endures, with `--chaos`. Without this table none are done to it.
+    /// Faults that the scenario tolerates, with `--chaos`. Without this table none is injected.
     chaos: Option<Spanned<ChaosTable>>,
-    /// What is asked of its measured operations when they are compared, by their names.
+    /// Rules for compared operations, by name.
     #[serde(default)]
     operations: BTreeMap<String, OperationTable>,
-    /// Its pages, a name and a URL of a container each: pictures of them are taken when something has failed.
+    /// Pages, a name and a URL of a container each: pictures of them are taken after a failure.
     #[serde(default)]
     pages: BTreeMap<String, Spanned<String>>,
 }
@@ -128,9 +128,9 @@ type ContainerTables = Entries<Spanned<String>, ContainerTable>;
 
 #[derive(Debug, Deserialize)]
 struct CaseTable {
-    /// What it is called in filters and in the record; unique in the scenario.
+    /// Name in filters and in the record; unique in the scenario.
     name: Spanned<String>,
-    /// It runs only when it is asked for by its name: `SCENARIO:CASE`.
+    /// True if the case runs only when a filter names it: `SCENARIO:CASE`.
     #[serde(default)]
     on_request: bool,
     /// Any other keys: the case's parameters, which the scenario reads with `lab.param`.
@@ -332,7 +332,7 @@ mod tests {
         check_with(text, &[], expected);
     }
 
-    /// With these files, by name and mode, beside the scenario.toml.
+    /// Checks a scenario with these files, by name and mode, beside the scenario.toml.
     fn check_with(text: &str, files: &[(&str, u32)], expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         let template = folder.path().join("containers/mini");
@@ -385,7 +385,7 @@ mod tests {
         let chaos = |text: &str| format!("description='x'\n[containers.mini]\n[chaos]\n{text}");
         check(&chaos("nothing_because='it is a test'"), "ok cat/one 9s default");
         check(&chaos("length='5s'\n[[chaos.faults]]\nfault='net.delay'\ndelay_ms=[5,50]"), "ok cat/one 9s default");
-        check(&chaos("length='5s'"), "scenario.toml:3:1: [[chaos.faults]] names what the scenario endures");
+        check(&chaos("length='5s'"), "scenario.toml:3:1: list tolerated faults as [[chaos.faults]]");
         check(
             &chaos("[[chaos.faults]]\nfault='net.dely'"),
             "scenario.toml:5:7: there is no fault and no family \"net.dely\": did you mean \"net.delay\"?",
@@ -408,7 +408,7 @@ mod tests {
         );
         check(
             &chaos("nothing_because='x'\n[[chaos.faults]]\nfault='net'"),
-            "scenario.toml:4:17: this scenario endures faults",
+            "scenario.toml:4:17: `nothing_because` contradicts [[chaos.faults]]",
         );
         let operation = |text: &str| format!("description='x'\n[containers.mini]\n[operations.query]\n{text}");
         check(&operation("worse_percent=10"), "ok cat/one 9s default");

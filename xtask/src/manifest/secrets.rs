@@ -44,7 +44,7 @@ impl SecretShape {
                 format!("no regular expression: {}", why.lines().last().unwrap_or_default())
             })?;
             if compiled.is_match("") {
-                return Err("this regular expression matches where there is nothing: everything would be secret".into());
+                return Err("this regular expression matches the empty text: everything would be secret".into());
             }
             return Ok(Self::Pattern(pattern.to_owned()));
         }
@@ -91,7 +91,7 @@ impl SecretsTable {
         for variable in &self.variables {
             let name = secret_name(variable.get_ref()).map_err(|message| source.error_at(variable, message))?;
             if declared.variables.contains(&name) {
-                return Err(source.error_at(variable, format!("{name:?} stands there twice")));
+                return Err(source.error_at(variable, format!("{name:?} is listed twice")));
             }
             declared.variables.push(name);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::range::{CaseTime, KeptTime, Range as _, WholeIn, word_within};
 
-/// How a value is written in TOML.
+/// Form of a value in TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// `3`
@@ -20,7 +20,7 @@ pub enum Written {
 
 /// A value that is written as one word; its error says what may be written.
 pub trait Setting: FromStr<Err = String> + fmt::Display + Clone + Send + Sync + 'static {
-    /// How TOML has it.
+    /// Form in TOML.
     const WRITTEN: Written;
 
     /// Describes what it may be: `a whole number from 1 to 99`.
@@ -81,19 +81,19 @@ macro_rules! one_of {
 }
 
 one_of! {
-    /// When there are colours.
+    /// Use of colors.
     ColorWhen {
-        /// On a terminal, unless `NO_COLOR` or `CLICOLOR_FORCE` says otherwise.
+        /// Colors on a terminal, unless `NO_COLOR` or `CLICOLOR_FORCE` says otherwise.
         Auto = "auto",
-        /// In any case.
+        /// Colors always.
         Always = "always",
-        /// In none.
+        /// No colors.
         Never = "never",
     }
 }
 
 one_of! {
-    /// How work is shown while it goes on.
+    /// Display of progress.
     ProgressHow {
         /// Live on a terminal, plain elsewhere.
         Auto = "auto",
@@ -105,11 +105,11 @@ one_of! {
 }
 
 one_of! {
-    /// When the lab of a case stays.
+    /// Condition for keeping the lab of a case.
     KeepWhen {
-        /// It never does.
+        /// Never keep it.
         Never = "never",
-        /// That of a case that failed.
+        /// Keep that of a failed case.
         Failure = "failure",
         /// Any.
         Always = "always",
@@ -117,19 +117,19 @@ one_of! {
 }
 
 one_of! {
-    /// What a regression does.
+    /// Effect of a regression.
     PerfGate {
-        /// It ends the run with an exit code of its own.
+        /// Ends the run with an exit code of its own.
         Fail = "fail",
-        /// It is said.
+        /// Is reported.
         Warn = "warn",
-        /// Nothing is compared.
+        /// No comparison.
         Off = "off",
     }
 }
 
 one_of! {
-    /// What an operation without a baseline is.
+    /// Treatment of an operation without a baseline.
     BaselineMissing {
         /// An error, before anything runs.
         Error = "error",
@@ -227,11 +227,11 @@ impl<const LEAST: u32, const MOST: u32> fmt::Display for OrOff<LEAST, MOST> {
     }
 }
 
-/// After how many failed cases a run stops.
+/// Number of failed cases after which a run stops.
 pub type MaxFail = OrOff<1, 1_000_000>;
-/// How often a failed case is tried again.
+/// Maximum retries of a failed case.
 pub type Retries = Count<0, 100>;
-/// How often a second machines are looked at, for who wants to know more than every run does.
+/// Samples of resource usage a second, where more are wanted than in every run.
 pub type MonitoringRate = OrOff<1, 50>;
 /// A slot.
 pub type SlotNumber = Count<1, 99>;
@@ -241,7 +241,7 @@ pub type SlotNumber = Count<1, 99>;
 pub enum PatienceFactor {
     /// `auto`: by how quickly this machine starts a program.
     Auto,
-    /// This number, from [`PatienceFactor::LEAST`] to [`PatienceFactor::MOST`].
+    /// Number from [`PatienceFactor::LEAST`] to [`PatienceFactor::MOST`].
     Fixed(f64),
 }
 
@@ -292,12 +292,12 @@ impl fmt::Display for PatienceFactor {
     }
 }
 
-/// How long a kept lab stays.
+/// Lifetime of a kept lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeToLive {
     /// `never`: it does not go by itself.
     Never,
-    /// It goes after this time.
+    /// Removal after this time.
     After(Duration),
 }
 
@@ -345,14 +345,14 @@ impl fmt::Display for TimeToLive {
 /// A case's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// Of the scenarios that have none of their own.
+    /// Timeout of scenarios without one of their own.
     UnlessOwn(Duration),
-    /// Of every scenario.
+    /// Timeout of every scenario.
     Every(Duration),
 }
 
 impl Timeout {
-    /// What comes before a scenario's own.
+    /// Returns the timeout that precedes a scenario's own.
     #[must_use]
     pub fn every(self) -> Option<Duration> {
         match self {

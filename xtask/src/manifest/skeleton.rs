@@ -16,7 +16,7 @@ const GREETING: &str = include_str!("../../skeleton/fixtures/greeting.txt");
 /// Names that Cargo keeps for folders of its own.
 const CARGOS_OWN: [&str; 4] = ["build", "deps", "examples", "incremental"];
 
-/// What a new scenario is written in.
+/// Language of a new scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// A binary of the scenarios' Cargo package.
@@ -72,13 +72,13 @@ impl Skeleton {
         Ok(Self { category, name, dir, language, containers: choose(project, containers)?, package })
     }
 
-    /// Its folder.
+    /// Returns its folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Its containers, each of the template of the same name.
+    /// Returns its containers, each of the template of the same name.
     #[must_use]
     pub fn containers(&self) -> &[String] {
         &self.containers

@@ -87,7 +87,7 @@ impl Starter {
         Ok(Self { dir, name })
     }
 
-    /// Its folder, absolute.
+    /// Returns its folder, absolute.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir

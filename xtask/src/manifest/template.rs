@@ -23,14 +23,14 @@ use crate::input;
 /// Most volumes of a container.
 const VOLUMES_MAX: usize = 32;
 
-/// One template, read and checked.
+/// Template, read and checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Template {
     /// The name of its folder.
     pub name: String,
-    /// Its folder.
+    /// Folder of the template.
     pub dir: PathBuf,
-    /// What it starts from.
+    /// Origin of its file system.
     pub from: Origin,
     /// Debian packages added to it.
     pub packages: Vec<String>,
@@ -46,13 +46,13 @@ pub struct Template {
     pub enable: Vec<String>,
     /// systemd units masked in it.
     pub mask: Vec<String>,
-    /// What runs as process 1.
+    /// Program of process 1.
     pub init: Init,
     /// File systems of their own.
     pub volumes: Vec<Volume>,
-    /// What one container may use at most.
+    /// Limits of one container.
     pub limits: Limits,
-    /// When a container counts as ready: all of these pass.
+    /// Probes that all pass once a container is ready.
     pub probes: Vec<Probe>,
     /// Files to collect after a case, by shell pattern.
     pub logs: Vec<String>,
@@ -67,10 +67,10 @@ pub struct Template {
     pub allow: Vec<Part>,
 }
 
-/// What a template starts from.
+/// Origin of a template's file system.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Origin {
-    /// Nothing: an empty tree.
+    /// An empty tree.
     Scratch,
     /// Another template.
     Template(String),
@@ -94,7 +94,7 @@ pub struct Pip {
 /// A file or folder copied into the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FileEntry {
-    /// Where it comes from.
+    /// Source of its content.
     pub source: FileSource,
     /// Absolute path in the container.
     pub target: String,
@@ -125,7 +125,7 @@ impl Place {
     }
 }
 
-/// Where a copied file comes from.
+/// Source of a copied file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum FileSource {
     /// A file or folder, by its absolute path on the host.
@@ -151,7 +151,7 @@ pub struct UserEntry {
     /// Login name.
     #[serde(deserialize_with = "within::<UserName, _>")]
     pub name: String,
-    /// Its number, and that of its group: fixed, so that layers are equal wherever they are built.
+    /// Number of the user and of its group: fixed, so that layers are equal wherever they are built.
     #[serde(deserialize_with = "within::<UserId, _>")]
     pub uid: u32,
     /// Login shell.
@@ -162,7 +162,7 @@ pub struct UserEntry {
     pub groups: Vec<String>,
 }
 
-/// What runs as process 1.
+/// Program of process 1.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Init {
     /// systemd, as `/sbin/init`.
@@ -178,15 +178,15 @@ pub struct Volume {
     /// Absolute path in the container; what the template has there is copied into the fresh volume.
     #[serde(deserialize_with = "within::<VolumePath, _>")]
     pub path: String,
-    /// How large it is.
+    /// Size of the volume.
     #[serde(deserialize_with = "within::<VolumeSize, _>", serialize_with = "bytes_as_text")]
     pub size: u64,
-    /// On what it lies: ext4 on an image, or memory.
+    /// Storage of the volume: ext4 on an image, or memory.
     #[serde(default = "default_kind")]
     pub kind: VolumeKind,
 }
 
-/// On what a volume lies.
+/// Storage of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VolumeKind {
@@ -196,7 +196,7 @@ pub enum VolumeKind {
     Tmpfs,
 }
 
-/// What one container may use at most.
+/// Limits of one container.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -209,7 +209,7 @@ pub struct Limits {
     /// Processes and threads.
     #[serde(deserialize_with = "within::<ProcessCount, _>")]
     pub pids: u32,
-    /// What it may write outside its volumes: that is memory, too.
+    /// Maximum that it writes outside its volumes, which is memory too.
     #[serde(deserialize_with = "within::<DiskSize, _>", serialize_with = "bytes_as_text")]
     pub disk: u64,
 }
@@ -225,11 +225,11 @@ impl Default for Limits {
 pub struct Probe {
     /// The condition.
     pub condition: Condition,
-    /// How long it may take, from the container's start.
+    /// Deadline from the container's start.
     pub timeout: Duration,
 }
 
-/// What the lab hands out at a container's first start; nothing of it is ever in a layer.
+/// Keys that the lab hands out at a container's first start; none of them is ever in a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ssh {
@@ -252,9 +252,9 @@ fn default_kind() -> VolumeKind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// What it starts from: the name of another template, `"scratch"` for an empty tree, `{ debian = "bookworm" }` for a Debian
-    /// release by its code name, or `{ tar = "FILE" }` for a root filesystem as `docker export` writes it, relative to the
-    /// template's folder.
+    /// Origin of its file system: the name of another template, `"scratch"` for an empty tree, `{ debian = "bookworm"
+    /// }` for a Debian release by its code name, or `{ tar = "FILE" }` for a root filesystem as `docker export` writes
+    /// it, relative to the template's folder.
     from: Spanned<FromKey>,
     /// Debian packages to add.
     #[serde(default)]
@@ -275,15 +275,16 @@ struct File {
     /// systemd units that are to start, or never to.
     #[serde(default)]
     services: Services,
-    /// What runs as process 1: `"systemd"`, or a program by its absolute path with its arguments.
+    /// Program of process 1: `"systemd"`, or a program by its absolute path with its arguments.
     init: Spanned<InitKey>,
     /// File systems of their own, each with a size of its own: up to 32.
     #[serde(default)]
     volumes: Vec<Spanned<Volume>>,
-    /// What one container may use at most.
+    /// Limits of one container.
     #[serde(default)]
     limits: Limits,
-    /// When a container counts as ready: all of these hold. Without any it does when the jobs of systemd's boot are done, or, without systemd, as soon as it runs programs.
+    /// Conditions that all hold once a container is ready. Without any, a container is ready when the jobs of systemd's
+    /// boot are done, or, without systemd, as soon as it runs programs.
     #[serde(default)]
     probes: Vec<Spanned<ProbeTable>>,
     /// Files to collect after a case, by absolute paths, in which a shell's patterns such as `*` may stand.
@@ -292,7 +293,7 @@ struct File {
     /// Environment of every program that is started in a container from outside.
     #[serde(default)]
     environment: Variables,
-    /// Who may log in to whom: keys are made for each lab.
+    /// Logins between machines: keys are made for each lab.
     #[serde(default)]
     ssh: Ssh,
     /// Root inside is root outside, for what needs it. Each run warns of it.
@@ -382,17 +383,17 @@ enum InitKey {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProbeTable {
-    /// Something accepts TCP connections at this port of the container's address, seen from the lab's network.
+    /// Port of the container's address that accepts TCP connections, seen from the lab's network.
     tcp: Option<Within<Port>>,
     /// A GET of this path (`:port/path` or `/path`) at the container's address gives a status of 200 to 399.
     http: Option<Within<HttpTarget>>,
-    /// This command exits with 0: a program with its arguments.
+    /// Command that exits with 0: a program with its arguments.
     exec: Option<Vec<Within<CommandWord>>>,
-    /// This path exists.
+    /// Path that exists.
     file: Option<Within<MachinePath>>,
-    /// This systemd unit is active.
+    /// Unit of systemd that is active.
     unit: Option<Within<UnitName>>,
-    /// How long it may take, from the container's start.
+    /// Deadline from the container's start.
     #[serde(deserialize_with = "within::<ProbeTime, _>", default = "default_probe_timeout")]
     timeout: Duration,
 }
@@ -484,7 +485,7 @@ impl Template {
         let volumes = check_volumes(file.volumes, &init, &source)?;
         let allow = check_allowances(&file.allow, &source)?;
         if let Some(place) = file.allow.first().filter(|_| file.privileged) {
-            let message = "a privileged container is refused no part of the kernel: leave out `allow` or `privileged`";
+            let message = "`allow` has no effect on a privileged container: leave out `allow` or `privileged`";
             return Err(source.error_at(place, message).into());
         }
         let from = Spanned::new(file.from.span(), ());
@@ -513,7 +514,8 @@ impl Template {
     }
 }
 
-/// Each volume is seen in the container: none hides another one, and nothing that the container mounts hides it.
+/// Checks that each volume is visible in the container: none hides another one, and nothing that the container mounts
+/// hides it.
 fn check_volumes(volumes: Vec<Spanned<Volume>>, init: &Init, source: &Source) -> Result<Vec<Volume>, Error> {
     let mut checked: Vec<Volume> = Vec::new();
     for volume in volumes {
@@ -752,10 +754,10 @@ mod tests {
             &format!("{GOOD}allow = ['keyring', 'io_urin']"),
             "a/template.toml:3:21: there is no part \"io_urin\" of the kernel to allow: did you mean \"io_uring\"?",
         );
-        check_one(&format!("{GOOD}allow = ['bpf', 'bpf']"), "a/template.toml:3:17: \"bpf\" stands there twice");
+        check_one(&format!("{GOOD}allow = ['bpf', 'bpf']"), "a/template.toml:3:17: \"bpf\" is listed twice");
         check_one(
             &format!("{GOOD}privileged = true\nallow = ['bpf']"),
-            "a/template.toml:4:10: a privileged container is refused no part of the kernel",
+            "a/template.toml:4:10: `allow` has no effect on a privileged container",
         );
         check_one("from = {debian = '../x'}\ninit = 'systemd'", "a/template.toml:1:8: \"../x\" is no code name");
     }

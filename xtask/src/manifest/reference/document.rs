@@ -14,7 +14,7 @@ use crate::manifest::range::words_of;
 const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
 const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib manifest::reference";
 
-/// What a size, a duration and a mode are, for all pages alike.
+/// Explanation of a size, a duration and a mode, for all pages alike.
 const WORDS: &str = "\
 A **size** is text: a number with `k`, `M`, `G` or `T` for binary multiples, such as `\"512M\"`; without one it is bytes. A **duration** is
 text such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h 30m\"`. A **mode** is text of octal digits from `\"0000\"` to `\"7777\"`, such as
@@ -22,9 +22,9 @@ text such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h 30m\"`. A **mode** is tex
 its file, line and column.
 ";
 
-/// One kind of manifest.
+/// Page of one kind of manifest.
 pub struct Page {
-    /// From the project's root.
+    /// Path from the project's root.
     pub path: &'static str,
     pub title: &'static str,
     pub beginning: &'static str,
@@ -33,31 +33,31 @@ pub struct Page {
     pub sections: &'static [Section],
     /// Types that are no tables, and their words.
     pub words: Vec<(&'static str, String)>,
-    /// What a key is where it is not given, of those that have a value then; by `HEADING KEY`.
+    /// Defaults of keys, by `HEADING KEY`.
     pub defaults: Vec<(&'static str, String)>,
     /// The real parser, on a project that has this manifest.
     pub parse: fn(&str) -> Result<(), String>,
 }
 
-/// One table of it.
+/// Table of a page.
 pub struct Section {
-    /// As it is written in a file.
+    /// Heading as it is written in a file.
     pub heading: &'static str,
     pub about: &'static str,
-    /// Where it stands in an example, a key after the other; `*` is any. Of a list the first.
+    /// Place in an example, a key after the other; `*` is any. Of a list the first.
     pub place: &'static [&'static str],
     /// The source that has its type.
     pub source: &'static str,
     pub rust_type: &'static str,
-    /// Who decides what a key is that is not given.
+    /// Source of a key's default.
     pub missing: Missing,
-    /// What happens to a key that has no line here.
+    /// Treatment of a key that has no line here.
     pub others: Others,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Each key for itself.
+    /// A default for each key.
     ByKey,
     /// The whole table: none is required.
     ByTable,
@@ -66,7 +66,7 @@ pub enum Missing {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Others {
     Refused,
-    /// They are parameters.
+    /// Taken as parameters.
     Taken,
 }
 
@@ -247,7 +247,7 @@ impl Section {
     }
 }
 
-/// All tables that stand at a place.
+/// Returns all tables at a place.
 fn tables<'t>(document: &'t Table, place: &[&str]) -> Vec<&'t Table> {
     let Some((first, rest)) = place.split_first() else { return vec![document] };
     let found = document.iter().filter(|(key, _)| *first == "*" || key == first).map(|(_, value)| value);
@@ -286,24 +286,24 @@ fn range(name: &str) -> String {
     words_of(name).unwrap_or_else(|| panic!("range.rs has no {name}"))
 }
 
-/// Without the article, as a cell of a table has it.
+/// Removes the article, as a cell of a table has it.
 fn bare(words: &str) -> String {
     let bare = words.strip_prefix("a ").or_else(|| words.strip_prefix("an ")).or_else(|| words.strip_prefix("the "));
     bare.unwrap_or(words).to_owned()
 }
 
-/// As GitHub makes it of a heading.
+/// Returns the anchor that GitHub makes of a heading.
 fn anchor(heading: &str) -> String {
     let kept = |c: char| (c.is_alphanumeric() || c == '-' || c == '_').then(|| c.to_ascii_lowercase());
     heading.replace(' ', "-").chars().filter_map(kept).collect()
 }
 
-/// As it would be written.
+/// Formats a size as a file has it.
 pub fn size(bytes: u64) -> String {
     format!("\"{}M\"", bytes >> 20)
 }
 
-/// As it would be written.
+/// Formats a duration as a file has it.
 pub fn duration(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
 }

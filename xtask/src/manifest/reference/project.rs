@@ -88,7 +88,7 @@ const SECTIONS: &[Section] = &[
     },
 ];
 
-/// What the settings of `[defaults]` may be.
+/// Returns the permitted values of the settings of `[defaults]`.
 fn words() -> Vec<(&'static str, String)> {
     fn of<T: Setting>() -> String {
         let words = T::words();
@@ -129,7 +129,7 @@ fn read(text: &str) -> Result<Project, String> {
     Project::read(folder.path()).map_err(|error| error.to_string())
 }
 
-/// What a project is that says as little as it may.
+/// Returns the defaults of a minimal project.
 fn defaults() -> Vec<(&'static str, String)> {
     let Project { root, timeout, network, first_id, containers_dir, scenarios_dir, scenarios_package, .. } =
         read("name = 'x'\n").unwrap();

@@ -170,7 +170,7 @@ fn read(text: &str) -> Result<Scenario, String> {
     Ok(found.map_err(|error| error.to_string())?.remove(0))
 }
 
-/// What a scenario is that says as little as it may.
+/// Returns the defaults of a minimal scenario.
 fn defaults() -> Vec<(&'static str, String)> {
     let least = "description = 'x'\n[containers.app]\n[chaos]\nnothing_because = 'x'\n";
     let chaos = read(least).unwrap().chaos.unwrap();

@@ -171,7 +171,7 @@ fn read(text: &str) -> Result<Template, String> {
     Ok(found.remove("web").unwrap())
 }
 
-/// What a template is that says as little as it may.
+/// Returns the defaults of a minimal template.
 fn defaults() -> Vec<(&'static str, String)> {
     let least = "from = 'scratch'\ninit = ['/init']\n[[users]]\nname = 'u'\nuid = 1000\n[[volumes]]\npath = '/v'\n\
                  size = '1M'\n[[probes]]\ntcp = 1\n";
