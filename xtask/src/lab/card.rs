@@ -13,7 +13,7 @@ use crate::manifest::Network;
 /// Name that a card has from its start.
 const CARD: &str = "eth0";
 
-/// One device in the answer of `ip -json address`.
+/// Device in the answer of `ip -json address`.
 #[derive(Debug, Deserialize)]
 struct Device {
     #[serde(rename = "ifname")]

@@ -14,7 +14,7 @@ pub(super) const CONSOLE: &str = "console.log";
 /// Bytes of a console's log on the host before it begins anew; as many of the earlier ones stay beside it.
 pub const CONSOLE_BYTES_MAX: u64 = 8 << 20;
 
-/// Where the parts of one container lie on the host, below the slot's folder.
+/// Paths of the parts of one container on the host, below the slot's folder.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// The container's folder.
@@ -24,7 +24,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of a machine in a slot.
+    /// Returns the paths of a machine in a slot.
     pub fn of(slot: &Slot, machine: &Machine) -> Self {
         Self { dir: slot.dir().join("containers").join(&machine.name), slot_cgroup: slot.cgroup() }
     }
@@ -72,7 +72,7 @@ impl Places {
     }
 }
 
-/// What this host has that the configuration depends on.
+/// Features of this host that the configuration depends on.
 #[derive(Debug, Clone)]
 pub struct HostTraits {
     pub cgroup: cgroup::Version,

@@ -28,17 +28,17 @@ pub struct Container {
     life: Arc<(Mutex<Life>, Condvar)>,
 }
 
-/// What changes about a container.
+/// Changing state of a container.
 #[derive(Debug)]
 struct Life {
     /// The `lxc-start` of its last start.
     process: Process,
-    /// What keeps programs from running in it on purpose.
+    /// Outage that keeps programs from running in it on purpose.
     outage: Option<Outage>,
     outage_since: Option<Instant>,
     /// The fault that an end of the container belongs to, while it may kill process 1.
     claim: Option<String>,
-    /// How many programs are being run in it.
+    /// Number of programs that are being run in it.
     entered: usize,
     /// Starts that this engine has asked for.
     starts: u64,
@@ -63,7 +63,7 @@ pub struct Outage {
     pub container: String,
     /// The fault that did it.
     pub cause: String,
-    /// Its processes stand still; otherwise there are none.
+    /// True if its processes stand still; otherwise there are none.
     pub frozen: bool,
 }
 
@@ -113,28 +113,28 @@ impl Container {
         life
     }
 
-    /// From now on an end of the container is an outage of this fault, which may kill its process 1.
+    /// Claims an end of the container, from now on, for this fault, which may kill its process 1.
     pub fn claim_end(&self, cause: &str) {
         self.life().claim = Some(cause.to_owned());
     }
 
-    /// From now on an end of the container is its own again.
+    /// Ends the claim: an end of the container is its own again.
     pub fn release_end(&self) {
         self.life().claim = None;
     }
 
-    /// Whether an end of the container belongs to a fault.
+    /// Tells whether an end of the container belongs to a fault.
     pub(super) fn is_claimed(&self) -> bool {
         self.life().claim.is_some()
     }
 
-    /// Why no program can run in it, where that is meant to be so.
+    /// Returns the outage that keeps programs from running in it on purpose.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
         self.life().outage.clone()
     }
 
-    /// Its outage, and how long that has lasted.
+    /// Returns its outage, and the time that it has lasted.
     #[must_use]
     pub fn outage_with_time(&self) -> Option<(Outage, Duration)> {
         let life = self.life();
@@ -187,7 +187,7 @@ impl Container {
         self.life().process = process;
     }
 
-    /// What it was made from.
+    /// Returns the machine that it was made from.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
@@ -198,7 +198,7 @@ impl Container {
         &self.clock
     }
 
-    /// Whether it has ended, and no fault has done that.
+    /// Tells whether it has ended, and no fault has done that.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.death().is_some()
@@ -218,7 +218,7 @@ impl Container {
         self.ending().map_or(Ok(()), |end| Err(end.into()))
     }
 
-    /// Its root on the host, through its first process.
+    /// Returns its root on the host, through its first process.
     ///
     /// # Errors
     /// When it has not come so far as to have one.
@@ -226,7 +226,8 @@ impl Container {
         Ok(PathBuf::from(format!("/proc/{}/root", self.init_pid()?)))
     }
 
-    /// Whether its first process stands in that root. LXC lets programs in before that: they would see the host's files.
+    /// Tells whether its first process stands in that root. LXC lets programs in before that: they would see the host's
+    /// files.
     #[must_use]
     pub fn has_its_root(&self) -> bool {
         self.init_pid().is_ok_and(has_its_root)
@@ -240,13 +241,13 @@ impl Container {
         init_pid(&self.places)
     }
 
-    /// Its cgroup, relative to the top of each hierarchy.
+    /// Returns its cgroup, relative to the top of each hierarchy.
     #[must_use]
     pub fn cgroup_name(&self) -> String {
         format!("{}/{}", self.places.slot_cgroup, self.machine.name)
     }
 
-    /// How many processes run in it.
+    /// Returns the number of processes in it.
     #[must_use]
     pub fn running_processes(&self) -> usize {
         self.payload().len()
@@ -261,13 +262,13 @@ impl Container {
         found.with_context(|| format!("no process of {} is in a group of its own", self.machine.name))
     }
 
-    /// Its processes that run this file, or whose interpreter does; see [`Running::of_program`].
+    /// Returns its processes that run this file, or whose interpreter does; see [`Running::of_program`].
     #[must_use]
     pub fn processes_running(&self, file: (u64, u64), path: &str) -> Vec<Running> {
         Running::of_program(&self.cgroup(), file, path)
     }
 
-    /// Its processes that carry this variable, `NAME=VALUE`.
+    /// Returns its processes that carry this variable, `NAME=VALUE`.
     #[must_use]
     pub fn processes_marked(&self, mark: &str) -> Vec<Running> {
         Running::marked(&self.cgroup(), mark)
@@ -281,20 +282,20 @@ impl Container {
         kill_marked(&self.cgroup(), mark, deadline, &|| self.outage().is_some())
     }
 
-    /// Its processes that have this piece in their command line.
+    /// Returns its processes that have this piece in their command line.
     #[must_use]
     pub fn processes_of(&self, command: &str) -> Vec<Running> {
         let inside = self.payload();
         Running::find(&self.cgroup(), command).into_iter().filter(|process| inside.contains(&process.pid)).collect()
     }
 
-    /// Where the volume of this place in its template is mounted, in the guard's mount namespace.
+    /// Returns the mount point of a volume, by its place in the template, in the guard's mount namespace.
     #[must_use]
     pub fn volume_dir(&self, index: usize) -> PathBuf {
         self.places.volume(index)
     }
 
-    /// Where everything is that it has written outside of its volumes, in the guard's mount namespace.
+    /// Returns the folder of everything that it has written outside of its volumes, in the guard's mount namespace.
     #[must_use]
     pub fn writes_dir(&self) -> PathBuf {
         self.places.upper()
@@ -315,7 +316,7 @@ impl Container {
         pids
     }
 
-    /// Its cgroup in every hierarchy.
+    /// Returns its cgroup in every hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> Tree {
         Tree::named(&self.cgroup_name())
@@ -356,7 +357,7 @@ pub(super) fn init_pid(places: &Places) -> anyhow::Result<i32> {
     text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
 }
 
-/// Whether a process stands in another root than the host's.
+/// Tells whether a process stands in another root than the host's.
 pub(super) fn has_its_root(pid: i32) -> bool {
     let (root, hosts) = (std::fs::metadata(format!("/proc/{pid}/root")), std::fs::metadata("/"));
     matches!((root, hosts), (Ok(root), Ok(hosts)) if (root.dev(), root.ino()) != (hosts.dev(), hosts.ino()))

@@ -16,10 +16,10 @@ use crate::host::patience::Deadline;
 use crate::host::program_output::{KeptPart, ProgramOutput};
 use crate::host::shell::Command;
 
-/// How long a copy may take: somebody waits for it, and can end it.
+/// Deadline for a copy: somebody waits for it, and can end it.
 const DEADLINE: Deadline = Deadline::from_secs(24 * 60 * 60);
 
-/// How long a look into the container may take.
+/// Deadline for a look into the container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Bytes of what tar says that are told, from the end of each of its streams.
@@ -29,12 +29,12 @@ const SAID: KeptPart = KeptPart::Last(SAID_BYTES);
 /// The status of a program that wrote where nobody reads.
 const STATUS_SIGPIPE: i32 = 141;
 
-/// What to do about a file that is there already.
+/// Treatment of an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays, and that is an error.
+    /// Keep it, and fail.
     Keep,
-    /// It is replaced; a folder never is.
+    /// Replace it; a folder never is.
     Replace,
 }
 
@@ -45,7 +45,7 @@ pub struct Inside<'a> {
     pub machine: &'a LiveMachine,
     /// Absolute.
     pub path: &'a str,
-    /// By name; root if absent.
+    /// User by name; root if absent.
     pub user: Option<&'a str>,
 }
 
@@ -191,7 +191,7 @@ fn split(path: &str) -> anyhow::Result<(&str, &str)> {
     Ok((if folder.is_empty() { "/" } else { folder }, name))
 }
 
-/// Where something of this name goes on the host.
+/// Returns the path of an entry of this name on the host.
 fn target_on_host(to: &Path, name: &str, existing: Existing) -> anyhow::Result<PathBuf> {
     let to = std::path::absolute(to).with_context(|| format!("finding {}", to.display()))?;
     let target = if to.is_dir() { to.join(name) } else { to };

@@ -24,25 +24,26 @@ const JOURNAL_LINES: &str = "--lines=6";
 /// Result of asking the probe of a machine that was not ready before its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// It was asked, and the answer was no.
+    /// The answer was no.
     No,
-    /// It was asked and gave no answer, while the machine runs other programs.
+    /// No answer came, while the machine runs other programs.
     Hangs,
-    /// It was asked over the network, which the machine has left: its card is down, gone, or not as the lab has made it.
+    /// The question went over the network, which the machine has left: its card is down, gone, or not as the lab has
+    /// made it.
     OffNetwork,
-    /// Its program is not in the image.
+    /// The probe's program is not in the image.
     ProgramMissing {
         /// Program, as the template names it.
         program: String,
     },
-    /// Its program is not there because a layer in the store was changed.
+    /// The probe's program is missing because a layer in the store was changed.
     LayerDamaged {
         /// Program, as the template names it.
         program: String,
         /// Layer.
         layer: DamagedLayer,
     },
-    /// It could not be asked.
+    /// The probe could not be asked.
     Nothing,
 }
 

@@ -29,8 +29,8 @@ pub struct MachineEnd {
     pub init: InitEnd,
     /// End of its `lxc-start`.
     pub monitor: ProcessEnd,
-    /// Whether the kernel killed process 1 because the container had used up its own memory; absent where the kernel does not let
-    /// its messages be read.
+    /// True if the kernel killed process 1 because the container had used up its own memory; absent where the kernel
+    /// does not let its messages be read.
     pub out_of_memory: Option<bool>,
     /// Last lines of its logs on the host.
     pub words: String,
@@ -104,7 +104,8 @@ impl Container {
     }
 }
 
-/// Whether a message of the kernel says that it killed this process, in a control group below this one, for the group's bound.
+/// Tells whether a message of the kernel says that it killed this process, in a control group below this one, for the
+/// group's bound.
 fn killed_for_memory(message: &str, pid: i32, group: &str) -> bool {
     let value = |name: &str| oom_kill_field(message, name);
     let below = value("task_memcg").and_then(|path| path.trim_start_matches('/').strip_prefix(group));

@@ -21,13 +21,13 @@ use crate::host::rooted;
 use crate::host::seccomp::Occasion;
 use crate::host::shell::{Command, Output};
 
-/// How long the processes of an exec that passed its deadline may take to die.
+/// Deadline for the processes of an exec that passed its deadline to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How long lxc-attach may take from its start to the start of its program.
+/// Deadline for lxc-attach to start its program.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// How often lxc-attach is started when it ends before it has begun.
+/// Maximum starts of an lxc-attach that ends before it has begun.
 const ATTACH_TRIES: usize = 3;
 
 /// A status from here on is that of a program that was killed.
@@ -41,12 +41,12 @@ const END_BYTES: u64 = 2000;
 
 const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What to run.
+/// Program to run.
 #[derive(Debug, Clone, Default)]
 pub struct ExecRequest {
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// What it reads on stdin.
+    /// Content of its stdin.
     pub stdin: Vec<u8>,
     /// Added to the container's environment.
     pub environment: Vec<(String, String)>,
@@ -60,12 +60,12 @@ pub struct ExecRequest {
     pub kept: KeptPart,
 }
 
-/// How it ended.
+/// Result of a program.
 #[derive(Debug)]
 pub struct ExecOutput {
-    /// Its status, or 128 + the signal's number.
+    /// Exit status, or 128 + the signal's number.
     pub status: i32,
-    /// From the start of the attach to the end.
+    /// Time from the start of the attach to the end.
     pub duration: Duration,
     /// The deadline passed and it was killed.
     pub timed_out: bool,
@@ -80,7 +80,7 @@ pub struct ExecOutput {
 }
 
 impl ExecOutput {
-    /// What went wrong with it, for messages: its deadline, or its status, and the end of both streams.
+    /// Returns its failure, for messages: its deadline, or its status, and the end of both streams.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         let how = if self.timed_out {
@@ -204,7 +204,7 @@ impl Container {
         }
     }
 
-    /// Whether a program comes to its end in the container, outage or not: the sign of life itself.
+    /// Tells whether a program comes to its end in the container, outage or not: the sign of life itself.
     ///
     /// # Errors
     /// When the host fails.

@@ -1,5 +1,5 @@
-//! What a lab shows that nobody asked for: processes killed for want of memory, crashes, failed and restarted units,
-//! programs that were left running.
+//! Unexpected anomalies in a lab: processes killed for want of memory, crashes, failed and restarted units, programs
+//! that were left running.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -17,13 +17,14 @@ use crate::host::patience::Deadline;
 use crate::host::rooted;
 use crate::manifest::{FINDINGS, Init};
 
-/// How long one look into a container may take.
+/// Deadline for one look into a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// So many files that a container has written are looked at: a core dump is among the first of its folder.
+/// Maximum files that are looked at of those that a container has written: a core dump is among the first of its
+/// folder.
 const FILES_MAX: usize = 20_000;
 
-/// What kind of finding it is.
+/// Kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
@@ -41,17 +42,17 @@ pub enum FindingKind {
     LeftOver,
 }
 
-/// Something that nobody asked for.
+/// Unexpected anomaly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// What kind it is.
+    /// Kind.
     pub kind: FindingKind,
     /// The container; nothing where the kernel does not say whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// The process or unit.
     pub about: String,
-    /// What was seen.
+    /// Details.
     pub detail: String,
     /// Time since it happened; absent where that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +60,7 @@ pub struct Finding {
 }
 
 impl FindingKind {
-    /// Its name, as it is written in files.
+    /// Returns its name, as it is written in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         FINDINGS[self as usize]
@@ -67,7 +68,7 @@ impl FindingKind {
 }
 
 impl Lab {
-    /// What the lab shows now, and what the kernel has said of it.
+    /// Returns the findings that the lab shows now, and those of the kernel's messages.
     #[must_use]
     pub fn findings(&self, said: &[Noted]) -> Vec<Finding> {
         let slot = self.guard().slot().cgroup();
@@ -215,7 +216,7 @@ fn units_in(text: &str, container: &str, now: Duration) -> Vec<Finding> {
     found
 }
 
-/// How a unit's main process ended, by the numbers of waitid(2); nothing where it did well or never ran.
+/// Returns the end of a unit's main process, by the numbers of waitid(2); none where it succeeded or never ran.
 fn end_of_main(code: Option<&str>, status: Option<&str>) -> Option<String> {
     let status: i32 = status?.parse().ok()?;
     match code? {

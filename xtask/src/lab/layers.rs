@@ -58,7 +58,7 @@ impl DamagedLayer {
 }
 
 impl Container {
-    /// Whether the machine that runs has no such program, and nobody there is expected to make it later.
+    /// Tells whether the machine that runs has no such program, and nobody there is expected to make it later.
     pub(super) fn lacks(&self, program: &str) -> bool {
         let Ok(root) = self.root() else { return false };
         let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
@@ -105,7 +105,7 @@ fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     Some(DamagedLayer { template, changed })
 }
 
-/// Whether layers, lowest first, have something at an absolute path, links followed.
+/// Tells whether layers, lowest first, have something at an absolute path, links followed.
 fn has(layers: &[PathBuf], path: &str) -> bool {
     let parts = |path: &Path| -> VecDeque<PathBuf> {
         path.iter().filter(|part| *part != "/" && *part != ".").map(PathBuf::from).collect()
@@ -136,7 +136,7 @@ fn has(layers: &[PathBuf], path: &str) -> bool {
     true
 }
 
-/// What the topmost layer that says something of a path has there; absent where that layer has removed it.
+/// Returns the entry of the topmost layer that has the path; absent where that layer has removed it.
 fn topmost(layers: &[PathBuf], path: &Path) -> Option<Named> {
     let found = layers.iter().rev().find_map(|tree| rooted::look(tree, path))?;
     let is_whiteout = found.metadata.file_type().is_char_device() && found.metadata.rdev() == 0;

@@ -1,4 +1,4 @@
-//! What is to be known of a lab that another process holds: `lab.json` in the slot's folder.
+//! Facts of a lab that another process holds: `lab.json` in the slot's folder.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::host::seccomp::{Filter, Occasion};
 /// The file's name in the slot's folder.
 pub(super) const LAB_FILE: &str = "lab.json";
 
-/// What the file holds.
+/// Content of the file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LabFile {
     pub network: NetworkPlace,
@@ -33,11 +33,11 @@ pub(super) struct LabFile {
 /// A lab that exists now.
 #[derive(Debug, Clone)]
 pub struct LiveLab {
-    /// Who holds it.
+    /// Owner.
     pub owner: Owner,
-    /// Its slot.
+    /// Slot.
     pub slot: String,
-    /// Its containers.
+    /// Containers.
     pub machines: Vec<LiveMachine>,
     network: NetworkPlace,
 }
@@ -51,25 +51,25 @@ pub struct LiveMachine {
     pub host_name: String,
     /// Address in the lab's network.
     pub address: Ipv4Addr,
-    /// Its template.
+    /// Template.
     pub template: String,
     machine: Machine,
     places: Places,
 }
 
-/// What a container does at a moment.
+/// State of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
-    /// It runs programs.
+    /// Running programs.
     Running,
-    /// Its processes stand still.
+    /// Frozen processes.
     Frozen,
-    /// It has no processes.
+    /// No processes.
     Down,
 }
 
-/// What a container has used since its last start, and has now.
+/// Usage of a container since its last start, and now.
 #[derive(Debug, Clone, Copy)]
 pub struct Used {
     /// Processor time.
@@ -127,14 +127,14 @@ impl LiveLab {
         file.map_or_else(|_| Vec::new(), |file| file.machines.into_iter().map(|machine| machine.host_name).collect())
     }
 
-    /// Whether it still has the holder that it had.
+    /// Tells whether it still has the holder that it had.
     #[must_use]
     pub fn is_there(&self) -> bool {
         let slot = Slot::named(&self.slot);
         slot.owner().is_some_and(|owner| owner.guard_pid == self.owner.guard_pid) && slot.is_held().unwrap_or(false)
     }
 
-    /// Its network namespace.
+    /// Returns its network namespace.
     ///
     /// # Errors
     /// When the lab is gone.
@@ -150,13 +150,13 @@ impl LiveLab {
 }
 
 impl LiveMachine {
-    /// What it was made from.
+    /// Returns the machine that it was made from.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// What it does now.
+    /// Returns its present state.
     #[must_use]
     pub fn state(&self) -> MachineState {
         let tree = Tree::named(&self.cgroup_name());
@@ -172,7 +172,7 @@ impl LiveMachine {
         }
     }
 
-    /// What it has used; nothing where it is down.
+    /// Returns its usage; none where it is down.
     #[must_use]
     pub fn used(&self) -> Option<Used> {
         let group = Group::named(&self.cgroup_name()).child_with(init_pid(&self.places).ok()?)?;

@@ -14,13 +14,13 @@ use super::logs::{LIST, listed_in};
 use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 
-/// How long one look into a container may take.
+/// Deadline for one look into a container.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// So much of one log is read at once, from its end, in bytes.
+/// Maximum bytes of one log that are read at once, from its end.
 const BYTES_MAX: u64 = 8 << 20;
 
-/// So many entries of the journal are read at once, from its end.
+/// Maximum entries of the journal that are read at once, from its end.
 const ENTRIES_MAX: u32 = 20_000;
 
 /// The logs that LXC and the engine keep on the host.
@@ -36,39 +36,39 @@ const FILES: &str = "while [ $# -gt 0 ]; do \
                      echo \"$size $from $1\" && tail -c +$((from + 1)) \"$1\" | head -c $((size - from)); \
                      shift 2; done";
 
-/// What has come to a log since the last look.
+/// New part of a log since the last look.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogPiece {
     /// Bytes of a file.
     File {
-        /// Its name, as the record would have it.
+        /// Name, as the record would have it.
         source: String,
-        /// As they are.
+        /// Bytes as they are.
         bytes: Vec<u8>,
     },
-    /// Of the journal.
+    /// Entries of the journal.
     Journal(Vec<JournalEntry>),
 }
 
-/// One entry of a journal.
+/// Entry of a journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JournalEntry {
-    /// Since 1970, UTC.
+    /// Time since 1970, UTC.
     pub epoch_ms: f64,
-    /// From 0 (emergency) to 7 (debug).
+    /// Priority from 0 (emergency) to 7 (debug).
     pub priority: u32,
-    /// Who says it: `sshd[41]`.
+    /// Source: `sshd[41]`.
     pub from: String,
-    /// Its message; one or more lines.
+    /// Message of one or more lines.
     pub message: Vec<u8>,
 }
 
-/// Where reading a container's logs has come to.
+/// Positions up to which a container's logs were read.
 #[derive(Debug)]
 pub struct LiveLogs {
     /// The container.
     pub machine: LiveMachine,
-    /// Of the files that its template names, in the container.
+    /// Patterns of the files that its template names, in the container.
     patterns: Vec<String>,
     offsets: BTreeMap<String, u64>,
     /// Inodes of the files on the host that were read: a console's log that is full gives its name to a new file.
@@ -77,7 +77,7 @@ pub struct LiveLogs {
 }
 
 impl LiveLogs {
-    /// Nothing is read yet.
+    /// Returns a reader that has read nothing yet.
     #[must_use]
     pub fn new(machine: LiveMachine, patterns: Vec<String>) -> Self {
         Self { machine, patterns, offsets: BTreeMap::new(), inodes: BTreeMap::new(), cursor: None }
@@ -209,7 +209,7 @@ fn files_in(mut said: &[u8]) -> Vec<(&str, u64, &[u8])> {
     found
 }
 
-/// One line of `journalctl --output=json`, and its cursor.
+/// Parses a line of `journalctl --output=json`, and its cursor.
 fn entry_of(line: &[u8]) -> Option<(String, JournalEntry)> {
     let value: serde_json::Value = serde_json::from_slice(line).ok()?;
     let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);

@@ -22,7 +22,7 @@ const ATTACH_LOG: &str = "attach.log";
 /// Bytes of that log past which it begins anew: LXC writes some hundred for each program that it cannot execute.
 pub const ATTACH_LOG_BYTES_MAX: u64 = 1 << 20;
 
-/// How long programs on their way into a container that is gone may make its folder anew.
+/// Time for which programs on their way into a container that is gone may make its folder anew.
 const RENEW_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Makes an empty folder, in the place of an earlier lab's. Whoever calls holds the slot.
@@ -55,7 +55,7 @@ pub fn cut_attach_log(folder: &Path) {
     }
 }
 
-/// Whether somebody else has put something into a folder that was to be empty.
+/// Tells whether somebody else has put something into a folder that was to be empty.
 fn is_of_company(error: &anyhow::Error) -> bool {
     let kinds = [ErrorKind::DirectoryNotEmpty, ErrorKind::AlreadyExists];
     error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| kinds.contains(&error.kind()))
@@ -80,12 +80,12 @@ fn require_ours(folder: &Path, slot: &str) -> Result<(), Error> {
     })
 }
 
-/// Which log folders are to be removed.
+/// Choice of log folders to remove.
 #[derive(Debug, Clone, Copy)]
 pub enum Chosen<'a> {
-    /// Those of labs that are gone, whatever their slot was.
+    /// Folders of labs that are gone, whatever their slot was.
     All,
-    /// Those of this slot, which has no lab, and remains that bear its number or these names on the host.
+    /// Folders of this slot, which has no lab, and remains that bear its number or these names on the host.
     Slot(&'a str, &'a [String]),
 }
 
@@ -133,8 +133,8 @@ fn remove_remains(folder: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Whether a program that was let into a container whose lab had gone made this folder: it is root's, and holds the log of that program
-/// alone, in LXC's own words.
+/// Tells whether a program that was let into a container whose lab had gone made this folder: it is root's, and holds
+/// the log of that program alone, in LXC's own words.
 fn is_remains(folder: &Path) -> bool {
     let is_roots = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.uid() == nix::unistd::geteuid().as_raw());
     let Ok(metadata) = fs::symlink_metadata(folder) else { return false };
@@ -189,7 +189,8 @@ mod tests {
 
     const LINE: &str = "lxc-attach e2e-app 20261129213724.461 ERROR    attach - Failed to get init pid\n";
 
-    /// What an engine killed in the middle of making or of removing a folder can leave, and what a late program does.
+    /// Tries what an engine killed in the middle of making or of removing a folder can leave, and what a late program
+    /// does.
     #[test]
     fn wherever_an_engine_was_killed_the_next_one_gets_an_empty_folder() {
         if !is_root() {

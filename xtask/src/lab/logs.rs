@@ -1,4 +1,4 @@
-//! What a container logged, brought to the host after a case.
+//! Logs of a container, brought to the host after a case.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -17,10 +17,10 @@ use crate::manifest::Init;
 pub const LIST: &str =
     r#"IFS=; for pattern do for file in $pattern; do [ ! -f "$file" ] || printf '%s\0' "$file"; done; done"#;
 
-/// How long one file may take.
+/// Deadline for one file.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How much of one file is kept, from its end, in bytes.
+/// Maximum bytes kept of one file, from its end.
 pub const LOG_BYTES_MAX: u64 = 8 << 20;
 
 /// Files of the patterns of a template that are kept.
@@ -38,16 +38,16 @@ const CONSOLE_BEFORE: &str = "console.log.1";
 /// The last screen of it, as a terminal of 80 columns and 25 lines shows it.
 const SCREEN: &str = "screen.txt";
 
-/// What of the journal is a warning or worse, and what is an error or worse: its own lines do not say so.
+/// Logs of the journal's warnings and worse, and of its errors and worse: its own lines do not show a priority.
 const JOURNAL_PARTS: [(&str, &str); 2] =
     [("journal-warnings.log", "--priority=warning"), ("journal-errors.log", "--priority=err")];
 
-/// One log of a container.
+/// Log of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectedLog {
     /// File name in the record.
     pub name: String,
-    /// What it holds, or why it could not be had.
+    /// Content, or the reason why it could not be read.
     pub content: Result<Vec<u8>, String>,
 }
 

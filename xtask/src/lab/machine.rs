@@ -1,4 +1,4 @@
-//! One container of a lab, before it is made.
+//! Description of a container, before it is made.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use crate::host::lxc;
 use crate::host::syntax::{DeviceName, MacAddress};
 use crate::manifest::{Network, Template};
 
-/// What a container is made from, and its place in the lab.
+/// Parts that a container is made from, and its place in the lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Name in the lab: peers resolve it.
     pub name: String,
     /// LXC's name on the host.
     pub host_name: String,
-    /// How it runs.
+    /// Template, which has its limits and programs.
     pub template: Template,
-    /// Its root filesystem, lowest layer first.
+    /// Layers of its root filesystem, lowest first.
     pub layers: Vec<PathBuf>,
     /// Id on the disk of root inside, of each layer; none where the host shows layers as they are.
     #[serde(default)]
@@ -30,18 +30,18 @@ pub struct Machine {
     pub network: Network,
     /// Last octet of its address; it fixes the card's name and address too.
     pub octet: u8,
-    /// Where its ids lie on the host.
+    /// Range of its ids on the host.
     pub ids: IdRange,
 }
 
 impl Machine {
-    /// Its address in the lab's network.
+    /// Returns its address in the lab's network.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.network.host(self.octet)
     }
 
-    /// Its card's hardware address: fixed, so that peers know it again after a restart.
+    /// Returns its card's hardware address: fixed, so that peers know it again after a restart.
     #[must_use]
     pub fn mac(&self) -> MacAddress {
         MacAddress([0x02, 0xe2, 0xe0, 0, 0, self.octet])

@@ -1,5 +1,5 @@
-//! One set of containers and their network, made fresh for one case, then destroyed.
-//! Knows LXC, images and the guard; nothing of scenarios, checks or reports.
+//! Lab: a set of containers and their network, made fresh for one case, then destroyed. Knows LXC, images and the
+//! guard; nothing of scenarios, checks or reports.
 
 mod card;
 mod config;

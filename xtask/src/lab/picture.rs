@@ -27,27 +27,27 @@ pub enum PictureError {
     /// The URL leads to no page of the lab.
     #[error("{url:?} is no page of this lab: {problem}")]
     Url {
-        /// As it was given.
+        /// Address as it was given.
         url: String,
-        /// What is wrong with it.
+        /// Problem of the address.
         problem: String,
     },
     /// The page could not be loaded.
     #[error("{url} cannot be loaded: {problem}")]
     Page {
-        /// As it was given.
+        /// Address as it was given.
         url: String,
         /// The answer's status, or why there was none.
         problem: String,
     },
     /// The deadline passed.
-    #[error("there was no picture of {url} within {}: {reached}", humantime::format_duration(*.deadline))]
+    #[error("the picture of {url} timed out after {}: {reached}", humantime::format_duration(*.deadline))]
     Deadline {
-        /// As it was given.
+        /// Address as it was given.
         url: String,
-        /// How long.
+        /// Deadline.
         deadline: Duration,
-        /// How far it had come.
+        /// Progress at that time.
         reached: &'static str,
     },
     /// The run was interrupted, or the scenario ended.
@@ -64,14 +64,14 @@ pub struct Page<'a> {
     url: &'a str,
     container: &'a Container,
     port: u16,
-    /// With the query, without the fragment.
+    /// Path with the query, without the fragment.
     path: String,
     asked: Instant,
     deadline: Duration,
 }
 
 impl Page<'_> {
-    /// How much of its time is left; the end of it may lie past what a clock can say.
+    /// Returns the remaining time; its end may lie past what a clock can represent.
     fn left(&self) -> Duration {
         self.deadline.saturating_sub(self.asked.elapsed())
     }

@@ -17,23 +17,23 @@ use crate::host::process;
 use crate::host::undo::Undo;
 use crate::manifest::Init;
 
-/// How long LXC may take to notice the end of a container.
+/// Deadline for LXC to notice the end of a container.
 const END_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How long programs run in a container may take to end when it has ended.
+/// Deadline for programs run in a container to end when it has ended.
 const LEAVE_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How long a started container may take until it runs a program.
+/// Deadline for a started container to run a program.
 const START_DEADLINE: Deadline = Deadline::from_secs(30);
 
 /// Time in which a reboot shows that has made something else fail, and between two looks.
 const REBOOT_SIGN_DEADLINE: Deadline = Deadline::from_secs(2);
 const REBOOT_POLL: Duration = Duration::from_millis(5);
 
-/// How long one try to run a program in it may take: an lxc-attach that asks while it reboots is never answered.
+/// Deadline for one attempt to run a program in it: an lxc-attach that asks while it reboots is never answered.
 const TRY_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Between two tries to run a program in a container that starts.
+/// Interval between two attempts to run a program in a container that starts.
 const START_POLL: Duration = Duration::from_millis(5);
 
 impl Lab {
@@ -98,8 +98,8 @@ impl Lab {
         self.wait_for_one(container, &|| watch.elapsed(), deadline, stop).map(|()| watch.elapsed())
     }
 
-    /// Whether a container has rebooted by itself since it had done so this often, or is about to. One that shuts down answers
-    /// nothing any more, some time before it starts again: it is waited for.
+    /// Tells whether a container has rebooted by itself since it had done so this often, or is about to. One that shuts
+    /// down answers nothing any more, some time before it starts again: it is waited for.
     #[must_use]
     pub fn has_rebooted_since(&self, container: &Container, reboots: u64) -> bool {
         let begun = Instant::now();
@@ -124,7 +124,7 @@ impl Lab {
         has_lost_process_1(container) || self.shuts_down(container)
     }
 
-    /// Whether systemd says that it ends all services.
+    /// Tells whether systemd says that it ends all services.
     fn shuts_down(&self, container: &Container) -> bool {
         let argv = ["systemctl", "is-system-running"].map(str::to_owned).to_vec();
         let streams_dir = self.streams_dir().to_owned();

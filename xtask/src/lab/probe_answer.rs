@@ -8,7 +8,7 @@ use crate::host::patience::Deadline;
 /// Shortest bound of a look near the deadline: a shorter one could not answer, and would say nothing but that.
 const LOOK_SHORTEST: Deadline = Deadline::from_millis(500);
 
-/// One answer to the question whether a condition holds, other than yes.
+/// Answer, other than yes, to the question whether a condition holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeAnswer {
     /// The condition was looked at, and does not hold.
@@ -21,11 +21,11 @@ pub enum ProbeAnswer {
     NotRunning(String),
     /// The look itself failed.
     NotLooked(String),
-    /// It does not hold, and whoever was asked will do nothing about that by itself.
+    /// The condition does not hold, and will not by itself.
     DeadEnd {
         /// Answer.
         text: String,
-        /// What the reason is found in.
+        /// Evidence for the reason.
         evidence: String,
     },
     /// A program of the host that every look needs is not there.
@@ -66,7 +66,7 @@ impl LookBound {
     }
 }
 
-/// What a wait has seen, without the looks that its deadline has clipped.
+/// Last answer that a wait has seen, without the looks that its deadline has clipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastAnswer {
     /// The last answer of a look that ended.
@@ -78,13 +78,13 @@ pub struct LastAnswer {
 }
 
 impl LastAnswer {
-    /// Whether a look after the last answer had its whole time and gave none.
+    /// Tells whether a look after the last answer had its whole time and gave none.
     pub(super) fn overran(&self) -> bool {
         self.overran.is_some()
     }
 
-    /// Whether the condition was looked at and gave no answer: for its whole time, or, where no look has ever ended, with its
-    /// program running in the machine when the deadline came.
+    /// Tells whether the condition was looked at and gave no answer: for its whole time, or, where no look has ever
+    /// ended, with its program running in the machine when the deadline came.
     pub(super) fn hangs(&self) -> bool {
         let was_running = matches!(self.clipped, Some(ProbeAnswer::Hung(_)));
         self.overran.is_some() || (self.answered.is_none() && was_running)

@@ -16,28 +16,28 @@ use crate::host::patience::Deadline;
 use crate::host::shell::{CommandError, Problem};
 use crate::manifest::{Init, Probe, Template};
 
-/// How long one look may take.
+/// Deadline for one look.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Between two looks: short at first, because most things are ready soon.
+/// Interval between the first two looks: short, because most things are ready soon.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
 const PAUSE_LAST: Duration = Duration::from_millis(50);
 
-/// How long the first look over the network may take; each further one twice as long. A connection that was begun
-/// before the container's card was up would otherwise wait a second until its first packet is sent again.
+/// Deadline for the first look over the network; each further one has twice as long. A connection that was begun before
+/// the container's card was up would otherwise wait a second until its first packet is sent again.
 const NETWORK_LOOK_FIRST: Deadline = Deadline::from_millis(50);
 
-/// Why a condition will not be waited for any longer.
+/// Reason why a wait for a condition has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The deadline passed.
-    #[error("{container}: {condition}: {last}; it did not come true within {}", humantime::format_duration(*.deadline))]
+    #[error("{container}: {condition}: {last}; timed out after {}", humantime::format_duration(*.deadline))]
     Deadline {
         /// Name in the lab.
         container: String,
-        /// What was waited for.
+        /// Condition of the wait.
         condition: Condition,
-        /// How long.
+        /// Deadline of the wait.
         deadline: Duration,
         /// Last answers, without a look that the deadline has cut short.
         last: Box<LastAnswer>,
@@ -47,7 +47,7 @@ pub enum WaitError {
     Never {
         /// Name in the lab.
         container: String,
-        /// What was waited for.
+        /// Condition of the wait.
         condition: Condition,
         /// Reason, with help where there is some.
         reason: String,
@@ -59,7 +59,7 @@ pub enum WaitError {
     Ended {
         /// Evidence.
         end: Box<MachineEnd>,
-        /// What was waited for.
+        /// Condition of the wait.
         condition: Condition,
     },
     /// The engine or the host failed while it was waited for.
@@ -67,7 +67,7 @@ pub enum WaitError {
     NotLooked {
         /// Name in the lab.
         container: String,
-        /// What was waited for.
+        /// Condition of the wait.
         condition: Condition,
         /// Reason.
         reason: String,
@@ -128,7 +128,7 @@ pub struct Circumstances<'a> {
     pub network: &'a NetworkNamespace,
     /// Folder for the streams of programs that look.
     pub streams_dir: &'a Path,
-    /// Whether the wait is to be broken off.
+    /// Tells whether the wait is to be broken off.
     pub interrupted: &'a dyn Fn() -> bool,
     /// Number of changes that were begun from outside until now; absent while one is under way, so that nothing is hopeless.
     pub settled: &'a dyn Fn() -> Option<u64>,
@@ -323,7 +323,7 @@ impl Container {
     }
 }
 
-/// Whether a program of the host that every look needs is not there.
+/// Tells whether a program of the host that every look needs is not there.
 fn is_missing_tool(error: &anyhow::Error) -> bool {
     let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
     matches!(problem, Some(Problem::Missing(_)))

@@ -1,14 +1,14 @@
-//! What a console showed at last, as text.
+//! Last screen of a console, as text.
 
 use std::num::NonZero;
 
-/// Of the terminal that a console is shown on.
+/// Lines of the terminal that a console is shown on.
 const LINES: NonZero<u16> = NonZero::new(25).expect("it is not zero");
 
-/// Of the same.
+/// Columns of that terminal.
 const COLUMNS: NonZero<u16> = NonZero::new(80).expect("it is not zero");
 
-/// So many bytes, from the end, are enough to fill a screen many times over.
+/// Number of bytes, from the end, that fill a screen many times over.
 const BYTES_MAX: usize = 256 << 10;
 
 /// The last screen of what a console has printed, without blanks at the ends of lines; nothing where it is empty.

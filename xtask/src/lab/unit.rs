@@ -29,7 +29,7 @@ impl<'a> UnitState<'a> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
     }
 
-    /// Whether `systemctl is-active` would say so.
+    /// Tells whether `systemctl is-active` would say so.
     fn is_active(self) -> bool {
         matches!(self.value("ActiveState"), "active" | "reloading" | "refreshing")
     }
@@ -75,11 +75,11 @@ impl<'a> UnitState<'a> {
 /// State that a unit does not leave by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeadEnd {
-    /// There is none of this name.
+    /// No unit has this name.
     NotFound,
-    /// It cannot be started.
+    /// The unit cannot be started.
     Unusable(String),
-    /// It has failed for good.
+    /// The unit has failed for good.
     Failed(String),
 }
 
@@ -166,7 +166,7 @@ fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a st
 mod tests {
     use super::*;
 
-    /// What `systemctl show` of systemd 252 prints, with these properties changed.
+    /// Returns what `systemctl show` of systemd 252 prints, with these properties changed.
     fn shown(changes: &[(&str, &str)]) -> String {
         let mut values = vec![
             ("Id", "x.service"),

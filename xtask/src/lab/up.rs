@@ -34,7 +34,7 @@ use crate::manifest::VolumeKind;
 /// Room on the volumes' tmpfs beside the images themselves, in bytes.
 const VOLUME_SLACK_BYTES: u64 = 4 << 20;
 
-/// Something that happened while a lab came up.
+/// Event while a lab came up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Moment {
     /// LXC was told to start this container.
@@ -42,11 +42,11 @@ pub enum Moment {
         /// Name in the lab.
         container: String,
     },
-    /// All probes of this container have passed.
+    /// Ready: the probes of this container have passed.
     Ready {
         /// Name in the lab.
         container: String,
-        /// From the lab's begin.
+        /// Time from the lab's begin.
         after: Duration,
     },
     /// Filters are missing on this container's system calls.
@@ -111,7 +111,7 @@ impl Lab {
         &self.guard
     }
 
-    /// Its containers, in the order of the machines.
+    /// Returns its containers, in the order of the machines.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         &self.containers
@@ -123,7 +123,7 @@ impl Lab {
         self.containers.iter().find(|container| container.machine().name == name)
     }
 
-    /// Where the streams of programs are kept while these run; it goes with the lab.
+    /// Returns the folder of the streams of running programs, which goes with the lab.
     #[must_use]
     pub fn streams_dir(&self) -> &Path {
         &self.streams_dir
@@ -141,7 +141,7 @@ impl Lab {
         &self.clock
     }
 
-    /// Since its making began.
+    /// Returns the time since its making began.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.begun.elapsed()

@@ -291,7 +291,7 @@ fn a_probe_that_never_passes_says_what_it_saw_last() {
         let output = e2e(project.path(), &["--patience", "2"]).output().unwrap();
         assert_eq!(output.status, 1, "{}", said(&output));
         let text = said(&output);
-        assert!(text.contains(seen) && text.contains("did not come true within 600ms"), "{probe}: {text}");
+        assert!(text.contains(seen) && text.contains("timed out after 600ms"), "{probe}: {text}");
         assert!(!text.contains("no answer within"), "{probe}: {text}");
         assert_eq!(record(project.path())["patience"], serde_json::json!({ "factor": 2.0 }));
     }
