@@ -22,16 +22,17 @@ struct State {
     begun: u64,
     /// Faults that are healed, whose containers have still to become ready again.
     recovering: BTreeMap<u64, HealedFault>,
-    /// Each behind a lock of its own: faults on two machines begin and end side by side.
+    /// Active injections, each behind a lock of its own: faults on two machines begin and end side by side.
     injected: BTreeMap<u64, Arc<Mutex<Injection>>>,
 }
 
 /// Time in which a container has to become ready again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryTime {
-    /// That of its probes. Beside other faults nobody can say what keeps it from being ready: that is told, and is no error.
+    /// Deadline of its probes. A passed deadline beside other faults is reported, and is no error: nobody can say which
+    /// fault keeps the machine from being ready.
     Probes,
-    /// This, for all probes together. Beside other faults it begins anew.
+    /// This deadline, for all probes together. It begins anew beside other faults.
     Alone(Duration),
 }
 
@@ -47,18 +48,18 @@ impl RecoveryTime {
 /// A fault that was just seen to be gone.
 #[derive(Debug, Clone)]
 pub struct HealedFault {
-    /// Its number.
+    /// Number of the fault.
     pub number: u64,
-    /// What it was done to.
+    /// Container with the fault.
     pub container: Container,
-    /// What it was.
+    /// Parameters of the fault.
     pub fault: Fault,
-    /// What was seen.
+    /// Observation of its end.
     pub observed: Observed,
 }
 
 impl ActiveFaults {
-    /// None yet.
+    /// Returns an empty set.
     #[must_use]
     pub fn new(lab: Arc<Lab>) -> Self {
         Self { lab, state: Mutex::default() }
@@ -210,7 +211,7 @@ impl ActiveFaults {
         lock(&self.state).injected.keys().rev().copied().collect()
     }
 
-    /// Whether a fault is on, or is being healed.
+    /// Tells whether a fault is on, or is being healed.
     #[must_use]
     pub fn any_is_on(&self) -> bool {
         !self.on().1.is_empty()
@@ -237,7 +238,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a fault changes what another one has changed, so that neither is what it was observed to be.
+/// Tells whether a fault changes what another one has changed, so that neither is what it was observed to be.
 fn undoes(fault: &Fault, other: &Fault) -> bool {
     match (fault, other) {
         (Fault::FileBitflip { path, offset, .. }, Fault::FileBitflip { path: of, offset: at, .. }) => {

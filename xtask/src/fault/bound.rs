@@ -12,7 +12,7 @@ use crate::host::undo::Undo;
 pub struct Bound {
     setting: Setting,
     value: String,
-    /// As the kernel wrote it once it was set.
+    /// Value that the kernel shows once it was set.
     seen: String,
     undo: Undo,
 }

@@ -14,20 +14,20 @@ use crate::manifest::{Init, Template, VolumeKind};
 /// A row of the catalogue.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// With parameters that show something on a small machine.
+    /// Parameters that show an effect on a small machine.
     pub example: Fault,
-    /// What it needs of its container.
+    /// Needs of its container.
     pub needs: Needs,
-    /// How many machines the lab needs for it to be seen.
+    /// Number of machines that a lab needs to show it.
     pub machines: usize,
-    /// What a shell starts in the container beforehand, for what is done to running programs.
+    /// Shell command that is started in the container beforehand, for faults of running programs.
     pub subject: Option<&'static str>,
 }
 
-/// What a fault needs of the container that it is done to.
+/// Needs of a fault in its container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// That it runs.
+    /// Nothing but a running container.
     Nothing,
     /// A volume.
     Volume,
@@ -38,7 +38,7 @@ pub enum Needs {
 }
 
 impl Needs {
-    /// Whether a container of this template has it.
+    /// Tells whether a container of this template has it.
     #[must_use]
     pub fn are_met_by(self, template: &Template) -> bool {
         match self {
@@ -78,7 +78,7 @@ impl Entry {
         Self { subject: Some(subject), ..self }
     }
 
-    /// Whether this host can do it.
+    /// Fails where this host does not support it.
     ///
     /// # Errors
     /// What is missing, and the cure.
@@ -94,7 +94,7 @@ impl Entry {
         effect_of(&self.example)?.supported()
     }
 
-    /// One line that says why this host cannot do it; `None` when it can.
+    /// Returns a line with the reason why this host does not support it; `None` when it can.
     #[must_use]
     pub fn not_applicable(&self) -> Option<String> {
         let error = format!("{:#}", self.supported().err()?);
@@ -102,7 +102,7 @@ impl Entry {
     }
 }
 
-/// All faults, family by family.
+/// Returns all faults, family by family.
 #[must_use]
 pub fn catalogue() -> Vec<Entry> {
     let command = || "sleep 1234".to_owned();

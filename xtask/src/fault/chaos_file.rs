@@ -12,8 +12,8 @@ pub const CHAOS_FILE: &str = "chaos.json";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChaosFile {
-    /// As planned: the same for the same seed.
+    /// Planned faults: the same for the same seed.
     pub schedule: Schedule,
-    /// As played, in the same order; empty until the case has ended.
+    /// Played faults, in the same order; empty until the case has ended.
     pub played: Vec<Played>,
 }

@@ -26,16 +26,16 @@ use crate::host::syntax::{self, Text, UnitWord, compose};
 /// Seconds in which a clock's rate is watched, look by look: the longer, the less it matters what a busy machine holds up.
 const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
 
-/// How much a clock may be off by itself.
+/// Tolerated offset of an undamaged clock.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// How long a unit may take to be restarted.
+/// Deadline for the restart of a unit.
 const RESTART_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// How long systemd may take to have the unit running after the container's start.
+/// Deadline for the unit to run after the container's start.
 const START_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Between two looks whether it runs.
+/// Interval between two looks whether it runs.
 const START_POLL: Duration = Duration::from_millis(50);
 
 /// Deadlines of a reading, at the begin and again later, and the time until processes that listen are asked for one.
@@ -193,24 +193,24 @@ enum Kind {
     Rate { percent: u32 },
 }
 
-/// How a clock goes, compared with the right one.
+/// Observation of a clock beside the right one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Seen {
     /// Ahead, in seconds.
     ahead: f64,
-    /// How far that may be wrong.
+    /// Possible error of that.
     unsure: f64,
-    /// Its rate in percent of the right one, at least and at most; nothing where it was not watched long enough.
+    /// Rate in percent of the right one, at least and at most; nothing where it was not watched long enough.
     percent: Option<(f64, f64)>,
 }
 
 impl Seen {
-    /// Whether it may be as far ahead as this.
+    /// Tells whether it may be as far ahead as this.
     fn may_be_ahead(&self, seconds: f64) -> bool {
         (self.ahead - seconds).abs() <= self.unsure + SLACK.as_secs_f64()
     }
 
-    /// Whether its rate is nearer to the one than to the other, whatever held the look up.
+    /// Tells whether its rate is nearer to the one than to the other, whatever held the look up.
     fn is_nearer(&self, to: f64, than: f64) -> bool {
         let is_near = |percent: f64| (percent - to).abs() < (to - than).abs() / 2.0;
         self.percent.is_some_and(|(least, most)| is_near(least) && is_near(most))
@@ -247,7 +247,7 @@ impl Clock {
         }
     }
 
-    /// What a program needs to have the unit's clock.
+    /// Returns the variables that give a program the unit's clock.
     fn environment(&self) -> [String; 4] {
         [
             format!("LD_PRELOAD={}", self.library),
@@ -265,7 +265,7 @@ impl Clock {
         Ok(compose!(Unit, "[Service]\n{lines}", lines = lines))
     }
 
-    /// What the library is told, before the unit starts and then; a rate counts from a process's start.
+    /// Returns the library's settings before the unit's start and afterwards; a rate counts from a process's start.
     fn settings(&self) -> (String, Option<String>) {
         match self.kind {
             Kind::Jump { offset_ms } => ("+0 x1".into(), Some(format!("{:+.3}", offset_ms as f64 / 1e3))),
@@ -333,7 +333,7 @@ impl Clock {
         usage(format!("not applicable to {}: {why}", self.unit))
     }
 
-    /// How the clock goes that a program with this environment sees.
+    /// Observes the clock that a program with this environment sees.
     fn look(&self, site: &Site<'_>, environment: &[String], watch_seconds: u32) -> anyhow::Result<Seen> {
         let watch = match self.kind {
             Kind::Jump { .. } => 0,
@@ -348,7 +348,7 @@ impl Clock {
         seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
     }
 
-    /// Whether a clock goes as it should while the damage lasts, and cannot be a right one.
+    /// Tells whether a clock goes as it should while the damage lasts, and cannot be a right one.
     fn is_wrong(&self, seen: &Seen) -> bool {
         match self.kind {
             Kind::Jump { offset_ms } => seen.may_be_ahead(offset_ms as f64 / 1e3) && !seen.may_be_ahead(0.0),
@@ -356,7 +356,7 @@ impl Clock {
         }
     }
 
-    /// Whether it goes as every clock should, and cannot be a wrong one.
+    /// Tells whether it goes as every clock should, and cannot be a wrong one.
     fn is_right(&self, seen: &Seen) -> bool {
         let is_right = match self.kind {
             Kind::Jump { offset_ms } => !seen.may_be_ahead(offset_ms as f64 / 1e3),
@@ -383,7 +383,7 @@ impl Clock {
         last.map(Err).context("a clock is looked at")
     }
 
-    /// Whether a process of the container has the library in its memory.
+    /// Tells whether a process of the container has the library in its memory.
     fn has_library(&self, site: &Site<'_>, pid: u32) -> anyhow::Result<bool> {
         let maps = site.ask(&["cat", &format!("/proc/{pid}/maps")])?;
         Ok(String::from_utf8_lossy(&maps).contains("/libfaketimeMT.so"))
@@ -536,7 +536,7 @@ impl Effect for Clock {
     }
 }
 
-/// What six times say: the right one, that of a clock, and the right one again; and the same a while later.
+/// Evaluates six times: the right one, that of a clock, and the right one again; and the same a while later.
 fn seen(times: &str) -> Option<Seen> {
     let times: Vec<f64> = times.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, e, f] = times[..] else { return None };

@@ -18,16 +18,16 @@ use crate::host::process::Running;
 /// A shell that starts `$1` busy programs.
 const BUSY: &str = r#"n=0; while [ "$n" -lt "$1" ]; do (while :; do :; done) & n=$((n + 1)); done"#;
 
-/// How long one look at what busy programs get takes at least.
+/// Minimum time of one measurement of the processor time of busy programs.
 const WINDOW: Duration = Duration::from_millis(300);
 
 /// A look past which a bound has had its effect several times.
 const PERIODS: u64 = 8;
 
-/// How long something may take to be seen on a machine with much to do.
+/// Deadline for an observation on a busy machine.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Between two looks at what a program has used.
+/// Interval between two readings of a program's processor time.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Programs that are started at most to have a processor used.
@@ -36,7 +36,7 @@ const BUSY_MAX: u32 = 64;
 /// A bound that is not well below what the container gets already could not be seen.
 const SHARE_OF_NOW_MAX: f64 = 0.8;
 
-/// What is told apart differs by this factor at least.
+/// Minimum factor between two shares that are told apart.
 const MARGIN: f64 = 1.25;
 
 /// Less processor time.
@@ -46,7 +46,7 @@ pub struct Quota {
     bound: Option<Bound>,
 }
 
-/// What busy programs got.
+/// Processor time of busy programs.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     took: Duration,
@@ -116,19 +116,19 @@ impl Quota {
         }
     }
 
-    /// Whether busy programs get clearly more than the fault leaves them.
+    /// Tells whether busy programs get clearly more than the fault leaves them.
     fn is_free(&self, window: &Window) -> bool {
         window.percent() > f64::from(self.percent) * MARGIN
     }
 
-    /// Whether programs got so little that nobody can say whether they were bound.
+    /// Tells whether programs got so little that nobody can say whether they were bound.
     fn is_starved(&self, before: &CpuShare, window: &Window) -> bool {
         let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
         (window.used.as_secs_f64() * 1e6) < quota_us * window.periods as f64 * 0.9
     }
 
-    /// Whether no bound but this one explains a window: it was used up again and again, and programs got no more than it
-    /// allows, while so many periods of the bound before would have given them more.
+    /// Tells whether only this bound explains a window: it was used up again and again, and programs got no more than
+    /// it allows, while so many periods of the bound before would have given them more.
     fn is_bound(&self, before: &CpuShare, window: &Window) -> bool {
         let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
         let used_us = window.used.as_secs_f64() * 1e6;
@@ -230,12 +230,12 @@ impl Effect for Quota {
 pub struct Pin {
     text: String,
     cpus: Vec<usize>,
-    /// One that it may use without the fault only.
+    /// Processor that it may use without the fault only.
     lost: usize,
     bound: Option<Bound>,
 }
 
-/// How often a program is looked at, and how much time it has to use meanwhile, until it counts as running somewhere.
+/// Minimum number of looks at a program, and of processor time used meanwhile, for it to count as running somewhere.
 const LOOKS_MIN: usize = 20;
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
@@ -501,7 +501,7 @@ impl Effect for Burn {
     }
 }
 
-/// Whether the kernel has what a fault changes.
+/// Fails where the kernel lacks the setting that a fault changes.
 pub(super) fn controller(fault: &str, setting: Setting) -> anyhow::Result<()> {
     let Some(name) = setting.missing_controller() else { return Ok(()) };
     let problem = format!("{fault}: the kernel has no cgroup controller {name}");

@@ -15,26 +15,26 @@ use crate::host::syntax::{Shell, ShellWord, Text, compose};
 use crate::host::{mount, mountns};
 use crate::manifest::Init;
 
-/// How the names of the fault's own files begin; they lie beside the program for as long as they are needed.
+/// Prefix of the fault's own files; they lie beside the program for as long as they are needed.
 const OWN_PREFIX: &str = ".e2e-crashloop-";
 
-/// What the program ends with.
+/// Exit status of the program.
 const STATUS: i32 = 1;
 
-/// So many bytes of the program are looked at to tell it from what stands in its place.
+/// Number of bytes that tell the program from its replacement.
 const HEAD: &str = "64";
 
-/// How long processes may take to end.
+/// Deadline for the end of processes.
 const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How long a supervisor may take to start a program again.
+/// Deadline for a supervisor to start a program again.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// A program that has not ended after this runs, or after so many times what it took to crash.
 const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
-/// Between two looks at processes.
+/// Interval between two looks at processes.
 const POLL: Duration = Duration::from_millis(2);
 
 /// A file that ends at once stands in the place of a program.
@@ -49,15 +49,15 @@ pub struct Crashloop {
 
 /// The program, as it is without the fault.
 struct Found {
-    /// Where it lies when all links are followed.
+    /// Path of the program with all links followed.
     path: PathBuf,
     /// Device and inode.
     file: (u64, u64),
-    /// Its first bytes, as a program in the container reads them.
+    /// First bytes of the program, as a program in the container reads them.
     head: Vec<u8>,
     /// The systemd units that ran it.
     units: Vec<String>,
-    /// How often systemd had started them again.
+    /// Number of restarts by systemd before.
     restarts: u64,
 }
 
@@ -74,7 +74,7 @@ impl Crashloop {
         usage(format!("process.crashloop: {} {what}", self.program))
     }
 
-    /// Where the program lies and which file it is, of those that the machine does not need to run anything at all.
+    /// Finds the program's path and file. Refuses programs without which the machine runs nothing.
     fn locate(&self, site: &Site<'_>) -> anyhow::Result<(PathBuf, (u64, u64))> {
         let init = site.container.init_pid()?;
         let program = PathBuf::from(&self.program);
@@ -114,7 +114,7 @@ impl Crashloop {
         own_file(path, "starts")
     }
 
-    /// How often what stands in the program's place was started, as far as it could say so.
+    /// Returns the number of starts of the replacement, as far as it could count them.
     fn starts(&self, site: &Site<'_>) -> anyhow::Result<u64> {
         let counter = Self::counter(&self.found()?.path);
         mountns::inside(
@@ -123,7 +123,7 @@ impl Crashloop {
         )
     }
 
-    /// How often systemd has started units again.
+    /// Returns the number of restarts of units by systemd.
     fn restarts(site: &Site<'_>, units: &[String]) -> anyhow::Result<u64> {
         if units.is_empty() {
             return Ok(0);
@@ -272,7 +272,7 @@ fn own_file(program: &Path, what: &str) -> PathBuf {
     program.with_file_name(format!("{OWN_PREFIX}{what}-{name}"))
 }
 
-/// What stands in the program's place: it counts its starts where whoever starts it may write.
+/// Returns the script in the program's place: it counts its starts where whoever starts it may write.
 fn script(program: &Path) -> anyhow::Result<Text<Shell>> {
     let counter = ShellWord::path(&own_file(program, "starts"))?;
     Ok(compose!(

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 
 use crate::manifest::ParameterRule;
 
-/// Which end of its ranges a fault comes from.
+/// Part of the ranges that parameters are drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intensity {
     /// The mild half.
     Low,
-    /// All of it.
+    /// The whole range.
     Any,
     /// The hard half.
     High,
@@ -31,7 +31,8 @@ const fn range(parameter: &'static str, mild: i64, hard: i64) -> Range {
     Range { parameter, mild, hard }
 }
 
-/// What is drawn where a scenario says nothing. A parameter that is not here, and has no default, is the scenario's to say.
+/// Returns the ranges that are drawn from where a scenario states none. A parameter that is not here, and has no
+/// default, is the scenario's to say.
 fn ranges(name: &str) -> Vec<Range> {
     match name {
         "node.stop" => vec![range("grace_ms", 2000, 500)],

@@ -1,5 +1,5 @@
-//! What the container hears of name servers. Its questions are kept from them on the lab's bridge, or led elsewhere by its
-//! own network; a name server of the engine, beside the bridge, is asked to see what comes of that.
+//! Faults of name resolution. The container's questions are dropped on the lab's bridge, or redirected in its own
+//! network; a name server of the engine, beside the bridge, is asked to see what comes of that.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -15,24 +15,24 @@ use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
 
-/// Where name servers listen.
+/// Port of name servers.
 const PORT: u16 = 53;
 
-/// Nothing listens here on the bridge's own machine, and its kernel says so.
+/// Port at which nothing listens on the bridge's own machine, as its kernel answers.
 const CLOSED_PORT: u16 = 1;
 
-/// What is asked for, and the true answer: an address of a network that is for documentation.
+/// Name that is asked for, and its true answer: an address of a network that is for documentation.
 const NAME: &str = "fault.test";
 const TRUE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 
-/// How long an answer may take on a link that may be delayed on purpose, and how long none has to come at least.
+/// Deadline for an answer on a link that may be delayed on purpose, and minimum silence for none.
 const PATIENCE: Deadline = Deadline::from_secs(12);
 const SILENCE: Deadline = Deadline::from_millis(100);
 
-/// How long a healed answer may take before it is asked for again.
+/// Time after which a question on a healed link is repeated.
 const PATIENCE_SHORT: Deadline = Deadline::from_millis(500);
 
-/// How long another look at another container may hold the name servers' port.
+/// Deadline for the name servers' port, which a look at another container may hold.
 const BIND_DEADLINE: Deadline = Deadline::from_secs(15);
 
 /// Refusals of a kernel come once a second to whoever asks often, where this does not say otherwise.
@@ -46,7 +46,7 @@ pub struct Dns {
     usual: Duration,
 }
 
-/// What becomes of questions.
+/// Treatment of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Drop,
@@ -84,7 +84,7 @@ impl Dns {
         }
     }
 
-    /// What is heard when it bites.
+    /// Returns the answer that shows the effect.
     fn expected(&self) -> Heard {
         match self.kind {
             Kind::Drop => Heard::Nothing,

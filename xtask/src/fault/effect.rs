@@ -1,4 +1,4 @@
-//! What every fault is able to do, and what it works on.
+//! The interface of every fault, and the target that it works on.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 
-/// How long one look into a container may take.
+/// Deadline for one look into a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Least time of a look whose common deadline has passed: zero would mean no deadline in some places.
@@ -19,12 +19,12 @@ const LOOK_LEAST: Duration = Duration::from_millis(10);
 /// Words for an effect whose means are gone, where nothing else was seen.
 const GONE: &str = "what did it is gone";
 
-/// One kind of damage, from before it is done until it is gone.
+/// Effect of one kind of fault, from before its injection until it is gone.
 ///
 /// Parameters that name something that does not exist are [`Error::Usage`]; what this host lacks is
 /// [`Error::Host`]; all else is a failure of the machine.
 pub trait Effect: Send {
-    /// Whether this host can do it.
+    /// Fails where this host does not support it.
     ///
     /// # Errors
     /// What is missing, and the cure.
@@ -78,12 +78,13 @@ pub trait Effect: Send {
         Ok(())
     }
 
-    /// Whether healing it starts the container again.
+    /// Tells whether healing it starts the container again.
     fn starts_container(&self) -> bool {
         false
     }
 
-    /// Whether its machine has stood still or was down, so that it has to become ready again when the effect is gone.
+    /// Tells whether its machine has stood still or was down, so that it has to become ready again when the effect is
+    /// gone.
     fn stops_container(&self) -> bool {
         self.starts_container()
     }
@@ -117,7 +118,7 @@ pub enum Lasted {
     },
     /// The effect cannot be observed at the moment, which says nothing of it.
     NotSeen {
-        /// Why.
+        /// Reason.
         reason: String,
     },
     /// The fault is a moment, such as a kill: nothing of it lasts.
@@ -194,7 +195,7 @@ impl std::fmt::Display for Lasted {
     }
 }
 
-/// Where a fault is done.
+/// Target of a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Site<'a> {
     pub lab: &'a Lab,

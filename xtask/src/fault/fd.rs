@@ -10,13 +10,13 @@ use crate::host::foreign_call::{Opened, open_more, problem};
 use crate::host::patience::Deadline;
 use crate::host::process::{FileBound, Running};
 
-/// How long a process that cannot be asked any more may take to be gone.
+/// Deadline for the end of a process that no longer answers.
 const END_DEADLINE: Deadline = Deadline::from_secs(2);
 
 /// Files that a process may open at most to count as bounded already: as many as the fault leaves at most.
 const FREE_MAX: u32 = 256;
 
-/// How long a process that was seen a moment ago may be looked at until another one is: they come and go.
+/// Number of attempts to look at a process: processes come and go.
 const TRIES: usize = 5;
 
 /// A bound on the files of processes, until it is put back.
@@ -141,7 +141,7 @@ impl Effect for Cap {
         })
     }
 
-    /// Those too that were started by one of them and have its bound from there.
+    /// Restores their bounds, and those of processes that inherited one.
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         for process in site.container.processes_of("") {
             let Ok(now) = process.file_bound() else { continue };
@@ -177,7 +177,7 @@ impl Effect for Cap {
         }
     }
 
-    /// Those that run again by then; what is started later is left alone.
+    /// Bounds processes that run again by then; processes started later are left alone.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.capped.retain(|capped| !capped.process.is_gone());
         if self.capped.is_empty() { self.cap(site) } else { Ok(()) }
@@ -190,7 +190,7 @@ fn bound_for(used: &[u64], free: u32) -> u64 {
     unused.nth(free as usize).unwrap_or(u64::MAX)
 }
 
-/// How many numbers below a bound are unused.
+/// Returns the count of unused numbers below a bound.
 fn left_below(used: &[u64], bound: u64) -> u64 {
     bound.saturating_sub(used.iter().filter(|number| **number < bound).count() as u64)
 }

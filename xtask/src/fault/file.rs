@@ -24,7 +24,7 @@ enum Kind {
     Truncate { size: u64 },
 }
 
-/// What was there, and what is there since.
+/// Original and damaged content.
 struct Done {
     offset: u64,
     before: Vec<u8>,
@@ -47,8 +47,8 @@ impl Damage {
         rooted::open_to_change(&site.container.root()?, &self.path)
     }
 
-    /// What the file holds from the damaged place on, as a program in the container reads it: one byte more than what
-    /// the damage left there.
+    /// Returns the file's content from the damaged place on, as a program in the container reads it: one byte more than
+    /// what the damage left there.
     fn seen_inside(&self, site: &Site<'_>, done: &Done) -> anyhow::Result<Vec<u8>> {
         let first = format!("+{}", done.offset + 1);
         let count = (done.before.len() + 1).to_string();
@@ -131,7 +131,7 @@ impl Effect for Damage {
         })
     }
 
-    /// Only what is still as it was damaged is put back: a repaired or replaced file is nobody's to change.
+    /// Restores content that is still as it was damaged: a repaired or replaced file is left alone.
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let Some(done) = &self.done else { return Ok(()) };
         let Ok(file) = self.open(site) else { return Ok(()) };

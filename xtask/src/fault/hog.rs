@@ -13,24 +13,24 @@ use crate::lab::ExecRequest;
 
 const VARIABLE: &str = "E2E_HOG";
 
-/// How long a shell may take to start them, on a machine with next to no processor time.
+/// Deadline for a shell to start them, on a machine with next to no processor time.
 const START_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How long it may take until there is room for them.
+/// Deadline for room for them.
 pub const ROOM_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Between two tries.
+/// Interval between two attempts.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long they may take to die.
+/// Deadline for their end.
 const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// All that one fault runs in one container.
+/// Processes that one fault runs in one container.
 #[derive(Debug, Clone, Copy)]
 pub struct Hogs(&'static str);
 
 impl Hogs {
-    /// Those of this name.
+    /// Returns the processes of this name.
     pub const fn named(name: &'static str) -> Self {
         Self(name)
     }
@@ -69,7 +69,7 @@ impl Hogs {
         }
     }
 
-    /// Those that run now.
+    /// Returns the processes that run now.
     pub fn running(self, site: &Site<'_>) -> Vec<Running> {
         site.container.processes_marked(&self.mark())
     }

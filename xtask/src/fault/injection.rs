@@ -1,4 +1,4 @@
-//! One fault from its injection to its end, whatever kind it is.
+//! Life of one fault of any kind, from its injection to its end.
 
 use std::time::{Duration, Instant};
 
@@ -39,13 +39,13 @@ impl std::fmt::Debug for Injection {
 /// What was observed, and how long it took until then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    /// What was seen before the damage was done, for people; nothing for its end.
+    /// Observation before the injection, for people; none for a healing.
     pub before: Option<String>,
-    /// What was seen then.
+    /// Evidence.
     pub evidence: String,
     /// Result of the repeated proof; nothing for the begin, and for what lasts a moment only.
     pub lasted: Option<Lasted>,
-    /// From the request to the observation.
+    /// Time from the request to the observation.
     pub duration: Duration,
     /// Part of it that the repeated proof took.
     pub proof: Duration,
@@ -172,7 +172,7 @@ impl Injection {
         }
     }
 
-    /// Its container was started again: does again what that has undone.
+    /// Repeats what the restart of its container has undone.
     ///
     /// # Errors
     /// When it could not be done.
@@ -188,19 +188,19 @@ impl Injection {
         Ok(())
     }
 
-    /// Whether it was taken back.
+    /// Tells whether it was taken back.
     #[must_use]
     pub fn is_healed(&self) -> bool {
         self.healed.is_some()
     }
 
-    /// Whether its healing starts its container again.
+    /// Tells whether its healing starts its container again.
     #[must_use]
     pub fn starts_container(&self) -> bool {
         self.effect.starts_container()
     }
 
-    /// Whether its container has to become ready again once it is healed.
+    /// Tells whether its container has to become ready again once it is healed.
     #[must_use]
     pub fn stops_container(&self) -> bool {
         self.effect.stops_container()
@@ -212,7 +212,7 @@ impl Injection {
         &self.container
     }
 
-    /// What it is.
+    /// Returns the fault.
     #[must_use]
     pub fn fault(&self) -> &Fault {
         &self.fault

@@ -16,13 +16,13 @@ use crate::host::process::{Running, name_of};
 use crate::host::strace::{Call, Change, calls, command, strace_problem};
 use crate::host::undo::Undo;
 
-/// How long the processes may take to make the call.
+/// Deadline for the processes to make the call.
 const CALL_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How long strace may take to have the processes, or to let go of them.
+/// Deadline for strace to attach to the processes, or to detach.
 const TRACER_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Between two looks at what it has written.
+/// Interval between two looks at its output.
 const POLL: Duration = Duration::from_millis(2);
 
 /// A system call that is no longer what it was.
@@ -74,7 +74,7 @@ impl Calls {
         }
     }
 
-    /// Whether a call that came back was changed as it should be.
+    /// Tells whether a call that came back was changed as it should be.
     fn is_changed(&self, call: &Call) -> bool {
         match &self.kind {
             Kind::Failing { error } => call.is_injected && call.result.contains(error),

@@ -27,30 +27,30 @@ const TAKE_ALL: &str = r#"cat /dev/zero | tail -c "$1" &"#;
 /// Status of a program that was killed.
 const KILLED: i32 = 128 + 9;
 
-/// What a program needs beside what it is told to take, and what others need meanwhile.
+/// Memory that a program needs beside the requested amount, and that others need meanwhile.
 const SLACK_BYTES: u64 = 2 << 20;
 
 /// A bound is tried out with no more than this above it.
 const EXCESS_BYTES_MAX: u64 = 16 << 20;
 
-/// What a container without want of memory has for a program.
+/// Memory for a program in a container without want of memory.
 const SMALL_BYTES: u64 = 1 << 20;
 
-/// How long a program may take to take its memory, on a machine with much to do.
+/// Deadline for a program to take its memory on a busy machine.
 const DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Between two looks at memory.
+/// Interval between two looks at memory.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Less memory.
 pub struct Limit {
     bytes: u64,
-    /// What the container may use without the fault.
+    /// Memory bound without the fault.
     before: u64,
     bounds: Vec<Bound>,
 }
 
-/// What came of a program that took memory.
+/// Result of a program that took memory.
 struct Taken {
     bytes: u64,
     status: i32,
@@ -102,7 +102,7 @@ impl Limit {
         Self { bytes, before: 0, bounds: Vec::new() }
     }
 
-    /// So many bytes are there without the fault and not with it, where others hold so many.
+    /// Returns an amount that is available without the fault and not with it, where others hold `held` bytes.
     fn probe_bytes(&self, held: u64) -> u64 {
         let excess = (self.before.saturating_sub(self.bytes) / 2).min(EXCESS_BYTES_MAX);
         self.bytes.saturating_sub(held) + excess
@@ -304,7 +304,7 @@ impl Effect for Pressure {
 /// A process inside takes memory until the kernel kills one. An end of the machine meanwhile belongs to the fault: it is down until
 /// the fault is healed.
 pub struct OutOfMemory {
-    /// What the container may use, and how many were killed before.
+    /// Memory bound, and number of kills before.
     before: (u64, u64),
     swap: Option<Bound>,
     was_down: bool,
@@ -318,7 +318,7 @@ impl OutOfMemory {
         Self { before: (0, 0), swap: None, was_down: false }
     }
 
-    /// Whether the machine has ended for want of memory.
+    /// Tells whether the machine has ended for want of memory.
     fn is_down(site: &Site<'_>) -> bool {
         site.container.notice_end();
         site.container.outage().is_some_and(|outage| outage.cause == Self::NAME)
@@ -415,7 +415,7 @@ impl Effect for OutOfMemory {
     }
 }
 
-/// What the container may use, and holds.
+/// Returns the container's memory bound and use.
 fn may_hold(site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
     let group = site.container.group()?;
     let (now, held): (u64, u64) = (group.gauge(Gauge::MemoryBytes)?, group.held_bytes()?);
@@ -423,7 +423,7 @@ fn may_hold(site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
     Ok((bound.min(Memory::now().available_bytes + now), held))
 }
 
-/// That no process takes memory any more, and another one gets some.
+/// Verifies that no process takes memory any more, and that another one gets some.
 fn given_back(site: &Site<'_>, hogs: Hogs) -> anyhow::Result<String> {
     if let Some(outage) = site.container.outage() {
         return Ok(format!("{outage}; nothing takes its memory when it goes on"));

@@ -20,22 +20,22 @@ use crate::host::held_clock::{HeldClock, Stopwatch};
 use crate::host::patience::Deadline;
 use crate::lab::Outage;
 
-/// How long a fault beside others is done again before it counts as one that does not bite.
+/// Deadline for repeated injections of a fault beside others, after which it counts as one without effect.
 const INJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How long a fault may wait for its machine to be back before it counts as not healed.
+/// Deadline for a fault's machine to be back, after which the fault counts as not healed.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// How long a fault is held back before it counts as one that could not be done.
+/// Deadline for a fault that is held back, after which it counts as one that could not be done.
 const HOLD_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// How long somebody who wants to look waits for what is just being done.
+/// Deadline for injections and healings in progress when somebody wants to look.
 const STILL_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// How often a thread looks whether the clock is still held.
+/// Interval between two looks whether the clock is still held.
 const HELD_POLL: Duration = Duration::from_millis(20);
 
-/// Who does the faults, and tells of them.
+/// Injects and heals faults, and reports them.
 pub trait Stage: Send + Sync {
     /// Does a fault; the answer is what it is called from now on, and what was seen of it. `now_ms` tells the time since the begin of
     /// the chaos.
@@ -64,53 +64,53 @@ pub trait Stage: Send + Sync {
     fn refused(&self, planned: &Planned, reason: &str);
 }
 
-/// What became of one fault of a schedule.
+/// Result of one fault of a schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Played {
-    /// Its number in the schedule.
+    /// Number in the schedule.
     pub number: u32,
-    /// What became of it.
+    /// Result.
     #[serde(flatten)]
     pub fate: Fate,
 }
 
-/// What became of a fault.
+/// Result of a fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
 pub enum Fate {
-    /// It was seen to bite, and to be gone. Times are since the begin of the chaos.
+    /// Its effect and its recovery were verified. Times are since the begin of the chaos.
     Bit {
-        /// When it was begun.
+        /// Begin of its injection.
         begun_ms: u64,
-        /// When it was seen to bite.
+        /// Time at which its effect was verified.
         bitten_ms: u64,
-        /// When it was seen to be gone.
+        /// Time at which its recovery was verified.
         healed_ms: u64,
-        /// When its machine was ready again, or had had its time for that; left out where that failed or the end of the chaos came
-        /// first, and by older engines.
+        /// Time at which its machine was ready again, or at which its deadline for that passed; left out where that
+        /// failed or the end of the chaos came first, and by older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recovered_ms: Option<u64>,
-        /// From its planned begin until it was seen to bite.
+        /// Time from its planned begin until its effect was verified.
         #[serde(default)]
         late_ms: u64,
-        /// What was seen when it bit.
+        /// Evidence of its effect.
         evidence: String,
-        /// What was seen when it was gone.
+        /// Evidence of its recovery.
         healed: String,
     },
-    /// It could not be done as things stood: its machine was down, had no such process, the host had too much to do, or the
+    /// The fault could not be injected: its machine was down, had no such process, the host had too much to do, or the
     /// bound did not allow it in time.
     Refused {
-        /// When it was tried, or was to be tried.
+        /// Time of the attempt, or its planned time.
         begun_ms: u64,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// It did not bite, or is not gone: the infrastructure's failure.
+    /// The fault had no effect, or is not gone: an infrastructure error.
     Failed {
-        /// When it was begun.
+        /// Begin of its injection.
         begun_ms: u64,
-        /// Why.
+        /// Reason.
         reason: String,
     },
     /// The scenario was done before its time came.
@@ -135,9 +135,9 @@ struct Shared {
 
 struct State {
     stopped: bool,
-    /// How many faults are just being done or taken back.
+    /// Number of injections and healings in progress.
     busy: usize,
-    /// One for each fault of the schedule.
+    /// Flags of faults that have begun, one for each fault of the schedule.
     begun: Vec<bool>,
     /// The same.
     over: Vec<bool>,
@@ -170,7 +170,7 @@ impl Nemesis {
         Ok(nemesis)
     }
 
-    /// After its clock was held: waits until what was just being done is done.
+    /// Waits, after the clock was held, until injections and healings in progress are done.
     pub fn wait_until_still(&self) {
         let shared = &self.shared;
         let busy = |state: &mut State| state.busy > 0;
@@ -289,7 +289,7 @@ impl Shared {
         }
     }
 
-    /// Whether no other fault is there on its machine.
+    /// Tells whether no other fault is there on its machine.
     fn is_alone(&self, place: usize) -> bool {
         let (state, faults) = (self.state(), &self.schedule.faults);
         let is_there = |other: usize| state.begun[other] && !state.over[other];
@@ -374,7 +374,7 @@ impl Shared {
         let _ = self.changed.wait_timeout_while(self.state(), MOMENT, same);
     }
 
-    /// How often a fault has begun or come to its end.
+    /// Returns the number of begins and ends of faults.
     fn changes(&self) -> usize {
         let state = self.state();
         state.begun.iter().chain(&state.over).filter(|happened| **happened).count()
@@ -403,8 +403,8 @@ fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }
 
-/// Whether it could not be done because of the state that the container or the host is in, or of a parameter that names
-/// nothing.
+/// Tells whether it could not be done because of the state that the container or the host is in, or of a parameter that
+/// names nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
     let reboots = error.chain().any(<dyn std::error::Error>::is::<Reboots>);
@@ -432,7 +432,7 @@ mod tests {
     /// Time that the machine of this name takes to be ready again.
     const SLOW: Duration = Duration::from_millis(150);
 
-    /// What this number heals waits for the end of the other fault on `full`.
+    /// Number of the fault whose healing waits for the end of the other fault on `full`.
     const WAITS_FOR_ROOM: u64 = 2;
 
     impl Paper {

@@ -8,17 +8,17 @@ use super::effect::{Effect, Keeper, Lasted, Site};
 use crate::host::patience::Deadline;
 use crate::lab::Outage;
 
-/// How long a program may be without a sign of life before its machine counts as frozen.
+/// Time without a sign of life after which a program's machine counts as frozen.
 const STILL_FOR: Deadline = Deadline::from_millis(150);
 
-/// How long the last processes of a machine may take to be gone, and between two looks.
+/// Deadline for the last processes of a machine to be gone, and the interval between two looks.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 const END_POLL: Duration = Duration::from_millis(1);
 
-/// Between two looks at a machine that is up for a while.
+/// Interval between two looks at a machine that is up for a while.
 const UP_POLL: Duration = Duration::from_millis(5);
 
-/// How long a thawed machine may take to run a program.
+/// Deadline for a thawed machine to run a program.
 const THAW_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// A machine without processes, until it is started again.
@@ -156,7 +156,7 @@ fn is_still_down(site: &Site<'_>) -> Lasted {
     }
 }
 
-/// Whether an outage was refused because another fault holds the machine down or frozen: only that one ends it.
+/// Tells whether an outage was refused because another fault holds the machine down or frozen: only that one ends it.
 fn is_refused(done: &anyhow::Result<()>) -> bool {
     done.as_ref().is_err_and(anyhow::Error::is::<Outage>)
 }
@@ -182,7 +182,7 @@ pub(super) fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
     Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
-/// So many times longer than a program took before: the slower the machine, the longer it is waited for a sign of life.
+/// Minimum silence as a multiple of a program's time before: on a slower machine a sign of life takes longer.
 const STILL_TIMES: u32 = 3;
 
 /// A machine whose processes stand still, with their memory and connections.

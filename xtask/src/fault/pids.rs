@@ -16,22 +16,22 @@ use crate::host::patience::Deadline;
 const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
 n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
-/// So many more are tried to start than the fault leaves.
+/// Number of processes that are tried beyond the bound.
 const EXCESS: u32 = 3;
 
-/// What brings a program into the container is two processes, and others may come meanwhile.
+/// Room for the two processes that bring a program into the container, and for others that come meanwhile.
 const ROOM: u64 = 8;
 
-/// How long starting them may take; some shells try for a quarter of a minute before they give up.
+/// Deadline for starting them; some shells try for a quarter of a minute before they give up.
 const DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// How long those that are killed may take to be counted no more; other processes may have come meanwhile.
+/// Deadline for killed processes to leave the count; other processes may have come meanwhile.
 const REAP_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// Between two looks at the count.
+/// Interval between two looks at the count.
 const POLL: Duration = Duration::from_millis(2);
 
-/// How long the number of processes may go down after it was counted: programs that come and go were among them.
+/// Deadline for the number of processes to settle after a count that had short-lived programs.
 const COUNT_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// No more processes.
@@ -40,11 +40,11 @@ pub struct Cap {
     bound: Option<Bound>,
 }
 
-/// What came of starting processes.
+/// Result of starting processes.
 struct Started {
     count: u32,
     wanted: u32,
-    /// What was said where one could not be started.
+    /// Message where one could not be started.
     refusal: Option<String>,
 }
 
@@ -141,7 +141,7 @@ impl Effect for Cap {
         }
     }
 
-    /// As many processes can be started as have ended meanwhile: the bound is what it was.
+    /// Verifies that only as many processes can be started as have ended meanwhile: the bound is what it was.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         let started = self.start(site)?;
         let is_bound = started.refusal.is_some() && started.count <= self.free;
@@ -171,7 +171,7 @@ impl Effect for Cap {
         }
     }
 
-    /// As many as before the restart, however far it has come.
+    /// Sets the bound of before the restart, however far the restart has come.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
     }

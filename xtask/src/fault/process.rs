@@ -10,7 +10,7 @@ use super::node::run_a_program;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
 
-/// How long a killed process may take to be gone.
+/// Deadline for a killed process to be gone.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Processes killed, for whoever supervises them to start again. Where process 1 is among them its machine is down until the
@@ -80,19 +80,19 @@ impl Effect for Kill {
     }
 }
 
-/// How often all processes of a command are looked for until none is new.
+/// Maximum searches for all processes of a command until none is new.
 const ROUNDS_MAX: usize = 50;
 
-/// How long a process is watched that must not use any processor time.
+/// Time for which a process is watched that must not use any processor time.
 const STILL_FOR: Deadline = Deadline::from_millis(100);
 
-/// How long processes may take to stand still, or to go on.
+/// Deadline for processes to stand still, or to go on.
 const STATE_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How long a supervisor in a container that was started again may take to start them.
+/// Deadline for a supervisor in a restarted container to start them.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Between two looks at processes.
+/// Interval between two looks at processes.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Processes that stand still, until they are let go on.
@@ -122,7 +122,7 @@ impl Pause {
         bail!("there are ever new processes with {:?} in their command", self.command)
     }
 
-    /// Those that have not ended meanwhile.
+    /// Returns the processes that have not ended meanwhile.
     fn alive(&self) -> impl Iterator<Item = &Running> {
         self.paused.iter().filter(|process| !process.is_gone())
     }
@@ -221,7 +221,7 @@ impl Effect for Pause {
         })
     }
 
-    /// Those that run again by then; what is started later is left alone.
+    /// Acts on processes that run again by then; processes started later are left alone.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         while site.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {

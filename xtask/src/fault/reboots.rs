@@ -12,12 +12,12 @@ const TRIES_MAX: u32 = 3;
 pub struct Reboots {
     /// Name in the lab.
     pub container: String,
-    /// Its reboots in this lab.
+    /// Number of its reboots in this lab.
     pub reboots: u64,
 }
 
 impl Reboots {
-    /// Those of a container until now.
+    /// Returns the reboots of a container until now.
     pub(super) fn of(container: &Container) -> Self {
         Self { container: container.machine().name.clone(), reboots: container.reboots() }
     }

@@ -1,4 +1,4 @@
-//! When which fault is done to which machine: made from a seed before a run, kept as data. Pure.
+//! Schedules: times and targets of faults, drawn from a seed before a run and kept as data. Pure.
 //!
 //! Each fault has a random stream of its own, from the seed and its number: taking one away leaves the others as they
 //! are. The same seed plays the same schedule; what the machines do in the meantime is theirs.
@@ -18,18 +18,19 @@ use crate::program;
 /// The version of a schedule as data.
 pub const SCHEDULE_VERSION: u32 = 1;
 
-/// Between the end of a fault and the next one that it must not meet, and before and after a machine that is down.
+/// Minimum time between the end of a fault and the next one that it must not meet, and before and after a machine that
+/// is down.
 const MARGIN_MS: u64 = 400;
 
-/// So often a fault that finds no room is drawn again.
+/// Number of draws of a fault that finds no room.
 const DRAWS: u32 = 12;
 
-/// How much is broken, and what.
+/// Number and kind of the injected faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
-    /// One fault at a time, short and mild.
+    /// Single faults at a time, short and mild.
     Light,
-    /// What the scenario endures, some at a time.
+    /// Faults that the scenario tolerates, some at a time.
     Default,
     /// Many, long and hard, no more at once than the scenario endures.
     Heavy,
@@ -43,36 +44,36 @@ pub enum Profile {
 pub struct Schedule {
     /// [`SCHEDULE_VERSION`].
     pub format_version: u32,
-    /// What it was made for: `category/scenario:case`.
+    /// Case that it was made for: `category/scenario:case`.
     pub case: String,
-    /// What it was made from; nothing where a person or the shrinking made it.
+    /// Seed that it was drawn from; none where a person or `shrink` made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// The profile that it was made by.
     pub profile: String,
-    /// From the begin of the chaos to the latest end of a fault.
+    /// Time from the begin of the chaos to the latest end of a fault.
     #[serde(deserialize_with = "duration_ms")]
     pub length_ms: u64,
-    /// In the order of their begins.
+    /// Faults in the order of their begins.
     pub faults: Vec<Planned>,
 }
 
-/// One fault of a schedule.
+/// Fault of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// Its number: that of its random stream.
+    /// Number of the fault and of its random stream.
     #[serde(deserialize_with = "within::<WholeIn<1, 1_000_000>, _>")]
     pub number: u32,
-    /// When it begins.
+    /// Begin.
     #[serde(deserialize_with = "moment_ms")]
     pub at_ms: u64,
-    /// How long it lasts.
+    /// Duration.
     #[serde(deserialize_with = "duration_ms")]
     pub duration_ms: u64,
     /// The container that it is done to.
     pub container: String,
-    /// What is done.
+    /// Fault and its parameters.
     pub fault: Fault,
 }
 
@@ -150,7 +151,7 @@ impl Profile {
         }
     }
 
-    /// How long a fault lasts, in milliseconds.
+    /// Returns the bounds of a fault's duration, in milliseconds.
     fn duration_ms(&self, chaos: &Chaos) -> std::ops::RangeInclusive<u64> {
         let longest = millis(chaos.longest);
         let (from, to) = match self {
@@ -220,14 +221,14 @@ impl Schedule {
 }
 
 impl Planned {
-    /// When it ends.
+    /// Returns its end.
     #[must_use]
     pub fn end_ms(&self) -> u64 {
         self.at_ms + self.duration_ms
     }
 
-    /// Whether the two cannot be there at the same time: they act on the same thing, or one could not be seen beside the
-    /// other.
+    /// Tells whether the two cannot be there at the same time: they act on the same thing, or one could not be seen
+    /// beside the other.
     #[must_use]
     pub fn clashes_with(&self, other: &Self) -> bool {
         let same_container = self.container == other.container;
@@ -243,7 +244,7 @@ impl Planned {
         }
     }
 
-    /// Whether it begins well before a machine goes down, lasts until well after that, and outlives that.
+    /// Tells whether it begins well before a machine goes down, lasts until well after that, and outlives that.
     fn frames(&self, other: &Self) -> bool {
         let outlives = matches!(self.fault.family(), "net" | "cpu" | "memory");
         outlives && self.at_ms + MARGIN_MS <= other.at_ms && other.end_ms() + MARGIN_MS <= self.end_ms()
@@ -254,13 +255,13 @@ impl Planned {
     }
 }
 
-/// Whether a fault of this family acts on programs that run, and is seen on them: one that ends them, or starts them anew,
-/// would take the other one's away.
+/// Tells whether a fault of this family acts on programs that run, and is seen on them: one that ends them, or starts
+/// them anew, would take the other one's away.
 fn is_of_programs(family: &str) -> bool {
     matches!(family, "process" | "service" | "io" | "fd" | "clock")
 }
 
-/// Whether packets that are lost, changed or late by it could be taken for another fault's.
+/// Tells whether packets that are lost, changed or late by it could be taken for another fault's.
 fn is_unsteady(fault: &Fault) -> bool {
     !matches!(
         fault.name(),

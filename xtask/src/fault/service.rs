@@ -9,10 +9,10 @@ use super::effect::{Effect, Keeper, Lasted, Site};
 use super::unit::Unit;
 use crate::host::patience::Deadline;
 
-/// How long a unit that was started may be on its way: its process may have been killed meanwhile.
+/// Deadline for a unit that is being started: its process may have been killed meanwhile.
 const START_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Between two looks at one on its way.
+/// Interval between two looks at a unit on its way.
 const START_POLL: Duration = Duration::from_millis(50);
 
 /// A unit that is stopped until it is started again.
@@ -78,7 +78,7 @@ impl Effect for Stop {
     }
 }
 
-/// Its process, as the end of a sentence; a unit such as postgresql.service has none of its own.
+/// Returns its process as the end of a sentence; a unit such as postgresql.service has none of its own.
 fn named(process: Option<u32>) -> String {
     process.map_or_else(String::new, |pid| format!(", process {pid}"))
 }

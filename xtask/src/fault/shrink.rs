@@ -9,7 +9,7 @@ use super::schedule::Schedule;
 /// A fault is not made shorter than this.
 const SHORTEST_MS: u64 = 50;
 
-/// How long the stretch goes on after the last fault at least.
+/// Minimum time of the stretch after the last fault.
 const TAIL_MS: u64 = 500;
 
 /// The state between two proposals.
@@ -17,14 +17,14 @@ const TAIL_MS: u64 = 500;
 pub struct Shrink {
     best: Schedule,
     phase: Phase,
-    /// What was proposed and did not fail.
+    /// Proposals that did not fail.
     passed: BTreeSet<String>,
     proposed: Option<Schedule>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// In so many pieces; the next one to keep alone, or, from `pieces` on, to leave out.
+    /// Number of pieces; the next one to keep alone, or, from `pieces` on, to leave out.
     Faults {
         pieces: usize,
         next: usize,
@@ -40,7 +40,7 @@ enum Phase {
 }
 
 impl Shrink {
-    /// Of a schedule that leads to the failure.
+    /// Returns the shrinking of a schedule that leads to the failure.
     #[must_use]
     pub fn of(schedule: Schedule) -> Self {
         let best = Schedule { seed: None, profile: "shrunk".into(), ..schedule };
@@ -53,7 +53,7 @@ impl Shrink {
         &self.best
     }
 
-    /// What to try next; `None` when nothing smaller is left to be tried.
+    /// Returns the next schedule to try; `None` when nothing smaller is left to be tried.
     pub fn propose(&mut self) -> Option<Schedule> {
         loop {
             let candidate = match self.phase {
@@ -73,7 +73,7 @@ impl Shrink {
         }
     }
 
-    /// What came of the last proposal.
+    /// Takes the result of the last proposal.
     pub fn tell(&mut self, fails: bool) {
         let Some(proposed) = self.proposed.take() else { return };
         if !fails {
@@ -90,7 +90,7 @@ impl Shrink {
         };
     }
 
-    /// What comes after a proposal that does not fail, or cannot be made.
+    /// Advances after a proposal that does not fail, or cannot be made.
     fn advance(&mut self) {
         let count = self.best.faults.len();
         self.phase = match self.phase {
@@ -149,7 +149,7 @@ impl Shrink {
     }
 }
 
-/// What tells two schedules of one case apart.
+/// Returns a key that tells two schedules of one case apart.
 fn key(schedule: &Schedule) -> String {
     let faults = schedule.faults.iter();
     let one = |planned: &super::schedule::Planned| {

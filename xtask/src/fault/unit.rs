@@ -1,4 +1,4 @@
-//! What systemd says of a unit.
+//! State of a unit as systemd reports it.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,21 @@ use anyhow::{Context as _, bail};
 use super::effect::Site;
 use crate::host::patience::Deadline;
 
-/// How long systemd may take to answer: a machine that has just been started again runs programs before it does.
+/// Deadline for an answer of systemd: a machine that has just been started again runs programs before it does.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Between two questions to one that does not answer yet.
+/// Interval between two questions while it does not answer yet.
 const ANSWER_POLL: Duration = Duration::from_millis(50);
 
-/// How `systemctl` says that nobody answers.
+/// Message of `systemctl` when nobody answers.
 const NO_ANSWER: &str = "Failed to connect to bus";
 
 /// A unit at a moment.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// Its `ActiveState`.
+    /// Value of `ActiveState`.
     pub state: String,
-    /// Its first process in the container.
+    /// First process in the container.
     pub process: Option<u32>,
 }
 

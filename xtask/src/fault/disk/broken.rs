@@ -24,9 +24,9 @@ pub struct Broken {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It has met an error: nothing is written any more.
+    /// The file system has met an error, and refuses writes.
     Error,
-    /// Its device is gone: neither is anything read.
+    /// The device is gone, and reads fail too.
     Dead,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// What a program gets that writes.
+    /// Returns the errors that a writing program gets.
     fn refusals(self) -> &'static [&'static str] {
         match self {
             Self::Error => &["Read-only file system", "Input/output error", "Structure needs cleaning"],

@@ -18,10 +18,10 @@ use crate::manifest::VolumeKind;
 /// The folder of the files that take the place of others, on an ext4 volume.
 const BALLAST: &str = ".e2e-inodes";
 
-/// So many files are made at most to take the place of others.
+/// Maximum number of files made to use inodes up.
 const BALLAST_MAX: u64 = 1 << 20;
 
-/// How many more than allowed are tried.
+/// Number of tried files above the bound.
 const EXCESS: u64 = 4;
 
 /// A volume without room for more files.
@@ -31,7 +31,7 @@ pub struct Inodes {
     done: Option<(Volume, Vec<Undo>)>,
 }
 
-/// What came of making files in the container.
+/// Result of making files in the container.
 struct Made {
     count: u64,
     said: String,

@@ -1,4 +1,4 @@
-//! Nothing can be written to a volume: its mount in the container is read-only, for every process there.
+//! Writes to a volume refused: its mount in the container is read-only, for every process there.
 
 use std::path::Path;
 
@@ -100,7 +100,7 @@ impl Effect for Readonly {
         })
     }
 
-    /// In each namespace that there is now. Whoever is root in the container may have done it before.
+    /// Makes the mount writable in each namespace that exists now. Root in the container may have done it before.
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let Some(volume) = &self.volume else { return Ok(()) };
         if site.container.outage().is_some_and(|outage| !outage.frozen) {

@@ -1,4 +1,4 @@
-//! What is read from a volume and written to it past the page cache takes its time.
+//! Slow reads and writes of a volume past the page cache.
 
 use std::time::{Duration, Instant};
 
@@ -13,19 +13,19 @@ use crate::host::cgroup::throttle_problem;
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
 
-/// How long the rate is watched, each way.
+/// Time for which the rate is watched, each way.
 const WATCH: Duration = Duration::from_millis(400);
 
-/// What is written and read at once: no page cache takes part in it.
+/// Size of one write or read, without the page cache.
 const BLOCK_BYTES: u64 = 16 << 10;
 
-/// How often it is looked whether an undamaged disk is fast: a busy machine has slow moments.
+/// Number of measurements of an undamaged disk: a busy machine has slow moments.
 const ROUNDS: usize = 3;
 
-/// How long a healed disk may take to be fast again.
+/// Deadline for a healed disk to be fast again.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How much longer than the rate demands one look may take.
+/// Time that one measurement may take beyond that of the rate.
 const PATIENCE: Deadline = Deadline::from_secs(20);
 
 /// A bound for the device of a volume in the container's control group.
@@ -35,7 +35,7 @@ pub struct Slow {
     done: Option<(Volume, (u64, u64))>,
 }
 
-/// How long writing and reading took.
+/// Times of writing and reading.
 #[derive(Debug, Clone, Copy)]
 struct Passage {
     bytes: u64,
@@ -191,7 +191,7 @@ impl Effect for Slow {
         Ok(passage.to_string())
     }
 
-    /// One way is enough, and the time of what is written down beside the data only makes a slow disk slower.
+    /// Measures one way, which is enough: metadata written beside the data makes a slow disk only slower.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, device)) = &self.done else { bail!("it was not injected") };
         if volume.device().is_ok_and(|now| now.number != *device) {

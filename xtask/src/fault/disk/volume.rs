@@ -13,15 +13,15 @@ use crate::manifest::VolumeKind;
 /// A file that programs in the container make to see what comes of it.
 pub const PROBE: &str = ".e2e-probe";
 
-/// How much a volume in good order has to take.
+/// Number of bytes that an undamaged volume has to accept.
 pub const PROBE_BYTES: u64 = 64 << 10;
 
 /// A volume of the container's template.
 #[derive(Debug, Clone)]
 pub struct Volume {
-    /// Its mount point in the container.
+    /// Mount point in the container.
     pub inside: String,
-    /// Its mount point in the guard's mount namespace.
+    /// Mount point in the guard's mount namespace.
     pub dir: PathBuf,
     /// The image below it, in the guard's mount namespace; there is none for a tmpfs.
     pub image: PathBuf,
@@ -72,7 +72,7 @@ impl Volume {
         }
     }
 
-    /// Its top, as the engine reaches it, whether the container runs or not.
+    /// Returns the volume's root as the engine reaches it, whether the container runs or not.
     pub fn top(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.guard)).join(self.dir.strip_prefix("/").unwrap_or(&self.dir))
     }

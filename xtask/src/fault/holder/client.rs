@@ -1,4 +1,4 @@
-//! How other processes come to a holder of faults.
+//! Client of a holder of faults, for other processes.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,26 +14,26 @@ use crate::error::Error;
 use crate::guard::{Guard, Slot, Spawn};
 use crate::host::patience::{self, Deadline};
 
-/// How long a holder may take until it answers.
+/// Deadline for a new holder's first answer.
 const START_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How long a fault may take to bite, or to be gone: the slowest of the catalogue starts a container several times.
+/// Deadline for a fault to take effect, or to be gone: the slowest of the catalogue starts a container several times.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(600);
 
-/// Between two looks whether it answers.
+/// Interval between two looks whether it answers.
 const POLL: Duration = Duration::from_millis(5);
 
 /// The faults of the lab in a slot, as far as they were written down.
 #[derive(Debug, Clone)]
 pub struct LiveFaults {
-    /// Those that are on, in the order in which they were done.
+    /// Active faults, in the order of their injection.
     pub on: Vec<LiveFault>,
-    /// Whether the process that holds them is there: without it none can be healed.
+    /// True if the process that holds them exists: without it none can be healed.
     pub held: bool,
 }
 
 impl LiveFaults {
-    /// Those of a slot; none where no fault was ever done there.
+    /// Returns the faults of a slot; none where no fault was ever injected.
     #[must_use]
     pub fn of(slot: &Slot) -> Self {
         let read = || serde_json::from_slice(&std::fs::read(file(slot)).ok()?).ok();
@@ -66,7 +66,7 @@ impl HeldFaults {
         Ok(Self { slot })
     }
 
-    /// That of a lab to which a fault was done.
+    /// Returns the holder of a lab with a fault.
     ///
     /// # Errors
     /// [`Error::Usage`] when none was; [`Error::Host`] when the process that held them was killed.
@@ -120,7 +120,8 @@ impl HeldFaults {
     }
 }
 
-/// What an effect knew of what it had done is lost with its process; the ledger's steps are executed with the lab's end.
+/// Fails where the holder was killed: the state of its effects is lost, and the ledger's steps are executed with the
+/// lab's end.
 fn require_none_lost(slot: &Slot, faults: &LiveFaults) -> Result<(), Error> {
     if faults.on.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a holder of faults is asked, and what it leaves in the slot's folder.
+//! Requests to a holder of faults, and its files in the slot's folder.
 
 use std::path::PathBuf;
 
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::guard::Slot;
 
-/// Its name among the processes of the guard; no container's begins like this.
+/// Name among the processes of the guard; no container's begins like this.
 pub(super) const PROCESS: &str = "_faults";
 
 /// A fault that is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveFault {
-    /// Its number in its lab, from 1.
+    /// Number in its lab, from 1.
     pub fault: u64,
     /// The container that it was done to.
     pub container: String,
-    /// What it is.
+    /// Fault and its parameters.
     pub description: Fault,
-    /// When it was seen to bite: RFC 3339, UTC.
+    /// Time at which its effect was verified: RFC 3339, UTC.
     pub since: String,
-    /// What was seen before it was done.
+    /// Observation before its injection.
     pub before: Option<String>,
-    /// What was seen then.
+    /// Evidence of its effect.
     pub evidence: String,
     /// Last reboot of the container that nobody had asked for, and what became of the fault; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ impl std::fmt::Display for RebootSeen {
     }
 }
 
-/// One request: a connection has one.
+/// Request: a connection has one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ask {
@@ -94,17 +94,17 @@ impl Refusal {
     }
 }
 
-/// Where it listens: root's alone.
+/// Returns the path of its socket, which only root may use.
 pub(super) fn socket(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.socket")
 }
 
-/// What is on, for whoever wants to know; it stays when the holder is killed.
+/// Returns the path of the file with the active faults, which stays when the holder is killed.
 pub(super) fn file(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.json")
 }
 
-/// What it says when it cannot go on.
+/// Returns the path of its log of errors.
 pub(super) fn log(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.log")
 }

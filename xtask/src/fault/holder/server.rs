@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::guard::{Guard, Slot};
 use crate::lab::{Lab, LiveLab};
 
-/// Between two looks whether a container has rebooted: the hook that makes its card writes that into a file.
+/// Interval between two looks whether a container has rebooted: the hook that makes its card writes that into a file.
 const REBOOT_POLL: Duration = Duration::from_millis(100);
 
 /// Holds the faults of the lab in a slot until the guard takes it down. Called by the hidden verb only.
@@ -122,7 +122,7 @@ impl Holder {
         self.write(&on)
     }
 
-    /// By one rename: a reader finds the old faults or the new ones.
+    /// Writes the file by one rename: a reader finds the old faults or the new ones.
     fn write(&self, on: &[LiveFault]) -> anyhow::Result<()> {
         let path = file(&self.slot);
         let new = path.with_extension("json.new");

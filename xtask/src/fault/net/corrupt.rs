@@ -22,7 +22,7 @@ impl Corrupt {
         Self { percent, helper: Helper::that_changes("corrupt"), tally }
     }
 
-    /// How many packets with a wrong checksum the container's kernel has counted.
+    /// Returns the number of packets with a wrong checksum, as the container's kernel counts them.
     fn refused(site: &Site<'_>) -> anyhow::Result<u64> {
         bad_udp_checksums(site.container.init_pid()?).context("counting wrong checksums")
     }

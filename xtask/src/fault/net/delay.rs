@@ -1,4 +1,4 @@
-//! Each packet to the container takes longer.
+//! Delay of each packet to the container.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,19 @@ use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
-/// How many packets are timed at once: enough for a mean that jitter does not spoil.
+/// Number of packets that are timed at once: enough for a mean that jitter does not spoil.
 const KNOCKS: usize = 8;
 
-/// How often they are.
+/// Number of rounds.
 const ROUNDS: usize = 3;
 
-/// How long an answer may take beside the delay itself.
+/// Deadline for an answer, beside the delay itself.
 const PATIENCE: Deadline = Deadline::from_secs(2);
 
-/// How many packets are watched overtaking each other, so that there are some of each kind.
+/// Number of packets among which reordering is counted, enough for some of each kind.
 const REORDERED: usize = 400;
 
-/// How long a healed link may take to be fast again.
+/// Deadline for a healed link to be fast again.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// A longer way to the container.
@@ -41,12 +41,12 @@ pub struct Delay {
     undo: Vec<Undo>,
 }
 
-/// How packets are held back.
+/// Means of holding packets back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
-    /// By a process of the engine, which can be seeded, outlives the container's restart, and stands beside `net.rate`.
+    /// A process of the engine, which can be seeded, outlives the container's restart, and stands beside `net.rate`.
     Queue,
-    /// By the kernel, where packets cannot be handed to a process.
+    /// The kernel, where packets cannot be handed to a process.
     Netem,
 }
 
@@ -59,7 +59,7 @@ struct Trips {
 }
 
 impl Trips {
-    /// Of the times in order; `None` when more than half of them are missing.
+    /// Returns the times in order; `None` when more than half of them are missing.
     fn of(times: &[Duration]) -> Option<Self> {
         if times.len() * 2 <= KNOCKS {
             return None;
@@ -178,7 +178,7 @@ impl Delay {
         Ok(Ok(seen.join(", ")))
     }
 
-    /// One look at what becomes of packets; the error says what is not as it should be.
+    /// Observes packets once; the inner error names the deviation.
     fn look(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
         let before = self.queued(site)?;
         let seen = if self.reorder_percent > 0 { self.overtakers(site)? } else { self.compare(site)? };
@@ -191,7 +191,7 @@ impl Delay {
         })
     }
 
-    /// How many packets did not wait, and how many did.
+    /// Returns the number of packets that did not wait, and of those that did.
     fn kinds(&self, arrivals: &Arrivals) -> (usize, usize) {
         let shortest = self.delay().saturating_sub(self.jitter());
         let (overtook, waited): (Vec<_>, Vec<_>) = arrivals.times().partition(|took| *took < shortest / 2);
@@ -204,7 +204,7 @@ impl Delay {
         overtook * 2 >= expected && overtook <= expected * 2 && overtook > 0 && waited * 2 >= others && waited > 0
     }
 
-    /// Whether most trips take no longer than before by much of the delay, or less than any packet that is delayed: the
+    /// Tells whether most trips are again about as short as before, or shorter than that of any delayed packet: the
     /// machine may have more to do than it had before.
     fn is_as_before(&self, before: Trips, after: Trips) -> bool {
         let least = if self.reorder_percent > 0 { Duration::ZERO } else { self.delay().saturating_sub(self.jitter()) };

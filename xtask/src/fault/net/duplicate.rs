@@ -25,12 +25,12 @@ pub struct Duplicate {
     undo: Vec<Undo>,
 }
 
-/// How packets are copied.
+/// Means of copying packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
-    /// By a rule of nft, which stands beside what slows the link.
+    /// A rule of nft, which stands beside what slows the link.
     Filter,
-    /// By netem, where nft cannot.
+    /// Netem, where nft cannot copy.
     Netem,
 }
 

@@ -14,7 +14,8 @@ use crate::host::nft::Table;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 use crate::host::undo::Undo;
 
-/// What travels: without it, a peer still learns the hardware address, and hears a healed link at once.
+/// Match of packets that carry data. Others pass: a peer still learns the hardware address, and hears a healed link at
+/// once.
 pub const TRAVELS: &str = "ether type { ip, ip6 }";
 
 /// A fault's table on one container: different faults have different ones, and stand side by side.
@@ -28,12 +29,12 @@ pub struct Filter {
     undo: Vec<Undo>,
 }
 
-/// How a host keeps a filter.
+/// Means by which a host keeps a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// In a table of this family.
+    /// A table of this family.
     Nft(&'static str),
-    /// In a chain of iptables, by this program.
+    /// A chain of iptables, by this program.
     Iptables { program: &'static str, table: &'static str, hook: &'static str },
 }
 
@@ -53,7 +54,7 @@ pub struct IptablesRules {
     pub table: &'static str,
     /// The kernel's chain that leads to them.
     pub hook: &'static str,
-    /// Each without its chain.
+    /// Rules, each without its chain.
     pub rules: Vec<Text<Iptables>>,
 }
 
@@ -63,27 +64,27 @@ impl From<&Text<Nft>> for Rules {
     }
 }
 
-/// In which network namespace a table lies.
+/// Network namespace of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lies {
-    /// In the lab's, which a restart of the container does not touch.
+    /// The lab's, which a restart of the container does not touch.
     InLab,
-    /// In the container's own, which ends with its processes.
+    /// The container's own, which ends with its processes.
     Inside,
 }
 
 impl Filter {
-    /// On the lab's bridge, where a restart of the container does not undo it.
+    /// Returns a filter on the lab's bridge, where a restart of the container does not undo it.
     pub fn on_bridge(fault: &'static str) -> Self {
         Self::in_lab(&["bridge"], fault)
     }
 
-    /// Of other families of tables in the lab.
+    /// Returns a filter of other families of tables in the lab.
     pub fn in_lab(families: &'static [&'static str], fault: &'static str) -> Self {
         Self { fault, families, lies: Lies::InLab, way: OnceLock::new(), undo: Vec::new() }
     }
 
-    /// In the container itself, where a restart of it undoes it.
+    /// Returns a filter in the container itself, where a restart of it undoes it.
     pub fn inside(families: &'static [&'static str], fault: &'static str) -> Self {
         Self { fault, families, lies: Lies::Inside, way: OnceLock::new(), undo: Vec::new() }
     }
@@ -95,7 +96,8 @@ impl Filter {
         })
     }
 
-    /// Where that is for others. Nobody holds a container's network beside its processes: it would live on without them.
+    /// Returns that place for others. Nobody holds a container's network beside its processes: it would live on without
+    /// them.
     fn place(&self, site: &Site<'_>) -> anyhow::Result<NetworkPlace> {
         match self.lies {
             Lies::InLab => site.lab.network().place(),
@@ -113,7 +115,7 @@ impl Filter {
         Err(Error::Host { problem: format!("{}: {problem}", self.fault), cure }.into())
     }
 
-    /// One line that says why this host cannot keep such rules; `None` when it can.
+    /// Returns a line with the reason why this host cannot keep such rules; `None` when it can.
     pub fn problem(&self, rules: &Rules) -> Option<String> {
         let mut problems = Vec::new();
         for family in self.families {
@@ -152,7 +154,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Whether it is there.
+    /// Tells whether it exists.
     ///
     /// # Errors
     /// When nft cannot be asked.
@@ -253,7 +255,7 @@ impl Filter {
         }
     }
 
-    /// Its name, by the container's port.
+    /// Returns its name, from the container's port.
     pub fn name(&self, site: &Site<'_>) -> String {
         format!("{}_{}", self.fault.replace(['.', '-'], "_"), site.container.machine().port())
     }

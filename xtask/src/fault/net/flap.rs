@@ -19,15 +19,15 @@ use crate::host::volley::Arrivals;
 
 const FAMILY: &str = "bridge";
 
-/// So many packets are sent in the time of a cut, and how far apart at least and at most.
+/// Number of packets in the time of a cut, and the bounds of their distance.
 const PACKETS_IN_CUT: u32 = 50;
 const PACE_MIN: Duration = Duration::from_millis(1);
 const PACE_MAX: Duration = Duration::from_millis(20);
 
-/// How long a busy machine may take beside the phases themselves.
+/// Time that a busy machine may need beside the phases themselves.
 const SLACK: Deadline = Deadline::from_secs(5);
 
-/// How long a healed link is watched at least, past the time in which it would be cut again, and at most.
+/// Bounds of the time for which a healed link is watched, past the time in which it would be cut again.
 const WATCH_MIN: Duration = Duration::from_millis(200);
 const WATCH_MAX: Duration = Duration::from_secs(3);
 
@@ -61,7 +61,7 @@ impl Flapper {
     }
 }
 
-/// What the thread does.
+/// Work of the thread.
 struct Work {
     network: NetworkNamespace,
     table: String,
@@ -96,7 +96,7 @@ impl Flap {
         (self.down / PACKETS_IN_CUT).clamp(PACE_MIN, PACE_MAX)
     }
 
-    /// What was lost for so long was cut.
+    /// Tells whether a silence of this length is a cut.
     fn is_cut(&self, silence: Duration) -> bool {
         silence >= self.down / 2
     }
@@ -115,7 +115,7 @@ impl Flap {
     }
 }
 
-/// All that passes the port, whoever sends it.
+/// Returns rules for all that passes the port, whoever sends it.
 fn rules(port: &DeviceName) -> Text<Nft> {
     let from = compose!(Nft, "iifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
     let to = compose!(Nft, "oifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);

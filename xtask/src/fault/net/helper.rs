@@ -17,13 +17,13 @@ use crate::host::process::Running;
 use crate::host::undo::Undo;
 use crate::lab::BRIDGE;
 
-/// How long it may take to read its queue, or to end.
+/// Deadline for it to read its queue, or to end.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Between two looks whether it reads.
+/// Interval between two looks whether it reads.
 const POLL: Duration = Duration::from_millis(2);
 
-/// What keeps it from working, and what mends that.
+/// Help where it cannot work.
 pub const CURE: &str = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter \
                         xt_physdev xt_NFQUEUE`";
 
@@ -39,12 +39,12 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// One that holds packets back.
+    /// Returns a helper that holds packets back.
     pub fn that_holds(kind: &'static str) -> Self {
         Self::at(Stage::First, kind)
     }
 
-    /// One that changes them afterwards.
+    /// Returns a helper that changes packets afterwards.
     pub fn that_changes(kind: &'static str) -> Self {
         Self::at(Stage::Second, kind)
     }
@@ -53,7 +53,7 @@ impl Helper {
         Self { kind, stage, process: None, passed: 0, undo: Vec::new() }
     }
 
-    /// Whether packets can be handed to a process here.
+    /// Fails where packets cannot be handed to a process on this host.
     ///
     /// # Errors
     /// What is missing, and the cure.
@@ -63,7 +63,7 @@ impl Helper {
         Err(Error::Host { problem, cure: CURE.into() }.into())
     }
 
-    /// One queue a container and stage: whoever holds packets back does it alone.
+    /// Returns the queue's number, one for each container and stage: only one fault can hold packets back.
     fn queue(&self, site: &Site<'_>) -> u16 {
         self.stage.queue(site.container.machine().octet)
     }
@@ -73,7 +73,7 @@ impl Helper {
         u64::from(self.queue(site))
     }
 
-    /// Whether packets are handed to a process at its place, this one or another.
+    /// Tells whether packets are handed to a process at its place, this one or another.
     ///
     /// # Errors
     /// When iptables cannot be asked.
@@ -142,7 +142,7 @@ impl Helper {
         Ok(())
     }
 
-    /// What the kernel says of its queue; `None` while nobody reads it.
+    /// Returns the kernel's state of its queue; `None` while nobody reads it.
     ///
     /// # Errors
     /// When the kernel cannot be asked.

@@ -15,17 +15,17 @@ use crate::host::undo::Undo;
 
 const FAMILY: &str = "bridge";
 
-/// How long no answer has to come at least, before there counts as being none.
+/// Minimum silence that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(50);
 
-/// So many times longer than an answer took before: the slower the machine, the longer one listens.
+/// Minimum silence as a multiple of an answer's time before: the slower the machine, the longer one listens.
 const SILENCE_TIMES: u32 = 2;
 
-/// How long a healed link may take to carry packets: a peer that found nobody asks for the hardware address again once a
+/// Deadline for a healed link to carry packets: a peer that found nobody asks for the hardware address again once a
 /// second.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// How long the first knock at a healed link waits, and the longest: each waits twice as long as the one before.
+/// Waits of the first and the longest knock at a healed link: each waits twice as long as the one before.
 const KNOCK_FIRST: Deadline = Deadline::from_millis(100);
 const KNOCK_LONGEST: Deadline = Deadline::from_secs(2);
 
@@ -115,7 +115,7 @@ fn table_name(site: &Site<'_>) -> String {
     format!("isolate_{}", site.container.machine().port())
 }
 
-/// All that passes the port, from other ports and from the bridge's own machine.
+/// Returns rules for all that passes the port, from other ports and from the bridge's own machine.
 fn rules(port: &DeviceName) -> Text<Nft> {
     let from = compose!(Nft, "iifname {port} counter drop\n", port = *port);
     let to = compose!(Nft, "oifname {port} counter drop\n", port = *port);

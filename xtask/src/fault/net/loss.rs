@@ -14,12 +14,12 @@ pub struct Loss {
     tally: Tally,
 }
 
-/// Which packets are lost.
+/// Choice of lost packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
-    /// So many of a hundred, at random.
+    /// A percentage, at random.
     Random { percent: u8 },
-    /// One after so many.
+    /// Every n-th packet.
     Nth { every: u32 },
 }
 
@@ -36,7 +36,7 @@ impl Loss {
         Self { which, filter: Filter::on_bridge(fault), tally: Tally::new(Happens::Lost, share, Some(UNDELAYED)) }
     }
 
-    /// All that leaves through the port passes one chain, so that one counter counts it.
+    /// Routes all egress of the port through one chain, so that one counter counts it.
     fn rules(&self, port: &DeviceName) -> Text<Nft> {
         let lost = match self.which {
             Which::Random { percent } => compose!(Nft, "numgen random mod 100 <= {last}", last = percent - 1),

@@ -10,7 +10,7 @@ use crate::host::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::HEADER_BYTES;
 
-/// So many packets of each length are sent.
+/// Number of packets of each length.
 const PACKETS: usize = 20;
 
 /// A way that is too narrow somewhere, where nobody says so.
@@ -37,7 +37,7 @@ impl MtuHole {
         chain("postrouting", &rule)
     }
 
-    /// How many packets of the longest that pass arrive, and how many of the next longer.
+    /// Returns the number of arrived packets of the longest length that passes, and of the next longer one.
     fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<(usize, usize)> {
         let mut lane = peer.lane(site, Some(UNDELAYED))?;
         let short = usize::try_from(self.bytes)?.saturating_sub(HEADER_BYTES);

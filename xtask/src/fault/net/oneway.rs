@@ -11,7 +11,7 @@ use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::PAYLOAD_BYTES_MIN;
 use crate::lab::Container;
 
-/// So many packets are sent each way.
+/// Number of packets each way.
 const PACKETS: usize = 20;
 
 /// A link that is deaf or dumb, to all or to one other container.
@@ -19,13 +19,13 @@ pub struct Oneway {
     lost: Direction,
     peer: Option<String>,
     filter: Filter,
-    /// Those who meet it.
+    /// Peers that meet it.
     met: Vec<Peer>,
-    /// Those who do not.
+    /// Peers that do not.
     spared: Vec<Peer>,
 }
 
-/// How many packets came each way.
+/// Number of packets that arrived each way.
 struct Came {
     inbound: usize,
     outbound: usize,
@@ -93,7 +93,7 @@ fn came(site: &Site<'_>, peer: &Peer) -> anyhow::Result<Came> {
     Ok(Came { inbound: inbound.with_context(failed)?.arrived(), outbound: outbound.with_context(failed)?.arrived() })
 }
 
-/// What passes the container's port, from or to everybody, or the port of one other.
+/// Returns rules for packets through the container's port, from or to everybody, or the port of one other.
 fn rules(lost: Direction, port: &DeviceName, other: Option<&DeviceName>) -> Text<Nft> {
     let (hook, own, others) = match lost {
         Direction::Inbound => ("postrouting", "oifname", "iifname"),

@@ -14,10 +14,10 @@ use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;
 
-/// How long no answer has to come at least, before there counts as being none.
+/// Minimum silence that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(100);
 
-/// How long an answer may take that comes.
+/// Deadline for an answer.
 const PATIENCE: Deadline = Deadline::from_secs(2);
 
 /// A network in pieces.
@@ -70,7 +70,7 @@ impl Partition {
     }
 }
 
-/// Which containers do not hear each other, by their places in the lab's order, the smaller first.
+/// Returns the pairs of containers that do not hear each other, by their places in the lab's order, the smaller first.
 fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, usize)>, String> {
     let count = names.len();
     let at_least = |least: usize, what: &str| {

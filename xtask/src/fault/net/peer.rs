@@ -1,4 +1,4 @@
-//! Those who send packets to a container, and what comes of it.
+//! Peers that send packets to a container, and their observations.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,31 +17,31 @@ use crate::host::volley::Lane;
 use crate::host::{nft, tc};
 use crate::lab::Container;
 
-/// Nothing listens here: the kernel itself answers that it is closed, whatever the machine's processes do.
+/// Port at which nothing listens: the kernel itself answers that it is closed, whatever the machine's processes do.
 pub const CLOSED_PORT: u16 = 1;
 
-/// How long a machine may take to answer that is not cut off, perhaps behind another slow link.
+/// Deadline for the answer of a machine that is not cut off, perhaps behind another slow link.
 const PATIENCE: Deadline = Deadline::from_secs(1);
 
-/// How long no packet has to come at least, before those that are missing count as lost.
+/// Minimum silence after which missing packets count as lost.
 const QUIET: Deadline = Deadline::from_millis(200);
 
-/// How long a healed link may take to be as before.
+/// Deadline for a healed link to be as before.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// After this long, what is still seen may be another fault's.
+/// Time after which an effect that is still seen may be another fault's.
 const OTHERS_AFTER: Deadline = Deadline::from_secs(3);
 
-/// How long one may take that is delayed on purpose.
+/// Deadline for an answer that is delayed on purpose.
 const PATIENCE_LONG: Deadline = Deadline::from_secs(12);
 
-/// After this long the kernel sends a knock again that had no answer: one that took longer may have been lost on the way.
+/// Time after which the kernel repeats a knock without an answer: one that took longer may have been lost on the way.
 const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How often one knocks again then: of five knocks all are lost once in 3000 times, where a fifth of the packets is.
+/// Number of knocks after that: if a fifth of the packets is lost, all of five knocks are lost once in 3000 times.
 const SECOND_KNOCKS: usize = 4;
 
-/// One who sends to the container.
+/// Sender of packets to the container.
 #[derive(Debug)]
 pub struct Peer {
     /// Another container; without one it is the bridge's own machine.
@@ -81,22 +81,22 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Whether it has no processes, and so no network, on purpose.
+    /// Tells whether it has no processes, and so no network, on purpose.
     pub fn is_gone(&self) -> bool {
         self.container.as_ref().is_some_and(is_down)
     }
 
-    /// Who it is.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         self.container.as_ref().map_or("the bridge", |container| &container.machine().name)
     }
 
-    /// How long an answer took before anything was done.
+    /// Returns the time of an answer before the fault.
     pub fn usual(&self) -> Duration {
         self.usual
     }
 
-    /// Whether it can be asked now. A container cannot that is down or cut off itself.
+    /// Tells whether it can be asked now. A container that is down or cut off itself cannot.
     ///
     /// # Errors
     /// When it could not be tried.
@@ -130,7 +130,7 @@ impl Peer {
             .with_context(|| format!("sending from {} to port {port} of {}", self.name(), site.name()))
     }
 
-    /// Its network namespace.
+    /// Returns its network namespace.
     ///
     /// # Errors
     /// When it has none now.
@@ -141,7 +141,7 @@ impl Peer {
         }
     }
 
-    /// Its address.
+    /// Returns its address.
     pub fn address(&self, site: &Site<'_>) -> Ipv4Addr {
         match &self.container {
             None => site.container.machine().network.gateway(),
@@ -171,7 +171,7 @@ impl Peer {
         Lane::between(&network_of(site.container)?, None, &*self.network(site)?, self.address(site))
     }
 
-    /// How long one waits for packets from it, once none comes any more.
+    /// Returns the silence after which no more packets from it are expected.
     pub fn quiet(&self) -> Duration {
         QUIET.scaled().max(self.usual * 3)
     }
@@ -243,7 +243,7 @@ pub fn until_healed(
     }
 }
 
-/// Whether another fault does something to the lab's links.
+/// Tells whether another fault does something to the lab's links.
 fn others_are_left(site: &Site<'_>) -> anyhow::Result<bool> {
     let (network, machine) = (site.lab.network(), site.container.machine());
     Ok(nft::has_tables(network)?
@@ -264,12 +264,12 @@ pub fn expect_up(site: &Site<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// Whether it has no processes, and so no network, on purpose.
+/// Tells whether it has no processes, and so no network, on purpose.
 pub fn is_down(container: &Container) -> bool {
     container.outage().is_some_and(|outage| !outage.frozen)
 }
 
-/// Whether not even the bridge has an answer from it.
+/// Tells whether not even the bridge has an answer from it.
 ///
 /// # Errors
 /// When it could not be tried.
@@ -277,13 +277,13 @@ pub fn is_cut_off(site: &Site<'_>) -> anyhow::Result<bool> {
     Ok(knock(site.lab.network(), site.container, PATIENCE.scaled())?.is_none())
 }
 
-/// Nothing more can be seen of a container that is cut off already.
+/// Returns the error for a container that is cut off already: no effect could be seen there.
 pub fn cut_off(site: &Site<'_>) -> anyhow::Error {
     usage(format!("{} answers nobody: cut off as it is, nothing more could be seen", site.name()))
 }
 
-/// How long an answer takes where nothing is lost on the way; `None` when none came within this patience. A link that loses packets
-/// must not seem slow: who waits for it would wait in vain, for seconds each time.
+/// Returns the time of an answer where nothing is lost on the way; `None` when none came within this patience. A link
+/// that loses packets must not seem slow: who waits for it would wait in vain, for seconds each time.
 ///
 /// # Errors
 /// When it could not be tried.
@@ -348,7 +348,7 @@ pub fn side_by_side<P: Sync, T: Send>(
     })
 }
 
-/// Those that can be asked now.
+/// Returns the peers that can be asked now.
 ///
 /// # Errors
 /// When it could not be tried.
@@ -362,7 +362,7 @@ pub fn present<'a>(site: &Site<'_>, peers: &'a [Peer]) -> anyhow::Result<Vec<&'a
     Ok(present)
 }
 
-/// How long each had to wait for an answer before anything was done.
+/// Returns a text with each peer's time of an answer before the fault.
 pub fn answers(peers: &[Peer]) -> String {
     let one = |peer: &Peer| format!("{} has an answer after {}", peer.name(), ms(peer.usual()));
     peers.iter().map(one).collect::<Vec<_>>().join(", ")
@@ -381,7 +381,7 @@ mod tests {
 
     use super::*;
 
-    /// What `usual` makes of such answers, and how long it was ready to wait for each.
+    /// Returns what `usual` makes of such answers, and the time that it was ready to wait for each.
     fn usual_of(answers: &[Option<u64>]) -> (Option<Duration>, Vec<Duration>) {
         let waits = RefCell::new(Vec::new());
         let seen = usual(PATIENCE_LONG.scaled(), |patience| {

@@ -1,4 +1,4 @@
-//! One TCP port of the container hears nothing.
+//! Block of one TCP port of the container.
 
 use anyhow::bail;
 
@@ -9,10 +9,10 @@ use crate::fault::effect::{Effect, Lasted, Site};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 
-/// How long no answer has to come from a blocked port at least, before there counts as being none.
+/// Minimum silence of a blocked port that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(100);
 
-/// How long an answer may take that comes: on a link that loses packets the first ones are sent again after 1 and 3 s.
+/// Deadline for an answer: on a link that loses packets the first ones are sent again after 1 and 3 s.
 const PATIENCE: Deadline = Deadline::from_secs(8);
 
 /// A port whose packets get lost.
@@ -42,7 +42,7 @@ impl PortBlock {
         if self.port == CLOSED_PORT { CLOSED_PORT + 1 } else { CLOSED_PORT }
     }
 
-    /// Whether each of them has an answer from the port.
+    /// Tells whether each of them has an answer from the port.
     fn hear(&self, site: &Site<'_>, peers: &[&Peer]) -> anyhow::Result<Result<String, String>> {
         let took = side_by_side(peers, |peer| peer.knock_at(site, self.port, PATIENCE.scaled()))?;
         let mut said = Vec::new();

@@ -1,4 +1,4 @@
-//! What is sent to the container waits at its port until a rate allows it.
+//! Rate limit: packets to the container wait at its port until the rate allows them.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -18,17 +18,17 @@ use crate::host::patience::Deadline;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
-/// How long the rate alone is watched.
+/// Time for which the rate alone is watched.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// So many bytes are watched at least: a few packets.
+/// Minimum number of watched bytes: a few packets.
 const WATCH_BYTES_MIN: u64 = 1000;
 
-/// What passes at once after a pause is what the rate allows in this time, at least one packet of full size.
+/// Time whose bytes may pass at once after a pause, at least one packet of full size.
 const BURST: Duration = Duration::from_millis(10);
 const BURST_BYTES_MIN: u64 = 1600;
 
-/// What may wait is what the rate allows in this time, at least some packets of full size; more is dropped.
+/// Time whose bytes may wait, at least some packets of full size; more is dropped.
 const QUEUE: Duration = Duration::from_millis(400);
 const QUEUE_BYTES_MIN: u64 = 16 << 10;
 
@@ -36,10 +36,10 @@ const QUEUE_BYTES_MIN: u64 = 16 << 10;
 const FRAME_BYTES: std::ops::RangeInclusive<u64> = 100..=1514;
 const FRAMES: u64 = 16;
 
-/// Nothing listens here; the container's kernel answers some packets with an error that nobody reads.
+/// Port at which nothing listens; the container's kernel answers some packets with an error that nobody reads.
 const CLOSED_PORT: u16 = 1;
 
-/// How long a healed link may take to be fast again.
+/// Deadline for a healed link to be fast again.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// A token bucket at the container's port.
@@ -50,16 +50,16 @@ pub struct Rate {
     undo: Vec<Undo>,
 }
 
-/// How packets are held back.
+/// Means of holding packets back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
-    /// By the kernel's token bucket.
+    /// The kernel's token bucket.
     Tbf,
-    /// By a process of the engine, where the kernel has none.
+    /// A process of the engine, where the kernel has no token bucket.
     Queue,
 }
 
-/// How fast what was sent arrived.
+/// Speed at which sent packets arrived.
 struct Flow {
     bytes: u64,
     is_whole: bool,
@@ -100,7 +100,7 @@ impl Rate {
         Ok(*self.means.get_or_init(|| means))
     }
 
-    /// Whether something slows the container's link, by its name.
+    /// Returns the name of whatever slows the container's link.
     fn slowed_by(&self, site: &Site<'_>) -> anyhow::Result<Option<String>> {
         match self.means()? {
             Means::Tbf => tc::root_kind(site.lab.network(), &site.container.machine().port()),
@@ -156,7 +156,7 @@ impl Rate {
         }
     }
 
-    /// What a flow says of the link: the rate in kilobits per second past what passes at once.
+    /// Returns the rate of a flow in kilobits per second, without the bytes that pass at once.
     fn kilobits(&self, flow: &Flow) -> f64 {
         flow.bytes.saturating_sub(self.burst_bytes()) as f64 / 125.0 / flow.took.as_secs_f64()
     }

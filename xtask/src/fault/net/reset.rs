@@ -13,7 +13,7 @@ use crate::fault::effect::{Effect, Lasted, Site};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 
-/// How long a connection may take to come about, or to break.
+/// Deadline for a connection to be established, or to break.
 const PATIENCE: Deadline = Deadline::from_secs(5);
 
 /// Connections that break.
@@ -21,11 +21,11 @@ pub struct Reset {
     port: Option<u16>,
     filter: Filter,
     peers: Vec<Peer>,
-    /// What was connected before, by the peer's place.
+    /// Connections from before, by the peer's place.
     connections: Vec<Connection>,
 }
 
-/// Both ends of a connection; the far one only where nobody else listened.
+/// Pair of ends of a connection; the far one only where nobody else listened.
 struct Connection {
     near: TcpStream,
     far: Option<TcpStream>,
@@ -34,11 +34,11 @@ struct Connection {
 /// A port of the container that takes connections.
 struct Door {
     address: SocketAddr,
-    /// Nothing where somebody in the container listens already.
+    /// Listener of the engine; none where a program in the container listens already.
     listener: Option<TcpListener>,
 }
 
-/// What came of knocking there.
+/// Result of a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
     Connected,

@@ -11,17 +11,17 @@ use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::host::patience::Deadline;
 use crate::host::volley::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 
-/// So many packets of each peer are watched.
+/// Number of watched packets of each peer.
 const WATCHED: usize = 20;
 
-/// How long what was held may take to arrive.
+/// Deadline for the arrival of held packets.
 const ARRIVE_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// A link that holds all it is given.
 pub struct Stall {
     helper: Helper,
     peers: Vec<Peer>,
-    /// What is held, and the processes it is held from.
+    /// Held packets, and the processes that sent them.
     held: Vec<(Lane, Arrivals)>,
     init_pid: Option<i32>,
 }
@@ -31,7 +31,7 @@ impl Stall {
         Self { helper: Helper::that_holds("stall"), peers: Vec::new(), held: Vec::new(), init_pid: None }
     }
 
-    /// How many of the packets that were held have arrived by now.
+    /// Returns the number of held packets that have arrived by now.
     fn held_that_arrived(&mut self) -> anyhow::Result<usize> {
         let begun = Instant::now();
         for (lane, arrivals) in &mut self.held {

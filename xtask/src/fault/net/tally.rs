@@ -1,4 +1,4 @@
-//! Which part of many packets is lost, or comes twice, before a fault, with it, and after it.
+//! Share of many packets that is lost or duplicated before a fault, during it, and after it.
 
 use anyhow::{Context as _, bail};
 
@@ -7,21 +7,21 @@ use crate::fault::effect::Site;
 use crate::fault::effect::usage;
 use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
-/// So many packets are expected to have it happen to them: a chance that misses this by half is none.
+/// Expected number of affected packets: a chance that misses this by half is none.
 const EXPECTED: f64 = 30.0;
 
-/// How often packets are counted until they fit.
+/// Number of counts until one fits.
 const ROUNDS: usize = 4;
 
-/// So many packets are sent at least.
+/// Minimum number of packets.
 const PACKETS_MIN: usize = 200;
 
-/// What happens to some packets.
+/// Damage to some packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happens {
-    /// They do not arrive.
+    /// Lost packets.
     Lost,
-    /// They arrive twice.
+    /// Duplicated packets.
     Doubled,
 }
 
@@ -37,14 +37,14 @@ impl Happens {
 /// A part of all packets, as each peer sees it.
 pub struct Tally {
     happens: Happens,
-    /// Of all packets, when the fault bites.
+    /// Share of all packets during the fault.
     share: f64,
-    /// Of what the bridge's own machine sends: past what holds packets back, unless that does it.
+    /// Mark of packets that the bridge's own machine sends: past what holds packets back, unless that does it.
     mark: Option<u32>,
     before: Vec<(Peer, f64)>,
 }
 
-/// What one peer sees.
+/// Observation of one peer.
 struct Seen {
     sent: usize,
     count: usize,
@@ -57,7 +57,7 @@ impl Seen {
 }
 
 impl Tally {
-    /// Of a share of all packets, more than 0 and at most 1.
+    /// Returns a tally for a share of all packets, more than 0 and at most 1.
     pub fn new(happens: Happens, share: f64, mark: Option<u32>) -> Self {
         Self { happens, share, mark, before: Vec::new() }
     }
@@ -80,7 +80,7 @@ impl Tally {
         }
     }
 
-    /// What happens as it is.
+    /// Counts before the fault.
     ///
     /// # Errors
     /// When it happens to most packets as it is, or nobody is answered.
@@ -102,7 +102,7 @@ impl Tally {
         format!("{} of {} packets from {} are {}", seen.count, seen.sent, peer.name(), self.happens.word())
     }
 
-    /// What happens now.
+    /// Counts during the fault.
     ///
     /// # Errors
     /// When it does not happen to about the share of packets that is meant.
@@ -130,12 +130,12 @@ impl Tally {
         self.look(site, is_as_meant, |_| Ok(false))
     }
 
-    /// What happens now, if it is no more than before; whoever is cut off itself is not asked.
+    /// Counts after the fault, and expects no more than before; peers that are cut off are not asked.
     pub fn healed(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
         self.look(site, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(site)?))
     }
 
-    /// What happens now, if not to all packets; whoever is cut off itself is not asked.
+    /// Counts now, and expects that some packets pass; peers that are cut off are not asked.
     pub fn passes(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
         self.look(site, |added| added < 1.0, |peer| Ok(!peer.is_there(site)?))
     }
@@ -162,7 +162,7 @@ impl Tally {
         Ok(Ok(said.join(", ")))
     }
 
-    /// Which part of the packets to which it did not happen before it happens to now.
+    /// Returns the share of packets, among those not affected before, that is affected now.
     fn added(&self, before: f64, now: f64) -> f64 {
         1.0 - (1.0 - now) / (1.0 - before)
     }
