@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::problem::{Problem, ending, problems};
 use crate::record::{Outcome, PastRun, RunEvents, Verdict};
 
-/// So many problems of one case are shown; GitHub takes ten of a step.
+/// Maximum problems shown of one case; GitHub takes ten of a step.
 const PROBLEMS_MAX: usize = 3;
 
-/// Where the code lies that places are shown in.
+/// Checkout of the code in which places are shown.
 #[derive(Debug, Clone)]
 pub struct Checkout {
     /// The folder of the whole repository, absolute.

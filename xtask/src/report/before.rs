@@ -22,7 +22,7 @@ pub struct Before {
 }
 
 impl Before {
-    /// Those that an attempt's events tell of.
+    /// Returns the ends that an attempt's events have.
     #[must_use]
     pub fn of(attempt: &AttemptEvents) -> Self {
         let mut before = Self::default();

@@ -8,7 +8,7 @@ use crate::record::{PastRun, RunDir, RunEvents};
 /// Makes the text of a report from a run and its events.
 type Make = fn(&PastRun, &RunEvents) -> anyhow::Result<String>;
 
-/// All of them, by their file's name.
+/// Reports by file name.
 const REPORTS: [(&str, Make); 4] =
     [(html::FILE, html::page), ("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
 

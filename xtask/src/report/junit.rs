@@ -176,7 +176,7 @@ impl Try<'_> {
         valid(text.lines().next().unwrap_or_default())
     }
 
-    /// All that a person needs who sees nothing else.
+    /// Returns all that a person needs who sees nothing else.
     fn text(&self) -> String {
         let mut text = ending(&self.result.outcome).unwrap_or_default();
         for line in self.told.iter().flat_map(|told| Before::of(told).lines()) {

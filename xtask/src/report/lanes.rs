@@ -3,9 +3,9 @@
 /// A stretch of time, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// Its begin.
+    /// Begin.
     pub begin_us: u64,
-    /// Its end, not before its begin.
+    /// End, not before the begin.
     pub end_us: u64,
 }
 

@@ -9,9 +9,9 @@ use crate::record::{Attempt, CaseId, Outcome, RunRecord, Verdict};
 /// A command with what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Next {
-    /// What it does.
+    /// Purpose.
     pub purpose: &'static str,
-    /// To be typed.
+    /// Command to type.
     pub command: String,
 }
 

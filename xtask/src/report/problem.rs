@@ -1,4 +1,4 @@
-//! What went wrong in an attempt, each thing with its values and its place in the scenario.
+//! Problems of an attempt, each with its values and its place in the scenario.
 
 use e2e_contract::{DefectOutcome, InvariantKind};
 
@@ -10,12 +10,12 @@ const CHARS_MAX: usize = 8000;
 /// The most lines of one.
 const LINES_MAX: usize = 200;
 
-/// One thing that went wrong.
+/// Problem of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// On the run's clock.
+    /// Moment on the run's clock.
     pub at_ms: f64,
-    /// In one line.
+    /// Title in one line.
     pub title: String,
     /// The values, where there are any; more than one line is possible.
     pub values: String,
@@ -38,14 +38,14 @@ impl Problem {
     }
 }
 
-/// What went wrong in an attempt, in order: checks that do not hold, conditions that were broken, marks that are no longer
-/// true, and how the scenario gave up.
+/// Returns the problems of an attempt, in order: checks that do not hold, conditions that were broken, marks that are
+/// no longer true, and how the scenario gave up.
 #[must_use]
 pub fn problems(attempt: &AttemptEvents) -> Vec<Problem> {
     attempt.events().iter().filter_map(problem).collect()
 }
 
-/// What went wrong by this event.
+/// Returns the problem that an event reports.
 pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
     let at_ms = stamped.at_ms;
     let made = |title: String, values: &str, file: &str, line: u32| Problem {
@@ -85,7 +85,7 @@ pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
     }
 }
 
-/// What a reader of a report has to know before all else: what of the run is missing, a sentence each.
+/// Returns what a reader of a report has to know first: missing parts of the run, a sentence each.
 #[must_use]
 pub fn remarks(record: &RunRecord, events: &RunEvents) -> Vec<String> {
     let mut remarks = record.remarks();
@@ -93,7 +93,7 @@ pub fn remarks(record: &RunRecord, events: &RunEvents) -> Vec<String> {
     remarks
 }
 
-/// How an attempt ended, in words; nothing where it passed.
+/// Returns the end of an attempt in words; none where it passed.
 #[must_use]
 pub fn ending(outcome: &Outcome) -> Option<String> {
     match outcome {
@@ -104,7 +104,7 @@ pub fn ending(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// One line of another program's text, with all that is hidden in it shown.
+/// Returns a line of another program's text, with hidden characters made visible.
 fn shown(line: &str) -> String {
     plain_text(&visible_text(line))
 }

@@ -1,5 +1,5 @@
-//! One process of a trace: its lines with what lies on them, and its curves. A trace's process is an attempt at a case here,
-//! or the run itself.
+//! Process of a trace: its lines with what lies on them, and its curves. A trace's process is an attempt at a case
+//! here, or the run itself.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ impl Process {
         self.counts.push((at_us, event));
     }
 
-    /// Its events: names first, then the others in the order of time.
+    /// Returns its events: names first, then the others in the order of time.
     #[must_use]
     pub fn events(self) -> Vec<Value> {
         let pid = self.number;

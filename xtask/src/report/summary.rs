@@ -12,10 +12,10 @@ use crate::record::{
     visible_text,
 };
 
-/// So many cases that did not pass are described; GitHub takes 1 MiB a step.
+/// Maximum described cases that did not pass; GitHub takes 1 MiB a step.
 const DESCRIBED_MAX: usize = 40;
 
-/// So many problems of one case are shown.
+/// Maximum problems shown of one case.
 const PROBLEMS_MAX: usize = 5;
 
 /// Makes the text.
@@ -71,7 +71,7 @@ fn row(case: &CaseResult) -> String {
     format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
 }
 
-/// Whether another schedule of faults was played than the planned one.
+/// Tells whether another schedule of faults was played than the planned one.
 fn is_displaced(case: &CaseResult) -> bool {
     case.attempts
         .iter()
@@ -83,7 +83,7 @@ fn list(lines: String) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}\n") }
 }
 
-/// How late the faults of a case were, an attempt a line.
+/// Returns the delays of a case's faults, a line for each attempt.
 fn lateness(case: &CaseResult) -> String {
     let late = case.attempts.iter().filter_map(|attempt| attempt.faults?.lateness);
     late.map(|lateness| format!("- {}: faults bit {lateness}\n", code(&case.case.0))).collect()
@@ -100,7 +100,7 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// What happened in a case, by the attempt that tells most: the first one that failed, else the last one.
+/// Describes a case by the attempt that tells most: the first one that failed, else the last one.
 fn describe(case: &CaseResult, events: &RunEvents) -> String {
     let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
     let index = case.attempts.iter().position(|attempt| failed(&attempt.outcome));
@@ -172,7 +172,7 @@ fn lost_faults(attempt: &AttemptEvents) -> String {
     lost.map(|line| format!("{line}.\n\n")).collect()
 }
 
-/// Where and how it ran, and how it is run again.
+/// Returns where and how it ran, and the command that repeats it.
 fn ground(run: &PastRun, has_others: bool) -> String {
     let record = &run.record;
     let mut text = format!("Run {}, {}", code(&record.run_id), record.started_at);
@@ -199,7 +199,7 @@ fn ground(run: &PastRun, has_others: bool) -> String {
     if commands.is_empty() { text } else { format!("{text}{}", block(&commands.join("\n"))) }
 }
 
-/// One line as code, whatever stands in it.
+/// Returns a line as code, whatever stands in it.
 fn code(line: &str) -> String {
     let line = plain_text(&visible_text(line).replace('\n', " "));
     if line.is_empty() {

@@ -9,7 +9,7 @@ use super::problem::{lines, remarks};
 use super::process::{Line, Process};
 use crate::record::{AttemptEvents, Event, FaultObserved, PastRun, RunEvents, Sampling, Stamped};
 
-/// What a machine's counters are called that add up over the time, by the curves that are made from them.
+/// Names of a machine's cumulative counters, by the curves that are made from them.
 const RATES: [(&str, &[(&str, &str)]); 3] = [
     ("network bytes/s", &[("received", "received_bytes"), ("sent", "sent_bytes")]),
     ("disk bytes/s", &[("read", "read_bytes"), ("written", "written_bytes")]),
@@ -91,7 +91,7 @@ fn one_attempt(attempt: &AttemptEvents, number: u32) -> Process {
     process
 }
 
-/// What has begun and not ended yet.
+/// Spans that have begun and not ended yet.
 #[derive(Default)]
 struct Open<'a> {
     steps: Vec<(&'a str, u32, f64)>,
@@ -131,7 +131,7 @@ fn container_line(name: &str) -> Line {
     (5, name.to_owned())
 }
 
-/// What the lab did: containers that start, programs that ran in them, its end.
+/// Adds the lab's events: containers that start, programs that ran in them, its end.
 fn lab<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped, begun_ms: f64) {
     let at_ms = stamped.at_ms;
     match &stamped.event {
@@ -165,7 +165,7 @@ fn lab<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped, beg
     }
 }
 
-/// What the scenario did and said.
+/// Adds the scenario's actions and messages.
 fn scenario<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) {
     let at_ms = stamped.at_ms;
     let mut mark = |category: &'static str, name: &str, details: Value| {
@@ -219,7 +219,7 @@ fn scenario<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped
     }
 }
 
-/// What was broken, from the request until it was seen to be gone.
+/// Adds faults, from the request until their recovery was verified.
 fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) {
     let at_ms = stamped.at_ms;
     match &stamped.event {
@@ -252,7 +252,8 @@ fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) 
     }
 }
 
-/// What the machines used: what adds up is shown by the second. A container that is down uses nothing.
+/// Adds the machines' resource usage; cumulative counters are shown by the second. A container that is down uses
+/// nothing.
 fn curves(process: &mut Process, sampling: &Sampling) {
     let value = |column: Option<&Vec<Option<f64>>>, look: usize| column.and_then(|column| *column.get(look)?);
     for (container, columns) in &sampling.series {

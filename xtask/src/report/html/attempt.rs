@@ -1,4 +1,4 @@
-//! One attempt at a case, as the page shows it.
+//! View of one attempt at a case.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,25 +27,25 @@ use crate::report::next::next;
 pub struct AttemptView {
     /// The name of its place in the page.
     pub anchor: String,
-    /// From 1.
+    /// Number, from 1.
     pub number: usize,
-    /// How it ended.
+    /// Outcome.
     pub outcome: Word,
-    /// How long it took.
+    /// Duration.
     pub duration: String,
-    /// Its folder below the run's.
+    /// Folder below the run's.
     pub folder: String,
-    /// Why it did not pass.
+    /// Reason why it did not pass.
     pub failure: Option<Failure>,
-    /// What the record lacks of it, a sentence each.
+    /// Missing parts of its record, a sentence each.
     pub missing: Vec<String>,
-    /// All of it on one axis; nothing where there are no events of it.
+    /// Timeline on one axis; none without events.
     pub timeline: Option<Timeline>,
     /// The machines, in the order of their colours.
     pub machines: Vec<String>,
-    /// What was logged.
+    /// Logs.
     pub log: Log,
-    /// What the log comes to.
+    /// Digest of the logs.
     pub digest: Digest,
     /// Checks.
     pub checks: Table<CheckRow>,
@@ -53,25 +53,25 @@ pub struct AttemptView {
     pub invariants: Vec<CheckRow>,
     /// Known defects.
     pub defects: Vec<CheckRow>,
-    /// What the lab showed and nobody asked for.
+    /// Unexpected anomalies.
     pub findings: Vec<CheckRow>,
     /// Programs that ran in containers.
     pub commands: Table<CommandRow>,
     /// The faults.
     pub chaos: Option<Chaos>,
-    /// How late the faults of its schedule were.
+    /// Delays of its schedule's faults.
     pub lateness: Option<String>,
-    /// Why nothing is known of what was measured.
+    /// Reason why measurements are missing.
     pub measured_problem: Option<String>,
-    /// What was measured.
+    /// Measured operations.
     pub operations: Vec<OperationView>,
-    /// What the scenario has found out itself.
+    /// Metrics that the scenario reported.
     pub metrics: Vec<MetricRow>,
-    /// Where they were taken.
+    /// Pictures.
     pub pictures: Vec<PictureView>,
     /// The last screen of each machine's console: machine and text.
     pub screens: Vec<(String, String)>,
-    /// What the scenario wrote.
+    /// Notes of the scenario.
     pub notes: Table<NoteRow>,
     /// Path below the run's folder, name, and size.
     pub artifacts: Vec<(String, String, String)>,
@@ -80,15 +80,15 @@ pub struct AttemptView {
 /// A check, an invariant, a defect or a finding.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckRow {
-    /// When.
+    /// Moment.
     pub at: Moment,
-    /// What came of it.
+    /// Result.
     pub word: Word,
-    /// What it is.
+    /// Text of the check.
     pub what: String,
-    /// What the author says it means.
+    /// Meaning, by its author.
     pub meaning: Option<String>,
-    /// What was seen.
+    /// Observed values.
     pub values: String,
     /// `file:line`.
     pub place: String,
@@ -97,48 +97,48 @@ pub struct CheckRow {
 /// A program that ran.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommandRow {
-    /// When it began.
+    /// Begin.
     pub at: Moment,
-    /// Where.
+    /// Container.
     pub container: String,
-    /// What.
+    /// Command.
     pub text: String,
-    /// How it ended.
+    /// End.
     pub end: String,
-    /// Its status is 0.
+    /// True for status 0.
     pub passed: bool,
-    /// How long it took.
+    /// Duration.
     pub duration: String,
 }
 
 /// A value that the scenario has found out itself.
 #[derive(Debug, Clone, Serialize)]
 pub struct MetricRow {
-    /// When.
+    /// Moment.
     pub at: Moment,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// With its unit.
+    /// Value with its unit.
     pub value: String,
 }
 
 /// A line that the scenario wrote.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoteRow {
-    /// When.
+    /// Moment.
     pub at: Moment,
     /// `debug`, `info`, `warning` or `error`.
     pub level: String,
-    /// One or more lines.
+    /// Text of one or more lines.
     pub text: String,
 }
 
-/// What the log comes to.
+/// Digest of the logs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Digest {
     /// Errors and warnings that say the same: how many, of which machines, since when, an example.
     pub groups: Vec<GroupRow>,
-    /// How many kinds there are, those that are not shown among them.
+    /// Number of kinds, with those that are not shown.
     pub kinds: u64,
     /// First errors, restarts and bottlenecks, a sentence each, with a moment where there is one.
     pub sentences: Vec<(Option<Moment>, String)>,
@@ -149,11 +149,11 @@ pub struct Digest {
 pub struct GroupRow {
     /// `warning` or `error`.
     pub level: String,
-    /// How many there are.
+    /// Count.
     pub count: u64,
-    /// Of which machines.
+    /// Machines that logged it.
     pub machines: String,
-    /// When the first was written.
+    /// Moment of the first.
     pub first: Option<Moment>,
     /// The first one.
     pub example: String,
@@ -162,24 +162,24 @@ pub struct GroupRow {
 /// Bytes of a log file that are read for the page, from its end: more has no room there.
 const LOG_FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// So much of a screen is shown.
+/// Maximum characters shown of a screen.
 const SCREEN_CHARACTERS_MAX: usize = 16_000;
 
-/// So many groups of log lines are shown.
+/// Maximum groups of log lines shown.
 const GROUPS_MAX: usize = 25;
 
-/// What an attempt's view is made from.
+/// Source of an attempt's view.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The run.
     pub run: &'a PastRun,
     /// The case.
     pub case: &'a CaseId,
-    /// From 1, and of which case of the run, from 1.
+    /// Number, and that of its case in the run, both from 1.
     pub number: (usize, usize),
-    /// As the record has it.
+    /// Attempt in the record.
     pub attempt: &'a Attempt,
-    /// Its events, where there are any.
+    /// Events of the attempt, if any.
     pub told: Option<&'a AttemptEvents>,
 }
 
@@ -299,7 +299,7 @@ impl Source<'_> {
     }
 }
 
-/// All pictures, in the order in which they were taken.
+/// Returns all pictures, in the order in which they were taken.
 fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
     let mut pictures: Vec<PictureView> =
         story.pictures.iter().map(|(at_ms, shot)| room.picture(&run.folder, *at_ms, shot)).collect();

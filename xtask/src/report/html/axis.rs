@@ -5,19 +5,19 @@ use serde::Serialize;
 /// About so many labels.
 const LABELS: f64 = 8.0;
 
-/// From where to where, on the run's clock.
+/// Range of time on the run's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Axis {
-    /// In milliseconds.
+    /// Begin in milliseconds.
     pub from_ms: f64,
-    /// In milliseconds; after the begin.
+    /// End in milliseconds, after the begin.
     pub to_ms: f64,
 }
 
 /// A label of the axis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tick {
-    /// Where, in percent of the axis.
+    /// Position in percent of the axis.
     pub left: f64,
     /// Seconds on the run's clock.
     pub text: String,
@@ -29,13 +29,13 @@ impl Axis {
         Self { from_ms, to_ms: to_ms.max(from_ms + 1.0) }
     }
 
-    /// Where a moment is, in percent; what lies outside is at the edge.
+    /// Returns the position of a moment in percent, at the edge for one outside.
     pub fn percent(&self, at_ms: f64) -> f64 {
         let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
         (share.clamp(0.0, 1.0) * 1e5).round() / 1e3
     }
 
-    /// Its labels, at round times.
+    /// Returns its labels, at round times.
     pub fn ticks(&self) -> Vec<Tick> {
         let raw = (self.to_ms - self.from_ms) / LABELS;
         let decade = 10_f64.powf(raw.log10().floor());

@@ -12,36 +12,36 @@ use crate::fault::{CHAOS_FILE, ChaosFile, Fate};
 /// The chaos of an attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct Chaos {
-    /// What the schedule was made by and from, and how long it is; nothing where all faults were the scenario's own.
+    /// Origin and length of the schedule; none where all faults were the scenario's own.
     pub schedule: Option<String>,
-    /// When it began.
+    /// Begin.
     pub began: Option<Moment>,
     /// A line a fault, in the order of their times.
     pub faults: Vec<FaultRow>,
-    /// Why the schedule is not here, where there is one.
+    /// Reason why the schedule is missing, where there was one.
     pub problem: Option<String>,
 }
 
-/// One fault.
+/// Row of one fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct FaultRow {
-    /// Its number in the schedule; nothing for a fault of the scenario's own.
+    /// Number in the schedule; none for a fault of the scenario's own.
     pub number: Option<u32>,
     /// Name in the lab.
     pub container: String,
-    /// What it is, with its parameters.
+    /// Fault with its parameters.
     pub what: String,
-    /// When it was to begin and how long it was to last.
+    /// Planned begin and duration.
     pub planned: Option<(Moment, String)>,
-    /// When it bit and how long it was on.
+    /// Moment of its effect, and its duration.
     pub played: Option<(Moment, String)>,
-    /// From its planned begin until it was seen to bite.
+    /// Time from its planned begin until its effect was verified.
     pub late: Option<String>,
-    /// What became of it.
+    /// Result.
     pub fate: Word,
-    /// What was seen when it bit, or why it was not done.
+    /// Evidence of its effect, or the reason why it was not done.
     pub evidence: String,
-    /// What was seen when it was gone.
+    /// Evidence of its recovery.
     pub healed: String,
 }
 
@@ -133,7 +133,7 @@ fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     file.schedule.faults.iter().map(row).collect()
 }
 
-/// What the events tell of a fault of a schedule whose end was not written down, because the attempt was cut short.
+/// Returns what the events tell of a scheduled fault without a recorded end, in an attempt that was cut short.
 fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, String) {
     match story.faults.iter().find(|broken| broken.scheduled == Some(number)) {
         Some(broken) => {

@@ -1,4 +1,4 @@
-//! What each machine used while the case ran, as curves on the case's time axis.
+//! Resource usage of each machine, as curves on the case's time axis.
 
 use std::collections::BTreeMap;
 
@@ -17,33 +17,33 @@ const SIZE: (u32, u32) = (4000, 120);
 /// Values at moments, nothing while the machine was down.
 type Values = Vec<Option<f64>>;
 
-/// One quantity of all machines.
+/// Curves of one quantity for all machines.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Curves {
-    /// Such as `CPU`.
+    /// Name, such as `CPU`.
     pub name: &'static str,
-    /// What the top of the drawing stands for.
+    /// Value at the top of the drawing.
     pub top: String,
     /// The drawing.
     pub svg: String,
-    /// Each machine's values for the script, separated by commas, empty while it was down.
+    /// Values of each machine for the script, separated by commas, empty while it was down.
     pub values: Vec<Line>,
-    /// How the script writes a value: `percent`, `bytes` or `bytes_per_second`.
+    /// Format of a value in the script: `percent`, `bytes` or `bytes_per_second`.
     pub unit: &'static str,
 }
 
-/// One machine's line.
+/// Line of one machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     /// Name in the lab.
     pub machine: String,
-    /// For the script.
+    /// Values for the script.
     pub values: String,
-    /// For readers without a script: its highest value.
+    /// Highest value, for readers without a script.
     pub highest: String,
 }
 
-/// One way of looking at the columns of a machine.
+/// Quantity computed from the columns of a machine.
 struct Quantity {
     name: &'static str,
     unit: &'static str,
@@ -51,7 +51,7 @@ struct Quantity {
     columns: &'static [&'static str],
     /// Counted from the session's begin, so that only its change says anything.
     grows: bool,
-    /// What the drawing's top stands for at least.
+    /// Minimum value at the drawing's top.
     least: f64,
 }
 
@@ -97,7 +97,7 @@ pub fn curves(sampling: &Sampling, axis: Axis, machines: &[String]) -> anyhow::R
 }
 
 impl Quantity {
-    /// What is drawn of a machine's columns: their sum, or how fast it grew since the look before.
+    /// Returns the drawn values of a machine's columns: their sum, or its growth since the sample before.
     fn values(&self, at_ms: &[f64], columns: &BTreeMap<String, Values>) -> Values {
         let sum = |place: usize| -> Option<f64> {
             let known = self.columns.iter().filter_map(|name| columns.get(*name)?.get(place).copied().flatten());

@@ -1,5 +1,5 @@
-//! How samples are spread, drawn as Criterion does: each sample a point, their density a curve, the interval of their median a
-//! bar; what was before in grey, what is now in colour.
+//! Drawings of samples in Criterion's manner: each sample a point, their density a curve, the interval of their median
+//! a bar; earlier samples in grey, new ones in color.
 
 use plotters::prelude::{AreaSeries, ChartBuilder, Circle, IntoDrawingArea as _, LineSeries, PathElement, SVGBackend};
 use plotters::style::{Color as _, RGBColor};
@@ -12,13 +12,13 @@ use e2e_stats::{density, median, quantile, resampled};
 /// Pixels of a drawing.
 const SIZE: (u32, u32) = (720, 220);
 
-/// So many places a curve has.
+/// Number of points of a curve.
 const PLACES: usize = 240;
 
-/// So many samples are drawn as points at most: evenly chosen among more.
+/// Maximum samples drawn as points, chosen evenly among more.
 const POINTS_MAX: usize = 600;
 
-/// How sure the interval of a median is.
+/// Confidence of a median's interval.
 pub const CONFIDENCE: f64 = 0.9;
 
 /// The same samples give the same interval.
@@ -81,7 +81,7 @@ pub fn interval(samples: &[f64]) -> Option<(f64, f64)> {
     if samples.len() < 5 { None } else { resampled(samples, CONFIDENCE, SEED, median) }
 }
 
-/// From where to where is drawn. A few samples far above all others are left out: they would press the rest together.
+/// Returns the drawn range. A few samples far above all others are left out: they would press the rest together.
 fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
     let mut all = [now, before].concat();
     all.sort_by(f64::total_cmp);
@@ -92,13 +92,13 @@ fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
     Some(((least - room).max(0.0), most + room))
 }
 
-/// How many samples lie beyond what is drawn.
+/// Returns the number of samples beyond the drawn range.
 fn beyond(now: &[f64], before: &[f64]) -> usize {
     let high = range(now, before).map_or(f64::INFINITY, |(_, high)| high);
     now.iter().chain(before).filter(|sample| **sample > high).count()
 }
 
-/// What of the samples is not drawn as a point, if anything.
+/// Returns a note on samples that are not drawn as points, if any.
 pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
     let (all, beyond) = (now.len() + before.len(), beyond(now, before));
     let drawn: usize = [now, before].iter().map(|samples| points(samples, 0.0).count()).sum();

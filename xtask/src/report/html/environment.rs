@@ -1,4 +1,4 @@
-//! What a run ran on and with, and how to repeat it.
+//! Environment of a run, and the commands that repeat it.
 
 use serde::Serialize;
 
@@ -15,28 +15,28 @@ pub struct Environment {
     pub facts: Vec<(&'static str, String)>,
     /// The same of the machine.
     pub machine: Vec<(&'static str, String)>,
-    /// By name.
+    /// Templates by name.
     pub templates: Vec<Template>,
-    /// What could not be taken back on the host.
+    /// Cleanup failures on the host.
     pub cleanup_failures: Vec<String>,
 }
 
 /// A template as it was.
 #[derive(Debug, Clone, Serialize)]
 pub struct Template {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// The hash of its layer.
     pub layer: String,
-    /// Its containers run as root of the host.
+    /// True if its containers run as root of the host.
     pub privileged: bool,
     /// Parts of the kernel that its containers may use although most may not.
     pub allowed: Vec<String>,
-    /// What was installed in it: name and version.
+    /// Installed packages: name and version.
     pub packages: Vec<(String, String)>,
 }
 
-/// That of a run.
+/// Returns the environment of a run.
 pub fn environment(record: &RunRecord) -> Environment {
     let mut facts = vec![
         ("run", record.run_id.clone()),

@@ -1,4 +1,5 @@
-//! Why an attempt did not pass: what failed, when, on which machine, under which faults, what was logged, what to type next.
+//! Explanation of an attempt that did not pass: what failed, when, on which machine, under which faults, what was
+//! logged, what to type next.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +14,19 @@ use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
 use crate::report::next::Next;
 
-/// So many faults that were over are listed.
+/// Maximum listed faults that were over.
 const OVER_MAX: usize = 12;
 
 /// The first thing that did not hold, and when.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Broke {
-    /// On the run's clock.
+    /// Moment on the run's clock.
     pub at_ms: f64,
-    /// What kind of thing it was, in words.
+    /// Kind, in words.
     pub kind: String,
-    /// What did not hold: a condition, an error.
+    /// Condition that did not hold, or error.
     pub what: String,
-    /// What the author says it means.
+    /// Meaning, by its author.
     pub meaning: Option<String>,
     /// The values that were seen.
     pub values: String,
@@ -36,13 +37,13 @@ pub struct Broke {
 /// The whole of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// What broke.
+    /// The failure itself.
     pub broke: Broke,
-    /// When, on the run's clock.
+    /// Moment on the run's clock.
     pub at: Moment,
-    /// When, on the wall clock.
+    /// Moment on the wall clock.
     pub wall_clock: Option<String>,
-    /// How long after the attempt's begin.
+    /// Time since the attempt's begin.
     pub into: String,
     /// The step it was in.
     pub step: Option<String>,
@@ -54,32 +55,31 @@ pub struct Failure {
     pub faults_on: Vec<FaultLine>,
     /// Faults that were over by then, the last one first.
     pub faults_over: Vec<FaultLine>,
-    /// How many more were over.
+    /// Number of further faults that were over.
     pub faults_over_left_out: usize,
-    /// What was logged around it.
+    /// Log lines around it.
     pub logged: Rows,
     /// Errors and warnings from while faults were on, where that was earlier.
     pub logged_before: Rows,
     /// The last lines of each log, where no line is known to be near.
     pub last_words: Vec<String>,
-    /// What to type.
-    /// Ends of programs before it that nobody asked for.
+    /// Commands to type, and unexpected ends of programs before it.
     pub before: Vec<String>,
     pub next: Vec<Next>,
     /// Commands that lead into a lab that stays.
     pub enter: Vec<String>,
 }
 
-/// What a machine had to do with a failure.
+/// Relation of a machine to a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MachineLine {
     /// Name in the lab.
     pub machine: String,
-    /// Why it is listed, in words.
+    /// Reasons why it is listed.
     pub reasons: Vec<String>,
 }
 
-/// What broke in an attempt that did not pass; nothing for one that did.
+/// Returns the failure of an attempt; none for one that passed.
 pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     let end = |kind: &str, what: String| {
         Some(Broke {
@@ -143,7 +143,7 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     }
 }
 
-/// When the scenario's program ended, as far as the lab's phases tell.
+/// Returns the end of the scenario's program, as far as the lab's phases tell.
 fn scenario_end(story: &Story) -> f64 {
     let scenario = story.phases.iter().find(|phase| phase.name == "scenario");
     scenario.map_or(story.ended_ms, |phase| phase.ended_ms)
@@ -194,7 +194,7 @@ fn checks(story: &Story) -> Vec<Broke> {
     all
 }
 
-/// What else belongs to a failure.
+/// Further parts of a failure.
 #[derive(Default)]
 pub struct More {
     /// Ends of programs before it that nobody asked for, a line each.
@@ -203,7 +203,7 @@ pub struct More {
     pub next: Vec<Next>,
 }
 
-/// Everything about a failure that a reader asks for first.
+/// Returns everything about a failure that a reader asks for first.
 pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, more: More) -> Failure {
     let More { before, next } = more;
     let at_ms = broke.at_ms;

@@ -10,13 +10,13 @@ use super::words::{Moment, duration, moment, plain};
 pub struct FaultLine {
     /// Name in the lab.
     pub container: String,
-    /// What it is, with its parameters.
+    /// Fault with its parameters.
     pub what: String,
-    /// When it was seen to bite.
+    /// Moment at which its effect was verified.
     pub bit: Moment,
-    /// How it lies to the moment, in words.
+    /// Relation to the moment, in words.
     pub relation: String,
-    /// What was seen.
+    /// Evidence.
     pub evidence: String,
 }
 

@@ -1,4 +1,4 @@
-//! What the clients of a case did to the system under test: `history.jsonl`, as bars.
+//! Operations of a case's clients on the system under test: `history.jsonl`, as bars.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,34 +16,34 @@ use super::words::{self, plain, thousands};
 /// Bound on the lines of a history that are read. Of a longer one these are its first half and its last.
 const LINES_MAX: usize = 200_000;
 
-/// What clients did, and what of it is not shown.
+/// Operations of clients, and notes on those that are not shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Clients {
-    /// By name.
+    /// Clients by name.
     pub clients: Vec<Client>,
-    /// What is missing, a sentence each.
+    /// Missing parts, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// One client, which does one thing at a time.
+/// Client, which does one thing at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Client {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What it did, in order.
+    /// Operations, in order.
     pub calls: Vec<Call>,
 }
 
-/// One thing that a client did.
+/// Operation of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// On the run's clock.
+    /// Begin on the run's clock.
     pub begun_ms: f64,
-    /// On the run's clock; the attempt's end where no answer came.
+    /// End on the run's clock; the attempt's end where no answer came.
     pub ended_ms: f64,
     /// The class that colours it: `call`, `refused` or `unknown`.
     pub class: &'static str,
-    /// What it was and what came of it.
+    /// Operation and result.
     pub title: String,
 }
 

@@ -9,31 +9,31 @@ use super::timeline::Alarms;
 use super::words::{Moment, count, moment, plain};
 use crate::record::logs::{LogLevel, LogLine};
 
-/// So many bytes of log lines one page has at most, as they stand in it.
+/// Maximum bytes of log lines in one page.
 pub const BYTES_MAX: usize = 14 << 20;
 
-/// So long a line is shown at most.
+/// Maximum characters shown of a line.
 const CHARACTERS_MAX: usize = 4000;
 
 /// Lines so close to the moment of a failure are shown beside it, in milliseconds before and after.
 const AROUND_MS: (f64, f64) = (10_000.0, 3_000.0);
 
-/// So many of them.
+/// Maximum lines around a failure.
 const AROUND_MAX: usize = 40;
 
-/// So many marks a machine has on the timeline.
+/// Maximum marks of a machine on the timeline.
 const ALARMS_MAX: usize = 2000;
 
 /// The log of one attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
-    /// How many lines of how many machines there are.
+    /// Number of lines and machines, in words.
     pub summary: String,
     /// A line each, the fields with tabs in between: seconds, machine, level, file, text.
     pub text: String,
     /// Lines there are.
     pub lines: usize,
-    /// Why some are not here, if some are not.
+    /// Reason why lines are missing, if some are.
     pub left_out: Option<String>,
     /// Every machine with its number of lines.
     pub machines: Vec<(String, usize)>,
@@ -42,7 +42,7 @@ pub struct Log {
 /// A line beside a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// When.
+    /// Moment.
     pub at: Moment,
     /// The container, `scenario` or `host`.
     pub machine: String,
@@ -50,11 +50,11 @@ pub struct Row {
     pub source: String,
     /// `debug`, `info`, `warning` or `error`.
     pub level: &'static str,
-    /// One line.
+    /// Text of the line.
     pub text: String,
 }
 
-/// How much room each attempt's log takes of the page's: smaller ones are whole, larger ones share what is left.
+/// Returns each attempt's share of the page's room for logs: smaller logs are whole, larger ones share the rest.
 pub fn shares(sizes: &[usize], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|place| sizes[*place]);
@@ -67,7 +67,7 @@ pub fn shares(sizes: &[usize], most: usize) -> Vec<usize> {
     shares
 }
 
-/// How many bytes the lines take in a page.
+/// Returns the number of bytes that the lines take in a page.
 pub fn size(lines: &[LogLine]) -> usize {
     lines.iter().map(line_size).sum()
 }
@@ -122,9 +122,9 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
 /// Lines beside a failure, and how many more there are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rows {
-    /// In order.
+    /// Rows in order.
     pub rows: Vec<Row>,
-    /// How many are left out.
+    /// Number of omitted rows.
     pub left_out: usize,
 }
 
@@ -185,7 +185,7 @@ pub fn alarms(lines: &[LogLine]) -> Alarms {
     alarms
 }
 
-/// How many errors a machine logged close to a moment.
+/// Returns the number of errors that a machine logged close to a moment.
 pub fn errors_around(lines: &[LogLine], machine: &str, at_ms: f64) -> usize {
     let is_close = |at: f64| (at_ms - AROUND_MS.0..=at_ms + AROUND_MS.1).contains(&at);
     let counts =

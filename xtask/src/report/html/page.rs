@@ -14,7 +14,7 @@ use crate::record::logs::LogLine;
 use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict};
 use crate::report::problem::remarks;
 
-/// All that is on the page.
+/// Content of the page.
 #[derive(Debug, Serialize)]
 struct Page {
     run_id: String,
@@ -23,9 +23,9 @@ struct Page {
     /// The class that colours it.
     class: &'static str,
     summary: String,
-    /// What of the run is missing, a sentence each.
+    /// Missing parts of the run, a sentence each.
     remarks: Vec<String>,
-    /// Whether a case had a schedule of faults.
+    /// True if a case had a schedule of faults.
     has_faults: bool,
     started_at: String,
     duration: String,
@@ -36,18 +36,18 @@ struct Page {
     environment: Environment,
 }
 
-/// One case.
+/// View of one case.
 #[derive(Debug, Serialize)]
 struct CaseView {
     anchor: String,
     name: String,
     verdict: Word,
     duration: String,
-    /// Why it did not pass, in a line.
+    /// Reason why it did not pass, in a line.
     why: String,
     /// Faults that bit, of those that were planned.
     faults: Option<String>,
-    /// Whether it stands open.
+    /// True if it is unfolded at first.
     open: bool,
     attempts: Vec<AttemptView>,
 }
@@ -55,7 +55,7 @@ struct CaseView {
 /// Bound on the log lines that are held in memory, in bytes of a page.
 const LOGS_KEPT_BYTES_MAX: usize = 4 * log::BYTES_MAX;
 
-/// What the page of a run is called, in the run's folder.
+/// Name of the page of a run, in the run's folder.
 pub const FILE: &str = "report.html";
 
 /// The page of a run, with its events: one text without links to anything but files beside it.
@@ -153,7 +153,7 @@ fn failed(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// What a run came to, in words, and the class that colours it.
+/// Returns the result of a run in words, and the class that colors it.
 pub fn headline(record: &RunRecord) -> (String, &'static str) {
     let counts = &record.counts;
     let all = [counts.passed, counts.failed, counts.flaky, counts.infrastructure, counts.interrupted, counts.skipped];
@@ -245,7 +245,7 @@ mod tests {
         page(run, &run.events().unwrap()).unwrap()
     }
 
-    /// What a reader sees of a part of the page, a line for each line that says something.
+    /// Returns the visible text of a part of the page, without empty lines.
     fn text_of(page: &str, begin: &str, end: &str) -> String {
         let from = &page[page.find(begin).unwrap()..];
         let part = &from[..from.find(end).unwrap()];

@@ -1,4 +1,4 @@
-//! What was measured, and what is said of it against what was before.
+//! Measured operations, and verdicts on them.
 
 use serde::Serialize;
 
@@ -11,13 +11,13 @@ use e2e_stats::median;
 /// An operation of one attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct OperationView {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// In which other operation it lay.
+    /// Operation around it.
     pub parent: Option<String>,
-    /// How many repetitions succeeded, and how many were planned.
+    /// Number of successful and of planned repetitions.
     pub samples: String,
-    /// How many failed.
+    /// Number of failed repetitions.
     pub failed: u32,
     /// The median of its wall time.
     pub median: String,
@@ -25,9 +25,9 @@ pub struct OperationView {
     pub interval: Option<String>,
     /// The median of its processor time.
     pub cpu: String,
-    /// Its samples as a drawing.
+    /// Drawing of its samples.
     pub drawing: Option<String>,
-    /// What of the samples is not drawn.
+    /// Note on samples that are not drawn.
     pub undrawn: Option<String>,
 }
 
@@ -38,29 +38,29 @@ pub struct ComparisonView {
     pub case: String,
     /// The operation.
     pub operation: String,
-    /// Which time of it, in words.
+    /// Metric, in words.
     pub metric: String,
-    /// What was found.
+    /// Decision.
     pub decision: Word,
     /// The same as a sentence.
     pub sentence: String,
-    /// Why.
+    /// Reason.
     pub because: String,
     /// The effect and its interval, in percent.
     pub effect: Option<String>,
     /// The effect on a scale from -25 % to +25 %, for the drawing.
     pub scale: Option<Scale>,
-    /// Both sides' samples as a drawing.
+    /// Drawing of both sides' samples.
     pub drawing: Option<String>,
-    /// What of the samples is not drawn.
+    /// Note on samples that are not drawn.
     pub undrawn: Option<String>,
-    /// How many samples there are, and what noise alone would do.
+    /// Number of samples, and the effect of noise alone.
     pub facts: String,
-    /// Why samples are missing in the drawing.
+    /// Reason why samples are missing in the drawing.
     pub problem: Option<String>,
 }
 
-/// Where an effect lies, in percent of a scale whose middle is no change.
+/// Position of an effect, in percent of a scale whose middle is no change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scale {
     /// The interval's begin.
@@ -69,7 +69,7 @@ pub struct Scale {
     pub width: f64,
     /// The effect itself.
     pub middle: f64,
-    /// What the ends of the scale stand for.
+    /// Value at the ends of the scale.
     pub end: String,
 }
 
@@ -98,7 +98,7 @@ fn view(name: &str, operation: &Operation) -> anyhow::Result<OperationView> {
     })
 }
 
-/// All comparisons of a run: the bad ones first.
+/// Returns all comparisons of a run, regressions first.
 ///
 /// # Errors
 /// When the plotting library cannot draw.
@@ -177,7 +177,7 @@ fn samples(
     Ok(all)
 }
 
-/// Where a duet keeps what the other side has measured, by the folder of an attempt.
+/// Returns the folder of the other side's measurements in a duet, from the folder of an attempt.
 fn baseline_folder(folder: &str) -> String {
     match folder.rsplit_once("/attempt-") {
         Some((case, number)) => format!("{case}/baseline/attempt-{number}"),

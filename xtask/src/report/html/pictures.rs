@@ -21,26 +21,26 @@ const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// A picture of the page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PictureView {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What it shows.
+    /// Address of the page that it shows.
     pub url: String,
-    /// When it was taken.
+    /// Moment of taking it.
     pub at: Moment,
     /// The picture itself, where it is small enough.
     pub data: Option<String>,
-    /// Its file below the run's folder.
+    /// File below the run's folder.
     pub path: Option<String>,
-    /// Its size, or why there is none.
+    /// Size, or the reason why there is no picture.
     pub note: String,
 }
 
-/// How many bytes of pictures a page still takes.
+/// Remaining bytes of pictures in a page.
 #[derive(Debug, Clone, Copy)]
 pub struct Room(u64);
 
 impl Room {
-    /// That of an empty page.
+    /// Room of an empty page.
     pub const ALL: Self = Self(ROOM);
 
     /// A picture that was taken at this moment of a run in this folder.
@@ -54,7 +54,7 @@ impl Room {
         }
     }
 
-    /// What came of comparing a picture with one of another time. The picture itself is among the others.
+    /// Adds the result of comparing a picture with an earlier one. The picture itself is among the others.
     pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> PictureView {
         let name = format!("{name}, compared");
         match likeness {

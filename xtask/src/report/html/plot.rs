@@ -1,5 +1,5 @@
-//! How the plotting library draws for a page: into a text, with colours that the style sheet replaces by its own for light and
-//! dark.
+//! Backend of the plotting library for a page: draws into a text, with colors that the style sheet replaces by its own
+//! for light and dark.
 
 use std::fmt::Display;
 
@@ -15,9 +15,9 @@ pub const LINES: [RGBColor; 6] = [
     RGBColor(0x7a, 0x6a, 0x00),
 ];
 
-/// What was before.
+/// Color of earlier samples.
 pub const BEFORE: RGBColor = RGBColor(0x6e, 0x77, 0x81);
-/// What is now.
+/// Color of new samples.
 pub const NOW: RGBColor = LINES[0];
 /// Axes and their labels.
 pub const AXIS: RGBColor = RGBColor(0x57, 0x60, 0x6a);

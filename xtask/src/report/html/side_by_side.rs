@@ -17,20 +17,20 @@ use e2e_stats::{median, moving_block_length, moving_block_ratio};
 /// The same samples give the same interval.
 const SEED: u64 = 1;
 
-/// All that is on the page.
+/// Content of the page.
 #[derive(Debug, Serialize)]
 struct SideBySide {
     runs: [Head; 2],
     cases: Vec<CaseRow>,
     operations: Vec<OperationRow>,
-    /// Why operations are missing, where files of the records cannot be read.
+    /// Reasons why operations are missing, where files of the records cannot be read.
     problems: Vec<String>,
     machine: Vec<Difference>,
     layers: Vec<Difference>,
     packages: Vec<PackageRows>,
 }
 
-/// One of the two runs.
+/// Head of one of the two runs.
 #[derive(Debug, Serialize)]
 struct Head {
     letter: &'static str,
@@ -63,13 +63,13 @@ struct OperationRow {
     ratio: Option<String>,
     interval: Option<String>,
     word: Option<Word>,
-    /// What the judge says, or why it is not asked.
+    /// Verdict, or the reason why there is none.
     judged: String,
     drawing: Option<String>,
     undrawn: Option<String>,
 }
 
-/// Something that is not the same in both.
+/// Difference between the two runs.
 #[derive(Debug, PartialEq, Serialize)]
 struct Difference {
     name: String,
@@ -173,7 +173,7 @@ fn operations(runs: [&PastRun; 2]) -> anyhow::Result<(Vec<OperationRow>, Vec<Str
     Ok((rows, problems))
 }
 
-/// What a case that has passed measured in its last attempt.
+/// Returns the measurements of a passed case's last attempt.
 fn measured(run: &PastRun, case: &CaseResult) -> anyhow::Result<Option<BTreeMap<String, Operation>>> {
     let passed = matches!(case.verdict, Verdict::Passed | Verdict::Flaky);
     let Some(attempt) = case.attempts.last().filter(|_| passed) else { return Ok(None) };
@@ -257,7 +257,7 @@ fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option
     (Some(decision(verdict.decision)), verdict.because)
 }
 
-/// What is not the same in both, by name.
+/// Returns the differences between both, by name.
 fn differences(both: &[BTreeMap<String, String>; 2]) -> Vec<Difference> {
     let names: BTreeSet<&String> = both.iter().flat_map(BTreeMap::keys).collect();
     let differing = names.into_iter().filter(|name| both[0].get(*name) != both[1].get(*name));

@@ -1,17 +1,17 @@
-//! What happened in one attempt at a case, sorted from the run's events by kind.
+//! Events of one attempt at a case, sorted by kind.
 
 use e2e_contract::{Check, Defect, Fault, Invariant, Level, Likeness, Metric, Picture};
 
 use crate::record::{AttemptEvents, Event, Outcome, Stamped};
 
-/// One attempt.
+/// Story of one attempt.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// When it began, on the run's clock.
+    /// Begin on the run's clock.
     pub begun_ms: f64,
-    /// When it ended.
+    /// End.
     pub ended_ms: f64,
-    /// How it ended; nothing where the run was killed in it.
+    /// Outcome; none where the run was killed in it.
     pub outcome: Option<Outcome>,
     /// The last lines of its logs, when it failed.
     pub last_words: Vec<String>,
@@ -23,67 +23,67 @@ pub struct Story {
     pub operations: Vec<Span>,
     /// Programs that ran in containers.
     pub commands: Vec<Command>,
-    /// With their times.
+    /// Checks with their times.
     pub checks: Vec<(f64, Check)>,
-    /// What was broken on purpose.
+    /// Injected faults.
     pub faults: Vec<Broken>,
     /// Faults of the schedule that could not be done.
     pub refused: Vec<Refused>,
-    /// With their times.
+    /// Invariants with their times.
     pub invariants: Vec<(f64, Invariant)>,
-    /// With their times.
+    /// Findings with their times.
     pub findings: Vec<(f64, Finding)>,
-    /// With their times.
+    /// Known defects with their times.
     pub defects: Vec<(f64, Defect)>,
     /// The scenario's own lines.
     pub notes: Vec<(f64, Level, String)>,
-    /// With their times.
+    /// Pictures with their times.
     pub pictures: Vec<(f64, Shot)>,
     /// Pictures that were compared with others: when, the name, and how far they are alike.
     pub likenesses: Vec<(f64, String, Likeness)>,
-    /// With their times.
+    /// Metrics with their times.
     pub metrics: Vec<(f64, Metric)>,
     /// Path below the run's folder, and size.
     pub artifacts: Vec<(String, u64)>,
-    /// When the scenario gave up, why, and where.
+    /// Moment, reason and place at which the scenario gave up.
     pub aborted: Option<(f64, String, Option<String>)>,
-    /// When its chaos began.
+    /// Begin of its chaos.
     pub chaos_began_ms: Option<f64>,
-    /// From when to when everything was healed and waited for.
+    /// Begin and end of settling.
     pub settled: Option<(f64, f64)>,
     /// Commands that lead into a lab that stays.
     pub enter: Vec<String>,
 }
 
-/// Something that lasted.
+/// Stretch of time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
-    /// What it is called.
+    /// Name.
     pub name: String,
-    /// On the run's clock.
+    /// Begin on the run's clock.
     pub begun_ms: f64,
-    /// On the run's clock.
+    /// End on the run's clock.
     pub ended_ms: f64,
-    /// How many others of its kind it stands in; of an operation, which repetition it is.
+    /// Depth among others of its kind; of an operation, the repetition.
     pub number: u32,
-    /// It ended as it should.
+    /// True if it ended as it should.
     pub passed: bool,
 }
 
 /// A program that ran in a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
-    /// On the run's clock.
+    /// Begin on the run's clock.
     pub begun_ms: f64,
-    /// On the run's clock.
+    /// End on the run's clock.
     pub ended_ms: f64,
     /// Name in the lab.
     pub container: String,
     /// Shortened.
     pub text: String,
-    /// Or 128 + the signal's number.
+    /// Exit status, or 128 + the signal's number.
     pub status: i32,
-    /// It was killed at its deadline.
+    /// True if it was killed at its deadline.
     pub timed_out: bool,
     /// Place in the scenario that asked for it.
     pub location: Option<String>,
@@ -92,21 +92,21 @@ pub struct Command {
 /// A fault that bit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
-    /// Its number in the case.
+    /// Number in the case.
     pub fault: u64,
-    /// Its number in the schedule.
+    /// Number in the schedule.
     pub scheduled: Option<u32>,
     /// Name in the lab.
     pub container: String,
-    /// What it is.
+    /// Fault and its parameters.
     pub description: Fault,
-    /// When it was asked for.
+    /// Time of the request.
     pub asked_ms: f64,
-    /// When it was seen to bite.
+    /// Time at which its effect was verified.
     pub bit_ms: f64,
-    /// When it was seen to be gone; nothing where it never was.
+    /// Time at which its recovery was verified; none where it never was.
     pub healed_ms: Option<f64>,
-    /// What was seen when it bit.
+    /// Evidence of its effect.
     pub evidence: String,
     /// The observation when it was gone, with the result of the repeated proof.
     pub healed: Option<String>,
@@ -115,28 +115,28 @@ pub struct Broken {
 /// A fault that could not be done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// On the run's clock.
+    /// Moment on the run's clock.
     pub at_ms: f64,
-    /// Its number in the schedule.
+    /// Number in the schedule.
     pub scheduled: u32,
     /// Name in the lab.
     pub container: String,
-    /// What it is.
+    /// Fault and its parameters.
     pub description: Fault,
-    /// Why not.
+    /// Reason.
     pub reason: String,
 }
 
-/// What a lab showed at the end of a case and nobody asked for.
+/// Unexpected anomaly of a lab at the end of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// Such as `oom_kill`.
+    /// Kind, such as `oom_kill`.
     pub kind: String,
-    /// Nothing where the kernel does not say.
+    /// Container; none where the kernel does not name it.
     pub container: Option<String>,
     /// The process or unit.
     pub about: String,
-    /// What was seen.
+    /// Details.
     pub detail: String,
     /// The scenario says that it is its own doing.
     pub expected: bool,
@@ -145,16 +145,16 @@ pub struct Finding {
 /// A picture that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shot {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// The page.
     pub url: String,
-    /// What came of it.
+    /// Result.
     pub picture: Picture,
 }
 
 impl Broken {
-    /// Whether it was there at this moment.
+    /// Tells whether it was on at this moment.
     pub fn is_on(&self, at_ms: f64) -> bool {
         self.asked_ms <= at_ms && self.healed_ms.is_none_or(|healed| at_ms <= healed)
     }

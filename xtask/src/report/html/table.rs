@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-/// So many rows a table has at most.
+/// Maximum rows of a table.
 pub const ROWS_MAX: usize = 400;
 
 /// Rows, and how many there are that are not shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table<T> {
-    /// In order.
+    /// Rows in order.
     pub rows: Vec<T>,
-    /// How many there are.
+    /// Number of all rows.
     pub all: usize,
-    /// How many of them are left out.
+    /// Number of omitted rows.
     pub left_out: usize,
 }
 

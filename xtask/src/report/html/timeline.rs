@@ -1,5 +1,5 @@
-//! Everything that happened in an attempt on one axis: the lab's phases, steps, operations, faults, checks, what was logged,
-//! and what the machines used.
+//! Timeline of an attempt on one axis: the lab's phases, steps, operations, faults, checks, what was logged, and what
+//! the machines used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,75 +12,75 @@ use super::history::{Client, Clients};
 use super::story::{Span, Story};
 use super::words::{duration, moment, plain, thousands};
 
-/// So many bars or marks a lane has at most: neighbours are drawn as one where there are more.
+/// Maximum bars or marks of a lane: with more, neighbors are drawn as one.
 const ITEMS_MAX: usize = 400;
 
-/// So many lanes of steps, operations or clients each.
+/// Maximum lanes of steps, operations or clients each.
 const LANES_MAX: usize = 12;
 
 /// The whole drawing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timeline {
-    /// What it stands on.
+    /// Axis.
     pub axis: Axis,
-    /// Its labels.
+    /// Labels of the axis.
     pub ticks: Vec<Tick>,
     /// Shades behind everything, while a fault was on.
     pub bands: Vec<Item>,
-    /// From the top.
+    /// Lanes from the top.
     pub lanes: Vec<Lane>,
-    /// When the machines were looked at, for the script.
+    /// Times of the samples, for the script.
     pub looks: String,
-    /// Whether clients have calls on it.
+    /// True if clients have calls on it.
     pub has_calls: bool,
-    /// What they used, below the lanes.
+    /// Resource usage, below the lanes.
     pub curves: Vec<Curves>,
     /// The moment that the attempt failed at.
     pub failed: Option<Item>,
-    /// What of the attempt is not drawn, and why, a sentence each.
+    /// Parts of the attempt that are not drawn, with the reason, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// One row.
+/// Row of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Lane {
-    /// What it shows.
+    /// Name.
     pub name: String,
     /// `bars` or `marks`.
     pub shape: &'static str,
-    /// What stands on it.
+    /// Bars and marks.
     pub items: Vec<Item>,
 }
 
 /// A bar, a band or a mark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
-    /// When, on the run's clock.
+    /// Moment on the run's clock.
     pub at_ms: f64,
-    /// Where it begins, in percent of the axis.
+    /// Begin in percent of the axis.
     pub left: f64,
-    /// How wide it is, in percent; 0 for a mark.
+    /// Width in percent; 0 for a mark.
     pub width: f64,
     /// The class that colours it.
     pub class: String,
-    /// What is written on it, where there is room; nothing on what is narrow as a rule.
+    /// Text on it, where there is room; none on narrow kinds.
     pub text: String,
-    /// What is told of it to whoever points at it.
+    /// Tooltip.
     pub title: String,
 }
 
 /// Other bars than those of the lab, steps and faults are labelled where they are so wide, in percent.
 const LABELLED: f64 = 3.0;
 
-/// What is logged: lines that say that something is wrong, by machine.
+/// Logged warnings and errors, by machine.
 pub type Alarms = BTreeMap<String, MachineAlarms>;
 
-/// Those of one machine.
+/// Warnings and errors of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineAlarms {
-    /// When, the class that colours it, and the line.
+    /// Moment, class that colors it, and line.
     pub marks: Vec<(f64, &'static str, String)>,
-    /// How many more there are.
+    /// Number of omitted ones.
     pub left_out: usize,
 }
 
@@ -134,7 +134,7 @@ pub fn timeline(
     Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed, notes }
 }
 
-/// What has no lane, or no mark on one, because there is too much of it.
+/// Returns notes on what has no lane, or no mark on one, because there is too much of it.
 fn lanes_left_out(story: &Story, clients: &[Client], alarms: &Alarms) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |left_out: usize, what: &str, most: usize| {

@@ -19,7 +19,7 @@ pub struct Moment {
 pub struct Word {
     /// The class of the style sheet.
     pub class: &'static str,
-    /// What stands there.
+    /// Text.
     pub text: &'static str,
 }
 

@@ -4,19 +4,19 @@ use super::ink::{Ink, Line, Paint};
 use super::screen::{Condition, Running, Screen, Stage};
 use super::times::{left, running};
 
-/// From this width on, a case is one line; below, it has a line for each thing.
+/// Minimum width at which a case is one line; on a narrower terminal it has a line for each thing.
 const WIDE_COLUMNS: usize = 150;
-/// Where the name of a case begins: after its word and its time.
+/// Column of a case's name: after its word and its time.
 pub(super) const NAME_COLUMN: usize = 18;
-/// Where what is said below a case begins.
+/// Column of the texts below a case.
 const VALUE_COLUMN: usize = 28;
-/// Where columns of a case in one line begin.
+/// First column of the parts of a case in one line.
 const STEP_COLUMN: usize = 75;
 const MACHINES_COLUMN: usize = 112;
 const FAULTS_COLUMN: usize = 136;
 /// The bar of the whole, without what is said beside it.
 const BAR_COLUMNS: usize = 24;
-/// As many templates are shown at once.
+/// Maximum templates shown at once.
 const LAYERS_MAX: usize = 6;
 
 impl Screen {
@@ -125,7 +125,7 @@ fn name(line: Line, case: &Running) -> Line {
     if case.attempt > 1 { line.with(Ink::Faint, &format!(" ({})", ordinal(case.attempt))) } else { line }
 }
 
-/// Which try, or which round of a duet.
+/// Returns the number of the attempt, or of the round of a duet.
 fn ordinal(attempt: u32) -> String {
     format!("attempt {attempt}")
 }
@@ -181,7 +181,7 @@ fn step(line: Line, case: &Running, now_ms: f64) -> Line {
     }
 }
 
-/// Each machine with how it does.
+/// Adds each machine with its condition.
 fn machines(line: Line, case: &Running) -> Line {
     if case.machines.is_empty() {
         return line.with(Ink::Faint, "none");
@@ -193,7 +193,7 @@ fn machines(line: Line, case: &Running) -> Line {
     })
 }
 
-/// How many machines are ready, and by name those that are not.
+/// Adds the number of ready machines, and the names of the others.
 fn machines_together(line: Line, case: &Running) -> Line {
     if case.machines.is_empty() {
         return line.with(Ink::Faint, "no machines");
@@ -222,7 +222,7 @@ fn condition(condition: Condition) -> (&'static str, Ink) {
     }
 }
 
-/// What is on, and how far the schedule is.
+/// Adds the active faults and the progress of the schedule.
 fn faults(mut line: Line, case: &Running, now_ms: f64) -> Line {
     if case.faults.is_empty() {
         line = line.with(Ink::Faint, "none now");

@@ -7,24 +7,24 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 
 use crate::record::plain_text;
 
-/// As much of one line is shown where people read, in characters; the record has all of it.
+/// Maximum characters shown of a line; the record has all of it.
 const LINE_CHARS_SHOWN: usize = 300;
-/// As many lines are shown of one thing.
+/// Maximum lines shown of one entry.
 const ENTRY_LINES_MAX: usize = 12;
 
-/// When there are colours.
+/// Use of colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// On a terminal; `NO_COLOR` and `CLICOLOR_FORCE` are respected, in this order.
+    /// Colors on a terminal; `NO_COLOR` and `CLICOLOR_FORCE` are respected, in this order.
     Auto,
-    /// In any case.
+    /// Colors always.
     Always,
-    /// In none.
+    /// No colors.
     Never,
 }
 
 impl Colour {
-    /// Whether a stream gets colours, by what it is and by the environment's variables.
+    /// Tells whether a stream gets colors, by what it is and by the environment's variables.
     pub(super) fn paint(self, is_terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> Paint {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
         let colours = match self {
@@ -38,16 +38,16 @@ impl Colour {
     }
 }
 
-/// How lines become text.
+/// Conversion of lines to text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
-    /// With escape codes for colours.
+    /// Escape codes for colors.
     Colours,
-    /// Without.
+    /// No escape codes.
     Plain,
 }
 
-/// What a piece of a line means.
+/// Meaning of a piece of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ink {
     Plain,
@@ -98,7 +98,7 @@ impl Line {
         self.with(Ink::Plain, &" ".repeat(blanks))
     }
 
-    /// How many columns it takes.
+    /// Returns its width in columns.
     pub fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| measure_text_width(text)).sum()
     }
@@ -112,7 +112,7 @@ impl Line {
         self.0.iter().map(piece).collect()
     }
 
-    /// As much of the line as there is room for.
+    /// Returns as much of the line as there is room for.
     pub fn cut(&self, columns: usize, paint: Paint) -> String {
         truncate_str(&self.text(paint), columns, "…").into_owned()
     }
@@ -129,7 +129,7 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines.flat_map(|line| textwrap::wrap(&line, &options).into_iter().map(String::from).collect::<Vec<_>>()).collect()
 }
 
-/// Of a line that would fill a screen, the begin.
+/// Returns the begin of a line that would fill a screen.
 fn bounded(line: &str) -> String {
     match line.char_indices().nth(LINE_CHARS_SHOWN) {
         Some((end, _)) => format!("{} ... ({} more characters)", &line[..end], line[end..].chars().count()),
@@ -137,7 +137,7 @@ fn bounded(line: &str) -> String {
     }
 }
 
-/// At most so many lines, the last of which says how many are left out.
+/// Keeps at most `most` lines, the last of which has the number of omitted ones.
 pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
     if lines.len() > most {
         let left_out = lines.len() - most;

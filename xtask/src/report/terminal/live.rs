@@ -8,9 +8,9 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
-/// How often the clocks in the lines go on.
+/// Interval at which the clocks in the lines go on.
 const TICK: Duration = Duration::from_millis(200);
-/// How often a second the terminal is drawn at most, however much happens.
+/// Maximum draws of the terminal a second.
 const DRAWS_PER_SECOND_MAX: u8 = 10;
 
 /// Lines at the bottom of a terminal that are drawn again and again.
@@ -64,11 +64,11 @@ struct Canvas {
 
 #[derive(Debug, Default)]
 struct CanvasState {
-    /// What is to be written at the next flush.
+    /// Text to be written at the next flush.
     buffer: String,
     /// The widths of the lines of the frame that is being made.
     widths: Vec<usize>,
-    /// What is written next fills the line that was written last.
+    /// True if the next text fills the line that was written last.
     fills: bool,
     /// The widths of the lines that were written last.
     drawn: Vec<usize>,
@@ -77,8 +77,8 @@ struct CanvasState {
 }
 
 impl CanvasState {
-    /// From the line of the cursor up to the first line of what stands there. Where the terminal has become narrower, it may
-    /// have wrapped lines: what that made is erased.
+    /// Moves from the line of the cursor up to the first line of what stands there. Where the terminal has become
+    /// narrower, it may have wrapped lines: what that made is erased.
     fn back(&mut self, lines_up: usize, columns: usize) {
         let mut up = lines_up;
         if !self.drawn.is_empty() {
@@ -111,7 +111,7 @@ impl CanvasState {
         self.widths.push(console::measure_text_width(text));
     }
 
-    /// What is to be written, to its last word.
+    /// Returns the whole text to be written.
     fn flush(&mut self, columns: usize) -> String {
         self.fills = false;
         self.drawn = std::mem::take(&mut self.widths);
@@ -189,7 +189,7 @@ impl TermLike for Canvas {
 mod tests {
     use super::*;
 
-    /// What indicatif writes for these lines over as many as stand there.
+    /// Returns what indicatif writes for these lines over as many as stand there.
     fn draw(canvas: &mut CanvasState, standing: usize, lines: &[&str], columns: usize) -> String {
         canvas.back(standing.saturating_sub(1), columns);
         for line in lines {

@@ -3,7 +3,7 @@
 use super::ink::{Ink, Line};
 use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 
-/// What a line's time counts from.
+/// Zero of a line's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogClock {
     /// The run's begin: shown as seconds.
@@ -17,7 +17,7 @@ const EXAMPLE_CHARS_MAX: usize = 200;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// One line: time, machine, file, level's first letter where it is not information, text.
+/// Formats a line: time, machine, file, level's first letter where it is not information, text.
 pub(super) fn line(line: &LogLine, clock: LogClock) -> Line {
     let time = line.at_ms.map_or_else(String::new, |at_ms| time(at_ms, clock));
     let width = match clock {
@@ -54,7 +54,7 @@ fn time(at_ms: f64, clock: LogClock) -> String {
     }
 }
 
-/// What the logs of an attempt come to, below a title.
+/// Formats the digest of an attempt's logs, below a title.
 pub(super) fn digest(title: &str, digest: &LogDigest) -> Vec<Line> {
     let mut lines = vec![Line::of(Ink::Strong, title)];
     let mut section = |name: &str, found: Vec<Line>| {

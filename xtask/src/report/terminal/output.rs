@@ -21,10 +21,10 @@ use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{EventReader, PastRun, RunRecord, Stamped, plain_text};
 
-/// How wide lines are where there is no terminal to ask.
+/// Width of lines without a terminal.
 const COLUMNS_WITHOUT_TERMINAL: usize = 120;
 
-/// How a run is shown while it goes on.
+/// Display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Live lines on a terminal that can do it, plain ones elsewhere and where `CI` is set.
@@ -40,15 +40,15 @@ pub enum Progress {
 /// How things are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// When there are colours.
+    /// Use of colors.
     pub colour: Colour,
-    /// How a run is shown while it goes on.
+    /// Display of progress.
     pub progress: Progress,
-    /// How much is shown.
+    /// Amount of detail.
     pub detail: Detail,
 }
 
-/// Where people read what goes on: progress on stderr, results on stdout.
+/// Output for people: progress on stderr, results on stdout.
 pub struct Terminal {
     detail: Detail,
     shows_live: bool,
@@ -62,7 +62,7 @@ pub struct Terminal {
 struct State {
     screen: Screen,
     story: Story,
-    /// When the last event came, by this process's clock.
+    /// Time of the last event, by this process's clock.
     heard: Instant,
     /// Time of the last plain line of an event.
     said: Instant,
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Terminal {
 }
 
 impl Terminal {
-    /// Nothing is written yet.
+    /// Opens the terminal without writing anything.
     ///
     /// # Errors
     /// When live lines are asked for, and stderr is no terminal that could show them.
@@ -111,7 +111,7 @@ impl Terminal {
         })
     }
 
-    /// Whether what is shown is drawn again and again.
+    /// Tells whether there is a live display.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.shows_live
@@ -135,17 +135,18 @@ impl Terminal {
         })
     }
 
-    /// How long each planned case took before, in milliseconds: then the live lines say how long it will still take.
+    /// Takes the earlier durations of planned cases in milliseconds, with which the live lines estimate the remaining
+    /// time.
     pub fn expect(&self, cases: BTreeMap<String, f64>) {
         self.state().screen.expected_ms = Some(cases);
     }
 
-    /// From when on the live lines say that the run is being stopped.
+    /// Takes a condition under which the live lines show that the run is being stopped.
     pub fn stops_when(&self, stops: impl Fn() -> bool + Send + 'static) {
         self.state().stops = Some(Box::new(stops));
     }
 
-    /// How much of a work is done that is no run of cases.
+    /// Shows the progress of work that is not a run of cases.
     pub fn show_amount(&self, amount: Amount) {
         self.state().screen.amount = Some(amount);
         self.begin_live();
@@ -170,7 +171,7 @@ impl Terminal {
         logs::line(line, clock).text(self.result_paint)
     }
 
-    /// What logs come to, below a title, as it is shown among results; a line each.
+    /// Returns the digest of logs below a title, as results show it, line by line.
     #[must_use]
     pub fn log_digest(&self, title: &str, digest: &LogDigest) -> Vec<String> {
         logs::digest(title, digest).iter().map(|line| line.text(self.result_paint)).collect()

@@ -9,21 +9,21 @@ use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
 use crate::report::next::next;
 
-/// Where what is said of something begins.
+/// Column of texts.
 const TEXT_COLUMN: usize = 12;
-/// As many failures of one case are shown.
+/// Maximum failures shown of one case.
 const FAILURES_SHOWN: usize = 3;
-/// As many last lines of its logs.
+/// Maximum last lines shown of its logs.
 const LAST_WORDS_SHOWN: usize = 8;
-/// As many cases and findings are listed.
+/// Maximum listed cases and findings.
 const LISTED_MAX: usize = 5;
 
-/// What a run came to, as people read it.
+/// Result of a run, for people.
 #[derive(Debug)]
 pub(super) struct RunResult<'a> {
     pub record: &'a RunRecord,
     pub story: &'a Story,
-    /// What the run is called where a command wants one: its own name, or `latest`.
+    /// Name of the run in commands: its own, or `latest`.
     pub name: &'a str,
     /// The run's folder, as it is shown.
     pub folder: &'a str,
@@ -32,7 +32,7 @@ pub(super) struct RunResult<'a> {
     pub columns: usize,
 }
 
-/// How much of it is wanted.
+/// Wanted part of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
@@ -50,7 +50,7 @@ impl RunResult<'_> {
         }
     }
 
-    /// What is worth knowing, then what did not pass, then where its record lies and the counts.
+    /// Returns noteworthy facts, then cases that did not pass, then the place of the record and the counts.
     fn whole(&self) -> Vec<Line> {
         let mut lines = vec![Line::new()];
         let quiet = lines.len();
@@ -121,7 +121,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// What failed, with which values, and where; else how it ended, with the last words of its logs.
+    /// Returns the failures with values and places; without any, the end with the last lines of the logs.
     fn causes(&self, outcome: &Outcome, story: &CaseStory) -> Vec<Line> {
         let mut lines = Vec::new();
         let failures = &story.attempt.failures;
@@ -199,7 +199,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Under chaos, what bit in each case that passed.
+    /// Returns the faults that took effect in each passed case, under chaos.
     fn faults(&self) -> Vec<Line> {
         let passed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Passed);
         let with_faults = passed.filter(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
@@ -225,7 +225,7 @@ impl RunResult<'_> {
         }
     }
 
-    /// What labs showed that nobody asked for.
+    /// Returns the unexpected findings of labs.
     fn findings(&self) -> Vec<Line> {
         let all = self.story.cases().flat_map(|(case, story)| story.findings.iter().map(move |one| (case, one)));
         let all: Vec<String> = all.map(|(case, finding)| format!("{finding} ({case})")).collect();
@@ -250,7 +250,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Where the record lies, and the counts.
+    /// Returns the place of the record, and the counts.
     fn ending(&self) -> Vec<Line> {
         let record = self.record;
         let mut lines = vec![Line::of(Ink::Faint, "record: ").with(Ink::Plain, self.folder)];

@@ -160,7 +160,7 @@ fn cause() -> Cause {
     Cause::Check { message: "done == accepted [done = 119]".into() }
 }
 
-/// Its record.
+/// Returns its record.
 pub fn record() -> RunRecord {
     let attempt = |outcome: Outcome, seconds: f64, name: &str, faults: Option<FaultCounts>| Attempt {
         outcome,

@@ -1,4 +1,4 @@
-//! What goes on at the moment, as far as the events so far tell: the state behind the live lines. Pure.
+//! Present state of a run, folded from the events so far: the state behind the live lines. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use e2e_contract::{Fault, InvariantKind};
 
 use crate::record::{Event, Stamped, Verdict};
 
-/// What is going on.
+/// State behind the live lines.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Screen {
-    /// What the whole of the work is called, where it is no run of cases.
+    /// Progress of work that is not a run of cases.
     pub amount: Option<Amount>,
-    /// How many cases are planned.
+    /// Number of planned cases.
     pub planned: Option<u32>,
-    /// How many cases are over, by what came of them.
+    /// Numbers of finished cases, by outcome.
     pub tally: Tally,
     /// Cases that run, in the order of their begin.
     pub cases: Vec<Running>,
@@ -21,28 +21,28 @@ pub(super) struct Screen {
     pub layers: Vec<LayerWork>,
     /// Progress of Cargo's build of the scenarios, while one of them is waited for.
     pub scenarios_build: Option<Since>,
-    /// What is waited for.
+    /// Current waits.
     pub waits: Vec<Since>,
-    /// How long the cases that are not over took before, in milliseconds; nothing where that is not known of each.
+    /// Earlier durations of the unfinished cases in milliseconds; none unless known of each.
     pub expected_ms: Option<BTreeMap<String, f64>>,
-    /// Somebody has asked it to end.
+    /// True once the run was asked to end.
     pub stops: bool,
     /// The time of the last event, in milliseconds since the run's begin.
     pub at_ms: f64,
 }
 
-/// How much of a work that is no run is done.
+/// Progress of work that is not a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Amount {
-    /// What is being done, such as `faults tried`.
+    /// Name of the work, such as `faults tried`.
     pub what: String,
-    /// How many are done.
+    /// Finished items.
     pub done: u32,
-    /// How many there are.
+    /// Number of all items.
     pub of: u32,
 }
 
-/// How many cases ended how.
+/// Numbers of cases by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub passed: u32,
@@ -71,7 +71,7 @@ impl Tally {
     }
 }
 
-/// Something and the time of its begin.
+/// Text with the time of its begin.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Since {
     pub what: String,
@@ -99,14 +99,14 @@ pub(super) struct Running {
     pub operation: Option<(String, u32)>,
     pub machines: Vec<(String, Condition)>,
     pub faults: Vec<FaultOn>,
-    /// It had faults: a place is kept for them.
+    /// True once it had faults: a place is kept for them.
     pub has_had_faults: bool,
     pub chaos: Option<ChaosClock>,
     /// Checks and the like that have failed.
     pub problems: u32,
 }
 
-/// How far a case has come.
+/// Progress of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     MachinesStart,
@@ -115,7 +115,7 @@ pub(super) enum Stage {
     MachinesGone,
 }
 
-/// How a machine does.
+/// Condition of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Condition {
     Ready,
@@ -133,7 +133,7 @@ pub(super) struct FaultOn {
     pub since_ms: f64,
 }
 
-/// When faults began to be played, and for how long they are.
+/// Begin and length of a played schedule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ChaosClock {
     pub since_ms: f64,
@@ -141,7 +141,7 @@ pub(super) struct ChaosClock {
 }
 
 impl Running {
-    /// How a machine does, faults included.
+    /// Returns the condition of a machine, faults included.
     pub fn condition(&self, container: &str, started: Condition) -> Condition {
         let on_it = self.faults.iter().filter(|fault| fault.container == container);
         on_it.map(|fault| condition_under(&fault.fault)).max().map_or(started, |worst| worst.max(started))
@@ -164,7 +164,7 @@ fn condition_under(fault: &Fault) -> Condition {
 }
 
 impl Screen {
-    /// How long all that is not over yet will still take, where it is known of each case how long it took before.
+    /// Returns the estimated remaining time, if the earlier duration of each case is known.
     pub fn left_ms(&self, now_ms: f64) -> Option<f64> {
         let expected = self.expected_ms.as_ref().filter(|_| self.layers.is_empty() && self.waits.is_empty())?;
         let one = |(case, took_ms): (&String, &f64)| {
@@ -174,7 +174,7 @@ impl Screen {
         Some(expected.iter().map(one).sum())
     }
 
-    /// What is waited for, with the time since its begin; nothing while cases run, which tell what they do.
+    /// Returns the current wait with the time since its begin; none while cases run, which have lines of their own.
     pub fn wait(&self, now_ms: f64) -> Option<String> {
         let wait = self.waits.last().filter(|_| self.cases.is_empty())?;
         Some(format!("waiting: {}, {:.0} s", wait.what, (now_ms - wait.since_ms) / 1e3))
@@ -245,7 +245,7 @@ impl Screen {
         self.layers.retain(|layer| layer.template != template);
     }
 
-    /// What happened in one case.
+    /// Applies an event of one case.
     fn apply_to_case(&mut self, event: &Event, at_ms: f64) {
         if let Event::ScenarioStarted { .. } = event {
             self.scenarios_build = None;
@@ -308,7 +308,7 @@ impl Screen {
     }
 }
 
-/// Whether a wait is for a layer of this template, as its reason begins.
+/// Tells whether a wait is for a layer of this template, as its reason begins.
 fn is_of_template(reason: &str, template: &str) -> bool {
     reason.strip_prefix("template ").and_then(|rest| rest.strip_prefix(template)).is_some_and(|it| it.starts_with(':'))
 }

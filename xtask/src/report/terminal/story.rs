@@ -1,5 +1,5 @@
-//! What the events of a run told of each case that its record alone does not hold: checks with their places, faults that bit,
-//! findings, last words. Bounded, whatever a scenario does.
+//! Facts of each case from a run's events that its record alone does not hold: checks with their places, faults that
+//! took effect, findings, last words. Bounded, whatever a scenario does.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use e2e_contract::{Check, DefectOutcome, InvariantKind, Level};
 use crate::record::{Event, Outcome, Stamped};
 use crate::report::before::Before;
 
-/// Of one attempt, so many failures are kept; all are counted.
+/// Maximum failures kept of one attempt; all are counted.
 const FAILURES_MAX: usize = 20;
-/// Of one attempt, so many errors that the scenario told.
+/// Maximum errors kept that the scenario of one attempt reported.
 const ERRORS_MAX: usize = 5;
-/// Of one case, so many findings; all are counted.
+/// Maximum findings kept of one case; all are counted.
 const FINDINGS_MAX: usize = 20;
 
 /// A run's cases by name, without the other sides of duets.
@@ -21,31 +21,31 @@ pub(super) struct Story {
     cases: BTreeMap<String, CaseStory>,
 }
 
-/// One case, over all its attempts.
+/// Story of one case, over all its attempts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct CaseStory {
     /// The last attempt that did not pass, or the one that goes on.
     pub attempt: AttemptStory,
-    /// What a lab showed that nobody asked for: kind, place and what was seen.
+    /// Unexpected findings: kind, place and details.
     pub findings: Vec<String>,
-    /// How many there were.
+    /// Number of all findings.
     pub findings_count: usize,
-    /// How often a known defect was seen.
+    /// Number of times that a known defect was seen.
     pub known_defects: u32,
-    /// How often faults of a kind were seen to bite, in the last attempt.
+    /// Number of faults that took effect in the last attempt, by kind.
     pub bites: BTreeMap<&'static str, u32>,
     /// The lab that was kept: how to enter it, and how to remove it.
     pub kept: Option<(Vec<String>, String)>,
 }
 
-/// What failed in an attempt.
+/// Failures of an attempt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct AttemptStory {
-    /// What failed, in order.
+    /// Failures in order.
     pub failures: Vec<Failure>,
-    /// How many there were.
+    /// Number of all failures.
     pub failures_count: usize,
-    /// What the scenario itself called an error, and how often it did.
+    /// Errors that the scenario reported, with their counts.
     pub errors: Vec<String>,
     pub errors_count: usize,
     /// The last lines of its logs.
@@ -54,7 +54,7 @@ pub(super) struct AttemptStory {
     pub before: Before,
 }
 
-/// Something that failed: what, with which values, and where it stands.
+/// Failure: its text, its values, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub what: String,
@@ -75,12 +75,12 @@ impl Failure {
 }
 
 impl Story {
-    /// What is known of a case.
+    /// Returns the story of a case.
     pub fn of(&self, case: &str) -> Option<&CaseStory> {
         self.cases.get(case)
     }
 
-    /// All cases, by name.
+    /// Returns all cases, by name.
     pub fn cases(&self) -> impl Iterator<Item = (&String, &CaseStory)> {
         self.cases.iter()
     }

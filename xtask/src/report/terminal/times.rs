@@ -1,6 +1,6 @@
 //! Durations as the terminal shows them: short, and no finer than they are of use.
 
-/// How long something took: `0.004 s`, `0.25 s`, `2.3 s`, `45 s`, `3 min 07 s`.
+/// Formats a duration: `0.004 s`, `0.25 s`, `2.3 s`, `45 s`, `3 min 07 s`.
 pub(super) fn took(milliseconds: f64) -> String {
     let seconds = milliseconds.max(0.0) / 1e3;
     if seconds < 0.095 {
@@ -14,7 +14,7 @@ pub(super) fn took(milliseconds: f64) -> String {
     }
 }
 
-/// How long something has taken so far, in whole seconds: a clock that is read, not watched.
+/// Formats the time that something has taken so far, in whole seconds: a clock that is read, not watched.
 pub(super) fn running(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).floor() as u64;
     match seconds {
@@ -24,7 +24,7 @@ pub(super) fn running(milliseconds: f64) -> String {
     }
 }
 
-/// How long something will still take, as roughly as it is known.
+/// Formats an estimate of the remaining time, as roughly as it is known.
 pub(super) fn left(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).round() as u64;
     match seconds {
