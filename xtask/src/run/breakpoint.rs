@@ -9,12 +9,12 @@ use crate::lab::{Container, Lab};
 use crate::record::{CaseId, Onward};
 use crate::session::{Breakpoint, Stopped};
 
-/// What machines that nobody has entered do while their case is held.
+/// Treatment of machines that nobody has entered while their case is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machines {
-    /// They go on.
+    /// Run on.
     Run,
-    /// They stand still, but for the one that is entered.
+    /// Freeze, but for the machine that is entered.
     Freeze,
 }
 
@@ -38,13 +38,13 @@ pub struct HeldCase<'a> {
     case: &'a CaseId,
     reason: &'a str,
     lab: &'a Lab,
-    /// Those that stand still for this, by name.
+    /// Names of the machines frozen for this.
     frozen: Vec<String>,
-    /// What could not be frozen, and why.
+    /// Machines that could not be frozen, with the reason.
     problems: Vec<String>,
 }
 
-/// What a container is said to be frozen by.
+/// Cause that is given for a frozen container.
 const CAUSE: &str = "the case is held";
 
 impl Breakpoints {
@@ -54,7 +54,7 @@ impl Breakpoints {
         Arc::new(Self { watcher, machines, given_up: AtomicBool::new(false) })
     }
 
-    /// Whether a case was given up: then the run ends.
+    /// Tells whether a case was given up: then the run ends.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }
@@ -83,7 +83,7 @@ impl HeldCase<'_> {
         self.case
     }
 
-    /// What has failed.
+    /// Returns the failure.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.reason
@@ -95,13 +95,13 @@ impl HeldCase<'_> {
         self.lab.guard().slot().name()
     }
 
-    /// Its machines.
+    /// Returns its machines.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         self.lab.containers()
     }
 
-    /// What somebody should know who looks: machines that were to stand still and do not.
+    /// Returns warnings for the person at the prompt: machines that should stand still and do not.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -124,7 +124,7 @@ impl HeldCase<'_> {
         Ok(done)
     }
 
-    /// What a fault has taken down or frozen already is left as it is.
+    /// Freezes all machines. One that a fault has taken down or frozen already is left as it is.
     fn freeze_all(&mut self) {
         for container in self.lab.containers().iter().filter(|container| container.outage().is_none()) {
             let name = &container.machine().name;

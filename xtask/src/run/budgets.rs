@@ -1,4 +1,4 @@
-//! Whether this host has what a lab needs at least, of all that labs share: asked before the lab is made.
+//! Check before a lab is made that this host has what the lab needs at least, of all that labs share.
 
 use crate::error::{Error, HostCause};
 use crate::host::budget::{Need, shortage};

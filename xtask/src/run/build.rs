@@ -15,7 +15,7 @@ use crate::host::shell::which;
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 
-/// How often the wait for a build looks for an interrupt.
+/// Interval at which the wait for a build looks for an interrupt.
 const BUILD_POLL: Duration = Duration::from_millis(5);
 
 /// Time after which whoever waits for a build is told again how far it is.
@@ -57,7 +57,7 @@ impl ScenarioBinaries {
         Ok(Self { commands, state: Mutex::new(state) })
     }
 
-    /// Those of a folder, where they were built earlier, else they are built.
+    /// Returns the programs of a folder, where they were built earlier; otherwise builds them.
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::build`].
@@ -65,7 +65,7 @@ impl ScenarioBinaries {
         dir.map_or_else(|| Self::build(project, plan), |dir| Ok(Self::in_folder(project, plan, dir)?))
     }
 
-    /// Those of a folder, built earlier.
+    /// Returns the programs of a folder, built earlier.
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::build`].

@@ -1,4 +1,4 @@
-//! One attempt at one case: lab, session, logs, end.
+//! Attempt at a case: lab, session, logs, end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ use crate::record::command_line::carried;
 use crate::record::{Attempt, CaseId, Cause, Event, Outcome, Performance, as_file_name, milliseconds, readable_json};
 use crate::session::{self, Breakpoint, Ended, OutputFiles, Repeats, SessionSpec};
 
-/// How many lines of each log are shown after a failure.
+/// Number of lines of each log that are shown after a failure.
 const LAST_LINES: usize = 8;
 
 /// Characters of each of them that are shown.

@@ -14,9 +14,9 @@ use crate::session::ChaosSpec;
 /// The schedules of a run, by case.
 #[derive(Debug, Clone, Default)]
 pub struct Schedules {
-    /// By `category/scenario:case`, whatever the repetition.
+    /// Schedules by `category/scenario:case`, whatever the repetition.
     by_case: BTreeMap<String, Schedule>,
-    /// What a reader should know of those that have none.
+    /// Notes on cases without a schedule.
     pub notes: Vec<String>,
     /// The seed of all, where they were drawn.
     pub seed: Option<u64>,
@@ -78,8 +78,8 @@ impl Schedules {
         Ok(schedules)
     }
 
-    /// Those that a run has kept, for the cases of a plan: what it ran without faults runs without any. Nothing where it kept
-    /// none at all.
+    /// Returns the schedules that a run has kept, for the cases of a plan: a case that ran without faults runs without
+    /// any. None where it kept none at all.
     ///
     /// # Errors
     /// [`Error::BadFile`] for a file that is no schedule or from another version, or does not fit the project any more.
@@ -95,24 +95,24 @@ impl Schedules {
         Ok((!schedules.by_case.is_empty()).then_some(schedules))
     }
 
-    /// One schedule for the case it was made for.
+    /// Returns a single schedule for the case it was made for.
     #[must_use]
     pub fn of_one(schedule: Schedule) -> Self {
         Self { by_case: BTreeMap::from([(schedule.case.clone(), schedule)]), ..Self::default() }
     }
 
-    /// That of a planned case.
+    /// Returns the schedule of a planned case.
     #[must_use]
     pub fn of(&self, id: &str) -> Option<&Schedule> {
         self.by_case.get(id.split('#').next().unwrap_or(id))
     }
 
-    /// All of them, in the order of their cases.
+    /// Returns all schedules, in the order of their cases.
     pub fn all(&self) -> impl Iterator<Item = &Schedule> {
         self.by_case.values()
     }
 
-    /// What a session is given of it.
+    /// Returns the part that a session is given.
     pub(super) fn spec(&self, scenario: &Scenario, id: &str) -> Option<ChaosSpec> {
         let (schedule, chaos) = (self.of(id)?.clone(), scenario.chaos.as_ref()?);
         let (quiet, recovery, sometimes) = (chaos.quiet, chaos.recovery, chaos.sometimes.clone());
@@ -120,7 +120,7 @@ impl Schedules {
     }
 }
 
-/// What this host can do, each looked at once.
+/// Faults that this host supports, each looked at once.
 #[derive(Default)]
 struct Host {
     known: BTreeMap<String, Option<String>>,
@@ -244,12 +244,12 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     Ok(schedule)
 }
 
-/// Where a planned fault stands in a file, as a byte offset: the begin of its number.
+/// Returns the place of a planned fault in a file, as a byte offset: the begin of its number.
 fn place_of(text: &str, fault: usize) -> usize {
     text.match_indices("\"number\"").nth(fault).map_or(0, |(offset, _)| offset)
 }
 
-/// Whether the project has what a schedule names.
+/// Checks that the project has what a schedule names.
 fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<()> {
     let bad = |message: String| Error::BadFile { path: path.to_owned(), line: 1, column: 1, message };
     let (id, case) = schedule.case.split_once(':').unwrap_or((&schedule.case, ""));

@@ -32,7 +32,8 @@ pub(super) fn require_listable(folder: &Path) -> Result<(), Error> {
     )))
 }
 
-/// What lets a scenario find them, and Python tell what happens at once and leave nothing beside the sources.
+/// Returns variables by which a scenario finds them, and Python flushes its output at once and leaves nothing beside
+/// the sources.
 pub(super) fn environment(dir: &RunDir) -> Vec<(String, String)> {
     environment_below(dir.path())
 }

@@ -21,7 +21,7 @@ use crate::session::Repeats;
 /// A scenario's baseline as a run has made it.
 #[derive(Debug)]
 pub struct Update {
-    /// With the cases of this run; others are as they were.
+    /// Baseline with the cases of this run; others are unchanged.
     pub baseline: Baseline,
     /// The old values against the new ones, where there were any.
     pub comparisons: Vec<Comparison>,
@@ -54,7 +54,7 @@ pub fn require_baselines(project: &Project, plan: &Plan) -> anyhow::Result<()> {
     .into())
 }
 
-/// Each operation of a case as often as its baseline of this machine's class has it.
+/// Plans each operation of a case as often as its baseline of this machine's class has it.
 pub(super) fn as_often_as_baseline(project: &Project, scenario: &Scenario, case: &str) -> anyhow::Result<Repeats> {
     let store = Store::of(&project.root, Invoker::find());
     let baseline = store.read(&perf::this_machine(&state_dir()).class, &scenario.id())?;
@@ -166,7 +166,7 @@ fn update(
     }))
 }
 
-/// What scenario.toml says of its operations.
+/// Returns the thresholds of scenario.toml for its operations.
 pub(super) fn thresholds(scenario: &Scenario) -> BTreeMap<String, Thresholds> {
     let one = |(name, rule): (&String, &crate::manifest::OperationRule)| {
         Some((name.clone(), Thresholds::smallest(rule.worse_percent).ok()?))
@@ -174,7 +174,7 @@ pub(super) fn thresholds(scenario: &Scenario) -> BTreeMap<String, Thresholds> {
     scenario.operations.iter().filter_map(one).collect()
 }
 
-/// What a case has measured, when it passed at once.
+/// Returns the measurements of a case that passed at once.
 fn performance_of(owner: &Invoker, folder: &Path, result: &CaseResult) -> anyhow::Result<Option<Performance>> {
     let Some(attempt) = result.attempts.last().filter(|_| result.verdict == Verdict::Passed) else { return Ok(None) };
     let path = folder.join(&attempt.folder).join("performance.json");

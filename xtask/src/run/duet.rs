@@ -17,10 +17,10 @@ use crate::session::Gate;
 /// So often a whole case is run at most: ten pairs, and ten that confirm.
 const ROUNDS_MAX: u32 = 20;
 
-/// One try: no case of a duet is tried again, because its pairs are the tries.
+/// Retries of a case of a duet: none, because its pairs are the repetitions.
 const NO_MORE: Left = Left { failures: 0, infrastructure: 0 };
 
-/// What the two sides of a case need.
+/// Needs of the two sides of a case.
 pub(super) struct Sides<'a, 'b> {
     pub candidate: &'a CaseContext<'b>,
     pub baseline: &'a CaseContext<'b>,
@@ -123,7 +123,7 @@ pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
     }
 }
 
-/// What differs between the images of the two sides: layers, and the packages in them.
+/// Returns the differences between the images of the two sides: layers, and the packages in them.
 ///
 /// # Errors
 /// When the store cannot be read.

@@ -156,7 +156,7 @@ fn record_run(
     }
 }
 
-/// What the run is told to do, as its first event has it.
+/// Returns the options of the run as its first event has them.
 fn setup(plan: &Plan, options: &Options) -> RunSetup {
     RunSetup {
         engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -231,7 +231,7 @@ fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec
     names
 }
 
-/// What the making of layers tells, as an event.
+/// Returns the progress of building layers as an event.
 #[must_use]
 pub fn layer_event(progress: Progress) -> Event {
     match progress {
@@ -339,7 +339,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
     cases
 }
 
-/// What came of a run's cases.
+/// Results of a run's cases.
 #[derive(Default)]
 struct Cases {
     results: Vec<CaseResult>,
@@ -350,7 +350,7 @@ struct Cases {
 }
 
 impl Cases {
-    /// Whether no further case is tried.
+    /// Tells whether no further case is tried.
     fn has_ended(&self) -> bool {
         self.error.is_some() || self.host_cause.is_some()
     }
@@ -371,7 +371,7 @@ fn host_cause(attempts: &[Attempt]) -> Option<HostCause> {
     attempts.last().and_then(|attempt| attempt.outcome.host_cause()).filter(|cause| cause.meets_every_case())
 }
 
-/// Whether somebody who looked at a held case has had enough.
+/// Tells whether the person at the prompt of a paused case gave the run up.
 fn is_given_up(options: &Options) -> bool {
     options.breakpoints.as_ref().is_some_and(|breakpoints| breakpoints.is_given_up())
 }

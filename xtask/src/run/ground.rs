@@ -20,16 +20,16 @@ pub(super) struct Ground<'a> {
 /// Knowledge about the labs of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Labs {
-    /// None was ready yet.
+    /// No lab was ready yet.
     Untried,
-    /// There was one: what fails now is not what every case would meet.
+    /// A lab was ready before: a failure now is not one that every case would meet.
     Possible,
 }
 
 enum State {
-    /// Nobody holds it for this run.
+    /// The slot is not held for this run.
     Free,
-    /// This guard does.
+    /// Held by this guard.
     Held(Arc<Guard>),
     /// A lab stays on it after the run: no other can be made.
     Kept,
@@ -78,7 +78,7 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Whether a lab was kept.
+    /// Tells whether a lab was kept.
     pub fn is_kept(&self) -> bool {
         matches!(self.state, State::Kept)
     }

@@ -11,7 +11,7 @@ use signal_hook::flag;
 
 use crate::error::EXIT_INTERRUPTED;
 
-/// Whether the run was asked to stop.
+/// Flag that the run was asked to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
@@ -36,14 +36,14 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether it was.
+    /// Tells whether it was.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::SeqCst)
     }
 }
 
-/// Whether this process ignores a signal, as whoever started it wanted.
+/// Tells whether this process ignores a signal, as whoever started it wanted.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, signal)

@@ -7,7 +7,7 @@ use crate::host::kmsg::{KernelMessage, KernelWatch, Noted, WATCHED_MAX};
 use crate::record::RunDir;
 use crate::record::logs::LogLevel;
 
-/// Its name in a case's folder.
+/// File name in a case's folder.
 const KERNEL_LOG: &str = "kernel.log";
 
 /// Keeps what was said, where anything was, in the folder of an attempt.

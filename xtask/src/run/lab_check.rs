@@ -1,4 +1,4 @@
-//! One lab of one machine, made, used and taken down again: doctor's check that tries everything together.
+//! Lab of one machine, made, used and taken down again: doctor's check that tries everything together.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
@@ -32,13 +32,13 @@ const WORD: &str = "mancer-e2e-doctor";
 /// Programs of the machine, links to its busybox.
 const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 
-/// Why there is no such lab.
+/// Reason why there is no such lab.
 #[derive(Debug, thiserror::Error)]
 pub enum LabCheckError {
-    /// It was not tried: its busybox is missing, or another doctor holds its slot.
+    /// No attempt: its busybox is missing, or another doctor holds its slot.
     #[error("{0:#}")]
     NotTried(anyhow::Error),
-    /// It was tried, and failed.
+    /// Tried, and failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }

@@ -22,17 +22,17 @@ const WORK: &str = include_str!("../../live/task.sh");
 const SCENARIO: &str = include_str!("../../live/scenario.toml");
 const PROGRAM: &str = include_str!("../../live/main.py");
 
-/// What a duet judges.
+/// Metrics that a duet judges.
 const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 
-/// What is tried.
+/// Options of the check.
 #[derive(Debug, Clone)]
 pub struct LiveCheck {
-    /// How much more work the candidate does, in percent; 0 for the same.
+    /// Additional work of the candidate, in percent; 0 for the same.
     pub percents: Vec<u32>,
-    /// So many duets of each.
+    /// Number of duets of each.
     pub duets: u32,
-    /// Of whatever is drawn at random.
+    /// Random seed.
     pub seed: u64,
 }
 

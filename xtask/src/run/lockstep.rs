@@ -13,23 +13,23 @@ use crate::judge::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Ver
 use crate::record::Sample;
 use crate::session::Gate;
 
-/// Between two looks whether the session has to stop.
+/// Interval between two looks whether the session has to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
-/// How pairs are made.
+/// Plan of the pairs.
 #[derive(Debug, Clone)]
 pub struct LockstepPlan {
-    /// So many pairs of an operation at most, before what looks changed is confirmed.
+    /// Maximum pairs of an operation, without those that confirm a change.
     pub pairs: Option<u32>,
-    /// Of whatever is drawn at random.
+    /// Random seed.
     pub seed: u64,
-    /// How long one side may wait for the other.
+    /// Time for which one side may wait for the other.
     pub patience: Duration,
-    /// By operation, where scenario.toml says more than the default.
+    /// Thresholds by operation, where scenario.toml states more than the default.
     pub thresholds: BTreeMap<String, Thresholds>,
 }
 
-/// What both sides share.
+/// State that both sides share.
 #[derive(Debug)]
 pub struct Lockstep {
     plan: LockstepPlan,
@@ -37,7 +37,7 @@ pub struct Lockstep {
     changed: Condvar,
 }
 
-/// One side's way to it.
+/// Access of one side to it.
 #[derive(Debug, Clone)]
 pub struct LockstepSide {
     lockstep: Arc<Lockstep>,
@@ -46,9 +46,9 @@ pub struct LockstepSide {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Of the baseline and the candidate.
+    /// States of the baseline and the candidate.
     sides: [SideState; 2],
-    /// Why the two do not wait for each other any more.
+    /// Reason why the two no longer wait for each other.
     apart: Option<String>,
     /// The pair that is being made.
     pair: Option<Open>,
@@ -60,9 +60,9 @@ struct State {
 struct SideState {
     /// The operation that it wants to begin.
     waits_for: Option<String>,
-    /// How many operations are open in it: those inside another one are that one's affair.
+    /// Number of open operations: only the outermost one is paired.
     depth: usize,
-    /// How it has come to its end.
+    /// Reason of its end.
     ended: Option<String>,
 }
 
@@ -70,7 +70,7 @@ struct SideState {
 struct Open {
     operation: String,
     first: Side,
-    /// Whose turn it is.
+    /// Side whose turn it is.
     turn: Side,
     samples: [Option<Sample>; 2],
 }
@@ -81,18 +81,18 @@ struct Operation {
     planned: u32,
     duet: Option<Duet>,
     metrics: Vec<&'static str>,
-    /// Whether another pair is wanted.
+    /// True if another pair is wanted.
     more: bool,
     verdicts: Option<Vec<Verdict>>,
     pairs: u32,
 }
 
-/// What came of one operation.
+/// Result of one operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
-    /// Its name.
+    /// Name.
     pub operation: String,
-    /// Whether a pair came of one run of the whole case only.
+    /// True if a pair is a run of the whole case.
     pub one_shot: bool,
     /// Metrics with what was found.
     pub verdicts: Vec<(&'static str, Verdict)>,
@@ -149,7 +149,7 @@ impl Lockstep {
         state.apart = None;
     }
 
-    /// Whether another run of the whole case would say more about an operation that it has once.
+    /// Tells whether another run of the whole case would say more about an operation that it has once.
     #[must_use]
     pub fn wants_another_round(&self) -> bool {
         let state = self.state();
@@ -157,7 +157,7 @@ impl Lockstep {
             && state.operations.values().any(|one| one.planned < 2 && one.verdicts.is_none() && one.duet.is_some())
     }
 
-    /// What was found, once both sides have ended, and how many samples had no partner.
+    /// Returns the results, once both sides have ended, and the number of samples without a partner.
     #[must_use]
     pub fn judged(&self) -> (Vec<Judged>, u32) {
         let state = self.state();
@@ -174,7 +174,7 @@ impl Lockstep {
         (state.operations.iter().map(one).collect(), state.unpaired)
     }
 
-    /// Why the sides went on without each other, where they did before both had ended.
+    /// Returns the reason why the sides went on without each other, where they did before both had ended.
     #[must_use]
     pub fn apart(&self) -> Option<String> {
         self.state().apart.clone()
@@ -218,7 +218,7 @@ impl Lockstep {
         self.changed.notify_all();
     }
 
-    /// Who goes first, drawn anew for each pair.
+    /// Returns the side that goes first, drawn anew for each pair.
     fn first(&self, operation: &str, pair: u32) -> Side {
         let seed = operation.bytes().fold(self.plan.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         Duet::new(Plan::quick(), Vec::new(), seed.wrapping_add(u64::from(pair))).first()
@@ -251,7 +251,7 @@ impl Lockstep {
         Some(state.apart.is_none() && state.operations.get(operation).is_some_and(|one| one.more))
     }
 
-    /// Both sides of a pair are there: they are judged.
+    /// Judges a pair once both of its sides are there.
     fn complete(&self, state: &mut State) {
         let Some(Open { operation: name, first, samples: [Some(baseline), Some(candidate)], .. }) = state.pair.take()
         else {
@@ -284,7 +284,7 @@ impl Lockstep {
         }
     }
 
-    /// From now on nobody waits for the other one.
+    /// Ends the lockstep: neither side waits for the other any more.
     fn part(&self, state: &mut State, why: &str) {
         state.apart.get_or_insert_with(|| why.to_owned());
         if let Some(pair) = state.pair.take() {
@@ -321,7 +321,7 @@ impl Lockstep {
     }
 }
 
-/// What is judged of a pair of samples: (baseline, candidate) by metric.
+/// Returns the judged values of a pair of samples: (baseline, candidate) by metric.
 fn values(baseline: &Sample, candidate: &Sample) -> Vec<(&'static str, (f64, f64))> {
     let mut values =
         vec![("cpu_ms", (baseline.cpu_ms, candidate.cpu_ms)), ("wall_ms", (baseline.wall_ms, candidate.wall_ms))];
@@ -380,7 +380,7 @@ mod tests {
         }
     }
 
-    /// Both sides, each with what it does.
+    /// Runs both sides, each with its work.
     fn both(
         lockstep: &Arc<Lockstep>,
         baseline: impl FnOnce(&LockstepSide) + Send,

@@ -1,4 +1,4 @@
-//! From templates and images to the machines of a lab.
+//! Machines of a lab, from templates and images.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::image::{Image, ids_of};
 use crate::lab::Machine;
 use crate::manifest::Project;
 
-/// Which place a machine has in its lab.
+/// Place of a machine in its lab.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Position<'a> {
     /// Name in the lab.
     pub name: &'a str,
-    /// From 0.
+    /// Index, from 0.
     pub index: usize,
     /// The lab's slot.
     pub slot: &'a str,

@@ -24,7 +24,7 @@ use crate::record::{Cause, Outcome, PastRun, Recorder, RunDir, Verdict};
 /// The file of a shrinking's folder that holds what it came to.
 pub const SHRUNK_FILE: &str = "shrunk.json";
 
-/// How often a failure of the infrastructure is tried again.
+/// Maximum retries after an infrastructure error.
 const NEW_GROUND_MAX: u32 = 3;
 
 /// A failure of an earlier run.
@@ -34,11 +34,11 @@ pub struct Failure {
     pub case: String,
     /// The faults it met.
     pub schedule: Schedule,
-    /// How it failed.
+    /// Cause of the failure.
     pub cause: Cause,
 }
 
-/// How often things are tried.
+/// Numbers of attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct Tries {
     /// A candidate: one failure is enough.
@@ -47,22 +47,22 @@ pub struct Tries {
     pub result: u32,
 }
 
-/// What a shrinking came to.
+/// Result of a shrinking.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shrunk {
     /// The smallest schedule.
     pub schedule: Schedule,
-    /// Its file.
+    /// File of the schedule.
     pub file: std::path::PathBuf,
-    /// How many faults it had before.
+    /// Number of faults before.
     pub faults_before: usize,
-    /// How many candidates were tried.
+    /// Number of tried candidates.
     pub candidates: u32,
-    /// How many runs that took, those of the result too.
+    /// Number of runs, those of the result included.
     pub runs: u32,
-    /// How often the result failed in the same way.
+    /// Number of runs of the result that failed in the same way.
     pub failed: u32,
-    /// Of so many runs.
+    /// Number of runs of the result.
     pub of: u32,
 }
 
@@ -180,7 +180,7 @@ fn described(schedule: &Schedule) -> String {
     )
 }
 
-/// How often something failed in the same way.
+/// Share of runs that failed in the same way.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     failed: u32,
@@ -194,7 +194,7 @@ impl std::fmt::Display for Rate {
     }
 }
 
-/// What every candidate is tried with.
+/// Context in which every candidate is tried.
 struct Workshop<'a> {
     project: &'a Project,
     failure: &'a Failure,
@@ -256,7 +256,7 @@ impl Workshop<'_> {
     }
 }
 
-/// Whether two failures are the same one: of one kind, and at one place of the scenario where they name it.
+/// Tells whether two failures are the same one: of one kind, and at one place of the scenario where they name it.
 fn same(one: &Cause, two: &Cause) -> bool {
     let place = |cause: &Cause| match cause {
         Cause::Error { message } | Cause::Panic { message } => {

@@ -15,19 +15,19 @@ use crate::image::{self, Image, Progress};
 use crate::lab::{Lab, Moment, isolation_problems};
 use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest};
 
-/// What is to stand.
+/// Wanted lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stand {
     /// Name in the lab and template of each container.
     pub machines: Vec<(String, String)>,
-    /// What it is for, in a few words.
+    /// Purpose, in a few words.
     pub purpose: String,
 }
 
 /// A lab that stands.
 #[derive(Debug, Clone, Copy)]
 pub struct StandingLab {
-    /// How long it took from its begin until the probes of all containers had passed.
+    /// Time from its begin until the probes of all containers had passed.
     pub ready_after: Duration,
 }
 
@@ -107,7 +107,7 @@ fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(Str
             return Err(Error::Usage(message));
         }
         if !known.insert(name) {
-            return Err(Error::Usage(format!("--name: {name:?} stands there twice")));
+            return Err(Error::Usage(format!("--name: {name:?} is given twice")));
         }
     }
     Ok(names.iter().cloned().zip(machines).map(|(name, (_, template))| (name, template)).collect())
@@ -197,7 +197,7 @@ mod tests {
         check(&["minni"], &[], "did you mean mini?");
         check(&["zebra_crossing"], &[], "there are the templates ");
         check(&["mini"], &["a", "b"], "2 names for 1 containers");
-        check(&["mini", "mini"], &["a", "a"], "stands there twice");
+        check(&["mini", "mini"], &["a", "a"], "is given twice");
         check(&["mini"], &["A/b"], "is no name");
     }
 }

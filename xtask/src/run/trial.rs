@@ -1,4 +1,4 @@
-//! One fault on a lab of its own, to see it bite and heal.
+//! Trial of one fault on a lab of its own: its effect and its recovery are verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::manifest::{Origin, Project, Template};
 /// Names of the machines: the fault is done to the first.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// How long starting what the fault is done to may take.
+/// Deadline for starting the program that the fault acts on.
 const SUBJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Tries faults, each on a fresh lab.
@@ -42,23 +42,23 @@ impl std::fmt::Debug for Trials<'_> {
     }
 }
 
-/// What is tried.
+/// Fault to try.
 #[derive(Debug, Clone)]
 pub struct Trial {
-    /// Its row of the catalogue.
+    /// Row of the catalogue.
     pub entry: Entry,
-    /// It, with its parameters.
+    /// Fault with its parameters.
     pub fault: Fault,
     /// The template of the machine that it is done to.
     pub template: String,
 }
 
-/// What came of it.
+/// Result of a trial.
 #[derive(Debug)]
 pub struct Tried {
-    /// That it bites, with what was seen before, or why it does not.
+    /// Verified effect, with the observation before, or the reason why there is none.
     pub bitten: anyhow::Result<Observed>,
-    /// That it is gone, or why it is not; nothing where it was never there.
+    /// Verified recovery, or the reason why there is none; empty where there was no effect.
     pub healed: Option<anyhow::Result<Observed>>,
 }
 
