@@ -10,12 +10,12 @@ use crate::record::{CaseId, Comparison, Way};
 /// The same samples give the same intervals.
 const SEED: u64 = 1;
 
-/// One way of looking at an operation's samples.
+/// View of an operation's samples.
 struct View {
     metric: &'static str,
     kind: Kind,
-    /// Whether a change of it fails a build: what others on the machine do hardly shows in processor time, and does in
-    /// wall time.
+    /// True if a change of it fails a build: other work on the machine hardly shows in processor time, and does in wall
+    /// time.
     gates: bool,
     samples: fn(&BaselineOperation) -> Option<Vec<f64>>,
     calibration: fn(&BaselineOperation) -> &Vec<f64>,

@@ -1,4 +1,4 @@
-//! One baseline file: the raw samples of one scenario's repeatable operations on one class of machines.
+//! Baseline file: the raw samples of one scenario's repeatable operations on one class of machines.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,23 +24,23 @@ pub struct Baseline {
     pub machine_class: String,
     /// The machine that it was taken on.
     pub machine: Machine,
-    /// By name.
+    /// Cases by name.
     pub cases: BTreeMap<String, BaselineCase>,
 }
 
-/// One case of it.
+/// Case of a baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineCase {
-    /// When it was taken, RFC 3339.
+    /// Time at which it was taken, RFC 3339.
     pub recorded_at: String,
     /// The images that it ran on, by template.
     pub layers: BTreeMap<String, String>,
-    /// By name.
+    /// Operations by name.
     pub operations: BTreeMap<String, BaselineOperation>,
 }
 
-/// One operation: as many values in each list as there are samples, in the order in which they were taken.
+/// Operation: as many values in each list as there are samples, in the order in which they were taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineOperation {
@@ -48,7 +48,7 @@ pub struct BaselineOperation {
     pub wall_ms: Vec<f64>,
     /// Processor time of all containers.
     pub cpu_ms: Vec<f64>,
-    /// How long programs of the containers waited for a processor; nothing where the kernel does not say.
+    /// Time for which programs of the containers waited for a processor; none where the kernel does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<Vec<f64>>,
     /// Wall time of the fixed work before each sample.
@@ -88,14 +88,15 @@ impl BaselineOperation {
         always.into_iter().chain(self.wait_ms.as_ref().map(|list| ("wait_ms", list)))
     }
 
-    /// How much of the time that its programs could have run they waited for a processor, 0 to 1; nothing where that is not known.
+    /// Returns the share of the time, 0 to 1, for which its programs could have run and waited for a processor; none
+    /// where that is not known.
     #[must_use]
     pub fn waited(&self) -> Option<f64> {
         let waited: f64 = self.wait_ms.as_ref()?.iter().sum();
         Some(waited / (waited + self.cpu_ms.iter().sum::<f64>())).filter(|share| share.is_finite())
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.wall_ms.len()
@@ -114,7 +115,7 @@ impl Baseline {
 }
 
 impl BaselineCase {
-    /// What a case of a run has measured again and again.
+    /// Returns the baseline of a case's repeated measurements.
     #[must_use]
     pub fn of(performance: &Performance, recorded_at: &str, layers: &BTreeMap<String, String>) -> Self {
         let operations = performance.operations.iter();
@@ -125,7 +126,7 @@ impl BaselineCase {
 }
 
 impl Baseline {
-    /// One without cases yet, for the machine that has measured this.
+    /// Returns a baseline without cases, for the machine that has measured this.
     #[must_use]
     pub fn empty(scenario: &str, performance: &Performance) -> Self {
         Self {
@@ -205,12 +206,12 @@ impl Baseline {
     }
 }
 
-/// To a microsecond: what is below is noise, and would make the file longer.
+/// Rounds to a microsecond: what is below is noise, and would make the file longer.
 fn rounded(milliseconds: f64) -> f64 {
     (milliseconds * 1e3).round() / 1e3
 }
 
-/// Where an operation stands in the text of a baseline.
+/// Returns the place of an operation in the text of a baseline.
 fn place_of(text: &str, case: &str, operation: &str) -> (usize, usize) {
     let key = |name: &str| format!("{}:", Value::String(name.to_owned()));
     let lines: Vec<&str> = text.lines().collect();
@@ -272,7 +273,7 @@ pub(super) mod tests {
         Baseline::parse(Path::new("load.json"), text).unwrap_err().to_string()
     }
 
-    /// So many times that each list has a line of its own.
+    /// Returns a baseline with so many times that each list has a line of its own.
     fn long() -> Baseline {
         baseline(&(1..=40).map(|place| f64::from(place) + 0.125).collect::<Vec<_>>())
     }

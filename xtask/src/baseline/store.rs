@@ -1,4 +1,4 @@
-//! Where baselines lie: `baselines/CLASS/CATEGORY/SCENARIO.json` in the project.
+//! Store of baselines: `baselines/CLASS/CATEGORY/SCENARIO.json` in the project.
 
 use std::path::{Path, PathBuf};
 
@@ -18,13 +18,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// That of the project in this folder.
+    /// Returns the store of the project in this folder.
     #[must_use]
     pub fn of(root: &Path, owner: Invoker) -> Self {
         Self { folder: root.join("baselines"), owner }
     }
 
-    /// Where the baseline of a scenario on a class of machines lies, or would.
+    /// Returns the path of the baseline of a scenario on a class of machines, whether or not it exists.
     #[must_use]
     pub fn path(&self, machine_class: &str, scenario: &str) -> PathBuf {
         self.folder.join(machine_class).join(format!("{scenario}.json"))

@@ -5,41 +5,42 @@
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
 use e2e_stats::{low_fifth, median, moving_block_length, moving_block_ratio};
 
-/// So many samples of each side at least.
+/// Minimum samples of each side.
 pub const COMMITTED_SAMPLES: usize = 30;
 
-/// So many runs of the fixed work on each side at least.
+/// Minimum runs of the fixed work on each side.
 pub const CALIBRATION_RUNS: usize = 10;
 
-/// How sure the interval is.
+/// Confidence of the interval.
 const CONFIDENCE: f64 = 0.9;
 
 /// An operation that is on a processor for less than this share of its time mostly waits, for disks or for others.
 const BUSY: f64 = 0.5;
 
-/// Where one side waited for processors by so much more of its running time than the other, something else kept them busy.
+/// Difference between the sides' waits for processors, as a share of running time, above which something else kept them
+/// busy.
 const WAITED: f64 = 0.1;
 
-/// Which time is compared; samples and calibration are of the same kind.
+/// Kind of compared time; samples and calibration are of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// From begin to end.
+    /// Time from begin to end.
     Wall,
-    /// On processors.
+    /// Time on processors.
     Processor,
 }
 
-/// One side: what was measured, in the order of time, and what the fixed work took at about the same times.
+/// Measurements of one side in the order of time, and times of the fixed work at about the same moments.
 #[derive(Debug, Clone, Copy)]
 pub struct Series<'a> {
-    /// Of the operation, in its metric's unit, each above 0.
+    /// Samples of the operation, in its metric's unit, each above 0.
     pub samples: &'a [f64],
     /// Times of the fixed work, each above 0, started as operations are.
     pub calibration: &'a [f64],
     /// The operation's time on processors / its wall time, over all samples.
     pub busy: f64,
-    /// How much of the time that its programs could have run they waited for a processor, 0 to 1, over all samples; nothing where
-    /// it is not known.
+    /// Share of the time, 0 to 1, for which its programs could have run and waited for a processor, over all samples;
+    /// none where it is not known.
     pub waited: Option<f64>,
 }
 
@@ -132,7 +133,7 @@ pub fn committed(
     Verdict { decision, effect: better.effect(middle.measured), interval, p: None, samples, because }
 }
 
-/// What is said of a side by one number.
+/// Statistic of one side.
 type Statistic = fn(&[f64]) -> Option<f64>;
 
 /// A change by one statistic.
@@ -170,7 +171,7 @@ fn costs(samples: &[f64], better: Better) -> Vec<f64> {
     samples.iter().map(|sample| better.cost(*sample)).collect()
 }
 
-/// Why this side cannot be compared, if it cannot.
+/// Returns the reason why this side cannot be compared, if it cannot.
 fn problem(side: &str, series: Series<'_>, costs: &[f64]) -> Option<String> {
     let (count, fewest) = (series.samples.len(), COMMITTED_SAMPLES);
     if count < fewest {
@@ -189,7 +190,7 @@ fn problem(side: &str, series: Series<'_>, costs: &[f64]) -> Option<String> {
         .or_else(|| complaint(&calibration, series.calibration))
 }
 
-/// Why a change may be that of whatever kept the processors busy, if one side waited for them much more.
+/// Returns the reason why a change may come from other work on the processors, if one side waited for them much more.
 fn busier(baseline: Option<f64>, candidate: Option<f64>) -> Option<String> {
     let (before, after) = (baseline?, candidate?);
     ((before - after).abs() > WAITED).then(|| {
@@ -202,7 +203,7 @@ fn busier(baseline: Option<f64>, candidate: Option<f64>) -> Option<String> {
     })
 }
 
-/// Whether the interval reaches from better to worse.
+/// Tells whether the interval reaches from better to worse.
 fn reaches_over(interval: Option<(f64, f64)>) -> bool {
     interval.is_some_and(|(low, high)| low <= 0.0 && high >= 0.0)
 }
@@ -227,7 +228,7 @@ fn smallest(samples: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// So many values around `middle`, 1 % apart at most, some of them far above.
+    /// Returns values around `middle`, 1 % apart at most, some of them far above.
     fn around(middle: f64, count: usize) -> Vec<f64> {
         let value =
             |place: usize| middle * (1.0 + 0.001 * ((place * 7) % 10) as f64 + if place % 6 == 5 { 0.4 } else { 0.0 });

@@ -19,10 +19,10 @@ const TESTED: f64 = 0.2;
 /// The part that an unchanged duet is told by: a larger one, because its interval has to be short.
 const COMPARED: f64 = 0.3;
 
-/// How sure the intervals are that are shown.
+/// Confidence of shown intervals.
 const CONFIDENCE: f64 = 0.9;
 
-/// How sure the interval is that an unchanged duet is told by: each of several looks may be wrong.
+/// Confidence of the interval that shows an unchanged duet: each of several looks may be wrong.
 const SAME_CONFIDENCE: f64 = 0.95;
 
 /// The level of the last look of a confirmation.
@@ -31,58 +31,58 @@ const CONFIRM_ALPHA: f64 = 0.015;
 /// The level of those before it: only what is plain ends it early, or the verdict would not hold among all of a run.
 const EARLY_ALPHA: f64 = 0.003;
 
-/// So many pairs are looked at, at these levels.
+/// Numbers of pairs at which a duet is tested, with their levels.
 const LOOKS: [(usize, f64); 4] = [(20, 0.015), (30, 0.02), (50, 0.03), (100, 0.03)];
 
-/// Of the two that are compared.
+/// Side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// What it was.
+    /// The old state.
     Baseline,
-    /// What it is to become.
+    /// The new state.
     Candidate,
 }
 
-/// One thing that is judged on every pair.
+/// Metric that is judged on every pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
-    /// What it is called: `wall_ms`.
+    /// Name: `wall_ms`.
     pub name: String,
-    /// Which way is good.
+    /// Direction of improvement.
     pub better: Better,
     /// The smallest change that matters.
     pub thresholds: Thresholds,
 }
 
-/// One pair: each metric's value on both sides, in the order of the metrics, each above 0.
+/// Pair: each metric's value on both sides, in the order of the metrics, each above 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
-    /// Who went first.
+    /// Side that went first.
     pub first: Side,
     /// (baseline, candidate) of each metric.
     pub values: Vec<(f64, f64)>,
 }
 
-/// When the pairs are looked at, with which levels, and for which effects.
+/// Test plan of a duet: numbers of pairs, levels and effects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// So many pairs, and the level of the look at them.
+    /// Numbers of pairs, with the level of the test at each.
     looks: Vec<(usize, f64)>,
-    /// So many pairs at most, with those that confirm.
+    /// Maximum pairs, with those that confirm.
     most: usize,
     /// Smaller changes than this are never judged, in percent.
     smallest_percent: f64,
 }
 
-/// What a duet wants after a pair.
+/// Next step of a duet after a pair.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Another pair.
     More,
     /// Another pair; from the next one on, something that looks changed is confirmed.
     Confirm,
-    /// Nothing more: the verdicts, in the order of the metrics.
+    /// End: the verdicts, in the order of the metrics.
     Done(Vec<Verdict>),
 }
 
@@ -95,14 +95,14 @@ pub struct Duet {
     judges: Vec<Judge>,
 }
 
-/// One metric's part of it.
+/// State of one metric.
 #[derive(Debug, Clone)]
 struct Judge {
     metric: Metric,
     stage: Stage,
     /// Costs of (baseline, candidate), of this stage alone.
     costs: Vec<(f64, f64)>,
-    /// How often the baseline went first in this stage.
+    /// Number of pairs of this stage in which the baseline went first.
     baseline_first: usize,
     /// Pairs of all stages.
     used: usize,
@@ -111,25 +111,26 @@ struct Judge {
 #[derive(Debug, Clone)]
 enum Stage {
     Looking,
-    /// What was suspected, with its p over all looks and both directions.
+    /// Suspected decision, with its p over all looks and both directions.
     Confirming(Decision, f64),
     Done(Verdict),
 }
 
 impl Plan {
-    /// For operations of up to a quarter of a second, of which more pairs cost little: looks at 20, 30, 50 and 100.
+    /// Returns the plan for operations of up to a quarter of a second, of which more pairs cost little: looks at 20,
+    /// 30, 50 and 100.
     #[must_use]
     pub fn brief() -> Self {
         Self { most: 300, ..Self::looking(100) }
     }
 
-    /// For operations of up to 2 s: looks at 20, 30 and 50 pairs.
+    /// Returns the plan for operations of up to 2 s: looks at 20, 30 and 50 pairs.
     #[must_use]
     pub fn quick() -> Self {
         Self::looking(50)
     }
 
-    /// With so many pairs before something is suspected: the last look is at that one.
+    /// Returns the plan with a maximum of pairs before a change is suspected: the last look is at that one.
     ///
     /// # Errors
     /// Fewer than 20: verdicts of fewer pairs do not hold.
@@ -146,8 +147,8 @@ impl Plan {
         Self { looks, most: 2 * pairs, smallest_percent: 0.0 }
     }
 
-    /// For operations of more than 2 s, and those that repeat a whole case: one look at 10 pairs. Changes of less than 7.5 %
-    /// are never judged, so that those of 10 % can be found, and those of 20 % mostly are.
+    /// Returns the plan for operations of more than 2 s, and those that repeat a whole case: one look at 10 pairs.
+    /// Changes of less than 7.5 % are never judged, so that those of 10 % can be found, and those of 20 % mostly are.
     #[must_use]
     pub fn slow() -> Self {
         Self { looks: vec![(10, 0.05)], most: 20, smallest_percent: 7.5 }
@@ -170,7 +171,7 @@ impl Plan {
         early.map(|look| (look, EARLY_ALPHA)).chain([(left, CONFIRM_ALPHA)]).collect()
     }
 
-    /// So many pairs it takes at most.
+    /// Returns the maximum number of pairs.
     #[must_use]
     pub fn pairs_most(&self) -> usize {
         self.most
@@ -190,14 +191,14 @@ impl Duet {
         Self { plan, seed, pairs: 0, judges }
     }
 
-    /// Who goes first in the next pair, drawn from the seed.
+    /// Returns the side that goes first in the next pair, drawn from the seed.
     #[must_use]
     pub fn first(&self) -> Side {
         let mut stream = stream(self.seed, 0x0f00_0000 + self.pairs as u64);
         if stream.random() { Side::Baseline } else { Side::Candidate }
     }
 
-    /// So many pairs it was fed.
+    /// Returns the number of pairs that it was fed.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.pairs
@@ -329,7 +330,7 @@ impl Judge {
         (permuted.log_ratio < -least && permuted.p_lower < alpha).then_some(Decision::Improved)
     }
 
-    /// Why nothing that matters has changed, if these pairs say so.
+    /// Returns the reason why nothing that matters has changed, if these pairs show that.
     fn unchanged(&self, low_share: f64, seed: u64) -> Option<String> {
         let bound = |percent: f64| (percent / 100.0).ln_1p();
         let thresholds = self.metric.thresholds;
@@ -361,8 +362,8 @@ fn over_looks(looks: &[(usize, f64)], place: usize, p: f64) -> f64 {
     (p * together / looks[place].1).min(1.0)
 }
 
-/// One p of two independent ones: of their product q, the chance that two uniform numbers have a product as small, q(1 - ln q)
-/// (Fisher, "Statistical Methods for Research Workers" (1932), section 21.1, for two).
+/// Combines two independent p to one: of their product q, the chance that two uniform numbers have a product as small,
+/// q(1 - ln q) (Fisher, "Statistical Methods for Research Workers" (1932), section 21.1, for two).
 fn together(one: f64, other: f64) -> f64 {
     let product = one * other;
     if product <= 0.0 { 0.0 } else { (product * (1.0 - product.ln())).min(1.0) }

@@ -1,8 +1,7 @@
-//! Whether work has become slower: verdicts on samples, made so that noise alone hardly ever gives one. The crate
+//! Verdicts on samples: has work become slower? They are made so that noise alone hardly ever gives one. The crate
 //! `e2e-stats` has the methods, `duet` and `committed` the two ways of judging, `rules` what they are compared with,
-//! `check` the comparison.
-//! Pure: samples and a seed in, verdicts out. Does not know labs, scenarios, files or clocks. README.md beside this file says
-//! how the verdicts were chosen.
+//! `check` the comparison. Pure: samples and a seed in, verdicts out. Does not know labs, scenarios, files or clocks.
+//! README.md beside this file says how the verdicts were chosen.
 
 mod check;
 mod committed;

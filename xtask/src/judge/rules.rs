@@ -64,8 +64,8 @@ pub fn mann_whitney(baseline: &[f64], candidate: &[f64]) -> Decision {
     }
 }
 
-/// One number against another: regressed if the mean is more than 20 % higher, improved if it is more than 20 % lower.
-/// Samples that cannot be compared are inconclusive.
+/// Compares one number with another: regressed if the mean is more than 20 % higher, improved if it is more than 20 %
+/// lower. Samples that cannot be compared are inconclusive.
 #[must_use]
 pub fn fixed_20_percent(baseline: &[f64], candidate: &[f64]) -> Decision {
     if !comparable(baseline, candidate) {

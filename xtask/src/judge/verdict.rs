@@ -1,4 +1,4 @@
-//! What is said of one comparison, and of many at once.
+//! Verdict on one comparison, and on many at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use e2e_stats::holm;
 /// The chance that any of a run's comparisons is called changed by noise, which [`hold_together`] keeps to.
 pub const RUN_ALPHA: f64 = 0.05;
 
-/// What a comparison says.
+/// Result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
@@ -21,7 +21,7 @@ pub enum Decision {
     Inconclusive,
 }
 
-/// Which way a metric is good.
+/// Direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
@@ -31,11 +31,11 @@ pub enum Better {
     Higher,
 }
 
-/// What came of one comparison.
+/// Verdict of one comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// What it says.
+    /// Decision.
     pub decision: Decision,
     /// Candidate / baseline in the metric's own unit: 1.1 is 10 % more, whether that is worse or better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,12 +43,12 @@ pub struct Verdict {
     /// The 90 % bootstrap interval of the effect, the lower end first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
-    /// How likely noise alone shows as much, in either direction; nothing where the rule has no p.
+    /// Probability that noise alone shows as much, in either direction; none where the rule has no p.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
-    /// So many samples of each side it was made from; in a duet, the pairs.
+    /// Number of samples of each side; in a duet, of pairs.
     pub samples: usize,
-    /// Why, in one plain sentence.
+    /// Reason, in one plain sentence.
     pub because: String,
 }
 
@@ -79,33 +79,33 @@ impl Thresholds {
         ))
     }
 
-    /// At least so many percent, whatever was asked for.
+    /// Raises the threshold to at least this percentage.
     #[must_use]
     pub fn at_least(self, percent: f64) -> Self {
         Self { worse_percent: self.worse_percent.max(percent) }
     }
 
-    /// Below it, a duet never suspects a change: 3 % if nothing else is said.
+    /// Returns the percentage below which a duet never suspects a change: 3 % by default.
     #[must_use]
     pub fn worse_percent(self) -> f64 {
         self.worse_percent
     }
 
-    /// Below it, a duet never confirms a change: two thirds of the former, because a second look that has to find the
-    /// whole of a change again would miss half of those that are as large as the threshold.
+    /// Returns the percentage below which a duet never confirms a change: two thirds of the former, because a second
+    /// look that has to find the whole of a change again would miss half of those that are as large as the threshold.
     #[must_use]
     pub fn confirm_percent(self) -> f64 {
         self.worse_percent * 2.0 / 3.0
     }
 
-    /// Within it the whole interval of an unchanged duet lies: five thirds.
+    /// Returns the percentage within which the whole interval of an unchanged duet lies: five thirds.
     #[must_use]
     pub fn same_percent(self) -> f64 {
         self.worse_percent * 5.0 / 3.0
     }
 
-    /// What both witnesses of a committed comparison have to exceed: no less than 7.5 %, because samples of different days
-    /// differ by more than pairs do.
+    /// Returns the percentage that both witnesses of a committed comparison have to exceed: no less than 7.5 %, because
+    /// samples of different days differ by more than pairs do.
     #[must_use]
     pub fn committed_percent(self) -> f64 {
         self.worse_percent.max(7.5)
@@ -144,14 +144,14 @@ impl Better {
 }
 
 impl Verdict {
-    /// Nothing can be said, because of that.
+    /// Returns an inconclusive verdict with its reason.
     #[must_use]
     pub fn inconclusive(samples: usize, because: impl Into<String>) -> Self {
         let decision = Decision::Inconclusive;
         Self { decision, effect: None, interval: None, p: None, samples, because: because.into() }
     }
 
-    /// Whether it says that something changed.
+    /// Tells whether it says that something changed.
     #[must_use]
     pub fn is_change(&self) -> bool {
         matches!(self.decision, Decision::Regressed | Decision::Improved)
@@ -159,7 +159,7 @@ impl Verdict {
 }
 
 impl Decision {
-    /// Its name, as in JSON.
+    /// Returns its name, as in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -196,7 +196,7 @@ pub fn hold_together(verdicts: &mut [Verdict]) {
     }
 }
 
-/// What is wrong with a side's samples as costs, if anything is; `side` is `baseline` or `candidate`.
+/// Returns the problem of a side's samples as costs, if there is one; `side` is `baseline` or `candidate`.
 pub(super) fn complaint(side: &str, samples: &[f64]) -> Option<String> {
     if let Some(bad) = samples.iter().find(|sample| !(sample.is_finite() && **sample > 0.0)) {
         return Some(format!("a value of the {side} is {bad}, where only a finite number above 0 can be compared"));

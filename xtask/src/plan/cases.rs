@@ -8,14 +8,14 @@ use super::shard::{Shard, split};
 use crate::error::Error;
 use crate::manifest::{Case, Durations, Project, Scenario, nearest};
 
-/// What to run, in order.
+/// Cases to run, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The cases, repetitions included.
     pub cases: Vec<PlannedCase>,
     /// The seed of the order, where it was shuffled.
     pub shuffle_seed: Option<u64>,
-    /// Which part of a suite they are, where it is split.
+    /// Part of the suite that they are, where it is split.
     pub part: Option<Part>,
 }
 
@@ -33,27 +33,27 @@ pub struct Part {
 pub struct PlannedCase {
     /// `category/scenario:case`, and `#2` for the second repetition.
     pub id: String,
-    /// Its folder below the run's: `category/scenario`, and the case where there is more than one.
+    /// Folder below the run's: `category/scenario`, and the case where there is more than one.
     pub folder: String,
-    /// Which scenario of the project.
+    /// Index of the scenario in the project.
     pub scenario: usize,
-    /// Its parameters.
+    /// Case with its parameters.
     pub case: Case,
     /// Memory its containers may use together, in bytes.
     pub memory_bytes: u64,
 }
 
-/// How often and in which order.
+/// Repetitions and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
-    /// Each case this many times.
+    /// Number of runs of each case.
     pub repeat: u32,
-    /// In the order that this seed gives, instead of by name.
+    /// Seed of a random order, instead of the order by name.
     pub shuffle_seed: Option<u64>,
 }
 
 impl Order {
-    /// Each case once, by name.
+    /// Single run of each case, by name.
     pub const ONCE: Self = Self { repeat: 1, shuffle_seed: None };
 }
 
@@ -147,7 +147,7 @@ fn planned(project: &Project, index: usize, scenario: &Scenario, case: &Case, re
     }
 }
 
-/// One filter of the command line.
+/// Filter of the command line.
 #[derive(Debug, PartialEq, Eq)]
 enum Filter {
     Tag(String),
@@ -216,7 +216,7 @@ impl Filter {
         Err(Error::Usage(format!("no scenario has the tag {tag:?}: {hint}")))
     }
 
-    /// Whether it names this very case.
+    /// Tells whether it names this very case.
     fn names(&self, scenario: &Scenario, case: &str) -> bool {
         matches!(self, Self::Scenario { case: Some(_), .. }) && self.matches(scenario, case)
     }

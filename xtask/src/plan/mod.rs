@@ -1,4 +1,4 @@
-//! What a run is going to do: filters and manifests in, a plan out. Pure: nothing is touched.
+//! Plan of a run: filters and manifests in, a plan out. Pure: nothing is touched.
 
 mod cases;
 mod shard;

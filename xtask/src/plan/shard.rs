@@ -9,12 +9,12 @@ use crate::manifest::Durations;
 /// The most shards that a suite is split into.
 const SHARDS_MAX: u32 = 1000;
 
-/// One shard of so many.
+/// Shard of a suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// From 1.
+    /// Number, from 1.
     pub number: u32,
-    /// How many there are.
+    /// Number of shards.
     pub of: u32,
 }
 

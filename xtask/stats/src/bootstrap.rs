@@ -8,7 +8,7 @@ use super::change::{Estimates, Table, logs, middle};
 use super::quantile::quantile;
 use super::stream::stream;
 
-/// So many resamples an interval is made from.
+/// Number of resamples for an interval.
 pub const RESAMPLES: usize = 999;
 
 /// The interval of [`log_ratio`](super::log_ratio), with the same `fraction` and `low_share`, over pairs drawn anew with
@@ -107,7 +107,7 @@ pub fn moving_block_length(samples: usize) -> usize {
     (1..=samples).find(|length| length.saturating_pow(3) >= samples).unwrap_or(1)
 }
 
-/// As many samples as there are, in blocks of neighbours; `None` where there are none.
+/// Draws as many samples as there are, in blocks of neighbors; `None` where there are none.
 fn draw_blocks(samples: &[f64], length: usize, stream: &mut Pcg64, resample: &mut Vec<f64>) -> Option<()> {
     let length = length.min(samples.len()).max(1);
     let begins = (samples.len() + 1).checked_sub(length).filter(|begins| *begins > 0 && !samples.is_empty())?;

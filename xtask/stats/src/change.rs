@@ -1,4 +1,4 @@
-//! How much more the second side of pairs takes than the first: two estimates of one log ratio, and what they come to together.
+//! Change from the first to the second side of pairs: two estimates of one log ratio, and what they come to together.
 //!
 //! The ratio of the low means looks at each side's undisturbed times alone. It is the better one while the machine has quiet
 //! moments that every pair may meet. The middle of the pairs' own ratios cancels whatever both runs of a pair meet alike. It is
@@ -9,7 +9,7 @@
 
 use super::low::{low_mean, lowest};
 
-/// What two estimates say.
+/// Two estimates of a log ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Estimates {
     /// ln(low mean of the second side / low mean of the first side).
@@ -19,7 +19,7 @@ pub(crate) struct Estimates {
 }
 
 impl Estimates {
-    /// Their mean, in which the first has this share, 0 to 1.
+    /// Returns their mean, in which the first has this share, 0 to 1.
     pub(crate) fn pooled(self, low_share: f64) -> f64 {
         low_share * self.low + (1.0 - low_share) * self.middle
     }
@@ -79,7 +79,7 @@ struct Entry {
 }
 
 impl Table {
-    /// Of pairs whose low part is this fraction.
+    /// Estimates for pairs whose low part is this fraction.
     pub(crate) fn of(pairs: &[(f64, f64)], fraction: f64) -> Self {
         let mut entries: Vec<Entry> = pairs
             .iter()

@@ -8,21 +8,21 @@ use super::outliers::median_absolute_deviation;
 use super::quantile::{median, quantile};
 use super::stream::stream;
 
-/// How sure an interval is.
+/// Confidence of an interval.
 const CONFIDENCE: f64 = 0.95;
 
 /// A number with its 95 % interval, in the samples' unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Of the samples as they are.
+    /// Estimate from the samples as they are.
     pub point: f64,
     /// The lower end of the interval.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end.
     pub high: f64,
 }
 
-/// What a set of samples says of itself.
+/// Estimates of a set of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimates {
     /// The arithmetic mean.
@@ -39,7 +39,8 @@ pub struct Estimates {
 }
 
 impl Estimates {
-    /// Of samples that are one iteration each. `None` without samples, or where one is not finite or too large to be squared.
+    /// Estimates for samples that are one iteration each. `None` without samples, or where one is not finite or too
+    /// large to be squared.
     #[must_use]
     pub fn of(samples: &[f64], seed: u64) -> Option<Self> {
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {
@@ -58,9 +59,9 @@ impl Estimates {
         })
     }
 
-    /// Of samples that took so many iterations each: the slope of the line through the origin that has the least squares,
-    /// sum(xy) / sum(xx), and the other estimates for one iteration. `None` where there are no samples, not as many counts,
-    /// a count of 0, or a sample that is not finite.
+    /// Estimates for samples of several iterations each: the slope of the line through the origin that has the least
+    /// squares, sum(xy) / sum(xx), and the other estimates for one iteration. `None` where there are no samples, not as
+    /// many counts, a count of 0, or a sample that is not finite.
     #[must_use]
     pub fn of_iterations(samples: &[f64], iterations: &[u32], seed: u64) -> Option<Self> {
         if samples.len() != iterations.len() || iterations.contains(&0) {

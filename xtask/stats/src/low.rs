@@ -5,7 +5,8 @@
 //! low fifth moves less from one set of samples to the next than that one sample does (a trimmed mean as in Huber, "Robust
 //! Statistics" (1981), with all of the trimming at the upper end).
 
-/// How many of `count` samples are the lowest `fraction`: k = max(1, round(count * fraction)), at most `count`.
+/// Returns the number of samples, of `count`, in the lowest `fraction`: k = max(1, round(count * fraction)), at most
+/// `count`.
 #[must_use]
 pub fn lowest(count: usize, fraction: f64) -> usize {
     #[expect(

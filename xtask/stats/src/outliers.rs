@@ -3,7 +3,8 @@
 
 use super::quantile::median;
 
-/// From this modified z-score on, a sample is an outlier: Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993).
+/// Modified z-score from which on a sample is an outlier: Iglewicz and Hoaglin, "How to Detect and Handle Outliers"
+/// (1993).
 pub const OUTLIER_SCORE: f64 = 3.5;
 
 /// The standard normal's upper quartile: the median absolute deviation of a normal distribution, in standard deviations.

@@ -10,19 +10,20 @@ use rand::RngExt as _;
 use super::change::{Estimates, Table, logs, middle};
 use super::stream::stream;
 
-/// So many random swaps a test makes: p is never below 1 / ([`PERMUTATIONS`] + 1).
+/// Number of random swaps of a test: p is never below 1 / ([`PERMUTATIONS`] + 1).
 pub const PERMUTATIONS: usize = 999;
 
-/// What [`paired`] says.
+/// Result of [`paired`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Permuted {
-    /// How much more the second side takes: of the ratio of the low means and of the middle of the pairs' own ratios, pooled.
+    /// Log ratio of the second side to the first: of the ratio of the low means and of the middle of the pairs' own
+    /// ratios, pooled.
     pub log_ratio: f64,
     /// The share that the low means have in it.
     pub low_share: f64,
-    /// How likely a log ratio at least as high is, if both sides do the same.
+    /// Probability that a log ratio at least as high is, if both sides do the same.
     pub p_higher: f64,
-    /// How likely a log ratio at least as low is, if both sides do the same.
+    /// Probability that a log ratio at least as low is, if both sides do the same.
     pub p_lower: f64,
 }
 

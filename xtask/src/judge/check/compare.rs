@@ -13,40 +13,40 @@ use crate::judge::rules;
 use crate::judge::verdict::{Better, Decision, Thresholds};
 use e2e_stats::{stream, wilson};
 
-/// Which stretches of the rounds are compared.
+/// Choice of the compared windows of rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
-    /// One after the other; none shares a round with another.
+    /// Windows one after the other; none shares a round with another.
     InOrder,
-    /// So many for each rule, metric, workload and effect, each beginning anywhere: they share rounds.
+    /// Number of windows for each rule, metric, workload and effect, each beginning anywhere: they share rounds.
     Random(u32),
-    /// Those in order, and so many random ones.
+    /// Windows in order, and this number of random ones.
     Both(u32),
 }
 
-/// What is replayed.
+/// Options of a replay.
 #[derive(Debug, Clone, Copy)]
 pub struct Comparisons {
-    /// Which stretches.
+    /// Choice of windows.
     pub windows: Windows,
-    /// What all that is random comes from.
+    /// Random seed.
     pub seed: u64,
 }
 
-/// What a rule said of one metric of one workload with so much additional work.
+/// Verdicts of a rule on one metric of one workload with an amount of additional work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rate {
     /// `duet`, `duet_brief` and `duet_slow` (its plans for brief and for slow operations), `committed`, `criterion`, `mann_whitney`, `fixed_20_percent`.
     pub rule: &'static str,
     /// `wall`, `cpu`, `wall_minus_wait`.
     pub metric: &'static str,
-    /// As the recording names it.
+    /// Name in the recording.
     pub workload: String,
-    /// How much more work the candidate does; 0 is identical work.
+    /// Additional work of the candidate; 0 is identical work.
     pub effect_percent: u32,
-    /// So many verdicts.
+    /// Number of verdicts.
     pub comparisons: usize,
-    /// Of which so many say regressed: false alarms where the work is identical.
+    /// Number that say regressed: false alarms where the work is identical.
     pub regressed: usize,
     /// Likewise.
     pub improved: usize,
@@ -54,11 +54,11 @@ pub struct Rate {
     pub unchanged: usize,
     /// Likewise.
     pub inconclusive: usize,
-    /// How many pairs, or samples of each side, a verdict took on average.
+    /// Mean number of pairs, or of samples of each side, for a verdict.
     pub pairs_mean: f64,
 }
 
-/// What was said, and from how many pairs.
+/// Decision, and its number of pairs.
 type Said = (Decision, usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +82,11 @@ enum Measure {
 /// The rounds of a track that have both sides of a comparison, and their metric.
 struct Sides {
     rounds: Vec<PairedRound>,
-    /// What a calibration has to be of; nothing where none suits the metric.
+    /// Kind of calibration; none where none suits the metric.
     kind: Option<Kind>,
 }
 
-/// Of both sides, the baseline first.
+/// Round of both sides, the baseline first.
 struct PairedRound {
     values: (f64, f64),
     first: Side,
@@ -164,7 +164,7 @@ impl Rule {
         }
     }
 
-    /// How the pairs are judged, of a rule that judges pairs.
+    /// Returns the plan of a rule that judges pairs.
     fn plan(self) -> Option<Plan> {
         match self {
             Self::Duet => Some(Plan::quick()),
@@ -291,7 +291,7 @@ impl Sides {
         Self { rounds, kind: measure.kind() }
     }
 
-    /// One side's values from this round on, for an unpaired rule; `None` where there are too few.
+    /// Returns one side's values from this round on, for an unpaired rule; `None` where there are too few.
     fn window(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<Vec<f64>> {
         let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
         Some(rounds.iter().map(|round| side(&round.values)).collect())

@@ -15,7 +15,7 @@ use crate::error::Error;
 /// The workload of the layout that does not name one.
 const UNNAMED_WORKLOAD: &str = "py";
 
-/// What was recorded, a track for each workload and file.
+/// Recording, with a track for each workload and file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
     pub(super) tracks: Vec<Track>,
@@ -30,18 +30,18 @@ pub(super) struct Track {
     pub rounds: Vec<Round>,
 }
 
-/// Each variant once.
+/// Round that has each variant once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Round {
     /// `A0`.
     pub baseline: Option<Run>,
-    /// By the percent of additional work; `A1` is 0.
+    /// Runs by the percent of additional work; `A1` is 0.
     pub candidates: BTreeMap<u32, Run>,
     /// Wall and CPU of the fixed work, s.
     pub calibration: Option<(f64, f64)>,
 }
 
-/// One run of one variant, s.
+/// Run of one variant, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Run {
     pub position: u32,
@@ -50,7 +50,7 @@ pub(super) struct Run {
     pub wait: Option<f64>,
 }
 
-/// One line, understood.
+/// Parsed line.
 struct Line<'a> {
     session: &'a str,
     background: &'a str,
