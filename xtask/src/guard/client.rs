@@ -27,13 +27,13 @@ use crate::host::shell::{self, BoundProcess};
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
-/// How long one request may take: making a volume is the slowest.
+/// Deadline for one request: making a volume is the slowest.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// How long a guard may take to greet an engine that comes later: it does one thing at a time.
+/// Deadline for a guard to greet an engine that comes later: it does one thing at a time.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// How long after a failed request the guard's end may take to be heard.
+/// Deadline for the guard's end to be heard after a failed request.
 const GONE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// A running guard. Dropped without [`Guard::down`], it takes everything down by itself.
@@ -56,7 +56,7 @@ struct State {
     next_id: u64,
     pending: HashMap<u64, Sender<Result<Answer, Failure>>>,
     exits: HashMap<i32, ProcessEnd>,
-    /// What was running already when this engine came.
+    /// Processes that ran already when this engine came.
     found: HashMap<String, i32>,
     gone: bool,
 }
@@ -69,13 +69,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its number on the host.
+    /// Returns its number on the host.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Its end, if it has ended.
+    /// Returns its end, if it has ended.
     #[must_use]
     pub fn exited(&self) -> Option<ProcessEnd> {
         let state = lock(&self.shared.state);
@@ -204,7 +204,7 @@ impl Guard {
         Some(Process { pid, shared: Arc::clone(&self.shared) })
     }
 
-    /// Whether its process has ended: a new one has to be started.
+    /// Tells whether its process has ended: a new one has to be started.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         lock(&self.shared.state).gone

@@ -1,4 +1,4 @@
-//! Where engines come in to a lab that another one has left: a socket in the slot's folder, for root alone.
+//! Socket by which engines come in to a lab that another one has left: it is in the slot's folder, for root alone.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use super::link::{Link, Side};
 use super::slot::Slot;
 use crate::host::patience::Deadline;
 
-/// How long a visitor may leave what it is told unread: the guard does nothing else meanwhile.
+/// Deadline for a visitor to read what it is told: the guard does nothing else meanwhile.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// The socket; it goes with the slot's folder.

@@ -63,7 +63,7 @@ pub struct Holder {
     pub pid: Option<i32>,
     /// Command line of that process.
     pub command: String,
-    /// What is written down of it, where it is the guard that wrote it.
+    /// Recorded owner, where it is the guard that wrote it.
     pub owner: Option<Owner>,
 }
 
@@ -76,19 +76,20 @@ impl Holder {
         Self { pid: pid.or(owner.as_ref().map(|owner| owner.guard_pid)), command, owner }
     }
 
-    /// Whether the lab stays without an engine.
+    /// Tells whether the lab stays without an engine.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.kept)
     }
 
-    /// Whether nobody will ever tell it to go: its engine is gone, and it cannot notice that because it stands still.
+    /// Tells whether nobody will ever tell it to go: its engine is gone, and it cannot notice that because it stands
+    /// still.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.is_stopped() && self.owner.as_ref().is_some_and(|owner| has_ended(owner.engine_pid))
     }
 
-    /// Whether it stands still by a signal.
+    /// Tells whether it stands still by a signal.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.pid.is_some_and(is_stopped)
@@ -99,7 +100,7 @@ impl Holder {
         self.pid.is_some_and(is_ending)
     }
 
-    /// Whether it is a guard of this slot, by its command line.
+    /// Tells whether it is a guard of this slot, by its command line.
     pub(super) fn is_guard_of(&self, slot: &str) -> bool {
         let Some(pid) = self.pid else { return false };
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

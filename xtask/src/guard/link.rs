@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 
 use super::protocol::{Message, Request};
 
-/// Who is at the other end.
+/// Kind of the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     /// The engine that started the guard: it may not go before it has let go.
     Engine,
-    /// One that has come later, and may go at any time.
+    /// Engine that has come later, and may go at any time.
     Visitor,
 }
 
@@ -32,7 +32,7 @@ impl Link {
         self.side
     }
 
-    /// Whether the other end is still there.
+    /// Tells whether the other end is still there.
     pub fn is_alive(&self) -> bool {
         self.alive
     }

@@ -42,10 +42,10 @@ use crate::host::{crash_point, ext4, mount, rooted, shell};
 /// The file descriptor on which the engine hands the guard its end of the socket pair.
 pub(super) const SOCKET_FD: i32 = 3;
 
-/// How often a guard looks whether the slot has become free: flock has no wait that also watches a socket.
+/// Interval at which a guard looks whether the slot has become free: flock has no wait that also watches a socket.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// How often it tries before it says that the slot is taken.
+/// Number of attempts before it reports that the slot is taken.
 const TRIES_WITHOUT_WAIT: u32 = 4;
 
 /// Runs the guard of a slot until it is told to end, or the engine is gone. Called by the hidden verb only.
@@ -164,9 +164,9 @@ fn write_owner(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
     std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Why the loop ends.
+/// Reason why the loop ends.
 enum Ending {
-    /// This request, of the link of this place, asked for it and waits for the answer.
+    /// End requested by a link, by its place; the request waits for the answer.
     Asked { link: usize, id: u64 },
     /// The engine is gone, a signal came, or its time is over.
     Alone,
@@ -177,12 +177,12 @@ struct GuardProcess {
     owner: Owner,
     ledger: Ledger,
     links: Vec<Link>,
-    /// Where further engines come in, once the lab is kept.
+    /// Socket of further engines, once the lab is kept.
     door: Option<Door>,
     signals: Signals,
     networks: Vec<NetworkNamespace>,
     shown: ShownTrees,
-    /// What it has started, by name: the last of each.
+    /// Started processes by name: the last of each.
     processes: BTreeMap<String, Started>,
     /// Logs of processes, as long as somebody can write to them.
     logs: Vec<PipedLog>,
@@ -232,7 +232,8 @@ impl GuardProcess {
         }
     }
 
-    /// Until a kept lab has to go. No longer than a minute: the clock that it goes by runs on while the host sleeps.
+    /// Returns the time until a kept lab has to go. No longer than a minute: the clock that it goes by runs on while
+    /// the host sleeps.
     fn timeout(&self) -> PollTimeout {
         const LONGEST: Duration = Duration::from_secs(60);
         let left = self.owner.time_left().map(|left| left.min(LONGEST) + Duration::from_millis(1));
@@ -326,7 +327,7 @@ impl GuardProcess {
         }
     }
 
-    /// From now on it stays without its engine, and lets others in.
+    /// Keeps the lab without its engine, from now on, and lets others in.
     fn keep(&mut self, stay: Stay) -> anyhow::Result<()> {
         if self.door.is_none() {
             self.door = Some(Door::open(&self.slot)?);
@@ -472,8 +473,8 @@ fn make_network(ip_batch: &Text<IpBatch>) -> anyhow::Result<NetworkNamespace> {
     Ok(network)
 }
 
-/// Whether a thing of the engine's own could not be made because there is no room for it. A full container or volume is
-/// that container's.
+/// Marks an error where a thing of the engine's own could not be made because the host has no room for it. A full
+/// container or volume is that container's.
 fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
         let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

@@ -1,4 +1,4 @@
-//! What the engine and a guard say to each other: one JSON object a line, on a socket pair, or, once a lab is kept, on the
+//! Messages between the engine and a guard: one JSON object a line, on a socket pair, or, once a lab is kept, on the
 //! socket in its slot's folder.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::host::seccomp::Part;
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
-/// What to do when another process holds the slot.
+/// Behavior when another process holds the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// Wait until it is free.
@@ -49,7 +49,7 @@ pub enum Make {
     File {
         /// Absolute.
         path: PathBuf,
-        /// What it holds.
+        /// Content.
         content: String,
         /// Permission bits.
         mode: u32,
@@ -67,7 +67,7 @@ pub enum Make {
         root: PathBuf,
         /// Absolute in the container; its folder exists, or the folder's parent does.
         path: String,
-        /// What it holds.
+        /// Content.
         content: String,
         /// Permission bits.
         mode: u32,
@@ -98,7 +98,7 @@ pub enum Make {
         lowers: Vec<Lower>,
         /// Takes the writes.
         upper: PathBuf,
-        /// Beside `upper`, on the same file system.
+        /// Work folder beside `upper`, on the same file system.
         work: PathBuf,
     },
     /// An ext4 file system on a loop image, on an existing folder.
@@ -162,11 +162,11 @@ impl Make {
 /// A process to start in the guard's mount namespace and in the slot's cgroup; it dies with the guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawn {
-    /// For messages, and the name of its cgroup below the slot's.
+    /// Name for messages, and of its cgroup below the slot's.
     pub name: String,
     /// Program by its absolute path, and arguments.
     pub argv: Vec<String>,
-    /// Its whole environment.
+    /// Environment, complete.
     pub environment: Vec<(String, String)>,
     /// Takes stdout and stderr, appended through a pipe; the newest bytes are kept.
     pub log: PathBuf,
@@ -179,14 +179,14 @@ pub struct Spawn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stay {
-    /// Until it is told to go.
+    /// Unlimited.
     UntilTold,
-    /// So long from now on.
+    /// Time from now on.
     For(Duration),
 }
 
 impl Stay {
-    /// What a time on the command line means, where there may be none.
+    /// Returns the meaning of a time on the command line, where there may be none.
     #[must_use]
     pub fn of(time: Option<Duration>) -> Self {
         time.map_or(Self::UntilTold, Self::For)
@@ -234,11 +234,11 @@ pub(super) enum Message {
     Exited { pid: i32, end: ProcessEnd },
 }
 
-/// Why a guard has not done what it was asked for.
+/// Reason why a guard has not carried a request out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub message: String,
-    /// Where no lab on this host could be had.
+    /// Cause on the host that would stop every lab.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_cause: Option<HostCause>,
 }
@@ -266,7 +266,7 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Started {
     pub pid: i32,
-    /// Its end, if it has ended.
+    /// End of the process, if it has ended.
     pub end: Option<ProcessEnd>,
 }
 
@@ -274,11 +274,11 @@ pub(super) struct Started {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessEnd {
-    /// It exited with this status.
+    /// Exit with this status.
     Exited(i32),
-    /// This signal ended it.
+    /// Killed by this signal.
     Signaled(i32),
-    /// Its guard is gone, and the process with it.
+    /// The guard is gone, and the process with it.
     GuardGone,
 }
 

@@ -20,22 +20,22 @@ const HANDED_ON_DEADLINE: Deadline = Deadline::from_millis(500);
 /// Time that a killed holder may take to end: the kernel takes down its memory and its threads first.
 const DYING_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How long a guard may take to go down.
+/// Deadline for a guard to go down.
 const DOWN_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// Between two looks at a lock that is held.
+/// Interval between two looks at a lock that is held.
 const POLL: Duration = Duration::from_millis(10);
 
-/// What was found in a slot.
+/// State that was found in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reclaimed {
     /// Some process holds it: nothing was touched.
     InUse,
-    /// It was left behind, and is gone now, but for these failures.
+    /// Left behind, and removed now, except for these failures.
     Cleaned {
         /// Folders on disk that bore its mark.
         folders: Vec<PathBuf>,
-        /// What could not be taken back, and why.
+        /// Things that could not be taken back, with the reason.
         failures: Vec<String>,
     },
 }

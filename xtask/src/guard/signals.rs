@@ -1,4 +1,4 @@
-//! What a guard hears from the kernel.
+//! Signals that a guard gets from the kernel.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,7 +17,7 @@ pub(super) struct Signals {
     told_to_end: Arc<AtomicBool>,
 }
 
-/// What the signals so far have said.
+/// Meaning of the signals so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
     ToEnd,

@@ -51,31 +51,31 @@ impl Slot {
         Self { name: name.to_owned() }
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its folder.
+    /// Returns its folder.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         run_dir().join(&self.name)
     }
 
-    /// Its cgroup, relative to the top of each hierarchy.
+    /// Returns its cgroup, relative to the top of each hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> String {
         format!("mancer-e2e-{}", self.name)
     }
 
-    /// Who holds it, if it was written down.
+    /// Returns its owner, if that was written down.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_str(&std::fs::read_to_string(self.dir().join("owner.json")).ok()?).ok()
     }
 
-    /// Whether some process holds it now.
+    /// Tells whether some process holds it now.
     ///
     /// # Errors
     /// When the lock file cannot be looked at.
@@ -100,7 +100,7 @@ impl Slot {
         Ok(self.is_held()?.then(|| Holder::of(&self.lock_path(), self.owner())))
     }
 
-    /// Whether something of it is there: its folder, or one on disk that bears its mark.
+    /// Tells whether something of it is left: its folder, or one on disk that bears its mark.
     #[must_use]
     pub fn has_traces(&self) -> bool {
         self.dir().exists() || leftovers::slots().contains(&self.name)
@@ -110,7 +110,7 @@ impl Slot {
         self.dir().join(LEDGER)
     }
 
-    /// Where the guard of a kept lab listens: root's alone.
+    /// Returns the socket of a kept lab's guard, which only root may use.
     pub(super) fn guard_socket(&self) -> PathBuf {
         self.dir().join("guard.socket")
     }

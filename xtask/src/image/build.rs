@@ -21,7 +21,7 @@ use crate::host::memory::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
 
-/// How often the log is looked at for the next step while the worker runs.
+/// Interval of looking at the log for the next step while the worker runs.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Time after which a step that goes on is told again: nobody shall look at a still screen for 2 s.
@@ -36,7 +36,7 @@ const WORKER_DEADLINE: Deadline = Deadline::from_secs(3600);
 /// Memory that stays free for everything else while a layer is built on a tmpfs.
 const MEMORY_KEPT_BYTES: u64 = 3 << 30;
 
-/// What one build may take on a tmpfs: at least, and at most.
+/// Bounds of a build's room on a tmpfs.
 const MEMORY_BYTES: (u64, u64) = (2 << 30, 6 << 30);
 
 /// Memory of the programs of a build, beside the tmpfs that it may have: at least, and the part of what is available.
@@ -107,7 +107,7 @@ pub struct Job<'a> {
 pub struct BuildFailed {
     /// The template.
     pub template: String,
-    /// What was being done.
+    /// Step that failed.
     pub step: String,
     /// The worker's exit status.
     pub status: i32,
@@ -161,7 +161,7 @@ const BOUNDED: &str = "have the step do less at once, for example with fewer job
 /// Less than this is no room for a log, in bytes.
 const LOG_ROOM_BYTES: u64 = 64 << 10;
 
-/// What mends a build, where its log says a known thing.
+/// Returns help for a build whose log has a known problem.
 fn cure(tail: &str) -> Option<&'static str> {
     let known = [
         NO_SPACE,

@@ -25,9 +25,9 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// Id on the disk of root inside, of each of them.
     pub first_ids: Vec<u32>,
-    /// Of the highest layer, which stands for all of them.
+    /// Hash of the highest layer, which stands for all of them.
     pub hash: String,
-    /// This call built at least one of the layers.
+    /// True if this call built at least one of the layers.
     pub built: bool,
 }
 
@@ -53,11 +53,11 @@ impl Image {
 pub struct LayerStatus {
     /// The template that it belongs to.
     pub template: String,
-    /// Its name.
+    /// Name of the layer.
     pub hash: String,
-    /// Nothing in it comes from outside the project, so the hash is the same in every checkout.
+    /// True if nothing in it comes from outside the project, so that the hash is the same in every checkout.
     pub is_portable: bool,
-    /// What is in the store; `None` when it has to be built.
+    /// Record in the store; `None` when it has to be built.
     pub stored: Option<LayerRecord>,
     /// Reason why what stands in its place cannot be used, and is built again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ pub struct LayerStatus {
     pub hidden: bool,
 }
 
-/// One layer of the plan.
+/// Layer of the plan.
 #[derive(Debug)]
 struct Planned<'a> {
     template: &'a Template,
@@ -118,7 +118,7 @@ pub fn ensure(
     wanted.iter().map(|name| Ok((name.clone(), image(project, name, &layers)?))).collect()
 }
 
-/// Which layers the wanted templates need, lowest first, and which of them are there. Touches nothing.
+/// Returns the layers that the wanted templates need, lowest first, and their states. Touches nothing.
 ///
 /// # Errors
 /// When a file that goes into a layer is missing or unreadable.

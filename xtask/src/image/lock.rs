@@ -16,7 +16,7 @@ use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::Project;
 
-/// Of the file.
+/// Version of the file.
 const FORMAT_VERSION: u32 = 1;
 
 /// The lock file.
@@ -27,7 +27,7 @@ pub struct LockFile {
     templates: BTreeMap<String, Locked>,
 }
 
-/// One template in it.
+/// Template in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Locked {
@@ -41,14 +41,14 @@ pub struct Locked {
     pub python_packages: Vec<String>,
 }
 
-/// One difference between the lock file and what there is.
+/// Difference between the lock file and the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The template.
     pub template: String,
-    /// What the lock file says; `None` where it says nothing.
+    /// Entry of the lock file; `None` where it says nothing.
     pub locked: Option<String>,
-    /// What there is; `None` where there is nothing.
+    /// Entry of the store; `None` where there is nothing.
     pub found: Option<String>,
 }
 
@@ -65,13 +65,13 @@ impl fmt::Display for Difference {
 }
 
 impl LockFile {
-    /// Where a project has it.
+    /// Returns its path in a project.
     #[must_use]
     pub fn path(project: &Project) -> PathBuf {
         project.containers_dir.join("lock.json")
     }
 
-    /// One that says what these layers are.
+    /// Returns a lock file of these layers.
     #[must_use]
     pub fn of(layers: &[LayerStatus]) -> Self {
         let locked = layers.iter().map(|status| (status.template.clone(), Locked::of(status)));
@@ -108,7 +108,8 @@ impl LockFile {
         self.templates.retain(|name, _| project.templates.contains_key(name));
     }
 
-    /// Where layers and the lock file differ; what has not been built yet is compared by its hash alone.
+    /// Returns the differences between layers and the lock file; what has not been built yet is compared by its hash
+    /// alone.
     #[must_use]
     pub fn compare(&self, layers: &[LayerStatus]) -> Vec<Difference> {
         layers.iter().flat_map(|status| self.compare_one(status)).collect()

@@ -1,4 +1,4 @@
-//! What a layer is made of: everything that decides its tree, and nothing else. Its hash names the layer.
+//! Recipe of a layer: everything that decides its tree, and nothing else. Its hash names the layer.
 
 use std::path::PathBuf;
 
@@ -19,12 +19,12 @@ const BUILDER_VERSION: u32 = 3;
 /// Raised with every change of the builder that unpacks another tree from the same tar file: other layers stay as they are.
 const UNPACK_VERSION: u32 = 2;
 
-/// Everything that decides a layer's tree.
+/// Recipe: everything that decides a layer's tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
-    /// Of the code that builds.
+    /// Version of the code that builds.
     pub builder_version: u32,
-    /// What it starts from.
+    /// Base that it starts from.
     pub base: Base,
     /// Debian packages.
     pub packages: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Recipe {
     pub mask: Vec<String>,
 }
 
-/// What a layer starts from.
+/// Base of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
@@ -77,7 +77,7 @@ pub struct Python {
 /// A file or folder of a layer that was copied from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopiedFile {
-    /// Of its content.
+    /// Hash of its content.
     pub hash: String,
     /// Absolute path in the container.
     pub target: String,
@@ -87,14 +87,14 @@ pub struct CopiedFile {
     pub owner: Option<String>,
 }
 
-/// Where the things lie whose hashes a recipe holds, in the recipe's order.
+/// Paths of the things whose hashes a recipe holds, in the recipe's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// Of the base.
+    /// Tar of the base.
     pub tar: Option<PathBuf>,
-    /// Of the files.
+    /// Paths of the files.
     pub files: Vec<PathBuf>,
-    /// Of the replacements.
+    /// Paths of the replacements.
     pub replacements: Vec<PathBuf>,
 }
 
@@ -153,7 +153,7 @@ impl Recipe {
         content::hash_bytes(text.as_bytes())[..16].to_owned()
     }
 
-    /// Whether the hash is the same in every checkout: nothing in it comes from outside the project.
+    /// Tells whether the hash is the same in every checkout: nothing in it comes from outside the project.
     #[must_use]
     pub fn is_portable(project: &Project, sources: &Sources) -> bool {
         let inside = |path: &PathBuf| path.starts_with(&project.root);

@@ -68,7 +68,7 @@ fn problem_of_line(line: &str) -> Option<String> {
         .then(|| format!("{:?} is no pinned package: write NAME==VERSION", package.trim()))
 }
 
-/// Whether two names mean the same package: case, `-`, `_` and `.` make no difference (PEP 503).
+/// Tells whether two names mean the same package: case, `-`, `_` and `.` make no difference (PEP 503).
 pub fn same_package(one: &str, other: &str) -> bool {
     let normal = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-");
     normal(one) == normal(other)

@@ -24,25 +24,25 @@ use crate::manifest::Project;
 /// Mode of a folder that nobody but root may enter.
 const CLOSED: u32 = 0o700;
 
-/// Of `layer.json`.
+/// Version of `layer.json`.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What `layer.json` says of a layer.
+/// Content of `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRecord {
     /// Version of this file's form.
     pub format_version: u32,
     /// The template it was first built for.
     pub template: String,
-    /// Its name.
+    /// Name of the layer.
     pub hash: String,
     /// The layer below it.
     pub parent: Option<String>,
-    /// What its files take on disk, without its parent's.
+    /// Size of its files on disk, without its parent's.
     pub size_bytes: u64,
-    /// When it was finished.
+    /// Time at which it was finished.
     pub created_unix_s: u64,
-    /// How long it took.
+    /// Duration of the build.
     pub duration_ms: u64,
     /// Debian packages that it adds to its parent or changes, as `name=version`, sorted.
     pub packages: Vec<String>,
@@ -61,9 +61,9 @@ fn first_id_of_old() -> u32 {
 /// A layer as it lies in the store.
 #[derive(Debug, Clone)]
 pub struct StoredLayer {
-    /// Its folder.
+    /// Folder of the layer.
     pub dir: PathBuf,
-    /// What is known of it.
+    /// Record of the layer.
     pub record: LayerRecord,
 }
 
@@ -75,14 +75,14 @@ impl StoredLayer {
     }
 }
 
-/// What stands in a layer's place.
+/// State of a layer's place.
 #[derive(Debug, Clone)]
 pub enum LayerPlace {
-    /// Nothing.
+    /// No layer.
     Empty,
     /// A layer that can be used.
     Sound(StoredLayer),
-    /// Something that cannot be used, with the reason: a build replaces it.
+    /// A layer that cannot be used, with the reason: a build replaces it.
     Damaged(String),
     /// Folder that only root may look into, or none.
     Hidden,
@@ -108,7 +108,7 @@ pub struct LayerLocks {
 /// The outcome of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone.
+    /// The layer is gone.
     Removed,
     /// A lab or a build uses it.
     InUse,
@@ -191,13 +191,13 @@ impl Store {
         self.logs().join(format!("{template}.log"))
     }
 
-    /// Where a layer lies once it is built.
+    /// Returns the folder of a built layer.
     #[must_use]
     pub fn layer_dir(&self, hash: &str) -> PathBuf {
         self.layers().join(hash)
     }
 
-    /// Where it lies while it is being built.
+    /// Returns the folder of a layer that is being built.
     #[must_use]
     pub fn staging_dir(&self, hash: &str) -> PathBuf {
         self.layers().join(format!(".building-{hash}"))

@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 /// More links in one path than any real tree has: a loop.
 const LINKS_MAX: usize = 40;
 
-/// Where a path inside the tree lies on the host, links followed as a program inside would, the last one too.
-/// What does not exist yet is taken as written.
+/// Resolves a path inside the tree to one on the host, links followed as a program inside would, the last one too. What
+/// does not exist yet is taken as written.
 ///
 /// # Errors
 /// When links form a loop, or a folder cannot be read.

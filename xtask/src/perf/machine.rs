@@ -1,4 +1,4 @@
-//! What machine this is, and which ones are like it.
+//! Identity of this machine, and the class of machines like it.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use crate::record::Machine;
 /// A machine and the name for those like it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMachine {
-    /// What it is.
+    /// Facts of the machine.
     pub machine: Machine,
     /// Architecture, processors, memory in GiB, and model of the processor, such as `x86-64-2c-24g-amd-epyc`: a-z, 0-9, '-'.
     pub class: String,

@@ -10,7 +10,7 @@ use super::usage::{Meters, Tick};
 use crate::host::load::{Load, LoadGauge, own_cpu_time};
 use crate::record::{Recorder, Sampling, Usage, milliseconds};
 
-/// How many looks are kept. One more, and every second one goes.
+/// Maximum samples kept. With one more, every second one goes.
 const KEPT_MAX: usize = 2400;
 
 /// A sampler at work.
@@ -66,7 +66,8 @@ impl Sampler {
     }
 }
 
-/// When to look again after a look at this time: at a whole number of periods since the begin. What was missed stays missed.
+/// Returns the time of the next sample after one at this time: at a whole number of periods since the begin. What was
+/// missed stays missed.
 fn next(at: Duration, period: Duration) -> Duration {
     let periods = at.as_nanos() / period.as_nanos() + 1;
     period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))
@@ -74,7 +75,7 @@ fn next(at: Duration, period: Duration) -> Duration {
 
 type Columns = BTreeMap<String, Vec<Option<f64>>>;
 
-/// What is kept of the looks: a column for everything that is counted.
+/// Kept samples: a column for everything that is counted.
 #[derive(Debug)]
 struct Series {
     names: Vec<String>,

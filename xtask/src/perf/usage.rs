@@ -25,7 +25,7 @@ struct State {
     open: BTreeMap<u64, Vec<Begin>>,
 }
 
-/// What a container showed when a measurement began.
+/// Counters of a container when a measurement began.
 #[derive(Debug, Clone, Copy)]
 struct Begin {
     shown: Option<Shown>,
@@ -33,12 +33,12 @@ struct Begin {
     peak_bytes: u64,
 }
 
-/// One container's counters.
+/// Counters of one container.
 #[derive(Debug)]
 struct Meter {
     container: Container,
     files: Option<Files>,
-    /// How many lives it has had; each has its own counters.
+    /// Number of lives that it has had; each has its own counters.
     life: u32,
     account: Account,
     /// The most memory it had since the session began, in any life.
@@ -51,11 +51,11 @@ struct Meter {
 #[derive(Debug)]
 struct Files {
     group: Counters,
-    /// Where the group does not know what went to disks.
+    /// Counters of its volumes, where the group does not count disks.
     volumes: VolumeDisks,
 }
 
-/// What a container shows at a moment.
+/// Counters of a container at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shown {
     life: u32,
@@ -63,28 +63,28 @@ pub(super) struct Shown {
     pub present: Present,
 }
 
-/// What a container has used in one life.
+/// Usage of a container in one life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Used {
     group: Counted,
     port: DeviceCounted,
 }
 
-/// What all containers used between two moments.
+/// Usage of all containers between two moments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spent {
     /// Processor time of all of them.
     pub cpu_ms: f64,
     /// Added up over the containers; nothing where the kernel does not know.
     pub wait_ms: Option<f64>,
-    /// By name.
+    /// Usage by name.
     pub containers: BTreeMap<String, Usage>,
-    /// Those that were down at one of the moments or started again in between.
+    /// Containers that were down at one of the moments or started again in between.
     pub incomplete: Vec<String>,
 }
 
-/// What a container has used since the session began, in all its lives. What it did between the last look at a life and
-/// that life's end is not in it.
+/// Usage of a container since the session began, in all its lives. Usage between the last look at a life and that
+/// life's end is not in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Totals {
     /// Added up.
@@ -93,7 +93,7 @@ pub struct Totals {
     pub cpu_seconds: f64,
 }
 
-/// What a tick of the sampler shows of one container.
+/// Sample of one container.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tick {
     pub usage: Usage,
@@ -172,7 +172,7 @@ impl Meters {
         }
     }
 
-    /// What a container has used since the session began, up to now; nothing where it was never seen up.
+    /// Returns a container's usage since the session began; none where it was never seen up.
     #[must_use]
     pub fn totals(&self, container: &str) -> Option<Totals> {
         let mut state = self.state();
@@ -189,7 +189,7 @@ impl Meters {
         self.state().containers.iter().map(|meter| meter.container.machine().name.clone()).collect()
     }
 
-    /// What the sampler writes down of each container; nothing of one that is down.
+    /// Returns the sample of each container; none for one that is down.
     pub(super) fn tick(&self) -> Vec<Option<Tick>> {
         let mut state = self.state();
         let shown = state.look();
@@ -297,7 +297,7 @@ impl Spent {
 struct Account {
     /// The present life, what it had used when the count began, and what at the last look.
     present: Option<(u32, Used, Used)>,
-    /// What the lives before have used.
+    /// Usage of earlier lives.
     before: Used,
 }
 
@@ -325,7 +325,7 @@ impl Account {
     }
 }
 
-/// What was used between two looks; nothing where the container was down in one of them, or had another life.
+/// Returns the usage between two looks; none where the container was down in one of them, or had another life.
 fn between(begin: Option<Shown>, end: Option<Shown>) -> Option<Used> {
     let (begin, end) = (begin?, end?);
     if begin.life == end.life { end.used.since(&begin.used) } else { None }
@@ -342,7 +342,7 @@ impl Used {
         Self { group, port: DeviceCounted::default() }
     }
 
-    /// Nothing where a counter has gone back.
+    /// Returns the difference; none where a counter has gone back.
     fn since(&self, begin: &Self) -> Option<Self> {
         let (a, b) = (&self.group, &begin.group);
         let group = Counted {
@@ -377,7 +377,7 @@ impl Used {
         Some(Self { group, port })
     }
 
-    /// What only one of them knows, both together do not know; but nothing at all knows everything.
+    /// Adds both. What only one of them knows, the sum does not know.
     fn plus(&self, other: &Self) -> Self {
         if *self == Self::default() {
             return *other;
@@ -432,7 +432,7 @@ impl Used {
     }
 }
 
-/// How much of exactly measured processor time was that of programs, from what was seen of programs and kernel.
+/// Returns the programs' part of exactly measured processor time, from the sampled parts of programs and kernel.
 fn user_share(cpu_ns: u64, user_ns: u64, system_ns: u64) -> u64 {
     let seen = user_ns.saturating_add(system_ns);
     // Version 2 has made its parts add up already, but for the last microseconds.
@@ -445,7 +445,7 @@ fn user_share(cpu_ns: u64, user_ns: u64, system_ns: u64) -> u64 {
     u64::try_from(u128::from(cpu_ns) * u128::from(user_ns) / u128::from(seen)).unwrap_or(cpu_ns)
 }
 
-/// To the microsecond.
+/// Converts to milliseconds, to the microsecond.
 pub(super) fn milliseconds(nanoseconds: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "precise for a hundred days")]
     round(nanoseconds as f64 / 1e6)

@@ -1,4 +1,5 @@
-//! What differs between two builds, belongs to this machine or only takes room leaves the tree before it is stored.
+//! Removal, before a tree is stored, of all that differs between two builds, belongs to this machine or only takes
+//! room.
 
 use std::fs;
 use std::io;

@@ -89,7 +89,7 @@ pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()>
     tree::remove(&policy).with_context(|| format!("removing {}", policy.display()))
 }
 
-/// What is installed, as sorted `name=version`; nothing where there is no dpkg.
+/// Returns the installed packages, as sorted `name=version`; nothing where there is no dpkg.
 pub fn versions(sandbox: &Sandbox<'_>) -> anyhow::Result<Vec<String>> {
     if !tree::resolve(sandbox.root(), Path::new("/usr/bin/dpkg-query"))?.is_file() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! One layer from its recipe, step by step, into its staging folder.
+//! Build of one layer from its recipe, step by step, into its staging folder.
 
 use std::fs;
 use std::io::Write as _;
@@ -29,7 +29,7 @@ pub const STEP_MARK: &str = "==> ";
 /// A step's name is one line on a terminal.
 const STEP_BYTES_MAX: usize = 80;
 
-/// How long copying a tree may take.
+/// Deadline for copying a tree.
 const COPY_DEADLINE: Deadline = Deadline::from_secs(600);
 
 /// Where the tree is made: `root` shows it whole, `upper` has what this layer adds.

@@ -95,7 +95,7 @@ fn build_source(
     Ok(built)
 }
 
-/// What lies in the target folder of a layer, as sorted `name=version`.
+/// Returns the packages in the target folder of a layer, as sorted `name=version`.
 pub fn versions(layer: &Path, wanted: &Python) -> Vec<String> {
     let target = tree::resolve(layer, Path::new(&wanted.target)).unwrap_or_default();
     let entries = fs::read_dir(target).into_iter().flatten().filter_map(Result::ok);
@@ -225,7 +225,7 @@ impl Installer {
         if which("uv").is_some() { Self::Uv } else { Self::Pip }
     }
 
-    /// Everything but what to install.
+    /// Returns the command without the packages to install.
     fn command(self, wanted: &Python, target: &Path) -> Command {
         let architecture = std::env::consts::ARCH;
         let command = match self {
@@ -241,7 +241,8 @@ impl Installer {
         command.args(["--no-deps", "--python-version", &wanted.version, "--target"]).arg(target)
     }
 
-    /// For a local wheel or tree: a tree is built by its own build backend, which pip does for no other platform.
+    /// Adds the words for a local wheel or tree: a tree is built by its own build backend, which pip does for no other
+    /// platform.
     fn source_words(self, command: Command, wanted: &Python) -> Command {
         match self {
             Self::Uv => command

@@ -209,7 +209,7 @@ pub const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_P
 /// Beginnings of the names of variables that say where installers of packages find them.
 const OF_INSTALLERS: [&str; 4] = ["PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_"];
 
-/// What the host says of its way out to the network.
+/// Returns the host's proxy settings.
 fn proxies() -> impl Iterator<Item = (&'static str, OsString)> {
     PROXIES.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
 }
