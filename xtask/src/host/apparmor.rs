@@ -31,20 +31,20 @@ const NAME_PREFIX: &str = "lxc-mancer-e2e-";
 /// The kernel's part in the confinement of containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mediation {
-    /// None: it has no AppArmor, or it is switched off.
+    /// No AppArmor in the kernel, or switched off.
     None,
-    /// It confines, and takes no profiles from here: containers are confined as this process is.
+    /// AppArmor that takes no profiles from here: containers are confined as this process is.
     Inherited,
-    /// It confines by profiles that can be loaded from here.
+    /// AppArmor with profiles that can be loaded from here.
     Profiles,
 }
 
 /// The confinement of a lab's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confinement {
-    /// None.
+    /// No profile.
     None,
-    /// That of the process which starts them.
+    /// Profile of the process that starts them.
     Inherited,
     /// The loaded profile of this name.
     Profile(String),
@@ -122,13 +122,13 @@ fn newer_rules(features: &Path) -> Vec<&'static str> {
     NEWER_RULES.iter().filter(|(_, file, word)| is_mediated(file, word)).map(|(rule, ..)| *rule).collect()
 }
 
-/// Whether the parser knows a rule.
+/// Tells whether the parser knows a rule.
 fn knows(rule: &str) -> bool {
     let parser = Command::new(PARSER).args(["--skip-kernel-load", "--skip-cache"]).deadline(LOAD_DEADLINE.scaled());
     parser.stdin(format!("profile {NAME_PREFIX}rule {{\n  {rule},\n}}\n")).run().is_ok()
 }
 
-/// Whether this process is confined itself, or root of a user namespace only.
+/// Tells whether this process is confined itself, or root of a user namespace only.
 fn is_inside() -> bool {
     let label = fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
     let ids = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -237,7 +237,7 @@ fn profile(name: &str, newer: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    /// Whether one of the patterns matches, as AppArmor reads them: `*` and `?` stop at a slash, `**` does not.
+    /// Tells whether one of the patterns matches, as AppArmor reads them: `*` and `?` stop at a slash, `**` does not.
     fn matches(patterns: &BTreeSet<String>, path: &str) -> bool {
         patterns.iter().any(|pattern| {
             let mut expression = regex::escape(pattern);

@@ -29,14 +29,14 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// Bits that a file keeps on its way into a container.
 const MODE_INSIDE: u32 = 0o7777;
 
-/// What was packed or unpacked.
+/// Counts of what was packed or unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moved {
     /// Files and links.
     pub files: u64,
     /// Folders.
     pub folders: u64,
-    /// What the files hold.
+    /// Bytes of the files.
     pub bytes: u64,
     /// Devices, pipes and sockets, which were left out.
     pub left_out: Vec<PathBuf>,
@@ -123,7 +123,7 @@ struct Unpacking<'a> {
     moved: Moved,
     /// Made last, so that nothing is ever written through one.
     links: Vec<(PathBuf, PathBuf)>,
-    /// Their modes, set last: one may not be for writing.
+    /// Folders with their modes, set last: one may not be for writing.
     folders: Vec<(PathBuf, u32)>,
 }
 
@@ -182,7 +182,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Where an entry goes: below its one top, by names alone.
+    /// Returns the destination of an entry: below its one top, by names alone.
     fn place(&self, path: &Path) -> anyhow::Result<PathBuf> {
         let mut place = self.folder.to_owned();
         for part in path.components() {

@@ -33,12 +33,12 @@ const ENGINE_FILES_OF_ALL: u64 = 40;
 /// Files that the kernel has open for a machine.
 const KERNEL_FILES: u64 = 100;
 
-/// What a lab takes.
+/// Needs of a lab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Need {
     /// Machines.
     pub machines: u64,
-    /// Those of them that boot systemd.
+    /// Machines among them that boot systemd.
     pub systemd_machines: u64,
     /// Volumes on images.
     pub images: u64,
@@ -55,13 +55,13 @@ pub struct Shortage {
     pub budget: &'static str,
     /// Least that the lab needs.
     pub needed: u64,
-    /// What is left, as far as the kernel says.
+    /// Rest, as far as the kernel says.
     pub left: u64,
-    /// What there is in all.
+    /// Total.
     pub most: u64,
     /// Place that the bound is set in.
     pub bound: String,
-    /// What gives it more.
+    /// Help: what gives it more.
     pub cure: String,
 }
 
@@ -121,7 +121,7 @@ fn inotify_instances(need: &Need) -> Option<Shortage> {
 }
 
 fn inotify_watches(need: &Need) -> Option<Shortage> {
-    /// So many labs of this size may stand beside it without anybody counting.
+    /// Number of labs of this size that must have room for the budget not to be counted.
     const PLENTY: u64 = 16;
     let needed = need.systemd_machines * INOTIFY_WATCHES;
     let (bound, name, most) = lesser("fs/inotify/max_user_watches", "user/max_inotify_watches");
@@ -279,7 +279,7 @@ fn number(name: &str) -> Option<u64> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
 }
 
-/// As `sysctl` calls it.
+/// Returns its name in `sysctl`.
 fn dotted(name: &str) -> String {
     name.replace('/', ".")
 }

@@ -32,20 +32,20 @@ pub struct Capture {
 /// A packet, as it passed.
 #[derive(Debug)]
 pub struct Packet<'a> {
-    /// Since 1970.
+    /// Time since 1970.
     pub at: Duration,
-    /// It, or its begin.
+    /// Bytes of the packet, or of its begin.
     pub bytes: &'a [u8],
-    /// Its whole length.
+    /// Length of the whole packet.
     pub length: usize,
 }
 
-/// What came while the device was listened to.
+/// Result of listening to the device.
 #[derive(Debug)]
 pub enum Heard<'a> {
-    /// This.
+    /// A packet.
     Packet(Packet<'a>),
-    /// Nothing, for the time that was given.
+    /// No packet within the given time.
     Nothing,
     /// The device is gone.
     Gone,
@@ -99,7 +99,8 @@ impl Capture {
         self.kernel_bytes
     }
 
-    /// How many packets the kernel has thrown away since this was asked last, because they were not read in time.
+    /// Returns the number of packets that the kernel has dropped since the last call, because they were not read in
+    /// time.
     #[must_use]
     pub fn dropped(&self) -> u32 {
         let mut counted = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
@@ -122,8 +123,8 @@ fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
-/// In the calling thread's network namespace. Without a protocol at first: else packets of all devices would come until it
-/// is bound to one.
+/// Opens a socket in the calling thread's network namespace. It has no protocol at first: else packets of all devices
+/// would come until it is bound to one.
 fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
     let name = CString::new(device)?;
     // SAFETY: system calls on numbers and on structures that live until they return; the descriptor is nobody else's.

@@ -12,7 +12,7 @@ use super::shell::Command;
 use crate::error::Error;
 use crate::host::patience::Deadline;
 
-/// How long a build may take, dependencies included.
+/// Deadline for a build, dependencies included.
 const BUILD_DEADLINE: Deadline = Deadline::from_secs(1800);
 
 /// Last bytes of what Cargo said that are read for its progress: more than a line.
@@ -24,13 +24,13 @@ const VERB_COLUMNS: usize = 12;
 /// A program that Cargo built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Its target's name.
+    /// Name of its target.
     pub name: String,
-    /// Where it is.
+    /// Path of the program.
     pub path: PathBuf,
     /// The folder of its package.
     pub package_dir: PathBuf,
-    /// It runs tests.
+    /// True if it runs tests.
     pub is_test: bool,
 }
 
@@ -51,7 +51,7 @@ pub fn workspace(root: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(found.and_then(|manifest| manifest.parent().map(Path::to_owned)))
 }
 
-/// Whether the compiler beside Cargo has the standard library of this target.
+/// Tells whether the compiler beside Cargo has the standard library of this target.
 ///
 /// # Errors
 /// When the compiler cannot be started.
@@ -93,7 +93,7 @@ pub fn build_saying(root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Resu
     Ok(parse(&BuildLog(messages).text(0)?))
 }
 
-/// What Cargo says while it builds.
+/// Output of Cargo while it builds.
 #[derive(Debug)]
 pub struct BuildLog(File);
 
@@ -106,7 +106,8 @@ impl BuildLog {
         tempfile::tempfile().map(Self).context("making a file for what Cargo says")
     }
 
-    /// What Cargo does at the moment, such as `12/158: regex, serde`, or `Blocking waiting for file lock on build directory`.
+    /// Returns Cargo's present work, such as `12/158: regex, serde`, or `Blocking waiting for file lock on build
+    /// directory`.
     ///
     /// # Errors
     /// When what it said cannot be read.
@@ -115,7 +116,7 @@ impl BuildLog {
         Ok(progress(&self.text(length.saturating_sub(PROGRESS_BYTES as u64))?))
     }
 
-    /// What was written from a byte on. Cargo goes on writing where it is.
+    /// Returns the text from a byte on. Cargo goes on writing where it is.
     fn text(&self, from: u64) -> anyhow::Result<String> {
         let length = usize::try_from(self.0.metadata()?.len().saturating_sub(from))?;
         let mut bytes = vec![0; length];
@@ -130,13 +131,13 @@ fn progress(said: &str) -> String {
     last.split_once("] ").map_or(last, |(_, rest)| rest).to_owned()
 }
 
-/// What Cargo and the compiler said of problems: neither bars nor what went well.
+/// Returns the problems that Cargo and the compiler reported: neither bars nor what went well.
 fn diagnostics(said: &str) -> String {
     let lines = said.lines().map(|line| line.rsplit('\r').next().unwrap_or_default().trim_end());
     lines.filter(|line| !is_status(line)).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// Whether Cargo wrote a verb in columns of its own, as in `   Compiling regex v1.0.0`.
+/// Tells whether Cargo wrote a verb in columns of its own, as in `   Compiling regex v1.0.0`.
 fn is_status(line: &str) -> bool {
     let Some((verb, rest)) = line.split_at_checked(VERB_COLUMNS) else { return false };
     let verb = verb.trim_start();
@@ -145,7 +146,7 @@ fn is_status(line: &str) -> bool {
         && rest.starts_with(' ')
 }
 
-/// What Cargo says of one artifact, as far as it is needed.
+/// Needed part of Cargo's message on an artifact.
 #[derive(Deserialize)]
 struct Artifact {
     executable: PathBuf,

@@ -16,7 +16,7 @@ use crate::program;
 /// Width and height of a picture, in pixels.
 pub const SIZE: (u32, u32) = (1024, 768);
 
-/// Where browsers look for the rules of whoever runs the machine, below `/etc`.
+/// Folders below `/etc` in which browsers look for the machine's policies.
 const POLICY_FOLDERS: [&str; 3] =
     ["chromium/policies/managed", "chromium-browser/policies/managed", "opt/chrome/policies/managed"];
 
@@ -33,7 +33,7 @@ pub struct Browser {
     program: PathBuf,
 }
 
-/// One picture to take.
+/// Picture to take.
 #[derive(Debug)]
 pub struct Shot<'a> {
     /// The network it is taken in.
@@ -42,7 +42,7 @@ pub struct Shot<'a> {
     pub hosts: &'a [(String, Ipv4Addr)],
     /// The page.
     pub url: &'a str,
-    /// Who runs the browser; not root.
+    /// User who runs the browser; not root.
     pub user: &'a Invoker,
     /// Root's own folder for this picture alone.
     pub dir: &'a Path,
@@ -61,8 +61,9 @@ impl Browser {
         })
     }
 
-    /// What takes the picture, run as root: it enters the network, lays [`Shot::policy_files`] over `/etc` in a mount
-    /// namespace of its own, and gives up root's rights for good. One process does it all, so it dies with its parent.
+    /// Returns the command that takes the picture, run as root: it enters the network, lays [`Shot::policy_files`] over
+    /// `/etc` in a mount namespace of its own, and gives up root's rights for good. One process does it all, so it dies
+    /// with its parent.
     ///
     /// # Errors
     /// When a program of util-linux is not installed.
@@ -113,13 +114,13 @@ impl Shot<'_> {
         self.dir.join("home")
     }
 
-    /// Where the picture will lie.
+    /// Returns the path of the picture.
     #[must_use]
     pub fn picture(&self) -> PathBuf {
         self.home().join("picture.png")
     }
 
-    /// Where the browser says what went wrong.
+    /// Returns the path of the browser's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
@@ -175,20 +176,20 @@ fn resolver_rules(hosts: &[(String, Ipv4Addr)]) -> anyhow::Result<Text<ResolverR
     Ok(mapped + compose!(ResolverRules, "MAP * ~NOTFOUND") + excluded)
 }
 
-/// Why the browser could not load the page, by its own words (`net::ERR_...`).
+/// Returns the reason why the browser could not load the page, in its own words (`net::ERR_...`).
 #[must_use]
 pub fn page_error(log: &str) -> Option<&str> {
     log.lines().rev().find_map(|line| line.split_once("Page load failed: ")).map(|(_, error)| error.trim())
 }
 
-/// What the browser said, without its complaints that there is no desktop.
+/// Returns the browser's output, without its complaints that there is no desktop.
 #[must_use]
 pub fn words(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.contains(":ERROR:dbus/")).collect();
     lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
-/// What to do where the browser said that it has no sandbox.
+/// Returns help where the browser said that it has no sandbox.
 #[must_use]
 pub fn cure(log: &str) -> Option<&'static str> {
     log.contains("No usable sandbox").then_some(

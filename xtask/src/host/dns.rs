@@ -1,4 +1,4 @@
-//! As much of the domain name system as a question for an address and its answer take (RFC 1035).
+//! Questions for an address and their answers in the domain name system (RFC 1035).
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -25,30 +25,30 @@ const INTERNET: u16 = 1;
 /// The name server has failed.
 pub const SERVFAIL: u8 = 2;
 
-/// How long an answer may be kept, in seconds: not at all, so that it ends with its server.
+/// Time to live of an answer, in seconds: not at all, so that it ends with its server.
 const TIME_TO_LIVE_SECONDS: u32 = 0;
 
-/// How long until a question is asked again: it or its answer may have been lost.
+/// Time after which a question is asked again: it or its answer may have been lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often a server looks whether it is to end.
+/// Interval at which a server looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a server says to every question.
+/// Reply of a server to every question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// Each name has this address, and nothing else.
+    /// The same address for each name, and nothing else.
     Address(Ipv4Addr),
     /// A code for an error.
     Code(u8),
 }
 
-/// What came of a question.
+/// Result of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// An answer, with an address or without.
     Answer { address: Option<Ipv4Addr>, code: u8 },
-    /// Nobody listens there.
+    /// Refused: nobody listens there.
     Refused,
     /// No answer in time.
     Nothing,
@@ -96,7 +96,7 @@ impl Server {
         Ok(Self { address, ends, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address at which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -158,7 +158,7 @@ fn question(number: u16, name: &str) -> Vec<u8> {
     bytes
 }
 
-/// What is said to a question; nothing to what is none.
+/// Returns the answer to a question; none to anything else.
 fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER == 0)?;
     word_at(bytes, 4).filter(|questions| *questions == 1)?;
@@ -186,7 +186,7 @@ fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// What an answer of this number says, where its first record repeats the question's name by its place.
+/// Parses an answer of this number, where its first record repeats the question's name by its place.
 fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER != 0)?;
     word_at(bytes, 0).filter(|found| *found == number)?;
@@ -197,7 +197,7 @@ fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     Some(Heard::Answer { address, code })
 }
 
-/// Where the first question ends: a name of labels, its kind, its class.
+/// Returns the end of the first question: a name of labels, its kind, its class.
 fn question_end(bytes: &[u8]) -> Option<usize> {
     let mut at = HEADER_BYTES;
     loop {

@@ -13,19 +13,19 @@ use nix::sys::stat::{major, minor};
 
 use super::shell::Command;
 
-/// Where the kernel hands out loop devices.
+/// Device by which the kernel hands out loop devices.
 const LOOP_CONTROL: &str = "/dev/loop-control";
 
 /// The device goes back when nobody uses it any more, whatever has become of who made it.
 const LOOP_AUTOCLEAR: u32 = 4;
 
-/// How often a free loop device is asked for that another process then takes.
+/// Maximum requests for a free loop device that another process then takes.
 const LOOP_TRIES: usize = 16;
 
 /// Bits of e2fsck's status that say that the file system is good now.
 const FSCK_MENDED: i32 = 1 | 2;
 
-/// What has not been written yet is lost.
+/// Mode of a shutdown that loses what has not been written yet.
 const SHUTDOWN_WITHOUT_FLUSH: u32 = 2;
 
 nix::ioctl_none_bad!(loop_get_free, 0x4c82);
@@ -45,7 +45,7 @@ pub struct LoopConfig {
 /// The loop device of an image, below a mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopDevice {
-    /// Its number: major and minor.
+    /// Number of the device: major and minor.
     pub number: (u64, u64),
     name: String,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// What of a packet on a wire is Ethernet, IP and UDP.
+/// Bytes of a packet on a wire that are Ethernet, IP and UDP.
 pub const HEADER_BYTES: u64 = 14 + 20 + 8;
 
 /// Packets that carry so much are handed to the kernel in one piece, which it cuts: a call for each would be slower than
@@ -17,11 +17,11 @@ const PACKETS_IN_PIECE: u64 = 40;
 /// Packets of one size.
 #[derive(Debug, Clone, Copy)]
 pub struct Flood {
-    /// How many.
+    /// Number of packets.
     pub packets: u64,
-    /// What each carries.
+    /// Payload of each.
     pub payload_bytes: u64,
-    /// How rules tell them; root alone may mark packets.
+    /// Mark by which rules tell them; root alone may mark packets.
     pub mark: Option<u32>,
 }
 

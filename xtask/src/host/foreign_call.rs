@@ -9,22 +9,22 @@ use crate::host::patience::Deadline;
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
-/// How long a process may take to stop, or to make a call.
+/// Deadline for a process to stop, or to make a call.
 const STOP_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Between two looks whether it has.
+/// Interval between two looks whether it has.
 const POLL: Duration = Duration::from_micros(200);
 
-/// What came of opening files.
+/// Result of opening files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// How many could be opened; they are closed again.
+    /// Number of opened files; they are closed again.
     pub count: u32,
-    /// What the kernel said to the next one.
+    /// Error of the next one.
     pub refusal: Option<Errno>,
 }
 
-/// Whether this machine can do it.
+/// Returns what keeps this machine from it.
 #[must_use]
 pub fn problem() -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
@@ -81,7 +81,7 @@ mod calls {
     /// The code segment of 64-bit programs.
     const CODE_64: u64 = 0x33;
 
-    /// What an interrupted call is answered with inside the kernel: it is to begin again, or to go on.
+    /// Results inside the kernel of an interrupted call that is to begin again, or to go on.
     const BEGINS_AGAIN: [i64; 3] = [-512, -513, -514];
     const GOES_ON: i64 = -516;
 
@@ -115,7 +115,7 @@ mod calls {
         pid: Pid,
         saved: user_regs_struct,
         instruction: u64,
-        /// What came for it meanwhile.
+        /// Signals that came for it meanwhile.
         signals: Vec<Signal>,
     }
 
@@ -255,7 +255,7 @@ mod tests {
     use crate::host::process::{FileBound, Running};
     use crate::host::shell::Command;
 
-    /// Whether a process waits in this system call.
+    /// Tells whether a process waits in this system call.
     fn is_in_call(pid: i32, number: i64) -> bool {
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
         call.split(' ').next() == Some(&number.to_string())

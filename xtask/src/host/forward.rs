@@ -15,13 +15,13 @@ use super::netns::NetworkNamespace;
 use crate::error::Error;
 use crate::host::patience::Deadline;
 
-/// How long the other end may take to accept a connection.
+/// Deadline for the other end to accept a connection.
 const CONNECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// How often it is looked whether it shall go on.
+/// Interval of looking whether to go on.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How many connections there may be at once; a further one is closed.
+/// Maximum connections at once; a further one is closed.
 const CONNECTIONS_MAX: usize = 1000;
 
 /// The port; nobody else's machine reaches it.
@@ -30,7 +30,7 @@ pub struct Forward {
     listener: TcpListener,
 }
 
-/// Where it leads.
+/// Target of a forwarding.
 #[derive(Debug)]
 pub struct Target {
     /// The namespace.
@@ -59,7 +59,7 @@ impl Forward {
         }
     }
 
-    /// Its own address.
+    /// Returns its own address.
     ///
     /// # Errors
     /// The kernel's.
@@ -107,7 +107,7 @@ impl Forward {
     }
 }
 
-/// Whether the next connection may be accepted all the same.
+/// Tells whether the next connection may be accepted all the same.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
 }
@@ -126,7 +126,8 @@ fn hand_on(near: &TcpStream, target: &Target) -> io::Result<()> {
     })
 }
 
-/// One direction, to its end: the end is handed on too. After a failure nothing more can come in the other one either.
+/// Copies one direction to its end: the end is handed on too. After a failure nothing more can come in the other one
+/// either.
 fn pass(mut from: &TcpStream, mut to: &TcpStream) {
     let passed = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write); // it may be shut already

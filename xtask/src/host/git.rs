@@ -11,7 +11,7 @@ use super::shell::{Command, Output, which};
 use crate::error::Error;
 use crate::host::patience::Deadline;
 
-/// How long git may take.
+/// Deadline for git.
 const DEADLINE: Deadline = Deadline::from_secs(120);
 
 /// A folder of a revision, laid out on the disk.

@@ -1,4 +1,4 @@
-//! What the machine is made of.
+//! Hardware of the machine.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::shell::Command;
 
-/// What stands where nothing can be found out.
+/// Text where nothing can be found out.
 pub const UNKNOWN: &str = "unknown";
 
 /// The model of its processors, as it names itself.
@@ -19,7 +19,7 @@ pub fn cpu_model() -> String {
     model.filter(|model| !model.is_empty()).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// How many processors this process may use.
+/// Returns the number of processors that this process may use.
 #[must_use]
 pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
@@ -45,7 +45,8 @@ pub fn lxc_version() -> String {
     output.map_or_else(|_| UNKNOWN.to_owned(), |output| output.text())
 }
 
-/// What a folder lies on: kind of file system, device, and whether that one turns, such as `ext4 on vda (solid state)`.
+/// Describes the storage of a folder: kind of file system, device, and whether that one turns, such as `ext4 on vda
+/// (solid state)`.
 #[must_use]
 pub fn storage(folder: &Path) -> String {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -12,7 +12,7 @@ pub struct HeldClock {
 #[derive(Debug, Default)]
 struct State {
     held_since: Option<Instant>,
-    /// How long it was held before that.
+    /// Time for which it was held before that.
     held: Duration,
     /// Deadlines that go by it have passed, whatever time it is.
     is_over: bool,
@@ -40,13 +40,13 @@ impl HeldClock {
         }
     }
 
-    /// Whether it is held now.
+    /// Tells whether it is held now.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state().held_since.is_some()
     }
 
-    /// How long it was held, until now.
+    /// Returns the time for which it was held, until now.
     #[must_use]
     pub fn held(&self) -> Duration {
         let state = self.state();
@@ -63,7 +63,7 @@ impl HeldClock {
         self.state().is_over = false;
     }
 
-    /// Whether all deadlines that go by it have passed.
+    /// Tells whether all deadlines that go by it have passed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.state().is_over
@@ -82,13 +82,13 @@ impl HeldClock {
 }
 
 impl Stopwatch {
-    /// How long the clock has run since then.
+    /// Returns the time for which the clock has run since then.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed().saturating_sub(self.was_held())
     }
 
-    /// How long it was held since then.
+    /// Returns the time for which it was held since then.
     #[must_use]
     pub fn was_held(&self) -> Duration {
         self.clock.held().saturating_sub(self.held_then)

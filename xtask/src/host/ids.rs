@@ -85,7 +85,7 @@ impl Region {
 pub enum Ids {
     /// Own range for each slot.
     PerSlot(Region),
-    /// One range for all labs and the store.
+    /// Shared range for all labs and the store.
     Shared {
         /// Range.
         range: IdRange,

@@ -17,10 +17,10 @@ use super::undo::{GROUP_PREFIX, RUN_PATH};
 /// Most characters of a command line in a report.
 const COMMAND_CHARS_MAX: usize = 160;
 
-/// Everything on the host that a lab or a build could leave behind, a line each.
+/// List of everything on the host that a lab or a build could leave behind, a line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// By line, the slot that the thing belongs to.
+    /// Slot that a thing belongs to, by its line.
     lines: BTreeMap<String, Option<String>>,
 }
 
@@ -81,7 +81,7 @@ impl Inventory {
         Self { lines }
     }
 
-    /// What is there now and was not before; what is gone is no leftover.
+    /// Returns what exists now and did not before; what is gone is no leftover.
     #[must_use]
     pub fn leftovers_since(&self, before: &Self) -> Vec<String> {
         self.since(before).into_iter().map(|leftover| leftover.line).collect()
@@ -95,7 +95,7 @@ impl Inventory {
     }
 }
 
-/// Everything that is found without a program's help.
+/// Adds everything that is found without a program's help.
 fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str, Option<String>)) {
     processes(part, add);
     for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
@@ -164,7 +164,7 @@ impl Part<'_> {
         }
     }
 
-    /// Whether a text names the slot's cgroup or its folder, as a whole word.
+    /// Tells whether a text names the slot's cgroup or its folder, as a whole word.
     fn has(self, text: &str) -> bool {
         let Self::Slot(slot) = self else { return true };
         [format!("{GROUP_PREFIX}{slot}"), format!("{RUN_PATH}/{slot}")].iter().any(|name| {
@@ -173,7 +173,7 @@ impl Part<'_> {
         })
     }
 
-    /// Whether a process is one of a slot's own, or of the engine's anywhere.
+    /// Tells whether a process is one of a slot's own, or of the engine's anywhere.
     fn has_process(self, group: &str, command: &str, of_engine: bool) -> bool {
         match self {
             Self::Everything => of_engine,

@@ -25,7 +25,7 @@ pub struct Invoker {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// All groups, the primary one among them.
+    /// Groups, the primary one among them.
     pub groups: Vec<u32>,
     /// Login name, or the number where there is none.
     pub name: String,
@@ -76,7 +76,7 @@ impl Invoker {
         Self { uid: ID, gid: ID, groups: vec![ID], name: "nobody".into(), home: None }
     }
 
-    /// Whether it is root itself.
+    /// Tells whether it is root itself.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid == 0
@@ -234,7 +234,7 @@ pub fn user_name(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Whether this process may do what the engine needs.
+/// Tells whether this process may do what the engine needs.
 #[must_use]
 pub fn is_root() -> bool {
     geteuid().is_root()

@@ -14,7 +14,7 @@ use super::syntax::{ChainName, DeviceName, Iptables, ListedRule, Text, compose};
 /// The programs, in the order in which they are tried: the host's own choice, then the one with the kernel's older tables.
 const PROGRAMS: [&str; 2] = ["iptables", "iptables-legacy"];
 
-/// Whether packets that pass a bridge are shown to iptables. Every network namespace has its own.
+/// Switch for showing iptables the packets that pass a bridge. Every network namespace has its own.
 const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 /// The mark of packets that the bridge's own machine sends past every queue, to see what else the link does to them.
@@ -24,16 +24,16 @@ pub const UNDELAYED: u32 = 0xe2e;
 /// passes the rest of its table by: queues that are to see the same packets lie in different ones.
 const TABLES: [&str; 2] = ["mangle", "filter"];
 
-/// Where a queue lies.
+/// Place of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Packets meet it first.
     First,
-    /// They meet it after that.
+    /// Second queue that packets meet.
     Second,
 }
 
-/// Both, in order.
+/// Stages in order.
 pub const STAGES: [Stage; 2] = [Stage::First, Stage::Second];
 
 impl Stage {
@@ -54,18 +54,18 @@ impl Stage {
     }
 }
 
-/// Which packets go into a queue: all that a bridge sends out through one port.
+/// Packets that go into a queue: all that a bridge sends out through one port.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueRules<'a> {
     /// The queue's number: one for each set of rules in a namespace.
     pub queue: u16,
-    /// Where it lies.
+    /// Place of the queue.
     pub stage: Stage,
     /// The bridge.
     pub bridge: &'static str,
-    /// Its port, which need not be there yet.
+    /// Port of the container, which need not be there yet.
     pub port: &'a DeviceName,
-    /// Who is behind that port: what the bridge's own machine sends is told by address.
+    /// Address behind that port: what the bridge's own machine sends is told by address.
     pub address: Ipv4Addr,
 }
 
@@ -85,7 +85,7 @@ impl QueueRules<'_> {
         shown.with_context(|| format!("writing {SHOW_BRIDGED}"))
     }
 
-    /// What is sent from one port to another is forwarded; what the bridge's own machine sends is not.
+    /// Returns the rules. Packets from one port to another are forwarded; those of the bridge's own machine are not.
     fn script(&self) -> Text<Iptables> {
         let Self { queue, stage, bridge, port, address } = self;
         let target = compose!(Iptables, "-j NFQUEUE --queue-num {queue} --queue-bypass", queue = *queue);
@@ -143,7 +143,7 @@ fn queue_rules_in(program: &str, network: &NetworkNamespace, table: &str, queue:
     Ok(rules_of(&listing(program, network, table)?, queue))
 }
 
-/// One line that says what keeps iptables from filling a queue; `None` when nothing does. Tried once a boot, in a
+/// Returns a line with what keeps iptables from filling a queue; `None` when nothing does. Tried once a boot, in a
 /// namespace of its own.
 #[must_use]
 pub fn queue_problem() -> Option<String> {
@@ -195,7 +195,7 @@ fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static st
     Err(problems.into_iter().next().unwrap_or_else(|| "iptables is not installed".to_owned()))
 }
 
-/// Whether the kernel takes a rule, or a chain where there is none.
+/// Tells whether the kernel takes a rule, or a chain where there is none.
 fn takes(program: &str, network: &NetworkNamespace, table: &'static str, rule: &'static str) -> bool {
     let script = compose!(Iptables, "*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n", table = table, rule = rule);
     restore(program, network, script).is_ok()
@@ -225,7 +225,7 @@ pub struct Chain {
     pub table: String,
     /// The kernel's chain that leads there, such as `INPUT`.
     pub hook: String,
-    /// Its name, of 28 characters at most.
+    /// Name, of 28 characters at most.
     pub name: String,
 }
 
@@ -278,7 +278,7 @@ impl Chain {
         Ok((ChainName::new(&self.table)?, ChainName::new(&self.hook)?, ChainName::new(&self.name)?))
     }
 
-    /// Whether it is there, made by whichever program.
+    /// Tells whether it exists, made by whichever program.
     ///
     /// # Errors
     /// When iptables cannot be asked.

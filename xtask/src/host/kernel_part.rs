@@ -18,7 +18,7 @@ const FORMAT_VERSION: u32 = 1;
 /// The programs by which parts are tried.
 const TOOLS: [&str; 4] = ["nft", "tc", "iptables", "iptables-legacy"];
 
-/// How the names of modules begin that may bring such a part.
+/// Prefixes of modules that may bring such a part.
 const MODULES: [&str; 10] = ["nf", "nft", "xt_", "x_tables", "ip_", "ip6", "ipt", "sch_", "br_netfilter", "bridge"];
 
 /// The result of a trial.
@@ -32,9 +32,9 @@ pub enum Trial {
     Fails(String),
 }
 
-/// One line that says what keeps this host from something; `None` when nothing does. `trial` runs where no result of this
-/// boot is known for `what`, which names the tool by its path. A lack is tried again once a module of
-/// packet filters, a tool or the engine has changed.
+/// Returns a line with what keeps this host from something; `None` when nothing does. `trial` runs where no result of
+/// this boot is known for `what`, which names the tool by its path. A lack is tried again once a module of packet
+/// filters, a tool or the engine has changed.
 #[must_use]
 pub fn problem(what: &str, trial: impl FnOnce() -> Trial) -> Option<String> {
     problem_in(Path::new(CACHE), &boot::id(), fingerprint, what, trial)
@@ -62,9 +62,9 @@ struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Found {
-    /// Until the next boot.
+    /// Works, until the next boot.
     Works,
-    /// As long as the fingerprint is this one.
+    /// Lack, as long as the fingerprint is this one.
     Lacks { part: String, fingerprint: u64 },
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel says, from a moment on.
+//! Messages of the kernel, from a moment on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -19,12 +19,12 @@ const RECORD_BYTES_MAX: usize = 8192;
 /// Messages of the kernel that are kept of an attempt, from its begin.
 pub const WATCHED_MAX: usize = 10_000;
 
-/// One of the kernel's messages.
+/// Message of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelMessage {
-    /// How much it matters, from 0 (emergency) to 7 (debug).
+    /// Priority from 0 (emergency) to 7 (debug).
     pub priority: u32,
-    /// One line.
+    /// Text of one line.
     pub text: String,
 }
 
@@ -35,7 +35,7 @@ pub struct KernelLog {
 }
 
 impl KernelLog {
-    /// Those that come from now on.
+    /// Opens the messages that come from now on.
     ///
     /// # Errors
     /// Where the kernel does not let its messages be read.
@@ -48,7 +48,7 @@ impl KernelLog {
         Ok(Self { file: open().context("reading the kernel's messages in /dev/kmsg")? })
     }
 
-    /// All messages that the kernel still has.
+    /// Opens all messages that the kernel still has.
     ///
     /// # Errors
     /// Where the kernel does not let its messages be read.
@@ -57,7 +57,7 @@ impl KernelLog {
         Ok(Self { file: file.context("reading the kernel's messages in /dev/kmsg")? })
     }
 
-    /// What has come since the last look.
+    /// Returns the messages since the last look.
     ///
     /// # Errors
     /// When they can no longer be read.
@@ -161,7 +161,7 @@ fn watch(file: &File, seen: &Mutex<Seen>, stopped: &UnixStream) {
     }
 }
 
-/// Of a record `priority,sequence,time,flags;text`, without the lines of properties that follow.
+/// Parses a record `priority,sequence,time,flags;text`, without the lines of properties that follow.
 fn message_of(record: &str) -> Option<KernelMessage> {
     let (head, text) = record.split_once(';')?;
     let priority = head.split(',').next()?.parse::<u32>().ok()? & 7;

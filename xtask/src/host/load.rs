@@ -1,16 +1,16 @@
-//! How busy the machine is.
+//! Load of the machine.
 
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
 
-/// What a look at the machine shows.
+/// Load at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// How busy all processors were since the look before, 100 where all of them were.
+    /// Use of all processors since the look before, 100 where all of them were busy.
     pub cpu_percent: f64,
-    /// What programs could still take without others losing theirs.
+    /// Memory that programs could still take without others losing theirs.
     pub memory_available_bytes: u64,
     /// Mean count of running processes over the last minute.
     pub load_1min: f64,
@@ -19,7 +19,7 @@ pub struct Load {
 /// Looks at the machine again and again.
 #[derive(Debug)]
 pub struct LoadGauge {
-    /// Nothing where /proc cannot be read.
+    /// System; none where /proc cannot be read.
     system: Option<System>,
     last: Option<(Instant, Load)>,
 }
@@ -31,7 +31,8 @@ impl LoadGauge {
         Self { system: System::new().ok(), last: None }
     }
 
-    /// What is now. Looks that come faster than the shares of processors can be told are answered with the last one.
+    /// Returns the present load. Looks that come faster than the shares of processors can be told are answered with the
+    /// last one.
     pub fn look(&mut self) -> Load {
         if let Some((at, load)) = self.last
             && at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL

@@ -18,10 +18,10 @@ pub const LXC_PATH: &str = "/var/lib/lxc";
 /// The program that runs another one in a container.
 pub const ATTACH: &str = "lxc-attach";
 
-/// How long LXC may take beyond the time that a container is given to shut down.
+/// Time that LXC may take beyond a container's time to shut down.
 const STOP_SLACK: Deadline = Deadline::from_secs(20);
 
-/// Where the live logs of containers lie.
+/// Folder of the live logs of containers.
 pub const LOG_PATH: &str = "/var/log/lxc";
 
 /// The folder of a container's configuration.
@@ -36,7 +36,7 @@ pub fn log_dir(name: &str) -> PathBuf {
     Path::new(LOG_PATH).join(name)
 }
 
-/// Whether LXC's programs are there.
+/// Tells whether LXC's programs are installed.
 #[must_use]
 pub fn is_installed() -> bool {
     which("lxc-start").is_some()
@@ -70,7 +70,7 @@ pub struct Attach<'a> {
     pub name: &'a str,
     /// Program and arguments.
     pub argv: &'a [String],
-    /// Its whole environment.
+    /// Environment, complete.
     pub environment: &'a [(String, String)],
     /// User and group inside; root if absent.
     pub user: Option<(u32, u32)>,
@@ -100,8 +100,8 @@ impl Attach<'_> {
     }
 }
 
-/// Whether one of LXC's programs ended before it did anything, from what it wrote to stderr: it copies itself into memory
-/// first, and the kernel refuses to seal the copy while it happens to hold one of its pages.
+/// Tells whether one of LXC's programs ended before it did anything, from what it wrote to stderr: it copies itself
+/// into memory first, and the kernel refuses to seal the copy while it happens to hold one of its pages.
 #[must_use]
 pub fn has_not_begun(stderr: &str) -> bool {
     stderr.lines().next().is_some_and(|line| line.ends_with("Device or resource busy - Failed to rexec as memfd"))
@@ -159,9 +159,9 @@ pub enum InitEnd {
         /// The kernel's reason.
         reason: String,
     },
-    /// It exited with this status.
+    /// Exit with this status.
     Exited(i32),
-    /// This signal ended it. A container that powers itself off is ended by SIGINT.
+    /// End by this signal. A container that powers itself off is ended by SIGINT.
     Signaled(i32),
     /// The log does not say.
     Unknown,
@@ -206,8 +206,8 @@ pub fn init_end(log: &str) -> InitEnd {
     ended.unwrap_or(Some(InitEnd::Exited(0))).unwrap_or(InitEnd::Unknown)
 }
 
-/// What LXC calls an error and goes on after: it was asked for a setting that this build of it does not have, or it tried
-/// to hand controllers out in a group that has processes.
+/// Messages that LXC calls errors and goes on after: it was asked for a setting that this build of it does not have, or
+/// it tried to hand controllers out in a group that has processes.
 const HARMLESS_ERRORS: [&str; 2] = ["get_config_unsupported_key", "Could not enable \""];
 
 /// The last lines of one of LXC's logs that say what went wrong: no warnings, and none of the errors that LXC goes on

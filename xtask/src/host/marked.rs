@@ -20,7 +20,7 @@ pub const MARK: &str = ".mancer-e2e";
 /// The engine's name in its marks.
 const ENGINE: &str = "mancer-e2e";
 
-/// Of marks.
+/// Version of marks.
 const FORMAT_VERSION: u32 = 1;
 
 /// Content of a mark. Slot and boot are empty where it cannot be read: earlier builds wrote empty ones, and a reset may cut off what
@@ -34,14 +34,14 @@ pub struct Mark {
     boot_id: String,
 }
 
-/// What stands at a folder's path.
+/// State of a folder's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing, or an empty folder that nobody misses.
+    /// No folder, or an empty one that nobody misses.
     Nothing,
     /// A folder of the engine's.
     Marked(Mark),
-    /// Something of somebody else's.
+    /// Folder of somebody else's.
     Foreign,
 }
 
@@ -52,7 +52,7 @@ impl Mark {
         Self { format_version: FORMAT_VERSION, engine: ENGINE.into(), slot: slot.into(), boot_id: boot::id() }
     }
 
-    /// Whether the folder was made since the host's start. What was made before has no owner any more.
+    /// Tells whether the folder was made since the host's start. An older one has no owner any more.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
         self.boot_id == boot::id()
@@ -129,11 +129,11 @@ pub fn remove(folder: &Path, slot: &str) -> anyhow::Result<bool> {
 /// A folder below `home` that bears a mark, or that was being made or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its path; that it has, or would have, under its own name.
+    /// Path that it has, or would have, under its own name.
     pub folder: PathBuf,
     /// Slot by the mark or by the name; empty where neither says it.
     pub slot: String,
-    /// Whether it was found under the name that it has while it is made or removed.
+    /// True if it was found under the name that it has while it is made or removed.
     pub is_aside: bool,
 }
 
@@ -169,7 +169,8 @@ pub fn require_free(folder: &Path, slot: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Where a folder is made and removed: beside it, under a name that no container and no slot can have.
+/// Returns the path at which a folder is made and removed: beside it, under a name that no container and no slot can
+/// have.
 fn aside(folder: &Path, slot: &str) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let slot = if slot.is_empty() { String::new() } else { format!("{slot}.") };
@@ -197,7 +198,7 @@ mod tests {
         (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
     }
 
-    /// Everything that a kill or a reset in the middle of making or removing can leave.
+    /// Tries everything that a kill or a reset in the middle of making or removing can leave.
     #[test]
     fn a_folder_stands_under_its_name_only_with_its_mark() {
         let home = tempfile::tempdir().unwrap();

@@ -9,9 +9,9 @@ use super::cgroup::{text_of, value};
 /// Bytes of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// What the machine has.
+    /// Memory of the machine.
     pub total_bytes: u64,
-    /// What programs can still take without others losing theirs.
+    /// Memory that programs can still take without others losing theirs.
     pub available_bytes: u64,
 }
 
@@ -28,7 +28,7 @@ impl Memory {
     }
 }
 
-/// Whether the machine moves memory to a disk when it gets short.
+/// Tells whether the machine moves memory to a disk when it gets short.
 #[must_use]
 pub fn has_swap() -> bool {
     let memory = MemoryRefreshKind::nothing().with_swap();
@@ -36,7 +36,7 @@ pub fn has_swap() -> bool {
     system.is_ok_and(|system| system.total_swap() > 0)
 }
 
-/// How many processes the kernel has killed for want of memory since it started, in a file that is kept open.
+/// Number of processes that the kernel has killed for want of memory since its start, in a file that is kept open.
 #[derive(Debug)]
 pub struct OomKills {
     file: File,

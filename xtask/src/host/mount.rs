@@ -52,8 +52,9 @@ pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> an
     })
 }
 
-/// Whether the kernel refuses a container a `/proc` of its own because this one is partly covered, as by a container manager or in a
-/// test: what is covered here could be read there. Folders that are always empty cover nothing.
+/// Tells whether the kernel refuses a container a `/proc` of its own because this one is partly covered, as by a
+/// container manager or in a test: what is covered here could be read there. Folders that are always empty cover
+/// nothing.
 #[must_use]
 pub fn is_proc_covered() -> bool {
     covers_proc(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
@@ -90,7 +91,8 @@ pub fn detach(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Whether something is mounted at a path in the caller's mount namespace, on another device than the folder it is in.
+/// Tells whether something is mounted at a path in the caller's mount namespace, on another device than the folder it
+/// is in.
 #[must_use]
 pub fn is_mount_point(path: &Path) -> bool {
     let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();

@@ -15,10 +15,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-/// Of open_tree(2): a mount of its own, not that of the path.
+/// Flag of open_tree(2) for a mount of its own, not that of the path.
 const OPEN_TREE_CLONE: libc::c_long = 1;
 
-/// Of move_mount(2): what is moved is the file itself.
+/// Flag of move_mount(2) by which the file itself is moved.
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_long = 4;
 
 /// A mount namespace.
@@ -28,7 +28,7 @@ pub struct MountNamespace {
 }
 
 impl MountNamespace {
-    /// That of a process in a container.
+    /// Opens the namespace of a process in a container.
     ///
     /// # Errors
     /// When the process is gone, or has the caller's own mounts or the host's: those are left alone. A program that is
@@ -61,7 +61,8 @@ impl MountNamespace {
         other.is_some() && other == number(self.file.metadata())
     }
 
-    /// Those of processes in a container, each once, in their order; one that is gone, or has the host's or the caller's, has none.
+    /// Opens the namespaces of processes in a container, each once, in their order; one that is gone, or has the host's
+    /// or the caller's, has none.
     #[must_use]
     pub fn all_of(pids: &[i32]) -> Vec<Self> {
         let mut known = HashSet::new();

@@ -101,7 +101,7 @@ impl NetworkNamespace {
         self.inside(|| TcpStream::connect_timeout(&address, timeout))?
     }
 
-    /// How another process finds it, as long as this one holds it.
+    /// Returns the place at which another process finds it, as long as this one holds it.
     ///
     /// # Errors
     /// When the kernel says nothing of it.
@@ -130,7 +130,7 @@ pub struct Devices {
     file: File,
 }
 
-/// What has gone through a device since it was made, headers of Ethernet included.
+/// Traffic of a device since it was made, headers of Ethernet included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeviceCounted {
     /// Bytes.
@@ -146,7 +146,7 @@ pub struct DeviceCounted {
 }
 
 impl Devices {
-    /// All devices as they are now, as text.
+    /// Reads all devices as they are now, as text.
     ///
     /// # Errors
     /// Those of reading.
@@ -155,7 +155,7 @@ impl Devices {
     }
 }
 
-/// All devices of a namespace, at one moment.
+/// Table of all devices of a namespace, at one moment.
 #[derive(Debug)]
 pub struct DeviceTable {
     text: String,
@@ -191,7 +191,7 @@ impl DeviceTable {
     }
 }
 
-/// How many bytes a device has received, as the network namespace of a process counts them.
+/// Returns the number of bytes that a device has received, as the network namespace of a process counts them.
 ///
 /// # Errors
 /// When the process is gone, or has no such device.
@@ -207,7 +207,7 @@ fn received_in(table: &str, device: &str) -> Option<u64> {
     counts.flat_map(str::split_whitespace).next()?.parse().ok()
 }
 
-/// How many UDP packets with a wrong checksum have come, as the network namespace of a process counts them.
+/// Returns the number of UDP packets with a wrong checksum, as the network namespace of a process counts them.
 ///
 /// # Errors
 /// When the process is gone, or the kernel does not count them.
@@ -231,17 +231,17 @@ fn counter_in(table: &str, protocol: &str, name: &str) -> Option<u64> {
     numbers.nth(names.position(|word| word == name)?)?.parse().ok()
 }
 
-/// Where a network namespace was, as data: a path below /proc, and the number that tells whether it still leads there.
+/// Place of a network namespace, as data: a path below /proc, and the number that tells whether it still leads there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlace {
-    /// Such as `/proc/PID/fd/N`.
+    /// Path, such as `/proc/PID/fd/N`.
     pub path: PathBuf,
     /// The namespace's own number.
     pub inode: u64,
 }
 
 impl NetworkPlace {
-    /// That of a process, with which it may end.
+    /// Returns the place of a process's namespace, which may end with the process.
     ///
     /// # Errors
     /// When there is no such process.

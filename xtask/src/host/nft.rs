@@ -21,9 +21,9 @@ const PARTS: [(&str, &str); 9] = [
 /// A table: everything of one purpose, so that it goes in one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
-    /// Such as `bridge` or `ip`.
+    /// Family, such as `bridge` or `ip`.
     pub family: &'a str,
-    /// Its name in that family.
+    /// Name in that family.
     pub name: &'a str,
 }
 
@@ -47,7 +47,7 @@ impl Table<'_> {
         Ok((ChainName::new(self.family)?, ChainName::new(self.name)?))
     }
 
-    /// One line that says what keeps this host from such a table; `None` when nothing does. Tried once a boot, in a
+    /// Returns a line with what keeps this host from such a table; `None` when nothing does. Tried once a boot, in a
     /// namespace of its own.
     #[must_use]
     pub fn problem(&self, body: &Text<Nft>) -> Option<String> {
@@ -106,7 +106,7 @@ impl Table<'_> {
         )
     }
 
-    /// Whether it is there.
+    /// Tells whether it exists.
     ///
     /// # Errors
     /// When `nft` cannot be asked.
@@ -115,7 +115,7 @@ impl Table<'_> {
         Ok(tables.lines().any(|line| line.trim() == format!("table {} {}", self.family, self.name)))
     }
 
-    /// How many packets its counters have counted together.
+    /// Returns the number of packets that its counters have counted together.
     ///
     /// # Errors
     /// When it is not there.

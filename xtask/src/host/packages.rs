@@ -19,36 +19,36 @@ pub enum Manager {
     Zypper,
 }
 
-/// Where this machine's tools come from.
+/// Source of this machine's tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supply {
     /// A package manager that installs them into the system.
     Packages(Manager),
     /// Nix: the project's flake has them all, and nothing is installed into the system.
     Nix,
-    /// None that is known here.
+    /// Unknown source.
     Unknown,
 }
 
-/// How one package manager provides an item.
+/// Way in which a package manager provides an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// By the package of this name.
+    /// Package of this name.
     Package(&'static str),
-    /// Not at all; what a person does instead.
+    /// No package; what a person does instead.
     ByHand(&'static str),
 }
 
-/// Whether the engine works without an item.
+/// Need of the engine for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing runs without it.
+    /// Required: nothing runs without it.
     Required,
     /// Required where this is in use, and nowhere else.
     Where(Use),
     /// Some faults need it: setup installs it, and runs go on without it.
     Faults,
-    /// One ability is lost without it.
+    /// Optional: one ability is lost without it.
     Optional,
     /// The engine's own tests, and runs by an ordinary user, need it.
     Tests,
@@ -83,7 +83,7 @@ pub enum Use {
 pub type Uses = BTreeSet<Use>;
 
 impl Use {
-    /// All that templates can use.
+    /// Features that templates can use.
     pub const OF_TEMPLATES: [Self; 7] =
         [Self::Debian, Self::Tar, Self::Python, Self::Download, Self::Ssh, Self::Ext4, Self::Busybox];
 
@@ -105,7 +105,7 @@ impl Use {
 }
 
 impl Need {
-    /// Whether nothing runs without the item while these features are in use.
+    /// Tells whether nothing runs without the item while these features are in use.
     #[must_use]
     pub fn is_required(self, uses: &Uses) -> bool {
         match self {
@@ -123,7 +123,7 @@ pub struct Item {
     pub name: &'static str,
     /// Programs of which any one will do, the best first.
     pub programs: &'static [&'static str],
-    /// Whether the engine works without it.
+    /// Need of the engine for it.
     pub need: Need,
     apt: Offer,
     dnf: Offer,
@@ -188,7 +188,7 @@ const IPTABLES: [&str; 4] = ["iptables", "iptables-nft", "iptables", "iptables"]
 const APPARMOR: [&str; 4] = ["apparmor", "apparmor-parser", "apparmor", "apparmor-parser"];
 const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// All that the engine uses on the host. Package names by manager: apt, dnf, pacman, zypper.
+/// Items that the engine uses on the host. Package names by manager: apt, dnf, pacman, zypper.
 pub const ITEMS: &[Item] = &[
     item("lxc-start", Required, &["lxc-start"], LXC),
     item("lxc-attach", Required, &["lxc-attach"], LXC),
@@ -226,7 +226,7 @@ pub const ITEMS: &[Item] = &[
 /// The names under which distributions install a busybox; only a static one will do.
 pub const BUSYBOX_PROGRAMS: &[&str] = &["busybox", "busybox-static", "busybox.static"];
 
-/// Where distributions put Debian's archive keyring; mmdebstrap looks there by itself.
+/// Folder in which distributions put Debian's archive keyring; mmdebstrap looks there by itself.
 pub const SYSTEM_KEYRINGS: &str = "/usr/share/keyrings";
 
 const KEYRING_NAMES: &[&str] = &["debian-archive-keyring.gpg", "debian-archive-keyring.pgp"];
@@ -253,13 +253,13 @@ impl Item {
         ITEMS.iter().find(|item| item.name == name).unwrap_or_else(|| panic!("no item {name} in the table of packages"))
     }
 
-    /// Where the best of its programs lies on this machine.
+    /// Returns the path of the best of its programs on this machine.
     #[must_use]
     pub fn program(&self) -> Option<PathBuf> {
         self.programs.iter().find_map(|program| which(program))
     }
 
-    /// How this package manager provides it.
+    /// Returns the way in which this package manager provides it.
     #[must_use]
     pub const fn offer(&self, manager: Manager) -> Offer {
         match manager {
@@ -313,7 +313,7 @@ impl Manager {
 }
 
 impl Supply {
-    /// Where this machine's tools come from.
+    /// Returns the source of this machine's tools.
     #[must_use]
     pub fn of_this_machine() -> Self {
         if std::env::var_os("IN_NIX_SHELL").is_some() || Path::new("/etc/NIXOS").exists() {
@@ -337,7 +337,7 @@ impl Supply {
         })
     }
 
-    /// What a person types, as root or with sudo, to get these items.
+    /// Returns the command that installs these items, as root or with sudo.
     #[must_use]
     pub fn cure(self, items: &[&str], way_to_root: WayToRoot) -> String {
         match self {
@@ -355,17 +355,17 @@ impl Supply {
     }
 }
 
-/// How a command gets root's rights.
+/// Way in which a command gets root's rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WayToRoot {
-    /// It has them.
+    /// Own rights of root.
     Direct,
-    /// Through sudo.
+    /// Use of sudo.
     Sudo,
 }
 
 impl WayToRoot {
-    /// That of this process.
+    /// Returns the way of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
         if nix::unistd::geteuid().is_root() { Self::Direct } else { Self::Sudo }
@@ -388,12 +388,12 @@ impl WayToRoot {
     }
 }
 
-/// What to ask a package manager for.
+/// Order to a package manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Package names, each once, in the table's order.
     pub packages: Vec<&'static str>,
-    /// What this manager has not: what a person does.
+    /// Steps for a person, for items that this manager lacks.
     pub by_hand: Vec<&'static str>,
 }
 

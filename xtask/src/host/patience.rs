@@ -76,7 +76,7 @@ impl fmt::Display for Deadline {
 /// The factor of a process, and where it is from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Patience {
-    /// All deadlines are multiplied by it.
+    /// Factor of all deadlines.
     pub factor: f64,
     /// Time that the start of a program took, where the factor was measured.
     pub process_start: Option<Duration>,
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(factor_of(Duration::from_secs(3)), MEASURED_MOST);
     }
 
-    /// What comes of starts, in milliseconds by the clock and of a processor; and how many were tried.
+    /// Checks the factor for starts, in milliseconds by the clock and of a processor, and the number of tries.
     fn check(starts: &[(u64, u64)], expected: u64, tries: u32) {
         let mut tried = 0;
         let found = start_of(|| {

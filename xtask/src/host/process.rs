@@ -27,7 +27,7 @@ pub fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
-/// Whether a process has ended, reaped or not.
+/// Tells whether a process has ended, reaped or not.
 #[must_use]
 pub fn has_ended(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
@@ -41,7 +41,7 @@ pub fn is_ending(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.flags & EXITING != 0) || signals::is_pending(pid, Signal::SIGKILL)
 }
 
-/// Whether a process stands still by a signal, or by a tracer.
+/// Tells whether a process stands still by a signal, or by a tracer.
 #[must_use]
 pub fn is_stopped(pid: i32) -> bool {
     Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
@@ -75,7 +75,7 @@ pub fn kill_marked(tree: &Tree, mark: &str, deadline: Duration, give_up: &dyn Fn
 /// A process of the host that was seen running. Its number alone may name another one later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
-    /// Its number.
+    /// Number of the process.
     pub pid: i32,
     started: u64,
 }
@@ -155,7 +155,7 @@ impl Running {
         self.send(Signal::SIGCONT)
     }
 
-    /// Whether each of its threads stands still, by a signal or a tracer.
+    /// Tells whether each of its threads stands still, by a signal or a tracer.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let threads =
@@ -210,7 +210,7 @@ impl Running {
         self.file_limit(Some(&new)).map(drop)
     }
 
-    /// How many files it may open.
+    /// Returns the number of files that it may open.
     ///
     /// # Errors
     /// When it has ended.
@@ -283,7 +283,7 @@ impl Running {
         of_threads.find(|pid: &i32| *pid != 0)
     }
 
-    /// Whether it has ended.
+    /// Tells whether it has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.stat().is_none()
@@ -293,9 +293,9 @@ impl Running {
 /// A process that has a file open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its number on the host.
+    /// Number on the host.
     pub pid: i32,
-    /// Its program's name.
+    /// Name of its program.
     pub name: String,
     /// The file, as the process sees it.
     pub file: PathBuf,
@@ -307,7 +307,7 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Those of these processes that have a file of this device open for writing, each once.
+/// Returns those of these processes that have a file of this device open for writing, each once.
 #[must_use]
 pub fn open_for_writing(pids: &[i32], device: u64) -> Vec<Holder> {
     let holds = |pid: &i32| {
@@ -329,18 +329,18 @@ pub fn name_of(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-/// Whether the `flags` of a file descriptor's `fdinfo` allow writing.
+/// Tells whether the `flags` of a file descriptor's `fdinfo` allow writing.
 fn writes(fdinfo: &str) -> bool {
     let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
 }
 
-/// How many files a process may open.
+/// Number of files that a process may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileBound {
-    /// What holds.
+    /// Bound in effect.
     pub soft: u64,
-    /// What it may set itself.
+    /// Maximum that it may set itself.
     pub hard: u64,
 }
 
@@ -374,20 +374,20 @@ fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
     found.into_iter().collect()
 }
 
-/// What /proc says of a process in one line.
+/// Line of /proc on a process.
 #[derive(Debug)]
 pub struct Stat {
-    /// Its parent.
+    /// Parent.
     pub parent: i32,
     /// `Z` for one that is dead and not yet reaped.
     pub state: char,
     /// Marks of the kernel's.
     pub flags: u64,
-    /// In ticks since the host's start.
+    /// Start in ticks since the host's start.
     pub started: u64,
-    /// Of processor time.
+    /// Ticks of processor time.
     pub cpu_ticks: u64,
-    /// Where it runs, or ran last.
+    /// Processor on which it runs, or ran last.
     pub processor: usize,
 }
 
@@ -428,7 +428,7 @@ fn service_in(paths: &str) -> Option<String> {
     parts.into_iter().find(|part| part.ends_with(".service")).map(str::to_owned)
 }
 
-/// What /proc/PID/status says of memory and swap.
+/// Returns the memory and swap of /proc/PID/status.
 fn held_bytes(status: &str) -> u64 {
     let kilobytes = |line: &str| {
         let value = line.strip_prefix("VmRSS:").or_else(|| line.strip_prefix("VmSwap:"))?;

@@ -35,7 +35,7 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Whether there is something at a path below `root`.
+/// Tells whether there is something at a path below `root`.
 #[must_use]
 pub fn exists(root: &Path, path: &str) -> bool {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);

@@ -12,18 +12,18 @@ use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{Text, compose};
 
-/// What would be done to this machine.
+/// Plan of changes to this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Commands in order, without the way to root.
     pub commands: Vec<Vec<String>>,
-    /// What a person has to do, where the package manager has no package.
+    /// Steps for a person, where the package manager has no package.
     pub by_hand: Vec<&'static str>,
-    /// How the commands get root's rights.
+    /// Way in which the commands get root's rights.
     pub way_to_root: WayToRoot,
 }
 
-/// Something that whoever watches an installation is told.
+/// Progress of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News<'a> {
     /// A command that runs now, a wait, or a result.
@@ -32,12 +32,12 @@ pub enum News<'a> {
     GoesOn(&'a str),
 }
 
-/// Which of the missing items to install.
+/// Choice of missing items to install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// What the engine cannot do without.
+    /// Items that the engine needs.
     Required,
-    /// That, and what its optional abilities and its own tests need.
+    /// Items that it needs, and those of its optional abilities and its own tests.
     Everything,
 }
 
@@ -51,7 +51,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const PULSE: Duration = Duration::from_millis(1500);
 
 impl Plan {
-    /// What mends these findings.
+    /// Returns a plan that mends these findings.
     ///
     /// # Errors
     /// [`Error::Host`] where this machine's tools come from elsewhere: Nix, or a package manager that is not known.
@@ -89,7 +89,7 @@ impl Plan {
         Self { commands, by_hand, ..self }
     }
 
-    /// Whether there is nothing to do.
+    /// Tells whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty() && self.by_hand.is_empty()
@@ -208,8 +208,8 @@ pub fn install(
     Ok(commands)
 }
 
-/// All in one order. Where that fails and some of it can be done without, the rest must not suffer: what is required alone,
-/// then each other item alone. Returns those that nothing was installed for.
+/// Installs all items in one order. Where that fails and some of it can be done without, the rest must not suffer: what
+/// is required alone, then each other item alone. Returns those that nothing was installed for.
 fn install_with(
     findings: &[Finding],
     scope: Scope,
@@ -249,7 +249,7 @@ pub fn still_failing(failures: &[Finding]) -> Error {
     }
 }
 
-/// Whether some process holds a lock on this file; seen from outside, as a user may not open apt's.
+/// Tells whether some process holds a lock on this file; seen from outside, as a user may not open apt's.
 fn is_locked(path: &Path) -> bool {
     let Ok(file) = path.metadata() else { return false };
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();

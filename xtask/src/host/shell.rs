@@ -32,7 +32,7 @@ use crate::program::named;
 /// Long enough for any command that talks to the kernel alone.
 const DEADLINE_DEFAULT: Deadline = Deadline::from_secs(30);
 
-/// How often a deadline looks whether its clock is held.
+/// Interval at which a deadline looks whether its clock is held.
 const CLOCK_POLL: Duration = Duration::from_millis(250);
 
 /// A command to run to its end.
@@ -71,7 +71,7 @@ enum Wait {
     Lost,
 }
 
-/// What a command reads.
+/// Input of a command.
 #[derive(Debug, Clone)]
 enum Stdin {
     Nothing,
@@ -79,7 +79,7 @@ enum Stdin {
     File(Arc<File>),
 }
 
-/// How a command ended.
+/// Result of a command.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Exit status, or 128 + the signal's number.
@@ -88,7 +88,7 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Empty where the stream went to a file.
     pub stderr: Vec<u8>,
-    /// From start to end.
+    /// Time from start to end.
     pub duration: Duration,
     /// The deadline passed and it was killed.
     pub timed_out: bool,
@@ -105,9 +105,9 @@ impl Output {
 /// A command that could not be started, failed, or passed its deadline.
 #[derive(Debug, thiserror::Error)]
 pub struct CommandError {
-    /// As one would type it.
+    /// Command line as one would type it.
     pub command_line: String,
-    /// What happened.
+    /// Problem.
     pub problem: Problem,
     /// The end of stdout.
     pub stdout: String,
@@ -115,16 +115,16 @@ pub struct CommandError {
     pub stderr: String,
 }
 
-/// What happened to a command.
+/// Problem of a command.
 #[derive(Debug)]
 pub enum Problem {
-    /// There is no such program on this host.
+    /// No such program on this host.
     Missing(String),
-    /// It could not be started.
+    /// Failed start.
     Start(io::Error),
-    /// It ended with this status.
+    /// End with this status.
     Status(i32),
-    /// It did not end within its deadline.
+    /// Passed deadline.
     Deadline(Duration),
 }
 
@@ -219,7 +219,7 @@ impl Command {
         self
     }
 
-    /// What it reads on stdin.
+    /// Sets its stdin.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Stdin::Bytes(bytes.into());
@@ -606,7 +606,7 @@ pub struct BoundProcess {
 }
 
 impl BoundProcess {
-    /// Its number.
+    /// Returns its number.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
@@ -686,7 +686,7 @@ pub struct UserProcess<'a> {
     pub log: File,
     /// The file of the cgroup it joins.
     pub cgroup_procs: &'a Path,
-    /// Whose rights.
+    /// User whose rights it has.
     pub invoker: &'a Invoker,
 }
 

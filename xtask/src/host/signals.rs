@@ -5,7 +5,7 @@ use std::fs;
 use nix::libc;
 use nix::sys::signal::Signal;
 
-/// Whether a process has a handler of its own for a signal.
+/// Tells whether a process has a handler of its own for a signal.
 #[must_use]
 pub fn handles(pid: i32, signal: Signal) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has(&status, "SigCgt", signal))
@@ -64,7 +64,7 @@ pub fn send_to_thread(pid: i32, thread: i32, signal: Signal) {
     let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal as i32) };
 }
 
-/// Whether a mask in a `status` of /proc has a signal.
+/// Tells whether a mask in a `status` of /proc has a signal.
 fn has(status: &str, mask: &str, signal: Signal) -> bool {
     let digits = status.lines().find_map(|line| line.strip_prefix(mask)?.strip_prefix(':'));
     let mask = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What processes get from a system call, seen and changed by strace.
+//! Results of system calls, observed and changed by strace.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use super::packages::Item;
 use super::shell::{Command, path_of};
 
-/// What is done to a system call.
+/// Change of a system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is only watched.
+    /// No change: the call is only watched.
     Nothing,
-    /// It is not made, and this error is what the process gets.
+    /// Error that the process gets; the call is not made.
     Error(String),
     /// The process waits this long before it is made.
     Delay(Duration),
@@ -23,19 +23,20 @@ pub enum Change {
 /// A system call that came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Whose it was; nothing where only one process is watched.
+    /// Process; none where only one is watched.
     pub pid: Option<i32>,
-    /// What the process got, such as `-1 EIO (Input/output error)`.
+    /// Result that the process got, such as `-1 EIO (Input/output error)`.
     pub result: String,
-    /// From the call until it came back.
+    /// Time from the call until it came back.
     pub took: Duration,
     /// The result is strace's, not the kernel's.
     pub is_injected: bool,
-    /// It had to wait.
+    /// True if it had to wait.
     pub is_delayed: bool,
 }
 
-/// What keeps this machine from changing system calls; `None` when nothing does. Tried on a program that does nothing.
+/// Returns what keeps this machine from changing system calls; `None` when nothing does. Tried on a program that does
+/// nothing.
 #[must_use]
 pub fn strace_problem() -> Option<String> {
     let Some(strace) = Item::named("strace").program() else { return Some("strace is not installed".into()) };
@@ -118,7 +119,7 @@ pub fn calls(log: &str, call: &str) -> Vec<Call> {
     of_call.filter_map(|(pid, rest)| came_back(pid, rest)).collect()
 }
 
-/// Such as `fsync(1) = -1 EIO (Input/output error) (INJECTED) <0.000036>`.
+/// Parses a line such as `fsync(1) = -1 EIO (Input/output error) (INJECTED) <0.000036>`.
 fn came_back(pid: Option<i32>, line: &str) -> Option<Call> {
     let (_, end) = line.rsplit_once(" = ")?;
     let (result, took) = end.rsplit_once(" <")?;

@@ -9,7 +9,7 @@ use super::patience::Deadline;
 use super::shell::{self, Command, which};
 use crate::error::Error;
 
-/// How long sudo may take to answer where it may ask nothing.
+/// Deadline for sudo's answer where it may ask nothing.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Way of a user to root.

@@ -1,4 +1,4 @@
-//! What a network device does with the packets that leave through it.
+//! Queueing disciplines: treatment of packets that leave through a network device.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::kernel_part::{self, Trial, one_line};
 use super::netns::NetworkNamespace;
 use super::shell::which;
 
-/// What tc says where the kernel has no such discipline.
+/// Message of tc where the kernel has no such discipline.
 const UNKNOWN_KIND: &str = "qdisc kind is unknown";
 
 /// A queueing discipline for the root of a device.
@@ -18,23 +18,23 @@ pub enum Qdisc {
     Rate {
         /// Bits per second.
         bits_per_second: u64,
-        /// So many bytes pass at once after a pause.
+        /// Bytes that pass at once after a pause.
         burst_bytes: u64,
-        /// So many bytes wait; more are dropped.
+        /// Bytes that may wait; more are dropped.
         limit_bytes: u64,
     },
-    /// Each packet waits.
+    /// Delay of each packet.
     Delay {
-        /// So long.
+        /// Time that a packet waits.
         delay: Duration,
         /// Give or take so much, drawn for each packet.
         jitter: Duration,
-        /// So many of a hundred do not wait.
+        /// Percentage that does not wait.
         reorder_percent: u8,
     },
     /// Some packets leave twice.
     Duplicate {
-        /// So many of a hundred.
+        /// Percentage.
         percent: u8,
     },
 }
@@ -49,8 +49,8 @@ impl Qdisc {
         Ok(())
     }
 
-    /// One line that says what keeps this host from it; `None` when nothing does. Tried once a boot, in a namespace of its
-    /// own.
+    /// Returns a line with what keeps this host from it; `None` when nothing does. Tried once a boot, in a namespace of
+    /// its own.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let Some(tc) = which("tc") else { return Some("tc is not installed".into()) };

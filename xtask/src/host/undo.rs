@@ -13,7 +13,7 @@ use super::nft::Table;
 use super::{iptables, marked, mount, tc};
 use crate::host::patience::Deadline;
 
-/// How long the processes of a group may take to die.
+/// Deadline for the processes of a group to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// The folders below which trees may be removed: a damaged ledger must not lead anywhere else.
@@ -22,10 +22,10 @@ const REMOVABLE_BELOW: [&str; 4] = [RUN_PATH, "/var/lib/lxc", "/var/lib/mancer-e
 /// The folder in which each slot has its own, on tmpfs.
 pub(super) const RUN_PATH: &str = "/run/mancer-e2e";
 
-/// How the names of the engine's own groups begin.
+/// Prefix of the engine's own groups.
 pub(super) const GROUP_PREFIX: &str = "mancer-e2e-";
 
-/// One step.
+/// Undo step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Undo {
@@ -48,7 +48,7 @@ pub enum Undo {
     SetInodes {
         /// Mount point, below one of the engine's own folders.
         path: PathBuf,
-        /// As before.
+        /// Limit as before.
         inodes: u64,
     },
     /// Remove this folder or file.
@@ -67,9 +67,9 @@ pub enum Undo {
     DeleteTable {
         /// The network namespace it is in; gone with it.
         network: NetworkPlace,
-        /// Such as `bridge`.
+        /// Family, such as `bridge`.
         family: String,
-        /// Its name in that family.
+        /// Name in that family.
         table: String,
     },
     /// Remove what delays or slows the packets that leave through a network device.
@@ -95,11 +95,11 @@ pub enum Undo {
     },
     /// Let a group use what it could before.
     PutBack {
-        /// One of the engine's own, relative to the top of a hierarchy.
+        /// Group of the engine's own, relative to the top of a hierarchy.
         group: String,
-        /// What was changed.
+        /// Changed setting.
         setting: Setting,
-        /// As the kernel wrote it.
+        /// Value as the kernel wrote it.
         value: String,
     },
 }

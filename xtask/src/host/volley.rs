@@ -12,16 +12,16 @@ use super::cgroup::text_of;
 use super::netns::{NetworkNamespace, udp_without_room};
 use super::receive_buffer::{self, kibibytes};
 
-/// What of a packet is IP and UDP.
+/// Bytes of a packet that are IP and UDP.
 pub const HEADER_BYTES: usize = 20 + 8;
 
 /// Round and number of a packet, which is all that a small one carries.
 pub const PAYLOAD_BYTES_MIN: usize = 8;
 
-/// So many packets are sent without a look at what arrives: no link's queue is shorter.
+/// Number of packets sent without a look at what arrives: no link's queue is shorter.
 const SENT_AT_ONCE: usize = 100;
 
-/// How long the sender then waits for what is missing.
+/// Time for which the sender then waits for missing ones.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Wanted room for what has arrived and was not read yet.
@@ -49,7 +49,7 @@ struct Receiver {
     counters: File,
 }
 
-/// What has become of packets that were sent.
+/// Arrivals of sent packets.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Arrivals {
     round: u32,
@@ -105,13 +105,14 @@ impl Receiver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Packet {
     sent: Instant,
-    /// Until its first copy arrived.
+    /// Time until its first copy arrived.
     took: Option<Duration>,
     copies: u32,
 }
 
 impl Lane {
-    /// From a network namespace to an address of another one. The bridge's own machine may mark what it sends.
+    /// Opens a volley from a network namespace to an address of another one. The bridge's own machine may mark what it
+    /// sends.
     ///
     /// # Errors
     /// When there are no sockets to be had.
@@ -275,37 +276,37 @@ impl Arrivals {
         self.arrived == self.packets.len()
     }
 
-    /// How many were sent.
+    /// Returns the number of sent packets.
     #[must_use]
     pub fn sent(&self) -> usize {
         self.packets.len()
     }
 
-    /// How many of them arrived.
+    /// Returns the number of arrived packets.
     #[must_use]
     pub fn arrived(&self) -> usize {
         self.arrived
     }
 
-    /// How many did not.
+    /// Returns the number of lost packets.
     #[must_use]
     pub fn lost(&self) -> usize {
         self.packets.len() - self.arrived
     }
 
-    /// How many arrived again.
+    /// Returns the number of duplicates.
     #[must_use]
     pub fn copies(&self) -> usize {
         self.packets.iter().filter(|packet| packet.copies > 1).count()
     }
 
-    /// How long those took that arrived, in the order in which they were sent.
+    /// Returns the times of arrived packets, in the order in which they were sent.
     pub fn times(&self) -> impl Iterator<Item = Duration> + '_ {
         self.packets.iter().filter_map(|packet| packet.took)
     }
 
-    /// From the first to the last packet of the longest run of lost ones. Those after the last that arrived may be on
-    /// their way and are none.
+    /// Returns the time from the first to the last packet of the longest run of lost ones. Those after the last that
+    /// arrived may be on their way and are none.
     #[must_use]
     pub fn longest_cut(&self) -> Duration {
         let arrived = self.packets.iter().rposition(|packet| packet.took.is_some()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What went to and from the loop devices behind a container's volumes. Version 1 of cgroups counts a write for whoever
+//! Reads and writes of the loop devices behind a container's volumes. Version 1 of cgroups counts a write for whoever
 //! wrote only where it was not put off, and kernels since 6.10 only on devices that somebody once throttled.
 
 use std::fs::File;
@@ -17,10 +17,10 @@ pub struct VolumeDisks {
     total: DiskCounted,
 }
 
-/// What a volume lies on.
+/// Storage of a volume.
 #[derive(Debug)]
 enum Seat {
-    /// It is not mounted yet, or its device was taken away.
+    /// Unknown: not mounted yet, or its device was taken away.
     Unknown,
     /// Memory.
     NoDisk,
@@ -29,15 +29,16 @@ enum Seat {
 
 #[derive(Debug)]
 struct LoopDevice {
-    /// It can be read only as long as the device has the file that it had when this was opened: after that, its number
-    /// may be another container's.
+    /// File of the device, which can be read only as long as the device has the file that it had when this was opened:
+    /// after that, its number may be another container's.
     backing: File,
     stat: File,
     last: DiskCounted,
 }
 
 impl VolumeDisks {
-    /// Those of the container with this first process, whose volumes are mounted at these paths in it. They count from now.
+    /// Opens the counters of the container with this first process, whose volumes are mounted at these paths in it.
+    /// They count from now.
     #[must_use]
     pub fn open(init_pid: i32, paths: &[&str]) -> Self {
         let volumes = paths.iter().map(|path| ((*path).to_owned(), Seat::Unknown)).collect();
@@ -46,7 +47,8 @@ impl VolumeDisks {
         disks
     }
 
-    /// What went to and from all of them since they were opened. A volume that got another device goes on with that one.
+    /// Returns the reads and writes of all of them since they were opened. A volume that got another device goes on
+    /// with that one.
     pub fn read(&mut self) -> DiskCounted {
         for (_, seat) in &mut self.volumes {
             let Seat::Loop(device) = seat else { continue };

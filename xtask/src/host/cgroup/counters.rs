@@ -1,5 +1,5 @@
-//! What a group has used, read again and again from files that are kept open. A file of a group that is gone cannot be
-//! read any more, even when there is a new group of its name: whoever restarts a container cannot be taken in.
+//! Usage of a group, read again and again from files that are kept open. A file of a group that is gone cannot be read
+//! any more, even when there is a new group of its name: whoever restarts a container cannot be taken in.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -18,27 +18,28 @@ const WHOLE_BYTES: usize = 3072;
 /// The longest text of a file: `io.stat` on a machine with hundreds of disks.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// What a group has used since it was made.
+/// Usage of a group since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Processor time, in nanoseconds.
     pub cpu_ns: u64,
-    /// How much of it was seen in programs, in nanoseconds: with `system_ns` a share, not a sum.
+    /// Part of it in programs, in nanoseconds: with `system_ns` a share, not a sum.
     pub user_ns: u64,
-    /// How much of it was seen in the kernel, in nanoseconds.
+    /// Part of it in the kernel, in nanoseconds.
     pub system_ns: u64,
-    /// How long it was held back because its processor time was used up, in nanoseconds, added up over processors.
+    /// Time for which it was throttled because its processor time was used up, in nanoseconds, added up over
+    /// processors.
     pub throttled_ns: u64,
-    /// How long at least one of its tasks was waiting for a processor, in nanoseconds; nothing where the kernel does not
-    /// know.
+    /// Time for which at least one of its tasks was waiting for a processor, in nanoseconds; none where the kernel does
+    /// not know.
     pub waited_ns: Option<u64>,
     /// Processes that the kernel has killed for want of memory.
     pub oom_kills: u64,
-    /// What went to and from disks; nothing with version 1, which does not count it well enough.
+    /// Reads and writes of disks; none with version 1, which does not count it well enough.
     pub disk: Option<DiskCounted>,
 }
 
-/// What was read from block devices and written to them.
+/// Reads and writes of block devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskCounted {
     /// Bytes.
@@ -51,7 +52,7 @@ pub struct DiskCounted {
     pub write_ops: u64,
 }
 
-/// What a group has now.
+/// Present usage of a group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Present {
     /// Bytes of memory, files that are kept in memory included.
@@ -92,11 +93,11 @@ enum Oom {
 /// The most memory that a group had at once.
 #[derive(Debug)]
 struct Peak {
-    /// Nothing in kernels before 5.19 with version 2.
+    /// File of the peak; none in kernels before 5.19 with version 2.
     file: Option<File>,
-    /// Whether it can be told to begin anew.
+    /// True if it can be told to begin anew.
     begins_anew: bool,
-    /// What it showed when a new stretch began that it knows nothing of.
+    /// Value when a new stretch began, where the kernel cannot begin anew.
     at_begin: u64,
 }
 
@@ -158,8 +159,8 @@ impl Group {
 }
 
 impl Counters {
-    /// What it has used, and what it has now. `killed_on_host` is how many processes the whole machine has lost for want
-    /// of memory: version 1 is looked through only when there are more.
+    /// Returns its usage since it was made, and its present usage. `killed_on_host` is how many processes the whole
+    /// machine has lost for want of memory: version 1 is looked through only when there are more.
     ///
     /// # Errors
     /// When the group is gone, or a file is not written as expected.
@@ -195,7 +196,7 @@ impl Counters {
         self.peak.since_begin(self.peak.read(), memory_bytes)
     }
 
-    /// From now on the peak is that of a new stretch.
+    /// Begins a new stretch for the peak.
     pub fn begin_peak(&mut self) {
         self.peak.begin();
     }

@@ -1,4 +1,4 @@
-//! One group that already exists: what its processes may use, and what they have used, by one set of names.
+//! Existing group: limits and usage of its processes, by one set of names.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use super::tree::ENTRY;
 use super::version::controller;
 use crate::program;
 
-/// What a group may use at most.
+/// Limit of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
@@ -30,16 +30,16 @@ pub enum Setting {
     Processes,
 }
 
-/// What a group has used, or was refused.
+/// Usage or refusal of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
     /// Bytes of memory in use.
     MemoryBytes,
-    /// Those of them that the kernel can take back at any time, because files hold the same.
+    /// Bytes among them that the kernel can take back at any time, because files hold the same.
     FileBytesActive,
     /// The rest of these.
     FileBytesInactive,
-    /// How often it wanted more memory than it may use.
+    /// Number of times that it wanted more memory than it may use.
     MemoryRefusals,
     /// Processes that the kernel has killed for want of memory.
     OomKills,
@@ -47,7 +47,7 @@ pub enum Gauge {
     CpuTime,
     /// Periods in which it wanted to run.
     CpuPeriods,
-    /// Those of them in which its processor time was used up.
+    /// Periods among them in which its processor time was used up.
     CpuThrottled,
     /// Processes and threads it has.
     Processes,
@@ -55,7 +55,7 @@ pub enum Gauge {
     ProcessRefusals,
 }
 
-/// Where a value stands.
+/// Place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     controller: &'static str,
@@ -144,20 +144,20 @@ impl Group {
         Self { name: name.to_owned() }
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Which of this group's own folders a process is in, or below which: the first part of its path from there on.
+    /// Returns the child group that a process is in or below: the first part of its path from there on.
     #[must_use]
     pub fn child_with(&self, pid: i32) -> Option<Self> {
         let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         child_in(&paths, &self.name).map(|child| Self { name: format!("{}/{child}", self.name) })
     }
 
-    /// What a setting is now, as the kernel writes it.
+    /// Returns the present value of a setting, as the kernel writes it.
     ///
     /// # Errors
     /// When the group or the file does not exist: the kernel lacks the controller.
@@ -195,7 +195,7 @@ impl Group {
         }
     }
 
-    /// What a gauge shows.
+    /// Returns the value of a gauge.
     ///
     /// # Errors
     /// Those of [`Group::read`].
@@ -225,7 +225,7 @@ impl Group {
         Ok(time(used))
     }
 
-    /// How much processor time it may use, nothing where there is no bound.
+    /// Returns its limit of processor time; none where there is no bound.
     ///
     /// # Errors
     /// Those of [`Group::read`].
@@ -241,7 +241,7 @@ impl Group {
         }
     }
 
-    /// What is written to allow so many hundredths of a processor in the period that there is.
+    /// Returns the text that allows this percentage of a processor in the present period.
     ///
     /// # Errors
     /// Those of [`Group::read`].
@@ -251,7 +251,7 @@ impl Group {
         Ok(share_text(version, period_us * u64::from(percent) / 100, period_us))
     }
 
-    /// What is written to [`Setting::Swap`] so that a group with this bound of memory gets no swap beside it.
+    /// Returns the text for [`Setting::Swap`] with which a group with this bound of memory gets no swap beside it.
     ///
     /// # Errors
     /// When the kernel counts no swap.
@@ -296,14 +296,14 @@ impl Group {
 /// Processor time a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuShare {
-    /// What may be used in one period, in microseconds of one processor; nothing where there is no bound.
+    /// Limit in one period, in microseconds of one processor; none where there is no bound.
     pub quota_us: Option<u64>,
     /// The period.
     pub period_us: u64,
 }
 
 impl CpuShare {
-    /// In hundredths of one processor.
+    /// Returns the limit in percent of one processor.
     #[must_use]
     pub fn percent(&self) -> Option<f64> {
         self.quota_us.map(|quota| quota as f64 * 100.0 / self.period_us as f64)
@@ -369,8 +369,8 @@ fn above(path: &Path) -> Option<String> {
     Some(text).filter(|cpus| parse_cpus(cpus).is_some_and(|cpus| !cpus.is_empty()))
 }
 
-/// Whether a setting that was written is what the kernel says of it: it writes lists of processors in its own way, the
-/// lack of a bound as a number or a word, and bytes of memory as whole pages.
+/// Tells whether a setting that was written is what the kernel says of it: it writes lists of processors in its own
+/// way, the lack of a bound as a number or a word, and bytes of memory as whole pages.
 fn is_same(setting: Setting, written: &str, read: &str) -> bool {
     match setting {
         Setting::Memory | Setting::Swap => in_pages(parse_bound(written)) == in_pages(parse_bound(read)),
@@ -394,7 +394,7 @@ pub(super) fn is_gone(error: &anyhow::Error) -> bool {
     has(error, &[Errno::ENOENT, Errno::ENODEV])
 }
 
-/// Whether one of these codes is behind an error.
+/// Tells whether one of these codes is behind an error.
 fn has(error: &anyhow::Error, codes: &[Errno]) -> bool {
     let code = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     code.is_some_and(|code| codes.contains(&Errno::from_raw(code)))
@@ -449,7 +449,8 @@ fn child_in(paths: &str, name: &str) -> Option<String> {
     children.find(|child| !child.is_empty() && *child != ENTRY).map(str::to_owned)
 }
 
-/// Where a process is, relative to the top of a hierarchy: that of a controller of version 1, or that of version 2.
+/// Returns the group of a process, relative to the top of a hierarchy: that of a controller of version 1, or that of
+/// version 2.
 fn path_in(paths: &str, controller: Option<&str>) -> Option<String> {
     let has = |line: &&str| {
         let controllers = line.split(':').nth(1).unwrap_or_default();

@@ -9,7 +9,7 @@ use super::version::controller;
 pub struct ProcessBound {
     /// Folder of the group.
     pub group: PathBuf,
-    /// Whether it is the top of the hierarchy as it is mounted here: all labs lie below it.
+    /// True if it is the top of the hierarchy as it is mounted here: all labs lie below it.
     pub is_top: bool,
     /// Processes and threads that it has.
     pub now: u64,

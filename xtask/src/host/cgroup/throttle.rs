@@ -1,4 +1,4 @@
-//! How fast a group reads from a block device and writes to it.
+//! Limits of a group's reads and writes of a block device.
 
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,7 @@ fn throttle_group(
     Ok(())
 }
 
-/// What keeps this machine from bounding how fast a group uses a block device; `None` when nothing does.
+/// Returns what keeps this machine from limiting a group's use of a block device; `None` when nothing does.
 #[must_use]
 pub fn throttle_problem() -> Option<String> {
     let tops = hierarchies();

@@ -1,4 +1,4 @@
-//! One group and all below it, in every hierarchy.
+//! Tree of a group and all below it, in every hierarchy.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,14 +80,14 @@ impl Tree {
         }
     }
 
-    /// Whether a group of the tree stands still.
+    /// Tells whether a group of the tree stands still.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         let frozen = |group: PathBuf| v1::is_frozen(&group) || v2::is_frozen(&group);
         self.folders().iter().any(|folder| groups(folder).into_iter().any(frozen))
     }
 
-    /// Whether the tree's own group stands still, and with it all below.
+    /// Tells whether the tree's own group stands still, and with it all below.
     #[must_use]
     pub fn is_frozen_itself(&self) -> bool {
         self.folders().iter().any(|folder| v1::is_frozen(folder) || v2::is_frozen(folder))

@@ -10,7 +10,7 @@ pub fn thaw(group: &Path) {
     }
 }
 
-/// Whether the group stands still.
+/// Tells whether the group stands still.
 pub fn is_frozen(group: &Path) -> bool {
     std::fs::read_to_string(group.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
 }

@@ -10,7 +10,7 @@ pub fn thaw(group: &Path) {
     }
 }
 
-/// Whether the group stands still.
+/// Tells whether the group stands still.
 pub fn is_frozen(group: &Path) -> bool {
     let events = std::fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
     events.lines().any(|line| line == "frozen 1")

@@ -1,13 +1,13 @@
-//! Which version this machine has, and how limits are written in it.
+//! Version of cgroups on this machine, and the form of limits in it.
 
 use std::path::PathBuf;
 
 /// Which version holds the controllers for memory and CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// One hierarchy a controller; a version 2 tree without controllers may stand beside them (hybrid).
+    /// Hierarchy for each controller; a version 2 tree without controllers may stand beside them (hybrid).
     V1,
-    /// One hierarchy for all.
+    /// Single hierarchy for all.
     V2,
 }
 
@@ -20,15 +20,15 @@ pub fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Which version this machine has.
+/// Returns the version of this machine.
 #[must_use]
 pub fn version() -> Version {
     let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     if mounts.iter().any(|(_, version)| *version == Version::V1) { Version::V1 } else { Version::V2 }
 }
 
-/// What this machine has, by its common name: `v1`, `v2`, or `hybrid` where controllers of version 1 stand beside a tree
-/// of version 2.
+/// Returns the common name of this machine's layout: `v1`, `v2`, or `hybrid` where controllers of version 1 stand
+/// beside a tree of version 2.
 #[must_use]
 pub fn layout() -> &'static str {
     layout_in(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
@@ -44,7 +44,7 @@ fn layout_in(mountinfo: &str) -> &'static str {
     }
 }
 
-/// Where the tree of version 2 is mounted, with controllers or without.
+/// Returns the mount point of the tree of version 2, with controllers or without.
 pub(super) fn unified() -> Option<PathBuf> {
     let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     mounts.into_iter().find(|(_, version)| *version == Version::V2).map(|(path, _)| path)

@@ -1,4 +1,4 @@
-//! What it takes to build and to create containers.
+//! Checks of what builds and containers need.
 
 use super::facts::{Facts, Folder, SlotIds};
 use super::finding::{Finding, Group, Status};

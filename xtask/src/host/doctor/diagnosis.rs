@@ -1,4 +1,5 @@
-//! From facts to findings. Pure: the same facts give the same findings. One file a group of checks; here is what they share.
+//! Findings from facts. Pure: the same facts give the same findings. One file a group of checks; here is what they
+//! share.
 
 use super::facts::{Facts, Subject};
 use super::finding::{Finding, Group};
@@ -47,7 +48,7 @@ impl Facts {
         )
     }
 
-    /// Whether nothing runs here without this item.
+    /// Tells whether nothing runs here without this item.
     pub fn requires(&self, item: &str) -> bool {
         Item::named(item).need.is_required(&self.uses)
     }
@@ -224,8 +225,7 @@ mod tests {
         }
     }
 
-    /// What goes wrong on a machine that is healthy but for one change: check, status, part of what was seen, and
-    /// part of the cure.
+    /// Checks a machine that is healthy but for one change: check, status, part of what was seen, and part of the cure.
     fn check(change: impl Fn(&mut Facts), expected: &[(&str, Status, &str, &str)]) {
         let mut facts = healthy();
         change(&mut facts);

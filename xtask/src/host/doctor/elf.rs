@@ -1,4 +1,4 @@
-//! Whether a program needs a dynamic loader: one that runs in an empty container must not.
+//! Test for programs without a dynamic loader: one that runs in an empty container must not need any.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,7 +9,7 @@ const HEAD_BYTES: u64 = 8192;
 /// A program header of this type names the loader (ELF specification, PT_INTERP).
 const PT_INTERP: u64 = 3;
 
-/// Whether the file is an ELF program that runs without a loader or a library.
+/// Tells whether the file is an ELF program that runs without a loader or a library.
 ///
 /// # Errors
 /// When the file cannot be read. Anything but ELF is simply not static.

@@ -1,4 +1,4 @@
-//! What is so on this machine: gathered here, judged elsewhere.
+//! Facts of this machine: gathered here, judged elsewhere.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,12 +25,12 @@ use crate::host::seccomp;
 use crate::host::shell::Command;
 use crate::host::sudo::Sudo;
 
-/// What the project asks of the machine.
+/// Needs of the project.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// Where a run writes: the project's target folder.
+    /// Folder to which a run writes: the project's target folder.
     pub target_dir: PathBuf,
-    /// Where layers lie.
+    /// Folder of layers.
     pub state_dir: PathBuf,
     /// Ids that its labs and layers take.
     pub region: Region,
@@ -38,7 +38,7 @@ pub struct Subject {
     pub uses: Uses,
 }
 
-/// What is so on this machine.
+/// Facts of this machine.
 #[derive(Debug, Clone)]
 pub struct Facts {
     pub kernel_release: String,
@@ -50,7 +50,7 @@ pub struct Facts {
     /// Features of the project's templates and of the kernel that need tools of their own.
     pub uses: Uses,
     pub tools: Tools,
-    /// What each program says of its version; empty where it says nothing.
+    /// Version that each program prints; empty where it prints none.
     pub versions: BTreeMap<&'static str, String>,
     /// The kinds under `/proc/self/ns`.
     pub namespaces: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Facts {
     pub has_seccomp: bool,
     /// Controllers of cgroup v2.
     pub unified_controllers: Vec<String>,
-    /// Whether the kernel has these parts, as its files say; `None` where they say nothing.
+    /// Presence of the kernel's parts, as its files say; `None` where they say nothing.
     pub parts: BTreeMap<&'static str, Option<bool>>,
     pub trials: Trials,
     pub memory_total_bytes: u64,
@@ -98,20 +98,20 @@ pub struct Facts {
 pub enum SlotIds {
     /// Own range for each slot.
     PerSlot,
-    /// One range for all, for this reason.
+    /// Shared range for all, for this reason.
     Shared(String),
-    /// Not known: only root can try.
+    /// Unknown: only root can try.
     Unknown,
 }
 
-/// What lies at a place where LXC wants a folder.
+/// State of a place where LXC wants a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folder {
     /// A folder.
     There,
     /// A link, which LXC does not follow.
     Link,
-    /// Nothing.
+    /// Missing.
     Missing,
 }
 
@@ -120,7 +120,7 @@ pub enum Folder {
 pub struct Place {
     /// The folder, or the nearest one above it that exists.
     pub path: PathBuf,
-    /// Where its file system is mounted.
+    /// Mount point of its file system.
     pub mount_point: PathBuf,
     pub free_bytes: u64,
     pub used_bytes: u64,

@@ -1,14 +1,14 @@
-//! What one check found.
+//! Finding of one check.
 
 use serde::Serialize;
 
 use crate::program::named;
 
-/// How a check ended.
+/// Status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// As it should be.
+    /// Check passed.
     Ok,
     /// The engine works, but something is lost or at risk.
     Warning,
@@ -16,7 +16,7 @@ pub enum Status {
     Failure,
 }
 
-/// What a check is about: where to look when something of that kind goes wrong.
+/// Subject of a check: where to look when something of that kind goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
@@ -26,13 +26,13 @@ pub enum Group {
     Containers,
     /// Containers cannot reach each other.
     Network,
-    /// Something may not be done.
+    /// Lack of a permission.
     Permission,
     /// Memory, disk and processors.
     Resources,
     /// Abilities that the engine can do without.
     Optional,
-    /// Everything together.
+    /// Lab that tries everything together.
     Lab,
 }
 
@@ -52,16 +52,16 @@ impl Group {
     }
 }
 
-/// What one check found.
+/// Finding of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The check's name: stable, part of the JSON format.
     pub check: &'static str,
-    /// What it is about.
+    /// Subject.
     pub group: Group,
-    /// How it ended.
+    /// Status.
     pub status: Status,
-    /// What was seen.
+    /// Observation.
     pub seen: String,
     /// The command or change that mends it; nothing where all is well.
     pub cure: Option<String>,
@@ -74,12 +74,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// All is well.
+    /// Returns a passed check.
     pub fn ok(group: Group, check: &'static str, seen: impl Into<String>) -> Self {
         Self { check, group, status: Status::Ok, seen: seen.into(), cure: None, items: Vec::new(), command: None }
     }
 
-    /// Something is lost or at risk.
+    /// Returns a warning: something is lost or at risk.
     pub fn warning(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
         let cure: String = cure.into();
         Self { status: Status::Warning, cure: Some(named(&cure)), ..Self::ok(group, check, seen) }

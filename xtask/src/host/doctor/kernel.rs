@@ -1,4 +1,4 @@
-//! What the kernel says of itself in text files, parsed. Pure.
+//! Parsers of the text files in which the kernel describes itself. Pure.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,19 @@ pub fn version(text: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Whether `/proc/filesystems` lists this one.
+/// Tells whether `/proc/filesystems` lists this one.
 pub fn lists_filesystem(filesystems: &str, name: &str) -> bool {
     filesystems.lines().any(|line| line.split_whitespace().last() == Some(name))
 }
 
-/// Whether `modules.dep` or `modules.builtin` has this module.
+/// Tells whether `modules.dep` or `modules.builtin` has this module.
 pub fn lists_module(modules: &str, name: &str) -> bool {
     let paths = modules.lines().map(|line| line.split(':').next().unwrap_or(line));
     let mut names = paths.filter_map(|path| path.rsplit('/').next()?.split(".ko").next());
     names.any(|listed| listed.replace('-', "_") == name.replace('-', "_"))
 }
 
-/// Whether the kernel's configuration says yes (or module) to this option.
+/// Tells whether the kernel's configuration says yes (or module) to this option.
 pub fn configures(config: &str, option: &str) -> bool {
     let value = |line: &str| line.strip_prefix(option)?.strip_prefix('=').map(|value| value == "y" || value == "m");
     config.lines().find_map(value).unwrap_or(false)
@@ -38,7 +38,7 @@ pub fn v1_lists(proc_cgroup: &str) -> Vec<String> {
 /// The cgroup hierarchies that are mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
-    /// Where cgroup v2 is mounted.
+    /// Mount point of cgroup v2.
     pub unified: Option<String>,
     /// Controllers with a v1 hierarchy.
     pub v1_controllers: BTreeSet<String>,
@@ -47,7 +47,7 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// What `/proc/self/mountinfo` says.
+    /// Parses `/proc/self/mountinfo`.
     pub fn parse(mountinfo: &str) -> Self {
         let mut cgroups = Self::default();
         for line in mountinfo.lines() {

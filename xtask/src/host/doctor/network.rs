@@ -1,4 +1,4 @@
-//! What it takes to connect containers.
+//! Checks of what the network of containers needs.
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};

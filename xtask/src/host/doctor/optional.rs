@@ -54,7 +54,7 @@ impl Facts {
         self.without_failure(found, lost)
     }
 
-    /// What is optional cannot fail: it warns, and says what is lost.
+    /// Turns a failure of something optional into a warning that names what is lost.
     fn without_failure(&self, found: Finding, lost: &str) -> Finding {
         match found.cure {
             None => found,

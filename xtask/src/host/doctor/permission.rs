@@ -1,4 +1,4 @@
-//! What the engine may do here.
+//! Checks of the engine's permissions.
 
 use super::accounts::{REGISTERED_AS, Registered};
 use super::facts::{Facts, SlotIds};

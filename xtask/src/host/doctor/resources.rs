@@ -8,7 +8,7 @@ const GB: u64 = 1_000_000_000;
 const MB: u64 = 1_000_000;
 /// SEED's 4 GB, less what firmware and kernel keep for themselves.
 const MEMORY_TOTAL_MIN_BYTES: u64 = 3_600 * MB;
-/// One small lab.
+/// Memory of a small lab.
 const MEMORY_AVAILABLE_LEAST_BYTES: u64 = 500 * MB;
 /// A lab of three with a database and a web server.
 const MEMORY_AVAILABLE_MIN_BYTES: u64 = 1_500 * MB;
@@ -33,11 +33,11 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     ]
 }
 
-/// How much a folder must hold.
+/// Room that a folder must have.
 struct Room {
-    /// Below this nothing works.
+    /// Minimum, below which nothing works.
     least_bytes: u64,
-    /// From here on nothing will lack.
+    /// Amount from which on nothing will lack.
     enough_bytes: u64,
     what: &'static str,
 }

@@ -19,11 +19,11 @@ pub enum Kind {
 /// The container around the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Its kind.
+    /// Kind.
     pub kind: Kind,
-    /// Its name for itself, such as `podman`.
+    /// Name that it has for itself, such as `podman`.
     pub name: String,
-    /// Whether its root is an ordinary user outside.
+    /// True if its root is an ordinary user outside.
     pub is_unprivileged: bool,
 }
 

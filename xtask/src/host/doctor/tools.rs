@@ -1,4 +1,4 @@
-//! Which of the engine's tools are there: look-ups of files only, no process.
+//! Presence of the engine's tools: look-ups of files only, no process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::host::shell::which;
 /// A tool that the engine cannot do without and that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingTool {
-    /// Its name in [`ITEMS`].
+    /// Name in [`ITEMS`].
     pub tool: &'static str,
     /// The command that installs it.
     pub cure: String,
@@ -60,19 +60,19 @@ fn static_program(path: &Path) -> Option<PathBuf> {
     elf::is_static(path).unwrap_or(false).then(|| path.to_owned())
 }
 
-/// Where each item of the table lies; what is not there is not in the map.
+/// Paths of the table's items; a missing item is not in the map.
 #[derive(Debug, Clone, Default)]
 pub struct Tools {
     found: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Tools {
-    /// What a look-up finds.
+    /// Returns the tools that a look-up finds.
     pub fn look_up(find: impl Fn(&Item) -> Option<PathBuf>) -> Self {
         Self { found: ITEMS.iter().filter_map(|item| Some((item.name, find(item)?))).collect() }
     }
 
-    /// What this machine has.
+    /// Returns the tools of this machine.
     pub fn of_this_machine() -> Self {
         Self::look_up(|item| match item.name {
             "busybox" => static_busybox(),
@@ -81,13 +81,13 @@ impl Tools {
         })
     }
 
-    /// Where this item lies.
+    /// Returns the path of an item.
     pub fn find(&self, name: &str) -> Option<&Path> {
         debug_assert_eq!(Item::named(name).name, name);
         self.found.get(name).map(PathBuf::as_path)
     }
 
-    /// Those of these items that are not there.
+    /// Returns the missing ones of these items.
     pub fn missing(&self, names: &[&'static str]) -> Vec<&'static str> {
         names.iter().copied().filter(|name| self.find(name).is_none()).collect()
     }

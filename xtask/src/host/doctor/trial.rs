@@ -7,18 +7,18 @@ use crate::host::patience::Deadline;
 use crate::host::shell::{Command, search_path, which};
 use crate::host::syntax::{ShellWord, compose};
 
-/// What became of a try.
+/// Result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
-    /// It worked.
+    /// Success.
     Works,
-    /// It failed, with these words.
+    /// Failure, with its message.
     Fails(String),
-    /// It was not tried: that takes root, or a tool that is not there.
+    /// No trial: that takes root, or a missing tool.
     NotTried,
 }
 
-/// All tries by name.
+/// Trials by name.
 #[derive(Debug, Clone, Default)]
 pub struct Trials {
     results: BTreeMap<String, Trial>,
@@ -120,7 +120,7 @@ impl Trials {
         trials
     }
 
-    /// What became of one; [`Trial::NotTried`] for whatever has no result.
+    /// Returns the result of a trial; [`Trial::NotTried`] for whatever has no result.
     pub fn get(&self, name: &str) -> &Trial {
         self.results.get(name).unwrap_or(&Trial::NotTried)
     }

@@ -1,4 +1,4 @@
-//! Which packets are changed on their way, and where.
+//! Choice of packets that are changed on their way, and of the changed byte.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
@@ -6,12 +6,12 @@ use rand_pcg::Pcg64;
 const UDP: u8 = 17;
 const UDP_HEADER_BYTES: usize = 8;
 
-/// What is done to the packets of a queue.
+/// Damage to the packets of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damage {
-    /// So many of a hundred have a byte changed.
+    /// Percentage of packets with a changed byte.
     pub percent: u8,
-    /// Where the draws begin.
+    /// Seed of the draws.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! When each of many things may go on.
+//! Times at which held things may go on.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 
-/// What is done to the packets of a queue.
+/// Delay of the packets of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
-    /// Each waits so long.
+    /// Time that each waits.
     pub delay: Duration,
     /// Give or take so much, drawn for each packet: one may overtake another.
     pub jitter: Duration,
-    /// So many of a hundred do not wait at all.
+    /// Percentage that does not wait at all.
     pub reorder_percent: u8,
-    /// Where the draws begin.
+    /// Seed of the draws.
     pub seed: u64,
 }
 
@@ -67,7 +67,7 @@ impl<T> Held<T> {
         Duration::from_nanos(self.draws.random_range(nanos(shortest)..=nanos(longest)))
     }
 
-    /// One whose time has come.
+    /// Returns a thing whose time has come.
     pub fn due(&mut self, now: Instant) -> Option<T> {
         if self.heap.peek()?.0.due <= now { self.next() } else { None }
     }
@@ -77,7 +77,7 @@ impl<T> Held<T> {
         self.heap.pop().map(|Reverse(entry)| entry.thing)
     }
 
-    /// From now until the next one's time; `None` where nothing waits.
+    /// Returns the time until the next one's; `None` where nothing waits.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         self.heap.peek().map(|Reverse(entry)| entry.due.saturating_duration_since(now))
     }

@@ -1,4 +1,4 @@
-//! When each packet may go on so that all of them together keep to a rate.
+//! Times at which packets may go on so that all of them together keep to a rate.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ const LINK_HEADER_BYTES: u64 = 14;
 pub struct Rate {
     /// Bits per second.
     pub bits_per_second: u64,
-    /// So many bytes pass at once after a pause.
+    /// Bytes that pass at once after a pause.
     pub burst_bytes: u64,
-    /// So many bytes wait; more are dropped.
+    /// Bytes that may wait; more are dropped.
     pub limit_bytes: u64,
 }
 
@@ -50,7 +50,7 @@ impl<T> Bucket<T> {
         Ok(())
     }
 
-    /// One whose turn has come.
+    /// Returns a packet whose turn has come.
     pub fn due(&mut self, now: Instant) -> Option<T> {
         if self.held.front()?.0 <= now { self.next() } else { None }
     }
@@ -62,7 +62,7 @@ impl<T> Bucket<T> {
         Some(thing)
     }
 
-    /// From now until the next one's turn; `None` where nothing waits.
+    /// Returns the time until the next one's turn; `None` where nothing waits.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         self.held.front().map(|(due, _, _)| due.saturating_duration_since(now))
     }

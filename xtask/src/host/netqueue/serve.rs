@@ -20,17 +20,17 @@ use super::rate::{Bucket, Rate};
 use super::socket::{Copy, PacketQueue};
 use crate::host::netns::NetworkNamespace;
 
-/// So many buffers of news are read before the clock is looked at again.
+/// Number of buffers read before the clock is looked at again.
 const READS_AT_ONCE: usize = 64;
 
-/// What becomes of the packets of a queue.
+/// Treatment of the packets of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// Each goes on later.
+    /// Delay of each packet.
     Delay(Delay),
-    /// All together keep to a rate.
+    /// Rate of all packets together.
     Rate(Rate),
-    /// None goes on before the end.
+    /// Stall: none goes on before the end.
     Stall,
     /// Some go on changed.
     Damage(Damage),

@@ -16,7 +16,7 @@ const PACKET: u16 = 3 << 8;
 const VERDICT: u16 = 3 << 8 | 1;
 const CONFIG: u16 = 3 << 8 | 2;
 
-/// What a message says of itself.
+/// Flags of a message.
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 
@@ -41,7 +41,7 @@ const FLAG_WHOLE_SEGMENTS: u32 = 4;
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 
-/// So many packets may wait at once; more pass at once.
+/// Maximum waiting packets; more pass at once.
 const PACKETS_MAX: u32 = 65_536;
 
 /// Wanted room for what the kernel tells of packets that have not been read yet: less than 1 KiB each. Where it is full,
@@ -52,10 +52,10 @@ const HEADER_BYTES: usize = 16;
 /// A packet of the largest size, with what is said of it.
 const BUFFER_BYTES: usize = 72 << 10;
 
-/// What a queue's reader sees of its packets.
+/// Part of its packets that a queue's reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copy {
-    /// Their numbers: they may be segments of any size.
+    /// Numbers only: the packets may be segments of any size.
     Nothing,
     /// Every byte from the IP header on, as it goes over a wire: cut to its size and with its checksum.
     Whole,
@@ -168,12 +168,12 @@ impl AsFd for PacketQueue {
     }
 }
 
-/// What the kernel says.
+/// Message of the kernel.
 #[derive(Debug, PartialEq, Eq)]
 enum Event<'a> {
     /// A packet of this number waits; its bytes, as far as they are copied.
     Packet(u32, &'a [u8]),
-    /// How a request ended; 0 is success.
+    /// Result of a request; 0 is success.
     Answer(Errno),
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel says of a queue.
+//! State of a queue in the kernel.
 
 use std::io::ErrorKind;
 
@@ -20,7 +20,7 @@ pub struct QueueState {
     pub passed: u64,
 }
 
-/// What the kernel says of a queue of this namespace; `None` while no program reads it.
+/// Returns the kernel's state of a queue of this namespace; `None` while no program reads it.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
