@@ -1,11 +1,11 @@
-//! What can be broken on purpose, with parameters and units in their names.
+//! Faults, with parameters and units in their names.
 
 use std::net::Ipv4Addr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One kind of damage. It is done to one container of the lab; [`crate::FaultInject`] names it.
+/// Kind of damage to one container of the lab, which [`crate::FaultInject`] names.
 // `remote`: what is derived are methods of the same names, so that `Deserialize` below can hold what was read to its ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -14,31 +14,31 @@ pub enum Fault {
     /// The first process is killed, and all others with it. Healed by a start.
     #[serde(rename = "node.kill")]
     NodeKill,
-    /// It is shut down as an operator would; what does not end in time is killed. Healed by a start.
+    /// Shutdown of the container as by an operator; what does not end in time is killed. Healed by a start.
     #[serde(rename = "node.stop")]
     NodeStop {
-        /// How long its processes may take: 0 to 600,000 ms.
+        /// Time for its processes to end: 0 to 600,000 ms.
         grace_ms: u64,
     },
     /// No process of it runs, and its memory and connections stay. Healed by a thaw.
     #[serde(rename = "node.freeze")]
     NodeFreeze,
-    /// It is killed and started again several times in a row, and is down at last. Healed by a start.
+    /// Repeated kills and starts of the container, after which it is down. Healed by a start.
     #[serde(rename = "node.restart-storm")]
     NodeRestartStorm {
-        /// How often it comes up in between: 1 to 20.
+        /// Number of starts in between: 1 to 20.
         times: u32,
-        /// How long it stays up each time, once it runs programs: 0 to 10,000 ms.
+        /// Time for which it stays up each time, once it runs programs: 0 to 10,000 ms.
         up_ms: u64,
     },
-    /// All processes whose command is this one are killed. Healed by whoever starts it again: a supervisor, or the
+    /// Kill of all processes whose command is this one. Healed by whoever starts it again: a supervisor, or the
     /// scenario.
     #[serde(rename = "process.kill")]
     ProcessKill {
         /// A piece of the command line, as `pgrep -f` takes it, but literally.
         command: String,
     },
-    /// All processes whose command is this one stand still, and nothing else does. Healed by letting them go on.
+    /// Pause of all processes whose command is this one, and of nothing else. Healed by letting them go on.
     #[serde(rename = "process.pause")]
     ProcessPause {
         /// A piece of the command line, as `pgrep -f` takes it, but literally.
@@ -53,7 +53,7 @@ pub enum Fault {
     /// A systemd unit is stopped. Healed by its start.
     #[serde(rename = "service.stop")]
     ServiceStop {
-        /// Such as `nginx.service`.
+        /// Unit, such as `nginx.service`.
         unit: String,
     },
     /// No packet goes to it or comes from it. Healed by the link.
@@ -62,42 +62,42 @@ pub enum Fault {
     /// The lab's network falls apart, seen from this container.
     #[serde(rename = "net.partition")]
     NetPartition {
-        /// Who still hears whom.
+        /// Shape of the partition.
         shape: Partition,
     },
     /// Packets pass in one direction only.
     #[serde(rename = "net.oneway")]
     NetOneway {
-        /// Which ones are lost.
+        /// Direction of lost packets.
         lost: Direction,
-        /// Only those of this other container; without it everybody's.
+        /// Other container whose packets are lost; without it everybody's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<String>,
     },
     /// The link is cut and whole in turns.
     #[serde(rename = "net.flap")]
     NetFlap {
-        /// How long it is cut each time: 50 to 60,000 ms.
+        /// Time for which it is cut each time: 50 to 60,000 ms.
         down_ms: u32,
-        /// How long it is whole in between: 50 to 60,000 ms.
+        /// Time for which it is whole in between: 50 to 60,000 ms.
         up_ms: u32,
     },
-    /// Each packet to it takes longer.
+    /// Delay of each packet to it.
     #[serde(rename = "net.delay")]
     NetDelay {
-        /// By this much: 1 to 10,000 ms.
+        /// Delay: 1 to 10,000 ms.
         delay_ms: u32,
         /// Give or take this much, 0 to 10,000 ms and no more than the delay, drawn for each packet: one may overtake another.
         #[serde(default)]
         jitter_ms: u32,
-        /// So many of a hundred packets do not wait, and overtake all that do: 0 to 90.
+        /// Percentage of packets that do not wait, and overtake all that do: 0 to 90.
         #[serde(default)]
         reorder_percent: u8,
     },
     /// Packets to it get lost at random.
     #[serde(rename = "net.loss")]
     NetLoss {
-        /// So many of a hundred: 1 to 100.
+        /// Percentage: 1 to 100.
         percent: u8,
     },
     /// Every so-many-eth packet to it gets lost, exactly.
@@ -109,19 +109,19 @@ pub enum Fault {
     /// Packets to it arrive twice.
     #[serde(rename = "net.duplicate")]
     NetDuplicate {
-        /// So many of a hundred: 1 to 100.
+        /// Percentage: 1 to 100.
         percent: u8,
     },
     /// Packets to it arrive with a byte changed, so that their checksum is wrong.
     #[serde(rename = "net.corrupt")]
     NetCorrupt {
-        /// So many of a hundred: 1 to 100.
+        /// Percentage: 1 to 100.
         percent: u8,
     },
     /// Packets to it wait until it is healed, and then all arrive.
     #[serde(rename = "net.stall")]
     NetStall,
-    /// What is sent to it waits at its port on the bridge until the rate allows it.
+    /// Rate limit: packets to it wait at its port on the bridge until the rate allows them.
     #[serde(rename = "net.rate")]
     NetRate {
         /// Bound, in kilobits (1000 bits) per second: 8 to 1,000,000.
@@ -136,7 +136,7 @@ pub enum Fault {
     /// TCP segments to it are answered with a reset: connections break, and no new one comes about.
     #[serde(rename = "net.reset")]
     NetReset {
-        /// Only those to this port of it, 1 to 65,535; without it all.
+        /// Port of it, 1 to 65,535; without it all ports.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
     },
@@ -146,16 +146,16 @@ pub enum Fault {
         /// The port: 1 to 65,535.
         port: u16,
     },
-    /// Its questions to name servers (port 53) get no answer.
+    /// Loss of its questions to name servers (port 53), which get no answer.
     #[serde(rename = "dns.drop")]
     DnsDrop,
-    /// Its questions to name servers are refused: nothing listens there.
+    /// Refusal of its questions to name servers: nothing listens there.
     #[serde(rename = "dns.refuse")]
     DnsRefuse,
-    /// Its questions to name servers are answered with SERVFAIL.
+    /// Answer of SERVFAIL to its questions to name servers.
     #[serde(rename = "dns.servfail")]
     DnsServfail,
-    /// Its questions to name servers are answered with a wrong address.
+    /// Wrong address in answers to its questions to name servers.
     #[serde(rename = "dns.spoof")]
     DnsSpoof {
         /// The address that each name gets.
@@ -166,7 +166,7 @@ pub enum Fault {
     DiskFull {
         /// A path on a volume of the container's template.
         path: String,
-        /// How much stays free, in bytes: 0 to 16 TiB.
+        /// Free space that remains, in bytes: 0 to 16 TiB.
         #[serde(default)]
         free_bytes: u64,
     },
@@ -175,11 +175,11 @@ pub enum Fault {
     DiskInodes {
         /// A path on a volume of the container's template.
         path: String,
-        /// How many more files it takes: 0 to 10,000.
+        /// Number of further files that it takes: 0 to 10,000.
         #[serde(default)]
         free_inodes: u64,
     },
-    /// What is written to a volume past the page cache, and read from it, takes its time.
+    /// Slow reads and writes of a volume past the page cache.
     #[serde(rename = "disk.slow")]
     DiskSlow {
         /// A path on an ext4 volume of the container's template.
@@ -187,7 +187,7 @@ pub enum Fault {
         /// Bound, in kilobytes (1000 bytes) per second, for reading and for writing: 100 to 20,000.
         kilobytes_per_second: u32,
     },
-    /// Nothing can be written to a volume that nobody has open for writing.
+    /// Refusal of writes to a volume that nobody has open for writing.
     #[serde(rename = "disk.readonly")]
     DiskReadonly {
         /// A path on a volume of the container's template.
@@ -212,7 +212,7 @@ pub enum Fault {
         command: String,
         /// The system call, such as `fdatasync`.
         call: String,
-        /// What it fails with, such as `EIO`.
+        /// Error of the call, such as `EIO`.
         error: String,
     },
     /// A system call of running processes takes longer.
@@ -222,10 +222,10 @@ pub enum Fault {
         command: String,
         /// The system call, such as `fdatasync`.
         call: String,
-        /// By this much: 1 to 60,000 ms.
+        /// Delay: 1 to 60,000 ms.
         delay_ms: u32,
     },
-    /// One bit of a file is turned over. Healed by the bytes that were there, unless somebody repaired them.
+    /// Flip of one bit of a file. Healed by the original bytes, unless somebody repaired them.
     #[serde(rename = "file.bitflip")]
     FileBitflip {
         /// Absolute path in the container.
@@ -241,10 +241,10 @@ pub enum Fault {
     FileTruncate {
         /// Absolute path in the container.
         path: String,
-        /// What is left of it, in bytes: 0 to 16 TiB.
+        /// Size that is left, in bytes: 0 to 16 TiB.
         size_bytes: u64,
     },
-    /// It may use less memory.
+    /// Lower memory limit.
     #[serde(rename = "memory.limit")]
     MemoryLimit {
         /// The bound, in bytes: 1 MiB to 16 TiB.
@@ -253,34 +253,34 @@ pub enum Fault {
     /// A process inside takes memory and keeps it.
     #[serde(rename = "memory.pressure")]
     MemoryPressure {
-        /// How much, in bytes: 1 MiB to 16 TiB.
+        /// Amount in bytes: 1 MiB to 16 TiB.
         bytes: u64,
     },
-    /// It uses more memory than it may, until the kernel kills a process in it. Healed by memory.
+    /// Use of more memory than it may have, until the kernel kills a process in it. Healed by memory.
     #[serde(rename = "memory.oom")]
     MemoryOom,
-    /// It may use less processor time.
+    /// Lower limit of processor time.
     #[serde(rename = "cpu.quota")]
     CpuQuota {
-        /// Of one processor: 1 to 10,000.
+        /// Percentage of one processor: 1 to 10,000.
         percent: u32,
     },
-    /// It may use some processors only.
+    /// Restriction to some processors.
     #[serde(rename = "cpu.pin")]
     CpuPin {
-        /// Their numbers, such as `0` or `0-1,3`.
+        /// Numbers of the processors, such as `0` or `0-1,3`.
         cpus: String,
     },
     /// Processes inside use all the processor time they get.
     #[serde(rename = "cpu.burn")]
     CpuBurn {
-        /// How many: 1 to 64.
+        /// Number of processes: 1 to 64.
         processes: u32,
     },
-    /// It may have no more processes but these.
+    /// Limit of its number of processes.
     #[serde(rename = "pids.cap")]
     PidsCap {
-        /// How many more: 0 to 1000.
+        /// Number of further processes: 0 to 1000.
         #[serde(default)]
         free: u32,
     },
@@ -289,7 +289,7 @@ pub enum Fault {
     FdCap {
         /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
         command: String,
-        /// How many more: 0 to 256.
+        /// Number of further files: 0 to 256.
         #[serde(default)]
         free: u32,
     },
@@ -297,7 +297,7 @@ pub enum Fault {
     /// again when it is healed.
     #[serde(rename = "clock.jump")]
     ClockJump {
-        /// Such as `postgresql.service`.
+        /// Unit, such as `postgresql.service`.
         unit: String,
         /// Forwards, or backwards where it is negative: 1000 to 315,360,000,000 ms (ten years) either way.
         offset_ms: i64,
@@ -306,25 +306,25 @@ pub enum Fault {
     /// own, and again when it is healed.
     #[serde(rename = "clock.rate")]
     ClockRate {
-        /// Such as `postgresql.service`.
+        /// Unit, such as `postgresql.service`.
         unit: String,
-        /// Of the right rate, 10 to 10,000 and at least 10 more or less than 100: 200 is twice as fast.
+        /// Percentage of the right rate, 10 to 10,000 and at least 10 more or less than 100: 200 is twice as fast.
         percent: u32,
     },
 }
 
-/// In which pieces a network falls apart.
+/// Pieces into which a network falls apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Partition {
     /// Containers of different groups do not hear each other; one in no group hears everybody.
     Groups(Vec<Vec<String>>),
-    /// This container is in the smaller part: the larger one has more than half of the lab.
+    /// Two parts, with this container in the smaller one: the larger one has more than half of the lab.
     Majority,
     /// The others fall into two halves, and this container alone hears both.
     Bridge,
-    /// Each hears its two neighbours in the lab's order only: at least four containers.
+    /// Ring in which each hears its two neighbors in the lab's order only: at least four containers.
     Ring,
 }
 
@@ -333,9 +333,9 @@ pub enum Partition {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// What is sent to it.
+    /// Packets to it.
     Inbound,
-    /// What it sends.
+    /// Packets from it.
     Outbound,
 }
 
@@ -354,7 +354,7 @@ impl<'de> Deserialize<'de> for Fault {
 }
 
 impl Fault {
-    /// All names, family by family.
+    /// Names of all faults, family by family.
     pub const NAMES: [&'static str; 46] = [
         "node.kill",
         "node.stop",
@@ -404,7 +404,7 @@ impl Fault {
         "clock.rate",
     ];
 
-    /// Its name in the catalogue, such as `net.delay`.
+    /// Returns its name in the catalogue, such as `net.delay`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

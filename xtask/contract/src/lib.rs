@@ -1,4 +1,4 @@
-//! What the engine and a scenario say to each other.
+//! Messages between the engine and a scenario.
 //!
 //! A scenario is a child process of the engine. It connects to the Unix socket named by [`SOCKET_VARIABLE`]
 //! and speaks JSON-RPC 2.0, one message a line. Requests may overlap: answers are matched by `id`.

@@ -16,13 +16,13 @@ use crate::{ErrorCode, Fault, Stream};
 pub trait Method: Serialize + DeserializeOwned {
     /// The method's name in a request.
     const NAME: &'static str;
-    /// What the method returns.
+    /// Result of the method.
     type Answer: Serialize + DeserializeOwned;
-    /// What the answer may be an error for, beside what it may be for with any request: [`REFUSALS_OF_ALL`].
+    /// Errors of this method, beside those of any request: [`REFUSALS_OF_ALL`].
     const REFUSALS: &'static [(ErrorCode, &'static str)];
 }
 
-/// What the answer to any request may be an error for.
+/// Errors of any request.
 pub const REFUSALS_OF_ALL: [(ErrorCode, &str); 7] = [
     (ErrorCode::Parse, "the line is no request, or longer than a line may be: `id` is null, and the session is over"),
     (ErrorCode::InvalidRequest, "it came before `hello`"),
@@ -59,7 +59,7 @@ pub struct Hello {
 method!(Hello, "hello", Welcome,
     InvalidRequest: "another version of the protocol: the session is over");
 
-/// What a scenario learns with `hello`.
+/// Answer to `hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Welcome {
@@ -82,7 +82,7 @@ pub struct Welcome {
     pub stack_file: PathBuf,
 }
 
-/// One container of the lab.
+/// Container of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ContainerInfo {
@@ -105,7 +105,7 @@ pub struct Exec {
     pub container: String,
     /// Program and arguments; no shell in between.
     pub argv: Vec<String>,
-    /// What it reads on stdin; nothing if absent.
+    /// Content of stdin; empty if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Stream>,
     /// Added to the container's environment.
@@ -123,17 +123,17 @@ method!(Exec, "exec", ExecResult,
     InvalidParams: "there is no such container or user, `argv` is empty, a word has a zero byte, a variable has no name, or the command line is longer than the kernel takes",
     Unavailable: "a fault has taken the container down, or frozen it");
 
-/// How an `exec` ended.
+/// Result of an `exec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExecResult {
     /// Exit status, or 128 + the signal's number, as a shell gives it.
     pub status: i32,
-    /// What it wrote to stdout.
+    /// Content of stdout.
     pub stdout: Stream,
-    /// What it wrote to stderr.
+    /// Content of stderr.
     pub stderr: Stream,
-    /// From the start of the attach to the end of the program.
+    /// Time from the start of the attach to the end of the program.
     pub duration_ms: f64,
     /// The deadline passed and it was killed.
     pub timed_out: bool,
@@ -189,7 +189,7 @@ method!(Get, "get", Stream,
 pub struct Wait {
     /// Name in the lab.
     pub container: String,
-    /// What to wait for.
+    /// Condition to wait for.
     pub condition: Condition,
     /// Past this, 1 to 86,400,000 ms (a day), the answer is an error with the last observation. A wait ends before it, with the reason,
     /// when the container has died, and when its condition cannot come true any more (see [`Condition`]).
@@ -201,11 +201,11 @@ method!(Wait, "wait", Waited,
     InvalidParams: "there is no such container, or the condition names nothing: an empty path or command, port 0, a unit's name that systemd refuses",
     Deadline: "the condition did not hold in time, or cannot come true any more: the message has the last observation, or the reason");
 
-/// How long a `wait` took.
+/// Result of a `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Waited {
-    /// Until the condition held.
+    /// Time until the condition held.
     pub duration_ms: f64,
 }
 
@@ -220,15 +220,15 @@ pub struct Waited {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
-    /// Something accepts TCP connections at this port of the container's address, seen from the lab's network.
+    /// Port of the container's address that accepts TCP connections, seen from the lab's network.
     Tcp(u16),
     /// A GET of this path (`:port/path` or `/path`) at the container's address gives a status of 200 to 399.
     Http(String),
-    /// This command exits with 0.
+    /// Command that exits with 0.
     Exec(Vec<String>),
-    /// This path exists.
+    /// Path that exists.
     File(String),
-    /// This systemd unit is active.
+    /// Unit of systemd that is active.
     Unit(String),
 }
 
@@ -249,9 +249,9 @@ impl std::fmt::Display for Condition {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// For people, such as "load 20,000 rows".
+    /// Name for people, such as "load 20,000 rows".
     pub name: String,
-    /// Which end of it this is.
+    /// Edge of the step.
     pub edge: Edge,
 }
 method!(Step, "step", Done,
@@ -262,11 +262,11 @@ method!(Step, "step", Done,
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// It begins.
+    /// Begin.
     Begin,
-    /// It ended as it should.
+    /// Successful end.
     Passed,
-    /// It ended with an error.
+    /// End with an error.
     Failed,
 }
 
@@ -277,7 +277,7 @@ pub enum Edge {
 pub struct MeasureBegin {
     /// The operation's name, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
     pub operation: String,
-    /// How many repetitions the scenario's author planned; 1 for a one-shot operation.
+    /// Number of repetitions that the scenario's author planned; 1 for a one-shot operation.
     pub repetitions: u32,
 }
 method!(MeasureBegin, "measure.begin", Measurement,
@@ -296,18 +296,18 @@ pub struct Measurement {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MeasureEnd {
-    /// From `measure.begin`.
+    /// Number from `measure.begin`.
     pub measurement: u64,
-    /// It did what it should; a failed repetition is no sample.
+    /// True if it succeeded; a failed repetition is no sample.
     pub succeeded: bool,
-    /// From just before the operation to just after it, by the scenario's monotonic clock: the sample, since it has
+    /// Time from just before the operation to just after it, by the scenario's monotonic clock: the sample, which has
     /// none of the socket's and the engine's own time in it.
     pub duration_ms: f64,
 }
 method!(MeasureEnd, "measure.end", Measured,
     InvalidParams: "this measurement is not open");
 
-/// What the engine wants after a repetition.
+/// Request of the engine after a repetition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
@@ -320,19 +320,19 @@ pub struct Measured {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// Its name, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
+    /// Name, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
     pub name: String,
-    /// In `unit`; a finite number.
+    /// Value in `unit`; a finite number.
     pub value: f64,
-    /// Such as `records/s`.
+    /// Unit, such as `records/s`.
     pub unit: String,
-    /// Which direction is the good one.
+    /// Direction of improvement.
     pub better: Better,
 }
 method!(Metric, "metric", Done,
     InvalidParams: "its name is not in snake_case, its value is not finite, or it has another unit or direction than before");
 
-/// Which values of a metric are the good ones.
+/// Direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -348,13 +348,13 @@ pub enum Better {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// It holds.
+    /// True if it holds.
     pub passed: bool,
     /// The condition as it stands in the scenario, such as `rows == 20_000`.
     pub condition: String,
-    /// Its values, such as `rows = 19999`; what a person needs to see why it failed.
+    /// Values, such as `rows = 19999`: what a person needs to see why it failed.
     pub values: String,
-    /// What the author says it means.
+    /// Meaning, by its author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Source file of the check.
@@ -369,25 +369,25 @@ method!(Check, "check", Done);
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// How much it matters.
+    /// Level.
     pub level: Level,
-    /// One or more lines.
+    /// Message of one or more lines.
     pub message: String,
 }
 method!(Log, "log", Done);
 
-/// How much a log line matters.
+/// Level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// For the author.
+    /// Details for the author.
     Debug,
-    /// For the reader of a run.
+    /// Information for the reader of a run.
     Info,
-    /// Something to look at.
+    /// Possible problem.
     Warning,
-    /// Something is wrong.
+    /// Problem.
     Error,
 }
 
@@ -396,7 +396,7 @@ pub enum Level {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Abort {
-    /// What kind of end.
+    /// Kind of end.
     pub kind: AbortKind,
     /// The error with its causes, or the panic's message.
     pub message: String,
@@ -406,7 +406,7 @@ pub struct Abort {
 }
 method!(Abort, "abort", Done);
 
-/// What made a scenario give up.
+/// Reason why a scenario gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -438,7 +438,7 @@ method!(Artifact, "artifact", Done,
 pub struct FaultInject {
     /// Name in the lab of the container it is done to.
     pub container: String,
-    /// What.
+    /// Fault with its parameters.
     pub fault: Fault,
 }
 method!(FaultInject, "fault.inject", Injected,
@@ -451,7 +451,7 @@ method!(FaultInject, "fault.inject", Injected,
 pub struct Injected {
     /// Chosen by the engine.
     pub fault: u64,
-    /// What was observed, for people.
+    /// Evidence, for people.
     pub evidence: String,
 }
 
@@ -461,7 +461,7 @@ pub struct Injected {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultHeal {
-    /// From `fault.inject`.
+    /// Number from `fault.inject`.
     pub fault: u64,
 }
 method!(FaultHeal, "fault.heal", Healed,
@@ -486,13 +486,13 @@ pub struct ChaosBegin {}
 method!(ChaosBegin, "chaos.begin", ChaosPlaying,
     InvalidParams: "it has begun before");
 
-/// What is played.
+/// Answer to `chaos.begin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChaosPlaying {
-    /// Whether there is a schedule.
+    /// True if there is a schedule.
     pub playing: bool,
-    /// How long it lasts from now on; 0 without one.
+    /// Length from now on; 0 without a schedule.
     pub length_ms: u64,
 }
 
@@ -506,13 +506,13 @@ pub struct Settle {}
 method!(Settle, "settle", Settled,
     Deadline: "not all probes passed within the recovery deadline; that is a failed check as well");
 
-/// What came of a schedule.
+/// Result of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Settled {
-    /// How many faults were seen to bite.
+    /// Number of faults that took effect.
     pub bit: u32,
-    /// How many could not be done as things stood.
+    /// Number of faults that were not applicable.
     pub refused: u32,
 }
 
@@ -521,17 +521,17 @@ pub struct Settled {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Invariant {
-    /// When it has to hold.
+    /// Time at which it has to hold.
     pub kind: InvariantKind,
-    /// For people, such as "no row is there twice".
+    /// Name for people, such as "no row is there twice".
     pub name: String,
-    /// It did.
+    /// True if it held.
     pub held: bool,
-    /// How often it was looked at.
+    /// Number of looks.
     pub looks: u32,
-    /// How often it could not be looked at, because what was asked did not answer.
+    /// Number of looks without an answer.
     pub missed: u32,
-    /// What was seen, where there is something to tell.
+    /// Observed values, if any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub values: String,
     /// Source file.
@@ -542,16 +542,16 @@ pub struct Invariant {
 method!(Invariant, "invariant", Done,
     InvalidParams: "`at_end` before `settle`, or `sometimes` with a name that `scenario.toml` does not list");
 
-/// When a condition has to hold.
+/// Time at which a condition has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InvariantKind {
     /// Whenever it is looked at, while faults are played too.
     Always,
-    /// When everything is healed and quiet.
+    /// End, when everything is healed and quiet.
     AtEnd,
-    /// At least once in a run with faults; listed in `scenario.toml`, so that one that is never reached is missed.
+    /// Once at least in a run with faults; listed in `scenario.toml`, so that one that is never reached is missed.
     Sometimes,
 }
 
@@ -560,13 +560,13 @@ pub enum InvariantKind {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct History {
-    /// Who does it: one operation at a time.
+    /// Client that does it: one operation at a time.
     pub process: String,
-    /// What, such as `transfer`.
+    /// Operation, such as `transfer`.
     pub operation: String,
     /// Begin or end.
     pub phase: Phase,
-    /// Its input, result or error.
+    /// Input, result or error.
     #[serde(default)]
     pub value: Value,
 }
@@ -578,13 +578,13 @@ method!(History, "history", Done,
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It begins.
+    /// Begin.
     Invoke,
-    /// It took place.
+    /// Success.
     Ok,
-    /// It did not take place, and never will.
+    /// Failure: it did not take place, and never will.
     Fail,
-    /// Nobody knows: its answer did not come. It is neither a success nor a failure.
+    /// Unknown result, because no answer came: neither a success nor a failure.
     Unknown,
 }
 
@@ -593,11 +593,11 @@ pub enum Phase {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Defect {
-    /// Its name, listed under `defects` in `scenario.toml`, such as `mancer-0.1.4/df-table`.
+    /// Name, listed under `defects` in `scenario.toml`, such as `mancer-0.1.4/df-table`.
     pub defect: String,
-    /// What the failure must contain.
+    /// Text that the failure must contain.
     pub failing_with: String,
-    /// What was seen.
+    /// Outcome.
     pub outcome: DefectOutcome,
     /// The failure, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -610,16 +610,16 @@ pub struct Defect {
 method!(Defect, "defect", Done,
     InvalidParams: "`scenario.toml` does not list it under `defects`");
 
-/// What came of a stretch that is expected to fail.
+/// Outcome of a stretch that is expected to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DefectOutcome {
-    /// It failed as expected: the defect is still there.
+    /// Expected failure: the defect is still there.
     Known,
-    /// It failed in another way: that is a failure of the scenario.
+    /// Other failure, which is a failure of the scenario.
     Different,
-    /// It did not fail: the mark has to go, and the scenario fails until it has.
+    /// No failure: the mark has to go, and the scenario fails until it has.
     Fixed,
 }
 
@@ -630,7 +630,7 @@ pub enum DefectOutcome {
 pub struct Screenshot {
     /// File name without `.png`: no folders.
     pub name: String,
-    /// Such as `http://app/status`; the names of the lab's containers resolve.
+    /// Address, such as `http://app/status`; the names of the lab's containers resolve.
     pub url: String,
     /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
     #[serde(deserialize_with = "deadline_ms")]
@@ -642,21 +642,21 @@ method!(Screenshot, "screenshot", Picture,
     Deadline: "the page was not loaded, or not pictured, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 
-/// What came of a `screenshot`.
+/// Result of a `screenshot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Picture {
-    /// It was taken.
+    /// A picture was taken.
     Taken {
         /// The PNG, among the record's files; its owner is the scenario's user.
         path: PathBuf,
-        /// Its size.
+        /// Size of the file.
         size_bytes: u64,
     },
-    /// This host has no browser. The record says so; it is no pass.
+    /// Missing browser on this host. The record says so; it is no pass.
     Skipped {
-        /// What is missing, and how to get it.
+        /// Missing part, and how to get it.
         reason: String,
     },
 }
@@ -669,7 +669,7 @@ pub enum Picture {
 pub struct ScreenshotCompare {
     /// File name without `.png`: no folders.
     pub name: String,
-    /// Such as `http://app/status`; the names of the lab's containers resolve.
+    /// Address, such as `http://app/status`; the names of the lab's containers resolve.
     pub url: String,
     /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
     #[serde(deserialize_with = "deadline_ms")]
@@ -685,44 +685,44 @@ method!(ScreenshotCompare, "screenshot.compare", Likeness,
     Deadline: "the page was not loaded, or not pictured, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 
-/// How large a picture is.
+/// Size of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PictureSize {
-    /// From left to right.
+    /// Width.
     pub width_pixels: u32,
-    /// From top to bottom.
+    /// Height.
     pub height_pixels: u32,
 }
 
-/// What came of a `screenshot.compare`.
+/// Result of a `screenshot.compare`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
-    /// Both have the same size.
+    /// Same size of both.
     Compared {
         /// The new picture, among the record's files.
         path: PathBuf,
         /// The pixels that differ, in red on a pale copy of the expected picture; nothing where none does.
         difference: Option<PathBuf>,
-        /// How many differ.
+        /// Number of pixels that differ.
         pixels_off: u64,
-        /// Of how many.
+        /// Number of all pixels.
         pixels: u64,
     },
-    /// They have not, so nothing was compared.
+    /// Different sizes, so nothing was compared.
     OtherSize {
         /// The new picture, among the record's files.
         path: PathBuf,
-        /// Its size.
+        /// Size of the picture.
         taken: PictureSize,
-        /// That of the expected one.
+        /// Size of the expected picture.
         expected: PictureSize,
     },
-    /// This host has no browser. The record says so; it is no pass.
+    /// Missing browser on this host. The record says so; it is no pass.
     Skipped {
-        /// What is missing, and how to get it.
+        /// Missing part, and how to get it.
         reason: String,
     },
 }

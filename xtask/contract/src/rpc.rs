@@ -44,10 +44,10 @@ pub struct Response {
     pub jsonrpc: String,
     /// The request's id; none if the request's line could not be read.
     pub id: Option<u64>,
-    /// What the method returns, see [`crate::Method::Answer`].
+    /// Result of the method, see [`crate::Method::Answer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
-    /// Why there is no result.
+    /// Reason why there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RpcError>,
 }
@@ -70,9 +70,9 @@ impl Response {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RpcError {
-    /// One of [`ErrorCode`]'s numbers.
+    /// Number of an [`ErrorCode`].
     pub code: i64,
-    /// For people: what was tried, on what, what happened.
+    /// Message for people: what was tried, on what, what happened.
     pub message: String,
 }
 
@@ -101,7 +101,7 @@ pub enum ErrorCode {
     Parse = -32700,
     /// The JSON is no request.
     InvalidRequest = -32600,
-    /// There is no such method.
+    /// No such method.
     MethodNotFound = -32601,
     /// The parameters do not fit the method, or name something that does not exist.
     InvalidParams = -32602,

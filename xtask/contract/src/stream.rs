@@ -52,7 +52,7 @@ impl Stream {
     }
 }
 
-/// How long a text is in JSON, without its quotes.
+/// Returns the length of a text in JSON, without its quotes.
 fn json_bytes(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,

@@ -12,7 +12,7 @@ use crate::connection::shown;
 use crate::run::chain;
 use crate::{CheckFailed, Lab, Result};
 
-/// Between two looks of [`Chaos::always`].
+/// Interval between two looks of [`Chaos::always`].
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The stretch in which faults are played: see [`Lab::chaos`].
@@ -42,7 +42,7 @@ pub struct Chaos<'scope, 'env: 'scope> {
     watches: Mutex<Vec<ScopedJoinHandle<'scope, Result>>>,
 }
 
-/// Whether the stretch is over.
+/// End of the stretch.
 #[derive(Debug, Default)]
 struct Over {
     over: Mutex<bool>,
@@ -55,7 +55,7 @@ impl Over {
         self.changed.notify_all();
     }
 
-    /// Whether it is by then.
+    /// Tells whether it is over by then.
     fn within(&self, time: Duration) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         *self.changed.wait_timeout_while(over, time, |over| !*over).unwrap_or_else(PoisonError::into_inner).0
@@ -71,7 +71,7 @@ impl Drop for SetWhenDropped {
     }
 }
 
-/// What came of a condition that was looked at again and again.
+/// Counts of looks at a condition.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Looks {
     held: u32,
@@ -191,13 +191,14 @@ impl Lab {
 }
 
 impl<'scope, 'env> Chaos<'scope, 'env> {
-    /// Whether faults are still to come: a load that is to meet them all goes on so long. Never in a run without any.
+    /// Tells whether faults are still to come: a load that is to meet them all goes on so long. Never in a run without
+    /// any.
     #[must_use]
     pub fn lasts(&self) -> bool {
         self.ends.is_some_and(|ends| Instant::now() < ends)
     }
 
-    /// Whether faults are played in this run.
+    /// Tells whether faults are played in this run.
     #[must_use]
     pub fn is_playing(&self) -> bool {
         self.ends.is_some()

@@ -186,13 +186,13 @@ impl CheckFailed {
         Self { check, serial: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Of a condition that has a name and no values.
+    /// Returns a check of a condition that has a name and no values.
     pub(crate) fn of(name: &str, file: &str, line: u32) -> Self {
         let (condition, file) = (name.to_owned(), file.to_owned());
         Self::new(Check { passed: false, condition, values: String::new(), message: None, file, line })
     }
 
-    /// Whether an error is this one, or has it among its causes.
+    /// Tells whether an error is this one, or has it among its causes.
     pub(crate) fn is_in(&self, error: &anyhow::Error) -> bool {
         error.chain().filter_map(|cause| cause.downcast_ref::<Self>()).any(|other| other.serial == self.serial)
     }

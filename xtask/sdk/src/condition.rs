@@ -1,8 +1,8 @@
-//! What a scenario can wait for, written the way one says it: `db.wait_for(Port(5432))`.
+//! Conditions that a scenario can wait for, written the way one says it: `db.wait_for(Port(5432))`.
 
 use e2e_contract::Condition;
 
-/// Something accepts TCP connections at this port of the container.
+/// Port of the container that accepts TCP connections.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Port, Result};
@@ -26,7 +26,7 @@ pub struct Port(pub u16);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http<S: Into<String>>(pub S);
 
-/// This systemd unit is active.
+/// Unit of systemd that is active.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, Unit};
@@ -38,7 +38,7 @@ pub struct Http<S: Into<String>>(pub S);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit<S: Into<String>>(pub S);
 
-/// This path exists in the container.
+/// Path that exists in the container.
 ///
 /// ```no_run
 /// # use e2e::{File, Lab, Result};
@@ -50,7 +50,7 @@ pub struct Unit<S: Into<String>>(pub S);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File<S: Into<String>>(pub S);
 
-/// This command exits with 0 in the container: program and arguments, no shell in between.
+/// Command that exits with 0 in the container: program and arguments, no shell in between.
 ///
 /// ```no_run
 /// # use e2e::{Command, Lab, Result};

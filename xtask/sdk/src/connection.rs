@@ -18,7 +18,7 @@ use crate::RequestError;
 /// The connection of this process, for `check!` and the panic hook, which are handed no lab.
 pub static OF_THIS_PROCESS: OnceLock<Arc<Connection>> = OnceLock::new();
 
-/// One connection, used by any number of threads.
+/// Connection, used by any number of threads.
 #[derive(Debug)]
 pub struct Connection {
     writer: Mutex<UnixStream>,
@@ -30,7 +30,7 @@ pub struct Connection {
 #[derive(Debug, Default)]
 struct Waiting {
     answers: HashMap<u64, Sender<Result<Value, RpcError>>>,
-    /// Why no answer can come any more.
+    /// Reason why no answer can come any more.
     lost: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! One container of the lab: programs, files, waits.
+//! Container of the lab: programs, files, waits.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub struct Container {
     info: Arc<ContainerInfo>,
 }
 
-/// Who may do what with a file that is put into a container.
+/// Owner and mode of a file that is put into a container.
 ///
 /// ```no_run
 /// # use e2e::{Access, Lab, Result};
@@ -78,19 +78,19 @@ impl Container {
         Self { connection, info: Arc::new(info) }
     }
 
-    /// Its name in the lab, such as `db`; the other containers resolve it.
+    /// Returns its name in the lab, such as `db`; the other containers resolve it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.info.name
     }
 
-    /// Its name on the host, such as `mancer-e2e-db`.
+    /// Returns its name on the host, such as `mancer-e2e-db`.
     #[must_use]
     pub fn host_name(&self) -> &str {
         &self.info.host_name
     }
 
-    /// Its address in the lab's network.
+    /// Returns its address in the lab's network.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.info.address

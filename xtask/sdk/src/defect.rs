@@ -13,7 +13,8 @@ thread_local! {
     static MARKS: RefCell<Vec<Vec<CheckFailed>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether a check that does not hold may be what a surrounding mark expects: it is told when the mark ends, unless it was that.
+/// Tells whether a check that does not hold may be what a surrounding mark expects: it is told when the mark ends,
+/// unless it was that.
 pub fn is_marked() -> bool {
     MARKS.with_borrow(|marks| !marks.is_empty())
 }
@@ -23,7 +24,7 @@ pub fn hold(failed: CheckFailed) {
     MARKS.with_borrow_mut(|marks| marks.last_mut().map(|held| held.push(failed)));
 }
 
-/// What the failure of a known defect must contain, see [`Lab::known_defect`].
+/// Text that the failure of a known defect must contain, see [`Lab::known_defect`].
 ///
 /// ```no_run
 /// # use e2e::{FailingWith, failing_with};
@@ -130,7 +131,7 @@ impl<'a> Mark<'a> {
 }
 
 impl Drop for Mark<'_> {
-    /// Also when the body panics: then nothing is excused.
+    /// Ends the mark, also when the body panics: then nothing is excused.
     fn drop(&mut self) {
         let _ = self.end(|_| false); // the engine is gone: the case has failed
     }

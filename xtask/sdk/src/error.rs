@@ -1,4 +1,4 @@
-//! What the engine answered instead of a result.
+//! Error that the engine answered instead of a result.
 
 use std::fmt;
 
@@ -63,13 +63,14 @@ impl RequestError {
         self.container.as_deref()
     }
 
-    /// Whether a deadline passed, or a wait could not come true any more: a scenario that expects it can tell it from other errors.
+    /// Tells whether a deadline passed, or a wait could not come true any more: a scenario that expects it can tell it
+    /// from other errors.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
         self.code == Some(ErrorCode::Deadline as i64)
     }
 
-    /// Whether a fault has taken the container down or frozen it.
+    /// Tells whether a fault has taken the container down or frozen it.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.code == Some(ErrorCode::Unavailable as i64)

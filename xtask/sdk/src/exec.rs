@@ -59,7 +59,7 @@ impl<'a> Exec<'a> {
         self
     }
 
-    /// What it reads on stdin, of any size; nothing otherwise.
+    /// Sets its stdin, of any size; empty otherwise.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
@@ -106,7 +106,7 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// How a program in a container ended.
+/// Result of a program in a container.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, check};
@@ -121,9 +121,9 @@ pub fn milliseconds(duration: Duration) -> u64 {
 pub struct Finished {
     /// Exit status, or 128 + the signal's number, as a shell gives it.
     pub status: i32,
-    /// From its start to its end.
+    /// Time from its start to its end.
     pub duration: Duration,
-    /// Its deadline passed and it was killed.
+    /// True if its deadline passed and it was killed.
     pub timed_out: bool,
     container: String,
     argv: Vec<String>,
@@ -133,13 +133,13 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// What it wrote to stdout.
+    /// Returns what it wrote to stdout.
     #[must_use]
     pub fn stdout(&self) -> &[u8] {
         &self.stdout
     }
 
-    /// What it wrote to stderr.
+    /// Returns what it wrote to stderr.
     #[must_use]
     pub fn stderr(&self) -> &[u8] {
         &self.stderr
@@ -198,7 +198,7 @@ pub struct ExecFailed {
 }
 
 impl ExecFailed {
-    /// How it ended.
+    /// Returns its result.
     #[must_use]
     pub fn finished(&self) -> &Finished {
         &self.finished
@@ -242,7 +242,7 @@ fn tail(bytes: &[u8]) -> String {
     if cut > 0 { format!("[...] {text}") } else { text.to_owned() }
 }
 
-/// As one would type it in a POSIX shell.
+/// Returns the command line as one would type it in a POSIX shell.
 fn command_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let quote = |word: &String| {

@@ -31,7 +31,7 @@ pub struct InjectedFault {
 }
 
 impl InjectedFault {
-    /// What was observed, for people.
+    /// Returns the evidence, for people.
     #[must_use]
     pub fn evidence(&self) -> &str {
         &self.evidence

@@ -1,4 +1,4 @@
-//! What was asked of the system under test, and what is known of its end.
+//! History of operations on the system under test, with what is known of their ends.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Lab {
 }
 
 impl Invocation {
-    /// It took place.
+    /// Records that it took place.
     ///
     /// # Errors
     /// When the engine is gone.
@@ -62,7 +62,7 @@ impl Invocation {
         self.end(Phase::Ok, result.into())
     }
 
-    /// It did not take place, and never will: the system has said so.
+    /// Records that it did not take place, and never will: the system has said so.
     ///
     /// # Errors
     /// When the engine is gone.
@@ -71,7 +71,7 @@ impl Invocation {
         self.end(Phase::Fail, error.into())
     }
 
-    /// Nobody knows: its answer did not come in time, or was lost. It may still take place.
+    /// Records an unknown result: its answer did not come in time, or was lost. It may still take place.
     ///
     /// # Errors
     /// When the engine is gone.

@@ -19,7 +19,7 @@ use crate::connection::{Connection, shown};
 use crate::patience::scaled;
 use crate::{Container, Result, check};
 
-/// Between two looks of [`Lab::eventually`].
+/// Interval between two looks of [`Lab::eventually`].
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lab of this case, made fresh for it. Any thread may use it.
@@ -132,7 +132,7 @@ impl Lab {
         })
     }
 
-    /// All containers, in the order of `scenario.toml`.
+    /// Returns all containers, in the order of `scenario.toml`.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -346,7 +346,7 @@ impl Lab {
         Ok(took)
     }
 
-    /// One repetition; its value, and whether the engine wants another one.
+    /// Measures one repetition; returns its value, and whether the engine wants another one.
     #[track_caller]
     fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<(T, bool)> {
         let begin = MeasureBegin { operation: operation.to_owned(), repetitions };
@@ -401,7 +401,7 @@ pub(crate) mod told {
     use super::*;
     use crate::peer;
 
-    /// What an engine was asked, in order: method and parameters.
+    /// Requests to an engine, in order: method and parameters.
     pub type Seen = Arc<Mutex<Vec<(String, Value)>>>;
 
     /// Places in the scenario that asked, in order.

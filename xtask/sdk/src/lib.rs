@@ -1,4 +1,4 @@
-//! What the author of a scenario uses. A scenario reads like a story:
+//! Library for authors of scenarios. A scenario reads like a story:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -79,10 +79,10 @@ pub use patience::scaled;
 pub use picture::{Likeness, Picture, Tolerance};
 pub use run::run;
 
-/// What a scenario and its parts return: any error may be passed up with `?`.
+/// Result of a scenario and its parts: any error may be passed up with `?`.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// For the macros of this crate only.
+/// Helpers for the macros of this crate only.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::check::{holds, record, values};

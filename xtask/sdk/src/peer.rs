@@ -1,4 +1,4 @@
-//! For the tests: the engine's side of the contract, on a real socket.
+//! Test helper: the engine's side of the contract, on a real socket.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;

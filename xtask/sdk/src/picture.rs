@@ -14,7 +14,7 @@ use crate::{Lab, Result, check};
 /// Long enough for a browser to start on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How far a picture may be from the one that is expected.
+/// Tolerance for differences between a picture and the expected one.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, Tolerance};
@@ -28,17 +28,17 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Tolerance {
     /// A pixel is the same where none of its colours differs by more than this, of 255.
     pub channel_off_max: u8,
-    /// So many of all pixels may differ, in percent.
+    /// Maximum percentage of pixels that differ.
     pub pixels_off_percent_max: f64,
 }
 
 impl Tolerance {
-    /// Not a pixel may differ.
+    /// Tolerance of no difference.
     pub const NONE: Self = Self { channel_off_max: 0, pixels_off_percent_max: 0.0 };
 }
 
 impl Default for Tolerance {
-    /// What nobody sees: 8 of 255 in a colour, and one pixel of ten thousand. A short word has more.
+    /// Returns a tolerance that nobody sees: 8 of 255 in a color, and one pixel of ten thousand. A short word has more.
     fn default() -> Self {
         Self { channel_off_max: 8, pixels_off_percent_max: 0.01 }
     }

@@ -80,7 +80,8 @@ fn join(socket: &Path) -> Result<Lab> {
     Lab::join(stream, end_at_once)
 }
 
-/// Without the engine the lab is going away: nothing that this process could still do means anything.
+/// Ends the process: without the engine the lab is going away, and nothing that this process could still do means
+/// anything.
 fn end_at_once(reason: &str) {
     say(&format!("the scenario ends here, the engine is gone: {reason}"));
     std::process::exit(1);

@@ -122,7 +122,7 @@ fn threads() -> Result {
     })
 }
 
-/// What the engine saw of a scenario, and how its process ended.
+/// Record of what the engine saw of a scenario, and how its process ended.
 struct Played {
     requests: Vec<(String, Value)>,
     output: Output,

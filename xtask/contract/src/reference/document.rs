@@ -8,7 +8,7 @@ use super::examples::{Exchange, exchanges, refusal};
 use super::schema::{WRITE_VARIABLE, hold, reference};
 use crate::*;
 
-/// What a scenario finds in its environment: name, where, and what it is. `xtask/src/run/clients.rs` holds the engine to it.
+/// Variables in a scenario's environment: name, type and meaning. `xtask/src/run/clients.rs` holds the engine to it.
 const VARIABLES: [(&str, &str, &str); 8] = [
     (SOCKET_VARIABLE, "always", "Path of the engine's socket; it is this user's alone."),
     (
@@ -137,7 +137,7 @@ impl Reference {
         self.types.get_key_value(name).map(|(name, _)| name.as_str())
     }
 
-    /// What a method's documentation says, without its own name.
+    /// Returns a method's documentation, without its own name.
     fn about_method(&self, name: &str) -> String {
         let params = self.type_of(&self.methods[name]["params"]).expect("parameters are a type");
         let about = plain(self.types[params]["description"].as_str().expect("each type is documented"));
@@ -185,7 +185,7 @@ impl Reference {
         text
     }
 
-    /// All that is documented is in the example, and all that is in it is documented.
+    /// Fails unless the example has all that is documented, and nothing else.
     fn hold(&self, method: &str, schema: &Value, example: &Value) {
         let (Some(properties), Some(example)) = (schema["properties"].as_object(), example.as_object()) else { return };
         for (name, property) in properties {
@@ -234,7 +234,8 @@ impl Reference {
         }
     }
 
-    /// Those that neither a method's parameters nor a plain result are: each that something leads to, in order of their names.
+    /// Returns types that are neither a method's parameters nor a plain result: each that something leads to, in order
+    /// of their names.
     fn further_types(&self) -> Vec<String> {
         let mut taken: BTreeSet<&str> = NO_SECTION.into_iter().collect();
         for method in self.methods.values() {
@@ -288,7 +289,7 @@ fn linked(name: &str) -> String {
     format!("[{name}](#the-type-{})", name.to_lowercase())
 }
 
-/// As GitHub makes it of a heading.
+/// Returns the anchor that GitHub makes of a heading.
 fn anchor(heading: &str) -> String {
     heading.replace('.', "")
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::*;
 
-/// One request and its answer.
+/// Request and its answer.
 pub struct Exchange {
     pub method: &'static str,
     pub params: Value,
@@ -25,7 +25,7 @@ fn exchange<M: Method<Answer: PartialEq + Debug> + PartialEq + Debug>(params: &M
     exchange
 }
 
-/// One for each method.
+/// Returns an exchange for each method.
 pub fn exchanges() -> Vec<Exchange> {
     [of_containers(), of_the_course(), of_faults(), of_pages()].into_iter().flatten().collect()
 }
