@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::program::named;
 
-/// All passed.
+/// Exit code when all passed.
 pub const EXIT_PASSED: u8 = 0;
 /// A scenario failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -14,7 +14,7 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// The infrastructure failed: never counted as the product's failure.
 pub const EXIT_INFRASTRUCTURE: u8 = 3;
-/// All passed, and a measured operation has become worse.
+/// Exit code when all passed, and a measured operation regressed.
 pub const EXIT_REGRESSED: u8 = 4;
 /// The run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
@@ -40,12 +40,12 @@ pub enum HostCause {
     Space,
     /// A budget that all labs of this host share has less left than a lab needs. A smaller lab may still find room.
     Budget,
-    /// Not even the smallest lab can be made, for a reason that none of the others names.
+    /// Failure of even the smallest lab, for a reason that none of the others names.
     Lab,
 }
 
 impl HostCause {
-    /// All of them.
+    /// Causes in order.
     pub const ALL: [Self; 9] = [
         Self::Lxc,
         Self::ApparmorParser,
@@ -82,7 +82,7 @@ impl HostCause {
         }
     }
 
-    /// What mends it.
+    /// Returns the help for it.
     #[must_use]
     pub const fn cure(self) -> &'static str {
         match self {
@@ -124,11 +124,11 @@ pub enum Error {
     BadFile {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// Line from 1.
         line: usize,
-        /// From 1, in characters.
+        /// Column from 1, in characters.
         column: usize,
-        /// What is wrong and what to write instead.
+        /// Problem, and what to write instead.
         message: String,
     },
     /// A command line that cannot be carried out.
@@ -137,7 +137,7 @@ pub enum Error {
     /// The machine lacks something that the user can mend; the message names the cure.
     #[error("{}\n  cure: {}", named(problem), named(cure))]
     Host {
-        /// What is wrong.
+        /// Problem.
         problem: String,
         /// The command or change that mends it.
         cure: String,
@@ -145,9 +145,9 @@ pub enum Error {
     /// The machine lacks something that every case needs.
     #[error("{}: {}\n  cure: {}", cause.problem(), named(detail), named(cure))]
     EveryCase {
-        /// What it is.
+        /// Cause.
         cause: HostCause,
-        /// What was seen of it.
+        /// Details.
         detail: String,
         /// The command or change that mends it.
         cure: String,

@@ -1,5 +1,6 @@
-//! What CI and `just` run: workflows hold to their rules, and every recipe is what its example says and can be typed. The
-//! tools that read them come from the Python registry, at the first time (`.ci/tools`). Needs no root and no container.
+//! Tests of what CI and `just` run: workflows hold to their rules, and every recipe is what its example says and can be
+//! typed. The tools that read them come from the Python registry, at the first time (`.ci/tools`). Needs no root and no
+//! container.
 
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 
@@ -19,13 +20,13 @@ use serde_json::Value;
 use xtask::cli::Cli;
 use xtask::host::shell::{Command, Output};
 
-/// For tools that are fetched at the first time.
+/// Deadline for tools that are fetched at the first time.
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The texts that name recipes.
 const NAMING_RECIPES: &[&str] = &["README.md", "CONTRIBUTING.md", "docs/running.md", "justfile"];
 
-/// What stands in workflows for something that only GitHub or a person knows, and a word that may be there.
+/// Expressions of workflows that only GitHub or a person can fill in, with a possible word.
 const STANDS_FOR: &[(&str, &str)] = &[
     ("\"$SEED\"", "7"),
     ("\"$SHARD\"", "1/4"),
@@ -68,7 +69,7 @@ fn just(args: &[&str]) -> Output {
     command(Path::new(tools.trim()).join("bin/just")).args(args).output().unwrap()
 }
 
-/// What `just` knows of its recipes, by name.
+/// Returns the recipes of `just`, by name.
 fn recipes() -> BTreeMap<String, Value> {
     let dump = just(&["--dump", "--dump-format", "json"]);
     assert_eq!(dump.status, 0, "{}", said(&dump));

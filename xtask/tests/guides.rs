@@ -1,4 +1,5 @@
-//! Each command line of the guides is run by `lxc/guides.rs`, or says here why not, and which other test runs the verb.
+//! Command lines of the guides: each is run by `lxc/guides.rs`, or has here the reason why not, and the test that runs
+//! the verb.
 
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 

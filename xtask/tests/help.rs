@@ -1,5 +1,5 @@
-//! Each help of an error that names a command of the engine: it can be typed, and a test carries it out in the state that prints it, or
-//! it says here why not.
+//! Help of errors that names a command of the engine: it can be typed, and a test carries it out in the state that
+//! prints it, or the reason why not is here.
 
 #[path = "tidy/command_lines.rs"]
 mod command_lines;
@@ -63,7 +63,7 @@ const STOPPED: (&str, &str) = ("slots.rs", "a_guard_that_stands_still_is_let_go_
 const OTHER_SLOT: (&str, &str) = ("slots.rs", "a_container_of_another_slot_is_named_with_its_slot");
 const KEPT: (&str, &str) = ("runs.rs", "a_kept_lab_can_be_entered_holds_its_slot_and_is_cleaned");
 
-/// What no test carries out in the state that prints it, and the reason.
+/// Help that no test carries out in the state that prints it, and the reason.
 const NOT_CARRIED_OUT: &[(&str, &str, &str)] = &[
     ("baseline/file.rs", "baseline-update", MINUTES),
     ("cli/doctor.rs", "doctor", DOCTOR),

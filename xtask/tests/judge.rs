@@ -1,4 +1,4 @@
-//! What holds of the judge whatever it is given, how often it is wrong on recorded timings, and how long it takes.
+//! Properties of the judge for any input, its error rates on recorded timings, and its speed.
 
 use std::path::Path;
 use std::sync::LazyLock;

@@ -31,7 +31,7 @@ pub fn package(version: &str, linkage: &Linkage, files: &Tree, compression: Comp
     Ok(ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &data)]))
 }
 
-/// How strongly the package asks for what an item comes from.
+/// Strength of the package's relation to the source of an item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relation {
     Depends,

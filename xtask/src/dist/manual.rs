@@ -6,7 +6,7 @@ use clap_mangen::Man;
 
 use super::NAME;
 
-/// How a checkout calls the program.
+/// Name of the program in a checkout.
 const IN_A_CHECKOUT: &str = "cargo xtask";
 
 /// The program's page and one for each verb that is shown, by file name.
@@ -30,7 +30,7 @@ pub fn pages(command: &Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     Ok(pages)
 }
 
-/// What a shell sources to complete the program's words.
+/// Returns the script that a shell sources to complete the program's words.
 #[must_use]
 pub fn completion(command: &Command, shell: Shell) -> Vec<u8> {
     let mut content = Vec::new();

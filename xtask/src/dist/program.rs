@@ -10,23 +10,23 @@ use crate::host::cargo;
 use crate::host::doctor::is_static;
 use crate::host::shell::Command;
 
-/// How it is built.
+/// Profile of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// For use: optimised, and without a library where this machine can build that.
+    /// Release for use: optimized, and without a library where this machine can build that.
     Release,
-    /// As it is built for work on it: at once, for trying what is packed.
+    /// Development build: at once, for trying what is packed.
     Dev,
 }
 
-/// What a program needs beside itself.
+/// Needs of a program beside itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linkage {
-    /// Nothing: it runs wherever the kernel and the processor are right.
+    /// Static program: it runs wherever the kernel and the processor are right.
     Static,
     /// The C library, at least of this version, and the compiler's own.
     Dynamic {
-        /// Such as `2.34`.
+        /// Version, such as `2.34`.
         glibc: String,
     },
 }
@@ -43,9 +43,9 @@ impl fmt::Display for Linkage {
 /// A program that was built.
 #[derive(Debug)]
 pub struct Program {
-    /// Its bytes.
+    /// Bytes of the program.
     pub content: Vec<u8>,
-    /// What it needs.
+    /// Needs of the program.
     pub linkage: Linkage,
 }
 

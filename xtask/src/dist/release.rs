@@ -1,4 +1,4 @@
-//! All files of a release, written to a folder with their checksums.
+//! Files of a release, written to a folder with their checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use super::{NAME, debian, manual};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What was written.
+/// Written release.
 #[derive(Debug)]
 pub struct Release {
-    /// What the program needs where it is installed.
+    /// Needs of the program where it is installed.
     pub linkage: Linkage,
     /// The files, `SHA256SUMS` last.
     pub files: Vec<ReleaseFile>,
@@ -25,11 +25,11 @@ pub struct Release {
 /// A file of a release.
 #[derive(Debug)]
 pub struct ReleaseFile {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size.
+    /// Size of the file.
     pub size_bytes: u64,
-    /// Its checksum, in hex.
+    /// Checksum of the file, in hex.
     pub sha256: String,
 }
 
@@ -94,7 +94,8 @@ pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Comman
     Ok(Release { linkage: program.linkage, files })
 }
 
-/// Where a shell looks for completions, below `share`'s parent. Debian keeps those of zsh that packages bring apart.
+/// Returns the path at which a shell looks for completions, below `share`'s parent. Debian keeps those of zsh that
+/// packages bring apart.
 fn completion_path(shell: Shell, zsh: &str) -> String {
     match shell {
         Shell::Zsh => format!("share/{zsh}/_{NAME}"),

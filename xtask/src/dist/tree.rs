@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-/// When everything in a release was made, in seconds since 1970: no time of any clock, so that equal content is equal bytes.
+/// Time of everything in a release, in seconds since 1970: no time of any clock, so that equal content is equal bytes.
 pub const MADE_UNIX_S: u64 = 1_700_000_000;
 
 /// A file of a tree.
@@ -35,7 +35,7 @@ impl Tree {
         self.files.insert(path.into(), File { mode: 0o755, content: content.into() });
     }
 
-    /// What its files take together, in bytes.
+    /// Returns the size of all its files, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.files.values().map(|file| file.content.len()).sum()

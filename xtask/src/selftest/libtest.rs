@@ -1,4 +1,4 @@
-//! One program of Rust's own test harness: the tests in it, each run in a process of its own.
+//! Program of Rust's own test harness: the tests in it, each run in a process of its own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct TestProgram {
     pub package_dir: PathBuf,
 }
 
-/// One test of a program.
+/// Test of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {
     /// Path of the test's function in its program, such as `runs::a_good_run_passes`.
@@ -35,9 +35,9 @@ pub struct Test {
 pub struct Finished {
     /// Name of the test.
     pub name: String,
-    /// From the start of its process to the end.
+    /// Time from the start of its process to the end.
     pub duration: Duration,
-    /// Both streams of a test that failed.
+    /// Streams of a test that failed.
     pub failure: Option<String>,
 }
 
@@ -59,13 +59,13 @@ fn names(list: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Test {
-    /// Whether its name has one of the filters in it; every name is chosen where there are none.
+    /// Tells whether its name has one of the filters in it; every name is chosen where there are none.
     #[must_use]
     pub fn is_chosen(&self, filters: &[String]) -> bool {
         filters.is_empty() || filters.iter().any(|filter| self.name.contains(filter))
     }
 
-    /// Whether nothing may run beside it.
+    /// Tells whether nothing may run beside it.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.name.starts_with(ALONE)
@@ -90,7 +90,7 @@ impl Test {
     }
 }
 
-/// Whether the harness counted one test as passed: a name that it does not know runs none, with status 0.
+/// Tells whether the harness counted one test as passed: a name that it does not know runs none, with status 0.
 fn has_run_one(said: &str) -> bool {
     said.contains("test result: ok. 1 passed;")
 }

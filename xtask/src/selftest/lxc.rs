@@ -22,19 +22,19 @@ pub const CRASH_SLOTS: RangeInclusive<u32> = 84..=89;
 /// Slots of a test's second lab: the one of the slot 90 has the slot 76.
 pub const PAIR_SLOTS: RangeInclusive<u32> = 76..=83;
 
-/// How long what goes just now may take to be gone.
+/// Deadline for what is just going to be gone.
 const GOING_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Between two looks at the host.
+/// Interval between two looks at the host.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How many of the slowest tests are named at the end.
+/// Number of the slowest tests that are named at the end.
 const SLOWEST: usize = 10;
 
 /// Tests at once for each processor: they wait for labs more than they compute.
 const JOBS_PER_PROCESSOR: usize = 3;
 
-/// What to run, and how.
+/// Options of the tests.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Parts of test names; all tests if there are none.
@@ -53,7 +53,7 @@ pub type Show<'a> = &'a (dyn Fn(&str) + Sync);
 /// Says who holds a slot now, if anybody does.
 pub type HolderOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// What is on the host after the tests and was not before them.
+/// Leftovers of the tests on the host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Leftovers, a line each.
@@ -80,7 +80,7 @@ impl Left {
     }
 }
 
-/// Whether a slot is one that tests use: nobody else's things are there.
+/// Tells whether a slot is one that tests use: nobody else's things are there.
 fn is_own(slot: &str) -> bool {
     let numbers = [TEST_SLOTS, CRASH_SLOTS, PAIR_SLOTS];
     slot == "doctor" || slot.parse().is_ok_and(|slot: u32| numbers.iter().any(|numbers| numbers.contains(&slot)))

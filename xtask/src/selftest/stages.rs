@@ -57,7 +57,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All stages in their order.
+    /// Stages in their order.
     pub const ALL: [Self; 10] = [
         Self::Formatting,
         Self::Lints,
@@ -178,8 +178,8 @@ impl Repository {
         Ok(summary)
     }
 
-    /// Those of the stages that have a test with one of the filters in its name; all where there is no filter. Examples in
-    /// documentation have no names to choose by.
+    /// Returns those of the stages that have a test with one of the filters in its name; all where there is no filter.
+    /// Examples in documentation have no names to choose by.
     ///
     /// # Errors
     /// [`Error::Usage`] where no test has; when tests do not build.
@@ -380,7 +380,7 @@ fn by_sudo(words: &mut Vec<String>, own: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// This program. Cargo may have built it anew in the meantime: then the new one.
+/// Returns this program, or the new one if Cargo has built it anew in the meantime.
 fn own_program() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("finding this program")?.display().to_string();
     Ok(PathBuf::from(program.trim_end_matches(" (deleted)")))

@@ -1,4 +1,4 @@
-//! How long each test took when its time was last recorded: the longest begin first, and one that has become slow is shown.
+//! Recorded times of the tests: the longest begin first, and one that has become slow is shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

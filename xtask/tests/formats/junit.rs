@@ -47,7 +47,7 @@ pub struct Element {
 }
 
 impl Element {
-    /// All elements of a name, however deep.
+    /// Returns all elements of a name, however deep.
     pub fn all<'a>(&'a self, name: &str) -> Vec<&'a Element> {
         let mut found: Vec<&Element> = self.children.iter().filter(|child| child.name == name).collect();
         found.extend(self.children.iter().flat_map(|child| child.all(name)));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What a trace holds, for assertions.
+/// Content of a trace, for assertions.
 #[derive(Debug, Default)]
 pub struct Trace {
     /// Names of processes, by number.
@@ -15,7 +15,7 @@ pub struct Trace {
     pub slices: Vec<((u64, u64), String, u64, u64)>,
     /// Line and name of each mark.
     pub marks: Vec<((u64, u64), String)>,
-    /// How many points each curve has, by process and name.
+    /// Number of points of each curve, by process and name.
     pub curves: BTreeMap<(u64, String), usize>,
 }
 

@@ -1,4 +1,5 @@
-//! What a run leaves behind, in use: its reports, the list of runs, what did not pass run again, here and out of a bundle.
+//! Use of what a run leaves behind: its reports, the list of runs, what did not pass run again, here and out of a
+//! bundle.
 
 use std::path::Path;
 

@@ -13,7 +13,7 @@ struct TestUser {
 }
 
 impl TestUser {
-    /// With what sudo's rules say that the user may run; with no rule where that is nothing.
+    /// Makes a user, with a rule of sudo for what the user may run; without a rule where that is empty.
     fn make(may: &str) -> Self {
         let name = format!("e2e-test-user-{}", slot());
         let user = Self { sudoers: Path::new("/etc/sudoers.d").join(&name), name };

@@ -1,4 +1,4 @@
-//! Whose failure it is: products that end, crash or do not come up, and hosts that fail under them.
+//! Blame for failures: products that end, crash or do not come up, and hosts that fail under them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -15,10 +15,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use xtask::host::packages::Item;
 
-/// How long any answer may take.
+/// Deadline for any answer.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// One page of a browser that is there for it alone.
+/// Page of a browser that is there for it alone.
 pub struct Page {
     browser: Child,
     to: File,
@@ -26,7 +26,7 @@ pub struct Page {
     buffer: Vec<u8>,
     session: Option<String>,
     number: u64,
-    /// What came that nobody waited for.
+    /// Events that nobody waited for.
     events: VecDeque<Value>,
     _profile: tempfile::TempDir,
 }
@@ -75,7 +75,7 @@ impl Page {
         self.wait_for("Page.loadEventFired");
     }
 
-    /// How long the page's own thread has been on a processor, in milliseconds: what else goes on here is not in it.
+    /// Returns the processor time of the page's own thread, in milliseconds: what else goes on here is not in it.
     pub fn busy_ms(&mut self) -> f64 {
         let metrics = self.ask("Performance.getMetrics", &json!({}));
         let busy =
@@ -116,7 +116,7 @@ impl Page {
         STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
     }
 
-    /// What went wrong in the page by now: exceptions, what its policy has refused, requests to anywhere.
+    /// Returns the problems of the page so far: exceptions, what its policy has refused, requests to anywhere.
     pub fn complaints(&mut self) -> Vec<String> {
         self.value("1"); // what came before this answer has come
         let bad = |event: &Value| match event["method"].as_str() {

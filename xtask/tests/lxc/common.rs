@@ -1,4 +1,4 @@
-//! What every integration test needs: the engine as a user starts it, projects made for one test, and the host as it
+//! Common parts of integration tests: the engine as a user starts it, projects made for one test, and the host as it
 //! was before. Real LXC, on the template of busybox alone.
 
 use std::fs::File;
@@ -20,13 +20,13 @@ use xtask::selftest::{Left, PAIR_SLOTS, TEST_SLOTS};
 /// Locked as shared by a test that leaves the rest of the host alone, as exclusive by one that needs all of it.
 const HOST_LOCK: &str = "/run/lock/mancer-e2e-tests";
 
-/// How long one run of the engine may take, the build of the scenarios included.
+/// Deadline for one run of the engine, the build of the scenarios included.
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Deadline of what is waited for on the host. A test that passes ends much sooner, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a test waits for a slot, or for those that need the whole host.
+/// Deadline of a test's wait for a slot, or for tests that need the whole host.
 const LEASE_DEADLINE: Duration = Duration::from_secs(1200);
 
 /// The tests of one process share its slot, so they run one after another.
@@ -104,7 +104,7 @@ impl Host {
         }
     }
 
-    /// What is there now and was not before, but for what belongs to other runs.
+    /// Returns what exists now and did not before, except for what belongs to other runs.
     pub fn leftovers(&self) -> Vec<String> {
         let holder = |slot: &str| Slot::named(slot).holder().ok()?.map(|holder| holder.to_string());
         Left::of(self.scope.inventory().since(&self.before), &holder).own
@@ -206,7 +206,7 @@ pub fn binaries() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap().to_owned()
 }
 
-/// Whose the checkout's target folder is: a user, when the tests run as root through sudo.
+/// Returns the owner of the checkout's target folder: a user, when the tests run as root through sudo.
 pub fn owner() -> User {
     User::from_uid(Uid::from_raw(binaries().metadata().unwrap().uid())).unwrap().unwrap()
 }
@@ -338,13 +338,13 @@ pub fn record(project: &Path) -> Value {
     record
 }
 
-/// All events of the project's last run.
+/// Returns all events of the project's last run.
 pub fn events(project: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(project.join("target/e2e/latest/events.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What the engine said, for assertions.
+/// Returns the engine's output, for assertions.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

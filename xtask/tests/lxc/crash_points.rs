@@ -1,4 +1,4 @@
-//! Each step of a guard's ledger as the moment of a kill, or of a reset of the host: nothing is left, and the next lab works.
+//! Kills, and resets of the host, at each step of a guard's ledger: nothing is left, and the next lab works.
 //!
 //! The engine names the steps (`host/crash_point.rs`): a run without a kill tells which there are. `E2E_TEST_CRASHES=all` tries all of them,
 //! which takes more than an hour; else each test tries a sample for some seconds, by a seed that is the commit's. `E2E_TEST_SEED` is another one.
@@ -102,7 +102,7 @@ fn kills(victim: &str, points: &[String]) -> Vec<String> {
     points.iter().flat_map(of).collect()
 }
 
-/// One of the processes of a run is killed.
+/// Kills one of the processes of a run.
 fn sweep_runs(victim: &str) {
     let host = Host::take();
     let passes = |command: Command| drop(command.run().unwrap());
@@ -116,7 +116,7 @@ fn sweep_runs(victim: &str) {
     });
 }
 
-/// One of the processes of a lab that stays is killed, from its making until it was taken down.
+/// Kills one of the processes of a lab that stays, from its making until it was taken down.
 fn sweep_kept_labs(victim: &str) {
     let host = Host::take();
     let session = |command: Command| {
@@ -243,7 +243,7 @@ impl Machine {
         }
     }
 
-    /// What is left of labs on its disks, but for logs of labs that are gone.
+    /// Returns what is left of labs on its disks, but for logs of labs that are gone.
     fn leftovers(&self) -> Vec<String> {
         let folders = ["lxc", "log", "state/streams", "state/layers", "run/mancer-e2e"];
         let names = folders.iter().flat_map(|folder| {

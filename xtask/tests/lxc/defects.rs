@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::common::{Host, clean_slot, e2e, mancer, said, slot};
 use xtask::host::shell::Command;
 
-/// How many programs run at once.
+/// Number of programs that run at once.
 const AT_ONCE: usize = 2;
 
 /// The longest of them waits for a command of two seconds.
@@ -28,7 +28,7 @@ fn entries(text: &str) -> Vec<(String, String)> {
     sections.map(entry).collect()
 }
 
-/// What is wrong with the program of an entry, if anything.
+/// Returns the problem of an entry's program, if any.
 fn problem(name: &str, program: &str) -> Option<String> {
     let app = format!("mancer-e2e-{}-app", slot());
     let environment = ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/home/mancer", "USER=mancer"];

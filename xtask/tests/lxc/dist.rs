@@ -8,7 +8,7 @@ use xtask::host::shell::{Command, Output};
 
 use super::common::{Host, engine, make_release, mancer, release, said, slot, unpack};
 
-/// For a lab of a real template whose layer may have to be built.
+/// Deadline for a lab of a real template whose layer may have to be built.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 fn file_named(release: &Value, end: &str) -> String {

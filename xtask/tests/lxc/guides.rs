@@ -10,7 +10,7 @@ use xtask::host::shell::Command;
 use super::common::{Host, engine, repository, said, slot};
 use super::story::{Before, STORY, TUTORIAL, Told, blocks};
 
-/// For one line.
+/// Deadline for one line.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Verbs that are told of the tests' slot.
@@ -126,7 +126,7 @@ size = "1M"
 kind = "tmpfs"
 "#;
 
-/// What the guides' scenarios find on it: a user, and a client that answers as the database does.
+/// Machine with what the guides' scenarios need: a user, and a client that answers as the database does.
 const APP: &str = r#"
 [[users]]
 name = "mancer"
@@ -138,7 +138,7 @@ target = "/bin/psql"
 mode = "0755"
 "#;
 
-/// Something listens where a database would.
+/// Machine that listens where a database would.
 const DB: &str = r#"
 [[files]]
 source = "files/inittab"

@@ -11,7 +11,7 @@ use xtask::host::shell::Command;
 
 use super::common::{Host, events, record, release, said, slot, unpack};
 
-/// For the first tree of a Debian and two layers on it, whose packages may have to be downloaded.
+/// Deadline for the first tree of a Debian and two layers on it, whose packages may have to be downloaded.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 struct Fresh {

@@ -84,7 +84,7 @@ fn a_command_that_cannot_be_run_names_the_file_and_touches_nothing() {
     check("['sh', '-c', 'pwd; exit 3']", 1, &["ended with status 3", &folder_line(project.path())]);
 }
 
-/// What `pwd` in the scenario's folder shows.
+/// Returns what `pwd` in the scenario's folder shows.
 fn folder_line(project: &Path) -> String {
     project.join("scenarios/smoke/never_connects").display().to_string()
 }

@@ -83,7 +83,7 @@ impl Lab {
     }
 }
 
-/// Somebody who ends a fault.
+/// Cause that ends a fault.
 enum End {
     /// A program of the container's.
     Inside(&'static str),

@@ -345,7 +345,7 @@ fn the_lab_of_a_run_can_be_entered_but_not_taken() {
     assert_eq!(run.wait().unwrap().code(), Some(5));
 }
 
-/// Both ends of a new terminal: that of whoever sits at it, and that of programs.
+/// Opens both ends of a new terminal: that of whoever sits at it, and that of programs.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (-1, -1);
     let nothing = std::ptr::null_mut();

@@ -8,7 +8,7 @@ use nix::unistd::User;
 use super::common::{Host, as_owner, binaries, engine, owner, record, repository, said, slot};
 use xtask::host::shell::Command;
 
-/// For a build whose dependencies are mostly built already.
+/// Deadline for a build whose dependencies are mostly built already.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// A project in a folder of this one's target directory, made by and for the owner of that: a user, when the tests run as
@@ -42,7 +42,8 @@ impl Fresh {
         Command::new("chown").args(["-R", &format!("{uid}:{gid}")]).arg(&self.root).run().unwrap();
     }
 
-    /// What a Rust scenario needs: a workspace with this one's profiles and versions, so that little is built anew.
+    /// Adds what a Rust scenario needs: a workspace with this one's profiles and versions, so that little is built
+    /// anew.
     fn add_cargo_package(&self) {
         let manifest = std::fs::read_to_string(repository().join("Cargo.toml")).unwrap();
         let manifest: toml::Table = manifest.parse().unwrap();

@@ -1,4 +1,4 @@
-//! What operations used, what the machines did all along, and limits, on work whose amount is known.
+//! Usage of operations and machines, and limits, on work whose amount is known.
 
 use std::path::Path;
 

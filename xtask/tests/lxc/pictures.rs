@@ -38,7 +38,7 @@ fn wait_until(otherwise: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// What browsers like to leave in folders for temporary files.
+/// Lists what browsers like to leave in folders for temporary files.
 fn traces() -> Vec<PathBuf> {
     let folders = ["/tmp", "/dev/shm", "/var/tmp"].into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let paths = folders.map(|entry| entry.unwrap().path());

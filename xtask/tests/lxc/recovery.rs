@@ -14,7 +14,7 @@ fn readily(timeout: &str) -> String {
     format!("{APP}[[probes]]\nexec = [\"/bin/sh\", \"-c\", \"test -e /dev/ready\"]\ntimeout = \"{timeout}\"\n")
 }
 
-/// Its program: the first start of a machine is ready at once; `again` is done at each later one.
+/// Returns its program: the first start of a machine is ready at once; `again` is done at each later one.
 fn app(again: &str) -> String {
     format!(
         "#!/bin/sh\ncut -d' ' -f1 /proc/uptime >> /times\n[ ! -e /started ] || {{ {again}; }}\ntouch /started /dev/ready\n\

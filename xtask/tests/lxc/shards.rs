@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::common::{Host, e2e, engine, events, record, said, selftest};
 use xtask::host::shell::Output;
 
-/// What is split: five cases.
+/// Filter of the suite that is split: five cases.
 const SUITE: &str = "tag:smoke";
 
 /// Runs a shard, whose own exit code does not matter here; the answer is the folder of its record.

@@ -78,7 +78,7 @@ fn carry_out_in(folder: &Path, state_dir: Option<&Path>, help: &str) {
     assert_eq!(done.status, 0, "{help}: {}", said(&done));
 }
 
-/// Where a help says "another slot": one that no test leases.
+/// Slot for help that says "another slot": one that no test leases.
 const OTHER_SLOT: &str = "--slot 98";
 
 fn up() -> Command {
@@ -361,7 +361,8 @@ fn what_up_prints_can_be_typed() {
     host.expect_clean_within(Duration::ZERO);
 }
 
-/// What is printed where no lab is, and where a name is wrong: each command of it can be carried out there.
+/// Carries out the help that is printed where no lab is, and where a name is wrong: each command of it can be carried
+/// out there.
 #[test]
 fn help_without_a_lab_can_be_carried_out() {
     let _host = Host::take();

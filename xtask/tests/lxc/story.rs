@@ -5,7 +5,7 @@ pub struct Told {
     pub line: &'static str,
     /// Pieces of it, and what stands in their place here. `{RUN}` is the name of the first run.
     pub instead: &'static [(&'static str, &'static str)],
-    /// Its exit code.
+    /// Exit code.
     pub status: i32,
     /// Part of what it says.
     pub says: &'static str,
@@ -21,7 +21,7 @@ pub enum Before {
     Program(usize),
     /// The scenario's manifest gets the block of TOML.
     Chaos,
-    /// This line for the shell.
+    /// Line for the shell.
     Shell(&'static str),
 }
 
@@ -56,7 +56,7 @@ pub fn blocks(text: &str, language: &str) -> Vec<String> {
 /// Line with which the tutorial repairs its scenario.
 pub const REPAIR: &str = "sed -i s/160_000/150_000/ scenarios/data_pipeline/first_query/main.py";
 
-/// In the order in which they are run.
+/// Commands in the order in which they are run.
 pub const STORY: &[Told] = &[
     told("fault list", "net.delay delay_ms="),
     told(

@@ -22,7 +22,7 @@ pub fn command_lines(text: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
-/// Everything that the help of a command says, and of those below it, with the words that lead to it.
+/// Returns everything that the help of a command says, and of those below it, with the words that lead to it.
 pub fn help_texts(command: &clap::Command) -> Vec<(String, String)> {
     let own = [
         command.get_about(),

@@ -7,9 +7,9 @@ use xtask::host::shell::Command;
 
 /// A text file of the project.
 pub struct Source {
-    /// From the project's root.
+    /// Path from the project's root.
     pub path: String,
-    /// What it holds.
+    /// Content.
     pub text: String,
 }
 
@@ -18,7 +18,7 @@ impl Source {
         format!("{}:{line}: {problem}\n    cure: {cure}", self.path)
     }
 
-    /// Its module in the engine, outermost first; the programs' own files and lib.rs are in none.
+    /// Returns its module in the engine, outermost first; the programs' own files and lib.rs are in none.
     pub fn module(&self) -> Option<Vec<String>> {
         let path = self.path.strip_prefix("xtask/src/")?.strip_suffix(".rs")?;
         let path = path.strip_suffix("/mod").unwrap_or(path);

@@ -1,15 +1,15 @@
-//! What the rules see in Rust: who uses whom, who prints, what a mod.rs does, attributes.
+//! Parts of Rust that the rules look at: who uses whom, who prints, what a mod.rs does, attributes.
 
 use super::text_rules::host_paths;
 use super::tokens::{Token, literals, tokens_and_literals};
 
-/// One path that leads to a module of the engine.
+/// Path that leads to a module of the engine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Use {
     pub line: usize,
     /// `module`, or `module::part`.
     pub path: String,
-    /// It stands in a `pub use`.
+    /// True in a `pub use`.
     pub is_public: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the rules see in other texts: names of machines, lists and tables.
+//! Parts of other texts that the rules look at: names of machines, lists and tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +62,7 @@ pub fn listed_programs(manifest: &str) -> BTreeMap<String, String> {
     programs.iter().map(|program| (text(program, "name"), text(program, "path"))).collect()
 }
 
-/// Whether a scenario.toml names a command, so that Cargo has nothing to build.
+/// Tells whether a scenario.toml names a command, so that Cargo has nothing to build.
 pub fn has_command(scenario: &str) -> bool {
     scenario.parse::<toml::Table>().expect("a scenario.toml").contains_key("command")
 }
@@ -80,7 +80,8 @@ pub fn headings(text: &str) -> Vec<String> {
     blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("## ")).map(|line| line.trim().to_owned()).collect()
 }
 
-/// Where the links of a text lead, each with its line; those to other sites are left out, and what stands in a fence.
+/// Returns the targets of a text's links, each with its line; those to other sites are left out, and what stands in a
+/// fence.
 pub fn links(text: &str) -> Vec<(usize, String)> {
     let mut inside = false;
     let mut found = Vec::new();

@@ -7,7 +7,7 @@ pub struct Token<'a> {
     pub text: &'a str,
 }
 
-/// What a piece of a Rust text is.
+/// Kind of a piece of Rust text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Piece {
     Word,

@@ -34,7 +34,7 @@ pub struct Sweep<'a> {
     pub slot: &'a str,
     /// Folder of the layers.
     pub state_dir: &'a Path,
-    /// Whether nobody else makes labs on the machine: then all of it is looked at.
+    /// True if nobody else makes labs on the machine: then all of it is looked at.
     pub has_host: bool,
     /// Kills per victim.
     pub kills: u32,
@@ -98,7 +98,7 @@ impl Sweep<'_> {
         self.left_since(&before)
     }
 
-    /// What was not there before, once nothing changes for the better any more.
+    /// Returns what was not there before, once nothing changes for the better any more.
     fn left_since(&self, before: &Inventory) -> Result<Vec<String>, String> {
         let begun = Instant::now();
         loop {

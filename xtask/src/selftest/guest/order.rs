@@ -24,7 +24,7 @@ pub struct Order {
     pub kills: u32,
     /// Project of the kill sweep.
     pub kills_in: Project,
-    /// Whether nobody else makes labs on the machine.
+    /// True if nobody else makes labs on the machine.
     pub has_host: bool,
     /// Folder of the layers.
     pub state_dir: PathBuf,
@@ -66,7 +66,7 @@ pub struct Project {
     pub programs: PathBuf,
 }
 
-/// One call of `e2e`.
+/// Call of `e2e`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
@@ -74,7 +74,7 @@ pub struct Run {
     pub project: Project,
     /// Filters and flags.
     pub words: Vec<String>,
-    /// Whether its machines run systemd.
+    /// True if its machines run systemd.
     pub is_systemd: bool,
 }
 
@@ -84,7 +84,7 @@ pub struct Run {
 pub struct Faults {
     /// Project whose templates they are tried on.
     pub project: PathBuf,
-    /// Whether one of its templates runs systemd.
+    /// True if one of its templates runs systemd.
     pub has_systemd: bool,
     /// Share of this guest.
     pub share: Share,

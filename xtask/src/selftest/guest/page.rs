@@ -83,7 +83,7 @@ fn cases(cases: &[Case], is_systemd: bool) -> String {
     format!("{} of {}", of_kind.iter().filter(|case| case.passed).count(), of_kind.len())
 }
 
-/// Everything of a record that is not as it should be and is no fault: these have their own table.
+/// Adds everything of a record that is not as it should be and is no fault: these have their own table.
 fn problems(text: &mut String, records: &[HostRecord]) {
     text.push_str("\n## Doctor's warnings, and cases that failed\n\n");
     let mut is_empty = true;

@@ -14,7 +14,7 @@ const COPY_DEADLINE: Deadline = Deadline::from_secs(120);
 /// Templates of the engine's own test project.
 const SMALL_TEMPLATES: [&str; 2] = ["mini", "minidisk"];
 
-/// Where the engine's own test project lies in a checkout.
+/// Path of the engine's own test project in a checkout.
 const TEST_PROJECT: &str = "xtask/tests/project";
 
 /// Sources of the files.
@@ -35,7 +35,7 @@ pub struct Payload<'a> {
 pub enum Extent {
     /// The engine's own test project, on the template of busybox.
     Small,
-    /// That, and the project of the checkout with all templates.
+    /// Whole: also the project of the checkout with all templates.
     Whole,
 }
 

@@ -29,7 +29,7 @@ pub struct HostRecord {
     pub doctor: Option<Doctor>,
     /// Cases that were run.
     pub cases: Vec<Case>,
-    /// All faults of the catalogue, in its order.
+    /// Faults of the catalogue, in its order.
     pub faults: Vec<Fault>,
     /// Result of the kill sweep; absent if it was not run.
     pub kills: Option<Kills>,
@@ -73,9 +73,9 @@ pub struct Problem {
 pub struct Case {
     /// Name, such as `smoke/programs:default`.
     pub case: String,
-    /// Whether the case ran on systemd machines.
+    /// True if the case ran on systemd machines.
     pub is_systemd: bool,
-    /// Whether the case passed at its first attempt.
+    /// True if the case passed at its first attempt.
     pub passed: bool,
     /// Reason of a failure, in one line.
     pub reason: Option<String>,
@@ -119,7 +119,7 @@ pub enum FaultResult {
 pub struct Kills {
     /// Kills, in order.
     pub rounds: Vec<Kill>,
-    /// Whether a run passed after the last kill.
+    /// True if a run passed after the last kill.
     pub next_run_passed: bool,
 }
 
@@ -207,8 +207,8 @@ impl HostRecord {
         self
     }
 
-    /// Everything that did not work and was expected to, a line each. `lacks` has the checks of doctor that fail on the host by
-    /// its nature.
+    /// Returns everything that did not work and was expected to, a line each. `lacks` has the checks of doctor that
+    /// fail on the host by its nature.
     #[must_use]
     pub fn problems(&self, lacks: &[&str]) -> Vec<String> {
         let mut problems = Vec::new();

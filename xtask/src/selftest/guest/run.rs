@@ -27,7 +27,7 @@ pub enum Kind {
     Qemu,
     /// Instances of Incus, a privileged and an unprivileged one.
     Incus,
-    /// This machine itself.
+    /// The machine itself.
     Here,
 }
 
@@ -160,7 +160,7 @@ fn keep(
     Ok(problems.is_empty())
 }
 
-/// Everything that the tests of one guest are made from.
+/// Parts that the tests of one guest are made from.
 struct Guests<'a> {
     options: &'a Options,
     /// Name of the record.

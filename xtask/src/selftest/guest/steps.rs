@@ -192,7 +192,7 @@ impl Engine {
     }
 }
 
-/// What a command printed on stdout, whatever its status was; where it printed nothing, the reason.
+/// Returns what a command printed on stdout, whatever its status was; where it printed nothing, the reason.
 fn answer_of(command: &Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let text = output.text();

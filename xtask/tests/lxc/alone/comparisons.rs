@@ -39,7 +39,7 @@ fn project() -> tempfile::TempDir {
     folder
 }
 
-/// From now on it is so many percent more work.
+/// Sets the additional work, in percent.
 fn set_percent(root: &Path, percent: u32) {
     fs::write(root.join("containers/task/files/percent"), format!("{percent}\n")).unwrap();
 }
@@ -76,7 +76,7 @@ fn file(root: &Path) -> PathBuf {
     class.path().join("judge/task.json")
 }
 
-/// What was said of a metric of an operation in the last run.
+/// Returns the verdict of the last run on a metric of an operation.
 fn comparison(root: &Path, operation: &str, metric: &str) -> Value {
     let record = record(root);
     let all = record["comparisons"].as_array().unwrap().clone();

@@ -18,13 +18,13 @@ use rand_pcg::Pcg64;
 use xtask::host::shell::Command;
 use xtask::selftest::CRASH_SLOTS;
 
-/// What a run of three machines, twice, takes at most on this kind of machine: kills fall within it.
+/// Maximum time of a run of three machines, twice, on this kind of machine: kills fall within it.
 const RUN_MS: u64 = 450;
 
-/// What it takes until everything that `stays_broken` breaks is broken.
+/// Time until everything that `stays_broken` breaks is broken.
 const BREAKING_MS: u64 = 1500;
 
-/// What a run with faults takes.
+/// Time of a run with faults.
 const CHAOS_MS: u64 = 5000;
 
 fn kills(default: u32) -> u32 {

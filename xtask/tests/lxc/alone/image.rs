@@ -437,7 +437,7 @@ fn layers_go_into_another_store_as_one_file() {
     assert!(again.status == 1 && stderr(&again).contains("nothing is added to them"), "{}", stderr(&again));
 }
 
-/// Everything in finished layers: where, whose, with which mode, how large.
+/// Lists everything in finished layers: where, whose, with which mode, how large.
 fn inside(layers: &Path) -> Vec<(PathBuf, u32, u32, u32, u64)> {
     let entries = walkdir::WalkDir::new(layers)
         .sort_by_file_name()

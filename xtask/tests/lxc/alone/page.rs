@@ -10,7 +10,7 @@ use xtask::report::html;
 
 use crate::browser::Page;
 
-/// How a hostile line would show that it was taken for more than text.
+/// Line that would show that it was taken for more than text.
 const HOSTILE: &[u8] =
     b"</pre><script>window.taken = 1</script><img src=x onerror=\"window.taken = 2\"> \x1b[31mred\x1b[0m \xff\xfe \
     {{ 7 * 7 }} <!-- ]]>";

@@ -49,7 +49,7 @@ fn scenario(lab: &Lab) -> Result {
     Ok(())
 }
 
-/// When the first process was started: field 22.
+/// Returns the start of the first process: field 22.
 fn first_process(stat: &[u8]) -> String {
     String::from_utf8_lossy(stat).split(' ').nth(21).unwrap_or_default().to_owned()
 }

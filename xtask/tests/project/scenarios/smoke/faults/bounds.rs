@@ -1,11 +1,11 @@
-//! What a machine may use: memory, processors, processes, files.
+//! Limits of a machine: memory, processors, processes, files.
 
 use e2e::{Container, Fault, Lab, Result, check};
 
 use crate::PATIENCE;
 use crate::machines::{has_process, refusal, supervise};
 
-/// Whether a program can take so many MiB; the kernel kills it rather than another when it cannot.
+/// Tells whether a program can take an amount of MiB; the kernel kills it rather than another when it cannot.
 fn takes(b: &Container, mebibytes: u32) -> Result<bool> {
     let script =
         format!("echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs={mebibytes}M count=1");
@@ -77,7 +77,7 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// How many processors a program there sees.
+/// Returns the number of processors that a program there sees.
 fn processors_of(b: &Container) -> Result<u32> {
     Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?)
 }

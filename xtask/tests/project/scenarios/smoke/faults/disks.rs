@@ -27,7 +27,7 @@ pub fn files(b: &Container) -> Result {
     Ok(())
 }
 
-/// Whether a line can be written to a file, and to the disk.
+/// Tells whether a line can be written to a file, and to the disk.
 fn writes(container: &Container, path: &str) -> Result<bool> {
     Ok(container.sh(format!("echo more | dd of={path} conv=fsync"))?.status == 0)
 }

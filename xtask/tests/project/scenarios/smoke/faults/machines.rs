@@ -55,13 +55,13 @@ pub fn processes(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// Whether a program of the machine sees a process with this in its command line, other than itself.
+/// Tells whether a program of the machine sees a process with this in its command line, other than itself.
 pub fn has_process(b: &Container, command: &str) -> Result<bool> {
     let listed = b.exec(["ps", "-o", "args"])?.success()?;
     Ok(listed.stdout_text()?.lines().any(|line| line.contains(command)))
 }
 
-/// Whether the counter moves while one looks at it twice.
+/// Tells whether the counter moves while one looks at it twice.
 fn counts_on(b: &Container) -> Result<bool> {
     Ok(b.sh("a=$(cat /tmp/count); sleep 0.5; test \"$a\" != \"$(cat /tmp/count)\"")?.status == 0)
 }

@@ -191,7 +191,7 @@ pub fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-/// Each fault of links is taken back whether or not its machine runs programs, or any.
+/// Checks that each fault of links is taken back whether or not its machine runs programs, or any.
 pub fn healed_without_programs(lab: &Lab, a: &Container, b: &Container) -> Result {
     let faults = || {
         vec![
@@ -232,7 +232,7 @@ pub fn healed_without_programs(lab: &Lab, a: &Container, b: &Container) -> Resul
     Ok(())
 }
 
-/// How many of so many packets from a are answered by b, each of this length.
+/// Returns the number of packets from a, of this count and length, that b answers.
 fn pings(a: &Container, bytes: u32, count: u32) -> Result<u32> {
     let said = ping_said(a, bytes, count)?;
     let line = said.lines().find(|line| line.contains(" packets received")).unwrap_or_default();

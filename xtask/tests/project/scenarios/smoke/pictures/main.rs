@@ -114,7 +114,7 @@ fn refusal(lab: &Lab, name: &str, url: &str, deadline: Duration) -> Result<Reque
     }
 }
 
-/// Where the scenario may plant what it likes, the engine writes with the scenario's rights.
+/// Checks that the engine writes with the scenario's rights where the scenario may plant what it likes.
 fn kept(lab: &Lab) -> Result {
     taken(lab, "blank", "http://app/blank.html")?;
     if geteuid().is_root() {

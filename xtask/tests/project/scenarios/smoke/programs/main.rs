@@ -50,7 +50,7 @@ fn files(a: &Container) -> Result {
     Ok(())
 }
 
-/// Each of the two waits for the other: one after the other they would never end.
+/// Sends two requests that wait for each other: one after the other they would never end.
 fn requests_overlap(a: &Container) -> Result {
     let meet = |mine: &'static str, other: &'static str| {
         a.sh(format!("touch /tmp/{mine}"))?.success()?;

@@ -106,7 +106,8 @@ fn write_where_only_root_may(engine: &mut Engine, artifacts: &Path) -> Result<()
     Ok(())
 }
 
-/// What cannot be done is this scenario's mistake: if the engine took it for its own, the case would not pass.
+/// Asks for what cannot be done, which is this scenario's mistake: if the engine took it for its own, the case would
+/// not pass.
 fn ask_for_what_cannot_be(engine: &mut Engine, artifacts: &Path) -> Result<()> {
     std::fs::create_dir(artifacts.join("folder"))?;
     expect_refused("an artifact in a folder's place", engine.keep("folder", b"x")?)?;
