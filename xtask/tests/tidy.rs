@@ -7,6 +7,8 @@
 mod command_lines;
 #[path = "tidy/files.rs"]
 mod files;
+#[path = "tidy/openings.rs"]
+mod openings;
 #[path = "tidy/rust_rules.rs"]
 mod rust_rules;
 #[path = "tidy/text_rules.rs"]
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use command_lines::{command_lines, help_texts, parse_as_typed};
 use e2e_contract::{Fault, ParameterRange};
 use files::{engine, folders_with, read, root, rust_files, text_files};
+use openings::openings;
 use rust_rules::{allowance, attributes, composed, host_paths_in_rust, logic, prints, row, unscaled, uses};
 use text_rules::{
     anchors, code_map, documented_structs, explained, has_command, headings, host_paths, links, listed_programs,
@@ -30,8 +33,8 @@ use xtask::cli::Cli;
 use xtask::fault::catalogue;
 use xtask::host::packages::{ITEMS, Need};
 
-/// Which module of xtask/src may use which, in reading order; ARCHITECTURE.md shows the same table and says why.
-/// `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
+/// Table of the modules of xtask/src and what each may use, in reading order; ARCHITECTURE.md shows the same table and
+/// says why. `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
 const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
@@ -68,7 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("program", &[]),
 ];
 
-/// What may print: the command line, its report, `main`; and a layer's build, whose standard error is its log.
+/// Files that may print: the command line, its report, `main`; and a layer's build, whose standard error is its log.
 const MAY_PRINT: &[&str] = &["cli/", "report/terminal/", "main.rs", "image/worker/sandbox.rs"];
 
 /// The folders of scenarios, each with the Cargo.toml that lists them.
@@ -91,6 +94,9 @@ const SHOWS_COMMANDS: &[&str] = &[
     "justfile",
     ".ci/run",
 ];
+
+/// Most doc comments, in percent, that may open with a word that puts the noun off.
+const PUT_OFF_PERCENT_MAX: usize = 8;
 
 /// First pages, and the most bytes that each has: somebody new reads them whole. Details belong on the page of their subject.
 const SHORT_PAGES: &[(&str, usize)] = &[("README.md", 8 * 1024), ("ARCHITECTURE.md", 20 * 1024)];
@@ -615,6 +621,23 @@ fn no_module_hands_on_another_modules_items() {
 fn lints_are_expected_with_a_reason_and_never_allowed() {
     let cure = "#[expect(lint, reason = \"...\")], which fails once it is no longer true";
     expect_no_attribute("allow", "an allowed lint", cure);
+}
+
+#[test]
+fn doc_comments_open_with_a_noun_or_a_verb() {
+    let (mut count, mut put_off) = (0, Vec::new());
+    for source in rust_files(&["xtask/"]) {
+        let found = openings(&source.text);
+        count += found.count;
+        put_off.extend(found.put_off.into_iter().map(|(line, text)| format!("{}:{line}: {text}", source.path)));
+    }
+    assert!(
+        put_off.len() * 100 <= count * PUT_OFF_PERCENT_MAX,
+        "\n{}\n{} of {count} doc comments open with a pronoun, a question, a preposition or the like, and \
+         {PUT_OFF_PERCENT_MAX} % at most may\n    help: begin with a noun phrase or a third-person verb\n",
+        put_off.join("\n"),
+        put_off.len()
+    );
 }
 
 #[test]
