@@ -32,7 +32,7 @@ pub enum RecoveryTime {
     /// Deadline of its probes. A passed deadline beside other faults is reported, and is no error: nobody can say which
     /// fault keeps the machine from being ready.
     Probes,
-    /// This deadline, for all probes together. It begins anew beside other faults.
+    /// The same deadline, for all probes together. It begins anew beside other faults.
     Alone(Duration),
 }
 

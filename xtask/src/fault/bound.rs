@@ -7,7 +7,7 @@ use super::effect::Site;
 use crate::host::cgroup::Setting;
 use crate::host::undo::Undo;
 
-/// One changed setting.
+/// Changed setting.
 #[derive(Debug)]
 pub struct Bound {
     setting: Setting,

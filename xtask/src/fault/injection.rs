@@ -36,7 +36,7 @@ impl std::fmt::Debug for Injection {
     }
 }
 
-/// What was observed, and how long it took until then.
+/// Observation, and the time until it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Observation before the injection, for people; none for a healing.

@@ -23,7 +23,7 @@ impl Reboots {
     }
 }
 
-/// What did not bite is still there, in part: nothing else may be concluded from it.
+/// Error of a fault without effect that could not be taken back completely: no other conclusion may be drawn from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("and it could not be taken back: {0}")]
 pub(super) struct NotTakenBack(pub(super) String);

@@ -19,17 +19,17 @@ pub struct Owner {
     pub guard_pid: i32,
     /// The engine that started it.
     pub engine_pid: i32,
-    /// What it is for, such as the run's id.
+    /// Purpose, such as the run's id.
     pub purpose: String,
     /// The engine has let go of it: it stays until it is told to go.
     pub kept: bool,
-    /// When a kept one goes by itself: milliseconds since the host's start, sleep included.
+    /// Time at which a kept one goes by itself: milliseconds since the host's start, sleep included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goes_at_boot_ms: Option<u64>,
 }
 
 impl Owner {
-    /// How long it stays yet, where that is bounded.
+    /// Returns its remaining lifetime, where that is bounded.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.goes_at_boot_ms.map(|at| Duration::from_millis(at).saturating_sub(since_boot()))
@@ -51,7 +51,8 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Since the host was started; unlike the wall clock it is never set, and it goes on while the host sleeps.
+/// Returns the time since the host's start. Unlike the wall clock it is never set, and it goes on while the host
+/// sleeps.
 pub(super) fn since_boot() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use crate::host::lxc::{LOG_PATH, LXC_PATH};
 use crate::host::marked::{self, Found};
 use crate::host::undo::named_state_dir;
 
-/// Where layers and logs of builds lie: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
+/// Returns the folder of layers and logs of builds: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
 #[must_use]
 pub fn state_dir() -> PathBuf {
     named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))

@@ -175,7 +175,7 @@ pub struct Spawn {
     pub filtered: Option<Vec<Part>>,
 }
 
-/// How long a lab that is kept stays without being told to go.
+/// Lifetime of a kept lab that is not told to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stay {

@@ -122,7 +122,8 @@ pub fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("binding {} to {}", source.display(), target.display()))
 }
 
-/// What is mounted at a path for a process: of each mount the path within its file system, the first one lowest.
+/// Returns what is mounted at a path for a process: of each mount the path within its file system, the first one
+/// lowest.
 ///
 /// # Errors
 /// When the process is gone.

@@ -12,9 +12,9 @@ use nix::sys::time::TimeValLike as _;
 /// Time that a program took from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgramTime {
-    /// By the clock.
+    /// Time by the clock.
     pub wall: Duration,
-    /// Of a processor; where the kernel counts ticks only, zero or a whole one.
+    /// Time of a processor; where the kernel counts ticks only, zero or a whole one.
     pub processor: Duration,
 }
 

@@ -57,14 +57,14 @@ const KILLED: i32 = 137;
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 30;
 
-/// What a build tells whoever watches.
+/// Progress of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Another process is building the same layer.
     Waiting {
         /// The template.
         template: String,
-        /// For what.
+        /// Reason of the wait.
         what: String,
     },
     /// A step began, or goes on.
@@ -78,9 +78,9 @@ pub enum Progress {
     Built {
         /// The template.
         template: String,
-        /// How long it took.
+        /// Duration.
         duration: Duration,
-        /// What it takes on disk.
+        /// Size on disk.
         bytes: u64,
     },
 }

@@ -48,7 +48,7 @@ impl Image {
     }
 }
 
-/// One layer that templates need.
+/// Layer that templates need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerStatus {
     /// The template that it belongs to.

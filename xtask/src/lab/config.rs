@@ -8,7 +8,7 @@ use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
 use crate::host::{cgroup, lxc};
 use crate::manifest::Init;
 
-/// What a container's console has printed.
+/// Name of the log of a container's console.
 pub(super) const CONSOLE: &str = "console.log";
 
 /// Bytes of a console's log on the host before it begins anew; as many of the earlier ones stay beside it.

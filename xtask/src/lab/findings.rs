@@ -92,7 +92,7 @@ impl Lab {
     }
 }
 
-/// What a message of the kernel says of a lab in this slot.
+/// Returns the finding of a kernel message about a lab in this slot.
 fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
     if message.starts_with("oom-kill:") {
         let value = |name: &str| oom_kill_field(message, name);

@@ -21,7 +21,7 @@ use crate::manifest::split_url;
 /// Name of the browser's cgroup below the slot's; no container is named like this.
 const CGROUP: &str = "_browser";
 
-/// Why there is no picture.
+/// Reason why there is no picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The URL leads to no page of the lab.

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often whoever waits looks whether it shall go on waiting.
+/// Interval at which a waiter looks whether to go on waiting.
 pub const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// Turn that one at a time takes.

@@ -19,7 +19,7 @@ pub struct Plan {
     pub part: Option<Part>,
 }
 
-/// Which part of a suite a plan is.
+/// Part of a suite that a plan is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The shard.
@@ -28,7 +28,7 @@ pub struct Part {
     pub suite: Vec<String>,
 }
 
-/// One case, once.
+/// Single run of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedCase {
     /// `category/scenario:case`, and `#2` for the second repetition.

@@ -14,7 +14,7 @@ use crate::plan::{Plan, PlannedCase};
 use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
 use crate::session::Gate;
 
-/// So often a whole case is run at most: ten pairs, and ten that confirm.
+/// Maximum runs of a whole case: ten pairs, and ten that confirm.
 const ROUNDS_MAX: u32 = 20;
 
 /// Retries of a case of a duet: none, because its pairs are the repetitions.

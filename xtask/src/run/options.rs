@@ -25,45 +25,45 @@ use crate::session::Gate;
 pub enum Keep {
     /// Never.
     Never,
-    /// After a failure.
+    /// Keep after a failure.
     OnFailure,
-    /// In any case.
+    /// Keep always.
     Always,
 }
 
 /// Measurements of a run, and how often they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Monitoring {
-    /// How often a second the containers are looked at; at least 1.
+    /// Samples of resource usage a second; at least 1.
     pub rate_hz: u32,
-    /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
+    /// True if a fixed piece of work is done before each repetition of a repeatable operation.
     pub calibrate: bool,
-    /// How many repetitions of each repeatable operation are wanted, instead of those that its scenario plans.
+    /// Wanted repetitions of each repeatable operation, instead of those that its scenario plans.
     pub samples: Option<Samples>,
 }
 
 /// Number of repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Samples {
-    /// So many at least, over so long a time at least.
+    /// Minimum number, over a minimum time.
     AtLeast(u32, Duration),
-    /// As many as the baseline of each has.
+    /// Number that the baseline of each has.
     AsBaseline,
 }
 
 impl Monitoring {
-    /// What goes on in every run.
+    /// Measurement in every run.
     pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
 }
 
 /// Other side that measured operations are compared with.
 #[derive(Debug, Clone)]
 pub enum Comparing {
-    /// Nothing.
+    /// No comparison.
     Nothing,
     /// The baselines that are committed.
     Committed {
-        /// Whether an operation without a baseline is fine.
+        /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
     },
     /// Another lab beside this one, pair by pair.
@@ -75,17 +75,17 @@ pub enum Comparing {
 pub struct Options {
     /// The slot that the labs take.
     pub slot: String,
-    /// What to do when another run holds it.
+    /// Behavior when another run holds it.
     pub wait: Wait,
-    /// When a lab stays.
+    /// Condition for keeping a lab.
     pub keep: Keep,
-    /// How long it then stays.
+    /// Lifetime of a kept lab.
     pub stay: Stay,
-    /// Where a case is held at its first failure.
+    /// Pauses at the first failure of a case.
     pub breakpoints: Option<Arc<Breakpoints>>,
     /// Stop after this many failed cases.
     pub failures_max: Option<u32>,
-    /// How often a failed case is tried again.
+    /// Maximum retries of a failed case.
     pub retries: u32,
     /// Deadline of a case instead of its scenario's own.
     pub timeout: Option<Duration>,
@@ -95,7 +95,7 @@ pub struct Options {
     pub monitoring: Monitoring,
     /// Other side that measured operations are compared with.
     pub comparing: Comparing,
-    /// Whether a regression has an exit code of its own, or is only said.
+    /// True if a regression has an exit code of its own, false if it is only reported.
     pub fails_when_regressed: bool,
     /// Names on the host by name in the lab, instead of the project's.
     pub host_names: BTreeMap<String, String>,
@@ -147,13 +147,13 @@ impl Options {
 pub struct DuetOptions {
     /// The project with the baseline's templates.
     pub baseline: Project,
-    /// What it is called: a revision with its commit, or a folder.
+    /// Name of the baseline: a revision with its commit, or a folder.
     pub name: String,
-    /// So many pairs of an operation at most, before what looks changed is confirmed.
+    /// Maximum pairs of an operation, without those that confirm a change.
     pub pairs: Option<u32>,
     /// Run each case again and again, so that what happens in it once is compared, too.
     pub whole_cases: bool,
-    /// Of whatever is drawn at random.
+    /// Random seed.
     pub seed: u64,
 }
 
@@ -168,21 +168,21 @@ pub(super) struct CaseContext<'a> {
     pub invoker: &'a Invoker,
     pub recorder: &'a Arc<Recorder>,
     pub interrupt: &'a Interrupt,
-    /// Where its sessions are one side of a duet.
+    /// Gate of a duet, where its sessions are one side of it.
     pub gate: Option<&'a Arc<dyn Gate>>,
 }
 
 /// Number of tries that a case has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Left {
-    /// After a failure.
+    /// Retries after a failure.
     pub failures: u32,
-    /// After a failure of the infrastructure.
+    /// Retries after an infrastructure error.
     pub infrastructure: u32,
 }
 
 impl Left {
-    /// Whether there is another try after this outcome.
+    /// Tells whether there is another attempt after this outcome.
     pub fn after(self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Passed | Outcome::Interrupted => false,

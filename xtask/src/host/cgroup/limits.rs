@@ -7,7 +7,7 @@ use super::version::{Version, controller};
 /// Period that a group's processor time is counted in, in microseconds.
 const PERIOD_US: u32 = 100_000;
 
-/// What a group may use at most.
+/// Limits of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Bytes of memory.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Which version holds the controllers for memory and CPU.
+/// Version that holds the controllers for memory and CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// Hierarchy for each controller; a version 2 tree without controllers may stand beside them (hybrid).
@@ -11,7 +11,7 @@ pub enum Version {
     V2,
 }
 
-/// Where the hierarchies are mounted, each once, in the order of the mounts.
+/// Returns the mount points of the hierarchies, each once, in the order of the mounts.
 #[must_use]
 pub fn hierarchies() -> Vec<PathBuf> {
     parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
@@ -50,7 +50,7 @@ pub(super) fn unified() -> Option<PathBuf> {
     mounts.into_iter().find(|(_, version)| *version == Version::V2).map(|(path, _)| path)
 }
 
-/// Where the hierarchy of a controller is mounted, and of which version it is; nothing where the kernel lacks it.
+/// Returns the mount point and the version of a controller's hierarchy; none where the kernel lacks it.
 pub(super) fn controller(name: &str) -> Option<(PathBuf, Version)> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let listed = |path: &PathBuf| std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();

@@ -32,7 +32,7 @@ const STEP_BYTES_MAX: usize = 80;
 /// Deadline for copying a tree.
 const COPY_DEADLINE: Deadline = Deadline::from_secs(600);
 
-/// Where the tree is made: `root` shows it whole, `upper` has what this layer adds.
+/// Folders in which the tree is made: `root` shows it whole, `upper` has what this layer adds.
 #[derive(Debug)]
 struct Workplace {
     scratch: PathBuf,

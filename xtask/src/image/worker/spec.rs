@@ -12,7 +12,7 @@ use crate::image::recipe::{Recipe, Sources};
 /// Orders to the worker that builds a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
-    /// For the record.
+    /// Template, for the record.
     pub template: String,
     /// The layer's name.
     pub hash: String,
@@ -29,9 +29,9 @@ pub struct BuildSpec {
     pub workplace: PathBuf,
     /// The bound of a tmpfs to work on; without one the work is done in the staging folder.
     pub memory_bytes: Option<u64>,
-    /// What to build.
+    /// Recipe to build.
     pub recipe: Recipe,
-    /// Where its parts lie.
+    /// Paths of its parts.
     pub sources: Sources,
     /// User who named the sources: they are read with the rights of this user.
     pub invoker: Invoker,

@@ -37,7 +37,7 @@ pub enum Progress {
     LiveIfPossible,
 }
 
-/// How things are shown.
+/// Display options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// Use of colors.

@@ -11,12 +11,12 @@ const LINES_MAX: usize = 200;
 /// The most lines that one event gets above live lines, which must not be pushed out of sight.
 const LINES_BESIDE_LIVE_MAX: usize = 12;
 
-/// How much is shown.
+/// Amount of detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// Problems and the result.
     Quiet,
-    /// What a person wants to follow.
+    /// Events that a person wants to follow.
     Normal,
     /// Every event.
     Verbose,
