@@ -141,6 +141,8 @@ struct State {
     begun: Vec<bool>,
     /// The same.
     over: Vec<bool>,
+    /// Flags of faults that something is, or was, in the way of, now that their time has come.
+    held_back: Vec<bool>,
 }
 
 impl std::fmt::Debug for Nemesis {
@@ -157,7 +159,8 @@ impl Nemesis {
     /// When a thread cannot be started.
     pub fn begin(schedule: Schedule, bound: u32, stage: Arc<dyn Stage>, clock: Arc<HeldClock>) -> anyhow::Result<Self> {
         let none = vec![false; schedule.faults.len()];
-        let state = Mutex::new(State { stopped: false, busy: 0, begun: none.clone(), over: none });
+        let state =
+            Mutex::new(State { stopped: false, busy: 0, begun: none.clone(), over: none.clone(), held_back: none });
         let bound = usize::try_from(bound).unwrap_or(usize::MAX);
         let shared = Shared { watch: clock.watch(), clock, stage, schedule, bound, state, changed: Condvar::new() };
         let shared = Arc::new(shared);
@@ -315,6 +318,7 @@ impl Shared {
     fn wait_for_room(&self, place: usize) -> Result<u64, Option<String>> {
         let held_back = self.clock.watch();
         let mut state = self.state();
+        let mut last_obstacle = None;
         loop {
             let obstacle = self.obstacle(&state, place);
             let (waited, is_held) = (held_back.elapsed(), self.clock.is_held());
@@ -322,10 +326,13 @@ impl Shared {
                 state.begun[place] = true;
                 return Ok(self.now_ms());
             }
+            // At the end the obstacle goes, too, and perhaps before this thread wakes up.
+            last_obstacle = obstacle.or(last_obstacle);
             if state.stopped || (waited >= HOLD_DEADLINE.scaled() && !is_held) {
                 let why = |why| format!("held back for {:.1} s: {why}", waited.as_secs_f64());
-                return Err(obstacle.map(why));
+                return Err(last_obstacle.map(why));
             }
+            state.held_back[place] = last_obstacle.is_some();
             let pause = if is_held { HELD_POLL } else { HOLD_DEADLINE.scaled().saturating_sub(waited) };
             state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -594,8 +601,9 @@ mod tests {
         let faults =
             [(0, 10, "never", Fault::NodeKill), (20, 10, "b", Fault::NodeKill), (50_000, 10, "c", Fault::NodeKill)];
         let (nemesis, paper) = begin_bounded(&faults, 1, &Arc::default());
-        paper.wait_for("heal 1");
-        std::thread::sleep(Duration::from_secs(1)); // the schedule's own clock: the time of the second has come long since
+        while !nemesis.shared.state().held_back[1] {
+            std::thread::yield_now();
+        }
         let played = nemesis.settle();
         let Fate::Refused { reason, begun_ms: 20 } = &played[1].fate else { panic!("{played:?}") };
         assert!(
