@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use e2e_contract::{ChaosBegin, Invariant, InvariantKind, Settle};
 
 use crate::connection::shown;
-use crate::run::chain;
+use crate::error::chain;
 use crate::{CheckFailed, Lab, Result};
 
 /// Interval between two looks of [`Chaos::always`].

@@ -1,12 +1,13 @@
 //! `check!`: a condition that passes or fails, with its values.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use e2e_contract::Check;
 
 use crate::connection::OF_THIS_PROCESS;
-use crate::{RequestError, Result, defect};
+use crate::{RequestError, Result};
 
 /// Checks a condition, records it with its values, and returns from the surrounding function when it does not hold.
 ///
@@ -219,6 +220,22 @@ impl fmt::Display for CheckFailed {
 
 impl std::error::Error for CheckFailed {}
 
+thread_local! {
+    /// Checks that did not hold in the marks that the current thread stands in, the outermost mark first.
+    pub(crate) static MARKS: RefCell<Vec<Vec<CheckFailed>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Tells whether a check that does not hold may be what a surrounding mark expects: it is told when the mark ends,
+/// unless it was that.
+pub(crate) fn is_marked() -> bool {
+    MARKS.with_borrow(|marks| !marks.is_empty())
+}
+
+/// Keeps a check that did not hold until the innermost mark ends. Nothing happens outside of marks.
+pub(crate) fn hold(failed: CheckFailed) {
+    MARKS.with_borrow_mut(|marks| marks.last_mut().map(|held| held.push(failed)));
+}
+
 /// A condition by reference, so that parentheses around it are no needless ones to the compiler.
 pub fn holds(condition: &bool) -> bool {
     *condition
@@ -227,9 +244,9 @@ pub fn holds(condition: &bool) -> bool {
 /// Tells the engine of a check.
 pub fn record(passed: bool, condition: &str, values: String, message: Option<String>, file: &str, line: u32) -> Result {
     let check = Check { passed, condition: one_line(condition), values, message, file: file.into(), line };
-    if !passed && defect::is_marked() {
+    if !passed && is_marked() {
         let failed = CheckFailed::new(check);
-        defect::hold(failed.clone());
+        hold(failed.clone());
         return Err(failed.into());
     }
     let connection =

@@ -9,7 +9,7 @@ use e2e_contract::{Condition, ContainerInfo, Get, Method, Put, Wait};
 
 use crate::bytes::{host_file, incoming, outgoing};
 use crate::connection::Connection;
-use crate::exec::milliseconds;
+use crate::patience::milliseconds;
 use crate::{Exec, Finished, RequestError, Result};
 
 /// Long enough for a file of some hundred megabytes, and for a service to start on a busy machine.
@@ -122,7 +122,7 @@ impl Container {
 
     /// A program to run with a user, an environment, a stdin or a deadline of its own.
     pub fn command(&self, argv: impl IntoIterator<Item: Into<String>>) -> Exec<'_> {
-        Exec::new(self, argv.into_iter().map(Into::into).collect())
+        Exec::new(&self.connection, self.name(), argv.into_iter().map(Into::into).collect())
     }
 
     /// Copies a file of the host to an absolute path in the container, for root and readable by all.

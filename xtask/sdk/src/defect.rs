@@ -1,28 +1,12 @@
 //! Strict expected failures: what the product is known to do wrong.
 
-use std::cell::RefCell;
 use std::panic::Location;
 
 use e2e_contract::{Defect, DefectOutcome};
 
-use crate::run::chain;
+use crate::check::{MARKS, hold, is_marked};
+use crate::error::chain;
 use crate::{CheckFailed, Lab, Result};
-
-thread_local! {
-    /// Checks that did not hold in the marks that the current thread stands in, the outermost mark first.
-    static MARKS: RefCell<Vec<Vec<CheckFailed>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Tells whether a check that does not hold may be what a surrounding mark expects: it is told when the mark ends,
-/// unless it was that.
-pub fn is_marked() -> bool {
-    MARKS.with_borrow(|marks| !marks.is_empty())
-}
-
-/// Keeps a check that did not hold until the innermost mark ends. Nothing happens outside of marks.
-pub fn hold(failed: CheckFailed) {
-    MARKS.with_borrow_mut(|marks| marks.last_mut().map(|held| held.push(failed)));
-}
 
 /// Text that the failure of a known defect must contain, see [`Lab::known_defect`].
 ///

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use e2e_contract as contract;
 
+use crate::Result;
 use crate::bytes::{incoming, outgoing};
-use crate::connection::shown;
-use crate::patience::scaled;
-use crate::{Container, Result};
+use crate::connection::{Connection, shown};
+use crate::patience::{milliseconds, scaled};
 
 /// Long enough for a program that does not wait for anything.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
@@ -34,7 +34,8 @@ const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before run()"]
 pub struct Exec<'a> {
-    container: &'a Container,
+    connection: &'a Connection,
+    container: &'a str,
     argv: Vec<String>,
     stdin: Option<Vec<u8>>,
     environment: Vec<(String, String)>,
@@ -43,8 +44,9 @@ pub struct Exec<'a> {
 }
 
 impl<'a> Exec<'a> {
-    pub(crate) fn new(container: &'a Container, argv: Vec<String>) -> Self {
-        Self { container, argv, stdin: None, environment: Vec::new(), user: None, deadline: DEADLINE_DEFAULT }
+    pub(crate) fn new(connection: &'a Connection, container: &'a str, argv: Vec<String>) -> Self {
+        let (stdin, environment, user) = (None, Vec::new(), None);
+        Self { connection, container, argv, stdin, environment, user, deadline: DEADLINE_DEFAULT }
     }
 
     /// Runs it as this user of the container; root otherwise.
@@ -80,14 +82,14 @@ impl<'a> Exec<'a> {
     pub fn run(self) -> Result<Finished> {
         let stdin = self.stdin.as_deref().map(outgoing).transpose()?;
         let request = contract::Exec {
-            container: self.container.name().to_owned(),
+            container: self.container.to_owned(),
             argv: self.argv,
             stdin: stdin.as_ref().map(|stdin| stdin.stream.clone()),
             environment: self.environment,
             user: self.user,
             deadline_ms: milliseconds(self.deadline),
         };
-        let result = self.container.ask(&request)?;
+        let result = self.connection.call(&request).map_err(|error| error.in_container(self.container))?;
         Ok(Finished {
             status: result.status,
             duration: Duration::try_from_secs_f64(result.duration_ms / 1e3).unwrap_or_default(),
@@ -99,11 +101,6 @@ impl<'a> Exec<'a> {
             stderr: incoming(&result.stderr)?,
         })
     }
-}
-
-/// Whole milliseconds, at least one: a deadline of 0 would have passed already.
-pub fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// Result of a program in a container.

@@ -21,6 +21,11 @@ fn factor_of(value: Option<&str>) -> f64 {
     value.and_then(|value| value.parse().ok()).filter(|factor: &f64| factor.is_finite() && *factor > 0.0).unwrap_or(1.0)
 }
 
+/// Whole milliseconds, at least one: a deadline of 0 would have passed already.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::path::Path;
 pub use e2e_contract::{Likeness, Picture};
 use e2e_contract::{PictureSize, Screenshot, ScreenshotCompare};
 
-use crate::exec::milliseconds;
+use crate::patience::milliseconds;
 use crate::{Lab, Result, check};
 
 /// Long enough for a browser to start on a busy machine.

@@ -12,6 +12,7 @@ use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS, SOCKET_VARIABLE};
 
 use crate::check::CheckFailed;
 use crate::connection::OF_THIS_PROCESS;
+use crate::error::chain;
 use crate::patience::scaled;
 use crate::{Error, ExecFailed, Lab, RequestError, Result};
 
@@ -115,11 +116,6 @@ fn location(error: &Error) -> Option<String> {
         let request = cause.downcast_ref::<RequestError>().and_then(RequestError::location);
         request.or_else(|| cause.downcast_ref::<ExecFailed>().map(ExecFailed::location)).map(str::to_owned)
     })
-}
-
-/// The error and its causes, one a line.
-pub(crate) fn chain(error: &Error) -> String {
-    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: ")
 }
 
 fn program_name() -> String {
