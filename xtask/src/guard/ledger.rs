@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ impl Ledger {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("opening the ledger {}", path.display()))?;
         let mut ledger = Self { slot: slot.clone(), file, steps };
@@ -88,13 +90,13 @@ impl Ledger {
 
     /// Makes the file say what is still to be undone, by one rename: a reader finds the old steps or the new ones.
     fn rewrite(&mut self) -> anyhow::Result<()> {
-        let (path, new) = (self.slot.ledger_path(), self.slot.ledger_path().with_extension("new"));
+        let path = self.slot.ledger_path();
         let header = serde_json::to_string(&Header { boot_id: boot::id() });
         let lines = self.steps.iter().map(serde_json::to_string);
         let lines = std::iter::once(header).chain(lines).collect::<Result<Vec<_>, _>>()?;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let context = || format!("rewriting the ledger of slot {}", self.slot.name());
-        std::fs::write(&new, text).with_context(context)?;
+        let new = self.slot.write("ledger.new", text.as_bytes()).with_context(context)?;
         crash_point::reach("ledger aside", "");
         std::fs::rename(&new, &path).with_context(context)?;
         self.file = OpenOptions::new().append(true).open(&path).with_context(context)?;

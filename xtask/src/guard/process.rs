@@ -158,8 +158,7 @@ fn take_lock(slot: &Slot, wait: Wait, link: &mut Link) -> anyhow::Result<Option<
 
 fn write_owner(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
     let path = slot.dir().join("owner.json");
-    let new = slot.dir().join("owner.json.new");
-    std::fs::write(&new, serde_json::to_string(owner)?).with_context(|| format!("writing {}", new.display()))?;
+    let new = slot.write("owner.json.new", serde_json::to_string(owner)?.as_bytes())?;
     crash_point::reach("owner aside", "");
     std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
 }
@@ -391,7 +390,8 @@ impl GuardProcess {
             }
             Make::Ext4 { image, size_bytes, path, owner } => {
                 self.ledger.write(Undo::Unmount { path: path.clone() })?;
-                let file = std::fs::File::create(image).with_context(|| format!("making {}", image.display()))?;
+                let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(image);
+                let file = file.with_context(|| format!("making {}", image.display()))?;
                 file.set_len(*size_bytes).with_context(|| format!("making {}", image.display()))?;
                 let options = format!("root_owner={}:{},lazy_itable_init=1,lazy_journal_init=1", owner.0, owner.1);
                 let mkfs = shell::Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-e", "remount-ro"]);

@@ -1,6 +1,7 @@
 //! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
@@ -106,6 +107,23 @@ impl Slot {
         self.dir().exists() || leftovers::slots().contains(&self.name)
     }
 
+    /// Writes a file into its folder, for root alone: others may pass through the folder. What stood there goes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<PathBuf> {
+        let path = self.dir().join(name);
+        let write = || {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?.write_all(content)
+        };
+        write().with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
     pub(super) fn ledger_path(&self) -> PathBuf {
         self.dir().join(LEDGER)
     }
@@ -179,6 +197,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -187,6 +207,14 @@ mod tests {
         let lock = slot.try_lock().unwrap().expect("nobody else uses this name");
         assert!(slot.try_lock().unwrap().is_none());
         assert!(slot.is_held().unwrap());
+        // Others may pass through the folder, and read nothing in it.
+        drop(super::super::ledger::Ledger::open(&slot).unwrap());
+        std::fs::write(slot.dir().join("left"), "of an earlier holder, for all to read").unwrap();
+        slot.write("left", b"x").unwrap();
+        for entry in std::fs::read_dir(slot.dir()).unwrap().map(Result::unwrap) {
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600, "{}", entry.path().display());
+        }
         slot.remove(lock).unwrap();
         assert!(!slot.dir().exists());
         assert!(!slot.is_held().unwrap());

@@ -314,8 +314,7 @@ fn worker(
         group: group.to_owned(),
         bounds,
     };
-    let path = guard.slot().dir().join("spec.json");
-    fs::write(&path, serde_json::to_string(&spec)?).with_context(|| format!("writing {}", path.display()))?;
+    let path = guard.slot().write("spec.json", serde_json::to_string(&spec)?.as_bytes())?;
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(Spawn {

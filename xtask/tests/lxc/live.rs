@@ -62,6 +62,22 @@ fn interrupt(child: &Child) {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
 }
 
+/// Other users may pass through a slot's folder: they read nothing that the engine keeps there. What lies on a file system of its own
+/// is a container's.
+fn expect_closed_files() {
+    let folder = Path::new("/run/mancer-e2e").join(slot());
+    let walk = walkdir::WalkDir::new(&folder).same_file_system(true).into_iter().map(Result::unwrap);
+    let mut files = Vec::new();
+    for entry in walk.filter(|entry| !entry.file_type().is_dir() && !entry.file_type().is_symlink()) {
+        let mode = entry.metadata().unwrap().mode() & 0o7777;
+        assert_eq!(mode & 0o077, 0, "{} has the mode {mode:o}", entry.path().display());
+        files.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    for name in ["owner.json", "ledger.jsonl", "lab.json", "lock", "guard.socket"] {
+        assert!(files.iter().any(|file| file == name), "{name} is missing: {files:?}");
+    }
+}
+
 /// A group of cgroup version 2 that hands out controllers takes in no process: the next start of its container would fail.
 #[test]
 fn a_group_with_groups_below_it_holds_no_process() {
@@ -123,6 +139,7 @@ fn a_lab_stays_is_entered_and_is_taken_down() {
     );
     assert!(lab["machines"][0]["memory_bytes"].as_u64().unwrap() > 0, "{lab}");
     assert!((3000.0..3600.0).contains(&lab["goes_in_s"].as_f64().unwrap()), "{lab}");
+    expect_closed_files();
     assert!(!host.leftovers().is_empty());
     down();
     host.expect_clean_within(Duration::ZERO);
