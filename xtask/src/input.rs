@@ -1,17 +1,27 @@
-//! Files that a person names, or that lie in a project: opened with the rights of the user who called sudo, where the engine is root
-//! for one, and without waiting for anybody. What cannot be read, and what is no file, is bad usage (exit code 2) with its path and the
-//! reason; a named pipe, a socket or a device is refused before it is opened, and so is all of /proc.
+//! Files that a person names, or that lie in a project or a record: opened with the rights of the user who called sudo, where the engine
+//! is root for one, and without waiting for anybody. What cannot be read, and what is no file, is bad usage (exit code 2) with its path and
+//! the reason; a named pipe, a socket or a device is refused before it is opened, and so is all of /proc. Files of a record
+//! ([`open_below`]) are looked for below its folder, past no symbolic link.
 
 use std::fs::{self, File, FileType, Metadata};
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::error::Error;
 use crate::host::invoker::{Invoker, open_regular};
 
 /// Largest file that is read as a whole, in bytes.
 const BYTES_MAX: u64 = 64 << 20;
+
+/// Largest file of a record that is read as a whole, in bytes.
+pub const RECORD_BYTES_MAX: u64 = 512 << 20;
+
+/// Resolves a path below a folder, past no link.
+const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
 /// Opens a file for reading.
 ///
@@ -67,6 +77,18 @@ pub fn look(path: &Path) -> Result<Option<Metadata>, Error> {
     as_user(path, || or_nothing(fs::metadata(path)))
 }
 
+/// Tells whether a path leads to a folder that the user may look at.
+#[must_use]
+pub fn is_folder(path: &Path) -> bool {
+    look(path).is_ok_and(|found| found.is_some_and(|found| found.is_dir()))
+}
+
+/// Tells whether a path leads to a file that the user may look at.
+#[must_use]
+pub fn is_file(path: &Path) -> bool {
+    look(path).is_ok_and(|found| found.is_some_and(|found| found.is_file()))
+}
+
 fn or_nothing(looked: std::io::Result<Metadata>) -> anyhow::Result<Option<Metadata>> {
     match looked {
         Ok(found) => Ok(Some(found)),
@@ -86,6 +108,98 @@ pub fn list(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     })?;
     paths.sort();
     Ok(paths)
+}
+
+/// Opens a regular file below a folder that others write to, such as a run's: past no symbolic link, and without waiting.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] where there is nothing; where a link or no file stands there, or the path leads out of the folder.
+pub fn open_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<File> {
+    beneath(folder, path.as_ref(), |top, path| {
+        // Looked at before it is opened: opening a device alone may do something.
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let found = File::from(openat2(top, path, OpenHow::new().flags(flags).resolve(BENEATH))?);
+        require_file(found.metadata()?.file_type()).map_err(io::Error::other)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let file = File::from(openat2(top, path, OpenHow::new().flags(flags).resolve(BENEATH))?);
+        require_file(file.metadata()?.file_type()).map_err(io::Error::other)?;
+        Ok(file)
+    })
+}
+
+/// Reads a file as a whole that [`open_below`] opens.
+///
+/// # Errors
+/// Those of [`open_below`]; when it is larger than so many bytes.
+pub fn read_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open_below(folder, path)?;
+    let mut bytes = Vec::new();
+    // Its length is known before it is read: of one that is too large, nothing is held in memory.
+    if file.metadata()?.len() <= bytes_max {
+        file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 <= bytes_max {
+            return Ok(bytes);
+        }
+    }
+    Err(io::Error::other(format!("it is larger than {} MiB", bytes_max >> 20)))
+}
+
+/// Reads the end of a file that [`open_below`] opens, at most so many bytes; returns how many stand before them, too.
+///
+/// # Errors
+/// Those of [`open_below`].
+pub fn read_end_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::Result<(u64, Vec<u8>)> {
+    let mut file = open_below(folder, path)?;
+    let skipped = file.metadata()?.len().saturating_sub(bytes_max);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok((skipped, bytes))
+}
+
+/// Looks at what has a path below a folder, past no symbolic link on the way; a link there is looked at itself.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] where there is nothing; where a link stands in the way, or the path leads out of the folder.
+pub fn look_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<Metadata> {
+    beneath(folder, path.as_ref(), |top, path| {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        File::from(openat2(top, path, OpenHow::new().flags(flags).resolve(BENEATH))?).metadata()
+    })
+}
+
+/// Lists the names in a folder below another one, sorted; none where there is no such folder, or a link leads there.
+#[must_use]
+pub fn names_below(folder: &Path, path: impl AsRef<Path>) -> Vec<String> {
+    let listed = beneath(folder, path.as_ref(), |top, path| {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = openat2(top, path, OpenHow::new().flags(flags).resolve(BENEATH))?;
+        let entries = nix::dir::Dir::from_fd(opened)?.into_iter().filter_map(Result::ok);
+        Ok(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>())
+    });
+    let mut names = listed.unwrap_or_default();
+    names.retain(|name| name != "." && name != "..");
+    names.sort();
+    names
+}
+
+/// Does something below a folder with the rights of the user of this process.
+fn beneath<T: Send>(
+    folder: &Path,
+    path: &Path,
+    action: impl FnOnce(&File, &Path) -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let act = || {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = openat2(AT_FDCWD, folder, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS));
+        Ok(opened.map_err(io::Error::from).and_then(|top| action(&File::from(top), path)))
+    };
+    let done = Invoker::of_process().act(act).map_err(|error| io::Error::other(format!("{error:#}")))?;
+    done.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ELOOP) => io::Error::other("a symbolic link leads there, and the engine follows none in a record"),
+        Some(Errno::EXDEV) => io::Error::other("it leads out of the record's folder"),
+        _ => error,
+    })
 }
 
 /// Does something with the rights of the user of this process; an error is bad usage, with the path.
@@ -163,5 +277,44 @@ mod tests {
         assert!(look(&at("lost")).unwrap().is_none() && look(&at("link")).unwrap().is_some());
         let there = |name: &str| exists(&at(name)).unwrap();
         assert!(there("lost") && there("file") && !there("none") && !there("file/x"));
+    }
+
+    #[test]
+    fn a_record_is_read_past_no_link_and_not_outside_of_its_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let top = home.path().join("run");
+        let at = |name: &str| top.join(name);
+        fs::create_dir_all(at("case")).unwrap();
+        fs::write(home.path().join("outside"), "secret").unwrap();
+        fs::write(at("case/file"), "12345").unwrap();
+        nix::unistd::mkfifo(&at("case/pipe"), Mode::S_IRWXU).unwrap();
+        for (link, to) in [("case/link", "file"), ("case/zero", "/dev/zero"), ("above", "case"), ("out", "../outside")]
+        {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        let link = "a symbolic link leads there, and the engine follows none in a record";
+        for (path, expected) in [
+            ("case/link", link),
+            ("case/zero", link),
+            ("above/file", link),
+            ("out", link),
+            ("../outside", "it leads out of the record's folder"),
+            ("case/../../outside", "it leads out of the record's folder"),
+            ("case/pipe", "it is a named pipe: a file is needed here"),
+            ("case", "it is a folder: a file is needed here"),
+        ] {
+            assert_eq!(read_below(&top, path, 5).unwrap_err().to_string(), expected, "{path}");
+            assert_eq!(read_end_below(&top, path, 5).unwrap_err().to_string(), expected, "{path}");
+        }
+        assert!(open_below(&top, home.path().join("outside")).is_err(), "an absolute path");
+        for path in ["none", "none/file"] {
+            assert_eq!(read_below(&top, path, 5).unwrap_err().kind(), ErrorKind::NotFound, "{path}");
+        }
+        assert_eq!(read_below(&top, "case/file", 5).unwrap(), b"12345");
+        assert_eq!(read_below(&top, "case/file", 4).unwrap_err().to_string(), "it is larger than 0 MiB");
+        assert_eq!(read_end_below(&top, "case/file", 2).unwrap(), (3, b"45".to_vec()));
+        assert_eq!(names_below(&top, "case"), ["file", "link", "pipe", "zero"]);
+        assert!(names_below(&top, "above").is_empty() && names_below(&top, "..").is_empty());
+        assert!(look_below(&top, "case/link").unwrap().is_symlink() && look_below(&top, "above/file").is_err());
     }
 }

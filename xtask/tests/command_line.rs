@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -446,4 +446,52 @@ fn a_full_standard_output_is_an_error_and_a_closed_one_is_none() {
             assert!(said.contains(part) && !said.contains("panicked"), "{verb:?}: {said}");
         }
     }
+}
+
+/// A pipe that nobody writes to, and a device without an end, in the place of each file that a verb reads by itself.
+#[test]
+fn what_is_no_file_is_refused_wherever_it_lies() {
+    let run = "target/e2e/20260101-000000-1";
+    let baseline = "baselines/class/a/b.json";
+    for (file, words) in [
+        ("containers/t/template.toml", &["image", "list"][..]),
+        ("scenarios/durations.toml", &["e2e", "--list", "--shard", "1/2"]),
+        (baseline, &["baseline", "show", "a/b"]),
+        (baseline, &["baseline", "diff", baseline, baseline]),
+        ("target/e2e/20260101-000000-1/run.json", &["runs", "show"]),
+        ("target/e2e/20260101-000000-1/run.json", &["e2e", "--rerun-failed"]),
+        ("target/e2e/20260101-000000-1/run.json", &["logs"]),
+    ] {
+        for device in [None, Some("/dev/zero")] {
+            let folder = project("name = 'x'\n");
+            let at = |path: &str| folder.path().join(path);
+            for path in [run, "containers/t", "scenarios/a/b", "baselines/class/a"] {
+                std::fs::create_dir_all(at(path)).unwrap();
+            }
+            symlink("20260101-000000-1", at("target/e2e/latest")).unwrap();
+            std::fs::write(at("containers/t/template.toml"), "from = 'scratch'\ninit = ['/i']\n").unwrap();
+            let text = "description = 'x'\ncommand = ['true']\n[containers.t]\n";
+            std::fs::write(at("scenarios/a/b/scenario.toml"), text).unwrap();
+            let _ = std::fs::remove_file(at(file));
+            match device {
+                None => nix::unistd::mkfifo(&at(file), nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                Some(device) => symlink(device, at(file)).unwrap(),
+            }
+            let output = xtask(folder.path(), words).deadline(DEADLINE).output().unwrap();
+            let said = stderr(&output);
+            assert_eq!(output.status, 2, "{file} {device:?} {words:?}: {said}");
+            let why = match device {
+                None => "it is a named pipe",
+                Some(_) if file.starts_with("target/") => "a symbolic link leads there",
+                Some(_) => "it is a device",
+            };
+            assert!(said.contains(file) && said.contains(why), "{file} {device:?} {words:?}: {said}");
+        }
+    }
+    // A list goes on past it.
+    let folder = project("name = 'x'\n");
+    std::fs::create_dir_all(folder.path().join(run)).unwrap();
+    symlink("/dev/zero", folder.path().join(run).join("run.json")).unwrap();
+    let listed = xtask(folder.path(), &["runs"]).deadline(DEADLINE).output().unwrap();
+    assert!(listed.status == 0 && listed.text().contains("cannot be read: "), "{}{}", listed.text(), stderr(&listed));
 }

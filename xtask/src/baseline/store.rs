@@ -8,6 +8,7 @@ use walkdir::WalkDir;
 use super::file::Baseline;
 use crate::error::Error;
 use crate::host::invoker::Invoker;
+use crate::input;
 
 /// The baselines of a project. The folder is the user's, while the engine is root: it is read and written with the user's
 /// rights.
@@ -33,11 +34,10 @@ impl Store {
     /// The classes that have a baseline of this scenario.
     #[must_use]
     pub fn classes_of(&self, scenario: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok);
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let mut classes: Vec<String> = names.filter(|class| self.path(class, scenario).is_file()).collect();
-        classes.sort();
-        classes
+        let folders = input::list(&self.folder).unwrap_or_default().into_iter();
+        let names = folders.filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
+        // What is no file there is told when it is read.
+        names.filter(|class| input::exists(&self.path(class, scenario)).unwrap_or(true)).collect()
     }
 
     /// Reads one; `None` where there is none.
@@ -46,7 +46,7 @@ impl Store {
     /// [`Error::BadFile`] for one that cannot be used, or that lies where another one belongs.
     pub fn read(&self, machine_class: &str, scenario: &str) -> anyhow::Result<Option<Baseline>> {
         let path = self.path(machine_class, scenario);
-        if !path.exists() {
+        if !input::exists(&path)? {
             return Ok(None);
         }
         let baseline = self.read_file(&path)?;
@@ -63,9 +63,13 @@ impl Store {
     /// Every file, in order; those that cannot be read as errors.
     #[must_use]
     pub fn all(&self) -> Vec<(PathBuf, anyhow::Result<Baseline>)> {
-        let walk = WalkDir::new(&self.folder).sort_by_file_name().into_iter().filter_map(Result::ok);
-        let files = walk.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"));
-        files.map(|entry| (entry.path().to_owned(), self.read_file(entry.path()))).collect()
+        let find = || {
+            let walk = WalkDir::new(&self.folder).sort_by_file_name().into_iter().filter_map(Result::ok);
+            let files = walk.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"));
+            Ok(files.map(walkdir::DirEntry::into_path).collect::<Vec<_>>())
+        };
+        let files = self.owner.act(find).unwrap_or_default().into_iter();
+        files.map(|path| (path.clone(), self.read_file(&path))).collect()
     }
 
     /// Writes one in the place of an older one, which stays until the new one is whole on the disk.
@@ -104,7 +108,7 @@ impl Store {
     /// # Errors
     /// [`Error::BadFile`] for one that cannot be used.
     pub fn read_file(&self, path: &Path) -> anyhow::Result<Baseline> {
-        let bytes = self.owner.read(path).map_err(|error| Error::Usage(format!("{error:#}")))?;
+        let bytes = input::read(path)?;
         let text = String::from_utf8(bytes).map_err(|_| Error::BadFile {
             path: path.to_owned(),
             line: 1,

@@ -15,6 +15,7 @@ use crate::host::ids::{Ids, Region};
 use crate::host::invoker::is_root;
 use crate::host::packages::{Use, Uses};
 use crate::image;
+use crate::input;
 use crate::manifest::{Network, Project};
 use crate::program;
 use crate::run::check_lab;
@@ -120,7 +121,7 @@ pub(super) fn subject(root: &Path) -> Subject {
     match Project::read(root) {
         Ok(project) => {
             let mut uses = image::uses(&project);
-            if root.join(TEST_PROJECT).is_file() {
+            if input::is_file(&root.join(TEST_PROJECT)) {
                 uses.insert(Use::Guests);
             }
             Subject { target_dir, state_dir, region: Region { first: project.first_id }, uses }

@@ -23,6 +23,7 @@ use crate::host::git;
 use crate::host::invoker::{Invoker, is_root};
 use crate::host::setup;
 use crate::image::{self, Replacement};
+use crate::input;
 use crate::manifest::{BaselineMissing, Durations, KeepWhen, PerfGate, Project};
 use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
@@ -387,7 +388,7 @@ fn comparing(args: &Args, settings: &Settings, project: &Project, plan: &Plan) -
         (format!("{revision} ({})", &exported.commit[..exported.commit.len().min(12)]), exported.path)
     } else if let Some(folder) = &args.baseline_dir {
         let folder = std::path::absolute(folder).context("finding the baseline's folder")?;
-        if !folder.is_dir() {
+        if !input::is_folder(&folder) {
             return Err(Error::Usage(format!("--baseline-dir: there is no folder {}", folder.display())).into());
         }
         (folder.display().to_string(), folder)

@@ -321,7 +321,7 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
 }
 
 fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    Ok(input::list(dir)?.into_iter().filter(|path| path.is_dir()).collect())
+    Ok(input::list(dir)?.into_iter().filter(|path| input::is_folder(path)).collect())
 }
 
 #[cfg(test)]

@@ -417,7 +417,7 @@ impl Template {
     pub fn read_all(dir: &Path) -> anyhow::Result<BTreeMap<String, Self>> {
         let mut found = BTreeMap::new();
         for path in input::list(dir)? {
-            if path.is_dir() && input::exists(&path.join("template.toml"))? {
+            if input::is_folder(&path) && input::exists(&path.join("template.toml"))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 found.insert(name.clone(), Self::read(&name, &path)?);
             }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::past_run::RECORD_FILE;
 use super::{PastRun, RUNS_FOLDER, RunRecord};
+use crate::input;
 
 /// So many runs are looked at, the latest first.
 const RUNS_MAX: usize = 8;
@@ -17,11 +19,13 @@ pub fn expected_durations(
     is_of_kind: impl Fn(&RunRecord) -> bool,
 ) -> Option<BTreeMap<String, f64>> {
     let folder = root.join(RUNS_FOLDER);
-    let mut runs: Vec<_> = std::fs::read_dir(&folder).ok()?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     // Their names begin with the time of their begin; `latest` is one of them once more.
+    let mut runs = input::list(&folder).ok()?;
     // A run without a record of its own was killed, or goes on.
-    runs.retain(|path| path.is_dir() && !path.is_symlink() && path.join("run.json").is_file());
-    runs.sort();
+    runs.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        input::look_below(&folder, Path::new(name).join(RECORD_FILE)).is_ok_and(|found| found.is_file())
+    });
     let records = runs.into_iter().rev().take(RUNS_MAX).filter_map(|run| Some(PastRun::read(run).ok()?.record));
     durations(records.filter(is_of_kind), cases)
 }

@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::Stamped;
+use crate::input;
 
 /// Name of the file of events in a run's folder.
 pub const EVENTS_FILE: &str = "events.jsonl";
@@ -83,8 +82,7 @@ impl EventReader {
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(EVENTS_FILE);
         let reader = |file| Self { file, line: Vec::new(), number: 0, gaps: EventGaps::default() };
-        let mut options = File::options();
-        let file = match options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path) {
+        let file = match input::open_below(folder, EVENTS_FILE) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let gaps = EventGaps { is_missing: true, ..EventGaps::default() };
                 return Ok(Self { gaps, ..reader(None) });
@@ -92,9 +90,6 @@ impl EventReader {
             file => file.with_context(|| format!("reading {}", path.display()))?,
         };
         let metadata = file.metadata().with_context(|| format!("reading {}", path.display()))?;
-        if !metadata.is_file() {
-            anyhow::bail!("{} is no file", path.display());
-        }
         let gaps = EventGaps { is_empty: metadata.len() == 0, ..EventGaps::default() };
         Ok(Self { gaps, ..reader(Some(BufReader::new(file))) })
     }
@@ -218,6 +213,7 @@ mod tests {
     fn what_is_no_file_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         nix::unistd::mkfifo(&folder.path().join(EVENTS_FILE), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(EventReader::open(folder.path()).unwrap_err().to_string().ends_with("is no file"));
+        let error = format!("{:#}", EventReader::open(folder.path()).unwrap_err());
+        assert!(error.ends_with("events.jsonl: it is a named pipe: a file is needed here"), "{error}");
     }
 }

@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use super::event_reader::EVENTS_FILE;
 use super::{EventReader, FORMAT_VERSION, Fold, Performance, RunRecord, run_list};
 use crate::error::Error;
+use crate::host::invoker::Invoker;
+use crate::input;
 
 /// Where runs lie, below a project's folder.
 pub const RUNS_FOLDER: &str = "target/e2e";
@@ -31,9 +33,13 @@ impl PastRun {
     /// [`Error::Usage`] when there is none.
     pub fn folder(root: &Path, run: &str) -> Result<PathBuf, Error> {
         let (given, named) = (PathBuf::from(run), root.join(RUNS_FOLDER).join(run));
-        let folder = [named, given].into_iter().find(|folder| folder.is_dir());
-        // The link to the latest run is followed, so that it stays the same run whatever begins meanwhile.
-        folder.and_then(|folder| folder.canonicalize().ok()).ok_or_else(|| {
+        // The link to the latest run is followed, so that it stays the same run whatever begins meanwhile; with the rights of the user who
+        // called sudo, who may have put it there.
+        let find = || {
+            let folder = [named, given].into_iter().find(|folder| folder.is_dir());
+            Ok(folder.and_then(|folder| folder.canonicalize().ok()))
+        };
+        Invoker::of_process().act(find).ok().flatten().ok_or_else(|| {
             let (runs, hint) = (root.join(RUNS_FOLDER), "name one of its folders, `latest`, or a path");
             Error::Usage(format!("{run} is no run: there is no such folder in {}; {hint}", runs.display()))
         })
@@ -42,7 +48,8 @@ impl PastRun {
     /// Tells whether a folder is a run's: it holds its record or its events.
     #[must_use]
     pub fn is_one(folder: &Path) -> bool {
-        [RECORD_FILE, EVENTS_FILE].iter().any(|name| folder.join(name).is_file())
+        let is_file = |name: &&str| input::look_below(folder, name).is_ok_and(|found| found.is_file());
+        [RECORD_FILE, EVENTS_FILE].iter().any(is_file)
     }
 
     /// Reads a run of this project, named as in [`PastRun::folder`].
@@ -54,17 +61,18 @@ impl PastRun {
     }
 
     /// Reads the run in this folder: its `run.json`, or where that is missing or damaged, the fold of its events. The record
-    /// says what is missing then.
+    /// says what is missing then. Its files are read with the rights of the user who called sudo, and past no link.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the folder holds no run; [`Error::BadFile`] when its `run.json` is from another version, or is
+    /// [`Error::Usage`] when the folder holds no run, or its `run.json` is no file that can be read; [`Error::BadFile`] when its `run.json` is from another version, or is
     /// damaged and there are no events.
     pub fn read(folder: PathBuf) -> anyhow::Result<Self> {
         let path = folder.join(RECORD_FILE);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match input::read_below(&folder, RECORD_FILE, input::RECORD_BYTES_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) if error.kind() == ErrorKind::InvalidData => Some(String::new()),
-            text => Some(text.with_context(|| format!("reading {}", path.display()))?),
+            Err(error) => return Err(Error::Usage(format!("{}: {error}", path.display())).into()),
+            // What is no text is damaged.
+            Ok(bytes) => Some(String::from_utf8(bytes).unwrap_or_default()),
         };
         let damage = match text.map(|text| parse(&path, &text)) {
             Some(Ok(record)) => return Ok(Self { folder, record }),
@@ -128,11 +136,13 @@ impl PastRun {
     /// # Errors
     /// When the file cannot be read, or is damaged or from another version.
     pub fn performance(&self, attempt_folder: &str) -> anyhow::Result<Option<Performance>> {
-        let path = self.folder.join(attempt_folder).join("performance.json");
-        match std::fs::read_to_string(&path) {
+        let below = Path::new(attempt_folder).join("performance.json");
+        let path = self.folder.join(&below);
+        match input::read_below(&self.folder, below, input::RECORD_BYTES_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            text => {
-                let text = text.with_context(|| format!("reading {}", path.display()))?;
+            bytes => {
+                let bytes = bytes.with_context(|| format!("reading {}", path.display()))?;
+                let text = String::from_utf8(bytes).with_context(|| format!("reading {}", path.display()))?;
                 Ok(Some(Performance::parse(&text).map_err(|message| bad(&path, 1, 1, message))?))
             }
         }
@@ -169,6 +179,46 @@ fn bad(path: &Path, line: usize, column: usize, message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_is_no_file_is_told_and_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let name = "20260101-000000-1";
+        let folder = root.path().join(RUNS_FOLDER).join(name);
+        std::fs::create_dir_all(folder.join("case")).unwrap();
+        let at = |file: &str| folder.join(file);
+        let secret = root.path().join("secret");
+        std::fs::write(&secret, "{\n\"format_version\": hunter22").unwrap();
+        let refused = |expected: &str| {
+            let error = PastRun::find(root.path(), name).unwrap_err();
+            assert_eq!(Error::exit_code(&error), crate::error::EXIT_USAGE);
+            assert_eq!(format!("{error:#}"), format!("{}: {expected}", at(RECORD_FILE).display()));
+        };
+        nix::unistd::mkfifo(&at(RECORD_FILE), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refused("it is a named pipe: a file is needed here");
+        for target in [Path::new("/dev/zero"), &secret] {
+            std::fs::remove_file(at(RECORD_FILE)).unwrap();
+            std::os::unix::fs::symlink(target, at(RECORD_FILE)).unwrap();
+            refused("a symbolic link leads there, and the engine follows none in a record");
+        }
+        std::fs::remove_file(at(RECORD_FILE)).unwrap();
+        let large = std::fs::File::create(at(RECORD_FILE)).unwrap();
+        large.set_len(input::RECORD_BYTES_MAX + 1).unwrap();
+        refused("it is larger than 512 MiB");
+        let run = PastRun { folder: folder.clone(), record: RunRecord::default() };
+        nix::unistd::mkfifo(&at("case/performance.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(root.path(), at("case/out")).unwrap();
+        std::fs::write(root.path().join("performance.json"), "{}").unwrap();
+        for (attempt, expected) in [
+            ("case", "it is a named pipe: a file is needed here"),
+            ("case/out", "a symbolic link leads there, and the engine follows none in a record"),
+            ("../../..", "it leads out of the record's folder"),
+        ] {
+            let error = format!("{:#}", run.performance(attempt).unwrap_err());
+            assert!(error.starts_with("reading ") && error.ends_with(expected), "{error}");
+        }
+        assert_eq!(run.performance("none").unwrap(), None);
+    }
 
     #[test]
     fn what_is_no_run_is_told() {

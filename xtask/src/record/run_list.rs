@@ -1,18 +1,17 @@
 //! The runs of a project that lie on the disk: what they came to, how much room they take, and their removal.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::event_reader::EVENTS_FILE;
 use super::past_run::RECORD_FILE;
 use super::{Event, EventReader, PastRun, RUNS_FOLDER, RunRecord};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
+use crate::input;
 
 /// What leads to the last run.
 const LATEST: &str = "latest";
@@ -60,6 +59,10 @@ impl RunList {
     /// # Errors
     /// When the folder cannot be read.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
+        Invoker::of_process().act(|| Self::look_in(root))
+    }
+
+    fn look_in(root: &Path) -> anyhow::Result<Self> {
         let named = root.join(RUNS_FOLDER);
         let top = match named.canonicalize() {
             Ok(top) => top,
@@ -154,12 +157,13 @@ fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
     let files = walkdir::WalkDir::new(&folder).into_iter().filter_map(Result::ok);
     let files = files.filter(|entry| entry.file_type().is_file());
     let size_bytes = files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum();
-    let has_record = folder.join(RECORD_FILE).is_file();
+    let has = |name: &str| input::look_below(&folder, name).is_ok();
+    let has_record = has(RECORD_FILE);
     let state = if !has_record && is_running(&folder) {
         RunState::Running
     } else if !has_record && is_shrinking(&folder) {
         RunState::Shrinking
-    } else if !has_record && !folder.join(EVENTS_FILE).is_file() {
+    } else if !has_record && !has(EVENTS_FILE) {
         RunState::Killed(None)
     } else {
         match PastRun::read(folder) {
@@ -173,9 +177,7 @@ fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
 
 /// Whether a process holds the run's events: see [`super::Recorder::write_to`].
 pub(super) fn is_running(folder: &Path) -> bool {
-    // The folder is its owner's, who may put a pipe there: nobody waits for that.
-    let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(folder.join(EVENTS_FILE));
-    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    input::open_below(folder, EVENTS_FILE).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// A run's first event says that it began; what `shrink` leaves has none such.
@@ -236,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_no_file_costs_its_own_line_alone() {
+        let root = project();
+        let at = root.path().join(RUNS_FOLDER).join(NAMES[0]).join(RECORD_FILE);
+        std::fs::remove_file(&at).unwrap();
+        nix::unistd::mkfifo(&at, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let told = |what: &str| {
+            let list = RunList::read(root.path()).unwrap();
+            assert!(matches!(list.runs[0].state, RunState::Ended(_)));
+            let RunState::Unreadable(why) = &list.runs[2].state else { panic!("{:?}", list.runs[2].state) };
+            assert!(why.contains("run.json: ") && why.contains(what), "{why}");
+        };
+        told("it is a named pipe");
+        std::fs::remove_file(&at).unwrap();
+        symlink("/dev/zero", &at).unwrap();
+        told("a symbolic link leads there");
+    }
+
+    #[test]
     fn a_run_is_named_in_three_ways_and_a_link_to_one_is_none() {
         let root = project();
         let top = root.path().join(RUNS_FOLDER);
@@ -291,7 +311,7 @@ mod tests {
     fn what_a_process_is_at_stays() {
         let root = project();
         let folder = root.path().join(RUNS_FOLDER).join(NAMES[1]);
-        let held = File::create(folder.join("events.jsonl")).unwrap();
+        let held = std::fs::File::create(folder.join("events.jsonl")).unwrap();
         held.lock().unwrap();
         let mut list = RunList::read(root.path()).unwrap();
         assert_eq!(list.runs[1].state, RunState::Running);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::problem::{Problem, ending, problems};
+use crate::input;
 use crate::record::{Outcome, PastRun, RunEvents, Verdict};
 
 /// Maximum problems shown of one case; GitHub takes ten of a step.
@@ -31,7 +32,7 @@ impl Checkout {
         let own = self.scenarios.join(scenario);
         let above = self.project.ancestors().take_while(|folder| folder.starts_with(&self.root));
         let found =
-            std::iter::once(own.as_path()).chain(above).map(|folder| folder.join(named)).find(|it| it.is_file());
+            std::iter::once(own.as_path()).chain(above).map(|folder| folder.join(named)).find(|it| input::is_file(it));
         found.and_then(|path| below(&path)).unwrap_or_else(|| file.to_owned())
     }
 }

@@ -4,8 +4,6 @@
 //! What is no failure of the product (no lab, an interrupt) is an `error`.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use regex::Regex;
 
 use super::before::Before;
 use super::problem::{Problem, ending, lines, problems};
+use crate::input;
 use crate::program;
 use crate::record::{
     self, AttemptEvents, CaseResult, Cause, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict, visible_text,
@@ -208,25 +207,13 @@ impl Try<'_> {
 
 /// The end of what a scenario printed; nothing where it printed nothing.
 fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
-    let (cut, bytes) = tail(&run.folder.join(&attempt.folder).join("scenario.log")).ok()?;
+    let path = Path::new(&attempt.folder).join("scenario.log");
+    let (left_out, bytes) = input::read_end_below(&run.folder, path, LOG_BYTES_MAX).ok()?;
+    let cut = left_out > 0;
     let text = valid(&String::from_utf8_lossy(&bytes));
     let text = if cut { text.split_once('\n').map_or(text.as_str(), |(_, whole)| whole) } else { &text };
     let cut = if cut { "... the begin stands in scenario.log\n" } else { "" };
     (!text.trim().is_empty()).then(|| format!("{cut}{text}"))
-}
-
-fn tail(path: &Path) -> std::io::Result<(bool, Vec<u8>)> {
-    // The folder is its owner's, who may put a pipe there: nobody waits for that.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    }
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let begin = length.saturating_sub(LOG_BYTES_MAX);
-    file.seek(SeekFrom::Start(begin))?;
-    let mut bytes = Vec::new();
-    file.take(LOG_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok((begin > 0, bytes))
 }
 
 /// Text of others with all that is hidden in it shown, and without the two characters that XML has no way to write and quick-junit

@@ -78,7 +78,7 @@ fn a_damaged_file_costs_its_own_part_of_the_page() {
     }
     // A folder where a file belongs, and a link.
     synthetic::write(&top, 2);
-    for (file, told) in [("performance.json", "Is a directory"), ("history.jsonl", "it is no file")] {
+    for (file, told) in [("performance.json", "it is a folder"), ("history.jsonl", "it is a folder")] {
         let path = top.join("many/case/n0").join(file);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();

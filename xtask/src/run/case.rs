@@ -357,14 +357,18 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
     let mut words = Vec::new();
     let mut logs = vec![folder.join("scenario.log")];
     let containers = blamed.map_or_else(|| folder.join("containers"), |name| folder.join("containers").join(name));
-    let walk = walkdir::WalkDir::new(containers).sort_by_file_name().into_iter().filter_map(Result::ok);
     // Of a journal, its warnings say more than its last lines.
     // Its errors are among these, and the screen shows the console's log.
     let untelling = ["journal.log", "journal-errors.log", "screen.txt"];
     let telling = |entry: &walkdir::DirEntry| {
         entry.file_type().is_file() && !untelling.iter().any(|name| entry.file_name() == *name)
     };
-    logs.extend(walk.filter(telling).map(walkdir::DirEntry::into_path));
+    // The folder is the user's, who may have put a link there.
+    let find = || {
+        let walk = walkdir::WalkDir::new(containers).sort_by_file_name().into_iter().filter_map(Result::ok);
+        Ok(walk.filter(telling).map(walkdir::DirEntry::into_path).collect::<Vec<_>>())
+    };
+    logs.extend(context.invoker.act(find).unwrap_or_default());
     for log in logs {
         let text =
             String::from_utf8_lossy(&context.invoker.read_end(&log, LAST_BYTES).unwrap_or_default()).into_owned();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::fault::{CHAOS_FILE, ChaosFile, Profile, SCHEDULE_VERSION, Schedule, catalogue};
+use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
@@ -172,12 +173,12 @@ fn schedule(
 
 fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
     let path = PathBuf::from(from);
-    if input::exists(&path)? && !path.is_dir() {
+    if input::exists(&path)? && !input::is_folder(&path) {
         return Ok(vec![path]);
     }
     let folder = PastRun::folder(&project.root, from)?;
     let own = folder.join(CHAOS_FILE);
-    if own.is_file() {
+    if input::is_file(&own) {
         return Ok(vec![own]); // that of one case
     }
     // Whatever lies below any other folder is none of this project's affairs.
@@ -198,8 +199,11 @@ fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Every schedule that a run's folder holds, each case's by itself.
 fn chaos_files(folder: &Path) -> Vec<PathBuf> {
-    let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(Result::ok);
-    walk.filter(|entry| entry.file_name() == CHAOS_FILE).map(walkdir::DirEntry::into_path).collect()
+    let find = || {
+        let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(Result::ok);
+        Ok(walk.filter(|entry| entry.file_name() == CHAOS_FILE).map(walkdir::DirEntry::into_path).collect())
+    };
+    Invoker::of_process().act(find).unwrap_or_default()
 }
 
 /// A schedule: alone in a file, or with what was played.

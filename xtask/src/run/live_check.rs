@@ -11,6 +11,7 @@ use super::engine::execute;
 use super::interrupt::Interrupt;
 use super::options::{Comparing, DuetOptions, Options};
 use crate::error::Error;
+use crate::input;
 use crate::judge::{Decision, Rate};
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
@@ -121,7 +122,7 @@ fn count(rates: &mut Vec<Rate>, percent: u32, comparison: &Comparison) {
 /// A project of one scenario on one machine, whose work is so many percent more.
 fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result<Project> {
     let mini = project.containers_dir.join("mini");
-    if !mini.is_dir() {
+    if !input::is_folder(&mini) {
         let problem = format!("there is no template mini in {}", project.containers_dir.display());
         return Err(Error::Usage(format!("--live works on the template `mini`: {problem}")).into());
     }

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::fault::{CHAOS_FILE, Schedule, Shrink};
 use crate::host::invoker::Invoker;
 use crate::image::Image;
+use crate::input;
 use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{Cause, Outcome, PastRun, Recorder, RunDir, Verdict};
@@ -81,7 +82,7 @@ impl Failure {
                 Outcome::Failed { cause } => Some((cause.clone(), folder.join(&attempt.folder).join(CHAOS_FILE))),
                 _ => None,
             });
-            if let Some((cause, file)) = attempt.filter(|(_, file)| file.is_file()) {
+            if let Some((cause, file)) = attempt.filter(|(_, file)| input::is_file(file)) {
                 let schedule = read(&file)?;
                 found.push(Self { case: schedule.case.clone(), schedule, cause });
             }

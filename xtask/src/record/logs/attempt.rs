@@ -6,6 +6,7 @@ use std::path::Path;
 use super::clock::Clock;
 use super::file::{Content, FILE_BYTES_MAX, Form, Origin, Placed};
 use super::{LogLevel, LogLine, epoch_ms};
+use crate::input;
 use crate::record::{Event, PastRun, Stamped};
 
 /// Files of a container that hold lines of `journal.log` again, by how much these matter, and what is no log.
@@ -21,7 +22,7 @@ impl PastRun {
     ///
     /// The journal's times are the host's clock. Times that programs of a container wrote are not believed where they
     /// lie outside of the attempt, or where a fault had changed a clock of that container: such lines have no time. Files
-    /// are read with the rights of whoever calls; root does it by `Invoker::act`.
+    /// are read with the rights of the user who called sudo, and past no link.
     ///
     /// `events` are those of the attempt; where there are none, times cannot be held against its begin and end. A file that
     /// cannot be read is a line that says so.
@@ -34,9 +35,9 @@ impl PastRun {
     #[must_use]
     pub fn last_log_lines(&self, attempt_folder: &str, events: &[Stamped], bytes_max: u64) -> Vec<LogLine> {
         let clock = Clock::of(epoch_ms(&self.record.started_at).unwrap_or_default(), events);
-        let folder = self.folder.join(attempt_folder);
+        let (run, folder) = (self.folder.as_path(), Path::new(attempt_folder));
         let mut found: Vec<Placed> = events.iter().flat_map(said_by_scenario).collect();
-        let form = match Content::read(&folder.join("scenario.log.times"), FILE_BYTES_MAX) {
+        let form = match Content::read(run, &folder.join("scenario.log.times"), FILE_BYTES_MAX) {
             Ok(Some(beside)) => Form::Beside(times(&beside)),
             Ok(None) | Err(_) => Form::OfHost,
         };
@@ -49,13 +50,14 @@ impl PastRun {
             default_ms: started,
             bytes_max,
         };
-        found.extend(scenario.lines_of(&folder));
+        found.extend(scenario.lines_of(run, folder));
         let (form, default_ms) = (Form::Kernel, clock.begun_ms);
         let kernel =
             Origin { machine: LogLine::HOST, source: "kernel.log", form, clock: &clock, default_ms, bytes_max };
-        found.extend(kernel.lines_of(&folder));
-        for machine in names(&folder.join("containers")) {
-            found.extend(of_container(&folder.join("containers").join(&machine), &machine, &clock, events, bytes_max));
+        found.extend(kernel.lines_of(run, folder));
+        for machine in input::names_below(run, folder.join("containers")) {
+            let folder = folder.join("containers").join(&machine);
+            found.extend(of_container((run, &folder), &machine, &clock, events, bytes_max));
         }
         found.sort_by(|a, b| a.key_ms.total_cmp(&b.key_ms));
         found.into_iter().map(|placed| placed.line).collect()
@@ -64,39 +66,46 @@ impl PastRun {
     /// Names of what may have logged in an attempt: its containers, the scenario, and the host.
     #[must_use]
     pub fn log_machines(&self, attempt_folder: &str) -> Vec<String> {
-        let folder = self.folder.join(attempt_folder);
-        let mut machines = names(&folder.join("containers"));
+        let folder = Path::new(attempt_folder);
+        let mut machines = input::names_below(&self.folder, folder.join("containers"));
         machines.push(LogLine::SCENARIO.to_owned());
-        if folder.join("kernel.log").is_file() {
+        if input::look_below(&self.folder, folder.join("kernel.log")).is_ok_and(|found| found.is_file()) {
             machines.push(LogLine::HOST.to_owned());
         }
         machines
     }
 }
 
-fn of_container(folder: &Path, machine: &str, clock: &Clock, events: &[Stamped], bytes_max: u64) -> Vec<Placed> {
+/// The lines of a container, by the run's folder and its own below that.
+fn of_container(
+    (run, folder): (&Path, &Path),
+    machine: &str,
+    clock: &Clock,
+    events: &[Stamped],
+    bytes_max: u64,
+) -> Vec<Placed> {
     let is_start = |event: &Event| matches!(event, Event::ContainerStarted { container, .. } if container == machine);
     let default_ms = begin(events, is_start, clock);
     let mut found = Vec::new();
-    for source in names(folder) {
+    for source in input::names_below(run, folder) {
         if source == SCREEN || OF_JOURNAL.iter().any(|(name, _)| *name == source) {
             continue;
         }
         let form = match source.as_str() {
-            "journal.log" => Form::Journal(priorities(folder)),
+            "journal.log" => Form::Journal(priorities(run, folder)),
             "lxc.log" => Form::OfHost,
             _ => Form::OfProgram,
         };
-        found.extend(Origin { machine, source: &source, form, clock, default_ms, bytes_max }.lines_of(folder));
+        found.extend(Origin { machine, source: &source, form, clock, default_ms, bytes_max }.lines_of(run, folder));
     }
     found
 }
 
 /// Levels of the journal's lines, as far as the files that hold them can be read.
-fn priorities(folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
+fn priorities(run: &Path, folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
     let mut levels = HashMap::new();
     for (name, level) in OF_JOURNAL {
-        let content = Content::read(&folder.join(name), FILE_BYTES_MAX).ok().flatten().unwrap_or_default();
+        let content = Content::read(run, &folder.join(name), FILE_BYTES_MAX).ok().flatten().unwrap_or_default();
         levels.extend(content.lines().map(|line| (line.to_vec(), level)));
     }
     levels
@@ -133,14 +142,6 @@ fn times(content: &Content) -> Vec<(u64, f64)> {
         Some((offset.parse().ok()?, at_ms.parse().ok()?))
     };
     whole.lines().filter_map(pair).collect()
-}
-
-/// What lies in a folder, sorted; nothing where there is none.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]

@@ -1,17 +1,12 @@
 //! One log file: its bytes, read with a bound, as lines with their places in time.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-
-use anyhow::Context as _;
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::clock::Clock;
 use super::stamp::Stamp;
 use super::{LogLevel, LogLine, text};
+use crate::input;
 
 /// Bytes of a file that are read, from its end, where all of its lines may be wanted.
 pub(super) const FILE_BYTES_MAX: u64 = 32 << 20;
@@ -68,25 +63,15 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// The end of a regular file; a link is not followed. Nothing where there is no such file.
-    pub fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Option<Self>> {
-        let open = || -> std::io::Result<Option<Self>> {
-            let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
-            let mut file = match file {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                file => file?,
-            };
-            let metadata = file.metadata()?;
-            if !metadata.is_file() {
-                return Ok(None);
-            }
-            let skipped = metadata.len().saturating_sub(bytes_max);
-            file.seek(SeekFrom::Start(skipped))?;
-            let mut bytes = Vec::new();
-            file.take(bytes_max).read_to_end(&mut bytes)?;
-            Ok(Some(Self { bytes, skipped }))
-        };
-        open().with_context(|| format!("reading {}", path.display()))
+    /// The end of a regular file of a run, past no link. Nothing where there is none.
+    pub fn read(run: &Path, path: &Path, bytes_max: u64) -> std::io::Result<Option<Self>> {
+        match input::look_below(run, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Ok(found) if !found.is_file() && !found.is_symlink() => return Ok(None),
+            _ => {}
+        }
+        let (skipped, bytes) = input::read_end_below(run, path, bytes_max)?;
+        Ok(Some(Self { bytes, skipped }))
     }
 
     /// Its lines, without their ends.
@@ -96,14 +81,13 @@ impl Content {
 }
 
 impl Origin<'_> {
-    /// The lines of the file of this source in a folder, in its order. What cannot be read is one line that says why.
-    pub fn lines_of(&self, folder: &Path) -> Vec<Placed> {
-        match Content::read(&folder.join(self.source), self.bytes_max) {
+    /// The lines of the file of this source in a folder of a run, in its order. What cannot be read is one line that says why.
+    pub fn lines_of(&self, run: &Path, folder: &Path) -> Vec<Placed> {
+        match Content::read(run, &folder.join(self.source), self.bytes_max) {
             Ok(None) => Vec::new(),
             Ok(Some(content)) => self.lines(&content),
             Err(error) => {
-                let why = error.root_cause();
-                vec![self.placed(None, LogLevel::Warning, format!("this file cannot be read: {why}"))]
+                vec![self.placed(None, LogLevel::Warning, format!("this file cannot be read: {error}"))]
             }
         }
     }
@@ -271,9 +255,10 @@ mod tests {
     fn of_a_long_file_the_end_is_read_and_a_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("long.log");
-        let file = File::create(&path).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
         file.set_len(FILE_BYTES_MAX + 5).unwrap();
-        let content = Content::read(&path, FILE_BYTES_MAX).unwrap().unwrap();
+        let read = |name: &str| Content::read(folder.path(), Path::new(name), FILE_BYTES_MAX);
+        let content = read("long.log").unwrap().unwrap();
         assert_eq!((content.skipped, content.bytes.len() as u64), (5, FILE_BYTES_MAX));
         let clock = Clock::default();
         let form = Form::OfProgram;
@@ -282,7 +267,7 @@ mod tests {
         assert_eq!(origin.lines(&content)[0].line.text, "… (5 bytes before this are not shown)");
         let link = folder.path().join("link.log");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(Content::read(&link, FILE_BYTES_MAX).is_err());
-        assert!(Content::read(&folder.path().join("none.log"), FILE_BYTES_MAX).unwrap().is_none());
+        assert!(read("link.log").is_err());
+        assert!(read("none.log").unwrap().is_none());
     }
 }

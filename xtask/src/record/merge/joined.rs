@@ -1,7 +1,6 @@
 //! One record made of those of the shards.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::path::{Component, Path};
 
 use anyhow::{Context as _, bail};
@@ -9,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::{Shards, clock};
 use crate::error::{EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE};
 use crate::host::invoker::Invoker;
+use crate::input;
 use crate::record::logs::epoch_ms;
 use crate::record::{
     CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, LabIds, PastRun, RECORD_FILE,
@@ -287,15 +287,14 @@ impl Files<'_> {
     }
 
     fn copy_file(&mut self, name: &str, path: &str) -> anyhow::Result<()> {
-        let from = self.from.join(path);
         if let Some(moved) = clock::mover(name) {
-            let text = std::fs::read_to_string(&from).map_err(anyhow::Error::new);
-            match text.and_then(|text| moved(&text, self.later_ms)) {
+            let text = input::read_below(self.from, path, input::RECORD_BYTES_MAX).map_err(anyhow::Error::new);
+            match text.and_then(|bytes| Ok(String::from_utf8(bytes)?)).and_then(|text| moved(&text, self.later_ms)) {
                 Ok(text) => return self.dir.write(path, text.as_bytes()),
                 // It costs the part of a report that it belongs to, not the whole.
                 Err(error) => self.notes.push(format!("{path} is damaged, and is copied as it is: {error:#}")),
             }
         }
-        Ok(std::io::copy(&mut File::open(from)?, &mut self.dir.file(path)?).map(drop)?)
+        Ok(std::io::copy(&mut input::open_below(self.from, path)?, &mut self.dir.file(path)?).map(drop)?)
     }
 }

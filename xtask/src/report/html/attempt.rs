@@ -17,6 +17,7 @@ use super::story::Story;
 use super::table::Table;
 use super::timeline::{Timeline, timeline};
 use super::words::{Moment, Word, duration, moment, plain, significant, size, thousands};
+use crate::input;
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performance};
 use crate::report::before::Before;
@@ -198,13 +199,12 @@ impl Source<'_> {
     pub fn view(&self, lines: &[LogLine], log_bytes: usize, room: &mut Room) -> anyhow::Result<AttemptView> {
         let story = self.told.map(Story::of).unwrap_or_default();
         let (run, attempt) = (self.run, self.attempt);
-        let folder = run.folder.join(&attempt.folder);
         let (performance, measured_problem) = match run.performance(&attempt.folder) {
             Ok(performance) => (performance, None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
         let machines = machines(&story, performance.as_ref());
-        let chaos = chaos(&folder, &story);
+        let chaos = chaos(&run.folder, &attempt.folder, &story);
         let broke = self.told.and_then(|_| broke(&story, &attempt.outcome));
         let failure = broke.map(|broke| {
             let next = next(&run.record, self.case, attempt, &run.record.run_id);
@@ -235,7 +235,7 @@ impl Source<'_> {
             operations: performance.as_ref().map(operations).transpose()?.unwrap_or_default(),
             metrics: metrics(&story),
             pictures: pictures(run, &story, room),
-            screens: screens(&folder),
+            screens: screens(&run.folder, &attempt.folder),
             notes: notes(&story),
             artifacts: story.artifacts.iter().map(artifact).collect(),
         })
@@ -265,7 +265,7 @@ impl Source<'_> {
         let axis = super::axis::Axis::new(story.begun_ms, story.ended_ms);
         let sampling = performance.and_then(|performance| performance.sampling.as_ref());
         let curves = sampling.map(|sampling| curves(sampling, axis, machines)).transpose()?.unwrap_or_default();
-        let mut clients = clients(&self.run.folder.join(&self.attempt.folder), story.ended_ms);
+        let mut clients = clients(&self.run.folder, &self.attempt.folder, story.ended_ms);
         clients.notes.extend(sampling.filter(|sampling| sampling.thinned > 1).map(|sampling| {
             let (kept, all) = (thousands(sampling.at_ms.len()), thousands(sampling.ticks as usize));
             format!(
@@ -310,20 +310,20 @@ fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
 }
 
 /// The last screen of each machine's console, where there is one.
-fn screens(folder: &Path) -> Vec<(String, String)> {
-    let machines = std::fs::read_dir(folder.join("containers")).into_iter().flatten().filter_map(Result::ok);
-    let mut screens: Vec<(String, String)> = machines
+fn screens(run: &Path, attempt: &str) -> Vec<(String, String)> {
+    let folder = Path::new(attempt).join("containers");
+    let machines = input::names_below(run, &folder).into_iter();
+    machines
         .filter_map(|machine| {
-            let text = match std::fs::read(machine.path().join("screen.txt")) {
+            let path = folder.join(&machine).join("screen.txt");
+            let text = match input::read_below(run, path, input::RECORD_BYTES_MAX) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
                 Err(error) => format!("screen.txt cannot be read: {error}"),
                 Ok(text) => plain(&String::from_utf8_lossy(&text), SCREEN_CHARACTERS_MAX),
             };
-            (!text.trim().is_empty()).then(|| (machine.file_name().to_string_lossy().into_owned(), text))
+            (!text.trim().is_empty()).then_some((machine, text))
         })
-        .collect();
-    screens.sort();
-    screens
+        .collect()
 }
 
 /// Every machine that the record knows, by name: the order of their colours.

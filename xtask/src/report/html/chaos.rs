@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::story::Story;
 use super::words::{Moment, Word, duration, moment, plain};
 use crate::fault::{CHAOS_FILE, ChaosFile, Fate};
+use crate::input;
 
 /// The chaos of an attempt.
 #[derive(Debug, Clone, Serialize)]
@@ -52,9 +53,9 @@ const FAILED: Word = Word { class: "infrastructure", text: "failed" };
 const NOT_REACHED: Word = Word { class: "skipped", text: "not reached" };
 const PLANNED: Word = Word { class: "skipped", text: "planned" };
 
-/// The chaos of an attempt, by its folder; nothing where nothing was broken and nothing was to be.
-pub fn chaos(folder: &Path, story: &Story) -> Option<Chaos> {
-    let read = match std::fs::read(folder.join(CHAOS_FILE)) {
+/// The chaos of an attempt, by the run's folder and its own in it; nothing where nothing was broken and nothing was to be.
+pub fn chaos(run: &Path, attempt: &str, story: &Story) -> Option<Chaos> {
+    let read = match input::read_below(run, Path::new(attempt).join(CHAOS_FILE), input::RECORD_BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{CHAOS_FILE} cannot be read: {error}")),
         Ok(text) => match serde_json::from_slice::<ChaosFile>(&text) {

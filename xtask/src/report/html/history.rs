@@ -1,17 +1,15 @@
 //! Operations of a case's clients on the system under test: `history.jsonl`, as bars.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Seek as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use e2e_contract::Phase;
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::words::{self, plain, thousands};
+use crate::input;
 
 /// Bound on the lines of a history that are read. Of a longer one these are its first half and its last.
 const LINES_MAX: usize = 200_000;
@@ -57,19 +55,19 @@ struct Line {
     value: Value,
 }
 
-/// The clients of an attempt, by the attempt's folder. A scenario without a history has none; what cannot be read of one, and
+/// The clients of an attempt, by the run's folder and the attempt's in it. A scenario without a history has none; what cannot be read of one, and
 /// what is too much for a page, is said.
-pub fn clients(folder: &Path, ended_ms: f64) -> Clients {
-    read(&folder.join("history.jsonl"), ended_ms, LINES_MAX).unwrap_or_else(|error| match error.kind() {
+pub fn clients(run: &Path, attempt: &str, ended_ms: f64) -> Clients {
+    read(run, attempt, ended_ms, LINES_MAX).unwrap_or_else(|error| match error.kind() {
         ErrorKind::NotFound => Clients::default(),
         _ => Clients { clients: Vec::new(), notes: vec![format!("history.jsonl cannot be read: {error}")] },
     })
 }
 
-fn read(path: &Path, ended_ms: f64, lines_max: usize) -> std::io::Result<Clients> {
-    let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
+fn read(run: &Path, attempt: &str, ended_ms: f64, lines_max: usize) -> std::io::Result<Clients> {
+    let file = input::open_below(run, Path::new(attempt).join("history.jsonl"))?;
+    if file.metadata()?.len() > input::RECORD_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it is larger than {} MiB", input::RECORD_BYTES_MAX >> 20)));
     }
     let mut reader = BufReader::new(file);
     let mut count = 0;
@@ -162,7 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.jsonl");
         std::fs::write(&path, text).unwrap();
-        read(&path, 9.0, lines_max).unwrap()
+        read(folder.path(), "", 9.0, lines_max).unwrap()
     }
 
     #[test]
@@ -185,9 +183,10 @@ mod tests {
     #[test]
     fn what_is_no_history_costs_the_history_alone() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(clients(folder.path(), 1.0), Clients::default());
+        assert_eq!(clients(folder.path(), "", 1.0), Clients::default());
         std::fs::create_dir(folder.path().join("history.jsonl")).unwrap();
-        assert_eq!(clients(folder.path(), 1.0).notes, ["history.jsonl cannot be read: it is no file"]);
+        let expected = "history.jsonl cannot be read: it is a folder: a file is needed here";
+        assert_eq!(clients(folder.path(), "", 1.0).notes, [expected]);
     }
 
     #[test]

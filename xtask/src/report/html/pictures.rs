@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::story::Shot;
 use super::words::{Moment, moment, size};
+use crate::input;
 
 /// A larger picture is a link to its file.
 const BYTES_MAX: u64 = 600 << 10;
@@ -75,17 +76,17 @@ impl Room {
 
     /// Puts the picture of this file into a view, if it is one and there is room.
     fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
-        let file = folder.join(path);
-        let found = match std::fs::metadata(&file) {
+        let found = match input::look_below(folder, path) {
             Err(error) => Err(format!("its file cannot be read: {error}")),
-            Ok(metadata) if !metadata.is_file() => Err("its file is none".to_owned()),
             Ok(metadata) if metadata.len() > BYTES_MAX => {
                 Err(format!("not here: it is larger than {}", size(BYTES_MAX as f64)))
             }
             Ok(metadata) if metadata.len() > self.0 => {
                 Err(format!("not here: the page has room for {} of pictures, and it is used up", size(ROOM as f64)))
             }
-            Ok(_) => std::fs::read(file).map_err(|error| format!("its file cannot be read: {error}")),
+            Ok(_) => {
+                input::read_below(folder, path, BYTES_MAX).map_err(|error| format!("its file cannot be read: {error}"))
+            }
         };
         let found = found.and_then(|bytes| {
             let is_picture = bytes.starts_with(SIGNATURE);
@@ -126,7 +127,9 @@ mod tests {
         assert!(data("good.png", 12).unwrap().starts_with("data:image/png;base64,iVBORw0KGgpyZXN0"));
         write("large.png", &[SIGNATURE, &[0; 700 << 10]].concat());
         let mut data = |name: &str| data(name, 1);
-        assert_eq!([data("bad.png"), data("none.png"), data("large.png")], [None, None, None]);
+        std::os::unix::fs::symlink("good.png", folder.path().join("link.png")).unwrap();
+        let found = ["bad.png", "none.png", "large.png", "link.png", "../good.png"].map(&mut data);
+        assert_eq!(found, [const { None }; 5]);
         let mut none = Room(3);
         let shot = Shot {
             name: "n".into(),

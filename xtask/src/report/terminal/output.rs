@@ -17,6 +17,7 @@ use super::screen::{Amount, Screen};
 use super::scroll::{self, Detail};
 use super::stdout::println;
 use super::story::Story;
+use crate::input;
 use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{EventReader, PastRun, RunRecord, Stamped, plain_text};
@@ -228,7 +229,7 @@ impl Terminal {
 
     fn result(&self, record: &RunRecord, folder: &Path, name: &str, part: Part) -> Vec<Line> {
         let page = folder.join("report.html");
-        let page = page.is_file().then(|| shown(&page));
+        let page = input::is_file(&page).then(|| shown(&page));
         let state = self.state();
         let result = RunResult {
             record,
