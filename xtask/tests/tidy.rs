@@ -51,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("report", &["fault", "input", "judge", "program", "record"]),
-    ("bundle", &["error", "host", "manifest", "record"]),
+    ("bundle", &["error", "host", "input", "manifest", "record"]),
     ("dist", &["error", "host"]),
     ("selftest", &["error", "host"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),

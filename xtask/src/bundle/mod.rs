@@ -3,6 +3,7 @@
 
 mod archive;
 mod contents;
+mod links;
 mod manifest;
 mod redaction;
 mod shapes;

@@ -1,7 +1,7 @@
 //! Unpacking: a bundle comes from elsewhere, so nothing in it is believed. All of it lies in a fresh folder before anything
 //! is looked at; what would lie outside, what is no file, what is too much or has another hash is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
@@ -13,10 +13,11 @@ use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use super::archive::sha256;
-use super::contents::stays_inside;
+use super::links::Links;
 use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, bytes_allowed};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
+use crate::input;
 use crate::record::RUNS_FOLDER;
 
 /// The most that a bundle may hold.
@@ -56,7 +57,7 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
             let problem = format!("{} cannot be taken as a bundle: {error:#}", file.display());
             anyhow::Error::from(Error::Usage(problem))
         };
-        let name = sha256_of_file(file).map_err(refused)?;
+        let name = input::open(file).map_err(anyhow::Error::from).and_then(sha256_of).map_err(refused)?;
         let folder = into.join(&name[..16]);
         if !folder.is_dir() {
             std::fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
@@ -93,9 +94,9 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
         || format!("it holds more than {} bytes, which is more than a bundle of this size ever does", bounds.bytes);
     // Each file has a header, and each is filled up to whole blocks.
     let overhead = (bounds.files as u64).saturating_mul(4096);
-    let bytes = GzDecoder::new(BufReader::new(File::open(file)?)).take(bounds.bytes.saturating_add(overhead));
+    let bytes = GzDecoder::new(BufReader::new(input::open(file)?)).take(bounds.bytes.saturating_add(overhead));
     let mut archive = tar::Archive::new(bytes);
-    let mut links: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut links = Links::default();
     let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
     let mut bytes_left = bounds.bytes;
     for entry in archive.entries()? {
@@ -119,8 +120,7 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
             }
             EntryType::Symlink => {
                 let to = entry.link_name()?.with_context(|| format!("{shown} leads nowhere"))?.into_owned();
-                ensure!(stays_inside(&path, &to), "{shown} leads out of it, to {}", to.display());
-                links.insert(path, to);
+                links.add(path, to);
             }
             _ => bail!("{shown} is neither a file nor a link"),
         }
@@ -131,11 +131,16 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
     ensure!(padding <= PADDING_BYTES_MAX, "something follows the last file of its archive");
     ensure!(rest.into_inner().into_inner().fill_buf()?.is_empty(), "something follows its archive");
     // Last, so that nothing is written through one; and none lies behind another, where its words would mean another place.
-    for (path, to) in &links {
+    for (path, _) in links.iter() {
+        if let Some(problem) = links.problem(path) {
+            bail!("{} {problem}", path.display());
+        }
         let behind = paths.iter().find(|other| *other != path && other.starts_with(path));
         if let Some(other) = behind {
             bail!("{} lies behind the link {}", other.display(), path.display());
         }
+    }
+    for (path, to) in links.iter() {
         let at = folder.join(path);
         if let Some(parent) = at.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
@@ -174,14 +179,16 @@ fn read(folder: &Path) -> anyhow::Result<Bundle> {
     struct Version {
         format_version: u32,
     }
-    let text =
-        std::fs::read_to_string(folder.join(BUNDLE_FILE)).with_context(|| format!("it holds no {BUNDLE_FILE}"))?;
-    let Version { format_version } = serde_json::from_str(&text).with_context(|| format!("its {BUNDLE_FILE}"))?;
+    let text = match input::read_below(folder, BUNDLE_FILE, input::RECORD_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("it holds no {BUNDLE_FILE}"),
+        text => text.with_context(|| format!("its {BUNDLE_FILE}"))?,
+    };
+    let Version { format_version } = serde_json::from_slice(&text).with_context(|| format!("its {BUNDLE_FILE}"))?;
     ensure!(
         format_version == BUNDLE_VERSION,
         "it has version {format_version}, and this engine reads {BUNDLE_VERSION}: use the engine that wrote it"
     );
-    serde_json::from_str(&text).with_context(|| format!("its {BUNDLE_FILE}"))
+    serde_json::from_slice(&text).with_context(|| format!("its {BUNDLE_FILE}"))
 }
 
 /// The files of the list that are not what it says.
@@ -192,7 +199,9 @@ fn changed(folder: &Path, bundle: &Bundle) -> anyhow::Result<Vec<String>> {
         let is_link = std::fs::symlink_metadata(&at).is_ok_and(|metadata| metadata.is_symlink());
         let found = match (is_link, &listed.link) {
             (true, Some(_)) => std::fs::read_link(&at).ok().map(|to| sha256(to.display().to_string().as_bytes())),
-            (false, None) => sha256_of_file(&at).ok(),
+            (false, None) => {
+                input::open_below(folder, inside(Path::new(&listed.path))?).ok().and_then(|file| sha256_of(file).ok())
+            }
             _ => None,
         };
         if found.as_ref() != Some(&listed.sha256) {
@@ -202,9 +211,7 @@ fn changed(folder: &Path, bundle: &Bundle) -> anyhow::Result<Vec<String>> {
     Ok(changed)
 }
 
-fn sha256_of_file(path: &Path) -> anyhow::Result<String> {
-    ensure!(std::fs::metadata(path)?.is_file(), "it is no file");
-    let mut file = File::open(path)?;
+fn sha256_of(mut file: File) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     let mut part = vec![0; 1 << 16];
     loop {
@@ -277,6 +284,17 @@ mod tests {
             },
             "a is there twice",
         );
+        // Each stays inside by its own words.
+        for (to, expected) in [("a/b/up/..", "x leads out of it, to a/b/up/.."), ("x/y", "x passes more than 40 links")]
+        {
+            check(
+                |archive| {
+                    add(archive, EntryType::Symlink, "x", b"", to);
+                    add(archive, EntryType::Symlink, "a/b/up", b"", "../..");
+                },
+                expected,
+            );
+        }
         check(file("a"), "it holds no bundle.json");
         let bundle = |text: &'static str| {
             move |archive: &mut Archive| add(archive, EntryType::Regular, BUNDLE_FILE, text.as_bytes(), "")
@@ -384,6 +402,6 @@ mod tests {
         assert!(error(&file).contains("No such file"), "{}", error(&file));
         std::fs::write(&file, "text").unwrap();
         assert!(error(&file).contains("cannot be taken as a bundle"), "{}", error(&file));
-        assert!(error(home.path()).contains("it is no file"));
+        assert!(error(home.path()).contains("it is a folder: a file is needed here"));
     }
 }
