@@ -209,7 +209,7 @@ fn as_user<T: Send>(path: &Path, action: impl FnOnce() -> anyhow::Result<T> + Se
         let is_denied =
             error.downcast_ref().is_some_and(|io: &std::io::Error| io.kind() == ErrorKind::PermissionDenied)
                 || error.downcast_ref() == Some(&nix::errno::Errno::EACCES);
-        let whose = if is_denied && invoker.is_other() {
+        let whose = if is_denied && invoker.called_sudo() {
             format!("; it is read with the rights of {}, who called sudo", invoker.name)
         } else {
             String::new()

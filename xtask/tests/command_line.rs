@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "tests: clippy takes their helpers for ordinary code")]
 
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use xtask::cli::Cli;
 use xtask::host::shell::{Command, Output};
+use xtask::record::{FORMAT_VERSION, RunRecord};
 
 /// Deadline for one answer.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -446,6 +447,169 @@ fn a_full_standard_output_is_an_error_and_a_closed_one_is_none() {
             assert!(said.contains(part) && !said.contains("panicked"), "{verb:?}: {said}");
         }
     }
+}
+
+/// A value that only root may read.
+const ROOTS: &str = "hunter22";
+
+/// A project of a user, with links to files and folders of root's planted in it, and one whole run that is named last.
+struct Planted {
+    home: tempfile::TempDir,
+    user: u32,
+}
+
+impl Planted {
+    const RUN: &'static str = "20260101-000000-9";
+
+    fn make(user: u32) -> Self {
+        let planted = Self { home: tempfile::tempdir().unwrap(), user };
+        let at = |path: &str| planted.at(path);
+        std::fs::set_permissions(planted.home.path(), Permissions::from_mode(0o755)).unwrap();
+        for folder in
+            ["containers/t", "scenarios", "baselines", "target/e2e/20260101-000000-1", "roots/case", "roots/run"]
+        {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::fs::write(at("e2e.toml"), "name = 'x'\n").unwrap();
+        std::fs::write(at("containers/t/template.toml"), "from = 'scratch'\ninit = ['/i']\n").unwrap();
+        let case = |folder: &str| {
+            json!([{ "case": "a/b:c", "verdict": "failed", "attempts": [{ "outcome": "failed", "duration_ms": 1.0, "folder": folder,
+                     "cause": { "cause": "check", "message": "m" } }] }])
+        };
+        let record = |run_id: &str, cases: &Value| {
+            let record = RunRecord {
+                format_version: FORMAT_VERSION,
+                run_id: run_id.into(),
+                started_at: "2026-01-01T00:00:00.000Z".into(),
+                ..RunRecord::default()
+            };
+            let mut record = serde_json::to_value(record).unwrap();
+            record["cases"] = cases.clone();
+            record.to_string()
+        };
+        // Root's own: a record, logs, a baseline.
+        std::fs::write(at("roots/run/run.json"), record(ROOTS, &json!([]))).unwrap();
+        std::fs::write(at("roots/case/scenario.log"), format!("said {ROOTS}\n")).unwrap();
+        std::fs::write(at("roots/case/performance.json"), format!("{{ {ROOTS}")).unwrap();
+        std::fs::create_dir_all(at("roots/class/a")).unwrap();
+        std::fs::write(at("roots/class/a/b.json"), ROOTS).unwrap();
+        for entry in walkdir::WalkDir::new(at("roots")) {
+            let entry = entry.unwrap();
+            let mode = if entry.file_type().is_dir() { 0o700 } else { 0o600 };
+            std::fs::set_permissions(entry.path(), Permissions::from_mode(mode)).unwrap();
+        }
+        // The user's: a run whose record is a link, one whose folder is one, and one that is whole but for a case's folder.
+        symlink("../../../roots/run/run.json", at("target/e2e/20260101-000000-1/run.json")).unwrap();
+        symlink("../../roots/run", at("target/e2e/linked")).unwrap();
+        let whole = at(&format!("target/e2e/{}", Self::RUN));
+        std::fs::create_dir_all(whole.join("a")).unwrap();
+        std::fs::write(whole.join("run.json"), record(Self::RUN, &case("a/b"))).unwrap();
+        symlink("../../../../roots/case", whole.join("a/b")).unwrap();
+        symlink(Self::RUN, at("target/e2e/latest")).unwrap();
+        symlink("../roots/class", at("baselines/class")).unwrap();
+        for entry in walkdir::WalkDir::new(planted.home.path()) {
+            let path = entry.unwrap().into_path();
+            if !path.starts_with(at("roots")) {
+                lchown(&path, Some(user), Some(user)).unwrap();
+            }
+        }
+        planted
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.home.path().join(path)
+    }
+
+    fn engine(&self, words: &[&str]) -> Output {
+        let id = self.user.to_string();
+        let command = xtask(self.home.path(), words).env("SUDO_UID", &id).env("SUDO_GID", &id);
+        command.deadline(DEADLINE).output().unwrap()
+    }
+}
+
+#[test]
+fn through_sudo_no_link_is_followed_with_roots_rights() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let planted = Planted::make(65534);
+    let roots = || -> Vec<PathBuf> {
+        let walk = walkdir::WalkDir::new(planted.at("roots")).sort_by_file_name();
+        walk.into_iter().map(|entry| entry.unwrap().into_path()).collect()
+    };
+    let before = roots();
+    let json = planted.at("roots/new.json").display().to_string();
+    let (first, linked) = ("20260101-000000-1", "linked");
+    for words in [
+        &["runs"][..],
+        &["runs", "show", first],
+        &["runs", "show", linked],
+        &["runs", "show"],
+        &["runs", "durations", first],
+        &["runs", "prune", "--keep", "5"],
+        &["logs", first],
+        &["logs", linked],
+        &["logs"],
+        &["logs", "--digest"],
+        &["report", first],
+        &["report", linked],
+        &["report"],
+        &["report", "--compare", linked, "latest"],
+        &["bundle"],
+        &["bundle", linked],
+        &["bundle", "--output", &json],
+        &["merge", "target/e2e/linked", "target/e2e/latest"],
+        &["baseline", "list"],
+        &["baseline", "show", "a/b"],
+        &["baseline", "diff", "baselines/class/a/b.json", "baselines/class/a/b.json"],
+        &["e2e", "--rerun-failed=20260101-000000-1"],
+        &["e2e", "--rerun-failed=linked"],
+        &["e2e", "--chaos-replay", linked],
+        &["e2e", "--from-bundle", "roots/class/a/b.json"],
+        &["shrink", linked],
+        &["judge-check", "roots/class/a/b.json"],
+        &["init", "roots/project"],
+        &["init", "roots/class"],
+    ] {
+        let output = planted.engine(words);
+        let said = format!("{}{}", output.text(), stderr(&output));
+        assert!(!said.contains(ROOTS), "{words:?}: {said}");
+        assert!(!said.contains("panicked"), "{words:?}: {said}");
+        assert_eq!(roots(), before, "{words:?}: {said}");
+    }
+    let closed = planted.engine(&["judge-check", "roots/class/a/b.json"]);
+    let why =
+        "roots/class/a/b.json: Permission denied (os error 13); it is read with the rights of nobody, who called sudo";
+    assert!(closed.status == 2 && stderr(&closed).contains(why), "{}", stderr(&closed));
+    // No report, bundle or record has it either, and all that was made is the user's.
+    let user = |path: &Path| path.symlink_metadata().unwrap().uid();
+    assert!(planted.at("target/e2e/latest/report.html").is_file() && planted.at("target/e2e/bundles").is_dir());
+    for entry in walkdir::WalkDir::new(planted.home.path()).into_iter().map(Result::unwrap) {
+        if entry.path().starts_with(planted.at("roots")) {
+            continue;
+        }
+        assert_eq!(user(entry.path()), planted.user, "{}", entry.path().display());
+        if entry.file_type().is_file() {
+            let content = std::fs::read(entry.path()).unwrap();
+            let has_it = content.windows(ROOTS.len()).any(|part| part == ROOTS.as_bytes());
+            assert!(!has_it, "{}", entry.path().display());
+        }
+    }
+    // What the user may do is done, as the user.
+    let made = planted.engine(&["init", "own"]);
+    assert_eq!(made.status, 0, "{}", stderr(&made));
+    let new = ["new", "category/one", "--language", "python", "--root", "own"];
+    let made = planted.engine(&new);
+    assert_eq!(made.status, 0, "{}", stderr(&made));
+    for path in ["own", "own/e2e.toml", "own/scenarios/category/one/main.py"] {
+        assert_eq!(user(&planted.at(path)), planted.user, "{path}");
+    }
+    std::fs::remove_dir_all(planted.at("own/scenarios")).unwrap();
+    symlink("../roots", planted.at("own/scenarios")).unwrap();
+    let refused = planted.engine(&new);
+    assert!(refused.status != 0 && roots() == before, "{}", stderr(&refused));
+    assert_eq!(planted.engine(&["runs", "rm", Planted::RUN]).status, 0);
+    assert!(!planted.at("target/e2e").join(Planted::RUN).exists());
 }
 
 /// A pipe that nobody writes to, and a device without an end, in the place of each file that a verb reads by itself.

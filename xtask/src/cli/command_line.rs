@@ -18,6 +18,7 @@ use super::{
 };
 use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
+use crate::host::invoker::Invoker;
 use crate::host::patience;
 use crate::manifest::{Defaults, PatienceFactor};
 use crate::report::terminal::{Terminal, check_stdout};
@@ -156,6 +157,9 @@ impl Cli {
     /// # Errors
     /// Whatever the verb meets; [`crate::error::Error::exit_code`] says which exit code it means.
     pub fn run(self) -> anyhow::Result<u8> {
+        if !self.verb.needs_root() {
+            Invoker::of_process().give_up_root()?;
+        }
         let (root, root_origin) = self.root()?;
         if self.format == Format::Json && !self.verb.has_json() {
             let message = "--format json: this verb prints the output of other programs, which is not JSON";
@@ -240,6 +244,49 @@ impl Verb {
             Verb::LxcTests(args) => test::lxc::run(args, context),
             Verb::HostTests(args) => host_tests::run(args, context),
             Verb::GuestOrder(args) => guest_order::run(args),
+        }
+    }
+
+    /// Tells whether it does something on the host that only root may do. Any other verb is carried out as the user who called sudo,
+    /// as a whole: no path that it is given, or finds in a project or a record, is followed with root's rights.
+    fn needs_root(&self) -> bool {
+        match self {
+            Self::Baseline(_)
+            | Self::Runs(_)
+            | Self::Merge(_)
+            | Self::Bundle(_)
+            | Self::New(_)
+            | Self::Init(_)
+            | Self::Report(_)
+            | Self::Dist(_)
+            | Self::Config(_) => false,
+            Self::Logs(args) => args.is_live(),
+            Self::JudgeCheck(args) => args.is_live(),
+            Self::E2e(args) => args.makes_labs(),
+            Self::BaselineUpdate(_)
+            | Self::Fault(_)
+            | Self::Shrink(_)
+            | Self::Test(_)
+            | Self::Doctor(_)
+            | Self::Setup(_)
+            | Self::Up(_)
+            | Self::Down(_)
+            | Self::Ttl(_)
+            | Self::Ps(_)
+            | Self::Shell(_)
+            | Self::Exec(_)
+            | Self::Cp(_)
+            | Self::Forward(_)
+            | Self::Pcap(_)
+            | Self::Clean(_)
+            | Self::Image(_)
+            | Self::Guard(_)
+            | Self::BuildLayer(_)
+            | Self::Netqueue(_)
+            | Self::FaultHolder(_)
+            | Self::LxcTests(_)
+            | Self::HostTests(_)
+            | Self::GuestOrder(_) => true,
         }
     }
 

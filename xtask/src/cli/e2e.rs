@@ -153,6 +153,14 @@ pub struct Args {
     programs: ProgramsArgs,
 }
 
+impl Args {
+    /// Tells whether it looks at layers or makes labs: `--list` does neither.
+    #[must_use]
+    pub fn makes_labs(&self) -> bool {
+        !self.list
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask e2e                                # every scenario

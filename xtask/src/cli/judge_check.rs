@@ -57,6 +57,14 @@ pub struct Args {
     seed: u64,
 }
 
+impl Args {
+    /// Tells whether labs are made.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+}
+
 /// Carries the verb out.
 ///
 /// # Errors

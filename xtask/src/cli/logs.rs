@@ -71,6 +71,14 @@ pub struct Args {
     digest: bool,
 }
 
+impl Args {
+    /// Tells whether the logs of labs that exist now are asked for.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+}
+
 fn expression(text: &str) -> Result<Regex, String> {
     // clap shows the argument itself; the expression's own message has the place in it.
     Regex::new(text).map_err(|error| format!("this is not a regular expression\n{error}"))

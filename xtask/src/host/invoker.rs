@@ -6,17 +6,24 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
 /// The largest file that [`Invoker::read`] takes, in bytes: it is held in memory.
 pub const READ_BYTES_MAX: u64 = 1 << 30;
+
+/// Variables by which sudo says who called it.
+pub const SUDO_VARIABLES: [&str; 4] = ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"];
+
+/// Mark of a process that sudo started as root, and that is root no more.
+static ROOT_IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 /// A user of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +76,12 @@ impl Invoker {
         !self.is_root() && geteuid().is_root()
     }
 
+    /// Tells whether this user called sudo for this process, which acts with the user's rights or has root's no more.
+    #[must_use]
+    pub fn called_sudo(&self) -> bool {
+        self.is_other() || ROOT_IS_GIVEN_UP.load(Ordering::Relaxed)
+    }
+
     /// The user to whom nothing belongs.
     #[must_use]
     pub fn nobody() -> Self {
@@ -111,6 +124,38 @@ impl Invoker {
             });
             acting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Gives the rights of root up for good, in all threads, where this process has them for the user; programs that it starts
+    /// are the user's, and find the user's home. To be called while the process has one thread.
+    ///
+    /// # Errors
+    /// When the kernel does not let it: then the process must not go on.
+    pub fn give_up_root(&self) -> anyhow::Result<()> {
+        if !self.is_other() {
+            return Ok(());
+        }
+        let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        let give_up = || -> nix::Result<()> {
+            setgroups(&groups)?;
+            setresgid(gid, gid, gid)?;
+            setresuid(uid, uid, uid)
+        };
+        give_up().with_context(|| format!("giving up root for {}", self.name))?;
+        ROOT_IS_GIVEN_UP.store(true, Ordering::Relaxed);
+        // SAFETY: no other thread reads the environment, because there is none.
+        unsafe {
+            std::env::set_var("USER", &self.name);
+            std::env::set_var("LOGNAME", &self.name);
+            if let Some(home) = &self.home {
+                std::env::set_var("HOME", home);
+            }
+            for name in SUDO_VARIABLES {
+                std::env::remove_var(name);
+            }
+        }
+        Ok(())
     }
 
     /// Makes a new file with the user's rights, in place of what stood there; a link is replaced, not followed.

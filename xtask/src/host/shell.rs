@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 
 use super::descriptors::{hand_on_streams_only, keep_no_files_above};
 use super::held_clock::{HeldClock, Stopwatch};
-use super::invoker::Invoker;
+use super::invoker::{Invoker, SUDO_VARIABLES};
 use super::patience::{self, Deadline};
 use super::relay::Relay;
 use super::seccomp::Filter;
@@ -709,7 +709,7 @@ pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> 
         if let Some(home) = &invoker.home {
             command.env("HOME", home);
         }
-        for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
+        for name in SUDO_VARIABLES {
             command.env_remove(name);
         }
     }
