@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
-use crate::host::invoker::{Invoker, is_root};
+use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::host::shell::{Command, which};
 use crate::record::{PastRun, RunDir};
@@ -94,10 +94,8 @@ fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
         return Err(Error::Host { problem, cure }.into());
     };
     // In a session of its own: it may be the browser itself, which stays.
-    let mut command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(OPEN_DEADLINE.scaled());
-    if is_root() && !owner.is_root() {
-        command = command.user(owner.uid, owner.gid);
-    }
+    let command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(OPEN_DEADLINE.scaled());
+    let command = command.as_user(owner);
     let nowhere = || File::options().write(true).open("/dev/null");
     let output = command.output_to_files(nowhere()?, nowhere()?)?;
     if output.status != 0 {

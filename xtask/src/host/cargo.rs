@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use super::invoker::Invoker;
 use super::shell::Command;
 use crate::error::Error;
 use crate::host::patience::Deadline;
@@ -67,14 +68,14 @@ pub fn has_target(target: &str) -> anyhow::Result<bool> {
 /// # Errors
 /// [`Error::Usage`] with the compiler's own words when the code does not build.
 pub fn build(root: &Path, words: &[&str]) -> anyhow::Result<Vec<Program>> {
-    build_saying(root, words, &BuildLog::new()?)
+    build_as(&Invoker::root(), root, words, &BuildLog::new()?)
 }
 
-/// [`build`] whose progress another thread can read.
+/// [`build`] as a user, whose progress another thread can read: what is built may have a program of its own that Cargo starts.
 ///
 /// # Errors
 /// Those of [`build`].
-pub fn build_saying(root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Result<Vec<Program>> {
+pub fn build_as(invoker: &Invoker, root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Result<Vec<Program>> {
     let messages = tempfile::tempfile().context("making a file for Cargo's messages")?;
     let output = Command::new(program())
         .args(words)
@@ -82,12 +83,20 @@ pub fn build_saying(root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Resu
         .args(["--config", "term.progress.when='always'", "--config", "term.progress.width=100"])
         .arg("--message-format=json-render-diagnostics")
         .dir(root)
+        .as_user(invoker)
         .deadline(BUILD_DEADLINE.scaled())
         .output_to_files(messages.try_clone()?, log.0.try_clone()?)?;
     if output.timed_out || output.status != 0 {
         let failed = if output.timed_out { "did not end within its deadline" } else { "failed" };
         let said = diagnostics(&log.text(0)?);
-        let problem = format!("`cargo {}` {failed} in {}:\n{said}", words.join(" "), root.display());
+        let help = match invoker.is_other() && said.contains("Permission denied") {
+            true => format!(
+                "\n  help: it is built as {0}, who called sudo; what root built there before is in the way: `sudo chown -R {0} target`",
+                invoker.name
+            ),
+            false => String::new(),
+        };
+        let problem = format!("`cargo {}` {failed} in {}:\n{said}{help}", words.join(" "), root.display());
         return Err(Error::Usage(problem)).context("building programs");
     }
     Ok(parse(&BuildLog(messages).text(0)?))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::invoker::{Invoker, is_root};
+use super::invoker::Invoker;
 use super::shell::{Command, Output, which};
 use crate::error::Error;
 use crate::host::patience::Deadline;
@@ -51,9 +51,8 @@ pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: 
     // Under another name first: a run that is killed in between leaves nothing that looks whole.
     let new = into.join(format!(".{}-{}", commit, std::process::id()));
     invoker.act(|| Ok(std::fs::create_dir_all(&new)?)).with_context(|| format!("making {}", new.display()))?;
-    as_user(Command::new("tar").args(["-x", "-C"]).arg(&new).stdin(archive.stdout), invoker)
-        .deadline(DEADLINE.scaled())
-        .run()?;
+    let tar = Command::new("tar").args(["-x", "-C"]).arg(&new).stdin(archive.stdout);
+    tar.as_user(invoker).deadline(DEADLINE.scaled()).run()?;
     let placed = invoker.act(|| match std::fs::rename(&new, &top) {
         Err(_) if path.is_dir() => Ok(std::fs::remove_dir_all(&new)?), // another run was quicker
         other => Ok(other?),
@@ -93,11 +92,7 @@ pub fn files(root: &Path, new_in: &[PathBuf], invoker: &Invoker) -> anyhow::Resu
 
 fn git(root: &Path, invoker: &Invoker, words: &[&str]) -> anyhow::Result<Output> {
     let git = Command::new("git").args(words).dir(root).deadline(DEADLINE.scaled());
-    Ok(as_user(git, invoker).output()?)
-}
-
-fn as_user(command: Command, invoker: &Invoker) -> Command {
-    if is_root() && !invoker.is_root() { command.user(invoker.uid, invoker.gid) } else { command }
+    Ok(git.as_user(invoker).output()?)
 }
 
 fn after_colon(said: &str) -> String {

@@ -266,6 +266,17 @@ impl Command {
         self
     }
 
+    /// Runs it as the user who called sudo, where the engine is root for one: with that user's rights, name and home.
+    #[must_use]
+    pub fn as_user(self, invoker: &Invoker) -> Self {
+        if !invoker.is_other() {
+            return self;
+        }
+        let command = self.user(invoker.uid, invoker.gid).env("USER", &invoker.name).env("LOGNAME", &invoker.name);
+        let command = invoker.home.iter().fold(command, |command, home| command.env("HOME", home));
+        SUDO_VARIABLES.into_iter().fold(command, Self::env_remove)
+    }
+
     /// Runs it in a cgroup, by the file of the group that takes the numbers of processes.
     #[must_use]
     pub fn group(mut self, cgroup_procs: impl AsRef<Path>) -> Self {

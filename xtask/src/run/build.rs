@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use crate::error::Error;
 use crate::host::cargo::{self, BuildLog};
+use crate::host::invoker::Invoker;
 use crate::host::shell::which;
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
@@ -165,6 +166,6 @@ fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Er
 
 fn build(root: &Path, package: &str, log: &BuildLog) -> anyhow::Result<Binaries> {
     let words = ["build", "--package", package, "--bins"];
-    let built = cargo::build_saying(root, &words, log).context("building the scenarios")?;
+    let built = cargo::build_as(Invoker::of_process(), root, &words, log).context("building the scenarios")?;
     Ok(built.into_iter().map(|program| (program.name, program.path)).collect())
 }

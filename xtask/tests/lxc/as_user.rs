@@ -143,6 +143,24 @@ fn a_user_runs_it_through_sudo() {
         files += 1;
     }
     assert!(files > 15, "only {files} files were looked at");
+
+    // Without programs that were built before, Cargo builds them: a scenario's package has programs that it starts meanwhile.
+    let cargo = home.join("cargo");
+    std::fs::write(&cargo, format!("#!/bin/sh\necho $(id -u) $HOME $USER > {}/said; exit 1\n", home.display()))
+        .unwrap();
+    std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let line = format!(
+        "sudo CARGO={} {}/xtask --root {}/project e2e who_am_i --slot {}",
+        cargo.display(),
+        engine.display(),
+        checkout.display(),
+        slot()
+    );
+    let su = Command::new("su").args(["-", &user.name, "-c", &line]);
+    let output = su.deadline(std::time::Duration::from_secs(60)).output().unwrap();
+    assert_eq!(output.status, 2, "{}", said(&output));
+    let who = std::fs::read_to_string(home.join("said")).unwrap();
+    assert_eq!(who.trim(), format!("{uid} {} {}", home.display(), user.name));
 }
 
 /// Whatever a template can name: what only root may read is no part of a layer, and what is no file is told at once.

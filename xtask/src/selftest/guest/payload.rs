@@ -83,11 +83,7 @@ impl Payload<'_> {
 /// A command with the rights of the user who started the engine.
 #[must_use]
 pub fn as_user(command: Command, invoker: &Invoker) -> Command {
-    if nix::unistd::geteuid().is_root() && !invoker.is_root() {
-        command.user(invoker.uid, invoker.gid)
-    } else {
-        command
-    }
+    command.as_user(invoker)
 }
 
 /// The programs of those scenarios in a folder that Cargo builds.
