@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -66,7 +66,7 @@ struct BoundedLog {
 
 impl BoundedLog {
     fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+        let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes, bytes_max })
     }

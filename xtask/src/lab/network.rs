@@ -62,6 +62,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
         "#!/bin/sh\n\
          # Gives {name} its network card: one end on the lab's bridge, the other in the container.\n\
          set -e\n\
+         umask 077 # other users may pass through the folders\n\
          if [ -e {pid} ]; then # not the first start: the port may still be there\n\
          {nsenter} --net={namespace} {ip} link delete {port} 2>/dev/null || true\n\
          if [ \"$({wc} -c < {log})\" -gt {log_bytes_max} ]; then # lxc-start writes nothing until this script has ended\n\

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,9 @@ impl HeldFaults {
         let guard = Guard::attach(slot.clone())?;
         // Of two that begin at once, the second finds what the first has started.
         let path = slot.dir().join("faults.lock");
-        let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        // Whoever may open it may hold the lock for ever.
+        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = lock.with_context(|| format!("making {}", path.display()))?;
         let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
         let faults = LiveFaults::of(&slot);
         if !faults.held {

@@ -125,8 +125,7 @@ impl Holder {
     /// Writes the file by one rename: a reader finds the old faults or the new ones.
     fn write(&self, on: &[LiveFault]) -> anyhow::Result<()> {
         let path = file(&self.slot);
-        let new = path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec(on)?).with_context(|| format!("writing {}", new.display()))?;
+        let new = self.slot.write("faults.json.new", &serde_json::to_vec(on)?)?;
         std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
     }
 }
