@@ -462,6 +462,12 @@ mod tests {
     impl Stage for Paper {
         fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
             let tries = |line: &String| line == "tried disturbed";
+            // On a busy machine the thread of the second may be there before that of the first.
+            match planned.container.as_str() {
+                "disturbed" if planned.number == 2 => self.wait_for("net.isolate disturbed"),
+                "full" if planned.number == 2 => self.wait_for("disk.full full"),
+                _ => {}
+            }
             match planned.container.as_str() {
                 "disturbed" if planned.number == 2 && !self.lines.lock().unwrap().iter().any(tries) => {
                     self.write("tried disturbed".into());
@@ -502,9 +508,10 @@ mod tests {
         }
     }
 
-    fn played(faults: &[(u64, u64, &str, Fault)], settle_after: Duration) -> (Vec<Played>, Vec<String>) {
+    /// Plays faults until all of this was done.
+    fn played(faults: &[(u64, u64, &str, Fault)], until: &[&str]) -> (Vec<Played>, Vec<String>) {
         let (nemesis, paper) = begin(faults, &Arc::default());
-        std::thread::sleep(settle_after); // the schedule's own clock
+        until.iter().for_each(|line| paper.wait_for(line));
         let played = nemesis.settle();
         let lines = paper.lines.lock().unwrap().clone();
         (played, lines)
@@ -545,7 +552,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(200)); // in which all would have been over
         assert_eq!(*paper.lines.lock().unwrap(), seen);
         clock.let_go();
-        std::thread::sleep(Duration::from_millis(600)); // the schedule's own clock
+        paper.wait_for("heal 2");
         let played = nemesis.settle();
         assert_eq!(*paper.lines.lock().unwrap(), ["net.isolate a", "heal 1", "node.kill b", "heal 2"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
@@ -555,7 +562,7 @@ mod tests {
     fn faults_are_played_in_their_order_and_clashing_ones_one_after_the_other() {
         let faults =
             [(0, 60, "a", Fault::NetIsolate), (20, 20, "a", Fault::NetStall), (0, 200, "b", Fault::NodeFreeze)];
-        let (played, lines) = played(&faults, Duration::from_millis(600));
+        let (played, lines) = played(&faults, &["heal 1", "heal 2", "heal 3"]);
         let of_a: Vec<&String> = lines.iter().filter(|line| !line.contains("node") && *line != "heal 3").collect();
         assert_eq!(of_a, ["net.isolate a", "heal 1", "net.stall a", "heal 2"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
@@ -566,15 +573,16 @@ mod tests {
         let disk = Fault::DiskFull { path: "/data".into(), free_bytes: 0 };
         let unit = Fault::ServiceStop { unit: "x.service".into() };
         let faults = [(0, 300, "full", disk), (20, 20, "full", unit)];
-        let (played, lines) = played(&faults, Duration::from_millis(900));
+        let (played, lines) = played(&faults, &["heal 1", "heal 2"]);
         assert_eq!(lines, ["disk.full full", "service.stop full", "heal 1", "heal 2"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
     }
 
     #[test]
     fn what_does_not_bite_beside_another_fault_is_done_once_more() {
-        let faults = [(0, 300, "disturbed", Fault::NetIsolate), (20, 20, "disturbed", Fault::CpuBurn { processes: 1 })];
-        let (played, lines) = played(&faults, Duration::from_millis(500));
+        let faults =
+            [(0, 60_000, "disturbed", Fault::NetIsolate), (20, 20, "disturbed", Fault::CpuBurn { processes: 1 })];
+        let (played, lines) = played(&faults, &["cpu.burn disturbed"]);
         assert_eq!(lines[..3], ["net.isolate disturbed", "tried disturbed", "cpu.burn disturbed"]);
         assert!(played.iter().all(|one| matches!(one.fate, Fate::Bit { .. })), "{played:?}");
     }
@@ -764,7 +772,7 @@ mod tests {
     #[test]
     fn the_end_heals_what_is_broken_and_begins_nothing() {
         let faults = [(0, 60_000, "a", Fault::NetIsolate), (50_000, 10, "b", Fault::NodeKill)];
-        let (played, lines) = played(&faults, Duration::from_millis(100));
+        let (played, lines) = played(&faults, &["net.isolate a"]);
         assert_eq!(lines, ["net.isolate a", "heal 1"]);
         assert!(matches!(played[0].fate, Fate::Bit { healed_ms, .. } if healed_ms < 30_000), "{played:?}");
         assert_eq!(played[1].fate, Fate::NotReached);
@@ -773,9 +781,10 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told_from_what_does_not_bite() {
         let faults = [(0, 1, "down", Fault::NetIsolate), (0, 1, "broken", Fault::NodeKill)];
-        let (played, mut lines) = played(&faults, Duration::from_millis(200));
+        let ends = ["net.isolate refused: it is down", "node.kill failed: it does not bite"];
+        let (played, mut lines) = played(&faults, &ends);
         lines.sort(); // each fault has a thread of its own
-        assert_eq!(lines, ["net.isolate refused: it is down", "node.kill failed: it does not bite"]);
+        assert_eq!(lines, ends);
         assert!(matches!(&played[0].fate, Fate::Refused { reason, .. } if reason == "it is down"), "{played:?}");
         assert!(matches!(&played[1].fate, Fate::Failed { reason, .. } if reason == "it does not bite"), "{played:?}");
     }
