@@ -39,7 +39,7 @@ fn what_a_run_and_a_live_lab_have_logged_is_shown() {
     assert!(digest.text().starts_with("smoke/misbehaves:check_fails\n"), "{}", said(&digest));
 
     for (args, cure) in [
-        (&["--grep", "a(b"][..], "no regular expression"),
+        (&["--grep", "a(b"][..], "not a regular expression"),
         (&["scenaro"], "did you mean scenario?"),
         (&["--case", "nothing"], "has no such case: there are smoke/misbehaves:check_fails"),
         (&["--since", "soon"], "write a duration"),

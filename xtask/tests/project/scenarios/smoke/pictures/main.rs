@@ -100,7 +100,7 @@ fn no_pages(lab: &Lab) -> Result {
     // The engine asks for the page first, so the browser is not there yet; and it is there, and waits for an image.
     for (url, seconds) in [(SILENT, 1), ("http://app/hangs.html", 5)] {
         let error = refusal(lab, "x", url, Duration::from_secs(seconds))?;
-        check!(error.is_deadline() && error.to_string().contains("within "), "{url}: {error}");
+        check!(error.is_deadline() && error.to_string().contains("timed out after "), "{url}: {error}");
     }
     check!(!screenshots(lab).join("x.png").exists());
     taken(lab, "after_all_that", "http://app/blank.html")?;
