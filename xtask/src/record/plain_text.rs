@@ -2,40 +2,61 @@
 
 use std::iter::Peekable;
 use std::str::Chars;
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
 
 /// The longest line that is shown whole, in characters.
 const LINE_CHARS_MAX: usize = 4000;
 
-/// The longest escape sequence that is taken out as one, in characters: one without an end must not swallow a line.
-const ESCAPE_CHARS_MAX: usize = 2000;
+/// Titles, links and the like, which a terminal takes for itself. One without an end must not swallow a line: it is none.
+pub(super) const STRINGS: &str = r"(?x-u) \x1b[\]PX^_] [^\x07\x1b\n]*? (?: \x07 | \x1b\\ | \xc2\x9c )";
+
+/// Everything else that a terminal obeys or does not show: the other escape sequences, control characters but tabs and line ends, and
+/// the characters of `is_hidden`.
+pub(super) const HIDDEN: &str = r"(?x)
+    (?: \x1b\[ | \u{9b} ) [\x20-\x3f]* [@-~]?
+    | \x1b (?: [\x20-\x2f] [0-~]? | [0-OQ-WYZ\\`a-~] )?
+    | [\x00-\x08\x0b-\x1f\x7f\u{80}-\u{9f}]
+    | [\u{ad}\u{61c}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2060}-\u{206f}\u{feff}\u{fff9}-\u{fffb}\u{e0000}-\u{e007f}]";
+
+/// Finds what [`plain_text`] leaves out. The search for secrets leaves out the same, or a line would have one that its event has not.
+pub(super) fn hidden() -> &'static Regex {
+    static PARTS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(&format!("(?:{STRINGS})|(?:{HIDDEN})")).expect("a fixed expression"));
+    &PARTS
+}
 
 /// A line without anything that a terminal would obey or hide: escape codes, control characters, marks that turn the
-/// direction of writing or have no width. A tab is a blank. Of a line that is too long, the begin.
+/// direction of writing or have no width. A tab is a blank, and a line end in a line. Of one that is too long, the begin.
 #[must_use]
 pub fn plain_text(line: &str) -> String {
+    let line = line.trim_end_matches('\n');
     let mut plain = String::with_capacity(line.len().min(LINE_CHARS_MAX));
     let (mut shown, mut left_out) = (0_usize, 0_usize);
-    let mut rest = line.chars().peekable();
-    while let Some(character) = rest.next() {
-        let visible = match character {
-            '\u{1b}' => {
-                skip_escape(&mut rest);
-                continue;
+    let mut show = |text: &str| {
+        for character in text.chars() {
+            let visible = match character {
+                '\n' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+                visible => visible,
+            };
+            if shown < LINE_CHARS_MAX {
+                plain.push(visible);
+                shown += 1;
+            } else {
+                left_out += 1;
             }
-            '\u{9b}' => {
-                skip_control_sequence(&mut rest);
-                continue;
-            }
-            '\t' | '\u{2028}' | '\u{2029}' => ' ',
-            hidden if hidden.is_control() || is_hidden(hidden) => continue,
-            visible => visible,
-        };
-        if shown < LINE_CHARS_MAX {
-            plain.push(visible);
-            shown += 1;
-        } else {
-            left_out += 1;
         }
+    };
+    if line.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        show(line);
+    } else {
+        let mut done = 0;
+        for found in hidden().find_iter(line.as_bytes()) {
+            show(&line[done..found.start()]);
+            done = found.end();
+        }
+        show(&line[done..]);
     }
     if left_out > 0 {
         plain.push_str(&format!(" ... ({left_out} more characters)"));
@@ -90,52 +111,6 @@ fn after_colour<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
 fn is_hidden(character: char) -> bool {
     matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Passes over what follows an ESC and belongs to it.
-fn skip_escape(rest: &mut Peekable<Chars<'_>>) {
-    match rest.peek() {
-        Some('[') => {
-            rest.next();
-            skip_control_sequence(rest);
-        }
-        Some(']' | 'P' | 'X' | '^' | '_') => skip_string(rest),
-        // Two characters, or three with a blank to a slash between.
-        Some(' '..='/') => {
-            rest.next();
-            rest.next_if(|next| ('0'..='~').contains(next));
-        }
-        Some('0'..='~') => {
-            rest.next();
-        }
-        _ => {}
-    }
-}
-
-/// Passes over parameters and the letter that ends them.
-fn skip_control_sequence(rest: &mut Peekable<Chars<'_>>) {
-    while rest.next_if(|next| (' '..='?').contains(next)).is_some() {}
-    rest.next_if(|next| ('@'..='~').contains(next));
-}
-
-/// Passes over a title, a link or the like, where it ends as it should.
-fn skip_string(rest: &mut Peekable<Chars<'_>>) {
-    let mut ahead = rest.clone();
-    ahead.next();
-    for _ in 0..ESCAPE_CHARS_MAX {
-        match ahead.next() {
-            Some('\u{7}' | '\u{9c}') => {
-                *rest = ahead;
-                return;
-            }
-            Some('\u{1b}') if ahead.next_if_eq(&'\\').is_some() => {
-                *rest = ahead;
-                return;
-            }
-            Some(_) => {}
-            None => return,
-        }
-    }
 }
 
 #[cfg(test)]

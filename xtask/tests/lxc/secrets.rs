@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -64,9 +66,26 @@ def scenario(lab: e2e.Lab) -> None:
     (artifacts / "binary").write_bytes(b"\0" + token.encode() + b"\0")
     (artifacts / "text").write_text(token)
     lab.artifact("token.json", json.dumps({"token is": token}))
+    # The same in what terminals and other languages make of it.
+    forms = json.loads(pathlib.Path(os.environ["FORMS"]).read_text())
+    told = "".join(f"<{form}>\n" for form in forms)
+    for form in forms:
+        lab.log(f"<{form}>")
+        with lab.step(form):
+            lab.check(True, form, value=form)
+        with lab.invoke("client", "write", {"said": form}) as invocation:
+            invocation.ok(form)
+        if "\0" not in form:
+            machine.exec(["echo", form], env={"FORM": form})
+    print(told)
+    machine.exec(["cat"], stdin=told)
+    machine.sh("cat > /dev/console", stdin=told)
+    lab.artifact("forms.txt", told)
+    lab.artifact("forms.json", json.dumps(forms))
+    (artifacts / "own-forms").write_text(told)
     large = machine.sh('yes "$TOKEN" | head -c 17000000', env={"TOKEN": token}, deadline=60).success()
     lab.check(large.stdout.startswith(token.encode() + b"\n") and len(large.stdout) == 17000000, "a scenario reads what it was given")
-    raise RuntimeError(f"{token}\n{everything}")
+    raise RuntimeError(f"{token}\n{told}{everything}")
 
 if __name__ == "__main__":
     e2e.run(scenario)
@@ -133,6 +152,90 @@ fn shapes() -> Vec<(String, String)> {
     add("vault {}", &format!("hvs.{}", letters(18, 24)));
     add("ai {}", &format!("sk-proj-{}", letters(19, 40)));
     shapes
+}
+
+/// Declared value as terminals, other languages and encodings have it, with the part of each that must not be left.
+fn forms() -> Vec<(String, String)> {
+    let each = |by: &dyn Fn(char) -> String| DECLARED.chars().map(by).collect::<String>();
+    let bytes = |by: &dyn Fn(u8) -> String, between: &str| DECLARED.bytes().map(by).collect::<Vec<_>>().join(between);
+    let html = |text: &str| {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&#39;")
+            .replace('>', "&gt;")
+    };
+    let json = |text: &str| serde_json::to_string(text).unwrap().replace('ä', "\\u00e4");
+    let columns = |text: &str, columns: usize, end: &str| {
+        let lines: Vec<&str> = text.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        lines.join(end)
+    };
+    let hexadecimal = |between: &str| bytes(&|byte| format!("{byte:02x}"), between);
+    let percent = bytes(&|byte| format!("%{byte:02X}"), "");
+    let letter = STANDARD.encode(format!("{}{DECLARED}{}", "x".repeat(48), "y".repeat(60)));
+    let core = STANDARD.encode(DECLARED)[..DECLARED.len() / 3 * 4].to_owned();
+    let mut forms: Vec<(String, String)> = vec![
+        (columns(&letter, 76, "\n"), core.clone()),
+        (columns(&letter, 64, "\r\n"), core.clone()),
+        (json(&columns(&letter, 76, "\n")), core),
+        (STANDARD.encode(format!("a{DECLARED}")), STANDARD.encode(format!("a{DECLARED}"))[4..32].to_owned()),
+        (STANDARD.encode(format!("ab{DECLARED}")), STANDARD.encode(format!("ab{DECLARED}"))[4..32].to_owned()),
+        (
+            STANDARD.encode(format!("??>>{DECLARED}")).replace('/', "_").replace('+', "-"),
+            STANDARD.encode(&DECLARED[2..])[..24].to_owned(),
+        ),
+    ];
+    let texts = [
+        each(&|c| format!("\u{1b}[1;31m{c}\u{1b}[0m")),
+        each(&|c| format!("{c}\u{1b}]0;title\u{7}")),
+        each(&|c| format!("{c}\0")),
+        each(&|c| format!("\0{c}")),
+        each(&|c| format!("{c}\u{8}")),
+        each(&|c| format!("{c}\r")),
+        each(&|c| format!("{c}\u{200b}")),
+        json(DECLARED),
+        json(&json(DECLARED)),
+        json(&each(&|c| format!("\u{1b}[1m{c}"))),
+        each(&|c| format!("\\u{:04x}", u32::from(c))),
+        format!("b'{}'", bytes(&|byte| format!("\\x{byte:02x}"), "")),
+        format!("{DECLARED:?}"),
+        DECLARED.as_bytes().escape_ascii().to_string(),
+        DECLARED.replace('\'', "'\\''"),
+        percent.clone(),
+        percent.to_lowercase(),
+        percent.replace('%', "%25"),
+        html(DECLARED),
+        html(&html(DECLARED)),
+        each(&|c| format!("&#{};", u32::from(c))),
+        each(&|c| format!("&#x{:x};", u32::from(c))),
+        html(&each(&|c| format!("&#x{:X};", u32::from(c)))),
+        hexadecimal(""),
+        hexadecimal("").to_uppercase(),
+        hexadecimal(":"),
+        hexadecimal("-"),
+        hexadecimal(" "),
+        columns(&hexadecimal(""), 60, "\n"),
+    ];
+    forms.extend(texts.map(|text| (text.clone(), text.trim_matches('"').to_owned())));
+    forms
+}
+
+/// A text without all that a terminal or a wrapped encoding has between its letters.
+fn bare(text: &str) -> String {
+    static BETWEEN: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\][^\x07\x1b]*\x07|[\x00-\x20\x7f\u{200b}]|␀|␈|␍|\[U\+200B\]|[:-]")
+            .unwrap()
+    });
+    BETWEEN.replace_all(text, "").into_owned()
+}
+
+/// Forms of the declared value that stand in a file.
+fn told(name: &str, content: &[u8], forms: &[(String, String)]) -> Vec<String> {
+    let mut readings = readings(name, content);
+    readings.push(html_decoded(&readings[0]));
+    let readings: Vec<String> = readings.iter().map(|text| bare(text)).collect();
+    let cores = forms.iter().map(|(_, core)| bare(core)).chain([bare(DECLARED)]);
+    cores.filter(|core| readings.iter().any(|text| text.contains(core))).map(|core| format!("{name}: {core}")).collect()
 }
 
 /// Forms of a text in which a secret may stand: as it is, and what readers of HTML and JSON see.
@@ -262,7 +365,15 @@ fn no_path_leads_a_secret_into_a_record_or_a_bundle() {
     let texts: Vec<&String> = shapes.iter().map(|(text, _)| text).collect();
     let shapes_file = outside.path().join("shapes.json");
     std::fs::write(&shapes_file, serde_json::to_vec(&texts).unwrap()).unwrap();
-    let output = e2e(project.path(), &[]).env("SHAPES", &shapes_file).env("API_TOKEN", DECLARED).output().unwrap();
+    let forms = forms();
+    for form in &forms {
+        assert!(!told("", form.0.as_bytes(), std::slice::from_ref(form)).is_empty(), "the test does not see {form:?}");
+    }
+    let forms_file = outside.path().join("forms.json");
+    let texts: Vec<&String> = forms.iter().map(|(text, _)| text).collect();
+    std::fs::write(&forms_file, serde_json::to_vec(&texts).unwrap()).unwrap();
+    let files_of_test = [("SHAPES", &shapes_file), ("FORMS", &forms_file)];
+    let output = e2e(project.path(), &[]).envs(files_of_test).env("API_TOKEN", DECLARED).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
     assert!(said(&output).contains("RuntimeError"), "{}", said(&output));
 
@@ -284,6 +395,9 @@ fn no_path_leads_a_secret_into_a_record_or_a_bundle() {
     for (name, content) in &on_disk {
         assert!(found(name, content, &declared).is_empty(), "{name}: {:?}", found(name, content, &declared));
     }
+    let mut kept: Vec<String> = on_disk.iter().flat_map(|(name, content)| told(name, content, &forms)).collect();
+    kept.extend(told("terminal", said(&output).as_bytes(), &forms));
+    assert!(kept.is_empty(), "{} are left:\n{}", kept.len(), kept.join("\n"));
     assert!(found("", said(&output).as_bytes(), &declared).is_empty(), "{}", said(&output));
     let log = String::from_utf8_lossy(&on_disk["smoke/tells/scenario.log"]).into_owned();
     assert!(log.contains("[redacted]\n"), "in pieces");
@@ -318,6 +432,7 @@ fn no_path_leads_a_secret_into_a_record_or_a_bundle() {
     for (name, content) in &packed {
         kept.extend(found(name, content, &secrets).into_iter().map(|secret| format!("{name}: {secret}")));
         kept.extend(found(name, content, &declared).into_iter().map(|secret| format!("{name}: {secret}")));
+        kept.extend(told(name, content, &forms));
     }
     assert!(kept.is_empty(), "{} are left:\n{}", kept.len(), kept.join("\n"));
     for name in ["report.html", "junit.xml", "summary.md", "trace.json", "run.json", "events.jsonl", "e2e_test.log"] {
@@ -326,7 +441,7 @@ fn no_path_leads_a_secret_into_a_record_or_a_bundle() {
             assert!(String::from_utf8_lossy(content).contains("[redacted]"), "{name}");
         }
     }
-    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 2, "nothing is left beside the bundle");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 3, "nothing is left beside the bundle");
 }
 
 #[test]

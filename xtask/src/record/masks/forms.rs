@@ -1,4 +1,4 @@
-//! Forms in which a value turns up in texts: as it is, by its lines, escaped for other languages, encoded.
+//! Forms in which a value turns up in texts once their escapes are decoded: as it is, by its lines, in other character sets, encoded.
 
 use std::collections::BTreeSet;
 
@@ -6,22 +6,23 @@ use base64::Engine as _;
 use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
+use super::decoding::{decoded, shown, unquoted};
+use super::view::View;
+
 /// Shortest form that is looked for, in bytes: a shorter one would stand in ordinary words.
 pub const FORM_BYTES_MIN: usize = 6;
 
-/// Unreserved marks of an address (RFC 3986).
-const UNRESERVED: &[u8] = b"-._~";
-
-/// Escapes of HTML and XML, by the program that writes them: Python, Rust's templates, XML writers, JavaScript.
-const ENTITIES: [&[(&str, &str)]; 4] = [
-    &[("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#x27;")],
-    &[("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#x27;"), ("/", "&#x2f;")],
-    &[("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&apos;")],
-    &[("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&#34;"), ("'", "&#39;")],
-];
-
 /// Longest value that is looked for as a whole although it has lines that are looked for, in bytes.
 const WHOLE_BYTES_MAX: usize = 256;
+
+/// How often escapes are decoded: a text that was escaped for a language may be escaped for others.
+pub const LEVELS_MAX: usize = 4;
+
+/// Digits at the begin of a wrapped form that are not waited with at a line's end.
+pub const PASSED_DIGITS: usize = 3;
+
+/// Shortest rest of a form behind these, in bytes.
+pub const REST_BYTES_MIN: usize = 12;
 
 /// Returns the plain forms of a value: whole, without blanks around it, and each of its lines.
 pub fn plain(value: &str) -> BTreeSet<String> {
@@ -32,95 +33,86 @@ pub fn plain(value: &str) -> BTreeSet<String> {
     whole.chain(lines.iter().copied()).map(str::to_owned).collect()
 }
 
-/// Returns every form of a value that is looked for.
-pub fn all(value: &str) -> BTreeSet<Vec<u8>> {
-    let mut forms: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for plain in plain(value) {
-        let json = json(&plain, false);
-        let texts = [
-            json.replace('/', "\\/"),
-            self::json(&json, false),
-            self::json(&plain, true),
-            json,
-            plain.replace('\\', "\\\\").replace('\'', "\\'"),
-            plain.replace('\'', "'\\''"),
-            plain.replace('\'', "'\"'\"'"),
-        ];
-        forms.extend(texts.map(String::into_bytes));
-        forms.extend(ENTITIES.map(|entities| html(&plain, entities).into_bytes()));
-        for kept in ["", "/", "!'()*", "!*'();:@&=+$,/?#[]"] {
-            for blank in ["%20", "+"] {
-                let upper = percent(&plain, kept, blank);
-                forms.insert(lower_escapes(&upper).into_bytes());
-                forms.insert(upper.into_bytes());
+/// Forms of values, by the views of a text in which they are looked for.
+#[derive(Debug, Default)]
+pub struct Forms {
+    /// Forms in a text.
+    pub text: BTreeSet<Vec<u8>>,
+    /// Forms in a text without quotation marks: of values that have some.
+    pub unquoted: BTreeSet<Vec<u8>>,
+    /// Forms in a text without line ends.
+    pub joined: BTreeSet<Vec<u8>>,
+    /// Hexadecimal digits.
+    pub digits: BTreeSet<Vec<u8>>,
+}
+
+impl Forms {
+    /// Adds the forms of a value.
+    pub fn add(&mut self, value: &str) {
+        for plain in plain(value) {
+            self.add_text(plain.as_bytes());
+            // Backslashes before an escape are taken for a part of it.
+            self.add_text(plain.replace('\\', "").as_bytes());
+            if plain.contains(' ') {
+                self.add_text(plain.replace(' ', "+").as_bytes());
+            }
+            let latin: Option<Vec<u8>> = plain.chars().map(|letter| u8::try_from(u32::from(letter)).ok()).collect();
+            latin.filter(|_| !plain.is_ascii()).into_iter().for_each(|latin| self.add_text(&latin));
+            let wide = |bytes: fn(u16) -> [u8; 2]| plain.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+            let wide = [wide(u16::to_le_bytes), wide(u16::to_be_bytes)];
+            wide.iter().for_each(|wide| self.add_text(wide));
+            for bytes in wide.iter().map(Vec::as_slice).chain([plain.as_bytes()]) {
+                for alphabet in [STANDARD, URL_SAFE] {
+                    let inside = (0..3).flat_map(|before| base64_inside(bytes, before, &alphabet));
+                    inside.for_each(|form| add_wrapped(&mut self.joined, form));
+                }
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                add_wrapped(&mut self.digits, digits.into_bytes());
             }
         }
-        for alphabet in [STANDARD, URL_SAFE] {
-            forms.extend((0..3).flat_map(|before| base64_inside(&plain, before, &alphabet)));
-        }
-        let hexadecimal: String = plain.bytes().map(|byte| format!("{byte:02x}")).collect();
-        forms.insert(hexadecimal.to_uppercase().into_bytes());
-        forms.insert(hexadecimal.into_bytes());
-        forms.insert(plain.into_bytes());
+        let is_long = |form: &Vec<u8>| form.len() >= FORM_BYTES_MIN;
+        self.joined.retain(is_long);
+        self.text.extend(self.joined.iter().cloned());
+        self.text.retain(is_long);
+        self.unquoted.retain(is_long);
     }
-    forms.retain(|form| form.len() >= FORM_BYTES_MIN);
-    forms
-}
 
-/// A text inside of a JSON string.
-fn json(text: &str, is_ascii: bool) -> String {
-    let quoted = serde_json::Value::from(text).to_string();
-    let inside = &quoted[1..quoted.len() - 1];
-    if !is_ascii {
-        return inside.to_owned();
-    }
-    let mut ascii = String::with_capacity(inside.len());
-    for character in inside.chars() {
-        if character.is_ascii() {
-            ascii.push(character);
-        } else {
-            let mut units = [0; 2];
-            character.encode_utf16(&mut units).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
-        }
-    }
-    ascii
-}
-
-fn html(text: &str, entities: &[(&str, &str)]) -> String {
-    entities.iter().fold(text.to_owned(), |text, (plain, escaped)| text.replace(plain, escaped))
-}
-
-fn percent(text: &str, kept: &str, blank: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' ' => encoded.push_str(blank),
-            byte if byte.is_ascii_alphanumeric() || UNRESERVED.contains(&byte) || kept.as_bytes().contains(&byte) => {
-                encoded.push(char::from(byte));
+    /// Adds a form as it is, and as it is where escapes in it are taken for those of a language.
+    fn add_text(&mut self, form: &[u8]) {
+        self.text.insert(form.to_vec());
+        let mut form = seen(form, shown);
+        for _ in 0..=LEVELS_MAX {
+            self.text.insert(form.clone());
+            if let Some(view) = unquoted(&form) {
+                self.unquoted.insert(view.bytes().to_vec());
             }
-            byte => encoded.push_str(&format!("%{byte:02X}")),
+            form = match decoded(&form) {
+                Some(view) => seen(view.bytes(), shown),
+                None => return,
+            };
         }
     }
-    encoded
 }
 
-/// The same with the digits of escapes in lower case.
-fn lower_escapes(percent: &str) -> String {
-    let mut lower = String::with_capacity(percent.len());
-    let mut left = 0;
-    for character in percent.chars() {
-        left = if character == '%' { 3_u8 } else { left };
-        lower.push(if left > 0 { character.to_ascii_lowercase() } else { character });
-        left = left.saturating_sub(1);
+fn seen(text: &[u8], by: fn(&[u8]) -> Option<View>) -> Vec<u8> {
+    by(text).map_or_else(|| text.to_vec(), |view| view.bytes().to_vec())
+}
+
+/// Adds a form that may go over several lines; and its rest, where its first digits stood at the end of a line that was not waited with.
+fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
+    for passed in 1..=PASSED_DIGITS {
+        if form.len() >= passed + REST_BYTES_MIN {
+            forms.insert(form[passed..].to_vec());
+        }
     }
-    lower
+    forms.insert(form);
 }
 
 /// Digits that base64 of a longer text has of a value in it, whose begin is so many bytes (modulo 3) behind that of the text: those
 /// that depend on nothing else; and these with the last one, as it is at the text's end.
-fn base64_inside(text: &str, before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
+fn base64_inside(text: &[u8], before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
     let mut bytes = vec![0; before];
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(text);
     let encoded = GeneralPurpose::new(alphabet, NO_PAD).encode(&bytes).into_bytes();
     let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
     let first = first.min(end);
@@ -131,31 +123,16 @@ fn base64_inside(text: &str, before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_value_is_known_in_other_languages() {
-        let forms: BTreeSet<String> =
-            all("pä\"ss'<&w/d 1").into_iter().map(|form| String::from_utf8(form).unwrap()).collect();
-        for form in [
-            "pä\"ss'<&w/d 1",
-            "pä\\\"ss'<&w/d 1",
-            "pä\\\"ss'<&w\\/d 1",
-            "pä\\\\\\\"ss'<&w/d 1",
-            "p\\u00e4\\\"ss'<&w/d 1",
-            "pä&quot;ss&#x27;&lt;&amp;w&#x2f;d 1",
-            "pä&#34;ss&#39;&lt;&amp;w/d 1",
-            "p%C3%A4%22ss%27%3C%26w%2Fd%201",
-            "p%c3%a4%22ss%27%3c%26w/d+1",
-            "pä\"ss'\\''<&w/d 1",
-            "70c3a42273",
-        ] {
-            assert!(forms.iter().any(|known| known.starts_with(form)), "{form}: {forms:#?}");
-        }
+    fn all(value: &str) -> Forms {
+        let mut forms = Forms::default();
+        forms.add(value);
+        forms
     }
 
     #[test]
     fn base64_is_known_wherever_the_value_stands_in_the_encoded_text() {
         let value = "correct-horse";
-        let forms = all(value);
+        let forms = all(value).joined;
         for before in ["", "a", "ab", "abc", "user:"] {
             for after in ["", "\n", "xyz"] {
                 let text = format!("{before}{value}{after}");
@@ -172,7 +149,16 @@ mod tests {
 
     #[test]
     fn each_line_of_a_long_value_is_secret() {
-        let forms = all("-----BEGIN KEY-----\nMIIEvQIBADANBg\n}\n");
+        let forms = all("-----BEGIN KEY-----\nMIIEvQIBADANBg\n}\n").text;
         assert!(forms.contains("MIIEvQIBADANBg".as_bytes()) && !forms.contains("}".as_bytes()));
+    }
+
+    #[test]
+    fn no_form_is_so_short_that_it_stands_in_ordinary_words() {
+        for value in ["hunter22", "\"\"'a''", "%41%42%43", r"\\\\\\x", "äöüß12", "&lt;&gt;"] {
+            let forms = all(value);
+            let every = [&forms.text, &forms.unquoted, &forms.joined, &forms.digits].into_iter().flatten();
+            assert!(every.clone().count() > 0 && every.clone().all(|form| form.len() >= FORM_BYTES_MIN), "{value}");
+        }
     }
 }

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::values::{MARK, Masks};
+use super::values::{MARK, Masks, Scan};
+
+/// Bytes of a piece that are looked through at once.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes that are looked through anew with every piece that comes, however small it is; more are when there are a quarter more of them.
+const SMALL_BYTES: usize = 4 << 10;
 
 /// A stream that values are taken out of. What may be the begin of one is held back until more comes.
 #[derive(Debug)]
@@ -12,6 +18,8 @@ pub struct MaskedStream {
     held: Vec<u8>,
     /// Bytes of `held` that belong to a value which stands masked in the output already.
     covered: usize,
+    /// Bytes of `held` with which it is looked through again.
+    next_look: usize,
     keeps_length: bool,
     has_found: bool,
 }
@@ -20,7 +28,7 @@ impl MaskedStream {
     /// Returns a stream of text.
     #[must_use]
     pub fn new(masks: Arc<Masks>) -> Self {
-        Self { masks, held: Vec::new(), covered: 0, keeps_length: false, has_found: false }
+        Self { masks, held: Vec::new(), covered: 0, next_look: 0, keeps_length: false, has_found: false }
     }
 
     /// Returns a stream whose output is as long as its input, for files that are no text.
@@ -34,14 +42,26 @@ impl MaskedStream {
         if self.masks.is_empty() {
             return bytes.to_vec();
         }
-        self.held.extend_from_slice(bytes);
-        let open = self.masks.open_from(&self.held);
-        self.pass(open)
+        let mut passed = Vec::new();
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.held.extend_from_slice(piece);
+            if self.held.len() < self.next_look {
+                continue;
+            }
+            let mut scan = self.masks.scan(&self.held, false);
+            if self.held.len() - scan.open > self.masks.window_bytes() {
+                scan.open = self.held.len() / 2;
+            }
+            passed.extend(self.pass(scan));
+            let held = self.held.len();
+            self.next_look = if held > SMALL_BYTES { held + held / 4 } else { 0 };
+        }
+        passed
     }
 
     /// Returns what was held back, at the stream's end.
     pub fn finish(&mut self) -> Vec<u8> {
-        self.pass(self.held.len())
+        self.pass(self.masks.scan(&self.held, true))
     }
 
     /// Returns true if a value was found so far.
@@ -50,11 +70,11 @@ impl MaskedStream {
         self.has_found
     }
 
-    /// Passes on what stands before a place: no value that is not whole yet begins before it.
-    fn pass(&mut self, open: usize) -> Vec<u8> {
+    /// Passes on what stands before the first place at which a value may begin that is not whole yet.
+    fn pass(&mut self, Scan { spans, open }: Scan) -> Vec<u8> {
         let mut passed = Vec::with_capacity(self.held.len());
         let mut done = self.covered;
-        for span in self.masks.spans(&self.held).into_iter().take_while(|span| span.start < open) {
+        for span in spans.into_iter().take_while(|span| span.start < open) {
             self.has_found = true;
             if span.start >= done {
                 passed.extend_from_slice(&self.held[done..span.start]);

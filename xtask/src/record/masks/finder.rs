@@ -1,0 +1,63 @@
+//! Search for many forms in one pass.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use aho_corasick::AhoCorasick;
+use anyhow::Context as _;
+
+use super::forms::REST_BYTES_MIN;
+
+/// Forms that are looked for at once.
+#[derive(Debug)]
+pub struct Finder {
+    automaton: AhoCorasick,
+    /// Forms, sorted.
+    forms: Vec<Vec<u8>>,
+    /// Length of the longest of them.
+    longest: usize,
+}
+
+impl Finder {
+    /// Returns a search for these forms; nothing where there are none.
+    ///
+    /// # Errors
+    /// When there are too many of them.
+    pub fn new(forms: BTreeSet<Vec<u8>>) -> anyhow::Result<Option<Self>> {
+        let forms: Vec<Vec<u8>> = forms.into_iter().collect();
+        if forms.is_empty() {
+            return Ok(None);
+        }
+        let automaton = AhoCorasick::builder().build(&forms).context("preparing the search for secrets")?;
+        let longest = forms.iter().map(Vec::len).max().unwrap_or(0);
+        Ok(Some(Self { automaton, forms, longest }))
+    }
+
+    /// Length of the longest form.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Number of forms.
+    pub fn count(&self) -> usize {
+        self.forms.len()
+    }
+
+    /// Returns every place of a form.
+    pub fn places(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        self.automaton.find_overlapping_iter(text).map(|found| found.range())
+    }
+
+    /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none.
+    /// So few digits are not, where the rest of the form behind them is looked for as well.
+    pub fn open_from(&self, text: &[u8], passed: usize) -> usize {
+        let is_begin = |rest: &[u8]| {
+            // They are sorted: those that begin like this stand together, one that is no longer first.
+            let first = self.forms.partition_point(|form| form.as_slice() < rest);
+            let mut alike = self.forms[first..].iter().take_while(|form| form.starts_with(rest));
+            alike.any(|form| form.len() > rest.len() && (rest.len() > passed || form.len() < passed + REST_BYTES_MIN))
+        };
+        let from = text.len() - self.longest.saturating_sub(1).min(text.len());
+        (from..text.len()).find(|from| is_begin(&text[*from..])).unwrap_or(text.len())
+    }
+}
