@@ -1,13 +1,13 @@
 //! What happens in a run, as a closed enum: the whole interface between the run and its reports.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, Picture};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Comparison, Counts, FaultCounts, InitStatus, LabIds, Machine, Outcome, RecordedPart, RecordedPatience, Verdict,
+    CaseId, Comparison, Counts, FaultCounts, InitStatus, LabIds, Machine, Outcome, RecordedPart, RecordedPatience,
+    Verdict,
 };
 
 /// One line of `events.jsonl`.
@@ -18,28 +18,6 @@ pub struct Stamped {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// Names one case: `category/scenario:case`, and `#2` for a repetition.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct CaseId(pub String);
-
-impl fmt::Display for CaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl CaseId {
-    /// Suffix of the name of a duet's other side.
-    pub const BASELINE_SIDE: &str = "@baseline";
-
-    /// Whether it is the other side of a duet, which is no case of the run.
-    #[must_use]
-    pub fn is_baseline_side(&self) -> bool {
-        self.0.ends_with(Self::BASELINE_SIDE)
-    }
 }
 
 /// What a run is told to do, as it stands in the run's first event. Older engines left all of it out.

@@ -1,10 +1,8 @@
 //! Events as lines for people: what the terminal shows and what `e2e_test.log` holds.
 
-use std::time::Duration;
-
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
-use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text};
+use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text, seconds};
 use crate::judge::Decision;
 
 /// How much an event's lines matter.
@@ -354,17 +352,6 @@ fn verdict_word(verdict: Verdict) -> &'static str {
 
 fn indent(depth: u32) -> String {
     "  ".repeat(depth.min(20) as usize)
-}
-
-/// A duration in milliseconds as people read it.
-#[must_use]
-pub fn seconds(milliseconds: f64) -> String {
-    let duration = Duration::from_secs_f64((milliseconds / 1e3).max(0.0));
-    if duration < Duration::from_secs(60) {
-        format!("{:.3} s", duration.as_secs_f64())
-    } else {
-        format!("{} min {:02} s", duration.as_secs() / 60, duration.as_secs() % 60)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Everything one run writes: events, results, logs and artifacts, versioned, in the run's folder.
 //! Every report is made from it. Knows nothing of how a lab or a scenario works.
 
+mod case_id;
 pub mod command_line;
 mod comparison;
 mod durations;
@@ -27,20 +28,22 @@ mod run_events;
 mod run_list;
 #[cfg(test)]
 pub mod synthetic;
+mod units;
 
+pub use case_id::CaseId;
 pub use comparison::{Comparison, Way};
 pub use durations::expected_durations;
-pub use event::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
+pub use event::{Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
 pub use event_reader::EventReader;
 #[cfg(test)]
 pub use event_reader::work;
 pub use file_name::{as_file_name, is_file_name, is_harmless_name};
 pub use fold::Fold;
 pub use masks::{MARK, MaskedStream, Masks, is_binary};
-pub use merge::{RecordedPart, Shards};
+pub use merge::Shards;
 pub use outcome::{
-    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RunRecord, Unfinished,
-    Verdict,
+    Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RecordedPart, RunRecord,
+    Unfinished, Verdict,
 };
 pub use past_run::{PastRun, RECORD_FILE, RUNS_FOLDER};
 pub use patience::RecordedPatience;
@@ -49,10 +52,11 @@ pub use performance::{
 };
 pub use plain_text::{is_visible, plain_text, visible_text};
 pub use readable::readable_json;
-pub use recorder::{Recorder, milliseconds};
+pub use recorder::Recorder;
 pub use run_dir::{KEPT_BYTES_MAX, RunDir};
 pub use run_events::{AttemptEvents, RunEvents};
 pub use run_list::{RunFolder, RunList, RunState};
+pub use units::{milliseconds, seconds};
 
 /// Version of the events and of `run.json`: raised when a reader of the old form would misread the new one.
 pub const FORMAT_VERSION: u32 = 1;

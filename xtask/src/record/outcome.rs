@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CaseId, Comparison};
+use super::{CaseId, Comparison, seconds};
 use crate::error::{self, HostCause};
 
 /// How one attempt ended.
@@ -348,7 +348,7 @@ pub struct Unfinished {
 
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = super::human::seconds(self.last_event_ms);
+        let at = seconds(self.last_event_ms);
         if self.still_runs {
             write!(f, "it still runs; its last event so far is from {at}")?;
         } else {
@@ -441,7 +441,7 @@ pub struct RunRecord {
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
     /// Which part of a suite it is, where that was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<super::RecordedPart>,
+    pub part: Option<RecordedPart>,
     /// Absent where the run has come to its end: no `run.json` that an engine wrote has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Unfinished>,
@@ -494,6 +494,17 @@ impl RunRecord {
         }
         cases
     }
+}
+
+/// Part of a suite that a run was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedPart {
+    /// The number of the shard, from 1.
+    pub shard: u32,
+    /// How many shards there are.
+    pub of: u32,
+    /// Every case of the suite, repetitions included, in the order of their names.
+    pub suite: Vec<String>,
 }
 
 #[cfg(test)]

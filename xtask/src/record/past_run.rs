@@ -1,12 +1,14 @@
 //! A run read again from its folder, whatever is left of it: what every report but the live one is made from.
 
+use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 
 use super::event_reader::EVENTS_FILE;
-use super::{EventReader, FORMAT_VERSION, Fold, Performance, RunRecord, run_list};
+use super::{EventReader, FORMAT_VERSION, Fold, Performance, RunRecord};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
@@ -112,12 +114,12 @@ impl PastRun {
             count += 1;
         }
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let began = run_list::began(&name);
+        let began = began(&name);
         // A run that was cut before its first event has its folder's name; what `shrink` leaves has events and no such begin.
         if !fold.has_begun() && (count > 0 || reader.is_missing() || began.is_none()) {
             return Ok(None);
         }
-        let mut record = fold.record(!fold.has_ended() && run_list::is_running(folder));
+        let mut record = fold.record(!fold.has_ended() && is_running(folder));
         if record.format_version != FORMAT_VERSION {
             let version = record.format_version;
             let message = format!("these events have version {version}, and this engine reads {FORMAT_VERSION}");
@@ -174,6 +176,23 @@ fn parse(path: &Path, text: &str) -> Result<RunRecord, Unread> {
 
 fn bad(path: &Path, line: usize, column: usize, message: String) -> Error {
     Error::BadFile { path: path.to_owned(), line: line.max(1), column: column.max(1), message }
+}
+
+/// Tells whether a process holds the run's events: see [`super::Recorder::write_to`].
+pub(super) fn is_running(folder: &Path) -> bool {
+    input::open_below(folder, EVENTS_FILE).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Time when a run of this name began; nothing where it is no run's name: `20261126-073412-4422`.
+pub(super) fn began(name: &str) -> Option<SystemTime> {
+    let mut parts = name.splitn(3, '-');
+    let (day, time, process) = (parts.next()?, parts.next()?, parts.next()?);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if day.len() != 8 || time.len() != 6 || !digits(day) || !digits(time) || !digits(process) {
+        return None;
+    }
+    let text = format!("{}-{}-{}T{}:{}:{}Z", &day[..4], &day[4..6], &day[6..], &time[..2], &time[2..4], &time[4..]);
+    humantime::parse_rfc3339(&text).ok()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::event_reader::EVENTS_FILE;
-use super::{Event, Fold, Masks, RunDir, RunRecord, Stamped, human};
+use super::{Event, Fold, Masks, RunDir, RunRecord, Stamped, human, milliseconds};
 use crate::error::Error;
 
 /// Something that wants to hear every event as it happens.
@@ -173,12 +173,6 @@ impl Recorder {
     pub fn take_failure(&self) -> Option<std::io::Error> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
     }
-}
-
-/// A duration in milliseconds, to the microsecond.
-#[must_use]
-pub fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

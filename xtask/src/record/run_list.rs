@@ -1,13 +1,12 @@
 //! The runs of a project that lie on the disk: what they came to, how much room they take, and their removal.
 
-use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 
 use super::event_reader::EVENTS_FILE;
-use super::past_run::RECORD_FILE;
+use super::past_run::{RECORD_FILE, began, is_running};
 use super::{Event, EventReader, PastRun, RUNS_FOLDER, RunRecord};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
@@ -175,27 +174,10 @@ fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
     RunFolder { name, began, size_bytes, state }
 }
 
-/// Whether a process holds the run's events: see [`super::Recorder::write_to`].
-pub(super) fn is_running(folder: &Path) -> bool {
-    input::open_below(folder, EVENTS_FILE).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
-}
-
 /// A run's first event says that it began; what `shrink` leaves has none such.
 fn is_shrinking(folder: &Path) -> bool {
     let first = EventReader::open(folder).and_then(|mut reader| reader.next_event());
     first.is_ok_and(|first| first.is_some_and(|first| !matches!(first.event, Event::RunStarted { .. })))
-}
-
-/// When a run of this name began; nothing where it is no run's name: `20261126-073412-4422`.
-pub(super) fn began(name: &str) -> Option<SystemTime> {
-    let mut parts = name.splitn(3, '-');
-    let (day, time, process) = (parts.next()?, parts.next()?, parts.next()?);
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if day.len() != 8 || time.len() != 6 || !digits(day) || !digits(time) || !digits(process) {
-        return None;
-    }
-    let text = format!("{}-{}-{}T{}:{}:{}Z", &day[..4], &day[4..6], &day[6..], &time[..2], &time[2..4], &time[4..]);
-    humantime::parse_rfc3339(&text).ok()
 }
 
 #[cfg(test)]

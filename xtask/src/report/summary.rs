@@ -6,7 +6,8 @@ use super::before::Before;
 use super::problem::{Problem, ending, problems, remarks};
 use crate::judge::Decision;
 use crate::program;
-use crate::record::human::{comparison, comparison_counts, seconds, summary};
+use crate::record::human::{comparison, comparison_counts, summary};
+use crate::record::seconds;
 use crate::record::{
     AttemptEvents, CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, RunEvents, Verdict, plain_text,
     visible_text,

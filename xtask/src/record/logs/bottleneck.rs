@@ -1,7 +1,20 @@
 //! What held machines up, by what was counted while a case ran and by what programs say when something is used up.
 
-use super::{Bottleneck, LogLine};
+use serde::{Deserialize, Serialize};
+
+use super::LogLine;
 use crate::record::{Event, Performance, Stamped};
+
+/// What held a machine up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bottleneck {
+    /// The container, or `host`.
+    pub machine: String,
+    /// `processor_bound`, `processor_wait`, `memory`, `disk_space`, `files`, `processes` or `network`.
+    pub kind: String,
+    /// All of it as a sentence, with figures.
+    pub sentence: String,
+}
 
 /// The least share of a case's time in which a container was held back, or waited, that is worth a sentence.
 const SHARE_MIN: f64 = 0.1;

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::bottleneck::{self, Bottleneck};
 use super::pattern::{Pattern, pattern_of, with_quotes};
-use super::{LogLevel, LogLine, bottleneck, restart};
+use super::restart::{self, Restart};
+use super::{LogLevel, LogLine};
 use crate::record::{Event, Performance, Stamped};
 
 /// So many kinds of lines are told apart.
@@ -56,32 +58,6 @@ pub struct FirstError {
     pub at_ms: Option<f64>,
     /// The line.
     pub text: String,
-}
-
-/// Something was started again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Restart {
-    /// The container.
-    pub machine: String,
-    /// The unit; nothing where the container itself was.
-    pub unit: Option<String>,
-    /// How many times.
-    pub count: u64,
-    /// When that was first seen, on the run's clock.
-    pub first_ms: Option<f64>,
-    /// All of it as a sentence.
-    pub sentence: String,
-}
-
-/// What held a machine up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Bottleneck {
-    /// The container, or `host`.
-    pub machine: String,
-    /// `processor_bound`, `processor_wait`, `memory`, `disk_space`, `files`, `processes` or `network`.
-    pub kind: String,
-    /// All of it as a sentence, with figures.
-    pub sentence: String,
 }
 
 impl LogDigest {

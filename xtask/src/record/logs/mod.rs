@@ -14,8 +14,10 @@ mod restart;
 mod stamp;
 mod text;
 
-pub use digest::{Bottleneck, FirstError, LogDigest, LogGroup, Restart};
+pub use bottleneck::Bottleneck;
+pub use digest::{FirstError, LogDigest, LogGroup};
 pub use level::LogLevel;
 pub use line::LogLine;
 pub use live::LiveLines;
+pub use restart::Restart;
 pub use stamp::epoch_ms;

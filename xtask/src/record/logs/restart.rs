@@ -1,9 +1,25 @@
 //! What was started again: containers and units, by the journal, the faults and the findings.
 
 use e2e_contract::Fault;
+use serde::{Deserialize, Serialize};
 
-use super::{LogLine, Restart};
+use super::LogLine;
 use crate::record::{Event, Stamped};
+
+/// Something was started again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// The container.
+    pub machine: String,
+    /// The unit; nothing where the container itself was.
+    pub unit: Option<String>,
+    /// How many times.
+    pub count: u64,
+    /// When that was first seen, on the run's clock.
+    pub first_ms: Option<f64>,
+    /// All of it as a sentence.
+    pub sentence: String,
+}
 
 /// One start of something that had run before.
 struct Again<'a> {

@@ -12,7 +12,7 @@ use crate::input;
 use crate::record::logs::epoch_ms;
 use crate::record::{
     CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, LabIds, PastRun, RECORD_FILE,
-    RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
+    RecordedPart, RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
 };
 
 /// Exit codes, the one that counts first in front.
@@ -192,7 +192,7 @@ impl Shards {
     }
 }
 
-fn shown(part: Option<&super::RecordedPart>) -> String {
+fn shown(part: Option<&RecordedPart>) -> String {
     part.map_or_else(String::new, |part| format!("shard {}/{}", part.shard, part.of))
 }
 

@@ -4,4 +4,4 @@ mod clock;
 mod joined;
 mod shards;
 
-pub use shards::{RecordedPart, Shards};
+pub use shards::Shards;

@@ -4,25 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::record::event_reader::EVENTS_FILE;
-use crate::record::{PastRun, RECORD_FILE};
+use crate::record::{PastRun, RECORD_FILE, RecordedPart};
 
 /// How deep below a given folder records are looked for: a folder of artifacts, one for each shard, and `target/e2e` in it.
 const DEPTH_MAX: usize = 4;
-
-/// Which part of a suite a run was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedPart {
-    /// The number of the shard, from 1.
-    pub shard: u32,
-    /// How many shards there are.
-    pub of: u32,
-    /// Every case of the suite, repetitions included, in the order of their names.
-    pub suite: Vec<String>,
-}
 
 /// The records of shards of one suite.
 #[derive(Debug)]

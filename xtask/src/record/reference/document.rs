@@ -20,7 +20,6 @@ const VERDICT: &str = include_str!("../../judge/verdict.rs");
 const ERROR: &str = include_str!("../../error.rs");
 const PATIENCE: &str = include_str!("../patience.rs");
 const PERFORMANCE: &str = include_str!("../performance.rs");
-const SHARDS: &str = include_str!("../merge/shards.rs");
 /// Where structs may stand whose fields take another's place.
 const SOURCES: [&str; 3] = [EVENT, COMPARISON, VERDICT];
 const CONTRACT: &str = include_str!("../../../contract/reference.json");
@@ -62,7 +61,7 @@ fn document() -> String {
         (VERDICT, "Decision"),
         (ERROR, "HostCause"),
         (PATIENCE, "RecordedPatience"),
-        (SHARDS, "RecordedPart"),
+        (OUTCOME, "RecordedPart"),
         (PERFORMANCE, "Machine"),
     ];
     for (source, name) in types {

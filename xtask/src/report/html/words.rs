@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::record::human::{seconds, stamp};
+use crate::record::human::stamp;
+use crate::record::seconds;
 use crate::record::{Verdict, visible_text};
 
 /// A moment of the run: for the script, and for people.
