@@ -1,7 +1,6 @@
 //! The chaos of a case: its schedule from the scenario's word to the last healing, and what has to come true in it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use e2e_contract::{ChaosPlaying, ErrorCode, History, Invariant, InvariantKind, Phase, RpcError, Settled};
@@ -9,47 +8,14 @@ use serde::Serialize;
 
 use super::blame::{self, Blame};
 use super::faults::Faults;
-use super::requests::{Answer, Session};
-use crate::fault::{Fate, Nemesis, Played, Schedule, Stage};
+use super::state::{Answer, Chaos, ChaosState, Session};
+use crate::fault::{Fate, Nemesis, Played, Stage};
 use crate::host::patience;
 use crate::lab::WaitError;
 use crate::record::{Event, milliseconds};
 
 /// Between two looks whether the quiet period has to end early.
 const QUIET_POLL: Duration = Duration::from_millis(50);
-
-/// What a case is given of chaos.
-#[derive(Debug, Clone)]
-pub struct ChaosSpec {
-    /// What is played.
-    pub schedule: Schedule,
-    /// Faults that may be there at once.
-    pub bound: u32,
-    /// How long nothing happens after everything works again.
-    pub quiet: Duration,
-    /// How long the machines may take until they work again.
-    pub recovery: Duration,
-    /// What has to come true at least once.
-    pub sometimes: Vec<String>,
-}
-
-/// What is known of a case's chaos.
-#[derive(Default)]
-pub(super) struct Chaos {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    begun: bool,
-    settled: bool,
-    nemesis: Option<Nemesis>,
-    played: Vec<Played>,
-    came_true: Vec<String>,
-    history: Option<std::fs::File>,
-    /// The operation that each process is in.
-    open: BTreeMap<String, String>,
-}
 
 /// A line of `history.jsonl`.
 #[derive(Serialize)]
@@ -74,7 +40,7 @@ fn bad(message: impl Into<String>) -> RpcError {
 }
 
 impl Chaos {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ChaosState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,7 +183,7 @@ impl Session {
         Ok(e2e_contract::Done {})
     }
 
-    fn write_history(&self, state: &mut State, history: &History) -> Answer<()> {
+    fn write_history(&self, state: &mut ChaosState, history: &History) -> Answer<()> {
         let at_ms = milliseconds(self.recorder.elapsed());
         let line = serde_json::to_value(history).map(|history| self.recorder.masks().value(&history));
         let line = line.and_then(|history| serde_json::to_vec(&HistoryLine { at_ms, history }));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use e2e_contract::{ErrorCode, LINE_BYTES_MAX, Request, Response, RpcError};
 
-use super::requests::Session;
+use super::state::Session;
 
 /// How many requests may be under way at once; a further line is read when one has ended.
 const REQUESTS_MAX: usize = 64;

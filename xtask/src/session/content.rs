@@ -7,7 +7,7 @@ use e2e_contract::{Artifact, Done, ErrorCode, Get, Put, RpcError, STREAM_BYTES_M
 use nix::errno::Errno;
 
 use super::bounds::OverBound;
-use super::requests::{Answer, Session};
+use super::state::{Answer, Session};
 use crate::host::program_output::KeptStream;
 use crate::record::{Event, KEPT_BYTES_MAX, is_file_name};
 

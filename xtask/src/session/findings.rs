@@ -1,6 +1,6 @@
 //! What a lab showed at the end of a session that nobody asked for, told from what the scenario expects.
 
-use super::requests::Session;
+use super::state::Session;
 use crate::host::kmsg::KernelWatch;
 use crate::record::{Event, milliseconds};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use e2e_contract::{Done, ErrorCode, RpcError};
 
 use super::breakpoint::Stopped;
-use super::requests::{Answer, Session};
+use super::state::{Answer, Session};
 use crate::record::{Event, Onward, milliseconds};
 
 /// How often a held request looks whether it may go on.

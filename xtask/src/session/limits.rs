@@ -2,7 +2,7 @@
 
 use e2e_contract::Check;
 
-use super::requests::Session;
+use super::state::Session;
 use crate::host::patience;
 use crate::manifest::{LimitKind, UsageLimit};
 use crate::perf::Totals;

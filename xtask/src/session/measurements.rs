@@ -4,21 +4,9 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::{Done, ErrorCode, MeasureBegin, MeasureEnd, Measured, Measurement, Metric, RpcError, check_name};
 
-use super::requests::{Answer, Session};
-use crate::host::held_clock::Stopwatch;
+use super::state::{Answer, Open, Session};
 use crate::perf::{Spent, calibrate};
 use crate::record::{Calibration, Event, Sample, milliseconds};
-
-/// An operation that has begun.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) operation: String,
-    pub(super) repetitions: u32,
-    pub(super) parent: Option<String>,
-    pub(super) begun_ms: f64,
-    pub(super) watch: Stopwatch,
-    pub(super) calibration: Option<Calibration>,
-}
 
 impl Session {
     /// The counters are read last, so that nothing of the engine's is in what they gain.

@@ -8,8 +8,9 @@ use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, Screensho
 
 use super::content::require_plain_name;
 use super::likeness::{Compared, compare};
-use super::requests::{Answer, Session, asked};
+use super::requests::asked;
 use super::shorten::shorten;
+use super::state::{Answer, Session};
 use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;

@@ -1,11 +1,8 @@
 //! What each request does.
 
-use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use e2e_contract::{
@@ -16,87 +13,25 @@ use e2e_contract::{
 use nix::errno::Errno;
 use serde_json::Value;
 
-use super::blame::{Evidence, EvidenceLog};
-use super::bounds::{Used, cut_texts};
-use super::chaos::Chaos;
-use super::ending::{End, Seen, judge, machine_ended};
-use super::faults::{self, Faults};
+use super::blame::Evidence;
+use super::bounds::cut_texts;
+use super::ending::{End, Seen, judge};
+use super::faults::{self};
 use super::last_words::last_words;
-use super::measurements::Open;
-use super::scenario::{Ended, SessionSpec};
 use super::shorten::shorten;
-use super::under_way::UnderWay;
-use super::wanted::Wanted;
-use crate::host::cgroup::Tree;
-use crate::host::kmsg::KernelWatch;
+use super::spec::Ended;
+use super::state::{Answer, Session};
 use crate::host::patience;
 use crate::host::rooted;
 use crate::host::shell::{CommandError, Problem, quote};
-use crate::lab::{Container, ExecRequest, Lab, MachineEnd, Outage, WaitError};
-use crate::perf::Meters;
-use crate::record::{Event, Performance, Recorder, Sampling, milliseconds};
-
-/// Findings by which a scenario says that it expects the end or a reboot of a machine.
-const MACHINE_ENDED: &str = "machine_ended";
-const REBOOTED: &str = "rebooted";
+use crate::lab::{Container, ExecRequest, MachineEnd, Outage, WaitError};
+use crate::record::{Event, Performance, Sampling, milliseconds};
 
 /// Longest place in a scenario in the record, in characters.
 const LOCATION_CHARS_MAX: usize = 1000;
 
 /// Longest command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
-
-/// One scenario's session.
-pub struct Session {
-    pub(super) spec: SessionSpec,
-    pub(super) lab: Arc<Lab>,
-    pub(super) recorder: Arc<Recorder>,
-    pub(super) faults: Arc<Faults>,
-    pub(super) chaos: Chaos,
-    pub(super) meters: Arc<Meters>,
-    evidence: Arc<EvidenceLog>,
-    under_way: UnderWay,
-    pub(super) used: Used,
-    /// Process that has connected.
-    pub(super) driver: Mutex<Option<i32>>,
-    kernel: Option<KernelWatch>,
-    interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
-    closed: AtomicBool,
-    /// Whether it was filed that the lab stands still.
-    stood_still: AtomicBool,
-    /// Whether it was held already: once is enough.
-    pub(super) stopped: AtomicBool,
-    pub(super) given_up: AtomicBool,
-    state: Mutex<State>,
-}
-
-pub(super) struct State {
-    pub(super) seen: Seen,
-    /// Containers whose end was noticed, by their names.
-    ended: Vec<String>,
-    /// Reboots that were noticed, by the containers' names.
-    reboots: BTreeMap<String, u64>,
-    /// Threads that do the faults of containers again which have rebooted.
-    restoring: Vec<std::thread::JoinHandle<()>>,
-    steps: Vec<(String, Instant)>,
-    /// Those that are open, by their numbers: the innermost one last.
-    pub(super) measurements: BTreeMap<u64, Open>,
-    pub(super) measurements_begun: u64,
-    pub(super) wanted: Wanted,
-    pub(super) performance: Performance,
-    /// Time that comparing took, beyond what the scenario had planned.
-    pub(super) excused: Duration,
-    /// Since when it is let wait.
-    pub(super) waits_since: Option<Instant>,
-    /// Whether it was said that there is no calibration, and why.
-    pub(super) calibration_failed: bool,
-    pub(super) streams_kept: u32,
-    /// Pictures that nobody asked for.
-    unasked: u32,
-    connection: Option<UnixStream>,
-}
-
-pub(super) type Answer<T> = Result<T, RpcError>;
 
 /// Methods by which a scenario states something and asks nothing of the lab: they count also when they are read after its end.
 const STATEMENTS: [&str; 9] = [
@@ -124,60 +59,6 @@ fn refused(method: &str, error: &RpcError) -> Option<String> {
 }
 
 impl Session {
-    pub fn new(
-        spec: SessionSpec,
-        lab: Arc<Lab>,
-        recorder: Arc<Recorder>,
-        interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
-    ) -> Self {
-        let evidence = Arc::new(EvidenceLog::default());
-        let (case, its_lab) = (spec.case.clone(), Arc::clone(&lab));
-        let recovery = spec.chaos.as_ref().map_or(Duration::ZERO, |chaos| patience::scaled(chaos.recovery));
-        let faults = Faults::new(case, its_lab, Arc::clone(&recorder), Arc::clone(&evidence), recovery);
-        let faults = Arc::new(faults);
-        let chaos = Chaos::default();
-        // Where it cannot be read, its findings are missing and nothing else.
-        let kernel = KernelWatch::start().ok();
-        let case = format!("{}:{}", spec.scenario, spec.case_name);
-        let state = State {
-            seen: Seen::default(),
-            ended: Vec::new(),
-            reboots: BTreeMap::new(),
-            restoring: Vec::new(),
-            steps: Vec::new(),
-            measurements: BTreeMap::new(),
-            measurements_begun: 0,
-            wanted: Wanted::new(spec.repeats.clone()),
-            performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
-            excused: Duration::ZERO,
-            waits_since: None,
-            calibration_failed: false,
-            streams_kept: 0,
-            unasked: 0,
-            connection: None,
-        };
-        let meters = Arc::new(Meters::open(&lab));
-        Self {
-            spec,
-            lab,
-            recorder,
-            faults,
-            chaos,
-            meters,
-            evidence,
-            under_way: UnderWay::default(),
-            used: Used::default(),
-            driver: Mutex::default(),
-            kernel,
-            interrupted,
-            closed: AtomicBool::new(false),
-            stood_still: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
-            state: Mutex::new(state),
-        }
-    }
-
     /// Carries out one request, made at this place in the scenario. What the scenario states counts, or its refusal does: not every client looks at answers.
     pub fn answer(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
         let answer = self.carry_out(method, params, location);
@@ -248,109 +129,6 @@ impl Session {
         }
     }
 
-    /// The first breach of the protocol.
-    pub fn violation(&self) -> Option<String> {
-        self.state().seen.violation.clone()
-    }
-
-    pub fn break_off(&self, violation: &str) {
-        self.file_failure(|seen| {
-            seen.violation.get_or_insert_with(|| violation.to_owned());
-        });
-    }
-
-    /// Files a failure of the scenario, after the ends of machines that came before it.
-    pub(super) fn file_failure(&self, note: impl FnOnce(&mut Seen)) {
-        self.notice_ends();
-        self.evidence.push(Evidence::Scenario);
-        note(&mut self.state().seen);
-    }
-
-    /// Files the ends of machines that nobody has noticed yet, and that the lab stands still; waits for LXC where a process 1 is gone.
-    pub(super) fn notice_ends(&self) {
-        self.lab.containers().iter().for_each(Container::notice_end);
-        self.file_ends();
-        self.file_standstill();
-    }
-
-    /// Files once that a part of the lab stands still which somebody outside has stopped: whatever fails then says nothing.
-    fn file_standstill(&self) {
-        let Some(standstill) = self.lab.standstill() else { return };
-        if !self.stood_still.swap(true, Ordering::SeqCst) {
-            self.evidence.push(Evidence::Host(standstill.to_string()));
-        }
-    }
-
-    /// Records reboots that nobody has asked for, and has the faults of such machines done again.
-    pub fn file_reboots(&self) {
-        for container in self.lab.containers() {
-            let (name, reboots) = (container.machine().name.clone(), container.reboots());
-            let mut state = self.state();
-            let known = state.reboots.entry(name.clone()).or_default();
-            if reboots <= *known {
-                continue;
-            }
-            *known = reboots;
-            let (faults, rebooted) = (Arc::clone(&self.faults), container.clone());
-            let thread = std::thread::Builder::new().name(format!("restore {name}"));
-            match thread.spawn(move || faults.restore_after_reboot(&rebooted)) {
-                Ok(thread) => state.restoring.push(thread),
-                Err(error) => self.evidence.push(Evidence::Host(format!("starting a thread of the engine: {error}"))),
-            }
-            drop(state);
-            let expected = self.expects(REBOOTED, &name);
-            let case = self.spec.case.clone();
-            self.recorder.record(Event::MachineRebooted { case, container: name, reboots, expected });
-        }
-    }
-
-    /// Notes where the scenario stands when it has to be killed: its stack, what is under way, and what faults keep down.
-    pub fn note_deadline(&self, scenario: &Tree) {
-        self.file_standstill();
-        let outages = self.lab.containers().iter().filter_map(|container| {
-            let (outage, lasting) = container.outage_with_time()?;
-            Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))
-        });
-        let stacks = self.take_stacks(scenario);
-        let doing: Vec<String> = stacks.into_iter().chain(self.under_way.told()).chain(outages).collect();
-        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("\n"));
-    }
-
-    /// Whether the scenario says that this finding about a container is its own doing.
-    fn expects(&self, finding: &str, container: &str) -> bool {
-        let covers = |expected: &crate::manifest::Expected| expected.covers(finding, Some(container), container);
-        self.spec.expects.iter().any(covers)
-    }
-
-    /// Waits until the faults of machines that have rebooted are done again.
-    fn end_restoring(&self) {
-        let threads = std::mem::take(&mut self.state().restoring);
-        for thread in threads {
-            if thread.join().is_err() {
-                self.evidence.push(Evidence::Host("the engine panicked while it restored a fault".to_owned()));
-            }
-        }
-    }
-
-    /// Files the ends of machines that LXC has noticed and nobody else yet.
-    pub fn file_ends(&self) {
-        for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
-            let Some(end) = container.ending() else { continue }; // a fault has just begun to start it again
-            let mut state = self.state();
-            if state.ended.contains(&end.container) {
-                continue;
-            }
-            state.ended.push(end.container.clone());
-            let expected = self.expects(MACHINE_ENDED, &end.container);
-            let event = machine_ended(&self.spec.case, &end, expected);
-            if !expected {
-                self.evidence.push(Evidence::MachineEnded(Box::new(end)));
-            }
-            drop(state);
-            self.recorder.record(event);
-        }
-    }
-
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
@@ -404,24 +182,6 @@ impl Session {
         let seen = Seen { open, unseen_defects: unseen, chaos_owed: owed, exceeded, last_words, ..seen };
         let performance = Performance { sampling, ..state.performance.clone() };
         Ended { outcome: judge(end, seen, self.evidence.all()), performance, played }
-    }
-
-    /// Folder of the project: scenarios lie below it as their manifests' paths say.
-    pub(super) fn project_root(&self) -> &Path {
-        let depth = Path::new(&self.spec.manifest).parent().map_or(0, |folder| folder.components().count());
-        self.spec.working_dir.ancestors().nth(depth).unwrap_or(&self.spec.working_dir)
-    }
-
-    pub(super) fn under_way(&self) -> &UnderWay {
-        &self.under_way
-    }
-
-    pub(super) fn kernel(&self) -> Option<&KernelWatch> {
-        self.kernel.as_ref()
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hello(&self, hello: &Hello) -> Answer<Welcome> {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::requests::Session;
 use super::shorten::shorten;
+use super::state::Session;
 use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;

@@ -2,7 +2,8 @@
 
 use e2e_contract::{ErrorCode, RpcError, Wait, Waited};
 
-use super::requests::{Answer, Session, asked};
+use super::requests::asked;
+use super::state::{Answer, Session};
 use crate::lab::{Circumstances, Nearness, WaitError, is_no_condition};
 use crate::record::milliseconds;
 

@@ -1,0 +1,120 @@
+//! Evidence that a session files while it goes on: failures of the scenario, ends and reboots of machines, a lab that stands still.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::blame::Evidence;
+use super::ending::{Seen, machine_ended};
+use super::state::Session;
+use crate::host::cgroup::Tree;
+use crate::lab::Container;
+use crate::record::Event;
+
+/// Findings by which a scenario says that it expects the end or a reboot of a machine.
+const MACHINE_ENDED: &str = "machine_ended";
+const REBOOTED: &str = "rebooted";
+
+impl Session {
+    /// The first breach of the protocol.
+    pub fn violation(&self) -> Option<String> {
+        self.state().seen.violation.clone()
+    }
+
+    pub fn break_off(&self, violation: &str) {
+        self.file_failure(|seen| {
+            seen.violation.get_or_insert_with(|| violation.to_owned());
+        });
+    }
+
+    /// Files a failure of the scenario, after the ends of machines that came before it.
+    pub(super) fn file_failure(&self, note: impl FnOnce(&mut Seen)) {
+        self.notice_ends();
+        self.evidence.push(Evidence::Scenario);
+        note(&mut self.state().seen);
+    }
+
+    /// Files the ends of machines that nobody has noticed yet, and that the lab stands still; waits for LXC where a process 1 is gone.
+    pub(super) fn notice_ends(&self) {
+        self.lab.containers().iter().for_each(Container::notice_end);
+        self.file_ends();
+        self.file_standstill();
+    }
+
+    /// Files once that a part of the lab stands still which somebody outside has stopped: whatever fails then says nothing.
+    fn file_standstill(&self) {
+        let Some(standstill) = self.lab.standstill() else { return };
+        if !self.stood_still.swap(true, Ordering::SeqCst) {
+            self.evidence.push(Evidence::Host(standstill.to_string()));
+        }
+    }
+
+    /// Records reboots that nobody has asked for, and has the faults of such machines done again.
+    pub fn file_reboots(&self) {
+        for container in self.lab.containers() {
+            let (name, reboots) = (container.machine().name.clone(), container.reboots());
+            let mut state = self.state();
+            let known = state.reboots.entry(name.clone()).or_default();
+            if reboots <= *known {
+                continue;
+            }
+            *known = reboots;
+            let (faults, rebooted) = (Arc::clone(&self.faults), container.clone());
+            let thread = std::thread::Builder::new().name(format!("restore {name}"));
+            match thread.spawn(move || faults.restore_after_reboot(&rebooted)) {
+                Ok(thread) => state.restoring.push(thread),
+                Err(error) => self.evidence.push(Evidence::Host(format!("starting a thread of the engine: {error}"))),
+            }
+            drop(state);
+            let expected = self.expects(REBOOTED, &name);
+            let case = self.spec.case.clone();
+            self.recorder.record(Event::MachineRebooted { case, container: name, reboots, expected });
+        }
+    }
+
+    /// Notes where the scenario stands when it has to be killed: its stack, what is under way, and what faults keep down.
+    pub fn note_deadline(&self, scenario: &Tree) {
+        self.file_standstill();
+        let outages = self.lab.containers().iter().filter_map(|container| {
+            let (outage, lasting) = container.outage_with_time()?;
+            Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))
+        });
+        let stacks = self.take_stacks(scenario);
+        let doing: Vec<String> = stacks.into_iter().chain(self.under_way.told()).chain(outages).collect();
+        self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("\n"));
+    }
+
+    /// Whether the scenario says that this finding about a container is its own doing.
+    fn expects(&self, finding: &str, container: &str) -> bool {
+        let covers = |expected: &crate::manifest::Expected| expected.covers(finding, Some(container), container);
+        self.spec.expects.iter().any(covers)
+    }
+
+    /// Waits until the faults of machines that have rebooted are done again.
+    pub(super) fn end_restoring(&self) {
+        let threads = std::mem::take(&mut self.state().restoring);
+        for thread in threads {
+            if thread.join().is_err() {
+                self.evidence.push(Evidence::Host("the engine panicked while it restored a fault".to_owned()));
+            }
+        }
+    }
+
+    /// Files the ends of machines that LXC has noticed and nobody else yet.
+    pub fn file_ends(&self) {
+        for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
+            let Some(end) = container.ending() else { continue }; // a fault has just begun to start it again
+            let mut state = self.state();
+            if state.ended.contains(&end.container) {
+                continue;
+            }
+            state.ended.push(end.container.clone());
+            let expected = self.expects(MACHINE_ENDED, &end.container);
+            let event = machine_ended(&self.spec.case, &end, expected);
+            if !expected {
+                self.evidence.push(Evidence::MachineEnded(Box::new(end)));
+            }
+            drop(state);
+            self.recorder.record(event);
+        }
+    }
+}

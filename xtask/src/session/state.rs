@@ -1,0 +1,180 @@
+//! State of a session: what it was given, and what is known so far.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use e2e_contract::RpcError;
+
+use super::blame::EvidenceLog;
+use super::bounds::Used;
+use super::ending::Seen;
+use super::faults::Faults;
+use super::spec::SessionSpec;
+use super::under_way::UnderWay;
+use super::wanted::Wanted;
+use crate::fault::{Nemesis, Played};
+use crate::host::held_clock::Stopwatch;
+use crate::host::kmsg::KernelWatch;
+use crate::host::patience;
+use crate::lab::Lab;
+use crate::perf::Meters;
+use crate::record::{Calibration, Performance, Recorder};
+
+/// One scenario's session.
+pub struct Session {
+    pub(super) spec: SessionSpec,
+    pub(super) lab: Arc<Lab>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) chaos: Chaos,
+    pub(super) meters: Arc<Meters>,
+    pub(super) evidence: Arc<EvidenceLog>,
+    pub(super) under_way: UnderWay,
+    pub(super) used: Used,
+    /// Process that has connected.
+    pub(super) driver: Mutex<Option<i32>>,
+    pub(super) kernel: Option<KernelWatch>,
+    pub(super) interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(super) closed: AtomicBool,
+    /// Whether it was filed that the lab stands still.
+    pub(super) stood_still: AtomicBool,
+    /// Whether it was held already: once is enough.
+    pub(super) stopped: AtomicBool,
+    pub(super) given_up: AtomicBool,
+    pub(super) state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) seen: Seen,
+    /// Containers whose end was noticed, by their names.
+    pub(super) ended: Vec<String>,
+    /// Reboots that were noticed, by the containers' names.
+    pub(super) reboots: BTreeMap<String, u64>,
+    /// Threads that do the faults of containers again which have rebooted.
+    pub(super) restoring: Vec<std::thread::JoinHandle<()>>,
+    pub(super) steps: Vec<(String, Instant)>,
+    /// Those that are open, by their numbers: the innermost one last.
+    pub(super) measurements: BTreeMap<u64, Open>,
+    pub(super) measurements_begun: u64,
+    pub(super) wanted: Wanted,
+    pub(super) performance: Performance,
+    /// Time that comparing took, beyond what the scenario had planned.
+    pub(super) excused: Duration,
+    /// Since when it is let wait.
+    pub(super) waits_since: Option<Instant>,
+    /// Whether it was said that there is no calibration, and why.
+    pub(super) calibration_failed: bool,
+    pub(super) streams_kept: u32,
+    /// Pictures that nobody asked for.
+    pub(super) unasked: u32,
+    pub(super) connection: Option<UnixStream>,
+}
+
+pub(super) type Answer<T> = Result<T, RpcError>;
+
+/// What is known of a case's chaos.
+#[derive(Default)]
+pub(super) struct Chaos {
+    pub(super) state: Mutex<ChaosState>,
+}
+
+#[derive(Default)]
+pub(super) struct ChaosState {
+    pub(super) begun: bool,
+    pub(super) settled: bool,
+    pub(super) nemesis: Option<Nemesis>,
+    pub(super) played: Vec<Played>,
+    pub(super) came_true: Vec<String>,
+    pub(super) history: Option<std::fs::File>,
+    /// The operation that each process is in.
+    pub(super) open: BTreeMap<String, String>,
+}
+
+/// An operation that has begun.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) operation: String,
+    pub(super) repetitions: u32,
+    pub(super) parent: Option<String>,
+    pub(super) begun_ms: f64,
+    pub(super) watch: Stopwatch,
+    pub(super) calibration: Option<Calibration>,
+}
+
+impl Session {
+    pub fn new(
+        spec: SessionSpec,
+        lab: Arc<Lab>,
+        recorder: Arc<Recorder>,
+        interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Self {
+        let evidence = Arc::new(EvidenceLog::default());
+        let (case, its_lab) = (spec.case.clone(), Arc::clone(&lab));
+        let recovery = spec.chaos.as_ref().map_or(Duration::ZERO, |chaos| patience::scaled(chaos.recovery));
+        let faults = Faults::new(case, its_lab, Arc::clone(&recorder), Arc::clone(&evidence), recovery);
+        let faults = Arc::new(faults);
+        let chaos = Chaos::default();
+        // Where it cannot be read, its findings are missing and nothing else.
+        let kernel = KernelWatch::start().ok();
+        let case = format!("{}:{}", spec.scenario, spec.case_name);
+        let state = State {
+            seen: Seen::default(),
+            ended: Vec::new(),
+            reboots: BTreeMap::new(),
+            restoring: Vec::new(),
+            steps: Vec::new(),
+            measurements: BTreeMap::new(),
+            measurements_begun: 0,
+            wanted: Wanted::new(spec.repeats.clone()),
+            performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
+            excused: Duration::ZERO,
+            waits_since: None,
+            calibration_failed: false,
+            streams_kept: 0,
+            unasked: 0,
+            connection: None,
+        };
+        let meters = Arc::new(Meters::open(&lab));
+        Self {
+            spec,
+            lab,
+            recorder,
+            faults,
+            chaos,
+            meters,
+            evidence,
+            under_way: UnderWay::default(),
+            used: Used::default(),
+            driver: Mutex::default(),
+            kernel,
+            interrupted,
+            closed: AtomicBool::new(false),
+            stood_still: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Folder of the project: scenarios lie below it as their manifests' paths say.
+    pub(super) fn project_root(&self) -> &Path {
+        let depth = Path::new(&self.spec.manifest).parent().map_or(0, |folder| folder.components().count());
+        self.spec.working_dir.ancestors().nth(depth).unwrap_or(&self.spec.working_dir)
+    }
+
+    pub(super) fn under_way(&self) -> &UnderWay {
+        &self.under_way
+    }
+
+    pub(super) fn kernel(&self) -> Option<&KernelWatch> {
+        self.kernel.as_ref()
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
