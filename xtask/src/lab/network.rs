@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::config::Places;
 use super::machine::Machine;
-use crate::host::port_lock::Port;
+use crate::host::port_lock::{BRIDGE_MAC, Port};
 use crate::host::shell::which;
 use crate::host::syntax::{HostName, Hosts, IpBatch, Shell, ShellWord, Text, compose};
 use crate::manifest::Network;
@@ -26,10 +26,11 @@ pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
     let bridge = compose!(
         IpBatch,
         "link set lo up\n\
-         link add {bridge} address 02:e2:e0:00:00:01 type bridge forward_delay 0\n\
+         link add {bridge} address {mac} type bridge forward_delay 0 no_linklocal_learn 1\n\
          address add {gateway}/{prefix} dev {bridge}\n\
          link set {bridge} up\n",
         bridge = BRIDGE,
+        mac = BRIDGE_MAC,
         gateway = network.gateway(),
         prefix = Network::PREFIX_BITS,
     );

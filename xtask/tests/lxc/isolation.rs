@@ -269,31 +269,99 @@ fn files_of_the_kernel_are_hidden(lab: &Lab) {
     assert_eq!(lab.inside("control", "cat /proc/kallsyms | head -c 1").text().len(), 1, "the control sees it");
 }
 
-/// Announces an address of the lab as `app`'s own, by ARP in frames with these tags, as root of the machine can by a packet socket.
-/// Sent from the machine's network with this host's Python, for its template has none.
-const TAGGED: &str = r"
-import socket, struct, sys
-address, tags = socket.inet_aton(sys.argv[1]), sys.argv[2]
-card = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-card.bind(('eth0', 0))
-own = card.getsockname()[4]
-tags = b''.join(struct.pack('!HH', int(tag, 16), 0) for tag in tags.split('+') if tag)
-for operation in (1, 2):
-    arp = struct.pack('!HHBBH', 1, 0x0800, 6, 4, operation) + own + address + b'\xff' * 6 + address
-    card.send(b'\xff' * 6 + own + tags + b'\x08\x06' + arp)
+/// Sends frames from a machine's card, as root in it can by a packet socket, and says of each whether it came to another machine's card:
+/// a marker that every lock lets through follows each. Done with this host's Python, in the networks of both, for the template has none.
+const FRAMES: &str = r"
+import ctypes, os, socket, sys
+sender, receiver, frames = sys.argv[1], sys.argv[2], sys.argv[3:]
+def card(network):
+    with open(network) as file:
+        assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0) == 0, ctypes.get_errno()
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3))
+    made.bind(('eth0', 0))
+    made.settimeout(20)
+    return made
+sender, receiver = card(sender), card(receiver)
+own = sender.getsockname()[4]
+for number, frame in enumerate(frames):
+    frame = bytes.fromhex(frame)
+    sender.send(frame)
+    sender.send(b'\xff' * 6 + own + b'\x88\xb5' + b'marker-%d' % number)
+    seen = b''
+    while b'marker-%d' % number not in seen:
+        seen = receiver.recv(4096)
+        if frame[-24:] in seen:  # tags are taken off before
+            print(number)
 ";
+
+/// Parts of a frame, in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hardware address of the lab's machine or bridge with this last number of its address.
+fn mac(number: u8) -> [u8; 6] {
+    [2, 0xe2, 0xe0, 0, 0, number]
+}
+
+/// Address of IPv6 that a card with that hardware address gives itself.
+fn link_local(number: u8) -> [u8; 16] {
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0xe2, 0xe0, 0xff, 0xfe, 0, 0, number]
+}
+
+/// Checksum of the internet's protocols.
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
+}
+
+/// Frames by which a machine claims addresses of another one or of the bridge, by their names.
+fn claims(own: u8, others: &[(&str, u8)], network: [u8; 3]) -> Vec<(String, String)> {
+    let [every, none] = [[0xff; 6], [0; 6]].map(|address| hex(&address));
+    let own_mac = hex(&mac(own));
+    let arp = |operation: u8, sender: &str, target: &str| {
+        format!("0806{}{own_mac}{sender}{none}{target}", hex(&[0, 1, 8, 0, 6, 4, 0, operation]))
+    };
+    let icmpv6 = |from: [u8; 16], kind: u8, target: [u8; 16]| {
+        let to = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let mut message = [[kind, 0, 0, 0, 0x20, 0, 0, 0].as_slice(), &target].concat();
+        let sum = checksum(&[&from[..], &to, &[0, 0, 0, 24, 0, 0, 0, 58], &message].concat());
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        // Version 6, 24 bytes of ICMPv6, hop limit 255.
+        format!("86dd{}{}{}{}", hex(&[0x60, 0, 0, 0, 0, 24, 58, 255]), hex(&from), hex(&to), hex(&message))
+    };
+    let mut claims = Vec::new();
+    for (name, number) in others {
+        let address = hex(&[network[0], network[1], network[2], *number]);
+        for tags in ["8100", "88a8", "8100 8100", "88a8 8100", "8100 8100 88a8"] {
+            let tagged: String = tags.split(' ').map(|tag| format!("{tag}0000")).collect();
+            claims.push((format!("ARP of {name} with the tags {tags}"), tagged + &arp(2, &address, &address)));
+        }
+        claims.push((format!("ARP of {name}"), arp(2, &address, &address)));
+        claims.push((format!("probe for {name}'s address"), arp(1, "00000000", &address)));
+        let advertisement = icmpv6(link_local(own), 136, link_local(*number));
+        claims.push((format!("advertisement of {name}'s IPv6 address"), advertisement));
+        claims.push((format!("probe for {name}'s IPv6 address"), icmpv6([0; 16], 135, link_local(*number))));
+        claims.push((format!("IPv6 from {name}'s address"), icmpv6(link_local(*number), 128, link_local(own))));
+    }
+    claims.into_iter().map(|(name, rest)| (name, format!("{every}{own_mac}{rest}"))).collect()
+}
+
+/// The names of those frames of `app` that come to `asks`.
+fn passed(frames: &[(String, String)]) -> Vec<String> {
+    let network = |machine: &str| {
+        let init = Command::new("lxc-info").args(["-n", &Lab::host_name(machine), "-pH"]).run().unwrap().text();
+        format!("/proc/{}/ns/net", init.trim())
+    };
+    let command = Command::new("python3").args(["-c", FRAMES, &network("app"), &network("asks")]);
+    let numbers = command.args(frames.iter().map(|(_, frame)| frame)).run().unwrap().text();
+    numbers.lines().map(|number| frames[number.parse::<usize>().unwrap()].0.clone()).collect()
+}
 
 fn address(lab: &Lab, machine: &str) -> String {
     let hosts = lab.inside("asks", &format!("grep ' {machine}$' /etc/hosts")).text();
     hosts.split(' ').next().unwrap().to_owned()
-}
-
-/// How many of 12 connections do not come to `db` after `app` has announced its address in frames with tags.
-fn taken_by_tags(lab: &Lab, tags: &str) -> usize {
-    let init = Command::new("lxc-info").args(["-n", &Lab::host_name("app"), "-pH"]).run().unwrap().text();
-    let network = format!("--net=/proc/{}/ns/net", init.trim());
-    Command::new("nsenter").args([&network, "python3", "-c", TAGGED, &address(lab, "db"), tags]).run().unwrap();
-    taken(lab, "true")
 }
 
 /// The attempts of `app` to get the connections of `db`, and how many of 12 came to `app`.
@@ -318,22 +386,31 @@ fn addresses_are_kept(lab: &Lab) {
         assert_eq!(lab.inside(name, &serve).status, 0);
     }
     // Its address beside the own one, announced again and again; and its hardware address, with packets that bridges learn from.
-    let address = "ip address add DB/24 dev eth0; (while :; do arping -q -c 1 -A -I eth0 DB; usleep 20000; done) >/dev/null 2>&1 & \
+    let by_address = "ip address add DB/24 dev eth0; (while :; do arping -q -c 1 -A -I eth0 DB; usleep 20000; done) >/dev/null 2>&1 & \
                    for i in 1 2 3; do arping -q -c 1 -U -I eth0 DB; done; true";
-    let hardware = "ip link set eth0 address MAC; (while :; do arping -q -c 1 -A -I eth0 APP; usleep 5000; done) >/dev/null 2>&1 & \
+    let by_hardware = "ip link set eth0 address MAC; (while :; do arping -q -c 1 -A -I eth0 APP; usleep 5000; done) >/dev/null 2>&1 & \
                     arping -q -c 1 -A -I eth0 APP; true";
     assert_eq!(taken(lab, "true"), 0, "nobody attacks");
-    assert_eq!(taken(lab, address), 0, "by the address");
-    const TAGS: [&str; 5] = ["8100", "88a8", "8100+8100", "88a8+8100", "8100+8100+88a8"];
-    for tags in TAGS {
-        assert_eq!(taken_by_tags(lab, tags), 0, "by frames with the tags {tags}");
-    }
-    assert_eq!(taken(lab, hardware), 0, "by both addresses");
+    assert_eq!(taken(lab, by_address), 0, "by the address");
+    let number = |name: &str| address(lab, name).rsplit('.').next().unwrap().parse::<u8>().unwrap();
+    let network: Vec<u8> = address(lab, "app").split('.').take(3).map(|part| part.parse().unwrap()).collect();
+    let frames = claims(number("app"), &[("db", number("db")), ("the bridge", 1)], network.try_into().unwrap());
+    assert_eq!(passed(&frames), Vec::<String>::new(), "claims of other machines' addresses");
+    // Addresses that bridges keep for themselves: those frames go nowhere, but the bridge would learn from them.
+    let reserved = |last: u8| {
+        let frame = [&[1, 0x80, 0xc2, 0, 0, last], &mac(number("db"))[..], &[0x88, 0xcc]].concat();
+        (format!("reserved address {last}"), hex(&frame))
+    };
+    passed(&[2, 3, 8, 14].map(reserved));
+    assert_eq!(taken(lab, "true"), 0, "by frames to reserved addresses");
+    assert_eq!(taken(lab, by_hardware), 0, "by both addresses");
     // The same without the lock: the attack is one.
     let place = lab.file()["network"]["path"].as_str().unwrap().to_owned();
     let unlock = format!("--net={place}");
     Command::new("nsenter").args([&unlock, "nft", "delete", "table", "bridge", "e2e_ports"]).run().unwrap();
     let without = taken(lab, "true");
     assert!(without > 0, "without the lock");
+    let names: Vec<String> = frames.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(passed(&frames), names, "each claim comes through without the lock");
     println!("without the lock {without} of 12 connections came to another machine");
 }
