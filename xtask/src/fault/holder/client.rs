@@ -21,6 +21,9 @@ const START_DEADLINE: Deadline = Deadline::from_secs(20);
 /// Deadline for a fault to take effect, or to be gone: the slowest of the catalogue starts a container several times.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(600);
 
+/// Deadline for a holder that was killed to be gone.
+const END_DEADLINE: Deadline = Deadline::from_secs(2);
+
 /// Interval between two looks whether it answers.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -106,20 +109,44 @@ impl HeldFaults {
 
     fn ask(&self, ask: &Ask) -> anyhow::Result<Reply> {
         let asking = || format!("asking the process that holds the faults of slot {}", self.slot.name());
-        let mut socket = UnixStream::connect(socket(&self.slot)).with_context(asking)?;
-        socket.set_read_timeout(Some(ANSWER_DEADLINE.scaled()))?;
-        let mut line = serde_json::to_vec(ask)?;
-        line.push(b'\n');
-        socket.write_all(&line).with_context(asking)?;
-        let mut line = String::new();
-        BufReader::new(socket).read_line(&mut line).with_context(asking)?;
-        if line.is_empty() {
-            bail!("{}: it ended without an answer; {} may say why", asking(), log(&self.slot).display());
-        }
+        let line = match self.answer_to(ask) {
+            Ok(line) if !line.is_empty() => line,
+            nothing => {
+                self.require_alive()?;
+                let log = log(&self.slot);
+                nothing.with_context(asking)?;
+                bail!("{}: it ended without an answer; {} may say why", asking(), log.display());
+            }
+        };
         match serde_json::from_str(&line).with_context(asking)? {
             Reply::Refused(refusal) => Err(refusal.into_error()),
             reply => Ok(reply),
         }
+    }
+
+    /// Line that the holder answers; empty where it ended before.
+    fn answer_to(&self, ask: &Ask) -> anyhow::Result<String> {
+        let mut socket = UnixStream::connect(socket(&self.slot))?;
+        socket.set_read_timeout(Some(ANSWER_DEADLINE.scaled()))?;
+        let mut line = serde_json::to_vec(ask)?;
+        line.push(b'\n');
+        socket.write_all(&line)?;
+        let mut line = String::new();
+        BufReader::new(socket).read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Fails where the holder was killed, or is just dying: that closes one of its files after the other.
+    fn require_alive(&self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < END_DEADLINE.scaled() {
+            let faults = LiveFaults::of(&self.slot);
+            if !faults.held {
+                return Ok(require_none_lost(&self.slot, &faults)?);
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 }
 
