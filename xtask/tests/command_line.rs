@@ -568,6 +568,8 @@ fn through_sudo_no_link_is_followed_with_roots_rights() {
         &["e2e", "--from-bundle", "roots/class/a/b.json"],
         &["shrink", linked],
         &["judge-check", "roots/class/a/b.json"],
+        &["build-layer", "roots/class/a/b.json"],
+        &["guest-order", "roots/class/a/b.json"],
         &["init", "roots/project"],
         &["init", "roots/class"],
     ] {

@@ -160,6 +160,10 @@ impl Cli {
         if !self.verb.needs_root() {
             Invoker::of_process().give_up_root()?;
         }
+        if self.verb.takes_orders() && Invoker::of_process().is_other() {
+            let message = "this verb is for the engine's own processes: it reads its orders as root, and not for the user behind sudo";
+            return Err(Error::Usage(message.into()).into());
+        }
         let (root, root_origin) = self.root()?;
         if self.format == Format::Json && !self.verb.has_json() {
             let message = "--format json: this verb prints the output of other programs, which is not JSON";
@@ -288,6 +292,11 @@ impl Verb {
             | Self::HostTests(_)
             | Self::GuestOrder(_) => true,
         }
+    }
+
+    /// Tells whether it reads a file of orders from the engine, which is root's.
+    fn takes_orders(&self) -> bool {
+        matches!(self, Self::BuildLayer(_) | Self::GuestOrder(_))
     }
 
     /// Tells whether it is one of the engine's own processes: what a person has set for runs means nothing to it.
