@@ -39,6 +39,7 @@ pub const LAB_PACKAGES: &[&str] = &[
     "mount",
     "procps",
     "python3",
+    "slirp4netns",
 ];
 
 /// Form in which a tree is kept.
