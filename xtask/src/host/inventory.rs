@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 use super::cgroup::hierarchies;
 use super::lxc::{LOG_PATH, LXC_PATH};
 use super::marked;
-use super::process::Stat;
+use super::process::{Stat, words};
 use super::shell::Command;
 use super::undo::{GROUP_PREFIX, RUN_PATH};
 
@@ -195,10 +195,10 @@ fn slot_in(text: &str) -> Option<String> {
 
 /// Slot that a process is one of, by its control group or its words, or by those of the processes that it is below.
 fn slot_of_process(pid: i32) -> Option<String> {
-    let read = |pid: i32, name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let group = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let of = |pid: i32| {
-        slot_in(&String::from_utf8_lossy(&read(pid, "cgroup"))).or_else(|| {
-            let words = read(pid, "cmdline");
+        slot_in(&group(pid)).or_else(|| {
+            let words = words(pid, "cmdline");
             let mut words = words.split(|byte| *byte == 0).skip_while(|word| *word != b"--slot").skip(1);
             words.next().map(|slot| String::from_utf8_lossy(slot).into_owned())
         })
@@ -216,7 +216,7 @@ fn processes(part: Part<'_>, add: &mut impl FnMut(&str, &str, Option<String>)) {
             Some(stat) if !matches!(stat.state, 'Z' | 'X') => stat.state,
             _ => continue, // dead: whoever inherited it reaps it
         };
-        let command = fs::read(format!("/proc/{name}/cmdline")).unwrap_or_default();
+        let command = name.parse().map(|pid| words(pid, "cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let group = fs::read_to_string(format!("/proc/{name}/cgroup")).unwrap_or_default();
         let other_network = own(&name, "net").is_some_and(|theirs| Some(theirs) != network);

@@ -63,6 +63,9 @@ pub fn start_environment() -> Vec<(String, String)> {
     vec![("PATH".into(), START_PATH.join(":")), ("HOME".into(), "/".into())]
 }
 
+/// Bytes of a stream of a program in a container that are taken where the engine wants its answer.
+pub const OUTPUT_MAX: u64 = 64 << 20;
+
 /// A program in a container.
 #[derive(Debug, Clone)]
 pub struct Attach<'a> {
@@ -82,7 +85,7 @@ impl Attach<'_> {
     /// The command on the host. Its status is the program's own.
     #[must_use]
     pub fn command(&self) -> Command {
-        Command::new(ATTACH).args(self.words()).dir("/").filter(self.filter.clone())
+        entrance(self.words(), self.filter.clone())
     }
 
     /// The arguments of [`ATTACH`].
@@ -98,6 +101,12 @@ impl Attach<'_> {
         words.extend(self.argv.iter().cloned());
         words
     }
+}
+
+/// A command that runs a program in a container: with these words of [`Attach::words`]. What it writes is bounded.
+#[must_use]
+pub fn entrance(words: Vec<String>, filter: Option<Filter>) -> Command {
+    Command::new(ATTACH).args(words).dir("/").filter(filter).output_max(OUTPUT_MAX)
 }
 
 /// Tells whether one of LXC's programs ended before it did anything, from what it wrote to stderr: it copies itself

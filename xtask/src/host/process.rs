@@ -1,6 +1,7 @@
 //! Processes of the host, found through /proc.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -47,6 +48,9 @@ pub fn is_stopped(pid: i32) -> bool {
     Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }
 
+/// Bytes of arguments, and of an environment, that the kernel takes at a start at most, where nobody has raised the size of stacks.
+const WORDS_BYTES_MAX: u64 = 2 << 20;
+
 /// Kills every process of a cgroup tree that carries this variable in its environment, with all that descend from
 /// one, until none is left, or `give_up` says that they cannot die now.
 ///
@@ -90,10 +94,7 @@ impl Running {
     /// The processes of a cgroup tree that carry this variable in their environment, `NAME=VALUE`.
     #[must_use]
     pub fn marked(tree: &Tree, mark: &str) -> Vec<Self> {
-        Self::those(tree, |pid| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
-        })
+        Self::those(tree, |pid| words(pid, "environ").split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
     }
 
     /// The processes of a cgroup tree that run this file, by device and inode, or were given its path as what their
@@ -348,8 +349,7 @@ fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
     let mut parents: HashMap<i32, i32> = HashMap::new();
     let mut found: HashSet<i32> = HashSet::new();
     for pid in pids {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+        if words(*pid, "environ").split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
             found.insert(*pid);
         }
         if let Some(stat) = Stat::of(*pid) {
@@ -418,9 +418,21 @@ impl Stat {
 }
 
 /// The words of a command line.
+/// Returns the bytes of `environ` or `cmdline` of a process; none where it has ended.
+#[must_use]
+pub fn words(pid: i32, file: &str) -> Vec<u8> {
+    std::fs::File::open(format!("/proc/{pid}/{file}")).map(in_bounds).unwrap_or_default()
+}
+
+/// Reads memory of a process that it says to be its words: any part of it may be said to be that.
+fn in_bounds(file: impl Read) -> Vec<u8> {
+    let mut words = Vec::new();
+    let _ = file.take(WORDS_BYTES_MAX).read_to_end(&mut words); // a process that has ended has none
+    words
+}
+
 fn words_of(pid: i32) -> Vec<String> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    words(pid, "cmdline").split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 fn service_in(paths: &str) -> Option<String> {
@@ -455,6 +467,14 @@ mod tests {
         let paths = "2:cpu:/mancer-e2e-1/a\n1:name=systemd:/mancer-e2e-1/a/system.slice/ssh.service\n0::/\n";
         assert_eq!(service_in(paths).as_deref(), Some("ssh.service"));
         assert_eq!(service_in("0::/init.scope\n"), None);
+    }
+
+    #[test]
+    fn words_without_end_are_read_up_to_a_bound() {
+        assert_eq!(in_bounds(std::io::repeat(b'x')).len() as u64, WORDS_BYTES_MAX);
+        let own = std::process::id().cast_signed();
+        assert_eq!(words(own, "cmdline"), std::fs::read("/proc/self/cmdline").unwrap());
+        assert_eq!(words(i32::MAX, "cmdline"), b"");
     }
 
     #[test]

@@ -12,12 +12,16 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::isatty;
 
 use super::program_output::waiting_bytes;
 
 /// Bytes that are read at once: what a pipe holds.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// File system that pipes without a name lie on.
+const PIPEFS_MAGIC: nix::libc::c_long = 0x5049_5045;
 
 /// Transport of a program's streams from and to files of this process.
 #[derive(Debug, Default)]
@@ -74,12 +78,13 @@ impl Output {
     }
 }
 
-/// A handle of one of this process's streams that is a file; nothing where it is a terminal or a pipe, or is closed.
+/// A handle of one of this process's streams that is a file; nothing where it is a terminal or a pipe without a name, or is closed.
 fn to_relay(stream: RawFd) -> io::Result<Option<File>> {
     // SAFETY: nobody closes the streams of this process.
     let stream = unsafe { BorrowedFd::borrow_raw(stream) };
     let Ok(file) = stream.try_clone_to_owned().map(File::from) else { return Ok(None) };
-    let is_pipe = file.metadata()?.file_type().is_fifo();
+    // One with a name in a folder could be opened again, for writing too, by whoever is handed it.
+    let is_pipe = file.metadata()?.file_type().is_fifo() && fstatfs(&file)?.filesystem_type() == FsType(PIPEFS_MAGIC);
     Ok((!is_pipe && !isatty(&file).unwrap_or(false)).then_some(file))
 }
 

@@ -25,6 +25,7 @@ use super::descriptors::{hand_on_streams_only, keep_no_files_above};
 use super::held_clock::{HeldClock, Stopwatch};
 use super::invoker::{Invoker, SUDO_VARIABLES};
 use super::patience::{self, Deadline};
+use super::program_output::{KeptPart, ProgramOutput};
 use super::relay::Relay;
 use super::seccomp::Filter;
 use crate::program::named;
@@ -51,6 +52,7 @@ pub struct Command {
     user: Option<(u32, u32)>,
     group: Option<PathBuf>,
     filter: Option<Filter>,
+    output_max: Option<u64>,
 }
 
 /// A sign that a command waits for something that will never come. It is asked again and again while the command runs.
@@ -126,6 +128,8 @@ pub enum Problem {
     Status(i32),
     /// Passed deadline.
     Deadline(Duration),
+    /// More output than this number of bytes.
+    Output(u64),
 }
 
 impl fmt::Display for CommandError {
@@ -141,6 +145,7 @@ impl fmt::Display for CommandError {
             Problem::Start(error) => write!(f, "could not be started: {error}")?,
             Problem::Status(status) => write!(f, "ended with status {status}")?,
             Problem::Deadline(deadline) => write!(f, "did not end within {}", humantime::format_duration(*deadline))?,
+            Problem::Output(most) => write!(f, "wrote more than {} MiB", most >> 20)?,
         }
         for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !text.is_empty() {
@@ -168,6 +173,7 @@ impl Command {
             user: None,
             group: None,
             filter: None,
+            output_max: None,
         }
     }
 
@@ -291,6 +297,14 @@ impl Command {
         self
     }
 
+    /// Bounds the bytes of each of its streams that [`Command::output`] and [`Command::run`] take: more of them is an error. For programs of
+    /// a machine, which write what they like.
+    #[must_use]
+    pub fn output_max(mut self, bytes: u64) -> Self {
+        self.output_max = Some(bytes);
+        self
+    }
+
     /// Runs it; a status other than 0 is an error.
     ///
     /// # Errors
@@ -308,10 +322,33 @@ impl Command {
     /// # Errors
     /// [`CommandError`] when it cannot be started or does not end.
     pub fn output(&self) -> Result<Output, CommandError> {
-        let output = self.start_and_wait(|expression| expression.stdout_capture().stderr_capture())?;
+        let output = match self.output_max {
+            None => self.start_and_wait(|expression| expression.stdout_capture().stderr_capture())?,
+            Some(most) => self.bounded_output(most)?,
+        };
         if output.timed_out {
             return Err(self.error(Problem::Deadline(self.time()), &output));
         }
+        Ok(output)
+    }
+
+    fn bounded_output(&self, most: u64) -> Result<Output, CommandError> {
+        let fails = |problem: Problem| CommandError {
+            command_line: self.to_string(),
+            problem,
+            stdout: String::new(),
+            stderr: String::new(),
+        };
+        let broken = |error: anyhow::Error| fails(Problem::Start(io::Error::other(error)));
+        let kept = KeptPart::First(most);
+        let (streams, stdout, stderr) = ProgramOutput::start(kept, &std::env::temp_dir(), (0, 0)).map_err(broken)?;
+        let mut output = self.output_to_files(stdout, stderr)?;
+        let [stdout, stderr] = streams.end().map_err(broken)?;
+        if stdout.lost_bytes() + stderr.lost_bytes() > 0 {
+            return Err(fails(Problem::Output(most)));
+        }
+        output.stdout = stdout.bytes().map_err(|error| fails(Problem::Start(error)))?;
+        output.stderr = stderr.bytes().map_err(|error| fails(Problem::Start(error)))?;
         Ok(output)
     }
 
@@ -831,6 +868,14 @@ mod tests {
         assert_eq!(run_interactive("sh", &["-c".to_owned(), script.clone()]).unwrap(), 0);
         assert_eq!(status_at_terminal("sh".as_ref(), &["-c".into(), script.into()]).unwrap(), 0);
         nix::unistd::close(open).unwrap();
+    }
+
+    #[test]
+    fn more_output_than_the_bound_is_an_error_and_is_not_held() {
+        let zeros = |count: &str| Command::new("head").args(["-c", count, "/dev/zero"]).output_max(1 << 20);
+        assert_eq!(zeros("1048576").run().unwrap().stdout.len(), 1 << 20);
+        let error = zeros("1048577").run().unwrap_err();
+        assert_eq!((error.stdout.len(), error.to_string().split_once("` ").unwrap().1), (0, "wrote more than 1 MiB"));
     }
 
     #[test]

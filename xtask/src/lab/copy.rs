@@ -11,7 +11,7 @@ use super::live::LiveMachine;
 use crate::error::Error;
 use crate::host::archive::{Moved, pack, unpack};
 use crate::host::invoker::Invoker;
-use crate::host::lxc::ATTACH;
+use crate::host::lxc::entrance;
 use crate::host::patience::Deadline;
 use crate::host::program_output::{KeptPart, ProgramOutput};
 use crate::host::shell::Command;
@@ -136,7 +136,7 @@ impl Inside<'_> {
 
     fn command(&self, argv: &[String]) -> anyhow::Result<Command> {
         let words = self.machine.attach_words(argv, self.user, &[])?;
-        Ok(Command::new(ATTACH).args(words).dir("/").deadline(DEADLINE.scaled()).filter(self.machine.entry_filter()))
+        Ok(entrance(words, self.machine.entry_filter()).deadline(DEADLINE.scaled()))
     }
 
     fn failure(&self, status: i32, said: ProgramOutput) -> anyhow::Result<String> {

@@ -238,6 +238,7 @@ impl Container {
         Ok(command
             .arg("--")
             .args(argv)
+            .output_max(lxc::OUTPUT_MAX)
             .clear_env()
             .env("PATH", PATH_INSIDE)
             .dir("/")

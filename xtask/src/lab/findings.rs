@@ -14,8 +14,12 @@ use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
 use crate::host::kmsg::{Noted, oom_kill_field};
 use crate::host::patience::Deadline;
+use crate::host::process::words;
 use crate::host::rooted;
 use crate::manifest::{FINDINGS, Init};
+
+/// Characters of a command line that a finding tells.
+const ABOUT_CHARS_MAX: usize = 300;
 
 /// Deadline for one look into a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
@@ -116,14 +120,14 @@ fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
 /// Programs that run on behalf of an exec that is over.
 fn left_over(container: &Container) -> Vec<Finding> {
     let marked = container.processes_of("").into_iter().filter(|process| {
-        let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let environment = words(process.pid, "environ");
         let mark = format!("{MARK_VARIABLE}=");
         environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(mark.as_bytes()))
     });
     let finding = |pid: i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        let about = words.join(" ").trim().to_owned();
+        let line = words(pid, "cmdline");
+        let line: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let about: String = line.join(" ").trim().chars().take(ABOUT_CHARS_MAX).collect();
         let detail = format!("process {pid} of the host still runs");
         Finding {
             kind: FindingKind::LeftOver,

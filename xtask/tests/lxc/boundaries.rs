@@ -160,6 +160,13 @@ fn no_file_of_the_host_is_handed_on(project: &Path) {
     let asked = by_hand(&["/grow"]);
     assert_eq!(asked.0, 0, "{asked:?}");
     assert!(read("input") == "the input" && asked.1.len() + asked.2.len() < 1000, "{asked:?}");
+    // A pipe with a name is brought through another one, too.
+    Command::new("mkfifo").arg(path("named")).run().unwrap();
+    let script = format!("exec 9<>{0}; echo by name >&9; exec \"$@\" <{0} 9<&-", path("named"));
+    let named = Command::new("sh").args(["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask")]).dir(project);
+    let look = "read line; echo $line; readlink /proc/self/fd/0";
+    let seen = named.args(with_slot(&["exec", "a", "--", "sh", "-c", look])).run().unwrap().text();
+    assert!(seen.starts_with("by name\npipe:["), "{seen}");
     let words = ["sh", "-c", "cat; echo no >&2; sleep 1000 & exit 7"];
     assert_eq!(by_hand(&words), (7, "the input".to_owned(), "no\n".to_owned()));
     for (from, to) in [(path("input"), "a:/tmp/copied".to_owned()), ("a:/tmp/copied".to_owned(), path("back"))] {
