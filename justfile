@@ -53,6 +53,11 @@ merge *args:
 bundle *args:
     cargo xtask bundle "$@"
 
+# Break the product on purpose, and see whether the suite notices: just mutants, just mutants --sample 10, just mutants --list
+[group('break')]
+mutants *args:
+    cargo xtask mutants "$@"
+
 # Run scenarios with faults from a new seed: just chaos, just chaos chaos_gauntlet --seed 7
 [group('break')]
 chaos *args:

@@ -26,6 +26,7 @@ const COMPARISONS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
 const DUETS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
+const MUTANTS: (&str, &str) = ("tests/lxc/mutants.rs", "each_mutant_gets_the_verdict_that_its_run_shows");
 const ALL: (&str, &str) = ("tests/lxc/guides.rs", "the_story_of_the_guides_can_be_lived");
 
 const NOT_RUN: &[NotRun] = &[
@@ -81,6 +82,10 @@ const NOT_RUN: &[NotRun] = &[
         because: "it goes on until it is interrupted",
         elsewhere: ("tests/lxc/logs.rs", "what_a_run_and_a_live_lab_have_logged_is_shown"),
     },
+    NotRun { line: "mutants", because: "it takes minutes", elsewhere: MUTANTS },
+    NotRun { line: "mutants half_upload", because: "it takes Mancer's own machines", elsewhere: MUTANTS },
+    NotRun { line: "mutants --sample 10 --seed 7", because: "it takes minutes", elsewhere: MUTANTS },
+    NotRun { line: "mutants --list", because: "the project of that test has none", elsewhere: MUTANTS },
     NotRun { line: "e2e data_pipeline --baseline-ref v1.2", because: "it takes minutes", elsewhere: DUETS },
     NotRun { line: "e2e data_pipeline --baseline-ref HEAD~1", because: "it takes minutes", elsewhere: DUETS },
     NotRun {

@@ -48,6 +48,7 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("lab/live.rs", "ps", FROZEN),
     ("lab/log_folder.rs", "clean --slot {}", OTHER_SLOT),
     ("lab/up.rs", "clean --slot {}", OTHER_SLOT),
+    ("manifest/mutant.rs", "mutants --list", ("mutants.rs", "no_mutant_is_tried_on_a_suite_that_fails")),
     ("plan/cases.rs", "e2e --list", WITHOUT_LAB),
     ("record/run_list.rs", "runs", WITHOUT_LAB),
     ("run/ground.rs", "clean --slot {name}", ("slots.rs", "a_guard_that_stands_still_and_has_no_engine_is_cleaned")),

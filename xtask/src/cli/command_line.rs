@@ -13,8 +13,8 @@ use super::look::LookArgs;
 use super::settings::{Origin, Settings};
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, fault_holder,
-    forward, guard, guest_order, help, host_tests, image, init, judge_check, logs, merge, netqueue, new, pcap, ps,
-    report, runs, setup, shrink, test, trust, up,
+    forward, guard, guest_order, help, host_tests, image, init, judge_check, logs, merge, mutants, netqueue, new, pcap,
+    ps, report, runs, setup, shrink, test, trust, up,
 };
 use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
@@ -95,6 +95,7 @@ enum Verb {
     BaselineUpdate(baseline_update::Args),
     Fault(fault::Args),
     Shrink(shrink::Args),
+    Mutants(mutants::Args),
     Runs(runs::Args),
     Merge(merge::Args),
     Bundle(bundle::Args),
@@ -217,6 +218,7 @@ impl Verb {
             Verb::BaselineUpdate(args) => baseline_update::run(args, context),
             Verb::Fault(args) => fault::run(args, context),
             Verb::Shrink(args) => shrink::run(args, context),
+            Verb::Mutants(args) => mutants::run(args, context),
             Verb::Runs(args) => runs::run(args, context),
             Verb::Merge(args) => merge::run(args, context),
             Verb::Bundle(args) => bundle::run(args, context),
@@ -267,6 +269,7 @@ impl Verb {
             Self::Logs(args) => args.is_live(),
             Self::JudgeCheck(args) => args.is_live(),
             Self::E2e(args) => args.makes_labs(),
+            Self::Mutants(args) => args.makes_labs(),
             Self::BaselineUpdate(_)
             | Self::Fault(_)
             | Self::Shrink(_)

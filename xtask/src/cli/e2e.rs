@@ -302,6 +302,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         secrets,
         command: own_words(again.as_ref(), &args.filters, &settings),
         working_dir: std::env::current_dir().context("finding the working directory")?,
+        part: None,
     };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     let reports = name.write_reports(&project, context);
@@ -352,16 +353,7 @@ fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Term
 /// The words that this verb was called with, but for those that it gives itself when it becomes root; with flags for what the
 /// environment has set; of an earlier run, those that name it later too.
 fn own_words(again: Option<&Again>, filters: &[String], settings: &Settings) -> Vec<String> {
-    let mut words = std::env::args().skip(1);
-    let mut own = Vec::new();
-    while let Some(word) = words.next() {
-        if word == programs::BUILT {
-            words.next();
-        } else {
-            own.push(word);
-        }
-    }
-    let own = sudo::after_verb(own, settings.flags_for_variables(&RECORDED));
+    let own = sudo::after_verb(programs::own_words(), settings.flags_for_variables(&RECORDED));
     match again {
         Some(again) => again.own_words(own, filters),
         None => own,

@@ -12,7 +12,7 @@ use crate::program;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run scenarios", &["e2e", "new", "init", "runs", "report", "merge", "bundle", "test"]),
     ("Look inside", &["up", "ps", "shell", "exec", "logs", "cp", "forward", "pcap", "ttl", "down"]),
-    ("Break things", &["fault", "shrink"]),
+    ("Break things", &["fault", "shrink", "mutants"]),
     ("Measure", &["baseline", "baseline-update", "judge-check"]),
     ("Build machines", &["image"]),
     ("This machine", &["doctor", "setup", "config", "dist", "clean"]),

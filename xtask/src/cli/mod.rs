@@ -34,6 +34,7 @@ mod log_since;
 mod logs;
 mod look;
 mod merge;
+mod mutants;
 mod netqueue;
 mod new;
 mod pcap;

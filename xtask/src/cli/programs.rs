@@ -17,6 +17,20 @@ pub struct ProgramsArgs {
     built: Option<PathBuf>,
 }
 
+/// The words that this program was called with, but for those that it gives itself when it becomes root.
+pub fn own_words() -> Vec<String> {
+    let mut words = std::env::args().skip(1);
+    let mut own = Vec::new();
+    while let Some(word) = words.next() {
+        if word == BUILT {
+            words.next();
+        } else {
+            own.push(word);
+        }
+    }
+    own
+}
+
 impl ProgramsArgs {
     /// The folder, where they are built already.
     pub fn folder(&self) -> Option<&Path> {

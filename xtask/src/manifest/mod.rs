@@ -1,6 +1,7 @@
-//! Files of a project: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`. Parsed strictly: an
-//! unknown key, a wrong type or a dangling name is an error with file, line and column. Knows nothing of LXC, layers or
-//! processes; reads these files, looks whether others exist, and makes those of a new scenario or project, no more.
+//! Files of a project: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`, `scenarios/mutants/*.toml`.
+//! Parsed strictly: an unknown key, a wrong type or a dangling name is an error with file, line and column. Knows nothing
+//! of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new scenario or project,
+//! no more.
 
 mod allowance;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod durations;
 mod entries;
 mod expects;
 mod limits;
+mod mutant;
 mod operations;
 mod pages;
 mod parse;
@@ -30,6 +32,7 @@ pub use defaults::{Defaults, Placed};
 pub use durations::Durations;
 pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
+pub use mutant::{BrokenFunction, BrokenPython, MUTANTS_FOLDER, Mutant, MutantFate, Notice};
 pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
 pub use parse::{is_name, nearest};
@@ -44,5 +47,6 @@ pub use setting::{
 pub use skeleton::{Language, Skeleton};
 pub use starter::Starter;
 pub use template::{
-    FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,
+    FileEntry, FileSource, Init, Limits, Origin, Pip, Place, Probe, RunStep, Ssh, Template, UserEntry, Volume,
+    VolumeKind,
 };

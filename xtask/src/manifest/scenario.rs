@@ -13,6 +13,7 @@ use super::chaos::{Chaos, ChaosTable};
 use super::entries::Entries;
 use super::expects::{Expected, ExpectedTable};
 use super::limits::{self, LimitTables, UsageLimit};
+use super::mutant::MUTANTS_FOLDER;
 use super::operations::{self, OperationRule, OperationTable};
 use super::pages::{self, WebPage};
 use super::parse::{Source, is_name, nearest};
@@ -186,6 +187,11 @@ impl Scenario {
         let (category, name) = (name_of(category), name_of(dir));
         if !is_name(&category) || !is_name(&name) {
             return Err(source.error_at(&start, "category and scenario are named with a-z, 0-9, '-' and '_'").into());
+        }
+        if category == MUTANTS_FOLDER {
+            let message =
+                "scenarios/mutants is the folder of mutants, and no category: move this scenario to another one";
+            return Err(source.error_at(&start, message).into());
         }
         for tag in &file.tags {
             if !is_name(tag.get_ref()) {

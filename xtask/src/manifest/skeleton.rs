@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::Project;
+use super::mutant::MUTANTS_FOLDER;
 use super::parse::{Source, is_name};
 use crate::error::Error;
 
@@ -52,6 +53,9 @@ impl Skeleton {
                 "{id:?}: a scenario is named CATEGORY/NAME, both made of a-z, 0-9, '-' and '_', a letter first, at most 32 \
                  of them: data_pipeline/first_query"
             )));
+        }
+        if category == MUTANTS_FOLDER {
+            return Err(usage("scenarios/mutants is the folder of mutants, and no category: take another name".into()));
         }
         if language == Language::Rust && CARGOS_OWN.contains(&name) {
             return Err(usage(format!("Cargo lets no binary be named {name}: take another name")));

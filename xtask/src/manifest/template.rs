@@ -28,8 +28,9 @@ const VOLUMES_MAX: usize = 32;
 pub struct Template {
     /// The name of its folder.
     pub name: String,
-    /// Folder of the template.
-    pub dir: PathBuf,
+    /// File of the template, or of the mutant that changes it.
+    #[serde(default)]
+    pub file: PathBuf,
     /// Origin of its file system.
     pub from: Origin,
     /// Debian packages added to it.
@@ -121,7 +122,7 @@ impl Place {
     #[must_use]
     pub fn error(self, template: &Template, message: String) -> Error {
         let Self { line, column } = self;
-        Error::BadFile { path: template.dir.join("template.toml"), line, column, message }
+        Error::BadFile { path: template.file.clone(), line, column, message }
     }
 }
 
@@ -334,9 +335,9 @@ struct PipTable {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileTable {
-    /// The file or folder: relative to the template's folder, or by an absolute path of the host. It is read with the rights of the
-    /// user who called sudo. Either this or `program`.
+pub(super) struct FileTable {
+    /// The file or folder: relative to the folder of the file that names it, or by an absolute path of the host. It is read with the
+    /// rights of the user who called sudo. Either this or `program`.
     source: Option<Spanned<PathBuf>>,
     /// A program of the host, by its name: it is found by `PATH`. No library comes with it, so it has to be a static one.
     program: Option<Spanned<String>>,
@@ -491,7 +492,7 @@ impl Template {
         let from = Spanned::new(file.from.span(), ());
         let template = Self {
             name: name.to_owned(),
-            dir: dir.to_owned(),
+            file: source.path.clone(),
             from: check_origin(&file.from, dir, &source)?,
             packages: file.packages.into_iter().map(Spanned::into_inner).collect(),
             pip,
@@ -581,7 +582,7 @@ fn check_pip(pip: PipTable, dir: &Path, source: &Source) -> Result<Pip, Error> {
     Ok(Pip { requirements, target: pip.target.0, python: pip.python.0 })
 }
 
-fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<FileEntry, Error> {
+pub(super) fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source) -> Result<FileEntry, Error> {
     let span = entry.span();
     let entry = entry.into_inner();
     let named = entry.source.as_ref().map(Spanned::span).or(entry.program.as_ref().map(Spanned::span));
@@ -626,7 +627,7 @@ fn is_program_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.starts_with('-') && !name.contains('/') && !name.contains(char::is_control)
 }
 
-fn check_run(step: Spanned<RunStep>, source: &Source) -> Result<RunStep, Error> {
+pub(super) fn check_run(step: Spanned<RunStep>, source: &Source) -> Result<RunStep, Error> {
     match step.get_ref() {
         RunStep::Program(argv) if !argv.first().is_some_and(|program| is_absolute_path(program)) => {
             Err(source.error_at(&step, "a program is run by its absolute path in the container"))

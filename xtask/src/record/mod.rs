@@ -13,6 +13,7 @@ pub mod human;
 pub mod logs;
 mod masks;
 mod merge;
+mod mutants;
 mod outcome;
 mod past_run;
 mod patience;
@@ -41,6 +42,7 @@ pub use file_name::{as_file_name, is_file_name, is_harmless_name};
 pub use fold::Fold;
 pub use masks::{MARK, MaskedStream, Masks, is_binary};
 pub use merge::Shards;
+pub use mutants::{MUTANTS_FILE, MUTANTS_VERSION, MutantCounts, MutantReport, MutantResult, MutantVerdict};
 pub use outcome::{
     Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RecordedPart, RunRecord,
     Unfinished, Verdict,

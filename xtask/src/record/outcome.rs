@@ -459,6 +459,12 @@ impl RunRecord {
         end.into_iter().chain(error).chain(self.gaps.iter().cloned()).collect()
     }
 
+    /// The mutant whose run it is: then its product is broken on purpose, and its failures are no failures of the product's.
+    #[must_use]
+    pub fn mutant(&self) -> Option<&str> {
+        self.run_id.split_once("/mutants/").map(|(_, mutant)| mutant)
+    }
+
     /// Whether any of its cases had a schedule of faults.
     #[must_use]
     pub fn had_faults(&self) -> bool {

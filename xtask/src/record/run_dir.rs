@@ -76,6 +76,23 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// Makes the folder of another run below this one. That run's name is its path below the folder of runs, and `latest` stays
+    /// what it is.
+    ///
+    /// # Errors
+    /// When it cannot be made, or a link stands in the way.
+    pub fn below(&self, relative: &str) -> anyhow::Result<Self> {
+        let top = self.owner.act(|| self.beneath(relative)).map_err(|error| self.explained(error))?;
+        Ok(Self {
+            path: self.path.join(relative),
+            run_id: format!("{}/{relative}", self.run_id),
+            owner: self.owner.clone(),
+            top: Arc::new(top),
+            kept_bytes: Arc::default(),
+            masks: Arc::clone(&self.masks),
+        })
+    }
+
     /// Opens the folder of a run that is over, to add to it.
     ///
     /// # Errors
@@ -431,6 +448,18 @@ mod tests {
         assert!(!dir.take_room(1) && !dir.take_room(u64::MAX));
         of_another_case.give_back_room(1);
         assert!(dir.take_room(1));
+    }
+
+    #[test]
+    fn a_run_below_another_is_found_by_its_name_and_is_not_the_latest() {
+        let (root, dir) = made();
+        let below = dir.below("mutants/one").unwrap();
+        below.write("events.jsonl", b"").unwrap();
+        assert_eq!(below.run_id(), format!("{}/mutants/one", dir.run_id()));
+        assert_eq!(PastRun::folder(root.path(), below.run_id()).unwrap(), below.path().canonicalize().unwrap());
+        assert_eq!(PastRun::folder(root.path(), "latest").unwrap(), dir.path().canonicalize().unwrap());
+        symlink(root.path(), dir.path().join("aside")).unwrap();
+        assert!(format!("{:#}", dir.below("aside/two").unwrap_err()).contains("a link stands in the way"));
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub fn next(record: &RunRecord, case: &CaseId, attempt: &Attempt, run: &str) -> 
         add("this case again", format!("{program} e2e {name}{all}"));
         return next;
     }
+    if let Some(mutant) = record.mutant() {
+        let place = carried(&record.command, &PLACE);
+        add("the same mutant again", format!("{program} mutants {mutant}{place}"));
+        add("what all machines logged, errors first", format!("{program} logs {run} --case {name} --digest{root}"));
+        return next;
+    }
     let has_schedule = attempt.faults.is_some();
     let replay = if has_schedule { format!(" --chaos-replay {run}") } else { String::new() };
     let again = format!("{program} e2e {name}{all}{replay}");
@@ -72,6 +78,12 @@ mod tests {
         record.cases.clear();
         let without = Attempt { faults: None, ..case.attempts[0].clone() };
         assert_eq!(commands(&record, &without)[0], again, "the number of a repetition is none of its name");
+        let mutated = RunRecord {
+            run_id: "run-1/mutants/half_upload".into(),
+            command: ["mutants", "--slot", "3"].map(str::to_owned).to_vec(),
+            ..record.clone()
+        };
+        assert_eq!(commands(&mutated, &without)[0], "cargo xtask mutants half_upload --slot 3");
         let no_lab = Attempt { outcome: Outcome::infrastructure("no memory"), ..without };
         assert_eq!(commands(&record, &no_lab), ["cargo xtask doctor --root elsewhere".to_owned(), again]);
     }

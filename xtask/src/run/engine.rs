@@ -47,7 +47,10 @@ pub fn execute(
         clients::require_listable(&project.root)?;
     }
     let invoker = Invoker::find();
-    let dir = RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?;
+    let dir = match &options.part {
+        Some(part) => part.dir.clone(),
+        None => RunDir::create(&project.root, invoker.clone()).context("making the run's folder")?,
+    };
     let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
     let record = record_run(project, plan, options, binaries, recorder, interrupt, (&dir, &invoker));
@@ -76,7 +79,10 @@ fn record_run(
         patience: Some(RecordedPatience::of(factor, process_start)),
         setup: Box::new(setup(plan, options)),
     });
-    link_log(dir, options, recorder);
+    match &options.part {
+        Some(part) => recorder.record(Event::Warning { message: part.note.clone() }),
+        None => link_log(dir, options, recorder),
+    }
     for message in options.schedules.iter().flat_map(|schedules| &schedules.notes) {
         recorder.record(Event::Warning { message: message.clone() });
     }

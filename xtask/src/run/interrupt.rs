@@ -36,6 +36,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// An interrupt that has come already.
+    #[cfg(test)]
+    pub fn already_come() -> Self {
+        Self { flag: Arc::new(AtomicBool::new(true)) }
+    }
+
     /// Tells whether it was.
     #[must_use]
     pub fn is_set(&self) -> bool {

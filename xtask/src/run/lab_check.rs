@@ -123,7 +123,7 @@ fn fill(root: &Path, busybox: &Path, owner: u32) -> std::io::Result<()> {
 fn machine(root: PathBuf, network: Network, ids: IdRange) -> Machine {
     let template = Template {
         name: SLOT.to_owned(),
-        dir: root.clone(),
+        file: root.clone(),
         from: Origin::Scratch,
         packages: Vec::new(),
         pip: None,

@@ -107,6 +107,17 @@ pub struct Options {
     pub command: Vec<String>,
     /// The folder that `e2e_test.log` is linked from.
     pub working_dir: PathBuf,
+    /// Place of a run that is a part of another one; without it the run has a folder of its own, and is the project's latest.
+    pub part: Option<RunPart>,
+}
+
+/// A run that is a part of another one. Its log is linked from nowhere.
+#[derive(Debug, Clone)]
+pub struct RunPart {
+    /// Its folder, which is there already.
+    pub dir: RunDir,
+    /// Sentence that a reader of its record has to know first.
+    pub note: String,
 }
 
 impl Options {
@@ -133,6 +144,7 @@ impl Options {
             secrets: Secrets::default(),
             command: Vec::new(),
             working_dir: std::env::current_dir().context("finding the working directory")?,
+            part: None,
         })
     }
 

@@ -25,6 +25,7 @@ mod languages;
 mod lasting;
 mod live;
 mod logs;
+mod mutants;
 mod new;
 mod performance;
 mod pictures;

@@ -1,7 +1,8 @@
-//! `docs/templates.md`, `docs/scenarios.md` and `docs/project.md`: the manifests, described from their types' own source, with
-//! examples that are read by the real parser. It is a test, so that no engine is built with it.
+//! `docs/templates.md`, `docs/scenarios.md`, `docs/mutants.md` and `docs/project.md`: the manifests, described from their types'
+//! own source, with examples that are read by the real parser. It is a test, so that no engine is built with it.
 
 mod document;
+mod mutants;
 mod project;
 mod scenarios;
 #[expect(

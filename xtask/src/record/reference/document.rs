@@ -187,7 +187,7 @@ fn shown_type(field: &Field) -> String {
     }
 }
 
-fn snake_case(name: &str) -> String {
+pub fn snake_case(name: &str) -> String {
     let mut snake = String::new();
     for (place, letter) in name.chars().enumerate() {
         if letter.is_uppercase() && place > 0 {

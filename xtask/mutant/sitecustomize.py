@@ -1,0 +1,178 @@
+"""Replaces functions of Python modules by broken ones: the part of a mutant's layer that the engine brings.
+
+Python imports `sitecustomize` by itself when it starts. Each broken function takes the place of the original right after the
+original's module has run, before any other module can import it. `e2e_mutations.py` beside this file lists the functions.
+
+    python3 sitecustomize.py FOLDER
+
+installs both files into FOLDER, the one that the product's packages lie in, and fails unless every function is there to be
+replaced.
+"""
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Every process of the machine may add a line to it.
+REACHED = "/e2e-mutant/reached"
+# The product's own module of this name, where it has one.
+ASIDE = "e2e_own_sitecustomize"
+
+
+class Finder:
+    """Finds the modules with broken functions as the other finders do, and has the functions replaced."""
+
+    def __init__(self, mutations):
+        self.mutations = mutations
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.mutations:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is self or find is None:
+                continue
+            spec = find(name, path, target)
+            if spec is None:
+                continue
+            if hasattr(spec.loader, "exec_module"):
+                spec.loader = Loader(spec.loader, self.mutations[name])
+            return spec
+        return None
+
+
+class Loader:
+    """Runs a module by its own loader, then replaces functions of it."""
+
+    def __init__(self, own, mutations):
+        self.own, self.mutations = own, mutations
+
+    def create_module(self, spec):
+        return self.own.create_module(spec)
+
+    def exec_module(self, module):
+        # What asks a module for its loader gets the one that it would have had.
+        module.__loader__ = module.__spec__.loader = self.own
+        self.own.exec_module(module)
+        for path, code in self.mutations:
+            replace(module, path, code)
+
+    def __getattr__(self, name):
+        return getattr(self.own, name)
+
+
+def replace(module, path, code):
+    """Puts the function `broken` of a code in place of the function at this path in the module."""
+    shown = f"{module.__name__}:{path}"
+    *outer, name = path.split(".")
+    owner = module
+    for part in outer:
+        owner = vars(owner).get(part)
+        if not isinstance(owner, type):
+            raise LookupError(f"mutant: {shown}: {module.__name__} has no class {part}")
+    if name not in vars(owner):
+        raise LookupError(f"mutant: {shown}: there is no function of this name, or a base class has it")
+    own = vars(owner)[name]
+    if isinstance(own, type) or not (callable(own) or isinstance(own, (staticmethod, classmethod, property))):
+        raise LookupError(f"mutant: {shown}: this is no function: name a function, a method or a property")
+    space = {"__name__": "mutant"}
+    exec(compile(code, f"<mutant of {shown}>", "exec"), space)
+    if not callable(space.get("broken")):
+        raise LookupError(f"mutant: {shown}: `becomes` defines no function `broken`")
+    setattr(owner, name, wrapped(own, space["broken"], shown))
+
+
+def wrapped(own, broken, shown):
+    if isinstance(own, (staticmethod, classmethod)):
+        return type(own)(wrapped(own.__func__, broken, shown))
+    if isinstance(own, property):
+        return property(wrapped(own.fget, broken, shown), own.fset, own.fdel, own.__doc__)
+    from functools import wraps
+
+    is_marked = []
+
+    @wraps(own)
+    def mutant(*args, **kwargs):
+        if not is_marked:
+            is_marked.append(True)
+            mark(shown)
+        return broken(own, *args, **kwargs)
+
+    return mutant
+
+
+def mark(shown):
+    """Leaves the mark by which the engine knows that the function was called."""
+    try:
+        file = os.open(REACHED, os.O_WRONLY | os.O_APPEND)
+    except OSError:
+        return
+    try:
+        os.write(file, f"{shown}\n".encode())
+    finally:
+        os.close(file)
+
+
+def by_module(mutations):
+    found = {}
+    for function, code in mutations:
+        module, path = function.split(":")
+        found.setdefault(module, []).append((path, code))
+    return found
+
+
+def run_own_sitecustomize():
+    """The module of this name that Python would have found: in this folder before, or further down its path."""
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
+
+    spec = PathFinder.find_spec(ASIDE, [HERE])
+    if spec is None:
+        elsewhere = [path for path in sys.path if os.path.abspath(path) != HERE]
+        spec = PathFinder.find_spec("sitecustomize", elsewhere)
+    if spec is None or spec.loader is None:
+        return
+    try:
+        spec.loader.exec_module(module_from_spec(spec))
+    except ImportError:
+        pass  # as Python's own `site` does
+
+
+def install(folder):
+    import importlib
+    import py_compile
+    import shutil
+
+    # A module may call the function when it is imported: that is no mark of a scenario.
+    global REACHED
+    REACHED = os.devnull
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, HERE)
+    from e2e_mutations import MUTATIONS
+
+    target = os.path.join(folder, "sitecustomize.py")
+    if os.path.exists(target):
+        os.rename(target, os.path.join(folder, f"{ASIDE}.py"))
+    for name in ["sitecustomize.py", "e2e_mutations.py"]:
+        shutil.copyfile(os.path.join(HERE, name), os.path.join(folder, name))
+        py_compile.compile(os.path.join(folder, name), doraise=True)
+    os.chdir("/tmp")
+    sys.path[0:1] = [folder]
+    finder = Finder(by_module(MUTATIONS))
+    sys.meta_path.insert(0, finder)
+    for module in finder.mutations:
+        try:
+            importlib.import_module(module)
+        except LookupError as error:
+            raise SystemExit(str(error))
+        except Exception as error:
+            raise SystemExit(f"mutant: the module {module} cannot be imported: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    install(sys.argv[1])
+elif __name__ == "sitecustomize":
+    from e2e_mutations import MUTATIONS
+
+    sys.meta_path.insert(0, Finder(by_module(MUTATIONS)))
+    run_own_sitecustomize()

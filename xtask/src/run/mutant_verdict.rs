@@ -1,0 +1,267 @@
+//! Verdicts on mutants: what the run of a broken product says about the suite.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Context as _;
+use e2e_contract::{Check, DefectOutcome};
+
+use crate::input;
+use crate::manifest::{Mutant, MutantFate, Notice};
+use crate::record::{Event, MutantResult, MutantVerdict, Outcome, PastRun};
+
+/// Most bytes of a machine's marks that are read; of more, the last ones.
+const MARKS_BYTES_MAX: u64 = 1 << 20;
+
+/// Evidence from the run of one mutant.
+#[derive(Debug, Default)]
+pub(super) struct MutantEvidence {
+    /// Outcome of each case's last attempt.
+    outcomes: Vec<Outcome>,
+    /// Things of its labs that were not removed.
+    leftovers: Vec<String>,
+    /// Checks that did not hold.
+    failed: Vec<Check>,
+    /// Known defects that did not fail as known.
+    marks: Vec<String>,
+    /// Marks of the broken code, each once.
+    reached: Vec<String>,
+}
+
+impl MutantEvidence {
+    /// Reads the run, past no link; `mark` is the name that the collected file with the marks has among a machine's logs.
+    ///
+    /// # Errors
+    /// When its events or logs cannot be read.
+    pub fn read(run: &PastRun, mark: &str) -> anyhow::Result<Self> {
+        let mut seen = Self { leftovers: run.record.cleanup_failures.clone(), ..Self::default() };
+        for case in &run.record.cases {
+            seen.outcomes.extend(case.attempts.last().map(|attempt| attempt.outcome.clone()));
+            for attempt in &case.attempts {
+                seen.add_marks(&run.folder, &attempt.folder, mark)?;
+            }
+        }
+        let mut reader = crate::record::EventReader::open(&run.folder)?;
+        while let Some(stamped) = reader.next_event()? {
+            match stamped.event {
+                Event::Check { check, .. } if !check.passed => seen.failed.push(check),
+                Event::Defect { defect, .. } if defect.outcome != DefectOutcome::Known => {
+                    seen.marks.push(format!(
+                        "{}: {}",
+                        defect.defect,
+                        defect.failure.as_deref().unwrap_or("does not fail any more")
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    fn add_marks(&mut self, run: &Path, attempt: &str, mark: &str) -> anyhow::Result<()> {
+        let machines = Path::new(attempt).join("containers");
+        for machine in input::names_below(run, &machines) {
+            let marks = machines.join(machine).join(mark);
+            let text = match input::read_end_below(run, &marks, MARKS_BYTES_MAX) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                text => text.with_context(|| format!("reading {}", run.join(&marks).display()))?.1,
+            };
+            for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()) {
+                if !self.reached.iter().any(|known| known == line) {
+                    self.reached.push(line.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the mutant by it.
+    pub fn judge(&self, notice: &Notice) -> (MutantVerdict, String) {
+        let infrastructure = self.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Infrastructure { message, .. } => Some(message),
+            _ => None,
+        });
+        if let Some(message) = infrastructure {
+            return (MutantVerdict::Misread, format!("infrastructure error: {message}"));
+        }
+        let cause = self.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Failed { cause } => Some(cause.to_string()),
+            _ => None,
+        });
+        if let (None, false) = (&cause, self.leftovers.is_empty()) {
+            return (MutantVerdict::Misread, format!("infrastructure error: {}", self.leftovers.join("; ")));
+        }
+        if self.reached.is_empty() {
+            let also = cause.map_or_else(|| "all cases passed".to_owned(), |cause| format!("yet: {cause}"));
+            return (MutantVerdict::NotReached, format!("the broken code left no mark, {also}"));
+        }
+        let Some(cause) = cause else {
+            return match self.outcomes.as_slice() {
+                [] => (MutantVerdict::Misread, "no case was run".into()),
+                outcomes => (MutantVerdict::Survived, format!("{} passed", cases(outcomes.len()))),
+            };
+        };
+        let messages: Vec<String> = self.failed.iter().map(message).collect();
+        let named = self.failed.iter().zip(&messages).filter(|(check, _)| is_named(check, &notice.check));
+        let mut named = named.map(|(_, message)| message);
+        if let Some(message) = named.clone().find(|message| notice.says.is_match(message)) {
+            return (MutantVerdict::Killed, message.clone());
+        }
+        if let (true, Some(mark)) = (self.failed.is_empty(), self.marks.first()) {
+            return (MutantVerdict::Misread, format!("only a known defect's mark reacted: {mark}"));
+        }
+        let why = match (named.next(), messages.first()) {
+            (Some(message), _) => format!("the check failed, and `says` does not match: {message}"),
+            (None, Some(message)) => format!("another check failed: {message}"),
+            (None, None) => format!("no check failed, but: {cause}"),
+        };
+        (MutantVerdict::KilledUnexplained, why)
+    }
+
+    /// Marks of the broken code.
+    pub fn into_reached(self) -> Vec<String> {
+        self.reached
+    }
+}
+
+fn cases(count: usize) -> String {
+    if count == 1 { "its case".to_owned() } else { format!("all {count} cases") }
+}
+
+/// Tells whether a check is the one that is named by its condition or meaning, or a part of either.
+fn is_named(check: &Check, name: &str) -> bool {
+    check.condition.contains(name) || check.message.as_ref().is_some_and(|meaning| meaning.contains(name))
+}
+
+/// Message of a failed check, as the record's outcome has it.
+fn message(check: &Check) -> String {
+    let meaning = check.message.as_ref().map_or_else(String::new, |message| format!("{message}: "));
+    let values = if check.values.is_empty() { String::new() } else { format!(" [{}]", check.values) };
+    format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line)
+}
+
+/// Row of a mutant that was not run.
+pub(super) fn equivalent(mutant: &Mutant) -> Option<MutantResult> {
+    let MutantFate::Equivalent(reason) = &mutant.expected else { return None };
+    Some(MutantResult {
+        name: mutant.name.clone(),
+        breaks: mutant.breaks.clone(),
+        verdict: MutantVerdict::Equivalent,
+        scenario: None,
+        reason: reason.clone(),
+        reached: Vec::new(),
+        run: None,
+        duration_ms: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Cause;
+
+    fn failed_check(meaning: &str, values: &str) -> Check {
+        Check {
+            passed: false,
+            condition: "sum == expected".into(),
+            values: values.into(),
+            message: Some(meaning.into()),
+            file: "main.rs".into(),
+            line: 7,
+        }
+    }
+
+    fn failed(message: &str) -> Outcome {
+        Outcome::Failed { cause: Cause::Check { message: message.into() } }
+    }
+
+    fn check(evidence: &MutantEvidence, verdict: MutantVerdict, reason: &str) {
+        let notice =
+            Notice { filter: "a/b".into(), check: "the total".into(), says: regex::Regex::new("sum = 0\\b").unwrap() };
+        let (judged, why) = evidence.judge(&notice);
+        assert_eq!(judged, verdict, "{why}");
+        assert!(why.contains(reason), "{why}\n  expected {reason}");
+    }
+
+    #[test]
+    fn marks_of_all_machines_count_once_and_no_link_is_followed() {
+        let run = tempfile::tempdir().unwrap();
+        let machines = run.path().join("a/b/containers");
+        for (machine, text) in [("app", Some("m:f\nm:g\n")), ("db", None), ("worker", Some("m:g\n\nm:h\n"))] {
+            std::fs::create_dir_all(machines.join(machine)).unwrap();
+            text.iter().for_each(|text| std::fs::write(machines.join(machine).join("reached"), text).unwrap());
+        }
+        let mut seen = MutantEvidence::default();
+        seen.add_marks(run.path(), "a/b", "reached").unwrap();
+        assert_eq!(seen.into_reached(), ["m:f", "m:g", "m:h"]);
+        std::os::unix::fs::symlink(machines.join("app/reached"), machines.join("db/reached")).unwrap();
+        let error = MutantEvidence::default().add_marks(run.path(), "a/b", "reached").unwrap_err();
+        assert!(format!("{error:#}").contains("containers/db/reached"), "{error:#}");
+    }
+
+    #[test]
+    fn only_the_named_check_with_its_words_kills() {
+        let seen = |outcome: Outcome, failed: Vec<Check>, marks: &[&str], reached: &[&str]| MutantEvidence {
+            outcomes: vec![Outcome::Passed, outcome],
+            leftovers: Vec::new(),
+            failed,
+            marks: marks.iter().map(|mark| (*mark).to_owned()).collect(),
+            reached: reached.iter().map(|mark| (*mark).to_owned()).collect(),
+        };
+        let total = || failed_check("the total of all orders", "sum = 0, expected = 5");
+        let with = |failed_checks| seen(failed("x"), failed_checks, &[], &["m:f"]);
+        check(
+            &with(vec![total()]),
+            MutantVerdict::Killed,
+            "the total of all orders: sum == expected [sum = 0, expected = 5] at main.rs:7",
+        );
+        check(&with(vec![failed_check("the first", "x = 1"), total()]), MutantVerdict::Killed, "the total");
+        check(
+            &with(vec![failed_check("the total of all orders", "sum = 3, expected = 5")]),
+            MutantVerdict::KilledUnexplained,
+            "`says` does not match: the total",
+        );
+        check(
+            &with(vec![failed_check("the first", "sum = 0")]),
+            MutantVerdict::KilledUnexplained,
+            "another check failed: the first",
+        );
+        let late = Outcome::Failed { cause: Cause::TimedOut { deadline_ms: 5000, doing: None } };
+        check(
+            &seen(late, vec![], &[], &["m:f"]),
+            MutantVerdict::KilledUnexplained,
+            "no check failed, but: the scenario did not end within 5s",
+        );
+        check(&seen(Outcome::Passed, vec![], &[], &["m:f"]), MutantVerdict::Survived, "all 2 cases passed");
+        check(&seen(Outcome::Passed, vec![], &[], &[]), MutantVerdict::NotReached, "left no mark, all cases passed");
+        check(
+            &seen(failed("x"), vec![total()], &[], &[]),
+            MutantVerdict::NotReached,
+            "left no mark, yet: check failed: x",
+        );
+        let mark = "p-1/bug: does not fail any more";
+        check(
+            &seen(failed("p-1/bug is fixed"), vec![], &[mark], &["m:f"]),
+            MutantVerdict::Misread,
+            "known defect's mark reacted: p-1/bug",
+        );
+        check(&seen(failed("x"), vec![total()], &[mark], &["m:f"]), MutantVerdict::Killed, "the total");
+        check(
+            &seen(Outcome::infrastructure("no memory"), vec![total()], &[], &["m:f"]),
+            MutantVerdict::Misread,
+            "no memory",
+        );
+        let left = |evidence| MutantEvidence { leftovers: vec!["a mount is left".into()], ..evidence };
+        check(
+            &left(seen(Outcome::Passed, vec![], &[], &["m:f"])),
+            MutantVerdict::Misread,
+            "infrastructure error: a mount is left",
+        );
+        check(&left(with(vec![total()])), MutantVerdict::Killed, "the total");
+        check(
+            &MutantEvidence { reached: vec!["m:f".into()], ..MutantEvidence::default() },
+            MutantVerdict::Misread,
+            "no case was run",
+        );
+    }
+}

@@ -1,0 +1,495 @@
+//! Runs the suite on a product that is broken on purpose: once on the product as it is, then on each mutant. A mutant is a thin
+//! layer on the layer of its template, so that it takes seconds to make and cannot change anything else.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_pcg::Pcg64;
+
+use super::build::ScenarioBinaries;
+use super::engine::execute;
+use super::interrupt::Interrupt;
+use super::mutant_verdict::{MutantEvidence, equivalent};
+use super::options::{Options, RunPart};
+use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, Error};
+use crate::host::invoker::Invoker;
+use crate::image::BuildFailed;
+use crate::manifest::{FileEntry, FileSource, Mutant, Notice, Origin, Place, Project, RunStep, Template};
+use crate::plan::{Order, Plan};
+use crate::record::{
+    MUTANTS_FILE, MutantReport, MutantResult, MutantVerdict, PastRun, Recorder, RunDir, RunRecord, Verdict,
+};
+
+/// Folder of a machine for what belongs to the mutant and not to the product.
+const FOLDER: &str = "/e2e-mutant";
+
+/// File that the broken code adds a line to when it runs. Everybody may write to it.
+const REACHED: &str = "/e2e-mutant/reached";
+
+/// Name of that file among a machine's collected logs.
+const REACHED_LOG: &str = "e2e-mutant-reached";
+
+/// Program that replaces Python functions.
+const SITECUSTOMIZE: &str = include_str!("../../mutant/sitecustomize.py");
+
+/// The mutants to try, and all that it takes.
+#[derive(Debug)]
+pub struct MutantSuite<'a> {
+    pub project: &'a Project,
+    pub mutants: &'a [Mutant],
+    /// Seed of the sample, where there is one.
+    pub sample_seed: Option<u64>,
+    pub options: &'a Options,
+    pub binaries: &'a ScenarioBinaries,
+    pub interrupt: &'a Interrupt,
+}
+
+/// Part of the work that a run belongs to.
+#[derive(Debug, Clone, Copy)]
+pub enum MutantStage<'a> {
+    /// The product as it is.
+    Unbroken,
+    /// A mutant, with its place in the list, from 0.
+    Mutant(&'a Mutant, usize),
+}
+
+/// Observer of the work.
+pub trait MutantWatch {
+    /// Returns the recorder of the run that begins now.
+    fn begins(&self, stage: MutantStage<'_>) -> Arc<Recorder>;
+    /// Tells that a run has ended, with its record if it has one.
+    fn ended(&self, stage: MutantStage<'_>, record: Option<&RunRecord>);
+    /// Tells a verdict.
+    fn judged(&self, result: &MutantResult);
+}
+
+/// Draws mutants, which keep their order.
+#[must_use]
+pub fn sample(mut mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> {
+    let mut places: Vec<usize> = (0..mutants.len()).collect();
+    places.shuffle(&mut Pcg64::seed_from_u64(seed));
+    places.truncate(count);
+    let mut place = 0;
+    mutants.retain(|_| {
+        place += 1;
+        places.contains(&(place - 1))
+    });
+    mutants
+}
+
+/// Plans the run on the product as it is: all cases that some mutant has to be noticed by.
+///
+/// # Errors
+/// When a case does not exist.
+pub fn plan_mutants(project: &Project, mutants: &[Mutant]) -> Result<Plan, Error> {
+    plan(project, mutants.iter().filter_map(Mutant::notice))
+}
+
+fn plan<'a>(project: &Project, notices: impl Iterator<Item = &'a Notice>) -> Result<Plan, Error> {
+    let filters: Vec<String> = notices.map(|notice| notice.filter.clone()).collect();
+    if filters.is_empty() {
+        return Ok(Plan { cases: Vec::new(), shuffle_seed: None, part: None }); // without filters, all match
+    }
+    Plan::make(project, &filters, Order::ONCE)
+}
+
+/// Runs the product as it is, and each mutant if that passed. The table is written after each mutant.
+///
+/// # Errors
+/// When a run cannot begin or be recorded, or a host cause ends it.
+pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::Result<MutantReport> {
+    let mut report = MutantReport::new(suite.sample_seed);
+    let plan = plan_mutants(suite.project, suite.mutants)?;
+    let mut dir = None;
+    if !plan.cases.is_empty() {
+        let recorder = watch.begins(MutantStage::Unbroken);
+        let ended = execute(suite.project, &plan, suite.options, suite.binaries, &recorder, suite.interrupt);
+        watch.ended(MutantStage::Unbroken, ended.as_ref().ok());
+        let record = ended?;
+        report.unbroken_passed =
+            record.exit_code == EXIT_PASSED && record.cases.iter().all(|case| case.verdict == Verdict::Passed);
+        report.run = Some(record.run_id.clone());
+        let run = PastRun::find(&suite.project.root, &record.run_id)?;
+        let masks = Arc::clone(suite.options.secrets.masks());
+        let folder = RunDir::of(&run, Invoker::find())?.masked_by(masks);
+        if !report.unbroken_passed {
+            report.exit_code = if record.exit_code == EXIT_PASSED { EXIT_FAILED } else { record.exit_code };
+            write(&folder, &report)?;
+            return Ok(report);
+        }
+        dir = Some(folder);
+    }
+    for (place, mutant) in suite.mutants.iter().enumerate() {
+        if suite.interrupt.is_set() {
+            break;
+        }
+        let result = match (equivalent(mutant), mutant.notice(), &dir) {
+            (None, Some(notice), Some(dir)) => try_one(suite, mutant, notice, place, dir, watch)?,
+            (result, _, _) => result,
+        };
+        let Some(result) = result else { break };
+        watch.judged(&result);
+        report.add(result);
+        dir.iter().try_for_each(|dir| write(dir, &report))?;
+    }
+    if suite.interrupt.is_set() {
+        report.exit_code = EXIT_INTERRUPTED;
+        dir.iter().try_for_each(|dir| write(dir, &report))?;
+    }
+    Ok(report)
+}
+
+fn write(dir: &RunDir, report: &MutantReport) -> anyhow::Result<()> {
+    dir.write(MUTANTS_FILE, (serde_json::to_string_pretty(report)? + "\n").as_bytes())
+}
+
+/// Runs one mutant; nothing where it was interrupted.
+fn try_one(
+    suite: &MutantSuite<'_>,
+    mutant: &Mutant,
+    notice: &Notice,
+    place: usize,
+    above: &RunDir,
+    watch: &dyn MutantWatch,
+) -> anyhow::Result<Option<MutantResult>> {
+    let dir = above.below(&format!("mutants/{}", mutant.name))?;
+    let project = broken_project(suite.project, mutant, &dir)?;
+    let plan = plan(&project, std::iter::once(notice))?;
+    let note = format!("the product is broken on purpose, by the mutant {}: {}", mutant.name, mutant.breaks);
+    let options = Options { part: Some(RunPart { dir: dir.clone(), note }), retries: 0, ..suite.options.clone() };
+    let stage = MutantStage::Mutant(mutant, place);
+    let recorder = watch.begins(stage);
+    let ended = execute(&project, &plan, &options, suite.binaries, &recorder, suite.interrupt);
+    watch.ended(stage, ended.as_ref().ok());
+    let result = |verdict, reason, reached, record: Option<&RunRecord>| MutantResult {
+        name: mutant.name.clone(),
+        breaks: mutant.breaks.clone(),
+        verdict,
+        scenario: Some(notice.filter.clone()),
+        reason,
+        reached,
+        run: Some(dir.run_id().to_owned()),
+        duration_ms: record.map(|record| record.duration_ms),
+    };
+    let record = match ended {
+        Ok(record) => record,
+        Err(_) if suite.interrupt.is_set() => return Ok(None),
+        Err(error) if error.chain().any(|cause| cause.downcast_ref::<BuildFailed>().is_some()) => {
+            return Ok(Some(result(MutantVerdict::Misread, format!("{error:#}"), Vec::new(), None)));
+        }
+        Err(error) => return Err(error),
+    };
+    if suite.interrupt.is_set() {
+        return Ok(None);
+    }
+    if let Some(cause) = record.host_cause().filter(|cause| cause.meets_every_case()) {
+        return Err(cause.error(&anyhow::anyhow!("running the mutant {}", mutant.name)));
+    }
+    let run = PastRun { folder: dir.path().to_owned(), record };
+    let evidence = MutantEvidence::read(&run, REACHED_LOG)?;
+    let (verdict, reason) = evidence.judge(notice);
+    Ok(Some(result(verdict, reason, evidence.into_reached(), Some(&run.record))))
+}
+
+/// The project with a template more: the mutant's, built on the one that it breaks, which it takes the place of in every
+/// scenario. The files that the engine adds lie in the run's folder, so that its record has them.
+fn broken_project(project: &Project, mutant: &Mutant, dir: &RunDir) -> anyhow::Result<Project> {
+    let original = project.template(&mutant.on)?;
+    let name = format!("{}+{}", original.name, mutant.name);
+    let mut files = mutant.files.clone();
+    let mut run = mutant.run.clone();
+    files.insert(0, engine_file(dir, "reached", "", Some(0o666))?);
+    if let Some(python) = &mutant.python {
+        let mutations: Vec<_> = python.functions.iter().map(|one| (&one.function, &one.code)).collect();
+        // A list of texts in JSON is one in Python.
+        let mutations = format!("MUTATIONS = {}\n", serde_json::to_string_pretty(&mutations)?);
+        files.push(engine_file(dir, "sitecustomize.py", SITECUSTOMIZE, None)?);
+        files.push(engine_file(dir, "e2e_mutations.py", &mutations, None)?);
+        let program = format!("python{}", python.pip.python);
+        let install =
+            ["/usr/bin/env", "HOME=/tmp", &program, &format!("{FOLDER}/sitecustomize.py"), &python.pip.target];
+        run.push(RunStep::Program(install.map(str::to_owned).to_vec()));
+    }
+    let mut logs = original.logs.clone();
+    logs.push(REACHED.to_owned());
+    let thin = Template {
+        name: name.clone(),
+        file: mutant.file.clone(),
+        from: Origin::Template(original.name.clone()),
+        packages: Vec::new(),
+        pip: None,
+        users: Vec::new(),
+        enable: Vec::new(),
+        mask: Vec::new(),
+        files,
+        run,
+        logs,
+        ..original.clone()
+    };
+    let mut broken = project.clone();
+    for container in broken.scenarios.iter_mut().flat_map(|scenario| &mut scenario.containers) {
+        if container.template == mutant.on {
+            container.template.clone_from(&name);
+        }
+    }
+    broken.templates.insert(name, thin);
+    Ok(broken)
+}
+
+fn engine_file(dir: &RunDir, name: &str, text: &str, mode: Option<u32>) -> anyhow::Result<FileEntry> {
+    let inside = Path::new("mutant").join(name);
+    dir.write(&inside.to_string_lossy(), text.as_bytes())?;
+    let source = FileSource::Path(dir.path().join(inside));
+    Ok(FileEntry { source, target: format!("{FOLDER}/{name}"), mode, owner: None, place: Place::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::host::shell::Command;
+    use crate::manifest::MutantFate;
+
+    fn project() -> (tempfile::TempDir, Project) {
+        let folder = tempfile::tempdir().unwrap();
+        let mutant = "breaks = 'x'\non = 'app'\nsays = 'x'\nrun = ['true']\nnoticed_by = { scenario = 'one', check = 'the total' }\n\
+                      [[python]]\nfunction = 'm:f'\nbecomes = \"\"\"\ndef broken(original):\n    return \"no\"\n\"\"\"\n";
+        for (name, text) in [
+            ("e2e.toml", "name = 'x'"),
+            ("containers/app/requirements.txt", ""),
+            (
+                "containers/app/template.toml",
+                "from = 'scratch'\ninit = ['/i']\npackages = ['p']\nlogs = ['/l']\nrun = ['r']\n[limits]\nmemory = '8M'\n\
+                 [pip]\nrequirements = 'requirements.txt'\ntarget = '/opt/p'\npython = '3.11'\n",
+            ),
+            ("containers/db/template.toml", "from = 'app'\ninit = ['/i']\n"),
+            (
+                "scenarios/c/one/scenario.toml",
+                "description = 'x'\n[containers.app]\n[containers.other]\ntemplate = 'app'\n[containers.db]",
+            ),
+            ("scenarios/c/two/scenario.toml", "description = 'x'\n[containers.db]"),
+            ("scenarios/mutants/a.toml", mutant),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let project = Project::read(folder.path()).unwrap();
+        (folder, project)
+    }
+
+    #[test]
+    fn a_mutant_is_a_thin_layer_on_an_unchanged_template() {
+        let (folder, project) = project();
+        let mutants = Mutant::read_all(&project).unwrap();
+        let dir = RunDir::create(folder.path(), Invoker::find()).unwrap();
+        let broken = broken_project(&project, &mutants[0], &dir).unwrap();
+        let thin = &broken.templates["app+a"];
+        assert_eq!(thin.from, Origin::Template("app".into()));
+        assert!(thin.packages.is_empty() && thin.pip.is_none(), "what the template has is not built again");
+        assert_eq!(thin.limits, project.templates["app"].limits, "it runs as the template's machines do");
+        assert_eq!(thin.logs, ["/l", REACHED]);
+        let targets: Vec<&str> = thin.files.iter().map(|file| file.target.as_str()).collect();
+        assert_eq!(targets, [REACHED, "/e2e-mutant/sitecustomize.py", "/e2e-mutant/e2e_mutations.py"]);
+        assert_eq!((thin.files[0].mode, thin.run.len()), (Some(0o666), 2));
+        let used: Vec<&str> = broken.scenarios[0].containers.iter().map(|used| used.template.as_str()).collect();
+        assert_eq!(used, ["app+a", "app+a", "db"], "machines of other templates stay as they are");
+        assert_eq!(format!("{:?}", broken.templates["app"]), format!("{:?}", project.templates["app"]));
+        let cases: Vec<String> =
+            plan_mutants(&project, &mutants).unwrap().cases.into_iter().map(|case| case.id).collect();
+        assert_eq!(cases, ["c/one:default"], "only what has to notice runs");
+        assert!(plan_mutants(&project, &[]).unwrap().cases.is_empty());
+        let text = std::fs::read_to_string(dir.path().join("mutant/e2e_mutations.py")).unwrap();
+        assert!(text.starts_with("MUTATIONS = [") && text.contains(r#"return \"no\"\n"#), "{text}");
+    }
+
+    #[test]
+    fn a_sample_is_the_same_for_its_seed_and_keeps_the_order() {
+        let (_folder, project) = project();
+        let one = Mutant::read_all(&project).unwrap().remove(0);
+        let all: Vec<Mutant> = (0..20).map(|number| Mutant { name: format!("m{number:02}"), ..one.clone() }).collect();
+        let draw = |count, seed| -> Vec<String> {
+            sample(all.clone(), count, seed).into_iter().map(|mutant| mutant.name).collect()
+        };
+        let drawn: BTreeSet<Vec<String>> = (0..10).map(|seed| draw(5, seed)).collect();
+        assert!(drawn.len() > 5, "{drawn:?}");
+        for names in &drawn {
+            assert!(names.len() == 5 && names.is_sorted(), "{names:?}");
+        }
+        assert_eq!((draw(5, 3), draw(100, 3).len()), (draw(5, 3), 20));
+    }
+
+    /// Has no run to watch.
+    struct NoRun;
+
+    impl MutantWatch for NoRun {
+        fn begins(&self, stage: MutantStage<'_>) -> Arc<Recorder> {
+            panic!("a run begins: {stage:?}")
+        }
+
+        fn ended(&self, stage: MutantStage<'_>, _: Option<&RunRecord>) {
+            panic!("a run has ended: {stage:?}")
+        }
+
+        fn judged(&self, _: &MutantResult) {}
+    }
+
+    #[test]
+    fn equivalent_mutants_take_no_run_and_an_interrupt_is_no_success() {
+        let (folder, project) = project();
+        let one = Mutant::read_all(&project).unwrap().remove(0);
+        let mutants = [Mutant { expected: MutantFate::Equivalent("nobody sees it".into()), ..one }];
+        let options = Options::plain(1).unwrap();
+        let plan = plan_mutants(&project, &mutants).unwrap();
+        let binaries = ScenarioBinaries::in_folder(&project, &plan, folder.path()).unwrap();
+        let report = |interrupt| {
+            let suite = MutantSuite {
+                project: &project,
+                mutants: &mutants,
+                sample_seed: None,
+                options: &options,
+                binaries: &binaries,
+                interrupt: &interrupt,
+            };
+            let report = run_mutants(&suite, &NoRun).unwrap();
+            (report.exit_code, report.run, report.mutants.into_iter().map(|it| it.verdict).collect::<Vec<_>>())
+        };
+        assert_eq!(report(Interrupt::default()), (EXIT_PASSED, None, vec![MutantVerdict::Equivalent]));
+        assert_eq!(report(Interrupt::already_come()), (EXIT_INTERRUPTED, None, Vec::new()));
+    }
+
+    /// Installs mutations beside a package, and runs a line of Python that may use it.
+    struct Site(tempfile::TempDir);
+
+    const PACKAGE: &str = "
+def f(x):
+    return x
+
+class Base:
+    def inherited(self):
+        return 'base'
+
+class C(Base):
+    def method(self, x):
+        return x
+    @classmethod
+    def of_class(cls, x):
+        return (cls.__name__, x)
+    @staticmethod
+    def of_nobody(x):
+        return x
+    @property
+    def value(self):
+        return 1
+";
+
+    impl Site {
+        fn new(mutations: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            for name in ["mutant", "site/shop", "below"] {
+                std::fs::create_dir_all(at(name)).unwrap();
+            }
+            let mutations = format!("MUTATIONS = {}", serde_json::to_string(mutations).unwrap());
+            for (name, text) in [
+                ("mutant/sitecustomize.py", SITECUSTOMIZE),
+                ("mutant/e2e_mutations.py", &mutations),
+                ("site/shop/__init__.py", ""),
+                ("site/shop/m.py", PACKAGE),
+                ("site/shop/user.py", "from shop.m import f"),
+                ("below/sitecustomize.py", "import builtins\nbuiltins.below = 'below'"),
+            ] {
+                std::fs::write(at(name), text).unwrap();
+            }
+            Self(folder)
+        }
+
+        fn install(&self) -> (i32, String) {
+            let at = |name: &str| self.0.path().join(name);
+            let command = Command::new("python3").arg(at("mutant/sitecustomize.py")).arg(at("site"));
+            let output = command.output().unwrap();
+            (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+
+        fn says(&self, line: &str) -> String {
+            let path = ["site", "below"].map(|name| self.0.path().join(name).display().to_string()).join(":");
+            let output = Command::new("python3").args(["-c", line]).env("PYTHONPATH", path).output().unwrap();
+            assert_eq!(output.status, 0, "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+    }
+
+    #[test]
+    fn python_functions_of_every_kind_are_replaced_before_anybody_imports_them() {
+        let twice = "import json\ndef broken(original, *args):\n    return json.dumps([original(*args), '\\\\ \\\"ü'])";
+        let functions = ["shop.m:f", "shop.m:C.method", "shop.m:C.of_class", "shop.m:C.of_nobody", "shop.m:C.value"];
+        let site = Site::new(&functions.map(|function| (function, twice)));
+        assert_eq!(site.says("from shop.user import f; print(f(7))"), "7");
+        let (status, error) = site.install();
+        assert_eq!(status, 0, "{error}");
+        for (call, original) in [
+            ("shop.user.f(7)", "7"),
+            ("shop.m.C().method(7)", "7"),
+            ("shop.m.C.of_class(7)", r#"["C", 7]"#),
+            ("shop.m.C.of_nobody(7)", "7"),
+            ("shop.m.C().value", "1"),
+        ] {
+            let said = site.says(&format!("import shop.m, shop.user, json; print(json.loads({call}))"));
+            let expected = site.says(&format!("import json; print([json.loads('{original}'), '\\\\ \\\"ü'])"));
+            assert_eq!(said, expected, "{call}");
+        }
+        assert_eq!(site.says("import shop.m; print(shop.m.C().inherited(), shop.m.f.__name__)"), "base f");
+        let loader =
+            "import shop.m, inspect; print(type(shop.m.__loader__).__name__, len(inspect.getsource(shop.m.Base)) > 9)";
+        assert_eq!(site.says(loader), "SourceFileLoader True");
+    }
+
+    #[test]
+    fn a_sitecustomize_that_is_there_still_runs() {
+        let mutation = [("shop.m:f", "def broken(original, x):\n    return 0")];
+        let site = Site::new(&mutation);
+        assert_eq!(site.install().0, 0);
+        assert_eq!(site.says("import shop.m; print(below, shop.m.f(7))"), "below 0");
+        let site = Site::new(&mutation);
+        std::fs::write(site.0.path().join("site/sitecustomize.py"), "import builtins\nbuiltins.own = 'own'").unwrap();
+        assert_eq!(site.install().0, 0);
+        assert_eq!(site.says("import shop.m; print(own, shop.m.f(7))"), "own 0");
+    }
+
+    #[test]
+    fn the_build_leaves_no_mark() {
+        let code = "def broken(original, *args):\n    return 0";
+        let site = Site::new(&[("shop.m:f", code), ("shop.other:g", code)]);
+        let at = |name: &str| site.0.path().join(name);
+        // It calls a broken function when it is imported, and the build imports it.
+        std::fs::write(at("site/shop/other.py"), "import shop.m\nshop.m.f(7)\ndef g():\n    return 1\n").unwrap();
+        let marks = at("reached");
+        std::fs::write(&marks, "").unwrap();
+        let program = SITECUSTOMIZE.replace(REACHED, &marks.display().to_string());
+        std::fs::write(at("mutant/sitecustomize.py"), program).unwrap();
+        let (status, error) = site.install();
+        assert_eq!((status, std::fs::read_to_string(&marks).unwrap()), (0, String::new()), "{error}");
+        assert_eq!(site.says("import shop.other"), "");
+        assert_eq!(std::fs::read_to_string(&marks).unwrap(), "shop.m:f\n", "a scenario's import leaves it");
+    }
+
+    #[test]
+    fn a_function_that_is_not_there_fails_the_build() {
+        let code = "def broken(original, *args):\n    return 0";
+        for (function, code, expected) in [
+            ("shop.m:g", code, "shop.m:g: there is no function of this name"),
+            ("shop.m:C.inherited", code, "or a base class has it"),
+            ("shop.m:D.method", code, "shop.m has no class D"),
+            ("shop.m:C", code, "this is no function"),
+            ("shop.none:f", code, "the module shop.none cannot be imported"),
+            ("shop.m:f", "def broken(original):\n  return (", "cannot be imported: SyntaxError"),
+            ("shop.m:f", "def broken(original): pass\nbroken = None", "defines no function `broken`"),
+        ] {
+            let (status, error) = Site::new(&[(function, code)]).install();
+            assert!(status != 0 && error.contains(expected), "{function}: {error}");
+        }
+    }
+}
