@@ -32,6 +32,7 @@ use tokens::tokens;
 use xtask::cli::Cli;
 use xtask::fault::catalogue;
 use xtask::host::packages::{ITEMS, Need};
+use xtask::manifest::{Mutant, Project};
 
 /// Table of the modules of xtask/src and what each may use, in reading order; ARCHITECTURE.md shows the same table and
 /// says why. `a::b` allows that part of `a` alone. Every line is in use: what no code needs any more is taken out.
@@ -360,6 +361,23 @@ fn every_known_defect_is_described() {
     let twice = described.iter().enumerate().filter(|(place, defect)| described[..*place].contains(defect));
     let twice = twice.map(|(_, defect)| format!("{path}: it describes {defect} twice\n    cure: make one of them"));
     expect_none(&undescribed.chain(unlisted).chain(twice).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_mutant_can_be_used_and_has_its_row() {
+    let path = "scenarios/MUTANTS.md";
+    let table = read(path);
+    let rows: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|it| it.0).collect();
+    let project = Project::read(&root()).expect("the project is read");
+    let mutants = Mutant::read_all(&project).expect("every mutant is read");
+    assert!(mutants.len() >= 18, "only {} mutants", mutants.len());
+    let names: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
+    let without = names.iter().filter(|name| !rows.contains(name));
+    let without = without.map(|name| format!("{path}: no row {name}\n    help: run it, and write down its result"));
+    let stray = rows.iter().filter(|row| !names.contains(row));
+    let stray = stray.map(|row| format!("{path}: there is no mutant {row}\n    help: take its row out"));
+    expect_none(&without.chain(stray).collect::<Vec<_>>());
 }
 
 #[test]

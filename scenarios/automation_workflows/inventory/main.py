@@ -1,7 +1,7 @@
 """Mancer on app takes stock of app, db and worker; what it finds is compared with what the machines themselves say.
 
 `fixtures/inventory.py` is written the way Mancer's users write Python, `observe.py` looks at the same machines without
-Mancer, from the files and the kernel. `fixtures/defects.py` shows what Mancer's commands are known to do wrong. With
+Mancer, from the files and the kernel. `fixtures/promises.py` does what changes something. `fixtures/defects.py` shows what Mancer's commands are known to do wrong. With
 `--chaos`, stock is taken again and again amid faults in the end: that may fail, and where it does not, it is right.
 """
 
@@ -27,6 +27,25 @@ SERVICES = {
     "worker": {"cron.service", "ssh.service"},
 }
 VOLUMES = {"app": set(), "db": {"/var/lib/postgresql"}, "worker": {"/srv/data"}}
+
+#: What promises.py has to see.
+PROMISES = {
+    "exit codes of commands on app": [0, 3, 127],
+    "exit codes of commands on db": [0, 3, 127],
+    "the words of a command that fails on db": "cat: /no/such/file: No such file or directory\n",
+    "a login as somebody whom db does not know": [255, ""],
+    "a command past its time limit": [-1, True],
+    "a command that succeeds when it is tried for the third time": [True, 3],
+    "what a validator was shown": ["words\n"],
+    "answers of a runner with a cache": ["one\n", "two\n"],
+    "an upload and a download that say they are done": ["refused or whole", "refused or whole"],
+    "a copy of a file": "to be copied\n",
+    "a listing as a DataFrame": ["a", "b", "c"],
+    "a backup, and the newest of two put back": ["older\n", "newer\n", "newer\n"],
+    "the hash of a file": "afd7023c8abff6c0d148fb6aeb8a9439f7712bd4c7aed6402e2be0d54d80de81",
+    "units that are active": {"ssh.service": True, "slow.service": False},
+    "cron on worker, stopped and started": ["inactive", "active"],
+}
 
 #: A piece of how each fails. Their listing in scenario.toml is held to these, name by name.
 DEFECTS = {
@@ -63,7 +82,7 @@ DEFECTS = {
 
 def scenario(lab: e2e.Lab) -> None:
     app = lab.container("app")
-    for program in ("inventory.py", "defects.py"):
+    for program in ("inventory.py", "defects.py", "promises.py"):
         app.put(lab.fixture(program), f"{FOLDER}/{program}")
     app.exec(["chown", "mancer:", FOLDER]).success()
 
@@ -80,6 +99,12 @@ def scenario(lab: e2e.Lab) -> None:
     for machine, first, last in zip(lab.containers, before, after):
         with lab.step(f"what Mancer says of {machine.name}"):
             compare(lab, machine, inventory[machine.name], first, last)
+    with lab.step("what Mancer does when it is told to"):
+        mancer(app, "promises.py", f"{FOLDER}/promises.json")
+        facts = json.loads(kept(lab, app, "promises.json"))
+        lab.check_equal(sorted(facts), sorted(PROMISES), "promises.py sees what is listed here")
+        for promise, expected in PROMISES.items():
+            lab.check_equal(facts[promise], expected, promise)
     with lab.step("what its commands are known to do wrong"):
         known_defects(lab, json.loads(kept(lab, app, "defects.json")))
 
