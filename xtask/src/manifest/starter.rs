@@ -32,6 +32,10 @@ const FILES: &[(&str, &str)] = &[
     ("containers/web/files/visits@.service", include_str!("../../starter/containers/web/files/visits@.service")),
     ("containers/web/template.toml", include_str!("../../starter/containers/web/template.toml")),
     ("e2e.toml", include_str!("../../starter/e2e.toml")),
+    (
+        "scenarios/mutants/visit_counted_twice.toml",
+        include_str!("../../starter/scenarios/mutants/visit_counted_twice.toml"),
+    ),
     ("scenarios/service/visits/main.py", include_str!("../../starter/scenarios/service/visits/main.py")),
     ("scenarios/service/visits/scenario.toml", include_str!("../../starter/scenarios/service/visits/scenario.toml")),
 ];
@@ -143,7 +147,7 @@ fn name_of(dir: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Project;
+    use crate::manifest::{Mutant, Project};
 
     fn refused(dir: &Path, name: Option<&str>) -> String {
         let error = Starter::plan(dir, name).unwrap_err();
@@ -164,6 +168,8 @@ mod tests {
         let [scenario] = project.scenarios.as_slice() else { panic!("{:?}", project.scenarios) };
         assert_eq!(scenario.command, Some(vec!["python3".into(), "main.py".into()]), "it needs no Cargo");
         assert!(scenario.chaos.is_some());
+        let mutants = Mutant::read_all(&project).unwrap();
+        assert_eq!(mutants.iter().map(|mutant| mutant.name.as_str()).collect::<Vec<_>>(), ["visit_counted_twice"]);
         for path in &written {
             let text = std::fs::read_to_string(dir.join(path)).unwrap();
             assert!(!text.contains(PLACE) && text.ends_with('\n'), "{}", path.display());

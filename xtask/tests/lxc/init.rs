@@ -75,6 +75,10 @@ fn a_fresh_project_passes_with_and_without_faults() {
     fresh.e2e(&["--chaos", "--seed", "1"]);
     assert_eq!(record(&fresh.project())["counts"]["passed"], 1);
 
+    let (status, text) = fresh.engine(&["--root", "shop", "--format", "json", "mutants", "--slot", slot()]);
+    assert_eq!(status, 0, "its mutant is killed: {text}");
+    assert!(text.contains(r#""verdict": "killed""#) && text.contains("[2, 4, 6]"), "{text}");
+
     let (status, text) = fresh.engine(&["init", "shop"]);
     assert_eq!(status, 2, "{text}");
     assert!(text.contains("is not empty, and nothing is overwritten"), "{text}");
