@@ -1,8 +1,9 @@
 """Mancer on app takes stock of app, db and worker; what it finds is compared with what the machines themselves say.
 
 `fixtures/inventory.py` is written the way Mancer's users write Python, `observe.py` looks at the same machines without
-Mancer, from the files and the kernel. `fixtures/promises.py` does what changes something. `fixtures/defects.py` shows what Mancer's commands are known to do wrong. With
-`--chaos`, stock is taken again and again amid faults in the end: that may fail, and where it does not, it is right.
+Mancer, from the files and the kernel. `fixtures/promises.py` does what changes something. `fixtures/defects.py` shows what
+Mancer's commands are known to do wrong. With `--chaos`, stock is taken again and again amid faults in the end: that may fail, and
+where it does not, it is right.
 """
 
 import json
@@ -41,6 +42,7 @@ PROMISES = {
     "an upload and a download that say they are done": ["refused or whole", "refused or whole"],
     "a copy of a file": "to be copied\n",
     "a listing as a DataFrame": ["a", "b", "c"],
+    "the files that find finds by their names": ["a", "b"],
     "a backup, and the newest of two put back": ["older\n", "newer\n", "newer\n"],
     "the hash of a file": "afd7023c8abff6c0d148fb6aeb8a9439f7712bd4c7aed6402e2be0d54d80de81",
     "units that are active": {"ssh.service": True, "slow.service": False},
