@@ -87,7 +87,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let recorder = Arc::new(recorder.masked_by(Arc::clone(secrets.masks())));
     let monitoring =
         Monitoring { calibrate: true, samples: Some(Samples::AtLeast(args.samples, args.over)), ..Monitoring::ALWAYS };
-    let options = Options { monitoring, secrets, ..Options::plain(args.slot.number(context))? };
+    let options = Options { monitoring, secrets, ..Options::plain(args.slot.number(&context.settings))? };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     name.write_reports(&project, context);
     let record = ended?;

@@ -1,15 +1,13 @@
 //! The verbs, and what all of them share.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::sync::Arc;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use e2e_contract::is_absolute_path;
 
-use super::headings::EVERYWHERE;
-use super::look::LookArgs;
+use super::context::{Context, Format, GlobalArgs};
 use super::settings::{Origin, Settings};
 use super::{
     baseline, baseline_update, build_layer, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, fault_holder,
@@ -20,7 +18,7 @@ use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
 use crate::host::invoker::Invoker;
 use crate::host::patience;
-use crate::manifest::{Defaults, PatienceFactor};
+use crate::manifest::Defaults;
 use crate::report::terminal::{Terminal, check_stdout};
 
 /// Multi-machine end-to-end tests on LXC containers.
@@ -34,22 +32,8 @@ use crate::report::terminal::{Terminal, check_stdout};
     after_long_help = "Help for a verb: `cargo xtask e2e --help`, or `-h` for a summary."
 )]
 pub struct Cli {
-    /// Folder of the project, the one with e2e.toml.
-    ///
-    /// Without this and E2E_ROOT: the first such folder from the working folder upwards.
-    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
-    root: Option<PathBuf>,
-    /// Format of results on stdout.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human, help_heading = EVERYWHERE)]
-    format: Format,
     #[command(flatten)]
-    look: LookArgs,
-    /// Factor for all deadlines, 0.1 to 100, or `auto`.
-    ///
-    /// `auto`, the default, is 1 on a quick machine and more on a slow one, measured by the start of a program. Times
-    /// given on the command line are not multiplied.
-    #[arg(long, global = true, value_name = "FACTOR", value_parser = PatienceFactor::from_str, help_heading = EVERYWHERE)]
-    patience: Option<PatienceFactor>,
+    global: GlobalArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -63,30 +47,6 @@ Examples:
   cargo xtask up app db            # machines to look at
   cargo xtask shell app
   cargo xtask doctor               # check this machine";
-
-/// Format of results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Text for people.
-    Human,
-    /// Versioned, stable JSON for programs.
-    Json,
-}
-
-/// Context that every verb is given.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The project's folder, absolute.
-    pub root: PathBuf,
-    /// Origin of `root`.
-    pub(super) root_origin: Origin,
-    /// Settings without the verb's own flags.
-    pub(super) settings: Settings,
-    /// Format of results.
-    pub format: Format,
-    /// Terminal that shows progress.
-    pub terminal: Arc<Terminal>,
-}
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -166,7 +126,7 @@ impl Cli {
             return Err(Error::Usage(message.into()).into());
         }
         let (root, root_origin) = self.root()?;
-        if self.format == Format::Json && !self.verb.has_json() {
+        if self.global.format == Format::Json && !self.verb.has_json() {
             let message = "--format json: this verb prints the output of other programs, which is not JSON";
             return Err(Error::Usage(message.into()).into());
         }
@@ -179,13 +139,14 @@ impl Cli {
             Settings::built_in()
         } else {
             let settings = Settings::below_flags(&Defaults::read(&root)?, &|name| std::env::var_os(name))?;
-            let settings = settings.with_patience(self.patience);
+            let settings = settings.with_patience(self.global.patience);
             patience::decide(settings.patience.value.get()); // a helper has it from its parent's environment
             settings
         };
-        let settings = self.look.above(&settings);
-        let terminal = Arc::new(Terminal::open(self.look.look(&settings)?).map_err(Error::Usage)?);
-        let context = Context { root, root_origin, settings, format: self.format, terminal: Arc::clone(&terminal) };
+        let settings = self.global.look.above(&settings);
+        let terminal = Arc::new(Terminal::open(self.global.look.look(&settings)?).map_err(Error::Usage)?);
+        let (format, command_line) = (self.global.format, Self::dressed as fn() -> _);
+        let context = Context { root, root_origin, settings, format, terminal: Arc::clone(&terminal), command_line };
         let done = self.verb.carry_out(&context);
         terminal.end(); // before an error is printed
         match (done, check_stdout()) {
@@ -200,7 +161,7 @@ impl Cli {
 
     /// The project's folder, and what names it.
     fn root(&self) -> anyhow::Result<(PathBuf, Origin)> {
-        if let Some(root) = &self.root {
+        if let Some(root) = &self.global.root {
             return Ok((root.clone(), Origin::Flag("--root".into())));
         }
         if let Some(root) = std::env::var_os(ROOT_VARIABLE).filter(|root| !root.is_empty()) {

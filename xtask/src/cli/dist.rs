@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Cli, Context, Format};
+use super::{Context, Format};
 use crate::dist::{self, Linkage, Profile};
 use crate::error::EXIT_PASSED;
 use crate::report::terminal::println;
@@ -42,7 +42,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Built::Dev => Profile::Dev,
     };
     let out = args.out.clone().unwrap_or_else(|| context.root.join("target/dist"));
-    let release = dist::release(&context.root, profile, &out, &Cli::dressed())?;
+    let release = dist::release(&context.root, profile, &out, &(context.command_line)())?;
     if context.format == Format::Json {
         let files: Vec<_> = release
             .files

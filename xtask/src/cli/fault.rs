@@ -176,7 +176,14 @@ fn carry_out(
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
     let progress = |line: String| context.terminal.say(&line);
-    let stage = Trials::prepare(project, trials, &args.slot.number(context).to_string(), wait, &interrupt, &progress)?;
+    let stage = Trials::prepare(
+        project,
+        trials,
+        &args.slot.number(&context.settings).to_string(),
+        wait,
+        &interrupt,
+        &progress,
+    )?;
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
     let of = rows.len() + trials.len();

@@ -106,7 +106,8 @@ fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let interrupt = Interrupt::listen()?;
     let check = LiveCheck { percents: args.more.clone(), duets: args.duets, seed: args.seed };
     let observe = |line: String| context.terminal.say(&line);
-    let rates = live_check(&project, &check, &Options::plain(args.slot.number(context))?, &interrupt, &observe)?;
+    let rates =
+        live_check(&project, &check, &Options::plain(args.slot.number(&context.settings))?, &interrupt, &observe)?;
     print(&rates, context);
     Ok(EXIT_PASSED)
 }

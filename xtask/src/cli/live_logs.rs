@@ -4,15 +4,39 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
+use regex::Regex;
+
 use super::choice::InLab;
-use super::logs::Filter;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveLogs, LogPiece};
 use crate::manifest::Project;
-use crate::record::logs::{LiveLines, LogLine};
+use crate::record::logs::{LiveLines, LogLevel, LogLine};
 use crate::report::terminal::{LogClock, Terminal};
+
+/// Choice of lines to show.
+#[derive(Debug)]
+pub(super) struct Filter<'a> {
+    pub name: Option<&'a str>,
+    pub since_ms: Option<f64>,
+    pub grep: Option<&'a Regex>,
+    pub level: LogLevel,
+}
+
+impl Filter<'_> {
+    /// The lines that are wanted. One without a time is as old as the one before it.
+    pub fn wanted<'l>(&self, lines: &'l [LogLine]) -> impl Iterator<Item = &'l LogLine> {
+        let mut at_ms = f64::NEG_INFINITY;
+        lines.iter().filter(move |line| {
+            at_ms = line.at_ms.unwrap_or(at_ms);
+            self.since_ms.is_none_or(|since_ms| at_ms >= since_ms)
+                && line.level >= self.level
+                && self.name.is_none_or(|name| line.machine == name)
+                && self.grep.is_none_or(|grep| grep.is_match(&line.text))
+        })
+    }
+}
 
 /// Interval of reading logs that are followed.
 const POLL: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::json;
 
 use super::choice::InLab;
-use super::live_logs::{self, Follow};
+use super::live_logs::{self, Filter, Follow};
 use super::log_since::Since;
 use super::settings::slot_word;
 use super::{Context, Format};
@@ -82,29 +82,6 @@ impl Args {
 fn expression(text: &str) -> Result<Regex, String> {
     // clap shows the argument itself; the expression's own message has the place in it.
     Regex::new(text).map_err(|error| format!("this is not a regular expression\n{error}"))
-}
-
-/// Choice of lines to show.
-#[derive(Debug)]
-pub(super) struct Filter<'a> {
-    pub name: Option<&'a str>,
-    pub since_ms: Option<f64>,
-    pub grep: Option<&'a Regex>,
-    pub level: LogLevel,
-}
-
-impl Filter<'_> {
-    /// The lines that are wanted. One without a time is as old as the one before it.
-    pub fn wanted<'l>(&self, lines: &'l [LogLine]) -> impl Iterator<Item = &'l LogLine> {
-        let mut at_ms = f64::NEG_INFINITY;
-        lines.iter().filter(move |line| {
-            at_ms = line.at_ms.unwrap_or(at_ms);
-            self.since_ms.is_none_or(|since_ms| at_ms >= since_ms)
-                && line.level >= self.level
-                && self.name.is_none_or(|name| line.machine == name)
-                && self.grep.is_none_or(|grep| grep.is_match(&line.text))
-        })
-    }
 }
 
 /// Carries the verb out.

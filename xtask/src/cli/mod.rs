@@ -10,6 +10,7 @@ mod choice;
 mod clean;
 mod command_line;
 mod config;
+mod context;
 mod cp;
 mod dist;
 mod doctor;
@@ -53,5 +54,6 @@ mod test;
 mod trust;
 mod up;
 
-pub use command_line::{Cli, Context, Format};
+pub use command_line::Cli;
+pub use context::{Context, Format};
 pub use secrets::without_secrets;

@@ -108,7 +108,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
-    let options = Options { command: programs::own_words(), secrets, ..Options::plain(args.slot.number(context))? };
+    let options =
+        Options { command: programs::own_words(), secrets, ..Options::plain(args.slot.number(&context.settings))? };
     let suite = MutantSuite {
         project: &project,
         mutants: &mutants,

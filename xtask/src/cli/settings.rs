@@ -7,7 +7,6 @@ use std::str::FromStr as _;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::Context;
 use super::headings::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use crate::error::Error;
 use crate::manifest::{
@@ -332,8 +331,8 @@ pub struct SlotFlag {
 
 impl SlotFlag {
     /// The slot that is taken.
-    pub fn number(&self, context: &Context) -> u32 {
-        self.slot.unwrap_or(context.settings.slot.value).get()
+    pub fn number(&self, settings: &Settings) -> u32 {
+        self.slot.unwrap_or(settings.slot.value).get()
     }
 }
 

@@ -63,7 +63,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
-    let options = Options { secrets, ..Options::plain(args.slot.number(context))? };
+    let options = Options { secrets, ..Options::plain(args.slot.number(&context.settings))? };
     context.terminal.say(&format!("{}: {}", failure.case, failure.cause));
     let tries = Tries { candidate: args.times, result: args.verify };
     let observe = |line: String| context.terminal.say(&line);

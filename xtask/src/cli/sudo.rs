@@ -4,9 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
+use clap::Args as _;
 
-use super::Cli;
+use super::context::GlobalArgs;
 use super::programs::BUILT;
 use super::secrets::SecretFlags;
 use super::settings::Settings;
@@ -98,8 +98,8 @@ fn path_setting(of_user: Option<&OsStr>) -> OsString {
 
 /// Puts arguments right after the verb: at the end, after a `--`, they would be filters.
 pub(super) fn after_verb<S: AsRef<OsStr>>(mut args: Vec<S>, more: Vec<S>) -> Vec<S> {
-    let cli = Cli::command();
-    let with_value: Vec<String> = cli
+    let options = GlobalArgs::augment_args(clap::Command::new(""));
+    let with_value: Vec<String> = options
         .get_arguments()
         .filter(|argument| argument.get_action().takes_values())
         .filter_map(|argument| argument.get_long().map(|name| format!("--{name}")))

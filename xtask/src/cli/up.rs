@@ -94,7 +94,7 @@ pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     require_tools(&image::uses_to_run(&project, &templates)?)?;
     let interrupt = Interrupt::listen()?;
     let (slot, wait) =
-        (args.slot.number(context).to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
+        (args.slot.number(&context.settings).to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
     let stay = Stay::of(args.ttl.unwrap_or(context.settings.ttl.value).get());
     let tell = |line: String| context.terminal.say(&line);
     let standing = stand(&project, &plan, (&slot, wait, stay), &interrupt, &tell)?;

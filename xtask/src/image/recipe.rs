@@ -170,7 +170,7 @@ fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
         FileSource::Path(path) => match input::look(path) {
             Ok(Some(_)) => Ok(path.clone()),
             Ok(None) => Err(missing(path.display().to_string()).into()),
-            Err(error) => Err(entry.place.error(template, error.to_string()).into()),
+            Err(error) => Err(entry.place.error(&template.file, error.to_string()).into()),
         },
         // A busybox may be there twice, and only one without libraries runs where there are none.
         FileSource::Program(name) if name == "busybox" => {
@@ -187,7 +187,7 @@ fn unreadable(template: &Template, entry: &FileEntry, invoker: &Invoker, error: 
     } else {
         String::new()
     };
-    entry.place.error(template, format!("{error:#}{whose}"))
+    entry.place.error(&template.file, format!("{error:#}{whose}"))
 }
 
 fn python(template: &Template, replacements: &[Replacement], sources: &mut Sources) -> anyhow::Result<Option<Python>> {

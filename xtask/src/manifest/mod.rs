@@ -13,6 +13,7 @@ mod entries;
 mod expects;
 mod limits;
 mod mutant;
+mod network;
 mod operations;
 mod pages;
 mod parse;
@@ -32,13 +33,14 @@ pub use defaults::{Defaults, Placed};
 pub use durations::Durations;
 pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
-pub use mutant::{BrokenFunction, BrokenPython, MUTANTS_FOLDER, Mutant, MutantFate, Notice};
+pub use mutant::{BrokenFunction, BrokenPython, Mutant, MutantFate, Notice};
+pub use network::{MACHINES_MAX, Network, too_many_machines};
 pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
-pub use parse::{is_name, nearest};
-pub use project::{MACHINES_MAX, Network, Project};
+pub use parse::{Place, is_name, nearest};
+pub use project::Project;
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
-pub use scenario::{Case, ContainerUse, Scenario};
+pub use scenario::{Case, ContainerUse, MUTANTS_FOLDER, Scenario};
 pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
 pub use setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, ProgressHow,
@@ -47,6 +49,5 @@ pub use setting::{
 pub use skeleton::{Language, Skeleton};
 pub use starter::Starter;
 pub use template::{
-    FileEntry, FileSource, Init, Limits, Origin, Pip, Place, Probe, RunStep, Ssh, Template, UserEntry, Volume,
-    VolumeKind,
+    FileEntry, FileSource, Init, Limits, Origin, Pip, Probe, RunStep, Ssh, Template, UserEntry, Volume, VolumeKind,
 };

@@ -7,13 +7,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::parse::{Source, is_name, nearest};
+use super::scenario::MUTANTS_FOLDER;
 use super::template::{FileTable, check_file, check_run};
 use super::{FileEntry, Origin, Pip, Project, RunStep, Template};
 use crate::error::Error;
 use crate::input;
-
-/// Folder of mutants among the categories of scenarios: no category has this name.
-pub const MUTANTS_FOLDER: &str = "mutants";
 
 /// One mutant, read and checked.
 #[derive(Debug, Clone)]

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
-use super::template::Place;
 use crate::error::Error;
 use crate::input;
 
@@ -52,6 +51,24 @@ impl Source {
 /// The reverse of [`parse_bytes`].
 pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(bytes)
+}
+
+/// Place in a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1, in characters.
+    pub column: usize,
+}
+
+impl Place {
+    /// Error at this place of a file.
+    #[must_use]
+    pub fn error(self, file: &Path, message: String) -> Error {
+        let Self { line, column } = self;
+        Error::BadFile { path: file.to_owned(), line, column, message }
+    }
 }
 
 /// `"512M"`, `"1.5G"` or `"64k"`: binary multiples, in bytes.

@@ -1,7 +1,6 @@
 //! `e2e.toml`: the project's name and defaults; and the project as a whole, all manifests read and checked.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::defaults::DefaultsTable;
+use super::network::{Network, ORDERED_FIRST, ORDERED_MAX, OTHERS_FIRST, parse_network};
 use super::parse::{Source, is_name, nearest};
 use super::range::{CaseTime, FirstId, PackageName, ProjectFolder, within};
 use super::secrets::{DeclaredSecrets, SecretsTable, secrets_table};
@@ -19,23 +19,8 @@ use crate::input;
 /// Maximum length of a project's name, so that names of containers stay short enough for the host.
 pub(super) const NAME_CHARACTERS_MAX: usize = 20;
 
-/// Maximum length of a container's name, which is short enough for the host behind those of its project and slot.
-pub(super) const CONTAINER_NAME_MAX: usize = 10;
-
-/// Addresses of containers with a place of their own begin here, in the last octet.
-const ORDERED_FIRST: usize = 11;
-
-/// Addresses of all others begin here.
-const OTHERS_FIRST: usize = 100;
-
 /// Ids of a whole system.
 const IDS_OF_A_SYSTEM: u32 = 65_536;
-
-/// Most containers with a place of their own: as many as have an address before the others'.
-const ORDERED_MAX: usize = OTHERS_FIRST - ORDERED_FIRST;
-
-/// Most machines of a lab: each has an address by its place, up to 254 in the last octet.
-pub const MACHINES_MAX: usize = 254 - OTHERS_FIRST + 1;
 
 /// A project: `e2e.toml` with everything it leads to.
 #[derive(Debug, Clone)]
@@ -64,31 +49,6 @@ pub struct Project {
     pub templates: BTreeMap<String, Template>,
     /// Scenarios, by category and name.
     pub scenarios: Vec<Scenario>,
-}
-
-/// An IPv4 network of 256 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
-pub struct Network {
-    /// The network's address; its last octet is 0.
-    pub base: Ipv4Addr,
-}
-
-impl Network {
-    /// Length of the network's prefix, in bits.
-    pub const PREFIX_BITS: u8 = 24;
-
-    /// The address with this last octet.
-    #[must_use]
-    pub fn host(self, last: u8) -> Ipv4Addr {
-        let [a, b, c, _] = self.base.octets();
-        Ipv4Addr::new(a, b, c, last)
-    }
-
-    /// The bridge's own address.
-    #[must_use]
-    pub fn gateway(self) -> Ipv4Addr {
-        self.host(1)
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -274,19 +234,6 @@ impl Project {
         let octet = known.map_or(OTHERS_FIRST + position, |place| ORDERED_FIRST + place);
         u8::try_from(octet).unwrap_or(254)
     }
-
-    /// Explains the bound of a lab's machines.
-    #[must_use]
-    pub fn too_many_machines() -> String {
-        format!(
-            "a lab has at most {MACHINES_MAX} machines: each has an address by its place, from {OTHERS_FIRST} to 254 in the last octet"
-        )
-    }
-}
-
-fn parse_network(text: &str) -> Option<Network> {
-    let base: Ipv4Addr = text.strip_suffix("/24")?.parse().ok()?;
-    (base.is_private() && base.octets()[3] == 0).then_some(Network { base })
 }
 
 #[cfg(test)]

@@ -9,19 +9,21 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
+use super::Template;
 use super::chaos::{Chaos, ChaosTable};
 use super::entries::Entries;
 use super::expects::{Expected, ExpectedTable};
 use super::limits::{self, LimitTables, UsageLimit};
-use super::mutant::MUTANTS_FOLDER;
+use super::network::{CONTAINER_NAME_MAX, MACHINES_MAX, too_many_machines};
 use super::operations::{self, OperationRule, OperationTable};
 use super::pages::{self, WebPage};
 use super::parse::{Source, is_name, nearest};
-use super::project::{CONTAINER_NAME_MAX, MACHINES_MAX};
 use super::range::{CaseTime, Within};
-use super::{Project, Template};
 use crate::error::Error;
 use crate::input;
+
+/// Folder of mutants among the categories of scenarios: no category has this name.
+pub const MUTANTS_FOLDER: &str = "mutants";
 
 /// Scenario, read and checked.
 #[derive(Debug, Clone)]
@@ -220,7 +222,7 @@ impl Scenario {
                 return Err(source.error_at(&key, message).into());
             }
             if containers.len() >= MACHINES_MAX {
-                return Err(source.error_at(&key, Project::too_many_machines()).into());
+                return Err(source.error_at(&key, too_many_machines()).into());
             }
             let (named, template) = match &table.template {
                 Some(template) => (Spanned::new(template.span(), ()), template.get_ref()),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::Project;
-use super::mutant::MUTANTS_FOLDER;
 use super::parse::{Source, is_name};
+use super::scenario::MUTANTS_FOLDER;
 use crate::error::Error;
 
 const MANIFEST: &str = include_str!("../../skeleton/scenario.toml");

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::allowance::check_allowances;
 use super::entries::Entries;
-use super::parse::{Source, bytes_as_text, is_name, mode, nearest};
+use super::parse::{Place, Source, bytes_as_text, is_name, mode, nearest};
 use super::range::{
     CommandWord, DiskSize, HttpTarget, LogPattern, MachinePath, MemorySize, OwnerName, PackageFolder, Port, ProbeTime,
     ProcessCount, ProcessorCount, PythonVersion, ShellPath, UnitName, UserId, UserName, VariableName, VariableValue,
@@ -106,24 +106,6 @@ pub struct FileEntry {
     pub owner: Option<String>,
     /// Place of its source in the template's file.
     pub place: Place,
-}
-
-/// Place in a template's file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Place {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column, from 1, in characters.
-    pub column: usize,
-}
-
-impl Place {
-    /// Error at this place.
-    #[must_use]
-    pub fn error(self, template: &Template, message: String) -> Error {
-        let Self { line, column } = self;
-        Error::BadFile { path: template.file.clone(), line, column, message }
-    }
 }
 
 /// Source of a copied file.

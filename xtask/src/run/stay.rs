@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
 use crate::image::{self, Image, Progress};
 use crate::lab::{Lab, Moment, isolation_problems};
-use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest};
+use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest, too_many_machines};
 
 /// Wanted lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Stand {
             words => of_templates(project, words)?,
         };
         if machines.len() > MACHINES_MAX {
-            return Err(Error::Usage(format!("{} machines: {}", machines.len(), Project::too_many_machines())));
+            return Err(Error::Usage(format!("{} machines: {}", machines.len(), too_many_machines())));
         }
         let machines = if names.is_empty() { machines } else { renamed(machines, names)? };
         Ok(Self { machines, purpose: format!("up {}", words.join(" ")) })
