@@ -12,18 +12,24 @@ const LINE_CHARS_MAX: usize = 4000;
 /// Titles, links and the like, which a terminal takes for itself. One without an end must not swallow a line: it is none.
 pub(super) const STRINGS: &str = r"(?x-u) \x1b[\]PX^_] [^\x07\x1b\n]*? (?: \x07 | \x1b\\ | \xc2\x9c )";
 
-/// Everything else that a terminal obeys or does not show: the other escape sequences, control characters but tabs and line ends, and
-/// the characters of `is_hidden`.
-pub(super) const HIDDEN: &str = r"(?x)
+/// Everything else that a terminal obeys: the other escape sequences, and control characters but tabs and line ends.
+pub(super) const CONTROLS: &str = r"(?x)
     (?: \x1b\[ | \u{9b} ) [\x20-\x3f]* [@-~]?
     | \x1b (?: [\x20-\x2f] [0-~]? | [0-OQ-WYZ\\`a-~] )?
-    | [\x00-\x08\x0b-\x1f\x7f\u{80}-\u{9f}]
-    | [\u{ad}\u{61c}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2060}-\u{206f}\u{feff}\u{fff9}-\u{fffb}\u{e0000}-\u{e007f}]";
+    | [\x00-\x08\x0b-\x1f\x7f\u{80}-\u{9f}]";
 
-/// Finds what [`plain_text`] leaves out. The search for secrets leaves out the same, or a line would have one that its event has not.
-pub(super) fn hidden() -> &'static Regex {
-    static PARTS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(&format!("(?:{STRINGS})|(?:{HIDDEN})")).expect("a fixed expression"));
+/// Characters that show nothing: Unicode's `Default_Ignorable_Code_Point`, and format characters (those that annotate a text).
+pub(super) const INVISIBLE: &str = r"[\p{DI}\p{Cf}]";
+
+/// The same without those that only choose between the shapes of a letter or a picture, and those that stand for a sign.
+const HIDDEN: &str = r"[\p{DI}\u{fff9}-\u{fffb}--\p{VS}]";
+
+/// Finds what [`plain_text`] leaves out. The search for secrets leaves out the same and more, or a line would have one that its
+/// event has not.
+fn not_shown() -> &'static Regex {
+    static PARTS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(&format!("(?:{STRINGS})|(?:{CONTROLS})|(?:{HIDDEN})")).expect("a fixed expression")
+    });
     &PARTS
 }
 
@@ -52,7 +58,7 @@ pub fn plain_text(line: &str) -> String {
         show(line);
     } else {
         let mut done = 0;
-        for found in hidden().find_iter(line.as_bytes()) {
+        for found in not_shown().find_iter(line.as_bytes()) {
             show(&line[done..found.start()]);
             done = found.end();
         }
@@ -109,8 +115,8 @@ fn after_colour<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
 
 /// Marks without a width of their own, and those that change the order in which others are shown.
 fn is_hidden(character: char) -> bool {
-    matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    static MARK: LazyLock<Regex> = LazyLock::new(|| Regex::new(HIDDEN).expect("a fixed expression"));
+    !character.is_ascii() && MARK.is_match(character.encode_utf8(&mut [0; 4]).as_bytes())
 }
 
 #[cfg(test)]
@@ -130,6 +136,8 @@ mod tests {
         check("\u{9b}5Ax\u{9d}y", "xy");
         check("back\rover\u{8}\u{7f}\0 a\tb", "backover a b");
         check("\u{202e}dcba\u{200b}\u{feff}", "dcba");
+        check("a\u{34f}\u{115f}\u{17b4}\u{180e}\u{3164}\u{ffa0}\u{fff8}\u{fffb}\u{1bca0}\u{1d17a}\u{e01f0}b", "ab");
+        check("\u{2764}\u{fe0f} \u{8fbb}\u{e0100} \u{600}", "\u{2764}\u{fe0f} \u{8fbb}\u{e0100} \u{600}");
         check("ordinary: 20 °C, 日本語, ✓", "ordinary: 20 °C, 日本語, ✓");
     }
 
@@ -144,7 +152,8 @@ mod tests {
         check("\u{1b}[2J\u{1b}]0;title\u{7}\0\rx\u{7f}", "␛[2J␛]0;title␇␀␍x␡");
         check("\u{1b}[31", "␛[31");
         check("\u{9b}5A\u{202e}dcba\u{feff}", "[U+009B]5A[U+202E]dcba[U+FEFF]");
-        check("20 °C, 日本語, 👩\u{200d}🚀", "20 °C, 日本語, 👩\u{200d}🚀");
+        check("a\u{3164}b\u{180e}\u{e0fff}", "a[U+3164]b[U+180E][U+E0FFF]");
+        check("20 °C, 日本語, 👩\u{200d}🚀, \u{2764}\u{fe0f}", "20 °C, 日本語, 👩\u{200d}🚀, \u{2764}\u{fe0f}");
     }
 
     #[test]

@@ -6,30 +6,33 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 
 use super::view::View;
-use crate::record::plain_text::{HIDDEN, STRINGS, hidden};
+use crate::record::plain_text::{CONTROLS, INVISIBLE, STRINGS};
 
 /// Escapes of addresses, of HTML and XML, and those that begin with a backslash: JSON, Python, Rust, C, shells. Escapes that were
 /// escaped again have several `amp;` or backslashes, and are one.
 const ESCAPES: &str = r"(?x-u)
     %u[0-9A-Fa-f]{4} | %[0-9A-Fa-f]{2}
-    | &(?:amp;)*(?: \#[0-9]{1,7};? | \#[Xx][0-9A-Fa-f]{1,6};? | (?:amp|lt|gt|quot|apos|nbsp); )
+    | &(?:amp;)*(?: \#0{0,16}[0-9]{1,7};? | \#[Xx]0{0,16}[0-9A-Fa-f]{1,6};? | (?:amp|lt|gt|quot|apos|nbsp); )
     | \\+u[Dd][89ABab][0-9A-Fa-f]{2} \\+u[Dd][C-Fc-f][0-9A-Fa-f]{2}
-    | \\+(?: x[0-9A-Fa-f]{2} | u[0-9A-Fa-f]{4} | u\{[0-9A-Fa-f]{1,6}\} | U[0-9A-Fa-f]{8} | [0-3][0-7]{2} | [0abefnrtv] )
+    | \\+(?:
+        x[0-9A-Fa-f]{2} | u[0-9A-Fa-f]{4} | u\{0{0,16}[0-9A-Fa-f]{1,6}\} | U[0-9A-Fa-f]{8}
+        | [0-3][0-7]{2} | [1-7][0-7]? | [0abefnrtv]
+      )
     | \\+";
 
 /// Begin of such an escape at the end of a text.
 const ESCAPE_BEGIN: &str = r"(?x-u)(?:
     %(?:u[0-9A-Fa-f]{0,3} | [0-9A-Fa-f]?)
-    | &(?:amp;)*(?: \#[Xx]?[0-9A-Fa-f]{0,7} | [a-z]{0,4} )
+    | &(?:amp;)*(?: \#[Xx]?[0-9A-Fa-f]{0,23} | [a-z]{0,4} )
     | \\+u[Dd][89ABab][0-9A-Fa-f]{2} (?: \\+ (?: u[0-9A-Fa-f]{0,3} )? )?
-    | \\+(?: x[0-9A-Fa-f]? | u[0-9A-Fa-f]{0,3} | u\{[0-9A-Fa-f]{0,6} | U[0-9A-Fa-f]{0,7} | [0-3][0-7]? )?
+    | \\+(?: x[0-9A-Fa-f]? | u[0-9A-Fa-f]{0,3} | u\{[0-9A-Fa-f]{0,22} | U[0-9A-Fa-f]{0,7} | [0-3][0-7]? | [4-7] )?
     )\z";
 
-/// Begin of an escape sequence of a terminal, or of a character that is not shown, at the end of a text.
+/// Begin of an escape sequence of a terminal, or of a character of several bytes, at the end of a text.
 const SEQUENCE_BEGIN: &str = r"(?x-u)(?:
     \x1b(?: \[[\x20-\x3f]* | [\]PX^_][^\x07\x1b\n]*\x1b? | [\x20-\x2f] )?
     | \xc2\x9b[\x20-\x3f]*
-    | \xc2 | \xd8 | \xe2[\x80\x81]? | \xef[\xbb\xbf]? | \xf3(?:\xa0[\x80\x81]?)?
+    | [\xc2-\xdf] | [\xe0-\xef][\x80-\xbf]? | [\xf0-\xf4][\x80-\xbf]{0,2}
     )\z";
 
 /// Line ends of an encoded text that was wrapped, with the blanks around them.
@@ -38,13 +41,14 @@ const LINE_ENDS: &str = r"(?-u)[ \t]*\n[ \t\n]*";
 /// Quotation marks: shells, SQL and tables in text double them or put others between.
 const QUOTES: &str = r#"(?-u)["']+"#;
 
-/// Hexadecimal digits of several bytes, with what programs write between them; or as many as there are at the end of a text.
+/// Hexadecimal digits of several bytes, with what programs write between them; or as many as there are at the end of a text. One
+/// digit alone is that of a number which has no zero before it.
 const HEXADECIMAL: &str = r"(?xi-u)
-    (?:(?:0x)?[0-9a-f]{2}[\s:,.;_-]{0,8}){6,}(?:0x[0-9a-f]?|[0-9a-f])?
-    | (?:(?:0x)?[0-9a-f]{1,2}[\s:,.;_-]{0,8})+(?:0x?)?\z";
+    (?:(?:(?:0x)?[0-9a-f]{2}|0x[0-9a-f][^0-9a-z])[^0-9a-z]{0,8}){6,}(?:0x[0-9a-f]?|[0-9a-f])?
+    | (?:(?:0x)?[0-9a-f]{1,2}[^0-9a-z]{0,8})+(?:0x?)?\z";
 
 /// What stands between such digits.
-const SEPARATORS: &str = r"(?i-u)[\s:,.;_-]+|0x";
+const SEPARATORS: &str = r"(?i-u)[^0-9a-z]+|0x";
 
 /// Bytes at the end of a text in which such a begin is looked for.
 const UNFINISHED_BYTES: usize = 256;
@@ -55,7 +59,8 @@ macro_rules! expression {
     };
 }
 
-expression!(HIDDEN_ALONE, HIDDEN);
+expression!(HIDDEN, &format!("(?:{STRINGS})|(?:{CONTROLS})|(?:{INVISIBLE})"));
+expression!(HIDDEN_BUT_STRINGS, &format!("(?:{CONTROLS})|(?:{INVISIBLE})"));
 expression!(ESCAPE, ESCAPES);
 expression!(UNFINISHED_ESCAPE, ESCAPE_BEGIN);
 expression!(UNFINISHED_SEQUENCE, SEQUENCE_BEGIN);
@@ -63,6 +68,7 @@ expression!(LINE_END, LINE_ENDS);
 expression!(QUOTE, QUOTES);
 expression!(HEXADECIMAL_RUN, HEXADECIMAL);
 expression!(SEPARATOR, SEPARATORS);
+expression!(OPEN_NUMBER, r"(?i-u)(?:0|0x[0-9a-f])\z");
 expression!(STRING, STRINGS);
 
 fn without(text: &[u8], pattern: &Regex) -> Option<View> {
@@ -71,12 +77,12 @@ fn without(text: &[u8], pattern: &Regex) -> Option<View> {
 
 /// A text as a terminal's line shows it: without escape sequences, control characters and characters that are not shown.
 pub fn shown(text: &[u8]) -> Option<View> {
-    without(text, hidden())
+    without(text, &HIDDEN)
 }
 
 /// The same with the texts of titles and links, where there are some.
 pub fn shown_with_strings(text: &[u8]) -> Option<View> {
-    if STRING.is_match(text) { without(text, &HIDDEN_ALONE) } else { None }
+    if STRING.is_match(text) { without(text, &HIDDEN_BUT_STRINGS) } else { None }
 }
 
 /// A text in which each backspace has taken the character before it away.
@@ -130,9 +136,20 @@ pub fn hexadecimal(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     HEXADECIMAL_RUN.find_iter(text).map(|found| found.range())
 }
 
-/// The digits of such a place.
-pub fn digits(text: &[u8]) -> Option<View> {
-    without(text, &SEPARATOR)
+/// The digits of such a place: two for a number with `0x` that has one, unless it is the last of a text that goes on.
+pub fn digits(text: &[u8], goes_on: bool) -> Option<View> {
+    let is_digit = |at: usize| text.get(at).map_or(goes_on, u8::is_ascii_hexdigit);
+    let parts = SEPARATOR.find_iter(text).map(|found| {
+        let is_alone =
+            found.as_bytes().eq_ignore_ascii_case(b"0x") && is_digit(found.end()) && !is_digit(found.end() + 1);
+        (found.range(), if is_alone { b"0".as_slice() } else { b"" })
+    });
+    View::new(text, parts)
+}
+
+/// Returns true for digits at whose end another one may change what the last one is: "0" may begin a "0x", "0x6" a "0x68".
+pub fn ends_open(text: &[u8]) -> bool {
+    OPEN_NUMBER.is_match(text)
 }
 
 /// Returns where an escape begins that what comes next may end: the length of the text where there is none.
@@ -216,6 +233,8 @@ mod tests {
             ("&lt;&#60;&#x3c;&amp;lt;&amp;amp;#60;&#60x&amp;&amp;amp;&apos;&quot;", "<<<<<<x&&'\""),
             (r"\u00e4\xc3\xa4\U000000e4\u{e4}\ud83d\ude80\\ud83d\\ude80", "ääää🚀🚀"),
             (r#"a\"b\\\"c\\d\/\ne\tf\101\0g\q"#, "a\"b\"cd/\ne\tfAgq"),
+            (r"\62\608\419\1017", "208!9A7"),
+            (r"&#x0000006d;&#0000000109;\u{0000006d}", "mmm"),
             (r"r\02\0", "r2"),
         ] {
             assert_eq!(text(decoded(escaped.as_bytes())), expected, "{escaped}");
@@ -243,6 +262,8 @@ mod tests {
             "%41",
             "%u20ac",
             "&#x41;",
+            "&#x0000000041;",
+            "&#0000000065;",
             "&amp;amp;lt;",
             "&quot;",
             r"\u00e4",
@@ -250,7 +271,9 @@ mod tests {
             r"\ud83d\ude80",
             r"\U000000e4",
             r"\u{e4}",
+            r"\u{000000e4}",
             r"\101",
+            r"\62",
             r"\n",
             "\x1b[31;1m",
             "\x1b]0;title\x07",
@@ -263,6 +286,11 @@ mod tests {
             "\u{61c}",
             "\u{2066}",
             "\u{e0041}",
+            "\u{e0fff}",
+            "\u{fe0f}",
+            "\u{34f}",
+            "\u{115f}",
+            "\u{1d173}",
             "\u{fff9}",
         ] {
             for end in 1..escape.len() {

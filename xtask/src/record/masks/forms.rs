@@ -57,11 +57,14 @@ impl Forms {
                 self.add_text(plain.replace(' ', "+").as_bytes());
             }
             let latin: Option<Vec<u8>> = plain.chars().map(|letter| u8::try_from(u32::from(letter)).ok()).collect();
-            latin.filter(|_| !plain.is_ascii()).into_iter().for_each(|latin| self.add_text(&latin));
+            let latin = latin.filter(|_| !plain.is_ascii());
+            latin.iter().for_each(|latin| self.add_text(latin));
             let wide = |bytes: fn(u16) -> [u8; 2]| plain.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
             let wide = [wide(u16::to_le_bytes), wide(u16::to_be_bytes)];
             wide.iter().for_each(|wide| self.add_text(wide));
-            for bytes in wide.iter().map(Vec::as_slice).chain([plain.as_bytes()]) {
+            let quoted = quoted(&plain);
+            let texts = quoted.iter().map(String::as_bytes).chain([plain.as_bytes()]);
+            for bytes in wide.iter().chain(&latin).map(Vec::as_slice).chain(texts) {
                 for alphabet in [STANDARD, URL_SAFE] {
                     let inside = (0..3).flat_map(|before| base64_inside(bytes, before, &alphabet));
                     inside.for_each(|form| add_wrapped(&mut self.joined, form));
@@ -92,6 +95,23 @@ impl Forms {
             };
         }
     }
+}
+
+/// Returns what strings of JSON have of a value that must be quoted there: as most programs write it, for HTML, and in ASCII.
+fn quoted(value: &str) -> BTreeSet<String> {
+    let string = serde_json::Value::from(value).to_string();
+    let string = &string[1..string.len() - 1];
+    let escaped = |is_escaped: fn(char) -> bool| -> String {
+        let mut units = [0; 2];
+        let mut escape = |letter: char| -> String {
+            letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        };
+        string.chars().map(|letter| if is_escaped(letter) { escape(letter) } else { letter.into() }).collect()
+    };
+    let for_html = escaped(|letter| matches!(letter, '<' | '>' | '&' | '\u{2028}' | '\u{2029}'));
+    let mut quoted = BTreeSet::from([string.to_owned(), for_html, escaped(|letter| !letter.is_ascii())]);
+    quoted.remove(value);
+    quoted
 }
 
 fn seen(text: &[u8], by: fn(&[u8]) -> Option<View>) -> Vec<u8> {
