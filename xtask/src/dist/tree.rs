@@ -100,6 +100,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::host::tar_entries::read_entries;
 
     fn tree() -> Tree {
         let mut tree = Tree::default();
@@ -111,17 +112,16 @@ mod tests {
     #[test]
     fn an_archive_is_sorted_roots_and_of_one_time() {
         let packed = tree().tar_gz(".", Compression::best()).unwrap();
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
         let mut seen = Vec::new();
-        for entry in archive.entries().unwrap() {
-            let mut entry = entry.unwrap();
+        let read = read_entries(flate2::read::GzDecoder::new(packed.as_slice()), &mut |entry, path| {
             let mut content = String::new();
-            entry.read_to_string(&mut content).unwrap();
+            entry.read_to_string(&mut content)?;
             let header = entry.header();
-            assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()), (0, 0, MADE_UNIX_S));
-            let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
-            seen.push(format!("{path} {:o} {content}", header.mode().unwrap()));
-        }
+            assert_eq!((header.uid()?, header.gid()?, header.mtime()?), (0, 0, MADE_UNIX_S));
+            seen.push(format!("{} {:o} {content}", path.display(), header.mode()?));
+            Ok(())
+        });
+        read.unwrap();
         assert_eq!(seen, ["./ 755 ", "./bin/ 755 ", "./bin/a 755 program", "./share/ 755 ", "./share/b 644 text"]);
     }
 

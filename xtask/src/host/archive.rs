@@ -1,6 +1,7 @@
 //! Trees of files as tar archives. One that comes out of a container is whatever the container wants it to be: it is
 //! unpacked so that nothing is written anywhere else than in a fresh folder.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -8,10 +9,11 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
-use tar::{Archive, Builder, Entry, EntryType, Header};
+use tar::{Builder, Entry, EntryType, Header};
 use walkdir::WalkDir;
 
 use super::invoker::open_regular;
+use super::tar_entries::{Room, read_entries, shown};
 use crate::error::Error;
 
 /// Bits that a file keeps on the host: a program out of a container gets nobody's rights.
@@ -102,14 +104,19 @@ fn add(builder: &mut Builder<impl Write>, path: &Path, target: &Path, moved: &mu
 /// When the archive has anything else than it should: a path that leads out, or a second name at its top. When it has more files or
 /// bytes than a copy may have. When something cannot be written.
 pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
-    let mut unpacking = Unpacking { folder, name, moved: Moved::default(), links: Vec::new(), folders: Vec::new() };
-    let mut archive = Archive::new(input);
-    for entry in archive.entries().context("reading the archive")? {
+    let mut unpacking = Unpacking {
+        folder,
+        name,
+        moved: Moved::default(),
+        entries: 0,
+        room: Room::new(COPY_FILES_MAX),
+        links: BTreeMap::new(),
+        folders: Vec::new(),
+    };
+    read_entries(input, &mut |entry, path| {
         ensure!(!interrupted(), Error::Interrupted);
-        let mut entry = entry.context("reading the archive")?;
-        let path = entry.path().context("reading the archive")?.into_owned();
-        unpacking.take(&mut entry, &path, interrupted).with_context(|| format!("unpacking {}", path.display()))?;
-    }
+        unpacking.take(entry, path, interrupted).with_context(|| format!("unpacking {}", shown(path)))
+    })?;
     ensure!(
         unpacking.moved.files + unpacking.moved.folders > 0 || !unpacking.moved.left_out.is_empty(),
         "nothing came"
@@ -121,8 +128,11 @@ struct Unpacking<'a> {
     folder: &'a Path,
     name: &'a str,
     moved: Moved,
+    /// Entries of any kind.
+    entries: u64,
+    room: Room,
     /// Made last, so that nothing is ever written through one.
-    links: Vec<(PathBuf, PathBuf)>,
+    links: BTreeMap<PathBuf, PathBuf>,
     /// Folders with their modes, set last: one may not be for writing.
     folders: Vec<(PathBuf, u32)>,
 }
@@ -135,7 +145,8 @@ impl Unpacking<'_> {
         interrupted: &dyn Fn() -> bool,
     ) -> anyhow::Result<()> {
         let target = self.place(path)?;
-        if self.moved.files + self.moved.folders >= COPY_FILES_MAX {
+        self.entries += 1;
+        if self.entries > COPY_FILES_MAX {
             bail!(Error::Usage(format!(
                 "there are more than {COPY_FILES_MAX} files, the most that one copy out of a container takes\n\
                  help: copy parts of it, or pack it in the container and copy the archive"
@@ -144,7 +155,8 @@ impl Unpacking<'_> {
         let mode = entry.header().mode()? & MODE_ON_HOST;
         match entry.header().entry_type() {
             EntryType::Directory => {
-                fs::create_dir_all(&target)?;
+                self.room.make_folder(&target)?;
+                self.room.keep(&target)?;
                 self.folders.push((target, mode));
                 self.moved.folders += 1;
             }
@@ -161,21 +173,23 @@ impl Unpacking<'_> {
             }
             EntryType::Symlink => {
                 let leads_to = entry.link_name()?.context("it leads nowhere")?.into_owned();
-                self.links.push((target, leads_to));
+                self.add_link(target, leads_to)?;
                 self.moved.files += 1;
             }
             EntryType::Link => {
                 let other = entry.link_name()?.context("it leads nowhere")?.into_owned();
                 let other = self.place(&other)?;
                 self.make_parent(&target)?;
-                if let Some((_, leads_to)) = self.links.iter().find(|(link, _)| *link == other) {
-                    self.links.push((target, leads_to.clone()));
-                } else {
-                    fs::hard_link(other, target)?;
+                match self.links.get(&other).cloned() {
+                    Some(leads_to) => self.add_link(target, leads_to)?,
+                    None => fs::hard_link(other, target)?,
                 }
                 self.moved.files += 1;
             }
-            EntryType::Block | EntryType::Char | EntryType::Fifo => self.moved.left_out.push(path.to_owned()),
+            EntryType::Block | EntryType::Char | EntryType::Fifo => {
+                self.room.keep(path)?;
+                self.moved.left_out.push(path.to_owned());
+            }
             EntryType::XGlobalHeader => {}
             other => bail!("an entry of a kind that no tar of a container makes: {other:?}"),
         }
@@ -196,21 +210,29 @@ impl Unpacking<'_> {
         Ok(place)
     }
 
+    fn add_link(&mut self, link: PathBuf, leads_to: PathBuf) -> anyhow::Result<()> {
+        self.room.keep(&link)?;
+        self.room.keep(&leads_to)?;
+        ensure!(self.links.insert(link, leads_to).is_none(), "it is there twice");
+        Ok(())
+    }
+
     /// A folder comes before what it holds, from every tar; another order does no harm.
-    fn make_parent(&self, target: &Path) -> io::Result<()> {
-        target.parent().filter(|parent| *parent != self.folder).map_or(Ok(()), fs::create_dir_all)
+    fn make_parent(&mut self, target: &Path) -> anyhow::Result<()> {
+        let parent = target.parent().filter(|parent| *parent != self.folder);
+        parent.map_or(Ok(()), |parent| self.room.make_folder(parent))
     }
 
     fn end(mut self) -> anyhow::Result<Moved> {
-        for (link, leads_to) in &self.links {
-            let made = self.make_parent(link).and_then(|()| symlink(leads_to, link));
-            made.with_context(|| format!("unpacking {}", link.display()))?;
+        for (link, leads_to) in std::mem::take(&mut self.links) {
+            let made = self.make_parent(&link).and_then(|()| Ok(symlink(leads_to, &link)?));
+            made.with_context(|| format!("unpacking {}", shown(&link)))?;
         }
         // The deepest first: once a folder is not for writing, nothing below it is changed any more.
-        self.folders.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
+        self.folders.sort_by_cached_key(|(path, _)| std::cmp::Reverse(path.components().count()));
         for (path, mode) in &self.folders {
             let set = fs::set_permissions(path, Permissions::from_mode(*mode));
-            set.with_context(|| format!("unpacking {}", path.display()))?;
+            set.with_context(|| format!("unpacking {}", shown(path)))?;
         }
         Ok(self.moved)
     }
@@ -372,6 +394,43 @@ mod tests {
             assert_eq!(fs::read(prey.join("file")).unwrap(), b"mine", "{place}");
             assert_eq!(fs::read_dir(&prey).unwrap().count(), 1, "{place}");
         }
+    }
+
+    #[test]
+    fn a_name_without_an_end_is_refused_and_shown_in_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut header = Header::new_gnu();
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(400 << 20);
+        header.set_cksum();
+        let long = header.as_bytes().chain(io::repeat(b'a').take(2 << 20));
+        let error = unpack(long, "top", folder.path(), &|| false).unwrap_err();
+        assert!(format!("{error:#}").contains("take more than 1 MiB before an entry"), "{error:#}");
+
+        let name = format!("top/{}", "\u{1b}[2Jx".repeat(500));
+        let mut builder = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(0);
+        builder.append_data(&mut header, name, io::empty()).unwrap();
+        let error = unpack(builder.into_inner().unwrap().as_slice(), "top", folder.path(), &|| false).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.starts_with("unpacking top/\\u{1b}[2Jx") && error.contains("more characters]"), "{error}");
+        assert!(error.len() < 1500 && !error.contains('\u{1b}'), "{error:?}");
+    }
+
+    #[test]
+    fn a_hard_link_to_a_link_is_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let linked =
+            Made::new().entry(EntryType::Directory, "top", "", b"").entry(EntryType::Symlink, "top/a", "to", b"");
+        linked.entry(EntryType::Link, "top/b", "top/a", b"").unpack(folder.path()).unwrap();
+        assert_eq!(fs::read_link(folder.path().join("top/b")).unwrap(), Path::new("to"));
+        let twice =
+            Made::new().entry(EntryType::Symlink, "top/a", "x", b"").entry(EntryType::Symlink, "top/a", "y", b"");
+        let error = format!("{:#}", twice.unpack(folder.path()).unwrap_err());
+        assert!(error.contains("it is there twice"), "{error}");
     }
 
     #[test]

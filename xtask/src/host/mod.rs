@@ -57,6 +57,7 @@ pub mod signals;
 pub mod strace;
 pub mod sudo;
 pub mod syntax;
+pub mod tar_entries;
 pub mod tc;
 pub mod undo;
 pub mod userns;

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use xtask::host::tar_entries::read_entries;
 
 use super::common::{Host, e2e, engine, project_with_template, record, said};
 
@@ -332,14 +333,15 @@ fn files(top: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn packed(bundle: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(bundle).unwrap()));
     let mut files = BTreeMap::new();
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
+    let input = flate2::read::GzDecoder::new(std::fs::File::open(bundle).unwrap());
+    let read = read_entries(input, &mut |entry, path| {
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).unwrap();
-        files.insert(entry.path().unwrap().display().to_string(), content);
-    }
+        entry.read_to_end(&mut content)?;
+        files.insert(path.display().to_string(), content);
+        Ok(())
+    });
+    read.unwrap();
     files
 }
 
