@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::links::Links;
+use super::links::{Links, Work};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
+use crate::host::tar_entries::require_bounded;
 use crate::host::{cargo, git};
 use crate::manifest::Project;
 use crate::record::{PastRun, RUNS_FOLDER};
@@ -80,12 +81,13 @@ impl Contents {
                 links.add(file.clone(), to);
             }
         }
+        let mut work = Work::of_packing();
         for file in files {
             if top.join(&file).canonicalize().is_ok_and(|real| secrets.contains(&real)) {
                 contents.left_out.push(format!("{}: it is a declared secret", name(TOP, &file)?));
                 continue;
             }
-            contents.add_source(&top, &file, &links)?;
+            contents.add_source(&top, &file, &links, &mut work)?;
         }
         let in_archive = format!("{}/{RUNS_FOLDER}/{}", contents.project, run.record.run_id);
         for file in walk(&run.folder, &|_| false)? {
@@ -99,14 +101,14 @@ impl Contents {
         Ok(contents)
     }
 
-    fn add_source(&mut self, top: &Path, file: &Path, links: &Links) -> anyhow::Result<()> {
+    fn add_source(&mut self, top: &Path, file: &Path, links: &Links, work: &mut Work) -> anyhow::Result<()> {
         let (from, path) = (top.join(file), name(TOP, file)?);
         let Ok(metadata) = std::fs::symlink_metadata(&from) else {
             return Ok(()); // git keeps it, and it is gone here
         };
         if metadata.is_symlink() {
             let to = std::fs::read_link(&from).with_context(|| format!("reading {}", from.display()))?;
-            match links.problem(file) {
+            match links.problem_of(file, work) {
                 None => self.sources.push(Item { from, path, link: Some(to) }),
                 Some(problem) => self.left_out.push(format!("{path}: it {problem}")),
             }
@@ -135,5 +137,8 @@ fn name(top: &str, file: &Path) -> Result<String, Error> {
     let text = file.to_str().ok_or_else(|| {
         Error::Usage(format!("{}: the name of a file in a bundle must be UTF-8: rename it", file.display()))
     })?;
-    Ok(if text.is_empty() { top.to_owned() } else { format!("{top}/{text}") })
+    let name = if text.is_empty() { top.to_owned() } else { format!("{top}/{text}") };
+    // As where it is unpacked: no engine would take the bundle.
+    require_bounded(Path::new(&name)).map_err(|error| Error::Usage(format!("a bundle cannot hold {error}")))?;
+    Ok(name)
 }

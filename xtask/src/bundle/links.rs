@@ -1,12 +1,49 @@
 //! Symbolic links of a bundle, followed as they lead once all of them are laid out: each alone may stay inside, and lead out through
 //! another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
+
+use crate::host::tar_entries::{require_bounded, shown};
 
 /// The most links that one may pass, as for the kernel.
 const PASSED_MAX: usize = 40;
+
+/// Most work that following all links of a bundle may take, in bytes of the paths that are looked up: room for some hundred thousand
+/// looks, where a project needs a thousand.
+const LOOKED_UP_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes that each look counts besides its path.
+const LOOK_BYTES: usize = 128;
+
+/// Work that may still be done.
+#[derive(Debug)]
+pub struct Work(usize);
+
+impl Work {
+    /// Bound where links are packed: half of the other one, as paths are longer in the archive.
+    #[must_use]
+    pub const fn of_packing() -> Self {
+        Self(LOOKED_UP_BYTES_MAX / 2)
+    }
+
+    /// Bound where links are unpacked.
+    #[must_use]
+    pub const fn of_unpacking() -> Self {
+        Self(LOOKED_UP_BYTES_MAX)
+    }
+
+    /// Counts a look; false if it is one too many.
+    const fn look(&mut self, path_bytes: usize) -> bool {
+        match self.0.checked_sub(path_bytes.saturating_add(LOOK_BYTES)) {
+            Some(left) => self.0 = left,
+            None => return false,
+        }
+        true
+    }
+}
 
 /// Links below a folder, by their paths there, with where they lead.
 #[derive(Debug, Default)]
@@ -23,30 +60,53 @@ impl Links {
         self.0.iter()
     }
 
-    /// Returns the reason why a link is none of the folder's own: it leads out, by its words or through other links. What is no link
-    /// counts as a folder, whether it is there or not.
+    /// Returns the first reason why the links are none of the folder's own, among all paths there: one leads out, by its words or
+    /// through others; another path lies behind one, where its words would mean another place; or they take too long to follow.
     #[must_use]
-    pub fn problem(&self, at: &Path) -> Option<String> {
+    pub fn problem(&self, paths: &BTreeSet<PathBuf>, work: &mut Work) -> Option<String> {
+        for at in self.0.keys() {
+            if let Some(problem) = self.problem_of(at, work) {
+                return Some(format!("{} {problem}", shown(at)));
+            }
+            // Paths are in the order of their parts: whatever lies behind the link comes right after it.
+            let next = paths.range::<Path, _>((Bound::Excluded(at.as_path()), Bound::Unbounded)).next();
+            if let Some(other) = next.filter(|other| other.starts_with(at)) {
+                return Some(format!("{} lies behind the link {}", shown(other), shown(at)));
+            }
+        }
+        None
+    }
+
+    /// Returns the reason why one link is none of the folder's own, but for what lies behind it. What is no link counts as a folder,
+    /// whether it is there or not.
+    #[must_use]
+    pub fn problem_of(&self, at: &Path, work: &mut Work) -> Option<String> {
         let to = self.0.get(at)?;
-        let out = || Some(format!("leads out of it, to {}", to.display()));
+        if let Err(error) = require_bounded(to) {
+            return Some(format!("leads to {error}"));
+        }
+        let out = || Some(format!("leads out of it, to {}", shown(to)));
         let mut place = at.parent().unwrap_or(Path::new("")).to_owned();
-        let mut left = Steps::default();
-        left.add(to);
+        let mut steps = Steps::default();
+        steps.add(to);
         let mut passed = 0;
-        while let Some(step) = left.0.pop() {
+        while let Some(step) = steps.0.pop() {
             match step {
                 Step::Top => return out(),
                 Step::Up if !place.pop() => return out(),
                 Step::Up => {}
                 Step::Into(name) => {
                     place.push(name);
+                    if !work.look(place.as_os_str().len()) {
+                        return Some("is one of too many links: following them takes too long".to_owned());
+                    }
                     if let Some(to) = self.0.get(&place) {
                         passed += 1;
                         if passed > PASSED_MAX {
                             return Some(format!("passes more than {PASSED_MAX} links"));
                         }
                         place.pop();
-                        left.add(to);
+                        steps.add(to);
                     }
                 }
             }
@@ -88,7 +148,7 @@ mod tests {
     fn check(links: &[(&str, &str)], expected: Option<&str>) {
         let mut all = Links::default();
         links.iter().for_each(|(at, to)| all.add(at.into(), to.into()));
-        let problem = all.problem(Path::new(links.last().unwrap().0));
+        let problem = all.problem_of(Path::new(links.last().unwrap().0), &mut Work::of_unpacking());
         let is_as_expected = match (&problem, expected) {
             (None, None) => true,
             (Some(problem), Some(part)) => problem.contains(part),
@@ -140,5 +200,39 @@ mod tests {
         check(&[("out", "/etc"), ("x", "out/passwd")], out);
         check(&[("x", "y"), ("y", "x")], Some("passes more than 40 links"));
         check(&[("x", "x/..")], Some("passes more than 40 links"));
+    }
+
+    #[test]
+    fn what_lies_behind_a_link_is_found_among_its_neighbors() {
+        let problem = |links: &[&str], files: &[&str]| {
+            let mut all = Links::default();
+            links.iter().for_each(|at| all.add(at.into(), "to".into()));
+            all.problem(&links.iter().chain(files).map(PathBuf::from).collect(), &mut Work::of_unpacking())
+        };
+        assert_eq!(problem(&["a", "b/a"], &["a.b", "a b", "a-", "aa/x", "b/a!", "b/aa"]), None);
+        for behind in ["a/x", "a/x/y", "a/a"] {
+            let found = problem(&["a"], &["a ", "a-b", "a.c", "a/", "aa", behind]);
+            assert_eq!(found, Some(format!("{behind} lies behind the link a")));
+        }
+        assert_eq!(problem(&["a", "a/b"], &[]), Some("a/b lies behind the link a".to_owned()));
+    }
+
+    #[test]
+    fn twenty_thousand_links_take_a_part_of_the_work_and_hostile_ones_are_refused() {
+        let problem = |links: usize, to: &str, work: &mut Work| {
+            let mut all = Links::default();
+            (0..links).for_each(|place| all.add(format!("some/folder/link-{place}").into(), to.into()));
+            all.problem(&all.iter().map(|(at, _)| at.clone()).collect(), work)
+        };
+        let mut work = Work::of_packing();
+        assert_eq!(problem(20_000, "../other/file", &mut work), None);
+        assert!(work.0 > LOOKED_UP_BYTES_MAX / 4, "{work:?}");
+        let mut work = Work(1 << 20);
+        let found = problem(20_000, &"link-0/../".repeat(20), &mut work).unwrap();
+        assert!(found.contains("passes more than 40 links"), "{found}");
+        let found = problem(20_000, &"folder/../".repeat(100), &mut work).unwrap();
+        assert!(found.contains("is one of too many links: following them takes too long"), "{found}");
+        let found = problem(1, &"folder/../".repeat(200), &mut work).unwrap();
+        assert!(found.contains("a path of more than 256 parts"), "{found}");
     }
 }

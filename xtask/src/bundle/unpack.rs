@@ -13,10 +13,11 @@ use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use super::archive::sha256;
-use super::links::Links;
+use super::links::{Links, Work};
 use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, bytes_allowed};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
+use crate::host::tar_entries::{Room, read_entries, shown};
 use crate::input;
 use crate::record::RUNS_FOLDER;
 
@@ -70,7 +71,8 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
                 let unlisted = unlisted(&paths, &bundle);
                 ensure!(unlisted.is_empty(), "it holds files that are not on its list: {}", some_of(&unlisted));
                 let changed = changed(&new, &bundle)?;
-                ensure!(changed.is_empty(), "these files are not what its list says: {}", some_of(&changed));
+                let names: Vec<String> = changed.iter().map(|path| shown(Path::new(path))).collect();
+                ensure!(changed.is_empty(), "these files are not what its list says: {}", some_of(&names));
                 Ok(())
             });
             if let Err(error) = laid_out {
@@ -94,58 +96,56 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
         || format!("it holds more than {} bytes, which is more than a bundle of this size ever does", bounds.bytes);
     // Each file has a header, and each is filled up to whole blocks.
     let overhead = (bounds.files as u64).saturating_mul(4096);
-    let bytes = GzDecoder::new(BufReader::new(input::open(file)?)).take(bounds.bytes.saturating_add(overhead));
-    let mut archive = tar::Archive::new(bytes);
+    let mut bytes = GzDecoder::new(BufReader::new(input::open(file)?)).take(bounds.bytes.saturating_add(overhead));
     let mut links = Links::default();
     let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
     let mut bytes_left = bounds.bytes;
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = inside(&entry.path()?)?;
-        let shown = path.display().to_string();
+    let mut room = Room::new(bounds.files as u64);
+    read_entries(&mut bytes, &mut |entry, path| {
+        let path = inside(path)?;
+        let shown = shown(&path);
         ensure!(paths.len() < bounds.files, "it holds more than {} files", bounds.files);
+        room.keep(&path)?;
         ensure!(paths.insert(path.clone()), "{shown} is there twice");
         let at = folder.join(&path);
         match entry.header().entry_type() {
             EntryType::Regular => {
-                let size = entry.header().size()?;
+                let size = entry.size();
                 bytes_left = bytes_left.checked_sub(size).with_context(too_much)?;
                 let mode = if entry.header().mode()? & 0o100 != 0 { 0o755 } else { 0o644 };
                 if let Some(parent) = at.parent() {
-                    std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+                    room.make_folder(parent)?;
                 }
-                let mut new = File::options().write(true).create_new(true).mode(mode).open(&at)?;
-                let copied = io::copy(&mut entry, &mut new).with_context(|| format!("unpacking {shown}"))?;
+                let new = File::options().write(true).create_new(true).mode(mode).open(&at);
+                let mut new = new.with_context(|| format!("unpacking {shown}"))?;
+                let copied = io::copy(entry, &mut new).with_context(|| format!("unpacking {shown}"))?;
                 ensure!(copied == size, "{shown} is cut off");
             }
             EntryType::Symlink => {
                 let to = entry.link_name()?.with_context(|| format!("{shown} leads nowhere"))?.into_owned();
+                room.keep(&path)?;
+                room.keep(&to)?;
                 links.add(path, to);
             }
             _ => bail!("{shown} is neither a file nor a link"),
         }
-    }
+        Ok(())
+    })?;
     // To its very end, where its own sum is: what is missing or was added there was never looked at.
-    let mut rest = archive.into_inner();
-    let padding = io::copy(&mut rest.by_ref().take(PADDING_BYTES_MAX + 1), &mut io::sink()).context("it is cut off")?;
+    let padding =
+        io::copy(&mut bytes.by_ref().take(PADDING_BYTES_MAX + 1), &mut io::sink()).context("it is cut off")?;
     ensure!(padding <= PADDING_BYTES_MAX, "something follows the last file of its archive");
-    ensure!(rest.into_inner().into_inner().fill_buf()?.is_empty(), "something follows its archive");
+    ensure!(bytes.into_inner().into_inner().fill_buf()?.is_empty(), "something follows its archive");
     // Last, so that nothing is written through one; and none lies behind another, where its words would mean another place.
-    for (path, _) in links.iter() {
-        if let Some(problem) = links.problem(path) {
-            bail!("{} {problem}", path.display());
-        }
-        let behind = paths.iter().find(|other| *other != path && other.starts_with(path));
-        if let Some(other) = behind {
-            bail!("{} lies behind the link {}", other.display(), path.display());
-        }
+    if let Some(problem) = links.problem(&paths, &mut Work::of_unpacking()) {
+        bail!(problem);
     }
     for (path, to) in links.iter() {
         let at = folder.join(path);
         if let Some(parent) = at.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+            room.make_folder(parent)?;
         }
-        symlink(to, &at).with_context(|| format!("unpacking {}", path.display()))?;
+        symlink(to, &at).with_context(|| format!("unpacking {}", shown(path)))?;
     }
     Ok(paths)
 }
@@ -154,7 +154,7 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
 fn unlisted(paths: &BTreeSet<PathBuf>, bundle: &Bundle) -> Vec<String> {
     let listed: BTreeSet<&Path> = bundle.files.iter().map(|file| Path::new(&file.path)).collect();
     let is_unlisted = |path: &&PathBuf| !listed.contains(path.as_path()) && path.as_path() != Path::new(BUNDLE_FILE);
-    paths.iter().filter(is_unlisted).map(|path| format!("{:?}", path.display().to_string())).collect()
+    paths.iter().filter(is_unlisted).map(|path| format!("\"{}\"", shown(path))).collect()
 }
 
 /// The first of some names.
@@ -170,7 +170,7 @@ fn some_of(names: &[String]) -> String {
 fn inside(path: &Path) -> anyhow::Result<PathBuf> {
     let normal = |component: Component<'_>| matches!(component, Component::Normal(_));
     let good = path.components().all(normal) && path.components().next().is_some();
-    ensure!(good, "{} would lie outside", path.display());
+    ensure!(good, "{} would lie outside", shown(path));
     Ok(path.components().collect())
 }
 
@@ -229,6 +229,7 @@ mod tests {
     use tar::{Builder, Header};
 
     use super::*;
+    use crate::host::patience::Deadline;
 
     type Archive = Builder<GzEncoder<File>>;
 
@@ -310,6 +311,44 @@ mod tests {
             },
             "these files are not what its list says: a",
         );
+    }
+
+    #[test]
+    fn a_name_of_many_megabytes_is_refused() {
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader, EntryType::XGlobalHeader] {
+            check(
+                |archive| {
+                    let mut header = Header::new_gnu();
+                    header.set_path("long").unwrap();
+                    header.set_entry_type(kind);
+                    header.set_size(16 << 20);
+                    header.set_cksum();
+                    archive.append(&header, io::repeat(b'a').take(16 << 20)).unwrap();
+                    add(archive, EntryType::Regular, "a", b"x", "");
+                },
+                if kind == EntryType::XGlobalHeader { "neither a file nor a link" } else { "take more than 1 MiB" },
+            );
+        }
+    }
+
+    #[test]
+    fn twenty_thousand_links_are_looked_at_soon() {
+        const LINKS: usize = 20_000;
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("x.tar.gz");
+        let mut archive = Builder::new(GzEncoder::new(File::create(&file).unwrap(), Compression::fast()));
+        for place in 0..LINKS {
+            add(&mut archive, EntryType::Symlink, &format!("some/folders/of/a/project/{place}"), b"", "../0");
+        }
+        archive.into_inner().unwrap().finish().unwrap();
+        let folder = home.path().join("a");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let bounds = Bounds { files: FILES_MAX, bytes: 1 << 20 };
+            let _ = sender.send(lay_out(&file, &folder, bounds).map(|paths| paths.len()));
+        });
+        let patience = Deadline::from_secs(20).scaled();
+        assert_eq!(receiver.recv_timeout(patience).expect("it takes less than seconds").unwrap(), LINKS);
     }
 
     #[test]

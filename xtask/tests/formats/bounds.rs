@@ -7,6 +7,7 @@ use xtask::host::bounded_log;
 use xtask::host::invoker::READ_BYTES_MAX;
 use xtask::host::kmsg::WATCHED_MAX;
 use xtask::host::program_output::OUTPUT_BYTES_MAX;
+use xtask::host::tar_entries::{BETWEEN_BYTES_MAX, NAMES_BYTES_MAX, PATH_BYTES_MAX, PATH_PARTS_MAX};
 use xtask::lab::{
     ATTACH_LOG_BYTES_MAX, CONSOLE_BYTES_MAX, LOG_BYTES_MAX, LOG_FILES_BYTES_MAX, LOG_FILES_MAX, LXC_LOG_BYTES_MAX,
 };
@@ -80,6 +81,15 @@ fn table() -> String {
             "one `cp` out of a machine",
             format!("{} in {COPY_FILES_MAX} files", size(COPY_BYTES_MAX)),
             "an error, and nothing is kept; holes of sparse files stay holes",
+        ),
+        (
+            "names in such a copy, and in a bundle that is unpacked",
+            format!(
+                "each {PATH_BYTES_MAX} bytes and {PATH_PARTS_MAX} parts; {} together; {} with attributes before one file",
+                size(u64::try_from(NAMES_BYTES_MAX).unwrap()),
+                size(BETWEEN_BYTES_MAX)
+            ),
+            "as above",
         ),
     ];
     let mut text = String::from("| what | bound | past it |\n|---|---|---|\n");
