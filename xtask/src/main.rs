@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use xtask::cli::{Cli, without_secrets};
+use xtask::cli::{Cli, error_text};
 use xtask::error::Error;
 use xtask::host::descriptors;
 use xtask::program;
@@ -17,8 +17,7 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             // Where nobody can be told any more, the exit code is all that is left to say.
-            let text = without_secrets(&format!("error: {error:#}"));
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(std::io::stderr(), "{}", error_text(&error));
             ExitCode::from(Error::exit_code(&error))
         }
     }

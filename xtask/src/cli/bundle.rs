@@ -11,7 +11,7 @@ use crate::error::EXIT_PASSED;
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::program;
-use crate::record::{PastRun, RUNS_FOLDER, RunDir};
+use crate::record::{PastRun, RUNS_FOLDER, RunDir, plain_text};
 use crate::report::files;
 use crate::report::terminal::println;
 
@@ -76,10 +76,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     for redaction in &bundle.redactions {
         let times = if redaction.count == 1 { "once" } else { "times" };
         let count = if redaction.count == 1 { String::new() } else { format!("{} ", redaction.count) };
-        println!("redacted {count}{times} in {}: {}", redaction.path, redaction.kind);
+        println!("redacted {count}{times} in {}: {}", plain_text(&redaction.path), redaction.kind);
     }
-    bundle.left_out.iter().for_each(|why| println!("left out {why}"));
-    unsearched.iter().for_each(|path| println!("not searched for secrets: {path} (it is compressed)"));
+    bundle.left_out.iter().for_each(|why| println!("left out {}", plain_text(why)));
+    unsearched.iter().for_each(|path| println!("not searched for secrets: {} (it is compressed)", plain_text(path)));
     run.record.remarks().iter().for_each(|remark| println!("incomplete: {remark}"));
     let count: u32 = bundle.redactions.iter().map(|redaction| redaction.count).sum();
     println!(

@@ -9,6 +9,7 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::{Invoker, is_root};
 use crate::lab::{Existing, Inside};
+use crate::record::plain_text;
 use crate::report::terminal::println;
 use crate::run::Interrupt;
 
@@ -78,7 +79,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     println!("{} files and {} folders, {} bytes", moved.files, moved.folders, moved.bytes);
     for path in &moved.left_out {
-        println!("left out, because it is no file: {}", path.display());
+        println!("left out, because it is no file: {}", plain_text(&path.display().to_string()));
     }
     Ok(EXIT_PASSED)
 }

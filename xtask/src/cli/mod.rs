@@ -56,4 +56,4 @@ mod up;
 
 pub use command_line::Cli;
 pub use context::{Context, Format};
-pub use secrets::without_secrets;
+pub use secrets::error_text;

@@ -8,7 +8,7 @@ use super::headings::RUNNING;
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::manifest::{Project, secret_name};
-use crate::record::Masks;
+use crate::record::{Masks, plain_text};
 use crate::run::Secrets;
 
 /// Masks of this process, once it has secrets.
@@ -50,9 +50,16 @@ pub fn declared(project: &Project) -> anyhow::Result<Arc<Masks>> {
     Ok(Arc::clone(gathered(project, &[])?.masks()))
 }
 
-/// Returns a text without the secrets of this process.
+/// Returns an error's text for the terminal: without the secrets of this process, and without anything that a terminal obeys. Names and
+/// words of programs under test stand in it.
 #[must_use]
-pub fn without_secrets(text: &str) -> String {
+pub fn error_text(error: &anyhow::Error) -> String {
+    let text = without_secrets(&format!("error: {error:#}"));
+    let plain: Vec<String> = text.lines().map(plain_text).collect();
+    without_secrets(&plain.join("\n")) // one that hidden characters had parted
+}
+
+fn without_secrets(text: &str) -> String {
     MASKS.get().map_or_else(|| text.to_owned(), |masks| masks.text(text).into_owned())
 }
 
@@ -131,5 +138,11 @@ mod tests {
         let error = gathered(&project, &["NO_SUCH_VARIABLE_HERE".to_owned()]).unwrap_err().to_string();
         assert!(error.starts_with("--secret NO_SUCH_VARIABLE_HERE: ") && error.contains("\n  help: export"), "{error}");
         assert_eq!(SecretFlags::default().variables(&project), ["NO_SUCH_VARIABLE_HERE"]);
+    }
+
+    #[test]
+    fn an_error_cannot_command_the_terminal() {
+        let error = anyhow::anyhow!("a\u{1b}[2J\u{202e}b\n  help: c\u{7}d").context("unpacking");
+        assert_eq!(error_text(&error), "error: unpacking: ab\n  help: cd");
     }
 }
