@@ -49,6 +49,9 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
+/// Entry whose content is read through the meter.
+pub type MeteredEntry<'a, 'b, R> = Entry<'a, Metered<'b, R>>;
+
 /// Reads an archive: hands over each entry of an archive with its path, until `take` fails. Content of a file has no bound here: `take` reads it to its end.
 ///
 /// # Errors
@@ -56,7 +59,7 @@ impl<R: Read> Read for Metered<'_, R> {
 #[expect(clippy::disallowed_methods, reason = "this is where archives are read")]
 pub fn read_entries<R: Read>(
     input: R,
-    take: &mut dyn FnMut(&mut Entry<'_, Metered<'_, R>>, &Path) -> anyhow::Result<()>,
+    take: &mut dyn FnMut(&mut MeteredEntry<'_, '_, R>, &Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let left = Cell::new(None);
     let mut archive = Archive::new(Metered { input, left: &left });
