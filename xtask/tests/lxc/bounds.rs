@@ -32,7 +32,7 @@ def scenario(lab):
     extended = a.sh("truncate -s 734003200 /dev/stdout; echo after", user="user")
     lab.check_equal(extended.stdout_text, "after\n")
 
-    flood = a.sh("dd if=/dev/zero bs=1M count=300 2> /dev/null; echo end >&2", deadline=60).success()
+    flood = a.sh("dd if=/dev/zero bs=1M count=260 2> /dev/null; echo end >&2", deadline=60).success()
     lab.check_equal((len(flood.stdout), flood.stderr_text), (256 << 20, "end\n"))
     del flood
 
@@ -52,7 +52,7 @@ def scenario(lab):
     lab.artifact("small", b"still fits")
 
     lab.log("x" * 1_000_000)
-    for _ in range(100):
+    for _ in range(80):
         sys.stdout.write("scenario\n" * 100_000)
     print("the scenario's last line")
 
@@ -99,7 +99,7 @@ fn what_a_machine_and_a_scenario_write_on_the_host_has_a_bound_and_a_cut_is_told
     let run_folder = project.join("target/e2e/latest").canonicalize().unwrap();
     let case = run_folder.join("smoke/never_connects");
 
-    // The stream of 300 MB is there up to its bound, and nothing else is large.
+    // The stream of 260 MiB is there up to its bound, and nothing else is large.
     assert_eq!(case.join("artifacts/stream-1-stdout").metadata().unwrap().len(), OUTPUT_BYTES_MAX);
     let (kept, room) = (bytes_on_disk(&run_folder), OUTPUT_BYTES_MAX + 100 * MIB);
     assert!(kept < room, "{kept} bytes of the record");
@@ -115,7 +115,7 @@ fn what_a_machine_and_a_scenario_write_on_the_host_has_a_bound_and_a_cut_is_told
         .filter(|event| event["event"] == "warning")
         .map(|event| event["message"].as_str().unwrap().to_owned())
         .collect();
-    let missing = 300 * MIB - OUTPUT_BYTES_MAX;
+    let missing = 260 * MIB - OUTPUT_BYTES_MAX;
     for part in [format!("{missing} bytes of its output are missing"), "are missing in scenario.log".to_owned()] {
         assert!(warnings.iter().any(|warning| warning.contains(&part)), "{part}: {warnings:?}");
         assert!(said(&output).contains(&part), "{part}: {}", said(&output));
