@@ -8,11 +8,10 @@ use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::program_output::CHUNK_BYTES;
+
 /// Bytes of a log of a process that the guard has started, such as a build of a layer; a longer one loses its older half.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
-
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 64 << 10;
 
 /// Reads of one turn, so that a process which never stops writing keeps nobody waiting.
 const READS_MAX: usize = 16;

@@ -146,16 +146,18 @@ impl Invoker {
         ROOT_IS_GIVEN_UP.store(true, Ordering::Relaxed);
         // SAFETY: no other thread reads the environment, because there is none.
         unsafe {
-            std::env::set_var("USER", &self.name);
-            std::env::set_var("LOGNAME", &self.name);
-            if let Some(home) = &self.home {
-                std::env::set_var("HOME", home);
-            }
+            self.environment().for_each(|(name, value)| std::env::set_var(name, value));
             for name in SUDO_VARIABLES {
                 std::env::remove_var(name);
             }
         }
         Ok(())
+    }
+
+    /// Returns the variables that tell a program whom it runs as. Those of [`SUDO_VARIABLES`] go.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let names = ["USER", "LOGNAME"].map(|name| (name, self.name.as_str()));
+        names.into_iter().chain(self.home.as_deref().map(|home| ("HOME", home)))
     }
 
     /// Makes a new file with the user's rights, in place of what stood there; a link is replaced, not followed.

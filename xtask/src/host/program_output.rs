@@ -20,8 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// Bytes of a stream of an `exec`, or of a file that `get` reads, that are kept, from its begin.
 pub const OUTPUT_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes that are read at once: what a pipe holds.
-const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes that are read of a pipe at once: what it holds.
+pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes of a stream that are held in memory; a longer one goes to a file.
 const MEMORY_BYTES_MAX: usize = 1 << 20;

@@ -15,10 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::isatty;
 
-use super::program_output::waiting_bytes;
-
-/// Bytes that are read at once: what a pipe holds.
-const CHUNK_BYTES: usize = 64 << 10;
+use super::program_output::{CHUNK_BYTES, waiting_bytes};
 
 /// File system that pipes without a name lie on.
 const PIPEFS_MAGIC: nix::libc::c_long = 0x5049_5045;

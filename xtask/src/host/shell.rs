@@ -278,8 +278,7 @@ impl Command {
         if !invoker.is_other() {
             return self;
         }
-        let command = self.user(invoker.uid, invoker.gid).env("USER", &invoker.name).env("LOGNAME", &invoker.name);
-        let command = invoker.home.iter().fold(command, |command, home| command.env("HOME", home));
+        let command = self.user(invoker.uid, invoker.gid).envs(invoker.environment());
         SUDO_VARIABLES.into_iter().fold(command, Self::env_remove)
     }
 
@@ -753,10 +752,7 @@ pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> 
     command.args(args).current_dir(process.dir).envs(process.environment.iter().map(|(name, value)| (name, value)));
     if !invoker.is_root() {
         // Setting the user drops root's supplementary groups too.
-        command.uid(invoker.uid).gid(invoker.gid).env("USER", &invoker.name).env("LOGNAME", &invoker.name);
-        if let Some(home) = &invoker.home {
-            command.env("HOME", home);
-        }
+        command.uid(invoker.uid).gid(invoker.gid).envs(invoker.environment());
         for name in SUDO_VARIABLES {
             command.env_remove(name);
         }

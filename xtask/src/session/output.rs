@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::host::program_output::CHUNK_BYTES;
 use crate::record::{Event, MaskedStream, Recorder, milliseconds};
-
-/// So many bytes are taken at once.
-const CHUNK_BYTES: usize = 64 << 10;
 
 /// Times closer together than this are one: a program that writes byte by byte does not fill the record with times.
 const TIME_APART_MS: f64 = 1.0;
