@@ -272,7 +272,7 @@ fn files_of_the_kernel_are_hidden(lab: &Lab) {
 /// Sends frames from a machine's card, as root in it can by a packet socket, and says of each whether it came to another machine's card:
 /// a marker that every lock lets through follows each. Done with this host's Python, in the networks of both, for the template has none.
 const FRAMES: &str = r"
-import ctypes, os, socket, sys
+import ctypes, socket, sys
 sender, receiver, frames = sys.argv[1], sys.argv[2], sys.argv[3:]
 def card(network):
     with open(network) as file:
@@ -292,6 +292,29 @@ for number, frame in enumerate(frames):
         seen = receiver.recv(4096)
         if frame[-24:] in seen:  # tags are taken off before
             print(number)
+";
+
+/// Sends datagrams, each in a frame, from a machine's card, and prints the addresses from which they come to a socket of the lab's network,
+/// until the last one does.
+const DATAGRAMS: &str = r"
+import ctypes, socket, sys
+def enter(network):
+    with open(network) as file:
+        assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0) == 0, ctypes.get_errno()
+enter(sys.argv[1])
+receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+receiver.bind(('', 9))
+receiver.settimeout(20)
+enter(sys.argv[2])
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+sender.bind(('eth0', 0))
+for frame in sys.argv[3:]:
+    sender.send(bytes.fromhex(frame))
+while True:
+    said, (address, _) = receiver.recvfrom(4096)
+    print(address)
+    if said == b'last':
+        break
 ";
 
 /// Parts of a frame, in hexadecimal.
@@ -348,12 +371,25 @@ fn claims(own: u8, others: &[(&str, u8)], network: [u8; 3]) -> Vec<(String, Stri
     claims.into_iter().map(|(name, rest)| (name, format!("{every}{own_mac}{rest}"))).collect()
 }
 
+/// The network namespace of a machine.
+fn network(machine: &str) -> String {
+    let init = Command::new("lxc-info").args(["-n", &Lab::host_name(machine), "-pH"]).run().unwrap().text();
+    format!("/proc/{}/ns/net", init.trim())
+}
+
+/// A datagram in a frame: the hardware address that it goes to, the machine that it says to come from, and its text.
+fn datagram(to: [u8; 6], from: u8, text: &str, network: [u8; 3]) -> String {
+    let [a, b, c] = network;
+    let length = u8::try_from(8 + text.len()).unwrap();
+    let mut header = vec![0x45, 0, 0, 20 + length, 0, 0, 0, 0, 64, 17, 0, 0, a, b, c, from, a, b, c, 1];
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    let udp = [0, 9, 0, 9, 0, length, 0, 0]; // no checksum
+    hex(&[&to, &mac(from)[..], &[8, 0], &header, &udp, text.as_bytes()].concat())
+}
+
 /// The names of those frames of `app` that come to `asks`.
 fn passed(frames: &[(String, String)]) -> Vec<String> {
-    let network = |machine: &str| {
-        let init = Command::new("lxc-info").args(["-n", &Lab::host_name(machine), "-pH"]).run().unwrap().text();
-        format!("/proc/{}/ns/net", init.trim())
-    };
     let command = Command::new("python3").args(["-c", FRAMES, &network("app"), &network("asks")]);
     let numbers = command.args(frames.iter().map(|(_, frame)| frame)).run().unwrap().text();
     numbers.lines().map(|number| frames[number.parse::<usize>().unwrap()].0.clone()).collect()
@@ -394,7 +430,8 @@ fn addresses_are_kept(lab: &Lab) {
     assert_eq!(taken(lab, by_address), 0, "by the address");
     let number = |name: &str| address(lab, name).rsplit('.').next().unwrap().parse::<u8>().unwrap();
     let network: Vec<u8> = address(lab, "app").split('.').take(3).map(|part| part.parse().unwrap()).collect();
-    let frames = claims(number("app"), &[("db", number("db")), ("the bridge", 1)], network.try_into().unwrap());
+    let subnet: [u8; 3] = network.try_into().unwrap();
+    let frames = claims(number("app"), &[("db", number("db")), ("the bridge", 1)], subnet);
     assert_eq!(passed(&frames), Vec::<String>::new(), "claims of other machines' addresses");
     // Addresses that bridges keep for themselves: those frames go nowhere, but the bridge would learn from them.
     let reserved = |last: u8| {
@@ -403,14 +440,26 @@ fn addresses_are_kept(lab: &Lab) {
     };
     passed(&[2, 3, 8, 14].map(reserved));
     assert_eq!(taken(lab, "true"), 0, "by frames to reserved addresses");
+    // A packet to such an address comes to the lab's own sockets by the port itself, and not by the bridge.
+    let place = lab.file()["network"]["path"].as_str().unwrap().to_owned();
+    let datagrams = [
+        datagram([1, 0x80, 0xc2, 0, 0, 14], number("db"), "first", subnet),
+        datagram(mac(1), number("app"), "last", subnet),
+    ];
+    let senders = || {
+        let command = Command::new("python3").args(["-c", DATAGRAMS, &place, &self::network("app")]);
+        command.args(&datagrams).run().unwrap().text()
+    };
+    assert_eq!(senders(), address(lab, "app"), "a packet from another machine's address");
     assert_eq!(taken(lab, by_hardware), 0, "by both addresses");
     // The same without the lock: the attack is one.
-    let place = lab.file()["network"]["path"].as_str().unwrap().to_owned();
-    let unlock = format!("--net={place}");
-    Command::new("nsenter").args([&unlock, "nft", "delete", "table", "bridge", "e2e_ports"]).run().unwrap();
+    let unlock = |words: &[&str]| Command::new("nsenter").arg(format!("--net={place}")).args(words).run().unwrap();
+    unlock(&["nft", "delete", "table", "bridge", "e2e_ports"]);
+    unlock(&["sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter"]);
     let without = taken(lab, "true");
     assert!(without > 0, "without the lock");
     let names: Vec<String> = frames.iter().map(|(name, _)| name.clone()).collect();
     assert_eq!(passed(&frames), names, "each claim comes through without the lock");
+    assert_eq!(senders(), format!("{}\n{}", address(lab, "db"), address(lab, "app")), "and so does a foreign address");
     println!("without the lock {without} of 12 connections came to another machine");
 }
