@@ -78,7 +78,7 @@ pub struct Played {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
 pub enum Fate {
-    /// Its effect and its recovery were verified. Times are since the begin of the chaos.
+    /// Effect and recovery were verified. Times are since the begin of the chaos.
     Bit {
         /// Begin of its injection.
         begun_ms: u64,
@@ -142,6 +142,7 @@ struct State {
     /// The same.
     over: Vec<bool>,
     /// Flags of faults that something is, or was, in the way of, now that their time has come.
+    #[cfg(test)]
     held_back: Vec<bool>,
 }
 
@@ -159,8 +160,14 @@ impl Nemesis {
     /// When a thread cannot be started.
     pub fn begin(schedule: Schedule, bound: u32, stage: Arc<dyn Stage>, clock: Arc<HeldClock>) -> anyhow::Result<Self> {
         let none = vec![false; schedule.faults.len()];
-        let state =
-            Mutex::new(State { stopped: false, busy: 0, begun: none.clone(), over: none.clone(), held_back: none });
+        let state = Mutex::new(State {
+            stopped: false,
+            busy: 0,
+            begun: none.clone(),
+            #[cfg(test)]
+            held_back: none.clone(),
+            over: none,
+        });
         let bound = usize::try_from(bound).unwrap_or(usize::MAX);
         let shared = Shared { watch: clock.watch(), clock, stage, schedule, bound, state, changed: Condvar::new() };
         let shared = Arc::new(shared);
@@ -332,7 +339,10 @@ impl Shared {
                 let why = |why| format!("held back for {:.1} s: {why}", waited.as_secs_f64());
                 return Err(last_obstacle.map(why));
             }
-            state.held_back[place] = last_obstacle.is_some();
+            #[cfg(test)]
+            {
+                state.held_back[place] = last_obstacle.is_some();
+            }
             let pause = if is_held { HELD_POLL } else { HOLD_DEADLINE.scaled().saturating_sub(waited) };
             state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
