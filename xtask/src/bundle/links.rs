@@ -55,7 +55,7 @@ impl Links {
         self.0.insert(at, to);
     }
 
-    /// All of them, in order.
+    /// Returns the links, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&PathBuf, &PathBuf)> {
         self.0.iter()
     }
@@ -117,7 +117,7 @@ impl Links {
 
 /// Part of a path.
 enum Step {
-    /// To the top of the file system.
+    /// Top of the file system.
     Top,
     Up,
     Into(OsString),

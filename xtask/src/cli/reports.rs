@@ -58,9 +58,9 @@ impl RunName {
 /// State of a run's reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
-    /// All are written.
+    /// Every report is written.
     Written,
-    /// At least one could not be written, which was reported with its reason.
+    /// Reports, one at least, that could not be written, which was told with the reason.
     Missing,
 }
 

@@ -203,7 +203,7 @@ pub enum Ended {
     Nothing,
     /// A run uses the slot, which was left alone.
     InUse(Holder),
-    /// All of the lab is gone.
+    /// Removal of the whole lab.
     Wholly,
     /// Some of the lab could not be removed.
     Partly,

@@ -13,5 +13,5 @@ pub use release::{Release, ReleaseFile, release};
 /// The installed program's name.
 pub const NAME: &str = "mancer-e2e";
 
-/// What it is, in a line.
+/// Description of the program, in a line.
 const DESCRIPTION: &str = "Multi-machine end-to-end tests on LXC containers";

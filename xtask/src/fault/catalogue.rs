@@ -27,7 +27,7 @@ pub struct Entry {
 /// Needs of a fault in its container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Nothing but a running container.
+    /// A running container, and nothing else.
     Nothing,
     /// A volume.
     Volume,

@@ -13,12 +13,12 @@ use super::{FileEntry, Origin, Pip, Project, RunStep, Template};
 use crate::error::Error;
 use crate::input;
 
-/// One mutant, read and checked.
+/// Mutant, read and checked.
 #[derive(Debug, Clone)]
 pub struct Mutant {
     /// Name of its file, without the ending.
     pub name: String,
-    /// Its file.
+    /// File that describes it.
     pub file: PathBuf,
     /// Description of what it breaks, in a line.
     pub breaks: String,
@@ -43,7 +43,7 @@ pub struct BrokenPython {
     pub functions: Vec<BrokenFunction>,
 }
 
-/// One function of Python with its replacement.
+/// Function of Python with its replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenFunction {
     /// `module:function` or `module:Class.method`.

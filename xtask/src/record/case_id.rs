@@ -19,7 +19,7 @@ impl CaseId {
     /// Suffix of the name of a duet's other side.
     pub const BASELINE_SIDE: &str = "@baseline";
 
-    /// Whether it is the other side of a duet, which is no case of the run.
+    /// Tells whether it is the other side of a duet, which is no case of the run.
     #[must_use]
     pub fn is_baseline_side(&self) -> bool {
         self.0.ends_with(Self::BASELINE_SIDE)

@@ -12,7 +12,7 @@ const LINE_CHARS_MAX: usize = 4000;
 /// Titles, links and the like, which a terminal takes for itself. One without an end must not swallow a line: it is none.
 pub(super) const STRINGS: &str = r"(?x-u) \x1b[\]PX^_] [^\x07\x1b\n]*? (?: \x07 | \x1b\\ | \xc2\x9c )";
 
-/// Everything else that a terminal obeys: the other escape sequences, and control characters but tabs and line ends.
+/// Characters, and sequences of them, that a terminal obeys besides: the other escape sequences, and control characters but tabs and line ends.
 pub(super) const CONTROLS: &str = r"(?x)
     (?: \x1b\[ | \u{9b} ) [\x20-\x3f]* [@-~]?
     | \x1b (?: [\x20-\x2f] [0-~]? | [0-OQ-WYZ\\`a-~] )?

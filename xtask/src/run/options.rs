@@ -114,7 +114,7 @@ pub struct Options {
 /// A run that is a part of another one. Its log is linked from nowhere.
 #[derive(Debug, Clone)]
 pub struct RunPart {
-    /// Its folder, which is there already.
+    /// Folder of the part, which is there already.
     pub dir: RunDir,
     /// Sentence that a reader of its record has to know first.
     pub note: String,

@@ -83,7 +83,7 @@ impl Session {
         self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("\n"));
     }
 
-    /// Whether the scenario says that this finding about a container is its own doing.
+    /// Tells whether the scenario says that this finding about a container is its own doing.
     fn expects(&self, finding: &str, container: &str) -> bool {
         let covers = |expected: &crate::manifest::Expected| expected.covers(finding, Some(container), container);
         self.spec.expects.iter().any(covers)

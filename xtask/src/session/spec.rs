@@ -16,29 +16,29 @@ use crate::manifest::{Expected, UsageLimit, WebPage};
 use crate::perf::KnownMachine;
 use crate::record::{CaseId, Outcome, Performance, RunDir};
 
-/// What a case is given of chaos.
+/// Chaos of a case.
 #[derive(Debug, Clone)]
 pub struct ChaosSpec {
-    /// What is played.
+    /// Faults that are played.
     pub schedule: Schedule,
     /// Faults that may be there at once.
     pub bound: u32,
-    /// How long nothing happens after everything works again.
+    /// Time in which nothing happens after everything works again.
     pub quiet: Duration,
-    /// How long the machines may take until they work again.
+    /// Time that the machines may take until they work again.
     pub recovery: Duration,
-    /// What has to come true at least once.
+    /// Names of what has to come true at least once.
     pub sometimes: Vec<String>,
 }
 
-/// What one session needs.
+/// Orders to one session.
 #[derive(Debug)]
 pub struct SessionSpec {
     /// The case, for the record.
     pub case: CaseId,
     /// `category/name`.
     pub scenario: String,
-    /// Its `scenario.toml`, relative to the project's folder.
+    /// Path of its `scenario.toml`, relative to the project's folder.
     pub manifest: String,
     /// Name of the case.
     pub case_name: String,
@@ -54,35 +54,35 @@ pub struct SessionSpec {
     pub working_dir: PathBuf,
     /// The scenario's `fixtures/`.
     pub fixtures: PathBuf,
-    /// For files the scenario wants kept.
+    /// Folder for files that the scenario wants kept.
     pub artifacts: PathBuf,
     /// The artifacts' folder below the run's, for the record.
     pub artifacts_in_run: String,
     /// Folder of pictures of pages, below the run's; made for the first one.
     pub screenshots_in_run: String,
-    /// Its pages, of which pictures are taken when something has failed.
+    /// Pages of which pictures are taken when something has failed.
     pub pages: Vec<WebPage>,
     /// Findings that surprise nobody.
     pub expects: Vec<Expected>,
-    /// What its containers may use at most.
+    /// Bounds of what its containers may use.
     pub limits: Vec<UsageLimit>,
-    /// What is played while it runs.
+    /// Chaos while it runs.
     pub chaos: Option<ChaosSpec>,
-    /// What has to come true at least once in a run with faults.
+    /// Names of what has to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
     /// File of the history of its operations, below the run's folder; made for the first one.
     pub history_in_run: String,
     /// The machine that it is measured on.
     pub machine: KnownMachine,
-    /// How often a second the containers are looked at.
+    /// Looks at the containers, a second.
     pub rate_hz: u32,
-    /// Whether a fixed piece of work is done before each repetition of a repeatable operation.
+    /// True if a fixed piece of work is done before each repetition of a repeatable operation.
     pub calibrate: bool,
-    /// How many repetitions of each repeatable operation are wanted, instead of those that are planned.
+    /// Repetitions of each repeatable operation that are wanted, instead of those that are planned.
     pub repeats: Option<Repeats>,
-    /// Whom to ask before and after each measured operation.
+    /// Gate that is asked before and after each measured operation.
     pub gate: Option<Arc<dyn Gate>>,
-    /// Whom to ask at the first failure.
+    /// Breakpoint that is asked at the first failure.
     pub breakpoint: Option<Arc<dyn Breakpoint>>,
     /// Take what the program writes to stdout and stderr.
     pub output: Arc<OutputFiles>,
@@ -90,21 +90,21 @@ pub struct SessionSpec {
     pub dir: RunDir,
     /// The user it runs as.
     pub invoker: Invoker,
-    /// From its start to its end.
+    /// Deadline from its start to its end.
     pub timeout: Duration,
-    /// Where the session may put its socket, and the slot's cgroup.
+    /// Folder that the session may put its socket into, the slot's.
     pub slot_dir: PathBuf,
     /// The slot's cgroup, relative to the top of each hierarchy.
     pub slot_cgroup: String,
 }
 
-/// What came of a session.
+/// Result of a session.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// What was measured.
+    /// Measurements.
     pub performance: Performance,
-    /// What became of the faults of its schedule, where it has one.
+    /// Fates of the faults of its schedule, where it has one.
     pub played: Option<Vec<Played>>,
 }

@@ -24,7 +24,7 @@ use crate::lab::Lab;
 use crate::perf::Meters;
 use crate::record::{Calibration, Performance, Recorder};
 
-/// One scenario's session.
+/// Session of one scenario.
 pub struct Session {
     pub(super) spec: SessionSpec,
     pub(super) lab: Arc<Lab>,
@@ -40,9 +40,9 @@ pub struct Session {
     pub(super) kernel: Option<KernelWatch>,
     pub(super) interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(super) closed: AtomicBool,
-    /// Whether it was filed that the lab stands still.
+    /// True once it was filed that the lab stands still.
     pub(super) stood_still: AtomicBool,
-    /// Whether it was held already: once is enough.
+    /// True once it was held: once is enough.
     pub(super) stopped: AtomicBool,
     pub(super) given_up: AtomicBool,
     pub(super) state: Mutex<State>,
@@ -57,16 +57,16 @@ pub(super) struct State {
     /// Threads that do the faults of containers again which have rebooted.
     pub(super) restoring: Vec<std::thread::JoinHandle<()>>,
     pub(super) steps: Vec<(String, Instant)>,
-    /// Those that are open, by their numbers: the innermost one last.
+    /// Measurements that are open, by their numbers: the innermost one last.
     pub(super) measurements: BTreeMap<u64, Open>,
     pub(super) measurements_begun: u64,
     pub(super) wanted: Wanted,
     pub(super) performance: Performance,
     /// Time that comparing took, beyond what the scenario had planned.
     pub(super) excused: Duration,
-    /// Since when it is let wait.
+    /// Moment from which on it is let wait.
     pub(super) waits_since: Option<Instant>,
-    /// Whether it was said that there is no calibration, and why.
+    /// True once it was said that there is no calibration, and why.
     pub(super) calibration_failed: bool,
     pub(super) streams_kept: u32,
     /// Pictures that nobody asked for.
@@ -76,7 +76,7 @@ pub(super) struct State {
 
 pub(super) type Answer<T> = Result<T, RpcError>;
 
-/// What is known of a case's chaos.
+/// Knowledge about a case's chaos.
 #[derive(Default)]
 pub(super) struct Chaos {
     pub(super) state: Mutex<ChaosState>,

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::LogLine;
 use crate::record::{Event, Performance, Stamped};
 
-/// What held a machine up.
+/// Resource that held a machine up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bottleneck {
     /// The container, or `host`.
     pub machine: String,
     /// `processor_bound`, `processor_wait`, `memory`, `disk_space`, `files`, `processes` or `network`.
     pub kind: String,
-    /// All of it as a sentence, with figures.
+    /// Sentence that tells it, with figures.
     pub sentence: String,
 }
 

@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::LogLine;
 use crate::record::{Event, Stamped};
 
-/// Something was started again.
+/// Unit or container that was started again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
     /// The container.
     pub machine: String,
     /// The unit; nothing where the container itself was.
     pub unit: Option<String>,
-    /// How many times.
+    /// Number of starts.
     pub count: u64,
-    /// When that was first seen, on the run's clock.
+    /// Time of the first one that was seen, on the run's clock.
     pub first_ms: Option<f64>,
-    /// All of it as a sentence.
+    /// Sentence that tells it.
     pub sentence: String,
 }
 

@@ -47,7 +47,7 @@ const HEXADECIMAL: &str = r"(?xi-u)
     (?:(?:(?:0x)?[0-9a-f]{2}|0x[0-9a-f][^0-9a-z])[^0-9a-z]{0,8}){6,}(?:0x[0-9a-f]?|[0-9a-f])?
     | (?:(?:0x)?[0-9a-f]{1,2}[^0-9a-z]{0,8})+(?:0x?)?\z";
 
-/// What stands between such digits.
+/// Characters between such digits.
 const SEPARATORS: &str = r"(?i-u)[^0-9a-z]+|0x";
 
 /// Bytes at the end of a text in which such a begin is looked for.
@@ -167,7 +167,7 @@ fn unfinished_from(text: &[u8], begin: &Regex) -> usize {
     begin.find(&text[from..]).map_or(text.len(), |found| from + found.start())
 }
 
-/// What an escape stands for.
+/// Bytes that an escape stands for.
 fn meaning(escape: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(escape).unwrap_or_default();
     let byte = |digits: &str, radix: u32| u8::from_str_radix(digits, radix).into_iter().collect();

@@ -15,7 +15,7 @@ pub const FORM_BYTES_MIN: usize = 6;
 /// Longest value that is looked for as a whole although it has lines that are looked for, in bytes.
 const WHOLE_BYTES_MAX: usize = 256;
 
-/// How often escapes are decoded: a text that was escaped for a language may be escaped for others.
+/// Levels of escapes that are decoded: a text that was escaped for a language may be escaped for others.
 pub const LEVELS_MAX: usize = 4;
 
 /// Digits at the begin of a wrapped form that are not waited with at a line's end.

@@ -46,7 +46,7 @@ struct Finders {
     digits: Option<Finder>,
 }
 
-/// What a part of a text has.
+/// Values that a part of a text has.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// Places of values, in order, those that overlap as one.
