@@ -44,7 +44,7 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
         "image rm {template}",
         ("readiness.rs", "a_layer_that_was_damaged_in_the_store_is_the_hosts_failure"),
     ),
-    ("lab/live.rs", "fault heal --all", FROZEN),
+    ("lab/live.rs", "fault heal --all --slot {}", FROZEN),
     ("lab/live.rs", "ps", FROZEN),
     ("lab/log_folder.rs", "clean --slot {}", OTHER_SLOT),
     ("lab/up.rs", "clean --slot {}", OTHER_SLOT),

@@ -53,6 +53,7 @@ pub struct LiveMachine {
     pub address: Ipv4Addr,
     /// Template.
     pub template: String,
+    slot: String,
     machine: Machine,
     places: Places,
 }
@@ -112,6 +113,7 @@ impl LiveLab {
             host_name: machine.host_name.clone(),
             address: machine.address(),
             template: machine.template.name.clone(),
+            slot: slot.name().to_owned(),
             places: Places::of(slot, &machine),
             machine,
         };
@@ -195,8 +197,11 @@ impl LiveMachine {
         }
         Err(Error::Host {
             problem: format!("{} is {state}: no program can run in it", self.name),
-            cure: "`cargo xtask ps` shows the faults that are on it, `cargo xtask fault heal --all` takes them back"
-                .into(),
+            cure: format!(
+                "`cargo xtask ps` shows the faults that are on it, \
+                 `cargo xtask fault heal --all --slot {}` takes them back",
+                self.slot
+            ),
         })
     }
 

@@ -115,13 +115,13 @@ fn inject_and_heal_each(project: &Path, target: &str, others: &[&str], is_meant:
     let names = ["a", "b", "c", "d"][..=others.len()].join(",");
     let made = xtask(&[&["up", target], others, &["--name", &names]].concat());
     assert_eq!(made.status, 0, "{}", said(&made));
-    let mut failed = Vec::new();
+    let mut told = String::new();
     let all = catalogue().into_iter().filter(|entry| is_meant(entry.needs) && entry.supported().is_ok());
     for entry in all {
         if let Some(subject) = entry.subject {
             let fresh = format!("killall sleep dd tail; exec >/dev/null 2>&1\n{subject}\n");
             let begun = xtask(&["exec", "a", "--", "/bin/sh", "-c", &fresh]);
-            assert_eq!(begun.status, 0, "{}", said(&begun));
+            assert_eq!(begun.status, 0, "before {}: {}after {told}", entry.example, said(&begun));
         }
         let fault = serde_json::to_value(&entry.example).unwrap();
         let parameters = fault.as_object().unwrap().iter().filter(|(name, value)| *name != "name" && !value.is_null());
@@ -131,11 +131,9 @@ fn inject_and_heal_each(project: &Path, target: &str, others: &[&str], is_meant:
         let words: Vec<&str> = parameters.iter().map(String::as_str).collect();
         let injected = xtask(&[&["fault", "inject", entry.example.name()], words.as_slice(), &["--on", "a"]].concat());
         let healed = xtask(&["fault", "heal", "--all"]);
-        if injected.status != 0 || healed.status != 0 || !said(&healed).contains("is healed") {
-            failed.push(format!("{}: {}{}", entry.example, said(&injected), said(&healed)));
-        }
+        told = format!("{}: {}{}", entry.example, said(&injected), said(&healed));
+        assert!(injected.status == 0 && healed.status == 0 && told.contains("is healed"), "{told}");
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
     let gone = xtask(&["down"]);
     assert_eq!(gone.status, 0, "{}", said(&gone));
 }
