@@ -17,6 +17,7 @@ use crate::guard::{Owner, Slot, slots};
 use crate::host::cgroup::{Gauge, Group, Setting, Tree};
 use crate::host::lxc::Attach;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
+use crate::host::process::has_ended;
 use crate::host::rooted;
 use crate::host::seccomp::{Filter, Occasion};
 
@@ -161,17 +162,26 @@ impl LiveMachine {
     /// Returns its present state.
     #[must_use]
     pub fn state(&self) -> MachineState {
-        let tree = Tree::named(&self.cgroup_name());
-        match init_pid(&self.places) {
-            Ok(init) if tree.pids().contains(&init) && has_its_root(init) => {
-                if tree.is_frozen() {
-                    MachineState::Frozen
-                } else {
-                    MachineState::Running
-                }
-            }
-            _ => MachineState::Down,
+        match self.process_1() {
+            Err(_) => MachineState::Down,
+            Ok(_) if Tree::named(&self.cgroup_name()).is_frozen() => MachineState::Frozen,
+            Ok(_) => MachineState::Running,
         }
+    }
+
+    /// The number of its first process on the host, or why it cannot be entered.
+    fn process_1(&self) -> Result<i32, String> {
+        let init = init_pid(&self.places).map_err(|error| format!("{error:#}"))?;
+        if has_ended(init) {
+            return Err(format!("its process 1, {init} on this host, has ended"));
+        }
+        if !Tree::named(&self.cgroup_name()).pids().contains(&init) {
+            return Err(format!("process {init} of this host is none of its own any more"));
+        }
+        if !has_its_root(init) {
+            return Err("it has only just been started, and has no files of its own yet".into());
+        }
+        Ok(init)
     }
 
     /// Returns its usage; none where it is down.
@@ -195,8 +205,9 @@ impl LiveMachine {
         if state == MachineState::Running {
             return Ok(());
         }
+        let reason = self.process_1().err().map(|reason| format!(" ({reason})")).unwrap_or_default();
         Err(Error::Host {
-            problem: format!("{} is {state}: no program can run in it", self.name),
+            problem: format!("{} is {state}: no program can run in it{reason}", self.name),
             cure: format!(
                 "`cargo xtask ps` shows the faults that are on it, \
                  `cargo xtask fault heal --all --slot {}` takes them back",

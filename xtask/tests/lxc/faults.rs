@@ -121,7 +121,8 @@ fn inject_and_heal_each(project: &Path, target: &str, others: &[&str], is_meant:
         if let Some(subject) = entry.subject {
             let fresh = format!("killall sleep dd tail; exec >/dev/null 2>&1\n{subject}\n");
             let begun = xtask(&["exec", "a", "--", "/bin/sh", "-c", &fresh]);
-            assert_eq!(begun.status, 0, "before {}: {}after {told}", entry.example, said(&begun));
+            let now = || [xtask(&["ps"]), xtask(&["logs", "a", "--live"])].map(|output| said(&output)).concat();
+            assert_eq!(begun.status, 0, "before {}: {}after {told}{}", entry.example, said(&begun), now());
         }
         let fault = serde_json::to_value(&entry.example).unwrap();
         let parameters = fault.as_object().unwrap().iter().filter(|(name, value)| *name != "name" && !value.is_null());
