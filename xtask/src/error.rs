@@ -84,7 +84,7 @@ impl HostCause {
 
     /// Returns the help for it.
     #[must_use]
-    pub const fn cure(self) -> &'static str {
+    pub const fn help(self) -> &'static str {
         match self {
             Self::Lxc | Self::ApparmorParser => "`cargo xtask setup` installs it",
             Self::UserNamespaces => "sysctl -w user.max_user_namespaces=15000",
@@ -103,7 +103,7 @@ impl HostCause {
     /// An error with this cause.
     #[must_use]
     pub fn error(self, detail: &anyhow::Error) -> anyhow::Error {
-        Error::EveryCase { cause: self, detail: format!("{detail:#}"), cure: self.cure().to_owned() }.into()
+        Error::EveryCase { cause: self, detail: format!("{detail:#}"), help: self.help().to_owned() }.into()
     }
 
     /// The cause of an error, if it is one of these.
@@ -134,23 +134,23 @@ pub enum Error {
     /// A command line that cannot be carried out.
     #[error("{}", named(.0))]
     Usage(String),
-    /// The machine lacks something that the user can mend; the message names the cure.
-    #[error("{}\n  cure: {}", named(problem), named(cure))]
+    /// The machine lacks something that the user can mend; the message names the help.
+    #[error("{}\n  help: {}", named(problem), named(help))]
     Host {
         /// Problem.
         problem: String,
         /// The command or change that mends it.
-        cure: String,
+        help: String,
     },
     /// The machine lacks something that every case needs.
-    #[error("{}: {}\n  cure: {}", cause.problem(), named(detail), named(cure))]
+    #[error("{}: {}\n  help: {}", cause.problem(), named(detail), named(help))]
     EveryCase {
         /// Cause.
         cause: HostCause,
         /// Details.
         detail: String,
         /// The command or change that mends it.
-        cure: String,
+        help: String,
     },
     /// Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
@@ -197,7 +197,7 @@ mod tests {
             assert_eq!(HostCause::of(&error), Some(cause));
             assert_eq!(Error::exit_code(&error), EXIT_INFRASTRUCTURE);
             let text = format!("{error:#}");
-            let expected = format!("making container a: {}: seen\n  cure: {}", cause.problem(), cause.cure());
+            let expected = format!("making container a: {}: seen\n  help: {}", cause.problem(), cause.help());
             assert_eq!(text, expected);
         }
         assert_eq!(HostCause::of(&anyhow::anyhow!("disk full")), None);

@@ -320,7 +320,7 @@ fn an_installed_program_says_its_own_name() {
     assert!(text.contains("Usage: mancer-e2e") && !text.contains("cargo xtask"), "{text}");
     let (_, text) = said(&["e2e", "--chaos=nothing_of_that_name"]);
     assert!(text.contains("mancer-e2e fault list") && !text.contains("cargo xtask"), "{text}");
-    // A machine that lacks everything has all the cures to tell.
+    // A machine that lacks everything has all its help to tell.
     let empty = tempfile::tempdir().unwrap();
     let doctor = Command::new(&program).args(["doctor"]).env("PATH", empty.path()).dir(folder.path());
     let output = doctor.deadline(DEADLINE).output().unwrap();

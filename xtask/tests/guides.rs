@@ -168,18 +168,18 @@ fn every_command_line_of_the_guides_is_run_or_says_why_not() {
         for (number, line) in typed(&text) {
             if !run.contains(&line.as_str()) {
                 broken.push(format!(
-                    "{path}:{number}: `{line}` is run by no test\n    cure: a line in STORY (xtask/tests/lxc/story.rs), or in NOT_RUN (xtask/tests/guides.rs)"
+                    "{path}:{number}: `{line}` is run by no test\n    help: a line in STORY (xtask/tests/lxc/story.rs), or in NOT_RUN (xtask/tests/guides.rs)"
                 ));
             }
             typed_somewhere.insert(line);
         }
     }
     for line in run.iter().filter(|line| !typed_somewhere.contains(**line)) {
-        broken.push(format!("xtask/tests/guides.rs: no guide has `{line}` any more\n    cure: take it out"));
+        broken.push(format!("xtask/tests/guides.rs: no guide has `{line}` any more\n    help: take it out"));
     }
     let both = |line: &&str| STORY.iter().any(|told| told.line == *line);
     for line in NOT_RUN.iter().map(|it| it.line).filter(both) {
-        broken.push(format!("xtask/tests/guides.rs: `{line}` is run, and in NOT_RUN\n    cure: take it out of that"));
+        broken.push(format!("xtask/tests/guides.rs: `{line}` is run, and in NOT_RUN\n    help: take it out of that"));
     }
     let tutorial = std::fs::read_to_string(xtask.join("..").join(TUTORIAL)).unwrap();
     if !tutorial.contains(REPAIR) {
@@ -194,7 +194,7 @@ fn every_command_line_of_the_guides_is_run_or_says_why_not() {
         let source = std::fs::read_to_string(xtask.join(file)).unwrap_or_default();
         if !source.contains(&format!("fn {test}()")) || because.is_empty() {
             broken.push(format!(
-                "xtask/tests/guides.rs: `{line}`: {file} has no test {test}\n    cure: name the one that runs this verb"
+                "xtask/tests/guides.rs: `{line}`: {file} has no test {test}\n    help: name the one that runs this verb"
             ));
         }
     }

@@ -194,7 +194,7 @@ fn every_help_with_a_command_can_be_typed_and_is_carried_out_or_says_why_not() {
             + NOT_CARRIED_OUT.iter().filter(|(file, command, _)| is_of(pair, file, command)).count();
         if listed != 1 {
             broken.push(format!(
-                "{}: `cargo xtask {}` stands {listed} times in xtask/tests/help.rs\n    cure: carry it out in a test, in the \
+                "{}: `cargo xtask {}` stands {listed} times in xtask/tests/help.rs\n    help: carry it out in a test, in the \
                  state that prints it, and name that test",
                 pair.0, pair.1
             ));

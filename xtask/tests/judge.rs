@@ -238,7 +238,7 @@ fn the_tables_for_users_are_what_the_rules_say_of_the_recorded_timings() {
     let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
     assert!(
         made == written,
-        "docs/verdicts.md:{}: the rules say something else\n    cure: {WRITE_VARIABLE}=1 cargo test -p xtask --test judge tables",
+        "docs/verdicts.md:{}: the rules say something else\n    help: {WRITE_VARIABLE}=1 cargo test -p xtask --test judge tables",
         differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1
     );
 }

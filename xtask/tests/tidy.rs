@@ -1,6 +1,6 @@
 //! The rules of the house that a compiler does not keep: which module may use which, who prints, what must be listed.
 //!
-//! Each rule is a test; what breaks it is told with file, line and cure. The files below `tidy/` hold what the rules
+//! Each rule is a test; what breaks it is told with file, line and help. The files below `tidy/` hold what the rules
 //! see with, and the tests that each of them can fail.
 
 #[path = "tidy/command_lines.rs"]
@@ -26,7 +26,7 @@ use openings::openings;
 use rust_rules::{allowance, attributes, composed, host_paths_in_rust, logic, prints, row, unscaled, uses};
 use text_rules::{
     anchors, code_map, documented_structs, explained, has_command, headings, host_paths, links, listed_programs,
-    machine_names, named_paths, nix_names, reasons, sections, words,
+    machine_names, named_paths, nix_names, reasons, retired_words, sections, words,
 };
 use tokens::tokens;
 use xtask::cli::Cli;
@@ -125,7 +125,7 @@ fn modules_use_what_the_table_allows() {
     }
     broken.extend(unused.iter().map(|(module, used)| {
         format!(
-            "xtask/tests/tidy.rs: {module} uses {used} no more\n    cure: take it out of MAY_USE and ARCHITECTURE.md"
+            "xtask/tests/tidy.rs: {module} uses {used} no more\n    help: take it out of MAY_USE and ARCHITECTURE.md"
         )
     }));
     expect_none(&broken);
@@ -146,7 +146,7 @@ fn the_table_of_modules_is_whole_and_architecture_shows_it() {
     let text = read("ARCHITECTURE.md");
     let missing = table.iter().filter(|row| !text.lines().any(|line| line.starts_with(*row)));
     expect_none(
-        &missing.map(|row| format!("ARCHITECTURE.md: it has no row\n    cure: {row} why |")).collect::<Vec<_>>(),
+        &missing.map(|row| format!("ARCHITECTURE.md: it has no row\n    help: {row} why |")).collect::<Vec<_>>(),
     );
 }
 
@@ -165,7 +165,7 @@ fn scenarios_and_engine_know_the_contract_and_not_each_other() {
             let has = |name: &&&str| document.get(section).is_some_and(|it| it.get(**name).is_some());
             broken.extend(forbidden.iter().filter(has).map(|name| {
                 format!(
-                    "{manifest}: [{section}] has {name}\n    cure: what both sides share belongs into xtask/contract"
+                    "{manifest}: [{section}] has {name}\n    help: what both sides share belongs into xtask/contract"
                 )
             }));
         }
@@ -193,7 +193,7 @@ fn every_dependency_is_used_and_has_its_reason() {
         .flat_map(|source| tokens(&source.text).into_iter().map(|token| token.text.to_owned()).collect::<Vec<_>>())
         .collect();
     let idle = foreign.iter().filter(|name| !named.contains(&name.replace('-', "_"))).map(|name| {
-        format!("Cargo.toml: no code names {name}\n    cure: take it out, here and in the crate that lists it")
+        format!("Cargo.toml: no code names {name}\n    help: take it out, here and in the crate that lists it")
     });
     expect_none(&missing.chain(stale).chain(idle).collect::<Vec<_>>());
 }
@@ -210,7 +210,7 @@ fn clippy_bans_processes_and_archives_outside_their_seams() {
     for method in
         ["std::process::Command::new", "duct::cmd", "nix::unistd::fork", "nix::unistd::execv", "tar::Archive::new"]
     {
-        assert!(banned.contains(&method), "clippy.toml: it no longer bans {method}\n    cure: put it back");
+        assert!(banned.contains(&method), "clippy.toml: it no longer bans {method}\n    help: put it back");
     }
     let mut broken = Vec::new();
     // The second measures a program with nothing of the seam's around it; the third forks to hold a namespace open, and runs none;
@@ -276,7 +276,7 @@ fn text_for_other_programs_is_composed_of_checked_words() {
         }
     }
     broken.extend(unused.iter().map(|path| {
-        format!("xtask/tests/tidy.rs: {path} hands over no such text any more\n    cure: take it out of WHOLE_TEXTS")
+        format!("xtask/tests/tidy.rs: {path} hands over no such text any more\n    help: take it out of WHOLE_TEXTS")
     }));
     expect_none(&broken);
 }
@@ -287,8 +287,8 @@ fn every_deadline_is_multiplied_on_a_slow_machine() {
     // What a project states is multiplied where it is used: its manifests know no machine.
     for source in engine().iter().filter(|source| !source.path.starts_with("xtask/src/manifest/")) {
         for (line, what) in unscaled(&tokens(&source.text)) {
-            let cure = "host::patience::Deadline, and its scaled() where it is used";
-            broken.push(source.at(line, &format!("`{what}` is the same on every machine"), cure));
+            let help = "host::patience::Deadline, and its scaled() where it is used";
+            broken.push(source.at(line, &format!("`{what}` is the same on every machine"), help));
         }
     }
     expect_none(&broken);
@@ -309,17 +309,17 @@ fn every_scenario_is_listed_once() {
             if listed.get(name) != Some(path) {
                 broken.push(format!(
                     "{folder}/{path}: it is not listed\n    \
-                     cure: write [[bin]] name = \"{name}\", path = \"{path}\" into {manifest}"
+                     help: write [[bin]] name = \"{name}\", path = \"{path}\" into {manifest}"
                 ));
             }
             if !root().join(folder).join(path).is_file() {
-                broken.push(format!("{folder}/{path}: the scenario has no program\n    cure: write it"));
+                broken.push(format!("{folder}/{path}: the scenario has no program\n    help: write it"));
             }
         }
         for (name, path) in listed.iter().filter(|(name, _)| !found.contains_key(*name)) {
             broken.push(format!(
                 "{manifest}: [[bin]] {name} ({path}) has no scenario.toml beside it, or one with a command\n    \
-                 cure: write one without, or take the lines out"
+                 help: write one without, or take the lines out"
             ));
         }
     }
@@ -339,7 +339,7 @@ fn every_scenario_is_described_and_its_tags_are_known() {
         }
         let path = format!("scenarios/{name}/scenario.toml");
         for tag in words(&read(&path), "tags").iter().filter(|tag| !TAGS.contains(&tag.as_str())) {
-            broken.push(format!("{path}: there is no tag {tag}\n    cure: take one of {}", TAGS.join(", ")));
+            broken.push(format!("{path}: there is no tag {tag}\n    help: take one of {}", TAGS.join(", ")));
         }
     }
     broken.extend(
@@ -360,14 +360,14 @@ fn every_known_defect_is_described() {
         listed.extend(words(&read(&manifest), "defects").into_iter().map(|defect| (defect, manifest.clone())));
     }
     let undescribed = listed.iter().filter(|(defect, _)| !described.contains(defect)).map(|(defect, manifest)| {
-        format!("{manifest}: {path} does not describe {defect}\n    cure: write ## {defect} there, with a reproduction")
+        format!("{manifest}: {path} does not describe {defect}\n    help: write ## {defect} there, with a reproduction")
     });
     let unlisted = described
         .iter()
         .filter(|defect| !listed.contains_key(*defect))
-        .map(|defect| format!("{path}: no scenario lists {defect}\n    cure: mark it in one, or take its section out"));
+        .map(|defect| format!("{path}: no scenario lists {defect}\n    help: mark it in one, or take its section out"));
     let twice = described.iter().enumerate().filter(|(place, defect)| described[..*place].contains(defect));
-    let twice = twice.map(|(_, defect)| format!("{path}: it describes {defect} twice\n    cure: make one of them"));
+    let twice = twice.map(|(_, defect)| format!("{path}: it describes {defect} twice\n    help: make one of them"));
     expect_none(&undescribed.chain(unlisted).chain(twice).collect::<Vec<_>>());
 }
 
@@ -397,7 +397,7 @@ fn every_template_is_locked_and_described() {
     let found: BTreeSet<String> = folders_with("containers", "template.toml").into_iter().collect();
     for name in &found {
         if !locked.contains_key(name) {
-            broken.push(format!("containers/lock.json: no entry {name}\n    cure: cargo xtask image build"));
+            broken.push(format!("containers/lock.json: no entry {name}\n    help: cargo xtask image build"));
         }
         if !page.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
             broken.push(format!(
@@ -406,7 +406,7 @@ fn every_template_is_locked_and_described() {
         }
     }
     for name in locked.keys().filter(|name| !found.contains(*name)) {
-        broken.push(format!("containers/lock.json: there is no template {name}\n    cure: cargo xtask image build"));
+        broken.push(format!("containers/lock.json: there is no template {name}\n    help: cargo xtask image build"));
     }
     expect_none(&broken);
 }
@@ -425,17 +425,17 @@ fn nix_provides_every_tool_that_doctor_looks_for() {
         let in_set = ITEMS.iter().filter(|item| set_of(item.need) == Some(set));
         let wanted: Vec<&str> = in_set.map(|item| item.name).collect();
         broken.extend(wanted.iter().filter(|name| !listed.iter().any(|it| it == *name)).map(|name| {
-            format!("nix/tools.nix: {set} has no {name}\n    cure: write \"{name}\" = pkgs.ITS_NAME_IN_NIXPKGS;")
+            format!("nix/tools.nix: {set} has no {name}\n    help: write \"{name}\" = pkgs.ITS_NAME_IN_NIXPKGS;")
         }));
         broken.extend(listed.iter().filter(|name| !wanted.contains(&name.as_str())).map(|name| {
             format!(
-                "nix/tools.nix: doctor does not look for {name} as {set}\n    cure: take it out, or see packages.rs"
+                "nix/tools.nix: doctor does not look for {name} as {set}\n    help: take it out, or see packages.rs"
             )
         }));
     }
     for (file, uses) in [("flake.nix", "(engineOf pkgs).tools"), ("nix/package.nix", "import ./tools.nix")] {
         if !read(file).contains(uses) {
-            broken.push(format!("{file}: it does not use nix/tools.nix any more\n    cure: put `{uses}` back"));
+            broken.push(format!("{file}: it does not use nix/tools.nix any more\n    help: put `{uses}` back"));
         }
     }
     expect_none(&broken);
@@ -531,7 +531,7 @@ fn programs_of_the_host_are_found_by_path_first() {
         }
     }
     broken.extend(unused.iter().map(|(file, start)| {
-        format!("xtask/tests/tidy.rs: {file} names nothing that begins with {start}\n    cure: take it out of PATHS")
+        format!("xtask/tests/tidy.rs: {file} names nothing that begins with {start}\n    help: take it out of PATHS")
     }));
     expect_none(&broken);
 }
@@ -555,27 +555,27 @@ fn every_fault_is_described_with_its_parameters() {
     for (entry, (name, text)) in catalogue().iter().zip(&sections) {
         let (has, wants) = (explained(text), parameters(name));
         broken.extend(wants.difference(&has).map(|parameter| {
-            format!("{path}: {name} has no line for {parameter}\n    cure: write - `{parameter}`: what it is, its unit")
+            format!("{path}: {name} has no line for {parameter}\n    help: write - `{parameter}`: what it is, its unit")
         }));
         broken.extend(
             has.difference(&wants)
-                .map(|parameter| format!("{path}: {name} has no parameter {parameter}\n    cure: take its line out")),
+                .map(|parameter| format!("{path}: {name} has no parameter {parameter}\n    help: take its line out")),
         );
         for parameter in &wants {
             let Some(range) = ends(name, parameter) else { continue };
             let line = text.lines().find(|line| line.starts_with(&format!("- `{parameter}`: "))).unwrap_or_default();
             if !line.replace(',', "").contains(&range) {
-                broken.push(format!("{path}: {name} does not say the range of {parameter}\n    cure: write {range}"));
+                broken.push(format!("{path}: {name} does not say the range of {parameter}\n    help: write {range}"));
             }
         }
         for start in ["- Bites: ", "- Gone: "] {
             if !text.lines().any(|line| line.starts_with(start)) {
-                broken.push(format!("{path}: {name} does not say how it is seen\n    cure: write {start}..."));
+                broken.push(format!("{path}: {name} does not say how it is seen\n    help: write {start}..."));
             }
         }
         let needs = entry.needs.to_string();
         if !text.lines().any(|line| line.starts_with("- Needs: ") && line.contains(&needs)) && !needs.is_empty() {
-            broken.push(format!("{path}: {name} does not say that it needs {needs}\n    cure: write - Needs: {needs}"));
+            broken.push(format!("{path}: {name} does not say that it needs {needs}\n    help: write - Needs: {needs}"));
         }
     }
     expect_none(&broken);
@@ -647,8 +647,8 @@ fn no_module_hands_on_another_modules_items() {
 
 #[test]
 fn lints_are_expected_with_a_reason_and_never_allowed() {
-    let cure = "#[expect(lint, reason = \"...\")], which fails once it is no longer true";
-    expect_no_attribute("allow", "an allowed lint", cure);
+    let help = "#[expect(lint, reason = \"...\")], which fails once it is no longer true";
+    expect_no_attribute("allow", "an allowed lint", help);
 }
 
 #[test]
@@ -699,6 +699,20 @@ fn no_file_names_this_machine_or_a_registry() {
 }
 
 #[test]
+fn retired_words_stay_away() {
+    let texts = text_files(&[""]).into_iter().filter(|source| source.path != "CHANGELOG.md");
+    let broken: Vec<String> = texts
+        .flat_map(|source| {
+            let words = retired_words(&source.text).into_iter();
+            words
+                .map(|(line, word, now)| source.at(line, &format!("it says {word}"), &format!("say {now}")))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    expect_none(&broken);
+}
+
+#[test]
 fn the_command_lines_of_the_guides_can_be_typed() {
     let mut broken = Vec::new();
     let is_guide = |path: &str| path.ends_with(".md") || SCRIPTS.contains(&path);
@@ -744,7 +758,7 @@ fn the_command_lines_of_the_help_can_be_typed() {
         for (_, words) in command_lines(&text) {
             if let Err(error) = parse_as_typed(&words) {
                 broken.push(format!(
-                    "cargo xtask {verb} --help: `{}`: {error}\n    cure: see `cargo xtask help`",
+                    "cargo xtask {verb} --help: `{}`: {error}\n    help: see `cargo xtask help`",
                     words.join(" ")
                 ));
             }
@@ -831,11 +845,11 @@ fn expect_none(broken: &[String]) {
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
-fn expect_no_attribute(name: &str, problem: &str, cure: &str) {
+fn expect_no_attribute(name: &str, problem: &str, help: &str) {
     let mut broken = Vec::new();
     for source in rust_files(&[""]) {
         let lines = attributes(&tokens(&source.text), name);
-        broken.extend(lines.into_iter().map(|line| source.at(line, problem, cure)));
+        broken.extend(lines.into_iter().map(|line| source.at(line, problem, help)));
     }
     expect_none(&broken);
 }

@@ -99,9 +99,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     for update in &updates {
         for (operation, share) in update.baseline.waiting(BUSY_MACHINE) {
             let (scenario, percent) = (&update.baseline.scenario, 100.0 * share);
-            let cure = "if programs outside the labs kept this machine busy, measure again on a quiet one";
+            let help = "if programs outside the labs kept this machine busy, measure again on a quiet one";
             context.terminal.warn(&format!(
-                "{scenario}:{operation}: its programs waited for a processor {percent:.0} % of their time: {cure}"
+                "{scenario}:{operation}: its programs waited for a processor {percent:.0} % of their time: {help}"
             ));
         }
         let path = store.write(&update.baseline)?;

@@ -52,7 +52,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let findings = looked_at(&context.root);
     let text = match context.format {
         Format::Human => human(&findings),
-        Format::Json => serde_json::to_string_pretty(&Document { format_version: 1, findings: &findings })? + "\n",
+        Format::Json => serde_json::to_string_pretty(&Document { format_version: 2, findings: &findings })? + "\n",
     };
     std::io::stdout().write_all(text.as_bytes())?;
     let has_failed = findings.iter().any(|finding| finding.status == Status::Failure);
@@ -92,7 +92,7 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
     let missing = required_tools_missing(&Uses::from([Use::Busybox]));
     if let Some(first) = missing.first() {
         let names: Vec<_> = missing.iter().map(|missing| missing.tool).collect();
-        return Finding::warning(group, check, format!("left out: it takes {}", names.join(", ")), first.cure.clone());
+        return Finding::warning(group, check, format!("left out: it takes {}", names.join(", ")), first.help.clone());
     }
     let network = Project::read(root).map_or(NETWORK, |project| project.network);
     match check_lab(network, &Ids::of_this_host(subject.region, &image::Store::of_this_machine().layers())) {
@@ -101,8 +101,8 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
             Finding::ok(group, check, format!("made, used and taken down within {took}"))
         }
         Err(error) => {
-            let cure = "fix the reported problem, then run: cargo xtask doctor";
-            Finding::failure(group, check, format!("tried: {error:#}"), cure)
+            let help = "fix the reported problem, then run: cargo xtask doctor";
+            Finding::failure(group, check, format!("tried: {error:#}"), help)
         }
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn human(findings: &[Finding]) -> String {
     text
 }
 
-/// Status, check, and what was seen, wrapped; then the cure, never wrapped, so that it can be copied.
+/// Status, check, and what was seen, wrapped; then the help, never wrapped, so that it can be copied.
 fn line(finding: &Finding) -> String {
     let status = match finding.status {
         Status::Ok => "ok",
@@ -163,8 +163,8 @@ fn line(finding: &Finding) -> String {
     let mut text = format!("  {status:STATUS_COLUMNS$}{:CHECK_COLUMNS$}", finding.check);
     let lines = finding.seen.lines().flat_map(|line| wrap(line, WIDTH_COLUMNS - indent.len()));
     text += &lines.collect::<Vec<_>>().join(&format!("\n{indent}"));
-    if let Some(cure) = &finding.cure {
-        let _ = write!(text, "\n  {:STATUS_COLUMNS$}cure: {cure}", "");
+    if let Some(help) = &finding.help {
+        let _ = write!(text, "\n  {:STATUS_COLUMNS$}help: {help}", "");
     }
     text + "\n"
 }
@@ -206,8 +206,8 @@ mod tests {
     use super::*;
 
     fn finding(check: &'static str, group: Group, status: Status, seen: &str) -> Finding {
-        let cure = (status != Status::Ok).then(|| "sudo mend it".to_owned());
-        Finding { check, group, status, seen: seen.to_owned(), cure, items: Vec::new(), command: None }
+        let help = (status != Status::Ok).then(|| "sudo mend it".to_owned());
+        Finding { check, group, status, seen: seen.to_owned(), help, items: Vec::new(), command: None }
     }
 
     #[test]
@@ -224,10 +224,10 @@ machine
 
 containers
   failure  lxc                 missing: lxc-start
-           cure: sudo mend it
+           help: sudo mend it
   warning  cgroup-controllers  no netem in this kernel, and this goes on for
                                longer than what a terminal has room for
-           cure: sudo mend it
+           help: sudo mend it
 
 1 ok, 1 warning, 1 failure
 ";
@@ -245,10 +245,10 @@ containers
     #[test]
     fn the_json_has_five_keys_a_finding() {
         let findings = [finding("lxc", Group::Containers, Status::Failure, "missing: lxc-start")];
-        let document = serde_json::to_value(Document { format_version: 1, findings: &findings }).unwrap();
+        let document = serde_json::to_value(Document { format_version: 2, findings: &findings }).unwrap();
         assert_eq!(
             document.to_string(),
-            r#"{"format_version":1,"findings":[{"check":"lxc","group":"containers","status":"failure","seen":"missing: lxc-start","cure":"sudo mend it"}]}"#
+            r#"{"format_version":2,"findings":[{"check":"lxc","group":"containers","status":"failure","seen":"missing: lxc-start","help":"sudo mend it"}]}"#
         );
     }
 }

@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_reason_among_others_is_one_line() {
-        let error = Error::Host { problem: "no nft family inet".into(), cure: "modprobe nf_tables_inet".into() };
+        let error = Error::Host { problem: "no nft family inet".into(), help: "modprobe nf_tables_inet".into() };
         let error = anyhow::Error::from(error).context("net.reset");
         assert_eq!(reason(&error, false), "net.reset: no nft family inet");
         assert!(reason(&error, true).contains("modprobe nf_tables_inet"), "{}", reason(&error, true));

@@ -163,7 +163,7 @@ fn remove_layers<'a>(
     let problem = format!("in use by a lab or a build, not removed: {}", in_use.join(", "));
     Err(Error::Host {
         problem,
-        cure: "`cargo xtask ps` shows who runs, `cargo xtask down --slot N` takes a kept lab down".into(),
+        help: "`cargo xtask ps` shows who runs, `cargo xtask down --slot N` takes a kept lab down".into(),
     }
     .into())
 }
@@ -177,8 +177,8 @@ fn refuse(differences: &[Difference]) -> anyhow::Result<()> {
         return Ok(());
     }
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-    let cure = "`cargo xtask image build` without --locked writes what there is to containers/lock.json";
-    Err(Error::Usage(format!("containers/lock.json differs:\n  {}\n  cure: {cure}", lines.join("\n  "))).into())
+    let help = "`cargo xtask image build` without --locked writes what there is to containers/lock.json";
+    Err(Error::Usage(format!("containers/lock.json differs:\n  {}\n  help: {help}", lines.join("\n  "))).into())
 }
 
 fn show(layers: &[LayerStatus], format: Format) -> anyhow::Result<()> {

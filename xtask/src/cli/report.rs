@@ -90,8 +90,8 @@ fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
         return Ok(());
     }
     let Some(program) = which("xdg-open") else {
-        let (problem, cure) = ("xdg-open is not installed".to_owned(), format!("open {} yourself", path.display()));
-        return Err(Error::Host { problem, cure }.into());
+        let (problem, help) = ("xdg-open is not installed".to_owned(), format!("open {} yourself", path.display()));
+        return Err(Error::Host { problem, help }.into());
     };
     // In a session of its own: it may be the browser itself, which stays.
     let command = Command::new("setsid").arg("--fork").arg(program).arg(path).deadline(OPEN_DEADLINE.scaled());
@@ -100,7 +100,7 @@ fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
     let output = command.output_to_files(nowhere()?, nowhere()?)?;
     if output.status != 0 {
         let problem = format!("xdg-open could not be started: status {}", output.status);
-        return Err(Error::Host { problem, cure: format!("open {} yourself", path.display()) }.into());
+        return Err(Error::Host { problem, help: format!("open {} yourself", path.display()) }.into());
     }
     Ok(())
 }

@@ -285,6 +285,6 @@ pub fn require_kept(slot: &Slot) -> Result<(), Error> {
     let Some(holder) = slot.holder().ok().flatten() else { return lab_in(slot.name()).map(drop) };
     Err(Error::Host {
         problem: format!("slot {} is in use by {holder}: no lab that stays", slot.name()),
-        cure: "end that run, or wait for it; `cargo xtask up TEMPLATE --slot N` makes a lab of your own".into(),
+        help: "end that run, or wait for it; `cargo xtask up TEMPLATE --slot N` makes a lab of your own".into(),
     })
 }

@@ -81,15 +81,15 @@ impl Entry {
     /// Fails where this host does not support it.
     ///
     /// # Errors
-    /// What is missing, and the cure.
+    /// What is missing, and the help.
     pub fn supported(&self) -> anyhow::Result<()> {
         if self.needs == Needs::Ext4Volume
             && let Some(problem) = ext4::problem()
         {
             let problem = format!("{}: {problem}", self.example.name());
-            let cure =
+            let help =
                 "a volume with `kind = \"tmpfs\"` is available everywhere, for the faults that need no disk".into();
-            return Err(Error::Host { problem, cure }.into());
+            return Err(Error::Host { problem, help }.into());
         }
         effect_of(&self.example)?.supported()
     }

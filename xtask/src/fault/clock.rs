@@ -394,8 +394,8 @@ impl Effect for Clock {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = open_watch_problem() else { return Ok(()) };
         let problem = format!("{}: {problem}, so nobody sees a process read its clock", self.name());
-        let cure = "run it as root of the host itself: a kernel tells no other root, such as that of an unprivileged container";
-        Err(Error::Host { problem, cure: cure.into() }.into())
+        let help = "run it as root of the host itself: a kernel tells no other root, such as that of an unprivileged container";
+        Err(Error::Host { problem, help: help.into() }.into())
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

@@ -165,8 +165,8 @@ impl Effect for Quota {
         let window = self.watch(site, |window| window.took >= WINDOW, |window| self.is_free(window))?;
         if !self.is_free(&window) {
             let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", site.name(), window.percent());
-            let cure = "choose less, or a machine with less to do".into();
-            return Err(Error::Host { problem, cure }.into());
+            let help = "choose less, or a machine with less to do".into();
+            return Err(Error::Host { problem, help }.into());
         }
         self.before = Some(share);
         Ok(format!("busy programs there got {:.0} % of a processor", window.percent()))
@@ -190,8 +190,8 @@ impl Effect for Quota {
         );
         if !is_bound(&window) && self.is_starved(&before, &window) {
             let problem = format!("cpu.quota: {seen}: the host gives them less than the fault leaves them");
-            let cure = "choose less, or a machine with less to do".into();
-            return Err(Error::Host { problem, cure }.into());
+            let help = "choose less, or a machine with less to do".into();
+            return Err(Error::Host { problem, help }.into());
         }
         if !is_bound(&window) {
             bail!("{seen}");
@@ -312,7 +312,7 @@ impl Effect for Pin {
         }
         let problem =
             "cpu.pin: this host has one processor, and a container that may use no other loses nothing".into();
-        Err(Error::Host { problem, cure: "a host with more processors".into() }.into())
+        Err(Error::Host { problem, help: "a host with more processors".into() }.into())
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -505,8 +505,8 @@ impl Effect for Burn {
 pub(super) fn controller(fault: &str, setting: Setting) -> anyhow::Result<()> {
     let Some(name) = setting.missing_controller() else { return Ok(()) };
     let problem = format!("{fault}: the kernel has no cgroup controller {name}");
-    let cure = format!("a kernel with it, started without cgroup_disable={name}; `cargo xtask doctor` says more");
-    Err(Error::Host { problem, cure }.into())
+    let help = format!("a kernel with it, started without cgroup_disable={name}; `cargo xtask doctor` says more");
+    Err(Error::Host { problem, help }.into())
 }
 
 #[cfg(test)]

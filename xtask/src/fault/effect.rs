@@ -27,7 +27,7 @@ pub trait Effect: Send {
     /// Fails where this host does not support it.
     ///
     /// # Errors
-    /// What is missing, and the cure.
+    /// What is missing, and the help.
     fn supported(&self) -> anyhow::Result<()> {
         Ok(())
     }

@@ -76,9 +76,9 @@ impl Cap {
 impl Effect for Cap {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = problem() else { return Ok(()) };
-        let cure =
+        let help =
             "`sysctl kernel.yama.ptrace_scope` shows it; 3 stays until the next boot. Otherwise an x86-64 machine";
-        Err(Error::Host { problem: format!("fd.cap: {problem}"), cure: cure.into() }.into())
+        Err(Error::Host { problem: format!("fd.cap: {problem}"), help: help.into() }.into())
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

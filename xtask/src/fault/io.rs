@@ -216,9 +216,9 @@ impl Tracer {
 impl Effect for Calls {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = strace_problem() else { return Ok(()) };
-        let cure = "`cargo xtask setup --optional` installs strace; root must be allowed to trace processes \
+        let help = "`cargo xtask setup --optional` installs strace; root must be allowed to trace processes \
                     (CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3)";
-        Err(Error::Host { problem: format!("{}: {problem}", self.name()), cure: cure.into() }.into())
+        Err(Error::Host { problem: format!("{}: {problem}", self.name()), help: help.into() }.into())
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

@@ -344,15 +344,15 @@ impl Effect for OutOfMemory {
         let Some(bound) = bound else {
             let problem =
                 format!("memory.oom: {} may use more memory than this host has left ({available} bytes)", site.name());
-            let cure =
+            let help =
                 "bound it in its template (`[limits] memory`), or by memory.limit, or free memory of the host".into();
-            return Err(Error::Host { problem, cure }.into());
+            return Err(Error::Host { problem, help }.into());
         };
         if has_swap() && group.no_swap_text(bound).is_err() {
             let problem =
                 "memory.oom: this host has swap, and its kernel does not bound what a container may use of it";
-            let cure = "boot with swapaccount=1, or run `swapoff -a`".into();
-            return Err(Error::Host { problem: problem.into(), cure }.into());
+            let help = "boot with swapaccount=1, or run `swapoff -a`".into();
+            return Err(Error::Host { problem: problem.into(), help }.into());
         }
         self.before = (bound, Self::kills(site)?);
         Ok(format!("its processes use {now} of {bound} bytes; the kernel has killed {} of them", self.before.1))

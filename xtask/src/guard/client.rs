@@ -134,11 +134,11 @@ impl Guard {
                     );
                 }
                 Ok(Message::Refused { reason }) => {
-                    let cure = format!(
+                    let help = format!(
                         "wait for it, end it, remove a kept lab with `cargo xtask down --slot {}`, or take another --slot N",
                         guard.slot.name()
                     );
-                    return Err(Error::Host { problem: reason, cure }.into());
+                    return Err(Error::Host { problem: reason, help }.into());
                 }
                 Ok(Message::Failed { reason }) => bail!("the guard of slot {}: {reason}", guard.slot.name()),
                 Ok(Message::Waiting { holder }) => waiting(&holder)?,
@@ -164,7 +164,7 @@ impl Guard {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Err(Error::Host {
                     problem: format!("no lab is kept in slot {name}"),
-                    cure: "`cargo xtask up TEMPLATE` makes one, and `cargo xtask ps` shows what there is".into(),
+                    help: "`cargo xtask up TEMPLATE` makes one, and `cargo xtask ps` shows what there is".into(),
                 }
                 .into());
             }
@@ -186,12 +186,12 @@ impl Guard {
             }
             Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(Error::Host {
                 problem: format!("the guard of slot {name} speaks otherwise: another build of this engine started it"),
-                cure: format!("take the lab down with `cargo xtask down --slot {name}`, and make it anew"),
+                help: format!("take the lab down with `cargo xtask down --slot {name}`, and make it anew"),
             }
             .into()),
             Err(RecvTimeoutError::Timeout) => Err(Error::Host {
                 problem: format!("the guard of slot {name} did not answer within {ATTACH_DEADLINE}"),
-                cure: format!("`cargo xtask down --slot {name}` ends it, and takes its lab down"),
+                help: format!("`cargo xtask down --slot {name}` ends it, and takes its lab down"),
             }
             .into()),
         }

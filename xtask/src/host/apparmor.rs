@@ -90,7 +90,7 @@ fn load() -> anyhow::Result<Confinement> {
         return Err(Error::EveryCase {
             cause: HostCause::ApparmorParser,
             detail: "there is no profile for containers".to_owned(),
-            cure: Supply::of_this_machine().cure(&[PARSER], WayToRoot::of_this_process()),
+            help: Supply::of_this_machine().help(&[PARSER], WayToRoot::of_this_process()),
         }
         .into());
     }

@@ -62,7 +62,7 @@ pub struct Shortage {
     /// Place that the bound is set in.
     pub bound: String,
     /// Help: what gives it more.
-    pub cure: String,
+    pub help: String,
 }
 
 impl fmt::Display for Shortage {
@@ -95,7 +95,7 @@ fn memory(need: &Need) -> Option<Shortage> {
         left: left >> 20,
         most: memory.total_bytes >> 20,
         bound: format!("the limits of its containers add up to {}", need.memory_bytes >> 20),
-        cure: "end other programs, or lower `memory` under [limits] in the templates".to_owned(),
+        help: "end other programs, or lower `memory` under [limits] in the templates".to_owned(),
     })
 }
 
@@ -111,8 +111,8 @@ fn inotify_instances(need: &Need) -> Option<Shortage> {
             Err(Errno::EMFILE) if fs::File::open("/dev/null").is_ok() => {
                 let left = taken.len() as u64;
                 let (bound, name, most) = lesser("fs/inotify/max_user_instances", "user/max_inotify_instances");
-                let cure = raise(&name, most.saturating_add(needed - left).max(1024));
-                return Some(Shortage { budget: "inotify instances", needed, left, most, bound, cure });
+                let help = raise(&name, most.saturating_add(needed - left).max(1024));
+                return Some(Shortage { budget: "inotify instances", needed, left, most, bound, help });
             }
             Err(_) => break, // the kernel has none, or no more files
         }
@@ -135,7 +135,7 @@ fn inotify_watches(need: &Need) -> Option<Shortage> {
         left,
         most,
         bound,
-        cure: raise(&name, most.saturating_add(needed - left).max(8192)),
+        help: raise(&name, most.saturating_add(needed - left).max(8192)),
     })
 }
 
@@ -167,7 +167,7 @@ fn keys(need: &Need) -> Option<Shortage> {
         most,
         bound: format!("{} of user {}, who is root in the containers", dotted(name), need.root_id),
         // Other labs have other ids, where they have ids of their own.
-        cure: format!("`sysctl -w {}={}`", dotted(name), most.saturating_add(needed - left).max(2000)),
+        help: format!("`sysctl -w {}={}`", dotted(name), most.saturating_add(needed - left).max(2000)),
     })
 }
 
@@ -195,7 +195,7 @@ fn processes(need: &Need) -> Option<Shortage> {
             left,
             most,
             bound: dotted(name),
-            cure: raise(name, most.saturating_add(needed - left).saturating_mul(2)),
+            help: raise(name, most.saturating_add(needed - left).saturating_mul(2)),
         })
     })
 }
@@ -218,21 +218,21 @@ fn processes_of_groups(need: &Need) -> Option<Shortage> {
             left,
             most: bound.most,
             bound: file.display().to_string(),
-            cure: format!("write a larger number to {}, or start the engine in another group", file.display()),
+            help: format!("write a larger number to {}, or start the engine in another group", file.display()),
         })
     })
 }
 
 fn open_files(need: &Need) -> Option<Shortage> {
-    let shortage = |needed: u64, used: u64, most: u64, bound: &str, cure: String| {
+    let shortage = |needed: u64, used: u64, most: u64, bound: &str, help: String| {
         let left = most.saturating_sub(used);
         let bound = bound.to_owned();
-        (left < needed).then_some(Shortage { budget: "open files", needed, left, most, bound, cure })
+        (left < needed).then_some(Shortage { budget: "open files", needed, left, most, bound, help })
     };
     let own = getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(most, _)| {
         let needed = need.machines * ENGINE_FILES + ENGINE_FILES_OF_ALL;
-        let cure = format!("ulimit -n {}", needed.next_power_of_two().max(4096));
-        shortage(needed, 0, most, "ulimit -n of the engine", cure)
+        let help = format!("ulimit -n {}", needed.next_power_of_two().max(4096));
+        shortage(needed, 0, most, "ulimit -n of the engine", help)
     });
     own.or_else(|| {
         let text = fs::read_to_string("/proc/sys/fs/file-nr").ok()?;
@@ -261,7 +261,7 @@ fn loop_devices(need: &Need) -> Option<Shortage> {
         left,
         most,
         bound: "max_part of the kernel's module loop".to_owned(),
-        cure: "`losetup -l` shows what uses them; detach what nobody needs, or load the module with max_part=0"
+        help: "`losetup -l` shows what uses them; detach what nobody needs, or load the module with max_part=0"
             .to_owned(),
     })
 }
@@ -302,11 +302,11 @@ mod tests {
 
     #[test]
     fn each_budget_says_what_is_missing_and_what_gives_more() {
-        let check = |shortage: Option<Shortage>, budget: &str, cure: &str| {
+        let check = |shortage: Option<Shortage>, budget: &str, help: &str| {
             let shortage = shortage.unwrap();
             assert_eq!(shortage.budget, budget);
             assert!(shortage.needed > shortage.left && shortage.left <= shortage.most, "{shortage}");
-            assert!(shortage.cure.contains(cure), "{}", shortage.cure);
+            assert!(shortage.help.contains(help), "{}", shortage.help);
         };
         let many = Need { machines: 1 << 40, memory_bytes: 1 << 60, ..Need::default() };
         check(memory(&many), "MiB of memory", "lower `memory` under [limits]");

@@ -191,7 +191,7 @@ pub fn words(log: &str) -> String {
 
 /// Returns help where the browser said that it has no sandbox.
 #[must_use]
-pub fn cure(log: &str) -> Option<&'static str> {
+pub fn help(log: &str) -> Option<&'static str> {
     log.contains("No usable sandbox").then_some(
         "let users make user namespaces: `sysctl kernel.unprivileged_userns_clone=1`, or where AppArmor forbids it \
          `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
@@ -283,8 +283,8 @@ mod tests {
         assert_eq!(page_error(log), Some("net::ERR_CONNECTION_REFUSED"));
         assert_eq!(page_error("7 bytes written to file x"), None);
         assert!(!words(log).contains("dbus") && words(log).contains("REFUSED"), "{}", words(log));
-        assert!(cure("FATAL: No usable sandbox! If this is a Debian system ...").unwrap().contains("userns"));
-        assert_eq!(cure(log), None);
+        assert!(help("FATAL: No usable sandbox! If this is a Debian system ...").unwrap().contains("userns"));
+        assert_eq!(help(log), None);
     }
 
     /// A picture of this size as far as anybody looks who does not draw it.

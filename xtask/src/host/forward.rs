@@ -52,7 +52,7 @@ impl Forward {
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::Host {
                 problem: format!("another program listens at port {} of this host", port.unwrap_or(0)),
-                cure: "take another one with --port N; without it, one that is free is taken".into(),
+                help: "take another one with --port N; without it, one that is free is taken".into(),
             }
             .into()),
             Err(error) => Err(error).context("listening at this host's loopback"),

@@ -339,7 +339,7 @@ impl Supply {
 
     /// Returns the command that installs these items, as root or with sudo.
     #[must_use]
-    pub fn cure(self, items: &[&str], way_to_root: WayToRoot) -> String {
+    pub fn help(self, items: &[&str], way_to_root: WayToRoot) -> String {
         match self {
             Self::Nix => "nix develop".to_owned(),
             Self::Unknown => format!("install {} with the system's package manager", items.join(", ")),
@@ -493,18 +493,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cure_is_a_line_to_type() {
-        let cure = |supply: Supply, items: &[&str]| supply.cure(items, WayToRoot::Sudo);
+    fn help_is_a_line_to_type() {
+        let help = |supply: Supply, items: &[&str]| supply.help(items, WayToRoot::Sudo);
         assert_eq!(
-            cure(Supply::Packages(Manager::Apt), &["ip", "tc"]),
+            help(Supply::Packages(Manager::Apt), &["ip", "tc"]),
             "sudo apt-get install --no-install-recommends iproute2"
         );
-        assert_eq!(cure(Supply::Packages(Manager::Dnf), &["ip", "tc"]), "sudo dnf install iproute iproute-tc");
+        assert_eq!(help(Supply::Packages(Manager::Dnf), &["ip", "tc"]), "sudo dnf install iproute iproute-tc");
         assert_eq!(
-            cure(Supply::Packages(Manager::Pacman), &["tar", "mmdebstrap"]),
+            help(Supply::Packages(Manager::Pacman), &["tar", "mmdebstrap"]),
             "sudo pacman -S --needed tar; build the AUR package mmdebstrap with makepkg and install it"
         );
-        assert_eq!(cure(Supply::Nix, &["ip"]), "nix develop");
+        assert_eq!(help(Supply::Nix, &["ip"]), "nix develop");
     }
 
     #[test]

@@ -74,11 +74,11 @@ impl Plan {
             Supply::Packages(manager) => Ok(none.filled(manager, items)),
             Supply::Nix => Err(Error::Host {
                 problem: format!("missing: {}. Under Nix nothing is installed into the system", items.join(", ")),
-                cure: "nix develop".to_owned(),
+                help: "nix develop".to_owned(),
             }),
             Supply::Unknown => Err(Error::Host {
                 problem: "there is neither apt-get nor dnf, pacman or zypper".to_owned(),
-                cure: supply.cure(items, way_to_root),
+                help: supply.help(items, way_to_root),
             }),
         }
     }
@@ -132,7 +132,7 @@ impl Plan {
             if status != 0 && index + 1 == lines.len() {
                 return Err(Error::Host {
                     problem: format!("`{line}` ended with status {status}; it says above why"),
-                    cure: "mend that, then run `cargo xtask setup` again".to_owned(),
+                    help: "mend that, then run `cargo xtask setup` again".to_owned(),
                 }
                 .into());
             }
@@ -167,8 +167,8 @@ pub fn install_missing(subject: &Subject, announce: &(dyn Fn(News<'_>) + Sync)) 
     install(&examine(subject), Scope::Everything, announce)?;
     let after = examine(subject);
     for finding in after.iter().filter(|it| it.status == Status::Warning && !it.items.is_empty()) {
-        let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("; cure: {cure}"));
-        announce(News::Line(&format!("warning: {}: {}{cure}", finding.check, finding.seen)));
+        let help = finding.help.as_ref().map_or_else(String::new, |help| format!("; help: {help}"));
+        announce(News::Line(&format!("warning: {}: {}{help}", finding.check, finding.seen)));
     }
     let failures: Vec<_> = after.into_iter().filter(|finding| finding.status == Status::Failure).collect();
     if failures.is_empty() { Ok(()) } else { Err(still_failing(&failures).into()) }
@@ -242,10 +242,10 @@ fn install_with(
 #[must_use]
 pub fn still_failing(failures: &[Finding]) -> Error {
     let seen: Vec<_> = failures.iter().map(|finding| format!("{}: {}", finding.check, finding.seen)).collect();
-    let cures: Vec<_> = failures.iter().filter_map(|finding| finding.cure.clone()).collect();
+    let all_help: Vec<_> = failures.iter().filter_map(|finding| finding.help.clone()).collect();
     Error::Host {
         problem: format!("this machine does not do yet\n  {}", seen.join("\n  ")),
-        cure: cures.join("\n        "),
+        help: all_help.join("\n        "),
     }
 }
 
@@ -284,7 +284,7 @@ mod tests {
             group: Group::Machine,
             status: Status::Failure,
             seen: "missing".to_owned(),
-            cure: Some("install it".to_owned()),
+            help: Some("install it".to_owned()),
             items: items.to_vec(),
             command: None,
         };
@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn nix_and_unknown_systems_are_told_what_to_do() {
         let error = |supply| Plan::with(&["lxc-start"], supply, WayToRoot::Direct).unwrap_err().to_string();
-        assert!(error(Supply::Nix).ends_with("cure: nix develop"), "{}", error(Supply::Nix));
+        assert!(error(Supply::Nix).ends_with("help: nix develop"), "{}", error(Supply::Nix));
         assert!(error(Supply::Unknown).contains("install lxc-start with the system's package manager"));
         let optional = |supply| {
             let plan = |items: &[&'static str]| Plan::with(items, supply, WayToRoot::Direct);

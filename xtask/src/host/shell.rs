@@ -136,8 +136,8 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Its name alone: in a long command line it would be the first word to be lost.
         if let Problem::Missing(program) = &self.problem {
-            let cure = "is not installed: `cargo xtask doctor` says what is missing, `cargo xtask setup` installs it";
-            return write!(f, "`{program}` {}", named(cure));
+            let help = "is not installed: `cargo xtask doctor` says what is missing, `cargo xtask setup` installs it";
+            return write!(f, "`{program}` {}", named(help));
         }
         write!(f, "`{}` ", self.command_line)?;
         match &self.problem {
@@ -850,7 +850,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_names_the_cure() {
+    fn a_missing_program_names_the_help() {
         let error = Command::new("no-such-program-here").run().unwrap_err();
         assert!(error.to_string().contains("cargo xtask setup"), "{error}");
     }

@@ -61,7 +61,7 @@ pub fn require(words: &[OsString]) -> anyhow::Result<()> {
     if which("sudo").is_none() {
         return Err(Error::Host {
             problem: "containers need root, this is an ordinary user, and sudo is not installed".into(),
-            cure: "run it as root, or install sudo".into(),
+            help: "run it as root, or install sudo".into(),
         }
         .into());
     }
@@ -73,7 +73,7 @@ pub fn require(words: &[OsString]) -> anyhow::Result<()> {
     let user = user_name(geteuid().as_raw());
     Err(Error::Host {
         problem: format!("this needs root, and sudo did not start it for {user} (status {status}): nothing was run"),
-        cure: format!(
+        help: format!(
             "`sudo -v` at a terminal asks for {user}'s password first; without a terminal sudo needs a rule such as \
              `{user} ALL=(ALL) NOPASSWD: ALL`; or run it as root"
         ),

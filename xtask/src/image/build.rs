@@ -135,13 +135,13 @@ impl fmt::Display for BuildFailed {
         if *is_log_full && !tail.contains(NO_SPACE.0) {
             writeln!(f, "  the file system of its log is full, and the worker could not write there what happened")?;
         }
-        let cure = match (is_log_full, met) {
+        let help = match (is_log_full, met) {
             (true, _) => Some(NO_SPACE.1),
             (false, Some(_)) => Some(BOUNDED),
-            (false, None) => cure(tail),
+            (false, None) => help(tail),
         };
-        if let Some(cure) = cure {
-            writeln!(f, "  cure: {}", named(cure))?;
+        if let Some(help) = help {
+            writeln!(f, "  help: {}", named(help))?;
         }
         if tail.trim().is_empty() {
             return write!(f, "  {} is empty", log.display());
@@ -162,7 +162,7 @@ const BOUNDED: &str = "have the step do less at once, for example with fewer job
 const LOG_ROOM_BYTES: u64 = 64 << 10;
 
 /// Returns help for a build whose log has a known problem.
-fn cure(tail: &str) -> Option<&'static str> {
+fn help(tail: &str) -> Option<&'static str> {
     let known = [
         NO_SPACE,
         ("Cannot allocate memory", "free memory, or build fewer templates at once: `cargo xtask image build NAME`"),
@@ -174,7 +174,7 @@ fn cure(tail: &str) -> Option<&'static str> {
         ("`mmdebstrap` is not installed", "`cargo xtask setup` installs it"),
         ("mmdebstrap: No such file or directory", "mmdebstrap is not installed: `cargo xtask setup` installs it"),
     ];
-    known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, cure)| cure)
+    known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, help)| help)
 }
 
 /// Builds a layer, unless another process did while its slot was waited for. `unchanged` says whether the recipe's
@@ -341,7 +341,7 @@ fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
                 "{TUN} is missing, through which a build reaches the network; the layer of {} has packages",
                 job.template
             ),
-            cure: "`modprobe tun`; in a container, have it handed in; or bring the layer from another machine".into(),
+            help: "`modprobe tun`; in a container, have it handed in; or bring the layer from another machine".into(),
         }
         .into());
     }
@@ -360,7 +360,7 @@ fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
                 job.template,
                 DISK_BYTES >> 20
             ),
-            cure: "free space there: `cargo xtask image prune` removes layers that nothing uses".into(),
+            help: "free space there: `cargo xtask image prune` removes layers that nothing uses".into(),
         }
         .into());
     }
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_build_says_the_step_the_cure_and_the_logs_end() {
+    fn a_failed_build_says_the_step_the_help_and_the_logs_end() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("t.log");
         let lines: String = (0..50).map(|number| format!("line {number}\n")).collect();
@@ -447,13 +447,13 @@ mod tests {
         let failed = BuildFailed { template: "t".into(), step, status: 100, log, tail, is_log_full: false, met: None };
         let error = failed.to_string();
         assert!(error.contains("the template t does not build: step `packages` failed (status 100)"), "{error}");
-        assert!(error.contains("cure: the release has no package"), "{error}");
+        assert!(error.contains("help: the release has no package"), "{error}");
         assert!(error.contains("line 49") && !error.contains("line 5\n"), "{error}");
         let lost = BuildFailed { step: String::new(), status: 3, tail: String::new(), is_log_full: true, ..failed };
         let error = lost.to_string();
         assert!(error.contains("its worker ended before the first step (status 3)"), "{error}");
         assert!(error.contains("the file system of its log is full") && error.ends_with("t.log is empty"), "{error}");
-        assert!(error.contains("cure: free disk space"), "{error}");
+        assert!(error.contains("help: free disk space"), "{error}");
     }
 
     #[test]
@@ -463,7 +463,7 @@ mod tests {
         let failed =
             BuildFailed { template: "t".into(), step: "run x".into(), status: 137, log, tail, is_log_full: false, met };
         let error = failed.to_string();
-        assert!(error.contains("more than 7 processes at once\n  cure: have the step do less at once"), "{error}");
+        assert!(error.contains("more than 7 processes at once\n  help: have the step do less at once"), "{error}");
     }
 
     #[test]

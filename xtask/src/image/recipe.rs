@@ -164,7 +164,7 @@ impl Recipe {
 fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     let missing = |what: String| Error::Host {
         problem: format!("the template {} copies {what}, which this machine does not have", template.name),
-        cure: "`cargo xtask doctor` says which package is missing, `cargo xtask setup` installs it".into(),
+        help: "`cargo xtask doctor` says which package is missing, `cargo xtask setup` installs it".into(),
     };
     match &entry.source {
         FileSource::Path(path) => match input::look(path) {

@@ -300,8 +300,8 @@ impl Store {
         if self.remove(hash)? == Removal::InUse {
             let dir = self.layer_dir(hash);
             let problem = format!("the layer {} of template {template} is damaged and in use: {why}", dir.display());
-            let cure = "`cargo xtask ps` shows the labs: end them, then build it again".to_owned();
-            return Err(Error::Host { problem, cure }.into());
+            let help = "`cargo xtask ps` shows the labs: end them, then build it again".to_owned();
+            return Err(Error::Host { problem, help }.into());
         }
         Ok(())
     }
@@ -417,12 +417,12 @@ fn open_folder(dir: &Path) -> anyhow::Result<Option<File>> {
 }
 
 fn unwritable(folder: &Path, error: &std::io::Error) -> Error {
-    let cure = match error.kind() {
+    let help = match error.kind() {
         ErrorKind::PermissionDenied => "run it as root: sudo",
         ErrorKind::StorageFull => "free space there: `cargo xtask image prune` removes layers that nothing uses",
         _ => "name another folder with E2E_STATE_DIR",
     };
-    Error::Host { problem: format!("{} cannot be made: {error}", folder.display()), cure: cure.into() }
+    Error::Host { problem: format!("{} cannot be made: {error}", folder.display()), help: help.into() }
 }
 
 #[cfg(test)]

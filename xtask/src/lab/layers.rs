@@ -52,7 +52,7 @@ impl DamagedLayer {
                 "{program:?} is missing because a layer was changed after it was built: {} of template {template}",
                 changed.display()
             ),
-            cure: format!("`cargo xtask image rm {template}` removes the layer, and the next run builds it again"),
+            help: format!("`cargo xtask image rm {template}` removes the layer, and the next run builds it again"),
         }
     }
 }

@@ -199,7 +199,7 @@ impl LiveMachine {
     /// Fails where it runs no programs: whoever tried would wait, or be let in before it has its own files.
     ///
     /// # Errors
-    /// [`Error::Host`] with the cure.
+    /// [`Error::Host`] with the help.
     pub fn require_running(&self) -> Result<(), Error> {
         let state = self.state();
         if state == MachineState::Running {
@@ -208,7 +208,7 @@ impl LiveMachine {
         let reason = self.process_1().err().map(|reason| format!(" ({reason})")).unwrap_or_default();
         Err(Error::Host {
             problem: format!("{} is {state}: no program can run in it{reason}", self.name),
-            cure: format!(
+            help: format!(
                 "`cargo xtask ps` shows the faults that are on it, \
                  `cargo xtask fault heal --all --slot {}` takes them back",
                 self.slot

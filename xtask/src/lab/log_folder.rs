@@ -69,7 +69,7 @@ fn require_ours(folder: &Path, slot: &str) -> Result<(), Error> {
     }
     Err(Error::Host {
         problem: format!("{error}; it holds logs of another container of that name"),
-        cure: match marked::standing(folder) {
+        help: match marked::standing(folder) {
             Standing::Marked(mark) => format!("`cargo xtask clean --slot {}`, or choose another --slot N", mark.slot),
             _ => format!(
                 "move it away (`mv {} {}.old`), or choose other names with --e2e-containers",

@@ -212,9 +212,9 @@ fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>
         Err(error) => match chromium::page_error(&log) {
             Some(problem) => Err(page.problem(format!("the browser says {problem}"))),
             None => {
-                let cure = chromium::cure(&log).map(|cure| format!("cure: {cure}"));
+                let help = chromium::help(&log).map(|help| format!("help: {help}"));
                 let said: String =
-                    chromium::words(&log).lines().chain(cure.as_deref()).map(|it| format!("\n  {it}")).collect();
+                    chromium::words(&log).lines().chain(help.as_deref()).map(|it| format!("\n  {it}")).collect();
                 let message = format!("the browser ended with status {status} and without a picture: {error:#}{said}");
                 Err(PictureError::Host(anyhow::anyhow!(message)))
             }

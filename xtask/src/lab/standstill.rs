@@ -14,15 +14,15 @@ use crate::host::process;
 pub struct Standstill {
     what: String,
     /// Command that lets it go on.
-    cure: String,
+    help: String,
 }
 
 impl std::error::Error for Standstill {}
 
 impl fmt::Display for Standstill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, cure } = self;
-        write!(f, "{what}, and no fault of this run has done that (`{cure}` lets it go on)")
+        let Self { what, help } = self;
+        write!(f, "{what}, and no fault of this run has done that (`{help}` lets it go on)")
     }
 }
 
@@ -35,14 +35,14 @@ impl Container {
         if monitor.exited().is_none() && process::is_stopped(monitor.pid()) {
             let pid = monitor.pid();
             let what = format!("the lxc-start of {name} (process {pid}) stands still by a signal");
-            return Some(Standstill { what, cure: format!("kill -CONT {pid}") });
+            return Some(Standstill { what, help: format!("kill -CONT {pid}") });
         }
         // A fault notes its outage before it freezes, and takes that back after the thaw.
         let is_frozen =
             || self.group().is_ok_and(|group| Tree::named(group.name()).is_frozen_itself()) && self.outage().is_none();
         if self.outage().is_none() && is_frozen() {
-            let cure = format!("lxc-unfreeze -n {}", self.machine().host_name);
-            return Some(Standstill { what: format!("{name} is frozen"), cure });
+            let help = format!("lxc-unfreeze -n {}", self.machine().host_name);
+            return Some(Standstill { what: format!("{name} is frozen"), help });
         }
         None
     }
@@ -56,7 +56,7 @@ impl Lab {
         let holder = slot.holder().ok().flatten().filter(Holder::is_stopped);
         let guard = holder.and_then(|holder| holder.pid).map(|pid| Standstill {
             what: format!("the guard of slot {} (process {pid}) stands still by a signal", slot.name()),
-            cure: format!("kill -CONT {pid}"),
+            help: format!("kill -CONT {pid}"),
         });
         guard.or_else(|| self.containers().iter().find_map(Container::standstill))
     }

@@ -338,7 +338,7 @@ pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process>
 /// Fails where a folder of a lab's stands already that is none of this slot's: `container` is the one that it would be of.
 fn require_free(folder: &Path, slot: &Slot, container: &str) -> Result<(), Error> {
     marked::require_free(folder, slot.name()).map_err(|error| {
-        let cure = match marked::standing(folder) {
+        let help = match marked::standing(folder) {
             Standing::Marked(mark) => {
                 format!("take that lab down with `cargo xtask clean --slot {}`, or choose other names", mark.slot)
             }
@@ -350,7 +350,7 @@ fn require_free(folder: &Path, slot: &Slot, container: &str) -> Result<(), Error
             _ if container.is_empty() => format!("remove it (`rm -r {}`), or take another --slot N", folder.display()),
             _ => format!("remove it (`rm -r {}`), or choose other names with --e2e-containers", folder.display()),
         };
-        Error::Host { problem: error.to_string(), cure }
+        Error::Host { problem: error.to_string(), help }
     })
 }
 

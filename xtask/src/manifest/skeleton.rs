@@ -43,7 +43,7 @@ impl Skeleton {
     /// has the project's first one.
     ///
     /// # Errors
-    /// [`Error::Usage`] or [`Error::BadFile`] with the cure: a bad name, one that is taken, a template or a Cargo package
+    /// [`Error::Usage`] or [`Error::BadFile`] with the help: a bad name, one that is taken, a template or a Cargo package
     /// that does not exist.
     pub fn plan(project: &Project, id: &str, language: Language, containers: &[String]) -> anyhow::Result<Self> {
         let usage = |problem: String| anyhow::Error::from(Error::Usage(problem));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_names_the_cure() {
+    fn what_cannot_be_made_names_the_help() {
         let made = Made::new("name = 'x'", &[], Some(PACKAGE));
         for id in ["first", "a/b/c", "A/b", "a/b c", "/b", "a/", "../a/b"] {
             made.refuses(id, Language::Python, &[], "a scenario is named CATEGORY/NAME");

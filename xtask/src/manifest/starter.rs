@@ -52,7 +52,7 @@ impl Starter {
     /// far as a project may be.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the cure: the folder has something in it, or is none; a bad name.
+    /// [`Error::Usage`] with the help: the folder has something in it, or is none; a bad name.
     pub fn plan(dir: &Path, name: Option<&str>) -> anyhow::Result<Self> {
         let dir = std::path::absolute(dir).with_context(|| format!("finding {}", dir.display()))?;
         let shown = dir.display();

@@ -24,7 +24,7 @@ mod recorder;
 #[cfg(test)]
 mod reference;
 mod run_dir;
-mod run_dir_cure;
+mod run_dir_help;
 mod run_events;
 mod run_list;
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl Recorder {
                 "{} {damage} during the run: its record is not whole",
                 dir.path().join(EVENTS_FILE).display()
             ),
-            cure: "run it again, and find what changes it: a scenario writes to the folder of its artifacts only"
+            help: "run it again, and find what changes it: a scenario writes to the folder of its artifacts only"
                 .into(),
         })
     }

@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::file_name::is_harmless_name;
 use super::masks::MaskedStream;
-use super::run_dir_cure::cure;
+use super::run_dir_help::help;
 use super::{Masks, PastRun, is_binary};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
@@ -69,7 +69,7 @@ impl RunDir {
         };
         let top = owner.act(make).map_err(|error| Error::Host {
             problem: format!("{} cannot be made as {}: {error:#}", path.display(), owner.name),
-            cure: cure(root, &owner),
+            help: help(root, &owner),
         })?;
         let dir = Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default(), masks: Arc::default() };
         dir.link(&runs.join("latest"), Path::new(&dir.run_id))?;
@@ -160,7 +160,7 @@ impl RunDir {
         }
         Err(Error::Host {
             problem: format!("the run's folder {} was removed or replaced during the run", self.path.display()),
-            cure: "run it again, and find what removes it: a scenario writes to the folder of its artifacts only"
+            help: "run it again, and find what removes it: a scenario writes to the folder of its artifacts only"
                 .into(),
         })
     }

@@ -18,7 +18,7 @@ pub(super) fn require<'a>(
     let ids = ids_of(project).of_slot(slot)?;
     let Some(shortage) = shortage(&need(templates, ids.first)) else { return Ok(()) };
     let detail = shortage.to_string();
-    Err(Error::EveryCase { cause: HostCause::Budget, detail, cure: shortage.cure }.into())
+    Err(Error::EveryCase { cause: HostCause::Budget, detail, help: shortage.help }.into())
 }
 
 fn need<'a>(templates: impl Iterator<Item = &'a Template>, first_id: u32) -> Need {

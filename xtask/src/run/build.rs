@@ -157,7 +157,7 @@ fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Er
                 "{}: its command starts {program:?}, and PATH has no such program",
                 scenario.dir.join("scenario.toml").display()
             ),
-            cure: format!("install {program}, or correct the command"),
+            help: format!("install {program}, or correct the command"),
         })?;
         *program = found.display().to_string();
     }

@@ -46,7 +46,7 @@ pub fn require_baselines(project: &Project, plan: &Plan) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "--baseline-compare: there is no baseline of {}\n  cure: `cargo xtask baseline-update {}`, or \
+        "--baseline-compare: there is no baseline of {}\n  help: `cargo xtask baseline-update {}`, or \
          --baseline-missing=allow",
         missing.join(", "),
         missing.join(" ")

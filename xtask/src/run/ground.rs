@@ -151,14 +151,14 @@ pub(super) fn take(
         if holder.is_kept() {
             return Err(Error::Host {
                 problem: format!("slot {name} holds a lab: {holder}"),
-                cure: format!("remove it with `cargo xtask down --slot {name}`, or take another with --slot N"),
+                help: format!("remove it with `cargo xtask down --slot {name}`, or take another with --slot N"),
             }
             .into());
         }
         if holder.is_stuck() {
             return Err(Error::Host {
                 problem: format!("slot {name} is held by {holder}, and its engine is gone"),
-                cure: format!("`cargo xtask clean --slot {name}` ends it and takes back what it made"),
+                help: format!("`cargo xtask clean --slot {name}` ends it and takes back what it made"),
             }
             .into());
         }

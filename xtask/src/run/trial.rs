@@ -166,7 +166,7 @@ impl<'a> Trials<'a> {
             Err(cause) if HostCause::of(&cause).is_some() => Err(cause),
             Err(cause) => Err(Error::Host {
                 problem: format!("no fault can be tried, because no lab can be made: {cause:#}"),
-                cure: "`cargo xtask doctor` shows what this machine lacks".into(),
+                help: "`cargo xtask doctor` shows what this machine lacks".into(),
             }
             .into()),
         }

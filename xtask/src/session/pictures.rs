@@ -61,8 +61,8 @@ impl Session {
         };
         let (taken, known) = (self.spec.invoker.read(&path), self.spec.invoker.read(expected));
         let known = known.map_err(|error| {
-            let cure = format!("to have it as it is now: cp {} {}", path.display(), expected.display());
-            RpcError::new(ErrorCode::InvalidParams, format!("there is nothing to compare with: {error:#}: {cure}"))
+            let help = format!("to have it as it is now: cp {} {}", path.display(), expected.display());
+            RpcError::new(ErrorCode::InvalidParams, format!("there is nothing to compare with: {error:#}: {help}"))
         })?;
         let compared = taken.and_then(|taken| compare(&taken, &known, *channel_off_max));
         let compared = compared

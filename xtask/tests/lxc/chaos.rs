@@ -101,7 +101,7 @@ fn a_failure_is_reduced_to_the_fault_that_matters() {
 }
 
 #[test]
-fn bad_schedules_and_profiles_are_refused_with_place_and_cure() {
+fn bad_schedules_and_profiles_are_refused_with_place_and_help() {
     let _host = Host::take();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chaos.json");

@@ -96,7 +96,7 @@ fn a_package_is_installed_in_a_debian_and_says_what_it_lacks() {
             assert!(version.text().ends_with(env!("CARGO_PKG_VERSION")), "{}", said(&version));
             let doctor = inside("cd / && mancer-e2e doctor");
             assert_eq!(doctor.status, 3, "{}", said(&doctor));
-            assert!(doctor.text().contains("lxc-start") && doctor.text().contains("cure: "), "{}", said(&doctor));
+            assert!(doctor.text().contains("lxc-start") && doctor.text().contains("help: "), "{}", said(&doctor));
         }
     }
     let removed = inside("dpkg --remove mancer-e2e && test ! -e /usr/bin/mancer-e2e");

@@ -38,7 +38,7 @@ fn what_a_run_and_a_live_lab_have_logged_is_shown() {
     let digest = logs(&["--digest"]);
     assert!(digest.text().starts_with("smoke/misbehaves:check_fails\n"), "{}", said(&digest));
 
-    for (args, cure) in [
+    for (args, help) in [
         (&["--grep", "a(b"][..], "not a regular expression"),
         (&["scenaro"], "did you mean scenario?"),
         (&["--case", "nothing"], "has no such case: there are smoke/misbehaves:check_fails"),
@@ -47,7 +47,7 @@ fn what_a_run_and_a_live_lab_have_logged_is_shown() {
     ] {
         let output = logs(args);
         assert_eq!(output.status, 2, "{args:?}: {}", said(&output));
-        assert!(said(&output).contains(cure), "{args:?}: {}", said(&output));
+        assert!(said(&output).contains(help), "{args:?}: {}", said(&output));
     }
 
     let live = lines(&logs(&["--live", "a", "--slot", slot(), "--level", "debug", "--format", "json"]));

@@ -343,7 +343,7 @@ fn a_machine_without_memory_or_disk_is_told_so() {
     let output = e2e(project.path(), &[]).output().unwrap();
     assert_eq!(output.status, 3, "{}", said(&output));
     assert!(
-        said(&output).contains("MiB of memory: the lab needs at least 230400") && said(&output).contains("cure:"),
+        said(&output).contains("MiB of memory: the lab needs at least 230400") && said(&output).contains("help:"),
         "{}",
         said(&output)
     );

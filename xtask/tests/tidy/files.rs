@@ -14,8 +14,8 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn at(&self, line: usize, problem: &str, cure: &str) -> String {
-        format!("{}:{line}: {problem}\n    cure: {cure}", self.path)
+    pub fn at(&self, line: usize, problem: &str, help: &str) -> String {
+        format!("{}:{line}: {problem}\n    help: {help}", self.path)
     }
 
     /// Returns its module in the engine, outermost first; the programs' own files and lib.rs are in none.

@@ -30,6 +30,24 @@ pub fn machine_names(text: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// Words that gave way to one of the field, each with that one. Each is put together here, so that this file has none.
+const RETIRED_WORDS: [([&str; 2], &str); 1] = [(["cu", "re"], "help")];
+
+/// The retired words in a text, each with its line and the word that stands for it now.
+pub fn retired_words(text: &str) -> Vec<(usize, String, &'static str)> {
+    let words = RETIRED_WORDS.map(|(halves, now)| (halves.concat(), now));
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        for word in lower.split(|c: char| !c.is_ascii_alphanumeric()) {
+            let is_it = |retired: &str| word == retired || word.strip_suffix('s') == Some(retired);
+            let retired = words.iter().filter(|(retired, _)| is_it(retired));
+            found.extend(retired.map(|(retired, now)| (number + 1, retired.clone(), *now)));
+        }
+    }
+    found
+}
+
 /// The paths into a system's folders of programs and settings that a text names, each with its line; what names the interpreter of a
 /// script is none.
 pub fn host_paths(text: &str) -> Vec<(usize, String)> {
@@ -214,6 +232,13 @@ mod tests {
         let index = ["registry+https://github.com/rust-lang/crates", ".io-index"].concat();
         assert_eq!(machine_names(&format!("a\nget {host}\n{path}")).iter().map(|it| it.0).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(machine_names(&format!("{index}\n/root /home/mancer /var/lib/mancer-e2e\n")), []);
+    }
+
+    #[test]
+    fn retired_words_are_found_whole_and_in_names() {
+        let word = ["cu", "re"].concat();
+        let found = retired_words(&format!("se{word} help\nlet {word} = no_{word}s;\n"));
+        assert_eq!(found.iter().map(|(line, ..)| *line).collect::<Vec<_>>(), [2, 2]);
     }
 
     #[test]

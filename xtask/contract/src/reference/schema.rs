@@ -133,7 +133,7 @@ pub fn hold(name: &str, made: &str) {
     let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
     assert!(
         made == written,
-        "{name}:{}: the types say something else\n    cure: {WRITE_VARIABLE}=1 cargo test -p e2e-contract",
+        "{name}:{}: the types say something else\n    help: {WRITE_VARIABLE}=1 cargo test -p e2e-contract",
         differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1
     );
 }

@@ -93,7 +93,7 @@ impl Effect for Broken {
             return Ok(());
         }
         let problem = format!("{}: e2fsck is not installed", self.kind.name());
-        Err(Error::Host { problem, cure: "`cargo xtask setup` installs e2fsprogs".into() }.into())
+        Err(Error::Host { problem, help: "`cargo xtask setup` installs e2fsprogs".into() }.into())
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {

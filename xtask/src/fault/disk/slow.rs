@@ -123,9 +123,9 @@ fn time_between(text: &str) -> Option<Duration> {
 impl Effect for Slow {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = throttle_problem() else { return Ok(()) };
-        let cure = "boot a kernel with CONFIG_BLK_DEV_THROTTLING, whose controller io (blkio in version 1) is not switched \
+        let help = "boot a kernel with CONFIG_BLK_DEV_THROTTLING, whose controller io (blkio in version 1) is not switched \
                     off by cgroup_disable on the kernel's command line";
-        Err(Error::Host { problem: format!("disk.slow: {problem}"), cure: cure.into() }.into())
+        Err(Error::Host { problem: format!("disk.slow: {problem}"), help: help.into() }.into())
     }
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
@@ -160,8 +160,8 @@ impl Effect for Slow {
         }
         if !self.is_fast(&last) {
             let problem = format!("disk.slow: {} is hardly faster now: {last}", volume.inside);
-            let cure = "choose a lower rate, heal what slows it already, or take a machine with less to do";
-            return Err(Error::Host { problem, cure: cure.into() }.into());
+            let help = "choose a lower rate, heal what slows it already, or take a machine with less to do";
+            return Err(Error::Host { problem, help: help.into() }.into());
         }
         Ok(last.to_string())
     }

@@ -72,7 +72,7 @@ pub(super) enum Reply {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Refusal {
     Usage(String),
-    Host { problem: String, cure: String },
+    Host { problem: String, help: String },
     Other(String),
 }
 
@@ -80,7 +80,7 @@ impl Refusal {
     pub fn of(error: &anyhow::Error) -> Self {
         match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
             Some(Error::Usage(_)) => Self::Usage(format!("{error:#}")),
-            Some(Error::Host { problem, cure }) => Self::Host { problem: problem.clone(), cure: cure.clone() },
+            Some(Error::Host { problem, help }) => Self::Host { problem: problem.clone(), help: help.clone() },
             _ => Self::Other(format!("{error:#}")),
         }
     }
@@ -88,7 +88,7 @@ impl Refusal {
     pub fn into_error(self) -> anyhow::Error {
         match self {
             Self::Usage(message) => Error::Usage(message).into(),
-            Self::Host { problem, cure } => Error::Host { problem, cure }.into(),
+            Self::Host { problem, help } => Error::Host { problem, help }.into(),
             Self::Other(message) => anyhow!(message),
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::helper::{CURE, Helper};
+use super::helper::{HELP, Helper};
 use super::peer::{Peer, is_cut_off, is_down, ms, side_by_side};
 use crate::error::Error;
 use crate::fault::effect::usage;
@@ -77,8 +77,8 @@ impl Means {
         let netem = Qdisc::Delay { delay, jitter, reorder_percent: 0 };
         let Some(netem) = netem.problem() else { return Ok(Self::Netem) };
         let problem = format!("net.delay: no packets can be handed to a process: {queue}; {netem}");
-        let cure = format!("{CURE} or `modprobe sch_netem`");
-        Err(Error::Host { problem, cure }.into())
+        let help = format!("{HELP} or `modprobe sch_netem`");
+        Err(Error::Host { problem, help }.into())
     }
 }
 

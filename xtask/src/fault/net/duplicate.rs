@@ -58,9 +58,9 @@ impl Duplicate {
                 None => Means::Netem,
                 Some(netem) => {
                     let problem = format!("net.duplicate: {filter}; {netem}");
-                    let cure = "Linux 5.16 with nft and `modprobe -a nft_dup_netdev nft_numgen`, or tc and \
+                    let help = "Linux 5.16 with nft and `modprobe -a nft_dup_netdev nft_numgen`, or tc and \
                                 `modprobe sch_netem`";
-                    return Err(Error::Host { problem, cure: cure.into() }.into());
+                    return Err(Error::Host { problem, help: help.into() }.into());
                 }
             },
         };

@@ -108,11 +108,11 @@ impl Filter {
     /// Finds the way in which this host keeps such rules.
     ///
     /// # Errors
-    /// What is missing, and the cure.
+    /// What is missing, and the help.
     pub fn supported(&self, rules: impl Into<Rules>, kernel: &str) -> anyhow::Result<()> {
         let Some(problem) = self.problem(&rules.into()) else { return Ok(()) };
-        let cure = format!("`cargo xtask setup` installs nft; of the kernel it takes {kernel}");
-        Err(Error::Host { problem: format!("{}: {problem}", self.fault), cure }.into())
+        let help = format!("`cargo xtask setup` installs nft; of the kernel it takes {kernel}");
+        Err(Error::Host { problem: format!("{}: {problem}", self.fault), help }.into())
     }
 
     /// Returns a line with the reason why this host cannot keep such rules; `None` when it can.

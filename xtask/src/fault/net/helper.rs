@@ -24,7 +24,7 @@ const DEADLINE: Deadline = Deadline::from_secs(10);
 const POLL: Duration = Duration::from_millis(2);
 
 /// Help where it cannot work.
-pub const CURE: &str = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter \
+pub const HELP: &str = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter \
                         xt_physdev xt_NFQUEUE`";
 
 /// A helper of one container. Where its rules or its process are missing, packets pass.
@@ -56,11 +56,11 @@ impl Helper {
     /// Fails where packets cannot be handed to a process on this host.
     ///
     /// # Errors
-    /// What is missing, and the cure.
+    /// What is missing, and the help.
     pub fn supported(fault: &str) -> anyhow::Result<()> {
         let Some(problem) = queue_problem() else { return Ok(()) };
         let problem = format!("{fault}: no packets can be handed to a process: {problem}");
-        Err(Error::Host { problem, cure: CURE.into() }.into())
+        Err(Error::Host { problem, help: HELP.into() }.into())
     }
 
     /// Returns the queue's number, one for each container and stage: only one fault can hold packets back.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::helper::{CURE, Helper};
+use super::helper::{HELP, Helper};
 use super::peer::{cut_off, is_cut_off, is_down, ms};
 use crate::error::Error;
 use crate::fault::effect::usage;
@@ -91,9 +91,9 @@ impl Rate {
                 None => Means::Queue,
                 Some(queue) => {
                     let problem = format!("net.rate: {tbf}, and no packets can be handed to a process: {queue}");
-                    let cure =
-                        format!("`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`; or {CURE}");
-                    return Err(Error::Host { problem, cure }.into());
+                    let help =
+                        format!("`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`; or {HELP}");
+                    return Err(Error::Host { problem, help }.into());
                 }
             },
         };
@@ -183,8 +183,8 @@ impl Effect for Rate {
         if flow.took * 2 > shortest {
             let rate = self.kilobits(&flow);
             let problem = format!("net.rate: {} takes in {rate:.0} kilobits per second at best now", site.name());
-            let cure = "choose less, or a machine with less to do";
-            return Err(Error::Host { problem, cure: cure.into() }.into());
+            let help = "choose less, or a machine with less to do";
+            return Err(Error::Host { problem, help: help.into() }.into());
         }
         Ok(flow.to_string())
     }

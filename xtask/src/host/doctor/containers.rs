@@ -106,14 +106,14 @@ impl Facts {
     fn cgroup(&self) -> Finding {
         let (group, check) = (Group::Containers, "cgroup");
         let Some(version) = self.cgroups.version() else {
-            let cure = self.as_root("mount -t cgroup2 cgroup2 /sys/fs/cgroup");
-            return Finding::failure(group, check, "no cgroup hierarchy is mounted", cure);
+            let help = self.as_root("mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+            return Finding::failure(group, check, "no cgroup hierarchy is mounted", help);
         };
         match self.cgroups.read_only.first() {
             Some(point) => {
                 let remount = || self.as_root(&format!("mount -o remount,rw {point}"));
-                let cure = self.surroundings.as_ref().map_or_else(remount, Surroundings::help_for_cgroups);
-                Finding::failure(group, check, format!("{version}, but {point} is read-only"), cure)
+                let help = self.surroundings.as_ref().map_or_else(remount, Surroundings::help_for_cgroups);
+                Finding::failure(group, check, format!("{version}, but {point} is read-only"), help)
             }
             None => Finding::ok(group, check, version),
         }
@@ -182,17 +182,17 @@ impl Facts {
     fn loop_devices(&self) -> Finding {
         let (group, check) = (Group::Containers, "loop");
         let found = self.has_part(group, check, "loop", "loop");
-        let Some(cure) = found.cure.clone() else { return found };
-        let cure = match &self.surroundings {
+        let Some(help) = found.help.clone() else { return found };
+        let help = match &self.surroundings {
             Some(surroundings) => surroundings.help_for_loop(|command| self.as_root(command)),
-            None => cure,
+            None => help,
         };
         if self.uses.contains(&Use::Ext4) && found.status == Status::Failure {
-            Finding::failure(group, check, found.seen, cure)
+            Finding::failure(group, check, found.seen, help)
         } else {
             let lost =
                 if self.uses.contains(&Use::Ext4) { String::new() } else { format!(": {}", Use::Ext4.absence()) };
-            Finding::warning(group, check, format!("{}{lost}", found.seen), cure)
+            Finding::warning(group, check, format!("{}{lost}", found.seen), help)
         }
     }
 
@@ -207,7 +207,7 @@ impl Facts {
                 || (is_v2 && name == "freezer")
         };
         let missing = |names: &[&'static str]| names.iter().copied().filter(|name| !has(name)).collect::<Vec<_>>();
-        let cure = |name: &str| match (is_v2, name) {
+        let help = |name: &str| match (is_v2, name) {
             (_, "memory") => "boot with cgroup_enable=memory on the kernel's command line".to_owned(),
             (true, _) => format!("boot without cgroup_disable={name}, and with cgroup_no_v1=all"),
             (false, _) => self.mount_v1(&[name]),
@@ -215,10 +215,10 @@ impl Facts {
         let required = missing(&["cpu", "memory", "pids", "freezer"]);
         let wanted = missing(&["cpuset", io]);
         if let Some(first) = required.first() {
-            Finding::failure(group, check, format!("missing: {}", required.join(", ")), cure(first))
+            Finding::failure(group, check, format!("missing: {}", required.join(", ")), help(first))
         } else if let Some(first) = wanted.first() {
             let seen = format!("missing: {}: no faults of that kind", wanted.join(", "));
-            Finding::warning(group, check, seen, cure(first))
+            Finding::warning(group, check, seen, help(first))
         } else {
             Finding::ok(group, check, format!("cpu, memory, pids, freezer, cpuset, {io}"))
         }

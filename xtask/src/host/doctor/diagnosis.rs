@@ -57,16 +57,16 @@ impl Facts {
     pub fn lacks(&self, group: Group, check: &'static str, missing: &[&'static str]) -> Finding {
         let names = missing.join(", ");
         let needs: Vec<Need> = missing.iter().map(|name| Item::named(name).need).collect();
-        let cure = self.supply.cure(missing, self.way_to_root);
+        let help = self.supply.help(missing, self.way_to_root);
         if needs.iter().any(|need| need.is_required(&self.uses)) {
-            return Finding::failure(group, check, format!("missing: {names}"), cure).installing(missing);
+            return Finding::failure(group, check, format!("missing: {names}"), help).installing(missing);
         }
         match needs.iter().find(|need| !matches!(need, Need::Where(_))) {
             Some(Need::Faults) => {
-                Finding::warning(group, check, format!("missing: {names}: some faults need it"), cure)
+                Finding::warning(group, check, format!("missing: {names}: some faults need it"), help)
                     .installing(missing)
             }
-            Some(_) => Finding::warning(group, check, format!("missing: {names}"), cure).installing(missing),
+            Some(_) => Finding::warning(group, check, format!("missing: {names}"), help).installing(missing),
             None => {
                 let mut reasons = needs.iter().filter_map(|need| match need {
                     Need::Where(feature) => Some(feature.absence()),
@@ -97,13 +97,13 @@ impl Facts {
         let said = self.versions.get(name).cloned().unwrap_or_default();
         match version(&said) {
             None if self.requires(name) => {
-                let cure = self.supply.cure(&[name], self.way_to_root);
-                Finding::failure(group, check, format!("{name} does not say its version: {said:?}"), cure)
+                let help = self.supply.help(&[name], self.way_to_root);
+                Finding::failure(group, check, format!("{name} does not say its version: {said:?}"), help)
             }
             Some(found) if found < least && self.requires(name) => {
                 let seen = format!("{said}: {}.{} or newer is needed", least.0, least.1);
-                let cure = self.supply.cure(&[name], self.way_to_root);
-                Finding::failure(group, check, seen, cure)
+                let help = self.supply.help(&[name], self.way_to_root);
+                Finding::failure(group, check, seen, help)
             }
             Some(_) | None => Finding::ok(group, check, said),
         }
@@ -121,8 +121,8 @@ impl Facts {
                 Finding::failure(group, check, format!("tried: {words}"), format!("boot a kernel with {module}"))
             }
             (Trial::Fails(words), _) => {
-                let cure = format!("{load}  (where that fails: boot a kernel with {module})");
-                Finding::failure(group, check, format!("tried: {words}"), cure)
+                let help = format!("{load}  (where that fails: boot a kernel with {module})");
+                Finding::failure(group, check, format!("tried: {words}"), help)
             }
             (Trial::NotTried, Some(true)) => Finding::ok(group, check, "the kernel has it (not tried)"),
             (Trial::NotTried, Some(false)) => {
@@ -133,12 +133,12 @@ impl Facts {
     }
 
     pub fn untried(&self, group: Group, check: &'static str) -> Finding {
-        let cure = match self.way_to_root {
+        let help = match self.way_to_root {
             // With a fresh password doctor's own `sudo -n` gets through.
             WayToRoot::Sudo => "sudo --validate && cargo xtask doctor",
             WayToRoot::Direct => "install the tools above, then look again: cargo xtask doctor",
         };
-        Finding::warning(group, check, "could not be tried", cure)
+        Finding::warning(group, check, "could not be tried", help)
     }
 }
 
@@ -225,17 +225,17 @@ mod tests {
         }
     }
 
-    /// Checks a machine that is healthy but for one change: check, status, part of what was seen, and part of the cure.
+    /// Checks a machine that is healthy but for one change: check, status, part of what was seen, and part of the help.
     fn check(change: impl Fn(&mut Facts), expected: &[(&str, Status, &str, &str)]) {
         let mut facts = healthy();
         change(&mut facts);
         let findings: Vec<_> = diagnose(&facts).into_iter().filter(|finding| finding.status != Status::Ok).collect();
         let names = |findings: &[Finding]| findings.iter().map(|finding| finding.check).collect::<Vec<_>>();
         assert_eq!(names(&findings), expected.iter().map(|expected| expected.0).collect::<Vec<_>>(), "{findings:#?}");
-        for (finding, (_, status, seen, cure)) in findings.iter().zip(expected) {
+        for (finding, (_, status, seen, help)) in findings.iter().zip(expected) {
             assert_eq!(finding.status, *status, "{finding:?}");
             assert!(finding.seen.contains(seen), "{finding:?} lacks {seen:?}");
-            assert!(finding.cure.as_ref().is_some_and(|text| text.contains(cure)), "{finding:?} lacks {cure:?}");
+            assert!(finding.help.as_ref().is_some_and(|text| text.contains(help)), "{finding:?} lacks {help:?}");
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn every_check_has_a_name_of_its_own_and_every_complaint_a_cure() {
+    fn every_check_has_a_name_of_its_own_and_every_complaint_help() {
         let nothing = Facts {
             tools: Tools::default(),
             versions: [].into(),
@@ -272,14 +272,14 @@ mod tests {
             names.dedup();
             assert_eq!(names.len(), findings.len(), "a name is used twice");
             for finding in findings {
-                assert_eq!(finding.status == Status::Ok, finding.cure.is_none(), "{finding:?}");
+                assert_eq!(finding.status == Status::Ok, finding.help.is_none(), "{finding:?}");
                 assert!(!finding.seen.is_empty(), "{finding:?}");
             }
         }
     }
 
     #[test]
-    fn each_required_tool_that_is_missing_is_a_failure_with_a_cure() {
+    fn each_required_tool_that_is_missing_is_a_failure_with_help() {
         for missing in ITEMS.iter().filter(|item| matches!(item.need, Need::Required | Need::Where(_))) {
             let path = |name: &str| (name != missing.name).then(|| PathBuf::from(name));
             let facts = Facts { tools: Tools::look_up(|item| path(item.name)), ..healthy() };
@@ -287,8 +287,8 @@ mod tests {
             let [failure] = &failures[..] else { panic!("{} gives {failures:#?}", missing.name) };
             assert_eq!(failure.items, [missing.name]);
             assert!(failure.seen.contains(missing.name), "{failure:?}");
-            let cure = failure.cure.clone().unwrap();
-            assert!(cure.starts_with("sudo apt-get install --no-install-recommends "), "{cure}");
+            let help = failure.help.clone().unwrap();
+            assert!(help.starts_with("sudo apt-get install --no-install-recommends "), "{help}");
         }
     }
 
@@ -541,8 +541,8 @@ mod tests {
                 is_tmpfs: true,
             };
         };
-        let cure = "sudo mount -o remount,size=94M /run";
-        check(small_tmpfs, &[("disk-state", Warning, "10 MB free in /run/lock (tmpfs)", cure)]);
+        let help = "sudo mount -o remount,size=94M /run";
+        check(small_tmpfs, &[("disk-state", Warning, "10 MB free in /run/lock (tmpfs)", help)]);
         check(|facts| facts.load = 9.0, &[("processors", Warning, "4, load 9.0", "ps -e")]);
         check(|facts| facts.inotify_instances_max = Some(64), &[("inotify", Warning, "64", "sysctl -w fs.inotify")]);
     }

@@ -64,7 +64,7 @@ pub struct Finding {
     /// Observation.
     pub seen: String,
     /// The command or change that mends it; nothing where all is well.
-    pub cure: Option<String>,
+    pub help: Option<String>,
     /// Names in [`crate::host::packages::ITEMS`] that setup installs to mend it.
     #[serde(skip)]
     pub items: Vec<&'static str>,
@@ -76,18 +76,18 @@ pub struct Finding {
 impl Finding {
     /// Returns a passed check.
     pub fn ok(group: Group, check: &'static str, seen: impl Into<String>) -> Self {
-        Self { check, group, status: Status::Ok, seen: seen.into(), cure: None, items: Vec::new(), command: None }
+        Self { check, group, status: Status::Ok, seen: seen.into(), help: None, items: Vec::new(), command: None }
     }
 
     /// Returns a warning: something is lost or at risk.
-    pub fn warning(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
-        let cure: String = cure.into();
-        Self { status: Status::Warning, cure: Some(named(&cure)), ..Self::ok(group, check, seen) }
+    pub fn warning(group: Group, check: &'static str, seen: impl Into<String>, help: impl Into<String>) -> Self {
+        let help: String = help.into();
+        Self { status: Status::Warning, help: Some(named(&help)), ..Self::ok(group, check, seen) }
     }
 
     /// The engine does not work.
-    pub fn failure(group: Group, check: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { status: Status::Failure, ..Self::warning(group, check, seen, cure) }
+    pub fn failure(group: Group, check: &'static str, seen: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { status: Status::Failure, ..Self::warning(group, check, seen, help) }
     }
 
     pub(super) fn installing(self, items: &[&'static str]) -> Self {

@@ -7,7 +7,7 @@ use super::trial::Trial;
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let group = Group::Network;
     let iproute2 = facts.has_tools(group, "iproute2", &["ip", "tc"]);
-    let iproute2 = if iproute2.cure.is_some() { iproute2 } else { facts.has_version(group, "iproute2", "ip", (0, 0)) };
+    let iproute2 = if iproute2.help.is_some() { iproute2 } else { facts.has_version(group, "iproute2", "ip", (0, 0)) };
     let nft = facts.has_version(group, "nft", "nft", (0, 0));
     let nft_rules = facts.has_part(group, "nft", "nft", "nf_tables");
     let seen = format!("{}; {}", nft.seen, nft_rules.seen);
@@ -16,7 +16,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         facts.network_namespace(),
         facts.has_part(group, "bridge", "bridge", "bridge"),
         facts.has_part(group, "veth", "veth", "veth"),
-        if nft.cure.is_some() { nft } else { Finding { seen, ..nft_rules } },
+        if nft.help.is_some() { nft } else { Finding { seen, ..nft_rules } },
         facts.port_lock(),
     ]
 }

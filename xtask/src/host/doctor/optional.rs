@@ -9,8 +9,8 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     let pressure = if facts.has_pressure {
         Finding::ok(group, "psi", "the kernel counts waiting for processor, memory and disk")
     } else {
-        let cure = "boot with psi=1 on the kernel's command line";
-        Finding::warning(group, "psi", "no /proc/pressure: waiting cannot be told from working", cure)
+        let help = "boot with psi=1 on the kernel's command line";
+        Finding::warning(group, "psi", "no /proc/pressure: waiting cannot be told from working", help)
     };
     let mut findings = vec![
         facts.netem(),
@@ -31,8 +31,8 @@ impl Facts {
         match self.tools.find(item) {
             Some(path) => Finding::ok(Group::Optional, check, path.display().to_string()),
             None => {
-                let cure = self.supply.cure(&[item], self.way_to_root);
-                Finding::warning(Group::Optional, check, format!("missing: {lost}"), cure).installing(&[item])
+                let help = self.supply.help(&[item], self.way_to_root);
+                Finding::warning(Group::Optional, check, format!("missing: {lost}"), help).installing(&[item])
             }
         }
     }
@@ -46,9 +46,9 @@ impl Facts {
         let missing = self.tools.missing(&["iptables"]);
         let lost = "no corrupted packets; without netem no delays either";
         if !missing.is_empty() {
-            let cure = self.supply.cure(&missing, self.way_to_root);
+            let help = self.supply.help(&missing, self.way_to_root);
             let seen = format!("missing: iptables: {lost}");
-            return Finding::warning(Group::Optional, "nfqueue", seen, cure).installing(&missing);
+            return Finding::warning(Group::Optional, "nfqueue", seen, help).installing(&missing);
         }
         let found = self.has_part(Group::Optional, "nfqueue", "nfqueue", "xt_NFQUEUE");
         self.without_failure(found, lost)
@@ -56,13 +56,13 @@ impl Facts {
 
     /// Turns a failure of something optional into a warning that names what is lost.
     fn without_failure(&self, found: Finding, lost: &str) -> Finding {
-        match found.cure {
+        match found.help {
             None => found,
-            Some(cure) => Finding::warning(
+            Some(help) => Finding::warning(
                 found.group,
                 found.check,
                 format!("{}: {lost}", found.seen.trim_end_matches('.')),
-                cure,
+                help,
             ),
         }
     }

@@ -36,8 +36,8 @@ impl Facts {
                 Finding::failure(group, check, seen, allow)
             }
             Sudo::Missing => {
-                let cure = "run this as root, or install sudo as root and let this user use it";
-                Finding::failure(group, check, format!("{user}, without sudo"), cure)
+                let help = "run this as root, or install sudo as root and let this user use it";
+                Finding::failure(group, check, format!("{user}, without sudo"), help)
             }
         }
     }

@@ -51,8 +51,8 @@ impl Facts {
     fn memory(&self) -> Finding {
         let (group, check, total) = (Group::Resources, "memory", self.memory_total_bytes);
         if total < MEMORY_TOTAL_MIN_BYTES {
-            let cure = "give the machine 4 GB, or lower the limits in containers/*/template.toml";
-            return Finding::warning(group, check, format!("{} in all: less than 4 GB", size(total)), cure);
+            let help = "give the machine 4 GB, or lower the limits in containers/*/template.toml";
+            return Finding::warning(group, check, format!("{} in all: less than 4 GB", size(total)), help);
         }
         Finding::ok(group, check, format!("{} in all", size(total)))
     }
@@ -72,11 +72,11 @@ impl Facts {
     fn memory_available(&self) -> Finding {
         let (group, check) = (Group::Resources, "memory-available");
         let seen = format!("{} available", size(self.memory_available_bytes));
-        let cure = "end what holds the memory: ps -e -o pid,rss,comm --sort -rss | head";
+        let help = "end what holds the memory: ps -e -o pid,rss,comm --sort -rss | head";
         if self.memory_available_bytes < MEMORY_AVAILABLE_LEAST_BYTES {
-            Finding::failure(group, check, seen, cure)
+            Finding::failure(group, check, seen, help)
         } else if self.memory_available_bytes < MEMORY_AVAILABLE_MIN_BYTES {
-            Finding::warning(group, check, seen, cure)
+            Finding::warning(group, check, seen, help)
         } else {
             Finding::ok(group, check, seen)
         }
@@ -88,8 +88,8 @@ impl Facts {
         #[expect(clippy::cast_precision_loss, reason = "a count of processors is small")]
         let is_busy = self.load > 2.0 * self.processors as f64;
         if is_busy {
-            let cure = "end what runs beside: ps -e -o pid,pcpu,comm --sort -pcpu | head";
-            return Finding::warning(group, check, format!("{seen}: times will be long"), cure);
+            let help = "end what runs beside: ps -e -o pid,pcpu,comm --sort -pcpu | head";
+            return Finding::warning(group, check, format!("{seen}: times will be long"), help);
         }
         Finding::ok(group, check, seen)
     }
@@ -99,7 +99,7 @@ impl Facts {
         let path = place.path.display();
         let kind = if place.is_tmpfs { " (tmpfs)" } else { "" };
         let seen = format!("{} free in {path}{kind} for {}", size(place.free_bytes), room.what);
-        let cure = if place.is_tmpfs {
+        let help = if place.is_tmpfs {
             let size_megabytes = (place.used_bytes + room.enough_bytes) / MB;
             self.as_root(&format!("mount -o remount,size={size_megabytes}M {}", place.mount_point.display()))
         } else if check == "disk-layers" {
@@ -108,9 +108,9 @@ impl Facts {
             format!("free {} in {path}", size(room.enough_bytes))
         };
         if place.free_bytes < room.least_bytes {
-            Finding::failure(group, check, seen, cure)
+            Finding::failure(group, check, seen, help)
         } else if place.free_bytes < room.enough_bytes {
-            Finding::warning(group, check, seen, cure)
+            Finding::warning(group, check, seen, help)
         } else if let Some(inodes) = place.free_inodes.filter(|inodes| *inodes < INODES_MIN && !place.is_tmpfs) {
             let seen = format!("only {inodes} inodes free in {path}");
             Finding::warning(group, check, seen, format!("free files in {path}"))

@@ -15,7 +15,7 @@ pub struct MissingTool {
     /// Name in [`ITEMS`].
     pub tool: &'static str,
     /// The command that installs it.
-    pub cure: String,
+    pub help: String,
 }
 
 /// Tools without which nothing runs on this kernel while these features are in use, and that are not there. Takes well under 3 ms: files are
@@ -31,13 +31,13 @@ pub fn required_tools_missing(uses: &Uses) -> Vec<MissingTool> {
         return Vec::new();
     }
     let (supply, way_to_root) = (Supply::of_this_machine(), WayToRoot::of_this_process());
-    missing.into_iter().map(|tool| MissingTool { tool, cure: supply.cure(&[tool], way_to_root) }).collect()
+    missing.into_iter().map(|tool| MissingTool { tool, help: supply.help(&[tool], way_to_root) }).collect()
 }
 
 /// Stops a run that would fail later for want of a tool.
 ///
 /// # Errors
-/// [`Error::Host`] that names all that is missing and the cure.
+/// [`Error::Host`] that names all that is missing and the help.
 pub fn require_tools(uses: &Uses) -> Result<(), Error> {
     let missing = required_tools_missing(uses);
     if missing.is_empty() {
@@ -46,7 +46,7 @@ pub fn require_tools(uses: &Uses) -> Result<(), Error> {
     let names: Vec<_> = missing.iter().map(|missing| missing.tool).collect();
     Err(Error::Host {
         problem: format!("this machine lacks {}", names.join(", ")),
-        cure: "`cargo xtask setup` installs what is missing; `cargo xtask doctor` says more".to_owned(),
+        help: "`cargo xtask setup` installs what is missing; `cargo xtask doctor` says more".to_owned(),
     })
 }
 

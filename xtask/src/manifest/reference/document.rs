@@ -192,7 +192,7 @@ impl Page {
         let written = std::fs::read_to_string(&path).unwrap_or_default();
         let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
         let line = differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1;
-        assert!(made == written, "{}:{line}: the types say something else\n    cure: {COMMAND}", self.path);
+        assert!(made == written, "{}:{line}: the types say something else\n    help: {COMMAND}", self.path);
     }
 
     fn hold_section(&self, section: &Section) {

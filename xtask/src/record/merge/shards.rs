@@ -76,8 +76,8 @@ impl Shards {
             let parts = [&pair[0], &pair[1]].map(|run| run.record.part.as_ref());
             let same = |get: fn(&RecordedPart) -> (u32, &[String])| parts[0].map(get) == parts[1].map(get);
             if !same(|part| (part.of, &part.suite)) {
-                let cure = "give the shards of one run, made with the same filters, options and N";
-                return Err(Error::Usage(format!("{folders} are shards of different suites: {cure}")));
+                let help = "give the shards of one run, made with the same filters, options and N";
+                return Err(Error::Usage(format!("{folders} are shards of different suites: {help}")));
             }
             if number(&pair[0]) == number(&pair[1]) {
                 let message = format!("{folders} are both shard {}/{of}: leave one of them out", number(&pair[0]));
@@ -99,12 +99,12 @@ impl Shards {
         for case in &self.suite {
             let times = times.remove(case.as_str()).unwrap_or_default();
             if times > 1 {
-                let cure = "did all machines have the same scenarios/durations.toml?";
-                return Err(Error::Usage(format!("{times} of the shards have run {case}: {cure}")));
+                let help = "did all machines have the same scenarios/durations.toml?";
+                return Err(Error::Usage(format!("{times} of the shards have run {case}: {help}")));
             }
             if times == 0 && self.missing.is_empty() {
-                let cure = "did all machines have the same scenarios/durations.toml?";
-                return Err(Error::Usage(format!("no shard has run {case}: {cure}")));
+                let help = "did all machines have the same scenarios/durations.toml?";
+                return Err(Error::Usage(format!("no shard has run {case}: {help}")));
             }
         }
         match times.keys().min() {

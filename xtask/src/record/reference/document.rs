@@ -207,7 +207,7 @@ pub fn hold_to_file(name: &str, made: &str) {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let differing = made.lines().zip(written.lines()).position(|(made, written)| made != written);
     let line = differing.unwrap_or_else(|| made.lines().count().min(written.lines().count())) + 1;
-    assert!(made == written, "{name}:{line}: the types say something else\n    cure: {COMMAND}");
+    assert!(made == written, "{name}:{line}: the types say something else\n    help: {COMMAND}");
 }
 
 #[test]

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_check_the_last_words_are_shown_and_without_a_lab_the_cure() {
+    fn without_a_check_the_last_words_are_shown_and_without_a_lab_the_help() {
         let mut record = samples::record();
         record.cases.remove(0);
         let mut of = |outcome: Outcome, verdict: Verdict| {
@@ -453,13 +453,13 @@ mod tests {
                 "FAILED  0 passed, 1 failed; 13.000 s",
             ],
         );
-        let no_lab = of(Outcome::infrastructure("no memory\n  cure: buy some"), Verdict::Infrastructure);
+        let no_lab = of(Outcome::infrastructure("no memory\n  help: buy some"), Verdict::Infrastructure);
         assert_eq!(
             no_lab[1..8],
             [
                 "NO LAB   error_handling/chaos_gauntlet:planted  11 s",
                 "  what      no memory",
-                "              cure: buy some",
+                "              help: buy some",
                 "            nothing is said of the product",
                 "  logs end  containers/db/console.log:",
                 "              out of memory",

@@ -291,7 +291,7 @@ impl World {
         let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
             return Err(Error::Host {
                 problem: "another test in Incus runs on this machine".to_owned(),
-                cure: "wait for its end".to_owned(),
+                help: "wait for its end".to_owned(),
             }
             .into());
         };

@@ -35,7 +35,7 @@ impl Kind {
     /// Fails where this machine can make no such host, before anything is built for it.
     ///
     /// # Errors
-    /// [`Error::Host`], with the cure.
+    /// [`Error::Host`], with the help.
     pub fn require(self) -> Result<(), Error> {
         match self {
             Self::Uml => uml::kernel().map(drop),

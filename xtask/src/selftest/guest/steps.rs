@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn doctors_answer_is_counted() {
-        let answer = json!({ "format_version": 1, "findings": [
+        let answer = json!({ "format_version": 2, "findings": [
             { "check": "lxc", "status": "ok", "seen": "5.0.2" },
             { "check": "loop", "status": "failure", "seen": "tried: no\nsecond line" },
             { "check": "psi", "status": "warning", "seen": "no pressure" },
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_line_that_says_error_is_the_reason() {
-        assert_eq!(last_line(b"x\nerror: no slot\n  cure: wait\n").as_deref(), Some("error: no slot"));
+        assert_eq!(last_line(b"x\nerror: no slot\n  help: wait\n").as_deref(), Some("error: no slot"));
         assert_eq!(last_line(b"x\ny\n\n").as_deref(), Some("y"));
         assert_eq!(last_line(b""), None);
     }

@@ -94,7 +94,7 @@ pub fn require_x86_64(guests: &str) -> Result<(), Error> {
     }
     Err(Error::Host {
         problem: format!("{guests} are made for x86_64, and this machine is {}", std::env::consts::ARCH),
-        cure: "use `cargo xtask test host --kind here`".to_owned(),
+        help: "use `cargo xtask test host --kind here`".to_owned(),
     })
 }
 

@@ -159,7 +159,7 @@ impl Uml {
 pub fn kernel() -> Result<PathBuf, Error> {
     Item::named(ITEM).program().ok_or_else(|| Error::Host {
         problem: "User-Mode Linux is not installed".to_owned(),
-        cure: Supply::of_this_machine().cure(&[ITEM], WayToRoot::of_this_process()),
+        help: Supply::of_this_machine().help(&[ITEM], WayToRoot::of_this_process()),
     })
 }
 

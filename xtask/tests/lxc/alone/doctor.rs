@@ -20,7 +20,7 @@ fn xtask(args: &[&str]) -> Command {
 /// Name and status of each finding, and the exit code that they lead to.
 fn findings(output: &Output) -> (Vec<serde_json::Value>, i32) {
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("stdout is JSON");
-    assert_eq!(document["format_version"], 1);
+    assert_eq!(document["format_version"], 2);
     let findings = document["findings"].as_array().expect("a list of findings").clone();
     let has_failed = findings.iter().any(|finding| finding["status"] == "failure");
     (findings, if has_failed { 3 } else { 0 })
@@ -57,7 +57,7 @@ fn an_ordinary_users_doctor_says_how_to_have_the_lab() {
     let lab = lab(&output);
     assert_eq!(lab["status"], "warning", "{lab}");
     assert!(lab["seen"].as_str().unwrap().starts_with("skipped: "), "{lab}");
-    assert_eq!(lab["cure"], "cargo xtask doctor --as-root");
+    assert_eq!(lab["help"], "cargo xtask doctor --as-root");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found() {
     let (findings, expected) = findings(&output);
     assert_eq!(output.status, expected);
     for finding in &findings {
-        assert_eq!(finding["status"] == "ok", finding["cure"].is_null(), "{finding}");
+        assert_eq!(finding["status"] == "ok", finding["help"].is_null(), "{finding}");
     }
     let groups: Vec<_> = findings.iter().map(|finding| finding["group"].as_str().unwrap()).collect();
     for group in ["machine", "containers", "network", "permission", "resources", "optional", "lab"] {
@@ -146,7 +146,7 @@ fn setup_without_a_terminal_never_asks() {
     match output.status {
         0 => assert!(output.stdout.starts_with(b"nothing to install"), "{said}"),
         2 => assert!(said.contains("cargo xtask setup --yes"), "{said}"),
-        3 => assert!(said.contains("cure: "), "{said}"),
+        3 => assert!(said.contains("help: "), "{said}"),
         status => panic!("status {status}: {said}"),
     }
 }
@@ -174,7 +174,7 @@ fn setup_registers_the_ids_of_labs_once_and_labs_work_with_the_line() {
     let unregistered = here(&["doctor", "--format", "json"]);
     for check in ["subuid", "subgid"] {
         let found = finding(&unregistered, check);
-        assert_eq!((found["status"].as_str(), found["cure"].as_str()), (Some("warning"), Some("cargo xtask setup")));
+        assert_eq!((found["status"].as_str(), found["help"].as_str()), (Some("warning"), Some("cargo xtask setup")));
     }
     let done = here(&["setup", "--yes"]);
     let said = format!("{}{}", done.text(), String::from_utf8_lossy(&done.stderr));
@@ -193,5 +193,5 @@ fn setup_registers_the_ids_of_labs_once_and_labs_work_with_the_line() {
     fs::write(&files[0], "bob:1879100000:65536\n").unwrap();
     let claimed = finding(&here(&["doctor", "--format", "json"]), "ids");
     assert!(claimed["seen"].as_str().unwrap().contains("gives bob 1879100000-1879165535"), "{claimed}");
-    assert_eq!(claimed["cure"], "ids = { first = 1895825408 } in e2e.toml");
+    assert_eq!(claimed["help"], "ids = { first = 1895825408 } in e2e.toml");
 }

@@ -240,7 +240,7 @@ fn a_build_that_wants_the_whole_host_ends_and_says_which_bound_it_met() {
         let output = fixture.run(&["build"]);
         let said = stderr(&output);
         assert_eq!(output.status, 3, "{said}");
-        for part in ["mini does not build", "step `run ", expected, "cure: have the step do less at once"] {
+        for part in ["mini does not build", "step `run ", expected, "help: have the step do less at once"] {
             assert!(said.contains(part), "{part:?} is missing in: {said}");
         }
         assert!(fixture.names().is_empty(), "{:?}", fixture.names());
@@ -398,7 +398,7 @@ fn a_damaged_layer_is_told_removed_and_built_again() {
         let findings = found["findings"].as_array().unwrap();
         findings.iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("{found:#}")).clone()
     };
-    assert_eq!(finding("layers")["cure"], "cargo xtask image prune");
+    assert_eq!(finding("layers")["help"], "cargo xtask image prune");
     let place = fixture.store.path().display().to_string();
     assert!(finding("disk-layers")["seen"].as_str().unwrap().contains(&place), "{found:#}");
     assert_eq!(fixture.run(&["prune"]).status, 0);

@@ -10,7 +10,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use crate::host::invoker::Invoker;
 
 /// Finds what mends a project in which the folder of runs cannot be made: the first part of the way that is not as it should be.
-pub(super) fn cure(root: &Path, owner: &Invoker) -> String {
+pub(super) fn help(root: &Path, owner: &Invoker) -> String {
     let mut way = PathBuf::from(root);
     let mut last = way.clone();
     for part in Path::new(super::RUNS_FOLDER) {
@@ -66,12 +66,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         prepare(root.path());
         let owner = Invoker { uid: 12345, gid: 12345, groups: vec![12345], name: "me".into(), home: None };
-        let found = cure(root.path(), &owner).replace(&root.path().display().to_string(), "ROOT");
+        let found = help(root.path(), &owner).replace(&root.path().display().to_string(), "ROOT");
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn each_obstacle_has_its_own_cure() {
+    fn each_obstacle_has_its_own_help() {
         check(
             |root| std::fs::write(root.join("target"), "").unwrap(),
             "ROOT/target is no folder: mv ROOT/target ROOT/target.old",
