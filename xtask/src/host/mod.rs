@@ -50,6 +50,7 @@ mod program_time;
 pub mod receive_buffer;
 mod relay;
 pub mod rooted;
+mod sealed;
 pub mod seccomp;
 pub mod setup;
 pub mod shell;

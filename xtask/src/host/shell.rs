@@ -6,8 +6,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use command_fds::{CommandFdExt as _, FdMapping};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -27,6 +25,7 @@ use super::invoker::{Invoker, SUDO_VARIABLES};
 use super::patience::{self, Deadline};
 use super::program_output::{KeptPart, ProgramOutput};
 use super::relay::Relay;
+use super::sealed::sealed_file;
 use super::seccomp::Filter;
 use crate::program::named;
 
@@ -52,6 +51,7 @@ pub struct Command {
     user: Option<(u32, u32)>,
     group: Option<PathBuf>,
     filter: Option<Filter>,
+    copy: Option<Arc<File>>,
     output_max: Option<u64>,
 }
 
@@ -173,6 +173,7 @@ impl Command {
             user: None,
             group: None,
             filter: None,
+            copy: None,
             output_max: None,
         }
     }
@@ -296,6 +297,13 @@ impl Command {
         self
     }
 
+    /// Starts it from a copy in memory, if there is one; its own file is looked at for its name alone.
+    #[must_use]
+    pub fn copy(mut self, copy: Option<Arc<File>>) -> Self {
+        self.copy = copy;
+        self
+    }
+
     /// Bounds the bytes of each of its streams that [`Command::output`] and [`Command::run`] take: more of them is an error. For programs of
     /// a machine, which write what they like.
     #[must_use]
@@ -378,7 +386,10 @@ impl Command {
 
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     fn expression(&self) -> io::Result<duct::Expression> {
-        let mut expression = duct::cmd(self.file(), &self.args).unchecked();
+        let copy = self.copy.clone().map(|copy| (copy, self.program.clone()));
+        // It is looked up after the fork, before the files that the program is not to have are closed.
+        let file = copy.as_ref().map(|(copy, _)| OsString::from(format!("/proc/self/fd/{}", copy.as_raw_fd())));
+        let mut expression = duct::cmd(file.unwrap_or_else(|| self.file()), &self.args).unchecked();
         for (name, value) in &self.environment {
             expression = expression.env(name, value);
         }
@@ -402,6 +413,9 @@ impl Command {
         let caller = Pid::this();
         Ok(expression.before_spawn(move |command| {
             command.process_group(0);
+            if let Some((_, name)) = &copy {
+                command.arg0(name);
+            }
             let filter = filter.clone();
             let join = group.as_ref().map(|path| File::options().write(true).open(path)).transpose()?;
             // SAFETY: between fork and exec only system calls that are safe there.
@@ -482,17 +496,6 @@ impl Command {
             }
         }
     }
-}
-
-/// A file in memory that holds these bytes and that nobody can write, extend or shorten, whatever way it is opened again.
-fn sealed_file(bytes: &[u8]) -> io::Result<File> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create(c"standard input", flags)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file)
 }
 
 impl fmt::Display for Command {

@@ -27,9 +27,6 @@ const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for lxc-attach to start its program.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// Maximum starts of an lxc-attach that ends before it has begun.
-const ATTACH_TRIES: usize = 3;
-
 /// A status from here on is that of a program that was killed.
 const KILLED: i32 = 128;
 
@@ -137,22 +134,10 @@ impl Container {
         let was_seen = Arc::new(AtomicBool::new(false));
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
         let command = command.clock(Arc::clone(self.clock())).kill_when(self.lost_at_a_start(&mark, &was_seen));
-        let run = || -> anyhow::Result<_> {
-            let (output, stdout, stderr) = ProgramOutput::start(request.kept, &request.streams_dir, owner)?;
-            let ended = command.output_to_files(stdout, stderr)?;
-            if ended.timed_out {
-                return Ok((None, Some(output), ended)); // until it is killed it may write
-            }
-            Ok((Some(output.end()?), None, ended))
-        };
-        let (mut kept, mut output, mut ended) = run()?;
-        for _ in 1..ATTACH_TRIES {
-            let has_begun = kept.as_ref().is_none_or(|[_, stderr]| !lxc::has_not_begun(&stderr.end(END_BYTES)));
-            if ended.timed_out || ended.status == 0 || self.outage().is_some() || has_begun {
-                break;
-            }
-            (kept, output, ended) = run()?;
-        }
+        let (output, stdout, stderr) = ProgramOutput::start(request.kept, &request.streams_dir, owner)?;
+        let ended = command.output_to_files(stdout, stderr)?;
+        // Until it is killed one that passed its deadline may write.
+        let (kept, output) = if ended.timed_out { (None, Some(output)) } else { (Some(output.end()?), None) };
         let was_running = ended.timed_out && was_seen.load(Ordering::Relaxed);
         if ended.timed_out {
             let standstill = self.standstill();
