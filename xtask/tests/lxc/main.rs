@@ -13,6 +13,7 @@ mod budgets;
 mod chaos;
 mod common;
 mod crash_points;
+mod crashes;
 mod defects;
 mod dist;
 mod escape;
