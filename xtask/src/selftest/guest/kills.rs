@@ -41,7 +41,7 @@ pub struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// Carries the sweep out. The moments of the kills lie at equal distances over the time that one run takes.
+    /// Carries the sweep out. The moments of the kills lie at equal distances over the time that one run takes; the victims take turns.
     #[must_use]
     pub fn carry_out(&self, say: &dyn Fn(&str)) -> Kills {
         let begun = Instant::now();
@@ -51,14 +51,14 @@ impl Sweep<'_> {
         }
         let run_time = begun.elapsed();
         let mut rounds = Vec::new();
-        for victim in [Victim::Engine, Victim::Guard, Victim::Both] {
-            for round in 0..self.kills {
-                let moment = run_time * (round + 1) / (self.kills + 1);
-                let left = self.round(victim, moment).unwrap_or_else(|why| vec![one_line(&why)]);
-                say(&format!("    {victim:?} killed after {} ms: {} left", moment.as_millis(), left.len()));
-                let after_ms = u64::try_from(moment.as_millis()).unwrap_or(u64::MAX);
-                rounds.push(Kill { victim, after_ms, left });
-            }
+        let victims = [Victim::Engine, Victim::Guard, Victim::Both];
+        let count = self.kills * 3;
+        for (number, victim) in (1..=count).zip(victims.into_iter().cycle()) {
+            let moment = run_time * number / (count + 1);
+            let left = self.round(victim, moment).unwrap_or_else(|why| vec![one_line(&why)]);
+            say(&format!("    {victim:?} killed after {} ms: {} left", moment.as_millis(), left.len()));
+            let after_ms = u64::try_from(moment.as_millis()).unwrap_or(u64::MAX);
+            rounds.push(Kill { victim, after_ms, left });
         }
         let next = self.run(RUN_DEADLINE.scaled()).and_then(|output| expect_pass(&output));
         if let Err(why) = &next {
