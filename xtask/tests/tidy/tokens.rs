@@ -39,7 +39,12 @@ fn pieces_of<'t>(text: &'t str, wanted: &[Piece]) -> Vec<Token<'t>> {
     let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
     while let Some(next) = text[at..].chars().next() {
         let rest = &text[at..];
-        let (length, piece) = if rest.starts_with("//") {
+        // The two that most of a text consists of come first; a word with one of these letters may be the prefix of a literal.
+        let (length, piece) = if next.is_whitespace() {
+            (rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len()), Piece::Nothing)
+        } else if is_word(next) && !matches!(next, 'b' | 'c' | 'r') {
+            (rest.find(|c| !is_word(c)).unwrap_or(rest.len()), Piece::Word)
+        } else if rest.starts_with("//") {
             (rest.find('\n').unwrap_or(rest.len()), Piece::Nothing)
         } else if rest.starts_with("/*") {
             (block_comment(rest), Piece::Nothing)
@@ -52,7 +57,7 @@ fn pieces_of<'t>(text: &'t str, wanted: &[Piece]) -> Vec<Token<'t>> {
         } else if rest.starts_with("::") {
             (2, Piece::Word)
         } else {
-            (next.len_utf8(), if next.is_whitespace() { Piece::Nothing } else { Piece::Word })
+            (next.len_utf8(), Piece::Word)
         };
         if wanted.contains(&piece) {
             tokens.push(Token { line, text: &rest[..length] });
