@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
@@ -65,8 +66,8 @@ fn workflows(args: &[&str]) -> Command {
 }
 
 fn just(args: &[&str]) -> Output {
-    let tools = command(root().join(".ci/tools")).run().unwrap().text();
-    command(Path::new(tools.trim()).join("bin/just")).args(args).output().unwrap()
+    static TOOLS: LazyLock<String> = LazyLock::new(|| command(root().join(".ci/tools")).run().unwrap().text());
+    command(Path::new(&*TOOLS).join("bin/just")).args(args).output().unwrap()
 }
 
 /// Returns the recipes of `just`, by name.
