@@ -6,10 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use e2e_contract::Fault;
 
-use super::budgets;
 use super::ground;
 use super::interrupt::Interrupt;
-use super::machines::{Position, machine};
+use super::machines::{Position, machine, require_budgets};
 use crate::error::{Error, HostCause};
 use crate::fault::{Entry, Injection, Needs, Observed};
 use crate::guard::{Guard, Slot, Wait};
@@ -146,7 +145,7 @@ impl<'a> Trials<'a> {
             let position = Position { name, index, slot: &self.slot, host_name: None };
             machines.push(machine(self.project, &self.images, template, position)?);
         }
-        budgets::require(self.project, &self.slot, machines.iter().map(|machine| machine.template.name.as_str()))?;
+        require_budgets(self.project, &self.slot, machines.iter().map(|machine| machine.template.name.as_str()))?;
         self.in_lab(&machines, |lab| self.try_on(lab, trial))
     }
 
