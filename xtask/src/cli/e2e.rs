@@ -8,12 +8,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::again::Again;
-use super::headings::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
+use super::help::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use super::hold_prompt::HoldPrompt;
-use super::programs::{self, ProgramsArgs};
 use super::reports::RunName;
 use super::secrets::SecretFlags;
 use super::settings::{Origin, RunFlags, Settings};
+use super::sudo::ProgramsArgs;
 use super::{Context, Format, doctor, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::fault::Profile;
@@ -353,7 +353,7 @@ fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Term
 /// The words that this verb was called with, but for those that it gives itself when it becomes root; with flags for what the
 /// environment has set; of an earlier run, those that name it later too.
 fn own_words(again: Option<&Again>, filters: &[String], settings: &Settings) -> Vec<String> {
-    let own = sudo::after_verb(programs::own_words(), settings.flags_for_variables(&RECORDED));
+    let own = sudo::after_verb(sudo::own_words(), settings.flags_for_variables(&RECORDED));
     match again {
         Some(again) => again.own_words(own, filters),
         None => own,
