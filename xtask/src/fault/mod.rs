@@ -28,11 +28,11 @@ mod schedule;
 mod service;
 mod shrink;
 
-pub use active::{ActiveFaults, HealedFault, RecoveryTime};
+pub use active::{ActiveFaults, RecoveryTime};
 pub use catalogue::{Entry, Needs, catalogue};
 pub use effect::{Keeper, Lasted};
 pub use holder::{HeldFaults, LiveFault, LiveFaults, RebootSeen, serve as serve_holder};
-pub use injection::{Injection, Observed};
+pub use injection::Observed;
 pub use nemesis::{CHAOS_FILE, ChaosFile};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use reboots::Reboots;

@@ -40,13 +40,13 @@ pub trait Stage: Send + Sync {
     /// the chaos.
     ///
     /// # Errors
-    /// Those of [`super::Injection::inject`].
+    /// Those of [`super::ActiveFaults::inject`].
     fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
 
     /// Takes one back; the answer is what was seen.
     ///
     /// # Errors
-    /// Those of [`super::Injection::heal`].
+    /// Those of [`super::ActiveFaults::take_back`].
     fn heal(&self, fault: u64) -> anyhow::Result<String>;
 
     /// Waits until the machine of a healed fault is ready again, or until `stop`; the answer is what was seen, where there is more to

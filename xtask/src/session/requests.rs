@@ -103,7 +103,7 @@ impl Session {
             Check::NAME => serve(params, |request| self.check(request)),
             FaultInject::NAME => serve(params, |request: FaultInject| {
                 let container = self.container(&request.container)?;
-                self.of_fault(self.faults.inject(container, &request))
+                self.of_fault(self.faults.inject(container, &request.fault, None))
             }),
             FaultHeal::NAME => serve(params, |request| {
                 // What a reboot has undone is done again first: what is healed was on until then.
