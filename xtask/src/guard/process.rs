@@ -506,13 +506,14 @@ fn reap() -> Vec<(i32, ProcessEnd)> {
 /// Deadline for a visitor to read what it is told: the guard does nothing else meanwhile.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// The socket; it goes with the slot's folder.
+/// Socket by which engines come in to a lab that another one has left. It is in the slot's folder, for root alone, and goes
+/// with that folder.
 struct Door {
     listener: UnixListener,
 }
 
 impl Door {
-    /// Opens it.
+    /// Opens the socket.
     ///
     /// # Errors
     /// When the socket cannot be made.

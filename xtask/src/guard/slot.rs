@@ -1,4 +1,5 @@
-//! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them.
+//! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them; and folders on the host's
+//! disks that bear a slot's mark, also after a reset of the host.
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};

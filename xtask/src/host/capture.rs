@@ -1,4 +1,4 @@
-//! Listening to what passes a network device, in whatever namespace it is.
+//! Capture of the packets that pass a network device, in whatever namespace it is, and the file that keeps them.
 
 use std::ffi::CString;
 use std::io::{self, IoSliceMut, Write};
@@ -154,14 +154,14 @@ const MAGIC: u32 = 0xa1b2_3c4d;
 const VERSION: (u16, u16) = (2, 4);
 const LINK_TYPE_ETHERNET: u32 = 1;
 
-/// Writes such a file.
+/// Writer of captured packets, for tcpdump and Wireshark: <https://www.tcpdump.org/manpages/pcap-savefile.5.html>.
 #[derive(Debug)]
 pub struct PcapWriter<W> {
     output: W,
 }
 
 impl<W: Write> PcapWriter<W> {
-    /// Begins it.
+    /// Writes the file's header.
     ///
     /// # Errors
     /// Those of writing.

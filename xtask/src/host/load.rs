@@ -1,4 +1,4 @@
-//! Load of the machine.
+//! Load of the machine, and its memory.
 
 use std::fs::File;
 use std::time::{Duration, Instant};

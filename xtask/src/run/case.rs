@@ -383,7 +383,8 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
     words
 }
 
-/// File name in a case's folder.
+/// File, in an attempt's folder, of what the host's kernel said meanwhile. It does not say whose it is: of labs side by side
+/// each has all of it.
 const KERNEL_LOG: &str = "kernel.log";
 
 /// Keeps what was said, where anything was, in the folder of an attempt.
