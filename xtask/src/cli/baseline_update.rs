@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::baseline::print_comparisons;
-use super::programs::ProgramsArgs;
 use super::reports::RunName;
 use super::secrets::SecretFlags;
 use super::settings::SlotFlag;
+use super::sudo::ProgramsArgs;
 use super::{Context, Format, sudo};
 use crate::baseline::Store;
 use crate::error::{EXIT_FAILED, Error};

@@ -10,9 +10,9 @@ use e2e_contract::is_absolute_path;
 use super::context::{Context, Format, GlobalArgs};
 use super::settings::{Origin, Settings};
 use super::{
-    baseline, baseline_update, build_layer, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, fault_holder,
-    forward, guard, guest_order, help, host_tests, image, init, judge_check, logs, merge, mutants, netqueue, new, pcap,
-    ps, report, runs, setup, shrink, test, trust, up,
+    baseline, baseline_update, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, forward, help, helpers,
+    host_tests, image, init, judge_check, logs, merge, mutants, new, pcap, ps, report, runs, setup, shrink, test,
+    trust, up,
 };
 use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
@@ -83,19 +83,19 @@ enum Verb {
     Config(config::Args),
     JudgeCheck(judge_check::Args),
     #[command(hide = true)]
-    Guard(guard::Args),
+    Guard(helpers::GuardArgs),
     #[command(hide = true)]
-    BuildLayer(build_layer::Args),
+    BuildLayer(helpers::BuildLayerArgs),
     #[command(hide = true)]
-    Netqueue(netqueue::Args),
+    Netqueue(helpers::NetqueueArgs),
     #[command(hide = true)]
-    FaultHolder(fault_holder::Args),
+    FaultHolder(helpers::FaultHolderArgs),
     #[command(hide = true)]
     LxcTests(test::lxc::Args),
     #[command(hide = true)]
     HostTests(host_tests::Args),
     #[command(hide = true)]
-    GuestOrder(guest_order::Args),
+    GuestOrder(helpers::GuestOrderArgs),
 }
 
 impl Cli {
@@ -204,13 +204,13 @@ impl Verb {
             Verb::Image(args) => image::run(args, context),
             Verb::Config(args) => config::run(args, context),
             Verb::JudgeCheck(args) => judge_check::run(args, context),
-            Verb::BuildLayer(args) => build_layer::run(args),
-            Verb::Guard(args) => guard::run(args),
-            Verb::Netqueue(args) => netqueue::run(args),
-            Verb::FaultHolder(args) => fault_holder::run(args),
+            Verb::BuildLayer(args) => helpers::run_build_layer(args),
+            Verb::Guard(args) => helpers::run_guard(args),
+            Verb::Netqueue(args) => helpers::run_netqueue(args),
+            Verb::FaultHolder(args) => helpers::run_fault_holder(args),
             Verb::LxcTests(args) => test::lxc::run(args, context),
             Verb::HostTests(args) => host_tests::run(args, context),
-            Verb::GuestOrder(args) => guest_order::run(args),
+            Verb::GuestOrder(args) => helpers::run_guest_order(args),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::headings::EVERYWHERE;
+use super::help::EVERYWHERE;
 use super::look::LookArgs;
 use super::settings::{Origin, Settings};
 use crate::manifest::PatienceFactor;

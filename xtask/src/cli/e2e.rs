@@ -8,13 +8,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::again::Again;
-use super::headings::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
+use super::help::{CHAOS, CHOOSING, LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use super::hold_prompt::HoldPrompt;
-use super::programs::{self, ProgramsArgs};
-use super::reports::RunName;
+use super::reports::{Reports, RunName};
 use super::secrets::SecretFlags;
 use super::settings::{Origin, RunFlags, Settings};
-use super::{Context, Format, doctor, sudo};
+use super::sudo::ProgramsArgs;
+use super::{Context, Format, doctor, plan_view, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::fault::Profile;
 use crate::guard::{Stay, Wait};
@@ -30,7 +30,7 @@ use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
     self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, Samples,
-    ScenarioBinaries, Schedules,
+    ScenarioBinaries, Schedules, Secrets,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -197,124 +197,295 @@ const RECORDED: [&str; 9] = [
 /// # Errors
 /// Bad usage, a bad project, or a run that cannot begin or be recorded.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
-    let again = again(args, context)?;
-    let project = Project::read(again.as_ref().map_or(&context.root, |again| &again.root))?;
-    let filters = match &again {
-        Some(again) if args.filters.is_empty() => again.run.record.not_passed(),
-        _ => args.filters.clone(),
-    };
-    if let Some(again) = again.as_ref().filter(|_| filters.is_empty()) {
-        let name = &again.run.record.run_id;
-        context.terminal.say(&format!("every case of run {name} has passed: there is nothing to repeat"));
+    let Some(mut request) = Request::read(args, context)? else { return Ok(EXIT_PASSED) };
+    if args.list {
+        plan_view::list(&request.project, &request.plan, context.format);
         return Ok(EXIT_PASSED);
     }
-    let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(|| u64::from(rand::random::<u32>())));
-    let mut plan = Plan::make(&project, &filters, Order { repeat: args.repeat, shuffle_seed })?;
-    if let Some(shard) = args.shard {
-        plan.keep_shard(shard, &Durations::read(&project)?)?;
-    }
-    let replacements =
-        args.replacements.iter().map(|text| Replacement::parse(text, &project)).collect::<Result<Vec<_>, _>>()?;
-    let host_names = host_names(args, &project)?;
-    let duet = args.baseline_ref.is_some() || args.baseline_dir.is_some();
-    let settings = settings(args, context)?;
-    if args.seed.is_some() && args.chaos.is_none() && !duet {
-        let message = "--seed has an effect only with --chaos, --baseline-ref or --baseline-dir";
-        return Err(Error::Usage(message.into()).into());
-    }
-    if !duet && (args.pairs.is_some() || args.whole_cases) {
-        let message = "--pairs and --whole-cases have an effect only with --baseline-ref REV or --baseline-dir DIR";
-        return Err(Error::Usage(message.into()).into());
-    }
-    if args.list {
-        super::plan_view::list(&project, &plan, context.format);
-        return Ok(0);
-    }
-    if plan.cases.is_empty() {
-        return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
-    }
+    request.require_cases()?;
     if args.dry_run {
-        let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
-        let layers = image::status(&project, &plan.templates(&project), &replacements)?;
-        let shown = super::plan_view::Shown {
-            layers: &layers,
-            schedules: schedules.as_ref(),
-            timeout: settings.timeout.value.every(),
-        };
-        super::plan_view::dry_run(&project, &plan, &shown, context.format);
-        return Ok(0);
+        return request.show_plan();
     }
-    if args.break_on_failure && !std::io::stdin().is_terminal() {
-        let message = "--break-on-failure opens a prompt, and stdin is not a terminal; --keep-containers keeps the lab of a \
-                       failed case instead";
-        return Err(Error::Usage(message.into()).into());
-    }
+    request.require_prompt()?;
     if !is_root() {
-        let are_built = args.programs.folder().is_some();
-        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
+        return request.start_again_as_root();
     }
-    let secrets = args.secrets.given(&project)?;
-    if args.setup {
-        let say = |line: &str| context.terminal.say(line);
-        setup::install_missing(&doctor::subject(&context.root), &|news| super::setup::tell(news, say))?;
+    let secrets = args.secrets.given(&request.project)?;
+    request.prepare_host()?;
+    let schedules = request.schedules()?;
+    request.tell_notes()?;
+    let comparing = request.comparing()?;
+    request.execute(secrets, schedules, comparing)
+}
+
+/// Cases to run and the way to run them, as the command line, the environment and the project say.
+struct Request<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    /// Earlier run that is repeated.
+    again: Option<Again>,
+    project: Project,
+    plan: Plan,
+    replacements: Vec<Replacement>,
+    /// Names of containers on the host, by their names in the lab.
+    host_names: BTreeMap<String, String>,
+    settings: Settings,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the request; `None` where every case of the earlier run has passed.
+    fn read(args: &'a Args, context: &'a Context) -> anyhow::Result<Option<Self>> {
+        let again = again(args, context)?;
+        let project = Project::read(again.as_ref().map_or(&context.root, |again| &again.root))?;
+        let filters = match &again {
+            Some(again) if args.filters.is_empty() => again.run.record.not_passed(),
+            _ => args.filters.clone(),
+        };
+        if let Some(again) = again.as_ref().filter(|_| filters.is_empty()) {
+            let name = &again.run.record.run_id;
+            context.terminal.say(&format!("every case of run {name} has passed: there is nothing to repeat"));
+            return Ok(None);
+        }
+        let plan = plan(args, &project, &filters)?;
+        let replacements = args.replacements.iter().map(|text| Replacement::parse(text, &project));
+        let replacements = replacements.collect::<Result<Vec<_>, _>>()?;
+        let host_names = host_names(args, &project)?;
+        let settings = settings(args, context)?;
+        require_effects(args)?;
+        Ok(Some(Self { args, context, again, project, plan, replacements, host_names, settings }))
     }
-    require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
-    let schedules = schedules(args, again.as_ref(), &project, &mut plan, &context.terminal)?;
-    for note in again.iter().map(|again| again.notes(&project, &plan, &replacements)) {
-        note?.iter().for_each(|line| context.terminal.say(line));
+
+    /// Refuses a project without scenarios.
+    fn require_cases(&self) -> Result<(), Error> {
+        if self.plan.cases.is_empty() {
+            return Err(Error::Usage(format!("there is no scenario in {}", self.project.scenarios_dir.display())));
+        }
+        Ok(())
     }
-    let comparing = comparing(args, &settings, &project, &plan)?;
-    let interrupt = Interrupt::listen()?;
-    let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
-    let listener = match context.format {
-        Format::Human => context.terminal.listener(),
-        Format::Json => Terminal::json_listener(),
-    };
-    let stops = interrupt.clone();
-    context.terminal.stops_when(move || stops.is_set());
-    expect_durations(args, &project, &plan, &context.terminal);
-    let name = RunName::masked_by(Arc::clone(secrets.masks()));
-    let recorder = Recorder::new(vec![listener, name.listener()]).masked_by(Arc::clone(secrets.masks()));
-    let recorder = Arc::new(recorder);
-    let options = Options {
-        slot: settings.slot.value.to_string(),
-        wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
-        keep: match settings.keep_containers.value {
-            KeepWhen::Never => Keep::Never,
-            KeepWhen::Failure => Keep::OnFailure,
-            KeepWhen::Always => Keep::Always,
-        },
-        stay: Stay::of(settings.ttl.value.get()),
-        breakpoints: args.break_on_failure.then(|| {
-            let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
-            let prompt = HoldPrompt::new(interrupt.clone(), Arc::clone(&context.terminal));
-            Breakpoints::new(Box::new(prompt), machines)
-        }),
-        failures_max: settings.max_fail.value.get(),
-        retries: settings.retries.value.get(),
-        timeout: settings.timeout.value.every(),
-        schedules,
-        monitoring: monitoring(&settings, &comparing),
-        comparing,
-        fails_when_regressed: settings.perf_gate.value == PerfGate::Fail,
-        host_names,
-        replacements,
-        secrets,
-        command: own_words(again.as_ref(), &args.filters, &settings),
-        working_dir: std::env::current_dir().context("finding the working directory")?,
-        part: None,
-    };
-    let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
-    let reports = name.write_reports(&project, context);
-    let record = ended?;
-    if context.format == Format::Human {
-        context.terminal.show_result(&record, &project.root.join(RUNS_FOLDER).join(&record.run_id));
+
+    /// Refuses to wait for answers of nobody.
+    fn require_prompt(&self) -> Result<(), Error> {
+        if self.args.break_on_failure && !std::io::stdin().is_terminal() {
+            let message = "--break-on-failure opens a prompt, and stdin is not a terminal; --keep-containers keeps the \
+                           lab of a failed case instead";
+            return Err(Error::Usage(message.into()));
+        }
+        Ok(())
     }
-    let exit_code = reports.exit_code(record.exit_code);
-    if exit_code != record.exit_code {
-        context.terminal.warn(&format!("the run passed, but not all of its reports are there: exit code {exit_code}"));
+
+    /// Shows the plan with its layers and faults: `--dry-run`.
+    fn show_plan(&mut self) -> anyhow::Result<u8> {
+        let schedules = self.schedules()?;
+        let layers = image::status(&self.project, &self.plan.templates(&self.project), &self.replacements)?;
+        let timeout = self.settings.timeout.value.every();
+        let shown = plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout };
+        plan_view::dry_run(&self.project, &self.plan, &shown, self.context.format);
+        Ok(EXIT_PASSED)
     }
-    Ok(exit_code)
+
+    /// Builds the scenarios as the user, then starts this program again as root.
+    fn start_again_as_root(&self) -> anyhow::Result<u8> {
+        let are_built = self.args.programs.folder().is_some();
+        let terminal = &self.context.terminal;
+        sudo::again_with_scenarios(&self.project, &self.plan, are_built, &self.args.secrets, terminal)
+    }
+
+    /// Installs what is missing, where that is asked for, and requires what the templates need.
+    fn prepare_host(&self) -> anyhow::Result<()> {
+        if self.args.setup {
+            let say = |line: &str| self.context.terminal.say(line);
+            setup::install_missing(&doctor::subject(&self.context.root), &|news| super::setup::tell(news, say))?;
+        }
+        require_tools(&image::uses_to_run(&self.project, &self.plan.templates(&self.project))?)?;
+        Ok(())
+    }
+
+    /// Returns the requested faults, by case.
+    fn schedules(&mut self) -> anyhow::Result<Option<Schedules>> {
+        let Self { args, context, again, project, plan, .. } = self;
+        if let Some(again) = again {
+            return again.prepare(project, plan);
+        }
+        if let Some(from) = &args.chaos_replay {
+            return Schedules::replay(project, plan, from).map(Some);
+        }
+        let Some(profile) = &args.chaos else { return Ok(None) };
+        let seed = args.seed.unwrap_or_else(random_seed);
+        context.terminal.say(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
+        Ok(Some(Schedules::draw(project, plan, profile, seed)?))
+    }
+
+    /// Tells the origin of a repeated run, and the layers that have changed since.
+    fn tell_notes(&self) -> anyhow::Result<()> {
+        let Some(again) = &self.again else { return Ok(()) };
+        let notes = again.notes(&self.project, &self.plan, &self.replacements)?;
+        notes.iter().for_each(|line| self.context.terminal.say(line));
+        Ok(())
+    }
+
+    /// Returns the requested comparison. Fails before anything runs where a part of it is missing.
+    fn comparing(&self) -> anyhow::Result<Comparing> {
+        let Self { args, project, settings, .. } = self;
+        if settings.perf_gate.value == PerfGate::Off {
+            return Ok(Comparing::Nothing);
+        }
+        if args.baseline_compare {
+            let missing_allowed = settings.baseline_missing.value == BaselineMissing::Allow;
+            if !missing_allowed {
+                run::require_baselines(project, &self.plan)?;
+            }
+            return Ok(Comparing::Committed { missing_allowed });
+        }
+        let Some((name, folder)) = baseline_templates(args, project)? else { return Ok(Comparing::Nothing) };
+        Ok(Comparing::Duet(Box::new(DuetOptions {
+            baseline: project.with_containers(&folder)?,
+            name,
+            pairs: args.pairs,
+            whole_cases: args.whole_cases,
+            seed: args.seed.unwrap_or_else(random_seed),
+        })))
+    }
+
+    /// Runs the cases, writes the reports and shows the result; the answer is the exit code.
+    fn execute(&self, secrets: Secrets, schedules: Option<Schedules>, comparing: Comparing) -> anyhow::Result<u8> {
+        let (project, plan, terminal) = (&self.project, &self.plan, &self.context.terminal);
+        let interrupt = Interrupt::listen()?;
+        let binaries = ScenarioBinaries::found(project, plan, self.args.programs.folder())?;
+        let listener = match self.context.format {
+            Format::Human => terminal.listener(),
+            Format::Json => Terminal::json_listener(),
+        };
+        let stops = interrupt.clone();
+        terminal.stops_when(move || stops.is_set());
+        self.expect_durations();
+        let masks = secrets.masks();
+        let name = RunName::masked_by(Arc::clone(masks));
+        let recorder = Recorder::new(vec![listener, name.listener()]).masked_by(Arc::clone(masks));
+        let options = self.options(secrets, schedules, comparing, &interrupt)?;
+        let ended = run::execute(project, plan, &options, &binaries, &Arc::new(recorder), &interrupt);
+        let reports = name.write_reports(project, self.context);
+        Ok(self.show_result(&ended?, reports))
+    }
+
+    /// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
+    fn expect_durations(&self) {
+        let Self { args, project, .. } = self;
+        let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
+        let compares = args.baseline_compare || has_pairs(args);
+        let is_of_kind = |record: &RunRecord| {
+            record.command.iter().any(|word| word == "e2e")
+                && record.had_faults() == has_chaos
+                && record.compared_with.is_some() == compares
+        };
+        let cases: Vec<String> = self.plan.cases.iter().map(|case| case.id.clone()).collect();
+        if self.context.terminal.is_live()
+            && let Some(expected) = expected_durations(&project.root, &cases, is_of_kind)
+        {
+            self.context.terminal.expect(expected);
+        }
+    }
+
+    fn options(
+        &self,
+        secrets: Secrets,
+        schedules: Option<Schedules>,
+        comparing: Comparing,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Options> {
+        let Self { args, settings, .. } = self;
+        Ok(Options {
+            slot: settings.slot.value.to_string(),
+            wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
+            keep: match settings.keep_containers.value {
+                KeepWhen::Never => Keep::Never,
+                KeepWhen::Failure => Keep::OnFailure,
+                KeepWhen::Always => Keep::Always,
+            },
+            stay: Stay::of(settings.ttl.value.get()),
+            breakpoints: args.break_on_failure.then(|| {
+                let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
+                let prompt = HoldPrompt::new(interrupt.clone(), Arc::clone(&self.context.terminal));
+                Breakpoints::new(Box::new(prompt), machines)
+            }),
+            failures_max: settings.max_fail.value.get(),
+            retries: settings.retries.value.get(),
+            timeout: settings.timeout.value.every(),
+            schedules,
+            monitoring: monitoring(settings, &comparing),
+            comparing,
+            fails_when_regressed: settings.perf_gate.value == PerfGate::Fail,
+            host_names: self.host_names.clone(),
+            replacements: self.replacements.clone(),
+            secrets,
+            command: self.own_words(),
+            working_dir: std::env::current_dir().context("finding the working directory")?,
+            part: None,
+        })
+    }
+
+    /// Returns the words that this verb was called with, but for those that it gives itself when it becomes root; with flags
+    /// for what the environment has set; of an earlier run, those that name it later too.
+    fn own_words(&self) -> Vec<String> {
+        let own = sudo::after_verb(sudo::own_words(), self.settings.flags_for_variables(&RECORDED));
+        match &self.again {
+            Some(again) => again.own_words(own, &self.args.filters),
+            None => own,
+        }
+    }
+
+    /// Shows the end of the run; the answer is the exit code.
+    fn show_result(&self, record: &RunRecord, reports: Reports) -> u8 {
+        let terminal = &self.context.terminal;
+        if self.context.format == Format::Human {
+            terminal.show_result(record, &self.project.root.join(RUNS_FOLDER).join(&record.run_id));
+        }
+        let exit_code = reports.exit_code(record.exit_code);
+        if exit_code != record.exit_code {
+            terminal.warn(&format!("the run passed, but not all of its reports are there: exit code {exit_code}"));
+        }
+        exit_code
+    }
+}
+
+/// Returns the earlier run that the arguments ask for.
+fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
+    Ok(match (&args.rerun_failed, &args.from_bundle) {
+        (Some(run), _) => Some(Again::of_run(context, run)?),
+        (None, Some(file)) => Some(Again::of_bundle(context, file)?),
+        (None, None) => None,
+    })
+}
+
+/// Returns the cases in their order, those of one shard only where that is asked for.
+fn plan(args: &Args, project: &Project, filters: &[String]) -> anyhow::Result<Plan> {
+    let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(random_seed));
+    let mut plan = Plan::make(project, filters, Order { repeat: args.repeat, shuffle_seed })?;
+    if let Some(shard) = args.shard {
+        plan.keep_shard(shard, &Durations::read(project)?)?;
+    }
+    Ok(plan)
+}
+
+fn random_seed() -> u64 {
+    u64::from(rand::random::<u32>())
+}
+
+/// Tells whether two labs are compared, pair by pair.
+fn has_pairs(args: &Args) -> bool {
+    args.baseline_ref.is_some() || args.baseline_dir.is_some()
+}
+
+/// Refuses flags that would have no effect.
+fn require_effects(args: &Args) -> Result<(), Error> {
+    if args.seed.is_some() && args.chaos.is_none() && !has_pairs(args) {
+        let message = "--seed has an effect only with --chaos, --baseline-ref or --baseline-dir";
+        return Err(Error::Usage(message.into()));
+    }
+    if !has_pairs(args) && (args.pairs.is_some() || args.whole_cases) {
+        let message = "--pairs and --whole-cases have an effect only with --baseline-ref REV or --baseline-dir DIR";
+        return Err(Error::Usage(message.into()));
+    }
+    Ok(())
 }
 
 /// Returns the settings of this run, with its flags above all.
@@ -327,81 +498,26 @@ fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     if is_flag(&settings.baseline_missing.origin) && !args.baseline_compare {
         return Err(Error::Usage("--baseline-missing has an effect only with --baseline-compare".into()));
     }
-    let has_pairs = args.baseline_ref.is_some() || args.baseline_dir.is_some();
-    let settings = if has_pairs { settings.for_pairs() } else { settings };
+    let settings = if has_pairs(args) { settings.for_pairs() } else { settings };
     let settings = if args.baseline_compare { settings } else { settings.without_baselines() };
     Ok(if settings.keep_containers.value == KeepWhen::Never { settings.without_ttl() } else { settings })
 }
 
-/// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
-fn expect_durations(args: &Args, project: &Project, plan: &Plan, terminal: &Terminal) {
-    let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
-    let compares = args.baseline_compare || args.baseline_ref.is_some() || args.baseline_dir.is_some();
-    let is_of_kind = |record: &RunRecord| {
-        record.command.iter().any(|word| word == "e2e")
-            && record.had_faults() == has_chaos
-            && record.compared_with.is_some() == compares
-    };
-    let cases: Vec<String> = plan.cases.iter().map(|case| case.id.clone()).collect();
-    if terminal.is_live()
-        && let Some(expected) = expected_durations(&project.root, &cases, is_of_kind)
-    {
-        terminal.expect(expected);
-    }
-}
-
-/// The words that this verb was called with, but for those that it gives itself when it becomes root; with flags for what the
-/// environment has set; of an earlier run, those that name it later too.
-fn own_words(again: Option<&Again>, filters: &[String], settings: &Settings) -> Vec<String> {
-    let own = sudo::after_verb(programs::own_words(), settings.flags_for_variables(&RECORDED));
-    match again {
-        Some(again) => again.own_words(own, filters),
-        None => own,
-    }
-}
-
-/// The earlier run that the arguments ask for.
-fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
-    Ok(match (&args.rerun_failed, &args.from_bundle) {
-        (Some(run), _) => Some(Again::of_run(context, run)?),
-        (None, Some(file)) => Some(Again::of_bundle(context, file)?),
-        (None, None) => None,
-    })
-}
-
-/// Returns what the arguments compare with. Fails before anything runs where a part is missing.
-fn comparing(args: &Args, settings: &Settings, project: &Project, plan: &Plan) -> anyhow::Result<Comparing> {
-    if settings.perf_gate.value == PerfGate::Off {
-        return Ok(Comparing::Nothing);
-    }
-    if args.baseline_compare {
-        let missing_allowed = settings.baseline_missing.value == BaselineMissing::Allow;
-        if !missing_allowed {
-            run::require_baselines(project, plan)?;
-        }
-        return Ok(Comparing::Committed { missing_allowed });
-    }
-    let (name, folder) = if let Some(revision) = &args.baseline_ref {
+/// Returns the other templates of a comparison, with the name of their origin; `None` where none are asked for.
+fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(String, PathBuf)>> {
+    if let Some(revision) = &args.baseline_ref {
         let folder = project.containers_dir.strip_prefix(&project.root).unwrap_or(&project.containers_dir);
         let into = project.root.join("target/e2e/refs");
         let exported = git::export(&project.root, revision, folder, &into, &Invoker::find())?;
-        (format!("{revision} ({})", &exported.commit[..exported.commit.len().min(12)]), exported.path)
-    } else if let Some(folder) = &args.baseline_dir {
-        let folder = std::path::absolute(folder).context("finding the baseline's folder")?;
-        if !input::is_folder(&folder) {
-            return Err(Error::Usage(format!("--baseline-dir: there is no folder {}", folder.display())).into());
-        }
-        (folder.display().to_string(), folder)
-    } else {
-        return Ok(Comparing::Nothing);
-    };
-    Ok(Comparing::Duet(Box::new(DuetOptions {
-        baseline: project.with_containers(&folder)?,
-        name,
-        pairs: args.pairs,
-        whole_cases: args.whole_cases,
-        seed: args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
-    })))
+        let commit = &exported.commit[..exported.commit.len().min(12)];
+        return Ok(Some((format!("{revision} ({commit})"), exported.path)));
+    }
+    let Some(folder) = &args.baseline_dir else { return Ok(None) };
+    let folder = std::path::absolute(folder).context("finding the baseline's folder")?;
+    if !input::is_folder(&folder) {
+        return Err(Error::Usage(format!("--baseline-dir: there is no folder {}", folder.display())).into());
+    }
+    Ok(Some((folder.display().to_string(), folder)))
 }
 
 /// Returns the sampling rates: with committed baselines, those of the baselines.
@@ -412,26 +528,6 @@ fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let duet = matches!(comparing, Comparing::Duet(_));
     let samples = committed.then_some(Samples::AsBaseline);
     Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples }
-}
-
-/// The faults that the arguments ask for, by case.
-fn schedules(
-    args: &Args,
-    again: Option<&Again>,
-    project: &Project,
-    plan: &mut Plan,
-    terminal: &Terminal,
-) -> anyhow::Result<Option<Schedules>> {
-    if let Some(again) = again {
-        return again.prepare(project, plan);
-    }
-    if let Some(from) = &args.chaos_replay {
-        return Schedules::replay(project, plan, from).map(Some);
-    }
-    let Some(profile) = &args.chaos else { return Ok(None) };
-    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    terminal.say(&format!("chaos: profile {profile}, seed {seed} (--chaos={profile} --seed {seed})"));
-    Ok(Some(Schedules::draw(project, plan, profile, seed)?))
 }
 
 fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>, Error> {

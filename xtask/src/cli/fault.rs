@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::choice::InLab;
 use super::settings::SlotFlag;
-use super::{Context, Format, fault_live, fault_words, sudo};
+use super::{Context, Format, fault_live, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
 use crate::fault::{Entry, Lasted, Observed, catalogue};
 use crate::guard::Wait;
@@ -289,7 +289,7 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
         }
     }
     let entry = entry_named(name)?;
-    let fault = fault_words::over_example(&entry.example, &args.parameters)?;
+    let fault = fault_live::over_example(&entry.example, &args.parameters)?;
     Ok(vec![(entry, fault)])
 }
 

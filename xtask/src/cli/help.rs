@@ -5,7 +5,6 @@ use clap::builder::styling::Style;
 use clap::builder::{Resettable, StyledStr};
 use clap::{Arg, ArgAction, Command};
 
-use super::headings::EVERYWHERE;
 use crate::program;
 
 /// The verbs in the order in which a newcomer meets them. A verb in no group would not be found, so a test wants each in one.
@@ -93,6 +92,21 @@ fn line(verb: &Command) -> String {
     let indent = " ".repeat(ABOUT_COLUMN);
     textwrap::fill(&about, textwrap::Options::new(COLUMNS).initial_indent(&begin).subsequent_indent(&indent))
 }
+
+/// Choice of cases.
+pub const CHOOSING: &str = "Choosing";
+/// Ways of running them.
+pub const RUNNING: &str = "Running";
+/// Faults on purpose.
+pub const CHAOS: &str = "Chaos";
+/// Measurement and comparison.
+pub const PERFORMANCE: &str = "Performance";
+/// Labs that stay, and cases that are held.
+pub const LOOKING_INSIDE: &str = "Looking inside";
+/// Names, slots and packages on this host.
+pub const MACHINE: &str = "Machine";
+/// Options of every verb.
+pub const EVERYWHERE: &str = "For every verb";
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::headings::EVERYWHERE;
+use super::help::EVERYWHERE;
 use super::settings::{Origin, Settings, one_of};
 use crate::error::Error;
 use crate::manifest::{ColorWhen, ProgressHow};

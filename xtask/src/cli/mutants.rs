@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::headings::CHOOSING;
-use super::programs::{self, ProgramsArgs};
+use super::help::CHOOSING;
 use super::reports::RunName;
 use super::secrets::SecretFlags;
 use super::settings::SlotFlag;
+use super::sudo::{ProgramsArgs, own_words};
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
@@ -108,8 +108,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
     let stops = interrupt.clone();
     context.terminal.stops_when(move || stops.is_set());
-    let options =
-        Options { command: programs::own_words(), secrets, ..Options::plain(args.slot.number(&context.settings))? };
+    let options = Options { command: own_words(), secrets, ..Options::plain(args.slot.number(&context.settings))? };
     let suite = MutantSuite {
         project: &project,
         mutants: &mutants,

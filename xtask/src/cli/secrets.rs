@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 
-use super::headings::RUNNING;
+use super::help::RUNNING;
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::manifest::{Project, secret_name};

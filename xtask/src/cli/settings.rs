@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::headings::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
+use super::help::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use crate::error::Error;
 use crate::manifest::{
     BaselineMissing, ColorWhen, Defaults, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, Placed,

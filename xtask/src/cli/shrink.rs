@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::programs::ProgramsArgs;
 use super::secrets::SecretFlags;
 use super::settings::SlotFlag;
+use super::sudo::ProgramsArgs;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
 use crate::host::doctor::require_tools;

@@ -2,7 +2,6 @@
 //! Is given the command line that it describes; knows no verb, project or lab.
 
 mod debian;
-mod manual;
 mod program;
 mod release;
 mod tree;

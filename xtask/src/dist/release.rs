@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap_complete::Shell;
+use clap::Command;
+use clap_complete::{Shell, generate};
+use clap_mangen::Man;
 use flate2::Compression;
 use sha2::{Digest as _, Sha256};
 
 use super::program::{Linkage, Profile, build};
 use super::tree::{Tree, gz};
-use super::{NAME, debian, manual};
+use super::{NAME, debian};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -46,8 +48,8 @@ pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Comman
     let read = |name: &str| std::fs::read(root.join(name)).with_context(|| format!("reading {name} of the checkout"));
     let texts =
         [("LICENSE", read("LICENSE")?), ("README.md", read("README.md")?), ("CHANGELOG.md", read("CHANGELOG.md")?)];
-    let pages = manual::pages(command)?;
-    let shells = [Shell::Bash, Shell::Zsh, Shell::Fish].map(|shell| (shell, manual::completion(command, shell)));
+    let pages = pages(command)?;
+    let shells = [Shell::Bash, Shell::Zsh, Shell::Fish].map(|shell| (shell, completion(command, shell)));
 
     let mut archive = Tree::default();
     archive.add_program(format!("bin/{NAME}"), program.content.clone());
@@ -106,4 +108,80 @@ fn completion_path(shell: Shell, zsh: &str) -> String {
 
 fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Name of the program in a checkout.
+const IN_A_CHECKOUT: &str = "cargo xtask";
+
+/// The program's page and one for each verb that is shown, by file name.
+///
+/// # Errors
+/// Never: they are written to memory.
+fn pages(command: &Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut command = installed(command).disable_help_subcommand(true);
+    let source = format!("{NAME} {}", command.get_version().unwrap_or_default());
+    command.build(); // gives each verb its whole name, and the options of all verbs
+    let mut pages = Vec::new();
+    let mut open = vec![command];
+    while let Some(command) = open.pop() {
+        open.extend(command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned());
+        let page = Man::new(command).source(source.as_str());
+        let mut content = Vec::new();
+        page.render(&mut content)?;
+        pages.push((page.get_filename(), with_own_name(&content)));
+    }
+    pages.sort();
+    Ok(pages)
+}
+
+/// Returns the script that a shell sources to complete the program's words.
+#[must_use]
+fn completion(command: &Command, shell: Shell) -> Vec<u8> {
+    let mut content = Vec::new();
+    generate(shell, &mut installed(command), NAME, &mut content);
+    with_own_name(&content)
+}
+
+fn installed(command: &Command) -> Command {
+    command.clone().name(NAME).bin_name(NAME).display_name(NAME)
+}
+
+/// Help names the program as a checkout calls it.
+fn with_own_name(text: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(text).replace(IN_A_CHECKOUT, NAME).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command() -> Command {
+        let verb = Command::new("break").about("Break it, as `cargo xtask break` does").arg(clap::arg!(--hard "Hard"));
+        let inner = Command::new("list").about("List");
+        let hidden = Command::new("guard").hide(true);
+        Command::new("cargo xtask")
+            .bin_name("cargo xtask")
+            .version("1.2")
+            .subcommand(verb.subcommand(inner))
+            .subcommand(hidden)
+    }
+
+    #[test]
+    fn each_verb_that_is_shown_has_a_page() {
+        let pages = pages(&command()).unwrap();
+        let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["mancer-e2e-break-list.1", "mancer-e2e-break.1", "mancer-e2e.1"]);
+        let page = String::from_utf8(pages[1].1.clone()).unwrap();
+        assert!(page.contains(".TH mancer-e2e-break 1") && page.contains("as `mancer-e2e break` does"), "{page}");
+        assert!(page.contains("hard") && !page.contains("xtask"), "{page}");
+    }
+
+    #[test]
+    fn each_shell_completes_the_verbs() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let text = String::from_utf8(completion(&command(), shell)).unwrap();
+            assert!(text.contains("mancer-e2e") && text.contains("break") && text.contains("hard"), "{shell}: {text}");
+            assert!(!text.contains("xtask"), "{shell}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub struct ActiveFaults {
 struct State {
     begun: u64,
     /// Faults that are healed, whose containers have still to become ready again.
-    recovering: BTreeMap<u64, HealedFault>,
+    recovering: BTreeMap<u64, Observed>,
     /// Active injections, each behind a lock of its own: faults on two machines begin and end side by side.
     injected: BTreeMap<u64, Arc<Mutex<Injection>>>,
 }
@@ -45,18 +45,8 @@ impl RecoveryTime {
     }
 }
 
-/// A fault that was just seen to be gone.
-#[derive(Debug, Clone)]
-pub struct HealedFault {
-    /// Number of the fault.
-    pub number: u64,
-    /// Container with the fault.
-    pub container: Container,
-    /// Parameters of the fault.
-    pub fault: Fault,
-    /// Observation of its end.
-    pub observed: Observed,
-}
+/// Listener for faults that were just seen to be gone, with their numbers.
+pub type Tell<'a> = &'a dyn Fn(u64, &Observed);
 
 impl ActiveFaults {
     /// Returns an empty set.
@@ -92,12 +82,12 @@ impl ActiveFaults {
     pub fn heal(
         &self,
         number: u64,
-        tell: &dyn Fn(&HealedFault),
+        tell: Tell<'_>,
         time: RecoveryTime,
         stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<String> {
-        let evidence = self.take_back(number, tell)?;
-        Ok(self.recover(number, tell, time, stop)?.unwrap_or(evidence))
+    ) -> anyhow::Result<Observed> {
+        let healed = self.take_back(number, tell)?;
+        Ok(self.recover(number, tell, time, stop)?.unwrap_or(healed))
     }
 
     /// Refuses a second fault that would undo the first, unseen by either: of the same file, or another flapping of the same port.
@@ -118,49 +108,46 @@ impl ActiveFaults {
     }
 
     /// Takes a fault back, and does again what a start of its container has undone of other faults. The second time nothing
-    /// happens. The answer is what was seen, and whether it had lasted until then. Where its container has to become ready again,
-    /// it is told of then.
+    /// happens. Where its container has to become ready again, it is told of then.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such fault; those of [`Injection::heal`].
-    pub fn take_back(&self, number: u64, tell: &dyn Fn(&HealedFault)) -> anyhow::Result<String> {
+    pub fn take_back(&self, number: u64, tell: Tell<'_>) -> anyhow::Result<Observed> {
         let entry = lock(&self.state).injected.get(&number).cloned();
         let Some(entry) = entry else {
             return Err(Error::Usage(format!("there is no fault {number}")).into());
         };
         let mut injection = lock(&entry);
-        if injection.is_healed() {
-            return Ok(injection.heal(&self.lab)?.told());
+        let was_healed = injection.is_healed();
+        let healed = injection.heal(&self.lab)?;
+        if was_healed {
+            return Ok(healed);
         }
-        let observed = injection.heal(&self.lab)?;
-        let (container, fault) = (injection.container().clone(), injection.fault().clone());
         let (starts, stops) = (injection.starts_container(), injection.stops_container());
         drop(injection);
-        let (name, evidence) = (container.machine().name.clone(), observed.told());
-        let healed = HealedFault { number, container, fault, observed };
         if stops {
-            lock(&self.state).recovering.insert(number, healed);
+            lock(&self.state).recovering.insert(number, healed.clone());
         } else {
-            tell(&healed);
+            tell(number, &healed);
         }
         if starts {
-            self.restore_on(&name, Some(number))?;
+            self.restore_on(&healed.container.machine().name, Some(number))?;
         }
-        Ok(evidence)
+        Ok(healed)
     }
 
     /// Waits until the container of a fault that has stopped it is ready again, and tells of the fault. Nothing happens where there is
-    /// nothing to wait for. The answer is what was seen.
+    /// nothing to wait for.
     ///
     /// # Errors
     /// [`WaitError`] where it does not become ready although no other fault is on; the fault is not told of then.
     pub fn recover(
         &self,
         number: u64,
-        tell: &dyn Fn(&HealedFault),
+        tell: Tell<'_>,
         time: RecoveryTime,
         stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<Option<String>> {
+    ) -> anyhow::Result<Option<Observed>> {
         let Some(mut healed) = lock(&self.state).recovering.get(&number).cloned() else { return Ok(None) };
         let begun = Instant::now();
         let seen = loop {
@@ -180,13 +167,13 @@ impl ActiveFaults {
                 }
             }
         };
-        healed.observed.evidence = format!("{}; {seen}", healed.observed.evidence);
-        healed.observed.duration += begun.elapsed();
+        healed.evidence = format!("{}; {seen}", healed.evidence);
+        healed.duration += begun.elapsed();
         // Of two who wait, one tells.
         if lock(&self.state).recovering.remove(&number).is_some() {
-            tell(&healed);
+            tell(number, &healed);
         }
-        Ok(Some(healed.observed.told()))
+        Ok(Some(healed))
     }
 
     /// Number of faults that were begun until now, and those of them that are on.

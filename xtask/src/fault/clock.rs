@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use super::effect::usage;
 use super::effect::{Effect, Keeper, Lasted, Site};
 use super::net::network_of;
-use super::unit::Unit;
+use super::service::Unit;
 use crate::error::Error;
 use crate::host::listeners::listening_at;
 use crate::host::open_watch::{Image, OpenWatch, open_watch_problem};

@@ -36,9 +36,13 @@ impl std::fmt::Debug for Injection {
     }
 }
 
-/// Observation, and the time until it was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Observation of a fault's effect, or of its recovery.
+#[derive(Debug, Clone)]
 pub struct Observed {
+    /// Container with the fault.
+    pub container: Container,
+    /// Fault and its parameters.
+    pub fault: Fault,
     /// Observation before the injection, for people; none for a healing.
     pub before: Option<String>,
     /// Evidence.
@@ -100,16 +104,8 @@ impl Injection {
             Ok(evidence) => {
                 let (container, fault, init) = (container.clone(), fault.clone(), container.init_pid().ok());
                 let injection = Self { container, fault, effect, init, lasted: None, healed: None, starts };
-                Ok((
-                    injection,
-                    Observed {
-                        before: Some(before),
-                        evidence,
-                        lasted: None,
-                        duration: begun.elapsed(),
-                        proof: Duration::ZERO,
-                    },
-                ))
+                let observed = injection.observed(evidence, begun);
+                Ok((injection, Observed { before: Some(before), ..observed }))
             }
             Err(error) => {
                 let error = match despite_reboots(lab, container, || effect.heal(&site)) {
@@ -145,7 +141,19 @@ impl Injection {
         };
         self.healed = Some(evidence.clone());
         let lasted = self.lasted.clone().filter(|lasted| *lasted != Lasted::Momentary);
-        Ok(Observed { before: None, evidence, lasted, duration: begun.elapsed(), proof })
+        Ok(Observed { lasted, proof, ..self.observed(evidence, begun) })
+    }
+
+    fn observed(&self, evidence: String, begun: Instant) -> Observed {
+        Observed {
+            container: self.container.clone(),
+            fault: self.fault.clone(),
+            before: None,
+            evidence,
+            lasted: None,
+            duration: begun.elapsed(),
+            proof: Duration::ZERO,
+        }
     }
 
     /// Proof that the damage is still there, asked for a second time.

@@ -11,7 +11,7 @@ use super::effect::{Effect, Keeper, Lasted, Site};
 use super::hog::{Hogs, ROOM_DEADLINE};
 use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
-use crate::host::memory::{Memory, has_swap};
+use crate::host::load::{Memory, has_swap};
 use crate::host::patience::Deadline;
 use crate::host::process::{self, Running};
 

@@ -4,7 +4,6 @@
 mod active;
 mod bound;
 mod catalogue;
-mod chaos_file;
 mod clock;
 mod cpu;
 mod crashloop;
@@ -28,14 +27,13 @@ mod reboots;
 mod schedule;
 mod service;
 mod shrink;
-mod unit;
 
-pub use active::{ActiveFaults, HealedFault, RecoveryTime};
+pub use active::{ActiveFaults, RecoveryTime};
 pub use catalogue::{Entry, Needs, catalogue};
-pub use chaos_file::{CHAOS_FILE, ChaosFile};
 pub use effect::{Keeper, Lasted};
 pub use holder::{HeldFaults, LiveFault, LiveFaults, RebootSeen, serve as serve_holder};
-pub use injection::{Injection, Observed};
+pub use injection::Observed;
+pub use nemesis::{CHAOS_FILE, ChaosFile};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use reboots::Reboots;
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::reboots::NotTakenBack;
-use super::reboots::Reboots;
+use super::reboots::{NotTakenBack, Reboots};
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
 use crate::host::held_clock::{HeldClock, Stopwatch};
@@ -41,13 +40,13 @@ pub trait Stage: Send + Sync {
     /// the chaos.
     ///
     /// # Errors
-    /// Those of [`super::Injection::inject`].
+    /// Those of [`super::ActiveFaults::inject`].
     fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
 
     /// Takes one back; the answer is what was seen.
     ///
     /// # Errors
-    /// Those of [`super::Injection::heal`].
+    /// Those of [`super::ActiveFaults::take_back`].
     fn heal(&self, fault: u64) -> anyhow::Result<String>;
 
     /// Waits until the machine of a healed fault is ready again, or until `stop`; the answer is what was seen, where there is more to
@@ -431,6 +430,19 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 
 fn is_still_there(error: &anyhow::Error) -> bool {
     error.downcast_ref::<NotTakenBack>().is_some()
+}
+
+/// The file of a case's folder that holds its schedule, as planned and as played.
+pub const CHAOS_FILE: &str = "chaos.json";
+
+/// A schedule as planned and as played.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChaosFile {
+    /// Planned faults: the same for the same seed.
+    pub schedule: Schedule,
+    /// Played faults, in the same order; empty until the case has ended.
+    pub played: Vec<Played>,
 }
 
 #[cfg(test)]

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
-use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
-use super::unit::Unit;
+use super::effect::{Effect, Keeper, Lasted, Site, usage};
 use crate::host::patience::Deadline;
 
 /// Deadline for a unit that is being started: its process may have been killed meanwhile.
@@ -81,4 +79,59 @@ impl Effect for Stop {
 /// Returns its process as the end of a sentence; a unit such as postgresql.service has none of its own.
 fn named(process: Option<u32>) -> String {
     process.map_or_else(String::new, |pid| format!(", process {pid}"))
+}
+
+/// Deadline for an answer of systemd: a machine that has just been started again runs programs before it does.
+const ANSWER_DEADLINE: Deadline = Deadline::from_secs(10);
+
+/// Interval between two questions while it does not answer yet.
+const ANSWER_POLL: Duration = Duration::from_millis(50);
+
+/// Message of `systemctl` when nobody answers.
+const NO_ANSWER: &str = "Failed to connect to bus";
+
+/// A unit at a moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Value of `ActiveState`.
+    pub state: String,
+    /// First process in the container.
+    pub process: Option<u32>,
+}
+
+impl Unit {
+    /// Asks systemd for it, which has to answer within a deadline.
+    pub fn look(site: &Site<'_>, name: &str) -> anyhow::Result<Self> {
+        let argv = ["systemctl", "show", "--property=ActiveState,MainPID", "--", name];
+        let began = Instant::now();
+        loop {
+            let output = site.exec(&argv)?;
+            let Some(why) = output.failure() else {
+                return Ok(Self::parse(&output.stdout.text().context("reading a program's output")?));
+            };
+            if output.timed_out || !why.contains(NO_ANSWER) || began.elapsed() >= ANSWER_DEADLINE.scaled() {
+                bail!("`{}` in {} {why}", argv.join(" "), site.name());
+            }
+            std::thread::sleep(ANSWER_POLL); // it is asked again
+        }
+    }
+
+    fn parse(shown: &str) -> Self {
+        let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let process = value("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0);
+        Self { state: value("ActiveState").unwrap_or_default().to_owned(), process }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_without_a_process_has_none() {
+        let unit = |state: &str, process| Unit { state: state.into(), process };
+        assert_eq!(Unit::parse("MainPID=171\nActiveState=active\n"), unit("active", Some(171)));
+        assert_eq!(Unit::parse("MainPID=0\nActiveState=inactive\n"), unit("inactive", None));
+        assert_eq!(Unit::parse(""), unit("", None));
+    }
 }

@@ -11,8 +11,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
+use crate::host::crash_point;
+use crate::host::marked::boot_id;
 use crate::host::undo::Undo;
-use crate::host::{boot, crash_point};
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ impl Ledger {
     pub fn open(slot: &Slot) -> anyhow::Result<Self> {
         let path = slot.ledger_path();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let steps = steps_of(&text, &boot::id());
+        let steps = steps_of(&text, &boot_id());
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -91,7 +92,7 @@ impl Ledger {
     /// Makes the file say what is still to be undone, by one rename: a reader finds the old steps or the new ones.
     fn rewrite(&mut self) -> anyhow::Result<()> {
         let path = self.slot.ledger_path();
-        let header = serde_json::to_string(&Header { boot_id: boot::id() });
+        let header = serde_json::to_string(&Header { boot_id: boot_id() });
         let lines = self.steps.iter().map(serde_json::to_string);
         let lines = std::iter::once(header).chain(lines).collect::<Result<Vec<_>, _>>()?;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();

@@ -3,10 +3,8 @@
 //! Knows mounts, processes, cgroups and undo steps; nothing of templates, containers or scenarios.
 
 mod client;
-mod door;
 mod holder;
 mod ledger;
-mod leftovers;
 mod link;
 mod process;
 mod protocol;
@@ -17,8 +15,8 @@ mod slot;
 
 pub use client::{Guard, Process};
 pub use holder::{Holder, Owner};
-pub use leftovers::state_dir;
 pub use process::serve;
 pub use protocol::{Lower, Make, ProcessEnd, Spawn, Stay, Wait};
 pub use reclaim::{Reclaimed, lasting_holder, reclaim_dead, take_down};
+pub use slot::state_dir;
 pub use slot::{Slot, slots};

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,24 +20,24 @@ use nix::sys::prctl;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid, setsid};
 
-use super::door::Door;
 use super::holder::{Owner, since_boot};
 use super::ledger::Ledger;
-use super::leftovers;
-use super::link::{Link, Side};
-use super::protocol::{Answer, Command, Failure, Make, Message, ProcessEnd, Request, Spawn, Started, Stay, Wait};
-use super::shown::ShownTrees;
-use super::signals::{Signals, Told};
-use super::slot::{LEDGER, Lock, Slot};
 use crate::error::HostCause;
 use crate::host::bounded_log::PipedLog;
 use crate::host::cgroup::Tree;
 use crate::host::marked::{self, Mark};
 use crate::host::netns::NetworkNamespace;
+use crate::host::patience::Deadline;
 use crate::host::seccomp::{Filter, Occasion};
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 use crate::host::{crash_point, ext4, mount, rooted, shell};
+
+use super::link::{Link, Side};
+use super::protocol::{Answer, Command, Failure, Make, Message, ProcessEnd, Request, Spawn, Started, Stay, Wait};
+use super::shown::ShownTrees;
+use super::signals::{Signals, Told};
+use super::slot::{LEDGER, Lock, Slot, remove_marked};
 
 /// The file descriptor on which the engine hands the guard its end of the socket pair.
 pub(super) const SOCKET_FD: i32 = 3;
@@ -97,7 +97,7 @@ fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyho
     };
     let mut ledger = Ledger::open(&slot)?;
     let mut failures = ledger.undo_all(|| ());
-    failures.extend(leftovers::remove(slot.name()).1);
+    failures.extend(remove_marked(slot.name()).1);
     if failures.is_empty() {
         slot.clear(&[LEDGER])?; // such as the socket of a guard that was killed
     }
@@ -456,7 +456,7 @@ impl GuardProcess {
         crash_point::reach("ending", "");
         let mut failures = self.take_back();
         // What an engine that was killed was just making stands in no ledger.
-        failures.extend(leftovers::remove(self.slot.name()).1);
+        failures.extend(remove_marked(self.slot.name()).1);
         if failures.is_empty() {
             failures.extend(self.slot.remove(lock).err().map(|error| format!("{error:#}")));
         }
@@ -500,5 +500,45 @@ fn reap() -> Vec<(i32, ProcessEnd)> {
             Ok(WaitStatus::StillAlive) | Err(_) => return ended,
             Ok(_) => {}
         }
+    }
+}
+
+/// Deadline for a visitor to read what it is told: the guard does nothing else meanwhile.
+const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
+
+/// Socket by which engines come in to a lab that another one has left. It is in the slot's folder, for root alone, and goes
+/// with that folder.
+struct Door {
+    listener: UnixListener,
+}
+
+impl Door {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn open(slot: &Slot) -> anyhow::Result<Self> {
+        let path = slot.guard_socket();
+        let open = || -> anyhow::Result<UnixListener> {
+            let listener = UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        Ok(Self { listener: open().with_context(|| format!("making the guard's socket {}", path.display()))? })
+    }
+
+    /// The line to whoever stands before it.
+    pub fn let_in(&self) -> Option<Link> {
+        let (socket, _) = self.listener.accept().ok()?;
+        socket.set_nonblocking(false).ok()?;
+        socket.set_write_timeout(Some(WRITE_DEADLINE.scaled())).ok()?;
+        Some(Link::new(socket, Side::Visitor))
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }

@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 
 use super::holder::Holder;
 use super::ledger::Ledger;
-use super::leftovers;
-use super::slot::{Lock, Slot, slots};
+
+use super::slot::{Lock, Slot, remove_marked, slots};
 use crate::host::patience::Deadline;
 
 /// Time that a lock may outlive its holder by: a child that it has just begun keeps it for a moment.
@@ -112,7 +112,7 @@ fn is_free_within(slot: &Slot, deadline: Duration) -> anyhow::Result<bool> {
 pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
     let Some(lock) = lock_of(slot)? else { return Ok(Reclaimed::InUse) };
     let mut failures = Ledger::open(slot)?.undo_all(|| ());
-    let (folders, not_removed) = leftovers::remove(slot.name());
+    let (folders, not_removed) = remove_marked(slot.name());
     failures.extend(not_removed);
     if failures.is_empty() {
         slot.remove(lock)?;

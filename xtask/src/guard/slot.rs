@@ -1,17 +1,21 @@
-//! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them.
+//! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them; and folders on the host's
+//! disks that bear a slot's mark, also after a reset of the host.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::holder::{Holder, Owner};
-use super::leftovers;
 use crate::host::crash_point;
+use crate::host::lxc::{LOG_PATH, LXC_PATH};
+use crate::host::marked::{self, Found};
+use crate::host::undo::named_state_dir;
 
 /// The ledger's name in a slot's folder.
 pub(super) const LEDGER: &str = "ledger.jsonl";
@@ -40,7 +44,7 @@ fn run_dir() -> PathBuf {
 #[must_use]
 pub fn slots() -> Vec<Slot> {
     let entries = std::fs::read_dir(run_dir()).into_iter().flatten().filter_map(Result::ok);
-    let mut names = leftovers::slots();
+    let mut names = marked_slots();
     names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
     names.iter().map(|name| Slot::named(name)).collect()
 }
@@ -104,7 +108,7 @@ impl Slot {
     /// Tells whether something of it is left: its folder, or one on disk that bears its mark.
     #[must_use]
     pub fn has_traces(&self) -> bool {
-        self.dir().exists() || leftovers::slots().contains(&self.name)
+        self.dir().exists() || marked_slots().contains(&self.name)
     }
 
     /// Writes a file into its folder, for root alone: others may pass through the folder. What stood there goes.
@@ -193,6 +197,48 @@ impl Slot {
         drop(lock);
         Ok(())
     }
+}
+
+/// Returns the folder of layers and logs of builds: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
+#[must_use]
+pub fn state_dir() -> PathBuf {
+    named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
+}
+
+/// Removes what bears the slot's mark. Whoever calls holds the slot, and has no lab. Logs stay, but for those that were half made.
+/// Returns the folders, and what could not be removed.
+pub(super) fn remove_marked(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
+    let (mut removed, mut failures) = (Vec::new(), Vec::new());
+    for found in everywhere() {
+        // A mark that cannot be read was cut off by a reset: in this boot it was whole before it stood there.
+        let is_cut_off = found.slot.is_empty() && !found.is_aside;
+        if found.slot != slot && !is_cut_off {
+            continue;
+        }
+        match marked::remove(&found.folder, &found.slot) {
+            Ok(_) => removed.push(found.folder),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    (removed, failures)
+}
+
+/// The slots that marked folders name.
+fn marked_slots() -> BTreeSet<String> {
+    everywhere().into_iter().map(|found| found.slot).filter(|slot| !slot.is_empty()).collect()
+}
+
+fn everywhere() -> Vec<Found> {
+    let state = state_dir();
+    let mut all = marked::found(Path::new(LXC_PATH));
+    all.extend(marked::found(&state.join("streams")));
+    // A finished layer is no leftover, whatever lies in it.
+    let is_unfinished = |found: &Found| {
+        found.is_aside || found.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    all.extend(marked::found(&state.join("layers")).into_iter().filter(is_unfinished));
+    all.extend(marked::found(Path::new(LOG_PATH)).into_iter().filter(|found| found.is_aside));
+    all
 }
 
 #[cfg(test)]

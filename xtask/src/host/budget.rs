@@ -11,7 +11,7 @@ use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::cgroup::process_bounds;
-use super::memory::Memory;
+use super::load::Memory;
 
 /// inotify instances of a machine with systemd, as measured on Debian 12 with nothing but SSH: its init takes five, D-Bus and logind
 /// one each. With fewer, units fail.

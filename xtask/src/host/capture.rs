@@ -1,21 +1,19 @@
-//! Listening to what passes a network device, in whatever namespace it is.
+//! Capture of the packets that pass a network device, in whatever namespace it is, and the file that keeps them.
 
 use std::ffi::CString;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Write};
 use std::mem::size_of;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::time::TimeSpec;
+use nix::{cmsg_space, libc};
 
 use super::netns::NetworkNamespace;
-use super::pcap::PACKET_BYTES_MAX;
 use super::receive_buffer;
 
 /// Wanted room for packets that were not read yet.
@@ -145,5 +143,75 @@ fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
         address.sll_ifindex = i32::try_from(index).unwrap_or_default();
         Errno::result(libc::bind(fd, (&raw const address).cast(), socklen::<libc::sockaddr_ll>()))?;
         Ok((socket, kernel_bytes))
+    }
+}
+
+/// The longest piece of a packet that is kept, in bytes.
+const PACKET_BYTES_MAX: usize = 256 << 10;
+
+/// Times with nanoseconds.
+const MAGIC: u32 = 0xa1b2_3c4d;
+const VERSION: (u16, u16) = (2, 4);
+const LINK_TYPE_ETHERNET: u32 = 1;
+
+/// Writer of captured packets, for tcpdump and Wireshark: <https://www.tcpdump.org/manpages/pcap-savefile.5.html>.
+#[derive(Debug)]
+pub struct PcapWriter<W> {
+    output: W,
+}
+
+impl<W: Write> PcapWriter<W> {
+    /// Writes the file's header.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn begin(mut output: W) -> io::Result<Self> {
+        let length = u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX);
+        let mut header = Vec::with_capacity(24);
+        header.extend(MAGIC.to_le_bytes());
+        header.extend(VERSION.0.to_le_bytes());
+        header.extend(VERSION.1.to_le_bytes());
+        for word in [0, 0, length, LINK_TYPE_ETHERNET] {
+            header.extend(word.to_le_bytes());
+        }
+        output.write_all(&header)?;
+        Ok(Self { output })
+    }
+
+    /// Adds a packet, or the begin of one, with its time since 1970 and its whole length.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn add(&mut self, at: Duration, bytes: &[u8], length: usize) -> io::Result<()> {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        // The format has 32 bits for seconds: until 2106.
+        let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
+        for word in [seconds, at.subsec_nanos(), number(bytes.len()), number(length)] {
+            self.output.write_all(&word.to_le_bytes())?;
+        }
+        self.output.write_all(bytes)
+    }
+
+    /// Hands on what was written so far.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_a_header_and_each_packet_its_own() {
+        let mut file = Vec::new();
+        let mut writer = PcapWriter::begin(&mut file).unwrap();
+        writer.add(Duration::new(0x0102_0304, 5), b"abc", 9).unwrap();
+        let header = [0x4d, 0x3c, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+        let packet = [4, 3, 2, 1, 5, 0, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, b'a', b'b', b'c'];
+        assert_eq!(file, [&header[..], &packet].concat());
     }
 }

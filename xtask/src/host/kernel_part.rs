@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::boot;
+use super::marked::boot_id;
 use super::shell::which;
 
 /// Results of this boot, on tmpfs.
@@ -37,7 +37,7 @@ pub enum Trial {
 /// filters, a tool or the engine has changed.
 #[must_use]
 pub fn problem(what: &str, trial: impl FnOnce() -> Trial) -> Option<String> {
-    problem_in(Path::new(CACHE), &boot::id(), fingerprint, what, trial)
+    problem_in(Path::new(CACHE), &boot_id(), fingerprint, what, trial)
 }
 
 /// The last line of an error that says anything, for a message of one line.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{boot, crash_point};
+use super::crash_point;
 
 /// The file in a folder that says whose it is.
 pub const MARK: &str = ".mancer-e2e";
@@ -49,13 +49,13 @@ impl Mark {
     /// The mark of a folder that is made now for a slot.
     #[must_use]
     pub fn of_slot(slot: &str) -> Self {
-        Self { format_version: FORMAT_VERSION, engine: ENGINE.into(), slot: slot.into(), boot_id: boot::id() }
+        Self { format_version: FORMAT_VERSION, engine: ENGINE.into(), slot: slot.into(), boot_id: boot_id() }
     }
 
     /// Tells whether the folder was made since the host's start. An older one has no owner any more.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
-        self.boot_id == boot::id()
+        self.boot_id == boot_id()
     }
 
     fn unreadable() -> Self {
@@ -182,6 +182,12 @@ fn remove_tree(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other.with_context(|| format!("removing {}", path.display())),
     }
+}
+
+/// The kernel's random id of this boot; empty where the kernel shows none.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

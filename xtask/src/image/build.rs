@@ -17,7 +17,7 @@ use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::cgroup::Bounds;
 use crate::host::ids::IdRange;
 use crate::host::invoker::Invoker;
-use crate::host::memory::Memory;
+use crate::host::load::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
 

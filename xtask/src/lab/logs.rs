@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use super::config::CONSOLE;
 use super::container::Container;
 use super::exec::ExecRequest;
-use super::screen::last_screen;
 use crate::host::patience::Deadline;
 use crate::host::program_output::KeptPart;
 use crate::manifest::Init;
@@ -186,6 +186,27 @@ fn last_lines(log: CollectedLog) -> CollectedLog {
     CollectedLog { content: log.content.map(cut), ..log }
 }
 
+/// Lines of the terminal that a console is shown on.
+const LINES: NonZero<u16> = NonZero::new(25).expect("it is not zero");
+
+/// Columns of that terminal.
+const COLUMNS: NonZero<u16> = NonZero::new(80).expect("it is not zero");
+
+/// Number of bytes, from the end, that fill a screen many times over.
+const BYTES_MAX: usize = 256 << 10;
+
+/// The last screen of what a console has printed, without blanks at the ends of lines; nothing where it is empty.
+#[must_use]
+fn last_screen(printed: &[u8]) -> Option<String> {
+    let mut terminal = vt100::Parser::new(LINES, COLUMNS, 0);
+    terminal.process(&printed[printed.len().saturating_sub(BYTES_MAX)..]);
+    let screen = terminal.screen().contents();
+    let lines: Vec<&str> = screen.lines().map(str::trim_end).collect();
+    let text = lines.join("\n");
+    let text = text.trim_end();
+    (!text.trim().is_empty()).then(|| format!("{text}\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -238,5 +259,20 @@ mod tests {
         assert!(log.starts_with("[only the last 20000 lines of this log are kept]\nline 1\nline 2\n"));
         assert!(log.ends_with("\nline 20000\n"));
         assert_eq!(log.lines().count(), LINES_MAX + 1);
+    }
+
+    #[test]
+    fn a_console_is_shown_as_its_terminal_would() {
+        let check = |printed: &[u8], expected: Option<&str>| assert_eq!(last_screen(printed).as_deref(), expected);
+        check(b"", None);
+        check(b"  \r\n\x1b[0m\r\n", None);
+        check(b"one\r\n\x1b[32mtwo\x1b[0m  \r\n", Some("one\ntwo\n"));
+        check(b"old\x1b[2J\x1b[Hnew", Some("new\n"));
+        check(b"10 %\r50 %\r100 %\r\nlogin: ", Some("100 %\nlogin:\n"));
+        check(b"\xff\xfe\x1b]0;title\x07bad bytes\0", Some("bad bytes\n"));
+        let many: String = (0..100).map(|number| format!("line {number}\r\n")).collect();
+        let screen = last_screen(many.as_bytes()).unwrap();
+        assert_eq!((screen.lines().count(), screen.lines().next()), (24, Some("line 76")));
+        check(&[b"x".repeat(3 * BYTES_MAX), b"\x1b[2J\x1b[Hend".to_vec()].concat(), Some("end\n"));
     }
 }

@@ -21,7 +21,6 @@ mod picture;
 mod power;
 mod probe_answer;
 mod readiness;
-mod screen;
 mod ssh;
 mod standstill;
 mod turn;

@@ -3,18 +3,15 @@
 //! of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new scenario or project,
 //! no more.
 
-mod allowance;
 #[cfg(test)]
 mod bad_values;
 mod chaos;
 mod defaults;
 mod durations;
-mod entries;
 mod expects;
 mod limits;
 mod mutant;
 mod network;
-mod operations;
 mod pages;
 mod parse;
 mod project;
@@ -35,11 +32,11 @@ pub use expects::{Expected, FINDINGS};
 pub use limits::{LimitKind, UsageLimit};
 pub use mutant::{BrokenFunction, BrokenPython, Mutant, MutantFate, Notice};
 pub use network::{MACHINES_MAX, Network, too_many_machines};
-pub use operations::OperationRule;
 pub use pages::{WebPage, split_url};
 pub use parse::{Place, is_name, nearest};
 pub use project::Project;
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
+pub use scenario::OperationRule;
 pub use scenario::{Case, ContainerUse, MUTANTS_FOLDER, Scenario};
 pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
 pub use setting::{

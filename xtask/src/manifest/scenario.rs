@@ -11,14 +11,12 @@ use toml::Spanned;
 
 use super::Template;
 use super::chaos::{Chaos, ChaosTable};
-use super::entries::Entries;
 use super::expects::{Expected, ExpectedTable};
 use super::limits::{self, LimitTables, UsageLimit};
 use super::network::{CONTAINER_NAME_MAX, MACHINES_MAX, too_many_machines};
-use super::operations::{self, OperationRule, OperationTable};
 use super::pages::{self, WebPage};
-use super::parse::{Source, is_name, nearest};
-use super::range::{CaseTime, Within};
+use super::parse::{Entries, Source, is_name, nearest};
+use super::range::{CaseTime, Within, WorsePercent};
 use crate::error::Error;
 use crate::input;
 
@@ -278,7 +276,7 @@ impl Scenario {
             expects,
             limits,
             chaos,
-            operations: operations::rules(file.operations),
+            operations: operation_rules(file.operations),
             pages,
         })
     }
@@ -330,6 +328,25 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
 
 fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(input::list(dir)?.into_iter().filter(|path| input::is_folder(path)).collect())
+}
+
+/// Rule of scenario.toml for one operation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OperationRule {
+    /// The smallest change that matters, in percent.
+    pub worse_percent: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperationTable {
+    /// The smallest change that matters, in percent.
+    worse_percent: Within<WorsePercent>,
+}
+
+fn operation_rules(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, OperationRule> {
+    let one = |(name, table): (String, OperationTable)| (name, OperationRule { worse_percent: table.worse_percent.0 });
+    tables.into_iter().map(one).collect()
 }
 
 #[cfg(test)]

@@ -8,9 +8,7 @@ use e2e_contract::{Condition, is_absolute_path};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::allowance::check_allowances;
-use super::entries::Entries;
-use super::parse::{Place, Source, bytes_as_text, is_name, mode, nearest};
+use super::parse::{Entries, Place, Source, bytes_as_text, is_name, mode, nearest};
 use super::range::{
     CommandWord, DiskSize, HttpTarget, LogPattern, MachinePath, MemorySize, OwnerName, PackageFolder, Port, ProbeTime,
     ProcessCount, ProcessorCount, PythonVersion, ShellPath, UnitName, UserId, UserName, VariableName, VariableValue,
@@ -660,6 +658,26 @@ fn check_probe(probe: Spanned<ProbeTable>, source: &Source) -> Result<Probe, Err
         (Some(condition), None) => Ok(Probe { condition, timeout }),
         _ => Err(source.error_at(&place, "a probe has exactly one of tcp, http, exec, file and unit")),
     }
+}
+
+/// Reads a list of names, each once.
+fn check_allowances(names: &[Spanned<String>], source: &Source) -> Result<Vec<Part>, Error> {
+    let mut found = Vec::new();
+    for place in names {
+        let name = place.get_ref();
+        let Some((part, _)) = Part::ALL.iter().find(|(_, each)| each == name) else {
+            let all = Part::ALL.map(|(_, name)| name);
+            let hint = nearest(name, all)
+                .map_or_else(|| format!("they are {}", all.join(", ")), |near| format!("did you mean {near:?}?"));
+            let message = format!("there is no part {name:?} of the kernel to allow: {hint}");
+            return Err(source.error_at(place, message));
+        };
+        if found.contains(part) {
+            return Err(source.error_at(place, format!("{name:?} is listed twice")));
+        }
+        found.push(*part);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::host::memory::Memory;
+use crate::host::load::Memory;
 use crate::host::{cgroup, hardware};
 use crate::record::Machine;
 

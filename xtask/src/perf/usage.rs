@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::host::cgroup::{Counted, Counters, DiskCounted, Present};
-use crate::host::memory::OomKills;
+use crate::host::load::OomKills;
 use crate::host::netns::{DeviceCounted, DeviceTable, Devices};
 use crate::host::volume_disks::VolumeDisks;
 use crate::lab::{Container, Lab};

@@ -1,19 +1,17 @@
 //! Everything one run writes: events, results, logs and artifacts, versioned, in the run's folder.
 //! Every report is made from it. Knows nothing of how a lab or a scenario works.
 
-mod case_id;
 pub mod command_line;
 mod comparison;
-mod durations;
 mod event;
 mod event_reader;
-mod file_name;
 mod fold;
 pub mod human;
 pub mod logs;
 mod masks;
 mod merge;
 mod mutants;
+mod names;
 mod outcome;
 mod past_run;
 mod patience;
@@ -31,23 +29,21 @@ mod run_list;
 pub mod synthetic;
 mod units;
 
-pub use case_id::CaseId;
 pub use comparison::{Comparison, Way};
-pub use durations::expected_durations;
 pub use event::{Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
 pub use event_reader::EventReader;
 #[cfg(test)]
 pub use event_reader::work;
-pub use file_name::{as_file_name, is_file_name, is_harmless_name};
 pub use fold::Fold;
 pub use masks::{MARK, MaskedStream, Masks, is_binary};
 pub use merge::Shards;
 pub use mutants::{MUTANTS_FILE, MUTANTS_VERSION, MutantCounts, MutantReport, MutantResult, MutantVerdict};
+pub use names::{CaseId, as_file_name, is_file_name, is_harmless_name};
 pub use outcome::{
     Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RecordedPart, RunRecord,
     Unfinished, Verdict,
 };
-pub use past_run::{PastRun, RECORD_FILE, RUNS_FOLDER};
+pub use past_run::{PastRun, RECORD_FILE, RUNS_FOLDER, expected_durations};
 pub use patience::RecordedPatience;
 pub use performance::{
     Calibration, Machine, MetricSamples, Operation, PERFORMANCE_VERSION, Performance, Sample, Sampling, Usage,

@@ -14,8 +14,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::file_name::is_harmless_name;
 use super::masks::MaskedStream;
+use super::names::is_harmless_name;
 use super::run_dir_help::help;
 use super::{Masks, PastRun, is_binary};
 use crate::error::Error;

@@ -5,7 +5,6 @@ mod before;
 pub mod files;
 pub mod html;
 mod junit;
-mod lanes;
 #[cfg(test)]
 mod moments;
 mod next;

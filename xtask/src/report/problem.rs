@@ -31,10 +31,16 @@ impl Problem {
         for line in self.values.lines() {
             text.push_str(&format!("\n    {line}"));
         }
-        if let Some((file, line)) = &self.place {
-            text.push_str(&format!("\n    at {file}:{line}"));
+        if let Some(place) = self.place() {
+            text.push_str(&format!("\n    at {place}"));
         }
         text
+    }
+
+    /// Place as `FILE:LINE`.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        self.place.as_ref().map(|(file, line)| format!("{file}:{line}"))
     }
 }
 
@@ -79,7 +85,7 @@ pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
                 let (file, line) = location.rsplit_once(':')?;
                 Some((shown(file), line.parse().ok()?))
             });
-            Some(Problem { at_ms, title: shown(&format!("gives up: {title}")), values: lines(rest), place })
+            Some(Problem { at_ms, title: shown(&format!("the scenario gave up: {title}")), values: lines(rest), place })
         }
         _ => None,
     }
@@ -160,7 +166,7 @@ mod tests {
             text,
             [
                 "check failed: rows == 20_000 (none is lost)\n    rows = 19999\n    wanted = 20000\n    at scenarios/a/b/main.rs:7",
-                "gives up: index out of range\n    len is 0\n    at scenarios/a/b/main.rs:9"
+                "the scenario gave up: index out of range\n    len is 0\n    at scenarios/a/b/main.rs:9"
             ]
         );
     }

@@ -3,33 +3,33 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 
-use super::budgets;
+use super::chaos::fault_counts;
 use super::clients;
 use super::compare::as_often_as_baseline;
-use super::fault_counts::fault_counts;
 use super::ground::Ground;
-use super::kernel::write_kernel_log;
-use super::machines::{Position, machine};
+use super::machines::{Position, machine, require_budgets};
 use super::not_ready::NotReadyLab;
 use super::options::{CaseContext, Keep, Left, Samples};
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
 use crate::guard::{Guard, state_dir};
-use crate::host::kmsg::KernelWatch;
+use crate::host::kmsg::{KernelMessage, KernelWatch, Noted, WATCHED_MAX};
 use crate::host::lxc;
 use crate::host::shell::which;
 use crate::lab::{Lab, Machine, Moment};
 use crate::manifest::{ContainerUse, Scenario};
-use crate::perf;
 use crate::plan::PlannedCase;
-use crate::program;
 use crate::record::command_line::carried;
-use crate::record::{Attempt, CaseId, Cause, Event, Outcome, Performance, as_file_name, milliseconds, readable_json};
+use crate::record::logs::LogLevel;
+use crate::record::{
+    Attempt, CaseId, Cause, Event, Outcome, Performance, RunDir, as_file_name, milliseconds, readable_json,
+};
 use crate::session::{self, Breakpoint, Ended, OutputFiles, Repeats, SessionSpec};
+use crate::{perf, program};
 
 /// Number of lines of each log that are shown after a failure.
 const LAST_LINES: usize = 8;
@@ -59,7 +59,7 @@ pub(super) fn run_case(
     let kernel = KernelWatch::start().ok(); // not every host lets its messages be read
     let containers = &context.project.scenarios[planned.scenario].containers;
     let room =
-        budgets::require(context.project, &context.options.slot, containers.iter().map(|used| used.template.as_str()));
+        require_budgets(context.project, &context.options.slot, containers.iter().map(|used| used.template.as_str()));
     let started = room
         .and_then(|()| context.dir.folder(&format!("{folder}/artifacts")))
         .and_then(|_| write_chaos(context, planned, &folder, Vec::new()))
@@ -381,4 +381,48 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
         }
     }
     words
+}
+
+/// File, in an attempt's folder, of what the host's kernel said meanwhile. It does not say whose it is: of labs side by side
+/// each has all of it.
+const KERNEL_LOG: &str = "kernel.log";
+
+/// Keeps what was said, where anything was, in the folder of an attempt.
+fn write_kernel_log(dir: &RunDir, folder: &str, watch: Option<KernelWatch>) -> anyhow::Result<()> {
+    let said = watch.map(KernelWatch::end).unwrap_or_default();
+    if said.is_empty() {
+        return Ok(());
+    }
+    dir.write(&format!("{folder}/{KERNEL_LOG}"), text_of(&said).as_bytes())
+}
+
+fn text_of(said: &[Noted]) -> String {
+    let mut text: String = said.iter().map(|(at, message)| line(*at, message)).collect();
+    if let Some((at, _)) = said.get(WATCHED_MAX - 1) {
+        let message = format!("[only the first {WATCHED_MAX} messages of the kernel are kept]");
+        text.push_str(&line(*at, &KernelMessage { priority: 5, text: message }));
+    }
+    text
+}
+
+fn line(at: SystemTime, message: &KernelMessage) -> String {
+    let level = LogLevel::of_priority(message.priority);
+    format!("{} {level}: {}\n", humantime::format_rfc3339_micros(at), message.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_time_and_level() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_677_625_500);
+        let message = KernelMessage { priority: 3, text: "Out of memory: Killed process 1".into() };
+        assert_eq!(line(at, &message), "2026-11-26T07:20:25.500000Z error: Out of memory: Killed process 1\n");
+        let (one, too_many) = (vec![(at, message.clone())], vec![(at, message); WATCHED_MAX]);
+        assert_eq!(text_of(&one).lines().count(), 1);
+        assert!(text_of(&too_many).ends_with("[only the first 10000 messages of the kernel are kept]\n"));
+    }
 }

@@ -2,7 +2,6 @@
 //! Knows every module below it; nothing of the command line and of reports.
 
 mod breakpoint;
-mod budgets;
 mod build;
 mod case;
 mod chaos;
@@ -10,10 +9,8 @@ mod clients;
 mod compare;
 mod duet;
 mod engine;
-mod fault_counts;
 mod ground;
 mod interrupt;
-mod kernel;
 mod lab_check;
 mod live_check;
 mod lockstep;

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budgets;
 use super::ground;
 use super::interrupt::Interrupt;
-use super::machines::{Position, machine};
+use super::machines::{Position, machine, require_budgets};
 use super::not_ready::{NotReadyLab, keep_logs};
 use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
@@ -124,7 +123,7 @@ pub fn stand(
     interrupt: &Interrupt,
     tell: &(dyn Fn(String) + Sync),
 ) -> anyhow::Result<StandingLab> {
-    budgets::require(project, slot, plan.machines.iter().map(|(_, template)| template.as_str()))?;
+    require_budgets(project, slot, plan.machines.iter().map(|(_, template)| template.as_str()))?;
     let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
     let templates: Vec<String> = templates.into_iter().collect();
     for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {

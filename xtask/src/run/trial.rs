@@ -6,12 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use e2e_contract::Fault;
 
-use super::budgets;
 use super::ground;
 use super::interrupt::Interrupt;
-use super::machines::{Position, machine};
+use super::machines::{Position, machine, require_budgets};
 use crate::error::{Error, HostCause};
-use crate::fault::{Entry, Injection, Needs, Observed};
+use crate::fault::{ActiveFaults, Entry, Needs, Observed, RecoveryTime};
 use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
@@ -146,7 +145,7 @@ impl<'a> Trials<'a> {
             let position = Position { name, index, slot: &self.slot, host_name: None };
             machines.push(machine(self.project, &self.images, template, position)?);
         }
-        budgets::require(self.project, &self.slot, machines.iter().map(|machine| machine.template.name.as_str()))?;
+        require_budgets(self.project, &self.slot, machines.iter().map(|machine| machine.template.name.as_str()))?;
         self.in_lab(&machines, |lab| self.try_on(lab, trial))
     }
 
@@ -180,8 +179,8 @@ impl<'a> Trials<'a> {
     }
 
     /// Does something in a lab of its own, which is taken down afterwards whatever came of it.
-    fn in_lab<T>(&self, machines: &[Machine], work: impl FnOnce(&Lab) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let lab = Lab::start(&self.guard, machines, &|_| ())?;
+    fn in_lab<T>(&self, machines: &[Machine], work: impl FnOnce(&Arc<Lab>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let lab = Arc::new(Lab::start(&self.guard, machines, &|_| ())?);
         let done = work(&lab);
         drop(lab);
         self.guard.reset().context("taking the lab down")?;
@@ -192,29 +191,19 @@ impl<'a> Trials<'a> {
         lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())
     }
 
-    fn try_on(&self, lab: &Lab, trial: &Trial) -> anyhow::Result<Tried> {
+    fn try_on(&self, lab: &Arc<Lab>, trial: &Trial) -> anyhow::Result<Tried> {
         self.wait_until_ready(lab)?;
         let target = lab.containers().first().context("a lab has a container")?;
         if let Some(subject) = trial.entry.subject {
             start_subject(lab, target, subject)?;
         }
-        Ok(match Injection::inject(lab, target, &trial.fault) {
-            Ok((mut injection, observed)) => {
-                Tried { bitten: Ok(observed), healed: Some(self.heal(lab, &mut injection)) }
-            }
+        let faults = ActiveFaults::new(Arc::clone(lab));
+        let stop = || self.interrupt.is_set();
+        let heal = |number| faults.heal(number, &|_, _| (), RecoveryTime::Probes, &stop);
+        Ok(match faults.inject(target, &trial.fault) {
+            Ok((number, bitten)) => Tried { bitten: Ok(bitten), healed: Some(heal(number)) },
             Err(error) => Tried { bitten: Err(error), healed: None },
         })
-    }
-
-    /// Heals a fault and waits until a machine that was down or frozen for it is ready again.
-    fn heal(&self, lab: &Lab, injection: &mut Injection) -> anyhow::Result<Observed> {
-        let mut observed = injection.heal(lab)?;
-        if injection.stops_container() {
-            let took = lab.wait_until_ready_again(injection.container(), None, &|| self.interrupt.is_set())?;
-            observed.evidence.push_str(&format!("; ready again {:.1} s later", took.as_secs_f64()));
-            observed.duration += took;
-        }
-        Ok(observed)
     }
 
     /// Gives the slot back.

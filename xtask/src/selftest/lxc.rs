@@ -1,13 +1,12 @@
 //! The tests on real LXC: chosen by name, several at once, with the times of each and the host compared at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::libtest::{Finished, Test, TestProgram};
-use super::queue;
 use super::times::Times;
 use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::inventory::{Inventory, Leftover};
@@ -154,7 +153,7 @@ impl LxcTests {
                 show(&format!("--- {}\n{}\n---", end.name, failure.trim_end()));
             }
         };
-        let finished = queue::run(self.tests, jobs, &self.times, |test| test.run(&run.unset), tell);
+        let finished = run_in_order(self.tests, jobs, &self.times, |test| test.run(&run.unset), tell);
         let mut left = Left::of(Inventory::take(state_dir)?.since(&before), holder);
         let begun = Instant::now();
         // What a run of somebody else's takes back just now is gone a moment later.
@@ -201,9 +200,46 @@ fn slowest(finished: &[Finished]) -> Vec<String> {
     lines.map(|end| format!("    slow {:>7.1} s  {}", end.duration.as_secs_f64(), end.name)).collect()
 }
 
+/// Runs tests and tells each end as it comes; the answers are in the order of their ends.
+fn run_in_order(
+    tests: Vec<Test>,
+    jobs: usize,
+    times: &Times,
+    work: impl Fn(&Test) -> Finished + Sync,
+    tell: impl Fn(&Finished) + Sync,
+) -> Vec<Finished> {
+    let (alone, shared): (Vec<Test>, Vec<Test>) = longest_first(tests, times).into_iter().partition(Test::is_alone);
+    let finished = Mutex::new(Vec::new());
+    for (tests, workers) in [(shared, jobs), (alone, 1)] {
+        let waiting = Mutex::new(VecDeque::from(tests));
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    while let Some(test) = next() {
+                        let end = work(&test);
+                        tell(&end);
+                        finished.lock().unwrap_or_else(PoisonError::into_inner).push(end);
+                    }
+                });
+            }
+        });
+    }
+    finished.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn longest_first(mut tests: Vec<Test>, times: &Times) -> Vec<Test> {
+    tests.sort_by_key(|test| std::cmp::Reverse(times.expected(&test.name)));
+    tests
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
+    use crate::selftest::libtest::TestProgram;
 
     #[test]
     fn things_of_another_run_are_no_leftovers() {
@@ -225,5 +261,31 @@ mod tests {
         let own = ["76", "93", "86", "doctor"].map(|slot| format!("file /run/mancer-e2e/{slot}"));
         assert_eq!(left.own, [own.as_slice(), &["link eth9:".to_owned()]].concat(), "held or not, where it is theirs");
         assert_eq!(Left::of(new(), &|_| None).own.len(), 7, "what nobody holds is left over, wherever it is");
+    }
+
+    fn tests(names: &[&str]) -> Vec<Test> {
+        let program = TestProgram { path: "/t".into(), package_dir: "/".into() };
+        names.iter().map(|name| Test { name: (*name).into(), program: program.clone() }).collect()
+    }
+
+    #[test]
+    fn nothing_runs_beside_a_test_that_needs_the_whole_host() {
+        let (running, together) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let meet = std::sync::Barrier::new(2);
+        let work = |test: &Test| {
+            let others = running.fetch_add(1, Ordering::SeqCst);
+            if test.is_alone() {
+                assert_eq!(others, 0, "{} runs beside another", test.name);
+            } else {
+                meet.wait(); // passed only by two at once
+                together.fetch_add(1, Ordering::SeqCst);
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+            Finished { name: test.name.clone(), duration: Duration::ZERO, failure: None }
+        };
+        let all = tests(&["alone::x", "a", "b", "alone::y", "c", "d"]);
+        let finished = run_in_order(all, 2, &Times::default(), work, |_| ());
+        assert_eq!((finished.len(), together.into_inner()), (6, 4));
+        assert!(finished[4..].iter().all(|end| end.name.starts_with("alone::")), "{finished:?}");
     }
 }

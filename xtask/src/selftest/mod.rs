@@ -4,7 +4,6 @@
 pub mod guest;
 mod libtest;
 mod lxc;
-mod queue;
 mod stages;
 mod times;
 

@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::shorten::shorten_bytes;
 use crate::record::Masks;
 
 /// Bytes of artifacts, long streams and screenshots that one attempt may keep.
@@ -129,6 +128,23 @@ fn size_of_value(value: &Value) -> u64 {
     }
 }
 
+/// Returns a text, cut after this many characters with a mark.
+pub fn shorten(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{} [...]", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Returns a text, cut before this many bytes with a mark that says how many are missing.
+pub fn shorten_bytes(text: &str, bytes_max: usize) -> String {
+    let kept = &text[..text.floor_char_boundary(bytes_max)];
+    if kept.len() == text.len() {
+        return text.to_owned();
+    }
+    format!("{kept} [... {} bytes are not kept]", text.len() - kept.len())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -181,5 +197,14 @@ mod tests {
         assert_eq!(value["values"][0]["deep"], value["message"]);
         assert_eq!((&value["values"][1], &value["values"][2]), (&json!(1), &json!("short")));
         assert!(size_of_value(&value) < 2 * TEXT_BYTES_MAX as u64 + 300);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_whole_character() {
+        assert_eq!(shorten("zwölf", 5), "zwölf");
+        assert_eq!(shorten("zwölf", 3), "zwö [...]");
+        assert_eq!(shorten("", 10), "");
+        assert_eq!(shorten_bytes("zwölf", 6), "zwölf");
+        assert_eq!(shorten_bytes("zwölf", 3), "zw [... 4 bytes are not kept]");
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_contract::{ErrorCode, Fault, FaultHeal, FaultInject, Healed, Injected, RpcError};
+use e2e_contract::{ErrorCode, Fault, FaultHeal, Healed, Injected, RpcError};
 
 use super::blame::{self, Blame, Evidence, EvidenceLog};
 use crate::error::Error;
-use crate::fault::{ActiveFaults, HealedFault, Keeper, Lasted, Observed, Planned, Reboots, RecoveryTime, Stage};
+use crate::fault::{ActiveFaults, Keeper, Lasted, Observed, Planned, Reboots, RecoveryTime, Stage};
 use crate::lab::{Container, Lab, Outage, WaitError};
 use crate::record::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Recorder, milliseconds};
 
@@ -25,7 +25,7 @@ pub struct Faults {
 }
 
 /// A fault of a schedule that is begun now.
-struct Begun<'a> {
+pub struct Begun<'a> {
     planned: &'a Planned,
     /// Time since the begin of the chaos.
     now_ms: &'a dyn Fn() -> u64,
@@ -43,19 +43,10 @@ impl Faults {
         Self { case, active: ActiveFaults::new(lab), recorder, evidence, recovery, scheduled: Mutex::default() }
     }
 
-    /// Injects a fault into a container.
-    pub fn inject(&self, container: &Container, request: &FaultInject) -> anyhow::Result<Injected> {
-        self.inject_begun(container, &request.fault, None)
-    }
-
-    fn inject_begun(
-        &self,
-        container: &Container,
-        fault: &Fault,
-        begun: Option<&Begun<'_>>,
-    ) -> anyhow::Result<Injected> {
+    /// Injects a fault into a container: one that the scenario asks for, or one of the schedule.
+    pub fn inject(&self, container: &Container, fault: &Fault, begun: Option<&Begun<'_>>) -> anyhow::Result<Injected> {
         let (number, observed) = self.active.inject(container, fault)?;
-        let mut event = self.observed(number, container, fault, &observed);
+        let mut event = self.observed(number, &observed);
         if let Some(Begun { planned, now_ms }) = begun {
             self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, planned.number);
             event.scheduled = Some(planned.number);
@@ -69,14 +60,14 @@ impl Faults {
     /// Heals a fault and waits until its machine is ready again; the second time nothing happens.
     pub fn heal(&self, request: FaultHeal, stop: &dyn Fn() -> bool) -> anyhow::Result<Healed> {
         let healed = self.active.heal(request.fault, &self.teller(), RecoveryTime::Probes, stop);
-        Ok(Healed { evidence: self.judged(healed)? })
+        Ok(Healed { evidence: self.judged(healed)?.told() })
     }
 
     /// Records that a fault is healed.
-    fn teller(&self) -> impl Fn(&HealedFault) {
-        |HealedFault { number, container, fault, observed }| {
-            self.file_lost(container, fault, observed);
-            self.recorder.record(Event::FaultHealed(self.observed(*number, container, fault, observed)));
+    fn teller(&self) -> impl Fn(u64, &Observed) {
+        |number, healed| {
+            self.file_lost(healed);
+            self.recorder.record(Event::FaultHealed(self.observed(number, healed)));
         }
     }
 
@@ -126,21 +117,21 @@ impl Faults {
     }
 
     /// Files a fault that was no longer on when it was healed, where that is somebody's failure.
-    fn file_lost(&self, container: &Container, fault: &Fault, observed: &Observed) {
-        let Some(lasted @ Lasted::Lost { keeper, .. }) = &observed.lasted else { return };
+    fn file_lost(&self, Observed { container, fault, lasted, .. }: &Observed) {
+        let Some(lasted @ Lasted::Lost { keeper, .. }) = lasted else { return };
         if blame::of_lost_fault(*keeper) == Some(Blame::Host) {
             let name = &container.machine().name;
             self.evidence.push(Evidence::Host(format!("fault {} on {name} {lasted}", fault.name())));
         }
     }
 
-    fn observed(&self, number: u64, container: &Container, fault: &Fault, observed: &Observed) -> FaultObserved {
+    fn observed(&self, number: u64, observed: &Observed) -> FaultObserved {
         FaultObserved {
             case: self.case.clone(),
             fault: number,
             scheduled: self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied(),
-            container: container.machine().name.clone(),
-            description: fault.clone(),
+            container: observed.container.machine().name.clone(),
+            description: observed.fault.clone(),
             before: observed.before.clone(),
             evidence: observed.evidence.clone(),
             lasted: observed.lasted.as_ref().map(recorded),
@@ -169,12 +160,12 @@ impl Stage for Faults {
         let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("there is no container {}", planned.container)).into());
         };
-        let injected = self.inject_begun(container, &planned.fault, Some(&Begun { planned, now_ms }))?;
+        let injected = self.inject(container, &planned.fault, Some(&Begun { planned, now_ms }))?;
         Ok((injected.fault, injected.evidence))
     }
 
     fn heal(&self, fault: u64) -> anyhow::Result<String> {
-        self.active.take_back(fault, &self.teller())
+        Ok(self.active.take_back(fault, &self.teller())?.told())
     }
 
     /// A machine that was down is judged. Another one that is not ready again has had its time; the end of the chaos judges that.
@@ -183,7 +174,7 @@ impl Stage for Faults {
         if let (None, Some(container)) = (&seen, self.active.lab().container(&planned.container)) {
             let _ = self.active.lab().wait_until_ready_again(container, Some(self.recovery), stop);
         }
-        Ok(seen)
+        Ok(seen.map(|recovered| recovered.told()))
     }
 
     fn failed(&self, planned: &Planned, reason: &str) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::{Done, ErrorCode, RpcError};
 
-use super::breakpoint::Stopped;
+use super::spec::Stopped;
 use super::state::{Answer, Session};
 use crate::record::{Event, Onward, milliseconds};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::shorten::shorten;
+use super::bounds::shorten;
 
 /// Longest reason, in characters.
 const CHARS_MAX: usize = 400;

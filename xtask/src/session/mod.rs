@@ -3,15 +3,12 @@
 
 pub mod blame;
 pub mod bounds;
-mod breakpoint;
 mod chaos;
 mod connection;
 mod content;
 mod ending;
 mod evidence;
 mod faults;
-mod findings;
-mod gate;
 mod hold;
 mod last_words;
 mod likeness;
@@ -21,18 +18,16 @@ mod output;
 mod pictures;
 mod requests;
 mod scenario;
-mod shorten;
 mod spec;
 mod stacks;
 mod state;
 mod under_way;
-mod waits;
 mod wanted;
 
-pub use breakpoint::{Breakpoint, Stopped};
 pub use ending::{init_status, machine_ended};
-pub use gate::Gate;
 pub use output::{OutputFiles, SCENARIO_LOG_BYTES_MAX};
 pub use scenario::run;
+pub use spec::Gate;
+pub use spec::{Breakpoint, Stopped};
 pub use spec::{ChaosSpec, Ended, SessionSpec};
 pub use wanted::Repeats;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, ScreenshotCompare};
 
+use super::bounds::shorten;
 use super::content::require_plain_name;
 use super::likeness::{Compared, compare};
 use super::requests::asked;
-use super::shorten::shorten;
 use super::state::{Answer, Session};
 use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;

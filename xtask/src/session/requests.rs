@@ -8,23 +8,22 @@ use std::time::{Duration, Instant};
 use e2e_contract::{
     Abort, Artifact, ChaosBegin, Check, ContainerInfo, Defect, DefectOutcome, Done, Edge, ErrorCode, Exec, ExecResult,
     FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Method, Metric,
-    PROTOCOL_VERSION, Put, RpcError, Screenshot, ScreenshotCompare, Settle, Step, Wait, Welcome,
+    PROTOCOL_VERSION, Put, RpcError, Screenshot, ScreenshotCompare, Settle, Step, Wait, Waited, Welcome,
 };
 use nix::errno::Errno;
 use serde_json::Value;
 
 use super::blame::Evidence;
-use super::bounds::cut_texts;
+use super::bounds::{cut_texts, shorten};
 use super::ending::{End, Seen, judge};
 use super::faults::{self};
 use super::last_words::last_words;
-use super::shorten::shorten;
 use super::spec::Ended;
 use super::state::{Answer, Session};
-use crate::host::patience;
-use crate::host::rooted;
+use crate::host::kmsg::KernelWatch;
 use crate::host::shell::{CommandError, Problem, quote};
-use crate::lab::{Container, ExecRequest, MachineEnd, Outage, WaitError};
+use crate::host::{patience, rooted};
+use crate::lab::{Circumstances, Container, ExecRequest, MachineEnd, Nearness, Outage, WaitError, is_no_condition};
 use crate::record::{Event, Performance, Sampling, milliseconds};
 
 /// Longest place in a scenario in the record, in characters.
@@ -104,7 +103,7 @@ impl Session {
             Check::NAME => serve(params, |request| self.check(request)),
             FaultInject::NAME => serve(params, |request: FaultInject| {
                 let container = self.container(&request.container)?;
-                self.of_fault(self.faults.inject(container, &request))
+                self.of_fault(self.faults.inject(container, &request.fault, None))
             }),
             FaultHeal::NAME => serve(params, |request| {
                 // What a reboot has undone is done again first: what is healed was on until then.
@@ -453,6 +452,60 @@ fn is_too_long(error: &anyhow::Error) -> bool {
 /// A deadline that the scenario asks for, on this machine: it tells what hangs from what works, as the engine's own do.
 pub(super) fn asked(deadline_ms: u64) -> Duration {
     patience::scaled(Duration::from_millis(deadline_ms))
+}
+
+impl Session {
+    /// Looks for findings and writes them down. The verdict stands without them.
+    pub(super) fn record_findings(&self) {
+        let said = self.kernel().map(KernelWatch::so_far).unwrap_or_default();
+        for finding in self.lab.findings(&said) {
+            let kind = finding.kind.name();
+            let covers = |expected: &crate::manifest::Expected| {
+                expected.covers(kind, finding.container.as_deref(), &finding.about)
+            };
+            let expected = self.spec.expects.iter().any(covers);
+            self.recorder.record(Event::Finding {
+                case: self.spec.case.clone(),
+                kind: kind.to_owned(),
+                container: finding.container,
+                about: finding.about,
+                detail: finding.detail,
+                happened_at_ms: finding.age.map(|age| milliseconds(self.recorder.elapsed().saturating_sub(age))),
+                expected,
+            });
+        }
+    }
+}
+
+impl Session {
+    /// `wait`
+    pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
+        let container = self.container(&wait.container)?;
+        if let Some(problem) = is_no_condition(&wait.condition) {
+            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{}: {problem}", wait.condition)));
+        }
+        let circumstances = Circumstances {
+            network: self.lab.network(),
+            streams_dir: self.lab.streams_dir(),
+            interrupted: &|| self.shall_stop(),
+            settled: &|| self.changes_when_settled(),
+            nearness: Nearness::Ready,
+        };
+        match container.wait_for(&wait.condition, asked(wait.deadline_ms), &circumstances) {
+            Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
+            Err(error @ (WaitError::Deadline { .. } | WaitError::Never { .. })) => {
+                Err(RpcError::new(ErrorCode::Deadline, error.to_string()))
+            }
+            Err(error @ WaitError::Interrupted) => Err(RpcError::new(ErrorCode::Interrupted, error.to_string())),
+            Err(error) => Err(self.infrastructure(&anyhow::Error::new(error))),
+        }
+    }
+
+    /// Number of changes that the scenario has asked for; absent while something of the session may still change a machine.
+    fn changes_when_settled(&self) -> Option<u64> {
+        let is_broken = self.chaos.plays() || self.faults.any_is_on();
+        self.under_way().changes().filter(|_| !is_broken)
+    }
 }
 
 #[cfg(test)]

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::breakpoint::Breakpoint;
-use super::gate::Gate;
 use super::output::OutputFiles;
 use super::wanted::Repeats;
 use crate::fault::{Played, Schedule};
 use crate::host::invoker::Invoker;
+use crate::lab::Lab;
 use crate::manifest::{Expected, UsageLimit, WebPage};
 use crate::perf::KnownMachine;
-use crate::record::{CaseId, Outcome, Performance, RunDir};
+use crate::record::{CaseId, Onward, Outcome, Performance, RunDir, Sample};
 
 /// Chaos of a case.
 #[derive(Debug, Clone)]
@@ -107,4 +106,31 @@ pub struct Ended {
     pub performance: Performance,
     /// Fates of the faults of its schedule, where it has one.
     pub played: Option<Vec<Played>>,
+}
+
+/// Whom a session asks at the first failure of a case.
+pub trait Breakpoint: Send + Sync + std::fmt::Debug {
+    /// Comes back when the case may go on, or is given up.
+    fn stop(&self, stopped: &Stopped<'_>) -> Onward;
+}
+
+/// What has stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped<'a> {
+    /// The case.
+    pub case: &'a CaseId,
+    /// What has failed.
+    pub reason: &'a str,
+    /// Its lab.
+    pub lab: &'a Arc<Lab>,
+}
+
+/// What a session asks before and after each measured operation.
+pub trait Gate: Send + Sync + std::fmt::Debug {
+    /// Waits until this operation may begin, or `stop` says that the session has to end.
+    fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool);
+
+    /// An operation has ended, with its sample, or with none where it failed. Says whether another repetition is wanted; `None`
+    /// leaves that to the scenario's plan.
+    fn end(&self, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool>;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::shorten::shorten;
+use super::bounds::shorten;
 use super::state::Session;
 use crate::host::cgroup::Tree;
 use crate::host::invoker::Invoker;

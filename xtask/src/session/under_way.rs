@@ -9,7 +9,7 @@ use std::time::Instant;
 use e2e_contract::{Exec, FaultHeal, FaultInject, Method as _, Put, Settle};
 use serde_json::Value;
 
-use super::shorten::shorten;
+use super::bounds::shorten;
 
 /// Longest text of a request, in characters.
 const CHARS_MAX: usize = 120;

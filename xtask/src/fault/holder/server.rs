@@ -111,7 +111,7 @@ impl Holder {
 
     fn heal(&self, fault: u64) -> anyhow::Result<Reply> {
         self.restore_after_reboots(); // of a reboot a moment ago: what it has undone is done again before it is healed
-        let evidence = self.active.heal(fault, &|_| (), RecoveryTime::Probes, &|| false)?;
+        let evidence = self.active.heal(fault, &|_, _| (), RecoveryTime::Probes, &|| false)?.told();
         self.change(|on| on.retain(|live| live.fault != fault))?;
         Ok(Reply::Healed { evidence })
     }

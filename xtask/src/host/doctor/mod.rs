@@ -5,7 +5,6 @@
 mod accounts;
 mod containers;
 mod diagnosis;
-mod elf;
 mod facts;
 mod finding;
 mod kernel;
@@ -19,8 +18,8 @@ mod tools;
 mod trial;
 
 pub use diagnosis::examine;
-pub use elf::is_static;
 pub use facts::Subject;
 pub use finding::{Finding, Group, Status};
 pub use permission::registration;
+pub use tools::is_static;
 pub use tools::{MissingTool, require_tools, required_tools_missing, static_busybox};

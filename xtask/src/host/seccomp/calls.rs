@@ -1,8 +1,9 @@
-//! System calls by name, with the decision on each.
+//! System calls by name, with the decision on each, and the parts of the kernel that templates ask for.
+
+use std::fmt::Write as _;
 
 use nix::libc;
-
-use super::part::Part;
+use serde::{Deserialize, Serialize};
 
 /// Number of this processor in the kernel's audit, by which a filter tells its calls from those of other kinds.
 pub(super) const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
@@ -127,3 +128,126 @@ pub(super) const SOCKET: libc::c_long = libc::SYS_socket;
 /// Families of sockets that every machine has.
 pub(super) const FAMILIES: [libc::c_int; 5] =
     [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
+
+/// A part of the kernel that a template may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// User namespaces inside the machine.
+    UserNamespaces,
+    /// `io_uring`.
+    IoUring,
+    /// Keys and keyrings.
+    Keyring,
+    /// BPF programs and maps.
+    Bpf,
+    /// Counters of the processor and tracepoints.
+    Perf,
+    /// Page faults handled by a program.
+    Userfaultfd,
+    /// The newer calls for mounts, such as `fsopen` and `open_tree`.
+    MountApi,
+    /// Files opened by their handles.
+    FileHandles,
+    /// Notifications about files of whole file systems.
+    Fanotify,
+    /// Sockets of other families than Unix, IPv4, IPv6, netlink and packet.
+    Sockets,
+    /// Programs of 32 bits, whose calls pass without the engine's filter.
+    #[serde(rename = "programs_32_bit")]
+    Programs32Bit,
+}
+
+impl Part {
+    /// List of all, with the name that a file says.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::UserNamespaces, "user_namespaces"),
+        (Self::IoUring, "io_uring"),
+        (Self::Keyring, "keyring"),
+        (Self::Bpf, "bpf"),
+        (Self::Perf, "perf"),
+        (Self::Userfaultfd, "userfaultfd"),
+        (Self::MountApi, "mount_api"),
+        (Self::FileHandles, "file_handles"),
+        (Self::Fanotify, "fanotify"),
+        (Self::Sockets, "sockets"),
+        (Self::Programs32Bit, "programs_32_bit"),
+    ];
+
+    /// Returns its name in a file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(each, _)| *each == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// A line of the policy: the call with its condition, its error, and the part that makes the line go away.
+struct Rule {
+    call: &'static str,
+    error: libc::c_int,
+    condition: &'static str,
+    unless: Option<Part>,
+}
+
+const fn rule(call: &'static str, error: libc::c_int, condition: &'static str, unless: Option<Part>) -> Rule {
+    Rule { call, error, condition, unless }
+}
+
+/// `CLONE_NEWUSER` in the first argument.
+const NEW_USER: &str = " [0,0x10000000,SCMP_CMP_MASKED_EQ,0x10000000]";
+
+/// Few lines, because libseccomp compiles them at each start of a program: what LXC itself needs to start a machine, so that the
+/// engine's filter lets it pass then; and what an `lxc-attach` that a person starts must not open, because there the engine's filter
+/// is missing.
+const RULES: &[Rule] = &[
+    rule("clone", libc::EPERM, NEW_USER, Some(Part::UserNamespaces)),
+    rule("unshare", libc::EPERM, NEW_USER, Some(Part::UserNamespaces)),
+    rule("clone3", libc::ENOSYS, "", None),
+    rule("add_key", libc::ENOSYS, "", Some(Part::Keyring)),
+    rule("request_key", libc::ENOSYS, "", Some(Part::Keyring)),
+    rule("keyctl", libc::ENOSYS, "", Some(Part::Keyring)),
+    rule("io_uring_setup", libc::ENOSYS, "", Some(Part::IoUring)),
+    rule("bpf", libc::EPERM, "", Some(Part::Bpf)),
+    rule("perf_event_open", libc::ENOSYS, "", Some(Part::Perf)),
+    rule("userfaultfd", libc::ENOSYS, "", Some(Part::Userfaultfd)),
+    rule("open_by_handle_at", libc::EPERM, "", Some(Part::FileHandles)),
+];
+
+/// Makes the policy of machines whose template asks for these parts, in version 2 of LXC's format.
+#[must_use]
+pub fn policy(parts: &[Part]) -> String {
+    let mut text = String::from("2\ndenylist\n[all]\n");
+    for Rule { call, error, condition, .. } in
+        RULES.iter().filter(|rule| rule.unless.is_none_or(|part| !parts.contains(&part)))
+    {
+        let _ = writeln!(text, "{call} errno {error}{condition}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_has_its_name_in_files_and_its_line_in_the_documentation() {
+        let page = include_str!("../../../../docs/isolation.md");
+        for (part, name) in Part::ALL {
+            assert_eq!(serde_json::to_value(part).unwrap(), name);
+            assert_eq!(part.name(), name);
+            assert!(page.lines().any(|line| line.starts_with(&format!("| `{name}` | "))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_policy_has_a_line_for_each_call_that_is_not_asked_for() {
+        let lines = |parts: &[Part]| policy(parts).lines().map(str::to_owned).collect::<Vec<_>>();
+        let all = lines(&[]);
+        assert_eq!(all[..3], ["2", "denylist", "[all]"]);
+        assert_eq!(all[3], "clone errno 1 [0,0x10000000,SCMP_CMP_MASKED_EQ,0x10000000]");
+        assert_eq!(all.len(), 3 + RULES.len());
+        let left = lines(&[Part::UserNamespaces, Part::Keyring]);
+        assert_eq!(left[3], "clone3 errno 38");
+        assert_eq!(left.len(), all.len() - 5);
+    }
+}

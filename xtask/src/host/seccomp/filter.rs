@@ -8,11 +8,11 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::libc::{self, sock_filter};
 
+use super::calls::Part;
 use super::calls::{
     ALLOWED, ALLOWED_HERE, ALLOWED_NEWER, ARCHITECTURE, ARCHITECTURE_32_BIT, ASKED_FOR, FAMILIES, REFUSED, SOCKET,
     WITH_NAMESPACES,
 };
-use super::part::Part;
 
 /// The file in which a kernel with filters lists what they can do.
 const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";

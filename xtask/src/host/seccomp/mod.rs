@@ -8,9 +8,7 @@
 
 mod calls;
 mod filter;
-mod part;
-mod policy;
 
+pub use calls::Part;
+pub use calls::policy;
 pub use filter::{Filter, Occasion, is_supported};
-pub use part::Part;
-pub use policy::policy;

@@ -131,7 +131,7 @@ const SECTIONS: &[Section] = &[
         heading: "[operations.NAME]",
         about: "`NAME` is that of a `lab.measure` or `lab.measure_n`.",
         place: &["operations", "*"],
-        source: include_str!("../operations.rs"),
+        source: include_str!("../scenario.rs"),
         rust_type: "OperationTable",
         ..TABLE
     },

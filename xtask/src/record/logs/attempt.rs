@@ -128,7 +128,7 @@ fn said_by_scenario(stamped: &Stamped) -> Vec<Placed> {
             e2e_contract::Level::Warning => LogLevel::Warning,
             e2e_contract::Level::Error => LogLevel::Error,
         },
-        text: super::text::clean(text.as_bytes()),
+        text: super::line::clean(text.as_bytes()),
     };
     message.lines().map(|text| Placed { key_ms: stamped.at_ms, line: line(text) }).collect()
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::clock::Clock;
+use super::line::clean;
 use super::stamp::Stamp;
-use super::{LogLevel, LogLine, text};
+use super::{LogLevel, LogLine};
 use crate::input;
 
 /// Bytes of a file that are read, from its end, where all of its lines may be wanted.
@@ -106,7 +107,7 @@ impl Origin<'_> {
         for raw in content.lines() {
             let begin = offset;
             offset += raw.len() as u64 + 1;
-            let text = text::clean(raw);
+            let text = clean(raw);
             if text.is_empty() {
                 continue;
             }

@@ -2,7 +2,8 @@
 
 use super::clock::Clock;
 use super::file::{Content, FILE_BYTES_MAX, Form, Origin, Placed};
-use super::{LogLevel, LogLine, text};
+use super::line::clean;
+use super::{LogLevel, LogLine};
 
 /// Puts what has come to several logs in one order. Times count from 1970.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl LiveLines {
     pub fn add_entry(&mut self, machine: &str, epoch_ms: f64, priority: u32, from: &str, message: &[u8]) {
         let known = LogLevel::of_priority(priority);
         for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let said = text::clean(line);
+            let said = clean(line);
             let level = LogLevel::said_in(&said).map_or(known, |said| said.max(known));
             let line = LogLine {
                 at_ms: Some(epoch_ms),

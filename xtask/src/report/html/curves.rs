@@ -6,7 +6,7 @@ use plotters::prelude::{ChartBuilder, IntoDrawingArea as _, LineSeries, SVGBacke
 use plotters::style::Color as _;
 use serde::Serialize;
 
-use super::axis::Axis;
+use super::plot::Axis;
 use super::plot::{LINES, failed, with_words};
 use super::words::{significant, size};
 use crate::record::Sampling;

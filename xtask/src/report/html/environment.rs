@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::command::repeat;
 use super::words::size;
 use crate::record::{LabIds, Machine, RunRecord};
+use crate::report::next::repeat_command;
 
 /// The environment of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -63,7 +63,7 @@ pub fn environment(record: &RunRecord) -> Environment {
         packages: record.packages.get(name).map(|all| all.iter().map(|one| package(one)).collect()).unwrap_or_default(),
     });
     Environment {
-        command: repeat(record),
+        command: repeat_command(record),
         facts,
         machine: record.machine.as_ref().map(machine).unwrap_or_default(),
         templates: templates.collect(),

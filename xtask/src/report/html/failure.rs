@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use e2e_contract::{DefectOutcome, InvariantKind};
 use serde::Serialize;
 
-use super::faults::{FaultLine, on_at, over_by};
 use super::log::{Rows, around, errors_around, while_faults};
-use super::story::Story;
+use super::story::{Broken, Story};
 use super::words::{Moment, count, duration, moment, plain, wall_clock};
 use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
@@ -274,6 +273,51 @@ fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
         names.into_iter().map(line).filter(|(_, line)| !line.reasons.is_empty()).collect();
     found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     found.into_iter().map(|(_, line)| line).collect()
+}
+
+/// A fault, seen from a moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FaultLine {
+    /// Name in the lab.
+    pub container: String,
+    /// Fault with its parameters.
+    pub what: String,
+    /// Moment at which its effect was verified.
+    pub bit: Moment,
+    /// Relation to the moment, in words.
+    pub relation: String,
+    /// Evidence.
+    pub evidence: String,
+}
+
+/// Faults that were on at this moment.
+fn on_at(story: &Story, at_ms: f64) -> Vec<FaultLine> {
+    let on = story.faults.iter().filter(|broken| broken.is_on(at_ms));
+    on.map(|broken| line(broken, format!("on since {}", duration(at_ms - broken.bit_ms)))).collect()
+}
+
+/// Faults that were over at this moment, the last one first, so many at most; and how many more there were.
+fn over_by(story: &Story, at_ms: f64, most: usize) -> (Vec<FaultLine>, usize) {
+    let mut over: Vec<(f64, &Broken)> =
+        story.faults.iter().filter_map(|it| Some((it.healed_ms.filter(|healed| *healed < at_ms)?, it))).collect();
+    over.sort_by(|one, two| two.0.total_cmp(&one.0));
+    let left_out = over.len().saturating_sub(most);
+    over.truncate(most);
+    let line = |(healed, broken): (f64, &Broken)| {
+        let lasted = duration(healed - broken.asked_ms);
+        line(broken, format!("over {} before, after {lasted}", duration(at_ms - healed)))
+    };
+    (over.into_iter().map(line).collect(), left_out)
+}
+
+fn line(broken: &Broken, relation: String) -> FaultLine {
+    FaultLine {
+        container: broken.container.clone(),
+        what: broken.description.to_string(),
+        bit: moment(broken.bit_ms),
+        relation,
+        evidence: plain(&broken.evidence, 400),
+    }
 }
 
 #[cfg(test)]

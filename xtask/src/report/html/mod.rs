@@ -2,14 +2,11 @@
 //! network for anything, and all there is to read is there without its script. Knows the record; nothing of how it came.
 
 mod attempt;
-mod axis;
 mod chaos;
-mod command;
 mod curves;
 mod densities;
 mod environment;
 mod failure;
-mod faults;
 mod history;
 mod log;
 mod page;
@@ -18,8 +15,6 @@ mod pictures;
 mod plot;
 mod side_by_side;
 mod story;
-mod table;
-mod template;
 mod timeline;
 mod words;
 

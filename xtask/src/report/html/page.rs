@@ -1,17 +1,22 @@
 //! The page of a run.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minijinja::{AutoEscape, Environment as Templates, UndefinedBehavior, Value};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::attempt::{AttemptView, Source};
 use super::environment::{Environment, environment};
 use super::log;
 use super::performance::{ComparisonView, comparisons};
 use super::pictures::Room;
-use super::template::filled;
 use super::words::{Moment, Word, count, duration, moment, plain, verdict};
 use crate::record::human::summary;
 use crate::record::logs::LogLine;
-use crate::record::{CaseResult, Comparison, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict};
+use crate::record::{
+    CaseResult, Comparison, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict, is_visible, visible_text,
+};
 use crate::report::problem::remarks;
 
 /// Content of the page.
@@ -182,6 +187,43 @@ pub fn headline(record: &RunRecord) -> (String, &'static str) {
         return (format!("{} of {all} passed only after a failure", counts.flaky), "flaky");
     }
     (format!("{} of {all} passed", counts.passed), "passed")
+}
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Every template, by the name that others include it under.
+const TEMPLATES: [(&str, &str); 7] = [
+    ("attempt.html", include_str!("attempt.html")),
+    ("failure.html", include_str!("failure.html")),
+    ("frame.html", include_str!("frame.html")),
+    ("page.html", include_str!("page.html")),
+    ("parts.html", include_str!("parts.html")),
+    ("side_by_side.html", include_str!("side_by_side.html")),
+    ("timeline.html", include_str!("timeline.html")),
+];
+
+/// A template filled with these values. All of them are escaped, but what a template itself calls safe: the drawings, the
+/// style sheet and the script, which hold no text of others.
+///
+/// # Errors
+/// When a template asks for something that is not there.
+pub fn filled(template: &str, values: impl Serialize) -> anyhow::Result<String> {
+    let mut templates = Templates::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.set_trim_blocks(true);
+    templates.set_lstrip_blocks(true);
+    for (name, text) in TEMPLATES {
+        templates.add_template(name, text)?;
+    }
+    templates.add_global("style", STYLE);
+    templates.add_global("script", SCRIPT);
+    // A browser runs the script with this hash and no other, whatever has come into the page.
+    templates.add_global("script_hash", format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))));
+    let page = templates.get_template(template)?.render(Value::from_serialize(values))?;
+    // What comes from programs under test comes by many ways: here is the one that all of them take.
+    Ok(if is_visible(&page) { page } else { visible_text(&page) })
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Backend of the plotting library for a page: draws into a text, with colors that the style sheet replaces by its own
-//! for light and dark.
+//! Plots of the page: their time axis, and the colors that the style sheet replaces by its own for light and dark.
 
 use std::fmt::Display;
 
 use plotters::style::RGBColor;
+use serde::Serialize;
 
 /// The colours of lines, in the order of the containers. The style sheet knows them by these values.
 pub const LINES: [RGBColor; 6] = [
@@ -32,4 +32,82 @@ pub fn failed(error: impl Display) -> anyhow::Error {
 /// A drawing with other words in its first tag, such as a class.
 pub fn with_words(svg: &str, words: &str) -> String {
     svg.replacen("<svg ", &format!("<svg {words} "), 1)
+}
+
+/// About so many labels.
+const LABELS: f64 = 8.0;
+
+/// Range of time on the run's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Axis {
+    /// Begin in milliseconds.
+    pub from_ms: f64,
+    /// End in milliseconds, after the begin.
+    pub to_ms: f64,
+}
+
+/// A label of the axis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tick {
+    /// Position in percent of the axis.
+    pub left: f64,
+    /// Seconds on the run's clock.
+    pub text: String,
+}
+
+impl Axis {
+    /// An axis that is a millisecond long at least.
+    pub fn new(from_ms: f64, to_ms: f64) -> Self {
+        Self { from_ms, to_ms: to_ms.max(from_ms + 1.0) }
+    }
+
+    /// Returns the position of a moment in percent, at the edge for one outside.
+    pub fn percent(&self, at_ms: f64) -> f64 {
+        let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
+        (share.clamp(0.0, 1.0) * 1e5).round() / 1e3
+    }
+
+    /// Returns its labels, at round times.
+    pub fn ticks(&self) -> Vec<Tick> {
+        let raw = (self.to_ms - self.from_ms) / LABELS;
+        let decade = 10_f64.powf(raw.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|part| part * decade).into_iter().find(|step| *step >= raw);
+        let step = step.unwrap_or(raw).max(1.0);
+        let digits = if step >= 1000.0 {
+            0
+        } else if step >= 100.0 {
+            1
+        } else if step >= 10.0 {
+            2
+        } else {
+            3
+        };
+        let first = (self.from_ms / step).ceil();
+        let places = (0..20).map(|number| (first + f64::from(number)) * step).take_while(|at| *at <= self.to_ms);
+        places.map(|at| Tick { left: self.percent(at), text: format!("{:.digits$} s", at / 1e3) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(from_ms: f64, to_ms: f64, expected: &[&str]) {
+        let ticks = Axis::new(from_ms, to_ms).ticks();
+        assert_eq!(ticks.iter().map(|tick| tick.text.as_str()).collect::<Vec<_>>(), expected);
+        assert!(ticks.is_sorted_by(|one, two| one.left < two.left), "{ticks:?}");
+    }
+
+    #[test]
+    fn labels_stand_at_round_times() {
+        check(0.0, 8000.0, &["0 s", "1 s", "2 s", "3 s", "4 s", "5 s", "6 s", "7 s", "8 s"]);
+        check(12_340.0, 12_900.0, &["12.4 s", "12.5 s", "12.6 s", "12.7 s", "12.8 s", "12.9 s"]);
+        check(5.0, 5.0, &["0.005 s", "0.006 s"]);
+    }
+
+    #[test]
+    fn what_lies_outside_is_at_the_edge() {
+        let axis = Axis::new(1000.0, 3000.0);
+        assert_eq!([0.0, 1000.0, 1500.0, 3000.0, 9000.0].map(|at| axis.percent(at)), [0.0, 0.0, 25.0, 100.0, 100.0]);
+    }
 }

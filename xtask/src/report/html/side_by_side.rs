@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::densities::{CONFIDENCE, densities, undrawn};
 use super::environment::{machine, package};
+use super::page::filled;
 use super::page::headline;
 use super::performance::decision;
-use super::template::filled;
 use super::words::{Word, change, duration, verdict};
 use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Thresholds, committed};
 use crate::record::{CaseId, CaseResult, Operation, PastRun, Verdict};

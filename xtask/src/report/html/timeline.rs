@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use e2e_contract::{DefectOutcome, InvariantKind};
 use serde::Serialize;
 
-use super::axis::{Axis, Tick};
 use super::curves::Curves;
 use super::history::{Client, Clients};
+use super::plot::{Axis, Tick};
 use super::story::{Span, Story};
 use super::words::{duration, moment, plain, thousands};
 

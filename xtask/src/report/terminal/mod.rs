@@ -6,7 +6,6 @@ mod ink;
 mod live;
 mod logs;
 mod output;
-mod pulse;
 mod result;
 #[cfg(test)]
 pub(super) mod samples;

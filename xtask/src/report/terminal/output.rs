@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use console::Term;
 
 use super::ink::{Colour, Ink, Line, Paint};
 use super::live::Live;
 use super::logs::{self, LogClock};
-use super::pulse::{Pulse, SILENCE_MAX};
 use super::result::{Part, RunResult};
 use super::screen::{Amount, Screen};
 use super::scroll::{self, Detail};
@@ -324,4 +324,28 @@ fn columns_of(terminal: &Term) -> usize {
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// Time between two looks at what goes on.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Time without a line after which a wait is told again.
+const SILENCE_MAX: Duration = Duration::from_millis(1500);
+
+/// Thread that looks at what goes on, until this is dropped.
+#[derive(Debug)]
+struct Pulse {
+    _ends_when_dropped: Sender<()>,
+}
+
+impl Pulse {
+    pub fn start(look: impl Fn() + Send + 'static) -> Self {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            while receiver.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                look();
+            }
+        });
+        Self { _ends_when_dropped: sender }
+    }
 }

@@ -1,7 +1,7 @@
 //! The last screen of a run: what failed, why, where, and what to type next; of what passed, what is worth knowing. Pure.
 
 use super::ink::{Ink, Line, commands, entry};
-use super::story::{CaseStory, Failure, Story};
+use super::story::{CaseStory, Story};
 use super::times::took;
 use crate::judge::Decision;
 use crate::program;
@@ -140,11 +140,11 @@ impl RunResult<'_> {
             lines.extend(self.entry("what", Ink::Bad, how));
             lines.append(&mut before);
         }
-        for Failure { what, values, place } in failures.iter().take(FAILURES_SHOWN) {
-            lines.extend(self.entry("what", Ink::Bad, what));
+        for problem in failures.iter().take(FAILURES_SHOWN) {
+            lines.extend(self.entry("what", Ink::Bad, &problem.title));
             lines.append(&mut before);
-            lines.extend(self.entry("values", Ink::Plain, values));
-            lines.extend(place.iter().flat_map(|place| self.entry("where", Ink::Plain, place)));
+            lines.extend(self.entry("values", Ink::Plain, &problem.values));
+            lines.extend(problem.place().iter().flat_map(|place| self.entry("where", Ink::Plain, place)));
         }
         let more = story.attempt.failures_count.saturating_sub(FAILURES_SHOWN);
         if more > 0 {
@@ -332,7 +332,7 @@ mod tests {
                 "            (error_handling/chaos_gauntlet:planted)",
                 "",
                 "FAILED   error_handling/chaos_gauntlet:planted  11 s",
-                "  what      check done == accepted (no accepted job is lost)",
+                "  what      check failed: done == accepted (no accepted job is lost)",
                 "  values    done = 119",
                 "            accepted = 120",
                 "  where     scenarios/error_handling/chaos_gauntlet/main.rs:88",

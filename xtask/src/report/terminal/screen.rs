@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use e2e_contract::{Fault, InvariantKind};
+use e2e_contract::Fault;
 
 use crate::record::{Event, Stamped, Verdict};
+use crate::report::problem::problem;
 
 /// State behind the live lines.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -227,7 +228,7 @@ impl Screen {
                 self.layers.clear();
                 self.scenarios_build = None;
             }
-            event => self.apply_to_case(event, at_ms),
+            _ => self.apply_to_case(stamped),
         }
     }
 
@@ -246,7 +247,9 @@ impl Screen {
     }
 
     /// Applies an event of one case.
-    fn apply_to_case(&mut self, event: &Event, at_ms: f64) {
+    fn apply_to_case(&mut self, stamped: &Stamped) {
+        let Stamped { at_ms, event } = stamped;
+        let at_ms = *at_ms;
         if let Event::ScenarioStarted { .. } = event {
             self.scenarios_build = None;
         }
@@ -255,6 +258,9 @@ impl Screen {
                 change(running);
             }
         };
+        if let (Some(case), Some(_)) = (event.case(), problem(stamped)) {
+            change(&case.0, &mut |it| it.problems += 1);
+        }
         match event {
             Event::ContainerStarted { case, container } => {
                 change(&case.0, &mut |it| it.started(container, Condition::Starting));
@@ -293,11 +299,6 @@ impl Screen {
                 it.chaos = Some(ChaosClock { since_ms: at_ms, length_ms: *length_ms as f64 });
             }),
             Event::Settled { case, .. } => change(&case.0, &mut |it| it.chaos = None),
-            Event::Check { case, check } if !check.passed => change(&case.0, &mut |it| it.problems += 1),
-            Event::Invariant { case, invariant } if !invariant.held && invariant.kind != InvariantKind::Sometimes => {
-                change(&case.0, &mut |it| it.problems += 1);
-            }
-            Event::Aborted { case, .. } => change(&case.0, &mut |it| it.problems += 1),
             Event::LabDown { case, .. } => change(&case.0, &mut |it| {
                 it.stage = Stage::MachinesGone;
                 it.faults.clear();

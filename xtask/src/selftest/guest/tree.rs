@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::host::memory::Memory;
+use crate::host::load::Memory;
 use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
 use crate::host::patience::Deadline;
 use crate::host::shell::Command;

@@ -1,6 +1,32 @@
-//! Names of files in a record. They come from scenarios and from inside of machines, and stand in terminals, pages and reports.
+//! Names of cases, and of files in a record. Those of files come from scenarios and from inside of machines, and stand in terminals, pages and reports.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::plain_text::is_visible;
+
+/// Name of one case: `category/scenario:case`, and `#2` for a repetition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CaseId(pub String);
+
+impl fmt::Display for CaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl CaseId {
+    /// Suffix of the name of a duet's other side.
+    pub const BASELINE_SIDE: &str = "@baseline";
+
+    /// Tells whether it is the other side of a duet, which is no case of the run.
+    #[must_use]
+    pub fn is_baseline_side(&self) -> bool {
+        self.0.ends_with(Self::BASELINE_SIDE)
+    }
+}
 
 /// Longest name, in bytes: what is written aside first has a longer one.
 const BYTES_MAX: usize = 200;

@@ -1,0 +1,150 @@
+//! Hidden verbs of the helper processes, which the engine and a guest's first process start with this program.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+
+use crate::error::EXIT_PASSED;
+use crate::fault::serve_holder;
+use crate::guard::{Slot, Wait, serve};
+use crate::host::netqueue::{self, Damage, Delay, Rate, Treatment};
+use crate::image::build_layer;
+use crate::report::terminal::println;
+use crate::selftest::guest::carry_out;
+
+/// Arguments of a lab's or a build's guard.
+#[derive(Debug, clap::Args)]
+pub struct GuardArgs {
+    #[arg(long)]
+    slot: String,
+    #[arg(long)]
+    purpose: String,
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Serves until the engine is gone or says so.
+///
+/// # Errors
+/// When the slot cannot be had or taken back.
+pub fn run_guard(args: &GuardArgs) -> anyhow::Result<u8> {
+    serve(&args.slot, &args.purpose, if args.no_wait { Wait::Never } else { Wait::UntilFree })?;
+    Ok(EXIT_PASSED)
+}
+
+/// Arguments of the worker that builds one layer, under a guard.
+#[derive(Debug, clap::Args)]
+pub struct BuildLayerArgs {
+    /// File with the orders.
+    spec: PathBuf,
+}
+
+/// Builds the layer.
+///
+/// # Errors
+/// For the first step that fails.
+pub fn run_build_layer(args: &BuildLayerArgs) -> anyhow::Result<u8> {
+    build_layer(&orders(&args.spec)?)?;
+    Ok(EXIT_PASSED)
+}
+
+/// Arguments of the packet helper, which works in a lab's network namespace.
+#[derive(Debug, clap::Args)]
+pub struct NetqueueArgs {
+    #[arg(long)]
+    namespace: PathBuf,
+    #[arg(long)]
+    queue: u16,
+    #[command(subcommand)]
+    treatment: PacketTreatment,
+}
+
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum PacketTreatment {
+    Delay {
+        #[arg(long)]
+        delay_ms: u32,
+        #[arg(long)]
+        jitter_ms: u32,
+        #[arg(long)]
+        reorder_percent: u8,
+        #[arg(long)]
+        seed: u64,
+    },
+    Rate {
+        #[arg(long)]
+        bits_per_second: u64,
+        #[arg(long)]
+        burst_bytes: u64,
+        #[arg(long)]
+        limit_bytes: u64,
+    },
+    Stall,
+    Corrupt {
+        #[arg(long)]
+        percent: u8,
+        #[arg(long)]
+        seed: u64,
+    },
+}
+
+/// Treats packets until SIGTERM.
+///
+/// # Errors
+/// When the namespace cannot be entered, or another program reads the queue.
+pub fn run_netqueue(args: &NetqueueArgs) -> anyhow::Result<u8> {
+    let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
+    let treatment = match args.treatment {
+        PacketTreatment::Delay { delay_ms, jitter_ms, reorder_percent, seed } => {
+            let (delay, jitter) = (milliseconds(delay_ms), milliseconds(jitter_ms));
+            Treatment::Delay(Delay { delay, jitter, reorder_percent, seed })
+        }
+        PacketTreatment::Rate { bits_per_second, burst_bytes, limit_bytes } => {
+            Treatment::Rate(Rate { bits_per_second, burst_bytes, limit_bytes })
+        }
+        PacketTreatment::Stall => Treatment::Stall,
+        PacketTreatment::Corrupt { percent, seed } => Treatment::Damage(Damage { percent, seed }),
+    };
+    netqueue::serve(&args.namespace, args.queue, treatment)?;
+    Ok(EXIT_PASSED)
+}
+
+/// Arguments of the holder that a lab's guard starts for the faults on it.
+#[derive(Debug, clap::Args)]
+pub struct FaultHolderArgs {
+    #[arg(long)]
+    slot: String,
+}
+
+/// Holds faults until the guard ends it.
+///
+/// # Errors
+/// When no lab is kept in the slot.
+pub fn run_fault_holder(args: &FaultHolderArgs) -> anyhow::Result<u8> {
+    serve_holder(&Slot::named(&args.slot))?;
+    Ok(EXIT_PASSED)
+}
+
+/// Arguments of the verb that a guest's first process starts.
+#[derive(Debug, clap::Args)]
+pub struct GuestOrderArgs {
+    /// Path of the order, which another machine wrote.
+    order: PathBuf,
+}
+
+/// Carries the order out; its record has the results.
+///
+/// # Errors
+/// When the order cannot be read, or the record not be written.
+pub fn run_guest_order(args: &GuestOrderArgs) -> anyhow::Result<u8> {
+    carry_out(&orders(&args.order)?, &|line| println!("{line}"))?;
+    Ok(EXIT_PASSED)
+}
+
+/// Reads the orders that the engine wrote into a file.
+fn orders<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))
+}
