@@ -1,4 +1,4 @@
-//! Socket by which engines come in to a lab that another one has left: it is in the slot's folder, for root alone.
+//! Socket at which engines attach to a lab that another one has left: it is in the slot's folder, for root alone.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use super::link::{Link, Side};
 use super::slot::Slot;
 use crate::host::patience::Deadline;
 
-/// Deadline for a visitor to read what it is told: the guard does nothing else meanwhile.
+/// Deadline for an attached engine to read a message: the guard does nothing else meanwhile.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// The socket; it goes with the slot's folder.
@@ -19,7 +19,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Opens it.
+    /// Opens the socket.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -34,7 +34,7 @@ impl Door {
         Ok(Self { listener: open().with_context(|| format!("making the guard's socket {}", path.display()))? })
     }
 
-    /// The line to whoever stands before it.
+    /// Accepts a waiting connection; `None` where there is none.
     pub fn let_in(&self) -> Option<Link> {
         let (socket, _) = self.listener.accept().ok()?;
         socket.set_nonblocking(false).ok()?;

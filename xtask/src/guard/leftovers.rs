@@ -1,4 +1,4 @@
-//! Marked folders on the host's disks that nobody owns any more: of a killed guard, or of the time before a reset of the host.
+//! Marked folders on the host's disks without an owner: of a killed guard, or of the time before a reset of the host.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ pub fn state_dir() -> PathBuf {
     named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
 }
 
-/// Removes what bears the slot's mark. Whoever calls holds the slot, and has no lab. Logs stay, but for those that were half made.
-/// Returns the folders, and what could not be removed.
+/// Removes marked folders of the slot, but for finished logs. The caller holds the slot, and has no lab. Returns the removed folders, and a
+/// line for each failure.
 pub(super) fn remove(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     let (mut removed, mut failures) = (Vec::new(), Vec::new());
     for found in everywhere() {
@@ -31,7 +31,7 @@ pub(super) fn remove(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     (removed, failures)
 }
 
-/// The slots that marked folders name.
+/// The slots that are named by the marks of folders.
 pub(super) fn slots() -> BTreeSet<String> {
     everywhere().into_iter().map(|found| found.slot).filter(|slot| !slot.is_empty()).collect()
 }

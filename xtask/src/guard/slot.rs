@@ -52,31 +52,31 @@ impl Slot {
         Self { name: name.to_owned() }
     }
 
-    /// Returns its name.
+    /// Returns the name of the slot.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns its folder.
+    /// Returns the folder of the slot.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         run_dir().join(&self.name)
     }
 
-    /// Returns its cgroup, relative to the top of each hierarchy.
+    /// Returns the slot's cgroup, relative to the top of each hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> String {
         format!("mancer-e2e-{}", self.name)
     }
 
-    /// Returns its owner, if that was written down.
+    /// Returns the slot's owner, if that was written down.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_str(&std::fs::read_to_string(self.dir().join("owner.json")).ok()?).ok()
     }
 
-    /// Tells whether some process holds it now.
+    /// Tells whether some process holds the slot now.
     ///
     /// # Errors
     /// When the lock file cannot be looked at.
@@ -93,7 +93,7 @@ impl Slot {
         }
     }
 
-    /// The process that holds it now.
+    /// Returns the process that holds the slot now.
     ///
     /// # Errors
     /// When the lock file cannot be looked at.
@@ -101,16 +101,16 @@ impl Slot {
         Ok(self.is_held()?.then(|| Holder::of(&self.lock_path(), self.owner())))
     }
 
-    /// Tells whether something of it is left: its folder, or one on disk that bears its mark.
+    /// Tells whether the slot has left traces: its folder, or a folder on disk that bears its mark.
     #[must_use]
     pub fn has_traces(&self) -> bool {
         self.dir().exists() || leftovers::slots().contains(&self.name)
     }
 
-    /// Writes a file into its folder, for root alone: others may pass through the folder. What stood there goes.
+    /// Writes a file into the slot's folder, for root alone: others may enter the folder. An existing file is replaced.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.dir().join(name);
         let write = || {
@@ -137,8 +137,8 @@ impl Slot {
         self.dir().join("lock")
     }
 
-    /// Takes the lock if it is free. The folder goes when its holder lets go, so the file that was locked may not be
-    /// the one at the path any more: then another try is made.
+    /// Takes the lock if it is free. The folder is removed when its holder lets go, so the locked file may not be the one at the path any
+    /// more: then the lock is tried once more.
     pub(super) fn try_lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.lock_path();
         loop {
@@ -164,8 +164,8 @@ impl Slot {
         }
     }
 
-    /// Removes what an earlier holder left in the folder, such as its socket, but for the lock and these names. All mounts below it are
-    /// gone.
+    /// Removes what an earlier holder left in the folder, such as its socket, but for the lock and the files in `kept`. Nothing is mounted
+    /// below the folder any more.
     pub(super) fn clear(&self, kept: &[&str]) -> anyhow::Result<()> {
         let dir = self.dir();
         for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
