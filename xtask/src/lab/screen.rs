@@ -8,10 +8,10 @@ const LINES: NonZero<u16> = NonZero::new(25).expect("it is not zero");
 /// Columns of that terminal.
 const COLUMNS: NonZero<u16> = NonZero::new(80).expect("it is not zero");
 
-/// Number of bytes, from the end, that fill a screen many times over.
+/// Maximum bytes of a console, from the end, that are shown: they fill a screen many times over.
 const BYTES_MAX: usize = 256 << 10;
 
-/// The last screen of what a console has printed, without blanks at the ends of lines; nothing where it is empty.
+/// The last screen of what a console has printed, without blanks at the ends of lines; `None` for an empty screen.
 #[must_use]
 pub fn last_screen(printed: &[u8]) -> Option<String> {
     let mut terminal = vt100::Parser::new(LINES, COLUMNS, 0);
