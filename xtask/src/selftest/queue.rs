@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::libtest::{Finished, Test};
 use super::times::Times;
 
-/// Runs tests and tells each end as it comes; the answers are in the order of their ends.
+/// Runs tests and reports each end as it comes; returns the results in the order of their ends.
 pub fn run(
     tests: Vec<Test>,
     jobs: usize,
