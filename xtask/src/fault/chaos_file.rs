@@ -1,4 +1,4 @@
-//! `chaos.json`: what became of a schedule, in the folder of the case that it was played in.
+//! `chaos.json`: a schedule as planned and as played, in the folder of its case.
 
 use serde::{Deserialize, Serialize};
 

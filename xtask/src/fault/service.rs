@@ -78,7 +78,7 @@ impl Effect for Stop {
     }
 }
 
-/// Returns its process as the end of a sentence; a unit such as postgresql.service has none of its own.
+/// Names a unit's process as the end of a sentence; empty where the unit, such as postgresql.service, has none of its own.
 fn named(process: Option<u32>) -> String {
     process.map_or_else(String::new, |pid| format!(", process {pid}"))
 }

@@ -10,10 +10,10 @@ use crate::host::patience::Deadline;
 /// Deadline for an answer of systemd: a machine that has just been started again runs programs before it does.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval between two questions while it does not answer yet.
+/// Interval between two questions while systemd does not answer yet.
 const ANSWER_POLL: Duration = Duration::from_millis(50);
 
-/// Message of `systemctl` when nobody answers.
+/// Message of `systemctl` when systemd does not answer.
 const NO_ANSWER: &str = "Failed to connect to bus";
 
 /// A unit at a moment.
@@ -21,12 +21,12 @@ const NO_ANSWER: &str = "Failed to connect to bus";
 pub struct Unit {
     /// Value of `ActiveState`.
     pub state: String,
-    /// First process in the container.
+    /// Main process, by its number in the container.
     pub process: Option<u32>,
 }
 
 impl Unit {
-    /// Asks systemd for it, which has to answer within a deadline.
+    /// Asks systemd for the state of a unit; fails where systemd does not answer within a deadline.
     pub fn look(site: &Site<'_>, name: &str) -> anyhow::Result<Self> {
         let argv = ["systemctl", "show", "--property=ActiveState,MainPID", "--", name];
         let began = Instant::now();
