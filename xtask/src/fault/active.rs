@@ -32,7 +32,7 @@ pub enum RecoveryTime {
     /// Deadline of its probes. A passed deadline beside other faults is reported, and is no error: nobody can say which
     /// fault keeps the machine from being ready.
     Probes,
-    /// The same deadline, for all probes together. It begins anew beside other faults.
+    /// One deadline for all probes together; where it passes beside other faults, it begins anew.
     Alone(Duration),
 }
 
@@ -45,7 +45,7 @@ impl RecoveryTime {
     }
 }
 
-/// Listener for faults that were just seen to be gone, with their numbers.
+/// Listener for faults whose recovery was just verified, with their numbers.
 pub type Tell<'a> = &'a dyn Fn(u64, &Observed);
 
 impl ActiveFaults {
@@ -99,16 +99,19 @@ impl ActiveFaults {
         for (number, entry) in self.entries() {
             let Ok(other) = entry.try_lock() else { continue }; // it is just being healed
             if !other.is_healed() && other.container().machine().name == *name && undoes(fault, other.fault()) {
-                let problem =
-                    format!("{fault} on {name}: fault {number} is on there ({}): heal that first", other.fault());
+                let problem = format!(
+                    "{fault} on {name}: it would undo fault {number}, which is active there ({}): heal that first",
+                    other.fault()
+                );
                 return Err(Error::Usage(problem));
             }
         }
         Ok(())
     }
 
-    /// Takes a fault back, and does again what a start of its container has undone of other faults. The second time nothing
-    /// happens. Where its container has to become ready again, it is told of then.
+    /// Heals a fault, and restores what a start of its container has undone of other faults; does nothing the second time. Returns the
+    /// observation, with the result of the repeated proof. `tell` is called at once, or by [`ActiveFaults::recover`] where the container has
+    /// to become ready again first.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such fault; those of [`Injection::heal`].
@@ -136,11 +139,11 @@ impl ActiveFaults {
         Ok(healed)
     }
 
-    /// Waits until the container of a fault that has stopped it is ready again, and tells of the fault. Nothing happens where there is
-    /// nothing to wait for.
+    /// Waits until the container of a healed fault that had stopped it is ready again, and calls `tell`. Returns the observation; `None` where
+    /// there is nothing to wait for.
     ///
     /// # Errors
-    /// [`WaitError`] where it does not become ready although no other fault is on; the fault is not told of then.
+    /// [`WaitError`] where the container does not become ready although no other fault is active; `tell` is not called then.
     pub fn recover(
         &self,
         number: u64,
@@ -154,10 +157,10 @@ impl ActiveFaults {
             let before = self.on();
             match self.lab.wait_until_ready_again(&healed.container, time.deadline(), stop) {
                 Ok(_) => break format!("ready again {:.1} s later", begun.elapsed().as_secs_f64()),
-                Err(WaitError::Interrupted) => break "nobody has waited until it was ready again".to_owned(),
+                Err(WaitError::Interrupted) => break "the wait until it was ready again was broken off".to_owned(),
                 Err(error @ WaitError::Deadline { .. }) if before != self.on() || !before.1.is_empty() => {
                     if time == RecoveryTime::Probes {
-                        break format!("not ready again beside other faults: {error}");
+                        break format!("not ready again while other faults were active: {error}");
                     }
                 }
                 Err(error) => {
@@ -176,7 +179,7 @@ impl ActiveFaults {
         Ok(Some(healed))
     }
 
-    /// Number of faults that were begun until now, and those of them that are on.
+    /// Returns the number of faults injected until now, and the numbers of the active ones.
     fn on(&self) -> (u64, Vec<u64>) {
         let begun = lock(&self.state).begun;
         let is_on = |entry: &Mutex<Injection>| match entry.try_lock() {
@@ -187,27 +190,27 @@ impl ActiveFaults {
         (begun, self.entries().iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
     }
 
-    /// Faults there ever were, by number.
+    /// All faults injected until now, healed ones too, by number.
     fn entries(&self) -> Vec<(u64, Arc<Mutex<Injection>>)> {
         lock(&self.state).injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect()
     }
 
-    /// The numbers of all faults there ever were, the last first: the order in which they are healed.
+    /// Returns the numbers of all faults injected until now, the last first: the order in which they are healed.
     #[must_use]
     pub fn numbers(&self) -> Vec<u64> {
         lock(&self.state).injected.keys().rev().copied().collect()
     }
 
-    /// Tells whether a fault is on, or is being healed.
+    /// Tells whether a fault is active, or is being healed.
     #[must_use]
     pub fn any_is_on(&self) -> bool {
         !self.on().1.is_empty()
     }
 
-    /// Does the faults of a container again that its start has undone, but for one that was just healed.
+    /// Restores what a container's start has undone of the container's faults, all but `healed`.
     ///
     /// # Errors
-    /// When one cannot be done again.
+    /// When a fault cannot be restored.
     pub fn restore_on(&self, container: &str, healed: Option<u64>) -> anyhow::Result<()> {
         let entries: Vec<_> = lock(&self.state).injected.iter().map(|(number, it)| (*number, Arc::clone(it))).collect();
         for (_, entry) in entries.iter().filter(|(number, _)| Some(*number) != healed) {
@@ -220,12 +223,12 @@ impl ActiveFaults {
     }
 }
 
-/// A panic in another thread does not make these tables wrong: each change is whole.
+/// Locks a table. A panic in another thread leaves no change half done, so the table is used all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells whether a fault changes what another one has changed, so that neither is what it was observed to be.
+/// Tells whether a fault changes what another one has changed, so that the evidence of neither holds any more.
 fn undoes(fault: &Fault, other: &Fault) -> bool {
     match (fault, other) {
         (Fault::FileBitflip { path, offset, .. }, Fault::FileBitflip { path: of, offset: at, .. }) => {

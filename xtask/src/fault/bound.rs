@@ -1,5 +1,4 @@
-//! A setting of a container's group that a fault has changed. The group is made anew when the container is started
-//! again.
+//! Setting of a container's cgroup that a fault has changed. A new start of the container makes the cgroup anew.
 
 use anyhow::Context as _;
 
@@ -12,23 +11,24 @@ use crate::host::undo::Undo;
 pub struct Bound {
     setting: Setting,
     value: String,
-    /// Value that the kernel shows once it was set.
+    /// Value that the kernel showed right after the change.
     seen: String,
     undo: Undo,
 }
 
 impl Bound {
-    /// Changes it, with its undo step in the ledger first.
+    /// Changes a setting, with its undo step in the ledger first.
     ///
     /// # Errors
-    /// What the kernel said to the new value.
+    /// When the kernel refuses the new value.
     pub fn set(site: &Site<'_>, setting: Setting, value: String) -> anyhow::Result<Self> {
         let undo = noted(site, setting)?;
         let seen = write(site, setting, &value)?;
         Ok(Self { setting, value, seen, undo })
     }
 
-    /// Changes it again in the group of a container that was started again; nothing happens where it is changed still.
+    /// Changes the setting again in the new cgroup of a container that was started again; does nothing where it still has the fault's
+    /// value.
     ///
     /// # Errors
     /// Those of [`Bound::set`].
@@ -40,15 +40,15 @@ impl Bound {
         Ok(())
     }
 
-    /// Returns true while it is as it was set.
+    /// Tells whether the setting still has the fault's value.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the setting cannot be read.
     pub fn is_set(&self, site: &Site<'_>) -> anyhow::Result<bool> {
         Ok(site.container.group()?.read(self.setting)? == self.seen)
     }
 
-    /// Puts back what was there; a group that is gone needs nothing.
+    /// Restores the former value; does nothing for a cgroup that is gone.
     ///
     /// # Errors
     /// When the guard cannot do it.
@@ -57,7 +57,7 @@ impl Bound {
     }
 }
 
-/// The undo step of a setting as it is now, in the ledger.
+/// Notes the undo step of a setting, with its present value, in the ledger.
 fn noted(site: &Site<'_>, setting: Setting) -> anyhow::Result<Undo> {
     let group = site.container.group()?;
     let undo = Undo::PutBack { group: group.name().to_owned(), setting, value: group.read(setting)? };

@@ -38,7 +38,7 @@ pub enum Needs {
 }
 
 impl Needs {
-    /// Tells whether a container of this template has it.
+    /// Tells whether a container of this template meets these needs.
     #[must_use]
     pub fn are_met_by(self, template: &Template) -> bool {
         match self {
@@ -78,7 +78,7 @@ impl Entry {
         Self { subject: Some(subject), ..self }
     }
 
-    /// Fails where this host does not support it.
+    /// Fails where this host does not support the fault.
     ///
     /// # Errors
     /// What is missing, and the help.
@@ -94,7 +94,7 @@ impl Entry {
         effect_of(&self.example)?.supported()
     }
 
-    /// Returns a line with the reason why this host does not support it; `None` when it can.
+    /// Returns a line with the reason why this host does not support the fault; `None` where it does.
     #[must_use]
     pub fn not_applicable(&self) -> Option<String> {
         let error = format!("{:#}", self.supported().err()?);
@@ -165,7 +165,7 @@ pub fn catalogue() -> Vec<Entry> {
     ]
 }
 
-/// The effect of a fault, not begun yet.
+/// Creates the effect of a fault, which is not injected yet.
 ///
 /// # Errors
 /// [`Error::Usage`] for a parameter that is out of its range.

@@ -1,10 +1,10 @@
 //! The clock of a systemd unit's processes: ahead, behind, too fast, too slow. libfaketime, preloaded into the unit, tells
 //! them another time; everybody else's clock stays right.
 //!
-//! A process can have the library in its memory and read the right time all the same: a Go program, and whoever makes the system
-//! call itself, pass the C library by. So the evidence is the process's own reading: the library opens the file with the unit's
-//! clock whenever it is asked for the time, and the kernel tells who opens it. A process that is not seen to do so has no other
-//! clock, and the fault is not applicable to its unit.
+//! A process can have the library in its memory and read the right time all the same: a Go program, and any other that makes the system
+//! call itself, does not use the C library. So the evidence is the process's own reading: the library opens the file with the unit's clock
+//! whenever it is asked for the time, and the kernel tells who opens it. A process that is not seen to do so has no other clock, and the
+//! fault is not applicable to its unit.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::host::process::{Running, name_of};
 use crate::host::strace::{asks_for_time, strace_problem};
 use crate::host::syntax::{self, Text, UnitWord, compose};
 
-/// Seconds in which a clock's rate is watched, look by look: the longer, the less it matters what a busy machine holds up.
+/// Seconds for which each look in turn watches a clock's rate: the longer, the less a delay on a busy machine changes the result.
 const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
 
 /// Tolerated offset of an undamaged clock.
@@ -35,39 +35,40 @@ const RESTART_DEADLINE: Deadline = Deadline::from_secs(60);
 /// Deadline for the unit to run after the container's start.
 const START_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Interval between two looks whether it runs.
+/// Interval between two checks whether the unit runs.
 const START_POLL: Duration = Duration::from_millis(50);
 
-/// Deadlines of a reading, at the begin and again later, and the time until processes that listen are asked for one.
+/// Deadlines for a process to read its clock, after the injection and in the repeated proof, and the time after which listening processes
+/// are made to.
 const READ_DEADLINE: Deadline = Deadline::from_secs(6);
 const READ_AGAIN_DEADLINE: Deadline = Deadline::from_secs(2);
 const ASK_AFTER: Duration = Duration::from_millis(300);
 
-/// Time that a program has to start in: what it reads of the clock until then, such as an interpreter, it may never read again.
+/// Time for a program to start: a reading of the clock before, such as that of an interpreter, may be its last.
 const START_TIME: Deadline = Deadline::from_secs(2);
 
-/// Time in which the processes are watched for calls of their own.
+/// Time in which the processes are watched for system calls that ask the kernel for the time.
 const CALLS_WATCHED: Duration = Duration::from_millis(300);
 
-/// Deadline of a connection to a process that is asked.
+/// Deadline of a connection that makes a process read its clock.
 const CONNECT_DEADLINE: Deadline = Deadline::from_millis(300);
 
 /// The folder of the clocks, in the container.
 const FOLDER: &str = "run/e2e-clock";
 
-/// Prints where the library is. Its variant for programs with threads works for those without.
+/// Script that prints the path of the library. Its variant for programs with threads works for those without.
 const FIND: &str = r#"for file in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1; do
     if [ -e "$file" ]; then echo "$file"; exit; fi
 done
 exit 3"#;
 
-/// Makes a clock for the unit `$1` as `$2` says. What lies in /run goes with the container's end.
+/// Script that makes a clock with the settings `$2` for the unit `$1`. What lies in /run goes with the container's end.
 const PREPARE: &str = r#"set -e
 umask 022
 mkdir -p /run/e2e-clock
 echo "$2" > "/run/e2e-clock/$1""#;
 
-/// Gives the unit `$1` the drop-in `$2`.
+/// Script that gives the unit `$1` the drop-in `$2`, and restarts it.
 const BEGIN: &str = r#"set -e
 umask 022
 mkdir -p "/run/systemd/system/$1.d"
@@ -75,13 +76,13 @@ printf '%s' "$2" > "/run/systemd/system/$1.d/e2e-clock.conf"
 systemctl daemon-reload
 systemctl restart -- "$1""#;
 
-/// Sets the clock of the unit `$1` as `$2` says, in one step.
+/// Script that changes the settings of the clock of the unit `$1` to `$2`, in one step.
 const SET: &str = r#"set -e
 umask 022
 echo "$2" > "/run/e2e-clock/$1.new"
 mv -f "/run/e2e-clock/$1.new" "/run/e2e-clock/$1""#;
 
-/// Gives the unit `$1` the right clock, if it has another.
+/// Script that gives the unit `$1` the right clock again, if it has another.
 const END: &str = r#"set -e
 conf="/run/systemd/system/$1.d/e2e-clock.conf"
 rm -f "/run/e2e-clock/$1"
@@ -92,8 +93,8 @@ if [ -e "$conf" ]; then
     systemctl restart -- "$1"
 fi"#;
 
-/// Prints the clock that its programs see between two times of the right one, waits, and does so once more. Those that
-/// tell the right time are without the library; the others share the time at which the shell began.
+/// Prints the right time, the time by the unit's clock, and the right time again, waits, and prints all three once more. The right time is
+/// read without the library; the other readings share the time at which the shell began.
 const LOOK: &str = r#"right() { env -u LD_PRELOAD date +%s.%N; }
 a=$(right); b=$(date +%s.%N); c=$(right)
 env -u LD_PRELOAD sleep "$1"
@@ -108,14 +109,14 @@ pub struct Clock {
     library: String,
     begun: bool,
     reads: Option<Reads>,
-    /// Restart of the unit with the other clock.
+    /// Time of the unit's restart with the fault's clock.
     restarted: Option<Instant>,
 }
 
 /// Watch on the processes of a unit that read their clock.
 struct Reads {
     opens: OpenWatch,
-    /// Programs in which the library has started: that opens the file once by itself, and again at each reading only.
+    /// Programs in which the library has started. The library opens the file once at its start; each further open is a reading.
     started: Vec<Image>,
 }
 
@@ -124,7 +125,7 @@ impl Reads {
         Ok(Self { opens: OpenWatch::on(&site.container.root()?, FOLDER)?, started: Vec::new() })
     }
 
-    /// Takes all that was read until now as what the library did at its start.
+    /// Takes every open of the file until now for one that the library has made at its start.
     fn forget(&mut self, site: &Site<'_>, unit: &str) -> anyhow::Result<()> {
         for pid in self.opens.wait(Duration::ZERO)? {
             self.note(site, unit, pid);
@@ -132,12 +133,12 @@ impl Reads {
         Ok(())
     }
 
-    /// Takes the programs that these processes run as started.
+    /// Notes the programs of these processes as started, so that their next open of the file is a reading.
     fn know(&mut self, processes: &[Running]) {
         self.started.extend(processes.iter().filter_map(|process| Image::of(process.pid)));
     }
 
-    /// Returns true if this open was the reading of a process of the unit.
+    /// Tells whether an open of the file by this process is a reading of the clock by a process of the unit.
     fn note(&mut self, site: &Site<'_>, unit: &str, pid: i32) -> bool {
         if !processes_of(site, unit).iter().any(|process| process.pid == pid) {
             return false;
@@ -150,8 +151,8 @@ impl Reads {
         is_reading
     }
 
-    /// Waits until a process of the unit reads its clock. Those that have nothing to do are given something: a connection that
-    /// ends at once.
+    /// Waits until a process of the unit reads its clock, and names it; `None` when the deadline passed first. A connection that ends at
+    /// once gives work to idle processes.
     fn wait(&mut self, site: &Site<'_>, unit: &str, deadline: Duration) -> anyhow::Result<Option<String>> {
         let begun = Instant::now();
         loop {
@@ -171,7 +172,7 @@ impl Reads {
     }
 }
 
-/// Processes of a unit, by their numbers on the host.
+/// Processes of a unit, with their numbers on the host.
 fn processes_of(site: &Site<'_>, unit: &str) -> Vec<Running> {
     let all = site.container.processes_of("").into_iter();
     all.filter(|process| process.systemd_unit().as_deref() == Some(unit)).collect()
@@ -193,24 +194,24 @@ enum Kind {
     Rate { percent: u32 },
 }
 
-/// Observation of a clock beside the right one.
+/// Observation of a clock, compared with the right one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Seen {
-    /// Ahead, in seconds.
+    /// Seconds by which the clock is ahead; negative where it is behind.
     ahead: f64,
-    /// Possible error of that.
+    /// Possible error of `ahead`, in seconds.
     unsure: f64,
     /// Rate in percent of the right one, at least and at most; nothing where it was not watched long enough.
     percent: Option<(f64, f64)>,
 }
 
 impl Seen {
-    /// Tells whether it may be as far ahead as this.
+    /// Tells whether the clock may be this far ahead, within the error of the observation.
     fn may_be_ahead(&self, seconds: f64) -> bool {
         (self.ahead - seconds).abs() <= self.unsure + SLACK.as_secs_f64()
     }
 
-    /// Tells whether its rate is nearer to the one than to the other, whatever held the look up.
+    /// Tells whether the clock's rate is nearer to the first percentage than to the second, even if the observation was held up.
     fn is_nearer(&self, to: f64, than: f64) -> bool {
         let is_near = |percent: f64| (percent - to).abs() < (to - than).abs() / 2.0;
         self.percent.is_some_and(|(least, most)| is_near(least) && is_near(most))
@@ -273,7 +274,7 @@ impl Clock {
         }
     }
 
-    /// The unit's first process; the unit is active.
+    /// Returns the main process of the active unit; the inner error is the reason why there is none.
     fn process(&self, site: &Site<'_>) -> anyhow::Result<Result<u32, String>> {
         let Unit { state, process } = Unit::look(site, &self.unit)?;
         Ok(match (state, process) {
@@ -316,7 +317,7 @@ impl Clock {
         Ok(())
     }
 
-    /// A call by which a process of the unit asks the kernel for the time, past the library; nothing where strace is missing, or
+    /// Finds a call by which a process of the unit asks the kernel for the time, past the library; `None` also where strace is missing, or
     /// traces them for another fault.
     fn own_call(&self, site: &Site<'_>) -> anyhow::Result<Option<String>> {
         let processes = processes_of(site, &self.unit);
@@ -328,7 +329,7 @@ impl Clock {
         asks_for_time(&pids, CALLS_WATCHED, &site.lab.streams_dir().join(format!("{}.clock-calls", site.name())))
     }
 
-    /// Error of a unit whose processes get the right time from elsewhere.
+    /// Returns the error of a unit whose processes get the right time from elsewhere.
     fn not_applicable(&self, why: &str) -> anyhow::Error {
         usage(format!("not applicable to {}: {why}", self.unit))
     }
@@ -348,7 +349,7 @@ impl Clock {
         seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
     }
 
-    /// Tells whether a clock goes as it should while the damage lasts, and cannot be a right one.
+    /// Tells whether an observed clock is as the fault makes it, and cannot be a right one.
     fn is_wrong(&self, seen: &Seen) -> bool {
         match self.kind {
             Kind::Jump { offset_ms } => seen.may_be_ahead(offset_ms as f64 / 1e3) && !seen.may_be_ahead(0.0),
@@ -356,7 +357,7 @@ impl Clock {
         }
     }
 
-    /// Tells whether it goes as every clock should, and cannot be a wrong one.
+    /// Tells whether an observed clock is right, and cannot be as the fault makes it.
     fn is_right(&self, seen: &Seen) -> bool {
         let is_right = match self.kind {
             Kind::Jump { offset_ms } => !seen.may_be_ahead(offset_ms as f64 / 1e3),
@@ -365,7 +366,7 @@ impl Clock {
         is_right && seen.may_be_ahead(0.0)
     }
 
-    /// Looks until a clock is as it should be; the last one otherwise.
+    /// Observes a clock until `is_good` is true; the inner error is the last observation.
     fn look_until(
         &self,
         site: &Site<'_>,
@@ -380,7 +381,7 @@ impl Clock {
             }
             last = Some(seen);
         }
-        last.map(Err).context("a clock is looked at")
+        last.map(Err).context("the clock was not observed")
     }
 
     /// Tells whether a process of the container has the library in its memory.
@@ -393,7 +394,7 @@ impl Clock {
 impl Effect for Clock {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = open_watch_problem() else { return Ok(()) };
-        let problem = format!("{}: {problem}, so nobody sees a process read its clock", self.name());
+        let problem = format!("{}: {problem}, so no process can be observed reading its clock", self.name());
         let help = "run it as root of the host itself: a kernel tells no other root, such as that of an unprivileged container";
         Err(Error::Host { problem, help: help.into() }.into())
     }
@@ -416,8 +417,8 @@ impl Effect for Clock {
             return Err(usage(format!("{name}: {} has a clock of its own already: heal that first", self.unit)));
         }
         match self.look_until(site, &[], |seen| self.is_right(seen))? {
-            Ok(seen) => Ok(format!("process {pid} runs; a program there sees {seen}")),
-            Err(seen) => bail!("a program in {} sees {seen} before anything is done", site.name()),
+            Ok(seen) => Ok(format!("process {pid} runs; a program in {} sees {seen}", site.name())),
+            Err(seen) => bail!("the clock of {} is not right before the fault: a program sees {seen}", site.name()),
         }
     }
 
@@ -441,9 +442,11 @@ impl Effect for Clock {
         }
         let seen = match self.look_until(site, &self.environment(), |seen| self.is_wrong(seen))? {
             Ok(seen) => seen,
-            Err(seen) => bail!("a program with the environment of process {pid} sees {seen}"),
+            Err(seen) => {
+                bail!("a program with the environment of process {pid} does not see the fault's clock, but {seen}")
+            }
         };
-        let reads = self.reads.as_mut().context("it was not injected")?;
+        let reads = self.reads.as_mut().context("the fault was not injected")?;
         let running = self.restarted.map_or(Duration::ZERO, |restarted| restarted.elapsed());
         std::thread::sleep(START_TIME.scaled().saturating_sub(running)); // no sign tells when an interpreter has started
         reads.forget(site, &self.unit)?;
@@ -466,7 +469,7 @@ impl Effect for Clock {
         }
     }
 
-    /// A unit that was restarted meanwhile has the clock still.
+    /// Repeats the proof. A unit that was restarted meanwhile still has the fault's clock.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         let pid = match self.process(site)? {
             Ok(pid) => pid,
@@ -514,12 +517,12 @@ impl Effect for Clock {
             bail!("process {pid} of {} still has {} in its memory", self.unit, self.library);
         }
         match self.look_until(site, &self.environment(), |seen| self.is_right(seen))? {
-            Ok(seen) => Ok(format!("process {pid} runs without libfaketime; a program there sees {seen}")),
-            Err(seen) => bail!("a program there still sees {seen}"),
+            Ok(seen) => Ok(format!("process {pid} runs without libfaketime; a program in {} sees {seen}", site.name())),
+            Err(seen) => bail!("a program in {} still sees {seen}", site.name()),
         }
     }
 
-    /// The restart has emptied /run. The unit has to run first, to be given a clock as it runs.
+    /// Changes the clock of a unit again: the container's restart has emptied /run. Waits until the unit runs first.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
@@ -536,7 +539,7 @@ impl Effect for Clock {
     }
 }
 
-/// Evaluates six times: the right one, that of a clock, and the right one again; and the same a while later.
+/// Evaluates the six times that [`LOOK`] prints.
 fn seen(times: &str) -> Option<Seen> {
     let times: Vec<f64> = times.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, e, f] = times[..] else { return None };

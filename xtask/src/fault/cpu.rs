@@ -21,7 +21,7 @@ const BUSY: &str = r#"n=0; while [ "$n" -lt "$1" ]; do (while :; do :; done) & n
 /// Minimum time of one measurement of the processor time of busy programs.
 const WINDOW: Duration = Duration::from_millis(300);
 
-/// A look past which a bound has had its effect several times.
+/// Number of the bound's periods that one look takes at least, enough for several effects of the bound.
 const PERIODS: u64 = 8;
 
 /// Deadline for an observation on a busy machine.
@@ -30,10 +30,10 @@ const DEADLINE: Deadline = Deadline::from_secs(20);
 /// Interval between two readings of a program's processor time.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Programs that are started at most to have a processor used.
+/// Maximum busy programs that are started at once.
 const BUSY_MAX: u32 = 64;
 
-/// A bound that is not well below what the container gets already could not be seen.
+/// Maximum bound whose effect can be seen, as a part of what the container gets without the fault.
 const SHARE_OF_NOW_MAX: f64 = 0.8;
 
 /// Minimum factor between two shares that are told apart.
@@ -68,7 +68,7 @@ impl Quota {
         Self { percent, before: None, bound: None }
     }
 
-    /// Runs busy programs until `is_enough` of one window, the last one if it never is.
+    /// Runs busy programs in windows of time, which `is_full` ends, until `is_enough` is true of one; returns the last window.
     fn watch(
         &self,
         site: &Site<'_>,
@@ -121,7 +121,7 @@ impl Quota {
         window.percent() > f64::from(self.percent) * MARGIN
     }
 
-    /// Tells whether programs got so little that nobody can say whether they were bound.
+    /// Tells whether programs got so little that it cannot be said whether they were bound.
     fn is_starved(&self, before: &CpuShare, window: &Window) -> bool {
         let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
         (window.used.as_secs_f64() * 1e6) < quota_us * window.periods as f64 * 0.9
@@ -152,7 +152,8 @@ impl Effect for Quota {
         let share = site.container.group()?.cpu_share()?;
         let configured = site.container.machine().template.limits.cpus.min(cpus_at_most()) * 100.0;
         if share.percent().is_some_and(|now| now < configured * 0.99) {
-            let message = format!("cpu.quota: something bounds {} already: heal that first", site.name());
+            let message =
+                format!("cpu.quota: the processor time of {} is limited already: heal that first", site.name());
             return Err(usage(message));
         }
         let processors = processors();
@@ -169,7 +170,7 @@ impl Effect for Quota {
             return Err(Error::Host { problem, help }.into());
         }
         self.before = Some(share);
-        Ok(format!("busy programs there got {:.0} % of a processor", window.percent()))
+        Ok(format!("busy programs in {} got {:.0} % of a processor", site.name(), window.percent()))
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -179,11 +180,12 @@ impl Effect for Quota {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let before = self.before.context("nothing was looked at before")?;
+        let before = self.before.context("the state before the fault was not observed")?;
         let is_bound = |window: &Window| self.is_bound(&before, window);
         let window = self.watch(site, |window| window.periods >= PERIODS, is_bound)?;
         let seen = format!(
-            "busy programs there got {:.1} % of a processor, and used it up in {} of {} periods",
+            "busy programs in {} got {:.1} % of a processor, and used it up in {} of {} periods",
+            site.name(),
             window.percent(),
             window.throttled,
             window.periods
@@ -194,7 +196,7 @@ impl Effect for Quota {
             return Err(Error::Host { problem, help }.into());
         }
         if !is_bound(&window) {
-            bail!("{seen}");
+            bail!("{seen}: that does not show the fault's limit");
         }
         Ok(seen)
     }
@@ -214,9 +216,9 @@ impl Effect for Quota {
             return Ok(format!("{outage}; nothing bounds its processor time any more"));
         }
         let window = self.watch(site, |window| window.took >= WINDOW, |window| self.is_free(window))?;
-        let seen = format!("busy programs there got {:.0} % of a processor", window.percent());
+        let seen = format!("busy programs in {} got {:.0} % of a processor", site.name(), window.percent());
         if !self.is_free(&window) {
-            bail!("{seen}");
+            bail!("{seen}, hardly more than with the fault");
         }
         Ok(seen)
     }
@@ -230,12 +232,12 @@ impl Effect for Quota {
 pub struct Pin {
     text: String,
     cpus: Vec<usize>,
-    /// Processor that it may use without the fault only.
+    /// Processor that the container may use only without the fault.
     lost: usize,
     bound: Option<Bound>,
 }
 
-/// Minimum number of looks at a program, and of processor time used meanwhile, for it to count as running somewhere.
+/// Minimum number of looks at a program, and minimum processor time of the program meanwhile, for the looks to show where it runs.
 const LOOKS_MIN: usize = 20;
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
@@ -254,7 +256,8 @@ impl Pin {
         looked
     }
 
-    /// Puts a program on the processor that is lost, and waits until it runs there.
+    /// Binds a program to the processor that the fault takes away, and waits until the program runs there; the inner error is the kernel's
+    /// refusal.
     fn runs_on_lost(&self, program: &Running) -> anyhow::Result<Result<(), Errno>> {
         if let Err(error) = program.bind_to(self.lost) {
             return Ok(Err(error));
@@ -273,7 +276,7 @@ impl Pin {
         }
     }
 
-    /// The processors that a program is seen on.
+    /// Returns the processors on which a program was seen to run.
     fn seen_on(site: &Site<'_>, program: &Running) -> anyhow::Result<Vec<usize>> {
         let gone = || "the busy program is gone".to_owned();
         let (begun, used) = (Instant::now(), program.cpu_time().with_context(gone)?);
@@ -289,13 +292,13 @@ impl Pin {
                 return Ok(seen);
             }
             if begun.elapsed() > site.within(DEADLINE.scaled()) {
-                bail!("a busy program there gets no processor time");
+                bail!("a busy program in {} gets no processor time", site.name());
             }
             std::thread::sleep(POLL); // until it has its turn
         }
     }
 
-    /// The processors that the container may use now, and those that it may use without a fault.
+    /// Returns the processors that the container may use now, and those that it may use without a fault.
     fn allowed(site: &Site<'_>) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
         let now = Self::with_program(site, |program| program.processors().context("the busy program is gone"))?;
         let slot = Group::named(&site.container.cgroup_name());
@@ -322,8 +325,7 @@ impl Effect for Pin {
         };
         let (now, above) = Self::allowed(site)?;
         if now.len() < above.len() {
-            let message =
-                format!("cpu.pin: something bounds the processors of {} already: heal that first", site.name());
+            let message = format!("cpu.pin: the processors of {} are limited already: heal that first", site.name());
             return Err(usage(message));
         }
         let stray = cpus.iter().find(|cpu| !now.contains(cpu));
@@ -335,7 +337,7 @@ impl Effect for Pin {
         };
         (self.cpus, self.lost) = (cpus, *lost);
         match Self::with_program(site, |program| self.runs_on_lost(program))? {
-            Ok(()) => Ok(format!("a busy program there ran on processor {}", self.lost)),
+            Ok(()) => Ok(format!("a busy program in {} ran on processor {}", site.name(), self.lost)),
             Err(error) => bail!("a program of {} could not be put on processor {}: {error}", site.name(), self.lost),
         }
     }
@@ -349,17 +351,22 @@ impl Effect for Pin {
         let (seen, moved) =
             Self::with_program(site, |program| Ok((Self::seen_on(site, program)?, program.bind_to(self.lost))))?;
         if let Some(stray) = seen.iter().find(|processor| !self.cpus.contains(processor)) {
-            bail!("a busy program there ran on processor {stray}");
+            bail!("a busy program in {} ran on processor {stray}, which the fault does not leave it", site.name());
         }
         match moved {
             Err(Errno::EINVAL) => Ok(format!(
-                "a busy program there ran on {seen:?} only, and could not be put on processor {}",
+                "a busy program in {} ran on {seen:?} only, and could not be put on processor {}",
+                site.name(),
                 self.lost
             )),
             Err(error) => {
-                bail!("putting a program there on processor {} failed for another reason: {error}", self.lost)
+                bail!(
+                    "putting a program of {} on processor {} failed for another reason: {error}",
+                    site.name(),
+                    self.lost
+                )
             }
-            Ok(()) => bail!("a program there could still be put on processor {}", self.lost),
+            Ok(()) => bail!("a program of {} could still be put on processor {}", site.name(), self.lost),
         }
     }
 
@@ -378,8 +385,8 @@ impl Effect for Pin {
             return Ok(format!("{outage}; nothing bounds its processors any more"));
         }
         match Self::with_program(site, |program| self.runs_on_lost(program))? {
-            Ok(()) => Ok(format!("a busy program there ran on processor {} again", self.lost)),
-            Err(error) => bail!("a program there cannot be put on processor {}: {error}", self.lost),
+            Ok(()) => Ok(format!("a busy program in {} ran on processor {} again", site.name(), self.lost)),
+            Err(error) => bail!("a program of {} still cannot be put on processor {}: {error}", site.name(), self.lost),
         }
     }
 
@@ -404,7 +411,7 @@ impl Burn {
         Self::HOGS.start(site, BUSY, &[&self.processes.to_string()])
     }
 
-    /// Processor time that the container uses in a window.
+    /// Returns a sentence on the processor time that the container uses in a window.
     fn used(site: &Site<'_>) -> anyhow::Result<String> {
         let group = site.container.group()?;
         let (begun, used) = (Instant::now(), group.cpu_time()?);
@@ -431,14 +438,18 @@ impl Effect for Burn {
         }
         let (there, group) = (Self::HOGS.running(site).len(), site.container.group()?);
         if there > 0 {
-            let message = format!("cpu.burn: {there} processes of another one run in {}: heal that first", site.name());
+            let message =
+                format!("cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that first", site.name());
             return Err(usage(message));
         }
         let now = group.gauge(Gauge::Processes)?;
         // One more for the shell that starts them, and one for what brings it there.
         if let Some(most) = group.bound(Setting::Processes)?.filter(|most| now + u64::from(self.processes) + 2 > *most)
         {
-            let message = format!("cpu.burn: {} has {now} processes of {most} that it may have", site.name());
+            let message = format!(
+                "cpu.burn: {} has no room for the processes: it has {now} of the {most} that it may have",
+                site.name()
+            );
             return Err(usage(message));
         }
         Self::used(site)
@@ -460,23 +471,30 @@ impl Effect for Burn {
             if each_runs && all >= LOOK_TIME && counted >= LOOK_TIME {
                 let took = begun.elapsed().as_millis();
                 return Ok(format!(
-                    "{} processes, and all with them used {} ms in {took} ms",
+                    "{} busy processes run; all processes of the machine used {} ms of processor time in {took} ms",
                     times.len(),
                     counted.as_millis()
                 ));
             }
             if begun.elapsed() > site.within(DEADLINE.scaled()) {
-                bail!("{} processes have used {} ms", times.len(), all.as_millis());
+                bail!(
+                    "the fault's {} processes do not all run, or get too little time: they have used {} ms of processor time",
+                    times.len(),
+                    all.as_millis()
+                );
             }
             std::thread::sleep(POLL); // until each has had its turn
         }
     }
 
-    /// Programs that the kernel has killed, or somebody in the container, burn no more.
+    /// Repeats the proof. Processes that the kernel, or somebody in the container, has killed use no processor time any more.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         let running = Self::HOGS.running(site).len();
         if running < self.processes as usize {
-            return Ok(Lasted::lost(Keeper::Container, format!("{running} of {} processes run", self.processes)));
+            return Ok(Lasted::lost(
+                Keeper::Container,
+                format!("only {running} of the fault's {} processes run", self.processes),
+            ));
         }
         Lasted::proved(self.bites(site), Keeper::Container, || Ok(true))
     }
@@ -487,11 +505,11 @@ impl Effect for Burn {
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if let Some(outage) = site.container.outage() {
-            return Ok(format!("{outage}; nothing burns there when it goes on"));
+            return Ok(format!("{outage}; nothing uses up its processor time when it goes on"));
         }
         let left = Self::HOGS.running(site).len();
         if left > 0 {
-            bail!("{left} of the processes still run");
+            bail!("{left} of the fault's processes still run");
         }
         Self::used(site)
     }

@@ -18,10 +18,10 @@ use crate::manifest::Init;
 /// Prefix of the fault's own files; they lie beside the program for as long as they are needed.
 const OWN_PREFIX: &str = ".e2e-crashloop-";
 
-/// Exit status of the program.
+/// Exit status of the replacement.
 const STATUS: i32 = 1;
 
-/// Number of bytes that tell the program from its replacement.
+/// Number of first bytes that tell the program from its replacement.
 const HEAD: &str = "64";
 
 /// Deadline for the end of processes.
@@ -30,19 +30,20 @@ const END_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for a supervisor to start a program again.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// A program that has not ended after this runs, or after so many times what it took to crash.
+/// Time after which a program that has not ended counts as running, at least; the other bound is a multiple of the time that the crash
+/// took.
 const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
 /// Interval between two looks at processes.
 const POLL: Duration = Duration::from_millis(2);
 
-/// A file that ends at once stands in the place of a program.
+/// Replacement of a program by a file that ends at once with an error.
 pub struct Crashloop {
     program: String,
     found: Option<Found>,
     killed: usize,
-    /// Time that what stands in its place took to end.
+    /// Time that the replacement took to end.
     crash_took: Duration,
     is_supervised: bool,
 }
@@ -57,7 +58,7 @@ struct Found {
     head: Vec<u8>,
     /// The systemd units that ran it.
     units: Vec<String>,
-    /// Number of restarts by systemd before.
+    /// Number of restarts by systemd before the injection.
     restarts: u64,
 }
 
@@ -67,7 +68,7 @@ impl Crashloop {
     }
 
     fn found(&self) -> anyhow::Result<&Found> {
-        self.found.as_ref().context("nothing was looked at before")
+        self.found.as_ref().context("the state before the fault was not observed")
     }
 
     fn bad(&self, what: &str) -> anyhow::Error {
@@ -114,7 +115,7 @@ impl Crashloop {
         own_file(path, "starts")
     }
 
-    /// Returns the number of starts of the replacement, as far as it could count them.
+    /// Returns the number of starts that the replacement has counted: none by a user who cannot write its counter.
     fn starts(&self, site: &Site<'_>) -> anyhow::Result<u64> {
         let counter = Self::counter(&self.found()?.path);
         mountns::inside(
@@ -133,7 +134,7 @@ impl Crashloop {
         Ok(String::from_utf8_lossy(&shown).lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
-    /// Puts it into the program's place and kills what runs of it.
+    /// Puts the replacement into the program's place, and kills the processes that run the program.
     fn cover(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let running = self.running(site)?;
         let path = self.found()?.path.clone();
@@ -186,12 +187,13 @@ impl Effect for Crashloop {
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let output = site.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if output.timed_out || output.status != STATUS {
-            bail!("started, it {}", output.failure().unwrap_or_else(|| "ended with status 0".to_owned()));
+            bail!("started, the program {}", output.failure().unwrap_or_else(|| "ended with status 0".to_owned()));
         }
         self.crash_took = output.duration;
-        let seen = format!("started, it ended with status {STATUS} in {:.0} ms", output.duration.as_secs_f64() * 1e3);
+        let seen =
+            format!("started, the program ended with status {STATUS} in {:.0} ms", output.duration.as_secs_f64() * 1e3);
         if self.killed == 0 {
-            return Ok(format!("{seen}; nothing ran of it"));
+            return Ok(format!("{seen}; no process ran it before"));
         }
         // One start was ours.
         let (begun, found) = (Instant::now(), self.found()?);
@@ -199,17 +201,20 @@ impl Effect for Crashloop {
             let by_file = self.starts(site)?.saturating_sub(1);
             let by_systemd = Self::restarts(site, &found.units)?.saturating_sub(found.restarts);
             let times = by_file.max(by_systemd);
-            let killed =
-                format!("{} of it {} killed", counted(self.killed), if self.killed == 1 { "was" } else { "were" });
+            let killed = format!(
+                "{} that ran it {} killed",
+                counted(self.killed),
+                if self.killed == 1 { "was" } else { "were" }
+            );
             if times > 0 {
                 self.is_supervised = true;
                 return match self.running(site)?.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
-                    Some(process) => bail!("process {} of it runs", process.pid),
+                    Some(process) => bail!("process {} still runs it", process.pid),
                     None => Ok(format!("{killed}, and it was started again {times} times since; {seen}")),
                 };
             }
             if begun.elapsed() > SUPERVISOR_DEADLINE.scaled() {
-                return Ok(format!("{killed}, and nobody has started it again; {seen}"));
+                return Ok(format!("{killed}, and nothing has started it again; {seen}"));
             }
             std::thread::sleep(POLL); // until its supervisor has noticed
         }
@@ -219,10 +224,10 @@ impl Effect for Crashloop {
         let output = site.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if !output.timed_out && output.status == STATUS {
             let took = output.duration.as_secs_f64() * 1e3;
-            return Ok(Lasted::until_now(format!("started, it ended with status {STATUS} in {took:.0} ms")));
+            return Ok(Lasted::until_now(format!("started, the program ended with status {STATUS} in {took:.0} ms")));
         }
         let failure = output.failure().unwrap_or_else(|| "ended with status 0".to_owned());
-        let proof = Err(anyhow::anyhow!("started, it {failure}"));
+        let proof = Err(anyhow::anyhow!("started, the program {failure}"));
         Lasted::proved(proof, Keeper::Container, || self.is_covered(site, &self.found()?.path))
     }
 
@@ -244,21 +249,21 @@ impl Effect for Crashloop {
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if let Some(outage) = site.container.outage() {
-            return Ok(format!("{outage}; its file is as it was"));
+            return Ok(format!("{outage}; the program's file is the original again"));
         }
         if self.head(site)? != self.found()?.head {
-            bail!("a program there does not read what was there before");
+            bail!("a program in {} does not read the original file", site.name());
         }
         let begun = Instant::now();
         while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {
             let running = self.running(site)?;
             let runs_after = RUNS_AFTER.scaled().max(self.crash_took * RUNS_AFTER_TIMES);
             if running.iter().any(|process| !process.wait_for_end(runs_after)) {
-                return Ok(format!("{} of it run again", counted(running.len())));
+                return Ok(format!("{} run the program again", counted(running.len())));
             }
             std::thread::sleep(POLL); // until its supervisor has started it again
         }
-        Ok("a program there reads what was there before; nothing runs of it yet".into())
+        Ok(format!("a program in {} reads the original file; no process runs it yet", site.name()))
     }
 
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -272,7 +277,7 @@ fn own_file(program: &Path, what: &str) -> PathBuf {
     program.with_file_name(format!("{OWN_PREFIX}{what}-{name}"))
 }
 
-/// Returns the script in the program's place: it counts its starts where whoever starts it may write.
+/// Returns the script in the program's place: it counts its starts in a file that every user may write.
 fn script(program: &Path) -> anyhow::Result<Text<Shell>> {
     let counter = ShellWord::path(&own_file(program, "starts"))?;
     Ok(compose!(

@@ -1,4 +1,4 @@
-//! Parameters of faults, drawn at random: from the ranges of a scenario, else from those here.
+//! Parameters of faults, drawn at random: from the ranges of a scenario, else from default ones.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,7 @@ const fn range(parameter: &'static str, mild: i64, hard: i64) -> Range {
     Range { parameter, mild, hard }
 }
 
-/// Returns the ranges that are drawn from where a scenario states none. A parameter that is not here, and has no
-/// default, is the scenario's to say.
+/// Returns the ranges for faults of a scenario that states none. A parameter without a range or a default has to be stated by the scenario.
 fn ranges(name: &str) -> Vec<Range> {
     match name {
         "node.stop" => vec![range("grace_ms", 2000, 500)],
@@ -53,7 +52,7 @@ fn ranges(name: &str) -> Vec<Range> {
     }
 }
 
-/// Draws a fault of this name; `None` when it has a parameter that the scenario does not say.
+/// Draws a fault of this name; `None` when it has a parameter for which neither the scenario nor this file has a range.
 pub fn draw(
     name: &str,
     rules: &BTreeMap<String, ParameterRule>,

@@ -18,14 +18,14 @@ use crate::host::syntax::{DeviceName, compose};
 /// Port of name servers.
 const PORT: u16 = 53;
 
-/// Port at which nothing listens on the bridge's own machine, as its kernel answers.
+/// Port of the bridge at which nothing listens, so that the kernel refuses what comes to it.
 const CLOSED_PORT: u16 = 1;
 
 /// Name that is asked for, and its true answer: an address of a network that is for documentation.
 const NAME: &str = "fault.test";
 const TRUE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 
-/// Deadline for an answer on a link that may be delayed on purpose, and minimum silence for none.
+/// Deadline for an answer on a link that may be delayed on purpose; without an answer, the silence has to last as long.
 const PATIENCE: Deadline = Deadline::from_secs(12);
 const SILENCE: Deadline = Deadline::from_millis(100);
 
@@ -35,10 +35,10 @@ const PATIENCE_SHORT: Deadline = Deadline::from_millis(500);
 /// Deadline for the name servers' port, which a look at another container may hold.
 const BIND_DEADLINE: Deadline = Deadline::from_secs(15);
 
-/// Refusals of a kernel come once a second to whoever asks often, where this does not say otherwise.
+/// Setting of the kernel: minimum interval between two refusals to one address, a second by default.
 const REFUSALS_BOUND: &str = "/proc/sys/net/ipv4/icmp_ratelimit";
 
-/// Name servers that are dumb, dead, broken or wrong.
+/// Name servers that do not answer, refuse, fail, or answer wrongly.
 pub struct Dns {
     kind: Kind,
     filter: Filter,
@@ -102,8 +102,8 @@ impl Dns {
     }
 }
 
-/// Questions that leave the machine: what listens on itself asks others in turn. By TCP they are refused where an answer
-/// is to be another one.
+/// Returns the rules for questions that leave the machine; a name server on the machine itself asks others in turn. Where the fault changes
+/// answers, questions by TCP are refused.
 fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules {
     if kind == Kind::Drop {
         let rule = compose!(
@@ -140,7 +140,7 @@ fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules
     Rules { nft, iptables: Some(IptablesRules { table: "nat", hook: "OUTPUT", rules }) }
 }
 
-/// Asks a name server of the engine's own on the bridge, from the container; what is heard, and after how long.
+/// Asks the engine's own name server on the bridge from the container; returns the answer heard, and the time that it took.
 fn ask(site: &Site<'_>, patience: Duration) -> anyhow::Result<(Heard, Duration)> {
     let address = SocketAddr::from((site.container.machine().network.gateway(), PORT));
     let socket = bind(site.lab.network(), address)?;
@@ -177,19 +177,21 @@ impl Effect for Dns {
 
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if self.kind == Kind::Answer(Reply::Address(TRUE_ADDRESS)) {
-            return Err(usage(format!("dns.spoof: {TRUE_ADDRESS} is what is compared with: take another address")));
+            return Err(usage(format!(
+                "dns.spoof: {TRUE_ADDRESS} is the right answer of the engine's own name server: choose another address"
+            )));
         }
         expect_up(site)?;
         self.filter.expect_none(site)?;
         let (heard, took) = ask(site, PATIENCE.scaled())?;
         if heard != (Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 }) {
             return Err(usage(format!(
-                "{} hears {heard} of a name server as it is: nothing more could be seen, heal that first",
+                "{} hears {heard} from a name server without the fault, so that its effect could not be seen: heal what causes that first",
                 site.name()
             )));
         }
         self.usual = took;
-        Ok(format!("it hears {heard} of a name server after {}", ms(took)))
+        Ok(format!("it hears {heard} from a name server after {}", ms(took)))
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -212,9 +214,9 @@ impl Effect for Dns {
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let (heard, took) = ask(site, site.within(self.patience()))?;
         if heard != self.expected() {
-            bail!("it hears {heard} of a name server, not {}", self.expected());
+            bail!("it hears {heard} from a name server, not {}", self.expected());
         }
-        Ok(format!("it hears {heard} of a name server, where {TRUE_ADDRESS} was said, after {}", ms(took)))
+        Ok(format!("it hears {heard} from a name server, where the right answer is {TRUE_ADDRESS}, after {}", ms(took)))
     }
 
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
@@ -233,12 +235,12 @@ impl Effect for Dns {
         until_healed(site, "nothing is between it and its name servers any more", is_left, || {
             let (heard, took) = ask(site, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
             let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
-            let said = format!("it hears {heard} of a name server after {}", ms(took));
+            let said = format!("it hears {heard} from a name server after {}", ms(took));
             Ok(if heard == truth { Ok(said) } else { Err(said) })
         })
     }
 
-    /// Rules of its own network ended with the container.
+    /// Installs the rules in the container's network again; they have ended with the former one.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         if self.kind == Kind::Drop {
             return Ok(());

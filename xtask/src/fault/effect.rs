@@ -13,18 +13,18 @@ use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 /// Deadline for one look into a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Least time of a look whose common deadline has passed: zero would mean no deadline in some places.
+/// Minimum time for a look whose common deadline has passed: zero would mean no deadline in some places.
 const LOOK_LEAST: Duration = Duration::from_millis(10);
 
-/// Words for an effect whose means are gone, where nothing else was seen.
-const GONE: &str = "what did it is gone";
+/// Words for an effect whose cause, such as a rule or a limit, is gone, where nothing else was observed.
+const GONE: &str = "the cause of the effect is gone";
 
 /// Effect of one kind of fault, from before its injection until it is gone.
 ///
 /// Parameters that name something that does not exist are [`Error::Usage`]; what this host lacks is
 /// [`Error::Host`]; all else is a failure of the machine.
 pub trait Effect: Send {
-    /// Fails where this host does not support it.
+    /// Fails where this host does not support the fault.
     ///
     /// # Errors
     /// What is missing, and the help.
@@ -32,20 +32,19 @@ pub trait Effect: Send {
         Ok(())
     }
 
-    /// Looks at its parameters, and at what is there before anything is done, in the way in which the effect is observed
-    /// then; says what was seen.
+    /// Checks the parameters, and observes the state without the fault in the same way as the effect afterwards; returns the observation.
     ///
     /// # Errors
-    /// When it cannot be done to this container, or to the state that it is in; when it is as if it was done already.
+    /// When the fault cannot be injected into this container, or in its present state; when it is as if the fault was injected already.
     fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
 
-    /// Does it. What would outlive the lab has its undo step in the ledger first.
+    /// Injects the fault. What would outlive the lab has its undo step in the ledger first.
     ///
     /// # Errors
-    /// When it could not be done; [`Effect::heal`] then takes back what was begun.
+    /// When the injection failed; [`Effect::heal`] then takes back what was begun.
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()>;
 
-    /// Observes the effect from a machine, never the rule or the file that was written; says what was seen.
+    /// Observes the effect from a machine, never the rule or the file that was written; returns the observation.
     ///
     /// # Errors
     /// When there is no effect.
@@ -55,41 +54,41 @@ pub trait Effect: Send {
     /// [`Site::within`], and blames nothing that another fault, or the end of its target, explains.
     ///
     /// # Errors
-    /// When it could not be looked: that says nothing of the damage.
+    /// When the observation itself failed, which says nothing of the damage.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted>;
 
-    /// Takes it back; twice is fine, and so is a container that was started again meanwhile.
+    /// Takes the damage back; may be called twice, and for a container that was started again meanwhile.
     ///
     /// # Errors
-    /// When it could not be taken back.
+    /// When the damage could not be taken back.
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()>;
 
-    /// Observes in the same way that the effect is gone; says what was seen.
+    /// Observes in the same way that the effect is gone; returns the observation.
     ///
     /// # Errors
-    /// When it is still there.
+    /// When the effect is still there.
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
 
-    /// The container was started again while the damage lasts: does again what that has undone.
+    /// Restores the damage where a new start of the container has undone it.
     ///
     /// # Errors
-    /// When it could not be done.
+    /// When the damage could not be restored.
     fn restore(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// Tells whether healing it starts the container again.
+    /// Tells whether healing the fault starts the container again.
     fn starts_container(&self) -> bool {
         false
     }
 
-    /// Tells whether its machine has stood still or was down, so that it has to become ready again when the effect is
-    /// gone.
+    /// Tells whether the fault freezes the machine or takes it down, so that the machine has to become ready again when the effect is gone.
     fn stops_container(&self) -> bool {
         self.starts_container()
     }
 
-    /// Returns true if what makes the effect lies outside of the container: neither its end nor its restart explains a loss then.
+    /// Tells whether the cause of the effect lies outside of the container: then neither the container's end nor its restart explains a
+    /// loss.
     fn outlives_container(&self) -> bool {
         false
     }
@@ -121,7 +120,7 @@ pub enum Lasted {
         /// Reason.
         reason: String,
     },
-    /// The fault is a moment, such as a kill: nothing of it lasts.
+    /// The fault lasts a moment only, such as a kill: there is nothing to prove again.
     Momentary,
 }
 
@@ -156,11 +155,11 @@ impl Lasted {
         Self::NotSeen { reason: reason.into() }
     }
 
-    /// Result of a proof that failed or not, where what makes the effect can be looked for as well: an effect that is not
-    /// seen is gone only where that is gone too. A slow machine, or another fault, hides an effect but removes nothing.
+    /// Evaluates a proof where the cause of the effect can be looked for as well: an effect that is not observed is lost only where its
+    /// cause is gone too. A slow machine, or another fault, hides an effect but removes nothing.
     ///
     /// # Errors
-    /// When it cannot be looked for.
+    /// When the cause cannot be looked for.
     pub fn proved(
         proof: anyhow::Result<String>,
         keeper: Keeper,
@@ -168,7 +167,9 @@ impl Lasted {
     ) -> anyhow::Result<Self> {
         match proof {
             Ok(evidence) => Ok(Self::until_now(evidence)),
-            Err(error) if is_there()? => Ok(Self::not_seen(format!("{error:#}; what does it is still in place"))),
+            Err(error) if is_there()? => {
+                Ok(Self::not_seen(format!("{error:#}; the cause of the effect is still in place")))
+            }
             Err(error) => {
                 let instead = format!("{error:#}");
                 // A tool that did not find what it was asked for says so in several lines.
@@ -200,7 +201,7 @@ impl std::fmt::Display for Lasted {
 pub struct Site<'a> {
     pub lab: &'a Lab,
     pub container: &'a Container,
-    /// End of the time that looking may take; nothing where each look has its own deadline alone.
+    /// End of the time for all observations together; `None` where each has only its own deadline.
     until: Option<Instant>,
 }
 
@@ -210,14 +211,14 @@ impl<'a> Site<'a> {
         Self { lab, container, until: None }
     }
 
-    /// The same site, where all looks together end within a deadline.
+    /// The same site, where all observations together end within a deadline.
     pub fn limited(self, deadline: Duration) -> Self {
         Self { until: Some(Instant::now() + deadline), ..self }
     }
 }
 
 impl Site<'_> {
-    /// Deadline of one look: its own, or what is left of the common one.
+    /// Deadline of one observation: its own, or what is left of the common one.
     pub fn within(&self, deadline: Duration) -> Duration {
         match self.until {
             Some(until) => deadline.min(until.saturating_duration_since(Instant::now())).max(LOOK_LEAST),
@@ -253,7 +254,7 @@ impl Site<'_> {
         output.stdout.bytes().context("reading a program's output")
     }
 
-    /// Writes undo steps to the ledger, before the thing is done.
+    /// Writes undo steps to the ledger, before the change that they undo.
     pub fn note(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
         self.lab.guard().note(steps)
     }

@@ -13,7 +13,7 @@ use crate::host::process::{FileBound, Running};
 /// Deadline for the end of a process that no longer answers.
 const END_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Files that a process may open at most to count as bounded already: as many as the fault leaves at most.
+/// Maximum files that a process may open with the fault; a process that may open no more without it counts as bounded already.
 const FREE_MAX: u32 = 256;
 
 /// Number of attempts to look at a process: processes come and go.
@@ -26,7 +26,7 @@ pub struct Cap {
     capped: Vec<Capped>,
 }
 
-/// A process with fewer files.
+/// A process whose number of open files is bounded.
 struct Capped {
     process: Running,
     before: FileBound,
@@ -38,7 +38,7 @@ impl Cap {
         Self { command: command.to_owned(), free, capped: Vec::new() }
     }
 
-    /// Bounds all processes there are.
+    /// Bounds all processes of the command.
     fn cap(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         for process in site.container.processes_of(&self.command) {
             let Ok(before) = process.file_bound() else { continue };
@@ -121,14 +121,14 @@ impl Effect for Cap {
         }
     }
 
-    /// A process may raise its own bound again.
+    /// Repeats the proof. A process may raise its own bound again.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         if let Some(outage) = site.container.outage() {
             return Ok(Lasted::not_seen(outage.to_string()));
         }
         let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
         if left.is_empty() {
-            return Ok(Lasted::over("none of those that were bounded is left"));
+            return Ok(Lasted::over("none of the bounded processes is left"));
         }
         let (pid, opened) = self.open(&left)?;
         let seen = |why: &dyn std::fmt::Display| format!("process {pid} could open {} more files: {why}", opened.count);
@@ -141,7 +141,7 @@ impl Effect for Cap {
         })
     }
 
-    /// Restores their bounds, and those of processes that inherited one.
+    /// Restores the bounds of the processes, and those of processes that inherited one.
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         for process in site.container.processes_of("") {
             let Ok(now) = process.file_bound() else { continue };
@@ -162,12 +162,12 @@ impl Effect for Cap {
         }
         let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
         if left.is_empty() {
-            return Ok("none of those that were bounded is left".into());
+            return Ok("none of the bounded processes is left".into());
         }
         let (pid, opened) = match self.open(&left) {
             // One that is about to end has no memory any more to make a call with.
             Err(_) if left.iter().all(|process| process.wait_for_end(END_DEADLINE.scaled())) => {
-                return Ok("none of those that were bounded is left".into());
+                return Ok("none of the bounded processes is left".into());
             }
             other => other?,
         };
@@ -177,20 +177,20 @@ impl Effect for Cap {
         }
     }
 
-    /// Bounds processes that run again by then; processes started later are left alone.
+    /// Bounds the processes that run again after a restart; processes started later are left alone.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.capped.retain(|capped| !capped.process.is_gone());
         if self.capped.is_empty() { self.cap(site) } else { Ok(()) }
     }
 }
 
-/// The bound below which exactly so many numbers are unused: the kernel gives a new file the lowest one.
+/// Returns the bound below which exactly `free` descriptor numbers are unused: the kernel gives a new file the lowest one.
 fn bound_for(used: &[u64], free: u32) -> u64 {
     let mut unused = (0..).filter(|number| !used.contains(number));
     unused.nth(free as usize).unwrap_or(u64::MAX)
 }
 
-/// Returns the count of unused numbers below a bound.
+/// Returns the count of unused descriptor numbers below a bound.
 fn left_below(used: &[u64], bound: u64) -> u64 {
     bound.saturating_sub(used.iter().filter(|number| **number < bound).count() as u64)
 }

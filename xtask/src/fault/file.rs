@@ -1,4 +1,4 @@
-//! Bytes of files, changed behind the back of whoever wrote them.
+//! Content of files, damaged without the knowledge of the programs that use them.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -12,7 +12,7 @@ use crate::host::rooted;
 /// The longest piece of a file that is kept to be put back, in bytes.
 const SAVED_BYTES_MAX: u64 = 64 << 20;
 
-/// A piece of a file that is no longer what was written.
+/// Damage to a piece of a file.
 pub struct Damage {
     path: String,
     kind: Kind,
@@ -96,7 +96,7 @@ impl Effect for Damage {
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let Some(done) = &self.done else { bail!("nothing was looked at before") };
+        let Some(done) = &self.done else { bail!("the state before the fault was not observed") };
         let file = self.open(site)?;
         match self.kind {
             Kind::Bitflip { .. } => file.write_all_at(&done.after, done.offset),
@@ -106,18 +106,27 @@ impl Effect for Damage {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(done) = &self.done else { bail!("it was not injected") };
+        let Some(done) = &self.done else { bail!("the fault was not injected") };
         let seen = self.seen_inside(site, done)?;
         match (&self.kind, seen.as_slice()) {
-            (Kind::Bitflip { offset, .. }, [byte, ..]) if *byte == done.after[0] => {
-                Ok(format!("a program there reads {byte:#04x} at byte {offset}, where it was {:#04x}", done.before[0]))
+            (Kind::Bitflip { offset, .. }, [byte, ..]) if *byte == done.after[0] => Ok(format!(
+                "a program in {} reads {byte:#04x} at byte {offset}, where it was {:#04x}",
+                site.name(),
+                done.before[0]
+            )),
+            (Kind::Truncate { size }, []) => Ok(format!("a program in {} reads no byte after {size}", site.name())),
+            (Kind::Bitflip { offset, .. }, _) => {
+                bail!(
+                    "a program in {} does not read the flipped byte {:#04x} at byte {offset}",
+                    site.name(),
+                    done.after[0]
+                )
             }
-            (Kind::Truncate { size }, []) => Ok(format!("a program there reads no byte after {size}")),
-            _ => bail!("a program there reads {} bytes as they were", seen.len()),
+            (Kind::Truncate { size }, _) => bail!("a program in {} still reads bytes after {size}", site.name()),
         }
     }
 
-    /// Whoever has repaired or replaced the file has ended it.
+    /// Repeats the proof. A file that somebody in the container has repaired or replaced ends the fault.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         if let Some(outage) = site.container.outage() {
             return Ok(Lasted::not_seen(outage.to_string()));
@@ -150,15 +159,15 @@ impl Effect for Damage {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(done) = &self.done else { bail!("it was not injected") };
+        let Some(done) = &self.done else { bail!("the fault was not injected") };
         if self.open(site).is_err() {
             return Ok("the file is gone".into());
         }
         let seen = self.seen_inside(site, done)?;
         if seen.starts_with(&done.before) {
-            Ok("a program there reads what was there before".into())
+            Ok(format!("a program in {} reads the original content", site.name()))
         } else {
-            Ok("a program there reads other bytes, of whoever has repaired it".into())
+            Ok(format!("a program in {} reads other content, of somebody who has repaired the file", site.name()))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Processes that a fault runs in a container to use something up. They die with it, and are known by a variable of
-//! their environment.
+//! Processes that a fault runs in a container to use something up. They end with the container, and a variable in their environment tells
+//! them from others.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::lab::ExecRequest;
 
 const VARIABLE: &str = "E2E_HOG";
 
-/// Deadline for a shell to start them, on a machine with next to no processor time.
+/// Deadline for a shell to start the processes, on a machine with next to no processor time.
 const START_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Deadline for room for them.
+/// Deadline for the container to have room for the processes.
 pub const ROOM_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Interval between two attempts.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Deadline for their end.
+/// Deadline for the end of the processes.
 const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Processes that one fault runs in one container.
@@ -35,7 +35,7 @@ impl Hogs {
         Self(name)
     }
 
-    /// Name and value of the variable.
+    /// Name and value of the variable that marks the processes.
     pub fn variable(self) -> (&'static str, &'static str) {
         (VARIABLE, self.0)
     }
@@ -44,8 +44,7 @@ impl Hogs {
         format!("{VARIABLE}={}", self.0)
     }
 
-    /// Has a shell in the container run this script, which leaves them behind in the background; its arguments are `$1`
-    /// and so on.
+    /// Has a shell in the container run this script, which leaves the processes behind in the background; its arguments are `$1` and so on.
     pub fn start(self, site: &Site<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
         let script = compose!(Shell, "exec </dev/null >/dev/null 2>&1\n{script}", script = script);
         let words = ["/bin/sh", "-c", script.as_script(), "hog"].into_iter().chain(arguments.iter().copied());
@@ -63,7 +62,7 @@ impl Hogs {
             self.end(site)?;
             // There may be no room for processes until those that are dead have been collected.
             if output.timed_out || begun.elapsed() > ROOM_DEADLINE.scaled() {
-                bail!("a shell in {} that was to start them {failure}", site.name());
+                bail!("the shell in {} that starts the processes of {} {failure}", site.name(), self.0);
             }
             std::thread::sleep(POLL); // until their parents have looked at them
         }
@@ -74,7 +73,7 @@ impl Hogs {
         site.container.processes_marked(&self.mark())
     }
 
-    /// Kills them; there may be none.
+    /// Kills the processes, if there are any.
     pub fn end(self, site: &Site<'_>) -> anyhow::Result<()> {
         site.container.kill_marked(&self.mark(), END_DEADLINE.scaled())
     }

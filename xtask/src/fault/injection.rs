@@ -15,17 +15,17 @@ use crate::lab::{Container, Lab};
 /// Deadline of the proof that is repeated before a fault is healed.
 const LASTS_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// A fault that bites, or has.
+/// Fault whose effect was verified; it may have been healed since.
 pub struct Injection {
     container: Container,
     fault: Fault,
     effect: Box<dyn Effect>,
-    /// First process of the container when the fault was done, or done again.
+    /// First process of the container when the fault was injected, or restored.
     init: Option<i32>,
     /// Result of the repeated proof, once it was asked for.
     lasted: Option<Lasted>,
     healed: Option<String>,
-    /// Starts of the container when it was done, or was done again for the last time.
+    /// Number of starts of the container when the fault was injected, or last restored.
     starts: u64,
 }
 
@@ -51,12 +51,12 @@ pub struct Observed {
     pub lasted: Option<Lasted>,
     /// Time from the request to the observation.
     pub duration: Duration,
-    /// Part of it that the repeated proof took.
+    /// Part of `duration` that the repeated proof took.
     pub proof: Duration,
 }
 
 impl Observed {
-    /// The observation, with the result of the repeated proof before it.
+    /// Returns the evidence as text, with the result of the repeated proof before it.
     #[must_use]
     pub fn told(&self) -> String {
         match &self.lasted {
@@ -67,12 +67,12 @@ impl Observed {
 }
 
 impl Injection {
-    /// Does the damage and waits until it was seen to bite. What was begun is taken back when it does not. Where the container
-    /// reboots by itself meanwhile, it is done once more when that is ready again.
+    /// Injects a fault and waits until its effect was verified. A fault without effect is taken back. Where the container reboots by itself
+    /// meanwhile, the fault is injected once more when the container is ready again.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do;
-    /// [`Reboots`] for a container that does not stay up; another one when it could not be done, or does not bite.
+    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do; [`Reboots`] for a container that
+    /// does not stay up; another error when the injection failed or has no effect.
     pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> anyhow::Result<(Self, Observed)> {
         let begun = Instant::now();
         despite_reboots(lab, container, || {
@@ -117,11 +117,11 @@ impl Injection {
         }
     }
 
-    /// Repeats the proof that the damage is there, takes it back whatever came of that, and waits until it was seen to be
-    /// gone. The second time nothing happens.
+    /// Repeats the proof that the damage is there, takes the damage back whatever the proof's result, and waits until its end was verified.
+    /// Does nothing the second time.
     ///
     /// # Errors
-    /// When it is still there.
+    /// When the damage is still there.
     pub fn heal(&mut self, lab: &Lab) -> anyhow::Result<Observed> {
         let begun = Instant::now();
         // Once: what a first try to heal has taken back by halves is no longer on for that reason.
@@ -156,7 +156,7 @@ impl Injection {
         }
     }
 
-    /// Proof that the damage is still there, asked for a second time.
+    /// Repeats the proof that the damage is still there.
     fn lasts(&mut self, lab: &Lab) -> Lasted {
         let site = Site::new(lab, &self.container).limited(LASTS_DEADLINE.scaled());
         if site.container.is_dead() {
@@ -180,10 +180,10 @@ impl Injection {
         }
     }
 
-    /// Repeats what the restart of its container has undone.
+    /// Restores what a new start of the container has undone.
     ///
     /// # Errors
-    /// When it could not be done.
+    /// When the damage could not be restored.
     pub fn restore(&mut self, lab: &Lab) -> anyhow::Result<()> {
         let starts = self.container.starts();
         if self.healed.is_some() || starts == self.starts {
@@ -196,25 +196,25 @@ impl Injection {
         Ok(())
     }
 
-    /// Tells whether it was taken back.
+    /// Tells whether the fault was healed.
     #[must_use]
     pub fn is_healed(&self) -> bool {
         self.healed.is_some()
     }
 
-    /// Tells whether its healing starts its container again.
+    /// Tells whether healing the fault starts its container again.
     #[must_use]
     pub fn starts_container(&self) -> bool {
         self.effect.starts_container()
     }
 
-    /// Tells whether its container has to become ready again once it is healed.
+    /// Tells whether the container has to become ready again once the fault is healed.
     #[must_use]
     pub fn stops_container(&self) -> bool {
         self.effect.stops_container()
     }
 
-    /// The container it is done to.
+    /// Container that the fault was injected into.
     #[must_use]
     pub fn container(&self) -> &Container {
         &self.container
@@ -227,7 +227,7 @@ impl Injection {
     }
 }
 
-/// Error of a fault that takes no effect; what is not applicable says so itself.
+/// Adds to an error that the fault has no effect, unless it says that the fault is not applicable.
 fn not_biting(error: anyhow::Error) -> anyhow::Error {
-    if error.downcast_ref::<Error>().is_some() { error } else { error.context("it does not bite") }
+    if error.downcast_ref::<Error>().is_some() { error } else { error.context("it has no effect") }
 }

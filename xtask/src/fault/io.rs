@@ -22,10 +22,10 @@ const CALL_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for strace to attach to the processes, or to detach.
 const TRACER_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval between two looks at its output.
+/// Interval between two readings of strace's output.
 const POLL: Duration = Duration::from_millis(2);
 
-/// A system call that is no longer what it was.
+/// A system call that fails, or takes longer.
 pub struct Calls {
     command: String,
     call: String,
@@ -74,7 +74,7 @@ impl Calls {
         }
     }
 
-    /// Tells whether a call that came back was changed as it should be.
+    /// Tells whether a finished call was changed as the fault demands.
     fn is_changed(&self, call: &Call) -> bool {
         match &self.kind {
             Kind::Failing { error } => call.is_injected && call.result.contains(error),
@@ -84,7 +84,7 @@ impl Calls {
         }
     }
 
-    /// The processes that it is done to; nobody else traces one of them.
+    /// Returns the processes that the fault acts on; fails where something else traces one of them.
     fn processes(&self, site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
         let found = site.container.processes_of(&self.command);
         if found.is_empty() {
@@ -108,7 +108,7 @@ impl Calls {
         Ok(found)
     }
 
-    /// Watches the call for a moment, as it is; nothing where none is made.
+    /// Watches the call for a moment without the fault; `None` where no process makes it.
     fn look(&self, site: &Site<'_>) -> anyhow::Result<Option<Call>> {
         let processes = self.processes(site)?;
         let tracer = self.start(site, &processes, &Change::Nothing)?;
@@ -152,7 +152,7 @@ impl Calls {
             }
             if begun.elapsed() > TRACER_DEADLINE.scaled() {
                 bail!(
-                    "strace does not have the processes after {} s: {}",
+                    "strace has not attached to the processes within {} s: {}",
                     TRACER_DEADLINE.scaled().as_secs(),
                     tracer.said()
                 );
@@ -174,7 +174,7 @@ impl Tracer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits for a call that came back and is as it should be; what came instead is the inner error.
+    /// Waits for a finished call for which `is_good` is true; the inner error says what came instead.
     fn wait_for(
         &self,
         call: &str,
@@ -200,7 +200,7 @@ impl Tracer {
         }
     }
 
-    /// Lets the processes go on as they were.
+    /// Ends strace, so that the processes go on as they were.
     fn stop(&self, site: &Site<'_>) -> anyhow::Result<()> {
         // What is frozen cannot be let go of in good order: the kernel does it when strace is killed.
         if !site.container.outage().is_some_and(|outage| outage.frozen) {
@@ -249,7 +249,7 @@ impl Effect for Calls {
     }
 
     fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(tracer) = &self.tracer else { bail!("it was not injected") };
+        let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let deadline = match self.kind {
             Kind::Failing { .. } => CALL_DEADLINE.scaled(),
             Kind::Delayed { delay_ms } => CALL_DEADLINE.scaled() + Duration::from_millis(u64::from(delay_ms)),
@@ -260,9 +260,9 @@ impl Effect for Calls {
         }
     }
 
-    /// A process has one tracer: as long as that is this one, its calls are changed.
+    /// Repeats the proof. A process has one tracer: while that is the fault's strace, the calls are changed.
     fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Some(tracer) = &self.tracer else { bail!("it was not injected") };
+        let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let alive: Vec<Running> = tracer.processes.iter().filter(|process| !process.is_gone()).cloned().collect();
         if alive.is_empty() {
             return Ok(Lasted::over("the processes have ended"));

@@ -15,25 +15,25 @@ use crate::host::load::{Memory, has_swap};
 use crate::host::patience::Deadline;
 use crate::host::process::{self, Running};
 
-/// Takes `$1` bytes for a moment. The kernel kills it rather than anything else when they are not to be had.
+/// Shell script that takes `$1` bytes for a moment. The kernel kills this program before any other if it does not have them.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
 
-/// Takes `$1` bytes and keeps them: who wants the end of what is written has to keep it until it has ended.
+/// Shell script that takes `$1` bytes and keeps them: tail, which is to print the end of its input, keeps that until the input has ended.
 const KEEP: &str = r#"( head -c "$1" /dev/zero; exec sleep 2000000000 ) | tail -c "$1" &"#;
 
-/// Takes ever more, `$1` bytes at most.
+/// Shell script that takes ever more memory, `$1` bytes at most.
 const TAKE_ALL: &str = r#"cat /dev/zero | tail -c "$1" &"#;
 
-/// Status of a program that was killed.
+/// Exit status of a program that SIGKILL has ended.
 const KILLED: i32 = 128 + 9;
 
 /// Memory that a program needs beside the requested amount, and that others need meanwhile.
 const SLACK_BYTES: u64 = 2 << 20;
 
-/// A bound is tried out with no more than this above it.
+/// Maximum bytes above a bound that are taken to test the bound.
 const EXCESS_BYTES_MAX: u64 = 16 << 20;
 
-/// Memory for a program in a container without want of memory.
+/// Bytes that a program takes to show that a container has memory to spare.
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// Deadline for a program to take its memory on a busy machine.
@@ -68,15 +68,15 @@ impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = self.bytes;
         match self.status {
-            0 => write!(f, "a program there took {bytes} bytes")?,
-            KILLED => write!(f, "a program there that took {bytes} bytes was killed")?,
-            status => write!(f, "a program there that took {bytes} bytes ended with status {status}")?,
+            0 => write!(f, "a program took {bytes} bytes")?,
+            KILLED => write!(f, "a program that took {bytes} bytes was killed")?,
+            status => write!(f, "a program that took {bytes} bytes ended with status {status}")?,
         }
         if self.refusals > 0 { write!(f, ", and was refused some {} times", self.refusals) } else { Ok(()) }
     }
 }
 
-/// Has a program in the container take so many bytes.
+/// Has a program in the container take this many bytes.
 fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
     let group = site.container.group()?;
     let counts = || -> anyhow::Result<_> { Ok((group.gauge(Gauge::MemoryRefusals)?, group.gauge(Gauge::OomKills)?)) };
@@ -85,7 +85,7 @@ fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
         let before = counts()?;
         let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE.scaled())?;
         if output.timed_out {
-            bail!("a program there could not take {bytes} bytes within {} s", DEADLINE.scaled().as_secs());
+            bail!("a program in {} could not take {bytes} bytes within {} s", site.name(), DEADLINE.scaled().as_secs());
         }
         // It did not come so far where there is no room for a process, until those that are dead have been collected.
         if [0, KILLED].contains(&output.status) || begun.elapsed() > site.within(ROOM_DEADLINE.scaled()) {
@@ -102,7 +102,7 @@ impl Limit {
         Self { bytes, before: 0, bounds: Vec::new() }
     }
 
-    /// Returns an amount that is available without the fault and not with it, where others hold `held` bytes.
+    /// Returns a number of bytes that is available without the fault and not with it, where other processes hold `held` bytes.
     fn probe_bytes(&self, held: u64) -> u64 {
         let excess = (self.before.saturating_sub(self.bytes) / 2).min(EXCESS_BYTES_MAX);
         self.bytes.saturating_sub(held) + excess
@@ -113,7 +113,7 @@ impl Limit {
         let taken = take(site, self.probe_bytes(site.container.group()?.held_bytes()?))?;
         // With swap that cannot be bounded it is not killed, but some of it is moved there.
         if taken.is_whole() && !(has_swap() && taken.refusals > 0) || !taken.is_whole() && taken.kills == 0 {
-            bail!("{taken}");
+            bail!("the fault's limit was not seen to act: {taken}");
         }
         Ok(taken.to_string())
     }
@@ -131,7 +131,7 @@ impl Effect for Limit {
         let group = site.container.group()?;
         let (bound, held) = (group.bound(Setting::Memory)?, group.held_bytes()?);
         if bound.is_some_and(|bound| bound < site.container.machine().template.limits.memory) {
-            let message = format!("memory.limit: something bounds {} already: heal that first", site.name());
+            let message = format!("memory.limit: the memory of {} is limited already: heal that first", site.name());
             return Err(usage(message));
         }
         let available = Memory::now().available_bytes + group.gauge(Gauge::MemoryBytes)?;
@@ -147,7 +147,7 @@ impl Effect for Limit {
         }
         let taken = take(site, self.probe_bytes(held))?;
         if !taken.is_whole() {
-            bail!("{taken}");
+            bail!("memory is short in {} without the fault: {taken}", site.name());
         }
         Ok(taken.to_string())
     }
@@ -158,7 +158,9 @@ impl Effect for Limit {
         let memory = Bound::set(site, Setting::Memory, self.bytes.to_string());
         let held = group.held_bytes()?;
         // Version 1 refuses a bound below what is in use, and what is in use may have grown.
-        let memory = memory.with_context(|| format!("it holds {held} bytes that cannot be taken from it"))?;
+        let memory = memory.with_context(|| {
+            format!("limiting the memory of {}, which holds {held} bytes that cannot be taken from it", site.name())
+        })?;
         self.bounds.push(memory);
         if let Some(swap) = swap {
             self.bounds.push(Bound::set(site, Setting::Swap, swap)?);
@@ -190,7 +192,7 @@ impl Effect for Limit {
         }
         let taken = take(site, self.probe_bytes(held))?;
         if !taken.is_whole() {
-            bail!("{taken}");
+            bail!("memory is still short in {}: {taken}", site.name());
         }
         Ok(taken.to_string())
     }
@@ -213,7 +215,7 @@ impl Pressure {
         Self { bytes, held_before: 0 }
     }
 
-    /// Starts it, and waits until it has its memory: what it holds, and what the container holds with it.
+    /// Starts the process, and waits until it has its memory; returns the bytes that it holds, and those that the container holds with it.
     fn take(&self, site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
         let group = site.container.group()?;
         Self::HOGS.start(site, KEEP, &[&self.bytes.to_string()])?;
@@ -226,10 +228,10 @@ impl Pressure {
                 return Ok((taken, held));
             }
             if hogs.is_empty() {
-                bail!("the process that takes it is gone: the kernel has killed it");
+                bail!("the process that takes the memory is gone: the kernel has killed it");
             }
             if begun.elapsed() > DEADLINE.scaled() {
-                bail!("it has taken {taken} bytes within {} s", DEADLINE.scaled().as_secs());
+                bail!("the fault's process has taken only {taken} bytes within {} s", DEADLINE.scaled().as_secs());
             }
             std::thread::sleep(POLL); // until it has taken more
         }
@@ -246,14 +248,17 @@ impl Effect for Pressure {
             return Err(outage.into());
         }
         if !Self::HOGS.running(site).is_empty() {
-            return Err(usage(format!("memory.pressure: {} has one already: heal that first", site.name())));
+            return Err(usage(format!(
+                "memory.pressure: {} has a fault of this kind already: heal that first",
+                site.name()
+            )));
         }
         let (bound, held) = may_hold(site)?;
         let most = bound.saturating_sub(held).saturating_sub(SLACK_BYTES);
         // The lists in which it is kept need a little more.
         if !(SMALL_BYTES..=most - most / 32).contains(&self.bytes) {
             let message = format!(
-                "memory.pressure: {} holds {held} of {bound} bytes: {SMALL_BYTES} to {} can be taken",
+                "memory.pressure: {} holds {held} of {bound} bytes: the fault can take {SMALL_BYTES} to {} bytes",
                 site.name(),
                 most - most / 32
             );
@@ -271,12 +276,12 @@ impl Effect for Pressure {
         let taken: u64 = Self::HOGS.running(site).iter().map(Running::memory_bytes).sum();
         let held = site.container.group()?.held_bytes()?;
         if taken < self.bytes {
-            bail!("it holds {taken} bytes: the kernel has killed it");
+            bail!("the fault's process holds only {taken} bytes: the kernel has killed it");
         }
-        Ok(format!("it holds {taken} bytes, and all processes there {held}"))
+        Ok(format!("the fault's process holds {taken} bytes, and all processes of {} {held} bytes", site.name()))
     }
 
-    /// A process that the kernel kills for want of memory gives it back.
+    /// Repeats the proof. A process that the kernel kills for want of memory gives the memory back.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         Ok(match self.bites(site) {
             Ok(evidence) => Lasted::until_now(evidence),
@@ -304,7 +309,7 @@ impl Effect for Pressure {
 /// A process inside takes memory until the kernel kills one. An end of the machine meanwhile belongs to the fault: it is down until
 /// the fault is healed.
 pub struct OutOfMemory {
-    /// Memory bound, and number of kills before.
+    /// Memory bound in bytes, and number of kills, before the injection.
     before: (u64, u64),
     swap: Option<Bound>,
     was_down: bool,
@@ -388,7 +393,9 @@ impl Effect for OutOfMemory {
                 return Ok(format!("the kernel has killed {killed} for want of memory; what took it is gone"));
             }
             if (hogs == 0 && !is_going) || begun.elapsed() > DEADLINE.scaled() {
-                bail!("{hogs} processes take memory, and the kernel has killed {kills}");
+                bail!(
+                    "the kernel has killed {kills} processes for want of memory, and {hogs} of the fault's still take it"
+                );
             }
             std::thread::sleep(POLL); // until it has taken all
         }
@@ -415,7 +422,7 @@ impl Effect for OutOfMemory {
     }
 }
 
-/// Returns the container's memory bound and use.
+/// Returns the memory bound of the container, and the bytes that it holds.
 fn may_hold(site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
     let group = site.container.group()?;
     let (now, held): (u64, u64) = (group.gauge(Gauge::MemoryBytes)?, group.held_bytes()?);
@@ -423,21 +430,21 @@ fn may_hold(site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
     Ok((bound.min(Memory::now().available_bytes + now), held))
 }
 
-/// Verifies that no process takes memory any more, and that another one gets some.
+/// Verifies that no process of the fault takes memory any more, and that another process gets some; returns the observation.
 fn given_back(site: &Site<'_>, hogs: Hogs) -> anyhow::Result<String> {
     if let Some(outage) = site.container.outage() {
         return Ok(format!("{outage}; nothing takes its memory when it goes on"));
     }
     let left = hogs.running(site).len();
     if left > 0 {
-        bail!("{left} processes still take memory");
+        bail!("{left} of the fault's processes still take memory");
     }
     let taken = take(site, SMALL_BYTES)?;
     let held = Group::held_bytes(&site.container.group()?)?;
     if !taken.is_whole() {
-        bail!("{taken}; all processes there hold {held}");
+        bail!("memory is still short in {}: {taken}; all its processes hold {held} bytes", site.name());
     }
-    Ok(format!("{taken}; all processes there hold {held}"))
+    Ok(format!("{taken}; all processes of {} hold {held} bytes", site.name()))
 }
 
 #[cfg(test)]
@@ -460,6 +467,6 @@ mod tests {
         let taken = |status: i32, refusals: u64, kills: u64| Taken { bytes: 5, status, refusals, kills };
         assert!(taken(0, 0, 0).is_whole() && !taken(KILLED, 3, 1).is_whole() && !taken(0, 3, 1).is_whole());
         let text = taken(KILLED, 3, 1).to_string();
-        assert_eq!(text, "a program there that took 5 bytes was killed, and was refused some 3 times");
+        assert_eq!(text, "a program that took 5 bytes was killed, and was refused some 3 times");
     }
 }

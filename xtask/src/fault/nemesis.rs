@@ -1,4 +1,4 @@
-//! Plays a schedule on the run's clock: does each fault when its time has come, takes it back when it is over.
+//! Plays a schedule on the run's clock: injects each fault at its time, and heals it after its duration.
 //!
 //! Every fault has a thread of its own, so that one that takes long does not delay the others. One that clashes with an
 //! earlier one waits until that is over, and one beyond the bound waits until the bound allows it: a fault is over when it is
@@ -25,10 +25,10 @@ const INJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for a fault's machine to be back, after which the fault counts as not healed.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for a fault that is held back, after which it counts as one that could not be done.
+/// Deadline for a fault that is held back, after which it counts as one that could not be injected.
 const HOLD_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for injections and healings in progress when somebody wants to look.
+/// Deadline for injections and healings in progress to end when the clock is held for a look.
 const STILL_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Interval between two looks whether the clock is still held.
@@ -36,30 +36,30 @@ const HELD_POLL: Duration = Duration::from_millis(20);
 
 /// Injects and heals faults, and reports them.
 pub trait Stage: Send + Sync {
-    /// Does a fault; the answer is what it is called from now on, and what was seen of it. `now_ms` tells the time since the begin of
-    /// the chaos.
+    /// Injects a fault; returns its number from now on, and the evidence of its effect. `now_ms` tells the time since the begin of the
+    /// chaos.
     ///
     /// # Errors
     /// Those of [`super::ActiveFaults::inject`].
     fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
 
-    /// Takes one back; the answer is what was seen.
+    /// Heals a fault by its number; returns the evidence of its recovery.
     ///
     /// # Errors
     /// Those of [`super::ActiveFaults::take_back`].
     fn heal(&self, fault: u64) -> anyhow::Result<String>;
 
-    /// Waits until the machine of a healed fault is ready again, or until `stop`; the answer is what was seen, where there is more to
-    /// tell than of its healing.
+    /// Waits until the machine of a healed fault is ready again, or `stop` is true; returns the evidence, where it says more than that of
+    /// the healing.
     ///
     /// # Errors
-    /// When it does not become ready; whoever is to know that knows it.
+    /// When the machine does not become ready; the implementation has reported that.
     fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>>;
 
-    /// A fault took no effect, or is not gone.
+    /// Reports a fault that took no effect, or is not gone.
     fn failed(&self, planned: &Planned, reason: &str);
 
-    /// A fault could not be done as things stood.
+    /// Reports a fault that could not be injected in the present state of the machine or the host.
     fn refused(&self, planned: &Planned, reason: &str);
 }
 
@@ -138,9 +138,9 @@ struct State {
     busy: usize,
     /// Flags of faults that have begun, one for each fault of the schedule.
     begun: Vec<bool>,
-    /// The same.
+    /// Flags of faults that are over, one for each fault of the schedule.
     over: Vec<bool>,
-    /// Flags of faults that something is, or was, in the way of, now that their time has come.
+    /// Flags of faults whose time has come and that have to wait, or had to, until others are over.
     #[cfg(test)]
     held_back: Vec<bool>,
 }
@@ -152,8 +152,7 @@ impl std::fmt::Debug for Nemesis {
 }
 
 impl Nemesis {
-    /// Begins to play a schedule from now on, with so many faults at once at most. While the clock is held no fault begins and none is
-    /// taken back.
+    /// Begins to play a schedule now, with at most `bound` faults at once. While the clock is held no fault begins and none is healed.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -187,13 +186,13 @@ impl Nemesis {
         drop(waited.unwrap_or_else(PoisonError::into_inner)); // what takes longer goes on while somebody looks
     }
 
-    /// Ends it: what is broken is healed, what has not begun never does. The answer is in the schedule's order.
+    /// Ends the schedule: active faults are healed, and those that have not begun never do. Returns the results in the schedule's order.
     #[must_use]
     pub fn settle(self) -> Vec<Played> {
         self.shared.stop();
         let faults = self.shared.schedule.faults.iter();
         let join = |(thread, planned): (JoinHandle<Played>, &Planned)| {
-            let reason = "the thread that played it panicked".to_owned();
+            let reason = "the thread that played the fault panicked".to_owned();
             let panicked = Played { number: planned.number, fate: Fate::Failed { begun_ms: planned.at_ms, reason } };
             thread.join().unwrap_or(panicked)
         };
@@ -262,8 +261,8 @@ impl Shared {
         }
     }
 
-    /// Does a fault. Where others were there, came or went, or were just being done, while it was looked for, it is done again: a
-    /// machine that another fault restarts hears and says nothing, whatever was done here.
+    /// Injects a fault. An injection without effect is repeated where another fault was on the machine, or any fault began or ended
+    /// meanwhile: a machine that another fault restarts shows no effect.
     fn inject(&self, place: usize, planned: &Planned) -> anyhow::Result<(u64, String)> {
         let begun = self.clock.watch();
         loop {
@@ -282,7 +281,7 @@ impl Shared {
         }
     }
 
-    /// Heals a fault; while that fails and another one is there, until that is over.
+    /// Heals a fault; where that fails beside another fault on the machine, tries again when a fault is over.
     fn heal(&self, place: usize, fault: u64) -> anyhow::Result<String> {
         let begun = self.clock.watch();
         loop {
@@ -298,7 +297,7 @@ impl Shared {
         }
     }
 
-    /// Tells whether no other fault is there on its machine.
+    /// Tells whether no other fault is active on the fault's machine.
     fn is_alone(&self, place: usize) -> bool {
         let (state, faults) = (self.state(), &self.schedule.faults);
         let is_there = |other: usize| state.begun[other] && !state.over[other];
@@ -306,7 +305,7 @@ impl Shared {
         !(0..faults.len()).any(|other| other != place && same_machine(other) && is_there(other))
     }
 
-    /// Waits until then, or until the end; true where the end came first.
+    /// Waits until this time of the chaos, or until its end; true where the end came first.
     fn wait_until(&self, at_ms: u64) -> bool {
         let mut state = self.state();
         loop {
@@ -319,8 +318,8 @@ impl Shared {
         }
     }
 
-    /// Waits until nothing is in the way of a fault, and begins it; the answer is the time. The error is the reason for which it was
-    /// held back for too long or until the end; nothing where the end came although nothing was in its way.
+    /// Waits until nothing is in the way of a fault, and begins it; returns the time. The error is the reason for which the fault was held
+    /// back for too long or until the end; `None` where the end came although nothing was in the way.
     fn wait_for_room(&self, place: usize) -> Result<u64, Option<String>> {
         let held_back = self.clock.watch();
         let mut state = self.state();
@@ -362,7 +361,7 @@ impl Shared {
             return Some(format!("{} was not over", named(&mut there.iter().filter(clashes))));
         }
         let is_full = there.len() >= self.bound;
-        is_full.then(|| format!("{} at once at most, and {} was not over", self.bound, named(&mut there.iter())))
+        is_full.then(|| format!("at most {} at once, and {} was not over", self.bound, named(&mut there.iter())))
     }
 
     /// Waits while the clock is held, or until the end.
@@ -374,7 +373,7 @@ impl Shared {
         state
     }
 
-    /// Does something that must not be done by halves when somebody looks.
+    /// Does work that [`Nemesis::wait_until_still`] waits for; does not begin while the clock is held.
     fn busy<T>(&self, work: impl FnOnce() -> T) -> T {
         self.wait_while_held().busy += 1;
         let done = work();
@@ -383,14 +382,14 @@ impl Shared {
         done
     }
 
-    /// Waits until another fault is over than those that were, or a moment.
+    /// Waits until more faults than `over` are over, or for a moment.
     fn wait_for_change(&self, over: usize) {
         const MOMENT: Duration = Duration::from_millis(200); // a machine may come back by other means too
         let same = |state: &mut State| state.over.iter().filter(|over| **over).count() == over;
         let _ = self.changed.wait_timeout_while(self.state(), MOMENT, same);
     }
 
-    /// Returns the number of begins and ends of faults.
+    /// Returns the number of begins and ends of faults until now.
     fn changes(&self) -> usize {
         let state = self.state();
         state.begun.iter().chain(&state.over).filter(|happened| **happened).count()
@@ -409,7 +408,7 @@ impl Shared {
         u64::try_from(self.watch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A panic in another thread does not make it wrong: each change is whole.
+    /// Locks the state. A panic in another thread leaves no change half done, so the state is used all the same.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -419,8 +418,8 @@ fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }
 
-/// Tells whether it could not be done because of the state that the container or the host is in, or of a parameter that
-/// names nothing.
+/// Tells whether a fault could not be injected because of the state that the container or the host is in, or because a parameter names
+/// nothing.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
     let reboots = error.chain().any(<dyn std::error::Error>::is::<Reboots>);
@@ -452,7 +451,7 @@ mod tests {
     use super::super::schedule::SCHEDULE_VERSION;
     use super::*;
 
-    /// Does nothing, and writes it down.
+    /// Stage that injects nothing, and notes each call.
     #[derive(Default)]
     struct Paper {
         lines: Mutex<Vec<String>>,
@@ -471,7 +470,7 @@ mod tests {
     }
 
     impl Paper {
-        /// Waits until this was done.
+        /// Waits until this call was noted.
         fn wait_for(&self, line: &str) {
             let begun = std::time::Instant::now();
             while !self.lines.lock().unwrap().iter().any(|done| done == line) {
@@ -530,7 +529,7 @@ mod tests {
         }
     }
 
-    /// Plays faults until all of this was done.
+    /// Plays faults until all these calls were noted.
     fn played(faults: &[(u64, u64, &str, Fault)], until: &[&str]) -> (Vec<Played>, Vec<String>) {
         let (nemesis, paper) = begin(faults, &Arc::default());
         until.iter().for_each(|line| paper.wait_for(line));
@@ -638,7 +637,7 @@ mod tests {
         let Fate::Refused { reason, begun_ms: 20 } = &played[1].fate else { panic!("{played:?}") };
         assert!(
             reason.starts_with("held back for ")
-                && reason.ends_with("1 at once at most, and node.kill on never was not over"),
+                && reason.ends_with("at most 1 at once, and node.kill on never was not over"),
             "{reason}"
         );
         assert!(matches!(&played[0].fate, Fate::Bit { recovered_ms: None, .. }), "{played:?}");
@@ -787,7 +786,7 @@ mod tests {
         assert!(!is_refusal(&left) && is_still_there(&left));
         assert_eq!(
             format!("{left:#}"),
-            "net.isolate on app: and it could not be taken back: a rule is left: it is down"
+            "net.isolate on app: it could not be taken back completely (a rule is left): it is down"
         );
     }
 

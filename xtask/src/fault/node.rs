@@ -24,7 +24,7 @@ const THAW_DEADLINE: Deadline = Deadline::from_secs(10);
 /// A machine without processes, until it is started again.
 pub struct Down {
     grace: Option<Duration>,
-    /// The machine is down by this fault, and by no other.
+    /// True if this fault, and no other, has taken the machine down.
     is_ours: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct RestartStorm {
     times: u32,
     up: Duration,
     seen_up: u32,
-    /// The machine is down by this fault, and by no other.
+    /// True if this fault, and no other, has taken the machine down.
     is_ours: bool,
 }
 
@@ -94,7 +94,7 @@ impl RestartStorm {
         done
     }
 
-    /// Waits until it has been up for as long as it shall be.
+    /// Waits until the machine has been up for the fault's `up_ms`.
     fn stay_up(&self, site: &Site<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < self.up {
@@ -161,7 +161,8 @@ fn is_refused(done: &anyhow::Result<()>) -> bool {
     done.as_ref().is_err_and(anyhow::Error::is::<Outage>)
 }
 
-/// A program that was being started in it from the outside when it ended belongs to it for an instant.
+/// Waits until the machine has no processes: a program that was just being started from outside when the machine ended stays for an
+/// instant.
 fn wait_until_empty(site: &Site<'_>) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
@@ -188,9 +189,9 @@ const STILL_TIMES: u32 = 3;
 /// A machine whose processes stand still, with their memory and connections.
 #[derive(Default)]
 pub struct Freeze {
-    /// Time that a program took before anything was done.
+    /// Time that a program took before the injection.
     usual: Duration,
-    /// The machine is frozen by this fault, and by no other.
+    /// True if this fault, and no other, has frozen the machine.
     is_ours: bool,
 }
 
@@ -201,7 +202,7 @@ impl Effect for Freeze {
         }
         let begun = Instant::now();
         if !site.container.runs_a_program(THAW_DEADLINE.scaled())? {
-            bail!("no program runs in it");
+            bail!("no program runs in {}", site.name());
         }
         self.usual = begun.elapsed();
         Ok(format!("a program ran in it in {} ms", self.usual.as_millis()))
@@ -216,10 +217,10 @@ impl Effect for Freeze {
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         let (begun, still_for) = (Instant::now(), STILL_FOR.scaled().max(self.usual * STILL_TIMES));
         if site.container.runs_a_program(still_for)? {
-            bail!("a program that was started in it ran");
+            bail!("{} is not frozen: a program that was started in it ran", site.name());
         }
         if begun.elapsed() < still_for {
-            bail!("a program could not be started in it");
+            bail!("a program could not be started in {}, so that nothing shows whether it is frozen", site.name());
         }
         Ok(format!("a program that was started in it did nothing for {} ms", still_for.as_millis()))
     }
@@ -247,7 +248,11 @@ impl Effect for Freeze {
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
         if !site.container.runs_a_program(THAW_DEADLINE.scaled())? {
-            bail!("a program that was started in it did nothing for {} s", THAW_DEADLINE.scaled().as_secs());
+            bail!(
+                "{} is still frozen: a program that was started in it did nothing for {} s",
+                site.name(),
+                THAW_DEADLINE.scaled().as_secs()
+            );
         }
         Ok("a program runs in it again".into())
     }

@@ -1,4 +1,4 @@
-//! Processes: no more of them.
+//! Limit on the number of a container's processes.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::hog::Hogs;
 use crate::host::cgroup::{Gauge, Setting};
 use crate::host::patience::Deadline;
 
-/// A shell that starts `$1` processes side by side, tells of each, and collects them at its end, however that comes.
+/// Shell script that starts `$1` processes side by side, prints the number of each, and collects them when it ends, for whatever reason.
 const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
 n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
@@ -22,7 +22,7 @@ const EXCESS: u32 = 3;
 /// Room for the two processes that bring a program into the container, and for others that come meanwhile.
 const ROOM: u64 = 8;
 
-/// Deadline for starting them; some shells try for a quarter of a minute before they give up.
+/// Deadline for starting processes; some shells try for a quarter of a minute before they give up.
 const DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Deadline for killed processes to leave the count; other processes may have come meanwhile.
@@ -34,7 +34,7 @@ const POLL: Duration = Duration::from_millis(2);
 /// Deadline for the number of processes to settle after a count that had short-lived programs.
 const COUNT_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// No more processes.
+/// Limit on the number of processes.
 pub struct Cap {
     free: u32,
     bound: Option<Bound>,
@@ -44,15 +44,15 @@ pub struct Cap {
 struct Started {
     count: u32,
     wanted: u32,
-    /// Message where one could not be started.
+    /// Message of the shell where a process could not be started.
     refusal: Option<String>,
 }
 
 impl std::fmt::Display for Started {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.refusal {
-            None => write!(f, "a program there could start {} processes", self.count),
-            Some(said) => write!(f, "a program there could start {} of {} processes: {said}", self.count, self.wanted),
+            None => write!(f, "a program could start {} processes", self.count),
+            Some(said) => write!(f, "a program could start {} of {} processes: {said}", self.count, self.wanted),
         }
     }
 }
@@ -68,8 +68,8 @@ impl Cap {
         site.container.group()?.gauge(Gauge::Processes)
     }
 
-    /// Has a shell that is counted among the container's processes start some. An exec would not do: LXC starts processes
-    /// of its own in the container first.
+    /// Has a shell that is counted among the container's processes start `free` processes and some more. An exec would not do: LXC starts
+    /// processes of its own in the container first.
     fn start(&self, site: &Site<'_>) -> anyhow::Result<Started> {
         let wanted = self.free + EXCESS;
         let command =
@@ -83,12 +83,12 @@ impl Cap {
         while Self::count(site)? > before && begun.elapsed() < site.within(REAP_DEADLINE.scaled()) {
             std::thread::sleep(POLL);
         }
-        let output = output.context("starting processes there")?;
+        let output = output.with_context(|| format!("starting processes in {}", site.name()))?;
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let refusal = said.lines().find(|line| line.to_lowercase().contains("fork")).map(str::to_owned);
         let count = u32::try_from(output.text().lines().count())?;
         if refusal.is_none() && (output.status != 0 || count != wanted) {
-            bail!("starting processes there ended with status {}: {said}", output.status);
+            bail!("starting processes in {} ended with status {}: {said}", site.name(), output.status);
         }
         Ok(Started { count, wanted, refusal })
     }
@@ -106,7 +106,8 @@ impl Effect for Cap {
         let group = site.container.group()?;
         let (now, bound) = (Self::count(site)?, group.bound(Setting::Processes)?);
         if bound.is_some_and(|bound| bound < u64::from(site.container.machine().template.limits.pids)) {
-            let message = format!("pids.cap: something bounds {} already: heal that first", site.name());
+            let message =
+                format!("pids.cap: the number of processes of {} is limited already: heal that first", site.name());
             return Err(usage(message));
         }
         if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {
@@ -115,9 +116,9 @@ impl Effect for Cap {
         }
         let started = self.start(site)?;
         if started.refusal.is_some() {
-            bail!("{started}");
+            bail!("{} cannot start enough processes without the fault: {started}", site.name());
         }
-        Ok(format!("{started}, beside the {now} there are"))
+        Ok(format!("{started}, beside the {now} that ran already"))
     }
 
     fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
@@ -134,14 +135,14 @@ impl Effect for Cap {
                 return Ok(started.to_string());
             }
             if begun.elapsed() > COUNT_DEADLINE.scaled() {
-                bail!("{started}");
+                bail!("{} can start more processes than the fault leaves it: {started}", site.name());
             }
             self.heal(site)?;
             self.inject(site)?;
         }
     }
 
-    /// Verifies that only as many processes can be started as have ended meanwhile: the bound is what it was.
+    /// Repeats the proof: only as many processes can be started as have ended meanwhile.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         let started = self.start(site)?;
         let is_bound = started.refusal.is_some() && started.count <= self.free;
@@ -166,12 +167,13 @@ impl Effect for Cap {
             }
             // What could not start before may take up all that there is for a moment.
             if begun.elapsed() > DEADLINE.scaled() {
-                bail!("{started}");
+                bail!("{} still cannot start enough processes: {started}", site.name());
             }
         }
     }
 
-    /// Sets the bound of before the restart, however far the restart has come.
+    /// Sets the fault's limit again after a restart; it was counted before the restart, so it does not matter how many processes run
+    /// already.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
     }

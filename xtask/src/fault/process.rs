@@ -13,8 +13,7 @@ use crate::host::process::Running;
 /// Deadline for a killed process to be gone.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Processes killed, for whoever supervises them to start again. Where process 1 is among them its machine is down until the
-/// fault is healed.
+/// Kill of processes, which their supervisor may start again. Where process 1 is among them, the machine is down until the fault is healed.
 pub struct Kill {
     command: String,
     killed: Vec<Running>,
@@ -80,7 +79,7 @@ impl Effect for Kill {
     }
 }
 
-/// Maximum searches for all processes of a command until none is new.
+/// Maximum number of searches for processes of a command until one finds no further process.
 const ROUNDS_MAX: usize = 50;
 
 /// Time for which a process is watched that must not use any processor time.
@@ -89,7 +88,7 @@ const STILL_FOR: Deadline = Deadline::from_millis(100);
 /// Deadline for processes to stand still, or to go on.
 const STATE_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Deadline for a supervisor in a restarted container to start them.
+/// Deadline for a supervisor in a restarted container to start the processes.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(2);
 
 /// Interval between two looks at processes.
@@ -106,7 +105,7 @@ impl Pause {
         Self { command: command.to_owned(), paused: Vec::new() }
     }
 
-    /// Stops all there are, those too that they have started before they were stopped themselves.
+    /// Stops all processes of the command, also those that they have started before they were stopped themselves.
     fn pause(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         for _ in 0..ROUNDS_MAX {
             let running = site.container.processes_of(&self.command);
@@ -119,7 +118,7 @@ impl Pause {
                 self.paused.push(process);
             }
         }
-        bail!("there are ever new processes with {:?} in their command", self.command)
+        bail!("processes with {:?} in their command start faster than they can be stopped", self.command)
     }
 
     /// Returns the processes that have not ended meanwhile.
@@ -169,7 +168,7 @@ impl Effect for Pause {
             return Err(usage(message));
         }
         if count < self.alive().count() || used() != before {
-            bail!("{count} of {} stood still", counted(self.paused.len()));
+            bail!("only {count} of {} stood still", counted(self.paused.len()));
         }
         Ok(format!(
             "{} stood still: no thread ran, and none used processor time in {} ms",
@@ -180,7 +179,7 @@ impl Effect for Pause {
 
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
         if self.alive().count() == 0 {
-            return Ok(Lasted::over("none of those that stood still is left"));
+            return Ok(Lasted::over("none of the paused processes is left"));
         }
         let used = || -> Vec<Option<Duration>> { self.paused.iter().map(Running::cpu_time).collect() };
         let (before, begun) = (used(), Instant::now());
@@ -190,7 +189,7 @@ impl Effect for Pause {
         }
         let (alive, still) = (self.alive().count(), self.alive().filter(|process| process.is_paused()).count());
         if still < alive || used() != before {
-            return Ok(Lasted::lost(Keeper::Container, format!("{still} of {} stood still", counted(alive))));
+            return Ok(Lasted::lost(Keeper::Container, format!("only {still} of {} stood still", counted(alive))));
         }
         Ok(Lasted::until_now(format!(
             "{} stood still: none used processor time in {} ms",
@@ -207,7 +206,7 @@ impl Effect for Pause {
         let begun = Instant::now();
         while let Some(process) = self.alive().find(|process| process.is_paused()) {
             if let Some(outage) = site.container.outage() {
-                return Ok(format!("{outage}; they go on with it"));
+                return Ok(format!("{outage}; the processes go on when it does"));
             }
             if begun.elapsed() > STATE_DEADLINE.scaled() {
                 bail!("process {} still stands still", process.pid);
@@ -215,13 +214,13 @@ impl Effect for Pause {
             std::thread::sleep(POLL); // until it has its turn
         }
         Ok(match self.alive().count() {
-            0 => "none of those that stood still is left".to_owned(),
+            0 => "none of the paused processes is left".to_owned(),
             1 => "1 process goes on".to_owned(),
             count => format!("{count} processes go on"),
         })
     }
 
-    /// Acts on processes that run again by then; processes started later are left alone.
+    /// Pauses the processes that run again after a restart; processes started later are left alone.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         while site.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {

@@ -3,10 +3,10 @@
 use crate::error::Error;
 use crate::lab::{Container, Lab, Outage};
 
-/// Times that something is done on a container that reboots each time.
+/// Maximum attempts at a piece of work on a container that reboots during each.
 const TRIES_MAX: u32 = 3;
 
-/// A container did not stay up for long enough: nothing can be done to it as things stand.
+/// Error of a container that did not stay up long enough for the work on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{container} does not stay up: it has rebooted by itself, {reboots} times until now in this lab")]
 pub struct Reboots {
@@ -17,7 +17,7 @@ pub struct Reboots {
 }
 
 impl Reboots {
-    /// Returns the reboots of a container until now.
+    /// Returns the error of a container, with its number of reboots until now.
     pub(super) fn of(container: &Container) -> Self {
         Self { container: container.machine().name.clone(), reboots: container.reboots() }
     }
@@ -25,13 +25,13 @@ impl Reboots {
 
 /// Error of a fault without effect that could not be taken back completely: no other conclusion may be drawn from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("and it could not be taken back: {0}")]
+#[error("it could not be taken back completely ({0})")]
 pub(super) struct NotTakenBack(pub(super) String);
 
-/// Does something on a container; where that fails because of a reboot, once more when the container is ready again.
+/// Does `work` on a container; where that fails because of a reboot, once more when the container is ready again.
 ///
 /// # Errors
-/// [`Reboots`] where it reboots each time; else the work's own.
+/// [`Reboots`] where the container reboots each time; else that of `work`.
 pub(super) fn despite_reboots<T>(
     lab: &Lab,
     container: &Container,
@@ -50,13 +50,13 @@ pub(super) fn despite_reboots<T>(
     Err(Reboots::of(container).into())
 }
 
-/// Tells what a reboot may explain from what another fault keeps down, and from what could not be taken back.
+/// Tells whether a reboot may explain an error: it explains none of an outage by another fault, or of damage that could not be taken back.
 fn may_be_of_reboot(error: &anyhow::Error) -> bool {
     !error.is::<NotTakenBack>() && !error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }
 
-/// A parameter that names nothing is wrong at any time, so no sign is waited for; what the host cannot do is mostly so too, but services
-/// that end for a reboot look like a host that gives them no time.
+/// Tells whether a container has rebooted since it had this number of reboots, or is about to. Waits for signs of that, but not after an
+/// error that no reboot explains: a parameter that names nothing, or a failure of the host while the services are not ending.
 fn has_rebooted(lab: &Lab, container: &Container, reboots: u64, error: &anyhow::Error) -> bool {
     let of_kind = |wanted: fn(&Error) -> bool| error.chain().any(|cause| cause.downcast_ref().is_some_and(wanted));
     let is_usage = of_kind(|error| matches!(error, Error::Usage(_)));

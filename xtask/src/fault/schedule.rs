@@ -18,11 +18,10 @@ use crate::program;
 /// The version of a schedule as data.
 pub const SCHEDULE_VERSION: u32 = 1;
 
-/// Minimum time between the end of a fault and the next one that it must not meet, and before and after a machine that
-/// is down.
+/// Minimum time between faults that must not be active together, and before and after the time that a machine is down.
 const MARGIN_MS: u64 = 400;
 
-/// Number of draws of a fault that finds no room.
+/// Number of draws for a fault before it is left out because it fits nowhere.
 const DRAWS: u32 = 12;
 
 /// Number and kind of the injected faults.
@@ -32,7 +31,7 @@ pub enum Profile {
     Light,
     /// Faults that the scenario tolerates, some at a time.
     Default,
-    /// Many, long and hard, no more at once than the scenario endures.
+    /// Many faults, long and hard, no more at once than the scenario tolerates.
     Heavy,
     /// Like the default, of these families and faults only.
     Of(Vec<String>),
@@ -77,7 +76,7 @@ pub struct Planned {
     pub fault: Fault,
 }
 
-/// An hour, as `length` of a scenario's `[chaos]`.
+/// Maximum length of a schedule: an hour, like `length` of a scenario's `[chaos]`.
 const LENGTH_MAX_MS: u32 = 3_600_000;
 
 fn moment_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -89,7 +88,7 @@ fn duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
 }
 
 impl Profile {
-    /// `light`, `default`, `heavy`, or families and faults separated by commas.
+    /// Parses `light`, `default`, `heavy`, or families and faults separated by commas.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -134,7 +133,7 @@ impl Profile {
         }
     }
 
-    /// Faults that are drawn in ten seconds.
+    /// Number of faults that are drawn for every ten seconds of the chaos.
     fn density(&self) -> u64 {
         match self {
             Self::Light => 4,
@@ -143,7 +142,7 @@ impl Profile {
         }
     }
 
-    /// Faults that may be there at once: never more than the scenario endures.
+    /// Maximum faults at once: never more than the scenario tolerates.
     fn concurrent(&self, chaos: &Chaos) -> u32 {
         match self {
             Self::Light => 1,
@@ -175,7 +174,8 @@ impl std::fmt::Display for Profile {
 }
 
 impl Schedule {
-    /// Draws one for a case. `can` says what this host can do. `None` when nothing that the scenario endures is left.
+    /// Draws a schedule for a case. `can` tells whether this host supports a fault. `None` when no fault is left that the scenario
+    /// tolerates.
     #[must_use]
     pub fn draw(case: &str, chaos: &Chaos, profile: &Profile, seed: u64, can: &dyn Fn(&str) -> bool) -> Option<Self> {
         let choices = choices(chaos, profile, can);
@@ -213,7 +213,7 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// Faults that may be there at once while it is played, whoever made it.
+    /// Maximum faults at once while the schedule is played, whoever made it.
     #[must_use]
     pub fn bound(&self, chaos: &Chaos) -> u32 {
         Profile::parse(&self.profile).map_or(chaos.max_concurrent, |profile| profile.concurrent(chaos))
@@ -221,14 +221,14 @@ impl Schedule {
 }
 
 impl Planned {
-    /// Returns its end.
+    /// Returns the planned end of the fault, in milliseconds since the begin of the chaos.
     #[must_use]
     pub fn end_ms(&self) -> u64 {
         self.at_ms + self.duration_ms
     }
 
-    /// Tells whether the two cannot be there at the same time: they act on the same thing, or one could not be seen
-    /// beside the other.
+    /// Tells whether two faults cannot be active at the same time: they act on the same part of a machine, or the effect of one could not
+    /// be observed beside the other.
     #[must_use]
     pub fn clashes_with(&self, other: &Self) -> bool {
         let same_container = self.container == other.container;
@@ -244,7 +244,7 @@ impl Planned {
         }
     }
 
-    /// Tells whether it begins well before a machine goes down, lasts until well after that, and outlives that.
+    /// Tells whether this fault begins well before the other takes a machine down, lasts until well after that, and outlives that.
     fn frames(&self, other: &Self) -> bool {
         let outlives = matches!(self.fault.family(), "net" | "cpu" | "memory");
         outlives && self.at_ms + MARGIN_MS <= other.at_ms && other.end_ms() + MARGIN_MS <= self.end_ms()
@@ -261,7 +261,7 @@ fn is_of_programs(family: &str) -> bool {
     matches!(family, "process" | "service" | "io" | "fd" | "clock")
 }
 
-/// Tells whether packets that are lost, changed or late by it could be taken for another fault's.
+/// Tells whether packets that this fault loses, changes or delays could be taken for an effect of another fault.
 fn is_unsteady(fault: &Fault) -> bool {
     !matches!(
         fault.name(),
@@ -290,7 +290,7 @@ fn has_room<'a>(planned: &Planned, others: impl Iterator<Item = &'a Planned>, co
     together.all(|count| count <= concurrent as usize)
 }
 
-/// Every rule with every fault that it means, the profile allows and the host can do.
+/// Returns every rule with every fault that the rule covers, the profile allows and the host can inject.
 fn choices<'a>(chaos: &'a Chaos, profile: &Profile, can: &dyn Fn(&str) -> bool) -> Vec<(&'a FaultRule, &'static str)> {
     let of =
         |rule: &'a FaultRule| Fault::NAMES.into_iter().filter(|name| rule.covers(name)).map(move |name| (rule, name));

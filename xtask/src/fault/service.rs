@@ -76,7 +76,7 @@ impl Effect for Stop {
     }
 }
 
-/// Returns its process as the end of a sentence; a unit such as postgresql.service has none of its own.
+/// Names a unit's process as the end of a sentence; empty where the unit, such as postgresql.service, has none of its own.
 fn named(process: Option<u32>) -> String {
     process.map_or_else(String::new, |pid| format!(", process {pid}"))
 }
@@ -84,10 +84,10 @@ fn named(process: Option<u32>) -> String {
 /// Deadline for an answer of systemd: a machine that has just been started again runs programs before it does.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval between two questions while it does not answer yet.
+/// Interval between two questions while systemd does not answer yet.
 const ANSWER_POLL: Duration = Duration::from_millis(50);
 
-/// Message of `systemctl` when nobody answers.
+/// Message of `systemctl` when systemd does not answer.
 const NO_ANSWER: &str = "Failed to connect to bus";
 
 /// A unit at a moment.
@@ -95,12 +95,12 @@ const NO_ANSWER: &str = "Failed to connect to bus";
 pub struct Unit {
     /// Value of `ActiveState`.
     pub state: String,
-    /// First process in the container.
+    /// Main process, by its number in the container.
     pub process: Option<u32>,
 }
 
 impl Unit {
-    /// Asks systemd for it, which has to answer within a deadline.
+    /// Asks systemd for the state of a unit; fails where systemd does not answer within a deadline.
     pub fn look(site: &Site<'_>, name: &str) -> anyhow::Result<Self> {
         let argv = ["systemctl", "show", "--property=ActiveState,MainPID", "--", name];
         let began = Instant::now();

@@ -1,30 +1,30 @@
-//! Makes a schedule that leads to a failure smaller while it still does: first fewer faults (delta debugging), then a
-//! shorter stretch, shorter faults, milder ones. Pure: it proposes, and is told what came of it.
+//! Makes a schedule that leads to a failure smaller while it still does: first fewer faults (delta debugging), then a shorter stretch,
+//! shorter faults, milder ones. Pure: proposes schedules, and takes the results of trying them.
 
 use std::collections::BTreeSet;
 
 use super::dice;
 use super::schedule::Schedule;
 
-/// A fault is not made shorter than this.
+/// Minimum duration of a fault.
 const SHORTEST_MS: u64 = 50;
 
-/// Minimum time of the stretch after the last fault.
+/// Minimum length of a schedule after the last fault.
 const TAIL_MS: u64 = 500;
 
-/// The state between two proposals.
+/// Shrinking of a schedule, between two proposals.
 #[derive(Debug)]
 pub struct Shrink {
     best: Schedule,
     phase: Phase,
-    /// Proposals that did not fail.
+    /// Keys of the proposals that did not fail.
     passed: BTreeSet<String>,
     proposed: Option<Schedule>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Number of pieces; the next one to keep alone, or, from `pieces` on, to leave out.
+    /// Number of pieces, and the index of the next proposal: below `pieces` it keeps one piece alone, from there on it leaves one out.
     Faults {
         pieces: usize,
         next: usize,
@@ -40,7 +40,7 @@ enum Phase {
 }
 
 impl Shrink {
-    /// Returns the shrinking of a schedule that leads to the failure.
+    /// Starts the shrinking of a schedule that leads to the failure.
     #[must_use]
     pub fn of(schedule: Schedule) -> Self {
         let best = Schedule { seed: None, profile: "shrunk".into(), ..schedule };
@@ -73,7 +73,7 @@ impl Shrink {
         }
     }
 
-    /// Takes the result of the last proposal.
+    /// Notes whether the last proposal fails.
     pub fn tell(&mut self, fails: bool) {
         let Some(proposed) = self.proposed.take() else { return };
         if !fails {
@@ -90,7 +90,7 @@ impl Shrink {
         };
     }
 
-    /// Advances after a proposal that does not fail, or cannot be made.
+    /// Advances to the next proposal after one that does not fail, or cannot be made.
     fn advance(&mut self) {
         let count = self.best.faults.len();
         self.phase = match self.phase {
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Shrinks by a rule; the answer is the smallest schedule and how many were tried.
+    /// Shrinks a schedule of `count` faults by a rule; returns the smallest schedule and the number of proposals.
     fn shrunk(count: u32, fails: impl Fn(&Schedule) -> bool) -> (Schedule, usize) {
         let whole = schedule(count);
         assert!(fails(&whole), "the whole schedule fails");

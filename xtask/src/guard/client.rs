@@ -30,10 +30,10 @@ use crate::host::undo::Undo;
 /// Deadline for one request: making a volume is the slowest.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for a guard to greet an engine that comes later: it does one thing at a time.
+/// Deadline for a guard to greet an engine that attaches later: the guard carries out one request at a time.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// Deadline for the guard's end to be heard after a failed request.
+/// Deadline for noticing the guard's end after a failed request.
 const GONE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// A running guard. Dropped without [`Guard::down`], it takes everything down by itself.
@@ -56,7 +56,7 @@ struct State {
     next_id: u64,
     pending: HashMap<u64, Sender<Result<Answer, Failure>>>,
     exits: HashMap<i32, ProcessEnd>,
-    /// Processes that ran already when this engine came.
+    /// Processes, by name, that ran already when this engine attached.
     found: HashMap<String, i32>,
     gone: bool,
 }
@@ -69,20 +69,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns its number on the host.
+    /// Returns the number of the process on the host.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Returns its end, if it has ended.
+    /// Returns the end of the process, if it has ended.
     #[must_use]
     pub fn exited(&self) -> Option<ProcessEnd> {
         let state = lock(&self.shared.state);
         state.exits.get(&self.pid).copied().or(state.gone.then_some(ProcessEnd::GuardGone))
     }
 
-    /// Waits for its end; `None` when the deadline passed first.
+    /// Waits for the end of the process; `None` when the deadline passed first.
     #[must_use]
     pub fn wait(&self, deadline: Duration) -> Option<ProcessEnd> {
         let until = Instant::now() + deadline;
@@ -98,11 +98,11 @@ impl Process {
 }
 
 impl Guard {
-    /// Starts the guard of a slot and waits until it holds it; `waiting` is called once if another process has it.
-    /// `interrupted` is asked now and then while it waits, and ends the wait.
+    /// Starts the guard of a slot and waits until the guard holds the slot; `waiting` is called once if another process holds it.
+    /// `interrupted` is asked now and then during the wait, and ends it.
     ///
     /// # Errors
-    /// When the slot cannot be had, or what an earlier holder left cannot be taken back.
+    /// When another process keeps the slot, or what an earlier holder left cannot be taken back.
     pub fn start(
         slot: Slot,
         purpose: &str,
@@ -154,7 +154,7 @@ impl Guard {
         }
     }
 
-    /// Comes to a lab that another engine has left. Dropped, it leaves the lab as it is.
+    /// Attaches to the guard of a lab that another engine has left. Dropping the answer leaves the lab as it is.
     ///
     /// # Errors
     /// [`Error::Host`] when no lab is kept in the slot, or its guard is of another build of this engine.
@@ -168,7 +168,7 @@ impl Guard {
                 }
                 .into());
             }
-            other => other.with_context(|| format!("coming to the guard of slot {name}"))?,
+            other => other.with_context(|| format!("connecting to the guard of slot {name}"))?,
         };
         let shared = Arc::new(Shared::default());
         let (opening, opened) = channel();
@@ -185,7 +185,7 @@ impl Guard {
                 Ok(guard)
             }
             Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(Error::Host {
-                problem: format!("the guard of slot {name} speaks otherwise: another build of this engine started it"),
+                problem: format!("the guard of slot {name} uses another version of the protocol: another build of this engine started it"),
                 help: format!("take the lab down with `cargo xtask down --slot {name}`, and make it anew"),
             }
             .into()),
@@ -197,20 +197,20 @@ impl Guard {
         }
     }
 
-    /// The process that another engine has had started under this name, the last one where there were more.
+    /// Process that another engine had the guard start under this name; the last one if there were several.
     #[must_use]
     pub fn found(&self, name: &str) -> Option<Process> {
         let pid = lock(&self.shared.state).found.get(name).copied()?;
         Some(Process { pid, shared: Arc::clone(&self.shared) })
     }
 
-    /// Tells whether its process has ended: a new one has to be started.
+    /// Tells whether the guard's process has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         lock(&self.shared.state).gone
     }
 
-    /// The slot it holds.
+    /// Slot that the guard holds.
     #[must_use]
     pub fn slot(&self) -> &Slot {
         &self.slot
@@ -235,7 +235,7 @@ impl Guard {
     /// Makes a network namespace, configured by lines for `ip -batch`; the answer is a path that leads to it.
     ///
     /// # Errors
-    /// With what `ip` said.
+    /// When `ip` fails; the error has its message.
     pub fn make_network(&self, ip_batch: Text<IpBatch>) -> anyhow::Result<PathBuf> {
         match self.ask(Command::Network { ip_batch })? {
             Answer::Network { path } => Ok(path),
@@ -246,7 +246,7 @@ impl Guard {
     /// Starts a process that dies with the guard.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the process cannot be started.
     pub fn spawn(&self, spawn: Spawn) -> anyhow::Result<Process> {
         match self.ask(Command::Spawn(spawn))? {
             Answer::Spawned { pid } => Ok(Process { pid, shared: Arc::clone(&self.shared) }),
@@ -254,7 +254,7 @@ impl Guard {
         }
     }
 
-    /// Writes undo steps down for something that is about to be changed by somebody else.
+    /// Writes undo steps into the ledger for a change that the caller makes afterwards.
     ///
     /// # Errors
     /// When the ledger cannot be written: then nothing may be changed.
@@ -281,8 +281,8 @@ impl Guard {
         }
     }
 
-    /// Lets go of the guard: everything stays until it is told to go down with SIGTERM, or its time is over. Said again,
-    /// the time counts from now on.
+    /// Lets go of the guard: its lab stays until SIGTERM tells the guard to go down, or the lab's time is over. A further call starts the
+    /// time anew.
     ///
     /// # Errors
     /// When the guard is gone.
@@ -320,14 +320,14 @@ impl Guard {
         }
     }
 
-    /// A request fails a moment before the end of the line is heard.
+    /// Waits for the guard's end to be noticed, which comes a moment after a request has failed; tells whether it has ended.
     fn is_gone_within(&self, deadline: Duration) -> bool {
         let state = lock(&self.shared.state);
         let waited = self.shared.changed.wait_timeout_while(state, deadline, |state| !state.gone);
         waited.unwrap_or_else(PoisonError::into_inner).0.gone
     }
 
-    /// Waits for the end of its process, which has been told to end or has ended. One that stands still by a signal is let go on.
+    /// Waits for the end of the guard's process, which has been told to end or has ended. A stopped process is continued first.
     fn reap(&self) -> Option<ExitStatus> {
         let child = lock(&self.process).as_ref().map(BoundProcess::pid);
         if let Some(pid) = child {
@@ -364,7 +364,7 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Hangs up, so that the guard takes everything back, and waits for its end; a kept or ended one is left alone.
+    /// Hangs up, so that the guard takes down its lab, and waits for the guard's end; a kept guard, or one that has ended, is left alone.
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.reap();
@@ -408,7 +408,7 @@ fn read_messages(socket: UnixStream, shared: &Shared, opening: &Sender<Message>)
     shared.changed.notify_all();
 }
 
-/// A panic in another thread does not make these tables wrong: each change is whole.
+/// Locks a table. A panic in another thread leaves no change half done, so the table is used all the same.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

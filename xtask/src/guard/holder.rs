@@ -21,15 +21,15 @@ pub struct Owner {
     pub engine_pid: i32,
     /// Purpose, such as the run's id.
     pub purpose: String,
-    /// The engine has let go of it: it stays until it is told to go.
+    /// True for a kept lab, which stays without its engine until it is told to go.
     pub kept: bool,
-    /// Time at which a kept one goes by itself: milliseconds since the host's start, sleep included.
+    /// Time at which a kept lab goes by itself: milliseconds since the host's start, sleep included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goes_at_boot_ms: Option<u64>,
 }
 
 impl Owner {
-    /// Returns its remaining lifetime, where that is bounded.
+    /// Returns the remaining lifetime of a kept lab, where that is bounded.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.goes_at_boot_ms.map(|at| Duration::from_millis(at).saturating_sub(since_boot()))
@@ -69,7 +69,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The holder of the lock on a file, with what was written down of a holder.
+    /// Returns the holder of the lock on a file; `written` is the owner that was recorded last.
     pub(super) fn of(lock: &Path, written: Option<Owner>) -> Self {
         let pid = pid_of(lock);
         let command = pid.map(command_of).unwrap_or_default();
@@ -77,31 +77,30 @@ impl Holder {
         Self { pid: pid.or(owner.as_ref().map(|owner| owner.guard_pid)), command, owner }
     }
 
-    /// Tells whether the lab stays without an engine.
+    /// Tells whether the holder keeps a lab without an engine.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.kept)
     }
 
-    /// Tells whether nobody will ever tell it to go: its engine is gone, and it cannot notice that because it stands
-    /// still.
+    /// Tells whether this holder would never end: its engine is gone, and it is stopped, so that it cannot notice that.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.is_stopped() && self.owner.as_ref().is_some_and(|owner| has_ended(owner.engine_pid))
     }
 
-    /// Tells whether it stands still by a signal.
+    /// Tells whether a signal has stopped the holder.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.pid.is_some_and(is_stopped)
     }
 
-    /// Tells whether it has ended, or is about to: the lock is held until the kernel has done with it.
+    /// Tells whether the holder has ended, or is about to: its lock stays until the kernel has taken the process down.
     pub(super) fn is_ending(&self) -> bool {
         self.pid.is_some_and(is_ending)
     }
 
-    /// Tells whether it is a guard of this slot, by its command line.
+    /// Tells whether the holder is a guard of this slot, by its command line.
     pub(super) fn is_guard_of(&self, slot: &str) -> bool {
         let Some(pid) = self.pid else { return false };
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

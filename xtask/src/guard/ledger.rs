@@ -1,7 +1,7 @@
 //! The undo steps of a slot, on disk before the thing is made.
 //!
-//! The first line names the boot of the host in which they were written. Groups, mounts, loop devices, namespaces and processes of
-//! another boot are gone, and their names are somebody else's: no step of it is executed.
+//! The first line names the boot of the host in which they were written. Groups, mounts, loop devices, namespaces and processes of another
+//! boot are gone, and their names may have been taken since: no step of such a ledger is executed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -46,8 +46,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Writes a step down. Ledgers outlive a killed process. What outlives a reset of the host lies on disks and bears a mark
-    /// ([`crate::host::marked`]), so a ledger need not be there then.
+    /// Appends a step. The ledger has to outlive a killed process, not a reset of the host: what outlives a reset lies on disks and bears a
+    /// mark ([`crate::host::marked`]).
     pub fn write(&mut self, step: Undo) -> anyhow::Result<()> {
         // Written again, it is undone before everything made since: a cgroup is killed before its mounts go.
         self.steps.retain(|known| *known != step);
@@ -89,7 +89,7 @@ impl Ledger {
         failures
     }
 
-    /// Makes the file say what is still to be undone, by one rename: a reader finds the old steps or the new ones.
+    /// Writes the remaining steps into the file, by one rename: a reader finds the old steps or the new ones.
     fn rewrite(&mut self) -> anyhow::Result<()> {
         let path = self.slot.ledger_path();
         let header = serde_json::to_string(&Header { boot_id: boot_id() });
@@ -105,7 +105,7 @@ impl Ledger {
     }
 }
 
-/// The steps of a ledger's text, if they were written in this boot.
+/// Parses the steps of a ledger's text; none if they were written in another boot.
 fn steps_of(text: &str, boot_id: &str) -> Vec<Undo> {
     let Some((first, rest)) = text.split_once('\n') else { return Vec::new() };
     match serde_json::from_str::<Header>(first) {

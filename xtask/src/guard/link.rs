@@ -1,4 +1,4 @@
-//! A guard's line to one engine.
+//! Connection of a guard to one engine.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,16 +6,16 @@ use std::os::unix::net::UnixStream;
 
 use super::protocol::{Message, Request};
 
-/// Kind of the other end.
+/// Role of the engine at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// The engine that started the guard: it may not go before it has let go.
+    /// Engine that started the guard: where it goes without keeping the lab, the guard takes the lab down.
     Engine,
     /// Engine that has come later, and may go at any time.
     Visitor,
 }
 
-/// The line, and what of a message has arrived.
+/// Connection, with the part of a message that has arrived.
 pub(super) struct Link {
     socket: UnixStream,
     side: Side,
@@ -45,7 +45,7 @@ impl Link {
         }
     }
 
-    /// Reads what there is; whole lines come back.
+    /// Reads what has arrived, and returns the requests of whole lines.
     pub fn receive(&mut self) -> Vec<Request> {
         let mut buffer = [0; 65536];
         match self.socket.read(&mut buffer) {

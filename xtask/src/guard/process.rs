@@ -45,13 +45,13 @@ pub(super) const SOCKET_FD: i32 = 3;
 /// Interval at which a guard looks whether the slot has become free: flock has no wait that also watches a socket.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// Number of attempts before it reports that the slot is taken.
+/// Number of attempts after which a guard that shall not wait reports that the slot is taken.
 const TRIES_WITHOUT_WAIT: u32 = 4;
 
 /// Runs the guard of a slot until it is told to end, or the engine is gone. Called by the hidden verb only.
 ///
 /// # Errors
-/// When it cannot take the slot, or something could not be taken back.
+/// When the guard cannot take the slot, or something could not be taken back.
 pub fn serve(slot_name: &str, purpose: &str, wait: Wait) -> anyhow::Result<()> {
     // SAFETY: the engine passes the socket at this number, and nothing else in this process has taken it.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) });
@@ -167,7 +167,7 @@ fn write_owner(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
 enum Ending {
     /// End requested by a link, by its place; the request waits for the answer.
     Asked { link: usize, id: u64 },
-    /// The engine is gone, a signal came, or its time is over.
+    /// The engine is gone, a signal came, or the time of the kept lab is over.
     Alone,
 }
 
@@ -231,8 +231,7 @@ impl GuardProcess {
         }
     }
 
-    /// Returns the time until a kept lab has to go. No longer than a minute: the clock that it goes by runs on while
-    /// the host sleeps.
+    /// Returns the time until a kept lab has to go, at most a minute: the clock of its lifetime runs on while the host sleeps.
     fn timeout(&self) -> PollTimeout {
         const LONGEST: Duration = Duration::from_secs(60);
         let left = self.owner.time_left().map(|left| left.min(LONGEST) + Duration::from_millis(1));
@@ -263,7 +262,7 @@ impl GuardProcess {
         self.logs.retain_mut(PipedLog::take);
     }
 
-    /// Tells every engine which of the processes that one asked for have ended.
+    /// Tells all engines which of the started processes have ended.
     fn tell_of(&mut self, ended: Vec<(i32, ProcessEnd)>) {
         if !ended.is_empty() {
             self.take_logs();
@@ -326,7 +325,7 @@ impl GuardProcess {
         }
     }
 
-    /// Keeps the lab without its engine, from now on, and lets others in.
+    /// Keeps the lab without its engine from now on, and lets other engines attach.
     fn keep(&mut self, stay: Stay) -> anyhow::Result<()> {
         if self.door.is_none() {
             self.door = Some(Door::open(&self.slot)?);
@@ -473,8 +472,8 @@ fn make_network(ip_batch: &Text<IpBatch>) -> anyhow::Result<NetworkNamespace> {
     Ok(network)
 }
 
-/// Marks an error where a thing of the engine's own could not be made because the host has no room for it. A full
-/// container or volume is that container's.
+/// Marks an error where a resource of the engine's own could not be made because the host has no room for it; a full container or volume is
+/// no problem of the host.
 fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
         let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -503,7 +502,7 @@ fn reap() -> Vec<(i32, ProcessEnd)> {
     }
 }
 
-/// Deadline for a visitor to read what it is told: the guard does nothing else meanwhile.
+/// Deadline for an attached engine to read a message: the guard does nothing else meanwhile.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// Socket by which engines come in to a lab that another one has left. It is in the slot's folder, for root alone, and goes
@@ -528,7 +527,7 @@ impl Door {
         Ok(Self { listener: open().with_context(|| format!("making the guard's socket {}", path.display()))? })
     }
 
-    /// The line to whoever stands before it.
+    /// Accepts a waiting connection; `None` where there is none.
     pub fn let_in(&self) -> Option<Link> {
         let (socket, _) = self.listener.accept().ok()?;
         socket.set_nonblocking(false).ok()?;

@@ -141,7 +141,7 @@ pub struct Lower {
 }
 
 impl Make {
-    /// Name of its kind, for the points at which tests kill.
+    /// Name of the variant, for the points at which tests kill a guard.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Dir { .. } => "dir",
@@ -186,7 +186,7 @@ pub enum Stay {
 }
 
 impl Stay {
-    /// Returns the meaning of a time on the command line, where there may be none.
+    /// Returns the lifetime for a time on the command line; unlimited where none was given.
     #[must_use]
     pub fn of(time: Option<Duration>) -> Self {
         time.map_or(Self::UntilTold, Self::For)
@@ -221,12 +221,11 @@ pub(super) enum Message {
     Waiting { holder: Holder },
     /// The slot is ours; what an earlier holder left was taken back, as far as the failures say.
     Held { failures: Vec<String> },
-    /// The slot cannot be had.
+    /// Another process keeps the slot.
     Refused { reason: String },
     /// The guard could not begin.
     Failed { reason: String },
-    /// The first word on the line of an engine that has come to a lab which another one has left: the processes that
-    /// were started last, by name.
+    /// The first message to an engine that has attached to a lab which another one has left: the processes that were started last, by name.
     Attached { processes: BTreeMap<String, Started> },
     /// The answer to a request.
     Answer { id: u64, result: Result<Answer, Failure> },
@@ -244,7 +243,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// An error as it is sent.
+    /// Turns an error into a failure to send.
     pub fn of(error: &anyhow::Error) -> Self {
         match error.chain().find_map(|cause| cause.downcast_ref()) {
             Some(Error::EveryCase { cause, detail, .. }) => Self { message: detail.clone(), host_cause: Some(*cause) },
@@ -252,7 +251,7 @@ impl Failure {
         }
     }
 
-    /// The error as whoever asked meets it.
+    /// Turns the failure into an error in the engine.
     pub fn error(self) -> anyhow::Error {
         let detail = anyhow::Error::msg(self.message);
         match self.host_cause {
@@ -283,7 +282,7 @@ pub enum ProcessEnd {
 }
 
 impl ProcessEnd {
-    /// The status by which a shell tells it.
+    /// Returns the exit status that a shell would report for this end.
     #[must_use]
     pub fn shell_status(self) -> i32 {
         match self {

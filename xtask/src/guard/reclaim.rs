@@ -1,4 +1,4 @@
-//! Taking back what a dead holder of a slot left behind, and ending one that does not go.
+//! Taking back what a dead holder of a slot has left, and ending a holder that still runs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use super::slot::{Lock, Slot, remove_marked, slots};
 use crate::host::patience::Deadline;
 
-/// Time that a lock may outlive its holder by: a child that it has just begun keeps it for a moment.
+/// Time that a lock may outlive its holder: a child that the holder has just started keeps the lock for a moment.
 const HANDED_ON_DEADLINE: Deadline = Deadline::from_millis(500);
 
 /// Time that a killed holder may take to end: the kernel takes down its memory and its threads first.
@@ -48,7 +48,7 @@ pub fn reclaim_dead(chosen: impl Fn(&Slot) -> bool) -> anyhow::Result<Vec<(Slot,
     slots().into_iter().filter(chosen).map(|slot| reclaim(&slot).map(|outcome| (slot, outcome))).collect()
 }
 
-/// The holder of a slot; one that is about to end is waited for.
+/// Returns the holder of a slot; waits for the end of one that is about to end.
 ///
 /// # Errors
 /// When the slot cannot be looked at.
@@ -63,15 +63,15 @@ pub fn lasting_holder(slot: &Slot) -> anyhow::Result<Option<Holder>> {
     }
 }
 
-/// Tells the guard that holds a slot to go down, whatever build of the engine it is of, and waits until the slot is free. One that
-/// stands still is let go on; one that does not go is killed. What it could not take back is still in the slot's ledger then. Returns
-/// what else than waiting was necessary.
+/// Tells the guard that holds a slot to go down, whatever build of the engine it is of, and waits until the slot is free. A stopped guard
+/// is continued; one that does not go down is killed, and what it could not take back stays in the slot's ledger. Returns a line for each
+/// of these two measures.
 ///
 /// # Errors
-/// When the holder is no guard of this slot, or does not even die.
+/// When the holder is not the guard of this slot, or does not end when it is killed.
 pub fn take_down(slot: &Slot, holder: &Holder) -> anyhow::Result<Vec<String>> {
     let Some(pid) = holder.pid.filter(|_| holder.is_guard_of(slot.name())) else {
-        bail!("it is held by {holder}, which is no guard of it: left alone");
+        bail!("it is held by {holder}, which is not its guard: nothing was ended");
     };
     let mut done = Vec::new();
     let is_stopped = holder.is_stopped();
@@ -83,7 +83,7 @@ pub fn take_down(slot: &Slot, holder: &Holder) -> anyhow::Result<Vec<String>> {
     if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
         send(pid, Signal::SIGKILL).context("killing the guard")?;
         if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
-            bail!("its guard {pid} did not go down within {DOWN_DEADLINE}, and is there yet after it was killed");
+            bail!("its guard {pid} did not go down within {DOWN_DEADLINE}, and has not ended since it was killed");
         }
         done.push(format!("its guard {pid} did not go down within {DOWN_DEADLINE}: it was killed"));
     }
@@ -120,7 +120,7 @@ pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
     Ok(Reclaimed::Cleaned { folders, failures })
 }
 
-/// The lock, when its holder is gone or about to go.
+/// Returns the lock if it is free, or becomes free within a moment because its holder is ending.
 fn lock_of(slot: &Slot) -> anyhow::Result<Option<Lock>> {
     lasting_holder(slot)?;
     let begun = Instant::now();

@@ -21,8 +21,8 @@ pub(super) struct ShownTrees {
 }
 
 impl ShownTrees {
-    /// Folder in which a tree is seen with its owners, mounted below `folder` where it is not yet. What undoes that is in the ledger
-    /// first; the mount is read-only, so that nothing that removes the folder can reach the tree.
+    /// Mounts a tree with its owners below `folder`, unless it is mounted already, and returns where. Its undo steps are in the ledger
+    /// first; the mount is read-only, so that a removal of the folder cannot reach the tree.
     pub(super) fn place_of(&mut self, lower: &Lower, folder: &Path, ledger: &mut Ledger) -> anyhow::Result<PathBuf> {
         let Some(map) = lower.ids else { return Ok(lower.tree.clone()) };
         let key = (lower.tree.clone(), map);
@@ -45,7 +45,7 @@ impl ShownTrees {
         Ok(place)
     }
 
-    /// Forgets what was mounted: the ledger has taken it back.
+    /// Forgets the mounted trees, which the ledger has taken back.
     pub(super) fn forget(&mut self) {
         self.places.clear();
     }

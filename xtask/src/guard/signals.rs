@@ -17,7 +17,7 @@ pub(super) struct Signals {
     told_to_end: Arc<AtomicBool>,
 }
 
-/// Meaning of the signals so far.
+/// Request that the signals until now make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
     ToEnd,
@@ -39,7 +39,7 @@ impl Signals {
         Ok(Self { arrived, told_to_end })
     }
 
-    /// Takes the bytes away.
+    /// Empties the socket, and returns the request of all signals until now.
     pub fn drain(&mut self) -> Told {
         let mut buffer = [0; 256];
         while matches!(self.arrived.read(&mut buffer), Ok(count) if count > 0) {}

@@ -56,31 +56,31 @@ impl Slot {
         Self { name: name.to_owned() }
     }
 
-    /// Returns its name.
+    /// Returns the name of the slot.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns its folder.
+    /// Returns the folder of the slot.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         run_dir().join(&self.name)
     }
 
-    /// Returns its cgroup, relative to the top of each hierarchy.
+    /// Returns the slot's cgroup, relative to the top of each hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> String {
         format!("mancer-e2e-{}", self.name)
     }
 
-    /// Returns its owner, if that was written down.
+    /// Returns the slot's owner, if that was written down.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_str(&std::fs::read_to_string(self.dir().join("owner.json")).ok()?).ok()
     }
 
-    /// Tells whether some process holds it now.
+    /// Tells whether some process holds the slot now.
     ///
     /// # Errors
     /// When the lock file cannot be looked at.
@@ -97,7 +97,7 @@ impl Slot {
         }
     }
 
-    /// The process that holds it now.
+    /// Returns the process that holds the slot now.
     ///
     /// # Errors
     /// When the lock file cannot be looked at.
@@ -105,16 +105,16 @@ impl Slot {
         Ok(self.is_held()?.then(|| Holder::of(&self.lock_path(), self.owner())))
     }
 
-    /// Tells whether something of it is left: its folder, or one on disk that bears its mark.
+    /// Tells whether the slot has left traces: its folder, or a folder on disk that bears its mark.
     #[must_use]
     pub fn has_traces(&self) -> bool {
         self.dir().exists() || marked_slots().contains(&self.name)
     }
 
-    /// Writes a file into its folder, for root alone: others may pass through the folder. What stood there goes.
+    /// Writes a file into the slot's folder, for root alone: others may enter the folder. An existing file is replaced.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.dir().join(name);
         let write = || {
@@ -141,8 +141,8 @@ impl Slot {
         self.dir().join("lock")
     }
 
-    /// Takes the lock if it is free. The folder goes when its holder lets go, so the file that was locked may not be
-    /// the one at the path any more: then another try is made.
+    /// Takes the lock if it is free. The folder is removed when its holder lets go, so the locked file may not be the one at the path any
+    /// more: then the lock is tried once more.
     pub(super) fn try_lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.lock_path();
         loop {
@@ -168,8 +168,8 @@ impl Slot {
         }
     }
 
-    /// Removes what an earlier holder left in the folder, such as its socket, but for the lock and these names. All mounts below it are
-    /// gone.
+    /// Removes what an earlier holder left in the folder, such as its socket, but for the lock and the files in `kept`. Nothing is mounted
+    /// below the folder any more.
     pub(super) fn clear(&self, kept: &[&str]) -> anyhow::Result<()> {
         let dir = self.dir();
         for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
@@ -205,8 +205,8 @@ pub fn state_dir() -> PathBuf {
     named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
 }
 
-/// Removes what bears the slot's mark. Whoever calls holds the slot, and has no lab. Logs stay, but for those that were half made.
-/// Returns the folders, and what could not be removed.
+/// Removes marked folders of the slot, but for finished logs. The caller holds the slot, and has no lab. Returns the removed folders, and a
+/// line for each failure.
 pub(super) fn remove_marked(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     let (mut removed, mut failures) = (Vec::new(), Vec::new());
     for found in everywhere() {
@@ -223,7 +223,7 @@ pub(super) fn remove_marked(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     (removed, failures)
 }
 
-/// The slots that marked folders name.
+/// The slots that are named by the marks of folders.
 fn marked_slots() -> BTreeSet<String> {
     everywhere().into_iter().map(|found| found.slot).filter(|slot| !slot.is_empty()).collect()
 }

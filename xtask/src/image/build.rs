@@ -24,25 +24,25 @@ use crate::program::named;
 /// Interval of looking at the log for the next step while the worker runs.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time after which a step that goes on is told again: nobody shall look at a still screen for 2 s.
+/// Interval at which a running step is reported again, so that the screen changes at least every 2 s.
 const PULSE: Duration = Duration::from_millis(1500);
 
-/// Most characters of a log's line that are told.
+/// Maximum characters of a log's line that a report shows.
 const LOG_LINE_MAX: usize = 72;
 
-/// Longer than any step may take: a worker that hangs ends.
+/// Deadline for a worker: longer than any step may take.
 const WORKER_DEADLINE: Deadline = Deadline::from_secs(3600);
 
-/// Memory that stays free for everything else while a layer is built on a tmpfs.
+/// Memory that stays free for all other programs while a layer is built on a tmpfs.
 const MEMORY_KEPT_BYTES: u64 = 3 << 30;
 
-/// Bounds of a build's room on a tmpfs.
+/// Minimum and maximum size of the tmpfs of a build.
 const MEMORY_BYTES: (u64, u64) = (2 << 30, 6 << 30);
 
-/// Memory of the programs of a build, beside the tmpfs that it may have: at least, and the part of what is available.
+/// Memory of a build's programs, beside its tmpfs: the minimum in bytes, and the number by which the available memory is divided.
 const PROGRAMS_BYTES: (u64, u64) = (2 << 30, 4);
 
-/// Processes and threads of a build.
+/// Maximum processes and threads of a build.
 const PROCESSES: u32 = 4096;
 
 /// Name of the worker, for messages and its cgroup.
@@ -51,10 +51,10 @@ const WORKER: &str = "worker";
 /// Disk that a layer with packages may need, with what is downloaded on the way.
 const DISK_BYTES: u64 = 2 << 30;
 
-/// The status of a worker that is killed because its build has met a bound.
+/// Exit status of a worker that was killed because its build has reached a limit.
 const KILLED: i32 = 137;
 
-/// Lines of the log that an error shows.
+/// Number of the log's lines that an error shows, from its end.
 const TAIL_LINES: usize = 30;
 
 /// Progress of a build.
@@ -92,13 +92,13 @@ pub struct Job<'a> {
     pub hash: &'a str,
     pub recipe: &'a Recipe,
     pub sources: &'a Sources,
-    /// Trees of the layers below, lowest first.
+    /// Trees of the layers that this one is built on, lowest first.
     pub lowers: Vec<PathBuf>,
-    /// Id on the disk of root inside, of each of them.
+    /// Id on disk of the root user of each of these layers.
     pub first_ids: Vec<u32>,
-    /// Ids that it is built and stored with.
+    /// Ids that the layer is built and stored with.
     pub ids: IdRange,
-    /// The bound of a tmpfs to build on.
+    /// Size of a tmpfs to build on; absent for a build on disk.
     pub memory_bytes: Option<u64>,
 }
 
@@ -115,9 +115,9 @@ pub struct BuildFailed {
     pub log: PathBuf,
     /// The end of the log.
     pub tail: String,
-    /// The log's file system is full: what its worker had to say is lost.
+    /// True if the log's file system is full: what the worker had to say is lost.
     pub is_log_full: bool,
-    /// The bound that it has met, if it has.
+    /// Limit that the build has reached, if any.
     pub met: Option<String>,
 }
 
@@ -151,14 +151,14 @@ impl fmt::Display for BuildFailed {
     }
 }
 
-/// Sign of a full disk or tmpfs in a log, and what mends it.
+/// Sign of a full disk or tmpfs in a log, and help.
 const NO_SPACE: (&str, &str) =
     ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses");
 
-/// Help for a build that has met a bound.
+/// Help for a build that has reached a limit.
 const BOUNDED: &str = "have the step do less at once, for example with fewer jobs side by side";
 
-/// Less than this is no room for a log, in bytes.
+/// Room on the log's file system below which that counts as full, in bytes.
 const LOG_ROOM_BYTES: u64 = 64 << 10;
 
 /// Returns help for a build whose log has a known problem.
@@ -291,7 +291,7 @@ fn under_guard(
     Ok(layer)
 }
 
-/// The one place where a worker is started.
+/// Composes the request that starts a build's worker.
 fn worker(
     job: &Job<'_>,
     staging: PathBuf,
@@ -306,7 +306,7 @@ fn worker(
         lowers: job.lowers.clone(),
         first_ids: job.first_ids.clone(),
         ids: job.ids,
-        workplace: guard.slot().dir().parent().context("a slot's folder lies in another one")?.to_owned(),
+        workplace: guard.slot().dir().parent().context("the slot's folder has no parent")?.to_owned(),
         memory_bytes: job.memory_bytes,
         recipe: job.recipe.clone(),
         sources: job.sources.clone(),
@@ -328,7 +328,7 @@ fn worker(
     })
 }
 
-/// Bounds of a build: a tmpfs counts, as it is memory of the group that writes there.
+/// Returns the limits of a build's cgroup. Its tmpfs counts, being memory of the cgroup that writes there.
 fn bounds(available_bytes: u64, tmpfs_bytes: Option<u64>) -> Bounds {
     let (least, part) = PROGRAMS_BYTES;
     Bounds { memory_bytes: (available_bytes / part).max(least) + tmpfs_bytes.unwrap_or(0), processes: PROCESSES }
@@ -367,7 +367,7 @@ fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bound of a tmpfs for each of some builds side by side, where memory allows.
+/// Size in bytes of the tmpfs of each of several builds side by side; `None` where there is too little memory.
 pub fn memory_for_each(builds: usize) -> Option<u64> {
     share_of_memory(Memory::now().available_bytes, builds)
 }
@@ -382,7 +382,7 @@ fn current_step(log: &Path) -> Option<String> {
     text.lines().rev().find_map(|line| line.strip_prefix(STEP_MARK)).map(str::to_owned)
 }
 
-/// A step with its duration, and the last line that it wrote.
+/// Describes a running step: its duration, and the last line that it wrote.
 fn going_on(step: &str, since: Duration, log: &Path) -> String {
     let step = if step.is_empty() { "begins" } else { step };
     let text = fs::read(log).unwrap_or_default();

@@ -21,22 +21,22 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
 
-/// Folders that tools leave in a working tree, and that are no part of what it means.
+/// Names of folders that tools leave in a working tree: they are no part of a source.
 const IGNORED: [&str; 7] = [".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"];
 
-/// Most bytes of one source: a file that never ends, or ends nowhere near, is refused.
+/// Maximum bytes of one source, so that a file that never ends is refused.
 const BYTES_MAX: u64 = 32 << 30;
 
-/// Most files, folders and links of one source.
+/// Maximum number of files, folders and links of one source.
 const ENTRIES_MAX: u64 = 2_000_000;
 
-/// Most folders inside each other: each is open while it is walked through.
+/// Maximum depth of folders in a source: each is open while its content is read.
 const DEPTH_MAX: usize = 200;
 
-/// Entries that are opened before the first of them is read.
+/// Number of entries that are opened before the first of them is read.
 const ENTRIES_AHEAD: usize = 16;
 
-/// Flags that open a file or folder without waiting for anybody.
+/// Flags that open a file or folder without blocking, and without making a terminal the controlling one.
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
 /// Part of a source.
@@ -47,7 +47,7 @@ pub enum Part<'a> {
     Link(&'a Path),
     /// A file.
     File {
-        /// Anybody may execute it.
+        /// True if anybody may execute the file.
         is_executable: bool,
         /// Content of the file; whatever is left unread is hashed all the same.
         content: &'a mut dyn Read,
@@ -62,7 +62,7 @@ pub fn hash_bytes(bytes: &[u8]) -> String {
 /// Returns the hash of a file, or of a folder with everything in it but the leftovers of tools.
 ///
 /// # Errors
-/// As [`read`].
+/// As those of [`read`].
 pub fn hash_path(path: &Path, invoker: &Invoker) -> anyhow::Result<String> {
     read(path, invoker, &mut |_, _| Ok(()))
 }
@@ -72,8 +72,8 @@ pub fn hash_path(path: &Path, invoker: &Invoker) -> anyhow::Result<String> {
 /// those of the caller. A link given as the source stands for what it leads to.
 ///
 /// # Errors
-/// When something of it cannot be read by the user, is no file, folder or link, lies in /proc, or is too large, with its path; those
-/// of `take`.
+/// When a part of the source cannot be read by the user, is no file, folder or link, lies in /proc, or is too large: the error has the
+/// path. Errors of `take`.
 pub fn read(
     source: &Path,
     invoker: &Invoker,
@@ -151,8 +151,8 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// A way through a source, folder by folder, each opened below the one above it: nobody leads it elsewhere by a link that takes the
-/// place of a folder meanwhile.
+/// Walk through a source, folder by folder, each opened below the one above it: a link that takes the place of a folder meanwhile cannot
+/// lead it elsewhere.
 struct Walk<'a> {
     source: &'a Path,
     sender: SyncSender<Opened>,
@@ -226,7 +226,7 @@ impl Walk<'_> {
             let problem = format!("it is too large: a source holds at most {ENTRIES_MAX} files");
             bail!(Error::Usage(format!("{}: {problem}", self.source.display())));
         }
-        self.sender.send(Opened { below, kind }).context("nobody takes what is read")
+        self.sender.send(Opened { below, kind }).context("the thread that takes the parts has ended")
     }
 }
 

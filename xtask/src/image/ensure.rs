@@ -1,4 +1,4 @@
-//! The layers that templates need: which there are, and building those that there are not.
+//! Layers that templates need: finding those in the store, and building the missing ones.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct Image {
     pub template: String,
     /// Absolute folders, lowest (base) first.
     pub layers: Vec<PathBuf>,
-    /// Id on the disk of root inside, of each of them.
+    /// Id on disk of the root user of each of these layers.
     pub first_ids: Vec<u32>,
     /// Hash of the highest layer, which stands for all of them.
     pub hash: String,
@@ -32,7 +32,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Keeps the layers from being removed for as long as the answer lives.
+    /// Keeps the layers from being removed until the answer is dropped.
     ///
     /// # Errors
     /// When one was removed in the meantime.
@@ -40,8 +40,8 @@ impl Image {
         store::lock_shared(&self.layers)
     }
 
-    /// Debian's and Python's packages in all its layers, as `name=version`; of one that a higher layer has again, that
-    /// one's version.
+    /// Debian's and Python's packages in all layers of the image, as `name=version`; of a package in several layers, the version of the
+    /// highest.
     #[must_use]
     pub fn packages(&self) -> Vec<String> {
         store::packages(&self.layers)
@@ -55,14 +55,14 @@ pub struct LayerStatus {
     pub template: String,
     /// Name of the layer.
     pub hash: String,
-    /// True if nothing in it comes from outside the project, so that the hash is the same in every checkout.
+    /// True if nothing in the layer comes from outside the project, so that the hash is the same in every checkout.
     pub is_portable: bool,
     /// Record in the store; `None` when it has to be built.
     pub stored: Option<LayerRecord>,
-    /// Reason why what stands in its place cannot be used, and is built again.
+    /// Reason why the stored layer cannot be used, and is built again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
-    /// State that is not known: only root may look into the store.
+    /// True if the state is not known: only root may look into the store.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
 }
@@ -79,12 +79,12 @@ struct Planned<'a> {
     depth: usize,
 }
 
-/// Sees to it that every wanted template's layers are there. Missing layers that do not depend on each other are built
-/// side by side. With everything there, nothing but the templates' own files and one record a layer is read.
+/// Builds the missing layers of all wanted templates; those that do not depend on each other are built side by side. Where none is missing,
+/// only the templates' own files and one record a layer are read.
 ///
 /// # Errors
-/// [`super::BuildFailed`] for the first template that does not build; or for a file of the
-/// project that cannot be read, or a tool of the host that a missing layer takes and that is not there.
+/// [`super::BuildFailed`] for the first template that does not build; or for a file of the project that cannot be read, or a missing tool
+/// of the host that building a layer needs.
 pub fn ensure(
     project: &Project,
     wanted: &[String],
@@ -178,7 +178,7 @@ fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bo
     let (hash, layers_of) = (String::new(), Vec::new());
     let mut image = Image { template: name.to_owned(), layers: layers_of, first_ids: Vec::new(), hash, built: false };
     for template in chain(project, name)? {
-        let (layer, built) = layers.get(template.name.as_str()).context("every layer of the plan is there")?;
+        let (layer, built) = layers.get(template.name.as_str()).context("a layer of the plan was not built")?;
         image.layers.push(layer.root());
         image.first_ids.push(layer.record.first_id);
         image.hash.clone_from(&layer.record.hash);
@@ -189,7 +189,7 @@ fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bo
 
 type Built<'p, 'a> = Vec<(&'p Planned<'a>, (StoredLayer, bool))>;
 
-/// Builds layers of one depth side by side; the first failure is the answer, after all have ended.
+/// Builds layers of one depth side by side; returns the first failure, after all builds have ended.
 fn build_all<'p, 'a>(
     store: &Store,
     (project, ids): (&Project, IdRange),

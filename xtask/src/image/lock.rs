@@ -1,4 +1,4 @@
-//! `containers/lock.json`: what the templates were last built to, so that a change of a package is seen in review.
+//! `containers/lock.json`: layer and packages of each template's last build, so that a change of a package is seen in review.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,8 +31,8 @@ pub struct LockFile {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Locked {
-    /// The layer's hash; absent where something of it comes from outside the project, such as a program of the host,
-    /// and differs from machine to machine.
+    /// The layer's hash; absent where a part of the layer comes from outside the project, such as a program of the host, and differs from
+    /// machine to machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
     /// Debian packages that it adds to its parent or changes, as `name=version`.
@@ -65,7 +65,7 @@ impl fmt::Display for Difference {
 }
 
 impl LockFile {
-    /// Returns its path in a project.
+    /// Returns the path of the lock file in a project.
     #[must_use]
     pub fn path(project: &Project) -> PathBuf {
         project.containers_dir.join("lock.json")
@@ -78,10 +78,10 @@ impl LockFile {
         Self { format_version: FORMAT_VERSION, templates: locked.collect() }
     }
 
-    /// Reads it; a file that is not there is an empty one.
+    /// Reads a lock file; a missing file counts as an empty one.
     ///
     /// # Errors
-    /// [`Error::BadFile`] when it cannot be understood.
+    /// [`Error::BadFile`] when the file cannot be parsed.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         if !input::exists(path)? {
             return Ok(Self { format_version: FORMAT_VERSION, templates: BTreeMap::new() });
@@ -98,7 +98,7 @@ impl LockFile {
         Ok(file)
     }
 
-    /// Takes over what was built; templates that the project no longer has go.
+    /// Replaces the entries of layers that were built, and removes those of templates that the project no longer has.
     pub fn update(&mut self, project: &Project, built: &[LayerStatus]) {
         for status in built {
             if status.stored.is_some() {
@@ -108,17 +108,16 @@ impl LockFile {
         self.templates.retain(|name, _| project.templates.contains_key(name));
     }
 
-    /// Returns the differences between layers and the lock file; what has not been built yet is compared by its hash
-    /// alone.
+    /// Returns the differences between layers and the lock file; layers that have not been built yet are compared by their hashes alone.
     #[must_use]
     pub fn compare(&self, layers: &[LayerStatus]) -> Vec<Difference> {
         layers.iter().flat_map(|status| self.compare_one(status)).collect()
     }
 
-    /// Writes the whole file at once: with the rights of the user who called sudo; root's own belongs to whom the folder belongs.
+    /// Writes the file by one rename, with the rights of the user who called sudo; a file that root itself writes gets the folder's owner.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("writing {}", path.display());
         let text = serde_json::to_string_pretty(self)? + "\n";

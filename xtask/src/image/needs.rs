@@ -4,7 +4,7 @@ use super::recipe::{Base, Recipe};
 use crate::host::packages::{Use, Uses};
 use crate::manifest::{FileSource, Origin, Project, Template, VolumeKind};
 
-/// Features that take tools of the host to build a layer, and none to run it.
+/// Features that need tools of the host when a layer is built, and none when it is run.
 const TO_BUILD: [Use; 4] = [Use::Debian, Use::Tar, Use::Python, Use::Download];
 
 /// A template with those it is built on, lowest first.
@@ -23,11 +23,11 @@ pub fn uses(project: &Project) -> Uses {
     project.templates.values().flat_map(of_template).collect()
 }
 
-/// The features of these templates that take tools of the host even where every layer is built. What a layer takes that has to be
-/// built, [`super::ensure`] asks for.
+/// Features of these templates that need tools of the host even where every layer is built. [`super::ensure`] checks the tools for
+/// building.
 ///
 /// # Errors
-/// When there is no such template.
+/// When there is no template of such a name.
 pub fn uses_to_run(project: &Project, names: &[String]) -> anyhow::Result<Uses> {
     let mut uses = Uses::new();
     for name in names {
@@ -37,7 +37,7 @@ pub fn uses_to_run(project: &Project, names: &[String]) -> anyhow::Result<Uses> 
     Ok(uses)
 }
 
-/// The features that take tools of the host to build this layer.
+/// Features of this layer that need tools of the host when it is built.
 pub(super) fn uses_to_build(recipe: &Recipe) -> Uses {
     let base = match recipe.base {
         Base::Debian(_) => Some(Use::Debian),
@@ -48,7 +48,7 @@ pub(super) fn uses_to_build(recipe: &Recipe) -> Uses {
     base.into_iter().chain(python).chain(downloads(recipe).then_some(Use::Download)).collect()
 }
 
-/// Tells whether a layer takes packages out of the network. What its `run` steps do is not known before.
+/// Tells whether building a layer downloads packages. Downloads by its `run` steps are not known in advance.
 pub(super) fn downloads(recipe: &Recipe) -> bool {
     matches!(recipe.base, Base::Debian(_)) || !recipe.packages.is_empty() || recipe.python.is_some()
 }

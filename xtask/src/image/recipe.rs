@@ -13,10 +13,11 @@ use crate::host::shell;
 use crate::input;
 use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template, UserEntry};
 
-/// Raised with every change of the builder that gives other trees from the same recipe.
+/// Version of the builder, raised with every change by which the same recipe gives another tree.
 const BUILDER_VERSION: u32 = 3;
 
-/// Raised with every change of the builder that unpacks another tree from the same tar file: other layers stay as they are.
+/// Version of unpacking, raised with every change by which the same tar file gives another tree: layers without a tar file stay as they
+/// are.
 const UNPACK_VERSION: u32 = 2;
 
 /// Recipe: everything that decides a layer's tree.
@@ -87,7 +88,7 @@ pub struct CopiedFile {
     pub owner: Option<String>,
 }
 
-/// Paths of the things whose hashes a recipe holds, in the recipe's order.
+/// Paths of the files and folders whose hashes a recipe holds, in the recipe's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// Tar of the base.
@@ -99,7 +100,7 @@ pub struct Sources {
 }
 
 impl Recipe {
-    /// The recipe of a template on a parent layer, and where its parts lie. Reads every file that goes into it.
+    /// Returns the recipe of a template on a parent layer, and the paths of its sources. Reads every file that goes into the layer.
     ///
     /// # Errors
     /// When a file or program of the host is missing or unreadable.
@@ -153,7 +154,7 @@ impl Recipe {
         content::hash_bytes(text.as_bytes())[..16].to_owned()
     }
 
-    /// Tells whether the hash is the same in every checkout: nothing in it comes from outside the project.
+    /// Tells whether the hash is the same in every checkout: nothing in the layer comes from outside the project.
     #[must_use]
     pub fn is_portable(project: &Project, sources: &Sources) -> bool {
         let inside = |path: &PathBuf| path.starts_with(&project.root);
@@ -180,7 +181,7 @@ fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Error of a source that is there and cannot be used, at its place in the template's file.
+/// Error of a source that exists and cannot be used, at its place in the template's file.
 fn unreadable(template: &Template, entry: &FileEntry, invoker: &Invoker, error: &anyhow::Error) -> Error {
     let whose = if invoker.is_other() {
         format!("; a source is read with the rights of {}, who called sudo", invoker.name)

@@ -1,11 +1,11 @@
-//! A pip requirements file with hashes, as far as one package has to be found in it and taken out.
+//! pip's requirements file with hashes: finding one package in it, taking one out, and refusing what is not pinned.
 
 /// The names of the packages, as the file writes them.
 pub fn names(text: &str) -> Vec<&str> {
     text.lines().filter_map(name_of_line).collect()
 }
 
-/// The text without one package and its hashes.
+/// Returns the text without one package and its hashes.
 pub fn without(text: &str, package: &str) -> String {
     let mut kept = String::new();
     let mut continues_dropped = false;
@@ -23,7 +23,7 @@ pub fn without(text: &str, package: &str) -> String {
 /// Options of a requirements file that say where packages come from, each with a value.
 const OF_INDEX: [&str; 4] = ["--index-url", "--extra-index-url", "--trusted-host", "-i"];
 
-/// Options of a requirements file that change nothing here.
+/// Options of a requirements file that have no effect on what is installed.
 const HARMLESS: [&str; 3] = ["--require-hashes", "--only-binary=:all:", "--no-deps"];
 
 /// Finds the first line that is neither a pinned package nor an index, and says why. The installer runs as root: an option, a path or a

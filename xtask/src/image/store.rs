@@ -1,7 +1,7 @@
 //! The store of layers: `/var/lib/mancer-e2e/layers/HASH/{root,layer.json}`, shared by all checkouts.
 //!
-//! A layer appears by one rename and is never changed. Who uses it holds a shared lock on its folder; who removes it
-//! holds an exclusive one, renames it out of sight and removes it then.
+//! A layer appears by one rename and is never changed. A user of the layer holds a shared lock on its folder; a removal holds an exclusive
+//! one, renames the folder out of sight, and then removes it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use crate::host::ids::{Ids, Region};
 use crate::host::marked::MARK;
 use crate::manifest::Project;
 
-/// Mode of a folder that nobody but root may enter.
+/// Mode of a folder that only root may enter.
 const CLOSED: u32 = 0o700;
 
 /// Version of `layer.json`.
@@ -32,7 +32,7 @@ pub const FORMAT_VERSION: u32 = 1;
 pub struct LayerRecord {
     /// Version of this file's form.
     pub format_version: u32,
-    /// The template it was first built for.
+    /// The template that the layer was first built for.
     pub template: String,
     /// Name of the layer.
     pub hash: String,
@@ -40,7 +40,7 @@ pub struct LayerRecord {
     pub parent: Option<String>,
     /// Size of its files on disk, without its parent's.
     pub size_bytes: u64,
-    /// Time at which it was finished.
+    /// Time at which the build was finished.
     pub created_unix_s: u64,
     /// Duration of the build.
     pub duration_ms: u64,
@@ -48,12 +48,12 @@ pub struct LayerRecord {
     pub packages: Vec<String>,
     /// Python packages installed by the template, as `name=version`, sorted.
     pub python_packages: Vec<String>,
-    /// Id on the disk of root inside.
+    /// Id on disk of the layer's root user.
     #[serde(default = "first_id_of_old")]
     pub first_id: u32,
 }
 
-/// Id of root inside in layers whose record does not say it.
+/// Id on disk of the root user in layers whose record does not have it.
 fn first_id_of_old() -> u32 {
     100_000
 }
@@ -68,7 +68,7 @@ pub struct StoredLayer {
 }
 
 impl StoredLayer {
-    /// The folder of its tree.
+    /// The folder of the layer's tree.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.dir.join("root")
@@ -99,7 +99,7 @@ impl LayerPlace {
     }
 }
 
-/// Keeps layers from being removed, for as long as it lives.
+/// Locks that keep layers from being removed until they are dropped.
 #[derive(Debug)]
 pub struct LayerLocks {
     _folders: Vec<Flock<File>>,
@@ -141,7 +141,7 @@ impl Store {
         Self { dir: dir.to_owned(), shared_first_id: None }
     }
 
-    /// The same store, with the layers alone that labs with these ids can use.
+    /// The same store, limited to the layers that labs with these ids can use.
     #[must_use]
     pub fn with_ids(mut self, ids: &Ids) -> Self {
         self.shared_first_id = ids.are_shared().then_some(ids.of_store().first);
@@ -163,11 +163,11 @@ impl Store {
         self.close()
     }
 
-    /// Closes the folders that are there to everybody but root: a layer has set-id programs, whose rights are those of the containers'
-    /// users. Earlier engines left them open.
+    /// Makes the existing folders of the store accessible to root alone: a layer has set-id programs, whose rights are those of the
+    /// containers' users. Earlier engines left the folders open.
     ///
     /// # Errors
-    /// When one cannot be closed.
+    /// When a folder cannot be closed.
     pub fn close(&self) -> anyhow::Result<()> {
         for folder in [self.layers(), self.logs()] {
             let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
@@ -211,10 +211,10 @@ impl Store {
         Ok(self.look(hash)?.sound())
     }
 
-    /// Looks at what stands in a layer's place.
+    /// Returns the state of a layer's place.
     ///
     /// # Errors
-    /// When it cannot be read, by which nobody knows what it is.
+    /// When the place cannot be read, so that its state is unknown.
     pub fn look(&self, hash: &str) -> anyhow::Result<LayerPlace> {
         let dir = self.layer_dir(hash);
         match fs::exists(&dir) {
@@ -238,7 +238,7 @@ impl Store {
                 LayerPlace::Damaged(format!("its layer.json is of version {}", record.format_version))
             }
             Ok(record) if self.shared_first_id.is_some_and(|first| first != record.first_id) => LayerPlace::Damaged(
-                format!("its ids begin at {}, and this host cannot show them to labs with others", record.first_id),
+                format!("its ids begin at {}, and this host cannot map them to the ids of labs", record.first_id),
             ),
             Ok(_) if !dir.join("root").is_dir() => LayerPlace::Damaged("it has no tree".into()),
             Ok(record) => LayerPlace::Sound(StoredLayer { dir, record }),
@@ -290,11 +290,10 @@ impl Store {
         Ok(names)
     }
 
-    /// Removes what stands in the place of a layer that is built now, where it cannot be used: whoever builds holds the slot of
-    /// its hash.
+    /// Removes a layer that cannot be used from the place of one that is about to be built. The caller holds the slot of the layer's hash.
     ///
     /// # Errors
-    /// [`Error::Host`] when a lab uses it; or when it cannot be removed.
+    /// [`Error::Host`] when a lab uses the layer; or when it cannot be removed.
     pub fn clear_place(&self, hash: &str, template: &str) -> anyhow::Result<()> {
         let LayerPlace::Damaged(why) = self.look(hash)? else { return Ok(()) };
         if self.remove(hash)? == Removal::InUse {
@@ -306,10 +305,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a finished staging folder the layer. Nothing is at the place: whoever builds holds the slot of its hash.
+    /// Renames a finished staging folder to the layer's place, which is empty. The caller holds the slot of the layer's hash.
     ///
     /// # Errors
-    /// When it cannot be renamed.
+    /// When the folder cannot be renamed.
     pub fn publish(&self, hash: &str) -> anyhow::Result<()> {
         let (from, to) = (self.staging_dir(hash), self.layer_dir(hash));
         fs::rename(&from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
@@ -318,10 +317,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a layer and what was built on it, unless one of them is in use. One that is not there is fine.
+    /// Removes a layer and all layers built on it, unless one of them is in use. A missing layer counts as removed.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// When a layer cannot be removed.
     pub fn remove(&self, hash: &str) -> anyhow::Result<Removal> {
         if self.remove_children(hash)? == Removal::InUse {
             return Ok(Removal::InUse);
@@ -341,11 +340,11 @@ impl Store {
         }
     }
 
-    /// Removes what was built on a layer: it fits the tree it was built on and no other, not even the next tree of the
-    /// same recipe.
+    /// Removes the layers built on a layer: they fit the tree that they were built on and no other, not even the next tree of the same
+    /// recipe.
     ///
     /// # Errors
-    /// When something of it cannot be removed.
+    /// When one of them cannot be removed.
     pub fn remove_children(&self, hash: &str) -> anyhow::Result<Removal> {
         for layer in self.list()? {
             if layer.record.parent.as_deref() == Some(hash) && self.remove(&layer.record.hash)? == Removal::InUse {
@@ -355,10 +354,10 @@ impl Store {
         Ok(Removal::Removed)
     }
 
-    /// Removes what a removal that was killed left half done.
+    /// Finishes the removals of layers that a killed engine has begun.
     ///
     /// # Errors
-    /// When something of it cannot be removed.
+    /// When one of them cannot be removed.
     pub fn finish_removals(&self) -> anyhow::Result<()> {
         for entry in fs::read_dir(self.layers()).into_iter().flatten().filter_map(Result::ok) {
             if entry.file_name().to_string_lossy().starts_with(".removing-") {
@@ -373,7 +372,7 @@ impl Store {
     }
 }
 
-/// The packages of layers, given by their trees, lowest first. What cannot be read adds none.
+/// Returns the packages of layers, given by their trees, lowest first. A record that cannot be read adds none.
 pub(super) fn packages(roots: &[PathBuf]) -> Vec<String> {
     let mut versions = std::collections::BTreeMap::new();
     for dir in roots.iter().filter_map(|root| root.parent()) {

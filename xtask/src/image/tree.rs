@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Component, Path, PathBuf};
 
-/// More links in one path than any real tree has: a loop.
+/// Maximum links in one path: more than any real tree has are a loop.
 const LINKS_MAX: usize = 40;
 
 /// Resolves a path inside the tree to one on the host, links followed as a program inside would, the last one too. What
@@ -55,10 +55,10 @@ pub fn resolve_parent(root: &Path, inside: &Path) -> io::Result<PathBuf> {
     Ok(inside.file_name().map_or(parent.clone(), |name| parent.join(name)))
 }
 
-/// Makes a folder on the host and what leads to it, each owned by `owner` outside with mode 0755.
+/// Makes a folder and its missing parents in a tree, each with mode 0755 and the host's user `owner`.
 ///
 /// # Errors
-/// When one cannot be made.
+/// When a folder cannot be made.
 pub fn make_dirs(root: &Path, folder: &Path, owner: u32) -> io::Result<()> {
     if folder == root || folder.is_dir() {
         return Ok(());
@@ -71,10 +71,10 @@ pub fn make_dirs(root: &Path, folder: &Path, owner: u32) -> io::Result<()> {
     chown(folder, Some(owner), Some(owner))
 }
 
-/// Removes a file, link or whole folder; nothing there is fine.
+/// Removes a file, link or whole folder; does nothing where there is none.
 ///
 /// # Errors
-/// When something of it cannot be removed.
+/// When a part of it cannot be removed.
 pub fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

@@ -1,4 +1,4 @@
-//! Network card of a machine as the machine itself has it: what the product has done to it may be why nobody hears from the machine.
+//! Network card as a machine itself sees it: a change that the product has made there can be why the machine is not reached any more.
 
 use std::path::PathBuf;
 
@@ -42,8 +42,8 @@ impl Device {
 }
 
 impl Container {
-    /// Statement of what is wrong with the card that a condition is looked at through, seen from inside the machine. The lab gives
-    /// a card before init runs: whatever has changed, the machine has done itself.
+    /// Problem of the network card through which a condition is tested, seen from inside the machine; none for a condition that needs no
+    /// network. The lab sets the card up before init runs: any change since then is the machine's own.
     pub(super) fn card_problem(&self, condition: &Condition) -> Option<String> {
         if !matches!(condition, Condition::Tcp(_) | Condition::Http(_)) {
             return None;

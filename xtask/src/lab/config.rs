@@ -11,7 +11,8 @@ use crate::manifest::Init;
 /// Name of the log of a container's console.
 pub(super) const CONSOLE: &str = "console.log";
 
-/// Bytes of a console's log on the host before it begins anew; as many of the earlier ones stay beside it.
+/// Maximum bytes of a console's log on the host. A full log is renamed to `console.log.1`, in place of the one before, and a new one
+/// begins.
 pub const CONSOLE_BYTES_MAX: u64 = 8 << 20;
 
 /// Paths of the parts of one container on the host, below the slot's folder.
@@ -41,12 +42,12 @@ impl Places {
         self.dir.join("init.pid")
     }
 
-    /// A line for each start of the container, by whomever.
+    /// File with a line for each start of the container, whoever asked for the start.
     pub fn starts(&self) -> std::path::PathBuf {
         self.dir.join("starts")
     }
 
-    /// LXC's policy on the system calls of a machine, beside its configuration.
+    /// LXC's seccomp policy for a machine, a file beside its configuration.
     pub fn policy(machine: &Machine) -> std::path::PathBuf {
         lxc::container_dir(&machine.host_name).join("seccomp")
     }
@@ -76,16 +77,16 @@ impl Places {
 #[derive(Debug, Clone)]
 pub struct HostTraits {
     pub cgroup: cgroup::Version,
-    /// Processors that it grants at most, in fractions of one.
+    /// Processors that this host grants at most; 1.5 is one and a half.
     pub cpus: f64,
     pub confinement: Confinement,
 }
 
 impl HostTraits {
-    /// Looks at this host, and loads the profile that containers are confined by.
+    /// Detects the features of this host, and loads the AppArmor profile that confines containers.
     ///
     /// # Errors
-    /// When the kernel wants a profile, and it cannot be loaded.
+    /// When the kernel demands a profile, and it cannot be loaded.
     pub fn of_this_host() -> anyhow::Result<Self> {
         Ok(Self { cgroup: cgroup::version(), cpus: cgroup::cpus_at_most(), confinement: apparmor::confinement()? })
     }
@@ -94,7 +95,7 @@ impl HostTraits {
 /// Composes the configuration of a machine's container.
 ///
 /// # Errors
-/// For a value that LXC would not read back as it is.
+/// For a value that LXC would not read back unchanged.
 pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Result<LxcConfig, Unwritable> {
     let mut config = LxcConfig::default();
     let template = &machine.template;
@@ -166,7 +167,7 @@ mod tests {
     use crate::host::ids::IdRange;
     use crate::manifest::{Network, Template};
 
-    /// A project's template with these words as TOML writes them; what its reader says of a refused one.
+    /// Reads a template with this init, value of a variable and path of a volume; the error is the message of the template's reader.
     fn template(init: &[String], environment: &str, volume: &str) -> Result<Template, String> {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("a")).unwrap();

@@ -10,11 +10,11 @@ use crate::host::seccomp::{self, Filter, Occasion, Part};
 /// Capabilities that no machine has, by LXC's names.
 const DROPPED_BY_ALL: &str = "sys_module mac_admin mac_override sys_time";
 
-/// Capabilities that only privileged machines have. In a user namespace most of them are worth nothing; programs that look for them, such
-/// as conditions of systemd's units, then leave things alone that would fail.
+/// Capabilities that only privileged machines have. Most of them have no effect in a user namespace; without them, programs that test for
+/// them, such as conditions in systemd's units, leave out what would fail.
 const DROPPED: &str = "sys_rawio sys_pacct syslog wake_alarm block_suspend audit_control audit_read linux_immutable";
 
-/// Files of the kernel that tell of the host, and its other labs.
+/// Files of the kernel that show facts of the host and of its other labs.
 const HIDDEN_FILES: [&str; 8] = [
     "proc/config.gz",
     "proc/kallsyms",
@@ -26,7 +26,7 @@ const HIDDEN_FILES: [&str; 8] = [
     "proc/timer_list",
 ];
 
-/// Folders of the kernel that tell of the host.
+/// Folders of the kernel that show facts of the host.
 const HIDDEN_FOLDERS: [&str; 9] = [
     "proc/acpi",
     "proc/scsi",
@@ -49,18 +49,18 @@ pub fn isolation_problems() -> Vec<String> {
     seccomp.into_iter().chain(ports).collect()
 }
 
-/// The parts of the kernel that a machine's programs may use beyond what all may; `None` where they are not filtered.
+/// Parts of the kernel that a machine's system call filter allows beyond those of every machine; `None` for a machine without a filter.
 pub fn parts(machine: &Machine) -> Option<Vec<Part>> {
     let template = &machine.template;
     (!template.privileged && seccomp::is_supported()).then(|| template.allow.clone())
 }
 
-/// The filter of a program of LXC's or another one that enters a machine.
+/// System call filter for a program that enters a machine, one of LXC or another; `None` for a machine without a filter.
 pub fn entry_filter(machine: &Machine, occasion: Occasion) -> Option<Filter> {
     Filter::of(&parts(machine)?, occasion)
 }
 
-/// Lines of LXC's configuration but for the policy's: keys and values.
+/// Keys and values of the LXC configuration that confine a machine, without the path of the seccomp policy.
 pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
     let mut lines = vec![("lxc.cap.drop", DROPPED_BY_ALL.to_owned())];
     if machine.template.privileged {
@@ -76,8 +76,8 @@ pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Returns one line that names the filters that are missing on the system calls of a machine's process 1, by its number on the host;
-/// `None` where all are there, or none is wanted.
+/// Names in one line the filters that the system calls of a machine's process 1 lack; `None` where all are installed, or none is wanted.
+/// `init_pid` is the process on the host.
 pub(super) fn missing_filters(machine: &Machine, init_pid: i32) -> Option<String> {
     parts(machine)?;
     let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
@@ -91,7 +91,7 @@ fn filters(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
 }
 
-/// The filters that are missing on a process, beyond those that lie on this one too.
+/// Names the filters that a process lacks, by its status file. `surrounding` filters lie on this process too, and do not count.
 fn missing(status: &str, surrounding: u32) -> Option<String> {
     let is_filtered = status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
     match filters(status).map(|count| count.saturating_sub(surrounding)) {

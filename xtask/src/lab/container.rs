@@ -16,7 +16,7 @@ use crate::host::held_clock::HeldClock;
 use crate::host::lxc;
 use crate::host::process::{Running, kill_marked};
 
-/// Longest end of a log that is searched for errors. LXC writes about 5 KiB at each start.
+/// Maximum bytes of a log, from its end, that are searched for errors. LXC writes about 5 KiB at each start.
 const LOG_BYTES_MAX: u64 = 32 << 10;
 
 /// A container of a lab that was started.
@@ -31,20 +31,20 @@ pub struct Container {
 /// Changing state of a container.
 #[derive(Debug)]
 struct Life {
-    /// The `lxc-start` of its last start.
+    /// The `lxc-start` of the container's last start.
     process: Process,
-    /// Outage that keeps programs from running in it on purpose.
+    /// Outage because of which the container runs no programs.
     outage: Option<Outage>,
     outage_since: Option<Instant>,
-    /// The fault that an end of the container belongs to, while it may kill process 1.
+    /// Fault that may end process 1 at the moment: an end of the container is then that fault's outage.
     claim: Option<String>,
-    /// Number of programs that are being run in it.
+    /// Number of programs that are being run in the container.
     entered: usize,
-    /// Starts that this engine has asked for.
+    /// Number of starts that this engine has asked for.
     starts: u64,
 }
 
-/// A program is being run in a container, until this is dropped.
+/// Counts a program as running in a container until this is dropped.
 #[derive(Debug)]
 pub(super) struct Entered<'a>(&'a Container);
 
@@ -55,15 +55,15 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// A container runs no programs, and that is meant to be so.
+/// Intended state of a container in which it runs no programs: a fault has taken it down or frozen it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{container} is {}: {cause}", if *.frozen { "frozen" } else { "down" })]
 pub struct Outage {
     /// Name in the lab.
     pub container: String,
-    /// The fault that did it.
+    /// Fault that has caused the outage.
     pub cause: String,
-    /// True if its processes stand still; otherwise there are none.
+    /// True if its processes are frozen; false if it is down and has none.
     pub frozen: bool,
 }
 
@@ -74,7 +74,7 @@ impl Container {
         Self { machine, places, clock, life: Arc::new((Mutex::new(life), Condvar::new())) }
     }
 
-    /// A container that another engine has left: its reboots until now are nobody's business any more.
+    /// A container that another engine has left; its reboots until now are not counted.
     pub(super) fn found(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
         let container = Self::new(machine, places, process, clock);
         let starts = container.starts();
@@ -82,25 +82,25 @@ impl Container {
         container
     }
 
-    /// Starts of the container until now, whoever has asked for them.
+    /// Number of starts of the container until now, whoever asked for them.
     #[must_use]
     pub fn starts(&self) -> u64 {
         std::fs::metadata(self.places.starts()).map_or(0, |metadata| metadata.len()) // a line end each
     }
 
-    /// Reboots that this engine has not asked for.
+    /// Number of reboots that this engine has not asked for.
     #[must_use]
     pub fn reboots(&self) -> u64 {
         let asked = self.life().starts;
         self.starts().saturating_sub(asked)
     }
 
-    /// The engine is about to start it again.
+    /// Counts a start that the engine is about to ask for.
     pub(super) fn count_start(&self) {
         self.life().starts += 1;
     }
 
-    /// An end that a fault has claimed is its outage before anybody sees it as something else.
+    /// Locks the state. An end that a fault has claimed is turned into that fault's outage first, so that it is never taken for a crash.
     fn life(&self) -> MutexGuard<'_, Life> {
         let mut life = self.life.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(cause), None) = (&life.claim, &life.outage)
@@ -113,35 +113,35 @@ impl Container {
         life
     }
 
-    /// Claims an end of the container, from now on, for this fault, which may kill its process 1.
+    /// Makes an end of the container from now on an outage of this fault, which may kill process 1.
     pub fn claim_end(&self, cause: &str) {
         self.life().claim = Some(cause.to_owned());
     }
 
-    /// Ends the claim: an end of the container is its own again.
+    /// Takes [`Container::claim_end`] back: an end of the container is no fault's from now on.
     pub fn release_end(&self) {
         self.life().claim = None;
     }
 
-    /// Tells whether an end of the container belongs to a fault.
+    /// Tells whether a fault has claimed an end of the container.
     pub(super) fn is_claimed(&self) -> bool {
         self.life().claim.is_some()
     }
 
-    /// Returns the outage that keeps programs from running in it on purpose.
+    /// Returns the outage because of which the container runs no programs.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
         self.life().outage.clone()
     }
 
-    /// Returns its outage, and the time that it has lasted.
+    /// Returns the container's outage, and the time that it has lasted.
     #[must_use]
     pub fn outage_with_time(&self) -> Option<(Outage, Duration)> {
         let life = self.life();
         Some((life.outage.clone()?, life.outage_since?.elapsed()))
     }
 
-    /// Notes an outage, unless there is one already.
+    /// Begins an outage; fails with the present one where there is one already.
     pub(super) fn begin_outage(&self, outage: Outage) -> Result<(), Outage> {
         let mut life = self.life();
         match &life.outage {
@@ -154,7 +154,7 @@ impl Container {
         }
     }
 
-    /// Lets a program in, unless there is an outage.
+    /// Counts a program as running in the container until the answer is dropped; fails during an outage.
     pub(super) fn enter(&self) -> Result<Entered<'_>, Outage> {
         let mut life = self.life();
         match &life.outage {
@@ -166,7 +166,7 @@ impl Container {
         }
     }
 
-    /// Waits until all that was let in has come to its end; whether it has.
+    /// Waits until all programs that [`Container::enter`] counts have ended; false if the deadline passed first.
     pub(super) fn wait_until_all_have_left(&self, deadline: Duration) -> bool {
         let anybody = |life: &mut Life| life.entered > 0;
         let waited = self.life.1.wait_timeout_while(self.life(), deadline, anybody);
@@ -177,34 +177,34 @@ impl Container {
         self.life().outage = None;
     }
 
-    /// The `lxc-start` of its last start.
+    /// The `lxc-start` of the container's last start.
     pub(super) fn process(&self) -> Process {
         self.life().process.clone()
     }
 
-    /// The outage goes on until the container runs programs.
+    /// Sets the `lxc-start` of a new start. An outage goes on until the container runs programs.
     pub(super) fn started_again(&self, process: Process) {
         self.life().process = process;
     }
 
-    /// Returns the machine that it was made from.
+    /// Returns the description that the container was made from.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// The clock that deadlines in it go by: the lab's.
+    /// Clock of the lab, by which deadlines in the container go.
     pub(super) fn clock(&self) -> &Arc<HeldClock> {
         &self.clock
     }
 
-    /// Tells whether it has ended, and no fault has done that.
+    /// Tells whether the container has ended without a fault.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.death().is_some()
     }
 
-    /// End of its `lxc-start`, where it has ended and no fault has done that.
+    /// End of the container's `lxc-start`, if it ended without a fault.
     pub(super) fn death(&self) -> Option<ProcessEnd> {
         let life = self.life();
         life.process.exited().filter(|_| life.outage.is_none())
@@ -213,101 +213,101 @@ impl Container {
     /// Fails with LXC's own error lines and the end of the console when the container has ended by itself.
     ///
     /// # Errors
-    /// When it has.
+    /// When the container has ended by itself.
     pub fn fail_if_dead(&self) -> anyhow::Result<()> {
         self.ending().map_or(Ok(()), |end| Err(end.into()))
     }
 
-    /// Returns its root on the host, through its first process.
+    /// Returns the path of the container's root on the host, through its process 1.
     ///
     /// # Errors
-    /// When it has not come so far as to have one.
+    /// When the container has no process 1 yet.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/{}/root", self.init_pid()?)))
     }
 
-    /// Tells whether its first process stands in that root. LXC lets programs in before that: they would see the host's
-    /// files.
+    /// Tells whether process 1 has changed into the container's root. LXC lets programs in before that: they would see the host's files.
     #[must_use]
     pub fn has_its_root(&self) -> bool {
         self.init_pid().is_ok_and(has_its_root)
     }
 
-    /// The number of its first process on the host.
+    /// Number of the container's process 1 on the host.
     ///
     /// # Errors
-    /// When it has not come so far as to have one.
+    /// When the container has no process 1 yet.
     pub fn init_pid(&self) -> anyhow::Result<i32> {
         init_pid(&self.places)
     }
 
-    /// Returns its cgroup, relative to the top of each hierarchy.
+    /// Returns the container's cgroup, relative to the top of each hierarchy.
     #[must_use]
     pub fn cgroup_name(&self) -> String {
         format!("{}/{}", self.places.slot_cgroup, self.machine.name)
     }
 
-    /// Returns the number of processes in it.
+    /// Returns the number of processes in the container.
     #[must_use]
     pub fn running_processes(&self) -> usize {
         self.payload().len()
     }
 
-    /// The group that all its processes are in, or below; its limits are those of the container. A restart makes it anew.
+    /// Cgroup that has all processes of the container in it or below; its limits are the container's. A restart makes it anew.
     ///
     /// # Errors
-    /// When no process runs in it.
+    /// When no process runs in the container.
     pub fn group(&self) -> anyhow::Result<Group> {
         let found = Group::named(&self.cgroup_name()).child_with(self.init_pid()?);
-        found.with_context(|| format!("no process of {} is in a group of its own", self.machine.name))
+        found.with_context(|| format!("no process of {} is in a cgroup of its own", self.machine.name))
     }
 
-    /// Returns its processes that run this file, or whose interpreter does; see [`Running::of_program`].
+    /// Returns the container's processes that run a file, given by device and inode, or whose interpreter runs it; see
+    /// [`Running::of_program`].
     #[must_use]
     pub fn processes_running(&self, file: (u64, u64), path: &str) -> Vec<Running> {
         Running::of_program(&self.cgroup(), file, path)
     }
 
-    /// Returns its processes that carry this variable, `NAME=VALUE`.
+    /// Returns the container's processes that carry this variable, `NAME=VALUE`.
     #[must_use]
     pub fn processes_marked(&self, mark: &str) -> Vec<Running> {
         Running::marked(&self.cgroup(), mark)
     }
 
-    /// Kills its processes that carry this variable, with their children. What is frozen dies when it thaws.
+    /// Kills the container's processes that carry this variable, with their children. A frozen process dies when it thaws.
     ///
     /// # Errors
-    /// When one is still there after the deadline.
+    /// When one of them still runs after the deadline.
     pub fn kill_marked(&self, mark: &str, deadline: Duration) -> anyhow::Result<()> {
         kill_marked(&self.cgroup(), mark, deadline, &|| self.outage().is_some())
     }
 
-    /// Returns its processes that have this piece in their command line.
+    /// Returns the container's processes that have this text in their command line.
     #[must_use]
     pub fn processes_of(&self, command: &str) -> Vec<Running> {
         let inside = self.payload();
         Running::find(&self.cgroup(), command).into_iter().filter(|process| inside.contains(&process.pid)).collect()
     }
 
-    /// Returns the mount point of a volume, by its place in the template, in the guard's mount namespace.
+    /// Returns the mount point of a volume, by its index in the template, in the guard's mount namespace.
     #[must_use]
     pub fn volume_dir(&self, index: usize) -> PathBuf {
         self.places.volume(index)
     }
 
-    /// Returns the folder of everything that it has written outside of its volumes, in the guard's mount namespace.
+    /// Returns the folder of all files that the container has written outside of its volumes, in the guard's mount namespace.
     #[must_use]
     pub fn writes_dir(&self) -> PathBuf {
         self.places.upper()
     }
 
-    /// The image of the ext4 volume of this place in its template, in the guard's mount namespace.
+    /// Image of an ext4 volume, by its index in the template, in the guard's mount namespace.
     #[must_use]
     pub fn volume_image(&self, index: usize) -> PathBuf {
         self.places.image(index)
     }
 
-    /// The numbers of its processes on the host, the first one first.
+    /// Numbers of the container's processes on the host, the first one first.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let mut pids = self.payload();
@@ -316,19 +316,19 @@ impl Container {
         pids
     }
 
-    /// Returns its cgroup in every hierarchy.
+    /// Returns the container's cgroup in every hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> Tree {
         Tree::named(&self.cgroup_name())
     }
 
-    /// The numbers of the processes inside; `lxc-start` itself, which is in the same group, is none.
+    /// Numbers of the container's processes on the host, without its `lxc-start`, which is in the same cgroup.
     fn payload(&self) -> Vec<i32> {
         let monitor = self.life().process.pid();
         self.cgroup().pids().into_iter().filter(|pid| *pid != monitor).collect()
     }
 
-    /// The ends of its logs on the host, for an error message.
+    /// Returns the last errors in the container's logs on the host, for an error message.
     #[must_use]
     pub fn last_words(&self) -> String {
         let logs = self.machine.log_dir();
@@ -350,14 +350,14 @@ impl Container {
     }
 }
 
-/// The number that a container's start has left for its first process.
+/// Reads the number on the host of a container's process 1, which the container's start has written down.
 pub(super) fn init_pid(places: &Places) -> anyhow::Result<i32> {
     let path = places.init_pid();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
 }
 
-/// Tells whether a process stands in another root than the host's.
+/// Tells whether a process has another root than the host's.
 pub(super) fn has_its_root(pid: i32) -> bool {
     let (root, hosts) = (std::fs::metadata(format!("/proc/{pid}/root")), std::fs::metadata("/"));
     matches!((root, hosts), (Ok(root), Ok(hosts)) if (root.dev(), root.ino()) != (hosts.dev(), hosts.ino()))

@@ -16,29 +16,29 @@ use crate::host::patience::Deadline;
 use crate::host::program_output::{KeptPart, ProgramOutput};
 use crate::host::shell::Command;
 
-/// Deadline for a copy: somebody waits for it, and can end it.
+/// Deadline for a copy: a user waits for it, and can end it.
 const DEADLINE: Deadline = Deadline::from_secs(24 * 60 * 60);
 
-/// Deadline for a look into the container.
+/// Deadline for finding out whether a path exists in the container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Bytes of what tar says that are told, from the end of each of its streams.
+/// Maximum bytes of each of tar's streams that an error shows, from the end.
 const SAID_BYTES: usize = 2000;
 const SAID: KeptPart = KeptPart::Last(SAID_BYTES);
 
-/// The status of a program that wrote where nobody reads.
+/// Exit status of a program that SIGPIPE has ended.
 const STATUS_SIGPIPE: i32 = 141;
 
 /// Treatment of an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// Keep it, and fail.
+    /// Keep the file, and fail.
     Keep,
-    /// Replace it; a folder never is.
+    /// Replace the file; a folder is never replaced.
     Replace,
 }
 
-/// A path in a container, used by a user of it.
+/// Path in a container, read or written with the rights of a user of the container.
 #[derive(Debug, Clone, Copy)]
 pub struct Inside<'a> {
     /// The container.
@@ -50,11 +50,11 @@ pub struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    /// Copies it to the host with the rights of a user there: into a folder, or under a name that is not there yet.
-    /// Whatever the container hands out, nothing else on the host is written.
+    /// Copies the file or folder to the host with the rights of `invoker`: into a folder, or under a new name. Whatever the container
+    /// sends, nothing else on the host is written.
     ///
     /// # Errors
-    /// [`Error::Usage`] when something stands in the way; what the container's tar said.
+    /// [`Error::Usage`] when the target exists already; the failure of the container's tar.
     pub fn copy_out(
         &self,
         to: &Path,
@@ -98,11 +98,11 @@ impl Inside<'_> {
         bail!(failure)
     }
 
-    /// Copies something there that a user of the host may read: into a folder, or under a name that is not there yet. It
+    /// Copies a file or folder of the host, which `invoker` may read, into the container: into a folder, or under a new name. The copy
     /// belongs to the container's user.
     ///
     /// # Errors
-    /// [`Error::Usage`] when something stands in the way; what the container's tar said.
+    /// [`Error::Usage`] when the target exists already; the failure of the container's tar.
     pub fn copy_in(
         &self,
         from: &Path,
@@ -149,7 +149,7 @@ impl Inside<'_> {
         Ok(format!("tar in {name} ended with status {status}{why}\n{}", format!("{stdout}\n{stderr}").trim()))
     }
 
-    /// The folder and the name that something comes to have.
+    /// Folder and name of the copy in the container: `own_name` in a folder that exists, else the last part of the path.
     fn target_inside(&self, own_name: Option<&str>, existing: Existing) -> anyhow::Result<(String, String)> {
         const LOOK: &str = r#"if [ -d "$1" ]; then echo folder; elif [ -e "$1" ] || [ -L "$1" ]; then echo file; else echo nothing; fi"#;
         let look = |path: &str| -> anyhow::Result<String> {
@@ -158,7 +158,9 @@ impl Inside<'_> {
         };
         let is_folder = look(self.path)? == "folder";
         let (folder, name) = if is_folder {
-            let name = own_name.ok_or_else(|| Error::Usage("what has no name needs one at the other end".into()))?;
+            let name = own_name.ok_or_else(|| {
+                Error::Usage("the source has no file name to copy it under: add a name to the target".into())
+            })?;
             (self.path.trim_end_matches('/').to_owned(), name.to_owned())
         } else {
             let (folder, name) = split(self.path)?;
@@ -179,7 +181,7 @@ impl Inside<'_> {
     }
 }
 
-/// The folder and the name of a path in a container.
+/// Splits a path in a container into its folder and its name.
 fn split(path: &str) -> anyhow::Result<(&str, &str)> {
     let whole = path.trim_end_matches('/');
     let (folder, name) = whole.rsplit_once('/').unwrap_or(("", whole));
@@ -191,7 +193,7 @@ fn split(path: &str) -> anyhow::Result<(&str, &str)> {
     Ok((if folder.is_empty() { "/" } else { folder }, name))
 }
 
-/// Returns the path of an entry of this name on the host.
+/// Path on the host of a copy of `name`: in `to` if that is a folder, else `to` itself.
 fn target_on_host(to: &Path, name: &str, existing: Existing) -> anyhow::Result<PathBuf> {
     let to = std::path::absolute(to).with_context(|| format!("finding {}", to.display()))?;
     let target = if to.is_dir() { to.join(name) } else { to };
@@ -215,7 +217,7 @@ fn folder_in_the_way(path: &str) -> Error {
     Error::Usage(format!("a folder {path} is there already: remove it first, or give another name"))
 }
 
-/// Gives what was unpacked its name, by one rename.
+/// Moves the unpacked copy to its target by one rename.
 fn settle(unpacked: &Path, target: &Path, existing: Existing) -> anyhow::Result<()> {
     let flags = if existing == Existing::Keep { RenameFlags::RENAME_NOREPLACE } else { RenameFlags::empty() };
     renameat2(AT_FDCWD, unpacked, AT_FDCWD, target, flags).with_context(|| format!("making {}", target.display()))

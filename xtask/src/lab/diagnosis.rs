@@ -17,7 +17,7 @@ use crate::manifest::Init;
 /// Time for one question to a machine.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Units that are told of, and lines of each one's journal.
+/// Maximum units that a diagnosis shows, and lines of each one's journal.
 const UNITS_MAX: usize = 3;
 const JOURNAL_LINES: &str = "--lines=6";
 
@@ -83,7 +83,7 @@ impl Lab {
 }
 
 impl Container {
-    /// Result of asking the probe, and what explains it beside the machine's own words.
+    /// Result of asking the probe, and a line that explains the result; the line may be empty.
     fn asked(&self, condition: &Condition, last: &LastAnswer) -> (Asked, String) {
         if let Some(standstill) = self.standstill() {
             return (Asked::Nothing, format!("\n  {standstill}"));
@@ -101,7 +101,10 @@ impl Container {
                 return (Asked::LayerDamaged { program: program.clone(), layer }, String::new());
             }
             Some((program, Missing::InMachine)) => {
-                return (Asked::No, format!("\n  {program:?} is in the image, and the machine has it no more"));
+                return (
+                    Asked::No,
+                    format!("\n  {program:?} is in the image, but the machine does not have it any more"),
+                );
             }
             None => {}
         }
@@ -115,7 +118,8 @@ impl Container {
         }
     }
 
-    /// Units that failed or go on failing, each with the last lines of its journal; else the last lines of its logs.
+    /// Returns the units that failed or go on failing, each with the last lines of its journal; where there are none, the last lines of the
+    /// machine's logs.
     fn diagnosis(&self, streams_dir: &Path) -> String {
         if self.machine().template.init != Init::Systemd {
             return self.last_words();
@@ -145,7 +149,7 @@ impl Container {
     }
 }
 
-/// Units that have failed, or that systemd starts again and again, in the answer of `systemctl show`; those that failed first.
+/// Returns the units in the answer of `systemctl show` that have failed, or that systemd starts again and again; those that failed first.
 fn bad_units(text: &str) -> Vec<BadUnit> {
     let mut units = Vec::new();
     for block in text.split("\n\n") {

@@ -13,7 +13,7 @@ use crate::host::lxc::{self, InitEnd};
 use crate::host::patience::Deadline;
 use crate::host::process;
 
-/// Longest part of LXC's log that is read: a start writes about 5 KiB.
+/// Maximum bytes of LXC's log, from its end, that are read: a start writes about 5 KiB.
 const LOG_BYTES_MAX: u64 = 64 << 10;
 
 /// Time that LXC may take to notice the end of a first process.
@@ -57,7 +57,7 @@ impl fmt::Display for MachineEnd {
 
 #[cfg(test)]
 impl MachineEnd {
-    /// An end of container `a`, of which its `lxc-start` has told.
+    /// An end of container `a` whose `lxc-start` has exited.
     pub fn example(init: InitEnd, out_of_memory: Option<bool>) -> Self {
         let monitor = ProcessEnd::Exited(0);
         Self { container: "a".into(), init, monitor, out_of_memory, words: String::new() }
@@ -65,7 +65,7 @@ impl MachineEnd {
 }
 
 impl Container {
-    /// The end of the container, where it has ended and no fault has done that.
+    /// Returns the end of the container, if it ended without a fault.
     #[must_use]
     pub fn ending(&self) -> Option<MachineEnd> {
         let monitor = self.death()?;
@@ -88,7 +88,7 @@ impl Container {
         Some(messages.iter().any(|message| killed_for_memory(&message.text, pid, &group)))
     }
 
-    /// Waits until LXC has noticed the end of a process 1 that is gone, so that what is filed next comes after it.
+    /// Waits until LXC has noticed that process 1 has ended, so that the container's end is known to whoever looks next.
     pub fn notice_end(&self) {
         let begun = Instant::now();
         let pid = self.init_pid().ok();
@@ -104,8 +104,8 @@ impl Container {
     }
 }
 
-/// Tells whether a message of the kernel says that it killed this process, in a control group below this one, for the
-/// group's bound.
+/// Tells whether a message of the kernel reports that it killed process `pid`, in the cgroup `group` or below, because the group had
+/// reached its memory limit.
 fn killed_for_memory(message: &str, pid: i32, group: &str) -> bool {
     let value = |name: &str| oom_kill_field(message, name);
     let below = value("task_memcg").and_then(|path| path.trim_start_matches('/').strip_prefix(group));

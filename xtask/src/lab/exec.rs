@@ -27,13 +27,13 @@ const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for lxc-attach to start its program.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// A status from here on is that of a program that was killed.
+/// Lowest exit status of a program that a signal has ended.
 const KILLED: i32 = 128;
 
-/// The variable by which the processes of one exec are told from all others.
+/// Environment variable that marks the processes of one exec.
 pub(super) const MARK_VARIABLE: &str = "E2E_EXEC";
 
-/// Bytes of the end of each stream that a message has.
+/// Maximum bytes of each stream, from its end, that a message shows.
 const END_BYTES: u64 = 2000;
 
 const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,7 +49,7 @@ pub struct ExecRequest {
     pub environment: Vec<(String, String)>,
     /// User inside, by name; root if absent.
     pub user: Option<String>,
-    /// Past this it is killed with its children.
+    /// Time after which the program is killed with its children.
     pub deadline: Duration,
     /// The folder for streams that are too long for memory.
     pub streams_dir: PathBuf,
@@ -64,11 +64,11 @@ pub struct ExecOutput {
     pub status: i32,
     /// Time from the start of the attach to the end.
     pub duration: Duration,
-    /// The deadline passed and it was killed.
+    /// True if the deadline passed and the program was killed.
     pub timed_out: bool,
-    /// The deadline passed, and it was seen running in the container before.
+    /// True if the deadline passed and the program was seen running in the container before.
     pub was_running: bool,
-    /// The deadline that it had.
+    /// Deadline of the request.
     pub deadline: Duration,
     /// Standard output, up to the bound.
     pub stdout: KeptStream,
@@ -77,7 +77,7 @@ pub struct ExecOutput {
 }
 
 impl ExecOutput {
-    /// Returns its failure, for messages: its deadline, or its status, and the end of both streams.
+    /// Describes a failure for messages: the deadline or the status, and the end of both streams; `None` for status 0.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         let how = if self.timed_out {
@@ -100,7 +100,7 @@ impl ExecOutput {
         ends.into_iter().chain(lost).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
     }
 
-    /// Bytes of both streams past the bound, which were dropped.
+    /// Returns the number of bytes of both streams past the bound, which were dropped.
     #[must_use]
     pub fn lost_bytes(&self) -> u64 {
         self.stdout.lost_bytes() + self.stderr.lost_bytes()
@@ -169,9 +169,8 @@ impl Container {
         Ok(ExecOutput { status, duration, timed_out, was_running, deadline: request.deadline, stdout, stderr })
     }
 
-    /// A sign for the lxc-attach of an exec, which also notes that its program was seen: the container was started anew, and no
-    /// process of the exec is in it. An lxc-start that reboots its container forgets whom it owes an answer, and an lxc-attach that
-    /// has just asked waits for it forever.
+    /// Condition that ends the lxc-attach of an exec: the container was started anew, and no process of the exec is in it. Also notes in
+    /// `was_seen` that the program ran. An lxc-start whose container reboots never answers an lxc-attach that has just asked it.
     fn lost_at_a_start(&self, mark: &str, was_seen: &Arc<AtomicBool>) -> impl Fn() -> bool + Send + Sync + use<> {
         let (container, starts) = (self.clone(), self.starts());
         let (mark, lost_since, was_seen) = (mark_of(mark), Mutex::new(None), Arc::clone(was_seen));
@@ -189,7 +188,7 @@ impl Container {
         }
     }
 
-    /// Tells whether a program comes to its end in the container, outage or not: the sign of life itself.
+    /// Tells whether the container is alive: a program runs to its end in it. Works during an outage too.
     ///
     /// # Errors
     /// When the host fails.
@@ -208,8 +207,8 @@ impl Container {
         Ok(!output.timed_out && output.status == 0)
     }
 
-    /// A command that runs a program as root in the container's users, processes and mounts, and is itself counted in its
-    /// group of this controller only. Unlike an exec it needs nothing else of the container.
+    /// A command that runs a program as root in the container's user, PID and mount namespaces, itself in the container's cgroup of
+    /// `controller` only. Unlike an exec it needs no answer of lxc-start.
     ///
     /// # Errors
     /// When the container is not running.
@@ -231,10 +230,10 @@ impl Container {
             .filter(entry_filter(self.machine(), Occasion::Entry)))
     }
 
-    /// Writes a file: the old one or the new one is there at any moment, never a part.
+    /// Writes a file in the container atomically: a reader finds the old file or the new one, never a part.
     ///
     /// # Errors
-    /// When the container's shell cannot write it; the message has what it said.
+    /// When the container's shell cannot write the file; the message has what the shell said.
     pub fn put(
         &self,
         path: &str,
@@ -252,7 +251,7 @@ impl Container {
             if [ -n "$3" ]; then chown "$3" "$1.e2e-new"; fi
             mv -f "$1.e2e-new" "$1""#;
         if !path.starts_with('/') {
-            bail!("{path:?} is no absolute path");
+            bail!("a file cannot be written at {path:?}: the path is not absolute");
         }
         let mode = format!("{mode:o}");
         let argv = ["/bin/sh", "-c", SCRIPT, "put", path, &mode, owner.unwrap_or_default()].map(String::from).to_vec();
@@ -266,7 +265,7 @@ impl Container {
     /// Reads a file; the content is on the answer's stdout.
     ///
     /// # Errors
-    /// When it cannot be read (the message has what the container said), or is larger than what is kept of a stream.
+    /// When the file cannot be read (the message has what the container said), or is larger than what is kept of a stream.
     pub fn get(&self, path: &str, request: ExecRequest) -> anyhow::Result<ExecOutput> {
         // One byte more, by which a larger file is known: a sparse one of a terabyte is not read to its end.
         let bytes = (OUTPUT_BYTES_MAX + 1).to_string();
@@ -288,12 +287,12 @@ impl Container {
     }
 }
 
-/// The variable of an exec's processes with its value.
+/// Environment entry that marks the processes of an exec.
 fn mark_of(mark: &str) -> String {
     format!("{MARK_VARIABLE}={mark}")
 }
 
-/// The environment of a program that a user, by entry and name, or root runs in a machine.
+/// Returns the environment of a program in a machine. `user` is the account and the name of its user; root if absent.
 pub(super) fn environment_of(
     machine: &Machine,
     user: Option<(&Passwd, &str)>,

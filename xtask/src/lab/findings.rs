@@ -18,14 +18,13 @@ use crate::host::process::words;
 use crate::host::rooted;
 use crate::manifest::{FINDINGS, Init};
 
-/// Characters of a command line that a finding tells.
+/// Maximum characters of a command line that a finding shows.
 const ABOUT_CHARS_MAX: usize = 300;
 
-/// Deadline for one look into a container.
+/// Deadline for one program in a container that looks for findings.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Maximum files that are looked at of those that a container has written: a core dump is among the first of its
-/// folder.
+/// Maximum files of each folder that are searched for core dumps, of those that a container has written.
 const FILES_MAX: usize = 20_000;
 
 /// Kind of a finding.
@@ -51,7 +50,7 @@ pub enum FindingKind {
 pub struct Finding {
     /// Kind.
     pub kind: FindingKind,
-    /// The container; nothing where the kernel does not say whose it is.
+    /// Container; absent where the kernel does not say whose process it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// The process or unit.
@@ -64,7 +63,7 @@ pub struct Finding {
 }
 
 impl FindingKind {
-    /// Returns its name, as it is written in files.
+    /// Returns the kind's name in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         FINDINGS[self as usize]
@@ -72,7 +71,7 @@ impl FindingKind {
 }
 
 impl Lab {
-    /// Returns the findings that the lab shows now, and those of the kernel's messages.
+    /// Returns the findings that the lab shows now, and those of the kernel's messages in `said`.
     #[must_use]
     pub fn findings(&self, said: &[Noted]) -> Vec<Finding> {
         let slot = self.guard().slot().cgroup();
@@ -113,11 +112,11 @@ fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
     if !is_crash || pid.parse::<u32>().is_err() || about.contains(' ') {
         return None;
     }
-    let detail = format!("the kernel says, and not of which container: {message}");
+    let detail = format!("in a container that the kernel does not name: {message}");
     Some(Finding { kind: FindingKind::Crash, container: None, about: about.to_owned(), detail, age: None })
 }
 
-/// Programs that run on behalf of an exec that is over.
+/// Returns findings of programs that an exec started and that still run after its end.
 fn left_over(container: &Container) -> Vec<Finding> {
     let marked = container.processes_of("").into_iter().filter(|process| {
         let environment = words(process.pid, "environ");
@@ -140,7 +139,7 @@ fn left_over(container: &Container) -> Vec<Finding> {
     marked.map(|process| finding(process.pid)).collect()
 }
 
-/// Files that are the memory of a process that crashed, among those that the container has written.
+/// Returns findings of core dumps among the files that the container has written.
 fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
     let seen_by_guard = |path: &Path| {
         let root = format!("/proc/{guard}/root");
@@ -172,7 +171,7 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
     found
 }
 
-/// Tells whether a file is an ELF file of type 4. The container runs: a link or a pipe may have taken the place of the file.
+/// Tells whether a file is a core dump: ELF of type 4. The container still runs, and may have put a link or a pipe in the file's place.
 fn is_core(top: &Path, inside: &Path) -> bool {
     let mut head = [0; 18];
     let read = rooted::open_in_place(top, inside).and_then(|mut file| file.read_exact(&mut head));

@@ -43,7 +43,7 @@ pub struct DamagedLayer {
 }
 
 impl DamagedLayer {
-    /// The host's failure, with the program whose absence has led to the layer.
+    /// Error of the host: this damage is why `program` is missing.
     #[must_use]
     pub fn error(&self, program: &str) -> Error {
         let Self { template, changed } = self;
@@ -58,14 +58,14 @@ impl DamagedLayer {
 }
 
 impl Container {
-    /// Tells whether the machine that runs has no such program, and nobody there is expected to make it later.
+    /// Tells whether the running machine has no such program, and the path is none at which programs are made later.
     pub(super) fn lacks(&self, program: &str) -> bool {
         let Ok(root) = self.root() else { return false };
         let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
         !is_made_later && !self.places_of(program).iter().any(|place| rooted::exists(&root, place))
     }
 
-    /// Reason why a program is missing in the machine that runs; absent where it is there.
+    /// Reason why a program is missing in the running machine; absent where the machine has it.
     pub(super) fn missing(&self, program: &str) -> Option<Missing> {
         self.lacks(program).then(|| self.missing_in_layers(program).unwrap_or(Missing::InMachine))
     }
@@ -81,7 +81,7 @@ impl Container {
         (!places.iter().any(|place| has(layers, place))).then_some(Missing::InImage)
     }
 
-    /// Absolute paths at which a program is looked for.
+    /// Absolute paths at which the machine looks for a program.
     fn places_of(&self, program: &str) -> Vec<String> {
         if program.contains('/') {
             return vec![program.to_owned()];
@@ -92,7 +92,7 @@ impl Container {
     }
 }
 
-/// Damage of the layer with this tree. A layer is never changed: nothing in it is newer than its record.
+/// Returns the damage of a layer, given by its tree; `None` for an intact one. No file of an intact layer is newer than its record.
 fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     let record = tree.parent()?.join(RECORD);
     let built = fs::metadata(&record).and_then(|metadata| metadata.modified()).ok()?;
@@ -105,7 +105,7 @@ fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     Some(DamagedLayer { template, changed })
 }
 
-/// Tells whether layers, lowest first, have something at an absolute path, links followed.
+/// Tells whether a path exists in layers, lowest first, links followed.
 fn has(layers: &[PathBuf], path: &str) -> bool {
     let parts = |path: &Path| -> VecDeque<PathBuf> {
         path.iter().filter(|part| *part != "/" && *part != ".").map(PathBuf::from).collect()
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// A layer with these files, and links where a target is given.
+    /// Makes a layer with these files; those with a target are links.
     fn layer(folder: &Path, name: &str, files: &[(&str, Option<&str>)]) -> PathBuf {
         let tree = folder.join(name).join("root");
         for (path, target) in files {

@@ -130,14 +130,14 @@ impl LiveLab {
         file.map_or_else(|_| Vec::new(), |file| file.machines.into_iter().map(|machine| machine.host_name).collect())
     }
 
-    /// Tells whether it still has the holder that it had.
+    /// Tells whether the lab still has the guard that it had when it was found.
     #[must_use]
     pub fn is_there(&self) -> bool {
         let slot = Slot::named(&self.slot);
         slot.owner().is_some_and(|owner| owner.guard_pid == self.owner.guard_pid) && slot.is_held().unwrap_or(false)
     }
 
-    /// Returns its network namespace.
+    /// Returns the network namespace of the lab.
     ///
     /// # Errors
     /// When the lab is gone.
@@ -153,13 +153,13 @@ impl LiveLab {
 }
 
 impl LiveMachine {
-    /// Returns the machine that it was made from.
+    /// Returns the description that the container was made from.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// Returns its present state.
+    /// Returns the present state of the container.
     #[must_use]
     pub fn state(&self) -> MachineState {
         match self.process_1() {
@@ -169,22 +169,22 @@ impl LiveMachine {
         }
     }
 
-    /// The number of its first process on the host, or why it cannot be entered.
+    /// Returns the number of process 1 on the host, or the reason why the container cannot be entered.
     fn process_1(&self) -> Result<i32, String> {
         let init = init_pid(&self.places).map_err(|error| format!("{error:#}"))?;
         if has_ended(init) {
             return Err(format!("its process 1, {init} on this host, has ended"));
         }
         if !Tree::named(&self.cgroup_name()).pids().contains(&init) {
-            return Err(format!("process {init} of this host is none of its own any more"));
+            return Err(format!("its process 1, {init} on this host, is not in its cgroup any more"));
         }
         if !has_its_root(init) {
-            return Err("it has only just been started, and has no files of its own yet".into());
+            return Err("it has just been started, and has no root filesystem of its own yet".into());
         }
         Ok(init)
     }
 
-    /// Returns its usage; none where it is down.
+    /// Returns the usage of the container; none where it is down.
     #[must_use]
     pub fn used(&self) -> Option<Used> {
         let group = Group::named(&self.cgroup_name()).child_with(init_pid(&self.places).ok()?)?;
@@ -196,7 +196,7 @@ impl LiveMachine {
         })
     }
 
-    /// Fails where it runs no programs: whoever tried would wait, or be let in before it has its own files.
+    /// Fails where the container cannot run programs: it is down, frozen, or has no root filesystem of its own yet.
     ///
     /// # Errors
     /// [`Error::Host`] with the help.
@@ -216,10 +216,10 @@ impl LiveMachine {
         })
     }
 
-    /// The arguments of [`crate::host::lxc::ATTACH`] that run a program in it as a user, by name, or as root.
+    /// The arguments of [`crate::host::lxc::ATTACH`] that run a program in the container as a user, by name, or as root.
     ///
     /// # Errors
-    /// When it is down, or has no such user.
+    /// When the container is down, or has no such user.
     pub fn attach_words(
         &self,
         argv: &[String],
@@ -233,7 +233,7 @@ impl LiveMachine {
         Ok(Attach { name: &self.host_name, argv, environment: &environment, user, filter: None }.words())
     }
 
-    /// The filter that lies on the system calls of an `lxc-attach` to it, if one does.
+    /// System call filter for an `lxc-attach` to this container; absent for a container without one.
     #[must_use]
     pub fn entry_filter(&self) -> Option<Filter> {
         entry_filter(&self.machine, Occasion::Lxc)

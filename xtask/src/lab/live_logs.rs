@@ -14,7 +14,7 @@ use super::logs::{LIST, listed_in};
 use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 
-/// Deadline for one look into a container.
+/// Deadline for one program that reads logs in a container.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Maximum bytes of one log that are read at once, from its end.
@@ -41,7 +41,7 @@ const FILES: &str = "while [ $# -gt 0 ]; do \
 pub enum LogPiece {
     /// Bytes of a file.
     File {
-        /// Name, as the record would have it.
+        /// Name of the file in the record.
         source: String,
         /// Bytes as they are.
         bytes: Vec<u8>,
@@ -83,7 +83,7 @@ impl LiveLogs {
         Self { machine, patterns, offsets: BTreeMap::new(), inodes: BTreeMap::new(), cursor: None }
     }
 
-    /// Adds what has come since the last time to the logs on the host: LXC's and the console's.
+    /// Adds the new parts of the logs on the host, LXC's and the console's, since the last call to `pieces`.
     ///
     /// # Errors
     /// The file system's.
@@ -100,10 +100,10 @@ impl LiveLogs {
         Ok(())
     }
 
-    /// Adds what has come since the last time to the logs in the container: its journal and its template's files.
+    /// Adds the new parts of the logs in the container, its journal and its template's files, since the last call to `pieces`.
     ///
     /// # Errors
-    /// When it cannot be looked into: it is down, or frozen.
+    /// When no program can run in the container: it is down, or frozen.
     pub fn read_inside(&mut self, pieces: &mut Vec<LogPiece>) -> anyhow::Result<()> {
         let journal = self.journal()?;
         if !journal.is_empty() {
@@ -122,7 +122,7 @@ impl LiveLogs {
         let text = self.said(&words)?;
         let mut entries = Vec::new();
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (cursor, entry) = entry_of(line).context("the journal said something that is no entry")?;
+            let (cursor, entry) = entry_of(line).context("journalctl printed a line that is no entry")?;
             self.cursor = Some(cursor);
             entries.push(entry);
         }
@@ -167,7 +167,7 @@ impl LiveLogs {
             filter: self.machine.entry_filter(),
         };
         let output = attach.command().deadline(DEADLINE.scaled()).run();
-        Ok(output.with_context(|| format!("looking into {}", self.machine.host_name))?.stdout)
+        Ok(output.with_context(|| format!("reading the logs of {}", self.machine.host_name))?.stdout)
     }
 }
 
@@ -175,7 +175,8 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Reads what a file has got behind the offset, which moves to its end. One that has become shorter, or is another one, is read anew.
+/// Reads a file from `offset` on, and moves `offset` to the end. A file that has become shorter, or that has replaced another one, is read
+/// from its begin.
 fn grown(path: &Path, offset: &mut u64, inode: &mut u64) -> std::io::Result<Vec<u8>> {
     let mut file = match File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -192,7 +193,7 @@ fn grown(path: &Path, offset: &mut u64, inode: &mut u64) -> std::io::Result<Vec<
     Ok(bytes)
 }
 
-/// The files that [`FILES`] printed: path, size, and what was read. What broke off is left out.
+/// Parses what [`FILES`] printed: path, size, and bytes of each file. A file whose bytes are cut off is left out.
 fn files_in(mut said: &[u8]) -> Vec<(&str, u64, &[u8])> {
     let mut found = Vec::new();
     while let Some(end) = said.iter().position(|byte| *byte == b'\n') {

@@ -1,7 +1,7 @@
 //! The folder of a container's live logs. It stays after the lab is gone, and the next lab of that name replaces it.
 //!
-//! A folder stands under its name only with the mark in it ([`crate::host::marked`]). A program that is let into a container just
-//! when its lab goes makes the folder anew to log into it, without the mark: such remains are known by what they hold.
+//! A folder stands under its name only with the mark in it ([`crate::host::marked`]). A program that enters a container just while its lab
+//! is taken down makes the folder anew for its log, without the mark: `is_remains` tells such a folder by its content.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _};
@@ -19,16 +19,16 @@ use crate::host::patience::Deadline;
 /// The name that [`crate::host::lxc::Attach`] gives its log.
 const ATTACH_LOG: &str = "attach.log";
 
-/// Bytes of that log past which it begins anew: LXC writes some hundred for each program that it cannot execute.
+/// Maximum bytes of that log before it is emptied: LXC writes some hundred for each program that it cannot execute.
 pub const ATTACH_LOG_BYTES_MAX: u64 = 1 << 20;
 
 /// Time for which programs on their way into a container that is gone may make its folder anew.
 const RENEW_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Makes an empty folder, in the place of an earlier lab's. Whoever calls holds the slot.
+/// Makes an empty folder, in place of that of an earlier lab. The caller holds the slot.
 ///
 /// # Errors
-/// A folder of somebody else's is there, or the file system's.
+/// When a folder that is not of this slot is there; errors of the file system.
 pub fn renew(folder: &Path, slot: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
@@ -46,8 +46,7 @@ pub fn renew(folder: &Path, slot: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Begins the log of LXC's programs in a container anew where it has become too long. Nobody reads it but people who look for why one
-/// of them failed.
+/// Empties the log of `lxc-attach` where it has become too long. It serves only people who look for the reason of a failure.
 pub fn cut_attach_log(folder: &Path) {
     let log = folder.join(ATTACH_LOG);
     if fs::symlink_metadata(&log).is_ok_and(|it| it.is_file() && it.len() > ATTACH_LOG_BYTES_MAX) {
@@ -55,7 +54,7 @@ pub fn cut_attach_log(folder: &Path) {
     }
 }
 
-/// Tells whether somebody else has put something into a folder that was to be empty.
+/// Tells whether an error comes from another process that has put a file into the folder meanwhile.
 fn is_of_company(error: &anyhow::Error) -> bool {
     let kinds = [ErrorKind::DirectoryNotEmpty, ErrorKind::AlreadyExists];
     error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| kinds.contains(&error.kind()))
@@ -85,14 +84,14 @@ fn require_ours(folder: &Path, slot: &str) -> Result<(), Error> {
 pub enum Chosen<'a> {
     /// Folders of labs that are gone, whatever their slot was.
     All,
-    /// Folders of this slot, which has no lab, and remains that bear its number or these names on the host.
+    /// Folders of this slot, which has no lab; of those without a mark, the ones that have the slot's number or one of these names.
     Slot(&'a str, &'a [String]),
 }
 
-/// Removes the folders below `home` that labs made, all but those of `live` containers. Returns how many there were.
+/// Removes the folders below `home` that labs made, all but those of `live` containers. Returns the number of removed folders.
 ///
 /// # Errors
-/// The file system's.
+/// Errors of the file system.
 pub fn remove_all(home: &Path, chosen: Chosen<'_>, live: &[String]) -> anyhow::Result<usize> {
     let is_live = |folder: &Path| folder.file_name().is_some_and(|name| live.iter().any(|used| **used == *name));
     let mut count = 0;
@@ -119,7 +118,7 @@ pub fn remove_all(home: &Path, chosen: Chosen<'_>, live: &[String]) -> anyhow::R
     Ok(count)
 }
 
-/// Tells of the log folders that were removed.
+/// Reports the number of log folders that were removed.
 #[must_use]
 pub fn removed(count: usize) -> String {
     format!("logs of {count} container{} removed from {LOG_PATH}", if count == 1 { "" } else { "s" })
@@ -133,8 +132,8 @@ fn remove_remains(folder: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Tells whether a program that was let into a container whose lab had gone made this folder: it is root's, and holds
-/// the log of that program alone, in LXC's own words.
+/// Tells whether a folder was made by a program that entered a container whose lab was gone: it is root's, and holds only the log of
+/// `lxc-attach`.
 fn is_remains(folder: &Path) -> bool {
     let is_roots = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.uid() == nix::unistd::geteuid().as_raw());
     let Ok(metadata) = fs::symlink_metadata(folder) else { return false };

@@ -12,8 +12,8 @@ use crate::host::patience::Deadline;
 use crate::host::program_output::KeptPart;
 use crate::manifest::Init;
 
-/// Lists the files that the patterns in its arguments match, each ended by a zero byte. Without separators of words, a shell
-/// takes nothing of a pattern for anything but a pattern.
+/// Lists the files that the patterns in its arguments match, each ended by a zero byte. With an empty IFS a shell does not split a pattern
+/// into words.
 pub const LIST: &str =
     r#"IFS=; for pattern do for file in $pattern; do [ ! -f "$file" ] || printf '%s\0' "$file"; done; done"#;
 
@@ -23,22 +23,22 @@ const DEADLINE: Deadline = Deadline::from_secs(20);
 /// Maximum bytes kept of one file, from its end.
 pub const LOG_BYTES_MAX: u64 = 8 << 20;
 
-/// Files of the patterns of a template that are kept.
+/// Maximum log files that are kept of one container, of those that its template names.
 pub const LOG_FILES_MAX: usize = 200;
 
-/// Bytes that these files of one container may come to.
+/// Maximum bytes of all these files of one container.
 pub const LOG_FILES_BYTES_MAX: u64 = 128 << 20;
 
-/// Lines of a journal that are kept, from its end.
+/// Maximum lines of a journal that are kept, from its end.
 const LINES_MAX: usize = 20_000;
 
-/// The bytes before those, where it was full: LXC's name for it.
+/// LXC's name for the earlier part of a console's log that has become full.
 const CONSOLE_BEFORE: &str = "console.log.1";
 
-/// The last screen of it, as a terminal of 80 columns and 25 lines shows it.
+/// Name of the log that shows the console's last screen, as a terminal of 80 columns and 25 lines does.
 const SCREEN: &str = "screen.txt";
 
-/// Logs of the journal's warnings and worse, and of its errors and worse: its own lines do not show a priority.
+/// Logs of the journal's warnings and worse, and of its errors and worse: lines of the journal do not show their priority.
 const JOURNAL_PARTS: [(&str, &str); 2] =
     [("journal-warnings.log", "--priority=warning"), ("journal-errors.log", "--priority=err")];
 
@@ -126,26 +126,26 @@ impl Container {
     }
 }
 
-/// Paths in the answer of [`LIST`].
+/// Parses the paths in the output of [`LIST`].
 pub fn listed_in(answer: &[u8]) -> Vec<String> {
     let paths = answer.split(|byte| *byte == 0).filter(|path| !path.is_empty());
     paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect()
 }
 
-/// A file that names the logs that are left out, where there are any.
+/// Returns a file that names the logs that are left out; `None` if none is.
 fn told_of(left_out: &[String]) -> Option<CollectedLog> {
     const NAMES_MAX: usize = 20;
     let names = left_out.iter().take(NAMES_MAX).map(|path| format!("  {path}\n")).collect::<String>();
     let more = if left_out.len() > NAMES_MAX { "  ...\n" } else { "" };
     let text = format!(
-        "[{} logs are not kept: of one machine {LOG_FILES_MAX} files of {} MiB together are]\n{names}{more}",
+        "[{} logs are not kept: the limit for one machine is {LOG_FILES_MAX} files of {} MiB in all]\n{names}{more}",
         left_out.len(),
         LOG_FILES_BYTES_MAX >> 20
     );
     (!left_out.is_empty()).then(|| CollectedLog { name: "left-out.log".into(), content: Ok(text.into_bytes()) })
 }
 
-/// The last bytes of a log that goes on from one file to the next, whatever its length. Files that are not there are passed over.
+/// Returns the last bytes of a log that goes on from one file to the next, whatever its length. Missing files are passed over.
 fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>> {
     let mut end = Vec::new();
     for path in paths {
@@ -162,7 +162,7 @@ fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>>
     Ok(with_begin_told(end.split_off(surplus), is_cut || surplus > 0))
 }
 
-/// A log with a line before it that says so where its begin is missing.
+/// Puts a line before a log whose begin is missing that says so.
 fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
     if !is_cut {
         return bytes;
@@ -170,7 +170,7 @@ fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
     [format!("[only the last {} MiB of this log are kept]\n", LOG_BYTES_MAX >> 20).as_bytes(), &bytes].concat()
 }
 
-/// The last lines of a journal, with a line that says so where it is longer.
+/// Returns the last lines of a journal, after a line that says so where the journal is longer.
 fn last_lines(log: CollectedLog) -> CollectedLog {
     let cut = |bytes: Vec<u8>| {
         let mut ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
@@ -192,10 +192,10 @@ const LINES: NonZero<u16> = NonZero::new(25).expect("it is not zero");
 /// Columns of that terminal.
 const COLUMNS: NonZero<u16> = NonZero::new(80).expect("it is not zero");
 
-/// Number of bytes, from the end, that fill a screen many times over.
+/// Maximum bytes of a console, from the end, that are shown: they fill a screen many times over.
 const BYTES_MAX: usize = 256 << 10;
 
-/// The last screen of what a console has printed, without blanks at the ends of lines; nothing where it is empty.
+/// The last screen of what a console has printed, without blanks at the ends of lines; `None` for an empty screen.
 #[must_use]
 fn last_screen(printed: &[u8]) -> Option<String> {
     let mut terminal = vt100::Parser::new(LINES, COLUMNS, 0);
@@ -241,7 +241,7 @@ mod tests {
         let many: Vec<String> = (0..5000).map(|number| format!("/var/log/{number}.log")).collect();
         let text = String::from_utf8(told_of(&many).unwrap().content.unwrap()).unwrap();
         assert!(text.starts_with(
-            "[5000 logs are not kept: of one machine 200 files of 128 MiB together are]\n  /var/log/0.log\n"
+            "[5000 logs are not kept: the limit for one machine is 200 files of 128 MiB in all]\n  /var/log/0.log\n"
         ));
         assert!(text.ends_with("/var/log/19.log\n  ...\n"), "{text}");
     }

@@ -23,7 +23,7 @@ pub struct Machine {
     pub template: Template,
     /// Layers of its root filesystem, lowest first.
     pub layers: Vec<PathBuf>,
-    /// Id on the disk of root inside, of each layer; none where the host shows layers as they are.
+    /// Id on disk, in each layer, of the user that is root in the container; empty where layers are used without mapped ids.
     #[serde(default)]
     pub first_ids: Vec<u32>,
     /// The lab's network.
@@ -35,31 +35,31 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Returns its address in the lab's network.
+    /// Returns the machine's address in the lab's network.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.network.host(self.octet)
     }
 
-    /// Returns its card's hardware address: fixed, so that peers know it again after a restart.
+    /// Returns the hardware address of the machine's card: fixed, so that peers know it again after a restart.
     #[must_use]
     pub fn mac(&self) -> MacAddress {
         MacAddress([0x02, 0xe2, 0xe0, 0, 0, self.octet])
     }
 
-    /// The name of its port on the lab's bridge.
+    /// The name of the machine's port on the lab's bridge.
     #[must_use]
     pub fn port(&self) -> DeviceName {
         DeviceName::port(self.octet)
     }
 
-    /// The host's ids of a user inside.
+    /// The host's ids of a user in the container.
     #[must_use]
     pub fn host_ids(&self, uid: u32, gid: u32) -> (u32, u32) {
         if self.template.privileged { (uid, gid) } else { (self.ids.first + uid, self.ids.first + gid) }
     }
 
-    /// Returns its layers with the owners that it sees them with.
+    /// Returns the layers of the machine, each with the mapping of owners that it is shown with.
     #[must_use]
     pub fn lowers(&self) -> Vec<Lower> {
         let (to, _) = self.host_ids(0, 0);
@@ -70,7 +70,7 @@ impl Machine {
         self.layers.iter().enumerate().map(lower).collect()
     }
 
-    /// The folder of its logs on the host.
+    /// The folder of the machine's logs on the host.
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         lxc::log_dir(&self.host_name)

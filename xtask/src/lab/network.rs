@@ -17,11 +17,11 @@ pub const BRIDGE: &str = "br0";
 /// Bytes of `lxc.log` past which a start of a machine that was up before cuts it: LXC writes some 6,500 at each.
 pub const LXC_LOG_BYTES_MAX: u64 = 4 << 20;
 
-/// Bytes of it that are then kept, from its end.
+/// Bytes of `lxc.log` that are then kept, from its end.
 const LXC_LOG_BYTES_KEPT: u64 = 1 << 20;
 
-/// Lines for `ip -batch` that make the bridge. It knows the machines' hardware addresses from the start: a question for
-/// one that is not up yet would be repeated only after a second.
+/// Lines for `ip -batch` that make the bridge. It has the machines' hardware addresses from the start: otherwise a request for the address
+/// of a machine that is not up yet would be repeated only after a second.
 pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
     let bridge = compose!(
         IpBatch,
@@ -109,7 +109,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
 /// The /etc/hosts of every container of a lab.
 ///
 /// # Errors
-/// For a name that is none of a host.
+/// For a name that is not valid for a host.
 pub fn hosts_file(machines: &[Machine]) -> anyhow::Result<Text<Hosts>> {
     let own = compose!(Hosts, "127.0.0.1 localhost\n::1 localhost\n");
     let line = |machine: &Machine| {

@@ -89,7 +89,7 @@ impl Lab {
     /// The page of a URL, such as `http://app/status` or `http://10.77.0.11:8080/?all`. From now on its time runs.
     ///
     /// # Errors
-    /// [`PictureError::Url`] when it is none of this lab's; nothing is loaded yet.
+    /// [`PictureError::Url`] when the URL is none of this lab's; nothing is loaded yet.
     pub fn page<'a>(&'a self, url: &'a str, deadline: Duration) -> Result<Page<'a>, PictureError> {
         let bad = |problem: String| PictureError::Url { url: url.to_owned(), problem };
         let (host, port, path) = split_url(url).map_err(|problem| bad(problem.to_owned()))?;
@@ -101,7 +101,7 @@ impl Lab {
         Ok(Page { url, container, port, path, asked: Instant::now(), deadline })
     }
 
-    /// Loads a page once, as a browser would ask for it: a browser takes pictures of its own error messages, too.
+    /// Loads a page once and checks its status: the browser would take a picture of its own error message.
     ///
     /// # Errors
     /// Those of [`Lab::status`]; [`PictureError::Page`] when the status is not one of 200 to 399.
@@ -112,7 +112,7 @@ impl Lab {
         }
     }
 
-    /// The status with which a page is answered.
+    /// Returns the HTTP status of a page.
     ///
     /// # Errors
     /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault
@@ -168,13 +168,13 @@ impl Lab {
         Ok(bytes)
     }
 
-    /// Waits until no picture is under way: what is still to be told to stop must have been told.
+    /// Waits until no picture is being taken. Whoever calls has told those under way to stop.
     pub fn wait_for_pictures(&self, deadline: Duration) {
         let started = Instant::now();
         drop(self.turn.take(&|| deadline.saturating_sub(started.elapsed()), &|| false));
     }
 
-    /// The browser's exit status; none when the time is over or it shall stop.
+    /// Returns the browser's exit status; none when the time was over or `stop` was true.
     fn run_browser(
         &self,
         browser: &Browser,
@@ -201,7 +201,7 @@ impl Lab {
     }
 }
 
-/// The folder is the user's, who may have put anything there: it is read with that user's rights.
+/// Reads the picture with the rights of the user, who owns the folder and may have put anything there.
 fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>, PictureError> {
     let log = tail_of(&shot.log(), 16_000);
     match shot.user.read(&shot.picture()) {

@@ -20,27 +20,27 @@ use crate::manifest::Init;
 /// Deadline for LXC to notice the end of a container.
 const END_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Deadline for programs run in a container to end when it has ended.
+/// Deadline for the programs run in a container to end after the container.
 const LEAVE_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Deadline for a started container to run a program.
 const START_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// Time in which a reboot shows that has made something else fail, and between two looks.
+/// Deadline for noticing a reboot that has made something else fail, and interval between two looks.
 const REBOOT_SIGN_DEADLINE: Deadline = Deadline::from_secs(2);
 const REBOOT_POLL: Duration = Duration::from_millis(5);
 
-/// Deadline for one attempt to run a program in it: an lxc-attach that asks while it reboots is never answered.
+/// Deadline for one attempt to run a program in a container: an lxc-attach that asks during a reboot is never answered.
 const TRY_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Interval between two attempts to run a program in a container that starts.
 const START_POLL: Duration = Duration::from_millis(5);
 
 impl Lab {
-    /// Kills the first process of a container, and with it all others. `cause` is named to whoever wants to use it.
+    /// Kills process 1 of a container, and with it all others. Later attempts to use the container fail with `cause`.
     ///
     /// # Errors
-    /// [`Outage`] when it is down or frozen already; when it does not end.
+    /// [`Outage`] when the container is down or frozen already; when it does not end.
     pub fn kill(&self, container: &Container, cause: &str) -> anyhow::Result<()> {
         self.take_down(container, cause, || {
             let init = Pid::from_raw(container.init_pid()?);
@@ -59,18 +59,21 @@ impl Lab {
         self.take_down(container, cause, || lxc::stop(&container.machine().host_name, grace))
     }
 
-    /// Starts a container again that was taken down, with the disk it had; returns when it runs programs. Nothing
-    /// happens to one that runs.
+    /// Starts a container again that was taken down, with the disk it had; returns when the container runs programs. Does nothing to a
+    /// running container.
     ///
     /// # Errors
-    /// When it does not come up, with its last words.
+    /// When the container does not come up; the message has the last errors in its logs.
     pub fn start_again(&self, container: &Container) -> anyhow::Result<()> {
         if container.outage().is_none_or(|outage| outage.frozen) {
             return Ok(());
         }
         // LXC lets programs in before the container has its root: one on its way in would find the host's files.
         if !container.wait_until_all_have_left(LEAVE_DEADLINE.scaled()) {
-            bail!("a program run in {} has not ended with it", container.machine().host_name);
+            bail!(
+                "a program that was run in {} still runs after the end of the container",
+                container.machine().host_name
+            );
         }
         container.count_start();
         let process = spawn(self.guard(), container.machine())?;
@@ -98,8 +101,8 @@ impl Lab {
         self.wait_for_one(container, &|| watch.elapsed(), deadline, stop).map(|()| watch.elapsed())
     }
 
-    /// Tells whether a container has rebooted by itself since it had done so this often, or is about to. One that shuts
-    /// down answers nothing any more, some time before it starts again: it is waited for.
+    /// Tells whether a container has rebooted by itself since its number of reboots was `reboots`, or is about to. Waits for the end of one
+    /// that shuts down, which answers nothing for some time before it starts again.
     #[must_use]
     pub fn has_rebooted_since(&self, container: &Container, reboots: u64) -> bool {
         let begun = Instant::now();
@@ -119,12 +122,12 @@ impl Lab {
         }
     }
 
-    /// Tells whether a container is about to end or to reboot: its process 1 has ended, or ends all services.
+    /// Tells whether a container is about to end or to reboot: its process 1 has ended, or systemd is stopping all services.
     pub fn is_going_down(&self, container: &Container) -> bool {
         has_lost_process_1(container) || self.shuts_down(container)
     }
 
-    /// Tells whether systemd says that it ends all services.
+    /// Tells whether systemd in a container reports that it is stopping all services.
     fn shuts_down(&self, container: &Container) -> bool {
         let argv = ["systemctl", "is-system-running"].map(str::to_owned).to_vec();
         let streams_dir = self.streams_dir().to_owned();
@@ -137,7 +140,7 @@ impl Lab {
     /// Waits until a container that starts runs programs.
     ///
     /// # Errors
-    /// When it ends or takes too long, with its last words.
+    /// When the container ends or takes too long; the message has the last errors in its logs.
     pub fn wait_until_it_runs(&self, container: &Container) -> anyhow::Result<()> {
         let (process, started) = (container.process(), Instant::now());
         let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed()).min(TRY_DEADLINE.scaled());
@@ -157,7 +160,7 @@ impl Lab {
     /// Freezes the processes of a container.
     ///
     /// # Errors
-    /// [`Outage`] when it is down or frozen already; what LXC said.
+    /// [`Outage`] when the container is down or frozen already; errors of LXC.
     pub fn freeze(&self, container: &Container, cause: &str) -> anyhow::Result<()> {
         begin_outage(container, cause, true)?;
         let frozen =
@@ -168,7 +171,7 @@ impl Lab {
         frozen
     }
 
-    /// Lets the processes of a frozen container go on. Nothing happens to one that runs.
+    /// Lets the processes of a frozen container go on. Does nothing to a container that runs.
     ///
     /// # Errors
     /// When the guard is gone; what LXC said.

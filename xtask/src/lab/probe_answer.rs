@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::host::patience::Deadline;
 
-/// Shortest bound of a look near the deadline: a shorter one could not answer, and would say nothing but that.
+/// Shortest time for a look near the deadline: in less, no probe could answer.
 const LOOK_SHORTEST: Deadline = Deadline::from_millis(500);
 
 /// Answer, other than yes, to the question whether a condition holds.
@@ -15,7 +15,7 @@ pub enum ProbeAnswer {
     No(String),
     /// The look did not end within its bound.
     Overran(Duration),
-    /// The same, and its program was seen running in the container.
+    /// The look did not end within its bound, and its program was seen running in the container.
     Hung(Duration),
     /// The container runs no programs: it starts, or a fault keeps it down.
     NotRunning(String),
@@ -53,12 +53,12 @@ impl fmt::Display for ProbeAnswer {
 pub(super) struct LookBound {
     /// Time that the look has.
     pub time: Duration,
-    /// The deadline leaves it less than it should have.
+    /// True if the deadline leaves the look less time than it should have.
     pub is_clipped: bool,
 }
 
 impl LookBound {
-    /// The bound of a look that should have `full`, when the deadline comes after `left`: it may pass the deadline by
+    /// Returns the bound of a look that should have `full` while `left` remains until the deadline: the look may pass the deadline by
     /// [`LOOK_SHORTEST`].
     pub fn new(full: Duration, left: Duration) -> Self {
         let time = full.min(left.max(LOOK_SHORTEST.scaled()));
@@ -73,24 +73,24 @@ pub struct LastAnswer {
     pub answered: Option<ProbeAnswer>,
     /// The last look that had its whole time and gave no answer, if that came after the answer.
     overran: Option<ProbeAnswer>,
-    /// The same of looks that the deadline has clipped, as long as there is nothing else.
+    /// The last such look that the deadline has clipped; absent as soon as there is another answer.
     clipped: Option<ProbeAnswer>,
 }
 
 impl LastAnswer {
-    /// Tells whether a look after the last answer had its whole time and gave none.
+    /// Tells whether a look after the last answer had its whole time and gave no answer.
     pub(super) fn overran(&self) -> bool {
         self.overran.is_some()
     }
 
-    /// Tells whether the condition was looked at and gave no answer: for its whole time, or, where no look has ever
-    /// ended, with its program running in the machine when the deadline came.
+    /// Tells whether the condition was looked at and gave no answer: either a look had its whole time, or no look has ever ended and its
+    /// program still ran at the deadline.
     pub(super) fn hangs(&self) -> bool {
         let was_running = matches!(self.clipped, Some(ProbeAnswer::Hung(_)));
         self.overran.is_some() || (self.answered.is_none() && was_running)
     }
 
-    /// Notes what a look has seen. A look that was clipped and gave no answer says nothing beside one that ended.
+    /// Takes note of the result of a look. A clipped look without an answer does not replace the answer of one that ended.
     pub(super) fn note(&mut self, answer: ProbeAnswer, bound: LookBound) {
         if !matches!(answer, ProbeAnswer::Overran(_) | ProbeAnswer::Hung(_)) {
             *self = Self { answered: Some(answer), ..Self::default() };

@@ -16,7 +16,7 @@ use crate::host::patience::Deadline;
 use crate::host::shell::{CommandError, Problem};
 use crate::manifest::{Init, Probe, Template};
 
-/// Deadline for one look.
+/// Deadline for one look at a condition.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Interval between the first two looks: short, because most things are ready soon.
@@ -62,7 +62,7 @@ pub enum WaitError {
         /// Condition of the wait.
         condition: Condition,
     },
-    /// The engine or the host failed while it was waited for.
+    /// The engine or the host failed during the wait.
     #[error("waiting for {condition} in {container}: {reason}")]
     NotLooked {
         /// Name in the lab.
@@ -78,7 +78,7 @@ pub enum WaitError {
 }
 
 impl WaitError {
-    /// The smaller, the nearer to the cause.
+    /// Rank among the errors of several containers: the error with the smallest rank is nearest to the cause.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Ended { .. } => 0,
@@ -98,11 +98,12 @@ impl WaitError {
     }
 }
 
-/// Exits with 0 once the jobs of systemd's boot are done, with units that failed or without; else says what systemd does.
+/// Script that exits with 0 once the jobs of systemd's boot are done, with units that failed or without; else it prints the state of
+/// systemd.
 const IS_BOOTED: &str = "state=$(systemctl is-system-running 2>&1); case $state in running|degraded) ;; *) echo \"systemd is $state\"; exit 1;; esac";
 
-/// The probes of a template. Without any, a container of systemd is ready when its boot is done, so that nothing which the boot
-/// still clears away is written before, and another one when it runs a program.
+/// Returns the probes of a template. A template without any is ready, with systemd, when the boot is done, so that nothing is written that
+/// the boot still clears away; without systemd, when the container runs a program.
 pub fn probes(template: &Template) -> Vec<Probe> {
     if !template.probes.is_empty() {
         return template.probes.clone();
@@ -112,7 +113,7 @@ pub fn probes(template: &Template) -> Vec<Probe> {
     vec![Probe { condition, timeout: Duration::from_secs(30) }]
 }
 
-/// Distance of a wait from the machine's start: what may still come true by itself.
+/// Phase of the machine during a wait: it decides what may still come true without help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nearness {
     /// The machine starts, and its own programs may make what is missing: a wait ends early only where systemd's boot is done.
@@ -130,13 +131,14 @@ pub struct Circumstances<'a> {
     pub streams_dir: &'a Path,
     /// Tells whether the wait is to be broken off.
     pub interrupted: &'a dyn Fn() -> bool,
-    /// Number of changes that were begun from outside until now; absent while one is under way, so that nothing is hopeless.
+    /// Number of changes that were begun from outside of the machine until now; absent during a change, when no condition counts as
+    /// hopeless.
     pub settled: &'a dyn Fn() -> Option<u64>,
-    /// Distance from the machine's start.
+    /// Phase of the machine.
     pub nearness: Nearness,
 }
 
-/// Problem of a condition that names nothing, whatever a machine does.
+/// Problem of a condition that can hold on no machine, such as an empty path; `None` for a valid condition.
 #[must_use]
 pub fn is_no_condition(condition: &Condition) -> Option<String> {
     let of_text = |what: &str, text: &str| match text {
@@ -157,7 +159,7 @@ pub fn is_no_condition(condition: &Condition) -> Option<String> {
     }
 }
 
-/// Exits with 0 where a path exists, and with [`UNDER_A_FILE`] where something on the way to it is no folder; says what is missing.
+/// Script that exits with 0 where a path exists, and with [`UNDER_A_FILE`] where a part of the path is no folder; prints what is missing.
 const LOOK_AT_PATH: &str = "p=$1; [ -e \"$p\" ] && exit 0; d=${p%/*}; while [ -n \"$d\" ] && [ \"$d\" != \"$p\" ] && [ ! -e \"$d\" ]; \
 do gone=$d; p=$d; d=${d%/*}; done; \
 if [ -n \"$d\" ] && [ -e \"$d\" ] && [ ! -d \"$d\" ]; then echo \"$d is no folder\"; exit 20; fi; \
@@ -166,7 +168,7 @@ if [ -n \"$gone\" ]; then echo \"there is no folder $gone\"; else echo \"it is n
 /// Status of [`LOOK_AT_PATH`] for a path that leads through a file.
 const UNDER_A_FILE: i32 = 20;
 
-/// Looks with the same hopeless answer that end a wait: one alone may have met a state on its way to another.
+/// Number of looks with the same hopeless answer after which a wait ends: a single one may have met a passing state.
 const HOPELESS_LOOKS: u32 = 2;
 
 impl Container {
@@ -272,7 +274,7 @@ impl Container {
         }
     }
 
-    /// Reason why a condition with this answer cannot come true any more, as long as nobody outside of the machine does anything.
+    /// Reason why a condition with this answer cannot come true any more, unless the machine is changed from outside.
     fn never(&self, condition: &Condition, answer: &ProbeAnswer, circumstances: &Circumstances<'_>) -> Option<String> {
         let is_ready = circumstances.nearness == Nearness::Ready;
         match (condition, answer) {
@@ -305,7 +307,7 @@ impl Container {
         self.answer_of(&request).map(drop)
     }
 
-    /// Output of a program that looks at something, where it has succeeded.
+    /// Runs a program that tests a condition: its output if it succeeded, else the answer of the probe.
     pub(super) fn answer_of(&self, request: &ExecRequest) -> Result<ExecOutput, ProbeAnswer> {
         match self.exec(request) {
             Ok(output) if output.timed_out && output.was_running => Err(ProbeAnswer::Hung(request.deadline)),
@@ -323,13 +325,13 @@ impl Container {
     }
 }
 
-/// Tells whether a program of the host that every look needs is not there.
+/// Tells whether an error says that a program of the host is missing which every look needs.
 fn is_missing_tool(error: &anyhow::Error) -> bool {
     let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
     matches!(problem, Some(Problem::Missing(_)))
 }
 
-/// The answer of a look over the network that failed. One that nobody answers has overrun its bound.
+/// Returns the answer for a look over the network that failed; a connection that timed out has overrun its bound.
 fn of_network(error: &anyhow::Error, bound: Duration) -> ProbeAnswer {
     let is_late = |error: &std::io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
     if error.downcast_ref().is_some_and(is_late) {
@@ -338,15 +340,16 @@ fn of_network(error: &anyhow::Error, bound: Duration) -> ProbeAnswer {
     ProbeAnswer::No(format!("{error:#}"))
 }
 
-/// `/path` and `:8080/path`.
+/// Parses `/path` or `:8080/path` into port and path; the port is 80 where none is given.
 fn split_http(text: &str) -> anyhow::Result<(u16, &str)> {
     let Some(rest) = text.strip_prefix(':') else { return Ok((80, text)) };
     let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let port = port.parse().map_err(|_| anyhow::anyhow!("{text:?}: write \"/path\" or \":8080/path\""))?;
+    let port =
+        port.parse().map_err(|_| anyhow::anyhow!("{text:?} has no valid port: write \"/path\" or \":8080/path\""))?;
     Ok((port, if path.is_empty() { "/" } else { path }))
 }
 
-/// The status with which a page is answered, all within the deadline.
+/// Returns the HTTP status of a page, all within the deadline.
 pub(super) fn http_status(
     network: &NetworkNamespace,
     address: SocketAddr,
@@ -370,7 +373,7 @@ pub(super) fn http_status(
     }
     let line = String::from_utf8_lossy(&head[..count]).into_owned();
     let status = line.split(' ').nth(1).and_then(|word| word.get(..3)).and_then(|word| word.parse().ok());
-    status.ok_or_else(|| anyhow::anyhow!("this is no HTTP answer: {line:?}"))
+    status.ok_or_else(|| anyhow::anyhow!("the answer is not HTTP: it begins with {line:?}"))
 }
 
 #[cfg(test)]

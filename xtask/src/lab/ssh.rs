@@ -77,7 +77,7 @@ fn file(root: &Path, path: &str, content: String, mode: u32, owner: (u32, u32)) 
     Make::FileInRoot { root: root.to_owned(), path: path.to_owned(), content, mode, owner }
 }
 
-/// A user of a root filesystem that is not running yet.
+/// A user in a root filesystem whose container does not run yet.
 struct User {
     home: String,
     owner: (u32, u32),

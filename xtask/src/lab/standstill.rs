@@ -27,7 +27,7 @@ impl fmt::Display for Standstill {
 }
 
 impl Container {
-    /// The part of the container that stands still, where no fault has done that.
+    /// Returns the part of the container that stands still without a fault: its `lxc-start`, or all its processes.
     #[must_use]
     pub fn standstill(&self) -> Option<Standstill> {
         let name = &self.machine().name;
@@ -49,7 +49,7 @@ impl Container {
 }
 
 impl Lab {
-    /// The first part of the lab that stands still, where no fault has done that.
+    /// Returns the first part of the lab that stands still without a fault: the guard, or a container.
     #[must_use]
     pub fn standstill(&self) -> Option<Standstill> {
         let slot = self.guard().slot();

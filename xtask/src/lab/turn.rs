@@ -1,23 +1,23 @@
-//! Turn at something that only one may do at a time, waited for with a deadline.
+//! Lock that one thread has at a time, waited for with a deadline.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Interval at which a waiter looks whether to go on waiting.
+/// Interval at which a waiting thread checks whether it is to stop.
 pub const STOP_POLL: Duration = Duration::from_millis(50);
 
-/// Turn that one at a time takes.
+/// Lock that one thread has at a time.
 #[derive(Debug, Default)]
 pub struct Turn {
     taken: Mutex<bool>,
     given_back: Condvar,
 }
 
-/// Turn of whoever has it; the next one's when it is dropped.
+/// Held [`Turn`]; dropping it wakes the next thread.
 pub struct Taken<'a>(&'a Turn);
 
 impl Turn {
-    /// Waits for it; `None` when the time is over, or it shall stop.
+    /// Waits for the lock; `None` when the time is over, or `stop` returns true.
     pub fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<Taken<'_>> {
         let mut taken = self.lock();
         while *taken {

@@ -14,10 +14,10 @@ const PROPERTIES: &str =
 /// Properties of systemd itself.
 const MANAGER: &str = "--property=SystemState,NJobs";
 
-/// Names of units that are offered in place of one that is not there.
+/// Maximum names of units that are suggested in place of a missing one.
 const SIMILAR_MAX: usize = 3;
 
-/// Lines of a failed unit's journal that are told.
+/// Lines of a failed unit's journal that an answer shows.
 const JOURNAL_LINES: &str = "--lines=6";
 
 /// Properties of one unit, as `systemctl show` prints them.
@@ -29,7 +29,7 @@ impl<'a> UnitState<'a> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
     }
 
-    /// Tells whether `systemctl is-active` would say so.
+    /// Tells whether `systemctl is-active` would call the unit active.
     fn is_active(self) -> bool {
         matches!(self.value("ActiveState"), "active" | "reloading" | "refreshing")
     }
@@ -47,7 +47,7 @@ impl<'a> UnitState<'a> {
         format!("{} ({}){load}{result}", self.value("ActiveState"), self.value("SubState"))
     }
 
-    /// Reason why it stays as it is, unless somebody changes the unit or starts it.
+    /// Reason why the unit stays as it is, unless somebody changes or starts it.
     fn dead_end(self) -> Option<DeadEnd> {
         match (self.value("LoadState"), self.value("ActiveState"), self.value("SubState")) {
             ("not-found", "inactive", _) => Some(DeadEnd::NotFound),
@@ -84,7 +84,7 @@ enum DeadEnd {
 }
 
 impl Container {
-    /// Looks at a unit.
+    /// Checks whether a unit is active.
     pub(super) fn look_at_unit(&self, unit: &str, bound: Duration, streams_dir: &Path) -> Result<(), ProbeAnswer> {
         let argv = ["systemctl", "show", PROPERTIES, "--", unit].map(str::to_owned).to_vec();
         let shown = self.look_and_read(argv, bound, streams_dir)?;
@@ -116,7 +116,7 @@ impl Container {
                 let names = lists.lines().filter_map(|line| line.split_whitespace().next());
                 let similar = similar(state.value("Id"), names);
                 let help = if similar.is_empty() {
-                    "`systemctl list-unit-files` there lists those that are".to_owned()
+                    "`systemctl list-unit-files` in the machine lists the units that exist".to_owned()
                 } else {
                     format!("did you mean {}?", similar.join(" or "))
                 };
@@ -133,7 +133,7 @@ impl Container {
         }
     }
 
-    /// Output of a program in it that has to succeed.
+    /// Returns the output of a program in the container that has to succeed.
     fn look_and_read(&self, argv: Vec<String>, bound: Duration, streams_dir: &Path) -> Result<String, ProbeAnswer> {
         let request =
             ExecRequest { argv, deadline: bound, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
@@ -144,7 +144,7 @@ impl Container {
     }
 }
 
-/// Names like one that is not there, the nearest first.
+/// Returns the names that are most like a missing one, the nearest first.
 fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let stem = |name: &'a str| name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let wanted_stem = wanted.rsplit_once('.').map_or(wanted, |(stem, _)| stem);

@@ -1,4 +1,4 @@
-//! Bringing a lab up. It goes when its guard takes back what it made.
+//! Bringing a lab up; its guard takes down what it has made.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::host::seccomp;
 use crate::host::syntax::LxcConfig;
 use crate::manifest::VolumeKind;
 
-/// Room on the volumes' tmpfs beside the images themselves, in bytes.
+/// Bytes of the volumes' tmpfs beside the images themselves.
 const VOLUME_SLACK_BYTES: u64 = 4 << 20;
 
 /// Event while a lab came up.
@@ -78,18 +78,22 @@ impl Lab {
     pub fn start(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
             Ok(()) => error,
-            Err(reset) => error.context(format!("and it could not all be taken back: {reset:#}")),
+            Err(reset) => {
+                error.context(format!("the lab was not made, and not all of it could be taken back ({reset:#})"))
+            }
         })
     }
 
-    /// Comes to a lab that another engine has left.
+    /// Attaches to a lab that another engine has left.
     ///
     /// # Errors
     /// When the lab is gone.
     pub fn attach(guard: &Arc<Guard>, live: &LiveLab) -> anyhow::Result<Self> {
         let (slot, clock) = (guard.slot(), Arc::new(HeldClock::default()));
         let container = |live: &LiveMachine| {
-            let process = guard.found(&live.name).with_context(|| format!("nobody has started {}", live.host_name))?;
+            let process = guard
+                .found(&live.name)
+                .with_context(|| format!("the guard of the lab has started no process of {}", live.host_name))?;
             let machine = live.machine().clone();
             let places = Places::of(slot, &machine);
             anyhow::Ok(Container::found(machine, places, process, Arc::clone(&clock)))
@@ -105,13 +109,13 @@ impl Lab {
         })
     }
 
-    /// The guard that owns it.
+    /// The guard that owns the lab.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Returns its containers, in the order of the machines.
+    /// Returns the lab's containers, in the order of the machines.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         &self.containers
@@ -135,13 +139,13 @@ impl Lab {
         &self.network
     }
 
-    /// The clock that deadlines in it go by.
+    /// The clock that deadlines in the lab go by.
     #[must_use]
     pub fn clock(&self) -> &Arc<HeldClock> {
         &self.clock
     }
 
-    /// Returns the time since its making began.
+    /// Returns the time since the making of the lab began.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.begun.elapsed()
@@ -316,14 +320,14 @@ impl Lab {
     }
 }
 
-/// The engine could not look at the first probe of a container.
+/// Error of a container whose probes the engine could not look at.
 fn not_looked(container: &Container, reason: String) -> WaitError {
     let probes = readiness::probes(&container.machine().template);
     let condition = probes.into_iter().next().map_or_else(|| Condition::Exec(Vec::new()), |probe| probe.condition);
     WaitError::NotLooked { container: container.machine().name.clone(), condition, reason }
 }
 
-/// Runs the container of a machine whose root, configuration and log folder are there.
+/// Starts the container of a machine whose root, configuration and log folder exist.
 pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process> {
     let process = guard.spawn(Spawn {
         name: machine.name.clone(),
@@ -335,7 +339,8 @@ pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process>
     process.map_err(|error| if lxc::is_installed() { error } else { HostCause::Lxc.error(&error) })
 }
 
-/// Fails where a folder of a lab's stands already that is none of this slot's: `container` is the one that it would be of.
+/// Fails where a folder is in the way that is not of a lab in this slot. `container` is the container that needs the folder; empty for a
+/// folder of the whole lab.
 fn require_free(folder: &Path, slot: &Slot, container: &str) -> Result<(), Error> {
     marked::require_free(folder, slot.name()).map_err(|error| {
         let help = match marked::standing(folder) {
@@ -359,7 +364,7 @@ fn streams_dir(slot: &Slot) -> PathBuf {
 }
 
 fn first(machines: &[Machine]) -> anyhow::Result<&Machine> {
-    machines.first().context("a lab has at least one container")
+    machines.first().context("the lab has no container")
 }
 
 fn live_file(slot_dir: &Path, network: NetworkPlace, machines: &[Machine]) -> anyhow::Result<Make> {
@@ -367,7 +372,7 @@ fn live_file(slot_dir: &Path, network: NetworkPlace, machines: &[Machine]) -> an
     Ok(root_file(slot_dir.join(LAB_FILE), serde_json::to_string(&file)?))
 }
 
-/// The container's root, an overlay on its layers whose writes lie on a tmpfs of bounded size; and its volumes.
+/// Returns the container's root, an overlay on its layers whose writes lie on a tmpfs of bounded size, and its volumes.
 fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     let owner = machine.host_ids(0, 0);
     let dir = |path: PathBuf, owner| Make::Dir { path, mode: 0o755, owner };
@@ -418,7 +423,7 @@ fn lxc_folders(machine: &Machine, slot: &Slot, config: LxcConfig) -> anyhow::Res
     Ok(things)
 }
 
-/// A file for the engine and LXC, which are root. It may have values of the environment, which are nobody else's business.
+/// File that only root may read, for the engine and LXC: its content may include values of the environment.
 fn root_file(path: PathBuf, content: String) -> Make {
     Make::File { path, content, mode: 0o600, owner: (0, 0) }
 }

@@ -42,7 +42,7 @@ pub struct Finished {
 }
 
 impl TestProgram {
-    /// Lists its tests.
+    /// Lists the tests of the program.
     ///
     /// # Errors
     /// When the program does not start, or fails.
@@ -59,19 +59,19 @@ fn names(list: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Test {
-    /// Tells whether its name has one of the filters in it; every name is chosen where there are none.
+    /// Tells whether the test's name contains one of the filters; true where there are none.
     #[must_use]
     pub fn is_chosen(&self, filters: &[String]) -> bool {
         filters.is_empty() || filters.iter().any(|filter| self.name.contains(filter))
     }
 
-    /// Tells whether nothing may run beside it.
+    /// Tells whether nothing may run beside the test.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.name.starts_with(ALONE)
     }
 
-    /// Runs it in a process of its own, without the variables that `unset` names.
+    /// Runs the test in a process of its own, without the variables that `unset` names.
     #[must_use]
     pub fn run(&self, unset: &[String]) -> Finished {
         let command = Command::new(&self.program.path).args(["--exact", &self.name, "--nocapture"]);

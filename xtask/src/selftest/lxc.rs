@@ -18,10 +18,10 @@ pub const TEST_SLOTS: RangeInclusive<u32> = 90..=97;
 /// Slots of engines that a test kills side by side.
 pub const CRASH_SLOTS: RangeInclusive<u32> = 84..=89;
 
-/// Slots of a test's second lab: the one of the slot 90 has the slot 76.
+/// Slots of a test's second lab: that of a test with the slot 90 has the slot 76.
 pub const PAIR_SLOTS: RangeInclusive<u32> = 76..=83;
 
-/// Deadline for what is just going to be gone.
+/// Deadline for things to disappear that are just being removed.
 const GOING_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Interval between two looks at the host.
@@ -49,7 +49,7 @@ pub struct Run {
 /// Receives lines for a person.
 pub type Show<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// Says who holds a slot now, if anybody does.
+/// Returns the holder of a slot now, if there is one.
 pub type HolderOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Leftovers of the tests on the host.
@@ -62,7 +62,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// Tells leftovers from what belongs to other runs that go on.
+    /// Separates leftovers from what belongs to other runs that go on.
     #[must_use]
     pub fn of(new: Vec<Leftover>, holder: HolderOf<'_>) -> Self {
         let mut left = Self::default();
@@ -79,7 +79,7 @@ impl Left {
     }
 }
 
-/// Tells whether a slot is one that tests use: nobody else's things are there.
+/// Tells whether a slot is reserved for tests: all things in it are theirs.
 fn is_own(slot: &str) -> bool {
     let numbers = [TEST_SLOTS, CRASH_SLOTS, PAIR_SLOTS];
     slot == "doctor" || slot.parse().is_ok_and(|slot: u32| numbers.iter().any(|numbers| numbers.contains(&slot)))
@@ -93,10 +93,10 @@ pub struct LxcTests {
 }
 
 impl LxcTests {
-    /// Lists the tests whose names have one of the filters in them.
+    /// Lists the tests whose names contain one of the filters.
     ///
     /// # Errors
-    /// [`Error::Usage`] where no name has; when the program or the recorded times cannot be read.
+    /// [`Error::Usage`] where no name does; when the program or the recorded times cannot be read.
     pub fn find(root: &Path, program: &TestProgram, filters: &[String]) -> anyhow::Result<Self> {
         let mut tests = program.tests()?;
         tests.retain(|test| test.is_chosen(filters));
@@ -123,8 +123,8 @@ impl LxcTests {
         })
     }
 
-    /// Runs them as root and says how each ended; the answer is an exit code. `holder` says who holds a slot: what
-    /// belongs to a run of somebody else's is no leftover.
+    /// Runs the tests as root and reports how each ended; returns an exit code. `holder` names the holder of a slot: what belongs to
+    /// another run is no leftover.
     ///
     /// # Errors
     /// When the host cannot be looked at, or the times cannot be written.
@@ -169,7 +169,7 @@ impl LxcTests {
             show(&format!("twice as slow as recorded: {line}"));
         }
         for (slot, holder) in &left.others {
-            show(&format!("another run holds slot {slot} ({holder}): nothing is said of its things"));
+            show(&format!("another run holds slot {slot} ({holder}): its things do not count as left over"));
         }
         for line in &left.own {
             show(&format!("left on the host: {line}"));
@@ -178,7 +178,7 @@ impl LxcTests {
         if run.record_times && failed.is_empty() && run.filters.is_empty() {
             show(&format!("times written to {}", Times::record(root, &finished)?.display()));
         } else if run.record_times {
-            show("no times written: that takes a run of all tests in which none fails");
+            show("no times written: they are written only after a run of all tests in which none fails");
         }
         for end in &failed {
             show(&format!("FAIL {}: run it alone with `cargo xtask test lxc {}`", end.name, end.name));
@@ -200,7 +200,7 @@ fn slowest(finished: &[Finished]) -> Vec<String> {
     lines.map(|end| format!("    slow {:>7.1} s  {}", end.duration.as_secs_f64(), end.name)).collect()
 }
 
-/// Runs tests and tells each end as it comes; the answers are in the order of their ends.
+/// Runs tests and reports each end as it comes; returns the results in the order of their ends.
 fn run_in_order(
     tests: Vec<Test>,
     jobs: usize,

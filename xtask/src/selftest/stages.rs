@@ -19,13 +19,13 @@ use crate::host::sudo;
 /// Target of the tests on real LXC.
 const ON_LXC: &str = "lxc";
 
-/// Time for the templates of Mancer's machines, downloaded packages included.
+/// Deadline for building the templates of Mancer's machines, with packages that are downloaded.
 const TEMPLATES_DEADLINE: Deadline = Deadline::from_secs(1800);
 
-/// Time for one program of tests without containers.
+/// Deadline for one program of tests without containers.
 const RULES_DEADLINE: Deadline = Deadline::from_secs(600);
 
-/// Time for the guests of one kind, beside other stages.
+/// Deadline for the guests of one kind, beside other stages.
 const GUESTS_DEADLINE: Deadline = Deadline::from_secs(4 * 3600);
 
 /// The first of the stages that guests run beside: when it begins, formatting and lints have passed.
@@ -178,11 +178,11 @@ impl Repository {
         Ok(summary)
     }
 
-    /// Returns those of the stages that have a test with one of the filters in its name; all where there is no filter.
-    /// Examples in documentation have no names to choose by.
+    /// Returns those stages that have a test whose name contains one of the filters; all where there is no filter. Examples in
+    /// documentation have no names to choose by.
     ///
     /// # Errors
-    /// [`Error::Usage`] where no test has; when tests do not build.
+    /// [`Error::Usage`] where no test has such a name; when tests do not build.
     pub fn with_matches(&self, stages: &[Stage]) -> anyhow::Result<Vec<Stage>> {
         if self.filters.is_empty() {
             return Ok(stages.to_vec());
@@ -257,7 +257,7 @@ impl Repository {
         self.interactive("python3", &words)
     }
 
-    /// Builds as the invoking user; runs without root, all programs at once.
+    /// Builds the integration tests without containers as the invoking user, and runs all programs at once, without root.
     fn rules(&self, show: Show<'_>) -> anyhow::Result<bool> {
         let mut programs = self.integration_tests()?;
         programs.retain(|program| program.name != ON_LXC);
@@ -279,7 +279,7 @@ impl Repository {
         })
     }
 
-    /// The program of the tests on LXC, built with all that they start.
+    /// Returns the program of the tests on LXC, built with all that it starts.
     ///
     /// # Errors
     /// When something does not build.
@@ -292,7 +292,7 @@ impl Repository {
         Ok(TestProgram { path: program.path, package_dir: program.package_dir })
     }
 
-    /// Builds as the invoking user, runs as root: the tests make labs.
+    /// Builds the tests on LXC as the invoking user, and runs them as root: they make labs.
     fn lxc(&self) -> anyhow::Result<bool> {
         let program = self.lxc_program()?;
         let mut words = vec!["env".to_owned(), format!("CARGO={}", self.cargo.display())];
@@ -311,13 +311,13 @@ impl Repository {
         self.interactive(&words[0], &words[1..])
     }
 
-    /// Builds as the invoking user, runs as root: the disks of guests belong to no user.
+    /// Builds the engine for guests as the invoking user, and runs the tests there as root: the disks of guests belong to no user.
     fn host(&self) -> anyhow::Result<bool> {
         let words = self.host_words()?;
         self.interactive(&words[0], &words[1..])
     }
 
-    /// The same with its output kept: whether it passed, and what it said.
+    /// Runs [`Self::host`] with its output kept; returns true if it passed, and the output.
     fn host_unseen(&self) -> anyhow::Result<(bool, String)> {
         let words = self.host_words()?;
         let command = Command::new(&words[0]).args(&words[1..]).dir(&self.root).deadline(GUESTS_DEADLINE.scaled());
@@ -368,7 +368,8 @@ fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<
     thread.join().unwrap_or_else(|_| Err(anyhow!("a thread beside the stages panicked")))
 }
 
-/// Puts sudo before the words of a command where this is no root, if it starts the program that stands at the end of the first `own` words.
+/// Puts sudo before the words of a command where this process is not root. Fails unless sudo allows the program at the end of the first
+/// `own` words.
 fn by_sudo(words: &mut Vec<String>, own: usize) -> anyhow::Result<()> {
     if is_root() {
         return Ok(());
@@ -387,7 +388,7 @@ fn own_program() -> anyhow::Result<PathBuf> {
 }
 
 impl Summary {
-    /// Exit code of the whole.
+    /// Exit code of all stages together.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.failed.is_none() { EXIT_PASSED } else { EXIT_FAILED }

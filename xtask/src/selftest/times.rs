@@ -13,10 +13,10 @@ use crate::error::Error;
 /// Path of the committed file in the repository.
 const FILE: &str = "xtask/tests/lxc/times.toml";
 
-/// A test is shown as slow from this multiple of its recorded time on.
+/// Multiple of its recorded time from which a test is shown as slow.
 const SLOW_FACTOR: f64 = 2.0;
 
-/// A difference below this is a busy moment of the machine.
+/// A difference below this is taken for a busy moment of the machine.
 const SLOW_DIFFERENCE_S: f64 = 2.0;
 
 const HEADER: &str = "# Seconds that each test on real LXC takes, six at once on two processors without other work.\n\
@@ -52,7 +52,7 @@ impl Times {
         toml::from_str(text).map(|seconds| Self { seconds }).map_err(|error| error.to_string())
     }
 
-    /// Recorded time of a test; one that was never recorded counts as long, so that it begins early.
+    /// Returns the recorded time of a test; one that was never recorded counts as long, so that it begins early.
     pub fn expected(&self, name: &str) -> Duration {
         self.seconds.get(name).map_or(Duration::MAX, |seconds| Duration::from_secs_f64(seconds.max(0.0)))
     }

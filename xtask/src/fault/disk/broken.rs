@@ -56,7 +56,7 @@ impl Broken {
         Self { kind: Kind::Dead, ..Self::fs_error(path) }
     }
 
-    /// Has a program in the container write a file to its disk, and read it past the page cache.
+    /// Has a program in the container write a file to its disk, and read it past the page cache; the inner error is the program's output.
     fn write_and_read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
         const SCRIPT: &str =
             r#"dd if=/dev/zero of="$1" bs=4096 count="$2" conv=fsync && dd if="$1" of=/dev/null bs=4096 iflag=direct"#;
@@ -65,14 +65,14 @@ impl Broken {
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 
-    /// Has a program read the file that was there before.
+    /// Has a program read the file that was there before; the inner error is the program's output.
     fn read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
         let output = site.exec(&["cat", &volume.probe()])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 
-    /// Shows the volume's file system, which was mounted anew, in every mount namespace of the container in which it is
-    /// not seen yet. What a process there still has open stays with the old one, and fails for good.
+    /// Mounts the volume's file system, which was mounted anew, in every mount namespace of the container that does not show it yet. A file
+    /// that a process of the container still has open stays with the old one, and fails for good.
     fn show_anew(site: &Site<'_>, volume: &Volume) -> anyhow::Result<()> {
         let guard = volume.mounts()?;
         let device = guard.device_of(&volume.dir)?;
@@ -123,12 +123,12 @@ impl Effect for Broken {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let refused = |said: Result<(), String>, what: &str| match said {
             Ok(()) => bail!("{} can still be {what}", volume.inside),
             Err(said) => match line_with(&said, self.kind.refusals()) {
                 Some(line) => Ok(line.to_owned()),
-                None => bail!("it failed for another reason: {said}"),
+                None => bail!("the access failed for another reason: {said}"),
             },
         };
         let writing = refused(Self::write_and_read(site, volume)?, "written")?;
@@ -139,7 +139,7 @@ impl Effect for Broken {
     }
 
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         Ok(match Self::write_and_read(site, volume)? {
             Ok(()) => {
                 let instead = format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside);
@@ -147,7 +147,7 @@ impl Effect for Broken {
             }
             Err(said) => match line_with(&said, self.kind.refusals()) {
                 Some(line) => Lasted::until_now(line),
-                None => Lasted::not_seen(format!("it failed for another reason: {said}")),
+                None => Lasted::not_seen(format!("the access failed for another reason: {said}")),
             },
         })
     }
@@ -167,7 +167,7 @@ impl Effect for Broken {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         if let Some(outage) = site.container.outage() {
             return Ok(format!("{outage}; {} was mended and mounted anew", volume.inside));
         }

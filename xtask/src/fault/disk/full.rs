@@ -45,7 +45,7 @@ impl Effect for Full {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let bytes = self.free_bytes + PROBE_BYTES;
         match volume.write(site, bytes)? {
             Ok(()) => bail!("{bytes} bytes could still be written to {}", volume.inside),
@@ -56,9 +56,9 @@ impl Effect for Full {
         }
     }
 
-    /// Whoever has removed files there has made room.
+    /// Repeats the proof. Files that somebody in the container has removed have made room.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let bytes = self.free_bytes + PROBE_BYTES;
         Ok(match volume.write(site, bytes)? {
             Ok(()) => Lasted::lost(Keeper::Container, format!("{bytes} bytes could be written to {}", volume.inside)),
@@ -77,7 +77,7 @@ impl Effect for Full {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         match volume.write(site, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
             Err(said) => bail!("{PROBE_BYTES} bytes could not be written to {}: {said}", volume.inside),

@@ -15,13 +15,13 @@ use crate::fault::effect::{Effect, Keeper, Lasted, Site};
 use crate::host::undo::Undo;
 use crate::manifest::VolumeKind;
 
-/// The folder of the files that take the place of others, on an ext4 volume.
+/// Folder of the files that use up the inodes of an ext4 volume.
 const BALLAST: &str = ".e2e-inodes";
 
 /// Maximum number of files made to use inodes up.
 const BALLAST_MAX: u64 = 1 << 20;
 
-/// Number of tried files above the bound.
+/// Number of files above the bound that are tried.
 const EXCESS: u64 = 4;
 
 /// A volume without room for more files.
@@ -95,10 +95,10 @@ impl Effect for Inodes {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let made = self.make_files(site, volume)?;
         if made.count > self.free {
-            bail!("{} more files could be made in {}", made.count, volume.inside);
+            bail!("{} files could still be made in {}", made.count, volume.inside);
         }
         let Some(line) = line_with(&made.said, &["No space left"]) else {
             bail!("making a file failed for another reason: {}", made.said);
@@ -108,9 +108,9 @@ impl Effect for Inodes {
         Ok(format!("{} files could be made, then: {line}; {room} bytes are free", made.count))
     }
 
-    /// Whoever has removed files there has made room for others.
+    /// Repeats the proof. Files that somebody in the container has removed have made room for others.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let made = self.make_files(site, volume)?;
         if made.count > self.free {
             let instead = format!("{} more files could be made in {}", made.count, volume.inside);
@@ -130,7 +130,7 @@ impl Effect for Inodes {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         if let Some(outage) = site.container.outage() {
             let free = statvfs(&volume.top())?.files_free();
             return Ok(format!("{outage}; {} has room for {free} files", volume.inside));
@@ -143,7 +143,7 @@ impl Effect for Inodes {
     }
 }
 
-/// Makes empty files below `top` until only this many more can be made.
+/// Makes empty files below `top` until only `free` more can be made.
 fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
     let path = top.join(BALLAST);
     let context = || format!("making files in {}", path.display());

@@ -76,7 +76,7 @@ impl Effect for Readonly {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         match volume.write(site, PROBE_BYTES)? {
             Ok(()) => bail!("{PROBE_BYTES} bytes could still be written to {}", volume.inside),
             Err(said) => match line_with(&said, &["Read-only file system"]) {
@@ -87,7 +87,7 @@ impl Effect for Readonly {
     }
 
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         Ok(match volume.write(site, PROBE_BYTES)? {
             Ok(()) => {
                 let instead = format!("{PROBE_BYTES} bytes could be written to {}", volume.inside);
@@ -100,7 +100,7 @@ impl Effect for Readonly {
         })
     }
 
-    /// Makes the mount writable in each namespace that exists now. Root in the container may have done it before.
+    /// Makes the mount writable in each namespace that exists now. Root in the container may have done that already.
     fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let Some(volume) = &self.volume else { return Ok(()) };
         if site.container.outage().is_some_and(|outage| !outage.frozen) {
@@ -113,7 +113,7 @@ impl Effect for Readonly {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some(volume) = &self.volume else { bail!("it was not injected") };
+        let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         if let Some(outage) = site.container.outage() {
             return Ok(format!("{outage}; nothing keeps it from writing to {} any more", volume.inside));
         }

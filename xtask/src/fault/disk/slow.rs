@@ -59,15 +59,15 @@ impl Slow {
         u64::from(self.kilobytes_per_second) * 1000
     }
 
-    /// Bytes to write and read, and the shortest time that the rate allows for that, each way.
+    /// Returns the bytes to write and read, and the shortest time that the rate allows for that, each way.
     fn watched(&self) -> (u64, Duration) {
         let bytes = self.bytes_per_second() * WATCH.as_millis() as u64 / 1000;
         let bytes = bytes.next_multiple_of(BLOCK_BYTES).max(4 * BLOCK_BYTES);
         (bytes, Duration::from_secs_f64(bytes as f64 / self.bytes_per_second() as f64))
     }
 
-    /// Has a program in the container write and read past the page cache. The time is taken in the container: to get
-    /// there takes longer than the disk does on a host with slow system calls.
+    /// Has a program in the container write and read past the page cache, and returns both times. They are measured in the container:
+    /// entering it takes longer than the disk does on a host with slow system calls.
     fn pass(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Passage> {
         let (bytes, shortest) = self.watched();
         let deadline = shortest * 2 + PATIENCE.scaled();
@@ -80,7 +80,8 @@ impl Slow {
         Ok(Passage { bytes, writing, reading })
     }
 
-    /// Time that a script takes which has the probe as `$1`, the size of a block as `$2`, and how many as `$3`.
+    /// Runs a script in the container, and returns the time that it took. Arguments: the probe's path, the size of a block in bytes, the
+    /// number of blocks.
     fn timed(&self, site: &Site<'_>, volume: &Volume, script: &'static str) -> anyhow::Result<Duration> {
         let (bytes, shortest) = self.watched();
         let script = compose!(
@@ -106,7 +107,7 @@ impl Slow {
         passage.writing.max(passage.reading) * 2 <= shortest
     }
 
-    /// A little is allowed at once after a pause.
+    /// Tells whether a measurement shows the limit: 70 % of the time that the rate demands, as a pause before lets some bytes pass at once.
     fn is_slow(&self, passage: &Passage) -> bool {
         let (_, shortest) = self.watched();
         passage.writing.min(passage.reading) * 10 >= shortest * 7
@@ -175,7 +176,7 @@ impl Effect for Slow {
     }
 
     fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let mut passage = self.pass(site, volume)?;
         // A group that has just got its bound may still have a rest of what it had saved up.
         for _ in 1..ROUNDS {
@@ -186,21 +187,21 @@ impl Effect for Slow {
         }
         if !self.is_slow(&passage) {
             let (_, shortest) = self.watched();
-            bail!("{passage}: at this rate each takes {} ms", shortest.as_millis());
+            bail!("{passage}, too fast: at this rate each takes at least {} ms", shortest.as_millis());
         }
         Ok(passage.to_string())
     }
 
-    /// Measures one way, which is enough: metadata written beside the data makes a slow disk only slower.
+    /// Repeats the proof by writing alone, which is enough: metadata written beside the data makes a slow disk only slower.
     fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Some((volume, device)) = &self.done else { bail!("it was not injected") };
+        let Some((volume, device)) = &self.done else { bail!("the fault was not injected") };
         if volume.device().is_ok_and(|now| now.number != *device) {
             return Ok(Lasted::over(format!("{} was mounted on another device", volume.inside)));
         }
         let (bytes, shortest) = self.watched();
         let script = r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" oflag=direct; rm -f "$1""#;
         let took = self.timed(site, volume, script)?;
-        let seen = format!("{bytes} bytes were written in {} ms", took.as_millis());
+        let seen = format!("{bytes} bytes were written to {} in {} ms", volume.inside, took.as_millis());
         let is_slow = took * 10 >= shortest * 7;
         let proof = if is_slow { Ok(seen) } else { Err(anyhow::anyhow!(seen)) };
         Lasted::proved(proof, Keeper::Host, || site.container.cgroup().slows_device(*device))
@@ -217,7 +218,7 @@ impl Effect for Slow {
     }
 
     fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Some((volume, _)) = &self.done else { bail!("it was not injected") };
+        let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let begun = Instant::now();
         loop {
             if let Some(outage) = site.container.outage() {
@@ -228,12 +229,12 @@ impl Effect for Slow {
                 return Ok(passage.to_string());
             }
             if begun.elapsed() > HEAL_DEADLINE.scaled() {
-                bail!("{passage}: that is as slow as before");
+                bail!("{passage}, still too slow for a disk without the fault");
             }
         }
     }
 
-    /// A new start has a new control group.
+    /// Limits the device again: a start of the container makes its cgroup anew.
     fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let Some((volume, device)) = &mut self.done else { return Ok(()) };
         *device = volume.device()?.number;

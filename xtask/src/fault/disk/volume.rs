@@ -10,7 +10,7 @@ use crate::host::ext4::LoopDevice;
 use crate::host::mountns::MountNamespace;
 use crate::manifest::VolumeKind;
 
-/// A file that programs in the container make to see what comes of it.
+/// Name of the file that programs in the container write to test a volume.
 pub const PROBE: &str = ".e2e-probe";
 
 /// Number of bytes that an undamaged volume has to accept.
@@ -33,7 +33,7 @@ impl Volume {
     /// The volume that a path in the container lies on.
     ///
     /// # Errors
-    /// When it lies on none: the message names those that there are.
+    /// When the path lies on no volume; the message names the volumes that there are.
     pub fn of(fault: &str, path: &str, site: &Site<'_>) -> anyhow::Result<Self> {
         let volumes = &site.container.machine().template.volumes;
         let holds =
@@ -42,7 +42,7 @@ impl Volume {
         let Some((index, volume)) = found else {
             let known: Vec<&str> = volumes.iter().map(|volume| volume.path.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(usage(format!("{fault}: {path} of {} lies on no volume; it has: {known}", site.name())));
+            return Err(usage(format!("{fault}: {path} of {} lies on no volume; its volumes: {known}", site.name())));
         };
         Ok(Self {
             inside: volume.path.clone(),
@@ -56,7 +56,7 @@ impl Volume {
     /// Like [`Volume::of`], where the volume is a file system on a block device.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the volume lies in memory.
     pub fn on_device(fault: &str, path: &str, site: &Site<'_>) -> anyhow::Result<Self> {
         let volume = Self::of(fault, path, site)?;
         match volume.kind {
@@ -82,17 +82,17 @@ impl Volume {
         MountNamespace::of_guard(self.guard)
     }
 
-    /// The loop device of its image.
+    /// The loop device of the volume's image.
     pub fn device(&self) -> anyhow::Result<LoopDevice> {
         LoopDevice::below(&self.top(), &self.image)
     }
 
-    /// The file that programs in the container make there.
+    /// Path in the container of the file that tests the volume.
     pub fn probe(&self) -> String {
         format!("{}/{PROBE}", self.inside)
     }
 
-    /// Tries to write this much more in the container; says what came of it.
+    /// Has a program in the container write this many bytes to the volume; the inner error is the program's output.
     pub fn write(&self, site: &Site<'_>, bytes: u64) -> anyhow::Result<Result<(), String>> {
         const SCRIPT: &str = r#"dd if=/dev/zero of="$1" bs=4096 count="$2"; status=$?; rm -f "$1"; exit $status"#;
         let blocks = bytes.div_ceil(4096).to_string();
@@ -101,7 +101,7 @@ impl Volume {
     }
 }
 
-/// The line of what a program said that has one of these pieces.
+/// Returns the line of a program's output that has one of these pieces.
 pub fn line_with<'a>(said: &'a str, pieces: &[&str]) -> Option<&'a str> {
     said.lines().find(|line| pieces.iter().any(|piece| line.contains(piece)))
 }

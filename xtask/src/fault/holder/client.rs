@@ -24,7 +24,7 @@ const ANSWER_DEADLINE: Deadline = Deadline::from_secs(600);
 /// Deadline for a holder that was killed to be gone.
 const END_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Interval between two looks whether it answers.
+/// Interval between two attempts to reach the holder.
 const POLL: Duration = Duration::from_millis(5);
 
 /// The faults of the lab in a slot, as far as they were written down.
@@ -45,14 +45,14 @@ impl LiveFaults {
     }
 }
 
-/// A line to the holder of a lab's faults.
+/// Connection to the holder of a lab's faults.
 #[derive(Debug)]
 pub struct HeldFaults {
     slot: Slot,
 }
 
 impl HeldFaults {
-    /// Has the guard of a lab that stays start one, unless there is one already.
+    /// Has the guard of a kept lab start the holder, unless it runs already.
     ///
     /// # Errors
     /// [`Error::Host`] when no lab is kept in the slot, or the process that held its faults was killed.
@@ -75,7 +75,7 @@ impl HeldFaults {
     /// Returns the holder of a lab with a fault.
     ///
     /// # Errors
-    /// [`Error::Usage`] when none was; [`Error::Host`] when the process that held them was killed.
+    /// [`Error::Usage`] when no fault was injected; [`Error::Host`] when the process that held the faults was killed.
     pub fn find(slot: Slot) -> anyhow::Result<Self> {
         let faults = LiveFaults::of(&slot);
         if !faults.held {
@@ -85,7 +85,7 @@ impl HeldFaults {
         Ok(Self { slot })
     }
 
-    /// Does a fault to a container; returns when it was seen to bite.
+    /// Injects a fault into a container; returns when its effect was verified.
     ///
     /// # Errors
     /// Those of [`crate::fault::Injection::inject`].
@@ -96,10 +96,10 @@ impl HeldFaults {
         }
     }
 
-    /// Takes a fault back; the answer is what was seen when it was gone.
+    /// Heals a fault; returns the evidence of its recovery.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no such fault; when it is still there.
+    /// [`Error::Usage`] when there is no such fault; an error of the holder when the fault is still there.
     pub fn heal(&self, fault: u64) -> anyhow::Result<String> {
         match self.ask(&Ask::Heal { fault })? {
             Reply::Healed { evidence } => Ok(evidence),
@@ -124,7 +124,7 @@ impl HeldFaults {
         }
     }
 
-    /// Line that the holder answers; empty where it ended before.
+    /// Returns the line that the holder answers; empty where it ended before.
     fn answer_to(&self, ask: &Ask) -> anyhow::Result<String> {
         let mut socket = UnixStream::connect(socket(&self.slot))?;
         socket.set_read_timeout(Some(ANSWER_DEADLINE.scaled()))?;
@@ -136,7 +136,7 @@ impl HeldFaults {
         Ok(line)
     }
 
-    /// Fails where the holder was killed, or is just dying: that closes one of its files after the other.
+    /// Fails where the holder was killed, or is just dying: a dying process closes its files one after the other.
     fn require_alive(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < END_DEADLINE.scaled() {

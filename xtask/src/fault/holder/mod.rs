@@ -1,5 +1,5 @@
-//! Faults on a lab that stays: a process of its lab's guard holds them, so that what an effect knows of what it has done
-//! is there when another process asks for it to be healed. It goes with the lab.
+//! Faults on a kept lab: a process of the lab's guard holds them, so that what an effect knows of its own changes is there when another
+//! process asks for the healing. The process goes with the lab.
 
 mod client;
 mod protocol;

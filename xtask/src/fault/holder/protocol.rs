@@ -17,7 +17,7 @@ pub(super) const PROCESS: &str = "_faults";
 pub struct LiveFault {
     /// Number in its lab, from 1.
     pub fault: u64,
-    /// The container that it was done to.
+    /// Container with the fault.
     pub container: String,
     /// Fault and its parameters.
     pub description: Fault,
@@ -27,7 +27,7 @@ pub struct LiveFault {
     pub before: Option<String>,
     /// Evidence of its effect.
     pub evidence: String,
-    /// Last reboot of the container that nobody had asked for, and what became of the fault; absent where there was none.
+    /// Last reboot of the container that nobody had asked for, and its consequence for the fault; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootSeen>,
 }
@@ -37,7 +37,7 @@ pub struct LiveFault {
 pub struct RebootSeen {
     /// Moment of its detection: RFC 3339, UTC.
     pub at: String,
-    /// Reason why the fault could not be done again; absent where it was.
+    /// Reason why the fault could not be restored; absent where it was.
     pub problem: Option<String>,
 }
 
@@ -94,7 +94,7 @@ impl Refusal {
     }
 }
 
-/// Returns the path of its socket, which only root may use.
+/// Returns the path of the holder's socket, which only root may use.
 pub(super) fn socket(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.socket")
 }
@@ -104,7 +104,7 @@ pub(super) fn file(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.json")
 }
 
-/// Returns the path of its log of errors.
+/// Returns the path of the holder's log of errors.
 pub(super) fn log(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.log")
 }

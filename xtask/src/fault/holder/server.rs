@@ -25,7 +25,7 @@ const REBOOT_POLL: Duration = Duration::from_millis(100);
 /// When there is no such lab, or the socket cannot be made.
 pub fn serve(slot: &Slot) -> anyhow::Result<()> {
     let guard = Arc::new(Guard::attach(slot.clone())?);
-    let live = LiveLab::in_slot(slot).with_context(|| format!("no lab stands in slot {}", slot.name()))?;
+    let live = LiveLab::in_slot(slot).with_context(|| format!("there is no lab in slot {}", slot.name()))?;
     let lab = Arc::new(Lab::attach(&guard, &live)?);
     let (active, on, reboots) = (ActiveFaults::new(lab), Mutex::default(), Mutex::default());
     let holder = Arc::new(Holder { slot: slot.clone(), active, on, reboots });
@@ -52,7 +52,7 @@ struct Holder {
     slot: Slot,
     active: ActiveFaults,
     on: Mutex<Vec<LiveFault>>,
-    /// Reboots of each container that were seen. It is locked until the faults are done again.
+    /// Number of reboots of each container that was taken into account. It is locked until the faults are restored.
     reboots: Mutex<HashMap<String, u64>>,
 }
 
@@ -77,7 +77,7 @@ impl Holder {
         }
     }
 
-    /// Does the faults of containers again that have rebooted without being asked to, and writes down what came of that.
+    /// Restores the faults of containers that have rebooted without being asked to, and writes down whether that worked.
     fn restore_after_reboots(&self) {
         let mut known = self.reboots.lock().unwrap_or_else(PoisonError::into_inner);
         for container in self.active.lab().containers() {
@@ -105,7 +105,7 @@ impl Holder {
         let (before, evidence) = (observed.before, observed.evidence);
         let live = LiveFault { fault, container, description, since, before, evidence, reboot: None };
         let noted = self.change(|on| on.push(live.clone()));
-        noted.with_context(|| format!("fault {fault} is on, but that could not be written down"))?;
+        noted.with_context(|| format!("fault {fault} is active, but could not be recorded"))?;
         Ok(Reply::Injected(live))
     }
 
@@ -122,7 +122,7 @@ impl Holder {
         self.write(&on)
     }
 
-    /// Writes the file by one rename: a reader finds the old faults or the new ones.
+    /// Writes the file of active faults by one rename: a reader finds the old faults or the new ones.
     fn write(&self, on: &[LiveFault]) -> anyhow::Result<()> {
         let path = file(&self.slot);
         let new = self.slot.write("faults.json.new", &serde_json::to_vec(on)?)?;

@@ -18,7 +18,7 @@ pub struct Owner {
 impl Owner {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// The same on the host.
+    /// Returns the user and group on the host.
     pub fn outside(self, ids: IdRange) -> anyhow::Result<(u32, u32)> {
         for id in [self.uid, self.gid] {
             if id >= ids.count {
@@ -37,12 +37,12 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Files that are not there count as empty.
+    /// Reads both files; a missing one counts as empty.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         Ok(Self { passwd: read(root, "/etc/passwd")?, group: read(root, "/etc/group")? })
     }
 
-    /// `user`, `user:group`, by name or number; a user alone means its own group too.
+    /// Parses `user` or `user:group`, by name or number; a user alone means its own group too.
     pub fn owner(&self, text: &str) -> anyhow::Result<Owner> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         let uid = id(user, &self.passwd, 2).with_context(|| format!("there is no user {user} in the layer"))?;
@@ -56,7 +56,7 @@ impl Accounts {
     }
 }
 
-/// A file of a tree; empty where it is not there.
+/// Reads a file of a tree; a missing one counts as empty.
 pub(super) fn read(root: &Path, inside: &str) -> anyhow::Result<String> {
     let path = tree::resolve(root, Path::new(inside))?;
     match fs::read_to_string(&path) {
@@ -65,7 +65,7 @@ pub(super) fn read(root: &Path, inside: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The number in a column of the line of a name, or the name itself as a number.
+/// Returns the id in a column of a name's line; the name itself where it is a number.
 pub(super) fn id(name_or_number: &str, table: &str, column: usize) -> Option<u32> {
     field_of(table, |fields| fields.first() == Some(&name_or_number), column).or_else(|| name_or_number.parse().ok())
 }

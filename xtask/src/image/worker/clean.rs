@@ -10,8 +10,7 @@ use walkdir::WalkDir;
 
 use crate::image::tree;
 
-/// Files and folders that go, by their path. Host keys and certificates are secrets: each container
-/// makes its own.
+/// Paths of files and folders that are removed. Host keys and certificates are secrets: each container makes its own.
 const REMOVED: [&str; 14] = [
     "/etc/passwd-",
     "/etc/group-",
@@ -29,13 +28,13 @@ const REMOVED: [&str; 14] = [
     "/var/lib/systemd/random-seed",
 ];
 
-/// Folders of which every file goes, and the folders stay.
+/// Folders that are emptied.
 const EMPTIED: [&str; 5] = ["/var/log", "/var/cache/apt", "/var/lib/apt/lists", "/var/tmp", "/root/.cache"];
 
-/// Folders and the beginnings of names in them that go.
+/// Folders, and prefixes of the names in them that are removed.
 const REMOVED_BY_PREFIX: [(&str, &str); 1] = [("/etc/ssh", "ssh_host_")];
 
-/// Files that stay, without the host's or the build's content. systemd makes a machine id at each first start.
+/// Files that stay, but are emptied of the host's or the build's content. systemd makes a machine id at each first start.
 const TRUNCATED: [&str; 3] = ["/etc/machine-id", "/etc/hostname", "/etc/resolv.conf"];
 
 /// Cleans a tree.

@@ -12,7 +12,7 @@ use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
 
-/// A container has nobody who reads manuals: less to unpack, copy and keep. Copyright files stay.
+/// Options of dpkg that leave out manuals and translations, which nobody reads in a container. Copyright files stay.
 const DPKG_OPTIONS: [&str; 5] = [
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/info/*",
@@ -21,7 +21,7 @@ const DPKG_OPTIONS: [&str; 5] = [
     "path-include=/usr/share/doc/*/copyright",
 ];
 
-/// Keeps packages from starting services while they are installed.
+/// Script that keeps packages from starting services while they are installed.
 const FORBID: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs a release's smallest tree with some packages into an empty folder, from the tool's own default mirror.

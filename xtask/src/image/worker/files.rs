@@ -20,13 +20,13 @@ use crate::image::content::Part;
 use crate::image::recipe::CopiedFile;
 use crate::image::{content, tree};
 
-/// Bytes that are copied at once.
+/// Number of bytes that are copied at once.
 const COPY_BYTES: usize = 128 << 10;
 
 /// Bytes at the begin of an archive by which its compression is known.
 const MAGIC_BYTES: u64 = 8;
 
-/// Compressions of archives, by their first bytes, with tar's option: of a pipe it does not find out by itself.
+/// Compressions of archives, by their first bytes, with tar's option: tar does not detect the compression of a pipe.
 const COMPRESSIONS: [(&[u8], &str); 8] = [
     (b"\x1f\x8b", "--gzip"),
     (b"\x1f\x9d", "--uncompress"),
@@ -41,7 +41,7 @@ const COMPRESSIONS: [(&[u8], &str); 8] = [
 /// Copies a file or folder of the recipe.
 ///
 /// # Errors
-/// When it is no longer what the recipe says.
+/// When the source is no longer what the recipe says.
 pub fn place(root: &Path, source: &Path, invoker: &Invoker, file: &CopiedFile, ids: IdRange) -> anyhow::Result<()> {
     let owner = match &file.owner {
         Some(text) => Accounts::read(root)?.owner(text)?,
@@ -51,7 +51,7 @@ pub fn place(root: &Path, source: &Path, invoker: &Invoker, file: &CopiedFile, i
     require_same(source, &file.hash, &hash)
 }
 
-/// Fails where a source is no longer what its hash was taken of.
+/// Fails where the hash of a copied source is not the expected one: the source has changed.
 pub fn require_same(source: &Path, expected: &str, copied: &str) -> anyhow::Result<()> {
     if expected != copied {
         bail!("{} changed while the layer was built: build it again", source.display());
@@ -188,7 +188,8 @@ fn make_file(
     Ok(file.set_permissions(fs::Permissions::from_mode(mode))?)
 }
 
-/// Makes what leads to a path inside, and removes what stands there, but for a folder.
+/// Makes the parents of a path in the tree, removes a file or link at the path, and returns the path on the host. Fails where a folder is
+/// there.
 fn make_room(root: &Path, inside: &Path, ids: IdRange) -> anyhow::Result<std::path::PathBuf> {
     let target = tree::resolve_parent(root, inside)?;
     if target.is_dir() && !target.is_symlink() {
@@ -199,7 +200,7 @@ fn make_room(root: &Path, inside: &Path, ids: IdRange) -> anyhow::Result<std::pa
     Ok(target)
 }
 
-/// The same in every build: bytecode files hold the time stamp of their source.
+/// Returns the time stamp of copied files, the same in every build: bytecode files hold the time stamp of their source.
 fn time_stamp() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(SOURCE_DATE_EPOCH)
 }

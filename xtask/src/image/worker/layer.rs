@@ -23,10 +23,10 @@ use crate::image::recipe::Base;
 use crate::image::store::{FORMAT_VERSION, LayerRecord};
 use crate::manifest::RunStep;
 
-/// Begins the line of the log that names the step which follows.
+/// Prefix of the log's line that names the next step.
 pub const STEP_MARK: &str = "==> ";
 
-/// A step's name is one line on a terminal.
+/// Maximum bytes of a step's name: it is one line on a terminal.
 const STEP_BYTES_MAX: usize = 80;
 
 /// Deadline for copying a tree.
@@ -94,7 +94,7 @@ fn fill_base(spec: &BuildSpec, place: &Workplace, namespace: &UserNamespace, log
             debian::bootstrap(release, &spec.recipe.packages, &place.root, &place.scratch, namespace, log)
         }
         Base::Tar { hash, .. } => {
-            let tar = spec.sources.tar.as_deref().context("a recipe with a tar file comes with its place")?;
+            let tar = spec.sources.tar.as_deref().context("the recipe has a tar file, and no path of it was given")?;
             step(log, &format!("unpack {}", tar.display()))?;
             files::unpack(tar, hash, &spec.invoker, &place.root, namespace, log)
         }
@@ -175,7 +175,7 @@ impl Workplace {
         Ok(Self { scratch, root, upper, on_disk })
     }
 
-    /// Brings the layer's own tree to its place on disk and removes everything else.
+    /// Moves the layer's own tree to its place on disk, and removes all else.
     fn store(self, staging: &Path) -> anyhow::Result<PathBuf> {
         let tree = staging.join("root");
         if self.root != self.upper {
@@ -183,7 +183,8 @@ impl Workplace {
         }
         if let Some(folder) = &self.on_disk {
             // As it lies on the disk: nothing is renamed from one mount to another.
-            let upper = self.upper.strip_prefix(&self.scratch).context("the tree lies in the scratch folder")?;
+            let upper =
+                self.upper.strip_prefix(&self.scratch).context("the tree does not lie in the scratch folder")?;
             let upper = folder.join(upper);
             fs::rename(&upper, &tree).with_context(|| format!("moving {} to {}", upper.display(), tree.display()))?;
             mount::detach(&self.scratch)?;
@@ -203,7 +204,7 @@ impl Workplace {
     }
 }
 
-/// Trees of the layers below, with the owners that this one is built with.
+/// Returns the trees of the layers below, with the owners that this layer is built with.
 fn lowers(spec: &BuildSpec, scratch: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let IdRange { first, count } = spec.ids;
     let shown = |(place, (tree, from)): (usize, (&PathBuf, &u32))| {

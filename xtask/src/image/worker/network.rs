@@ -18,10 +18,10 @@ use crate::host::patience::Deadline;
 use crate::host::shell;
 use crate::host::syntax::compose;
 
-/// The program that leads out.
+/// Program that connects the network of a build to the host's.
 const PROGRAM: &str = "slirp4netns";
 
-/// Device through which packets come to it.
+/// Device from which that program gets the packets.
 pub const TUN: &str = "/dev/net/tun";
 
 /// Device of a build in its network.
@@ -33,10 +33,10 @@ const NAME_SERVER: &str = "10.0.2.3";
 /// Addresses at which clouds hand out a machine's credentials to whoever runs on it.
 const CLOSED: &str = "169.254.0.0/16";
 
-/// Longest time until the way out is there.
+/// Deadline for the connection to the host's network.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Time between two looks for it.
+/// Interval between two checks of that connection.
 const POLL: Duration = Duration::from_millis(5);
 
 /// The network of a build.
@@ -49,11 +49,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes it, with a way out where the host has what that takes. To be called in the host's network, before the process leaves the
-    /// host's mounts.
+    /// Makes the network of a build, connected to the host's where the host has what that takes. To be called in the host's network, before
+    /// the process leaves the host's mounts.
     ///
     /// # Errors
-    /// When the way out is not there in time.
+    /// When the connection is not there in time.
     pub fn open(log: &Log) -> anyhow::Result<Self> {
         let namespace = NetworkNamespace::make()?;
         namespace.ip_batch(&compose!(IpBatch, "link set lo up\n"))?;
@@ -74,7 +74,7 @@ impl Network {
                 let mut text = String::new();
                 said.rewind()?;
                 said.read_to_string(&mut text)?;
-                bail!("{PROGRAM} led to no network within {DEADLINE}: {text}");
+                bail!("{PROGRAM} has not connected the build to a network within {DEADLINE}: {text}");
             }
             std::thread::sleep(POLL); // a route in another network gives no sign that could be waited for
         }
@@ -104,16 +104,16 @@ impl Network {
         self.namespace.enter()
     }
 
-    /// Removes what it has put into the folder. Nothing resolves names afterwards.
+    /// Removes the file that [`Network::enter`] has put into the folder. Nothing resolves names afterwards.
     ///
     /// # Errors
-    /// When that cannot be removed.
+    /// When the file cannot be removed.
     pub fn clear(&self) -> anyhow::Result<()> {
         let Some(own) = &self.resolver else { return Ok(()) };
         fs::remove_file(own).with_context(|| format!("removing {}", own.display()))
     }
 
-    /// Leads a port of this network's loopback to the same one of the host: a proxy that the environment names.
+    /// Forwards a port of this network's loopback to the same one of the host: that of a proxy that the environment names.
     fn lead_to(&self, address: SocketAddr, log: &Log) -> anyhow::Result<()> {
         let forward = self.namespace.inside(|| Forward::listen(Some(address.port())))??;
         let host = NetworkNamespace::open(Path::new("/proc/self/ns/net"))?;

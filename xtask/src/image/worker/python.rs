@@ -22,8 +22,8 @@ use crate::image::tree;
 /// The C library's versions whose wheels run in a container: those up to Debian 12's.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];
 
-/// Hides the sockets of the host's services, which lie in /run, from what is run by the words that follow. The folder where the layer
-/// is made stays, and so do what says how names are resolved and the programs of NixOS.
+/// Script that hides the sockets of the host's services, which lie in /run, from the program in its arguments. It keeps the folder where
+/// the layer is made, the configuration of name resolution, and the programs of NixOS.
 const HIDE_SERVICES: &str = r#"set -e
 resolver=$(readlink -f /etc/resolv.conf || true)
 case $resolver in /run/*) cp "$resolver" "$TMPDIR/resolver";; esac
@@ -39,7 +39,7 @@ case $resolver in /run/*)
 esac
 exec "$@""#;
 
-/// Longest time for an installer to say its version.
+/// Deadline for an installer to print its version.
 const VERSION_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Installs the packages and brings them into the tree as root's.
@@ -155,7 +155,7 @@ fn make_file(path: &Path, content: &mut dyn io::Read, mode: u32, owner: (u32, u3
     std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))
 }
 
-/// Installer that root of the containers' user namespace can start: what lies in a home folder of the host is closed there.
+/// Installer that root of the containers' user namespace can start: it has no access to home folders of the host.
 struct Inside {
     words: Vec<String>,
     installer: Installer,
@@ -200,8 +200,8 @@ impl Inside {
     }
 }
 
-/// The words that run what follows them as root of the containers' user namespace, with processes, /run and System V's objects of its
-/// own, while the folders of the host are there to be read.
+/// Returns the words of a command that run a program as root of the containers' user namespace, with processes, /run and System V's objects
+/// of its own, while the folders of the host can be read.
 fn words(sandbox: &Sandbox<'_>) -> Vec<String> {
     let mut words = sandbox.namespace().enter_words();
     words.extend(
@@ -212,7 +212,7 @@ fn words(sandbox: &Sandbox<'_>) -> Vec<String> {
     words
 }
 
-/// The program of the host that installs.
+/// Program of the host that installs packages.
 #[derive(Debug, Clone, Copy)]
 enum Installer {
     Uv,
@@ -220,7 +220,7 @@ enum Installer {
 }
 
 impl Installer {
-    /// uv where there is one: it takes a third of the time.
+    /// Chooses uv where there is one: it takes a third of pip's time.
     fn find() -> Self {
         if which("uv").is_some() { Self::Uv } else { Self::Pip }
     }
@@ -241,8 +241,7 @@ impl Installer {
         command.args(["--no-deps", "--python-version", &wanted.version, "--target"]).arg(target)
     }
 
-    /// Adds the words for a local wheel or tree: a tree is built by its own build backend, which pip does for no other
-    /// platform.
+    /// Adds the words for a local wheel or tree. A tree is built by its own build backend, which pip does not run for another platform.
     fn source_words(self, command: Command, wanted: &Python) -> Command {
         match self {
             Self::Uv => command

@@ -16,13 +16,13 @@ use crate::host::shell::{self, Command, Output, path_of};
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
 
-/// Enough for the largest set of packages on a slow line; a build that hangs ends.
+/// Deadline of one program: enough for the largest set of packages on a slow line.
 const DEADLINE: Deadline = Deadline::from_secs(1800);
 
 /// The device nodes that programs count on.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Gives files the same time stamp in every build, for the tools that heed it.
+/// Time stamp of files in every build, in seconds since 1970, for the tools that heed the variable of this name.
 pub const SOURCE_DATE_EPOCH: u64 = 1_700_000_000;
 
 /// The build's log: this process's standard error, for the programs it starts.
@@ -37,7 +37,7 @@ impl Log {
         Ok(Self { file: file.into() })
     }
 
-    /// A handle of one's own.
+    /// Returns a new handle of the log.
     pub fn file(&self) -> anyhow::Result<File> {
         self.file.try_clone().context("duplicating the log")
     }
@@ -116,7 +116,7 @@ impl<'a> Sandbox<'a> {
         self.log.run(self.command(argv))
     }
 
-    /// A program of the tree with its arguments, to be run.
+    /// Returns the command of a program of the tree.
     pub fn command<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Command {
         let proc = format!("--mount-proc={}", self.root.join("proc").display());
         let root = format!("--root={}", self.root.display());
@@ -137,7 +137,7 @@ impl<'a> Sandbox<'a> {
             .envs(proxies())
     }
 
-    /// A link there would lead the mount out of the tree.
+    /// Makes a missing mount point, and fails where there is no folder: a link would lead the mount out of the tree.
     fn check_mount_point(&self, name: &str, mode: u32, ids: IdRange) -> anyhow::Result<()> {
         let path = self.root.join(name);
         match fs::symlink_metadata(&path) {
@@ -214,8 +214,8 @@ fn proxies() -> impl Iterator<Item = (&'static str, OsString)> {
     PROXIES.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
 }
 
-/// The environment of a program of the host that fetches packages and runs code of theirs: where it finds programs, packages and the
-/// network. Whatever else the user has in the environment is none of its business.
+/// Returns the environment of a program of the host that fetches packages and runs their code: where it finds programs, packages and the
+/// network. Other variables of the user are left out.
 pub fn outgoing() -> Vec<(OsString, OsString)> {
     let is_kept = |name: &str| PROXIES.contains(&name) || OF_INSTALLERS.iter().any(|begin| name.starts_with(begin));
     let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_kept));

@@ -20,14 +20,14 @@ pub struct BuildSpec {
     pub staging: PathBuf,
     /// Trees of the layers below, lowest first.
     pub lowers: Vec<PathBuf>,
-    /// Id on the disk of root inside, of each of them.
+    /// Id on disk of the root user of each of these layers.
     pub first_ids: Vec<u32>,
-    /// Ids that it is built and stored with.
+    /// Ids that the layer is built and stored with.
     pub ids: IdRange,
     /// An existing folder, and all above it, that everybody may enter: programs of the tree run as an ordinary user of the host, and the
     /// store is closed to those. In the worker's own mount namespace the work is done there.
     pub workplace: PathBuf,
-    /// The bound of a tmpfs to work on; without one the work is done in the staging folder.
+    /// Size of a tmpfs to work on; without one the work is done in the staging folder.
     pub memory_bytes: Option<u64>,
     /// Recipe to build.
     pub recipe: Recipe,

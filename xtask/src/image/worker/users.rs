@@ -22,7 +22,7 @@ pub fn add(root: &Path, users: &[UserEntry], ids: IdRange) -> anyhow::Result<()>
     let mut shadow = or_if_empty(read(root, "/etc/shadow")?, "root:*::0:99999:7:::\n");
     for UserEntry { name, uid, shell, groups } in users {
         if let Some(taken) = id(name, &passwd, 2).map(|taken| taken.to_string()).or_else(|| name_of(*uid, &passwd)) {
-            bail!("the user {name} with uid {uid} meets one that is there already: {taken}");
+            bail!("the user {name} with uid {uid} has the name or the uid of an account of the tree: {taken}");
         }
         for further in groups {
             group = with_member(&group, further, name)?;

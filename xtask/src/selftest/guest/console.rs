@@ -4,7 +4,7 @@ use std::path::Path;
 
 const LINES: usize = 30;
 
-/// The last lines of a console, or that there are none.
+/// Returns the last lines of a console, or the statement that it is empty.
 #[must_use]
 pub fn end_of(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
@@ -22,7 +22,7 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// A line without control characters: a kernel's console may hold anything.
+/// Returns a line without control characters: a kernel's console may hold any bytes.
 fn plain(line: &str) -> String {
     line.chars().filter(|character| !character.is_control()).collect()
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{cgroup, hardware};
 
-/// A machine, as a reader compares it with their own.
+/// Facts of a machine that let a reader compare it with another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
@@ -69,7 +69,7 @@ fn pretty_name(os_release: &str) -> String {
     value.map_or_else(|| hardware::UNKNOWN.to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
-/// Kind of this machine as far as it says so itself; used where no guest is made.
+/// Kind of this machine as far as the machine tells it; used where no guest is made.
 #[must_use]
 pub fn machine_itself() -> String {
     let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();

@@ -21,13 +21,13 @@ use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::host::shell::{Command, Output};
 
-/// Debian release of the tree that Incus runs in: the oldest that has it.
+/// Debian release of the tree that Incus runs in: the oldest that has Incus.
 const PROGRAM_SUITE: &str = "trixie";
 
 /// Packages of that tree. The package `incus` would bring virtual machines too.
 const PROGRAM_PACKAGES: &[&str] = &["incus-base", "incus-client", "kmod", "mount"];
 
-/// Ends that tree: ids for unprivileged instances.
+/// Script that finishes that tree: ids for unprivileged instances.
 const PROGRAM_FINISH: &str = "
 echo root:1000000:1000000000 > \"$TREE/etc/subuid\"
 cp \"$TREE/etc/subuid\" \"$TREE/etc/subgid\"
@@ -45,16 +45,16 @@ const PACKAGES: &[&str] = &[
     "libfaketime",
 ];
 
-/// Ends the tree of an instance: no timers or consoles that would work beside the tests, and no unit that waits half a minute
-/// for a network.
+/// Script that finishes the tree of an instance: no timers or consoles that would work beside the tests, and no unit that waits half a
+/// minute for a network.
 const FINISH: &str = "
 chroot \"$TREE\" systemctl mask lxc.service lxc-net.service systemd-binfmt.service apt-daily.timer \\
     apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer console-getty.service
 echo guest > \"$TREE/etc/hostname\"
 ";
 
-/// Joins the group in each hierarchy, then starts the rest in namespaces. In a hierarchy of version 2 the process joins a leaf
-/// whose name LXC leaves out of its own paths: a group that hands out controllers holds no process.
+/// Script that joins the control group in each hierarchy, then starts its arguments in namespaces. In a hierarchy of version 2 the process
+/// joins a leaf whose name LXC leaves out of its own paths: a group that hands out controllers holds no process.
 const ENTER: &str = "
 set -e
 for top in $HIERARCHIES; do
@@ -77,7 +77,8 @@ done
 exec unshare --mount --propagation private --uts --ipc --net --pid --fork --kill-child --mount-proc -- sh -c \"$PIVOT\"
 ";
 
-/// Makes the tree the root of the new namespaces. It is read-only, so it stays as it was built. `/mnt` is the folder of this run.
+/// Script that makes the tree the root of the new namespaces. It is read-only, so it stays as it was built. `/mnt` is the folder of this
+/// run.
 const PIVOT: &str = "
 set -e
 hostname guest-host
@@ -103,7 +104,7 @@ umount -l /run/old
 exec sh -c \"$WORK\"
 ";
 
-/// Starts Incus and an instance, sends the work in, has the order carried out, and brings the record back.
+/// Script that starts Incus and an instance, sends the work in, has the order carried out, and brings the record back.
 const RUN: &str = "
 set -e
 export INCUS_DIR=/mnt/incus INCUS_CONF=/run/incus-client
@@ -171,7 +172,7 @@ impl Rights {
         }
     }
 
-    /// Checks of doctor that fail with these rights, and rightly so: no setting of an unprivileged instance lets it mount ext4.
+    /// Checks of doctor that are right to fail with these rights: no setting of an unprivileged instance lets it mount ext4.
     #[must_use]
     pub const fn lacks(self) -> &'static [&'static str] {
         match self {
@@ -180,7 +181,7 @@ impl Rights {
         }
     }
 
-    /// Lines for the instance's LXC configuration: those that doctor's help names.
+    /// Lines that doctor's help names for the instance's LXC configuration.
     fn raw_lxc(self, layout: &str) -> String {
         let cgroup = if layout == "v2" { "lxc.cgroup2" } else { "lxc.cgroup" };
         let mut lines: Vec<String> = match self {
@@ -205,7 +206,7 @@ pub struct Incus {
     image: PathBuf,
 }
 
-/// Fails where no such host can be made.
+/// Fails where no instance of Incus can be made on this machine.
 ///
 /// # Errors
 /// [`Error::Host`] on another processor.
@@ -276,8 +277,8 @@ struct World {
 }
 
 impl World {
-    /// Runs a script as the first process of new namespaces whose root is the tree, and reads the record that it leaves in
-    /// `/mnt`. Afterwards nothing of it is left, whatever its end was.
+    /// Runs a script as the first process of new namespaces whose root is the tree, and reads the record that it leaves in `/mnt`.
+    /// Afterwards no process and no control group of it is left, however it ended.
     fn carry_out(
         &self,
         script: &str,
@@ -324,7 +325,7 @@ impl World {
         record.and_then(|record| cleaned.map(|()| record))
     }
 
-    /// Ends whatever is in the group, and removes it.
+    /// Ends all processes of the control group, and removes the group.
     fn end(&self) -> anyhow::Result<()> {
         cgroup::Tree::named(&self.group).kill_and_remove(END_DEADLINE.scaled(), || {})
     }
@@ -360,7 +361,7 @@ mod tests {
     use crate::host::invoker::is_root;
     use crate::host::shell::which;
 
-    /// Result of a script in the place of Incus, and whatever it has left on the machine.
+    /// Returns the result of a script in the place of Incus, and the leftovers of the script on the machine.
     fn result_of(name: &str, script: &str, deadline: Duration) -> Option<(anyhow::Result<HostRecord>, Vec<String>)> {
         // Namespaces are root's to make, and only a static busybox runs in an empty tree; CI has both.
         let busybox = which("busybox").filter(|_| is_root())?;

@@ -15,7 +15,7 @@ use crate::host::shell::{Command, CommandError, Output};
 /// Scenario of the sweep: three machines.
 const SCENARIO: &str = "three_machines";
 
-/// Time until everything must be gone after a kill; the guard needs it for its own end.
+/// Deadline for all of a lab to be gone after a kill; the guard needs it for its own end.
 const CLEAN_DEADLINE: Deadline = Deadline::from_secs(2);
 
 /// Time of one run, or of taking its lab down.
@@ -34,7 +34,7 @@ pub struct Sweep<'a> {
     pub slot: &'a str,
     /// Folder of the layers.
     pub state_dir: &'a Path,
-    /// True if nobody else makes labs on the machine: then all of it is looked at.
+    /// True if nobody else makes labs on the machine: then leftovers are looked for on all of it.
     pub has_host: bool,
     /// Kills per victim.
     pub kills: u32,
@@ -98,7 +98,7 @@ impl Sweep<'_> {
         self.left_since(&before)
     }
 
-    /// Returns what was not there before, once nothing changes for the better any more.
+    /// Returns the leftovers of a run: what was not there before, and has not gone within the deadline.
     fn left_since(&self, before: &Inventory) -> Result<Vec<String>, String> {
         let begun = Instant::now();
         loop {

@@ -36,7 +36,7 @@ pub struct Order {
 
 #[cfg(test)]
 impl Order {
-    /// An order of nothing.
+    /// An order without work.
     pub fn example() -> Self {
         let project = Project { root: PathBuf::from("/project"), programs: PathBuf::from("/programs") };
         Self {

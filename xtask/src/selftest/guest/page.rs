@@ -83,7 +83,7 @@ fn cases(cases: &[Case], is_systemd: bool) -> String {
     format!("{} of {}", of_kind.iter().filter(|case| case.passed).count(), of_kind.len())
 }
 
-/// Adds everything of a record that is not as it should be and is no fault: these have their own table.
+/// Adds the problems of all records, except those of faults, which have a table of their own.
 fn problems(text: &mut String, records: &[HostRecord]) {
     text.push_str("\n## Doctor's warnings, and cases that failed\n\n");
     let mut is_empty = true;
@@ -112,7 +112,7 @@ fn problems(text: &mut String, records: &[HostRecord]) {
     }
 }
 
-/// The faults by hosts; a number leads to the reason below the table.
+/// Adds the table of faults by hosts; a number leads to the reason below the table.
 fn faults(text: &mut String, records: &[HostRecord]) {
     let mut names: Vec<&str> = Vec::new();
     for fault in records.iter().flat_map(|record| &record.faults) {
@@ -157,13 +157,13 @@ fn faults(text: &mut String, records: &[HostRecord]) {
     }
 }
 
-/// The reason without the name of its fault in front, so that faults with one reason share a number.
+/// Returns the reason without the name of its fault in front, so that faults with one reason share a number.
 fn without_own_name(fault: &Fault) -> String {
     let reason = fault.reason.clone().unwrap_or_default();
     reason.strip_prefix(&format!("{}: ", fault.fault)).map_or(reason.clone(), str::to_owned)
 }
 
-/// A text of a program as one line of Markdown.
+/// Returns a text of a program as one line of Markdown.
 fn inline(text: &str) -> String {
     let text: String = text.chars().filter(|character| !character.is_control()).collect();
     text.replace('|', "\\|").replace('<', "\\<").replace('*', "\\*").replace('_', "\\_")

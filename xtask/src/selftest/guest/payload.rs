@@ -86,7 +86,7 @@ pub fn as_user(command: Command, invoker: &Invoker) -> Command {
     command.as_user(invoker)
 }
 
-/// The programs of those scenarios in a folder that Cargo builds.
+/// Returns the programs of the scenarios in a folder that Cargo builds.
 fn scenario_programs(scenarios: &Path, programs: &Path) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(scenarios).min_depth(2).max_depth(2).sort_by_file_name();
     let names = entries.into_iter().filter_map(Result::ok).map(|entry| entry.file_name().to_owned());

@@ -39,7 +39,7 @@ const PACKAGES: &[&str] = &[
     "ca-certificates",
 ];
 
-/// Ends the guest's tree: the second disk, the unit, no timers or consoles that would work beside the tests.
+/// Script that finishes the guest's tree: the second disk, the unit, no timers or consoles that would work beside the tests.
 const FINISH: &str = "
 mkdir -p \"$TREE/var/lib/mancer-e2e\"
 cat > \"$TREE/etc/fstab\" <<'END'
@@ -71,7 +71,7 @@ cp \"$TREE\"/boot/vmlinuz-* \"$OUT/vmlinuz\"
 cp \"$TREE\"/boot/initrd.img-* \"$OUT/initrd\"
 ";
 
-/// Makes the second disk: the layers that the order needs, and the folder with the engine and the projects.
+/// Script that makes the second disk: the layers that the order needs, and the folder with the engine and the projects.
 const DATA: &str = "
 set -e
 mkdir -p \"$STAGE/payload\" \"$STAGE/layers\"
@@ -85,7 +85,7 @@ truncate --size=20G \"$DISK\"
 mke2fs -q -t ext4 -F -L e2e-guest -E root_owner=0:0 -d \"$STAGE\" \"$DISK\"
 ";
 
-/// Starts QEMU in its tree, with the folder of the disks as `/mnt`, or as it is installed.
+/// Script that starts QEMU in its tree, with the folder of the disks as `/mnt`, or as it is installed.
 const START: &str = "
 set -e
 if [ -z \"$TREE\" ]; then cd \"$STORE\"; exec \"$@\"; fi
@@ -108,7 +108,7 @@ pub struct Qemu {
     tree: Option<PathBuf>,
 }
 
-/// Fails where no such host can be made.
+/// Fails where no guest of QEMU can be made on this machine.
 ///
 /// # Errors
 /// [`Error::Host`] on another processor.
@@ -174,7 +174,11 @@ impl Qemu {
             .run()
             .context("making the disk with the guest's work")?;
         let below = |path: &Path| -> anyhow::Result<String> {
-            Ok(path.strip_prefix(&self.store).context("a guest's files lie in the store")?.display().to_string())
+            Ok(path
+                .strip_prefix(&self.store)
+                .context("a file of the guest does not lie in the store")?
+                .display()
+                .to_string())
         };
         let (guest, data_name) = (below(&self.guest)?, below(&data)?);
         let ended = in_own_namespaces(START, &arguments(&guest, &data_name))
@@ -202,7 +206,7 @@ impl Qemu {
     }
 }
 
-/// A shell script with mounts and processes of its own, which go with it.
+/// Returns the command of a shell script with mounts and processes of its own, which go with it.
 fn in_own_namespaces(script: &str, args: &[String]) -> Command {
     Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])

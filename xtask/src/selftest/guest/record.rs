@@ -239,7 +239,7 @@ impl HostRecord {
     }
 }
 
-/// A text in one line: its first line, without the command lines and streams that may follow.
+/// Returns the first line of a text, without the command lines and streams that may follow.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     const COLUMNS: usize = 300;

@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Fails where this machine can make no such host, before anything is built for it.
+    /// Fails where this machine cannot make a host of this kind, before anything is built for it.
     ///
     /// # Errors
     /// [`Error::Host`], with the help.
@@ -65,7 +65,7 @@ pub struct Options {
     pub name: String,
 }
 
-/// Deadlines of whole guests.
+/// Deadlines for whole guests, by kind.
 const UML_DEADLINE: Deadline = Deadline::from_secs(900);
 const QEMU_DEADLINE: Deadline = Deadline::from_secs(3 * 3600);
 const INCUS_DEADLINE: Deadline = Deadline::from_secs(900);
@@ -85,7 +85,7 @@ const CHAOS_SEED: &str = "7";
 const SMALL_CASES: [&str; 6] =
     ["who_am_i", "exec_round_trip", "three_machines", "smoke/programs", "smoke/python:default", "escape:held"];
 
-/// Faults that weigh as much as the other work of the first of two guests.
+/// Number of faults that take as long as the other work of the first of two guests.
 const FIRST_LESS: usize = 28;
 
 /// Kills per victim.
@@ -132,7 +132,7 @@ fn whole(lacks: &'static [&'static str], work: impl FnOnce() -> anyhow::Result<H
     Ok(Tested { record, lacks })
 }
 
-/// Writes a record and says what is in it; the answer is whether everything worked that the host can do.
+/// Writes a record and reports its results; returns true if everything worked that the host can do.
 fn keep(
     Tested { record, lacks }: &Tested,
     options: &Options,

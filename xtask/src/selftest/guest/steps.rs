@@ -203,7 +203,7 @@ fn answer_of(command: &Command) -> Result<String, String> {
     Ok(text)
 }
 
-/// The line of a stream that says what went wrong.
+/// Returns the first line of a stream that begins with `error: `, else the last one.
 fn last_line(stream: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stream);
     let error = text.lines().find(|line| line.starts_with("error: "));

@@ -20,10 +20,10 @@ const BUILDER_VERSION: u32 = 1;
 
 const DEADLINE: Deadline = Deadline::from_secs(900);
 
-/// Disks of one name that are kept: those of other checkouts are not thrown away at each switch.
+/// Number of disks of one name that are kept: those of other checkouts are not thrown away at each switch.
 const KEPT: usize = 3;
 
-/// Available memory from which the tree is built in it: dpkg waits for a disk after each file.
+/// Available memory above which the tree is built in memory: on a disk, dpkg waits for the disk after each file.
 const MEMORY_BYTES: u64 = 4 << 30;
 
 /// Packages of a guest with labs of busybox machines, and Python for the scenarios that are written in it.
@@ -62,13 +62,13 @@ pub struct Tree<'a> {
     pub suite: &'a str,
     /// Packages.
     pub packages: Vec<&'a str>,
-    /// Shell script that ends the tree at `$TREE` and puts what is beside the disk into `$OUT`.
+    /// Shell script that finishes the tree at `$TREE` and puts what is beside the disk into `$OUT`.
     pub finish: &'a str,
     /// Variables of the script; they are part of the hash.
     pub variables: &'a [(&'a str, String)],
 }
 
-/// Builds the tree, in memory where there is enough, and the image without mounting it.
+/// Script that builds the tree, in memory where there is enough, and the image without mounting it.
 const SCRIPT: &str = "
 set -e
 if [ -n \"$IN_MEMORY\" ]; then mount -t tmpfs -o size=3G,mode=755 tree \"$WORK\"; fi
@@ -84,7 +84,7 @@ fi
 cp --archive --sparse=always \"$OUT\" \"$RESULT\"
 ";
 
-/// Refuses a machine whose processor the named guests are not made for.
+/// Fails on a machine with another processor than the one that these guests are made for.
 ///
 /// # Errors
 /// [`Error::Host`] on another processor than x86_64.
@@ -133,7 +133,7 @@ impl Tree<'_> {
         format!("{}-{}-{text}", self.kind, self.suite)
     }
 
-    /// Folder with the `disk` or `tree`, and what the recipe puts beside it. Builds them where there is none.
+    /// Returns the folder with the `disk` or `tree`, and what the recipe puts beside it; builds them where there is none.
     ///
     /// # Errors
     /// When the tree cannot be built.
@@ -205,8 +205,8 @@ impl Tree<'_> {
     }
 }
 
-/// Folder of one build or one guest, below the trees. It goes with its value, or, when the process was killed, with the
-/// next use of the store.
+/// Folder of one build or one guest, below the trees. It is removed when this is dropped, or, when the process was killed, at the next use
+/// of the store.
 #[derive(Debug)]
 pub struct Scratch {
     dir: tempfile::TempDir,
@@ -221,7 +221,7 @@ impl Scratch {
     /// A new, empty folder.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the folder cannot be made.
     pub fn new(store: &Path) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix(Self::PREFIX).tempdir_in(store).context("making a folder")?;
         let file = File::create(dir.path().join(Self::LOCK)).context("making a lock")?;

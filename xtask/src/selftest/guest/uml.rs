@@ -70,7 +70,7 @@ pub struct Uml {
 }
 
 impl Uml {
-    /// Finds the kernel and makes the disk.
+    /// Finds the kernel of User-Mode Linux and makes the guest's disk.
     ///
     /// # Errors
     /// [`Error::Host`] without User-Mode Linux; when the disk cannot be built.
@@ -152,7 +152,7 @@ impl Uml {
     }
 }
 
-/// The kernel as a program.
+/// Returns the program that is the kernel of User-Mode Linux.
 ///
 /// # Errors
 /// [`Error::Host`] where it is not installed.

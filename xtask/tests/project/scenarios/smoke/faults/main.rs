@@ -80,7 +80,7 @@ pub fn restart(container: &Container) -> Result {
 fn refused(b: &Container) -> Result {
     let refusal = |fault: Fault| refusal(b, fault);
     let message = refusal(Fault::DiskFull { path: "/tmp".into(), free_bytes: 0 });
-    check!(message.contains("lies on no volume; it has: /data"));
+    check!(message.contains("lies on no volume; its volumes: /data"));
     let message = refusal(Fault::DiskDead { path: "/data".into() });
     check!(message.contains("lies in memory"));
     let message = refusal(Fault::IoError { command: "init".into(), call: "no_such_call".into(), error: "EIO".into() });
