@@ -78,7 +78,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     Ok(())
 }
 
-/// What an hourly dump of the database on db takes, on app, until it has been read again.
+/// Dumps the database of db on app and reads the dump again, as an hourly backup would; its time is measured.
 fn dump(app: &Container) -> e2e::Result {
     const LINE: &str = "pg_dump --host db --username postgres --format custom --file /tmp/hourly.dump shop \
                         && pg_restore --data-only --table orders --file - /tmp/hourly.dump | grep --count '^[0-9]'";
