@@ -9,7 +9,7 @@ use super::NAME;
 /// Name of the program in a checkout.
 const IN_A_CHECKOUT: &str = "cargo xtask";
 
-/// The program's page and one for each verb that is shown, by file name.
+/// Returns the manual's pages, by file name: the program's own, and one for each verb that is shown.
 ///
 /// # Errors
 /// Never: they are written to memory.
@@ -42,7 +42,7 @@ fn installed(command: &Command) -> Command {
     command.clone().name(NAME).bin_name(NAME).display_name(NAME)
 }
 
-/// Help names the program as a checkout calls it.
+/// Replaces the program's name in a checkout, which help is written with, by its installed name.
 fn with_own_name(text: &[u8]) -> Vec<u8> {
     String::from_utf8_lossy(text).replace(IN_A_CHECKOUT, NAME).into_bytes()
 }

@@ -16,7 +16,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Written release.
 #[derive(Debug)]
 pub struct Release {
-    /// Needs of the program where it is installed.
+    /// Libraries that the program needs where it is installed.
     pub linkage: Linkage,
     /// The files, `SHA256SUMS` last.
     pub files: Vec<ReleaseFile>,
@@ -94,8 +94,8 @@ pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Comman
     Ok(Release { linkage: program.linkage, files })
 }
 
-/// Returns the path at which a shell looks for completions, below `share`'s parent. Debian keeps those of zsh that
-/// packages bring apart.
+/// Returns the path at which a shell looks for the program's completions, below the prefix of the installation. `zsh` is that
+/// shell's folder in `share`: Debian has one of its own for packages.
 fn completion_path(shell: Shell, zsh: &str) -> String {
     match shell {
         Shell::Zsh => format!("share/{zsh}/_{NAME}"),
