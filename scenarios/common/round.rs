@@ -14,9 +14,9 @@ const DATABASE: &str = "mancer";
 /// Jobs that nobody else hands in; their results are in the table `results` of the workers.
 #[derive(Debug)]
 pub struct Round {
-    /// For redis-cli: hands all jobs in at once.
+    /// Commands for redis-cli that hand in all jobs at once.
     commands: String,
-    /// For psql: waits until all results are there, for 20 s at most, and takes them away.
+    /// Script for psql that waits until all results are there, for 20 s at most, and deletes them.
     script: String,
     /// Expected output of the script: the number of results and their checksum.
     expected: String,

@@ -53,7 +53,7 @@ impl<'a> Whole<'a> {
 /// restored, and heals them.
 ///
 /// # Errors
-/// It does not.
+/// When the verification refuses other files or for other reasons, or something was restored.
 pub fn refused(
     lab: &Lab,
     app: &Container,

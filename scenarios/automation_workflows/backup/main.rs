@@ -21,7 +21,7 @@ use report::done;
 use world::Place;
 
 const NONE: &[String] = &[];
-/// What `backup.py` does without, and how that fails.
+/// Known defects of Mancer that `backup.py` works around, and a piece of each failure.
 const DEFECTS: [(&str, &str); 7] = [
     ("remote-restore", "restore_from_backup to another machine is False"),
     ("backup-text-only", "backup_file: Failed to read local file: 'utf-8' codec can't decode byte 0xff"),

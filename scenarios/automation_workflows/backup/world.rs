@@ -52,7 +52,7 @@ impl Place<'_> {
     /// Checks that none of the data is there.
     ///
     /// # Errors
-    /// Some of it is.
+    /// Some of the data is there.
     pub fn check_nothing(&self) -> e2e::Result {
         let query = "SELECT datname FROM pg_database WHERE datname = 'shop' UNION SELECT rolname FROM pg_roles \
                      WHERE rolname = 'auditor'";

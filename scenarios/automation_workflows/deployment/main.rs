@@ -29,7 +29,7 @@ const GOOD: [u32; 2] = [1, 2];
 /// Unit for `probes.py` that counts its starts and fails each time.
 const NEVER_STARTS: &str = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >> /tmp/never-starts; exit 1'\n";
 
-/// What `deploy.py` does without, and how that fails.
+/// Known defects of Mancer that `deploy.py` works around, and a piece of each failure.
 const DEFECTS: [(&str, &str); 8] = [
     ("upload-runs-remotely", "upload_file: exit code 255: Host key verification failed"),
     ("download-runs-remotely", "download_file: exit code 255: Host key verification failed"),

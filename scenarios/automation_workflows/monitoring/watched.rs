@@ -7,7 +7,7 @@ use common::postgres::rows;
 use e2e::{Container, Lab, Result};
 use serde::Deserialize;
 
-/// How far apart two looks at a volume's use may be, in percent: logs grow.
+/// Maximum difference between two looks at a volume's use, in percent: logs grow.
 const VOLUME_TOLERANCE: i64 = 2;
 
 #[derive(Deserialize)]

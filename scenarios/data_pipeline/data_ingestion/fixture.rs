@@ -112,7 +112,7 @@ fn multiplied(file: &str, text: &str, id_columns: &[usize], copies: u64) -> anyh
 pub struct Expected {
     version: u32,
     files: BTreeMap<String, FileDigests>,
-    /// What the pipeline makes of one copy.
+    /// Expected outcome of one copy of the rows.
     pub outcome: Outcome,
 }
 

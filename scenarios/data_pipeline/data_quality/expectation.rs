@@ -89,7 +89,7 @@ impl Expected {
     }
 }
 
-/// What the gate must say and load.
+/// Expected findings, scores and loaded rows of the gate.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub deliveries: Vec<Delivery>,

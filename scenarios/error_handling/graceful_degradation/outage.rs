@@ -15,7 +15,7 @@ pub const RECORD: &str = "/srv/client/answers.jsonl";
 /// Deadline for the service to say what is degraded, and that nothing is any more: time limits and looks add up to 2 s.
 const NOTICED: Duration = Duration::from_secs(15);
 
-/// Parts that can be degraded: all of them.
+/// All parts that can be degraded.
 const ALL: [&str; 6] = [
     "batch-worker@1.service",
     "batch-worker@2.service",
@@ -29,7 +29,7 @@ const ALL: [&str; 6] = [
 #[derive(Debug)]
 pub struct Outage {
     pub name: &'static str,
-    /// What is degraded, sorted.
+    /// Parts that are degraded, sorted.
     pub degraded: Vec<String>,
     /// True if the service itself, or the network to it, may be broken, so that answers may be missing.
     pub silent: bool,

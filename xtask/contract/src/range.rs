@@ -229,7 +229,7 @@ impl Fault {
                 Err(format!("jitter_ms: {jitter_ms} is more than delay_ms, {delay_ms}: a delay varies by no more than itself"))
             }
             Self::NetDelay { delay_ms, jitter_ms, reorder_percent } if *reorder_percent > 0 && delay_ms - jitter_ms < 10 => {
-                Err("reorder_percent: delay_ms has to be at least 10 more than jitter_ms: otherwise nobody could tell which \
+                Err("reorder_percent: delay_ms has to be at least 10 more than jitter_ms: otherwise it cannot be seen which \
                      packet overtakes which"
                     .to_owned())
             }

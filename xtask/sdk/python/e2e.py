@@ -116,7 +116,7 @@ _VALUE_CHARACTERS_MAX = 2000
 #: Maximum length of a text of a check, of a log's line, or of a failure: a longer one is cut.
 _TEXT_CHARACTERS_MAX = 1 << 20
 _TAIL_BYTES = 2000
-_GIVEN_UP = "it was given up"
+_GIVEN_UP = "the scenario reported no end"
 
 Bytes = Union[bytes, bytearray, memoryview, str]
 

@@ -567,7 +567,7 @@ class ChaosTest(Joined):
                 ("break", "invoke", None),
                 ("break", "unknown", "ValueError: ?"),
                 ("forget", "invoke", None),
-                ("forget", "unknown", "it was given up"),
+                ("forget", "unknown", "the scenario reported no end"),
             ],
         )
         self.assertEqual({told["process"] for told in self.engine.of("history")}, {"client"})

@@ -226,7 +226,7 @@ impl<'scope, 'env> Chaos<'scope, 'env> {
     }
 }
 
-/// Calls `holds` until it returns false or `over` tells that the stretch is over; after that once more.
+/// Calls `holds` repeatedly until it returns false, or once more after `over` has told that the stretch is over.
 fn watch(holds: &mut dyn FnMut() -> Result<bool>, over: impl Fn(Duration) -> bool) -> Looks {
     let mut looks = Looks::default();
     loop {

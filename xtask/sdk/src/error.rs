@@ -6,7 +6,7 @@ use e2e_contract::{ErrorCode, RpcError};
 
 /// A request that the engine could not fulfil, or that never reached it.
 ///
-/// A program that ends with another status than 0 is none: see [`Finished::success`](crate::Finished::success).
+/// A program that ends with another status than 0 is no such error: see [`Finished::success`](crate::Finished::success).
 ///
 /// ```no_run
 /// # use e2e::{Fault, Lab, RequestError, Result};

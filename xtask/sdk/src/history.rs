@@ -98,7 +98,7 @@ impl Drop for Invocation {
     fn drop(&mut self) {
         if !self.ended {
             // The engine ends it as unknown by itself when this cannot be told.
-            let _ = self.tell(&self.location, Phase::Unknown, "it was given up".into());
+            let _ = self.tell(&self.location, Phase::Unknown, "the scenario reported no end".into());
         }
     }
 }

@@ -24,9 +24,9 @@ use crate::record::{Masks, PastRun};
 /// A bundle that was made.
 #[derive(Debug)]
 pub struct Packed {
-    /// The file.
+    /// Path of the bundle.
     pub path: PathBuf,
-    /// Its size.
+    /// Size of the bundle.
     pub size_bytes: u64,
     /// Content of its `bundle.json`.
     pub bundle: Bundle,

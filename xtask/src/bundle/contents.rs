@@ -18,7 +18,7 @@ const TOP: &str = "project";
 /// Folders that are left out of a project without git, because they hold nothing of its own.
 const NOT_OWN: [&str; 4] = [".git", "target", "node_modules", "__pycache__"];
 
-/// What goes into a bundle.
+/// Files that go into a bundle.
 #[derive(Debug)]
 pub struct Contents {
     /// The folder of the project in the archive.

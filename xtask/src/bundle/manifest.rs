@@ -21,7 +21,7 @@ pub const fn bytes_allowed(packed_bytes: u64) -> u64 {
     if allowed < MOST { allowed } else { MOST }
 }
 
-/// What a bundle holds, and what it was made from.
+/// Content of `bundle.json`: what the bundle was made from, and its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {

@@ -94,7 +94,7 @@ impl Redactor {
     pub fn new(shapes: &[SecretShape], declared: Arc<Masks>) -> anyhow::Result<Self> {
         let (mut rules, mut keywords) = (Vec::new(), BTreeMap::<String, Vec<usize>>::new());
         let mut add = |kind: &str, words: &[&str], pattern: &str, spans_lines: bool, holds| -> anyhow::Result<()> {
-            let pattern = Regex::new(pattern).with_context(|| format!("the pattern of {kind}"))?;
+            let pattern = Regex::new(pattern).with_context(|| format!("compiling the pattern of {kind}"))?;
             for word in words {
                 keywords.entry(word.to_lowercase()).or_default().push(rules.len());
             }
@@ -140,7 +140,7 @@ impl Redactor {
     /// Returns the same redactor, which takes these values out wherever they stand.
     ///
     /// # Errors
-    /// When there are too many of them.
+    /// When there are too many values.
     pub fn knowing(self, found: &BTreeSet<String>) -> anyhow::Result<Self> {
         let found = Masks::new(found.iter().take(FOUND_MAX).map(String::as_str))?;
         Ok(Self { found: Arc::new(found), ..self })
