@@ -1,6 +1,6 @@
-//! Dates, for expectations that owe nothing to the product's language.
+//! Dates and numbers, read without the language that the product is written in.
 
-/// A day of the Gregorian calendar, written as `2024-02-29`.
+/// Tells whether a text is a day of the Gregorian calendar, written as `2024-02-29`.
 #[must_use]
 pub fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
@@ -19,7 +19,7 @@ pub fn is_date(text: &str) -> bool {
     year > 0 && (1..=days).contains(&day)
 }
 
-/// A number written in ASCII digits alone.
+/// Returns the number that a text has in ASCII digits alone.
 #[must_use]
 pub fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()

@@ -1,12 +1,12 @@
-//! Where what is there differs from what must be there.
+//! Differences between expected and found items.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// As many say enough.
+/// Maximum number of differences that are listed.
 const DIFFERENCES_SHOWN: usize = 6;
 
-/// What is in one of the two and not in the other, or in another number. The order does not matter.
+/// Lists the items that only one side has, or that the sides have in different numbers. The order does not matter.
 #[must_use]
 pub fn differences<T: Ord + fmt::Display>(expected: &[T], found: &[T]) -> Vec<String> {
     let mut balance: BTreeMap<&T, i64> = BTreeMap::new();

@@ -6,7 +6,7 @@ use e2e::{Container, Result};
 const GET: &str = "import json, sys, urllib.request
 print(json.dumps([urllib.request.urlopen(url, timeout=10).read().decode() for url in sys.argv[1:]]))";
 
-/// What a GET of each URL gives on this container, which needs Python.
+/// Returns the body of each URL, by a GET on this container, which needs Python.
 ///
 /// # Errors
 /// When one answers with an error, not within 10 s, or with something that is no text.

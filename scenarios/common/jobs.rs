@@ -5,8 +5,8 @@ use std::time::Duration;
 use e2e::{Container, scaled};
 use sha2::{Digest as _, Sha256};
 
-/// Lets the workers that start from now on be as patient as this machine is slow: one that gives up on PostgreSQL too soon leaves
-/// a server process behind with each try.
+/// Scales the time limits of the workers that start from now on by this machine's slowness: a worker that gives up on PostgreSQL
+/// too soon leaves a server process behind with each try.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -15,7 +15,7 @@ pub fn be_patient(worker: &Container) -> e2e::Result {
     worker.write("/etc/batch-worker.env", format!("PATIENCE={factor}\n"))
 }
 
-/// The digest that a job's one right result has: of the job in words, hashed `rounds` times in all, in lower-case hex.
+/// Returns the digest that a job's one right result has: of the job in words, hashed `rounds` times in all, in lower-case hex.
 #[must_use]
 pub fn digest(batch: u64, id: u64, amount_cents: i64, rounds: u32) -> String {
     let mut digest = Sha256::digest(format!("{batch}:{id}:{amount_cents}"));

@@ -1,5 +1,5 @@
-//! A steady load of jobs for the workers of `containers/worker`, and what must come of it whatever is done to the machines
-//! meanwhile: a job that was accepted is done, each one's result is there once, and is the right one.
+//! A steady load of jobs for the workers of `containers/worker`, and what must hold whatever is done to the machines meanwhile: a
+//! job that was accepted is done, and each job's result is there once and is the right one.
 
 use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
@@ -14,43 +14,43 @@ use crate::postgres::{psql, rows};
 
 /// Jobs that are handed in together: as many as a worker takes.
 const TOGETHER: u64 = 25;
-/// Between two hand-ins.
+/// Interval between two hand-ins.
 const PACE: Duration = Duration::from_millis(100);
-/// How long the answer to a hand-in is waited for, by redis-cli's own and by the scenario's clock.
+/// Deadline of the answer to a hand-in, by redis-cli's own and by the scenario's clock.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What is left is worked off within this; it takes 1 s on an idle machine, 4 s where somebody's jobs are taken over.
+/// Deadline for the remaining jobs; they take 1 s on an idle machine, 4 s where another worker's jobs are taken over.
 const DONE_DEADLINE: Duration = Duration::from_secs(30);
 const DATABASE: &str = "mancer";
 /// The table that the workers write to.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS results (batch int, id int, amount_cents bigint, digest text, worker text, \
                      PRIMARY KEY (batch, id)); ALTER TABLE results OWNER TO mancer";
-/// How many jobs nobody has finished yet, counted in one moment.
+/// Redis script that counts the jobs which are not finished yet, in one moment.
 const UNFINISHED: &str = "local jobs = redis.call('LLEN', 'jobs') \
                           for _, key in ipairs(redis.call('KEYS', 'processing:*')) do \
                           jobs = jobs + redis.call('LLEN', key) end \
                           return jobs";
-/// A list of complaints ends here.
+/// Maximum number of complaints that are listed.
 const SHOWN: usize = 5;
 
-/// One producer's jobs, which have numbers from 1. One without an answer hands the same jobs in again: perhaps they were
+/// Jobs of one producer, with numbers from 1. A producer that gets no answer hands the same jobs in again: perhaps they were
 /// taken, and then they are done twice, which changes nothing.
 #[derive(Debug)]
 pub struct Load {
     batch: u64,
     rounds: u32,
-    /// Redis has said that it has these, from 1 to this one.
+    /// Last job that Redis has acknowledged, as all from 1 to it.
     accepted: u64,
-    /// It may have these too: they were sent, and no answer came.
+    /// Last job that was sent; Redis may have it though no answer came.
     perhaps: u64,
 }
 
-/// What is wrong with the table, a line each; empty where nothing is.
+/// Problems of the table, a line each; empty where there is none.
 #[derive(Debug, Default)]
 pub struct Complaints {
-    /// Accepted, and not there.
+    /// Jobs that were accepted and have no result.
     pub lost: Vec<String>,
-    /// Never handed in, there twice, or with a wrong result.
+    /// Results of jobs that were never handed in, results that are there twice, and wrong ones.
     pub wrong: Vec<String>,
 }
 
@@ -63,20 +63,19 @@ struct Row {
 }
 
 impl Load {
-    /// Jobs of this batch, each hashed so often.
+    /// Returns a load of jobs of this batch, each hashed `rounds` times.
     #[must_use]
     pub fn new(batch: u64, rounds: u32) -> Self {
         Self { batch, rounds, accepted: 0, perhaps: 0 }
     }
 
-    /// How many jobs were accepted.
+    /// Returns the number of accepted jobs.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// Hands jobs in on app, once and then at a steady pace while `goes_on`. What comes of each attempt stands in the
-    /// case's history.
+    /// Hands jobs in on app, once and then at a steady pace while `goes_on`. The case's history has the outcome of each attempt.
     ///
     /// # Errors
     /// When the history cannot be kept. A hand-in that fails is none.
@@ -103,7 +102,7 @@ impl Load {
         }
     }
 
-    /// How long the queue is when Redis has taken these: all or none.
+    /// Hands these jobs in, all or none; returns the length of the queue afterwards.
     fn hand_in(&self, app: &Container, ids: RangeInclusive<u64>) -> Result<u64> {
         let patience = scaled(REDIS_PATIENCE).as_secs_f64().to_string();
         let words = ["timeout", &patience, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
@@ -133,7 +132,7 @@ impl Load {
         Ok(self.compare(&rows(db, DATABASE, &query)?))
     }
 
-    /// The rows are in the order of their ids.
+    /// Compares rows, which are in the order of their ids, with what was handed in.
     fn compare(&self, rows: &[Row]) -> Complaints {
         let batch = self.batch;
         let is_there = |id: &u64| rows.binary_search_by_key(id, |row| row.id).is_ok();
@@ -155,7 +154,7 @@ impl Load {
     }
 }
 
-/// Where the jobs go: producers on app, Redis and PostgreSQL on db, workers on worker.
+/// Machines of the jobs: producers on app, Redis and PostgreSQL on db, workers on worker.
 #[derive(Debug)]
 pub struct Pipeline<'a> {
     pub lab: &'a Lab,
@@ -189,8 +188,8 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Hands all these in side by side while the engine plays its faults, a little where it plays none. In the end no
-    /// accepted job is lost, and each result is there once and right.
+    /// Hands the jobs of all loads in side by side while the engine plays its faults, or once where it plays none. Checks in the
+    /// end that no accepted job is lost, and that each result is there once and right.
     ///
     /// # Errors
     /// When that is not so.
@@ -219,8 +218,8 @@ impl Pipeline<'_> {
         })
     }
 
-    /// Whether Redis holds no job any more, neither queued nor taken, and every worker is idle; false while anybody does
-    /// not answer.
+    /// Tells whether Redis holds no job any more, neither queued nor taken, and every worker is idle; false while Redis or a
+    /// worker does not answer.
     fn is_done(&self) -> Result<bool> {
         #[derive(Deserialize)]
         struct State {
@@ -241,7 +240,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// A look for [`e2e::Chaos::always`]: no row is there twice, and none that was there is gone.
+/// Returns a condition for [`e2e::Chaos::always`]: no row is there twice, and none that was there is gone.
 pub fn no_result_vanishes(db: &Container) -> impl FnMut() -> Result<bool> + Send + use<> {
     let (db, mut seen) = (db.clone(), 0_u64);
     move || {

@@ -1,4 +1,4 @@
-//! Programs that use Mancer on app, and what Mancer is known to do wrong there.
+//! Programs that use Mancer on app, and Mancer's known defects.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use e2e::{Container, Lab, Result, failing_with};
 use serde::de::DeserializeOwned;
 
-/// Probes take about a second alone; the rest is for company.
+/// Deadline of probes, which take about a second on an idle machine; the rest is headroom for a loaded one.
 const PROBES_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `python3 ARGV` as the user mancer. What it prints goes to a file, because Mancer prints every row it reads;
@@ -58,9 +58,9 @@ pub fn report<T: DeserializeOwned>(
     serde_json::from_slice(&found).with_context(|| format!("reading {name}.json"))
 }
 
-/// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first and writes for each, by the
-/// defect's name, what went wrong, or null, as JSON. Reports each as the known defect that it shows; `defects` are names
-/// without `mancer-0.1.4/`, and what the failure of each must contain.
+/// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first, and writes as JSON, by the name of each
+/// defect, what went wrong, or null. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, and what the
+/// failure of each must contain.
 ///
 /// # Errors
 /// When the probes break down, one is missing, or one fails in another way.

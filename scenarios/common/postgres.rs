@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use e2e::{Container, Result};
 use serde::de::DeserializeOwned;
 
-/// What a command of psql's prints, unaligned and without headers.
+/// Returns the output of a psql command, unaligned and without headers.
 ///
 /// # Errors
 /// When it fails, or cannot be run.
@@ -13,7 +13,7 @@ pub fn psql(db: &Container, database: &str, command: &str) -> Result<String> {
     Ok(db.command(argv).user("postgres").run()?.success()?.stdout_text()?.to_owned())
 }
 
-/// The rows of a query, their columns by name.
+/// Returns the rows of a query, their columns by name.
 ///
 /// # Errors
 /// Those of [`psql`], or a row of another shape.

@@ -1,5 +1,5 @@
-//! A round of jobs for the workers of `containers/worker`, from the queue to their results, which it takes away again: the
-//! same work however often it is done.
+//! A round of jobs for the workers of `containers/worker`, from the queue to their results, which it deletes again, so that every
+//! round is the same work.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -14,22 +14,22 @@ const DATABASE: &str = "mancer";
 /// Jobs that nobody else hands in; their results are in the table `results` of the workers.
 #[derive(Debug)]
 pub struct Round {
-    /// For redis-cli: hands all jobs in at once.
+    /// Commands for redis-cli that hand in all jobs at once.
     commands: String,
-    /// For psql: waits until all results are there, for 20 s at most, and takes them away.
+    /// Script for psql that waits until all results are there, for 20 s at most, and deletes them.
     script: String,
-    /// What that must print.
+    /// Expected output of the script: the number of results and their checksum.
     expected: String,
 }
 
 impl Round {
-    /// So many jobs, each hashed so often.
+    /// Returns a round of `jobs` jobs, each hashed `rounds` times.
     #[must_use]
     pub fn new(batch: u64, jobs: u64, rounds: u32) -> Self {
         Self::of(batch, 1..=jobs, rounds, |id| (batch * 1009 + id * 37) as i64)
     }
 
-    /// Jobs with these ids and amounts.
+    /// Returns a round of jobs with these ids and amounts.
     #[must_use]
     pub fn of(batch: u64, ids: RangeInclusive<u64>, rounds: u32, amount_cents: impl Fn(u64) -> i64) -> Self {
         let (first, last) = (*ids.start(), *ids.end());
@@ -56,7 +56,7 @@ impl Round {
         Self { commands, script, expected: format!("{jobs} {sum}") }
     }
 
-    /// Hands the jobs in on app, and takes their results away. The workers have to be there.
+    /// Hands the jobs in on app, and takes their results away. The workers have to be running.
     ///
     /// # Errors
     /// Those of [`Round::take_away`], or when Redis refuses.

@@ -1,10 +1,10 @@
-//! Two things at once.
+//! Two functions at once.
 
 use std::panic::resume_unwind;
 
 use e2e::Result;
 
-/// What both give, done side by side.
+/// Runs two functions side by side; returns the results of both.
 ///
 /// # Errors
 /// That of the second, otherwise that of the first, when both have ended.

@@ -58,7 +58,8 @@ impl HostCause {
         Self::Lab,
     ];
 
-    /// Tells whether every case would meet it, so that no further one is tried. All causes end the attempts of their own case.
+    /// Tells whether every case would meet this cause, so that no further one is tried. Each cause ends the attempts of its own
+    /// case.
     #[must_use]
     pub const fn meets_every_case(self) -> bool {
         !matches!(self, Self::Budget)
@@ -82,7 +83,7 @@ impl HostCause {
         }
     }
 
-    /// Returns the help for it.
+    /// Returns the help for this cause.
     #[must_use]
     pub const fn help(self) -> &'static str {
         match self {
@@ -92,7 +93,7 @@ impl HostCause {
             Self::Network => "`cargo xtask doctor` says what the network of this host lacks",
             Self::Lab => "`cargo xtask doctor` says what this host lacks",
             Self::Budget => "end other labs: `cargo xtask ps` shows them",
-            Self::Overlay => "modprobe overlay, or another kernel",
+            Self::Overlay => "load it with `modprobe overlay`, or use another kernel",
             Self::Space => {
                 "make room there: `cargo xtask doctor` shows how much is left, `cargo xtask image prune` and \
                             `cargo xtask runs prune --keep 20` free what nothing needs"
@@ -100,13 +101,13 @@ impl HostCause {
         }
     }
 
-    /// An error with this cause.
+    /// Returns an error with this cause.
     #[must_use]
     pub fn error(self, detail: &anyhow::Error) -> anyhow::Error {
         Error::EveryCase { cause: self, detail: format!("{detail:#}"), help: self.help().to_owned() }.into()
     }
 
-    /// The cause of an error, if it is one of these.
+    /// Returns the cause of an error, if the error has one of these.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Option<Self> {
         error.chain().find_map(|cause| match cause.downcast_ref() {
@@ -134,7 +135,7 @@ pub enum Error {
     /// A command line that cannot be carried out.
     #[error("{}", named(.0))]
     Usage(String),
-    /// The machine lacks something that the user can mend; the message names the help.
+    /// This host lacks something that the user can provide; `help` says how.
     #[error("{}\n  help: {}", named(problem), named(help))]
     Host {
         /// Problem.

@@ -61,15 +61,15 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Tells whether something has a name; a link that leads nowhere has one, too.
+/// Tells whether a path exists; a link that leads nowhere does.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path, when that cannot be told.
+/// [`Error::Usage`] with the path, when the user may not look.
 pub fn exists(path: &Path) -> Result<bool, Error> {
     as_user(path, || or_nothing(fs::symlink_metadata(path)).map(|found| found.is_some()))
 }
 
-/// Looks at what a path leads to; `None` where there is nothing.
+/// Returns the metadata of what a path leads to; `None` where it leads to nothing.
 ///
 /// # Errors
 /// [`Error::Usage`] with the path, when the user may not look.
@@ -130,7 +130,7 @@ pub fn open_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<File> {
 /// Reads a file as a whole that [`open_below`] opens.
 ///
 /// # Errors
-/// Those of [`open_below`]; when it is larger than so many bytes.
+/// Those of [`open_below`]; when it is larger than `bytes_max`.
 pub fn read_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = open_below(folder, path)?;
     let mut bytes = Vec::new();
@@ -144,7 +144,7 @@ pub fn read_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::
     Err(io::Error::other(format!("it is larger than {} MiB", bytes_max >> 20)))
 }
 
-/// Reads the end of a file that [`open_below`] opens, at most so many bytes; returns how many stand before them, too.
+/// Reads the last `bytes_max` bytes of a file that [`open_below`] opens; returns the number of bytes before them, too.
 ///
 /// # Errors
 /// Those of [`open_below`].
@@ -157,7 +157,7 @@ pub fn read_end_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> 
     Ok((skipped, bytes))
 }
 
-/// Looks at what has a path below a folder, past no symbolic link on the way; a link there is looked at itself.
+/// Returns the metadata of a path below a folder, past no symbolic link on the way; for a link at its end, the link's own.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] where there is nothing; where a link stands in the way, or the path leads out of the folder.
@@ -183,7 +183,7 @@ pub fn names_below(folder: &Path, path: impl AsRef<Path>) -> Vec<String> {
     names
 }
 
-/// Does something below a folder with the rights of the user of this process.
+/// Runs an action on an opened folder and a path below it, with the rights of the user who called sudo, or of this process.
 fn beneath<T: Send>(
     folder: &Path,
     path: &Path,
@@ -202,7 +202,7 @@ fn beneath<T: Send>(
     })
 }
 
-/// Does something with the rights of the user of this process; an error is bad usage, with the path.
+/// Runs an action with the rights of the user who called sudo, or of this process; an error is bad usage, with the path.
 fn as_user<T: Send>(path: &Path, action: impl FnOnce() -> anyhow::Result<T> + Send) -> Result<T, Error> {
     let invoker = Invoker::of_process();
     invoker.act(action).map_err(|error| {
@@ -218,10 +218,10 @@ fn as_user<T: Send>(path: &Path, action: impl FnOnce() -> anyhow::Result<T> + Se
     })
 }
 
-/// Refuses everything but a file, by the name of what it is.
+/// Refuses everything but a regular file.
 ///
 /// # Errors
-/// What it is instead.
+/// Text that says what it is instead.
 pub fn require_file(kind: FileType) -> Result<(), String> {
     let what = if kind.is_file() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What this program is called by whoever types it: `cargo xtask` in its own checkout, else by the name of its file, such as
-//! `mancer-e2e`. Texts are written with the first of these; [`named`] puts the other in its place.
+//! Name of this program, as its users type it: `cargo xtask` in its own checkout, else the name of its file, such as `mancer-e2e`.
+//! Texts are written with the first of these; [`named`] puts the other in its place.
 //!
 //! The seams: every [`crate::error::Error`] when it is shown, every finding of doctor, the whole help; what else names a command
 //! asks for [`name`] or [`named`] where it is made, so that reports and records name the program that wrote them.
@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// What it is called in its own checkout, and where nothing has said otherwise, as in tests.
+/// Name of the program in its own checkout, and where [`called`] was not called, as in tests.
 const IN_CHECKOUT: &str = "cargo xtask";
 
 /// The file that Cargo builds.
@@ -16,26 +16,26 @@ const BUILT: &str = "xtask";
 
 static NAME: OnceLock<String> = OnceLock::new();
 
-/// Learns from the words that this process was started with what it is called. The first call decides.
+/// Sets the program's name from `by`, the word that started this process. Only the first call counts.
 pub fn called(by: Option<&OsStr>) {
     let file = std::env::current_exe().ok();
     NAME.get_or_init(|| name_of(by, file.as_deref()));
 }
 
-/// What people type to start it.
+/// Returns the name that people type to start this program.
 #[must_use]
 pub fn name() -> &'static str {
     NAME.get().map_or(IN_CHECKOUT, String::as_str)
 }
 
-/// A text that was written with `cargo xtask`, with the name of this program.
+/// Returns a text in which `cargo xtask` is replaced by the name of this program.
 #[must_use]
 pub fn named(text: &str) -> String {
     text.replace(IN_CHECKOUT, name())
 }
 
-/// The file to start again as somebody else: the one that was called, where that leads to this program, because a link may bear
-/// another name than what it leads to.
+/// Returns the file with which to start this program as another user: the path that it was called by, if that leads to this
+/// program, because the name of a link counts; else the file itself.
 ///
 /// # Errors
 /// When the kernel does not say which file this is.
@@ -45,7 +45,7 @@ pub fn file() -> std::io::Result<PathBuf> {
     Ok(called.filter(|path| path.canonicalize().is_ok_and(|path| path == this)).unwrap_or(this))
 }
 
-/// Where the first word of a command line leads to.
+/// Returns the path that the first word of a command line leads to, by `PATH` where it has no slash.
 fn found(by: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     if by.as_encoded_bytes().contains(&b'/') {
         return std::path::absolute(by).ok();

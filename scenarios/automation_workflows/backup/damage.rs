@@ -6,14 +6,14 @@ use e2e::{Container, Fault, InjectedFault, Lab, check};
 use crate::report::{DEADLINE, FOLDER, run};
 use crate::world::Place;
 
-/// A file of the backup that is as it was written.
+/// Undamaged file of the backup.
 pub struct Whole<'a> {
     app: &'a Container,
     name: &'static str,
     bytes: u64,
 }
 
-/// A file of the backup that is not.
+/// Damaged file of the backup.
 pub struct Damaged {
     name: &'static str,
     fault: InjectedFault,
@@ -21,27 +21,27 @@ pub struct Damaged {
 
 impl<'a> Whole<'a> {
     /// # Errors
-    /// There is none.
+    /// There is no such file.
     pub fn of(app: &'a Container, name: &'static str) -> e2e::Result<Self> {
         let size = app.exec(["stat", "-c", "%s", &format!("{FOLDER}/{name}")])?.success()?;
         let bytes = size.stdout_text()?.trim().parse().with_context(|| format!("the size of {name}"))?;
         Ok(Self { app, name, bytes })
     }
 
-    /// One bit in its middle is turned over.
+    /// Flips one bit in the middle of the file.
     ///
     /// # Errors
-    /// It could not be done.
+    /// The fault was refused.
     pub fn flip(&self) -> e2e::Result<Damaged> {
         let path = format!("{FOLDER}/{}", self.name);
         let fault = self.app.inject(Fault::FileBitflip { path, offset: self.bytes / 2, bit: 3 })?;
         Ok(Damaged { name: self.name, fault })
     }
 
-    /// Its second half is lost.
+    /// Cuts the second half of the file off.
     ///
     /// # Errors
-    /// It could not be done.
+    /// The fault was refused.
     pub fn truncate(&self) -> e2e::Result<Damaged> {
         let path = format!("{FOLDER}/{}", self.name);
         let fault = self.app.inject(Fault::FileTruncate { path, size_bytes: self.bytes / 2 })?;
@@ -53,7 +53,7 @@ impl<'a> Whole<'a> {
 /// restored, and heals them.
 ///
 /// # Errors
-/// It does not.
+/// When the verification refuses other files or for other reasons, or something was restored.
 pub fn refused(
     lab: &Lab,
     app: &Container,

@@ -9,13 +9,13 @@ use e2e::{Container, Lab, Port, check};
 use crate::report::{FOLDER, run};
 use crate::world::Place;
 
-/// Where they lie on app, one after the other.
+/// Folder on app of the backups that are made amid faults, one after the other.
 const AMID_FAULTS: &str = "/srv/backup/amid-faults";
 const NONE: &[String] = &[];
-/// An answer may never come.
+/// Deadline of an attempt amid faults, where an answer may never come.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// What a backup holds, a line each: checksums, and the archive's own list. Comments of a dump have the time in them, lines
-/// with `restrict` a random key, and a sequence leaves some numbers out in a crash.
+/// Shell script that prints the content of a backup: checksums, and the archive's own list. Comments of a dump have the time in
+/// them, lines with `restrict` a random key, and a sequence leaves some numbers out in a crash: these are left out.
 const CONTENT: &str = "cd \"$1\"
     for sql in 'pg_restore --file - database.dump' 'cat roles.sql'; do
         $sql > /tmp/content || exit 1
@@ -24,8 +24,8 @@ const CONTENT: &str = "cd \"$1\"
     tar --list --verbose --file files.tar.gz && tar --extract --to-stdout --file files.tar.gz > /tmp/content || exit 1
     sha256sum /tmp/content shop.ini";
 
-/// What `--chaos` plays, while all is saved again and again: that may fail, and a backup that was made and verified has in
-/// it what the first one has.
+/// Saves all data again and again while `--chaos` plays faults: that may fail, and a backup that was made and verified has the
+/// same content as the first one.
 pub fn endure(lab: &Lab, app: &Container, saved: &Place<'_>) -> e2e::Result {
     let content = |folder| {
         let found = app.exec(["/bin/sh", "-c", CONTENT, "sh", folder])?.success()?;

@@ -21,7 +21,7 @@ use report::done;
 use world::Place;
 
 const NONE: &[String] = &[];
-/// What `backup.py` does without, and how that fails.
+/// Known defects of Mancer that `backup.py` works around, and a piece of each failure.
 const DEFECTS: [(&str, &str); 7] = [
     ("remote-restore", "restore_from_backup to another machine is False"),
     ("backup-text-only", "backup_file: Failed to read local file: 'utf-8' codec can't decode byte 0xff"),
@@ -78,7 +78,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     Ok(())
 }
 
-/// What an hourly dump of the database on db takes, on app, until it has been read again.
+/// Dumps the database of db on app and reads the dump again, as an hourly backup would; its time is measured.
 fn dump(app: &Container) -> e2e::Result {
     const LINE: &str = "pg_dump --host db --username postgres --format custom --file /tmp/hourly.dump shop \
                         && pg_restore --data-only --table orders --file - /tmp/hourly.dump | grep --count '^[0-9]'";

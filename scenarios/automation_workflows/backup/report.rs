@@ -1,4 +1,4 @@
-//! What the backup says it did: the file that `fixtures/backup.py` writes.
+//! The backup's report: the file that `fixtures/backup.py` writes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use common::mancer;
 use e2e::{Container, Lab, check};
 use serde::Deserialize;
 
-/// Where the backup lies on app.
+/// Folder of the backup on app.
 pub const FOLDER: &str = "/srv/backup/first";
-/// An action takes 2 s at most when alone on two cores; the rest is for company.
+/// Deadline of an action, which takes 2 s at most on two idle cores; the rest is headroom for a loaded machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What came of one action.
+/// Result of one action.
 #[derive(Debug, Deserialize)]
 pub struct Report {
     action: String,
     /// `done`, or how it was refused.
     pub outcome: String,
-    /// What is wrong with each file that was refused.
+    /// Problems of each file that was refused.
     pub problems: BTreeMap<String, Vec<String>>,
 }
 

@@ -1,5 +1,5 @@
-//! What is saved, seen from outside: the database, the folder and the configuration file, each on the machine that has
-//! it. Nothing here looks at a backup.
+//! The saved data, seen from outside: the database, the folder and the configuration file, each on the machine that has it.
+//! Nothing here looks at a backup.
 
 use anyhow::{Context as _, ensure};
 use common::differences::differences;
@@ -9,21 +9,21 @@ use e2e::{Access, Container, Lab, check};
 const NONE: &[String] = &[];
 const CONFIG: &str = "/etc/shop/shop.ini";
 const CONFIG_TEXT: &str = "[shop]\nname = Zoë's\nslogan = 100 % \\ \"fresh\" $(today)\n";
-/// What `schema.sql` puts there.
+/// Tables and their numbers of rows, as `schema.sql` makes them.
 const ROWS: [&str; 4] =
     [r#"table "In-Box": 0 rows"#, "table customers: 2000 rows", "table ledger: 500 rows", "table orders: 20000 rows"];
 
-/// Where everything lies: before the disaster on two machines, after it on one.
+/// Machines that hold the saved data: two before the disaster, one after it.
 #[derive(Debug)]
 pub struct Place<'a> {
     pub database: &'a Container,
     pub files: &'a Container,
-    /// The folder above `archive`.
+    /// Folder on `files` in which the tree `archive` lies, such as `/srv/data`.
     pub parent: &'a str,
 }
 
 impl Place<'_> {
-    /// Makes everything that is to be saved.
+    /// Makes the data that is to be saved.
     ///
     /// # Errors
     /// One of the machines refuses.
@@ -37,10 +37,10 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Takes everything away again: the disaster.
+    /// Deletes all of the data: the disaster.
     ///
     /// # Errors
-    /// Something of it is still there.
+    /// Some of the data is still there.
     pub fn destroy(&self) -> e2e::Result {
         psql(self.database, "postgres", "DROP DATABASE shop WITH (FORCE)")?;
         psql(self.database, "postgres", "DROP ROLE auditor")?;
@@ -49,10 +49,10 @@ impl Place<'_> {
         self.check_nothing()
     }
 
-    /// Checks that nothing of it is there.
+    /// Checks that none of the data is there.
     ///
     /// # Errors
-    /// Something is.
+    /// Some of the data is there.
     pub fn check_nothing(&self) -> e2e::Result {
         let query = "SELECT datname FROM pg_database WHERE datname = 'shop' UNION SELECT rolname FROM pg_roles \
                      WHERE rolname = 'auditor'";
@@ -63,8 +63,8 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Checks the folder against `tree.txt`, the configuration file, and how many rows there are; returns what there is
-    /// in the database.
+    /// Checks the folder against `tree.txt`, the configuration file, and the numbers of rows; returns the content of the database
+    /// in lines.
     ///
     /// # Errors
     /// Something is missing or is not as it was made.
@@ -99,7 +99,7 @@ impl Place<'_> {
     }
 }
 
-/// A line for each thing below a folder: kind, mode, owner, number of names, time, name, target of a link, checksum of a
+/// Lists everything below a folder, a line each: kind, mode, owner, number of names, time, name, target of a link, checksum of a
 /// file. A folder's number of names is the file system's own business. Other bytes than ASCII are escaped.
 fn listing(machine: &Container, folder: &str) -> e2e::Result<Vec<String>> {
     let find = ["find", folder, "-printf", r"%y\0%m\0%U:%G\0%n\0%Ts\0%P\0%l\0"];

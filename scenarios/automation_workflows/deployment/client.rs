@@ -1,4 +1,4 @@
-//! What a client saw that asked all the time: `fixtures/poller.py` on app.
+//! Requests of a client that asked all the time, by `fixtures/poller.py` on app, and what they say of outages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use e2e::Container;
 use serde::Deserialize;
 
-/// Between two requests of [`poll`].
+/// Interval between two requests of [`poll`].
 pub const INTERVAL: Duration = Duration::from_millis(50);
-/// One good answer between bad ones is no end of an outage: so many good ones in a row are.
+/// Number of good answers in a row that end an outage: one good answer between bad ones does not.
 const RECOVERED: u32 = 5;
-/// Through nginx.
+/// Address of the service, through nginx.
 const SITE: &str = "http://app/";
 const STOP_FILE: &str = "/tmp/poller.stop";
 const POLLING_DEADLINE: Duration = Duration::from_secs(120);
@@ -22,7 +22,7 @@ pub struct Request {
     url: String,
     /// When it began, in milliseconds since the first.
     at_ms: u64,
-    /// Until the answer was complete, or was given up.
+    /// Time until the answer was complete, or was given up.
     took_ms: u64,
     /// Version of the service that answered; none where it was no good answer.
     version: Option<u32>,
@@ -49,7 +49,7 @@ pub fn stop(app: &Container) -> e2e::Result {
     app.write(STOP_FILE, "")
 }
 
-/// What nginx and the two hosts answer now, as they are asked in turn; the same answer once.
+/// Returns the answers that nginx and the two hosts give now, asked in turn; the same answer once.
 ///
 /// # Errors
 /// The poller itself failed.
@@ -81,23 +81,23 @@ impl Request {
     }
 }
 
-/// What all requests say together.
+/// Figures of all requests together.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen {
     pub requests: usize,
     pub failed: usize,
-    /// From the begin of a failed request until as many good ones in a row have ended as [`RECOVERED`] says, at most.
+    /// Longest time from the begin of a failed request until as many good ones in a row have ended as [`RECOVERED`] says.
     pub longest_outage: Duration,
-    /// The longest that a good one took.
+    /// Longest time that a good answer took.
     pub slowest: Duration,
-    /// The longest that no request began: nobody looked.
+    /// Longest time in which no request began, so that an outage would not have been seen.
     pub longest_gap: Duration,
     /// Every version that answered.
     pub versions: BTreeSet<u32>,
 }
 
 impl Seen {
-    /// Of requests in the order in which they began.
+    /// Returns the figures of requests, which are in the order in which they began.
     pub fn of(requests: &[Request]) -> Self {
         let (mut longest_outage_ms, mut down_since_ms, mut good_in_a_row) = (0, None, 0);
         for request in requests {

@@ -22,7 +22,7 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// Those of the lab, once their sshd answers.
+    /// Returns the machines of the lab, once their sshd answers.
     ///
     /// # Errors
     /// One is missing or does not come up, or the fixtures cannot be read.
@@ -38,7 +38,7 @@ impl Machines {
     /// and on db: one for each restart by a deployment, and none besides.
     ///
     /// # Errors
-    /// It is not.
+    /// When something is not so.
     pub fn check_state(&self, current: u32, kept: &[u32], starts: [&[u32]; 2]) -> e2e::Result {
         for (host, starts) in [&self.worker, &self.db].into_iter().zip(starts) {
             let name = host.name();
@@ -57,7 +57,7 @@ impl Machines {
     /// Checks that `current` is in use everywhere, and that `kept` lie there as they should.
     ///
     /// # Errors
-    /// It is not so.
+    /// When something is not so.
     pub fn check_release(&self, current: u32, kept: &[u32]) -> e2e::Result {
         self.check_files(&self.worker, "/srv/greeter", current, kept)?;
         self.check_files(&self.db, "/srv/greeter", current, kept)?;

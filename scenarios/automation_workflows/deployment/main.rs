@@ -22,14 +22,14 @@ use machines::Machines;
 use report::deploy;
 use serde::Deserialize;
 
-/// How long a client may go without a good answer, whatever is deployed meanwhile.
+/// Maximum time for which a client may go without a good answer, whatever is deployed meanwhile.
 const BUDGET: Duration = Duration::from_secs(2);
 /// Releases that work everywhere.
 const GOOD: [u32; 2] = [1, 2];
-/// For `probes.py`: a unit that counts its starts and fails each time.
+/// Unit for `probes.py` that counts its starts and fails each time.
 const NEVER_STARTS: &str = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >> /tmp/never-starts; exit 1'\n";
 
-/// What `deploy.py` does without, and how that fails.
+/// Known defects of Mancer that `deploy.py` works around, and a piece of each failure.
 const DEFECTS: [(&str, &str); 8] = [
     ("upload-runs-remotely", "upload_file: exit code 255: Host key verification failed"),
     ("download-runs-remotely", "download_file: exit code 255: Host key verification failed"),
@@ -85,7 +85,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("endure", || endure(lab, &machines))
 }
 
-/// Requests one after the other, each answered by release 2 on one of the hosts.
+/// Sends requests one after the other, each answered by release 2 on one of the hosts.
 fn greeted<const REQUESTS: usize>(worker: &Container) -> e2e::Result {
     #[derive(Deserialize)]
     struct Greeting {
@@ -100,7 +100,7 @@ fn greeted<const REQUESTS: usize>(worker: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// All that happens while the client asks.
+/// Deploys the update and the two releases that have to be taken back, while the client asks.
 fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
     let app = &machines.app;
     let update = lab.measure("update", || deploy(lab, app, 2))?;
@@ -125,7 +125,7 @@ fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
     machines.check_state(2, &[1, 2], [&[1, 2, 3, 2, 4, 2], &[1, 2, 3, 2]])
 }
 
-/// What `--chaos` plays, while the two good releases are deployed in turns; then they are once more.
+/// Deploys the two good releases in turns while `--chaos` plays faults, and once more afterwards.
 fn endure(lab: &Lab, machines: &Machines) -> e2e::Result {
     let app = &machines.app;
     let played = lab.chaos(|chaos| {

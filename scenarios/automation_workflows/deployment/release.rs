@@ -1,5 +1,5 @@
-//! What a release must look like where it lies, worked out from the fixtures alone: nothing here looks at what the
-//! product wrote, and the templates are filled in here a second time.
+//! Expected content of a release where it lies, worked out from the fixtures alone: nothing here looks at what the product wrote,
+//! and the templates are filled in here a second time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// Reads them from the scenario's `fixtures` folder.
+    /// Reads the releases from the scenario's `fixtures` folder.
     ///
     /// # Errors
     /// The file is missing or is not made of releases with settings.
@@ -38,7 +38,7 @@ impl Releases {
         Ok(Self { fixtures: fixtures.to_owned(), settings })
     }
 
-    /// The lines that [`LOOK`] prints on a machine which has these releases, in this order, and uses `current`.
+    /// Returns the lines that [`LOOK`] prints on a machine which has these releases, in this order, and uses `current`.
     ///
     /// # Errors
     /// A fixture cannot be read, or there is no such release.
@@ -73,7 +73,8 @@ impl Releases {
     }
 }
 
-/// Prints what lies in the folder `$0`: the current release, then every folder and file with mode, owner and checksum.
+/// Shell script that prints what lies in the folder `$0`: the current release, then every folder and file with mode, owner and
+/// checksum.
 pub const LOOK: &str = r#"
 cd "$0" && echo "current -> $(readlink current)" && find releases -mindepth 1 | LC_ALL=C sort | while read -r path; do
   echo "$path $(stat -c '%a %U:%G' "$path")$(test -d "$path" || { printf ' '; sha256sum < "$path" | cut -c 1-64; })"

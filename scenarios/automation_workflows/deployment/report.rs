@@ -1,4 +1,4 @@
-//! What the deployment says it did: the file that `fixtures/deploy.py` writes.
+//! The deployment's report: the file that `fixtures/deploy.py` writes.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use common::mancer;
 use e2e::{Container, Lab, check};
 use serde::Deserialize;
 
-/// A deployment takes 2 s at most when alone on two cores; the rest is for company.
+/// Deadline of a deployment, which takes 2 s at most on two idle cores; the rest is headroom for a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What came of one deployment.
+/// Result of one deployment.
 #[derive(Debug, Deserialize)]
 pub struct Report {
     version: String,
@@ -28,7 +28,7 @@ struct Target {
     restarts: u32,
 }
 
-/// Deploys a release. That the product refuses it, or takes it back, is an answer.
+/// Deploys a release and returns the report. A release that the product refuses or takes back is no error.
 ///
 /// # Errors
 /// The program broke down.
@@ -41,7 +41,7 @@ pub fn deploy(lab: &Lab, app: &Container, version: u32) -> e2e::Result<Report> {
 }
 
 impl Report {
-    /// In a line: `deployed`, or what went wrong where and why.
+    /// Returns the outcome in a line: `deployed`, or what went wrong where and why.
     pub fn outcome(&self) -> String {
         let Self { outcome, stage, target, reason, rollback, .. } = self;
         let (Some(stage), Some(reason)) = (stage, reason) else { return outcome.clone() };
@@ -50,7 +50,7 @@ impl Report {
         format!("{outcome}: {stage}{target}: {reason}{rollback}")
     }
 
-    /// A line a machine, in the order of the deployment.
+    /// Returns a line for each machine, in the order of the deployment.
     pub fn states(&self) -> Vec<String> {
         let shown = |Target { target, state, restarts }: &Target| format!("{target}: {state}, restarts: {restarts}");
         self.targets.iter().map(shown).collect()

@@ -13,9 +13,9 @@ import e2e
 import observe
 
 FOLDER = "/srv/inventory"
-#: Both programs take about 3 s alone on two cores; the rest is for company.
+#: Deadline of both programs, in seconds: they take about 3 s on two idle cores; the rest is headroom.
 DEADLINE = 60
-#: Amid faults an answer may never come.
+#: Deadline amid faults, in seconds, where an answer may never come.
 ATTEMPT_DEADLINE = 8
 
 #: What Mancer says of a machine and faults do not change.
@@ -118,7 +118,7 @@ def scenario(lab: e2e.Lab) -> None:
 
 
 def endure(lab: e2e.Lab, app: e2e.Container, known: dict) -> None:
-    """What `--chaos` plays, while stock is taken again and again."""
+    """Takes stock again and again while `--chaos` plays faults."""
     db = lab.container("db")
     with lab.chaos() as chaos:
         chaos.always("db has the users that it had", lambda: observe.users(db) == known["db"]["users"])
@@ -175,7 +175,7 @@ def compare(lab, machine, found, before, after):
 
 
 def difference(found, expected):
-    """Short for what is long: only what differs."""
+    """Returns the differing parts of two values, short where these are long."""
     if found == expected:
         return None
     if isinstance(found, dict) and isinstance(expected, dict):
@@ -193,7 +193,7 @@ def known_defects(lab, shown):
 
 
 def ask(app, what, host):
-    """One thing that is to be known of one machine, over a connection of its own."""
+    """Has Mancer ask one machine one thing, over a connection of its own."""
     mancer(app, "inventory.py", "--ask", what, host, f"{FOLDER}/answer.json")
     return json.loads(app.get(f"{FOLDER}/answer.json"))
 

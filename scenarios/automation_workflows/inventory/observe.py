@@ -40,7 +40,7 @@ def services(container):
 
 
 def packages(container):
-    """From dpkg's own records."""
+    """Packages and their versions, from dpkg's own records."""
     found = {}
     for block in text(container, "/var/lib/dpkg/status").strip().split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", block, re.MULTILINE))
@@ -50,7 +50,7 @@ def packages(container):
 
 
 def ports(container):
-    """From the kernel's own tables."""
+    """Ports that something listens on, from the kernel's own tables."""
     rows = [line.split() for line in said(container, "cat /proc/net/tcp /proc/net/tcp6").splitlines()]
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING}
 

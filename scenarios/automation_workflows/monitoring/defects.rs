@@ -1,6 +1,6 @@
 //! The calls that a monitor would make first, and that Mancer 0.1.4 gets wrong: `fixtures/probes.py` makes them.
 
-/// What each probe must fail with. `scenarios/DEFECTS.md` says what is wrong.
+/// Known defects by name, with what the failure of each probe must contain. `scenarios/DEFECTS.md` says what is wrong.
 pub const DEFECTS: &[(&str, &str)] = &[
     ("df-filesystem", "df of one file system gave others too"),
     ("df-mount-point", "no row of df has the mount_point /var/lib/postgresql"),

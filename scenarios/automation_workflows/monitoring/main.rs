@@ -18,14 +18,14 @@ use e2e::{Access, Container, Fault, File, InjectedFault, Lab, Picture, check};
 use observe::{Alert, Page, alerts, page, status};
 
 const NONE: &[&str] = &[];
-/// Rounds without anything wrong. A round takes 0.4 s where nothing else runs.
+/// Number of rounds without anything wrong. A round takes 0.4 s where nothing else runs.
 const QUIET_ROUNDS: u64 = 5;
-/// From a fault until its alert stands in the database, and from its end until it is cleared. Load takes longest,
+/// Deadline from a fault until its alert stands in the database, and from its end until the alert is cleared. Load takes longest,
 /// because it must last five rounds: 2 s where nothing else runs.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// For Python, Mancer and three SSH connections, 1.5 s where nothing else runs; and for the quiet rounds.
+/// Deadline of the start: Python, Mancer and three SSH connections take 1.5 s where nothing else runs; then come the quiet rounds.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// Longer than faults are played.
+/// Deadline of the stretch with faults, which is shorter.
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> std::process::ExitCode {
@@ -68,7 +68,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// What `--chaos` plays, while the monitor watches.
+/// Checks the monitor's page and alerts while `--chaos` plays faults.
 fn endure(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let began = SystemTime::now();
     let raised = || Ok::<_, e2e::Error>(alerts(db)?.into_iter().filter(|alert| alert.raised_at >= began).collect());
@@ -101,7 +101,7 @@ fn endure(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// The monitor's files on app, its page in nginx, and its tables.
+/// Puts the monitor's files on app, its page in nginx, and its tables.
 fn set_up(lab: &Lab, app: &Container) -> e2e::Result {
     app.exec(["install", "-d", "-o", "mancer", "-g", "mancer", "/srv/monitor/page"])?.success()?;
     for name in ["monitor.py", "page.py", "probes.py", "watch.json", "schema.sql"] {
@@ -124,7 +124,7 @@ fn start(lab: &Lab, app: &Container) -> e2e::Result {
     })
 }
 
-/// Some rounds in which nothing is wrong: all that is watched is sampled, as it is, and no alert is raised.
+/// Waits for some rounds in which nothing is wrong: all that is watched is sampled, as it is, and no alert is raised.
 fn quiet(lab: &Lab, app: &Container) -> e2e::Result {
     let (db, worker) = (&lab.container("db")?, &lab.container("worker")?);
     let rounds =
@@ -181,7 +181,7 @@ fn go_wrong(lab: &Lab, app: &Container) -> e2e::Result<([InjectedFault; 2], Vec<
     Ok(([stopped, filled], standing))
 }
 
-/// Both forms of the page show exactly these alerts.
+/// Checks that both forms of the page show exactly these alerts; returns the page.
 fn shown(worker: &Container, standing: &[Alert]) -> e2e::Result<Page> {
     let expected: Vec<_> = standing.iter().map(Alert::line).collect();
     let state = if standing.is_empty() { "ok" } else { "alarm" };
@@ -192,7 +192,7 @@ fn shown(worker: &Container, standing: &[Alert]) -> e2e::Result<Page> {
     Ok(page)
 }
 
-/// Ends all three; each alert must be cleared in time.
+/// Ends all three faults; each alert must be cleared in time.
 fn mended(lab: &Lab, app: &Container, db: &Container, faults: [InjectedFault; 2]) -> e2e::Result {
     lab.measure("all_clear", || {
         for fault in faults {
@@ -206,7 +206,7 @@ fn mended(lab: &Lab, app: &Container, db: &Container, faults: [InjectedFault; 2]
     Ok(())
 }
 
-/// A picture of the page as people see it. Where the host has no browser, the record says so.
+/// Takes a picture of the page as people see it. Where the host has no browser, the record says so.
 fn picture(lab: &Lab, name: &str) -> e2e::Result {
     if let Picture::Taken { size_bytes, .. } = lab.screenshot(name, "http://app/status")? {
         check!(size_bytes > 5_000, "the picture shows something: a blank one is smaller");

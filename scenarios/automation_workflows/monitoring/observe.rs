@@ -1,4 +1,4 @@
-//! What can be seen of the monitor from outside: its tables on db, and its page as another machine gets it.
+//! The monitor as seen from outside: its tables on db, and its page as another machine gets it.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,13 +21,13 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// As the page has it: `worker cron.service is not running`.
+    /// Returns the alert as the page has it: `worker cron.service is not running`.
     pub fn line(&self) -> String {
         format!("{} {} {}", self.machine, self.subject, self.cause)
     }
 
-    /// Whether what `[chaos]` in scenario.toml allows explains it: any machine may be out of reach, or have something that
-    /// waits for a processor, and the services of worker come after worker itself.
+    /// Tells whether the faults that `[chaos]` in scenario.toml allows explain the alert: any machine may be out of reach, or have
+    /// a process that waits for a processor, and the services of worker start later than worker itself.
     pub fn is_of_a_fault(&self) -> bool {
         self.cause == "does not answer"
             || self.cause.starts_with("is busy as process ")
@@ -35,7 +35,7 @@ impl Alert {
     }
 }
 
-/// All alerts so far, by machine, kind and subject.
+/// Returns all alerts so far, by machine, kind and subject.
 pub fn alerts(db: &Container) -> Result<Vec<Alert>> {
     rows(
         db,
@@ -46,7 +46,7 @@ pub fn alerts(db: &Container) -> Result<Vec<Alert>> {
     )
 }
 
-/// Rounds in which a machine was not sampled, as `round 7: db`.
+/// Returns the rounds in which a machine was not sampled, as `round 7: db`.
 pub fn gaps(db: &Container) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Gap {
@@ -63,8 +63,8 @@ pub fn gaps(db: &Container) -> Result<Vec<String>> {
     Ok(gaps.iter().map(|gap| format!("round {}: {}", gap.round, gap.machine)).collect())
 }
 
-/// What was seen in each of the first rounds, as a reader on app gets it: `round 1: db service ssh.service is 1`. What is
-/// not the same in two looks has no value.
+/// Returns the samples of the first rounds, as a reader on app gets them: `round 1: db service ssh.service is 1`. Volumes and
+/// loads, whose values vary, are `well`, or have their alarm.
 pub fn record(app: &Container, rounds: u64) -> Result<Vec<String>> {
     let query = format!(
         "SELECT concat('round ', round, ': ', machine, ' ', kind, ' ', subject, ' is ',
@@ -94,13 +94,13 @@ struct Standing {
 }
 
 impl Status {
-    /// The alerts that stand, each as [`Alert::line`] has it.
+    /// Returns the alerts that stand, each as [`Alert::line`] has it.
     pub fn alarms(&self) -> Vec<String> {
         self.alerts.iter().map(|it| format!("{} {} {}", it.machine, it.subject, it.cause)).collect()
     }
 }
 
-/// The page for programs as the file that it is: quick enough to look at again and again.
+/// Reads the page for programs as the file that it is: quick enough to look at again and again.
 pub fn status(app: &Container) -> Result<Status> {
     serde_json::from_slice(&app.get("/srv/monitor/page/status.json")?).context("reading the status file")
 }

@@ -1,4 +1,4 @@
-//! What the monitor should have sampled: the things in `watch.json`, as the machines themselves say they are.
+//! Expected samples of the monitor: the subjects in `watch.json`, as the machines themselves say they are.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use common::postgres::rows;
 use e2e::{Container, Lab, Result};
 use serde::Deserialize;
 
-/// How far apart two looks at a volume's use may be, in percent: logs grow.
+/// Maximum difference between two looks at a volume's use, in percent: logs grow.
 const VOLUME_TOLERANCE: i64 = 2;
 
 #[derive(Deserialize)]
@@ -18,7 +18,7 @@ struct Watch {
 #[derive(Deserialize)]
 struct Machine {
     services: Vec<String>,
-    /// The percentage from which each is too full.
+    /// Percentage from which each volume counts as too full, by its path.
     volumes: BTreeMap<String, u64>,
 }
 
@@ -31,7 +31,7 @@ struct Sampled {
     highest: i64,
 }
 
-/// What [`crate::observe::record`] must be of rounds in which nothing was wrong.
+/// Returns the lines that [`crate::observe::record`] must give for rounds in which nothing was wrong.
 pub fn quiet_record(lab: &Lab, rounds: u64) -> Result<Vec<String>> {
     let watch = Watch::of(lab)?;
     let lines = |(name, Machine { services, volumes }): (&String, &Machine)| {
@@ -52,7 +52,7 @@ impl Watch {
     }
 }
 
-/// How the samples differ from what the machines say; empty when they do not.
+/// Lists how the samples differ from what the machines say; empty when they do not.
 pub fn differences(lab: &Lab, db: &Container) -> Result<Vec<String>> {
     let sampled: Vec<Sampled> = rows(
         db,

@@ -1,4 +1,4 @@
-//! What must come of the transactions, worked out from the CSV file alone: nothing here looks at the product.
+//! Expected results of the transactions, worked out from the CSV file alone: nothing here looks at the product.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use common::jobs::digest;
 use serde::Deserialize;
 
-/// Batch and id: what names a record.
+/// Key of a record: batch and id.
 type Key = (u32, u32);
 
-/// The results table, as it must be and as it was found.
+/// Content of the results table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Results {
     records: BTreeMap<Key, Record>,
@@ -19,11 +19,11 @@ pub struct Results {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
     amount_cents: i64,
-    /// SHA-256 in hex digits, of the digest before it, the first one of `batch:id:amount_cents`.
+    /// SHA-256 in hex digits, hashed several times: first of `batch:id:amount_cents`, then of the digest before.
     digest: String,
 }
 
-/// One batch, added up.
+/// Sum of the amounts of one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sum {
@@ -33,7 +33,7 @@ pub struct Sum {
 }
 
 impl Results {
-    /// What the workers must make of a file of `batch,id,amount_cents` lines.
+    /// Works out the results for a file of `batch,id,amount_cents` lines.
     ///
     /// # Errors
     /// The file cannot be read, a line is of another form, or a record stands there twice.
@@ -51,13 +51,13 @@ impl Results {
         Ok(Self { records })
     }
 
-    /// How many records.
+    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Each batch, added up, in order.
+    /// Returns the sum of each batch, in order.
     #[must_use]
     pub fn sums(&self) -> Vec<Sum> {
         let mut sums: BTreeMap<u32, Sum> = BTreeMap::new();
@@ -69,8 +69,8 @@ impl Results {
         sums.into_values().collect()
     }
 
-    /// In which ways a dump of the table, lines of `batch,id,amount_cents,digest`, is not this, each with how often and
-    /// an example.
+    /// Lists how a dump of the table, lines of `batch,id,amount_cents,digest`, differs from these results: for each kind of
+    /// difference the number of rows and an example.
     ///
     /// # Errors
     /// A line of the dump is of another form.
@@ -98,7 +98,7 @@ impl Results {
     }
 }
 
-/// Batch and id, the amount, and what follows it.
+/// Parses a row; returns batch and id, the amount, and the text after them.
 fn parsed(row: &str) -> anyhow::Result<(Key, i64, &str)> {
     let mut fields = row.splitn(4, ',');
     let mut field = || fields.next().context("fewer than three fields");

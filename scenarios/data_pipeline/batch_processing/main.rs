@@ -18,19 +18,19 @@ use expectation::Results;
 use resources::{Machine, restarts};
 use site::{Run, Site};
 
-/// The workarounds are in `fixtures/batch.py`.
+/// Known defects, and a piece of each failure. `fixtures/batch.py` has the workarounds.
 const DEFECTS: [(&str, &str); 2] = [
     ("pipe-into-bash", "6 bytes were piped in, 0 arrived, and success is True"),
     ("use-sudo", "ran as user 1000: success"),
 ];
 const NONE: &[&str] = &[];
 const WORKERS: u32 = 3;
-/// As containers/worker/template.toml has them.
+/// Limits of worker, as containers/worker/template.toml has them.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 const PROCESSORS_LIMIT: f64 = 3.0;
-/// What the machine itself may have grown by, such as its journal.
+/// Memory by which the machine itself may have grown meanwhile, such as for its journal.
 const MEMORY_MARGIN_BYTES: u64 = 16 << 20;
-/// From here on three workers must be this much faster than one.
+/// Number of processors from which on three workers must be faster than one, by [`SPEEDUP_MIN`].
 const PROCESSORS_TO_JUDGE_FROM: usize = 4;
 const SPEEDUP_MIN: f64 = 1.5;
 const PAIRS_MAX: usize = 3;
@@ -72,15 +72,15 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("endure", || endure(lab, &site))
 }
 
-/// Arranges everything; returns what must come of the transactions.
+/// Sets up the machines; returns the expected results of the transactions.
 fn prepare(lab: &Lab, site: &Site) -> e2e::Result<Results> {
     let transactions = lab.fixture("transactions.csv");
     let (expected, ()) = together(|| Results::of(&transactions, site.rounds), || site.prepare(&lab.fixture("")))?;
     Ok(expected)
 }
 
-/// Every record exactly once, with the right result, the sums that Mancer read, and nothing left in Redis but the
-/// signs of life.
+/// Checks that every record has exactly one result, the right one, that Mancer read the right sums, and that nothing is left in
+/// Redis but the workers' signs of life.
 fn check_run(site: &Site, run: &Run, expected: &Results) -> e2e::Result {
     check!(run.jobs == expected.len(), "every transaction was queued");
     let differences = expected.differences(&site.results()?)?;
@@ -91,7 +91,7 @@ fn check_run(site: &Site, run: &Run, expected: &Results) -> e2e::Result {
     Ok(())
 }
 
-/// How fast, and with what, of runs that nothing disturbed.
+/// Checks and records speed, memory and processor time of runs that nothing disturbed.
 fn judge(lab: &Lab, site: &Site, one: &Run, three: &Run) -> e2e::Result {
     let peak_bytes = Machine::of(&site.worker)?.peak_bytes;
     check!(peak_bytes < MEMORY_LIMIT_BYTES, "all processes of worker at their largest fit into its memory");
@@ -127,7 +127,7 @@ fn judge(lab: &Lab, site: &Site, one: &Run, three: &Run) -> e2e::Result {
     Ok(())
 }
 
-/// The workers are gone, with all they had taken from the three machines.
+/// Checks that the workers are gone, with all that they had taken from the three machines.
 fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
     // Connections end when the other side has noticed, and Mancer's SSH sessions end by themselves.
     lab.eventually("no process of a worker is left", site::SOON, || {
@@ -141,7 +141,7 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
     Ok(())
 }
 
-/// What `--chaos` plays, while jobs are handed in without Mancer: it does not try again what has failed.
+/// Hands jobs in while `--chaos` plays faults; without Mancer, which does not try again what has failed.
 fn endure(lab: &Lab, site: &Site) -> e2e::Result {
     let Site { app, db, worker, rounds, .. } = site;
     site.clear()?;

@@ -1,29 +1,29 @@
-//! What the workers use, seen from outside of them, and what is left of it when they are gone.
+//! Resources that the workers use, seen from outside of them, and what is left of that when they are gone.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::Container;
 
-/// Of the times in `/proc/PID/stat`.
+/// Unit of the times in `/proc/PID/stat`.
 const TICK: Duration = Duration::from_millis(10);
 const KIBIBYTE: u64 = 1024;
 
-/// All processes of a machine at one moment.
+/// Sums over all processes of a machine at one moment.
 pub struct Machine {
-    /// Those of the user that the workers run as.
+    /// Number of processes of the user that the workers run as.
     pub mancers_processes: usize,
-    /// Memory of their own, not mapped from files.
+    /// Memory of the processes' own, not mapped from files.
     pub anonymous_bytes: u64,
-    /// Each one's largest resident memory so far. What they share counts for each.
+    /// Sum of each process's largest resident memory so far. Shared memory counts for each process.
     pub peak_bytes: u64,
 }
 
 impl Machine {
-    /// Looks at a machine.
+    /// Reads the sums on a machine.
     ///
     /// # Errors
-    /// When it cannot be asked, or answers in another form.
+    /// When the machine cannot be asked, or answers in another form.
     pub fn of(container: &Container) -> anyhow::Result<Self> {
         // A process may be gone before it is read.
         let answer = container.sh("cat /proc/[0-9]*/status 2>/dev/null; true")?.success()?;
@@ -44,7 +44,7 @@ impl Machine {
     }
 }
 
-/// Processor time of all running workers, each since its start.
+/// Returns the processor time of all running workers, each since its start.
 ///
 /// # Errors
 /// When the answer has another form.
@@ -63,7 +63,7 @@ pub fn processor_time(worker: &Container) -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// How often systemd has started each of the workers anew.
+/// Returns the number of times that systemd has restarted each worker.
 ///
 /// # Errors
 /// When systemd does not say.

@@ -15,51 +15,51 @@ use serde_json::json;
 use crate::expectation::Sum;
 use crate::resources::processor_time;
 
-/// Time for what takes a moment, also on a busy machine.
+/// Deadline of a wait for something that takes a moment, also on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
-/// A run takes about 3 s alone; the rest is for company.
+/// Deadline of a run, which takes about 3 s on an idle machine; the rest is headroom for a loaded one.
 const RUN_DEADLINE: Duration = Duration::from_secs(100);
 const BATCH: &str = "/srv/batch/batch.py";
 const RESULTS: &str = "COPY (SELECT batch, id, amount_cents, digest FROM results) TO STDOUT (FORMAT csv)";
 const SUMS: &str = "SELECT batch, count(*), sum(amount_cents) FROM results GROUP BY batch ORDER BY batch";
 
-/// The lab, and how much work a record is.
+/// The lab's machines, and the work that a record is.
 pub struct Site<'lab> {
     lab: &'lab Lab,
     pub app: Container,
     pub db: Container,
     pub worker: Container,
-    /// How often each record is hashed.
+    /// Number of times that each record is hashed.
     pub rounds: u32,
 }
 
-/// What one run of the driver did.
+/// Result of one run of `batch.py`.
 pub struct Run {
     pub workers: u32,
     pub jobs: usize,
-    /// From the first look at the file to the empty queue.
+    /// Time from the first read of the transactions to the empty queue.
     drained: Duration,
     pub batches: Vec<Sum>,
-    /// How many records each worker has the result of, by its name.
+    /// Number of results of each worker, by the worker's name.
     pub by_worker: Vec<(String, u64)>,
     /// Processor time of all workers.
     processor_time: Duration,
-    /// From Mancer's start to its end.
+    /// Time from Mancer's start to its end.
     wall: Duration,
 }
 
 impl Run {
-    /// How fast the queue was drained.
+    /// Returns the speed at which the queue was drained.
     pub fn records_per_second(&self) -> f64 {
         self.jobs as f64 / self.drained.as_secs_f64()
     }
 
-    /// How many processors the workers used, on average.
+    /// Returns the number of processors that the workers used, on average.
     pub fn processors_used(&self) -> f64 {
         self.processor_time.as_secs_f64() / self.wall.as_secs_f64()
     }
 
-    /// For the record.
+    /// Returns the figures of the run, for the record.
     pub fn report(&self) -> serde_json::Value {
         json!({
             "drained_ms": self.drained.as_millis(), "wall_ms": self.wall.as_millis(),
@@ -78,7 +78,7 @@ impl<'lab> Site<'lab> {
         Ok(Self { lab, app, db, worker, rounds: lab.param("rounds")? })
     }
 
-    /// The programs and their input on app, the table on db.
+    /// Puts the programs and their input on app, and the table on db.
     pub fn prepare(&self, fixtures: &Path) -> e2e::Result {
         for name in ["batch.py", "probes.py", "transactions.csv"] {
             self.app.put(fixtures.join(name), format!("/srv/batch/{name}"))?;
@@ -91,12 +91,12 @@ impl<'lab> Site<'lab> {
         Ok(())
     }
 
-    /// Forgets the results of the run before.
+    /// Deletes the results of the run before.
     pub fn clear(&self) -> e2e::Result {
         self.psql("TRUNCATE results").map(drop)
     }
 
-    /// Has Mancer process all transactions with this many workers. What it says is kept as `NAME.json`.
+    /// Has Mancer process all transactions with this many workers. The report of `batch.py` is kept as `NAME.json`.
     pub fn process(&self, name: &str, workers: u32) -> e2e::Result<Run> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -121,7 +121,7 @@ impl<'lab> Site<'lab> {
         })
     }
 
-    /// Once more with one worker, and with three.
+    /// Processes all transactions once more with one worker, and with three.
     pub fn process_again(&self) -> e2e::Result<[Run; 2]> {
         self.stop()?;
         self.clear()?;
@@ -130,7 +130,7 @@ impl<'lab> Site<'lab> {
         Ok([one, self.process("three_workers_again", 3)?])
     }
 
-    /// Like [`Site::process`] with all three, of which the second is killed while it has jobs of its own.
+    /// Processes all transactions with three workers, of which the second is killed while it holds jobs.
     pub fn process_with_a_kill(&self) -> e2e::Result<Run> {
         // Without a run there is nothing to kill: its error comes first.
         let ((), run) = together(|| self.kill_at_work("2"), || self.process("killed_worker", 3))?;
@@ -165,18 +165,18 @@ impl<'lab> Site<'lab> {
         mancer::run(&self.app, &[BATCH, "stop", "3"], RUN_DEADLINE)
     }
 
-    /// The table, as lines of `batch,id,amount_cents,digest`.
+    /// Returns the table, as lines of `batch,id,amount_cents,digest`.
     pub fn results(&self) -> e2e::Result<String> {
         self.psql(RESULTS)
     }
 
-    /// The same, as anybody on app can read them.
+    /// Returns the table in the same form, read from app as any client could.
     pub fn results_on_app(&self) -> e2e::Result<String> {
         let query = self.app.command(["psql", "-h", "db", "-qX", "-c", RESULTS]).user("mancer");
         Ok(query.run()?.success()?.stdout_text()?.to_owned())
     }
 
-    /// The sums by batch, as anybody on app can read them.
+    /// Returns the sums by batch, read from app as any client could.
     pub fn sums(&self) -> e2e::Result<Vec<Sum>> {
         let query = self.app.command(["psql", "-h", "db", "--csv", "-tc", SUMS]).user("mancer");
         let answer = query.run()?.success()?;
@@ -188,18 +188,18 @@ impl<'lab> Site<'lab> {
         answer.stdout_text()?.lines().map(sum).collect()
     }
 
-    /// How many connections other machines have to PostgreSQL.
+    /// Returns the number of connections that other machines have to PostgreSQL.
     pub fn database_clients(&self) -> e2e::Result<u64> {
         self.count("pg_stat_activity WHERE client_addr IS NOT NULL")
     }
 
-    /// The connections that other machines have to Redis.
+    /// Returns the connections that other machines have to Redis.
     pub fn redis_clients(&self) -> e2e::Result<Vec<String>> {
         let clients = self.redis(&["CLIENT", "LIST"])?;
         Ok(clients.lines().filter(|client| !client.contains(" addr=127.0.0.1:")).map(str::to_owned).collect())
     }
 
-    /// Every key that Redis has.
+    /// Returns every key in Redis.
     pub fn redis_keys(&self) -> e2e::Result<Vec<String>> {
         Ok(self.redis(&["KEYS", "*"])?.lines().map(str::to_owned).collect())
     }
@@ -221,7 +221,7 @@ impl<'lab> Site<'lab> {
         psql(&self.db, "mancer", command)
     }
 
-    /// What a command of redis-cli's prints on db, without the line end.
+    /// Returns the output of a command of redis-cli's on db, without the line end.
     fn redis(&self, command: &[&str]) -> e2e::Result<String> {
         let argv = ["redis-cli"].into_iter().chain(command.iter().copied());
         Ok(self.db.exec(argv)?.success()?.stdout_text()?.trim_end().to_owned())

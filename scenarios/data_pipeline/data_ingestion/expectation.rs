@@ -1,4 +1,4 @@
-//! What the pipeline must find, worked out from the CSV files alone: nothing here looks at the product or the database.
+//! Expected result of the pipeline, worked out from the CSV files alone: nothing here looks at the product or the database.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -46,7 +46,7 @@ pub struct Group {
     pub region: String,
     pub category: String,
     pub orders: u64,
-    /// How many different customers.
+    /// Number of different customers.
     pub customers: u64,
     pub units: u64,
     pub revenue_cents: u64,
@@ -58,11 +58,11 @@ pub struct Group {
 pub struct Rejected {
     /// `customers.csv` or `orders.csv`.
     pub file: String,
-    /// Its line there; the header is line 1.
+    /// Line in that file; the header is line 1.
     pub line: u64,
-    /// Its first field.
+    /// Id of the row, which is its first field.
     pub id: u64,
-    /// In a word.
+    /// Reason in a word.
     pub reason: String,
 }
 
@@ -81,13 +81,13 @@ struct Totals {
 }
 
 impl Outcome {
-    /// How many rows there are, good or bad.
+    /// Returns the number of rows, good or bad.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.summary.customers_read + self.summary.orders_read
     }
 
-    /// What the pipeline must make of these files.
+    /// Works out the result of the pipeline for these files.
     ///
     /// # Errors
     /// A row has the wrong number of fields, or an id or a rate is no number: no broken row is of that kind.
@@ -167,7 +167,7 @@ impl Outcome {
         })
     }
 
-    /// In which parts another outcome differs from this one, with the first difference of each.
+    /// Lists the parts in which another outcome differs from this one, with the first difference of each.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let parts = [

@@ -38,7 +38,7 @@ impl Source {
         Ok(Self { customers: read("customers.csv")?, orders: read("orders.csv")?, rates: read("rates.csv")? })
     }
 
-    /// The same rows `copies` times over, the ids of each copy shifted, so that copies never meet.
+    /// Returns the same rows `copies` times over, with the ids of each copy shifted, so that copies never meet.
     ///
     /// # Errors
     /// An id is not a number below [`IDS_PER_COPY`].
@@ -50,7 +50,7 @@ impl Source {
         })
     }
 
-    /// The first of its rows.
+    /// Returns a source of its first customers and orders.
     #[must_use]
     pub fn first(&self, customers: usize, orders: usize) -> Self {
         let first = |text: &str, rows: usize| text.split_inclusive('\n').take(1 + rows).collect();
@@ -112,7 +112,7 @@ fn multiplied(file: &str, text: &str, id_columns: &[usize], copies: u64) -> anyh
 pub struct Expected {
     version: u32,
     files: BTreeMap<String, FileDigests>,
-    /// What the pipeline makes of one copy.
+    /// Expected outcome of one copy of the rows.
     pub outcome: Outcome,
 }
 
@@ -138,7 +138,7 @@ impl Expected {
         Ok(expected)
     }
 
-    /// The files that are not the ones the generator wrote, each with the lines of its first difference.
+    /// Returns the files that differ from those that the generator wrote, each with the lines of its first difference.
     #[must_use]
     pub fn changed(&self, source: &Source) -> Vec<String> {
         let change = |(name, text): (&str, &str)| match self.files.get(name) {
@@ -168,7 +168,7 @@ fn sha256_hex(text: &str) -> String {
     hex(&Sha256::digest(text))
 }
 
-/// Bytes as lower-case hex digits.
+/// Returns bytes as lower-case hex digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

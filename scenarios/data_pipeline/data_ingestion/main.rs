@@ -28,11 +28,11 @@ const BATCH_CUSTOMERS: usize = 200;
 const BATCH_ORDERS: usize = 2_000;
 const ROWS: &str = "SELECT (SELECT count(*) FROM staging.customers) + (SELECT count(*) FROM staging.orders)";
 const NONE: &[&str] = &[];
-/// The large case takes 6 s alone on two cores; the rest is for company.
+/// Deadline of the pipeline: the large case takes 6 s on two idle cores; the rest is headroom for a loaded machine.
 const PIPELINE_DEADLINE: Duration = Duration::from_secs(60);
-/// Amid faults an answer may never come.
+/// Deadline of an attempt amid faults, where an answer may never come.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
-/// From an attempt that failed to the next.
+/// Pause between a failed attempt and the next.
 const PAUSE: Duration = Duration::from_millis(200);
 
 fn main() -> std::process::ExitCode {
@@ -72,7 +72,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// What `--chaos` plays, while the pipeline is run again and again.
+/// Runs the pipeline again and again while `--chaos` plays faults.
 fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     lab.chaos(|chaos| {
         chaos.always("every row is in the database", || Ok(rows(db)? == expected.rows()));
@@ -95,7 +95,7 @@ fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e
     })
 }
 
-/// A batch as it comes every few minutes, the same in every case: loaded into a table, and taken out by the pipeline.
+/// Measures a batch as it comes every few minutes, the same in every case: loaded into a table, and taken out by the pipeline.
 fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let batch = Source::read(&lab.fixture(""))?.first(BATCH_CUSTOMERS, BATCH_ORDERS);
     let expected = Outcome::of(&batch)?;
@@ -126,14 +126,14 @@ fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     })
 }
 
-/// How many rows are in the database.
+/// Returns the number of rows in the database.
 fn rows(db: &Container) -> e2e::Result<u64> {
     let counted = psql(db, DATABASE, ROWS)?;
     counted.trim().parse().with_context(|| format!("psql counted {counted:?} rows"))
 }
 
-/// The rows to load, and what must come of them. The fixtures themselves must be the generator's, byte for byte, and
-/// what it knew about them must be what they say.
+/// Returns the rows to load, and the expected outcome. Checks that the fixtures are the generator's, byte for byte, and that
+/// `expected.json` is true of them.
 fn expectation(lab: &Lab, copies: u64) -> e2e::Result<(Source, Outcome)> {
     let fixtures = lab.fixture("");
     let (source, known) = (Source::read(&fixtures)?, Expected::read(&fixtures)?);
@@ -152,7 +152,7 @@ fn expectation(lab: &Lab, copies: u64) -> e2e::Result<(Source, Outcome)> {
     Ok((source, outcome))
 }
 
-/// A database with the rows as they are, text in text columns, and the rates as a file beside it.
+/// Creates a database with the rows as they are, text in text columns, and puts the rates as a file beside it.
 fn load(lab: &Lab, db: &Container, database: &str, source: &Source) -> e2e::Result {
     db.write("/srv/ingestion/rates.csv", &source.rates)?;
     db.put(lab.fixture("schema.sql"), "/srv/ingestion/schema.sql")?;
@@ -179,7 +179,7 @@ fn files(app: &Container, folder: &str) -> e2e::Result<Files> {
     names.into_iter().map(|name| Ok((name, app.get(format!("{folder}/{name}"))?))).collect()
 }
 
-/// What they say.
+/// Content of the files that the pipeline wrote.
 struct Output {
     source_host: String,
     outcome: Outcome,

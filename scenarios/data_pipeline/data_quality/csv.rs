@@ -1,6 +1,6 @@
 //! Rows of CSV, one a line, as RFC 4180 has them.
 
-/// The fields of a line; none when a quote stays open, or something follows a closing one.
+/// Returns the fields of a line; none when a quote stays open, or something follows a closing one.
 #[must_use]
 pub fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
@@ -22,14 +22,14 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// The line of these fields, each in quotes.
+/// Returns the line of these fields, each in quotes.
 #[must_use]
 pub fn line(fields: &[impl AsRef<str>]) -> String {
     let quoted = |field: &str| format!("\"{}\"", field.replace('"', "\"\""));
     fields.iter().map(|field| quoted(field.as_ref())).collect::<Vec<_>>().join(",")
 }
 
-/// What stands before the closing quote, two for one, and what follows it.
+/// Splits a text at its closing quote, into what stands before it, with doubled quotes made single, and what follows it.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let mut field = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! What must come of the deliveries, worked out from their files alone: nothing here looks at the product.
+//! Expected result of the deliveries, worked out from their files alone: nothing here looks at the product.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,17 +13,17 @@ use crate::csv;
 const COLUMNS: [&str; 6] = ["sku", "name", "size", "price", "since", "stock"];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Something bad.
+/// Bad row or bad file that the gate has to name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
-    /// Its name in the folder of deliveries.
+    /// Name of the file in the folder of deliveries.
     pub file: String,
-    /// From 1; a file that ends too early does so in its last one.
+    /// Line from 1; for a file that ends too early, its last line.
     pub line: usize,
     /// The column, where one is to blame.
     pub field: Option<String>,
-    /// In a word.
+    /// Reason in a word, such as `malformed`.
     pub reason: String,
 }
 
@@ -34,15 +34,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How good a delivery is.
+/// Delivery with its numbers of rows and its score.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// Its name in the folder of deliveries. The file of articles has the same one, but for the end.
+    /// Name of the manifest in the folder of deliveries. The file of articles has the same name, but for the end.
     pub manifest: String,
-    /// How many rows it says there are; 0 where it cannot be read.
+    /// Number of rows that the manifest announces; 0 where the manifest cannot be read.
     pub announced: u64,
-    /// How many were good.
+    /// Number of good rows.
     pub accepted: u64,
     /// Accepted of announced rows, in ten thousandths, rounded down.
     pub score: u64,
@@ -65,7 +65,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Reads it from a scenario's `fixtures` folder.
+    /// Reads `expected.json` from a scenario's `fixtures` folder.
     ///
     /// # Errors
     /// The file is missing, has another form, or another version.
@@ -79,7 +79,7 @@ impl Expected {
 }
 
 impl Expected {
-    /// What it says of one delivery, which no other one has to do with.
+    /// Returns the part that is about one delivery, whose result does not depend on the others.
     #[must_use]
     pub fn only(mut self, manifest: &str) -> Self {
         let stem = manifest.rsplit_once('.').map_or(manifest, |(stem, _)| stem);
@@ -89,20 +89,20 @@ impl Expected {
     }
 }
 
-/// What the gate must say and load.
+/// Expected findings, scores and loaded rows of the gate.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub deliveries: Vec<Delivery>,
     pub findings: Vec<Finding>,
     /// The good rows as CSV, every field in quotes.
     pub articles: Vec<String>,
-    /// What the deliveries consist of.
+    /// Names of all files of the deliveries.
     pub files: Vec<String>,
 }
 
 impl Outcome {
-    /// What must come of the files in this folder. That a manifest cannot be read is taken from what was planted, and so
-    /// is what the others announce: no code here reads manifests.
+    /// Works out the outcome of the files in this folder. Which manifests cannot be read, and what the others announce, is taken
+    /// from `planted`: no code here reads manifests.
     ///
     /// # Errors
     /// A file is missing.
@@ -128,7 +128,7 @@ impl Outcome {
         Ok(outcome)
     }
 
-    /// The rows of one file. `seen` are the articles accepted so far.
+    /// Adds the rows of one file. `seen` are the articles accepted so far.
     fn add(&mut self, file: &str, content: &[u8], announced: u64, seen: &mut BTreeSet<String>) {
         let mut find = |line: usize, field: Option<&str>, reason: &str| {
             let (file, field, reason) = (file.to_owned(), field.map(str::to_owned), reason.to_owned());
@@ -162,7 +162,7 @@ impl Outcome {
     }
 }
 
-/// The fields of a good row; or the field that is to blame, and why.
+/// Returns the fields of a good row; or the field that is to blame, and the reason.
 fn article(line: &[u8]) -> Result<[String; 6], (Option<&'static str>, &'static str)> {
     let text = std::str::from_utf8(line).map_err(|_| (None, "encoding"))?;
     if text.chars().any(|c| c.is_ascii_control()) {

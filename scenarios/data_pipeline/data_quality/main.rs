@@ -20,16 +20,16 @@ use serde::Deserialize;
 
 const DATABASE: &str = "mancer";
 const NONE: &[&str] = &[];
-/// The gate takes 2 s alone; the rest is for company.
+/// Deadline of the gate, which takes 2 s on an idle machine; the rest is headroom for a loaded one.
 const GATE_DEADLINE: Duration = Duration::from_secs(60);
-/// Amid faults an answer may never come.
+/// Deadline of an attempt amid faults, where an answer may never come.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
 /// A delivery with 261 rows, some of them bad.
 const DIRTY: &str = "south.ini";
-/// Without what a run has left behind that is over.
+/// SQL that empties the table, and ends the connections that an earlier run of the gate has left behind.
 const EMPTY: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mancer'; TRUNCATE articles";
-/// The ways around them are in `fixtures/quality.py`.
+/// Known defects, and a piece of each failure. `fixtures/quality.py` has the workarounds.
 const DEFECTS: [(&str, &str); 7] = [
     ("dataframe-changes-values", "'007' became 7.0"),
     ("enforcer-validator", "a validator refused the result, and success is True"),
@@ -70,7 +70,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// Puts the good rows in the place of the same ones, all or none, and reads them again.
+/// Replaces the good rows in the table by the same ones, all or none, and reads them again.
 fn reload(app: &Container, articles: &[String]) -> e2e::Result {
     let psql = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
     let script = [
@@ -84,7 +84,7 @@ fn reload(app: &Container, articles: &[String]) -> e2e::Result {
     Ok(())
 }
 
-/// What quality.py wrote.
+/// Report of quality.py.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Found {
@@ -94,7 +94,7 @@ struct Found {
 }
 
 impl Found {
-    /// Checks it, and the rows of the table, against what must come of the fixtures.
+    /// Checks the report, and the rows of the table, against what must come of the fixtures.
     fn check(&self, expected: &Outcome, table: &[String]) -> e2e::Result {
         let unlike = differences(&expected.findings, &self.findings);
         check!(unlike == NONE, "each bad row and file is found and named, and no other");
@@ -107,7 +107,7 @@ impl Found {
     }
 }
 
-/// What `--chaos` plays, while the gate is run again and again; the table is empty afterwards.
+/// Runs the gate again and again while `--chaos` plays faults; the table is empty afterwards.
 fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     let run = || {
         psql(db, DATABASE, EMPTY)?;
@@ -137,7 +137,7 @@ fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e
     Ok(())
 }
 
-/// What must come of the fixtures. What was planted in them must be what is there.
+/// Works out the outcome of the fixtures; checks that `expected.json`, which says what was planted in them, is true of them.
 fn expectation(lab: &Lab) -> e2e::Result<Outcome> {
     let fixtures = lab.fixture("");
     let planted = Expected::read(&fixtures)?;
@@ -149,7 +149,7 @@ fn expectation(lab: &Lab) -> e2e::Result<Outcome> {
     Ok(outcome)
 }
 
-/// The deliveries and an empty table on db, the programs on app.
+/// Puts the deliveries and an empty table on db, and the programs on app.
 fn prepare(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     db.put(lab.fixture("schema.sql"), "/srv/quality/schema.sql")?;
     psql(db, DATABASE, "\\i /srv/quality/schema.sql")?;
@@ -162,7 +162,7 @@ fn prepare(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2
     Ok(())
 }
 
-/// The rows of the table as CSV with every field in quotes; a missing value has none.
+/// Reads the rows of the table as CSV with every field in quotes; a missing value has none.
 fn table(db: &Container) -> e2e::Result<Vec<String>> {
     let rows = psql(db, DATABASE, "COPY articles TO STDOUT (FORMAT csv, FORCE_QUOTE *)")?;
     Ok(rows.lines().map(str::to_owned).collect())

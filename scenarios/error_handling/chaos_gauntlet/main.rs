@@ -12,9 +12,9 @@ use common::round::Round;
 use e2e::{Container, Lab, check};
 
 const WORKERS: [&str; 3] = ["1", "2", "3"];
-/// How often each job is hashed: the 25 that a worker takes keep it busy for some 50 ms.
+/// Number of times that each job is hashed: the 25 that a worker takes keep it busy for some 50 ms.
 const ROUNDS: u32 = 3000;
-/// Jobs that are handed in together, and how often that is done, where nothing but their acceptance is measured.
+/// Number of jobs that are handed in together, and of such hand-ins, where nothing but their acceptance is measured.
 const TOGETHER: usize = 25;
 const HAND_INS: usize = 40;
 
@@ -39,7 +39,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     pipeline.endure(vec![Load::new(1, ROUNDS), Load::new(2, ROUNDS)])
 }
 
-/// Jobs for redis-cli, on a list that no worker looks at, and their end.
+/// Returns commands for redis-cli that push jobs to a list that no worker reads, and delete it at the end.
 fn hand_ins() -> String {
     let mut commands = String::new();
     for hand_in in 0..HAND_INS {
@@ -53,7 +53,7 @@ fn hand_ins() -> String {
     commands + "DEL untouched\n"
 }
 
-/// Redis has every hand-in on its disk before it answers, one after the other: what a producer waits for.
+/// Hands jobs in one after the other; Redis has each hand-in on its disk before it answers, which is what a producer waits for.
 fn accept(app: &Container, hand_ins: &str) -> e2e::Result {
     let answers = app.command(["redis-cli", "-e", "-h", "db"]).stdin(hand_ins).run()?.success()?;
     let lengths = (1..=HAND_INS).map(|hand_in| hand_in * TOGETHER);
@@ -63,7 +63,7 @@ fn accept(app: &Container, hand_ins: &str) -> e2e::Result {
     Ok(())
 }
 
-/// The workers get the planted bug.
+/// Gives the workers the planted bug.
 fn plant(lab: &Lab, worker: &Container) -> e2e::Result {
     worker.put(lab.fixture("hasty_batch_worker.py"), "/srv/gauntlet/hasty_batch_worker.py")?;
     worker.put(lab.fixture("hasty.conf"), "/etc/systemd/system/batch-worker@.service.d/hasty.conf")?;

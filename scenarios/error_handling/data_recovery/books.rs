@@ -1,4 +1,4 @@
-//! What must be on db: every row worked out from the number of its transaction alone, as PostgreSQL shows it.
+//! Expected rows on db, each worked out from the number of its transaction alone, as PostgreSQL shows it.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 pub const BATCH: u64 = 20;
 /// The first transactions register customers, all others are payments.
 pub const CUSTOMERS: u64 = 60;
-/// A list of differences ends here.
+/// Maximum number of differences that are listed.
 const SHOWN: usize = 5;
 
-/// The row of a transaction, whose table follows from its form.
+/// Returns the row of a transaction, whose table follows from its form.
 pub fn row(number: u64) -> String {
     if number <= CUSTOMERS {
         format!("({number},customer-{})", word(number))
@@ -21,7 +21,7 @@ pub fn row(number: u64) -> String {
     }
 }
 
-/// The words of a payment, which nothing else in its table's file contains.
+/// Returns the words of a payment, which nothing else in its table's file contains.
 pub fn memo(number: u64) -> String {
     format!("memo-{}", word(number))
 }
@@ -31,24 +31,24 @@ fn word(number: u64) -> String {
     digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Rows up to this transaction that are not there as they should be.
+/// Returns rows up to this transaction that are missing or are not as they should be.
 pub fn missing(rows: &[String], last: u64) -> Vec<String> {
     let found: BTreeSet<&str> = rows.iter().map(String::as_str).collect();
     (1..=last).map(row).filter(|row| !found.contains(row.as_str())).take(SHOWN).collect()
 }
 
-/// Rows that are there twice, or that no transaction up to this one has made.
+/// Returns rows that are there twice, or that no transaction up to this one has made.
 pub fn unexpected(rows: &[String], last: u64) -> Vec<String> {
     unexpected_between(rows, 1, last)
 }
 
-/// The same for the transactions from `first` to `last`.
+/// Returns rows that are there twice, or that no transaction from `first` to `last` has made.
 pub fn unexpected_between(rows: &[String], first: u64, last: u64) -> Vec<String> {
     let mut expected: BTreeSet<String> = (first..=last).map(row).collect();
     rows.iter().filter(|row| !expected.remove(*row)).take(SHOWN).cloned().collect()
 }
 
-/// Where a piece of a file ends, in bytes from its beginning, less one: there a turned bit changes its last character.
+/// Returns the offset of the last byte of a piece of a file: a bit that is flipped there changes the piece's last character.
 ///
 /// # Errors
 /// When the file does not have it.

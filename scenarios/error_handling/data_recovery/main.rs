@@ -18,14 +18,14 @@ use site::{Incident, Site};
 
 /// Damage is found and repaired within this; it takes 3 s on an idle machine.
 const REPAIR_DEADLINE: Duration = Duration::from_secs(40);
-/// Longer than faults are played.
+/// Deadline of the stretch with faults, which is shorter.
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 const LEDGER_CONF: &str = "/etc/postgresql/15/main/conf.d/ledger.conf";
 const LEDGER_JSON: &str = "/srv/ledger/ledger.json";
 /// Payments whose pages are damaged: of two pages, and among those that the reader asks for.
 const DAMAGED_PAYMENTS: [u64; 2] = [100, 190];
 const NONE: &[String] = &[];
-/// What `fixtures/probes.py` shows that the program cannot use of Mancer.
+/// Known defects that `fixtures/probes.py` shows, and which the program has to do without; a piece of each failure.
 const DEFECTS: [(&str, &str); 4] = [
     ("bash-command-forgets", "what would run is 'sudo echo'"),
     ("chain-hides-failure", "a chain whose first command failed is a success"),
@@ -134,7 +134,7 @@ fn pages_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     all_acknowledged_is_there(site)
 }
 
-/// What `--chaos` plays, while the program sends transactions and looks for damage.
+/// Checks that nothing is taken for damage while the program sends transactions and `--chaos` plays faults.
 fn endure(lab: &Lab, site: &Site) -> e2e::Result {
     let incidents = site.incidents()?.len();
     let played = lab.chaos(|chaos| {
@@ -157,7 +157,7 @@ fn endure(lab: &Lab, site: &Site) -> e2e::Result {
     all_acknowledged_is_there(site)
 }
 
-/// Waits until the program has repaired what it found, and works; what it found.
+/// Waits until the program has repaired damage and works again; returns the incident.
 fn repaired(lab: &Lab, site: &Site, before: usize) -> e2e::Result<Incident> {
     lab.eventually("the program has found the damage and repaired it", REPAIR_DEADLINE, || {
         Ok(site.incidents()?.len() > before && site.state()?.state == "working")
@@ -167,7 +167,7 @@ fn repaired(lab: &Lab, site: &Site, before: usize) -> e2e::Result<Incident> {
     Ok(new.remove(0))
 }
 
-/// While the program goes on: there may be a batch more on db than is acknowledged.
+/// Checks that all acknowledged rows are on db. The program goes on: db may have a batch more than is acknowledged.
 fn all_acknowledged_is_there(site: &Site) -> e2e::Result {
     let acknowledged = site.state()?.acknowledged;
     let missing = books::missing(&site.rows()?, acknowledged);
@@ -175,7 +175,7 @@ fn all_acknowledged_is_there(site: &Site) -> e2e::Result {
     Ok(())
 }
 
-/// The books are what the acknowledged transactions make, and nobody was ever given anything else.
+/// Checks that the books are what the acknowledged transactions make, and that the reader was never given anything else.
 fn verify(lab: &Lab, site: &Site) -> e2e::Result {
     let acknowledged = site.state()?.acknowledged;
     let rows = site.rows()?;

@@ -1,4 +1,4 @@
-//! What the reader on worker was given, one entry for each different answer.
+//! Answers that the reader on worker was given, one entry for each different answer.
 
 use anyhow::Context as _;
 use e2e::{Container, Lab};
@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use crate::books;
 
-/// `fixtures/reader.py` writes these.
+/// File on worker that `fixtures/reader.py` writes the answers to.
 pub const FILE: &str = "/srv/data/served.json";
-/// A list of wrong answers ends here.
+/// Maximum number of wrong answers that are listed.
 const SHOWN: usize = 5;
 
 #[derive(Debug, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Answer {
     /// Rows as PostgreSQL shows them, in their order; empty with an error.
     rows: Vec<String>,
     error: Option<String>,
-    /// How often it was given.
+    /// Number of times that the answer was given.
     count: u64,
 }
 
@@ -29,7 +29,7 @@ impl Answer {
     }
 }
 
-/// What the reader has written down, kept as an artifact too.
+/// Reads what the reader has written down, and keeps it as an artifact too.
 ///
 /// # Errors
 /// When there is nothing, or nothing that can be read.
@@ -44,18 +44,18 @@ pub fn read(lab: &Lab, worker: &Container) -> e2e::Result<Vec<Answer>> {
     Ok(answers)
 }
 
-/// Rows that were given to the reader, and are not what was acknowledged.
+/// Returns rows that were given to the reader, and are not what was acknowledged.
 pub fn wrong(answers: &[Answer]) -> Vec<String> {
     let wrong = |answer: &Answer| books::unexpected_between(&answer.rows, answer.first, answer.last);
     answers.iter().flat_map(wrong).take(SHOWN).collect()
 }
 
-/// How many answers had all that was asked for.
+/// Counts the answers that had all that was asked for.
 pub fn complete(answers: &[Answer]) -> u64 {
     answers.iter().filter(|answer| answer.is_complete()).map(|answer| answer.count).sum()
 }
 
-/// How many answers were errors with these words.
+/// Counts the answers that were errors with these words.
 pub fn errors(answers: &[Answer], words: &str) -> u64 {
     let has = |answer: &&Answer| answer.error.as_deref().is_some_and(|error| error.contains(words));
     answers.iter().filter(has).map(|answer| answer.count).sum()

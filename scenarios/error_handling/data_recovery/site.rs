@@ -13,9 +13,9 @@ use crate::books;
 use crate::served;
 
 pub const POSTGRESQL: &str = "postgresql@15-main.service";
-/// Of a page of PostgreSQL's.
+/// Size of a page of PostgreSQL's.
 pub const BLOCK_BYTES: u64 = 8192;
-/// An empty cluster has as much.
+/// Minimum size of a cluster, that of an empty one.
 const CLUSTER_BYTES_MIN: u64 = 20 << 20;
 const PROGRAM: [&str; 6] = ["machines.py", "ledger.py", "config.py", "archive.py", "watch.py", "recover.py"];
 /// The last number that the reader asks for.
@@ -28,7 +28,7 @@ pub struct Site {
     pub worker: Container,
 }
 
-/// What recover.py says of itself; its head describes the fields.
+/// State of recover.py by its own account; the head of that file describes the fields.
 #[derive(Debug, Deserialize)]
 pub struct State {
     pub state: String,
@@ -37,7 +37,7 @@ pub struct State {
     pub generation: u64,
 }
 
-/// What recover.py has found and repaired.
+/// Damage that recover.py has found and repaired.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Incident {
@@ -45,7 +45,7 @@ pub struct Incident {
     pub tables: Vec<String>,
     /// Numbers of missing rows, by table.
     pub rows: BTreeMap<String, Vec<u64>>,
-    /// File and number of a page.
+    /// Damaged pages, by file and number.
     pub blocks: Vec<(String, u64)>,
     pub restored_to: String,
     pub replayed: u64,
@@ -56,7 +56,8 @@ impl Site {
         Ok(Self { app: lab.container("app")?, db: lab.container("db")?, worker: lab.container("worker")? })
     }
 
-    /// A cluster with checksums, the program as a service, a reader; ends when there is a base backup and some payments.
+    /// Sets up a cluster with checksums, the program as a service, and a reader; returns when there is a base backup and some
+    /// payments.
     pub fn set_up(&self, lab: &Lab) -> e2e::Result {
         together(|| self.prepare_cluster(lab), || self.prepare_program(lab))?;
         self.worker.put(lab.fixture("reader.py"), "/srv/ledger/reader.py")?;
@@ -70,7 +71,8 @@ impl Site {
         Ok(())
     }
 
-    /// Debian makes clusters without checksums. They can be switched on while it is stopped.
+    /// Prepares the cluster, with checksums: Debian makes clusters without, and they can be switched on while the cluster is
+    /// stopped.
     fn prepare_cluster(&self, lab: &Lab) -> e2e::Result {
         self.db.wait_for(Port(5432))?;
         self.db.put(lab.fixture("schema.sql"), "/srv/ledger/schema.sql")?;
@@ -125,7 +127,7 @@ impl Site {
         text.stdout_text()?.lines().map(read).collect()
     }
 
-    /// The program gives up on what it cannot repair: there is nothing to wait for then.
+    /// Fails if the program has given up on damage that it cannot repair: then there is nothing to wait for.
     fn fails_no_more(&self) -> e2e::Result {
         if self.has_given_up()? {
             let end = self.app.sh("tail -n 3 /var/log/ledger.log | tail -c 1000")?;
@@ -142,7 +144,7 @@ impl Site {
         Ok(self.app.get("/var/lib/ledger/acknowledged.log")?.iter().filter(|byte| **byte == b'\n').count() as u64)
     }
 
-    /// Until the program has looked once more and found nothing.
+    /// Waits until the program has looked once more and found nothing.
     pub fn wait_for_a_look(&self, lab: &Lab) -> e2e::Result {
         let looks = self.state()?.looks;
         self.wait_until(lab, "the program has looked again", |state| state.looks > looks)
@@ -157,13 +159,13 @@ impl Site {
         Ok(())
     }
 
-    /// All rows on db, as PostgreSQL shows them.
+    /// Returns all rows on db, as PostgreSQL shows them.
     pub fn rows(&self) -> e2e::Result<Vec<String>> {
         let rows = self.psql("SELECT t::text FROM customers AS t UNION ALL SELECT t::text FROM payments AS t")?;
         Ok(rows.lines().map(str::to_owned).collect())
     }
 
-    /// The rows up to this transaction, in order, as anybody on app can read them.
+    /// Returns the rows up to this transaction, in order, read from app as any client could.
     pub fn rows_on_app(&self, last: u64) -> e2e::Result<Vec<String>> {
         let read = |table| format!("SELECT number, t::text AS row FROM {table} AS t WHERE number <= {last}");
         let query =

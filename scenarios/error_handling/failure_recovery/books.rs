@@ -1,14 +1,14 @@
-//! What must be in the books on db: each transfer worked out from its number alone, and the balances from the transfers.
+//! Expected books on db: each transfer worked out from its number alone, and the balances from the transfers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-/// Transfers that the program sends together.
+/// Number of transfers that the program sends together.
 pub const BATCH: u64 = 20;
 const ACCOUNTS: u64 = 10;
-/// A list of differences ends here.
+/// Maximum number of differences that are listed.
 const SHOWN: usize = 5;
 
 /// A row of the table `transfers`.
@@ -27,7 +27,7 @@ pub struct Balance {
     pub balance_cents: i64,
 }
 
-/// What is on db, in order.
+/// Transfers and balances on db, in order.
 #[derive(Debug)]
 pub struct Booked {
     pub transfers: Vec<Transfer>,
@@ -35,7 +35,7 @@ pub struct Booked {
 }
 
 impl Transfer {
-    /// The one transfer that may have this number.
+    /// Returns the one transfer that may have this number.
     fn of(number: u64) -> Self {
         let source = number % ACCOUNTS;
         let target = (source + 1 + number / ACCOUNTS % (ACCOUNTS - 1)) % ACCOUNTS;
@@ -43,7 +43,7 @@ impl Transfer {
     }
 }
 
-/// The numbers in acknowledged.log.
+/// Returns the numbers in acknowledged.log.
 ///
 /// # Errors
 /// When a line is no number.
@@ -52,7 +52,7 @@ pub fn numbers(log: &[u8]) -> e2e::Result<Vec<u64>> {
     text.lines().map(|line| line.parse().with_context(|| format!("{line:?} in acknowledged.log"))).collect()
 }
 
-/// Acknowledged transfers that are not on db, or not as they were sent.
+/// Returns acknowledged transfers that are not on db, or not as they were sent.
 pub fn lost(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     let booked: BTreeMap<u64, &Transfer> = transfers.iter().map(|transfer| (transfer.number, transfer)).collect();
     let fault = |number: &u64| match booked.get(number) {
@@ -63,7 +63,7 @@ pub fn lost(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     acknowledged.iter().filter_map(fault).take(SHOWN).collect()
 }
 
-/// Transfers on db that are there twice, or that neither were acknowledged nor belong to the batch after those.
+/// Returns transfers on db that are there twice, or that neither were acknowledged nor belong to the batch after those.
 pub fn unexpected(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     let end = acknowledged.last().unwrap_or(&0) + BATCH;
     let mut seen = BTreeSet::new();
@@ -82,14 +82,14 @@ pub fn unexpected(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     transfers.iter().filter_map(fault).take(SHOWN).collect()
 }
 
-/// The transfers up to this number, and what the accounts hold after them.
+/// Returns the transfers up to this number, and the balances after them.
 pub fn after(last: u64) -> (Vec<Transfer>, Vec<Balance>) {
     let transfers: Vec<Transfer> = (1..=last).map(Transfer::of).collect();
     let balances = balances(&transfers);
     (transfers, balances)
 }
 
-/// What the accounts hold after these transfers, each done once.
+/// Returns the balances after these transfers, each done once.
 pub fn balances(transfers: &[Transfer]) -> Vec<Balance> {
     let mut cents: BTreeMap<u64, i64> = (0..ACCOUNTS).map(|account| (account, 0)).collect();
     for transfer in transfers {

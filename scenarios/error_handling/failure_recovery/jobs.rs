@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use common::jobs::digest;
 
-/// Jobs of a batch: three chunks of a worker and more.
+/// Number of jobs of a batch: three chunks of a worker and more.
 pub const JOBS: u64 = 80;
-/// How often each digest is hashed: 25 jobs take a worker a few milliseconds.
+/// Number of times that each digest is hashed: 25 jobs take a worker a few milliseconds.
 const ROUNDS: u32 = 200;
 
-/// The commands for redis-cli that queue a batch.
+/// Returns the commands for redis-cli that queue a batch.
 pub fn commands(batch: u64) -> String {
     let mut commands = String::new();
     for id in 1..=JOBS {
@@ -22,7 +22,7 @@ pub fn commands(batch: u64) -> String {
     commands
 }
 
-/// The results that the first batches must give, as psql shows them: `batch|id|amount_cents|digest`.
+/// Returns the results that the first batches must give, as psql shows them: `batch|id|amount_cents|digest`.
 pub fn results(batches: u64) -> Vec<String> {
     let result = |batch, id| {
         let amount_cents = amount_cents(batch, id);

@@ -18,16 +18,17 @@ use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
 use site::{AppState, Site};
 
-/// What meets a failure says so within this; it takes 1 s of patience, and a start of Python, on an idle machine.
+/// Deadline for program and workers to report a failure that they meet; it takes 1 s of patience, and a start of Python, on an
+/// idle machine.
 const DETECTION_DEADLINE: Duration = Duration::from_secs(10);
-/// Work goes on within this after a failure has ended; it takes 1 s on an idle machine.
+/// Deadline for work to go on after a failure has ended; it takes 1 s on an idle machine.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 const NONE: &[String] = &[];
-/// How often the jobs are hashed that are handed in amid faults.
+/// Number of times that the jobs which are handed in amid faults are hashed.
 const ROUNDS: u32 = 500;
 /// The last transfer of a statement.
 const STATEMENT: u64 = 400;
-/// What `fixtures/probes.py` shows that the program cannot use of Mancer.
+/// Known defects that `fixtures/probes.py` shows, and which the program has to do without; a piece of each failure.
 const DEFECTS: [(&str, &str); 4] = [
     ("backend-timeout", "a time-out of 0.2 s acted when the command had ended by itself"),
     ("cache-keeps-failures", "the failure of a moment ago is given out again"),
@@ -94,7 +95,7 @@ fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
     Ok(())
 }
 
-/// The machine of PostgreSQL and Redis dies while a batch of the program and a chunk of each worker are half done.
+/// Kills the machine of PostgreSQL and Redis while a batch of the program and a chunk of each worker are half done.
 fn db_kill(lab: &Lab, site: &Site) -> e2e::Result {
     let _gone_with_the_machine = site.lock(lab)?;
     site.queue_jobs(2)?;
@@ -110,7 +111,7 @@ fn db_kill(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "db_kill_recovery", vec![killed])
 }
 
-/// The program cannot reach db; the workers can, and are not disturbed.
+/// Cuts the program off from db; the workers can reach it, and are not disturbed.
 fn app_cut_off(lab: &Lab, site: &Site) -> e2e::Result {
     let cut = lab.measure("cut_detection", || {
         let cut = site.app.inject(Fault::NetIsolate)?;
@@ -125,7 +126,8 @@ fn app_cut_off(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "cut_recovery", vec![cut])
 }
 
-/// PostgreSQL has no room for another page. The workers' results may still fit into the pages that it has.
+/// Fills PostgreSQL's volume, so that it has no room for another page. The workers' results may still fit into the pages that it
+/// has.
 fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
     let full = lab.measure("full_volume_detection", || {
         let full = site.db.inject(Fault::DiskFull { path: "/var/lib/postgresql".into(), free_bytes: 0 })?;
@@ -136,7 +138,7 @@ fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "full_volume_recovery", vec![full])
 }
 
-/// db dies, worker is cut off, and the program is killed, together.
+/// Kills db, cuts worker off, and kills the program, together.
 fn all_at_once(lab: &Lab, site: &Site) -> e2e::Result {
     site.queue_jobs(5)?;
     let before = site.app_state()?;
@@ -198,7 +200,7 @@ fn goes_on(lab: &Lab, site: &Site, acknowledged: u64) -> e2e::Result {
     Ok(())
 }
 
-/// What `--chaos` plays, while transfers and jobs go on.
+/// Hands jobs in while transfers go on and `--chaos` plays faults.
 fn endure(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     let mut load = Load::new(site::JOB_BATCHES + 1, ROUNDS);
     let acknowledged_before = site.app_state()?.acknowledged;
@@ -214,7 +216,7 @@ fn endure(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     Ok(load)
 }
 
-/// Nothing that was acknowledged is lost, nothing is there twice, and every job has its one right result.
+/// Checks that nothing that was acknowledged is lost, nothing is there twice, and every job has its one right result.
 fn verify(lab: &Lab, site: &Site, load: &Load) -> e2e::Result {
     let booked = site.booked()?;
     lab.artifact("acknowledged.log", site.acknowledged_log()?)?;

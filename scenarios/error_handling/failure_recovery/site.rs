@@ -11,12 +11,12 @@ use serde::Deserialize;
 use crate::books::Booked;
 use crate::jobs;
 
-/// Batches of jobs that are queued in all.
+/// Number of batches of jobs that are queued in all.
 pub const JOB_BATCHES: u64 = 5;
 const DATABASE: &str = "mancer";
 const WORKERS: [&str; 2] = ["1", "2"];
 const SETUP_DEADLINE: Duration = Duration::from_secs(20);
-/// How long the program lets a batch of transfers take.
+/// Time that the program lets a batch of transfers take.
 const BATCH_PATIENCE: Duration = Duration::from_millis(800);
 
 pub struct Site {
@@ -25,7 +25,7 @@ pub struct Site {
     pub worker: Container,
 }
 
-/// What transfer.py says of itself; its head describes the fields.
+/// State of transfer.py by its own account; the head of that file describes the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AppState {
     pub state: String,
@@ -40,7 +40,7 @@ impl AppState {
         self.state == "degraded" && self.reasons.iter().any(|given| given == reason)
     }
 
-    /// Whether it knows that nobody is there: in which words depends on the moment the machine died.
+    /// Tells whether the program has noticed that the database is gone. Its words depend on the moment at which the machine died.
     pub fn lacks_the_database(&self) -> bool {
         ["no answer", "refused", "connection lost"].iter().any(|reason| self.is_degraded_by(reason))
     }
@@ -64,7 +64,7 @@ impl Site {
         Ok(Self { app: lab.container("app")?, db: lab.container("db")?, worker: lab.container("worker")? })
     }
 
-    /// Tables, the program as a service, two workers; ends when the first transfers are acknowledged.
+    /// Sets up the tables, the program as a service, and two workers; returns when the first transfers are acknowledged.
     pub fn set_up(&self, lab: &Lab) -> e2e::Result {
         self.db.wait_for(Port(5432))?;
         self.db.put(lab.fixture("schema.sql"), "/srv/transfer/schema.sql")?;
@@ -105,7 +105,7 @@ impl Site {
         self.app.get("/var/lib/transfer/acknowledged.log")
     }
 
-    /// What each worker says that it lacks.
+    /// Returns what each worker says that it lacks.
     pub fn lacking(&self) -> e2e::Result<Vec<Vec<String>>> {
         #[derive(Deserialize)]
         struct State {
@@ -127,12 +127,12 @@ impl Site {
         Ok(())
     }
 
-    /// Whether Redis holds no job any more, neither queued nor taken; false while it does not answer.
+    /// Tells whether Redis holds no job any more, neither queued nor taken; false while it does not answer.
     pub fn all_jobs_done(&self) -> e2e::Result<bool> {
         Ok(self.jobs_in_redis()? == Some(0))
     }
 
-    /// Jobs in Redis that are not done.
+    /// Returns the number of jobs in Redis that are not done.
     pub fn left_in_the_queue(&self) -> e2e::Result<u64> {
         self.jobs_in_redis()?.context("Redis does not answer")
     }
@@ -144,7 +144,8 @@ impl Site {
         Ok((lengths.len() == 3).then(|| lengths.iter().sum()))
     }
 
-    /// From now on each batch of transfers waits when its rows are inserted, and each chunk of jobs when its results are.
+    /// Takes a lock at which each batch of transfers waits when its rows are inserted, and each chunk of jobs when its results
+    /// are.
     pub fn lock(&self, lab: &Lab) -> e2e::Result<Lock<'_>> {
         let hold = "BEGIN; SELECT FROM accounts WHERE account = 0 FOR UPDATE; LOCK TABLE results IN SHARE MODE; \
                     SELECT pg_sleep(60)";
@@ -156,7 +157,7 @@ impl Site {
         Ok(Lock(self))
     }
 
-    /// Until the program and both workers stand in the middle of their work, waiting for the lock.
+    /// Waits until the program and both workers stand in the middle of their work, waiting for the lock.
     pub fn wait_until_work_waits(&self, lab: &Lab) -> e2e::Result {
         let waiting = "SELECT count(*) FILTER (WHERE query LIKE '%INSERT INTO transfers%') > 0 \
                        AND count(*) FILTER (WHERE query LIKE 'INSERT INTO results%') = 2 \
@@ -167,7 +168,8 @@ impl Site {
         Ok(())
     }
 
-    /// What an operator looks at after an incident: how many accounts have a balance that is not what their transfers say.
+    /// Returns the number of accounts whose balance is not what their transfers say, which an operator would look at after an
+    /// incident.
     pub fn unlike(&self) -> e2e::Result<u64> {
         let unlike = self.psql(
             "SELECT count(*) FROM accounts LEFT JOIN (
@@ -185,7 +187,7 @@ impl Site {
         Ok(Booked { transfers, balances: rows(&self.db, DATABASE, "SELECT * FROM accounts ORDER BY account")? })
     }
 
-    /// The transfers up to this number, and what the accounts held after them, as a reader on app gets it.
+    /// Returns the transfers up to this number, and the balances after them, read from app as any client could.
     pub fn statement(&self, last: u64) -> e2e::Result<Booked> {
         let transfers = format!(
             "SELECT jsonb_agg(found ORDER BY number) FROM (SELECT * FROM transfers WHERE number <= {last}) AS found"
@@ -206,7 +208,7 @@ impl Site {
         Ok(Booked { transfers, balances: serde_json::from_str(balances).context("the balances of the statement")? })
     }
 
-    /// Those of the batches that were queued here, as lines of `batch|id|amount_cents|digest`.
+    /// Returns the results of the batches that were queued here, as lines of `batch|id|amount_cents|digest`.
     pub fn results(&self) -> e2e::Result<Vec<String>> {
         let query = format!("SELECT batch, id, amount_cents, digest FROM results WHERE batch <= {JOB_BATCHES}");
         let results = self.psql(&query)?;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::jobs;
 use crate::outage::Outage;
 
-/// What the client asked for, see `fixtures/client.py`.
+/// Question that the client asks, see `fixtures/client.py`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -22,7 +22,7 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Health, Self::Known, Self::New, Self::Jobs];
 
-    /// The part without which the service cannot do it.
+    /// Returns the part without which the service cannot answer this question.
     fn needs(self) -> Option<&'static str> {
         match self {
             Self::Health | Self::Known => None,
@@ -73,7 +73,7 @@ pub fn read(record: &[u8]) -> Result<Vec<Answer>> {
         .collect()
 }
 
-/// What is wrong with these answers, a line each; empty when nothing is.
+/// Lists what is wrong with these answers, a line each; empty when nothing is.
 pub fn complaints(answers: &[Answer], outages: &[Outage]) -> Vec<String> {
     let mut complaints = Vec::new();
     for answer in answers {
@@ -89,22 +89,22 @@ pub fn complaints(answers: &[Answer], outages: &[Outage]) -> Vec<String> {
 }
 
 impl Answer {
-    /// What it says is degraded, sorted.
+    /// Returns the parts that the answer calls degraded, sorted.
     pub fn degraded(&self) -> &[String] {
         &self.body.degraded
     }
 
-    /// Whether it may never come, and come late: see [`Outage::silent`].
+    /// Tells whether the answer may be missing, or come late: see [`Outage::silent`].
     pub fn may_be_missing(&self, outages: &[Outage]) -> bool {
         outages.iter().any(|outage| outage.silent && self.touches(outage))
     }
 
-    /// Whether any part of the outage fell into the time from the question to the answer.
+    /// Tells whether any part of the outage fell into the time from the question to the answer.
     fn touches(&self, outage: &Outage) -> bool {
         self.began < outage.over && self.began + self.took > outage.began
     }
 
-    /// Whether all of that time was between the moment when the outage was noticed and the begin of the healing.
+    /// Tells whether all of that time was between the moment when the outage was noticed and the begin of the healing.
     fn is_within(&self, outage: &Outage) -> bool {
         self.began >= outage.noticed && self.began + self.took <= outage.mended
     }

@@ -1,4 +1,4 @@
-//! The jobs, and what their results must be, worked out here.
+//! The jobs, and their expected results, worked out here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ const PREPARED: u64 = 400;
 const LIST: u64 = 10;
 /// The first id of [`further_list`].
 pub const FURTHER: u64 = 1_000_001;
-/// How often a digest is hashed, by batch.
+/// Number of times that a digest is hashed, by batch.
 const ROUNDS: [u32; 2] = [20, 400];
 
 /// A job's result.
@@ -23,7 +23,7 @@ pub struct Outcome {
     pub digest: String,
 }
 
-/// What a job's result must be.
+/// Returns the expected result of a job.
 pub fn expected(batch: u64, id: u64) -> Outcome {
     let amount_cents = amount_cents(id);
     let rounds = ROUNDS[usize::from(batch == 2)];
@@ -38,19 +38,19 @@ struct Row {
     outcome: Outcome,
 }
 
-/// Whether batch 1 is done.
+/// Tells whether batch 1 is done.
 pub fn is_prepared(db: &Container) -> Result<bool> {
     Ok(ids(db, 1)?.len() as u64 == PREPARED)
 }
 
-/// Whether each job of these lists of batch 2, given by their first ids, has a result.
+/// Tells whether each job of these lists of batch 2, given by their first ids, has a result.
 pub fn are_done(db: &Container, lists: &[u64]) -> Result<bool> {
     let done = ids(db, 2)?;
     Ok(of_lists(lists).iter().all(|id| done.contains(id)))
 }
 
-/// How the results differ from what both batches must give; empty when they do not. Nobody knows whether the second lists
-/// were accepted.
+/// Lists how the results differ from what both batches must give; empty when they do not. The jobs of `unanswered` lists may have
+/// results or not.
 pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec<String>> {
     let found: Vec<Row> = rows(db, "mancer", "SELECT batch, id, amount_cents, digest FROM results")?;
     let accepted: Vec<_> = (1..=PREPARED).map(|id| (1, id)).chain(of_batch_2(accepted)).collect();
@@ -73,7 +73,7 @@ pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec
     Ok(wrong)
 }
 
-/// A list of batch 2 that the client never comes to.
+/// Returns a list of batch 2 that the client never comes to.
 pub fn further_list() -> Round {
     Round::of(2, FURTHER..=FURTHER + LIST - 1, ROUNDS[1], |id| amount_cents(id) as i64)
 }

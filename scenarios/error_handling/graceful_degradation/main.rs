@@ -21,11 +21,12 @@ use outage::{Outage, Site};
 use serde::Deserialize;
 
 const NONE: &[&str] = &[];
-/// No answer takes longer: 2.5 s of time limits, and what the machine needs besides.
+/// Maximum time of an answer: 2.5 s of time limits, and what the machine needs besides.
 const BOUND: Duration = Duration::from_secs(4);
-/// Between two looks whether faults are still to come.
+/// Interval between two looks whether faults are still to come.
 const LOOK: Duration = Duration::from_millis(100);
-/// How Mancer's own limits fail, which is why the service brings its own. `scenarios/DEFECTS.md` says more.
+/// Known defects of Mancer's own limits, which is why the service brings its own, and a piece of each failure.
+/// `scenarios/DEFECTS.md` says more.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
     ("enforcer-timeout", "sleep 2 succeeded with_timeout(1)"),
@@ -70,7 +71,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// Results of batch 1, one after the other, as any machine gets them while nothing is degraded.
+/// Looks up results of batch 1 from worker, one after the other, while nothing is degraded.
 fn look_up(worker: &Container) -> e2e::Result {
     #[derive(Deserialize)]
     struct Found {
@@ -89,7 +90,7 @@ fn look_up(worker: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// The programs on their machines, the table, and three workers.
+/// Puts the programs on their machines, makes the table, and starts three workers.
 fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
     for name in ["frontend.py", "probes.py", "schema.sql"] {
         app.put(lab.fixture(name), format!("/srv/frontend/{name}"))?;
@@ -115,7 +116,7 @@ fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e:
     Ok(())
 }
 
-/// The four outages, each from its beginning until nothing is degraded any more.
+/// Plays the four outages, each from its beginning until nothing is degraded any more.
 fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     let redis = Fault::ServiceStop { unit: "redis-server.service".into() };
     let third = Fault::ServiceStop { unit: "batch-worker@3.service".into() };
@@ -130,7 +131,7 @@ fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     ])
 }
 
-/// What `--chaos` plays, from its beginning until nothing is degraded any more; nothing without it.
+/// Waits while `--chaos` plays faults, and until nothing is degraded any more; returns that as an outage, none without `--chaos`.
 fn endure(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
     let Site { lab, db, .. } = site;
     let began = SystemTime::now();
@@ -152,7 +153,7 @@ fn endure(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
     Ok(Some(outage))
 }
 
-/// Every answer came in time, was right or said what it lacked, and said nothing else.
+/// Checks that every answer came in time, was right or said what it lacked, and said nothing else.
 fn judge(lab: &Lab, answers: &[Answer], outages: &[Outage]) -> e2e::Result {
     let bounded = answers.iter().filter(|answer| !answer.may_be_missing(outages));
     let slowest = bounded.map(|answer| answer.took).max().unwrap_or_default();
@@ -162,13 +163,13 @@ fn judge(lab: &Lab, answers: &[Answer], outages: &[Outage]) -> e2e::Result {
     Ok(())
 }
 
-/// The first ids of the lists of jobs that were accepted.
+/// Returns the first ids of the lists of jobs that were accepted.
 fn accepted(answers: &[Answer]) -> Vec<u64> {
     let accepted = answers.iter().filter(|answer| answer.kind == Kind::Jobs && answer.status == 202);
     accepted.filter_map(|answer| answer.id).collect()
 }
 
-/// The first ids of the lists of jobs that perhaps were: no answer came.
+/// Returns the first ids of the lists of jobs that got no answer, and perhaps were accepted.
 fn unanswered(answers: &[Answer]) -> Vec<u64> {
     let unanswered = answers.iter().filter(|answer| answer.kind == Kind::Jobs && answer.status == 0);
     unanswered.filter_map(|answer| answer.id).collect()

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::answers::{Answer, Kind, read};
 use crate::{accepted, jobs};
 
-/// The client and its record, on worker.
+/// Program of the client on worker, and the record that it writes.
 pub const CLIENT: &str = "/srv/client/client.py";
 pub const RECORD: &str = "/srv/client/answers.jsonl";
 
-/// Until the service says what is degraded, and until it is not any more: time limits and looks add up to 2 s.
+/// Deadline for the service to say what is degraded, and that nothing is any more: time limits and looks add up to 2 s.
 const NOTICED: Duration = Duration::from_secs(15);
 
-/// Everything that can be.
+/// All parts that can be degraded.
 const ALL: [&str; 6] = [
     "batch-worker@1.service",
     "batch-worker@2.service",
@@ -25,24 +25,24 @@ const ALL: [&str; 6] = [
     "redis",
 ];
 
-/// One outage, with its moments.
+/// Outage of one part, with its moments.
 #[derive(Debug)]
 pub struct Outage {
     pub name: &'static str,
-    /// What is degraded, sorted.
+    /// Parts that are degraded, sorted.
     pub degraded: Vec<String>,
-    /// The service itself, or the way to it, may be what is broken.
+    /// True if the service itself, or the network to it, may be broken, so that answers may be missing.
     pub silent: bool,
     pub began: SystemTime,
-    /// The service has said what is degraded.
+    /// Time at which the service had said what is degraded.
     pub noticed: SystemTime,
-    /// The healing began.
+    /// Time at which the healing began.
     pub mended: SystemTime,
-    /// The service has said that nothing is degraded.
+    /// Time at which the service had said that nothing is degraded.
     pub over: SystemTime,
 }
 
-/// Where the outages happen.
+/// Lab in which one part after the other is broken, with the machines of the jobs and of the client.
 pub struct Site<'a> {
     pub lab: &'a Lab,
     pub db: &'a Container,
@@ -57,8 +57,8 @@ struct WorkerState {
 }
 
 impl Site<'_> {
-    /// Breaks something and mends it again. The service must say that exactly `degraded` is, then that nothing is any
-    /// more; `meanwhile` looks at what else must be so during the outage.
+    /// Injects a fault and heals it again. The service must say that exactly the parts `degraded` are, then that none is any more;
+    /// `meanwhile` checks what else must hold during the outage.
     pub fn outage(
         &self,
         name: &'static str,
@@ -90,8 +90,8 @@ impl Site<'_> {
         })
     }
 
-    /// The outage that faults of all kinds have been since `began`, which were healed: any part may have been degraded,
-    /// at no moment it must.
+    /// Returns the faults of all kinds since `began`, now healed, as one outage: any part may have been degraded meanwhile, and
+    /// none must have been.
     pub fn chaos(&self, began: SystemTime) -> Result<Outage> {
         let mended = SystemTime::now();
         self.says(&[])?;
@@ -114,8 +114,8 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Waits until every worker says that it lacks some of this and nothing else; with an empty list, nothing at all. A
-    /// worker that waits for one service does not look at the other.
+    /// Waits until every worker says that it lacks some of these services and no others; with an empty list, none at all. A worker
+    /// that waits for one service does not look at the other.
     pub fn workers_lack(&self, lacking: &[&str]) -> Result {
         self.lab.eventually(&format!("the workers say that they lack: {lacking:?}"), NOTICED, || {
             for number in 1..=3 {
@@ -132,14 +132,14 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Waits until what was accepted so far has results.
+    /// Waits until the jobs that were accepted so far have results.
     pub fn all_accepted_are_done(&self) -> Result {
         let accepted = accepted(&self.answers()?);
         self.lab.eventually("every accepted job is done", NOTICED, || jobs::are_done(self.db, &accepted))?;
         Ok(())
     }
 
-    /// Waits until the client has had this many answers of each kind to what it asked after that moment.
+    /// Waits until the client has had this many answers to each kind of question that it asked after that moment.
     fn answered(&self, count: usize, after: SystemTime) -> Result {
         self.lab.eventually("the client goes on and is answered", NOTICED, || {
             let answers = self.answers()?;
@@ -150,7 +150,7 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// What the client has written down so far.
+    /// Returns the answers that the client has written down so far.
     pub fn answers(&self) -> Result<Vec<Answer>> {
         read(&self.worker.get(RECORD)?)
     }

@@ -11,16 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(remote = "Self", tag = "name", deny_unknown_fields)]
 pub enum Fault {
-    /// The first process is killed, and all others with it. Healed by a start.
+    /// Kill of the container's first process, and with it of all others. Healed by a start.
     #[serde(rename = "node.kill")]
     NodeKill,
     /// Shutdown of the container as by an operator; what does not end in time is killed. Healed by a start.
     #[serde(rename = "node.stop")]
     NodeStop {
-        /// Time for its processes to end: 0 to 600,000 ms.
+        /// Time for the container's processes to end: 0 to 600,000 ms.
         grace_ms: u64,
     },
-    /// No process of it runs, and its memory and connections stay. Healed by a thaw.
+    /// Freeze of all processes of the container; its memory and connections stay. Healed by a thaw.
     #[serde(rename = "node.freeze")]
     NodeFreeze,
     /// Repeated kills and starts of the container, after which it is down. Healed by a start.
@@ -28,23 +28,24 @@ pub enum Fault {
     NodeRestartStorm {
         /// Number of starts in between: 1 to 20.
         times: u32,
-        /// Time for which it stays up each time, once it runs programs: 0 to 10,000 ms.
+        /// Time for which the container stays up each time, once it runs programs: 0 to 10,000 ms.
         up_ms: u64,
     },
-    /// Kill of all processes whose command is this one. Healed by whoever starts it again: a supervisor, or the
+    /// Kill of all processes whose command line contains a text. Healed by whoever starts them again: a supervisor, or the
     /// scenario.
     #[serde(rename = "process.kill")]
     ProcessKill {
         /// A piece of the command line, as `pgrep -f` takes it, but literally.
         command: String,
     },
-    /// Pause of all processes whose command is this one, and of nothing else. Healed by letting them go on.
+    /// Pause of all processes whose command line contains a text, and of no others. Healed by continuing them.
     #[serde(rename = "process.pause")]
     ProcessPause {
         /// A piece of the command line, as `pgrep -f` takes it, but literally.
         command: String,
     },
-    /// A program ends at once with an error, however often it is started; what runs of it is killed. Healed by the program.
+    /// A program ends at once with an error, however often it is started; its running processes are killed. Healed by putting the
+    /// program back.
     #[serde(rename = "process.crashloop")]
     ProcessCrashloop {
         /// Absolute path of the program's file in the container.
@@ -56,7 +57,7 @@ pub enum Fault {
         /// Unit, such as `nginx.service`.
         unit: String,
     },
-    /// No packet goes to it or comes from it. Healed by the link.
+    /// No packet goes to the container or comes from it. Healed by restoring its link.
     #[serde(rename = "net.isolate")]
     NetIsolate,
     /// The lab's network falls apart, seen from this container.
@@ -70,7 +71,7 @@ pub enum Fault {
     NetOneway {
         /// Direction of lost packets.
         lost: Direction,
-        /// Other container whose packets are lost; without it everybody's.
+        /// Other container whose packets are lost; absent for all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<String>,
     },
@@ -82,86 +83,87 @@ pub enum Fault {
         /// Time for which it is whole in between: 50 to 60,000 ms.
         up_ms: u32,
     },
-    /// Delay of each packet to it.
+    /// Delay of each packet to the container.
     #[serde(rename = "net.delay")]
     NetDelay {
         /// Delay: 1 to 10,000 ms.
         delay_ms: u32,
-        /// Give or take this much, 0 to 10,000 ms and no more than the delay, drawn for each packet: one may overtake another.
+        /// Variation of the delay either way, 0 to 10,000 ms and no more than the delay, drawn for each packet: one may overtake
+        /// another.
         #[serde(default)]
         jitter_ms: u32,
-        /// Percentage of packets that do not wait, and overtake all that do: 0 to 90.
+        /// Percentage of packets that are not delayed, and overtake all that are: 0 to 90.
         #[serde(default)]
         reorder_percent: u8,
     },
-    /// Packets to it get lost at random.
+    /// Packets to the container get lost at random.
     #[serde(rename = "net.loss")]
     NetLoss {
         /// Percentage: 1 to 100.
         percent: u8,
     },
-    /// Every so-many-eth packet to it gets lost, exactly.
+    /// Exactly every nth packet to the container gets lost.
     #[serde(rename = "net.nth-loss")]
     NetNthLoss {
-        /// 2 to 10,000: 2 loses every other one.
+        /// The n, 2 to 10,000: 2 loses every other one.
         every: u32,
     },
-    /// Packets to it arrive twice.
+    /// Packets to the container arrive twice.
     #[serde(rename = "net.duplicate")]
     NetDuplicate {
         /// Percentage: 1 to 100.
         percent: u8,
     },
-    /// Packets to it arrive with a byte changed, so that their checksum is wrong.
+    /// Packets to the container arrive with a byte changed, so that their checksum is wrong.
     #[serde(rename = "net.corrupt")]
     NetCorrupt {
         /// Percentage: 1 to 100.
         percent: u8,
     },
-    /// Packets to it wait until it is healed, and then all arrive.
+    /// Packets to the container wait until the fault is healed, and then all arrive.
     #[serde(rename = "net.stall")]
     NetStall,
-    /// Rate limit: packets to it wait at its port on the bridge until the rate allows them.
+    /// Rate limit: packets to the container wait at its port on the bridge until the rate allows them.
     #[serde(rename = "net.rate")]
     NetRate {
         /// Bound, in kilobits (1000 bits) per second: 8 to 1,000,000.
         kilobits_per_second: u32,
     },
-    /// Packets to it that are longer get lost, without a word to the sender.
+    /// Packets to the container that are longer than a bound get lost, without a message to the sender.
     #[serde(rename = "net.mtu-hole")]
     NetMtuHole {
-        /// The longest that passes, with its IP header: 68 to 1,499.
+        /// Length of the longest packet that passes, with its IP header, in bytes: 68 to 1,499.
         bytes: u32,
     },
-    /// TCP segments to it are answered with a reset: connections break, and no new one comes about.
+    /// TCP segments to the container are answered with a reset: connections break, and no new one is established.
     #[serde(rename = "net.reset")]
     NetReset {
-        /// Port of it, 1 to 65,535; without it all ports.
+        /// TCP port of the container, 1 to 65,535; absent for all ports.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
     },
-    /// Packets to one TCP port of it get lost.
+    /// Packets to one TCP port of the container get lost.
     #[serde(rename = "net.port-block")]
     NetPortBlock {
         /// The port: 1 to 65,535.
         port: u16,
     },
-    /// Loss of its questions to name servers (port 53), which get no answer.
+    /// Loss of the container's questions to name servers (port 53), which get no answer.
     #[serde(rename = "dns.drop")]
     DnsDrop,
-    /// Refusal of its questions to name servers: nothing listens there.
+    /// Refusal of the container's questions to name servers, as where no name server listens.
     #[serde(rename = "dns.refuse")]
     DnsRefuse,
-    /// Answer of SERVFAIL to its questions to name servers.
+    /// Answer of SERVFAIL to the container's questions to name servers.
     #[serde(rename = "dns.servfail")]
     DnsServfail,
-    /// Wrong address in answers to its questions to name servers.
+    /// Wrong address in answers to the container's questions to name servers.
     #[serde(rename = "dns.spoof")]
     DnsSpoof {
         /// The address that each name gets.
         address: Ipv4Addr,
     },
-    /// A volume has no room left but this. Healed by room.
+    /// A volume is full, but for a given number of bytes. Healed by freeing its space.
     #[serde(rename = "disk.full")]
     DiskFull {
         /// A path on a volume of the container's template.
@@ -170,12 +172,12 @@ pub enum Fault {
         #[serde(default)]
         free_bytes: u64,
     },
-    /// A volume takes no more files but these, though it has room. Healed by room for more.
+    /// A volume takes only a given number of further files, though it has room. Healed by freeing inodes.
     #[serde(rename = "disk.inodes")]
     DiskInodes {
         /// A path on a volume of the container's template.
         path: String,
-        /// Number of further files that it takes: 0 to 10,000.
+        /// Number of further files that the volume takes: 0 to 10,000.
         #[serde(default)]
         free_inodes: u64,
     },
@@ -244,7 +246,7 @@ pub enum Fault {
         /// Size that is left, in bytes: 0 to 16 TiB.
         size_bytes: u64,
     },
-    /// Lower memory limit.
+    /// Lower memory limit of the container.
     #[serde(rename = "memory.limit")]
     MemoryLimit {
         /// The bound, in bytes: 1 MiB to 16 TiB.
@@ -256,16 +258,16 @@ pub enum Fault {
         /// Amount in bytes: 1 MiB to 16 TiB.
         bytes: u64,
     },
-    /// Use of more memory than it may have, until the kernel kills a process in it. Healed by memory.
+    /// Use of more memory than the container may have, until the kernel kills a process in it. Healed by freeing the memory.
     #[serde(rename = "memory.oom")]
     MemoryOom,
-    /// Lower limit of processor time.
+    /// Lower limit of the container's processor time.
     #[serde(rename = "cpu.quota")]
     CpuQuota {
         /// Percentage of one processor: 1 to 10,000.
         percent: u32,
     },
-    /// Restriction to some processors.
+    /// Restriction of the container to some processors.
     #[serde(rename = "cpu.pin")]
     CpuPin {
         /// Numbers of the processors, such as `0` or `0-1,3`.
@@ -277,14 +279,14 @@ pub enum Fault {
         /// Number of processes: 1 to 64.
         processes: u32,
     },
-    /// Limit of its number of processes.
+    /// Limit of the container's number of processes.
     #[serde(rename = "pids.cap")]
     PidsCap {
         /// Number of further processes: 0 to 1000.
         #[serde(default)]
         free: u32,
     },
-    /// Running processes may open no more files but these.
+    /// Running processes may open only a given number of further files.
     #[serde(rename = "fd.cap")]
     FdCap {
         /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
@@ -457,7 +459,7 @@ impl Fault {
         }
     }
 
-    /// The family of the catalogue that it belongs to, such as `net`.
+    /// Returns the family of the catalogue that the fault belongs to, such as `net`.
     #[must_use]
     pub fn family(&self) -> &'static str {
         self.name().split('.').next().unwrap_or_default()

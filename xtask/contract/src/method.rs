@@ -114,7 +114,8 @@ pub struct Exec {
     /// User inside the container, by name; root if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Past this, 1 to 86,400,000 ms (a day), it is killed inside the container, with its children, and the answer says so.
+    /// Past this, 1 to 86,400,000 ms (a day), the program is killed inside the container, with its children, and the answer says
+    /// so.
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
@@ -135,7 +136,7 @@ pub struct ExecResult {
     pub stderr: Stream,
     /// Time from the start of the attach to the end of the program.
     pub duration_ms: f64,
-    /// The deadline passed and it was killed.
+    /// True if the deadline passed and the program was killed.
     pub timed_out: bool,
 }
 
@@ -287,7 +288,7 @@ method!(MeasureBegin, "measure.begin", Measurement,
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measurement {
-    /// Chosen by the engine.
+    /// Number of the measurement, chosen by the engine.
     pub measurement: u64,
 }
 
@@ -307,11 +308,11 @@ pub struct MeasureEnd {
 method!(MeasureEnd, "measure.end", Measured,
     InvalidParams: "this measurement is not open");
 
-/// Request of the engine after a repetition.
+/// Answer to `measure.end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
-    /// Another repetition of this operation: fewer or more than were planned, where the run needs so many samples.
+    /// True if another repetition is wanted: fewer or more than were planned, where the run needs so many samples.
     pub more: bool,
 }
 
@@ -354,7 +355,7 @@ pub struct Check {
     pub condition: String,
     /// Values, such as `rows = 19999`: what a person needs to see why it failed.
     pub values: String,
-    /// Meaning, by its author.
+    /// Meaning of the check, as its author says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Source file of the check.
@@ -430,13 +431,13 @@ pub struct Artifact {
 method!(Artifact, "artifact", Done,
     InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), or the content cannot be read or written as the scenario's user");
 
-/// `fault.inject`: breaks something on purpose. The answer comes when the damage was seen to bite; what cannot be done on
-/// this host, or does not bite, is an error of the infrastructure.
+/// `fault.inject`: injects a fault. The answer comes when its effect is verified; a fault that cannot be injected on this host, or
+/// has no effect, is an error of the infrastructure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultInject {
-    /// Name in the lab of the container it is done to.
+    /// Name in the lab of the container that the fault is injected into.
     pub container: String,
     /// Fault with its parameters.
     pub fault: Fault,
@@ -445,18 +446,18 @@ method!(FaultInject, "fault.inject", Injected,
     InvalidParams: "there is no such container, or the fault cannot be done with these parameters",
     Unavailable: "a fault has taken the container down, or frozen it, or it reboots by itself again and again");
 
-/// A fault that bites.
+/// Injected fault, whose effect is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Injected {
-    /// Chosen by the engine.
+    /// Number of the fault, chosen by the engine.
     pub fault: u64,
-    /// Evidence, for people.
+    /// Observed effect, for people.
     pub evidence: String,
 }
 
-/// `fault.heal`: takes the damage back. The answer comes when the effect was seen to be gone. Healing twice is fine. What
-/// a scenario leaves is healed at its end.
+/// `fault.heal`: heals a fault. The answer comes when the effect is verified to be gone. Healing twice is fine. Faults that a
+/// scenario leaves are healed at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -469,7 +470,7 @@ method!(FaultHeal, "fault.heal", Healed,
     Unavailable: "a fault has taken the container down, or frozen it",
     Deadline: "the container was down or frozen, and its probes do not pass again in their time: the case has failed");
 
-/// A fault that is over.
+/// Healed fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Healed {
@@ -492,13 +493,13 @@ method!(ChaosBegin, "chaos.begin", ChaosPlaying,
 pub struct ChaosPlaying {
     /// True if there is a schedule.
     pub playing: bool,
-    /// Length from now on; 0 without a schedule.
+    /// Length of the schedule from now on; 0 without one.
     pub length_ms: u64,
 }
 
-/// `settle`: what is still broken is healed, whatever the schedule says, all probes of all containers have passed again
-/// within the recovery deadline of `scenario.toml`, and its quiet period is over. Without `chaos.begin` before it, or
-/// without a schedule, it answers at once.
+/// `settle`: heals all faults, whatever the schedule says, and waits until all probes of all containers have passed again, within
+/// the recovery deadline of `scenario.toml`, and its quiet period is over. Without `chaos.begin` before it, or without a schedule,
+/// it answers at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -516,20 +517,20 @@ pub struct Settled {
     pub refused: u32,
 }
 
-/// `invariant`: what came of a condition that was looked at again and again.
+/// `invariant`: the result of a condition that has to hold always, at the end, or at least once in a run with faults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Invariant {
-    /// Time at which it has to hold.
+    /// Time at which the condition has to hold.
     pub kind: InvariantKind,
     /// Name for people, such as "no row is there twice".
     pub name: String,
     /// True if it held.
     pub held: bool,
-    /// Number of looks.
+    /// Number of times that the condition was evaluated.
     pub looks: u32,
-    /// Number of looks without an answer.
+    /// Number of evaluations that gave no answer.
     pub missed: u32,
     /// Observed values, if any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -549,13 +550,14 @@ method!(Invariant, "invariant", Done,
 pub enum InvariantKind {
     /// Whenever it is looked at, while faults are played too.
     Always,
-    /// End, when everything is healed and quiet.
+    /// End of the case, when all faults are healed and the system is quiet.
     AtEnd,
-    /// Once at least in a run with faults; listed in `scenario.toml`, so that one that is never reached is missed.
+    /// Once at least in a run with faults; listed in `scenario.toml`, so that a condition that no request reports counts as
+    /// missed.
     Sometimes,
 }
 
-/// `history`: an operation on the system under test begins or ends. One without an end is as unknown as one that ended so.
+/// `history`: an operation on the system under test begins or ends. One without an end counts as one with an unknown result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -588,7 +590,7 @@ pub enum Phase {
     Unknown,
 }
 
-/// `defect`: what came of a stretch of the case that is expected to fail, because the product has a known defect.
+/// `defect`: the outcome of a stretch of the case that is expected to fail, because the product has a known defect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -654,15 +656,15 @@ pub enum Picture {
         /// Size of the file.
         size_bytes: u64,
     },
-    /// Missing browser on this host. The record says so; it is no pass.
+    /// No picture, because this host has no browser. The record says so; it is no pass.
     Skipped {
         /// Missing part, and how to get it.
         reason: String,
     },
 }
 
-/// `screenshot.compare`: a picture of a web page of the lab, compared with one of another time. Whether the difference is
-/// too much is the scenario's to say, with a `check`.
+/// `screenshot.compare`: a picture of a web page of the lab, compared with an expected one. Whether the difference is too much is
+/// the scenario's to say, with a `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -675,7 +677,7 @@ pub struct ScreenshotCompare {
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
-    /// The other picture: a PNG, by its absolute path.
+    /// Absolute path of the expected picture, a PNG.
     pub expected: PathBuf,
     /// A pixel is the same where none of its colours differs by more than this, of 255.
     pub channel_off_max: u8,
@@ -700,7 +702,7 @@ pub struct PictureSize {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
-    /// Same size of both.
+    /// Both pictures have the same size.
     Compared {
         /// The new picture, among the record's files.
         path: PathBuf,
@@ -720,7 +722,7 @@ pub enum Likeness {
         /// Size of the expected picture.
         expected: PictureSize,
     },
-    /// Missing browser on this host. The record says so; it is no pass.
+    /// No picture, because this host has no browser. The record says so; it is no pass.
     Skipped {
         /// Missing part, and how to get it.
         reason: String,

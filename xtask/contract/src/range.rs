@@ -49,7 +49,7 @@ pub enum ParameterRange {
 }
 
 impl ParameterRange {
-    /// Checks a value.
+    /// Checks that a value is in the range.
     ///
     /// # Errors
     /// The value, and the range that it is not in.
@@ -107,7 +107,7 @@ impl fmt::Display for ParameterRange {
     }
 }
 
-/// Reads the deadline of a request: up to a day.
+/// Reads the deadline of a request, in milliseconds: up to a day.
 pub fn deadline_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let deadline_ms = u64::deserialize(deserializer)?;
     let range = from(1, 86_400_000);
@@ -136,7 +136,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// Tells whether a text is an absolute path that means one place only.
+/// Tells whether a text is an absolute path as parameters may have it: without `..` and control characters, and not too long.
 #[must_use]
 pub fn is_absolute_path(text: &str) -> bool {
     text.starts_with('/')
@@ -159,8 +159,8 @@ const fn from(least: i64, most: i64) -> ParameterRange {
 }
 
 impl Fault {
-    /// Returns the range of a fault's parameter; nothing for one that is a choice of a few words, an address or a shape, and for
-    /// what is no parameter.
+    /// Returns the range of a fault's parameter; none for one that its type bounds already (a choice of a few words, an address,
+    /// the shape of a partition), and for a name that is no parameter.
     #[must_use]
     pub fn range_of(fault: &str, parameter: &str) -> Option<ParameterRange> {
         use ParameterRange::{Command, Container, ErrorName, Offset, Path, Processors, Service, SystemCall, Unit};
@@ -212,7 +212,7 @@ impl Fault {
         })
     }
 
-    /// Checks each parameter against its range, and those against each other that depend on each other.
+    /// Checks each parameter against its range, and against other parameters that it depends on.
     ///
     /// # Errors
     /// The first parameter that is out of its range, by its name, with its value and the range.
@@ -229,7 +229,7 @@ impl Fault {
                 Err(format!("jitter_ms: {jitter_ms} is more than delay_ms, {delay_ms}: a delay varies by no more than itself"))
             }
             Self::NetDelay { delay_ms, jitter_ms, reorder_percent } if *reorder_percent > 0 && delay_ms - jitter_ms < 10 => {
-                Err("reorder_percent: delay_ms has to be at least 10 more than jitter_ms: otherwise nobody could tell which \
+                Err("reorder_percent: delay_ms has to be at least 10 more than jitter_ms: otherwise it cannot be seen which \
                      packet overtakes which"
                     .to_owned())
             }

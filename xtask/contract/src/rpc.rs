@@ -23,13 +23,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request with the envelope filled in.
+    /// Returns a request with the envelope filled in.
     #[must_use]
     pub fn new(id: u64, method: &str, params: Value) -> Self {
         Self { jsonrpc: "2.0".into(), id, method: method.into(), params, location: None }
     }
 
-    /// The same request, made at this `file:line` of the scenario.
+    /// Returns the same request, made at this `file:line` of the scenario.
     #[must_use]
     pub fn at(self, location: impl Into<String>) -> Self {
         Self { location: Some(location.into()), ..self }
@@ -53,13 +53,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// A successful answer.
+    /// Returns a successful answer.
     #[must_use]
     pub fn success(id: u64, result: Value) -> Self {
         Self { jsonrpc: "2.0".into(), id: Some(id), result: Some(result), error: None }
     }
 
-    /// An answer that says why there is no result.
+    /// Returns an answer that says why there is no result.
     #[must_use]
     pub fn failure(id: Option<u64>, error: RpcError) -> Self {
         Self { jsonrpc: "2.0".into(), id, result: None, error: Some(error) }
@@ -77,7 +77,7 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// An error with one of the contract's codes.
+    /// Returns an error with one of the contract's codes.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code: code as i64, message: message.into() }

@@ -28,8 +28,8 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Takes bytes over, as text where that loses nothing and is no longer than base 64 would be: control characters
-    /// take six bytes each in JSON.
+    /// Returns a stream of these bytes: as text where that loses nothing and is no longer than base 64 would be, since control
+    /// characters take six bytes each in JSON.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
@@ -39,7 +39,7 @@ impl Stream {
         }
     }
 
-    /// The bytes of an inline stream; `None` for [`Stream::File`], which the caller reads itself.
+    /// Returns the bytes of an inline stream; `None` for [`Stream::File`], which the caller reads itself.
     ///
     /// # Errors
     /// When the base 64 is malformed.

@@ -99,24 +99,24 @@ STREAM_BYTES_MAX = 16 << 20
 CODE_DEADLINE = -32001
 CODE_UNAVAILABLE = -32003
 
-#: Long enough for a program that does not wait, a file of some hundred megabytes, a service that starts.
+#: Default deadline, in seconds: long enough for a program that does not wait, a large file, a service that starts.
 DEADLINE = 60.0
 _SCREENSHOT_DEADLINE = 30.0
-#: Between two looks of `Lab.eventually`.
+#: Pause between two looks of `Lab.eventually`, in seconds.
 _PAUSE = 0.02
-#: Between two looks of `Chaos.always`.
+#: Pause between two looks of `Chaos.always`, in seconds.
 _WATCH_PAUSE = 0.1
-#: A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
+#: Seconds for which a dying process waits at most for the engine to note the reason, and to take pictures.
 _ABORT_PATIENCE = 65.0
 
 #: How long a scenario's end waits for threads that it has left, in seconds.
 _THREADS_GRACE = 2.0
 _VALUE_CHARACTERS_MAX = 2000
 
-#: A longer text of a check, of a log's line, or of a failure is cut.
+#: Maximum length of a text of a check, of a log's line, or of a failure: a longer one is cut.
 _TEXT_CHARACTERS_MAX = 1 << 20
 _TAIL_BYTES = 2000
-_GIVEN_UP = "it was given up"
+_GIVEN_UP = "the scenario reported no end"
 
 Bytes = Union[bytes, bytearray, memoryview, str]
 
@@ -179,15 +179,15 @@ class ExecFailed(Error):
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program in a container ended."""
+    """Result of a program in a container."""
 
     #: Exit status, or 128 + the signal's number, as a shell gives it.
     status: int
     stdout: bytes
     stderr: bytes
-    #: From its start to its end, in seconds.
+    #: Time from the program's start to its end, in seconds.
     duration: float
-    #: Its deadline passed and it was killed.
+    #: True if the deadline passed and the program was killed.
     timed_out: bool
     container: str
     argv: list[str]
@@ -195,20 +195,20 @@ class Finished:
 
     @property
     def stdout_text(self) -> str:
-        """stdout as text, as it is: not stripped. Bytes that are no UTF-8 are an error."""
+        """stdout as text, not stripped. Bytes that are no UTF-8 are an error."""
         return self._text("stdout", self.stdout)
 
     @property
     def stderr_text(self) -> str:
-        """stderr as text, as it is: not stripped. Bytes that are no UTF-8 are an error."""
+        """stderr as text, not stripped. Bytes that are no UTF-8 are an error."""
         return self._text("stderr", self.stderr)
 
     def __bool__(self) -> bool:
-        """True if it ended in time and with status 0: `lab.check(machine.exec(...))` checks that."""
+        """True if the program ended in time and with status 0: `lab.check(machine.exec(...))` checks that."""
         return self.status == 0 and not self.timed_out
 
     def success(self) -> Finished:
-        """Itself if it ended in time and with status 0; raises `ExecFailed` otherwise."""
+        """Returns itself if the program ended in time and with status 0; raises `ExecFailed` otherwise."""
         if self.status != 0 or self.timed_out:
             raise ExecFailed(self)
         return self
@@ -222,41 +222,41 @@ class Finished:
 
 @dataclass(frozen=True)
 class Picture:
-    """What came of `Lab.screenshot`."""
+    """Result of `Lab.screenshot`."""
 
     #: The PNG; None where this host has no browser.
     path: Path | None
     size_bytes: int
-    #: Why there is none, and how to get it.
+    #: Reason why there is no picture, and how to get one; None where there is one.
     reason: str | None
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What came of `Lab.screenshot_like`."""
+    """Result of `Lab.screenshot_like`."""
 
     #: The new PNG; None where this host has no browser.
     path: Path | None
-    #: The pixels that differ, in red; None where none does.
+    #: A PNG with the differing pixels in red; None where none differs.
     difference: Path | None
     pixels_off: int
-    #: Why nothing was compared, and how to get it.
+    #: Reason why nothing was compared, and how to mend that; None where something was.
     reason: str | None
 
 
 class Fault:
-    """A fault that bites: the engine has observed its effect. As a context manager it is healed at the end."""
+    """Injected fault, whose effect the engine has verified. As a context manager it is healed at the end."""
 
     def __init__(self, connection: _Connection, number: int, evidence: str) -> None:
         self._connection = connection
         self._number = number
-        #: What was observed, for people.
+        #: Observed effect, for people.
         self.evidence = evidence
 
     def heal(self) -> str:
-        """Takes the damage back and waits until its effect was seen to be gone; returns what was observed.
+        """Heals the fault and waits until its effect is verified to be gone; returns what was observed.
 
-        Healing twice is fine. A container that is started again runs programs then; wait for its services.
+        Healing twice is fine. A container that is started again can run programs by then; wait for its services.
         """
         return str(self._connection.call("fault.heal", {"fault": self._number})["evidence"])
 
@@ -284,14 +284,14 @@ class Chaos:
         self._watches: list[Future[None]] = []
 
     def lasts(self) -> bool:
-        """Whether faults are still to come: a load that is to meet them all goes on so long. Never in a run without."""
+        """Whether faults are still to come, for a load that has to meet all of them. False in a run without faults."""
         return self.is_playing and time.monotonic() < self._ends
 
     def always(self, name: str, holds: Callable[[], object]) -> None:
-        """Watches a condition from now on, ten times a second, until everything is healed and quiet.
+        """Evaluates a condition ten times a second, until all faults are healed and the system is quiet.
 
-        It fails the case when a look finds that it does not hold, or when none could be made. A look that ends with an
-        exception could not be made: whoever was asked did not answer.
+        The case fails when `holds` returns false once, or only raises: an exception means that the condition could not
+        be evaluated, because the system did not answer.
         """
         place = _Place.of_caller()
         watch: Future[None] = Future()
@@ -321,19 +321,19 @@ class Chaos:
             if last or broken:  # once more when it is over
                 break
             self._over.wait(_WATCH_PAUSE)
-        values = "" if held or broken else f"it could not be looked at: {last_error}"
+        values = "" if held or broken else f"it could never be evaluated: {last_error}"
         looks = held + missed + broken
         self._lab._invariant("always", name, held > 0 and not broken, place, looks=looks, missed=missed, values=values)
 
     def _end(self) -> list[BaseException]:
-        """Ends all watches; what they found."""
+        """Ends all watches; returns the failures that they found."""
         self._over.set()
         wait_for_all(self._watches)
         return [error for error in (watch.exception() for watch in self._watches) if error is not None]
 
 
 class Invocation:
-    """An operation on the system under test that has begun: see `Lab.invoke`. Dropped, its end is unknown."""
+    """An operation on the system under test that has begun: see `Lab.invoke`. If it is dropped, its end is unknown."""
 
     def __init__(self, lab: Lab, process: str, operation: str) -> None:
         self._lab = lab
@@ -341,15 +341,15 @@ class Invocation:
         self._ended = False
 
     def ok(self, result: Any = None) -> None:
-        """It took place."""
+        """Records that the operation took place, with its result."""
         self._end("ok", result)
 
     def fail(self, error: Any = None) -> None:
-        """It did not take place, and never will: the system has said so."""
+        """Records that the operation did not take place, and never will: the system has said so."""
         self._end("fail", error)
 
     def unknown(self, error: Any = None) -> None:
-        """Nobody knows: its answer did not come in time, or was lost. It may still take place."""
+        """Records an unknown result: no answer came in time. The operation may still take place."""
         self._end("unknown", error)
 
     def __enter__(self) -> Invocation:
@@ -401,7 +401,7 @@ class Container:
         stdin: Bytes | None = None,
         deadline: float = DEADLINE,
     ) -> Finished:
-        """Runs a program and waits for its end, of whatever kind: see `Finished.success`. No shell is in between.
+        """Runs a program, no shell in between, and waits for its end. For its status see `Finished.success`.
 
         It runs as root unless `user` names another, with `env` added to its environment, and reads `stdin`, of any
         size. Past the deadline, which the engine multiplies by its patience on a slow machine, it is killed in the container with
@@ -475,9 +475,10 @@ class Container:
         return self._wait({"exec": list(argv)}, deadline)
 
     def inject(self, fault: str, **parameters: Any) -> Fault:
-        """Breaks something in, or around, this container: `with db.inject("net.delay", delay_ms=50): ...`.
+        """Injects a fault into this container, or its network: `with db.inject("net.delay", delay_ms=50): ...`.
 
-        It bites when this returns. The names and parameters are those of `Fault` in xtask/contract/reference.json.
+        The fault has taken effect when this returns. The names and parameters are those of `Fault` in
+        xtask/contract/reference.json.
         """
         injected = self._ask("fault.inject", {"fault": {"name": fault, **parameters}})
         return Fault(self._connection, injected["fault"], injected["evidence"])
@@ -623,7 +624,7 @@ class Lab:
         self._check(left == right, " == ".join(sides), values, message, place)
 
     def eventually(self, name: str, deadline: float, holds: Callable[[], object]) -> float:
-        """Asks again and again until the answer is true, and records that as a check; returns how long it took.
+        """Calls `holds` repeatedly until it returns true, and records that as a check; returns how long it took.
 
         `name` says what has to come true, such as "the alert is raised". What `holds` raises ends it at once. On a slow
         machine the deadline is longer: it is multiplied by the engine's patience.
@@ -649,9 +650,9 @@ class Lab:
         and goes on after the body. When it fails in another way, that is a failure of this case; when it does not fail
         any more, the case fails with "fixed: remove this mark".
 
-        The name stands under `defects` in scenario.toml, and the case has to come by here. A check in the body that
-        does not hold is excused where it is the expected failure, in the thread that runs the body; any other fails
-        the case.
+        The name is listed under `defects` in scenario.toml, and the case has to get to this call. A check in the body
+        that does not hold is excused if it is the expected failure, in the thread that runs the body; any other
+        fails the case.
         """
         place = _Place.of_caller(skip=1)  # the frame of contextlib lies between
         failure: Exception | None = None
@@ -679,14 +680,15 @@ class Lab:
     def chaos(self) -> Iterator[Chaos]:
         """The stretch in which the engine plays the faults of `cargo xtask e2e --chaos`, `with lab.chaos() as chaos: ...`
 
-        They are those that `[chaos]` in scenario.toml allows. When the body ends, everything is healed, the probes of
-        all containers have passed again, and a quiet period is over: what a user may expect of the system is there
-        again, and the case's last checks follow, those of `at_end` too. In a run without `--chaos` the body runs and
-        nothing else happens. Once in a case.
+        They are those that `[chaos]` in scenario.toml allows. After the body all faults are healed, and the block ends
+        when the probes of all containers pass again and a quiet period is over: from then on the system has to do what
+        its users expect, and the case's last checks follow, those of `at_end` too. In a run without `--chaos` the body
+        runs and nothing else happens. Once in a case.
 
-        What the body asks of the system may fail while it is broken: an answer that does not come is neither a success
-        nor a failure. `invoke` keeps such a history. Raised after the body: a `RequestError` when the system does not
-        recover in time, `CheckFailed` for a condition of `Chaos.always` that did not hold or could never be looked at.
+        Requests of the body to the system may fail while it is broken: an answer that does not come is neither a
+        success nor a failure. `invoke` keeps a history with such unknown ends. Raised after the body: a `RequestError`
+        when the system does not recover in time, `CheckFailed` for a condition of `Chaos.always` that did not hold or
+        could never be evaluated.
         """
         playing = self._connection.call("chaos.begin", {})
         chaos = Chaos(self, playing["length_ms"] / 1e3 if playing["playing"] else None)
@@ -699,15 +701,15 @@ class Lab:
             raise error
 
     def sometimes(self, name: str, came_true: object) -> None:
-        """Says whether something has come true that has to come true at least once in a run with faults.
+        """Reports whether a condition came true that has to come true at least once in a run with faults.
 
-        Its name, such as "a job was done again", stands under `sometimes` in `[chaos]` of scenario.toml, so that it is
-        missed too where the case never comes by here.
+        Its name, such as "a job was done again", is listed under `sometimes` in `[chaos]` of scenario.toml, so that it
+        also counts as missed in a case that never gets to this call.
         """
         self._invariant("sometimes", name, bool(came_true), _Place.of_caller())
 
     def at_end(self, name: str, holds: Callable[[], object]) -> None:
-        """Checks what has to hold when everything is healed and quiet, after `chaos`."""
+        """Checks a condition that has to hold once all faults are healed and the system is quiet, after `chaos`."""
         place = _Place.of_caller()
         self._invariant("at_end", name, bool(holds()), place)
 
@@ -745,9 +747,9 @@ class Lab:
     ) -> Likeness:
         """Takes a picture as `screenshot` does, and checks that it looks like `expected`, a PNG of an earlier run.
 
-        A pixel is the same where none of its colours differs by more than `channel_off_max` of 255; so many percent of
-        all pixels may differ. Which do stands in `screenshots/NAME-difference.png`. Pictures of different sizes fail.
-        Where the host has no browser, nothing is checked, and the record says so.
+        A pixel is the same where none of its colours differs by more than `channel_off_max` of 255. At most
+        `pixels_off_percent_max` percent of all pixels may differ; `screenshots/NAME-difference.png` shows those that
+        do. Pictures of different sizes fail. Where the host has no browser, nothing is checked, and the record says so.
         """
         place = _Place.of_caller()
         expected = Path(expected).absolute()
@@ -780,7 +782,7 @@ class Lab:
 
     @contextlib.contextmanager
     def _measured(self, operation: str, repetitions: int) -> Iterator[dict[str, Any]]:
-        """One repetition; what the engine wants then is in the value when the body has ended."""
+        """Measures one repetition; when the body has ended, the value says whether the engine wants another one."""
         begin = {"operation": operation, "repetitions": repetitions}
         measurement = self._connection.call("measure.begin", begin)["measurement"]
         answer: dict[str, Any] = {}
@@ -815,7 +817,7 @@ class Lab:
         raise failed
 
     def _tell_failed(self, check: dict[str, Any], failed: CheckFailed) -> None:
-        """Tells of a check that does not hold; in a mark when that ends, unless it is what the mark expects."""
+        """Reports a failed check; in the mark of a known defect only at its end, unless it is the expected failure."""
         held = self._held()
         if held:
             held[-1].append((check, failed))
@@ -916,7 +918,7 @@ def _play(scenario: Callable[[Lab], Any], lab: Lab) -> None:
 
 
 def _join_threads() -> None:
-    """Waits a moment for threads that still run: what they find counts."""
+    """Waits a moment for threads that still run, because their failures count."""
     until = time.monotonic() + scaled(_THREADS_GRACE)
     left = _other_threads()
     for thread in left:
@@ -957,7 +959,7 @@ def _end(status: int) -> NoReturn:
 
 
 def _end_at_once(reason: str) -> None:
-    """Without the engine the lab is going away: nothing that this process could still do means anything."""
+    """Ends the process: without the engine the lab is going away, and nothing that is done now counts."""
     _say(f"the scenario ends here, the engine is gone: {reason}")
     sys.stdout.flush()
     os._exit(1)
@@ -974,7 +976,7 @@ class _Connection:
         self._socket = connected
         self._writing = threading.Lock()
         self._ids = itertools.count(1)
-        #: Guards the two below.
+        #: Guards the two fields below.
         self._waiting_lock = threading.Lock()
         self._waiting: dict[int, Future[tuple[Any, dict[str, Any] | None]]] = {}
         self._lost: str | None = None
@@ -990,7 +992,7 @@ class _Connection:
         container: str | None = None,
         patience: float | None = None,
     ) -> Any:
-        """Asks and waits for the answer, unless `patience` is given as long as the engine takes: it keeps deadlines."""
+        """Sends a request and waits for its answer, as long as the engine takes or `patience` seconds at most."""
         request_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         frame = _authors_frame(sys._getframe(1)) if self.shown else None
@@ -1037,7 +1039,7 @@ class _Connection:
         on_lost(reason)
 
     def _deliver_answers(self) -> str:
-        """Hands answers to who waits for them, until the connection is of no more use; returns why it is not."""
+        """Hands each answer to the request that waits for it, until the connection is lost; returns the reason."""
         with self._socket.makefile("rb") as lines:
             while True:
                 try:
@@ -1070,7 +1072,7 @@ _PYTHON = os.path.dirname(os.__file__) + os.sep
 
 
 def _authors_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame from this one on that the scenario's author wrote."""
+    """Returns the innermost frame, from this one outwards, that the scenario's author wrote."""
     while frame:
         file = frame.f_code.co_filename
         if file != _THIS_FILE and not file.startswith((_PYTHON, "<")):
@@ -1092,7 +1094,7 @@ def _offer_stacks(path: str | None) -> None:
 
 
 class _Place:
-    """Where a call stands in the scenario."""
+    """Place of a call in the scenario."""
 
     def __init__(self, frame: FrameType | None) -> None:
         self.file = frame.f_code.co_filename if frame else "unknown"
@@ -1101,7 +1103,7 @@ class _Place:
 
     @classmethod
     def of_caller(cls, skip: int = 0) -> _Place:
-        """Of who called the method that calls this."""
+        """Returns the place of the caller of the method that calls this."""
         method = sys._getframe(1)
         frame: FrameType | None = method.f_back
         for _ in range(skip):
@@ -1139,7 +1141,7 @@ def _argument(file: str, line: int, method: str, number: int) -> str | None:
 
 @contextlib.contextmanager
 def _told(end: Callable[[bool], None]) -> Iterator[None]:
-    """Runs a body and then tells whether it succeeded. The error of the body comes first."""
+    """Runs a body and then tells `end` whether it succeeded. Of two errors, the body's is raised."""
     try:
         yield
     except BaseException:
@@ -1163,7 +1165,7 @@ def _outgoing(content: Bytes) -> Iterator[dict[str, Any]]:
 
 
 def _inline(data: bytes) -> dict[str, Any]:
-    """As text where that loses nothing and is no longer than base 64: control characters take six bytes in JSON."""
+    """Bytes inline: as text where that is no longer than base 64 (control characters take six bytes in JSON)."""
     with contextlib.suppress(UnicodeDecodeError):
         text = data.decode()
         if len(json.dumps(text, ensure_ascii=False).encode()) - 2 <= len(data) // 3 * 4 + 4:
@@ -1172,7 +1174,7 @@ def _inline(data: bytes) -> dict[str, Any]:
 
 
 def _incoming(stream: Mapping[str, Any]) -> bytes:
-    """The bytes of a stream that came."""
+    """The bytes of a received stream."""
     if "file" in stream:
         return Path(stream["file"]["path"]).read_bytes()
     if "base64" in stream:
@@ -1209,7 +1211,7 @@ def _size(size: Mapping[str, int]) -> str:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether an expression says its value itself."""
+    """Whether an expression is a literal, which shows its own value."""
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -1218,7 +1220,7 @@ def _is_literal(text: str) -> bool:
 
 
 def _clean(text: object) -> str:
-    """A text as the engine takes it: it is told whatever is in it, because a failure that could not be told would be none."""
+    """A text that the engine accepts, whatever was in it: otherwise a failure with it could not be reported."""
     whole = str(text).encode(errors="replace").decode()
     if len(whole) <= _TEXT_CHARACTERS_MAX:
         return whole
@@ -1248,7 +1250,7 @@ def _chain(error: BaseException) -> str:
 
 
 def _direct_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those that it names as its cause: not what else happened to be handled then."""
+    """An exception and those that it and they name as their causes: not others that happened to be handled then."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)

@@ -33,7 +33,7 @@ Answer = Callable[[str, dict[str, Any]], Any]
 
 
 def faults(value: Any, schema: dict[str, Any], place: str = "") -> list[str]:
-    """What of a value is not as a JSON Schema says, as far as the reference uses JSON Schema."""
+    """Lists how a value breaks a JSON Schema, as far as the reference uses JSON Schema."""
     known = {"$ref", "type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems"}
     known |= {"maxItems", "oneOf", "anyOf", "const", "minimum", "maximum", "format", "description", "default"}
     if set(schema) - known:
@@ -82,7 +82,7 @@ class Refusal(Exception):
 
 
 class Engine:
-    """The engine's side: answers one request after the other, and keeps them all."""
+    """The engine's side: answers one request after the other, and keeps all requests."""
 
     def __init__(self, folder: Path, answer: Answer) -> None:
         self.folder = folder
@@ -141,7 +141,7 @@ class Engine:
 
 
 def plain(method: str, params: dict[str, Any]) -> Any:
-    """What an engine of few words answers."""
+    """The shortest answers that an engine may give."""
     answers: dict[str, Any] = {
         "exec": {"status": 0, "stdout": {"text": ""}, "stderr": {"text": ""}, "duration_ms": 12.5, "timed_out": False},
         "get": {"text": "content"},
@@ -182,7 +182,7 @@ class Joined(unittest.TestCase):
 
 
 def line_of(text: str) -> int:
-    """The line of this file that has this text and ends with a mark."""
+    """Number of the line of this file that has this text and ends with a mark."""
     lines = Path(__file__).read_text(encoding="utf-8").splitlines()
     [number] = [number for number, line in enumerate(lines, 1) if text in line and line.endswith("# here")]
     return number
@@ -497,12 +497,12 @@ class ChaosTest(Joined):
         def holds() -> bool:
             raise OSError("down")
 
-        with self.assertRaisesRegex(e2e.CheckFailed, "it could not be looked at: OSError: down"):
+        with self.assertRaisesRegex(e2e.CheckFailed, "it could never be evaluated: OSError: down"):
             with self.lab.chaos() as chaos:
                 chaos.always("rows are whole", holds)
         [told] = self.engine.of("invariant")
         self.assertEqual((told["held"], told["looks"] == told["missed"] > 0), (False, True))
-        self.assertEqual(told["values"], "it could not be looked at: OSError: down")
+        self.assertEqual(told["values"], "it could never be evaluated: OSError: down")
 
     def test_a_body_that_fails_ends_the_watches_and_says_why(self) -> None:
         with self.assertRaises(KeyError), self.lab.chaos() as chaos:
@@ -567,7 +567,7 @@ class ChaosTest(Joined):
                 ("break", "invoke", None),
                 ("break", "unknown", "ValueError: ?"),
                 ("forget", "invoke", None),
-                ("forget", "unknown", "it was given up"),
+                ("forget", "unknown", "the scenario reported no end"),
             ],
         )
         self.assertEqual({told["process"] for told in self.engine.of("history")}, {"client"})

@@ -16,7 +16,7 @@ pub struct Outgoing {
     _file: Option<NamedTempFile>,
 }
 
-/// Wraps bytes up; many of them go through a temporary file.
+/// Returns a stream of bytes; many of them go through a temporary file.
 pub fn outgoing(bytes: &[u8]) -> Result<Outgoing> {
     if bytes.len() <= STREAM_BYTES_MAX {
         return Ok(Outgoing { stream: Stream::from_bytes(bytes.to_vec()), _file: None });
@@ -27,7 +27,7 @@ pub fn outgoing(bytes: &[u8]) -> Result<Outgoing> {
     Ok(Outgoing { stream, _file: Some(file) })
 }
 
-/// Names a file of the host, which the engine reads itself.
+/// Returns a stream that names a file of the host, which the engine reads itself.
 pub fn host_file(path: &Path) -> Result<Stream> {
     let metadata = path.metadata().with_context(|| format!("reading {}", path.display()))?;
     ensure!(metadata.is_file(), "{} is no file", path.display());
@@ -35,7 +35,7 @@ pub fn host_file(path: &Path) -> Result<Stream> {
     Ok(Stream::File { path, bytes: metadata.len() })
 }
 
-/// The bytes of a stream that came.
+/// Returns the bytes of a received stream.
 pub fn incoming(stream: &Stream) -> Result<Vec<u8>> {
     if let Stream::File { path, .. } = stream {
         return std::fs::read(path).with_context(|| format!("reading {}, a stream of the engine", path.display()));

@@ -42,7 +42,7 @@ pub struct Chaos<'scope, 'env: 'scope> {
     watches: Mutex<Vec<ScopedJoinHandle<'scope, Result>>>,
 }
 
-/// End of the stretch.
+/// Signal that the stretch is over.
 #[derive(Debug, Default)]
 struct Over {
     over: Mutex<bool>,
@@ -55,14 +55,14 @@ impl Over {
         self.changed.notify_all();
     }
 
-    /// Tells whether it is over by then.
+    /// Waits for the end of the stretch, at most this long; tells whether it is over.
     fn within(&self, time: Duration) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         *self.changed.wait_timeout_while(over, time, |over| !*over).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-/// Sets it when the body ends, also by a panic: the scope waits for those who watch.
+/// Signals the end of the stretch when dropped, so also when the body panics: the scope waits for the threads that watch.
 struct SetWhenDropped(Arc<Over>);
 
 impl Drop for SetWhenDropped {
@@ -71,7 +71,7 @@ impl Drop for SetWhenDropped {
     }
 }
 
-/// Counts of looks at a condition.
+/// Counts of the looks at a watched condition.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Looks {
     held: u32,
@@ -81,13 +81,13 @@ struct Looks {
 }
 
 impl Lab {
-    /// Runs `body` while the engine plays the faults of `cargo xtask e2e --chaos`, as far as `[chaos]` in `scenario.toml`
-    /// allows it. Then everything is healed, the probes of all containers have passed again, and a quiet period is over:
-    /// when this returns, what a user may expect of the system is there again, and the case's last checks follow, those
-    /// of [`Lab::at_end`] too. In a run without `--chaos`, `body` runs and nothing else happens. Once in a case.
+    /// Runs `body` while the engine plays the faults of `cargo xtask e2e --chaos`, as far as `[chaos]` in `scenario.toml` allows
+    /// it. Afterwards all faults are healed, and the call returns when the probes of all containers pass again and a quiet period
+    /// is over: from then on the system has to do what its users expect, and the case's last checks follow, those of
+    /// [`Lab::at_end`] too. In a run without `--chaos`, `body` runs and nothing else happens. Once in a case.
     ///
-    /// What `body` asks of the system may fail while it is broken: an answer that does not come is neither a success nor a
-    /// failure. [`Lab::invoke`] keeps such a history.
+    /// Requests of `body` to the system may fail while it is broken: an answer that does not come is neither a success nor a
+    /// failure. [`Lab::invoke`] keeps a history with such unknown ends.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result, check};
@@ -109,8 +109,8 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`; a condition of [`Chaos::always`] that did not hold, or could never be looked at; when the system
-    /// does not recover in time.
+    /// Those of `body`; a condition of [`Chaos::always`] that did not hold, or could never be evaluated; when the system does not
+    /// recover in time.
     #[track_caller]
     pub fn chaos<'env, T>(&'env self, body: impl for<'scope> FnOnce(&Chaos<'scope, 'env>) -> Result<T>) -> Result<T> {
         let place = shown(Location::caller());
@@ -130,9 +130,9 @@ impl Lab {
         })
     }
 
-    /// Says whether something has come true that has to come true at least once in a run with faults, such as "a job was
-    /// done again". Its name stands under `sometimes` in `[chaos]` of `scenario.toml`, so that it is missed too where the
-    /// case never comes by here.
+    /// Reports whether a condition came true that has to come true at least once in a run with faults, such as "a job was done
+    /// again". Its name is listed under `sometimes` in `[chaos]` of `scenario.toml`, so that it also counts as missed in a case
+    /// that never gets to this call.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -144,14 +144,14 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// When the name does not stand there.
+    /// When `scenario.toml` does not list the name.
     #[track_caller]
     pub fn sometimes(&self, name: &str, came_true: bool) -> Result {
         let place = Location::caller();
         self.tell(InvariantKind::Sometimes, name, came_true, 1, 0, String::new(), place)
     }
 
-    /// Checks what has to hold when everything is healed and quiet: after [`Lab::chaos`].
+    /// Checks a condition that has to hold once all faults are healed and the system is quiet: after [`Lab::chaos`].
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -191,8 +191,8 @@ impl Lab {
 }
 
 impl<'scope, 'env> Chaos<'scope, 'env> {
-    /// Tells whether faults are still to come: a load that is to meet them all goes on so long. Never in a run without
-    /// any.
+    /// Tells whether faults are still to come, for a load that has to go on until it has met all of them. False in a run without
+    /// faults.
     #[must_use]
     pub fn lasts(&self) -> bool {
         self.ends.is_some_and(|ends| Instant::now() < ends)
@@ -204,9 +204,9 @@ impl<'scope, 'env> Chaos<'scope, 'env> {
         self.ends.is_some()
     }
 
-    /// Watches a condition from now on, ten times a second, until everything is healed and quiet. It fails the case when
-    /// a look finds that it does not hold, or when none could be made. A look that ends with an error could not be made:
-    /// whoever was asked did not answer.
+    /// Evaluates a condition ten times a second, from now on until all faults are healed and the system is quiet. The case fails
+    /// when `holds` returns false once, or only errors: an error means that the condition could not be evaluated, because the
+    /// system did not answer.
     #[track_caller]
     pub fn always(&self, name: &str, mut holds: impl FnMut() -> Result<bool> + Send + 'scope) {
         let (name, place, lab, over) = (name.to_owned(), Location::caller(), self.lab, Arc::clone(&self.over));
@@ -214,7 +214,7 @@ impl<'scope, 'env> Chaos<'scope, 'env> {
             let looks = watch(&mut holds, |time| over.within(time));
             let held = !looks.broken && looks.held > 0;
             let values = match looks.last_error {
-                Some(error) if looks.held == 0 && !looks.broken => format!("it could not be looked at: {error}"),
+                Some(error) if looks.held == 0 && !looks.broken => format!("it could never be evaluated: {error}"),
                 _ => String::new(),
             };
             let Looks { held: good, missed, .. } = looks;
@@ -226,7 +226,7 @@ impl<'scope, 'env> Chaos<'scope, 'env> {
     }
 }
 
-/// Looks until it does not hold, or `over` says so; once after that.
+/// Calls `holds` repeatedly until it returns false, or once more after `over` has told that the stretch is over.
 fn watch(holds: &mut dyn FnMut() -> Result<bool>, over: impl Fn(Duration) -> bool) -> Looks {
     let mut looks = Looks::default();
     loop {

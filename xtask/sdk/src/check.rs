@@ -177,7 +177,7 @@ macro_rules! __check {
 #[derive(Debug, Clone)]
 pub struct CheckFailed {
     check: Check,
-    /// The same for all copies of this one error.
+    /// Number that all copies of this one error have, and no other error.
     serial: u64,
 }
 
@@ -187,18 +187,18 @@ impl CheckFailed {
         Self { check, serial: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Returns a check of a condition that has a name and no values.
+    /// Returns the failure of a condition that has a name and no values.
     pub(crate) fn of(name: &str, file: &str, line: u32) -> Self {
         let (condition, file) = (name.to_owned(), file.to_owned());
         Self::new(Check { passed: false, condition, values: String::new(), message: None, file, line })
     }
 
-    /// Tells whether an error is this one, or has it among its causes.
+    /// Tells whether `error` is this failure, or has it among its causes.
     pub(crate) fn is_in(&self, error: &anyhow::Error) -> bool {
         error.chain().filter_map(|cause| cause.downcast_ref::<Self>()).any(|other| other.serial == self.serial)
     }
 
-    /// The check that did not hold.
+    /// Returns the check that did not hold.
     pub(crate) fn check(&self) -> &Check {
         &self.check
     }
@@ -225,8 +225,8 @@ thread_local! {
     pub(crate) static MARKS: RefCell<Vec<Vec<CheckFailed>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Tells whether a check that does not hold may be what a surrounding mark expects: it is told when the mark ends,
-/// unless it was that.
+/// Tells whether the current thread stands in the mark of a known defect. A check that does not hold there may be the expected
+/// failure, so it is reported only when the mark ends, and only if it was not expected.
 pub(crate) fn is_marked() -> bool {
     MARKS.with_borrow(|marks| !marks.is_empty())
 }
@@ -236,12 +236,12 @@ pub(crate) fn hold(failed: CheckFailed) {
     MARKS.with_borrow_mut(|marks| marks.last_mut().map(|held| held.push(failed)));
 }
 
-/// A condition by reference, so that parentheses around it are no needless ones to the compiler.
+/// Returns a condition that is given by reference, so that parentheses around it are no needless ones to the compiler.
 pub fn holds(condition: &bool) -> bool {
     *condition
 }
 
-/// Tells the engine of a check.
+/// Reports a check to the engine, or keeps it for the surrounding mark of a known defect; an error where it did not hold.
 pub fn record(passed: bool, condition: &str, values: String, message: Option<String>, file: &str, line: u32) -> Result {
     let check = Check { passed, condition: one_line(condition), values, message, file: file.into(), line };
     if !passed && is_marked() {
@@ -255,14 +255,14 @@ pub fn record(passed: bool, condition: &str, values: String, message: Option<Str
     if passed { Ok(()) } else { Err(CheckFailed::new(check).into()) }
 }
 
-/// `left = 1, right = 2`, without the sides that say their value themselves.
+/// Returns the values of both sides, `left = 1, right = 2`, without sides that are literals.
 pub fn values<L: fmt::Debug + ?Sized, R: fmt::Debug + ?Sized>(left: (&str, &L), right: (&str, &R)) -> String {
     let sides = [(one_line(left.0), shown(left.1)), (one_line(right.0), shown(right.1))];
     let telling = sides.iter().filter(|(text, value)| text.replace('_', "") != value.replace('_', ""));
     telling.map(|(text, value)| format!("{text} = {value}")).collect::<Vec<_>>().join(", ")
 }
 
-/// `stringify!` breaks long conditions.
+/// Returns a condition on one line: `stringify!` breaks long ones.
 fn one_line(condition: &str) -> String {
     condition.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
@@ -277,7 +277,7 @@ fn shown<T: fmt::Debug + ?Sized>(value: &T) -> String {
 
 const VALUE_CHARACTERS_MAX: usize = 2000;
 
-/// Takes this many characters and then fails, so that a large value costs no time.
+/// Writer that takes this many characters and then fails, so that a large value costs no time.
 struct Cut {
     text: String,
     room: usize,

@@ -51,21 +51,23 @@ impl Connection {
         Ok(Self { writer: Mutex::new(socket), waiting, next_id: AtomicU64::new(1) })
     }
 
-    /// Asks and waits for the answer. The wait ends when the connection does; the engine bounds it by the request's
-    /// deadline and by the case's. The engine learns the place of the caller: all functions up to the scenario's are `#[track_caller]`.
+    /// Sends a request and waits for its answer. The wait ends when the connection does; the engine bounds it by the request's
+    /// deadline and by the case's. The engine learns the place of the caller: all functions up to the scenario's are
+    /// `#[track_caller]`.
     #[track_caller]
     pub fn call<M: Method>(&self, params: &M) -> Result<M::Answer, RequestError> {
         self.call_from(&shown(Location::caller()), params)
     }
 
-    /// Asks and waits for the answer, for a place in the scenario that is no caller of this.
+    /// Sends a request and waits for its answer, as [`Self::call`] does, with a given place in the scenario instead of the
+    /// caller's.
     pub fn call_from<M: Method>(&self, location: &str, params: &M) -> Result<M::Answer, RequestError> {
         let answered =
             self.send(params, Some(location)).and_then(|(_, answer)| self.understand::<M>(answer.recv().ok()));
         answered.map_err(|error| error.at(location))
     }
 
-    /// Asks and waits this long, for the moments when a dying process must not wait for a slow engine.
+    /// Sends a request and waits this long for its answer, for the moments when a dying process must not wait for a slow engine.
     pub fn call_within<M: Method>(&self, params: &M, patience: Duration) -> Result<M::Answer, RequestError> {
         let (id, answer) = self.send(params, None)?;
         let received = answer.recv_timeout(patience);
@@ -119,12 +121,12 @@ impl Connection {
     }
 }
 
-/// A place in the scenario, as requests name it.
+/// Returns a place in the scenario as requests name it: `file:line`.
 pub fn shown(place: &Location<'_>) -> String {
     format!("{}:{}", place.file(), place.line())
 }
 
-/// Hands answers to who waits for them, until the connection is of no more use; returns why it is not.
+/// Hands each answer to the request that waits for it, until the connection is of no more use; returns the reason.
 fn deliver_answers(mut reader: BufReader<UnixStream>, waiting: &Mutex<Waiting>) -> String {
     loop {
         let line = match read_line(&mut reader) {
@@ -163,7 +165,7 @@ fn read_line(reader: &mut impl BufRead) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A thread that panicked while it held the lock left nothing half done: each section is one insertion or removal.
+/// Locks a mutex. A thread that panicked while it held the lock left nothing half done: each section is one insertion or removal.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::patience::milliseconds;
 use crate::{Exec, Finished, RequestError, Result};
 
-/// Long enough for a file of some hundred megabytes, and for a service to start on a busy machine.
+/// Default deadline: long enough for a file of some hundred megabytes, and for a service to start on a busy machine.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
 /// A container of the lab. Clones are cheap and any thread may use them.
@@ -53,20 +53,20 @@ pub struct Access {
 }
 
 impl Access {
-    /// Root's, with these permission bits, such as `0o600`.
+    /// Returns an access with root as the owner and these permission bits, such as `0o600`.
     #[must_use]
     pub fn mode(mode: u32) -> Self {
         Self { mode, owner: None }
     }
 
-    /// The same bits, for `user` or `user:group` of the container.
+    /// Sets the owner, a `user` or `user:group` of the container; the permission bits stay.
     #[must_use]
     pub fn owner(self, owner: impl Into<String>) -> Self {
         Self { owner: Some(owner.into()), ..self }
     }
 }
 
-/// Root's and readable by all: `0o644`.
+/// Root as the owner, and readable by all: `0o644`.
 impl Default for Access {
     fn default() -> Self {
         Self::mode(0o644)
@@ -96,7 +96,7 @@ impl Container {
         self.info.address
     }
 
-    /// The template it was made from.
+    /// Returns the name of the template that the container was made from.
     #[must_use]
     pub fn template(&self) -> &str {
         &self.info.template
@@ -120,7 +120,7 @@ impl Container {
         self.command(["/bin/sh".to_owned(), "-c".to_owned(), line.into()]).run()
     }
 
-    /// A program to run with a user, an environment, a stdin or a deadline of its own.
+    /// Returns a program to run with a user, an environment, a stdin or a deadline of its own: see [`Exec::run`].
     pub fn command(&self, argv: impl IntoIterator<Item: Into<String>>) -> Exec<'_> {
         Exec::new(&self.connection, self.name(), argv.into_iter().map(Into::into).collect())
     }
@@ -166,7 +166,7 @@ impl Container {
     /// Reads a file of the container, of any size.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no such file, or it cannot be read.
     #[track_caller]
     pub fn get(&self, path: impl Into<String>) -> Result<Vec<u8>> {
         let deadline_ms = milliseconds(DEADLINE_DEFAULT);

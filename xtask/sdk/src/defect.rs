@@ -1,4 +1,4 @@
-//! Strict expected failures: what the product is known to do wrong.
+//! Strict expected failures: known defects of the product, which have to fail as they are known to.
 
 use std::panic::Location;
 
@@ -17,7 +17,7 @@ use crate::{CheckFailed, Lab, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailingWith(String);
 
-/// The failure's text with its causes must contain this.
+/// Returns the expectation that the text of a failure, with its causes, contains this.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, failing_with};
@@ -34,13 +34,13 @@ pub fn failing_with(text: impl Into<String>) -> FailingWith {
 }
 
 impl Lab {
-    /// Runs what a known defect of the product makes fail. While it fails with the expected text, the run reports a
-    /// known defect and goes on; when it fails in another way, that is a failure of this case; when it does not fail any
-    /// more, the case fails with "fixed: remove this mark".
+    /// Runs a body that fails because of a known defect of the product. While it fails with the expected text, the run reports a
+    /// known defect and goes on; when it fails in another way, that is a failure of this case; when it does not fail any more, the
+    /// case fails with "fixed: remove this mark".
     ///
-    /// The name stands under `defects` in `scenario.toml`, and the case has to come by here: a listed defect that was not
-    /// looked at fails it too. A `check!` in the body that does not hold is excused where it is the expected failure, in the
-    /// thread that calls this; any other fails the case.
+    /// The name is listed under `defects` in `scenario.toml`, and the case has to get to this call: a listed defect that was not
+    /// tried fails the case too. A `check!` in the body that does not hold is excused if it is the expected failure, in the thread
+    /// that calls this; any other fails the case.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result, failing_with};
@@ -80,10 +80,10 @@ impl Lab {
     }
 }
 
-/// A mark that the current thread stands in until this ends.
+/// Mark of a known defect around what the current thread does, until this is ended or dropped.
 struct Mark<'a> {
     lab: &'a Lab,
-    /// Outermost is 1.
+    /// Number of marks that the thread stands in, with this one.
     depth: usize,
 }
 
@@ -96,8 +96,8 @@ impl<'a> Mark<'a> {
         Self { lab, depth }
     }
 
-    /// Tells of the checks that did not hold and are not excused; the second time of nothing. The mark around this one may still
-    /// excuse them.
+    /// Ends the mark and reports its checks that did not hold and are not excused, to the mark around this one, which may still
+    /// excuse them, or else to the engine. A second call reports nothing.
     fn end(&self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
         let held = MARKS.with_borrow_mut(|marks| {
             let held = marks.split_off((self.depth - 1).min(marks.len()));

@@ -6,7 +6,7 @@ use e2e_contract::{ErrorCode, RpcError};
 
 /// A request that the engine could not fulfil, or that never reached it.
 ///
-/// A program that ends with another status than 0 is none: see [`Finished::success`](crate::Finished::success).
+/// A program that ends with another status than 0 is no such error: see [`Finished::success`](crate::Finished::success).
 ///
 /// ```no_run
 /// # use e2e::{Fault, Lab, RequestError, Result};
@@ -57,14 +57,14 @@ impl RequestError {
         self.method
     }
 
-    /// The container it was about, if it was about one.
+    /// Returns the container that the request was about, if any.
     #[must_use]
     pub fn container(&self) -> Option<&str> {
         self.container.as_deref()
     }
 
-    /// Tells whether a deadline passed, or a wait could not come true any more: a scenario that expects it can tell it
-    /// from other errors.
+    /// Tells whether a deadline passed, or the condition of a wait could not come true any more: a scenario that expects this can
+    /// tell it from other errors.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
         self.code == Some(ErrorCode::Deadline as i64)
@@ -88,7 +88,7 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// The error and its causes, one a line.
+/// Returns the error and its causes, one a line.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: ")
 }

@@ -11,7 +11,7 @@ use crate::bytes::{incoming, outgoing};
 use crate::connection::{Connection, shown};
 use crate::patience::{milliseconds, scaled};
 
-/// Long enough for a program that does not wait for anything.
+/// Default deadline: long enough for a program that does not wait for anything.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
 /// A program to run in a container; [`Exec::run`] runs it.
@@ -49,7 +49,7 @@ impl<'a> Exec<'a> {
         Self { connection, container, argv, stdin, environment, user, deadline: DEADLINE_DEFAULT }
     }
 
-    /// Runs it as this user of the container; root otherwise.
+    /// Runs the program as this user of the container; root otherwise.
     pub fn user(mut self, name: impl Into<String>) -> Self {
         self.user = Some(name.into());
         self
@@ -61,23 +61,23 @@ impl<'a> Exec<'a> {
         self
     }
 
-    /// Sets its stdin, of any size; empty otherwise.
+    /// Sets the program's stdin, of any size; empty otherwise.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Past this, 60 s otherwise, it is killed in the container with all its children. Like every deadline that a scenario
-    /// states, it is longer on a slow machine: the engine multiplies it by its patience.
+    /// Sets the deadline, 60 s otherwise: past it the program is killed in the container with all its children. Like every
+    /// deadline that a scenario states, it is longer on a slow machine: the engine multiplies it by its patience.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs it and waits for its end, of whatever kind: see [`Finished::success`].
+    /// Runs the program and waits for its end. A status other than 0 is no error here: see [`Finished::success`].
     ///
     /// # Errors
-    /// [`RequestError`](crate::RequestError) when it could not be run.
+    /// [`RequestError`](crate::RequestError) when the program could not be run.
     #[track_caller]
     pub fn run(self) -> Result<Finished> {
         let stdin = self.stdin.as_deref().map(outgoing).transpose()?;
@@ -130,19 +130,19 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Returns what it wrote to stdout.
+    /// Returns what the program wrote to stdout.
     #[must_use]
     pub fn stdout(&self) -> &[u8] {
         &self.stdout
     }
 
-    /// Returns what it wrote to stderr.
+    /// Returns what the program wrote to stderr.
     #[must_use]
     pub fn stderr(&self) -> &[u8] {
         &self.stderr
     }
 
-    /// stdout as text, as it is: not trimmed.
+    /// Returns stdout as text, not trimmed.
     ///
     /// # Errors
     /// When it is no UTF-8.
@@ -150,7 +150,7 @@ impl Finished {
         self.text("stdout", &self.stdout)
     }
 
-    /// stderr as text, as it is: not trimmed.
+    /// Returns stderr as text, not trimmed.
     ///
     /// # Errors
     /// When it is no UTF-8.
@@ -158,7 +158,7 @@ impl Finished {
         self.text("stderr", &self.stderr)
     }
 
-    /// Itself if it ended in time and with status 0.
+    /// Returns itself if the program ended in time and with status 0.
     ///
     /// # Errors
     /// [`ExecFailed`], with the command line, the status and the end of both streams.
@@ -195,7 +195,7 @@ pub struct ExecFailed {
 }
 
 impl ExecFailed {
-    /// Returns its result.
+    /// Returns how the program ended, with its status and output.
     #[must_use]
     pub fn finished(&self) -> &Finished {
         &self.finished

@@ -8,7 +8,7 @@ use e2e_contract::{Fault, FaultHeal, FaultInject};
 use crate::connection::{Connection, shown};
 use crate::{Container, Result};
 
-/// A fault that bites: the engine has observed its effect. Dropped, it is healed; an error of that fails the case.
+/// Injected fault, whose effect the engine has verified. When it is dropped, it is healed; an error of that fails the case.
 ///
 /// ```no_run
 /// # use e2e::{Fault, Lab, Result};
@@ -31,17 +31,17 @@ pub struct InjectedFault {
 }
 
 impl InjectedFault {
-    /// Returns the evidence, for people.
+    /// Returns the observed effect, for people.
     #[must_use]
     pub fn evidence(&self) -> &str {
         &self.evidence
     }
 
-    /// Takes the damage back and waits until its effect was seen to be gone; returns what was observed. A container that
-    /// is started again runs programs then; its services may take longer: wait for those.
+    /// Heals the fault and waits until its effect is verified to be gone; returns what was observed. A container that is started
+    /// again can run programs by then; its services may take longer: wait for those.
     ///
     /// # Errors
-    /// When the effect stays.
+    /// When the effect does not go away.
     #[track_caller]
     pub fn heal(mut self) -> Result<String> {
         self.healed = true;
@@ -59,11 +59,11 @@ impl Drop for InjectedFault {
 }
 
 impl Container {
-    /// Breaks something in, or around, this container: `let cut = db.inject(Fault::NetIsolate)?`. It bites when this
-    /// returns.
+    /// Injects a fault into this container, or into its network: `let cut = db.inject(Fault::NetIsolate)?`. The fault has taken
+    /// effect when this returns.
     ///
     /// # Errors
-    /// When this host cannot do it, or it was seen to have no effect.
+    /// When this host cannot do the fault, or it was seen to have no effect.
     #[track_caller]
     pub fn inject(&self, fault: Fault) -> Result<InjectedFault> {
         let injected = self.ask(&FaultInject { container: self.name().to_owned(), fault })?;

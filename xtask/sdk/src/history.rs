@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::connection::{Connection, shown};
 use crate::{Lab, Result};
 
-/// An operation on the system that has begun. Dropped, its end is unknown.
+/// An operation on the system that has begun. When it is dropped without an end, its end is recorded as unknown.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result};
@@ -53,7 +53,7 @@ impl Lab {
 }
 
 impl Invocation {
-    /// Records that it took place.
+    /// Records that the operation took place, with its result.
     ///
     /// # Errors
     /// When the engine is gone.
@@ -62,7 +62,7 @@ impl Invocation {
         self.end(Phase::Ok, result.into())
     }
 
-    /// Records that it did not take place, and never will: the system has said so.
+    /// Records that the operation did not take place, and never will: the system has said so.
     ///
     /// # Errors
     /// When the engine is gone.
@@ -71,7 +71,7 @@ impl Invocation {
         self.end(Phase::Fail, error.into())
     }
 
-    /// Records an unknown result: its answer did not come in time, or was lost. It may still take place.
+    /// Records an unknown result: the answer did not come in time, or was lost. The operation may still take place.
     ///
     /// # Errors
     /// When the engine is gone.
@@ -98,7 +98,7 @@ impl Drop for Invocation {
     fn drop(&mut self) {
         if !self.ended {
             // The engine ends it as unknown by itself when this cannot be told.
-            let _ = self.tell(&self.location, Phase::Unknown, "it was given up".into());
+            let _ = self.tell(&self.location, Phase::Unknown, "the scenario reported no end".into());
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Says hello on a connected socket.
+    /// Joins the lab on a connected socket, by `hello`; `on_lost` is called with the reason when the connection is lost.
     pub(crate) fn join(socket: UnixStream, on_lost: impl FnOnce(&str) + Send + 'static) -> Result<Self> {
         let connection = Arc::new(Connection::over(socket, on_lost).context("listening to the engine")?);
         let welcome = connection.call(&Hello { protocol: PROTOCOL_VERSION })?;
@@ -303,8 +303,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Asks again and again until the answer is true, and records that as a check with how long it took. `name` says what
-    /// has to come true, such as "the alert is raised".
+    /// Calls `holds` repeatedly until it returns true, and records that as a check with how long it took. `name` says what has to
+    /// come true, such as "the alert is raised".
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -319,7 +319,8 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// [`CheckFailed`](crate::CheckFailed) when it has not come true within the deadline, times the patience of a slow machine; at once an error of `holds`.
+    /// [`CheckFailed`](crate::CheckFailed) when `holds` has not returned true within the deadline, times the patience of a slow
+    /// machine; at once an error of `holds`.
     #[track_caller]
     pub fn eventually(
         &self,
@@ -365,7 +366,7 @@ impl Lab {
     }
 }
 
-/// Runs `body` and then tells `end` whether it succeeded, also when it panics. The error of `body` comes first.
+/// Runs `body` and then tells `end` whether it succeeded, also when it panics. Of two errors, that of `body` is returned.
 fn told<T, E: FnOnce(bool) -> Result>(body: impl FnOnce() -> Result<T>, end: E) -> Result<T> {
     struct FailedUnlessTold<E: FnOnce(bool) -> Result>(Option<E>);
 
@@ -413,7 +414,7 @@ pub(crate) mod told {
         (lab, seen)
     }
 
-    /// The same, with the places of the requests.
+    /// Returns a lab as [`lab`] does, with the places in the scenario that made the requests.
     pub fn lab_with_places(
         answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static,
     ) -> (Lab, Seen, Places) {

@@ -11,7 +11,7 @@ use e2e_contract::{PictureSize, Screenshot, ScreenshotCompare};
 use crate::patience::milliseconds;
 use crate::{Lab, Result, check};
 
-/// Long enough for a browser to start on a busy machine.
+/// Default deadline: long enough for a browser to start on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Tolerance for differences between a picture and the expected one.
@@ -38,7 +38,8 @@ impl Tolerance {
 }
 
 impl Default for Tolerance {
-    /// Returns a tolerance that nobody sees: 8 of 255 in a color, and one pixel of ten thousand. A short word has more.
+    /// Returns a tolerance of differences that nobody sees: 8 of 255 in a color, and one pixel of ten thousand. A changed short
+    /// word is more than that.
     fn default() -> Self {
         Self { channel_off_max: 8, pixels_off_percent_max: 0.01 }
     }
@@ -87,13 +88,13 @@ impl Lab {
         Ok(self.connection().call(&request)?)
     }
 
-    /// Takes a picture of a web page as [`Lab::screenshot`] does, and checks that it looks like one of another time:
-    /// `lab.screenshot_like("status", "http://app/status", lab.fixture("status.png"), Tolerance::default())`. The check
-    /// fails where more pixels differ than may, or where the two have different sizes; which pixels those are stands in
-    /// `screenshots/status-difference.png`. Where the host has no browser, nothing is checked, and the record says so.
+    /// Takes a picture of a web page as [`Lab::screenshot`] does, and checks that it looks like an expected one:
+    /// `lab.screenshot_like("status", "http://app/status", lab.fixture("status.png"), Tolerance::default())`. The check fails
+    /// where more pixels differ than `tolerance` allows, or where the sizes differ; `screenshots/status-difference.png` shows the
+    /// pixels that differ. Where the host has no browser, nothing is checked, and the record says so.
     ///
-    /// The expected picture is one that a run has taken: copy it from there. Another version of the browser, and other
-    /// fonts, draw a page otherwise.
+    /// The expected picture is one that an earlier run has taken: copy it from that run's record. Another version of the browser,
+    /// and other fonts, draw a page differently.
     ///
     /// # Errors
     /// Those of [`Lab::screenshot`]; a check that does not hold; an expected picture that is not there, or no PNG.

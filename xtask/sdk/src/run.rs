@@ -16,10 +16,10 @@ use crate::error::chain;
 use crate::patience::scaled;
 use crate::{Error, ExecFailed, Lab, RequestError, Result};
 
-/// A dying process waits no longer than this for the engine to note why, and to take pictures of its pages.
+/// Maximum time for which a dying process waits for the engine to note the reason, and to take pictures of the scenario's pages.
 const ABORT_PATIENCE: Duration = Duration::from_secs(65);
 
-/// Status of a scenario that was started by hand.
+/// Exit status of a scenario that was started by hand.
 const EXIT_NO_ENGINE: u8 = 2;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -103,14 +103,14 @@ fn tell_of_panic(info: &PanicHookInfo<'_>) {
     abort(AbortKind::Panic, message, location);
 }
 
-/// Best effort: without an engine there is nobody to tell, and stderr has it too.
+/// Tells the engine why the scenario ends, as far as possible: without an engine there is nobody to tell, and stderr has it too.
 fn abort(kind: AbortKind, message: String, location: Option<String>) {
     if let Some(connection) = OF_THIS_PROCESS.get() {
         let _ = connection.call_within(&Abort { kind, message, location }, scaled(ABORT_PATIENCE));
     }
 }
 
-/// Place in the scenario of the request or the program that failed.
+/// Returns the place in the scenario of the request or the program that failed.
 fn location(error: &Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let request = cause.downcast_ref::<RequestError>().and_then(RequestError::location);

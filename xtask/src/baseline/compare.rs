@@ -7,10 +7,10 @@ use crate::judge::{self, Kind, Series, Thresholds, Verdict};
 use crate::program;
 use crate::record::{CaseId, Comparison, Way};
 
-/// The same samples give the same intervals.
+/// Seed of the intervals: the same samples always give the same ones.
 const SEED: u64 = 1;
 
-/// View of an operation's samples.
+/// One metric of an operation's samples, with its accessors.
 struct View {
     metric: &'static str,
     kind: Kind,
@@ -38,8 +38,8 @@ const VIEWS: [View; 2] = [
     },
 ];
 
-/// Judges every repeatable operation of a case. One that the baseline lacks, and one that is there no more, are listed as
-/// that; `thresholds` are those that scenario.toml says.
+/// Judges every repeatable operation of a case by the `thresholds` of scenario.toml. An operation that only one side has is listed
+/// as inconclusive, with that as the reason.
 #[must_use]
 pub fn against(
     case: &CaseId,
@@ -57,7 +57,8 @@ pub fn against(
                 VIEWS.iter().filter_map(|view| judged(case, name, view, (before, after), thresholds)).collect()
             }
             (Some(before), None) => {
-                let because = "the baseline has it, and this run has not: it is gone, or was not repeated";
+                let because =
+                    "the baseline has this operation, and this run does not: it was removed, or was not repeated";
                 vec![unjudged(case, name, before.samples(), because, false)]
             }
             (None, _) => {
@@ -73,7 +74,8 @@ pub fn against(
     comparisons.collect()
 }
 
-/// The comparisons of a case that has no baseline to be judged against, because of that.
+/// Returns an inconclusive comparison for each operation of a case that has no baseline to be judged against, with the reason
+/// `because`. `missing` stands in each, see [`Comparison::missing`].
 #[must_use]
 pub fn absent(case: &CaseId, candidate: &BaselineCase, because: &str, missing: bool) -> Vec<Comparison> {
     candidate.operations.keys().map(|name| unjudged(case, name, 0, because, missing)).collect()

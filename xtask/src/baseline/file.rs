@@ -12,7 +12,7 @@ use crate::record::{Machine, Operation, Performance, readable_json};
 /// The version of a baseline file.
 pub const BASELINE_VERSION: u32 = 1;
 
-/// `baselines/CLASS/CATEGORY/SCENARIO.json`.
+/// Content of `baselines/CLASS/CATEGORY/SCENARIO.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
@@ -20,9 +20,9 @@ pub struct Baseline {
     pub format_version: u32,
     /// `category/scenario`.
     pub scenario: String,
-    /// The folder it lies in: comparable machines.
+    /// Class of the machine, which is the name of the folder `CLASS`.
     pub machine_class: String,
-    /// The machine that it was taken on.
+    /// Machine that the samples were taken on.
     pub machine: Machine,
     /// Cases by name.
     pub cases: BTreeMap<String, BaselineCase>,
@@ -32,9 +32,9 @@ pub struct Baseline {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineCase {
-    /// Time at which it was taken, RFC 3339.
+    /// Time at which the samples were taken, RFC 3339.
     pub recorded_at: String,
-    /// The images that it ran on, by template.
+    /// Hashes of the layers that the case ran on, by template.
     pub layers: BTreeMap<String, String>,
     /// Operations by name.
     pub operations: BTreeMap<String, BaselineOperation>,
@@ -53,12 +53,12 @@ pub struct BaselineOperation {
     pub wait_ms: Option<Vec<f64>>,
     /// Wall time of the fixed work before each sample.
     pub calibration_wall_ms: Vec<f64>,
-    /// Processor time of it.
+    /// Processor time of the fixed work before each sample.
     pub calibration_cpu_ms: Vec<f64>,
 }
 
 impl BaselineOperation {
-    /// The samples of a run; nothing where they have no calibration, or no others than one.
+    /// Returns the samples of a run; none where one lacks its calibration, or where fewer than two were planned or taken.
     #[must_use]
     pub fn of(operation: &Operation) -> Option<Self> {
         if operation.planned < 2 || operation.samples.len() < 2 {
@@ -77,7 +77,7 @@ impl BaselineOperation {
         })
     }
 
-    /// Every list with its name.
+    /// Returns every list with its name.
     fn lists(&self) -> impl Iterator<Item = (&'static str, &Vec<f64>)> {
         let always = [
             ("wall_ms", &self.wall_ms),
@@ -88,8 +88,8 @@ impl BaselineOperation {
         always.into_iter().chain(self.wait_ms.as_ref().map(|list| ("wait_ms", list)))
     }
 
-    /// Returns the share of the time, 0 to 1, for which its programs could have run and waited for a processor; none
-    /// where that is not known.
+    /// Returns the share of the programs' runnable time, 0 to 1, in which they waited for a processor; none where that is not
+    /// known.
     #[must_use]
     pub fn waited(&self) -> Option<f64> {
         let waited: f64 = self.wait_ms.as_ref()?.iter().sum();
@@ -104,8 +104,8 @@ impl BaselineOperation {
 }
 
 impl Baseline {
-    /// The operations whose programs waited for a processor for more than this share of the time that they could have run: each
-    /// as `case operation`, with that share.
+    /// Returns the operations whose programs waited for a processor for more than this share of their runnable time:
+    /// each as `case operation`, with its share.
     #[must_use]
     pub fn waiting(&self, share: f64) -> Vec<(String, f64)> {
         let operations = self.cases.iter().flat_map(|(case, it)| it.operations.iter().map(move |each| (case, each)));
@@ -126,7 +126,7 @@ impl BaselineCase {
 }
 
 impl Baseline {
-    /// Returns a baseline without cases, for the machine that has measured this.
+    /// Returns a baseline without cases, for the machine that these measurements were taken on.
     #[must_use]
     pub fn empty(scenario: &str, performance: &Performance) -> Self {
         Self {
@@ -138,11 +138,11 @@ impl Baseline {
         }
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a baseline file; `path` is for messages.
     ///
     /// # Errors
-    /// [`Error::BadFile`], with line and column, for text that is cut off or damaged, that no engine or a newer one has
-    /// written, whose lists do not belong together, or whose numbers cannot be times.
+    /// [`Error::BadFile`], with line and column, for text that is cut off, damaged or of another format version, for lists of
+    /// different lengths, and for numbers that cannot be times.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let bad = |line: usize, column: usize, message: String| Error::BadFile {
             path: path.to_owned(),
@@ -192,13 +192,14 @@ impl Baseline {
         Ok(baseline)
     }
 
-    /// The text of its file: every list on one line, so that a change of one operation is a change of its lines.
+    /// Returns the text of the baseline's file: every list on one line, so that a change of one operation is a change of its
+    /// lines.
     #[must_use]
     pub fn text(&self) -> String {
         readable_json(self).unwrap_or_default()
     }
 
-    /// Every operation with the name of its case and its own.
+    /// Returns every operation, as (case, operation, lists).
     pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &BaselineOperation)> {
         self.cases.iter().flat_map(|(case, of_case)| {
             of_case.operations.iter().map(move |(name, operation)| (case.as_str(), name.as_str(), operation))
@@ -211,7 +212,7 @@ fn rounded(milliseconds: f64) -> f64 {
     (milliseconds * 1e3).round() / 1e3
 }
 
-/// Returns the place of an operation in the text of a baseline.
+/// Returns line and column of an operation in the text of a baseline.
 fn place_of(text: &str, case: &str, operation: &str) -> (usize, usize) {
     let key = |name: &str| format!("{}:", Value::String(name.to_owned()));
     let lines: Vec<&str> = text.lines().collect();

@@ -1,5 +1,5 @@
-//! Committed baselines: what operations took on a class of machines, kept as raw samples below `baselines/`, and what a
-//! run's samples say against them. Knows files and samples; nothing of labs, runs or how a verdict is reached.
+//! Committed baselines: what operations took on a class of machines, kept as raw samples below `baselines/`, and the comparison of
+//! a run's samples with them. Knows files and samples; nothing of labs, runs or how a verdict is reached.
 
 mod compare;
 mod file;

@@ -31,7 +31,7 @@ impl Store {
         self.folder.join(machine_class).join(format!("{scenario}.json"))
     }
 
-    /// The classes that have a baseline of this scenario.
+    /// Returns the classes of machines that have a baseline of this scenario.
     #[must_use]
     pub fn classes_of(&self, scenario: &str) -> Vec<String> {
         let folders = input::list(&self.folder).unwrap_or_default().into_iter();
@@ -40,10 +40,10 @@ impl Store {
         names.filter(|class| input::exists(&self.path(class, scenario)).unwrap_or(true)).collect()
     }
 
-    /// Reads one; `None` where there is none.
+    /// Reads a scenario's baseline on a class of machines; `None` where there is none.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for one that cannot be used, or that lies where another one belongs.
+    /// [`Error::BadFile`] for a file that cannot be used, or that is the baseline of another scenario or class.
     pub fn read(&self, machine_class: &str, scenario: &str) -> anyhow::Result<Option<Baseline>> {
         let path = self.path(machine_class, scenario);
         if !input::exists(&path)? {
@@ -60,7 +60,7 @@ impl Store {
         Ok(Some(baseline))
     }
 
-    /// Every file, in order; those that cannot be read as errors.
+    /// Reads every baseline file, in the order of paths; an unreadable one gives its error.
     #[must_use]
     pub fn all(&self) -> Vec<(PathBuf, anyhow::Result<Baseline>)> {
         let find = || {
@@ -72,7 +72,7 @@ impl Store {
         files.map(|path| (path.clone(), self.read_file(&path))).collect()
     }
 
-    /// Writes one in the place of an older one, which stays until the new one is whole on the disk.
+    /// Writes a baseline to its path, which it returns. An older one stays until the new one is whole on the disk.
     ///
     /// # Errors
     /// When the user may not write there, or the disk fails.
@@ -103,7 +103,7 @@ impl Store {
         self.owner.act(remove).with_context(|| format!("removing {}", path.display()))
     }
 
-    /// Reads a file, wherever it lies.
+    /// Reads a baseline from any path.
     ///
     /// # Errors
     /// [`Error::BadFile`] for one that cannot be used.

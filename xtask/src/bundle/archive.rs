@@ -24,20 +24,20 @@ use crate::record::{Masks, PastRun};
 /// A bundle that was made.
 #[derive(Debug)]
 pub struct Packed {
-    /// The file.
+    /// Path of the bundle.
     pub path: PathBuf,
-    /// Its size.
+    /// Size of the bundle.
     pub size_bytes: u64,
-    /// What it holds.
+    /// Content of its `bundle.json`.
     pub bundle: Bundle,
-    /// Files of the record that no search for secrets sees into.
+    /// Files of the record that were not searched for secrets, because they are compressed.
     pub unsearched: Vec<String>,
 }
 
 type Archive = Builder<GzEncoder<File>>;
 
-/// Packs a run into a file, in place of an older one, with the rights of a user. Its record holds no secret of a known shape
-/// and no declared value, and reports are made anew from that record.
+/// Packs a run into a bundle, in place of an older one, with the rights of a user. Secrets of known shapes and declared values are
+/// taken out of the record, and reports are made anew from it.
 ///
 /// # Errors
 /// When a file cannot be read, or the bundle cannot be written.
@@ -94,7 +94,7 @@ pub fn pack(
         let _ = invoker.act(|| Ok(std::fs::remove_file(&new)?));
         let largest = bundle.files.iter().max_by_key(|file| file.size_bytes).map_or("", |file| &file.path);
         let problem = format!(
-            "the run's {held} bytes compress to {size_bytes}, and no engine takes such a bundle: it could not be told from one that \
+            "the run's {held} bytes compress to {size_bytes} bytes, and unpacking refuses such a bundle: it cannot be told from one that \
              is meant to fill a disk; make the largest file smaller, {largest}"
         );
         return Err(Error::Usage(problem).into());
@@ -105,7 +105,7 @@ pub fn pack(
     Ok(Packed { path: output.to_owned(), size_bytes, bundle, unsearched: unsearched.clone() })
 }
 
-/// Tells whether a file of the project holds a value that must not leave.
+/// Tells whether a file holds a declared secret.
 fn holds_value(declared: &Masks, content: &[u8]) -> bool {
     matches!(declared.bytes(content), Cow::Owned(_))
 }

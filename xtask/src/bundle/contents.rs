@@ -1,4 +1,4 @@
-//! Which files make a bundle: what a project is built and run from, and the record of one run.
+//! Choice of a bundle's files: those that a project is built and run from, and the record of one run.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,13 @@ use crate::host::{cargo, git};
 use crate::manifest::Project;
 use crate::record::{PastRun, RUNS_FOLDER};
 
-/// The folder of an archive that all of it lies in but `bundle.json`.
+/// Folder of the archive in which everything but `bundle.json` lies.
 const TOP: &str = "project";
 
-/// Folders of a project without git that hold nothing of its own.
+/// Folders that are left out of a project without git, because they hold nothing of its own.
 const NOT_OWN: [&str; 4] = [".git", "target", "node_modules", "__pycache__"];
 
-/// What goes into a bundle.
+/// Files that go into a bundle.
 #[derive(Debug)]
 pub struct Contents {
     /// The folder of the project in the archive.
@@ -27,26 +27,27 @@ pub struct Contents {
     pub sources: Vec<Item>,
     /// The run's files, whose secrets are taken out.
     pub record: Vec<Item>,
-    /// What is left out, and why.
+    /// Files that are left out, with the reasons.
     pub left_out: Vec<String>,
 }
 
 /// A file on its way into an archive.
 #[derive(Debug)]
 pub struct Item {
-    /// Where it lies.
+    /// Path of the file on the disk.
     pub from: PathBuf,
     /// Its path in the archive.
     pub path: String,
-    /// Where it leads, for a link.
+    /// Target of a symbolic link; none for a file.
     pub link: Option<PathBuf>,
 }
 
 impl Contents {
-    /// Looks for all of it. A project whose scenarios Cargo builds is bundled with the whole workspace: that is what builds.
+    /// Finds the files of a bundle. A project whose scenarios Cargo builds is bundled with the whole workspace, which the build
+    /// needs.
     ///
     /// # Errors
-    /// When git or Cargo cannot say what there is, or a folder cannot be read.
+    /// When git or Cargo cannot list the files, or a folder cannot be read.
     pub fn find(project: &Project, run: &PastRun, invoker: &Invoker) -> anyhow::Result<Self> {
         let root = project.root.canonicalize().with_context(|| format!("finding {}", project.root.display()))?;
         let needs_cargo = project.scenarios.iter().any(|scenario| scenario.command.is_none());
@@ -121,7 +122,7 @@ impl Contents {
     }
 }
 
-/// Every file and link below a folder, by its path below it, in order.
+/// Returns every file and link below a folder, by its path there, in order.
 fn walk(top: &Path, skips: &dyn Fn(&walkdir::DirEntry) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in walkdir::WalkDir::new(top).sort_by_file_name().into_iter().filter_entry(|entry| !skips(entry)) {

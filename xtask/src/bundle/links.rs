@@ -1,4 +1,4 @@
-//! Symbolic links of a bundle, followed as they lead once all of them are laid out: each alone may stay inside, and lead out through
+//! Symbolic links of a bundle, followed as if all of them were in place: each alone may stay inside, and yet lead out through
 //! another one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,34 +8,34 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::host::tar_entries::{require_bounded, shown};
 
-/// The most links that one may pass, as for the kernel.
+/// Maximum number of links that one may pass through, as for the kernel.
 const PASSED_MAX: usize = 40;
 
-/// Most work that following all links of a bundle may take, in bytes of the paths that are looked up: room for some hundred thousand
-/// looks, where a project needs a thousand.
+/// Maximum work of following all links of a bundle, in bytes of the paths that are looked up: room for some hundred thousand
+/// lookups, where a project needs a thousand.
 const LOOKED_UP_BYTES_MAX: usize = 128 << 20;
 
-/// Bytes that each look counts besides its path.
+/// Bytes that each lookup counts besides its path.
 const LOOK_BYTES: usize = 128;
 
-/// Work that may still be done.
+/// Remaining work of following links, as [`LOOKED_UP_BYTES_MAX`] counts it.
 #[derive(Debug)]
 pub struct Work(usize);
 
 impl Work {
-    /// Bound where links are packed: half of the other one, as paths are longer in the archive.
+    /// Returns the bound for packing: half of that for unpacking, as paths are longer in the archive.
     #[must_use]
     pub const fn of_packing() -> Self {
         Self(LOOKED_UP_BYTES_MAX / 2)
     }
 
-    /// Bound where links are unpacked.
+    /// Returns the bound for unpacking.
     #[must_use]
     pub const fn of_unpacking() -> Self {
         Self(LOOKED_UP_BYTES_MAX)
     }
 
-    /// Counts a look; false if it is one too many.
+    /// Counts a lookup; returns false if it is one too many.
     const fn look(&mut self, path_bytes: usize) -> bool {
         match self.0.checked_sub(path_bytes.saturating_add(LOOK_BYTES)) {
             Some(left) => self.0 = left,
@@ -45,12 +45,12 @@ impl Work {
     }
 }
 
-/// Links below a folder, by their paths there, with where they lead.
+/// Links below a folder: the target of each, by the link's path there.
 #[derive(Debug, Default)]
 pub struct Links(BTreeMap<PathBuf, PathBuf>);
 
 impl Links {
-    /// Adds one.
+    /// Adds a link at a path, with its target.
     pub fn add(&mut self, at: PathBuf, to: PathBuf) {
         self.0.insert(at, to);
     }
@@ -60,8 +60,8 @@ impl Links {
         self.0.iter()
     }
 
-    /// Returns the first reason why the links are none of the folder's own, among all paths there: one leads out, by its words or
-    /// through others; another path lies behind one, where its words would mean another place; or they take too long to follow.
+    /// Returns the first reason to refuse the links, given all paths of the folder: one leads out, by its own target or through
+    /// others; another path lies behind one, where it would mean another place; or they take too long to follow.
     #[must_use]
     pub fn problem(&self, paths: &BTreeSet<PathBuf>, work: &mut Work) -> Option<String> {
         for at in self.0.keys() {
@@ -77,15 +77,15 @@ impl Links {
         None
     }
 
-    /// Returns the reason why one link is none of the folder's own, but for what lies behind it. What is no link counts as a folder,
-    /// whether it is there or not.
+    /// Returns the reason to refuse one link, leaving aside the paths behind it. A path that is no link counts as a folder,
+    /// whether it exists or not.
     #[must_use]
     pub fn problem_of(&self, at: &Path, work: &mut Work) -> Option<String> {
         let to = self.0.get(at)?;
         if let Err(error) = require_bounded(to) {
             return Some(format!("leads to {error}"));
         }
-        let out = || Some(format!("leads out of it, to {}", shown(to)));
+        let out = || Some(format!("leads out of the bundle, to {}", shown(to)));
         let mut place = at.parent().unwrap_or(Path::new("")).to_owned();
         let mut steps = Steps::default();
         steps.add(to);
@@ -181,13 +181,13 @@ mod tests {
             ("a/link", "b/../../../x", false),
             ("a/link", "./b/./c", true),
         ] {
-            check(&[(at, to)], (!stays).then_some("leads out of it, to "));
+            check(&[(at, to)], (!stays).then_some("leads out of the bundle, to "));
         }
     }
 
     #[test]
     fn a_link_is_followed_through_others() {
-        let out = Some("leads out of it, to ");
+        let out = Some("leads out of the bundle, to ");
         // Each stays inside by its own words.
         check(&[("a/b/up", "../.."), ("x", "a/b/up/..")], out);
         check(&[("a/b/up", "../.."), ("x", "a/b/up/../etc/passwd")], out);

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of `bundle.json` and of how the files of a bundle lie.
+/// Version of `bundle.json` and of the layout of a bundle.
 pub const BUNDLE_VERSION: u32 = 1;
 
 /// The file's name in the archive, at its top.
 pub const BUNDLE_FILE: &str = "bundle.json";
 
-/// Most bytes that a bundle may hold, by the size of its file: what compresses better than any record does is meant to fill a disk.
+/// Returns the maximum bytes that a bundle of this size may hold: content that compresses better than any record does is meant to
+/// fill a disk.
 #[must_use]
 pub const fn bytes_allowed(packed_bytes: u64) -> u64 {
     const BASE: u64 = 128 << 20;
@@ -20,13 +21,13 @@ pub const fn bytes_allowed(packed_bytes: u64) -> u64 {
     if allowed < MOST { allowed } else { MOST }
 }
 
-/// What a bundle holds, and what it was made from.
+/// Content of `bundle.json`: what the bundle was made from, and its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// [`BUNDLE_VERSION`].
     pub format_version: u32,
-    /// The run.
+    /// Identifier of the run.
     pub run_id: String,
     /// The engine that made the run.
     pub engine_version: String,
@@ -36,23 +37,23 @@ pub struct Bundle {
     pub command: Vec<String>,
     /// Hashes of the layers that the run used, by template.
     pub layers: BTreeMap<String, String>,
-    /// What was taken out of the record and its logs.
+    /// Secrets that were taken out of the record and its logs.
     pub redactions: Vec<Redaction>,
-    /// What was left out, and why.
+    /// Files that were left out, with the reasons.
     pub left_out: Vec<String>,
     /// Every file of the archive but this one.
     pub files: Vec<BundledFile>,
 }
 
-/// So many secrets of one kind were taken out of a file.
+/// Number of secrets of one kind that were taken out of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redaction {
-    /// The file, in the archive.
+    /// Path of the file in the archive.
     pub path: String,
-    /// What it looked like, or the name it was declared by.
+    /// Kind of the secrets: their shape, or the name that they were declared by.
     pub kind: String,
-    /// How often.
+    /// Number of secrets.
     pub count: u32,
 }
 
@@ -64,12 +65,12 @@ pub struct BundledFile {
     pub path: String,
     /// Its size.
     pub size_bytes: u64,
-    /// Of its content, or of where it leads, for a link: hexadecimal.
+    /// SHA-256 of the content, or of a link's target: hexadecimal.
     pub sha256: String,
-    /// Where it leads, for a link.
+    /// Target of a symbolic link; absent for a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// Its owner may run it.
+    /// True if the file's owner may run it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
 }

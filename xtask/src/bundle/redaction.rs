@@ -13,19 +13,19 @@ use super::shapes::{self, NAMES};
 use crate::manifest::SecretShape;
 use crate::record::{MARK, Masks, is_binary};
 
-/// Longest rest of a private key without an end, in bytes.
+/// Maximum length of a private key behind its first line, where no last line follows, in bytes.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
 /// Shortest value that is looked for everywhere once it was found in one place, in characters.
 const FOUND_CHARS_MIN: usize = 8;
 
-/// Most such values.
+/// Maximum number of values that are looked for everywhere.
 const FOUND_MAX: usize = 2000;
 
 /// Ends of names of files that hold text, whatever bytes they have.
 const TEXT_FILES: [&str; 9] = [".log", ".json", ".jsonl", ".md", ".xml", ".html", ".txt", ".csv", ".toml"];
 
-/// Ends of names of files that are packed by a program of their own: no search sees into them.
+/// Ends of names of compressed files, which are not searched.
 const PACKED_FILES: [&str; 14] =
     [".gz", ".tgz", ".xz", ".zst", ".bz2", ".zip", ".7z", ".lz4", ".jar", ".whl", ".deb", ".rpm", ".pdf", ".docx"];
 
@@ -36,7 +36,7 @@ pub type Counts = BTreeMap<String, u32>;
 #[derive(Debug)]
 pub struct Redactor {
     rules: Vec<Rule>,
-    /// Finds keywords of rules, and which rules have each.
+    /// Searcher for the keywords of all rules.
     keywords: AhoCorasick,
     of_keyword: Vec<Vec<usize>>,
     secret_key: Regex,
@@ -54,7 +54,7 @@ struct Rule {
     pattern: Regex,
     /// True for a rule that may go over several lines.
     spans_lines: bool,
-    /// Word without which it finds nothing in any lines, if it has just one.
+    /// Word without which the rule finds nothing in a text, if there is such a word.
     keyword: Option<&'static str>,
     holds: fn(&Captures<'_>) -> bool,
 }
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Rule {
     }
 }
 
-/// State that goes on from one text of a file to the next.
+/// State that redaction carries from one string or line of a file to the next.
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,
@@ -90,11 +90,11 @@ impl Redactor {
     /// Returns a redactor for the known shapes, those of a project, and declared values.
     ///
     /// # Errors
-    /// When a declared pattern is none; the project's file was checked before.
+    /// When a declared pattern is no regular expression; reading the project's file has checked it before.
     pub fn new(shapes: &[SecretShape], declared: Arc<Masks>) -> anyhow::Result<Self> {
         let (mut rules, mut keywords) = (Vec::new(), BTreeMap::<String, Vec<usize>>::new());
         let mut add = |kind: &str, words: &[&str], pattern: &str, spans_lines: bool, holds| -> anyhow::Result<()> {
-            let pattern = Regex::new(pattern).with_context(|| format!("the pattern of {kind}"))?;
+            let pattern = Regex::new(pattern).with_context(|| format!("compiling the pattern of {kind}"))?;
             for word in words {
                 keywords.entry(word.to_lowercase()).or_default().push(rules.len());
             }
@@ -140,13 +140,13 @@ impl Redactor {
     /// Returns the same redactor, which takes these values out wherever they stand.
     ///
     /// # Errors
-    /// When there are too many of them.
+    /// When there are too many values.
     pub fn knowing(self, found: &BTreeSet<String>) -> anyhow::Result<Self> {
         let found = Masks::new(found.iter().take(FOUND_MAX).map(String::as_str))?;
         Ok(Self { found: Arc::new(found), ..self })
     }
 
-    /// Returns true for a file whose content is packed, so that nothing can be found in it.
+    /// Tells whether the content of a file is compressed, so that nothing can be found in it.
     #[must_use]
     pub fn is_packed(name: &str, content: &[u8]) -> bool {
         const BEGINS: [&[u8]; 6] =
@@ -154,8 +154,8 @@ impl Redactor {
         PACKED_FILES.iter().any(|end| name.ends_with(end)) || BEGINS.iter().any(|begin| content.starts_with(begin))
     }
 
-    /// Returns a file of a record without its secrets. Of what is no text, only declared values and those that were found
-    /// elsewhere are taken out.
+    /// Returns a file of a record without its secrets. Of binary content, only declared values and those that were found elsewhere
+    /// are taken out.
     #[must_use]
     pub fn file<'a>(&self, name: &str, content: &'a [u8]) -> Redacted<'a> {
         let mut state = State::default();
@@ -186,7 +186,7 @@ impl Redactor {
         if state.counts.is_empty() { content.into() } else { redacted.into_bytes().into() }
     }
 
-    /// Returns a piece of text without its secrets, and their numbers.
+    /// Returns a piece of text without its secrets, and the number of those of each kind.
     #[must_use]
     pub fn piece(&self, text: &str) -> (String, Counts) {
         let mut state = State::default();
@@ -195,7 +195,7 @@ impl Redactor {
         (self.found.text(&redacted).into_owned(), state.counts)
     }
 
-    /// Returns the words of a command without its secrets, and their numbers.
+    /// Returns the words of a command without its secrets, and the number of those of each kind.
     #[must_use]
     pub fn words(&self, words: &[String]) -> (Vec<String>, Counts) {
         let mut state = State::default();
@@ -245,7 +245,8 @@ impl Redactor {
         }
     }
 
-    /// Words of a list may be those of a command line: each is looked at behind the first one and the one before it.
+    /// Redacts the items of a list. They may be the words of a command line, so each is also searched behind the first word and
+    /// the word before it.
     fn list(&self, list: &mut [Value], state: &mut State) {
         let words: Option<Vec<String>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
         for (place, item) in list.iter_mut().enumerate() {
@@ -285,7 +286,7 @@ impl Redactor {
         redacted
     }
 
-    /// A line without its secrets, where it has some.
+    /// Returns a line without its secrets; none where it has none.
     fn line_of_text(&self, line: &str, state: &mut State) -> Option<String> {
         let found = self.keywords.find_overlapping_iter(line);
         let rules: BTreeSet<usize> =
@@ -297,8 +298,8 @@ impl Redactor {
         redacted
     }
 
-    /// Takes the text of private keys out, line by line, with what a log writes before each; also of one that is cut off, or
-    /// whose lines stand in different texts of a file.
+    /// Takes private keys out of a text, line by line; also where a log writes something before each line, where a key is cut off,
+    /// and where its lines stand in different strings of a file.
     fn keys(&self, text: &str, state: &mut State) -> String {
         if state.key_bytes_left == 0 && !text.contains("PRIVATE KEY") {
             return text.to_owned();
@@ -328,7 +329,7 @@ impl Redactor {
 }
 
 impl Rule {
-    /// Returns a text without what the rule finds in it, where it finds something.
+    /// Returns a text without the secrets that the rule finds in it; none where it finds none.
     fn apply(&self, text: &str, state: &mut State) -> Option<String> {
         let mut redacted = String::new();
         let mut done = 0;
@@ -354,7 +355,7 @@ impl Rule {
 }
 
 impl State {
-    /// Keeps a value to be looked for elsewhere, if it is none that stands in ordinary words.
+    /// Keeps a value to be looked for elsewhere, unless it is so plain that it may stand in ordinary text.
     fn note(&mut self, value: &str) {
         let has = |test: fn(char) -> bool| value.chars().any(test);
         let is_distinct = has(|c| c.is_ascii_digit()) && has(|c| c.is_ascii_alphabetic());

@@ -2,19 +2,19 @@
 
 use regex::Captures;
 
-/// Quotation mark as it stands in texts of several languages, or none.
+/// Pattern of a quotation mark as several languages write or escape it, or of none.
 const QUOTE: &str = r#"(?:'+\\['\\]*|\\*["']|&quot;|&#34;|&#x27;|&#39;|%22|%27)?"#;
 
-/// Gap between two words of a command line, also where the words are a list.
+/// Pattern of the gap between two words of a command line, also of one that is a list of strings.
 const GAP: &str = r#"(?:[ \t]+|["'][ \t]*,[ \t]*["'])"#;
 
-/// Sign between a name and its value.
+/// Pattern of the sign between a name and its value.
 const IS: &str = r"[ \t]*(?:=>|[=:]|%3[DdAa])[ \t]*";
 
-/// Value without quotation marks. Closing brackets at its end are not the value's.
+/// Pattern of a value without quotation marks. Closing brackets at its end do not belong to the value.
 const BARE: &str = r#"[^\s"'&;,<>()\[\]{}:=\\][^\s"'&;,\\]*"#;
 
-/// Password that is a word of a command line.
+/// Pattern of a password that is a word of a command line.
 const WORD: &str = r#"[^\s"'\\-][^\s"'\\]*"#;
 
 /// Ends of names whose values are secret, such as that of `PGPASSWORD`.
@@ -22,10 +22,10 @@ pub const NAMES: &str = "(?:password|passwd|passwort|passphrase|passcode|secret|
      access[_-]?key|private[_-]?key|secret[_-]?key|account[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key|\
      license[_-]?key|client[_-]?key[_-]?data|shared[_-]?access[_-]?key|credentials?|_pwd|auth[_-]?key|_auth|authtoken|webhook)";
 
-/// Keywords of these.
+/// Keywords of [`NAMES`], as in [`Shape::keywords`].
 const NAME_KEYWORDS: &str = "pass secret token key credential _pwd _auth webhook";
 
-/// Values that say that there is none, or what it is about.
+/// Values that are no secrets: they say that there is none, or describe one.
 const NO_SECRETS: [&str; 30] = [
     "yes",
     "no",
@@ -61,18 +61,18 @@ const NO_SECRETS: [&str; 30] = [
 
 /// Shape of a secret.
 pub struct Shape {
-    /// Words for it in the list of what was taken out.
+    /// Name of the shape in the list of redactions.
     pub kind: &'static str,
-    /// Words, in lower case and with blanks between, of which a line that has the shape holds one: most lines have none, and cost
-    /// no search for an expression.
+    /// Words in lower case, with blanks between: only a line with one of them is searched with the expression, because most lines
+    /// have none.
     pub keywords: &'static str,
     /// True for a shape that may go over several lines.
     pub spans_lines: bool,
-    /// Expression with the group `secret`.
+    /// Regular expression; its group `secret` is the part that is taken out.
     pub pattern: String,
-    /// Additional condition, of which the expression does not know.
+    /// Additional condition on a match, which the expression cannot state.
     pub holds: fn(&Captures<'_>) -> bool,
-    /// Text that has it. It is put together here, so that no search for secrets takes this file for one.
+    /// Text that has the shape. It is put together here, so that a search for secrets does not report this file.
     #[cfg(test)]
     pub example: String,
     /// The secret part of the example.
@@ -83,7 +83,8 @@ pub struct Shape {
 /// Shape as it is written below: its kind, its keywords, its pattern, an example. `@` in the example stands before its secret part, which ends at the next `@` or with the text.
 type Line<'a> = (&'static str, &'static str, &'a str, &'a str);
 
-/// Credentials by their names.
+/// Returns patterns of a secret that is assigned to a name, in the quotings of several languages; `before` is the pattern of what
+/// may stand before the name.
 pub fn assignments(name: &str, before: &str) -> [String; 5] {
     let given = format!("{before}{name}{QUOTE}{IS}");
     [
@@ -457,7 +458,7 @@ fn shape(kind: &'static str, keywords: &'static str, pattern: String, example: &
     }
 }
 
-/// Returns true unless a value says that there is none.
+/// Tells whether a value may be a secret: it is none of [`NO_SECRETS`], and no row of `*` or the like.
 fn is_told(value: &str) -> bool {
     let value = value.trim_end_matches(['.', ')', ']', '}', '>', '!', '?']);
     !value.is_empty()

@@ -1,5 +1,5 @@
-//! Record of a run without its secrets, in a folder of its own: events, logs and artifacts redacted, and everything that is
-//! made from events made anew, so that all formats agree.
+//! Record of a run without its secrets, in a folder of its own: events, logs and artifacts are redacted, and whatever is generated
+//! from events is generated anew, so that all formats agree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +19,7 @@ const LOG_FILE: &str = "e2e_test.log";
 pub struct Reports<'a> {
     /// Names of their files.
     pub names: &'a [&'a str],
-    /// Makes them in the folder of a run; the answer says which could not be made, and why.
+    /// Writes them into the folder of a run; returns those that could not be made, with the reasons.
     pub make: &'a dyn Fn(&PastRun) -> Vec<String>,
 }
 
@@ -36,9 +36,9 @@ pub struct Stage {
     pub items: Vec<Item>,
     /// Secrets that were taken out.
     pub redactions: Vec<Redaction>,
-    /// Files that are not there, with the reasons.
+    /// Files that were left out, with the reasons.
     pub left_out: Vec<String>,
-    /// Files that no search sees into.
+    /// Files that were not searched for secrets, because they are compressed.
     pub unsearched: Vec<String>,
     /// Redactor that knows all values that were found.
     pub redactor: Redactor,
@@ -132,7 +132,7 @@ impl Stage {
         self.redactions.extend(counts.into_iter().map(|(kind, count)| Redaction { path: path.clone(), kind, count }));
     }
 
-    /// Writes the text of the events anew; where there are none, it is redacted as a log.
+    /// Writes the log for people anew from the redacted events; where there are none, redacts the run's own log.
     fn make_log(&mut self, top: &Path, record: &[Item], run: &PastRun, invoker: &Invoker) -> anyhow::Result<()> {
         let from = run.folder.join(LOG_FILE);
         let Some(item) = record.iter().find(|item| item.from == from) else { return Ok(()) };
@@ -188,7 +188,7 @@ impl Stage {
     }
 }
 
-/// Path in the archive of a file of a record, which has another name there than it had.
+/// Returns the path in the archive of a file of the record, whose name below the run's folder was `below` and is now `name`.
 fn path_of(item: &Item, below: &str, name: &str) -> String {
     let folder = item.path.strip_suffix(below).unwrap_or_default();
     format!("{folder}{name}")

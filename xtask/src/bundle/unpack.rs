@@ -1,5 +1,6 @@
-//! Unpacking: a bundle comes from elsewhere, so nothing in it is believed. All of it lies in a fresh folder before anything
-//! is looked at; what would lie outside, what is no file, what is too much or has another hash is refused.
+//! Unpacking: a bundle comes from elsewhere, so nothing in it is trusted. All of it is unpacked into a fresh folder before
+//! anything of it is used; refused are paths outside of that folder, entries that are neither files nor links, more or larger
+//! files than a bundle may have, and files with another hash than the listed one.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -34,21 +35,21 @@ const PADDING_BYTES_MAX: u64 = 1 << 20;
 /// The most files of a bundle.
 const FILES_MAX: usize = 200_000;
 
-/// A bundle on the disk.
+/// Unpacked bundle on the disk.
 #[derive(Debug)]
 pub struct Unpacked {
     /// The folder of the project in it.
     pub project: PathBuf,
     /// The folder of the run.
     pub run: PathBuf,
-    /// What it holds.
+    /// Content of its `bundle.json`.
     pub bundle: Bundle,
     /// Files that were changed or are gone since it was unpacked; a fresh one has none.
     pub changed: Vec<String>,
 }
 
-/// Lays a bundle out in a folder below `into`, named by the run and the file's hash, with the rights of a user. One that was
-/// laid out before is taken as it stands there now.
+/// Unpacks a bundle into a folder below `into`, named by the file's hash, with the rights of a user. A bundle that was unpacked
+/// before is taken as it stands there now.
 ///
 /// # Errors
 /// [`Error::Usage`] when the file is no bundle that can be trusted, or of another version.
@@ -89,7 +90,7 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
     })
 }
 
-/// Lays out what an archive holds; the answer is the paths of its files and links.
+/// Unpacks an archive into a folder; returns the paths of its files and links.
 fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSet<PathBuf>> {
     std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
     let too_much =
@@ -150,14 +151,14 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
     Ok(paths)
 }
 
-/// Files of the archive that its list does not have.
+/// Returns the files of the archive that `bundle.json` does not list.
 fn unlisted(paths: &BTreeSet<PathBuf>, bundle: &Bundle) -> Vec<String> {
     let listed: BTreeSet<&Path> = bundle.files.iter().map(|file| Path::new(&file.path)).collect();
     let is_unlisted = |path: &&PathBuf| !listed.contains(path.as_path()) && path.as_path() != Path::new(BUNDLE_FILE);
     paths.iter().filter(is_unlisted).map(|path| format!("\"{}\"", shown(path))).collect()
 }
 
-/// The first of some names.
+/// Returns the first of some names, and how many more there are.
 fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 5;
     match names.len().checked_sub(SHOWN) {
@@ -166,7 +167,7 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-/// A path below the folder, and nothing else.
+/// Returns a path that stays inside of the folder that it is joined to; refuses any other.
 fn inside(path: &Path) -> anyhow::Result<PathBuf> {
     let normal = |component: Component<'_>| matches!(component, Component::Normal(_));
     let good = path.components().all(normal) && path.components().next().is_some();
@@ -191,7 +192,7 @@ fn read(folder: &Path) -> anyhow::Result<Bundle> {
     serde_json::from_slice(&text).with_context(|| format!("its {BUNDLE_FILE}"))
 }
 
-/// The files of the list that are not what it says.
+/// Returns the listed files that are missing, or whose content is not the listed one.
 fn changed(folder: &Path, bundle: &Bundle) -> anyhow::Result<Vec<String>> {
     let mut changed = Vec::new();
     for listed in &bundle.files {
@@ -233,7 +234,7 @@ mod tests {
 
     type Archive = Builder<GzEncoder<File>>;
 
-    /// Adds an entry whose name may be anything: the crate's own means refuse what an attacker's would not.
+    /// Adds an entry with any name, also one that the crate's own methods refuse, as an attacker could.
     fn add(archive: &mut Archive, kind: EntryType, name: &str, content: &[u8], link: &str) {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
@@ -269,8 +270,8 @@ mod tests {
         check(file("a/../../x"), "would lie outside");
         check(|archive| add(archive, EntryType::Char, "a", b"", ""), "a is neither a file nor a link");
         check(|archive| add(archive, EntryType::Link, "a", b"", "/etc/passwd"), "a is neither a file nor a link");
-        check(|archive| add(archive, EntryType::Symlink, "a", b"", "/etc"), "a leads out of it, to /etc");
-        check(|archive| add(archive, EntryType::Symlink, "a/b", b"", "../../c"), "leads out of it");
+        check(|archive| add(archive, EntryType::Symlink, "a", b"", "/etc"), "a leads out of the bundle, to /etc");
+        check(|archive| add(archive, EntryType::Symlink, "a/b", b"", "../../c"), "leads out of the bundle");
         check(
             |archive| {
                 add(archive, EntryType::Symlink, "a", b"", "b/c");
@@ -286,7 +287,8 @@ mod tests {
             "a is there twice",
         );
         // Each stays inside by its own words.
-        for (to, expected) in [("a/b/up/..", "x leads out of it, to a/b/up/.."), ("x/y", "x passes more than 40 links")]
+        for (to, expected) in
+            [("a/b/up/..", "x leads out of the bundle, to a/b/up/.."), ("x/y", "x passes more than 40 links")]
         {
             check(
                 |archive| {

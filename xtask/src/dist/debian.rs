@@ -1,4 +1,4 @@
-//! The Debian package: an `ar` archive of a version, of what dpkg has to know, and of the files.
+//! The Debian package: an `ar` archive of the format's version, the control data for dpkg, and the files to install.
 
 use flate2::Compression;
 
@@ -20,7 +20,7 @@ pub fn architecture() -> &'static str {
     }
 }
 
-/// The package's bytes.
+/// Returns the bytes of the package.
 ///
 /// # Errors
 /// For a path that tar cannot hold.
@@ -31,7 +31,7 @@ pub fn package(version: &str, linkage: &Linkage, files: &Tree, compression: Comp
     Ok(ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &data)]))
 }
 
-/// Strength of the package's relation to the source of an item.
+/// Strength of the relation to the package that an item, which the engine needs on its host, comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relation {
     Depends,
@@ -40,8 +40,8 @@ enum Relation {
     None,
 }
 
-/// The relation to an item's package. All that some template needs is depended on; an ordinary user's way to root, and what only
-/// some kernels need, is recommended; without what is suggested one ability is lost.
+/// Returns the relation to an item's package. Whatever some template or fault needs is depended on; recommended is what only some
+/// kernels need, and what an ordinary user needs to become root; suggested are items without which just one ability is lost.
 const fn relation(need: Need) -> Relation {
     match need {
         Need::Where(Use::AppArmor) | Need::Tests => Relation::Recommends,
@@ -51,7 +51,7 @@ const fn relation(need: Need) -> Relation {
     }
 }
 
-/// The text that dpkg reads.
+/// Returns the `control` file, which dpkg reads.
 fn control(version: &str, linkage: &Linkage, size_bytes: usize) -> String {
     let packages = |wanted: Relation| {
         let items: Vec<&str> =
@@ -84,8 +84,8 @@ fn control(version: &str, linkage: &Linkage, size_bytes: usize) -> String {
     )
 }
 
-/// An archive as `ar` writes it: before each member its name, time, owner, group, mode and length as text, and all of them
-/// begin at an even place.
+/// Returns an archive as `ar` writes it: before each member its name, time, owner, group, mode and length as text, and every
+/// member begins at an even offset.
 fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = b"!<arch>\n".to_vec();
     for (name, content) in members {

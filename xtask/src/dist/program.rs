@@ -13,18 +13,18 @@ use crate::host::shell::Command;
 /// Profile of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// Release for use: optimized, and without a library where this machine can build that.
+    /// Release for use: optimized, and static where this machine can build that.
     Release,
-    /// Development build: at once, for trying what is packed.
+    /// Development build: quick to make, for trying what is packed.
     Dev,
 }
 
-/// Needs of a program beside itself.
+/// Libraries that a program needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linkage {
     /// Static program: it runs wherever the kernel and the processor are right.
     Static,
-    /// The C library, at least of this version, and the compiler's own.
+    /// Dynamic program: it needs the C library, at least of this version, and the compiler's own library.
     Dynamic {
         /// Version, such as `2.34`.
         glibc: String,
@@ -69,7 +69,7 @@ pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     }
     let built = cargo::build(root, &words).context("building the engine")?;
     let path = built.into_iter().find(|program| program.name == "xtask").map(|program| program.path);
-    let path: PathBuf = path.context("Cargo says nothing of the engine's program")?;
+    let path: PathBuf = path.context("building the engine: Cargo names no program that it built")?;
     let says = Command::new(&path).arg("--version").run()?.text();
     let version = says.rsplit(' ').next().unwrap_or_default();
     if version != env!("CARGO_PKG_VERSION") {
@@ -90,13 +90,13 @@ pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     Ok(Program { content, linkage })
 }
 
-/// Rust's name for this processor with a C library that can be linked in.
+/// Returns Rust's target for static programs on this processor.
 #[must_use]
 pub fn static_target() -> String {
     format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
-/// The latest of the versions that a program's strings ask glibc for. Each stands between two zeros, as `GLIBC_2.34`.
+/// Returns the latest glibc version that a program's strings ask for. Each stands between two zero bytes, as `GLIBC_2.34`.
 fn glibc_needed(program: &[u8]) -> Option<String> {
     let version = |word: &[u8]| {
         let text = std::str::from_utf8(word.strip_prefix(b"GLIBC_")?).ok()?;

@@ -18,7 +18,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Written release.
 #[derive(Debug)]
 pub struct Release {
-    /// Needs of the program where it is installed.
+    /// Libraries that the program needs where it is installed.
     pub linkage: Linkage,
     /// The files, `SHA256SUMS` last.
     pub files: Vec<ReleaseFile>,
@@ -96,8 +96,8 @@ pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Comman
     Ok(Release { linkage: program.linkage, files })
 }
 
-/// Returns the path at which a shell looks for completions, below `share`'s parent. Debian keeps those of zsh that
-/// packages bring apart.
+/// Returns the path at which a shell looks for the program's completions, below the prefix of the installation. `zsh` is that
+/// shell's folder in `share`: Debian has one of its own for packages.
 fn completion_path(shell: Shell, zsh: &str) -> String {
     match shell {
         Shell::Zsh => format!("share/{zsh}/_{NAME}"),
@@ -113,7 +113,7 @@ fn sha256(content: &[u8]) -> String {
 /// Name of the program in a checkout.
 const IN_A_CHECKOUT: &str = "cargo xtask";
 
-/// The program's page and one for each verb that is shown, by file name.
+/// Returns the manual's pages, by file name: the program's own, and one for each verb that is shown.
 ///
 /// # Errors
 /// Never: they are written to memory.
@@ -146,7 +146,7 @@ fn installed(command: &Command) -> Command {
     command.clone().name(NAME).bin_name(NAME).display_name(NAME)
 }
 
-/// Help names the program as a checkout calls it.
+/// Replaces the program's name in a checkout, which help is written with, by its installed name.
 fn with_own_name(text: &[u8]) -> Vec<u8> {
     String::from_utf8_lossy(text).replace(IN_A_CHECKOUT, NAME).into_bytes()
 }

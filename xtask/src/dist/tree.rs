@@ -1,4 +1,4 @@
-//! A tree of files in memory, packed the same way whenever and by whomever: sorted, root's, with one time.
+//! A tree of files in memory, packed to the same bytes whenever and by whomever: sorted, owned by root, with one fixed time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-/// Time of everything in a release, in seconds since 1970: no time of any clock, so that equal content is equal bytes.
+/// Time of every file in a release, in seconds since 1970: a constant, so that equal content is equal bytes.
 pub const MADE_UNIX_S: u64 = 1_700_000_000;
 
 /// A file of a tree.
@@ -25,12 +25,12 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Adds a file that may be read.
+    /// Adds a file of mode 644.
     pub fn add(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
         self.files.insert(path.into(), File { mode: 0o644, content: content.into() });
     }
 
-    /// Adds a program.
+    /// Adds a program, a file of mode 755.
     pub fn add_program(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
         self.files.insert(path.into(), File { mode: 0o755, content: content.into() });
     }
@@ -41,7 +41,7 @@ impl Tree {
         self.files.values().map(|file| file.content.len()).sum()
     }
 
-    /// The tree as a tar archive below this folder, `.` or a name, compressed by gzip.
+    /// Returns the tree as a tar archive, compressed by gzip, with every path below `folder`, which is `.` or a name.
     ///
     /// # Errors
     /// For a path that tar cannot hold.
@@ -58,7 +58,10 @@ impl Tree {
             header.set_mtime(MADE_UNIX_S);
             header.set_uid(0);
             header.set_gid(0);
-            header.set_username("root").and_then(|()| header.set_groupname("root")).context("naming root")?;
+            header
+                .set_username("root")
+                .and_then(|()| header.set_groupname("root"))
+                .context("setting root as the owner of an entry")?;
             let content = file.map_or(&[][..], |file| &file.content);
             header.set_size(content.len() as u64);
             // A folder's path ends with a slash, and `.` stays in front, as dpkg has both.
@@ -70,12 +73,12 @@ impl Tree {
     }
 }
 
-/// `a/` and `a/b/` of `a/b/c`.
+/// Returns the folders above a path: `a/` and `a/b/` of `a/b/c`.
 fn folders_above(path: &str) -> Vec<String> {
     path.match_indices('/').map(|(at, _)| path[..=at].to_owned()).collect()
 }
 
-/// Names an entry; the library would drop a leading `.`.
+/// Sets an entry's path as it is; the library's own method would drop a leading `.`.
 fn set_path(header: &mut Header, path: &str) -> anyhow::Result<()> {
     let place = &mut header.as_old_mut().name;
     let bytes = path.as_bytes();
@@ -85,7 +88,7 @@ fn set_path(header: &mut Header, path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes compressed by gzip, without a name or a time.
+/// Returns bytes compressed by gzip, without a name or a time.
 ///
 /// # Errors
 /// Never: it is written to memory.

@@ -1,6 +1,6 @@
-//! Judges samples against a baseline of another time. Between the two the machine itself may have become slower, which
-//! samples alone cannot tell from slower work; so each side carries runs of a fixed piece of work, the calibration, and a
-//! change counts only if it stands both as measured and with what the calibration has changed by taken out.
+//! Judges samples against a baseline that was recorded at another time. Meanwhile the machine itself may have become slower, which
+//! samples alone cannot tell from slower work. So each side also has times of a fixed piece of work, the calibration, and a change
+//! counts only if it shows both as measured and after the calibration's own change is taken out.
 
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
 use e2e_stats::{low_fifth, median, moving_block_length, moving_block_ratio};
@@ -11,14 +11,15 @@ pub const COMMITTED_SAMPLES: usize = 30;
 /// Minimum runs of the fixed work on each side.
 pub const CALIBRATION_RUNS: usize = 10;
 
-/// Confidence of the interval.
+/// Confidence level of the effect's interval.
 const CONFIDENCE: f64 = 0.9;
 
-/// An operation that is on a processor for less than this share of its time mostly waits, for disks or for others.
+/// Share of an operation's wall time on a processor, below which it counts as one that mostly waits, for disks or for other
+/// programs.
 const BUSY: f64 = 0.5;
 
-/// Difference between the sides' waits for processors, as a share of running time, above which something else kept them
-/// busy.
+/// Difference between the sides in the share of time spent waiting for a processor, above which a change may come from other work
+/// on the machine.
 const WAITED: f64 = 0.1;
 
 /// Kind of compared time; samples and calibration are of the same kind.
@@ -39,26 +40,27 @@ pub struct Series<'a> {
     pub calibration: &'a [f64],
     /// The operation's time on processors / its wall time, over all samples.
     pub busy: f64,
-    /// Share of the time, 0 to 1, for which its programs could have run and waited for a processor, over all samples;
-    /// none where it is not known.
+    /// Share of the programs' runnable time, 0 to 1, in which they waited for a processor, over all samples; none where it is not
+    /// known.
     pub waited: Option<f64>,
 }
 
 /// Compares two sides, of [`COMMITTED_SAMPLES`] samples or more each.
 ///
-/// Two witnesses: the quickest sample, with the mean of the low fifth of the fixed work, and the median, with that of the fixed
-/// work. Of each, r is ln(candidate / baseline) of the samples and s that of the fixed work. Regressed if r and r - s of both
-/// exceed the threshold, improved if all four do so downwards; unchanged if r and r - s of one lie within, and the other sees no
-/// change; else inconclusive. The quickest says most where other work comes and goes, the median where the processor
-/// itself is now quick, now slow. The effect is r of the medians; its interval, from a bootstrap in blocks, because neighbours in time
-/// resemble each other, says nothing of how the machine changed.
+/// Two statistics are compared, each with one of the fixed work beside it: the smallest sample, with the mean of the lowest fifth
+/// of the fixed work, and the median, with the fixed work's median. For each, r is ln(candidate / baseline) of the samples and s
+/// that of the fixed work. Regressed if r and r - s of both statistics exceed the threshold, improved if all four do so downwards;
+/// unchanged if r and r - s of one statistic lie within it, and the other shows no change; else inconclusive. The smallest sample
+/// says most where other work comes and goes, the median where the processor itself is now quick, now slow. The effect is r of the
+/// medians. Its interval comes from a bootstrap in blocks, because neighbors in time resemble each other; it does not cover
+/// changes of the machine.
 ///
-/// Inconclusive too is what they cannot speak for:
-/// - the wall time of an operation that mostly waits: the fixed work computes, and does not see a slower disk. Its processor
-///   time is held to one and a half thresholds;
-/// - a change where the one side waited much more for processors: what kept them busy made its work dearer as well, and more so
-///   than the fixed work, which runs alone;
-/// - a change of which less is left than the machine's own change that was taken out, and one whose interval reaches from better to worse;
+/// Inconclusive too are cases that these statistics cannot decide:
+/// - the wall time of an operation that mostly waits: the fixed work only computes, and does not show a slower disk. The
+///   operation's processor time is held to one and a half thresholds;
+/// - a change where one side waited much more for processors: the other work that kept them busy made the operation dearer as
+///   well, and more so than the fixed work, which runs alone;
+/// - a change whose r - s is smaller than s, the machine's own change, and one whose interval reaches from better to worse;
 /// - samples that cannot be compared at all.
 #[must_use]
 pub fn committed(
@@ -101,7 +103,7 @@ pub fn committed(
     } else if both.iter().any(|one| one.within(least)) {
         (Decision::Unchanged, "within")
     } else {
-        (Decision::Inconclusive, "not in both ways beyond, nor in both within,")
+        (Decision::Inconclusive, "not on the same side, as measured and with that taken out, of")
     };
     let seen = format!(
         "the median is {}, and {} with the machine's own change ({}) taken out; the quickest {}, and {}",
@@ -120,7 +122,7 @@ pub fn committed(
                 .or_else(|| {
                     both.iter()
                         .any(Witness::is_less_than_the_machine)
-                        .then(|| "which is less than the machine's own".into())
+                        .then(|| "which is less than the machine's own change".into())
                 })
                 .or_else(|| reaches_over(interval).then(|| "but the interval reaches from better to worse".into()))
         })
@@ -136,12 +138,12 @@ pub fn committed(
 /// Statistic of one side.
 type Statistic = fn(&[f64]) -> Option<f64>;
 
-/// A change by one statistic.
+/// Change of one statistic from baseline to candidate.
 #[derive(Clone, Copy)]
 struct Witness {
     /// ln(candidate / baseline).
     measured: f64,
-    /// The same of the fixed work.
+    /// ln(candidate / baseline) of the fixed work, by the statistic that belongs to this one.
     machine: f64,
 }
 
@@ -179,7 +181,9 @@ fn problem(side: &str, series: Series<'_>, costs: &[f64]) -> Option<String> {
     }
     let (count, fewest) = (series.calibration.len(), CALIBRATION_RUNS);
     if count < fewest {
-        return Some(format!("the {side} has {count} runs of the fixed work, and {fewest} are the fewest that do"));
+        return Some(format!(
+            "the {side} has {count} runs of the fixed work, and {fewest} are the fewest that suffice"
+        ));
     }
     if !series.busy.is_finite() {
         return Some(format!("it is not known how much of its time the {side} was on a processor"));
@@ -313,7 +317,7 @@ mod tests {
             Inconclusive,
             "10.0 % worse, and no difference with the machine's own change (10.0 % worse)",
         );
-        check(&machine(1.0, 1.1), Inconclusive, "not in both ways beyond");
+        check(&machine(1.0, 1.1), Inconclusive, "not on the same side, as measured and with that taken out, of 7.5 %");
         check(&machine(1.25, 1.1), Regressed, "13.6 % worse with");
         check(&machine(1.2, 0.9), Regressed, "20.0 % worse");
         check(&Case { better: Better::Higher, ..Case::slower(1.1) }, Improved, "9.1 % better");
@@ -380,6 +384,6 @@ mod tests {
         check(&Case { busy: f64::NAN, ..Case::default() }, "how much of its time the baseline was on a processor");
         let series = |calibration| Series { samples: &[1.0; 30], calibration, busy: 1.0, waited: None };
         let few = committed(series(&[1.0]), series(&[1.0]), Kind::Wall, Better::Lower, Thresholds::default(), 1);
-        assert_eq!(few.because, "the baseline has 1 runs of the fixed work, and 10 are the fewest that do");
+        assert_eq!(few.because, "the baseline has 1 runs of the fixed work, and 10 are the fewest that suffice");
     }
 }

@@ -2,9 +2,9 @@
 //! at random, so that whatever else the machine does meets both. A state machine without I/O: it is fed pairs, and says
 //! whether it wants more.
 //!
-//! It looks at the pairs a few times only, each look with its own share of the error (as in Pocock, "Group sequential methods
-//! in the design and analysis of clinical trials" (1977)), and what it suspects it confirms on fresh pairs: a chance that
-//! made one set of pairs look bad is not there a second time.
+//! The pairs are tested only at a few counts, each look with its own share of the error (as in Pocock, "Group sequential methods
+//! in the design and analysis of clinical trials" (1977)), and a suspected change is confirmed on fresh pairs: a coincidence that
+//! made one set of pairs look bad hardly occurs a second time.
 
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
@@ -12,26 +12,28 @@ use serde::{Deserialize, Serialize};
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
 use e2e_stats::{Permuted, log_ratio, paired, paired_log_ratio, stream};
 
-/// The part of each side whose means are compared, beside the pairs' own ratios: what disturbs a program makes it slower, so its
-/// low end says most while there are undisturbed moments.
+/// Fraction of each side's costs, from the lowest up, whose means are compared beside the pairs' own ratios: disturbances only
+/// make a program slower, so its low end says most while there are undisturbed moments.
 const TESTED: f64 = 0.2;
 
-/// The part that an unchanged duet is told by: a larger one, because its interval has to be short.
+/// Fraction of each side's costs, from the lowest up, for showing that nothing changed: larger than [`TESTED`], because that
+/// interval has to be short.
 const COMPARED: f64 = 0.3;
 
 /// Confidence of shown intervals.
 const CONFIDENCE: f64 = 0.9;
 
-/// Confidence of the interval that shows an unchanged duet: each of several looks may be wrong.
+/// Confidence of the interval that shows that nothing changed: above [`CONFIDENCE`], because each of several looks may be wrong.
 const SAME_CONFIDENCE: f64 = 0.95;
 
-/// The level of the last look of a confirmation.
+/// Significance level of the last look of a confirmation.
 const CONFIRM_ALPHA: f64 = 0.015;
 
-/// The level of those before it: only what is plain ends it early, or the verdict would not hold among all of a run.
+/// Significance level of a confirmation's earlier looks: only a plain change ends it early, because the verdict has to hold among
+/// all comparisons of a run.
 const EARLY_ALPHA: f64 = 0.003;
 
-/// Numbers of pairs at which a duet is tested, with their levels.
+/// Numbers of pairs at which a duet is tested, with the significance level of each test.
 const LOOKS: [(usize, f64); 4] = [(20, 0.015), (30, 0.02), (50, 0.03), (100, 0.03)];
 
 /// Side of a comparison.
@@ -69,7 +71,7 @@ pub struct Pair {
 pub struct Plan {
     /// Numbers of pairs, with the level of the test at each.
     looks: Vec<(usize, f64)>,
-    /// Maximum pairs, with those that confirm.
+    /// Maximum number of pairs, those of the confirmation included.
     most: usize,
     /// Smaller changes than this are never judged, in percent.
     smallest_percent: f64,
@@ -80,7 +82,7 @@ pub struct Plan {
 pub enum Step {
     /// Another pair.
     More,
-    /// Another pair; from the next one on, something that looks changed is confirmed.
+    /// Another pair: a metric looks changed by now, and the pairs from the next one on have to confirm it.
     Confirm,
     /// End: the verdicts, in the order of the metrics.
     Done(Vec<Verdict>),
@@ -104,7 +106,7 @@ struct Judge {
     costs: Vec<(f64, f64)>,
     /// Number of pairs of this stage in which the baseline went first.
     baseline_first: usize,
-    /// Pairs of all stages.
+    /// Number of pairs of all stages.
     used: usize,
 }
 
@@ -130,7 +132,7 @@ impl Plan {
         Self::looking(50)
     }
 
-    /// Returns the plan with a maximum of pairs before a change is suspected: the last look is at that one.
+    /// Returns the plan whose last look for a change is at this number of pairs; as many again may confirm it.
     ///
     /// # Errors
     /// Fewer than 20: verdicts of fewer pairs do not hold.
@@ -154,7 +156,7 @@ impl Plan {
         Self { looks: vec![(10, 0.05)], most: 20, smallest_percent: 7.5 }
     }
 
-    /// The one for an operation of so many seconds.
+    /// Returns the plan for an operation of this duration.
     #[must_use]
     pub fn for_seconds(seconds: f64) -> Self {
         match seconds {
@@ -164,7 +166,8 @@ impl Plan {
         }
     }
 
-    /// The looks at the pairs that confirm what so many have suspected: the same, and one at all that is left.
+    /// Returns the looks of a confirmation after `before` pairs: those of the plan for which pairs are left, and one at the last
+    /// pair.
     fn confirming(&self, before: usize) -> Vec<(usize, f64)> {
         let left = self.most.saturating_sub(before);
         let early = self.looks.iter().map(|look| look.0).filter(|look| *look < left);
@@ -179,7 +182,7 @@ impl Plan {
 }
 
 impl Duet {
-    /// A duet without pairs yet.
+    /// Returns a duet without pairs.
     #[must_use]
     pub fn new(plan: Plan, metrics: Vec<Metric>, seed: u64) -> Self {
         let judge = |metric: Metric| {
@@ -204,8 +207,8 @@ impl Duet {
         self.pairs
     }
 
-    /// Takes the next pair. A value that is missing, or no finite number above 0, ends that metric's part without a verdict.
-    /// Once it is done, further pairs change nothing.
+    /// Takes the next pair. A value that is missing, or is not a finite number above 0, makes that metric's verdict inconclusive.
+    /// After [`Step::Done`] further pairs change nothing.
     pub fn feed(&mut self, pair: &Pair) -> Step {
         self.pairs += 1;
         let mut confirms = false;
@@ -223,8 +226,8 @@ impl Duet {
         if confirms { Step::Confirm } else { Step::More }
     }
 
-    /// The verdicts of a duet that gets no more pairs, in the order of the metrics: what is not done is inconclusive, because
-    /// of that (`the candidate failed`).
+    /// Returns the verdicts of a duet that gets no more pairs, in the order of the metrics. A metric without a verdict is
+    /// inconclusive, with `because` as the reason (`the candidate failed`).
     #[must_use]
     pub fn end(&self, because: &str) -> Vec<Verdict> {
         let early = |judge: &Judge| Verdict::inconclusive(judge.used, format!("after {} pairs {because}", judge.used));
@@ -295,7 +298,7 @@ impl Judge {
                     self.end(Decision::Unchanged, permuted, p, seed, because);
                 } else if is_last {
                     let because = format!(
-                        "{count} pairs show {}, which is neither nothing nor beyond noise",
+                        "{count} pairs show {}, which is neither small enough for unchanged nor beyond noise",
                         shown(permuted.log_ratio)
                     );
                     self.end(Decision::Inconclusive, permuted, p, seed, because);
@@ -321,7 +324,7 @@ impl Judge {
         }
     }
 
-    /// The change that these pairs show at this level, if any.
+    /// Returns the change that the pairs show at a significance level of `alpha`, if it exceeds `percent`.
     fn change(&self, permuted: Permuted, percent: f64, alpha: f64) -> Option<Decision> {
         let least = (percent / 100.0).ln_1p();
         if permuted.log_ratio > least && permuted.p_higher < alpha {
@@ -355,15 +358,15 @@ impl Judge {
     }
 }
 
-/// The p of all looks, of the one that ended it: as much larger as its level is smaller than that of all together (weighted
-/// Bonferroni).
+/// Returns the p over all looks, for the p of the look at `place`, which ended them: p times the sum of all levels / that look's
+/// level (weighted Bonferroni).
 fn over_looks(looks: &[(usize, f64)], place: usize, p: f64) -> f64 {
     let together: f64 = looks.iter().map(|look| look.1).sum();
     (p * together / looks[place].1).min(1.0)
 }
 
-/// Combines two independent p to one: of their product q, the chance that two uniform numbers have a product as small,
-/// q(1 - ln q) (Fisher, "Statistical Methods for Research Workers" (1932), section 21.1, for two).
+/// Combines two independent p to one: the chance q(1 - ln q) that two uniform numbers have a product as small as theirs, q
+/// (Fisher, "Statistical Methods for Research Workers" (1932), section 21.1, for two).
 fn together(one: f64, other: f64) -> f64 {
     let product = one * other;
     if product <= 0.0 { 0.0 } else { (product * (1.0 - product.ln())).min(1.0) }
@@ -385,7 +388,8 @@ mod tests {
         100.0 * (1.0 + 0.04 * noise + if stream.random_bool(0.1) { 0.5 } else { 0.0 })
     }
 
-    /// Feeds pairs whose candidate is so many times slower, until there are verdicts; and says what was asked for.
+    /// Feeds pairs whose candidate is slower by a factor, until there are verdicts; returns them, and the numbers of pairs at
+    /// which a confirmation began.
     fn play(duet: &mut Duet, factor: impl Fn(usize) -> f64, seed: u64) -> (Vec<Verdict>, Vec<usize>) {
         let mut noise = stream(seed, 99);
         let mut confirms = Vec::new();

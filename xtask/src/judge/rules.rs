@@ -1,4 +1,4 @@
-//! The rules that verdicts are compared with (`check`): what is usually done with unpaired samples of two times. Less is better.
+//! Rules that are in common use for unpaired samples of two times; `check` compares the verdicts with them. Less is better.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
@@ -6,7 +6,7 @@ use rand_pcg::Pcg64;
 use super::verdict::Decision;
 use e2e_stats::{RESAMPLES, hodges_lehmann, quantile, stream};
 
-/// The level of the tests.
+/// Significance level of the tests.
 const ALPHA: f64 = 0.05;
 
 /// Criterion's default `noise_threshold`.

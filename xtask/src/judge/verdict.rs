@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use e2e_stats::holm;
 
-/// The chance that any of a run's comparisons is called changed by noise, which [`hold_together`] keeps to.
+/// Maximum chance that noise makes any of a run's comparisons look changed; [`hold_together`] keeps to it.
 pub const RUN_ALPHA: f64 = 0.05;
 
 /// Result of a comparison.
@@ -66,7 +66,7 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// Changes of less than so many percent do not matter.
+    /// Returns thresholds by which changes of less than `worse_percent` do not matter.
     ///
     /// # Errors
     /// A number that is no sensible percentage: below 1, above 1000, or none at all.
@@ -91,21 +91,21 @@ impl Thresholds {
         self.worse_percent
     }
 
-    /// Returns the percentage below which a duet never confirms a change: two thirds of the former, because a second
+    /// Returns the percentage below which a duet never confirms a change: two thirds of [`Self::worse_percent`], because a second
     /// look that has to find the whole of a change again would miss half of those that are as large as the threshold.
     #[must_use]
     pub fn confirm_percent(self) -> f64 {
         self.worse_percent * 2.0 / 3.0
     }
 
-    /// Returns the percentage within which the whole interval of an unchanged duet lies: five thirds.
+    /// Returns the percentage within which the whole interval of an unchanged duet lies: five thirds of [`Self::worse_percent`].
     #[must_use]
     pub fn same_percent(self) -> f64 {
         self.worse_percent * 5.0 / 3.0
     }
 
-    /// Returns the percentage that both witnesses of a committed comparison have to exceed: no less than 7.5 %, because
-    /// samples of different days differ by more than pairs do.
+    /// Returns the percentage that both statistics of a committed comparison have to exceed: no less than 7.5 %, because samples
+    /// of different days differ by more than pairs do.
     #[must_use]
     pub fn committed_percent(self) -> f64 {
         self.worse_percent.max(7.5)
@@ -113,7 +113,7 @@ impl Thresholds {
 }
 
 impl Better {
-    /// The value as a cost, of which less is better: itself, or its reciprocal.
+    /// Returns a value as a cost, of which less is better: the value itself, or its reciprocal.
     #[must_use]
     pub fn cost(self, value: f64) -> f64 {
         match self {
@@ -122,7 +122,8 @@ impl Better {
         }
     }
 
-    /// The effect in the metric's own unit, of the logarithm of a ratio of costs; `None` beyond all numbers.
+    /// Returns the effect, candidate / baseline in the metric's own unit, for the logarithm of a ratio of costs; `None` where it
+    /// is not finite.
     #[must_use]
     pub fn effect(self, log_cost: f64) -> Option<f64> {
         let effect = match self {
@@ -132,7 +133,7 @@ impl Better {
         effect.is_finite().then_some(effect)
     }
 
-    /// The interval of the effect, likewise.
+    /// Returns the interval of the effect, lower end first, for an interval of such logarithms; `None` where an end is not finite.
     #[must_use]
     pub fn interval(self, (low, high): (f64, f64)) -> Option<(f64, f64)> {
         let (low, high) = match self {
@@ -151,7 +152,7 @@ impl Verdict {
         Self { decision, effect: None, interval: None, p: None, samples, because: because.into() }
     }
 
-    /// Tells whether it says that something changed.
+    /// Tells whether the verdict says that something changed: regressed or improved.
     #[must_use]
     pub fn is_change(&self) -> bool {
         matches!(self.decision, Decision::Regressed | Decision::Improved)
@@ -159,7 +160,7 @@ impl Verdict {
 }
 
 impl Decision {
-    /// Returns its name, as in JSON.
+    /// Returns the decision's name, as in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -177,8 +178,8 @@ impl std::fmt::Display for Decision {
     }
 }
 
-/// Looks at all verdicts of a run at once, by Holm's procedure: a change whose p does not stand at [`RUN_ALPHA`] among so many
-/// comparisons becomes inconclusive. Verdicts without a p are left as they are and do not count.
+/// Corrects all verdicts of a run for their number, by Holm's procedure: a change whose p is not significant at [`RUN_ALPHA`]
+/// among so many comparisons becomes inconclusive. Verdicts without a p are left as they are and do not count.
 pub fn hold_together(verdicts: &mut [Verdict]) {
     let p_values: Vec<f64> = verdicts.iter().filter_map(|verdict| verdict.p).collect();
     let stands = holm(&p_values, RUN_ALPHA);
@@ -196,7 +197,7 @@ pub fn hold_together(verdicts: &mut [Verdict]) {
     }
 }
 
-/// Returns the problem of a side's samples as costs, if there is one; `side` is `baseline` or `candidate`.
+/// Returns the reason why a side's samples cannot be compared as costs, if there is one; `side` is its name in that text.
 pub(super) fn complaint(side: &str, samples: &[f64]) -> Option<String> {
     if let Some(bad) = samples.iter().find(|sample| !(sample.is_finite() && **sample > 0.0)) {
         return Some(format!("a value of the {side} is {bad}, where only a finite number above 0 can be compared"));
@@ -212,7 +213,7 @@ pub(super) fn complaint(side: &str, samples: &[f64]) -> Option<String> {
     })
 }
 
-/// A logarithm of a ratio of costs for people: `12.3 % worse`.
+/// Returns the logarithm of a ratio of costs in words for people: `12.3 % worse`.
 pub(super) fn shown(log_cost: f64) -> String {
     let percent = log_cost.exp_m1() * 100.0;
     if percent.abs() < 0.05 {

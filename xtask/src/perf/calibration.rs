@@ -7,20 +7,20 @@ use crate::host::patience::Deadline;
 use crate::lab::{ExecRequest, Lab};
 use crate::record::{self, Calibration};
 
-/// Some 10 to 15 milliseconds on a machine of these years, of which a part is the start of the programs. Values of another
+/// The fixed work, a line of shell: some 10 to 15 ms on a current machine, the start of its programs included. Times of another
 /// piece of work cannot be compared with those of this one.
 const WORK: &str = "head -c 1048576 /dev/zero | sha256sum";
 
-/// Past that the machine is not slow but stuck.
+/// Deadline of the fixed work: past it the machine is not slow but stuck.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Does the piece of work in a lab's first container; nothing where that one is down or frozen because of a fault, or was
-/// started again meanwhile.
+/// Runs the fixed work in a lab's first container and returns its times; none where that container is down or frozen because of a
+/// fault, or was started again meanwhile.
 ///
 /// # Errors
 /// When the container has no shell, `head` and `sha256sum`.
 pub fn calibrate(lab: &Lab, meters: &Meters) -> anyhow::Result<Option<Calibration>> {
-    let container = lab.containers().first().context("a lab has a container")?;
+    let container = lab.containers().first().context("the lab has no container to calibrate in")?;
     let name = &container.machine().name;
     if container.outage().is_some() {
         return Ok(None);

@@ -7,16 +7,18 @@ use crate::host::load::Memory;
 use crate::host::{cgroup, hardware};
 use crate::record::Machine;
 
-/// A machine and the name for those like it.
+/// Machine, with the class of machines that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMachine {
     /// Facts of the machine.
     pub machine: Machine,
-    /// Architecture, processors, memory in GiB, and model of the processor, such as `x86-64-2c-24g-amd-epyc`: a-z, 0-9, '-'.
+    /// Name of the class: architecture, processors, memory in GiB, and model of the processor, such as `x86-64-2c-24g-amd-epyc`:
+    /// a-z, 0-9, '-'.
     pub class: String,
 }
 
-/// The machine that this runs on, looked at once; layers lie below `state`.
+/// Returns the machine that this process runs on, inspected once; `state` is the folder that layers lie in, whose storage is
+/// named.
 pub fn this_machine(state: &Path) -> &'static KnownMachine {
     static MACHINE: OnceLock<KnownMachine> = OnceLock::new();
     MACHINE.get_or_init(|| {
@@ -33,7 +35,8 @@ pub fn this_machine(state: &Path) -> &'static KnownMachine {
     })
 }
 
-/// Kernel, LXC and storage are not part of it: their updates are what a comparison may show.
+/// Returns the class of a machine, such as `x86-64-2c-24g-amd-epyc`. Kernel, LXC and storage are left out, so that a comparison
+/// within a class can show the effect of their updates.
 fn class(architecture: &str, machine: &Machine) -> String {
     // Firmware keeps some for itself, so that no machine has whole gibibytes.
     let memory_gib = (machine.memory_bytes + (1 << 29)) >> 30;

@@ -1,4 +1,4 @@
-//! Looks at all containers at equal distances, in a thread of its own.
+//! Samples the counters of all containers at regular intervals, in a thread of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::usage::{Meters, Tick};
 use crate::host::load::{Load, LoadGauge, own_cpu_time};
 use crate::record::{Recorder, Sampling, Usage, milliseconds};
 
-/// Maximum samples kept. With one more, every second one goes.
+/// Maximum number of samples kept. When it is reached, every second one is dropped, and further ones come half as often.
 const KEPT_MAX: usize = 2400;
 
-/// A sampler at work.
+/// Running sampler.
 #[derive(Debug)]
 pub struct Sampler {
     stop: Sender<()>,
@@ -21,7 +21,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Begins to look, so often a second. Times are those of the recorder's clock.
+    /// Starts to sample, `rate_hz` times a second. The times of samples are those of the recorder's clock.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -58,7 +58,7 @@ impl Sampler {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it; nothing where its thread has failed.
+    /// Stops sampling and returns the samples; none where the sampler's thread has panicked.
     #[must_use]
     pub fn end(self) -> Option<Sampling> {
         drop(self.stop);
@@ -66,8 +66,8 @@ impl Sampler {
     }
 }
 
-/// Returns the time of the next sample after one at this time: at a whole number of periods since the begin. What was
-/// missed stays missed.
+/// Returns the time of the next sample after one at `at`: a whole number of periods since the begin. Missed samples are not made
+/// up for.
 fn next(at: Duration, period: Duration) -> Duration {
     let periods = at.as_nanos() / period.as_nanos() + 1;
     period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))
@@ -75,7 +75,7 @@ fn next(at: Duration, period: Duration) -> Duration {
 
 type Columns = BTreeMap<String, Vec<Option<f64>>>;
 
-/// Kept samples: a column for everything that is counted.
+/// Kept samples: a column for each counter, of every container and of the host.
 #[derive(Debug)]
 struct Series {
     names: Vec<String>,
@@ -107,7 +107,7 @@ impl Series {
         }
     }
 
-    /// Every second look goes; the first one stays.
+    /// Drops every second sample; the first one stays.
     fn thin(&mut self) {
         self.thinned *= 2;
         halve(&mut self.at_ms);
@@ -131,7 +131,7 @@ fn halve<T>(column: &mut Vec<T>) {
     });
 }
 
-/// The names of the columns and their values.
+/// Returns the columns of a container's sample by name, without values where the container was down.
 fn columns_of(tick: Option<&Tick>) -> [(&'static str, Option<f64>); 17] {
     let usage = tick.map(|tick| tick.usage);
     let count = |value: fn(&Usage) -> u64| usage.as_ref().map(|usage| number(value(usage)));

@@ -1,4 +1,4 @@
-//! The counters of a lab's containers, read at a moment, and what was used between two.
+//! Counters of a lab's containers, and the usage between two readings of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::host::volume_disks::VolumeDisks;
 use crate::lab::{Container, Lab};
 use crate::record::Usage;
 
-/// The counters of all containers of a lab. Their files are opened once, and again when a container was started again.
+/// Counters of all containers of a lab. Their files are opened once, and again when a container was started again.
 #[derive(Debug)]
 pub struct Meters {
     state: Mutex<State>,
@@ -21,7 +21,7 @@ struct State {
     devices: Option<Devices>,
     oom_kills: Option<OomKills>,
     containers: Vec<Meter>,
-    /// Looks at the begin of what is being measured, by its number.
+    /// Readings of all containers at the begin of each open measurement, by the measurement's number.
     open: BTreeMap<u64, Vec<Begin>>,
 }
 
@@ -29,7 +29,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Begin {
     shown: Option<Shown>,
-    /// The most memory it had since then.
+    /// Peak memory of the container since then.
     peak_bytes: u64,
 }
 
@@ -38,20 +38,20 @@ struct Begin {
 struct Meter {
     container: Container,
     files: Option<Files>,
-    /// Number of lives that it has had; each has its own counters.
+    /// Number of the container's present life, which a restart ends; each life has its own counters.
     life: u32,
     account: Account,
-    /// The most memory it had since the session began, in any life.
+    /// Peak memory of the container since the session began, in any life.
     peak_bytes: u64,
-    /// Processor time of the engine's own work in it.
+    /// Processor time that the engine's own work has used in the container.
     discounted_ns: u64,
 }
 
-/// The files of one life.
+/// Open counter files of one life of a container.
 #[derive(Debug)]
 struct Files {
     group: Counters,
-    /// Counters of its volumes, where the group does not count disks.
+    /// Counters of the container's volumes, for use where its cgroup does not count disks.
     volumes: VolumeDisks,
 }
 
@@ -73,21 +73,21 @@ struct Used {
 /// Usage of all containers between two moments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spent {
-    /// Processor time of all of them.
+    /// Processor time of all containers.
     pub cpu_ms: f64,
-    /// Added up over the containers; nothing where the kernel does not know.
+    /// Time for which programs waited for a processor, over all containers; none where the kernel does not say.
     pub wait_ms: Option<f64>,
-    /// Usage by name.
+    /// Usage by container.
     pub containers: BTreeMap<String, Usage>,
     /// Containers that were down at one of the moments or started again in between.
     pub incomplete: Vec<String>,
 }
 
-/// Usage of a container since the session began, in all its lives. Usage between the last look at a life and that
-/// life's end is not in it.
+/// Usage of a container since the session began, in all its lives. Usage between the last reading in a life and that life's end is
+/// not in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Totals {
-    /// Added up.
+    /// Usage, added up over the lives.
     pub usage: Usage,
     /// Processor time without the engine's own work in it.
     pub cpu_seconds: f64,
@@ -127,7 +127,7 @@ impl Meters {
         Self { state: Mutex::new(state) }
     }
 
-    /// A measurement begins.
+    /// Begins a measurement.
     pub fn begin(&self, measurement: u64) {
         let mut state = self.state();
         let shown = state.look();
@@ -137,7 +137,7 @@ impl Meters {
         state.open.insert(measurement, begins);
     }
 
-    /// A measurement ends; nothing where it never began.
+    /// Ends a measurement and returns the usage since its begin; none where it never began.
     pub fn end(&self, measurement: u64) -> Option<Spent> {
         let mut state = self.state();
         let ends = state.look();
@@ -156,7 +156,7 @@ impl Meters {
         Some(spent)
     }
 
-    /// The processor time that a container has used in its present life, in nanoseconds; nothing where it is down.
+    /// Returns the number of a container's present life, and the processor time used in it, in nanoseconds; none where it is down.
     pub(super) fn cpu_ns(&self, container: &str) -> Option<(u32, u64)> {
         let mut state = self.state();
         let place = state.place(container)?;
@@ -164,7 +164,7 @@ impl Meters {
         Some((shown.life, shown.used.group.cpu_ns))
     }
 
-    /// Processor time that the engine's own work has used in a container is not to count as the scenario's.
+    /// Takes processor time of the engine's own work in a container out of the scenario's.
     pub(super) fn discount(&self, container: &str, cpu_ns: u64) {
         let mut state = self.state();
         if let Some(place) = state.place(container) {
@@ -184,7 +184,7 @@ impl Meters {
         Some(Totals { usage: used.usage(meter.peak_bytes), cpu_seconds: cpu_ns as f64 / 1e9 })
     }
 
-    /// The names of the containers, in the order of [`Meters::tick`].
+    /// Returns the names of the containers, in the order of [`Meters::tick`].
     pub(super) fn names(&self) -> Vec<String> {
         self.state().containers.iter().map(|meter| meter.container.machine().name.clone()).collect()
     }
@@ -210,7 +210,8 @@ impl State {
         self.containers.iter().position(|meter| meter.container.machine().name == container)
     }
 
-    /// Looks at all containers; nothing of one that is down. Peaks are noted for all that is open.
+    /// Reads the counters of all containers, none for one that is down, and updates the peaks of the session and of open
+    /// measurements.
     fn look(&mut self) -> Vec<Option<Shown>> {
         // The ports last: what is counted there stands still as soon as the programs do.
         let killed = self.oom_kills.as_ref().and_then(OomKills::now);
@@ -239,7 +240,8 @@ impl State {
 }
 
 impl Meter {
-    /// The counters of its group, of which the files are opened anew where they are those of a group that is gone.
+    /// Reads the counters of the container's cgroup, whose files are opened anew where they belong to one that is gone; none where
+    /// the container is down.
     fn group(&mut self, killed: Option<u64>) -> Option<(Counted, Present)> {
         if let Some(read) = self.files.as_mut().and_then(|files| files.read(killed)) {
             return Some(read);
@@ -292,10 +294,10 @@ impl Spent {
     }
 }
 
-/// Adds up what a container uses over its lives.
+/// Account of a container's usage over its lives.
 #[derive(Debug, Default)]
 struct Account {
-    /// The present life, what it had used when the count began, and what at the last look.
+    /// Number of the present life, its usage when the count began, and its usage at the last reading.
     present: Option<(u32, Used, Used)>,
     /// Usage of earlier lives.
     before: Used,
@@ -325,14 +327,14 @@ impl Account {
     }
 }
 
-/// Returns the usage between two looks; none where the container was down in one of them, or had another life.
+/// Returns the usage between two readings; none where the container was down in one of them, or had another life.
 fn between(begin: Option<Shown>, end: Option<Shown>) -> Option<Used> {
     let (begin, end) = (begin?, end?);
     if begin.life == end.life { end.used.since(&begin.used) } else { None }
 }
 
 impl Used {
-    /// Zero, of all that is counted here.
+    /// Returns zeros, for the same counters as `other` has.
     fn nothing_like(other: &Self) -> Self {
         let group = Counted {
             waited_ns: other.group.waited_ns.map(|_| 0),
@@ -377,7 +379,7 @@ impl Used {
         Some(Self { group, port })
     }
 
-    /// Adds both. What only one of them knows, the sum does not know.
+    /// Returns the sum of both. A counter that only one of them has is missing in it.
     fn plus(&self, other: &Self) -> Self {
         if *self == Self::default() {
             return *other;
@@ -445,13 +447,13 @@ fn user_share(cpu_ns: u64, user_ns: u64, system_ns: u64) -> u64 {
     u64::try_from(u128::from(cpu_ns) * u128::from(user_ns) / u128::from(seen)).unwrap_or(cpu_ns)
 }
 
-/// Converts to milliseconds, to the microsecond.
+/// Converts nanoseconds to milliseconds, rounded to the microsecond.
 pub(super) fn milliseconds(nanoseconds: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "precise for a hundred days")]
     round(nanoseconds as f64 / 1e6)
 }
 
-/// Milliseconds to the microsecond: more than that is no information, and less of it reads better.
+/// Rounds milliseconds to the microsecond: further digits are no information.
 pub(super) fn round(milliseconds: f64) -> f64 {
     (milliseconds * 1e3).round() / 1e3
 }

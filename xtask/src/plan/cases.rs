@@ -15,11 +15,11 @@ pub struct Plan {
     pub cases: Vec<PlannedCase>,
     /// The seed of the order, where it was shuffled.
     pub shuffle_seed: Option<u64>,
-    /// Part of the suite that they are, where it is split.
+    /// Part of the suite that the cases are, where the suite is split into shards.
     pub part: Option<Part>,
 }
 
-/// Part of a suite that a plan is.
+/// Shard that a plan is, with the suite that it is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The shard.
@@ -83,7 +83,7 @@ impl Plan {
         Ok(Self { cases, shuffle_seed: order.shuffle_seed, part: None })
     }
 
-    /// Puts the cases in the order of an earlier run, repetition by repetition; those that it had not come last.
+    /// Puts the cases in the order of an earlier run, repetition by repetition; cases that the earlier run did not have come last.
     pub fn order_as(&mut self, earlier: &[&str]) {
         let place = |id: &str| {
             let (case, repetition) = id.split_once('#').unwrap_or((id, "1"));
@@ -109,9 +109,9 @@ impl Plan {
         names
     }
 
-    /// Leaves the cases of one shard, in their order. The longest cases are dealt out first, each to the shard that has the
-    /// least to do, so shards take about as long as each other; a case whose duration is not recorded counts as one in the
-    /// middle. What order the plan has does not matter: shards that are shuffled in different ways are the same shards.
+    /// Keeps only the cases of one shard, in their order. The longest cases are dealt out first, each to the shard that has the
+    /// least to do, so shards take about as long as each other; a case without a recorded duration counts as one of middle length.
+    /// The order of the plan does not matter: a shard has the same cases however the plan is shuffled.
     ///
     /// # Errors
     /// [`Error::Usage`] when there are more shards than cases: one that runs nothing would pass whatever it was meant to run.
@@ -120,7 +120,7 @@ impl Plan {
         suite.sort();
         if (suite.len() as u64) < u64::from(shard.of) {
             return Err(Error::Usage(format!(
-                "--shard {shard}: these are {} cases, so a shard would be empty; take no more shards than cases",
+                "--shard {shard}: there are only {} cases, so a shard would be empty; take no more shards than cases",
                 suite.len()
             )));
         }
@@ -216,7 +216,7 @@ impl Filter {
         Err(Error::Usage(format!("no scenario has the tag {tag:?}: {hint}")))
     }
 
-    /// Tells whether it names this very case.
+    /// Tells whether the filter names this case explicitly, as `scenario:case`.
     fn names(&self, scenario: &Scenario, case: &str) -> bool {
         matches!(self, Self::Scenario { case: Some(_), .. }) && self.matches(scenario, case)
     }

@@ -1,4 +1,4 @@
-//! Plan of a run: filters and manifests in, a plan out. Pure: nothing is touched.
+//! Plan of a run: filters and manifests in, a plan out. Pure: reads and writes no file.
 
 mod cases;
 mod shard;

@@ -36,7 +36,7 @@ impl FromStr for Shard {
     }
 }
 
-/// The shard of each case.
+/// Returns the number of each case's shard, from 1.
 pub(super) fn split<'a>(suite: &'a [String], shards: u32, durations: &Durations) -> BTreeMap<&'a str, u32> {
     let mut cases: Vec<(f64, &str)> = suite.iter().map(|case| (durations.seconds(case), case.as_str())).collect();
     cases.sort_by(|(one, first), (other, second)| other.total_cmp(one).then_with(|| first.cmp(second)));

@@ -100,8 +100,8 @@ pub fn moving_block_ratio(
     interval(logs, confidence)
 }
 
-/// A length of block for so many samples: their cube root, rounded up (Hall, Horowitz and Jing, "On blocking rules for the
-/// bootstrap with dependent data" (1995): the optimal length grows with the cube root where a variance is estimated).
+/// Returns the length of block for a number of samples: its cube root, rounded up (Hall, Horowitz and Jing, "On blocking rules for
+/// the bootstrap with dependent data" (1995): the optimal length grows with the cube root where a variance is estimated).
 #[must_use]
 pub fn moving_block_length(samples: usize) -> usize {
     (1..=samples).find(|length| length.saturating_pow(3) >= samples).unwrap_or(1)
@@ -129,7 +129,7 @@ fn interval(mut statistics: Vec<f64>, confidence: f64) -> Option<(f64, f64)> {
     Some((quantile(&statistics, tail)?, quantile(&statistics, 1.0 - tail)?))
 }
 
-/// A number below `count`, which is above 0.
+/// Draws a number below `count`, which is above 0.
 fn index(stream: &mut Pcg64, count: usize) -> usize {
     stream.random_range(0..count)
 }

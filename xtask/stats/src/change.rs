@@ -1,4 +1,4 @@
-//! Change from the first to the second side of pairs: two estimates of one log ratio, and what they come to together.
+//! Change from the first to the second side of pairs: two estimates of one log ratio, and their weighted mean.
 //!
 //! The ratio of the low means looks at each side's undisturbed times alone. It is the better one while the machine has quiet
 //! moments that every pair may meet. The middle of the pairs' own ratios cancels whatever both runs of a pair meet alike. It is
@@ -19,12 +19,13 @@ pub(crate) struct Estimates {
 }
 
 impl Estimates {
-    /// Returns their mean, in which the first has this share, 0 to 1.
+    /// Returns the weighted mean of both; `low` has this share of it, 0 to 1.
     pub(crate) fn pooled(self, low_share: f64) -> f64 {
         low_share * self.low + (1.0 - low_share) * self.middle
     }
 
-    /// The share of the first with which the mean of these of no change stays nearest to 0; half where all do alike.
+    /// Returns the share of `low` with which the pooled estimates of unchanged pairs vary least around 0; half where all shares do
+    /// alike.
     pub(crate) fn low_share(of_no_change: &[Self]) -> f64 {
         let sum = |of: fn(&Self) -> f64| of_no_change.iter().map(of).sum::<f64>();
         let (low, middle) = (sum(|one| one.low * one.low), sum(|one| one.middle * one.middle));
@@ -79,7 +80,7 @@ struct Entry {
 }
 
 impl Table {
-    /// Estimates for pairs whose low part is this fraction.
+    /// Returns the table of pairs, of which the lowest `fraction` of each side is its low part.
     pub(crate) fn of(pairs: &[(f64, f64)], fraction: f64) -> Self {
         let mut entries: Vec<Entry> = pairs
             .iter()
@@ -92,7 +93,8 @@ impl Table {
         Self { entries, count: lowest(pairs.len(), fraction) }
     }
 
-    /// ln of the ratio of the low sums, where each pair counts so many times and may have its sides swapped.
+    /// Returns ln of the ratio of the low sums, where each pair counts `times` times, with its sides swapped where `swapped` says
+    /// so.
     pub(crate) fn low(&self, times: impl Fn(usize) -> usize, swapped: impl Fn(usize) -> bool) -> f64 {
         let mut sums = [0.0_f64; 2];
         let mut left = [self.count; 2];

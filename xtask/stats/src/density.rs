@@ -14,7 +14,7 @@ pub fn density(samples: &[f64], places: &[f64]) -> Option<Vec<f64>> {
     Some(places.iter().map(at).collect())
 }
 
-/// Silverman's; where the middle half of the samples is the same, the standard deviation alone counts.
+/// Returns Silverman's bandwidth; where the middle half of the samples is the same, the standard deviation alone counts.
 fn bandwidth(samples: &[f64]) -> Option<f64> {
     let count = samples.len() as f64;
     if samples.len() < 2 || !samples.iter().all(|sample| sample.is_finite()) {

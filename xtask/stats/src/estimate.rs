@@ -39,8 +39,8 @@ pub struct Estimates {
 }
 
 impl Estimates {
-    /// Estimates for samples that are one iteration each. `None` without samples, or where one is not finite or too
-    /// large to be squared.
+    /// Returns estimates for samples that are one iteration each; `None` without samples, or where one is not finite or too large
+    /// to be squared.
     #[must_use]
     pub fn of(samples: &[f64], seed: u64) -> Option<Self> {
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {

@@ -1,5 +1,5 @@
-//! The rank test of two unpaired sets: Mann and Whitney, "On a test of whether one of two random variables is
-//! stochastically larger than the other" (1947). Here as a competitor that verdicts are compared with.
+//! The rank test of two unpaired sets: Mann and Whitney, "On a test of whether one of two random variables is stochastically
+//! larger than the other" (1947). Verdicts are not made with it, only compared with it.
 
 use super::normal::upper_tail;
 

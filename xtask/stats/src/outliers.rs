@@ -17,8 +17,8 @@ pub fn median_absolute_deviation(samples: &[f64]) -> Option<f64> {
     median(&samples.iter().map(|sample| (sample - middle).abs()).collect::<Vec<_>>())
 }
 
-/// The places of the outliers: 0.6745 |x - median| / MAD above [`OUTLIER_SCORE`]. None where more than half of the samples
-/// are equal, since then there is no scale to hold them to.
+/// Returns the indices of the outliers: samples with 0.6745 |x - median| / MAD above [`OUTLIER_SCORE`]. None where more than half
+/// of the samples are equal, since then there is no scale to hold them to.
 #[must_use]
 pub fn outliers(samples: &[f64]) -> Vec<usize> {
     let (Some(middle), Some(deviation)) = (median(samples), median_absolute_deviation(samples)) else {

@@ -19,17 +19,17 @@ pub struct Permuted {
     /// Log ratio of the second side to the first: of the ratio of the low means and of the middle of the pairs' own
     /// ratios, pooled.
     pub log_ratio: f64,
-    /// The share that the low means have in it.
+    /// Share of the low means in `log_ratio`, 0 to 1.
     pub low_share: f64,
-    /// Probability that a log ratio at least as high is, if both sides do the same.
+    /// Probability of a log ratio at least as high, if both sides do the same work.
     pub p_higher: f64,
-    /// Probability that a log ratio at least as low is, if both sides do the same.
+    /// Probability of a log ratio at least as low, if both sides do the same work.
     pub p_lower: f64,
 }
 
-/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The
-/// share of each estimate comes from the swaps: the less swaps move it, the more it counts. All of them have that share, so that
-/// the test stays one of labels alone.
+/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The share
+/// of each of the two estimates comes from the swaps: the less swaps move an estimate, the more it counts. The observed pairs and
+/// all swaps have the same shares, so that the test stays one of labels alone.
 ///
 /// p = (1 + swaps at least as extreme) / (1 + [`PERMUTATIONS`]), one-sided (Phipson and Smyth, "Permutation p-values should
 /// never be zero" (2010)). Swapping the sides turns the log ratio's sign and exchanges the two p. `None` without pairs, or

@@ -29,7 +29,7 @@ const VARIABLES: [(&str, &str, &str); 8] = [
     ("HOME", "under sudo", "The home of that user."),
 ];
 
-/// The types that have a place of their own in the text.
+/// Types that another part of the text describes.
 const NO_SECTION: [&str; 3] = ["Done", "Request", "Response"];
 
 struct Reference {

@@ -30,7 +30,7 @@ pub fn exchanges() -> Vec<Exchange> {
     [of_containers(), of_the_course(), of_faults(), of_pages()].into_iter().flatten().collect()
 }
 
-/// An answer that is an error.
+/// Returns an answer that is an error.
 pub fn refusal() -> Response {
     Response::failure(
         Some(3),

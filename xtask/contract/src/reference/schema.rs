@@ -28,7 +28,7 @@ macro_rules! methods {
     };
 }
 
-/// The whole of `reference.json`.
+/// Returns the content of `reference.json`.
 pub fn reference() -> Value {
     let generator = &mut SchemaSettings::draft2020_12().into_generator();
     let methods = methods!(
@@ -111,7 +111,7 @@ fn refusals(refusals: &[(ErrorCode, &str)]) -> Value {
     refusals.iter().map(one).collect()
 }
 
-/// The codes by name, each with its number and what its documentation says.
+/// Returns the error codes by name, each with its number and its documentation.
 fn codes(generator: &mut SchemaGenerator) -> Value {
     let schema = <ErrorCode as schemars::JsonSchema>::json_schema(generator).to_value();
     let documented = schema["oneOf"].as_array().expect("an enum of documented variants");
@@ -123,7 +123,7 @@ fn codes(generator: &mut SchemaGenerator) -> Value {
     Value::Object(described.collect())
 }
 
-/// Writes a file anew where that is wanted, and fails where it is not what was made.
+/// Fails where a file differs from the text that was made for it; writes it anew first if [`WRITE_VARIABLE`] is set.
 pub fn hold(name: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
     if std::env::var_os(WRITE_VARIABLE).is_some() {

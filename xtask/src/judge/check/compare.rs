@@ -1,4 +1,4 @@
-//! Replays the rules over recordings, and counts what they say.
+//! Replays the rules over recordings, and counts their verdicts.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use e2e_stats::{stream, wilson};
 pub enum Windows {
     /// Windows one after the other; none shares a round with another.
     InOrder,
-    /// Number of windows for each rule, metric, workload and effect, each beginning anywhere: they share rounds.
+    /// Number of windows for each rule, metric, workload and effect, each beginning at a random round: they may share rounds.
     Random(u32),
     /// Windows in order, and this number of random ones.
     Both(u32),
@@ -33,7 +33,7 @@ pub struct Comparisons {
     pub seed: u64,
 }
 
-/// Verdicts of a rule on one metric of one workload with an amount of additional work.
+/// Counts of a rule's verdicts on one metric of one workload, with one amount of additional work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rate {
     /// `duet`, `duet_brief` and `duet_slow` (its plans for brief and for slow operations), `committed`, `criterion`, `mann_whitney`, `fixed_20_percent`.
@@ -48,11 +48,11 @@ pub struct Rate {
     pub comparisons: usize,
     /// Number that say regressed: false alarms where the work is identical.
     pub regressed: usize,
-    /// Likewise.
+    /// Number that say improved.
     pub improved: usize,
-    /// Likewise.
+    /// Number that say unchanged.
     pub unchanged: usize,
-    /// Likewise.
+    /// Number that say inconclusive.
     pub inconclusive: usize,
     /// Mean number of pairs, or of samples of each side, for a verdict.
     pub pairs_mean: f64,
@@ -82,11 +82,11 @@ enum Measure {
 /// The rounds of a track that have both sides of a comparison, and their metric.
 struct Sides {
     rounds: Vec<PairedRound>,
-    /// Kind of calibration; none where none suits the metric.
+    /// Kind of time that the calibration measures as well; none for a metric without calibration.
     kind: Option<Kind>,
 }
 
-/// Round of both sides, the baseline first.
+/// Values of both sides in one round; pairs are (baseline, candidate).
 struct PairedRound {
     values: (f64, f64),
     first: Side,
@@ -96,8 +96,8 @@ struct PairedRound {
 }
 
 impl Comparisons {
-    /// Replays every rule on every metric, workload and effect of the recordings. What has too few rounds for a verdict is
-    /// left out. In the order rule, metric, workload, effect.
+    /// Replays every rule on every metric, workload and effect of the recordings; returns the rates in that order. Combinations
+    /// with too few rounds for a verdict are left out.
     #[must_use]
     pub fn run(&self, recordings: &[Recording]) -> Vec<Rate> {
         let mut rates: Vec<Rate> = Vec::new();
@@ -164,7 +164,7 @@ impl Rule {
         }
     }
 
-    /// Returns the plan of a rule that judges pairs.
+    /// Returns the plan of a rule that judges pairs; none for the other rules.
     fn plan(self) -> Option<Plan> {
         match self {
             Self::Duet => Some(Plan::quick()),
@@ -174,8 +174,8 @@ impl Rule {
         }
     }
 
-    /// The decision from this round on, its pairs, and how many rounds it took; `None` where they do not suffice for any
-    /// decision. The unpaired rules take a baseline, and the candidate from right after it.
+    /// Returns the decision from round `begin` on, its number of pairs, and the number of rounds that it took; `None` where too
+    /// few rounds are left. The unpaired rules take the baseline from the first rounds, and the candidate from those right after.
     fn judge_in_order(self, sides: &Sides, begin: usize, seed: u64) -> Option<(Decision, usize, usize)> {
         if let Some(plan) = self.plan() {
             let (decision, pairs) = duet(plan, sides, begin, seed)?;
@@ -185,7 +185,8 @@ impl Rule {
         Some((decision, COMMITTED_SAMPLES, 2 * COMMITTED_SAMPLES))
     }
 
-    /// The decision from anywhere on; the unpaired rules take baseline and candidate from two places that do not overlap.
+    /// Returns the decision for a random window of rounds; the unpaired rules take baseline and candidate from two that do not
+    /// overlap.
     fn judge_anywhere(self, sides: &Sides, stream: &mut Pcg64, seed: u64) -> Option<Said> {
         let rounds = sides.rounds.len();
         if let Some(plan) = self.plan() {
@@ -219,7 +220,7 @@ impl Rule {
     }
 }
 
-/// The verdict of a duet that begins at this round; `None` where it could want more rounds than there are.
+/// Returns the decision of a duet that begins at this round, and its pairs; `None` where it could want more rounds than there are.
 fn duet(plan: Plan, sides: &Sides, begin: usize, seed: u64) -> Option<Said> {
     let rounds = sides.rounds.get(begin..begin + plan.pairs_most())?;
     let metric = Metric { name: String::new(), better: Better::Lower, thresholds: Thresholds::default() };
@@ -297,7 +298,8 @@ impl Sides {
         Some(rounds.iter().map(|round| side(&round.values)).collect())
     }
 
-    /// The calibration of these rounds, and the share of its time that one side was on a processor.
+    /// Returns the calibration of the rounds from `begin` on, and the share of its wall time for which one side was on a
+    /// processor; `None` where rounds or calibrations are missing.
     fn beside(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<(Vec<f64>, f64)> {
         let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
         let calibration = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<f64>>>()?;
@@ -324,8 +326,8 @@ impl Rate {
         }
     }
 
-    /// The share of `regressed`, in percent, with its 95 % interval (Wilson). It takes the comparisons for independent,
-    /// which random windows are not: with those the true one is wider.
+    /// Returns the share of `regressed`, in percent, with the ends of its 95 % interval (Wilson). The interval takes the
+    /// comparisons for independent, which random windows are not: with those the true one is wider.
     #[must_use]
     pub fn regressed_percent(&self) -> (f64, f64, f64) {
         let (low, high) = wilson(self.regressed, self.comparisons);

@@ -1,7 +1,7 @@
 //! Reads recorded timings: CSV without a header, in one of two layouts, told apart line by line.
 //!
 //! The first has 20 fields: session, background, round, workload, position in the round, variant, begin (s), wall (s), user CPU
-//! (s), system CPU (s), nine that are not used here but the last two of them: calibration wall (s) and CPU (s).
+//! (s), system CPU (s), and ten more, of which only the last two are used: calibration wall (s) and CPU (s).
 //! The second has 12: `seq`, background, round, position, variant, nothing, wall (s), CPU (s), wait for a processor (s), three
 //! that are empty; its workload is `py`. Lines that begin with `par` are of runs at the same time, which no rule here judges.
 //!
@@ -19,7 +19,7 @@ const UNNAMED_WORKLOAD: &str = "py";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
     pub(super) tracks: Vec<Track>,
-    /// Lines of runs at the same time, which were passed over.
+    /// Number of lines that were skipped: those of runs at the same time.
     pub passed_over: usize,
 }
 
@@ -68,7 +68,7 @@ enum Variant {
 }
 
 impl Recording {
-    /// Understands the text of a file; `path` is for messages.
+    /// Parses the text of a recording; `path` is for messages.
     ///
     /// # Errors
     /// A line that is of neither layout, or holds what cannot be compared, with its place and what it should be.
@@ -138,7 +138,7 @@ impl<'a> Line<'a> {
             (20, _) => Self::read_long(&fields),
             (count, first) => {
                 let hint = "20 fields are expected, or 12 that begin with `seq` or `par`";
-                Err((0, format!("a line of {count} fields that begins with {first:?}: {hint}; a header is not")))
+                Err((0, format!("a line of {count} fields that begins with {first:?}: {hint}, and no header")))
             }
         }
     }
