@@ -166,7 +166,7 @@ mod tests {
         let shown: Vec<_> = comparisons.iter().map(|one| (one.operation.as_str(), one.missing)).collect();
         assert_eq!(shown, [("insert", true), ("query", false)]);
         assert!(comparisons[0].verdict.because.contains("cargo xtask baseline-update pipeline/load"));
-        assert!(comparisons[1].verdict.because.contains("gone"));
+        assert!(comparisons[1].verdict.because.contains("was removed"));
     }
 
     #[test]

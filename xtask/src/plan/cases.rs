@@ -120,7 +120,7 @@ impl Plan {
         suite.sort();
         if (suite.len() as u64) < u64::from(shard.of) {
             return Err(Error::Usage(format!(
-                "--shard {shard}: there are only {} cases, so a shard would be empty; take no more shards than cases",
+                "--shard {shard}: more shards than cases ({}), so one would be empty; take no more shards than cases",
                 suite.len()
             )));
         }

@@ -116,7 +116,7 @@ mod tests {
     fn an_empty_shard_is_refused() {
         let mut plan = Plan::make(&project(), &["data_recovery".into()], Order::ONCE).unwrap();
         let error = plan.keep_shard(Shard { number: 2, of: 2 }, &durations(&[])).unwrap_err().to_string();
-        assert!(error.contains("--shard 2/2: these are 1 cases"), "{error}");
+        assert!(error.contains("--shard 2/2: more shards than cases (1)"), "{error}");
     }
 
     #[test]
