@@ -32,7 +32,7 @@ pub enum RecoveryTime {
     /// Deadline of its probes. A passed deadline beside other faults is reported, and is no error: nobody can say which
     /// fault keeps the machine from being ready.
     Probes,
-    /// One deadline for all probes together; where it passes beside other faults, it begins anew.
+    /// Common deadline for all probes together; where it passes beside other faults, it begins anew.
     Alone(Duration),
 }
 
@@ -190,7 +190,7 @@ impl ActiveFaults {
         (begun, self.entries().iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
     }
 
-    /// All faults injected until now, healed ones too, by number.
+    /// Returns all faults injected until now, healed ones too, by number.
     fn entries(&self) -> Vec<(u64, Arc<Mutex<Injection>>)> {
         lock(&self.state).injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect()
     }
