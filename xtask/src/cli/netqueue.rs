@@ -25,8 +25,6 @@ enum What {
         jitter_ms: u32,
         #[arg(long)]
         reorder_percent: u8,
-        #[arg(long)]
-        seed: u64,
     },
     Rate {
         #[arg(long)]
@@ -40,8 +38,6 @@ enum What {
     Corrupt {
         #[arg(long)]
         percent: u8,
-        #[arg(long)]
-        seed: u64,
     },
 }
 
@@ -51,8 +47,9 @@ enum What {
 /// When the namespace cannot be entered, or another program reads the queue.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
+    let seed = u64::from(args.queue); // the same draws in every run
     let treatment = match args.treatment {
-        What::Delay { delay_ms, jitter_ms, reorder_percent, seed } => {
+        What::Delay { delay_ms, jitter_ms, reorder_percent } => {
             let (delay, jitter) = (milliseconds(delay_ms), milliseconds(jitter_ms));
             Treatment::Delay(Delay { delay, jitter, reorder_percent, seed })
         }
@@ -60,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
             Treatment::Rate(Rate { bits_per_second, burst_bytes, limit_bytes })
         }
         What::Stall => Treatment::Stall,
-        What::Corrupt { percent, seed } => Treatment::Damage(Damage { percent, seed }),
+        What::Corrupt { percent } => Treatment::Damage(Damage { percent, seed }),
     };
     serve(&args.namespace, args.queue, treatment)?;
     Ok(0)
