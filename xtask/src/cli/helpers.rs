@@ -70,8 +70,6 @@ enum PacketTreatment {
         jitter_ms: u32,
         #[arg(long)]
         reorder_percent: u8,
-        #[arg(long)]
-        seed: u64,
     },
     Rate {
         #[arg(long)]
@@ -85,8 +83,6 @@ enum PacketTreatment {
     Corrupt {
         #[arg(long)]
         percent: u8,
-        #[arg(long)]
-        seed: u64,
     },
 }
 
@@ -96,8 +92,9 @@ enum PacketTreatment {
 /// When the namespace cannot be entered, or another program reads the queue.
 pub fn run_netqueue(args: &NetqueueArgs) -> anyhow::Result<u8> {
     let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
+    let seed = u64::from(args.queue); // the same draws in every run
     let treatment = match args.treatment {
-        PacketTreatment::Delay { delay_ms, jitter_ms, reorder_percent, seed } => {
+        PacketTreatment::Delay { delay_ms, jitter_ms, reorder_percent } => {
             let (delay, jitter) = (milliseconds(delay_ms), milliseconds(jitter_ms));
             Treatment::Delay(Delay { delay, jitter, reorder_percent, seed })
         }
@@ -105,7 +102,7 @@ pub fn run_netqueue(args: &NetqueueArgs) -> anyhow::Result<u8> {
             Treatment::Rate(Rate { bits_per_second, burst_bytes, limit_bytes })
         }
         PacketTreatment::Stall => Treatment::Stall,
-        PacketTreatment::Corrupt { percent, seed } => Treatment::Damage(Damage { percent, seed }),
+        PacketTreatment::Corrupt { percent } => Treatment::Damage(Damage { percent, seed }),
     };
     netqueue::serve(&args.namespace, args.queue, treatment)?;
     Ok(EXIT_PASSED)

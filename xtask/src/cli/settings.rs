@@ -11,7 +11,7 @@ use super::help::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use crate::error::Error;
 use crate::manifest::{
     BaselineMissing, ColorWhen, Defaults, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, Placed,
-    ProgressHow, Project, Retries, Setting, SlotNumber, TimeToLive, Timeout,
+    ProgressHow, Project, Retries, Setting, SlotNumber, TimeToLive, Timeout, settings,
 };
 
 /// Origin of a value.
@@ -48,10 +48,6 @@ pub struct Chosen<T> {
 }
 
 impl<T: Setting> Chosen<T> {
-    fn built_in(value: T) -> Self {
-        Self { value, origin: Origin::BuiltIn }
-    }
-
     /// Returns the value after `e2e.toml` and the environment.
     fn below_flags(self, key: &str, default: Option<Placed<T>>, variable: &Variables<'_>) -> Result<Self, Error> {
         let name = variable_of(key);
@@ -83,35 +79,6 @@ fn flag_of(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// Values of all settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Use of colors.
-    pub color: Chosen<ColorWhen>,
-    /// Display of progress.
-    pub progress: Chosen<ProgressHow>,
-    /// Number of failed cases after which a run stops.
-    pub max_fail: Chosen<MaxFail>,
-    /// Maximum retries of a failed case.
-    pub retries: Chosen<Retries>,
-    /// Deadline of a case.
-    pub timeout: Chosen<Timeout>,
-    /// Samples of resource usage per second.
-    pub performance_monitoring: Chosen<MonitoringRate>,
-    /// Effect of a regression.
-    pub perf_gate: Chosen<PerfGate>,
-    /// Treatment of an operation without a baseline.
-    pub baseline_missing: Chosen<BaselineMissing>,
-    /// Condition for keeping a lab.
-    pub keep_containers: Chosen<KeepWhen>,
-    /// Lifetime of a kept lab.
-    pub ttl: Chosen<TimeToLive>,
-    /// The slot that labs take.
-    pub slot: Chosen<SlotNumber>,
-    /// The factor of all deadlines.
-    pub patience: Chosen<PatienceFactor>,
-}
-
 /// A setting, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -123,73 +90,47 @@ pub struct Row {
     pub origin: Origin,
 }
 
-impl Settings {
-    /// Keys of the settings in `e2e.toml`; flags and variables have the same names, written their way.
-    pub const KEYS: [&'static str; 12] = [
-        "color",
-        "progress",
-        "max_fail",
-        "retries",
-        "timeout",
-        "performance_monitoring",
-        "perf_gate",
-        "baseline_missing",
-        "keep_containers",
-        "ttl",
-        "slot",
-        "patience",
-    ];
+impl Row {
+    fn of<T: Setting>(key: &'static str, chosen: &Chosen<T>) -> Self {
+        Self { key, value: chosen.value.to_string(), origin: chosen.origin.clone() }
+    }
+}
 
-    /// Returns the built-in defaults.
-    pub fn built_in() -> Self {
-        Self {
-            color: Chosen::built_in(ColorWhen::Auto),
-            progress: Chosen::built_in(ProgressHow::Auto),
-            max_fail: Chosen::built_in(MaxFail::Off),
-            retries: Chosen::built_in(Retries::clamped(0)),
-            timeout: Chosen::built_in(Timeout::UnlessOwn(Project::TIMEOUT)),
-            performance_monitoring: Chosen::built_in(MonitoringRate::Off),
-            perf_gate: Chosen::built_in(PerfGate::Fail),
-            baseline_missing: Chosen::built_in(BaselineMissing::Error),
-            keep_containers: Chosen::built_in(KeepWhen::Never),
-            ttl: Chosen::built_in(TimeToLive::Never),
-            slot: Chosen::built_in(SlotNumber::clamped(1)),
-            patience: Chosen::built_in(PatienceFactor::Auto),
+macro_rules! of_all_places {
+    ($($(#[$about:meta])* $key:ident: $value:ident $([$skip:ident])? = $built_in:expr;)+) => {
+        /// Values of all settings.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings { $($(#[$about])* pub $key: Chosen<$value>,)+ }
+
+        impl Settings {
+            /// Keys of the settings in `e2e.toml`; flags and variables have the same names, written their way.
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
+
+            /// Returns the built-in defaults.
+            pub fn built_in() -> Self {
+                Self { $($key: Chosen { value: $built_in, origin: Origin::BuiltIn },)+ }
+            }
+
+            /// Returns what a project and the environment set. All of it is looked at, whatever the verb needs: what is
+            /// wrong is found at once.
+            ///
+            /// # Errors
+            /// [`Error::Usage`] for an environment variable that cannot be used.
+            pub fn below_flags(defaults: &Defaults, variable: &Variables<'_>) -> Result<Self, Error> {
+                let all = Self::built_in();
+                Ok(Self { $($key: all.$key.below_flags(stringify!($key), defaults.$key, variable)?,)+ })
+            }
+
+            /// Returns a row for each setting, in a fixed order.
+            pub fn rows(&self) -> Vec<Row> {
+                vec![$(Row::of(stringify!($key), &self.$key)),+]
+            }
         }
-    }
+    };
+}
+settings!(of_all_places);
 
-    /// Returns what a project and the environment set. All of it is looked at, whatever the verb needs: what is wrong
-    /// is found at once.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an environment variable that cannot be used.
-    pub fn below_flags(defaults: &Defaults, variable: &Variables<'_>) -> Result<Self, Error> {
-        let all = Self::built_in();
-        let timeout = defaults.timeout.map(|it| Placed { value: Timeout::UnlessOwn(it.value), line: it.line });
-        Ok(Self {
-            color: all.color.below_flags("color", defaults.color, variable)?,
-            progress: all.progress.below_flags("progress", defaults.progress, variable)?,
-            max_fail: all.max_fail.below_flags("max_fail", defaults.max_fail, variable)?,
-            retries: all.retries.below_flags("retries", defaults.retries, variable)?,
-            timeout: all.timeout.below_flags("timeout", timeout, variable)?,
-            performance_monitoring: all.performance_monitoring.below_flags(
-                "performance_monitoring",
-                defaults.performance_monitoring,
-                variable,
-            )?,
-            perf_gate: all.perf_gate.below_flags("perf_gate", defaults.perf_gate, variable)?,
-            baseline_missing: all.baseline_missing.below_flags(
-                "baseline_missing",
-                defaults.baseline_missing,
-                variable,
-            )?,
-            keep_containers: all.keep_containers.below_flags("keep_containers", defaults.keep_containers, variable)?,
-            ttl: all.ttl.below_flags("ttl", defaults.ttl, variable)?,
-            slot: all.slot.below_flags("slot", defaults.slot, variable)?,
-            patience: all.patience.below_flags("patience", defaults.patience, variable)?,
-        })
-    }
-
+impl Settings {
     /// Applies the display flags of all verbs.
     pub fn with_look(&self, color: Option<ColorWhen>, progress: Option<ProgressHow>) -> Self {
         Self {
@@ -239,28 +180,6 @@ impl Settings {
         Self { ttl: Self::built_in().ttl, ..self }
     }
 
-    /// Returns a row for each setting, in a fixed order.
-    pub fn rows(&self) -> Vec<Row> {
-        fn row<T: Setting>(key: &'static str, chosen: &Chosen<T>) -> Row {
-            Row { key, value: chosen.value.to_string(), origin: chosen.origin.clone() }
-        }
-        let [color, progress, max_fail, retries, timeout, rate, gate, missing, keep, ttl, slot, patience] = Self::KEYS;
-        vec![
-            row(color, &self.color),
-            row(progress, &self.progress),
-            row(max_fail, &self.max_fail),
-            row(retries, &self.retries),
-            row(timeout, &self.timeout),
-            row(rate, &self.performance_monitoring),
-            row(gate, &self.perf_gate),
-            row(missing, &self.baseline_missing),
-            row(keep, &self.keep_containers),
-            row(ttl, &self.ttl),
-            row(slot, &self.slot),
-            row(patience, &self.patience),
-        ]
-    }
-
     /// The flags that say, of these settings, what the environment says here: with them a command line means the same
     /// elsewhere.
     pub fn flags_for_variables(&self, keys: &[&str]) -> Vec<String> {
@@ -271,7 +190,7 @@ impl Settings {
 
     /// The variables that set something.
     pub fn variables() -> impl Iterator<Item = String> {
-        Self::KEYS.into_iter().map(variable_of)
+        Self::KEYS.iter().map(|key| variable_of(key))
     }
 }
 
@@ -417,7 +336,7 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_set_in_every_place() {
-        assert_eq!(OTHER.map(|(key, _)| key), Settings::KEYS);
+        assert_eq!(OTHER.map(|(key, _)| key).as_slice(), Settings::KEYS);
         for (key, value) in OTHER {
             assert!(!shown(&settings("", &[], &[]).unwrap(), key).starts_with(value), "{key} is {value} anyway");
             let quoted = if value.parse::<f64>().is_ok() { value.to_owned() } else { format!("'{value}'") };

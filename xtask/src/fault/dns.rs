@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::usage;
-use super::effect::{Effect, Lasted, Site};
-use super::net::{Filter, IptablesRules, Rules, chain, expect_up, ms, network_of, until_healed};
+use super::effect::{Site, usage};
+use super::net::{Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
@@ -24,6 +23,7 @@ const CLOSED_PORT: u16 = 1;
 /// Name that is asked for, and its true answer: an address of a network that is for documentation.
 const NAME: &str = "fault.test";
 const TRUE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
+const TRUTH: Heard = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
 
 /// Deadline for an answer on a link that may be delayed on purpose; without an answer, the silence has to last as long.
 const PATIENCE: Deadline = Deadline::from_secs(12);
@@ -41,7 +41,8 @@ const REFUSALS_BOUND: &str = "/proc/sys/net/ipv4/icmp_ratelimit";
 /// Name servers that do not answer, refuse, fail, or answer wrongly.
 pub struct Dns {
     kind: Kind,
-    filter: Filter,
+    /// Address of the bridge, once the lab is known.
+    bridge: Ipv4Addr,
     server: Option<Server>,
     usual: Duration,
 }
@@ -56,32 +57,23 @@ enum Kind {
 
 impl Dns {
     pub fn drop() -> Self {
-        // On the bridge: dropped by its own kernel, a program would be told at once that it may not send.
-        Self::of(Kind::Drop, Filter::on_bridge("dns.drop"))
+        Self::of(Kind::Drop)
     }
 
     pub fn refuse() -> Self {
-        Self::of(Kind::Refuse, Filter::inside(&["ip"], "dns.refuse"))
+        Self::of(Kind::Refuse)
     }
 
     pub fn servfail() -> Self {
-        Self::of(Kind::Answer(Reply::Code(SERVFAIL)), Filter::inside(&["ip"], "dns.servfail"))
+        Self::of(Kind::Answer(Reply::Code(SERVFAIL)))
     }
 
     pub fn spoof(address: Ipv4Addr) -> Self {
-        Self::of(Kind::Answer(Reply::Address(address)), Filter::inside(&["ip"], "dns.spoof"))
+        Self::of(Kind::Answer(Reply::Address(address)))
     }
 
-    fn of(kind: Kind, filter: Filter) -> Self {
-        Self { kind, filter, server: None, usual: Duration::ZERO }
-    }
-
-    fn rules(&self, site: &Site<'_>) -> Rules {
-        let machine = site.container.machine();
-        match &self.server {
-            None => rules(self.kind, &machine.port(), machine.network.gateway(), CLOSED_PORT),
-            Some(server) => rules(self.kind, &machine.port(), machine.network.gateway(), server.address().port()),
-        }
+    fn of(kind: Kind) -> Self {
+        Self { kind, bridge: TRUE_ADDRESS, server: None, usual: Duration::ZERO }
     }
 
     /// Returns the answer that shows the effect.
@@ -112,7 +104,7 @@ fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules
             port = *port,
             number = PORT,
         );
-        return Rules::from(&chain("prerouting", &rule));
+        return chain("prerouting", &rule).into();
     }
     let led = |protocol: &'static str, to: u16| {
         compose!(
@@ -166,25 +158,40 @@ fn bind(network: &NetworkNamespace, address: SocketAddr) -> anyhow::Result<UdpSo
     }
 }
 
-impl Effect for Dns {
-    fn supported(&self) -> anyhow::Result<()> {
-        let modules = match self.kind {
-            Kind::Drop => "`modprobe nf_tables_bridge`",
-            _ => "`modprobe -a nft_chain_nat nft_nat`",
-        };
-        self.filter.supported(rules(self.kind, &DeviceName::port(0), TRUE_ADDRESS, CLOSED_PORT), modules)
+impl LinkDamage for Dns {
+    const GONE: &'static str = "nothing is between it and its name servers any more";
+
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Drop => "dns.drop",
+            Kind::Refuse => "dns.refuse",
+            Kind::Answer(Reply::Code(_)) => "dns.servfail",
+            Kind::Answer(Reply::Address(_)) => "dns.spoof",
+        }
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(match self.kind {
+            // On the bridge: dropped by its own kernel, a program would be told at once that it may not send.
+            Kind::Drop => Filter::on_bridge(self.name()),
+            _ => Filter::inside(self.name(), &["ip"], "`modprobe -a nft_chain_nat nft_nat`"),
+        })]
+    }
+
+    fn rules(&self, port: &DeviceName) -> Rules {
+        let to_port = self.server.as_ref().map_or(CLOSED_PORT, |server| server.address().port());
+        rules(self.kind, port, self.bridge, to_port)
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         if self.kind == Kind::Answer(Reply::Address(TRUE_ADDRESS)) {
             return Err(usage(format!(
                 "dns.spoof: {TRUE_ADDRESS} is the right answer of the engine's own name server: choose another address"
             )));
         }
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
+        self.bridge = site.container.machine().network.gateway();
         let (heard, took) = ask(site, PATIENCE.scaled())?;
-        if heard != (Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 }) {
+        if heard != TRUTH {
             return Err(usage(format!(
                 "{} hears {heard} from a name server without the fault, so that its effect could not be seen: heal what causes that first",
                 site.name()
@@ -194,8 +201,7 @@ impl Effect for Dns {
         Ok(format!("it hears {heard} from a name server after {}", ms(took)))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let bridge = site.container.machine().network.gateway();
+    fn prepare(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         match self.kind {
             Kind::Drop => {}
             Kind::Refuse => {
@@ -203,15 +209,14 @@ impl Effect for Dns {
                 unbound.with_context(|| format!("writing {REFUSALS_BOUND}"))?;
             }
             Kind::Answer(reply) => {
-                let socket = bind(site.lab.network(), SocketAddr::from((bridge, 0)))?;
+                let socket = bind(site.lab.network(), SocketAddr::from((self.bridge, 0)))?;
                 self.server = Some(Server::start(socket, reply).context("starting a name server")?);
             }
         }
-        let rules = self.rules(site);
-        self.filter.make(site, rules)
+        Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         let (heard, took) = ask(site, site.within(self.patience()))?;
         if heard != self.expected() {
             bail!("it hears {heard} from a name server, not {}", self.expected());
@@ -219,38 +224,14 @@ impl Effect for Dns {
         Ok(format!("it hears {heard} from a name server, where the right answer is {TRUE_ADDRESS}, after {}", ms(took)))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        self.filter.lasts(site, proof)
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)?;
+    fn taken_back(&mut self, _site: &Site<'_>) {
         self.server = None;
-        Ok(())
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing is between it and its name servers any more", is_left, || {
-            let (heard, took) = ask(site, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
-            let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
-            let said = format!("it hears {heard} from a name server after {}", ms(took));
-            Ok(if heard == truth { Ok(said) } else { Err(said) })
-        })
-    }
-
-    /// Installs the rules in the container's network again; they have ended with the former one.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.kind == Kind::Drop {
-            return Ok(());
-        }
-        let rules = self.rules(site);
-        self.filter.make_again(site, rules)
-    }
-
-    fn outlives_container(&self) -> bool {
-        self.kind == Kind::Drop
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let (heard, took) = ask(site, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
+        let said = format!("it hears {heard} from a name server after {}", ms(took));
+        Ok(if heard == TRUTH { Ok(said) } else { Err(said) })
     }
 }
 
@@ -276,10 +257,9 @@ mod tests {
 
     #[test]
     fn each_kind_is_told_from_the_truth() {
-        let truth = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
         let wrong = Ipv4Addr::new(192, 0, 2, 66);
         for dns in [Dns::drop(), Dns::refuse(), Dns::servfail(), Dns::spoof(wrong)] {
-            assert_ne!(dns.expected(), truth, "{:?}", dns.kind);
+            assert_ne!(dns.expected(), TRUTH, "{:?}", dns.kind);
         }
     }
 }

@@ -58,10 +58,16 @@ impl Qdisc {
         kernel_part::problem(&format!("{} {}", tc.display(), words.join(" ")), || {
             match NetworkNamespace::make().and_then(|network| self.set(&network, "lo")) {
                 Ok(()) => Trial::Works,
-                Err(error) if format!("{error:#}").contains(UNKNOWN_KIND) => Trial::Lacks(format!("sch_{}", words[0])),
+                Err(error) if format!("{error:#}").contains(UNKNOWN_KIND) => Trial::Lacks(self.module()),
                 Err(error) => Trial::Fails(one_line(&error)),
             }
         })
+    }
+
+    /// Returns the name of the kernel's module that has it.
+    #[must_use]
+    pub fn module(&self) -> String {
+        format!("sch_{}", self.words()[0])
     }
 
     fn words(&self) -> Vec<String> {

@@ -1,7 +1,6 @@
 //! `[defaults]` of `e2e.toml`: what a project wants where neither a flag nor an environment variable says otherwise.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -11,7 +10,7 @@ use super::parse::Source;
 use super::range::{CaseTime, Within};
 use super::setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Retries,
-    Setting, SlotNumber, TimeToLive, Written,
+    Setting, SlotNumber, TimeToLive, Timeout, Written, settings,
 };
 use crate::input;
 
@@ -24,34 +23,27 @@ pub struct Placed<T> {
     pub line: u32,
 }
 
-/// Settings of a project.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Defaults {
-    /// The deadline of scenarios without one of their own; it stands at the top of the file.
-    pub timeout: Option<Placed<Duration>>,
-    /// `color`
-    pub color: Option<Placed<ColorWhen>>,
-    /// `progress`
-    pub progress: Option<Placed<ProgressHow>>,
-    /// `max_fail`
-    pub max_fail: Option<Placed<MaxFail>>,
-    /// `retries`
-    pub retries: Option<Placed<Retries>>,
-    /// `performance_monitoring`
-    pub performance_monitoring: Option<Placed<MonitoringRate>>,
-    /// `perf_gate`
-    pub perf_gate: Option<Placed<PerfGate>>,
-    /// `baseline_missing`
-    pub baseline_missing: Option<Placed<BaselineMissing>>,
-    /// `keep_containers`
-    pub keep_containers: Option<Placed<KeepWhen>>,
-    /// `ttl`
-    pub ttl: Option<Placed<TimeToLive>>,
-    /// `slot`
-    pub slot: Option<Placed<SlotNumber>>,
-    /// `patience`
-    pub patience: Option<Placed<PatienceFactor>>,
+macro_rules! of_file {
+    ($($(#[$about:meta])* $key:ident: $value:ident $([$skip:ident])? = $built_in:expr;)+) => {
+        /// Settings of a project.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Defaults { $($(#[$about])* pub $key: Option<Placed<$value>>,)+ }
+
+        /// The section as it is written.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct DefaultsTable { $($(#[serde($skip)])? $key: Option<Spanned<Read<$value>>>,)+ }
+
+        impl DefaultsTable {
+            fn placed(self, source: &Source) -> Defaults {
+                Defaults {
+                    $($key: self.$key.map(|it| Placed { line: source.line_of(&it), value: it.into_inner().0 }),)+
+                }
+            }
+        }
+    };
 }
+settings!(of_file);
 
 impl Defaults {
     /// Reads them, and nothing else of the project: verbs that need none work where the rest of the file is wrong. A folder
@@ -66,26 +58,12 @@ impl Defaults {
         }
         let source = Source::read(&path)?;
         let file: Partly = source.parse()?;
-        let table = file.defaults;
-        Ok(Self {
-            timeout: file.timeout.map(|it| Placed { line: source.line_of(&it), value: it.into_inner().0 }),
-            color: placed(&source, table.color),
-            progress: placed(&source, table.progress),
-            max_fail: placed(&source, table.max_fail),
-            retries: placed(&source, table.retries),
-            performance_monitoring: placed(&source, table.performance_monitoring),
-            perf_gate: placed(&source, table.perf_gate),
-            baseline_missing: placed(&source, table.baseline_missing),
-            keep_containers: placed(&source, table.keep_containers),
-            ttl: placed(&source, table.ttl),
-            slot: placed(&source, table.slot),
-            patience: placed(&source, table.patience),
-        })
+        let timeout = file.timeout.map(|it| {
+            let line = source.line_of(&it);
+            Placed { value: Timeout::UnlessOwn(it.into_inner().0), line }
+        });
+        Ok(Self { timeout, ..file.defaults.placed(&source) })
     }
-}
-
-fn placed<T>(source: &Source, value: Option<Spanned<Read<T>>>) -> Option<Placed<T>> {
-    value.map(|it| Placed { line: source.line_of(&it), value: it.into_inner().0 })
 }
 
 /// The file, without what [`super::Project`] makes of it.
@@ -94,34 +72,6 @@ struct Partly {
     timeout: Option<Spanned<Within<CaseTime>>>,
     #[serde(default)]
     defaults: DefaultsTable,
-}
-
-/// The section as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct DefaultsTable {
-    /// Colours: `--color`.
-    color: Option<Spanned<Read<ColorWhen>>>,
-    /// Display of progress: `--progress`.
-    progress: Option<Spanned<Read<ProgressHow>>>,
-    /// Stop after so many failed cases: `--max-fail`.
-    max_fail: Option<Spanned<Read<MaxFail>>>,
-    /// Try a failed case again so often: `--retries`.
-    retries: Option<Spanned<Read<Retries>>>,
-    /// Looks at the machines a second: `--performance-monitoring`.
-    performance_monitoring: Option<Spanned<Read<MonitoringRate>>>,
-    /// Effect of a regression: `--perf-gate`.
-    perf_gate: Option<Spanned<Read<PerfGate>>>,
-    /// Treatment of an operation without a baseline: `--baseline-missing`.
-    baseline_missing: Option<Spanned<Read<BaselineMissing>>>,
-    /// Condition for keeping the lab of a case: `--keep-containers`.
-    keep_containers: Option<Spanned<Read<KeepWhen>>>,
-    /// Lifetime of a kept lab: `--ttl`.
-    ttl: Option<Spanned<Read<TimeToLive>>>,
-    /// The slot whose names and folders labs take: `--slot`.
-    slot: Option<Spanned<Read<SlotNumber>>>,
-    /// Factor of all deadlines, for slow machines: `--patience`.
-    patience: Option<Spanned<Read<PatienceFactor>>>,
 }
 
 /// A setting, read from TOML.
@@ -149,6 +99,8 @@ impl<'de, T: Setting> Deserialize<'de> for Read<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(e2e_toml: &str) -> Result<Defaults, String> {
@@ -169,7 +121,8 @@ mod tests {
                     keep_containers = 'failure'\nperformance_monitoring = 'off'\ncolor = 'never'\nprogress = 'plain'\n\
                     perf_gate = 'warn'\nbaseline_missing = 'allow'\n";
         let defaults = read(text).unwrap();
-        assert_eq!(defaults.timeout, Some(Placed { value: Duration::from_secs(120), line: 2 }));
+        let two_minutes = Timeout::UnlessOwn(Duration::from_secs(120));
+        assert_eq!(defaults.timeout, Some(Placed { value: two_minutes, line: 2 }));
         assert_eq!(defaults.max_fail.map(|it| (it.value.get(), it.line)), Some((Some(3), 5)));
         assert_eq!(defaults.retries.map(|it| (it.value.get(), it.line)), Some((1, 6)));
         assert_eq!(defaults.slot.map(|it| (it.value.get(), it.line)), Some((7, 8)));

@@ -39,6 +39,7 @@ pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
 pub use scenario::OperationRule;
 pub use scenario::{Case, ContainerUse, MUTANTS_FOLDER, Scenario};
 pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
+pub(crate) use setting::settings;
 pub use setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, ProgressHow,
     Retries, Setting, SlotNumber, TimeToLive, Timeout,

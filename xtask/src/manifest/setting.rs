@@ -390,6 +390,40 @@ fn short(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }
 
+/// The table of all settings: meaning, key in `e2e.toml`, type and built-in value of each. It calls a macro with its rows. The
+/// variable and the flag of a setting have its key's name, written their way. Of the deadline, `e2e.toml` says it at its top.
+macro_rules! settings {
+    ($made:ident) => {
+        $made! {
+            /// Use of colors.
+            color: ColorWhen = ColorWhen::Auto;
+            /// Display of progress.
+            progress: ProgressHow = ProgressHow::Auto;
+            /// Number of failed cases after which a run stops.
+            max_fail: MaxFail = MaxFail::Off;
+            /// Maximum retries of a failed case.
+            retries: Retries = Retries::clamped(0);
+            /// Deadline of a case.
+            timeout: Timeout [skip] = Timeout::UnlessOwn(Project::TIMEOUT);
+            /// Samples of resource usage per second.
+            performance_monitoring: MonitoringRate = MonitoringRate::Off;
+            /// Effect of a regression.
+            perf_gate: PerfGate = PerfGate::Fail;
+            /// Treatment of an operation without a baseline.
+            baseline_missing: BaselineMissing = BaselineMissing::Error;
+            /// Condition for keeping the lab of a case.
+            keep_containers: KeepWhen = KeepWhen::Never;
+            /// Lifetime of a kept lab.
+            ttl: TimeToLive = TimeToLive::Never;
+            /// Slot whose names and folders labs take.
+            slot: SlotNumber = SlotNumber::clamped(1);
+            /// Factor of all deadlines, for slow machines.
+            patience: PatienceFactor = PatienceFactor::Auto;
+        }
+    };
+}
+pub(crate) use settings;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -307,7 +307,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     let text = xtask(&["fault", "inject", "net.isolate", "--on", "a"]).run().unwrap().text();
     assert!(text.contains("fault 1: net.isolate on a") && text.contains("bites"), "{text}");
     assert!(!reaches());
-    refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "is isolated already");
+    refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "net.isolate is done to a already");
     xtask(&["fault", "inject", "node.freeze", "--on", "b"]).run().unwrap();
     refused(&["exec", "b", "--", "true"], 3, "b is frozen");
     expect_closed_files(&["faults.json", "faults.lock", "faults.log", "faults.socket"]);

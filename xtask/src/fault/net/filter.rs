@@ -5,9 +5,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, bail};
 
 use super::peer::{Network, network_of};
-use crate::error::Error;
-use crate::fault::effect::usage;
-use crate::fault::effect::{Keeper, Lasted, Site};
+use crate::fault::effect::{Keeper, Site};
 use crate::host::iptables;
 use crate::host::netns::NetworkPlace;
 use crate::host::nft::Table;
@@ -24,6 +22,8 @@ pub struct Filter {
     /// Families of nft in which the rules mean the same, the best first.
     families: &'static [&'static str],
     lies: Lies,
+    /// Parts of the kernel that it takes, as a command that loads them.
+    kernel: &'static str,
     /// The way that this host can go, once it is known.
     way: OnceLock<Way>,
     undo: Vec<Undo>,
@@ -58,17 +58,19 @@ pub struct IptablesRules {
     pub rules: Vec<Text<Iptables>>,
 }
 
-impl From<&Text<Nft>> for Rules {
-    fn from(nft: &Text<Nft>) -> Self {
-        Self { nft: nft.clone(), iptables: None }
+impl From<Text<Nft>> for Rules {
+    fn from(nft: Text<Nft>) -> Self {
+        Self { nft, iptables: None }
     }
 }
 
 /// Network namespace of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lies {
-    /// The lab's, which a restart of the container does not touch.
-    InLab,
+    /// The lab's, on the bridge, which a restart of the container does not touch.
+    OnBridge,
+    /// The lab's, at the container's port, which is a new one after a restart.
+    AtPort,
     /// The container's own, which ends with its processes.
     Inside,
 }
@@ -76,22 +78,31 @@ enum Lies {
 impl Filter {
     /// Returns a filter on the lab's bridge, where a restart of the container does not undo it.
     pub fn on_bridge(fault: &'static str) -> Self {
-        Self::in_lab(&["bridge"], fault)
+        Self::of(fault, &["bridge"], Lies::OnBridge, "`modprobe nf_tables_bridge`")
     }
 
-    /// Returns a filter of other families of tables in the lab.
-    pub fn in_lab(families: &'static [&'static str], fault: &'static str) -> Self {
-        Self { fault, families, lies: Lies::InLab, way: OnceLock::new(), undo: Vec::new() }
+    /// Returns a filter of what leaves through the container's port.
+    pub fn at_port(fault: &'static str, kernel: &'static str) -> Self {
+        Self::of(fault, &["netdev"], Lies::AtPort, kernel)
     }
 
     /// Returns a filter in the container itself, where a restart of it undoes it.
-    pub fn inside(families: &'static [&'static str], fault: &'static str) -> Self {
-        Self { fault, families, lies: Lies::Inside, way: OnceLock::new(), undo: Vec::new() }
+    pub fn inside(fault: &'static str, families: &'static [&'static str], kernel: &'static str) -> Self {
+        Self::of(fault, families, Lies::Inside, kernel)
+    }
+
+    fn of(fault: &'static str, families: &'static [&'static str], lies: Lies, kernel: &'static str) -> Self {
+        Self { fault, families, lies, kernel, way: OnceLock::new(), undo: Vec::new() }
+    }
+
+    /// The same filter, whose rules take other parts of the kernel.
+    pub fn needs(self, kernel: &'static str) -> Self {
+        Self { kernel, ..self }
     }
 
     fn network<'a>(&self, site: &Site<'a>) -> anyhow::Result<Network<'a>> {
         Ok(match self.lies {
-            Lies::InLab => Network::Lab(site.lab.network()),
+            Lies::OnBridge | Lies::AtPort => Network::Lab(site.lab.network()),
             Lies::Inside => Network::Container(network_of(site.container)?),
         })
     }
@@ -100,19 +111,14 @@ impl Filter {
     /// them.
     fn place(&self, site: &Site<'_>) -> anyhow::Result<NetworkPlace> {
         match self.lies {
-            Lies::InLab => site.lab.network().place(),
+            Lies::OnBridge | Lies::AtPort => site.lab.network().place(),
             Lies::Inside => NetworkPlace::of_process(site.container.init_pid()?),
         }
     }
 
-    /// Finds the way in which this host keeps such rules.
-    ///
-    /// # Errors
-    /// What is missing, and the help.
-    pub fn supported(&self, rules: impl Into<Rules>, kernel: &str) -> anyhow::Result<()> {
-        let Some(problem) = self.problem(&rules.into()) else { return Ok(()) };
-        let help = format!("`cargo xtask setup` installs nft; of the kernel it takes {kernel}");
-        Err(Error::Host { problem: format!("{}: {problem}", self.fault), help }.into())
+    /// Returns the help where this host cannot keep such rules.
+    pub fn help(&self) -> String {
+        format!("`cargo xtask setup` installs nft; of the kernel it takes {}", self.kernel)
     }
 
     /// Returns a line with the reason why this host cannot keep such rules; `None` when it can.
@@ -143,17 +149,6 @@ impl Filter {
         self.way.get().copied().unwrap_or(Way::Nft(self.families[0]))
     }
 
-    /// Refuses a second table of the same kind.
-    ///
-    /// # Errors
-    /// When there is one, or nft cannot be asked.
-    pub fn expect_none(&self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.exists(site)? {
-            return Err(usage(format!("{} is done to {} already: heal that first", self.fault, site.name())));
-        }
-        Ok(())
-    }
-
     /// Tells whether it exists.
     ///
     /// # Errors
@@ -166,25 +161,23 @@ impl Filter {
         }
     }
 
-    /// Result of a repeated proof. Rules of the container's own network are within reach of root there.
-    ///
-    /// # Errors
-    /// When nft cannot be asked.
-    pub fn lasts(&self, site: &Site<'_>, proof: anyhow::Result<String>) -> anyhow::Result<Lasted> {
-        let keeper = match self.lies {
-            Lies::InLab => Keeper::Host,
-            Lies::Inside => Keeper::Container,
-        };
-        Lasted::proved(proof, keeper, || self.exists(site))
+    /// Side that could remove it: rules of the container's own network are within reach of root there.
+    pub fn keeper(&self) -> Keeper {
+        if self.lies == Lies::Inside { Keeper::Container } else { Keeper::Host }
+    }
+
+    /// Tells whether a start of the container leaves it as it is.
+    pub fn outlives_container(&self) -> bool {
+        self.lies == Lies::OnBridge
     }
 
     /// Makes it of these rules.
     ///
     /// # Errors
     /// With what nft or iptables said.
-    pub fn make(&mut self, site: &Site<'_>, rules: impl Into<Rules>) -> anyhow::Result<()> {
+    pub fn make(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
         self.note(site)?;
-        let (network, name, rules) = (self.network(site)?, self.name(site), rules.into());
+        let (network, name) = (self.network(site)?, self.name(site));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.make(&network, &rules.nft),
             Way::Iptables { program, table, hook } => {
@@ -198,7 +191,7 @@ impl Filter {
     ///
     /// # Errors
     /// With what nft or iptables said.
-    pub fn make_again(&mut self, site: &Site<'_>, rules: impl Into<Rules>) -> anyhow::Result<()> {
+    pub fn make_again(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
         let (network, name) = (self.network(site)?, self.name(site));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.delete(&network)?,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{Peer, answers, expect_up, ms, side_by_side, until_healed};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
+use super::filter::{Filter, Rules, TRAVELS, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Peer, Seen, all_of, answers, ms, present, side_by_side};
+use crate::fault::effect::{Keeper, Lasted, Site};
 use crate::host::iptables::UNDELAYED;
 use crate::host::netns::NetworkNamespace;
 use crate::host::nft::Table;
@@ -35,9 +36,52 @@ const WATCH_MAX: Duration = Duration::from_secs(3);
 pub struct Flap {
     down: Duration,
     up: Duration,
-    filter: Filter,
-    flapper: Option<Flapper>,
     peers: Vec<Peer>,
+}
+
+/// Rules that a thread makes and removes in turns.
+pub struct Contact {
+    pub filter: Filter,
+    down: Duration,
+    up: Duration,
+    flapper: Option<Flapper>,
+}
+
+impl Contact {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the guard is gone, or the lab's network cannot be entered.
+    pub fn start(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
+        self.filter.note(site)?;
+        let network = NetworkNamespace::open(&site.lab.network().path())?;
+        let (table, rules, down, up) = (self.filter.name(site), rules.nft, self.down, self.up);
+        self.flapper = Some(Flapper::start(Work { network, table, rules, down, up })?);
+        Ok(())
+    }
+
+    /// Ends the thread, and takes the rules back.
+    ///
+    /// # Errors
+    /// When they are still there.
+    pub fn stop(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        if let Some(flapper) = self.flapper.take() {
+            let _ = flapper.stop(); // one that had ended before was told by then
+        }
+        self.filter.take_back(site)
+    }
+
+    /// Tells whether the thread runs.
+    pub fn is_flapping(&self) -> bool {
+        self.flapper.is_some()
+    }
+
+    /// Loss of the fault where the thread has ended by itself.
+    pub fn lost(&mut self) -> Option<Lasted> {
+        let ended = self.flapper.take_if(|flapper| flapper.thread.is_finished())?;
+        let why = ended.stop().err().map_or_else(String::new, |error| format!(", because that had failed: {error:#}"));
+        Some(Lasted::lost(Keeper::Host, format!("the link was not cut any more{why}")))
+    }
 }
 
 /// The thread that cuts and mends. Without its owner it ends by itself, and leaves the link whole.
@@ -88,8 +132,7 @@ impl Work {
 impl Flap {
     pub fn new(down_ms: u32, up_ms: u32) -> Self {
         let phase = |ms: u32| Duration::from_millis(ms.into());
-        let filter = Filter::on_bridge("net.flap");
-        Self { down: phase(down_ms), up: phase(up_ms), filter, flapper: None, peers: Vec::new() }
+        Self { down: phase(down_ms), up: phase(up_ms), peers: Vec::new() }
     }
 
     fn pace(&self) -> Duration {
@@ -115,100 +158,57 @@ impl Flap {
     }
 }
 
-/// Returns rules for all that passes the port, whoever sends it.
-fn rules(port: &DeviceName) -> Text<Nft> {
-    let from = compose!(Nft, "iifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
-    let to = compose!(Nft, "oifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
-    chain("prerouting", &from) + chain("postrouting", &to)
-}
+impl LinkDamage for Flap {
+    const GONE: &'static str = "nothing cuts its link any more";
 
-impl Effect for Flap {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&rules(&DeviceName::port(0)), "`modprobe nf_tables_bridge`")
+    fn name(&self) -> &'static str {
+        "net.flap"
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        expect_up(site)?;
-        if self.filter.exists(site)? {
-            return Err(usage(format!("net.flap is done to {} already: heal that first", site.name())));
-        }
+    fn means(&self) -> Vec<Means> {
+        let filter = Filter::on_bridge(self.name());
+        vec![Means::Contact(Contact { filter, down: self.down, up: self.up, flapper: None })]
+    }
+
+    /// Rules for all that passes the port, whoever sends it.
+    fn rules(&self, port: &DeviceName) -> Rules {
+        let from = compose!(Nft, "iifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
+        let to = compose!(Nft, "oifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
+        (chain("prerouting", &from) + chain("postrouting", &to)).into()
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(site)?;
         Ok(answers(&self.peers))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.note(site)?;
-        let (rules, table) = (rules(&site.container.machine().port()), self.filter.name(site));
-        let network = NetworkNamespace::open(&site.lab.network().path())?;
-        self.flapper = Some(Flapper::start(Work { network, table, rules, down: self.down, up: self.up })?);
-        Ok(())
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         let deadline = site.within(self.down * 2 + self.up + SLACK.scaled());
         // A cut, and the end of it.
         let enough = |seen: &Arrivals| self.is_cut(seen.longest_cut());
         let seen = side_by_side(&self.peers, |peer| self.watch(site, peer, deadline, enough))?;
-        let mut said = Vec::new();
-        for (peer, seen) in self.peers.iter().zip(seen) {
+        let seen = all_of(self.peers.iter().zip(seen).map(|(peer, seen)| {
             let (name, cut) = (peer.name(), seen.longest_cut());
-            if !self.is_cut(cut) {
-                let (arrived, sent) = (seen.arrived(), seen.sent());
-                bail!("{arrived} of {sent} packets from {name} arrived, and were cut off for {} at most", ms(cut));
+            if self.is_cut(cut) {
+                return Ok(format!("{name} was cut off for {} and heard again", ms(cut)));
             }
-            said.push(format!("{name} was cut off for {} and heard again", ms(cut)));
-        }
-        Ok(said.join(", "))
+            let (arrived, sent) = (seen.arrived(), seen.sent());
+            Err(format!("{arrived} of {sent} packets from {name} arrived, and were cut off for {} at most", ms(cut)))
+        }));
+        seen.map_err(anyhow::Error::msg)
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        if let Some(ended) = self.flapper.take_if(|flapper| flapper.thread.is_finished()) {
-            let why =
-                ended.stop().err().map_or_else(String::new, |error| format!(", because that had failed: {error:#}"));
-            return Ok(Lasted::lost(Keeper::Host, format!("the link was not cut any more{why}")));
-        }
-        let proof = self.bites(site);
-        Lasted::proved(proof, Keeper::Host, || Ok(self.flapper.is_some()))
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if let Some(flapper) = self.flapper.take() {
-            let _ = flapper.stop(); // one that had ended before was told by then
-        }
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
         let watched = (self.up + WATCH_MIN).min(WATCH_MAX);
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing cuts its link any more", is_left, || {
-            let mut present = Vec::new();
-            for peer in &self.peers {
-                if peer.is_there(site)? {
-                    present.push(peer);
-                }
+        let present = present(site, &self.peers)?;
+        let seen = side_by_side(&present, |peer| self.watch(site, peer, watched, |_| false))?;
+        Ok(all_of(present.iter().zip(seen).map(|(peer, seen)| {
+            let (name, silence) = (peer.name(), seen.longest_silence());
+            if self.is_cut(silence) {
+                return Err(format!("{name} is still cut off for {}", ms(silence)));
             }
-            let seen = side_by_side(&present, |peer| self.watch(site, peer, watched, |_| false))?;
-            let mut said = Vec::new();
-            for (peer, seen) in present.iter().zip(seen) {
-                let silence = seen.longest_silence();
-                if self.is_cut(silence) {
-                    return Ok(Err(format!("{} is still cut off for {}", peer.name(), ms(silence))));
-                }
-                said.push(format!(
-                    "{} of {} packets from {} came in {}",
-                    seen.arrived(),
-                    seen.sent(),
-                    peer.name(),
-                    ms(watched)
-                ));
-            }
-            Ok(Ok(said.join(", ")))
-        })
-    }
-
-    fn outlives_container(&self) -> bool {
-        true
+            Ok(format!("{} of {} packets from {name} came in {}", seen.arrived(), seen.sent(), ms(watched)))
+        })))
     }
 }
 
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn both_directions_are_cut() {
-        let rules = rules(&DeviceName::port(12));
+        let rules = Flap::new(100, 50).rules(&DeviceName::port(12)).nft;
         assert!(rules.contains("iifname \"port12\"") && rules.contains("oifname \"port12\""), "{rules}");
     }
 }

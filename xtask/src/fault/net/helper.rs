@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::peer::ms;
-use crate::error::Error;
 use crate::fault::effect::{Keeper, Lasted, Site};
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
-use crate::host::iptables::{QueueRules, Stage, queue_problem, queue_rules};
+use crate::host::iptables::{QueueRules, Stage, queue_rules};
 use crate::host::netqueue::{self, QueueState};
 use crate::host::patience::{self, Deadline};
 use crate::host::process::Running;
@@ -31,6 +30,8 @@ pub const HELP: &str = "`cargo xtask setup --optional` installs iptables; for th
 pub struct Helper {
     /// No container's name has a dot: the helper's name has one before this.
     kind: &'static str,
+    /// Numbers of its treatment, each with its option.
+    numbers: Vec<(&'static str, u64)>,
     stage: Stage,
     process: Option<Process>,
     /// Packets that it had no room for.
@@ -40,37 +41,30 @@ pub struct Helper {
 
 impl Helper {
     /// Returns a helper that holds packets back.
-    pub fn that_holds(kind: &'static str) -> Self {
-        Self::at(Stage::First, kind)
+    pub fn that_holds(kind: &'static str, numbers: &[(&'static str, u64)]) -> Self {
+        Self::at(Stage::First, kind, numbers)
     }
 
     /// Returns a helper that changes packets afterwards.
-    pub fn that_changes(kind: &'static str) -> Self {
-        Self::at(Stage::Second, kind)
+    pub fn that_changes(kind: &'static str, numbers: &[(&'static str, u64)]) -> Self {
+        Self::at(Stage::Second, kind, numbers)
     }
 
-    fn at(stage: Stage, kind: &'static str) -> Self {
-        Self { kind, stage, process: None, passed: 0, undo: Vec::new() }
+    fn at(stage: Stage, kind: &'static str, numbers: &[(&'static str, u64)]) -> Self {
+        Self { kind, numbers: numbers.to_vec(), stage, process: None, passed: 0, undo: Vec::new() }
     }
 
-    /// Fails where packets cannot be handed to a process on this host.
-    ///
-    /// # Errors
-    /// What is missing, and the help.
-    pub fn supported(fault: &str) -> anyhow::Result<()> {
-        let Some(problem) = queue_problem() else { return Ok(()) };
-        let problem = format!("{fault}: no packets can be handed to a process: {problem}");
-        Err(Error::Host { problem, help: HELP.into() }.into())
+    /// Returns a word for what is done to packets at its place.
+    pub fn treatment(&self) -> &'static str {
+        match self.stage {
+            Stage::First => "delayed or stalled",
+            Stage::Second => "changed",
+        }
     }
 
     /// Returns the queue's number, one for each container and stage: only one fault can hold packets back.
     fn queue(&self, site: &Site<'_>) -> u16 {
         self.stage.queue(site.container.machine().octet)
-    }
-
-    /// The same draws in every run.
-    pub fn seed(&self, site: &Site<'_>) -> u64 {
-        u64::from(self.queue(site))
     }
 
     /// Tells whether packets are handed to a process at its place, this one or another.
@@ -90,11 +84,11 @@ impl Helper {
         Ok(runs && self.exists(site)?)
     }
 
-    /// Starts it with these words, and hands it the packets.
+    /// Starts it, and hands it the packets.
     ///
     /// # Errors
     /// When it does not read its queue.
-    pub fn start(&mut self, site: &Site<'_>, words: &[String]) -> anyhow::Result<()> {
+    pub fn start(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
         let (network, machine, queue) = (site.lab.network(), site.container.machine(), self.queue(site));
         let undo = vec![
             Undo::DeleteQueueRules { network: network.place()?, queue },
@@ -106,8 +100,8 @@ impl Helper {
         let engine = format!("/proc/{}/exe", std::process::id());
         let namespace = network.path().display().to_string();
         let mut argv: Vec<String> = vec![engine, "netqueue".into(), "--namespace".into(), namespace];
-        argv.extend(["--queue".into(), queue.to_string()]);
-        argv.extend_from_slice(words);
+        argv.extend(["--queue".into(), queue.to_string(), self.kind.to_owned()]);
+        argv.extend(self.numbers.iter().flat_map(|(option, number)| [(*option).to_owned(), number.to_string()]));
         let log = machine.log_dir().join(format!("{}.log", self.kind));
         let spawn = Spawn {
             name: self.process_name(site),

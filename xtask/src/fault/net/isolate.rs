@@ -1,19 +1,16 @@
 //! No packet goes to the container or comes from it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::filter::chain;
-use super::peer::{Peer, answers, is_down, ms, side_by_side};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::host::nft::Table;
+use super::filter::{Filter, Rules, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Peer, Seen, all_of, answers, is_down, ms, side_by_side};
+use crate::fault::effect::Site;
 use crate::host::patience::Deadline;
-use crate::host::syntax::{DeviceName, Nft, Text, compose};
-use crate::host::undo::Undo;
-
-const FAMILY: &str = "bridge";
+use crate::host::syntax::{DeviceName, compose};
 
 /// Minimum silence that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(50);
@@ -33,93 +30,81 @@ const KNOCK_LONGEST: Deadline = Deadline::from_secs(2);
 #[derive(Default)]
 pub struct Isolate {
     peers: Vec<Peer>,
-    undo: Vec<Undo>,
+    /// Wait of the next knock at the healed link.
+    patience: Duration,
 }
 
-impl Effect for Isolate {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
-            return Err(outage.into());
-        }
-        let (network, name) = (site.lab.network(), table_name(site));
-        let table = Table { family: FAMILY, name: &name };
-        if table.exists(network)? {
-            return Err(usage(format!("net.isolate: {} is isolated already", site.name())));
-        }
+impl LinkDamage for Isolate {
+    const GONE: &'static str = "nothing cuts its link any more";
+
+    fn name(&self) -> &'static str {
+        "net.isolate"
+    }
+
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::on_bridge(self.name()))]
+    }
+
+    /// Rules for all that passes the port, from other ports and from the bridge's own machine.
+    fn rules(&self, port: &DeviceName) -> Rules {
+        let from = compose!(Nft, "iifname {port} counter drop\n", port = *port);
+        let to = compose!(Nft, "oifname {port} counter drop\n", port = *port);
+        (chain("input", &from) + chain("output", &to) + chain("forward", &(from + to))).into()
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(site)?;
+        self.patience = KNOCK_FIRST.scaled();
         Ok(answers(&self.peers))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let (network, name) = (site.lab.network(), table_name(site));
-        let undo = vec![Undo::DeleteTable { network: network.place()?, family: FAMILY.into(), table: name.clone() }];
-        site.note(undo.clone())?;
-        self.undo = undo;
-        Table { family: FAMILY, name: &name }.make(network, &rules(&site.container.machine().port()))
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
         let patience = |peer: &Peer| SILENCE.scaled().max(peer.usual() * SILENCE_TIMES);
-        let answers = side_by_side(&self.peers, |peer| peer.knock(site, patience(peer)))?;
-        if let Some((peer, took)) = self.peers.iter().zip(answers).find_map(|(peer, took)| Some((peer, took?))) {
-            bail!("{} still had an answer from {} after {}", peer.name(), site.name(), ms(took));
-        }
-        let dropped = Table { family: FAMILY, name: &table_name(site) }.packets(site.lab.network())?;
-        if dropped == 0 {
-            bail!("nobody had an answer from {}, but no packet was dropped either", site.name());
-        }
-        let silence = |peer| format!("{} had no answer for {}", Peer::name(peer), ms(patience(peer)));
-        let silences: Vec<String> = self.peers.iter().map(silence).collect();
-        Ok(format!("{}; {dropped} packets dropped", silences.join(", ")))
+        means.drops(site, || {
+            let took = side_by_side(&self.peers, |peer| peer.knock(site, patience(peer)))?;
+            let seen = all_of(self.peers.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
+                (name, Some(took)) => {
+                    Err(format!("{name} still had an answer from {} after {}", site.name(), ms(took)))
+                }
+                (name, None) => Ok(format!("{name} had no answer for {}", ms(patience(peer)))),
+            }));
+            seen.map_err(anyhow::Error::msg)
+        })
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let (network, name) = (site.lab.network(), table_name(site));
-        let proof = self.bites(site);
-        Lasted::proved(proof, Keeper::Host, || Table { family: FAMILY, name: &name }.exists(network))
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let patience = self.patience;
+        self.patience = (patience * 2).min(KNOCK_LONGEST.scaled());
+        let answers = side_by_side(&self.peers, |peer| peer.knock(site, patience.max(peer.usual() * SILENCE_TIMES)))?;
+        let (answered, silent): (Vec<_>, Vec<_>) =
+            self.peers.iter().zip(&answers).partition(|(_, took)| took.is_some());
+        // Whoever is cut off itself hears nothing, and that is another fault's affair.
+        let silent = silent.into_iter().map(|(peer, _)| peer).find(|peer| peer.is_there(site).unwrap_or(true));
+        Ok(match silent {
+            Some(silent) => Err(format!("{} has no answer from {}", silent.name(), site.name())),
+            None => {
+                let names: Vec<&str> = answered.iter().map(|(peer, _)| peer.name()).collect();
+                Ok(format!("it answers {}", names.join(" and ")))
+            }
+        })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.undo(self.undo.clone())
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (begun, mut patience) = (Instant::now(), KNOCK_FIRST.scaled());
+    /// Waits for the answers themselves: being cut off is what this fault does, and no excuse for it.
+    fn healed(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        let begun = Instant::now();
         loop {
             if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
-                return Ok(format!("{outage}; nothing cuts its link any more"));
+                return Ok(format!("{outage}; {}", Self::GONE));
             }
-            let answers =
-                side_by_side(&self.peers, |peer| peer.knock(site, patience.max(peer.usual() * SILENCE_TIMES)))?;
-            let (answered, silent): (Vec<_>, Vec<_>) =
-                self.peers.iter().zip(&answers).partition(|(_, took)| took.is_some());
-            // Whoever is cut off itself hears nothing, and that is another fault's affair.
-            let silent = silent.into_iter().map(|(peer, _)| peer).find(|peer| peer.is_there(site).unwrap_or(true));
-            let Some(silent) = silent else {
-                let names: Vec<&str> = answered.iter().map(|(peer, _)| peer.name()).collect();
-                return Ok(format!("it answers {}", names.join(" and ")));
-            };
-            if begun.elapsed() > HEAL_DEADLINE.scaled() {
-                bail!("{} has no answer from {} after {}", silent.name(), site.name(), ms(HEAL_DEADLINE.scaled()));
+            match self.is_as_before(site, means)? {
+                Ok(evidence) => return Ok(evidence),
+                Err(problem) if begun.elapsed() > HEAL_DEADLINE.scaled() => {
+                    bail!("{problem} after {}", ms(HEAL_DEADLINE.scaled()));
+                }
+                Err(_) => {}
             }
-            patience = (patience * 2).min(KNOCK_LONGEST.scaled());
         }
     }
-
-    fn outlives_container(&self) -> bool {
-        true
-    }
-}
-
-fn table_name(site: &Site<'_>) -> String {
-    format!("isolate_{}", site.container.machine().port())
-}
-
-/// Returns rules for all that passes the port, from other ports and from the bridge's own machine.
-fn rules(port: &DeviceName) -> Text<Nft> {
-    let from = compose!(Nft, "iifname {port} counter drop\n", port = *port);
-    let to = compose!(Nft, "oifname {port} counter drop\n", port = *port);
-    chain("input", &from) + chain("output", &to) + chain("forward", &(from + to))
 }
 
 #[cfg(test)]
@@ -128,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_way_through_the_port_is_shut() {
-        let rules = rules(&DeviceName::port(12));
+        let rules = Isolate::default().rules(&DeviceName::port(12)).nft;
         assert_eq!(rules.matches("iifname \"port12\" counter drop").count(), 2, "{rules}");
         assert_eq!(rules.matches("oifname \"port12\" counter drop").count(), 2, "{rules}");
         // Behind br_netfilter, which is at 0, it would be passed over.

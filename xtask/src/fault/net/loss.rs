@@ -1,16 +1,17 @@
 //! Some of the packets to the container get lost.
 
-use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{expect_up, until_healed};
+use super::filter::{Filter, Rules, TRAVELS, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::Seen;
 use super::tally::{Happens, Tally};
-use crate::fault::effect::{Effect, Lasted, Site};
+use crate::fault::effect::Site;
 use crate::host::iptables::UNDELAYED;
-use crate::host::syntax::{DeviceName, Nft, Text, compose};
+use crate::host::syntax::{DeviceName, compose};
 
 /// A bad link.
 pub struct Loss {
     which: Which,
-    filter: Filter,
     tally: Tally,
 }
 
@@ -25,19 +26,34 @@ enum Which {
 
 impl Loss {
     pub fn random(percent: u8) -> Self {
-        Self::of("net.loss", Which::Random { percent }, f64::from(percent.max(1)) / 100.0)
+        Self::of(Which::Random { percent }, f64::from(percent.max(1)) / 100.0)
     }
 
     pub fn nth(every: u32) -> Self {
-        Self::of("net.nth-loss", Which::Nth { every }, 1.0 / f64::from(every))
+        Self::of(Which::Nth { every }, 1.0 / f64::from(every))
     }
 
-    fn of(fault: &'static str, which: Which, share: f64) -> Self {
-        Self { which, filter: Filter::on_bridge(fault), tally: Tally::new(Happens::Lost, share, Some(UNDELAYED)) }
+    fn of(which: Which, share: f64) -> Self {
+        Self { which, tally: Tally::new(Happens::Lost, share, Some(UNDELAYED)) }
+    }
+}
+
+impl LinkDamage for Loss {
+    const GONE: &'static str = "nothing loses its packets any more";
+
+    fn name(&self) -> &'static str {
+        match self.which {
+            Which::Random { .. } => "net.loss",
+            Which::Nth { .. } => "net.nth-loss",
+        }
+    }
+
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::on_bridge(self.name()).needs("`modprobe -a nf_tables_bridge nft_numgen`"))]
     }
 
     /// Routes all egress of the port through one chain, so that one counter counts it.
-    fn rules(&self, port: &DeviceName) -> Text<Nft> {
+    fn rules(&self, port: &DeviceName) -> Rules {
         let lost = match self.which {
             Which::Random { percent } => compose!(Nft, "numgen random mod 100 <= {last}", last = percent - 1),
             Which::Nth { every } => compose!(Nft, "numgen inc mod {every} {last}", every = every, last = every - 1),
@@ -49,46 +65,23 @@ impl Loss {
             travels = TRAVELS,
             lost = lost,
         );
-        chain("postrouting", &rule)
-    }
-}
-
-impl Effect for Loss {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules(&DeviceName::port(0)), "`modprobe -a nf_tables_bridge nft_numgen`")
+        chain("postrouting", &rule).into()
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         self.tally.before(site)
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, &rules)
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        means.drops(site, || self.tally.bites(site))
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.filter.drops(site, || self.tally.bites(site))
+    fn bites_once(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        means.drops(site, || self.tally.bites_once(site))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.filter.drops(site, || self.tally.bites_once(site));
-        self.filter.lasts(site, proof)
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing loses its packets any more", is_left, || self.tally.healed(site))
-    }
-
-    fn outlives_container(&self) -> bool {
-        true
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        self.tally.healed(site)
     }
 }
 
@@ -98,10 +91,10 @@ mod tests {
 
     #[test]
     fn the_rule_says_which_packets_and_only_those_to_the_port() {
-        let rules = Loss::random(30).rules(&DeviceName::port(12));
+        let rules = Loss::random(30).rules(&DeviceName::port(12)).nft;
         assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } numgen random mod 100 <= 29 counter drop"));
         assert!(
-            Loss::nth(3).rules(&DeviceName::port(12)).contains(" numgen inc mod 3 2 counter drop\n"),
+            Loss::nth(3).rules(&DeviceName::port(12)).nft.contains(" numgen inc mod 3 2 counter drop\n"),
             "the third, not the first"
         );
     }

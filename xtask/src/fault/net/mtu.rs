@@ -1,13 +1,16 @@
 //! Long packets to the container get lost, without a word.
 
-use anyhow::{Context as _, bail};
+use std::borrow::Borrow;
 
-use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{Peer, answers, expect_up, present, side_by_side, until_healed};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Lasted, Site};
+use anyhow::Context as _;
+
+use super::filter::{Filter, Rules, TRAVELS, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Peer, Seen, all_of, answers, present, side_by_side};
+use crate::fault::effect::{Site, usage};
 use crate::host::iptables::UNDELAYED;
-use crate::host::syntax::{DeviceName, Nft, Text, compose};
+use crate::host::syntax::{DeviceName, compose};
 use crate::host::volley::HEADER_BYTES;
 
 /// Number of packets of each length.
@@ -16,25 +19,12 @@ const PACKETS: usize = 20;
 /// A way that is too narrow somewhere, where nobody says so.
 pub struct MtuHole {
     bytes: u32,
-    filter: Filter,
     peers: Vec<Peer>,
 }
 
 impl MtuHole {
     pub fn new(bytes: u32) -> Self {
-        Self { bytes, filter: Filter::on_bridge("net.mtu-hole"), peers: Vec::new() }
-    }
-
-    fn rules(&self, port: &DeviceName) -> Text<Nft> {
-        // The length of a packet on a bridge is that of what its frame carries.
-        let rule = compose!(
-            Nft,
-            "oifname {port} {travels} meta length > {bytes} counter drop\n",
-            port = *port,
-            travels = TRAVELS,
-            bytes = self.bytes,
-        );
-        chain("postrouting", &rule)
+        Self { bytes, peers: Vec::new() }
     }
 
     /// Returns the number of arrived packets of the longest length that passes, and of the next longer one.
@@ -54,73 +44,58 @@ impl MtuHole {
         format!("{short} of {PACKETS} packets of {bytes} bytes from {name} arrive, {long} of {} bytes", bytes + 1)
     }
 
-    fn look(
+    fn look<P: Borrow<Peer> + Sync>(
         &self,
         site: &Site<'_>,
-        peers: &[&Peer],
+        peers: &[P],
         is_as_meant: impl Fn(usize, usize) -> bool,
-    ) -> anyhow::Result<Result<String, String>> {
-        let seen = side_by_side(peers, |peer| self.send(site, peer))?;
-        let mut said = Vec::new();
-        for (peer, (short, long)) in peers.iter().zip(seen) {
-            let text = self.say(peer, (short, long));
-            if !is_as_meant(short, long) {
-                return Ok(Err(text));
-            }
-            said.push(text);
-        }
-        Ok(Ok(said.join(", ")))
+    ) -> anyhow::Result<Seen> {
+        let seen = side_by_side(peers, |peer| self.send(site, peer.borrow()))?;
+        Ok(all_of(peers.iter().zip(seen).map(|(peer, (short, long))| {
+            let text = self.say(peer.borrow(), (short, long));
+            if is_as_meant(short, long) { Ok(text) } else { Err(text) }
+        })))
     }
 }
 
-impl Effect for MtuHole {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules(&DeviceName::port(0)), "`modprobe nf_tables_bridge`")
+impl LinkDamage for MtuHole {
+    const GONE: &'static str = "nothing swallows its long packets any more";
+
+    fn name(&self) -> &'static str {
+        "net.mtu-hole"
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::on_bridge(self.name()))]
+    }
+
+    fn rules(&self, port: &DeviceName) -> Rules {
+        // The length of a packet on a bridge is that of what its frame carries.
+        let rule = compose!(
+            Nft,
+            "oifname {port} {travels} meta length > {bytes} counter drop\n",
+            port = *port,
+            travels = TRAVELS,
+            bytes = self.bytes,
+        );
+        chain("postrouting", &rule).into()
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(site)?;
-        let peers: Vec<&Peer> = self.peers.iter().collect();
-        match self.look(site, &peers, |short, long| short > 0 && long > 0)? {
+        match self.look(site, &self.peers, |short, long| short > 0 && long > 0)? {
             Ok(seen) => Ok(format!("{}; {seen}", answers(&self.peers))),
             Err(seen) => Err(usage(format!("net.mtu-hole: {seen} as it is: nothing more could be seen"))),
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, &rules)
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        let look = || self.look(site, &self.peers, |short, long| short > 0 && long == 0);
+        means.drops(site, || look()?.map_err(anyhow::Error::msg))
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let peers: Vec<&Peer> = self.peers.iter().collect();
-        self.filter.drops(site, || match self.look(site, &peers, |short, long| short > 0 && long == 0)? {
-            Ok(evidence) => Ok(evidence),
-            Err(problem) => bail!(problem),
-        })
-    }
-
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        self.filter.lasts(site, proof)
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing swallows its long packets any more", is_left, || {
-            let present = present(site, &self.peers)?;
-            self.look(site, &present, |_, long| long > 0)
-        })
-    }
-
-    fn outlives_container(&self) -> bool {
-        true
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        self.look(site, &present(site, &self.peers)?, |_, long| long > 0)
     }
 }
 
@@ -130,7 +105,7 @@ mod tests {
 
     #[test]
     fn only_what_is_longer_is_dropped() {
-        let rules = MtuHole::new(1000).rules(&DeviceName::port(12));
+        let rules = MtuHole::new(1000).rules(&DeviceName::port(12)).nft;
         assert!(rules.contains("oifname \"port12\" ether type { ip, ip6 } meta length > 1000 counter drop"), "{rules}");
     }
 }

@@ -1,12 +1,15 @@
 //! Packets pass in one direction only.
 
-use anyhow::{Context as _, bail};
+use std::borrow::Borrow;
+
+use anyhow::Context as _;
 use e2e_contract::Direction;
 
-use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{Peer, expect_up, is_down, side_by_side, until_healed};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Lasted, Site};
+use super::filter::{Filter, Rules, TRAVELS, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Peer, Seen, all_of, is_down, side_by_side};
+use crate::fault::effect::{Site, usage};
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::host::volley::PAYLOAD_BYTES_MIN;
 use crate::lab::Container;
@@ -18,7 +21,8 @@ const PACKETS: usize = 20;
 pub struct Oneway {
     lost: Direction,
     peer: Option<String>,
-    filter: Filter,
+    /// Port of that container, once the lab is known.
+    other: Option<DeviceName>,
     /// Peers that meet it.
     met: Vec<Peer>,
     /// Peers that do not.
@@ -42,8 +46,7 @@ impl Came {
 
 impl Oneway {
     pub fn new(lost: Direction, peer: Option<&str>) -> Self {
-        let filter = Filter::on_bridge("net.oneway");
-        Self { lost, peer: peer.map(str::to_owned), filter, met: Vec::new(), spared: Vec::new() }
+        Self { lost, peer: peer.map(str::to_owned), other: None, met: Vec::new(), spared: Vec::new() }
     }
 
     fn passed(&self) -> Direction {
@@ -67,22 +70,18 @@ impl Oneway {
         }
     }
 
-    fn look(
+    fn look<P: Borrow<Peer> + Sync>(
         &self,
         site: &Site<'_>,
-        peers: &[&Peer],
+        peers: &[P],
         is_as_meant: impl Fn(&Came) -> bool,
-    ) -> anyhow::Result<Result<String, String>> {
-        let mut said = Vec::new();
-        for (peer, came) in peers.iter().zip(side_by_side(peers, |peer| came(site, peer))?) {
-            let Came { inbound, outbound } = came;
-            let text = format!("{inbound} of {PACKETS} packets came from {}, {outbound} to it", peer.name());
-            if !is_as_meant(&came) {
-                return Ok(Err(text));
-            }
-            said.push(text);
-        }
-        Ok(Ok(said.join("; ")))
+    ) -> anyhow::Result<Seen> {
+        let came = side_by_side(peers, |peer| came(site, peer.borrow()))?;
+        Ok(all_of(peers.iter().zip(came).map(|(peer, came)| {
+            let (Came { inbound, outbound }, name) = (&came, peer.borrow().name());
+            let text = format!("{inbound} of {PACKETS} packets came from {name} and {outbound} to it");
+            if is_as_meant(&came) { Ok(text) } else { Err(text) }
+        })))
     }
 }
 
@@ -116,80 +115,59 @@ fn rules(lost: Direction, port: &DeviceName, other: Option<&DeviceName>) -> Text
     }
 }
 
-impl Effect for Oneway {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&rules(self.lost, &DeviceName::port(0), None), "`modprobe nf_tables_bridge`")
+impl LinkDamage for Oneway {
+    const GONE: &'static str = "nothing keeps its packets back any more";
+
+    fn name(&self) -> &'static str {
+        "net.oneway"
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::on_bridge(self.name()))]
+    }
+
+    fn rules(&self, port: &DeviceName) -> Rules {
+        rules(self.lost, port, self.other.as_ref()).into()
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         let other = self.other(site)?;
-        expect_up(site)?;
         if let Some(outage) = other.and_then(|other| other.outage().filter(|_| is_down(other))) {
             return Err(outage.into());
         }
-        self.filter.expect_none(site)?;
-        let mut peers = Peer::of(site)?;
+        self.met = Peer::of(site)?;
         if let Some(other) = other {
+            self.other = Some(other.machine().port());
+            let peers = std::mem::replace(&mut self.met, vec![Peer::at(site, other)?]);
             self.spared = peers.into_iter().filter(|peer| peer.port().is_none()).collect();
-            peers = vec![Peer::at(site, other)?];
         }
-        self.met = peers;
         let all: Vec<&Peer> = self.met.iter().chain(&self.spared).collect();
-        match self.look(site, &all, |came| came.inbound > 0 && came.outbound > 0)? {
-            Ok(seen) => Ok(seen),
-            Err(seen) => Err(usage(format!("net.oneway: {seen} as it is: nothing more could be seen"))),
-        }
+        let seen = self.look(site, &all, |came| came.inbound > 0 && came.outbound > 0)?;
+        seen.map_err(|seen| usage(format!("net.oneway: {seen} as it is: nothing more could be seen")))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let other = self.other(site)?.map(|other| other.machine().port());
-        let rules = rules(self.lost, &site.container.machine().port(), other.as_ref());
-        self.filter.make(site, &rules)
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
         let is_one_way = |came: &Came| came.in_direction(self.lost) == 0 && came.in_direction(self.passed()) > 0;
-        let met: Vec<&Peer> = self.met.iter().collect();
-        let spared: Vec<&Peer> = self.spared.iter().collect();
-        self.filter.drops(site, || {
-            let seen = self.look(site, &met, is_one_way)?;
-            let others = self.look(site, &spared, |came| came.inbound > 0 && came.outbound > 0)?;
-            match (seen, others) {
-                (Ok(seen), Ok(others)) if others.is_empty() => Ok(seen),
-                (Ok(seen), Ok(others)) => Ok(format!("{seen}; {others}")),
-                (Err(problem), _) | (_, Err(problem)) => bail!(problem),
-            }
+        means.drops(site, || {
+            let seen = self.look(site, &self.met, is_one_way)?;
+            let others = self.look(site, &self.spared, |came| came.inbound > 0 && came.outbound > 0)?;
+            let seen = all_of([seen, others].into_iter().filter(|seen| *seen != Ok(String::new())));
+            seen.map_err(anyhow::Error::msg)
         })
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        self.filter.lasts(site, proof)
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing keeps its packets back any more", is_left, || {
-            // Whoever is down or cut off is not asked: that is another fault's affair.
-            let mut present = Vec::new();
-            for peer in &self.met {
-                if !peer.is_gone() && (is_left()? || peer.is_there(site)?) {
-                    present.push(peer);
-                }
+    fn is_as_before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen> {
+        // Whoever is down or cut off is not asked: that is another fault's affair.
+        let mut present = Vec::new();
+        for peer in &self.met {
+            if !peer.is_gone() && (means.exists(site)? || peer.is_there(site)?) {
+                present.push(peer);
             }
-            if present.is_empty() {
-                return Ok(Ok("nobody is there to be heard".into()));
-            }
-            self.look(site, &present, |came| came.in_direction(self.lost) > 0)
-        })
-    }
-
-    fn outlives_container(&self) -> bool {
-        true
+        }
+        if present.is_empty() {
+            return Ok(Ok("nobody is there to be heard".into()));
+        }
+        self.look(site, &present, |came| came.in_direction(self.lost) > 0)
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use e2e_contract::Partition as Shape;
 
-use super::filter::{Filter, TRAVELS, chain};
-use super::peer::{expect_up, is_down, knock, ms, network_of, side_by_side, until_healed, usual};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Lasted, Site};
+use super::filter::{Filter, Rules, TRAVELS, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Seen, is_down, knock, ms, network_of, side_by_side, usual};
+use crate::fault::effect::{Site, usage};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;
@@ -23,7 +24,8 @@ const PATIENCE: Deadline = Deadline::from_secs(2);
 /// A network in pieces.
 pub struct Partition {
     shape: Shape,
-    filter: Filter,
+    /// Pairs of ports that are cut; any two until the lab is known.
+    ports: Vec<(DeviceName, DeviceName)>,
     /// Pairs of containers, and how long an answer took between them before.
     cut: Vec<Pair>,
     open: Vec<Pair>,
@@ -59,8 +61,8 @@ impl Pair {
 
 impl Partition {
     pub fn new(shape: &Shape) -> Self {
-        let filter = Filter::on_bridge("net.partition");
-        Self { shape: shape.clone(), filter, cut: Vec::new(), open: Vec::new() }
+        let ports = vec![(DeviceName::port(1), DeviceName::port(2))];
+        Self { shape: shape.clone(), ports, cut: Vec::new(), open: Vec::new() }
     }
 
     fn cuts(&self, site: &Site<'_>) -> anyhow::Result<BTreeSet<(usize, usize)>> {
@@ -155,17 +157,26 @@ fn counted(pairs: &[Pair], what: &str) -> String {
     format!("{what} {}", names.join(", "))
 }
 
-impl Effect for Partition {
-    fn supported(&self) -> anyhow::Result<()> {
-        let rules = rules(&[(DeviceName::port(1), DeviceName::port(2))]);
-        self.filter.supported(&rules, "`modprobe nf_tables_bridge`")
+impl LinkDamage for Partition {
+    const GONE: &'static str = "nothing cuts it off any more";
+
+    fn name(&self) -> &'static str {
+        "net.partition"
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::on_bridge(self.name()))]
+    }
+
+    fn rules(&self, _port: &DeviceName) -> Rules {
+        rules(&self.ports).into()
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         let cuts = self.cuts(site)?;
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
         let containers = site.lab.containers();
+        let port = |place: usize| containers.get(place).map(|it| it.machine().port());
+        self.ports = cuts.iter().filter_map(|(a, b)| Some((port(*a)?, port(*b)?))).collect();
         let mut pairs = Vec::new();
         for (to, container) in containers.iter().enumerate() {
             for (from, other) in containers[..to].iter().enumerate() {
@@ -186,13 +197,7 @@ impl Effect for Partition {
         Ok(format!("{} pairs of containers hear each other, within {}", self.cut.len() + self.open.len(), ms(longest)))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let port = |place: usize| site.lab.containers().get(place).map(|it| it.machine().port());
-        let pairs: Vec<_> = self.cuts(site)?.into_iter().filter_map(|(a, b)| Some((port(a)?, port(b)?))).collect();
-        self.filter.make(site, &rules(&pairs))
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
         let silent = || {
             let silent = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
             match self.cut.iter().zip(silent).find_map(|(pair, took)| Some((pair, took?))) {
@@ -200,7 +205,7 @@ impl Effect for Partition {
                 None => Ok(counted(&self.cut, "no answer")),
             }
         };
-        let silent = self.filter.drops(site, silent)?;
+        let silent = means.drops(site, silent)?;
         let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.scaled().max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
@@ -209,36 +214,20 @@ impl Effect for Partition {
         Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        self.filter.lasts(site, proof)
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
         let hears_bridge =
             |container: &Container| anyhow::Ok(knock(site.lab.network(), container, PATIENCE.scaled())?.is_some());
-        until_healed(site, "nothing cuts it off any more", is_left, || {
-            let heard = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
-            let mut said = Vec::new();
-            for (pair, took) in self.cut.iter().zip(heard) {
-                match took {
-                    Some(_) => said.push(pair.name()),
-                    // Whoever is down, or cut off from all, is so by another fault.
-                    None if pair.is_gone() || !hears_bridge(&pair.from)? || !hears_bridge(&pair.to)? => {}
-                    None => return Ok(Err(format!("there is no answer {}", pair.name()))),
-                }
+        let heard = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
+        let mut said = Vec::new();
+        for (pair, took) in self.cut.iter().zip(heard) {
+            match took {
+                Some(_) => said.push(pair.name()),
+                // Whoever is down, or cut off from all, is so by another fault.
+                None if pair.is_gone() || !hears_bridge(&pair.from)? || !hears_bridge(&pair.to)? => {}
+                None => return Ok(Err(format!("there is no answer {}", pair.name()))),
             }
-            Ok(Ok(format!("answers {}", said.join(", "))))
-        })
-    }
-
-    fn outlives_container(&self) -> bool {
-        true
+        }
+        Ok(Ok(format!("answers {}", said.join(", "))))
     }
 }
 

@@ -41,6 +41,9 @@ const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Number of knocks after that: if a fifth of the packets is lost, all of five knocks are lost once in 3000 times.
 const SECOND_KNOCKS: usize = 4;
 
+/// Result of one look: what was seen where it is as meant, and what was seen instead otherwise.
+pub type Seen = Result<String, String>;
+
 /// Sender of packets to the container.
 #[derive(Debug)]
 pub struct Peer {
@@ -223,7 +226,7 @@ pub fn until_healed(
     site: &Site<'_>,
     gone: &str,
     is_left: impl Fn() -> anyhow::Result<bool>,
-    mut look: impl FnMut() -> anyhow::Result<Result<String, String>>,
+    mut look: impl FnMut() -> anyhow::Result<Seen>,
 ) -> anyhow::Result<String> {
     let begun = Instant::now();
     loop {
@@ -346,6 +349,26 @@ pub fn side_by_side<P: Sync, T: Send>(
         };
         threads.into_iter().map(join).collect()
     })
+}
+
+/// Joins what was seen of several; the first that is not as meant is what was seen instead.
+pub fn all_of(seen: impl IntoIterator<Item = Seen>) -> Seen {
+    Ok(seen.into_iter().collect::<Result<Vec<_>, _>>()?.join(", "))
+}
+
+/// Looks until all is as meant, so many times at most.
+///
+/// # Errors
+/// With what was seen last.
+pub fn in_rounds(rounds: usize, mut look: impl FnMut() -> anyhow::Result<Seen>) -> anyhow::Result<String> {
+    let mut last = String::new();
+    for _ in 0..rounds {
+        match look()? {
+            Ok(evidence) => return Ok(evidence),
+            Err(problem) => last = problem,
+        }
+    }
+    bail!(last)
 }
 
 /// Returns the peers that can be asked now.

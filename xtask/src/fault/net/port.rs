@@ -1,13 +1,14 @@
 //! Block of one TCP port of the container.
 
-use anyhow::bail;
+use std::borrow::Borrow;
 
-use super::filter::{Filter, chain};
-use super::peer::{CLOSED_PORT, Peer, expect_up, ms, present, side_by_side, until_healed};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Lasted, Site};
+use super::filter::{Filter, Rules, chain};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{CLOSED_PORT, Peer, Seen, all_of, ms, present, side_by_side};
+use crate::fault::effect::{Site, usage};
 use crate::host::patience::Deadline;
-use crate::host::syntax::{DeviceName, Nft, Text, compose};
+use crate::host::syntax::{DeviceName, compose};
 
 /// Minimum silence of a blocked port that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(100);
@@ -18,23 +19,12 @@ const PATIENCE: Deadline = Deadline::from_secs(8);
 /// A port whose packets get lost.
 pub struct PortBlock {
     port: u16,
-    filter: Filter,
     peers: Vec<Peer>,
 }
 
 impl PortBlock {
     pub fn new(port: u16) -> Self {
-        Self { port, filter: Filter::on_bridge("net.port-block"), peers: Vec::new() }
-    }
-
-    fn rules(&self, port: &DeviceName) -> Text<Nft> {
-        let rule = compose!(
-            Nft,
-            "oifname {port} meta l4proto tcp th dport {number} counter drop\n",
-            port = *port,
-            number = self.port,
-        );
-        chain("postrouting", &rule)
+        Self { port, peers: Vec::new() }
     }
 
     /// Another port, which is not blocked.
@@ -43,87 +33,67 @@ impl PortBlock {
     }
 
     /// Tells whether each of them has an answer from the port.
-    fn hear(&self, site: &Site<'_>, peers: &[&Peer]) -> anyhow::Result<Result<String, String>> {
-        let took = side_by_side(peers, |peer| peer.knock_at(site, self.port, PATIENCE.scaled()))?;
-        let mut said = Vec::new();
-        for (peer, took) in peers.iter().zip(took) {
-            match took {
-                Some(took) => said.push(format!("{} has an answer after {}", peer.name(), ms(took))),
-                None => return Ok(Err(format!("{} has no answer from port {}", peer.name(), self.port))),
-            }
-        }
-        Ok(Ok(said.join(", ")))
+    fn hear<P: Borrow<Peer> + Sync>(&self, site: &Site<'_>, peers: &[P]) -> anyhow::Result<Seen> {
+        let took = side_by_side(peers, |peer| peer.borrow().knock_at(site, self.port, PATIENCE.scaled()))?;
+        Ok(all_of(peers.iter().zip(took).map(|(peer, took)| match (peer.borrow().name(), took) {
+            (name, Some(took)) => Ok(format!("{name} has an answer after {}", ms(took))),
+            (name, None) => Err(format!("{name} has no answer from port {}", self.port)),
+        })))
     }
 
     /// Sees that each of them has an answer from another port, and none from this one.
-    fn hear_others(&self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn hear_others(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
+        let (port, other) = (self.port, self.other());
         let silence = |peer: &Peer| SILENCE.scaled().max(peer.usual() * 2);
         let knock = |peer: &Peer| {
-            let blocked = peer.knock_at(site, self.port, silence(peer))?;
-            Ok((blocked, peer.knock_at(site, self.other(), PATIENCE.scaled())?))
+            let blocked = peer.knock_at(site, port, silence(peer))?;
+            Ok((blocked, peer.knock_at(site, other, PATIENCE.scaled())?))
         };
-        let mut said = Vec::new();
-        for (peer, (blocked, other)) in self.peers.iter().zip(side_by_side(&self.peers, knock)?) {
-            let name = peer.name();
-            if let Some(took) = blocked {
-                bail!("{name} still had an answer from port {} after {}", self.port, ms(took));
-            }
-            let Some(took) = other else {
-                bail!("{name} had no answer from port {} either", self.other());
-            };
-            said.push(format!(
-                "{name} had no answer from port {} for {}, from port {} after {}",
-                self.port,
+        let took = side_by_side(&self.peers, knock)?;
+        Ok(all_of(self.peers.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
+            (name, (Some(took), _)) => Err(format!("{name} still had an answer from port {port} after {}", ms(took))),
+            (name, (None, None)) => Err(format!("{name} had no answer from port {other} either")),
+            (name, (None, Some(took))) => Ok(format!(
+                "{name} had no answer from port {port} for {}, from port {other} after {}",
                 ms(silence(peer)),
-                self.other(),
                 ms(took)
-            ));
-        }
-        Ok(said.join(", "))
+            )),
+        })))
     }
 }
 
-impl Effect for PortBlock {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(&self.rules(&DeviceName::port(0)), "`modprobe nf_tables_bridge`")
+impl LinkDamage for PortBlock {
+    const GONE: &'static str = "nothing blocks its port any more";
+
+    fn name(&self) -> &'static str {
+        "net.port-block"
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::on_bridge(self.name()))]
+    }
+
+    fn rules(&self, port: &DeviceName) -> Rules {
+        let rule = compose!(
+            Nft,
+            "oifname {port} meta l4proto tcp th dport {number} counter drop\n",
+            port = *port,
+            number = self.port,
+        );
+        chain("postrouting", &rule).into()
+    }
+
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(site)?;
-        let peers: Vec<&Peer> = self.peers.iter().collect();
-        self.hear(site, &peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
+        self.hear(site, &self.peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let rules = self.rules(&site.container.machine().port());
-        self.filter.make(site, &rules)
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        means.drops(site, || self.hear_others(site)?.map_err(anyhow::Error::msg))
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.filter.drops(site, || self.hear_others(site))
-    }
-
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        self.filter.lasts(site, proof)
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing blocks its port any more", is_left, || {
-            let present = present(site, &self.peers)?;
-            self.hear(site, &present)
-        })
-    }
-
-    fn outlives_container(&self) -> bool {
-        true
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        self.hear(site, &present(site, &self.peers)?)
     }
 }
 
@@ -133,7 +103,7 @@ mod tests {
 
     #[test]
     fn one_port_is_blocked_and_another_one_is_compared() {
-        let rules = PortBlock::new(80).rules(&DeviceName::port(12));
+        let rules = PortBlock::new(80).rules(&DeviceName::port(12)).nft;
         assert!(rules.contains("oifname \"port12\" meta l4proto tcp th dport 80 counter drop"), "{rules}");
         assert_ne!(PortBlock::new(CLOSED_PORT).other(), CLOSED_PORT);
     }

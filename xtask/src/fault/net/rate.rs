@@ -1,22 +1,20 @@
 //! Rate limit: packets to the container wait at its port until the rate allows them.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::helper::{HELP, Helper};
-use super::peer::{cut_off, is_cut_off, is_down, ms};
+use super::helper::Helper;
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Seen, cut_off, ms};
 use crate::error::Error;
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
+use crate::fault::effect::Site;
 use crate::host::flood::{Flood, HEADER_BYTES};
-use crate::host::iptables::{UNDELAYED, queue_problem};
+use crate::host::iptables::UNDELAYED;
 use crate::host::netns::received_bytes;
-use crate::host::patience::Deadline;
-use crate::host::tc::{self, Qdisc};
-use crate::host::undo::Undo;
+use crate::host::tc::Qdisc;
 
 /// Time for which the rate alone is watched.
 const WATCH: Duration = Duration::from_millis(250);
@@ -39,24 +37,9 @@ const FRAMES: u64 = 16;
 /// Port at which nothing listens; the container's kernel answers some packets with an error that nobody reads.
 const CLOSED_PORT: u16 = 1;
 
-/// Deadline for a healed link to be fast again.
-const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
-
 /// A token bucket at the container's port.
 pub struct Rate {
     kilobits_per_second: u32,
-    means: OnceLock<Means>,
-    helper: Helper,
-    undo: Vec<Undo>,
-}
-
-/// Means of holding packets back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Means {
-    /// The kernel's token bucket.
-    Tbf,
-    /// A process of the engine, where the kernel has no token bucket.
-    Queue,
 }
 
 /// Speed at which sent packets arrived.
@@ -75,37 +58,7 @@ impl std::fmt::Display for Flow {
 
 impl Rate {
     pub fn new(kilobits_per_second: u32) -> Self {
-        let helper = Helper::that_holds("rate");
-        Self { kilobits_per_second, means: OnceLock::new(), helper, undo: Vec::new() }
-    }
-
-    /// The means of this host.
-    fn means(&self) -> anyhow::Result<Means> {
-        if let Some(means) = self.means.get() {
-            return Ok(*means);
-        }
-        let tbf = Qdisc::Rate { bits_per_second: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 }.problem();
-        let means = match tbf {
-            None => Means::Tbf,
-            Some(tbf) => match queue_problem() {
-                None => Means::Queue,
-                Some(queue) => {
-                    let problem = format!("net.rate: {tbf}, and no packets can be handed to a process: {queue}");
-                    let help =
-                        format!("`cargo xtask setup` installs tc; for the kernel, `modprobe sch_tbf`; or {HELP}");
-                    return Err(Error::Host { problem, help }.into());
-                }
-            },
-        };
-        Ok(*self.means.get_or_init(|| means))
-    }
-
-    /// Returns the name of whatever slows the container's link.
-    fn slowed_by(&self, site: &Site<'_>) -> anyhow::Result<Option<String>> {
-        match self.means()? {
-            Means::Tbf => tc::root_kind(site.lab.network(), &site.container.machine().port()),
-            Means::Queue => Ok(self.helper.exists(site)?.then(|| "a process that holds packets back".to_owned())),
-        }
+        Self { kilobits_per_second }
     }
 
     fn bytes_in(&self, time: Duration) -> u64 {
@@ -117,12 +70,8 @@ impl Rate {
         self.bytes_in(BURST).max(BURST_BYTES_MIN)
     }
 
-    fn qdisc(&self) -> Qdisc {
-        Qdisc::Rate {
-            bits_per_second: u64::from(self.kilobits_per_second) * 1000,
-            burst_bytes: self.burst_bytes(),
-            limit_bytes: self.burst_bytes() + self.bytes_in(QUEUE).max(QUEUE_BYTES_MIN),
-        }
+    fn limit_bytes(&self) -> u64 {
+        self.burst_bytes() + self.bytes_in(QUEUE).max(QUEUE_BYTES_MIN)
     }
 
     /// Bytes to send, and the shortest time in which the rate lets them through.
@@ -133,11 +82,11 @@ impl Rate {
     }
 
     /// Sends so many bytes to the container and watches them arrive there.
-    fn send(&self, site: &Site<'_>) -> anyhow::Result<Flow> {
+    fn send(&self, site: &Site<'_>, means: &Means) -> anyhow::Result<Flow> {
         let (bytes, shortest) = self.watched();
         let patience = site.within(shortest * 3 + Duration::from_secs(1));
         let frame = (bytes / FRAMES).clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end());
-        let mark = (self.means()? == Means::Tbf).then_some(UNDELAYED); // with it, packets pass each queue by
+        let mark = means.helper().is_none().then_some(UNDELAYED); // with it, packets pass each queue by
         let flood = Flood { packets: bytes.div_ceil(frame), payload_bytes: frame - HEADER_BYTES, mark };
         let target = SocketAddr::from((site.container.machine().address(), CLOSED_PORT));
         let init = site.container.init_pid()?;
@@ -162,21 +111,26 @@ impl Rate {
     }
 }
 
-impl Effect for Rate {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.means().map(drop)
+impl LinkDamage for Rate {
+    const GONE: &'static str = "nothing slows its link any more";
+
+    fn name(&self) -> &'static str {
+        "net.rate"
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
-            return Err(outage.into());
-        }
-        if let Some(kind) = self.slowed_by(site)? {
-            let message = format!("net.rate: something slows {} already, by {kind}: heal that first", site.name());
-            return Err(usage(message));
-        }
+    /// The kernel's token bucket, or a process of the engine where the kernel has none.
+    fn means(&self) -> Vec<Means> {
+        let bits_per_second = u64::from(self.kilobits_per_second) * 1000;
+        let (burst_bytes, limit_bytes) = (self.burst_bytes(), self.limit_bytes());
+        let numbers =
+            [("--bits-per-second", bits_per_second), ("--burst-bytes", burst_bytes), ("--limit-bytes", limit_bytes)];
+        let bucket = Qdisc::Rate { bits_per_second, burst_bytes, limit_bytes };
+        vec![Means::queue(bucket), Means::Helper(Helper::that_holds("rate", &numbers))]
+    }
+
+    fn before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
         let (_, shortest) = self.watched();
-        let flow = self.send(site)?;
+        let flow = self.send(site, means)?;
         if !flow.is_whole {
             return Err(cut_off(site));
         }
@@ -189,30 +143,9 @@ impl Effect for Rate {
         Ok(flow.to_string())
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.means()? == Means::Queue {
-            let Qdisc::Rate { bits_per_second, burst_bytes, limit_bytes } = self.qdisc() else {
-                bail!("a rate is no other discipline");
-            };
-            let numbers = [
-                ("--bits-per-second", bits_per_second),
-                ("--burst-bytes", burst_bytes),
-                ("--limit-bytes", limit_bytes),
-            ];
-            let mut words = vec!["rate".to_owned()];
-            words.extend(numbers.into_iter().flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]));
-            return self.helper.start(site, &words);
-        }
-        let (network, port) = (site.lab.network(), site.container.machine().port());
-        let undo = vec![Undo::DeleteQdisc { network: network.place()?, device: port.to_string() }];
-        site.note(undo.clone())?;
-        self.undo = undo;
-        self.qdisc().set(network, &port)
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
         let (_, shortest) = self.watched();
-        let flow = self.send(site)?;
+        let flow = self.send(site, means)?;
         // A bucket lets no more through than it holds; a little is lost to the clock's grain.
         if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
             bail!("{flow}: that takes {} at this rate", ms(shortest));
@@ -223,49 +156,11 @@ impl Effect for Rate {
         Ok(format!("{flow}: {:.0} kilobits per second", self.kilobits(&flow)))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        if let Some(lost) = self.helper.lost() {
-            return Ok(lost);
-        }
-        let proof = self.bites(site);
-        Lasted::proved(proof, Keeper::Host, || Ok(self.slowed_by(site)?.is_some()))
-    }
-
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.helper.stop(site)?;
-        site.undo(self.undo.clone())
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let (begun, (_, shortest)) = (Instant::now(), self.watched());
-        loop {
-            if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
-                return Ok(format!("{outage}; nothing slows its link any more"));
-            }
-            let flow = self.send(site)?;
-            if flow.is_whole && flow.took * 2 <= shortest {
-                return Ok(flow.to_string());
-            }
-            // What cuts it off is another fault's affair.
-            if is_cut_off(site)? && self.slowed_by(site)?.is_none() {
-                return Ok("it is cut off; nothing slows its link any more".into());
-            }
-            if begun.elapsed() > HEAL_DEADLINE.scaled() {
-                bail!("{flow}: that is as slow as before");
-            }
-        }
-    }
-
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let port = site.container.machine().port();
-        match (self.means()?, tc::root_kind(site.lab.network(), &port)?) {
-            (Means::Queue, _) | (_, Some(_)) => Ok(()), // a queue outlives the port
-            (Means::Tbf, None) => self.qdisc().set(site.lab.network(), &port),
-        }
-    }
-
-    fn outlives_container(&self) -> bool {
-        self.means.get() == Some(&Means::Queue)
+    fn is_as_before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen> {
+        let (_, shortest) = self.watched();
+        let flow = self.send(site, means)?;
+        let is_fast = flow.is_whole && flow.took * 2 <= shortest;
+        Ok(if is_fast { Ok(flow.to_string()) } else { Err(format!("{flow}: that is as slow as before")) })
     }
 }
 
@@ -278,7 +173,7 @@ mod tests {
         for kilobits in [8, 64, 1000, 100_000, 1_000_000] {
             let rate = Rate::new(kilobits);
             let (bytes, shortest) = rate.watched();
-            let Qdisc::Rate { limit_bytes, burst_bytes, .. } = rate.qdisc() else { panic!("a rate") };
+            let (limit_bytes, burst_bytes) = (rate.limit_bytes(), rate.burst_bytes());
             assert!(bytes <= limit_bytes && bytes > burst_bytes, "{kilobits}: {bytes} of {limit_bytes}");
             assert!(shortest >= Duration::from_millis(249) && shortest <= Duration::from_secs(1), "{shortest:?}");
         }

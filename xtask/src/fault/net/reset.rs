@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::filter::{Filter, IptablesRules, Rules};
-use super::peer::{Peer, answers, expect_up, network_of, side_by_side, until_healed};
-use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Lasted, Site};
+use super::link::LinkDamage;
+use super::means::Means;
+use super::peer::{Peer, Seen, answers, network_of, present, side_by_side};
+use crate::fault::effect::{Site, usage};
 use crate::host::patience::Deadline;
-use crate::host::syntax::{Iptables, Nft, Text, compose};
+use crate::host::syntax::{DeviceName, Iptables, Nft, Text, compose};
 
 /// Deadline for a connection to be established, or to break.
 const PATIENCE: Deadline = Deadline::from_secs(5);
@@ -19,7 +20,6 @@ const PATIENCE: Deadline = Deadline::from_secs(5);
 /// Connections that break.
 pub struct Reset {
     port: Option<u16>,
-    filter: Filter,
     peers: Vec<Peer>,
     /// Connections from before, by the peer's place.
     connections: Vec<Connection>,
@@ -124,15 +124,43 @@ impl Connection {
 
 impl Reset {
     pub fn new(port: Option<u16>) -> Self {
-        Self { port, filter: Filter::inside(&["inet", "ip"], "net.reset"), peers: Vec::new(), connections: Vec::new() }
+        Self { port, peers: Vec::new(), connections: Vec::new() }
     }
 
     fn at(&self) -> String {
         self.port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"))
     }
 
+    /// Has each of them connect; as meant, their names.
+    fn look(&self, site: &Site<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Seen> {
+        let door = Door::open(site, self.port)?;
+        let came = side_by_side(peers, |peer| Ok(door.connect(site, peer)?.0))?;
+        let other = peers.iter().zip(came).find(|(_, came)| *came != wanted);
+        let Some((peer, came)) = other else {
+            return Ok(Ok(peers.iter().map(|peer| peer.name()).collect::<Vec<_>>().join(" and ")));
+        };
+        let said = match came {
+            Came::Connected => "still connected to it",
+            Came::Reset => "was still refused",
+            Came::Nothing => "had no answer",
+        };
+        Ok(Err(format!("{} {said} at {}", peer.name(), self.at())))
+    }
+}
+
+impl LinkDamage for Reset {
+    const GONE: &'static str = "nothing resets its connections any more";
+
+    fn name(&self) -> &'static str {
+        "net.reset"
+    }
+
+    fn means(&self) -> Vec<Means> {
+        vec![Means::Filter(Filter::inside(self.name(), &["inet", "ip"], "`modprobe -a nft_reject_inet`"))]
+    }
+
     /// Rules for what comes from others and is no reset itself: those tell the container that its end is broken too.
-    fn rules(&self) -> Rules {
+    fn rules(&self, _port: &DeviceName) -> Rules {
         let of_nft = self.port.map(|port| compose!(Nft, "tcp dport {port} ", port = port));
         let of_iptables = self.port.map(|port| compose!(Iptables, "--dport {port} ", port = port));
         let nft = compose!(
@@ -151,29 +179,7 @@ impl Reset {
         Rules { nft, iptables: Some(IptablesRules { table: "filter", hook: "INPUT", rules: vec![rule] }) }
     }
 
-    fn look(&self, site: &Site<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Result<(), String>> {
-        let door = Door::open(site, self.port)?;
-        let came = side_by_side(peers, |peer| Ok(door.connect(site, peer)?.0))?;
-        let other = peers.iter().zip(came).find(|(_, came)| *came != wanted);
-        Ok(other.map_or(Ok(()), |(peer, came)| {
-            let said = match came {
-                Came::Connected => "still connected to it",
-                Came::Reset => "was still refused",
-                Came::Nothing => "had no answer",
-            };
-            Err(format!("{} {said} at {}", peer.name(), self.at()))
-        }))
-    }
-}
-
-impl Effect for Reset {
-    fn supported(&self) -> anyhow::Result<()> {
-        self.filter.supported(self.rules(), "`modprobe -a nft_reject_inet`")
-    }
-
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        expect_up(site)?;
-        self.filter.expect_none(site)?;
+    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(site)?;
         let door = Door::open(site, self.port)?;
         for peer in &self.peers {
@@ -187,56 +193,26 @@ impl Effect for Reset {
         Ok(format!("{}; each has a connection to {}", answers(&self.peers), self.at()))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.make(site, self.rules())
-    }
-
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let mut connections = std::mem::take(&mut self.connections);
-        for (peer, connection) in self.peers.iter().zip(&mut connections) {
+    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
+        for (peer, mut connection) in self.peers.iter().zip(std::mem::take(&mut self.connections)) {
             if !connection.breaks()? {
                 bail!("the connection of {} goes on", peer.name());
             }
         }
         let peers: Vec<&Peer> = self.peers.iter().collect();
-        if let Err(problem) = self.look(site, &peers, Came::Reset)? {
-            bail!(problem);
-        }
-        let names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
-        Ok(format!("the connections of {} broke, and new ones to {} are refused", names.join(" and "), self.at()))
+        let names = self.look(site, &peers, Came::Reset)?.map_err(anyhow::Error::msg)?;
+        Ok(format!("the connections of {names} broke, and new ones to {} are refused", self.at()))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn bites_once(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
         let peers: Vec<&Peer> = self.peers.iter().filter(|peer| !peer.is_gone()).collect();
-        let names: Vec<&str> = peers.iter().map(|peer| peer.name()).collect();
-        let refused = || format!("new connections of {} to {} are refused", names.join(" and "), self.at());
-        let proof = self.look(site, &peers, Came::Reset);
-        let proof = proof.and_then(|seen| seen.map(|()| refused()).map_err(anyhow::Error::msg));
-        self.filter.lasts(site, proof)
+        let names = self.look(site, &peers, Came::Reset)?.map_err(anyhow::Error::msg)?;
+        Ok(format!("new connections of {names} to {} are refused", self.at()))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.take_back(site)
-    }
-
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let is_left = || self.filter.exists(site);
-        until_healed(site, "nothing resets its connections any more", is_left, || {
-            let mut present = Vec::new();
-            for peer in &self.peers {
-                if peer.is_there(site)? {
-                    present.push(peer);
-                }
-            }
-            let names: Vec<&str> = present.iter().map(|peer| peer.name()).collect();
-            let seen = self.look(site, &present, Came::Connected)?;
-            Ok(seen.map(|()| format!("{} connected to {}", names.join(" and "), self.at())))
-        })
-    }
-
-    /// The rules were in the network that ended with the container.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.filter.make_again(site, self.rules())
+    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let seen = self.look(site, &present(site, &self.peers)?, Came::Connected)?;
+        Ok(seen.map(|names| format!("{names} connected to {}", self.at())))
     }
 }
 
@@ -246,14 +222,23 @@ mod tests {
 
     #[test]
     fn resets_themselves_pass_and_so_does_what_a_machine_says_to_itself() {
-        let rules = Reset::new(None).rules();
+        let rules = Reset::new(None).rules(&DeviceName::LOOPBACK);
         let iptables = rules.iptables.unwrap().rules.into_iter().collect::<Text<Iptables>>();
         assert!(iptables.starts_with("! -i lo -p tcp ! --tcp-flags RST RST -j REJECT"), "{iptables}");
         let rules = rules.nft;
         let rule = "iifname != \"lo\" meta l4proto tcp tcp flags & rst == 0 counter reject with tcp reset";
         assert!(rules.contains(rule), "{rules}");
-        assert!(Reset::new(Some(80)).rules().nft.contains(" tcp dport 80 tcp flags"), "one port alone");
-        let iptables = Reset::new(Some(80)).rules().iptables.unwrap().rules.into_iter().collect::<Text<Iptables>>();
+        assert!(
+            Reset::new(Some(80)).rules(&DeviceName::LOOPBACK).nft.contains(" tcp dport 80 tcp flags"),
+            "one port alone"
+        );
+        let iptables = Reset::new(Some(80))
+            .rules(&DeviceName::LOOPBACK)
+            .iptables
+            .unwrap()
+            .rules
+            .into_iter()
+            .collect::<Text<Iptables>>();
         assert!(iptables.contains("-p tcp --dport 80 ! --tcp-flags"), "{iptables}");
     }
 }

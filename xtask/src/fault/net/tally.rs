@@ -1,10 +1,9 @@
 //! Share of many packets that is lost or duplicated before a fault, during it, and after it.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use super::peer::Peer;
-use crate::fault::effect::Site;
-use crate::fault::effect::usage;
+use super::peer::{Peer, Seen, in_rounds};
+use crate::fault::effect::{Site, usage};
 use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
 /// Expected number of affected packets: a chance that misses this by half is none.
@@ -45,12 +44,12 @@ pub struct Tally {
 }
 
 /// Observation of one peer.
-struct Seen {
+struct Count {
     sent: usize,
     count: usize,
 }
 
-impl Seen {
+impl Count {
     fn share(&self) -> f64 {
         self.count as f64 / self.sent as f64
     }
@@ -66,11 +65,11 @@ impl Tally {
         ((EXPECTED / self.share).ceil() as usize).max(PACKETS_MIN)
     }
 
-    fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<Seen> {
+    fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<Count> {
         let packets = self.packets();
         let sent = peer.lane(site, self.mark)?.send(packets, PAYLOAD_BYTES_MIN, peer.quiet());
         let arrivals = sent.with_context(|| format!("sending packets from {}", peer.name()))?;
-        Ok(Seen { sent: packets, count: self.count(&arrivals) })
+        Ok(Count { sent: packets, count: self.count(&arrivals) })
     }
 
     fn count(&self, arrivals: &Arrivals) -> usize {
@@ -98,7 +97,7 @@ impl Tally {
         Ok(said.join(", "))
     }
 
-    fn say(&self, peer: &Peer, seen: &Seen) -> String {
+    fn say(&self, peer: &Peer, seen: &Count) -> String {
         format!("{} of {} packets from {} are {}", seen.count, seen.sent, peer.name(), self.happens.word())
     }
 
@@ -107,14 +106,7 @@ impl Tally {
     /// # Errors
     /// When it does not happen to about the share of packets that is meant.
     pub fn bites(&self, site: &Site<'_>) -> anyhow::Result<String> {
-        let mut last = None;
-        for _ in 0..ROUNDS {
-            match self.look_once(site)? {
-                Ok(evidence) => return Ok(evidence),
-                Err(problem) => last = Some(problem),
-            }
-        }
-        bail!(last.unwrap_or_default())
+        in_rounds(ROUNDS, || self.look_once(site))
     }
 
     /// Like [`Tally::bites`], where one look has to do.
@@ -125,18 +117,18 @@ impl Tally {
         self.look_once(site)?.map_err(anyhow::Error::msg)
     }
 
-    fn look_once(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+    fn look_once(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
         let is_as_meant = |added| (self.share * 0.5..=self.share * 2.0).contains(&added);
         self.look(site, is_as_meant, |_| Ok(false))
     }
 
     /// Counts after the fault, and expects no more than before; peers that are cut off are not asked.
-    pub fn healed(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+    pub fn healed(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
         self.look(site, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(site)?))
     }
 
     /// Counts now, and expects that some packets pass; peers that are cut off are not asked.
-    pub fn passes(&self, site: &Site<'_>) -> anyhow::Result<Result<String, String>> {
+    pub fn passes(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
         self.look(site, |added| added < 1.0, |peer| Ok(!peer.is_there(site)?))
     }
 
@@ -145,7 +137,7 @@ impl Tally {
         site: &Site<'_>,
         is_as_meant: impl Fn(f64) -> bool,
         is_excused: impl Fn(&Peer) -> anyhow::Result<bool>,
-    ) -> anyhow::Result<Result<String, String>> {
+    ) -> anyhow::Result<Seen> {
         let mut said = Vec::new();
         for (peer, before) in &self.before {
             if is_excused(peer)? {

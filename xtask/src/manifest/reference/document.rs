@@ -49,6 +49,8 @@ pub struct Section {
     /// The source that has its type.
     pub source: &'static str,
     pub rust_type: &'static str,
+    /// Its keys, where no source has them as fields.
+    pub keys: Option<fn() -> Vec<Field>>,
     /// Source of a key's default.
     pub missing: Missing,
     /// Treatment of a key that has no line here.
@@ -235,7 +237,7 @@ impl Page {
 
 impl Section {
     fn fields(&self) -> Vec<Field> {
-        let found = fields(self.source, self.rust_type);
+        let found = self.keys.map(|keys| keys()).or_else(|| fields(self.source, self.rust_type));
         let found = found.unwrap_or_else(|| panic!("the source has no {}", self.rust_type));
         let flat = |field: Field| Field { is_flat: field.is_flat || field.rust_type == "AnyOther", ..field };
         found.into_iter().map(flat).collect()

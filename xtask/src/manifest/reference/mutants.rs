@@ -142,6 +142,7 @@ const TABLE: Section = Section {
     place: &[],
     source: include_str!("../mutant.rs"),
     rust_type: "File",
+    keys: None,
     missing: Missing::ByKey,
     others: Others::Refused,
 };

@@ -1,14 +1,14 @@
 //! `docs/project.md`.
 
 use super::document::{Missing, Others, Page, Section, duration};
+use super::source::Field;
 use crate::manifest::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Project,
-    Retries, Setting, SlotNumber, TimeToLive,
+    Retries, Setting, SlotNumber, TimeToLive, Timeout, settings,
 };
 
 const SOURCE: &str = include_str!("../project.rs");
 const SECRETS_SOURCE: &str = include_str!("../secrets.rs");
-const DEFAULTS_SOURCE: &str = include_str!("../defaults.rs");
 
 const BEGINNING: &str = "\
 A project is a folder with an `e2e.toml`, the templates of its machines and its scenarios. The engine is started in that folder, or is
@@ -81,33 +81,37 @@ const SECTIONS: &[Section] = &[
         about: "A flag is above the environment (`E2E_RETRIES` and so on), that above these, and these above what is built in. \
                 `cargo xtask config show` says what holds, and where it came from.",
         place: &["defaults"],
-        source: DEFAULTS_SOURCE,
         rust_type: "DefaultsTable",
+        keys: Some(keys),
         missing: Missing::ByTable,
         ..TABLE
     },
 ];
 
-/// Returns the permitted values of the settings of `[defaults]`.
-fn words() -> Vec<(&'static str, String)> {
-    fn of<T: Setting>() -> String {
-        let words = T::words();
-        words.strip_prefix("a ").unwrap_or(&words).to_owned()
-    }
-    vec![
-        ("Read<ColorWhen>", of::<ColorWhen>()),
-        ("Read<ProgressHow>", of::<ProgressHow>()),
-        ("Read<MaxFail>", of::<MaxFail>()),
-        ("Read<Retries>", of::<Retries>()),
-        ("Read<MonitoringRate>", of::<MonitoringRate>()),
-        ("Read<PerfGate>", of::<PerfGate>()),
-        ("Read<BaselineMissing>", of::<BaselineMissing>()),
-        ("Read<KeepWhen>", of::<KeepWhen>()),
-        ("Read<TimeToLive>", of::<TimeToLive>()),
-        ("Read<PatienceFactor>", of::<PatienceFactor>()),
-        ("Read<SlotNumber>", of::<SlotNumber>()),
-    ]
+macro_rules! of_page {
+    ($($(#[doc = $about:literal])* $key:ident: $value:ident $([$skip:ident])? = $built_in:expr;)+) => {
+        /// Returns the permitted values of the settings of `[defaults]`.
+        fn words() -> Vec<(&'static str, String)> {
+            let bare = |words: String| words.strip_prefix("a ").map_or_else(|| words.clone(), str::to_owned);
+            vec![$((stringify!($value), bare($value::words()))),+]
+        }
+
+        /// Returns the keys of `[defaults]`.
+        fn keys() -> Vec<Field> {
+            let all = [$((stringify!($key), stringify!($value), concat!($($about),*))),+];
+            let field = |(key, value, about): (&str, &str, &str)| Field {
+                name: key.to_owned(),
+                rust_type: format!("Option<{value}>"),
+                meaning: format!("{}: `--{}`.", about.trim().trim_end_matches('.'), key.replace('_', "-")),
+                is_flat: false,
+                may_be_missing: true,
+                attributes: String::new(),
+            };
+            all.into_iter().filter(|(key, ..)| *key != "timeout").map(field).collect()
+        }
+    };
 }
+settings!(of_page);
 
 const TABLE: Section = Section {
     heading: "",
@@ -115,6 +119,7 @@ const TABLE: Section = Section {
     place: &[],
     source: SOURCE,
     rust_type: "File",
+    keys: None,
     missing: Missing::ByKey,
     others: Others::Refused,
 };

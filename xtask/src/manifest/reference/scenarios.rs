@@ -143,6 +143,7 @@ const TABLE: Section = Section {
     place: &[],
     source: include_str!("../scenario.rs"),
     rust_type: "File",
+    keys: None,
     missing: Missing::ByKey,
     others: Others::Refused,
 };

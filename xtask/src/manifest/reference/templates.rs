@@ -142,6 +142,7 @@ const TABLE: Section = Section {
     place: &[],
     source: SOURCE,
     rust_type: "",
+    keys: None,
     missing: Missing::ByKey,
     others: Others::Refused,
 };

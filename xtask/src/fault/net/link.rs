@@ -1,0 +1,166 @@
+//! Damage to a container's link: all that is the same whatever is done to packets, by whichever means, and however it is
+//! proved.
+
+use std::sync::OnceLock;
+
+use super::filter::Rules;
+use super::means::Means;
+use super::peer::{Seen, expect_up, until_healed};
+use crate::error::Error;
+use crate::fault::effect::{Effect, Lasted, Site, usage};
+use crate::host::syntax::DeviceName;
+
+/// One kind of damage to a link: its means, and what peers observe of it.
+pub trait LinkDamage: Send {
+    /// Note on a container that cannot be asked: nothing does this to it any more.
+    const GONE: &'static str;
+
+    /// Name of the fault.
+    fn name(&self) -> &'static str;
+
+    /// Means of doing it, the best first.
+    fn means(&self) -> Vec<Means>;
+
+    /// Looks at the link before anything is done to it, as [`Effect::before`].
+    ///
+    /// # Errors
+    /// When nothing could be seen of it later.
+    fn before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String>;
+
+    /// Makes what its rules name.
+    ///
+    /// # Errors
+    /// When that could not be made.
+    fn prepare(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Rules at a container's port, for means that take some.
+    fn rules(&self, _port: &DeviceName) -> Rules {
+        Rules { nft: std::iter::empty().collect(), iptables: None }
+    }
+
+    /// Observes the damage, as [`Effect::bites`].
+    ///
+    /// # Errors
+    /// When there is none.
+    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String>;
+
+    /// Like [`LinkDamage::bites`], where one look has to do.
+    ///
+    /// # Errors
+    /// Those of [`LinkDamage::bites`].
+    fn bites_once(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        self.bites(site, means)
+    }
+
+    /// Looks once whether the link is as before.
+    ///
+    /// # Errors
+    /// When it could not be tried.
+    fn is_as_before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen>;
+
+    /// Observes that the damage is gone, as [`Effect::healed`].
+    ///
+    /// # Errors
+    /// When it is still there.
+    fn healed(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+        until_healed(site, Self::GONE, || means.exists(site), || self.is_as_before(site, means))
+    }
+
+    /// Lets go of what it kept for the time of the damage, once that was taken back.
+    fn taken_back(&mut self, _site: &Site<'_>) {}
+
+    /// Lets go of what has ended with the container's processes.
+    fn restarted(&mut self) {}
+}
+
+/// A damage with the means of this host.
+struct LinkEffect<D> {
+    damage: D,
+    means: Vec<Means>,
+    /// Place of the first means that this host has, once it is known.
+    chosen: OnceLock<usize>,
+}
+
+/// Returns the effect of a damage, not begun yet.
+pub fn effect<D: LinkDamage + 'static>(damage: D) -> Box<dyn Effect> {
+    Box::new(LinkEffect { means: damage.means(), damage, chosen: OnceLock::new() })
+}
+
+impl<D> LinkEffect<D> {
+    fn parts(&mut self) -> (&mut D, &mut Means) {
+        (&mut self.damage, &mut self.means[self.chosen.get().copied().unwrap_or_default()])
+    }
+}
+
+impl<D: LinkDamage> Effect for LinkEffect<D> {
+    fn supported(&self) -> anyhow::Result<()> {
+        // At a device that each network has.
+        let rules = self.damage.rules(&DeviceName::LOOPBACK);
+        let mut problems = Vec::new();
+        for (place, means) in self.means.iter().enumerate() {
+            let Some(problem) = means.problem(&rules) else {
+                let _ = self.chosen.set(place); // the same as before, if it was known
+                return Ok(());
+            };
+            problems.push(problem);
+        }
+        let problem = format!("{}: {}", self.damage.name(), problems.join(", and "));
+        let help = self.means.iter().map(Means::help).collect::<Vec<_>>().join("; or ");
+        Err(Error::Host { problem, help }.into())
+    }
+
+    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        expect_up(site)?;
+        let best = self.means.first().map(Means::help).filter(|_| self.chosen.get().is_some_and(|place| *place > 0));
+        let (damage, means) = self.parts();
+        if let Some(taken) = means.taken(site, damage.name())? {
+            let beside = best.map_or_else(String::new, |help| format!(", or have both: {help}"));
+            return Err(usage(format!("{taken}: heal that first{beside}")));
+        }
+        damage.before(site, means)
+    }
+
+    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (damage, means) = self.parts();
+        damage.prepare(site)?;
+        means.make(site, damage.rules(&site.container.machine().port()))
+    }
+
+    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (damage, means) = self.parts();
+        damage.bites(site, means)
+    }
+
+    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+        let (damage, means) = self.parts();
+        if let Some(lost) = means.lost() {
+            return Ok(lost);
+        }
+        let proof = damage.bites_once(site, means);
+        Lasted::proved(proof, means.keeper(), || means.is_at_work(site))
+    }
+
+    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (damage, means) = self.parts();
+        means.take_back(site)?;
+        damage.taken_back(site);
+        Ok(())
+    }
+
+    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+        let (damage, means) = self.parts();
+        Ok(damage.healed(site, means)? + &means.passed())
+    }
+
+    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+        let (damage, means) = self.parts();
+        damage.restarted();
+        means.restore(site, damage.rules(&site.container.machine().port()))
+    }
+
+    fn outlives_container(&self) -> bool {
+        self.means.get(self.chosen.get().copied().unwrap_or_default()).is_some_and(Means::outlives_container)
+    }
+}
